@@ -1,0 +1,1 @@
+"""MCNet: the network, its engine, and the `mcnet` command."""

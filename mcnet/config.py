@@ -1,0 +1,250 @@
+"""What describes a member of the MCNet family: sizes only, never how fast or where it runs."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+Conditioning = Literal["keypoints", "keypoints+appearance"]
+
+MOTION_SIZE_PX = 64
+"""Keypoints and dense motion work on 64x64 pictures, whatever the size of the picture that is animated."""
+
+
+class ConfigError(ValueError):
+    """A configuration that no network can be built from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class HourglassConfig:
+    """An hourglass and the convolutions ("heads") that read its output."""
+
+    width: int
+    """Channels before the first DownBlock's doubling (the paper's code calls it block expansion)."""
+    max_width: int
+    """No block has more channels than this."""
+    blocks: int
+    """DownBlocks, and as many UpBlocks; each halves the side of a 64 px picture, so at most 6."""
+    head_kernel: int
+    """Side of the heads' convolution kernels in pixels, odd."""
+
+    def channels(self, depth: int) -> int:
+        """Width of the map after `depth` DownBlocks (and before the UpBlock that undoes them)."""
+        return min(self.max_width, self.width << depth)
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryConfig:
+    """The memory bank and its compensation (paper section 3.3)."""
+
+    channels: int
+    """Channels of the bank, and of the space in which queries meet keys."""
+    size: int
+    """Side of the bank; size * size positions are attended to."""
+    levels_px: tuple[int, ...]
+    """Sides of the warped maps that are compensated, lowest first. Empty: a network without memory."""
+    parallel_kernels: int
+    """Kernels that the dynamic convolution mixes."""
+    code_hidden: int
+    """Hidden width of the network that makes the style code."""
+    conditioning: Conditioning
+    """What the scale code sees. `keypoints` (the paper's first draft): the source's keypoints, so that the conditioned
+    memory is a function of the source alone. `keypoints+appearance` (as released): the pooled warped feature too."""
+
+    @property
+    def attention_hidden(self) -> int:
+        """Hidden width of the network that weighs the parallel kernels (a quarter and one, as released)."""
+        return self.channels // 4 + 1
+
+
+@dataclasses.dataclass(frozen=True)
+class McnetConfig:
+    """One member of the family. `named` gives the ones with a name."""
+
+    num_keypoints: int
+    size_px: int
+    """Side of source, driving frame and prediction: 256 or 512."""
+    keypoint_hourglass: HourglassConfig
+    motion_hourglass: HourglassConfig
+    encoder_widths: tuple[int, ...]
+    """Channels of the source's maps at size_px, size_px / 2, ... (the encoder runs once per source)."""
+    lateral: bool
+    """Whether 1x1 convolutions take each encoder map to the decoder's width before it is warped."""
+    decoder_widths: tuple[int, ...]
+    """Channels at size_px / 2^n, ..., size_px / 2, size_px: lowest resolution first, as the decoder runs."""
+    resblocks: tuple[int, ...]
+    """ResBlocks before each UpBlock, lowest resolution first."""
+    output_kernel: int
+    """Side of the last convolution's kernel in pixels, odd."""
+    memory: MemoryConfig
+
+    def __post_init__(self) -> None:
+        levels = len(self.encoder_widths)
+        _require(self.num_keypoints >= 3, "num_keypoints", self.num_keypoints, "at least 3")
+        _require(self.size_px in (256, 512), "size_px", self.size_px, "256 or 512")
+        _require(levels >= 2, "encoder_widths", self.encoder_widths, "at least two widths")
+        _require(
+            len(self.decoder_widths) == levels,
+            "decoder_widths",
+            self.decoder_widths,
+            f"{levels} widths, as the encoder",
+        )
+        _require(
+            self.lateral or self.decoder_widths == self.encoder_widths[::-1],
+            "decoder_widths",
+            self.decoder_widths,
+            f"{self.encoder_widths[::-1]} (the encoder's, reversed) when lateral is false",
+        )
+        _require(
+            len(self.resblocks) == levels - 1 and min(self.resblocks) >= 0,
+            "resblocks",
+            self.resblocks,
+            f"{levels - 1} counts, one for each UpBlock",
+        )
+        _require(self.output_kernel % 2 == 1, "output_kernel", self.output_kernel, "an odd number")
+        for name, hourglass in (
+            ("keypoint_hourglass", self.keypoint_hourglass),
+            ("motion_hourglass", self.motion_hourglass),
+        ):
+            _require(1 <= hourglass.blocks <= 6, f"{name}.blocks", hourglass.blocks, "1 to 6: 64 px halve six times")
+            _require(hourglass.head_kernel % 2 == 1, f"{name}.head_kernel", hourglass.head_kernel, "an odd number")
+            _require(min(hourglass.width, hourglass.max_width) >= 1, f"{name}.width", hourglass.width, "at least 1")
+        memory = self.memory
+        _require(
+            memory.conditioning in get_args(Conditioning),
+            "memory.conditioning",
+            memory.conditioning,
+            " or ".join(get_args(Conditioning)),
+        )
+        _require(
+            set(memory.levels_px) <= set(self.level_sizes_px[:-1])
+            and tuple(sorted(set(memory.levels_px))) == memory.levels_px,
+            "memory.levels_px",
+            memory.levels_px,
+            f"some of {self.level_sizes_px[:-1]}, in rising order",
+        )
+        for size_px in memory.levels_px:
+            width = self.decoder_widths[self.level_sizes_px.index(size_px)]
+            _require(
+                width % 2 == 0, "decoder_widths", self.decoder_widths, f"an even width at {size_px} px (compensated)"
+            )
+        for name in ("channels", "size", "parallel_kernels", "code_hidden"):
+            _require(getattr(memory, name) >= 1, f"memory.{name}", getattr(memory, name), "at least 1")
+
+    @property
+    def level_sizes_px(self) -> tuple[int, ...]:
+        """Side of the decoder's maps, lowest first; the last is the picture's own."""
+        return tuple(self.size_px >> depth for depth in range(len(self.encoder_widths) - 1, -1, -1))
+
+    @classmethod
+    def named(cls, name: str) -> "McnetConfig":
+        """The configuration `released`, `starter` or `tiny`.
+
+        Raises:
+            ConfigError: for any other name.
+        """
+        try:
+            return _NAMED[name]
+        except KeyError:
+            raise ConfigError(f"no configuration is named {name!r}; the named ones are {', '.join(_NAMED)}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, nested, ready for JSON; `from_dict` undoes it."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "McnetConfig":
+        """Build from plain nested values.
+
+        Raises:
+            ConfigError: a key is unknown or missing, or a value cannot be; the message names it.
+        """
+        flat = dict(values)
+        parts = {"keypoint_hourglass": HourglassConfig, "motion_hourglass": HourglassConfig, "memory": MemoryConfig}
+        for name, part in parts.items():
+            if name in flat:
+                if not isinstance(flat[name], Mapping):
+                    raise ConfigError(f"config key {name}: got {flat[name]!r}, expected a table of values")
+                flat[name] = _build(part, flat[name], f"{name}.")
+        config = _build(cls, flat, "")
+        assert isinstance(config, McnetConfig)
+        return config
+
+
+def _require(ok: bool, key: str, got: object, expected: str) -> None:
+    if not ok:
+        raise ConfigError(f"config key {key}: got {got!r}, expected {expected}")
+
+
+def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    if unknown := sorted(set(values) - set(fields)):
+        raise ConfigError(f"unknown config key {prefix}{unknown[0]}; the known ones are {', '.join(fields)}")
+    if missing := [name for name in fields if name not in values]:
+        raise ConfigError(f"config key {prefix}{missing[0]} is missing")
+    return cls(**{name: _typed(fields[name].type, value, f"{prefix}{name}") for name, value in values.items()})
+
+
+def _typed(kind: Any, value: Any, key: str) -> Any:
+    """`value` as the field's type wants it: JSON has lists where we have tuples, and bools must not pass for ints."""
+    if kind is int or kind is bool:
+        if type(value) is not kind:
+            raise ConfigError(f"config key {key}: got {value!r}, expected {kind.__name__}")
+    elif kind == tuple[int, ...]:
+        if not isinstance(value, list | tuple) or any(type(item) is not int for item in value):
+            raise ConfigError(f"config key {key}: got {value!r}, expected a list of whole numbers")
+        return tuple(value)
+    return value
+
+
+_NAMED = {
+    # The authors' network (paper, supplementary material; their checkpoint).
+    "released": McnetConfig(
+        num_keypoints=15,
+        size_px=256,
+        keypoint_hourglass=HourglassConfig(width=32, max_width=1024, blocks=5, head_kernel=7),
+        motion_hourglass=HourglassConfig(width=64, max_width=1024, blocks=5, head_kernel=7),
+        encoder_widths=(64, 128, 256, 512),
+        lateral=False,
+        decoder_widths=(512, 256, 128, 64),
+        resblocks=(2, 2, 2),
+        output_kernel=7,
+        memory=MemoryConfig(
+            channels=512,
+            size=32,
+            levels_px=(32, 64, 128),
+            parallel_kernels=4,
+            code_hidden=128,
+            conditioning="keypoints+appearance",
+        ),
+    ),
+    # The bundled model: live on two CPU cores.
+    "starter": McnetConfig(
+        num_keypoints=15,
+        size_px=256,
+        keypoint_hourglass=HourglassConfig(width=16, max_width=256, blocks=5, head_kernel=3),
+        motion_hourglass=HourglassConfig(width=32, max_width=256, blocks=5, head_kernel=3),
+        encoder_widths=(32, 64, 128, 256),
+        lateral=True,
+        decoder_widths=(128, 64, 32, 16),
+        resblocks=(1, 1, 1),
+        output_kernel=3,
+        memory=MemoryConfig(
+            channels=64, size=16, levels_px=(32, 64), parallel_kernels=4, code_hidden=128, conditioning="keypoints"
+        ),
+    ),
+    # For tests: every part is there, nothing is large.
+    "tiny": McnetConfig(
+        num_keypoints=5,
+        size_px=256,
+        keypoint_hourglass=HourglassConfig(width=8, max_width=32, blocks=3, head_kernel=3),
+        motion_hourglass=HourglassConfig(width=8, max_width=32, blocks=3, head_kernel=3),
+        encoder_widths=(8, 16, 24, 32),
+        lateral=True,
+        decoder_widths=(24, 16, 12, 8),
+        resblocks=(1, 1, 0),
+        output_kernel=3,
+        memory=MemoryConfig(
+            channels=16, size=8, levels_px=(32, 64), parallel_kernels=2, code_hidden=16, conditioning="keypoints"
+        ),
+    ),
+}

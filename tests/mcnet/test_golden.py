@@ -1,0 +1,134 @@
+"""The released network's stored cases: every number that they hold."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mcnet.checkpoint import build, from_released
+from mcnet.generator import Inspection, Mcnet, SourceCache
+from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
+from mcnet.layers import AntiAlias
+from tests.released import CASES, draw, load_case
+from training.discriminator import Discriminator
+
+KEYPOINTS = 1e-5
+MOTION = 1e-4
+PREDICTION = 2e-4
+MEMORY = 2e-6
+FLOAT16 = 1e-3
+"""Some maps in [-1, 1] are stored as float16."""
+
+
+class Case(NamedTuple):
+    stored: dict[str, NDArray[Any]]
+    model: Mcnet
+    keypoints: dict[str, Keypoints]
+    cache: SourceCache
+    frames: dict[str, Inspection]
+
+
+def to_tensor(rgb: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request: pytest.FixtureRequest) -> Iterator[Case]:
+    stored = load_case(request.param)
+    seed = int(stored["seed"])
+    released = {
+        f"{part}.{key}": value for part in ("generator", "kp_detector") for key, value in draw(part, seed).items()
+    }
+    model = build(*from_released(released), request.param)
+    with torch.inference_mode():
+        keypoints = {
+            name: model.keypoint_detector(to_tensor(stored[picture]))
+            for name, picture in (("source", "source"), ("driving", "driving"), ("initial", "driving_initial"))
+        }
+        keypoints["normalized"] = relative_keypoints(
+            keypoints["source"],
+            keypoints["driving"],
+            keypoints["initial"],
+            adapted_scale(keypoints["source"], keypoints["initial"]),
+        )
+        cache = model.generator.encode_source(to_tensor(stored["source"]), keypoints["source"])
+        frames = {
+            "absolute": model.generator.inspect(cache, keypoints["driving"]),
+            "relative": model.generator.inspect(cache, keypoints["normalized"]),
+        }
+        yield Case(stored, model, keypoints, cache, frames)
+
+
+def assert_near(got: Tensor, expected: NDArray[Any], tolerance: float) -> None:
+    assert tuple(got.shape) == expected.shape
+    error = (got - torch.from_numpy(expected.astype(np.float32))).abs().max().item()
+    assert error <= tolerance, f"largest error {error:.2e}, expected at most {tolerance:.0e}"
+
+
+@pytest.mark.parametrize("name", ["source", "driving", "initial", "normalized"])
+def test_keypoints(case: Case, name: str) -> None:
+    assert_near(case.keypoints[name].value, case.stored[f"kp_{name}_value"], KEYPOINTS)
+    assert_near(case.keypoints[name].jacobian, case.stored[f"kp_{name}_jacobian"], KEYPOINTS)
+
+
+@pytest.mark.parametrize("mode", ["absolute", "relative"])
+def test_motion(case: Case, mode: str) -> None:
+    frame = case.frames[mode]
+    assert_near(frame.motion.deformation, case.stored[f"{mode}_deformation"], MOTION)
+    assert_near(frame.motion.occlusion, case.stored[f"{mode}_occlusion_map"], MOTION)
+    assert_near(frame.motion.mask, case.stored[f"{mode}_mask"], FLOAT16)
+    assert_near(frame.warped.picture, case.stored[f"{mode}_deformed"], FLOAT16)
+
+
+@pytest.mark.parametrize("mode", ["absolute", "relative"])
+@pytest.mark.parametrize("size_px", [32, 64, 128])
+@pytest.mark.parametrize("name", ["before", "feat", "memory", "key", "value", "query", "residual", "after"])
+def test_compensation(case: Case, mode: str, size_px: int, name: str) -> None:
+    frame = case.frames[mode]
+    compensation = frame.compensations[size_px]
+    got = {
+        "before": frame.warped.features[(32, 64, 128).index(size_px)],
+        "feat": compensation.feature,
+        "after": compensation.compensated,
+    }.get(name)
+    if got is None:
+        got = getattr(compensation, name)
+    stem = f"{mode}_{name}_{size_px}"
+    assert tuple(got.shape) == tuple(case.stored[f"{stem}_shape"])
+    samples = got.flatten()[torch.from_numpy(case.stored[f"{stem}_index"])]
+    # The memory comes straight from keypoints; the others have been through deep stacks and an InstanceNorm.
+    expected = case.stored[f"{stem}_sample"]
+    tolerance = MEMORY if name == "memory" else 1e-4 * max(1.0, float(np.abs(expected).max()))
+    assert_near(samples, expected, tolerance)
+
+
+@pytest.mark.parametrize("mode", ["absolute", "relative"])
+def test_prediction(case: Case, mode: str) -> None:
+    assert_near(case.frames[mode].prediction, case.stored[f"{mode}_prediction"], PREDICTION)
+
+
+def test_forward_is_what_inspect_shows(case: Case) -> None:
+    with torch.inference_mode():
+        prediction = case.model.generator(case.cache, case.keypoints["driving"])
+    assert torch.equal(prediction, case.frames["absolute"].prediction)
+
+
+def test_discriminator(case: Case) -> None:
+    discriminator = Discriminator(num_keypoints=15)
+    weights = draw("discriminator", int(case.stored["seed"]))
+    discriminator.load_state_dict({key.removeprefix("discs.1."): value for key, value in weights.items()})
+    with torch.inference_mode():
+        features, scores = discriminator(to_tensor(case.stored["driving"]), case.keypoints["driving"].value)
+    assert len(features) == 4
+    expected = case.stored["discriminator_prediction_map"]
+    assert_near(scores, expected, 1e-4 * max(1.0, float(np.abs(expected).max())))
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_antialiased_pyramid(case: Case, factor: int) -> None:
+    shrunk = AntiAlias(3, factor)(to_tensor(case.stored["source"]))
+    assert_near(shrunk, case.stored[f"pyramid_{1 / factor}"], FLOAT16)
