@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -83,6 +84,7 @@ def save_model(model: Mcnet, path: str | Path, *, half: bool = False) -> ModelIn
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         save_file(tensors, partial, metadata)
+        partial.chmod(0o644)  # safetensors writes files that only their owner may read
         partial.replace(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot write a model to {path}: {error}") from error
@@ -196,7 +198,9 @@ def _read_safetensors(path: Path) -> tuple[McnetConfig, ModelInfo, dict[str, Ten
 def _read_released(path: Path) -> tuple[McnetConfig, dict[str, Tensor]]:
     """The authors' file: a pickled dict with `generator` and `kp_detector`; the rest is left out."""
     try:
-        file = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # whether it reads is what counts
+            file = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL (\S+)", str(error))
         if wanted:
@@ -209,7 +213,7 @@ def _read_released(path: Path) -> tuple[McnetConfig, dict[str, Tensor]]:
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0]}): it may be truncated; get it again"
+            f"{path} cannot be read as a checkpoint ({_first_line(error)}): it may be truncated; get it again"
         ) from error
     parts = ("generator", "kp_detector")
     if not isinstance(file, dict) or not all(isinstance(file.get(part), dict) for part in parts):
@@ -358,6 +362,10 @@ def _config_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> McnetConfig:
             conditioning=conditionings[code_size],
         ),
     )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _is_counter(key: str) -> bool:

@@ -168,10 +168,11 @@ class Generator(nn.Module):
         size_px = feature.shape[-1]
         if self.memory is None or size_px not in self.memory_levels_px:
             return feature
-        compensation: Compensation = self.memory(feature, cache.keypoints, cache.memory)
-        if trace is not None:
-            trace[size_px] = compensation
-        return compensation.compensated
+        if trace is None:
+            compensated: Tensor = self.memory(feature, cache.keypoints, cache.memory)
+            return compensated
+        trace[size_px] = self.memory.trace(feature, cache.keypoints, cache.memory)
+        return trace[size_px].compensated
 
 
 def blend(logits: Tensor, warped: Warped) -> Tensor:

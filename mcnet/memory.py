@@ -161,8 +161,12 @@ class MemoryCompensation(nn.Module):
         memory = self.modulated_bank(self.bank, self.style_route(source.value.flatten(1)))
         return ConditionedMemory(memory, self.key_value.responses(memory))
 
-    def forward(self, warped: Tensor, source: Keypoints, conditioned: ConditionedMemory | None) -> Compensation:
-        """Compensate a warped feature.
+    def forward(self, warped: Tensor, source: Keypoints, conditioned: ConditionedMemory | None) -> Tensor:
+        """Compensate a warped feature; arguments as `trace`'s. Returns it with its lacking half filled in."""
+        return self.trace(warped, source, conditioned).compensated
+
+    def trace(self, warped: Tensor, source: Keypoints, conditioned: ConditionedMemory | None) -> Compensation:
+        """Compensate a warped feature and show how.
 
         Args:
             warped: (B, C_f, w, w), warped and occluded; w is one of the configuration's `levels_px`.

@@ -1,0 +1,387 @@
+"""The engine: the only place that knows about speed.
+
+It runs a rewritten copy of a model, picture in and picture out, on one thread. It does not find or crop faces, does not
+smooth motion, and knows no clock: frames are squares that show a face as the training clips do.
+"""
+
+import dataclasses
+import logging
+import os
+import platform
+import threading
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mcnet.allocator import keep_freed_memory
+from mcnet.checkpoint import content_hash
+from mcnet.config import McnetConfig
+from mcnet.generator import Mcnet, SourceCache, Warped, blend
+from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
+from mcnet.memory import ConditionedMemory
+from mcnet.rewrites import rewrite
+
+logger = logging.getLogger(__name__)
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+MIN_SIDE_PX = 64
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class EngineError(RuntimeError):
+    """The engine cannot do what it was asked; the message says what was got, what was expected and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineOptions:
+    """How to run a model."""
+
+    device: str = "auto"
+    """`auto` (CUDA where torch can use it, else the CPU), `cpu`, `cuda` or `cuda:N`. An explicit one that is not there
+    is an error, never another one in silence."""
+    precision: Precision = "auto"
+    """Of the decoder and the memory. Keypoints, dense motion, sampling and the attention's softmax are always float32.
+    `auto`: bf16 where the device multiplies it natively, else fp32."""
+    threads: int | None = None
+    """CPU threads of one operation; None leaves torch's own choice (all cores). Holds for the whole process."""
+    keep_memory: bool = True
+    """Whether glibc may keep freed memory for the next frame; see `mcnet.allocator`. Holds for the whole process."""
+    warm_up_frames: int = 2
+    """Frames that are animated and thrown away at the start, so that the first real one is not slow."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceChoice:
+    """Where and how an engine runs, and why."""
+
+    device: torch.device
+    dtype: torch.dtype
+    reason: str
+    """One plain sentence for people."""
+
+    @classmethod
+    def of(cls, options: EngineOptions) -> "DeviceChoice":
+        """Decide.
+
+        Raises:
+            EngineError: the device that was asked for is not there, or does not know the precision.
+        """
+        if options.precision not in get_args(Precision):
+            raise EngineError(f"precision: got {options.precision!r}, expected one of {', '.join(get_args(Precision))}")
+        if options.device == "auto":
+            lack = _why_no_cuda(None)
+            device = torch.device("cpu" if lack else "cuda:0")
+            why = f"because {lack}" if lack else "the GPU that torch found"
+        else:
+            device, why = _explicit_device(options.device), "as asked"
+        if options.precision == "auto":
+            dtype = torch.bfloat16 if _multiplies_bf16(device) else torch.float32
+        else:
+            dtype = _DTYPES[options.precision]
+        if device.type == "cpu" and dtype == torch.float16:
+            raise EngineError("precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)")
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+        precision = next(name for name, value in _DTYPES.items() if value == dtype)
+        return cls(device, dtype, f"{device} ({name}) in {precision}, {why}")
+
+
+class Backend(Protocol):
+    """What computes. The engine has one; other runtimes (captured graphs, OpenVINO, TensorRT) take its place.
+
+    It is created, warmed up and called on one thread. Pictures are (1, 3, size_px, size_px) float32 RGB in [0, 1] on
+    the backend's device.
+    """
+
+    def detect(self, picture: Tensor) -> Keypoints:
+        """Keypoints of a picture, batch 1, float32."""
+        ...
+
+    def encode(self, picture: Tensor) -> SourceCache:
+        """Everything that a source settles."""
+        ...
+
+    def render(self, cache: SourceCache, driving: Keypoints) -> Tensor:
+        """The prediction, (1, 3, size_px, size_px) float32 RGB in [0, 1]."""
+        ...
+
+
+class EagerBackend:
+    """Torch, operation by operation, on the rewritten model: float32 up to the warped features, then `dtype`."""
+
+    def __init__(self, model: Mcnet, device: torch.device, dtype: torch.dtype) -> None:
+        self._dtype = dtype
+        self._model = rewrite(model).to(device)
+        for weight in self._model.parameters():
+            if weight.dim() == 4:
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        generator = self._model.generator
+        for part in (generator.memory, generator.res_stages, generator.up_blocks, generator.final):
+            if part is not None:
+                part.to(dtype)
+
+    def detect(self, picture: Tensor) -> Keypoints:
+        keypoints: Keypoints = self._model.keypoint_detector(picture)
+        return keypoints
+
+    def encode(self, picture: Tensor) -> SourceCache:
+        cache = self._model.encode_source(picture)
+        features = tuple(feature.contiguous(memory_format=torch.channels_last) for feature in cache.features)
+        return cache._replace(features=features)
+
+    def render(self, cache: SourceCache, driving: Keypoints) -> Tensor:
+        generator = self._model.generator
+        warped = generator.warp(cache, generator.motion(cache, driving))
+        logits = generator.decode(cache, self._narrow(warped))
+        return blend(logits.float(), warped)
+
+    def _narrow(self, warped: Warped) -> Warped:
+        if self._dtype == torch.float32:
+            return warped
+        features = tuple(feature.to(self._dtype, memory_format=torch.channels_last) for feature in warped.features)
+        return Warped(features, warped.picture, warped.occlusion.to(self._dtype))
+
+
+class Engine:
+    """Animates one source after another, frame by frame.
+
+    Create it, call it and drop it on one thread.
+
+    Attributes:
+        config: of the model.
+        model_name: from the model's file.
+        choice: device and precision, with the reason.
+        source: the cache in use, or None before `set_source`.
+    """
+
+    def __init__(self, model: Mcnet, options: EngineOptions | None = None) -> None:
+        """Copy and rewrite `model` (which stays as it is), and warm up.
+
+        Raises:
+            EngineError: the device that was asked for is not there, or the model gives NaN.
+        """
+        options = options or EngineOptions()
+        self.config: McnetConfig = model.config
+        self.model_name = model.info.name
+        self.choice = DeviceChoice.of(options)
+        self.source: SourceCache | None = None
+        self._reference: Keypoints | None = None
+        self._scale: float | None = None
+        self._thread = threading.get_ident()
+        if options.keep_memory and self.choice.device.type == "cpu":
+            keep_freed_memory()
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
+        self._fingerprint = f"{model.info.content_hash or content_hash(model.state_dict())}/{self.choice.dtype}"
+        with _exact_float32():
+            self._backend: Backend = EagerBackend(model, self.choice.device, self.choice.dtype)
+        logger.info("model %s runs on %s", self.model_name, self.choice.reason)
+        self._warm_up(options.warm_up_frames)
+
+    def set_source(self, source: NDArray[np.uint8] | SourceCache) -> SourceCache:
+        """Choose who is animated.
+
+        Args:
+            source: (H, W, 3) uint8 RGB, at least 64 px a side (of a picture that is not square the central square is
+                taken), or a cache that this method gave before.
+
+        Returns:
+            The cache: keep it, and setting it again costs nothing.
+
+        Raises:
+            EngineError: the picture cannot be used, or the cache is of another model or precision.
+        """
+        self._check_thread()
+        if isinstance(source, SourceCache):
+            if source.fingerprint != self._fingerprint:
+                raise EngineError(
+                    f"the source was cached for {source.fingerprint[:12] or 'the plain model'}..., expected "
+                    f"{self._fingerprint[:12]}... (this model and precision): set the picture itself again"
+                )
+            cache: SourceCache = _map_tensors(source, lambda tensor: tensor.to(self.choice.device))
+        else:
+            with torch.inference_mode(), _exact_float32():
+                cache = self._backend.encode(self._picture(source))
+            self._require_finite(cache.keypoints, "keypoints of the source")
+            cache = cache._replace(fingerprint=self._fingerprint)
+        self.source = cache
+        self._scale = None
+        return cache
+
+    def calibrate(self, driving: NDArray[np.uint8]) -> None:
+        """Take a frame of the driver, best with a neutral face, as the reference pose for relative motion.
+
+        Args:
+            driving: (H, W, 3) uint8 RGB, at least 64 px a side.
+
+        Raises:
+            EngineError: the picture cannot be used; the reference pose before it stays.
+        """
+        self._check_thread()
+        with torch.inference_mode(), _exact_float32():
+            reference = self._backend.detect(self._picture(driving))
+        self._require_finite(reference, "keypoints of the reference pose")
+        self._reference = reference
+        self._scale = None
+
+    def animate(
+        self, driving: NDArray[np.uint8], *, relative: bool = True, adapt_scale: bool = True
+    ) -> NDArray[np.uint8]:
+        """Animate the source by one frame.
+
+        Args:
+            driving: (H, W, 3) uint8 RGB, at least 64 px a side.
+            relative: move the source as the driver moved since the reference pose; otherwise the source takes the
+                driver's keypoints as they are, which suits a source and a driver who are the same person.
+            adapt_scale: with `relative`, scale the motion by the size of the source's face over the driver's.
+
+        Returns:
+            (size_px, size_px, 3) uint8 RGB, a fresh array.
+
+        Raises:
+            EngineError: there is no source, or no reference pose for relative motion; the picture cannot be used; or
+                the model gave NaN.
+        """
+        self._check_thread()
+        if self.source is None:
+            raise EngineError("animate: got no source, expected one: call set_source(rgb) first")
+        if relative and self._reference is None:
+            raise EngineError(
+                "animate: got no reference pose, expected one for relative motion: call calibrate(rgb) with a frame of "
+                "the driver first, or pass relative=False"
+            )
+        with torch.inference_mode(), _exact_float32():
+            keypoints = self._backend.detect(self._picture(driving))
+            if relative:
+                keypoints = self._relative(self.source, keypoints, adapt_scale)
+            prediction = self._backend.render(self.source, keypoints)[0]
+            # One number tells of any NaN or infinity: each of them survives a sum. Keypoints are in it, since sampling
+            # at NaN gives zeros.
+            witness = prediction.sum() + keypoints.value.sum() + keypoints.jacobian.sum()
+            rgb = prediction.permute(1, 2, 0).mul(255).round_().clamp_(0, 255).to(torch.uint8).contiguous().cpu()
+        if not torch.isfinite(witness).item():
+            raise EngineError(
+                f"model {self.model_name} gave NaN or infinite values for this frame, expected colours in [0, 1]: use "
+                "precision fp32 or another model; the frame is not shown"
+            )
+        array: NDArray[np.uint8] = rgb.numpy()
+        return array
+
+    def _relative(self, cache: SourceCache, driving: Keypoints, adapt_scale: bool) -> Keypoints:
+        assert self._reference is not None
+        if adapt_scale and self._scale is None:
+            try:
+                self._scale = adapted_scale(cache.keypoints, self._reference)
+            except ValueError as error:
+                raise EngineError(f"{error}; calibrate with another frame") from error
+        scale = self._scale if adapt_scale and self._scale is not None else 1.0
+        return relative_keypoints(cache.keypoints, driving, self._reference, scale)
+
+    def _picture(self, rgb: NDArray[np.uint8]) -> Tensor:
+        """Check a picture and bring it to the model's size: (1, 3, size_px, size_px) float32 RGB, in [0, 1]."""
+        if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+            got = f"{rgb.dtype} {rgb.shape}" if isinstance(rgb, np.ndarray) else type(rgb).__name__
+            raise EngineError(f"picture: got {got}, expected a uint8 array of shape (height, width, 3), RGB")
+        height, width = rgb.shape[:2]
+        side = min(height, width)
+        if side < MIN_SIDE_PX:
+            raise EngineError(f"picture: got {width}x{height} pixels, expected at least {MIN_SIDE_PX} a side")
+        top, left = (height - side) // 2, (width - side) // 2
+        square = np.ascontiguousarray(rgb[top : top + side, left : left + side])
+        if not square.flags.writeable:
+            square = square.copy()  # torch warns of arrays that it could write to and must not
+        picture = torch.from_numpy(square).to(self.choice.device).permute(2, 0, 1)[None].float().div_(255)
+        size_px = self.config.size_px
+        if side != size_px:
+            picture = F.interpolate(
+                picture, size=(size_px, size_px), mode="bilinear", align_corners=False, antialias=True
+            )
+        return picture
+
+    def _warm_up(self, frames: int) -> None:
+        if frames <= 0:
+            return
+        size_px = self.config.size_px
+        noise = np.random.default_rng(0).integers(0, 256, (size_px, size_px, 3), np.uint8)
+        self.set_source(noise)
+        self.calibrate(noise)
+        try:
+            for _ in range(frames):
+                self.animate(noise, adapt_scale=False)
+        finally:
+            self.source = self._reference = None
+
+    def _check_thread(self) -> None:
+        if threading.get_ident() != self._thread:
+            raise EngineError(
+                f"the engine was called on thread {threading.current_thread().name!r}, expected the one that made it: "
+                "create and call an engine on one thread"
+            )
+
+    def _require_finite(self, keypoints: Keypoints, what: str) -> None:
+        if not torch.isfinite(keypoints.value.sum() + keypoints.jacobian.sum()).item():
+            raise EngineError(f"model {self.model_name} gave NaN for the {what}: use precision fp32 or another model")
+
+
+def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """`value` (a tensor, a string, None, or tuples of them) with every tensor changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Keypoints | ConditionedMemory | SourceCache):
+        return type(value)(*(_map_tensors(item, change) for item in value))
+    if isinstance(value, tuple):
+        return tuple(_map_tensors(item, change) for item in value)
+    return value
+
+
+def _exact_float32() -> Any:
+    """Keep cuDNN from computing float32 convolutions in TF32: its ten bits are 0.1 px of a keypoint's place."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
+
+
+def _explicit_device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise EngineError(f"device: got {name!r}, expected auto, cpu, cuda or cuda:N")
+    if device.type == "cuda":
+        device = torch.device("cuda", device.index or 0)
+        if lack := _why_no_cuda(device.index):
+            raise EngineError(f"device: got {name!r}, but {lack}; use --device cpu (or auto), or mend that")
+    return device
+
+
+def _why_no_cuda(index: int | None) -> str | None:
+    """Why torch cannot compute on a GPU, or None where it can."""
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is a build without CUDA"
+    if not torch.cuda.is_available():
+        return f"torch {torch.__version__} (for CUDA {torch.version.cuda}) finds no usable NVIDIA GPU or driver"
+    index = index or 0
+    if index >= torch.cuda.device_count():
+        return f"there is no GPU {index}: torch finds {torch.cuda.device_count()}"
+    major, minor = torch.cuda.get_device_capability(index)
+    known = [
+        int(arch.removeprefix("sm_").rstrip("af")) for arch in torch.cuda.get_arch_list() if arch.startswith("sm_")
+    ]
+    if known and 10 * major + minor < min(known):
+        name = torch.cuda.get_device_name(index)
+        return f"{name} (sm_{major}{minor}) is older than what this torch was built for (sm_{min(known)})"
+    return None
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    features = torch.cpu.get_capabilities()
+    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+
+
+def _cpu_name() -> str:
+    return f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"

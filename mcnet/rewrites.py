@@ -1,0 +1,277 @@
+"""Exact rewrites: the same function in fewer operations. The engine applies them to its copy of a model.
+
+Every class here has the signature of the plain one it stands in for, and a parity test against it.
+"""
+
+import copy
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mcnet.dense_motion import DenseMotion, Motion, combine
+from mcnet.generator import Mcnet
+from mcnet.geometry import Keypoints
+from mcnet.keypoints import KeypointDetector, expected_keypoints
+from mcnet.layers import DownBlock, ResBlock, SameBlock, UpBlock
+from mcnet.memory import (
+    DEMODULATION_EPS,
+    QUERY_SCALE,
+    ConditionedMemory,
+    LevelProjection,
+    MemoryCompensation,
+    interleave,
+)
+
+SDPA_MAX_HEAD = 256
+"""The GPU's fused attention kernels take no larger heads."""
+
+
+def rewrite(model: Mcnet) -> Mcnet:
+    """A rewritten copy of a plain model, in evaluation mode and without gradients; the model itself stays as it is."""
+    fast = copy.deepcopy(model).eval().requires_grad_(False)
+    _replace_blocks(fast)
+    fast.keypoint_detector = cast(Any, MergedKeypointDetector(fast.keypoint_detector))
+    fast.generator.dense_motion = cast(Any, MergedDenseMotion(fast.generator.dense_motion))
+    if fast.generator.memory is not None:
+        fast.generator.memory = cast(Any, ComposedMemoryCompensation(fast.generator.memory))
+    return fast
+
+
+def _replace_blocks(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, SameBlock | DownBlock):
+            child.conv = fold_batchnorm(child.conv, child.norm)
+            child.norm = nn.Identity()
+        elif isinstance(child, UpBlock):
+            setattr(module, name, TransposedUpBlock(child))
+        elif isinstance(child, ResBlock):
+            setattr(module, name, FoldedResBlock(child))
+        else:
+            _replace_blocks(child)
+
+
+def fold_batchnorm(conv: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
+    """One convolution that does what a convolution and the BatchNorm after it do in evaluation."""
+    scale, shift = batchnorm_affine(norm)
+    folded = copy.deepcopy(conv)
+    folded.weight = _frozen(conv.weight * scale[:, None, None, None])
+    folded.bias = _frozen(shift if conv.bias is None else conv.bias * scale + shift)
+    return folded
+
+
+def batchnorm_affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Scale and shift, (C,) each, that a BatchNorm applies in evaluation."""
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return scale, norm.bias - norm.running_mean * scale
+
+
+def transposed_kernel(weight: Tensor) -> Tensor:
+    """The 4x4 kernel of the transposed convolution (stride 2, padding 1) that equals nearest x2, then a 3x3 one.
+
+    Each output pixel sees only 2x2 different inputs, on which the 3x3 kernel's taps fall together: 4/9 of the work.
+    Output row 2 i + a reads input row j through the kernel row u = 2 i + a - 2 j + 1. Along one axis tap t of the 3x3
+    kernel reads floor((a + t - 1) / 2), so u = 0 takes tap 2, u = 1 taps 1 + 2, u = 2 taps 0 + 1, u = 3 tap 0.
+
+    Args:
+        weight: (out, in, 3, 3).
+
+    Returns:
+        (in, out, 4, 4).
+    """
+    gather = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
+    return torch.einsum("ut,vs,oits->iouv", gather, gather, weight)
+
+
+class TransposedUpBlock(nn.Module):
+    """`UpBlock` as one transposed convolution with BatchNorm folded in."""
+
+    def __init__(self, block: UpBlock) -> None:
+        super().__init__()
+        folded = fold_batchnorm(block.conv, block.norm)
+        self.weight = _frozen(transposed_kernel(folded.weight))
+        self.bias = folded.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv_transpose2d(x, self.weight, self.bias, stride=2, padding=1).relu_()
+
+
+class FoldedResBlock(nn.Module):
+    """`ResBlock` with norm2 folded into conv1; norm1 has no convolution before it and stays a scale and shift."""
+
+    def __init__(self, block: ResBlock) -> None:
+        super().__init__()
+        scale, shift = batchnorm_affine(block.norm1)
+        self.scale, self.shift = _frozen(scale[:, None, None]), _frozen(shift[:, None, None])
+        self.conv1 = fold_batchnorm(block.conv1, block.norm2)
+        self.conv2 = block.conv2
+
+    def forward(self, x: Tensor) -> Tensor:
+        change: Tensor = self.conv2(self.conv1(torch.addcmul(self.shift, x, self.scale).relu_()).relu_())
+        return change.add_(x)
+
+
+class MergedKeypointDetector(nn.Module):
+    """`KeypointDetector` whose two heads are one convolution."""
+
+    def __init__(self, detector: KeypointDetector) -> None:
+        super().__init__()
+        self.shrink = detector.shrink
+        self.hourglass = detector.hourglass
+        self.heads = merge_convs(detector.logits, detector.jacobians)
+        self.split = (detector.logits.out_channels, detector.jacobians.out_channels)
+
+    def forward(self, picture: Tensor) -> Keypoints:
+        logits, jacobians = self.heads(self.hourglass(self.shrink(picture))).split(self.split, dim=1)
+        return expected_keypoints(logits, jacobians)
+
+
+class MergedDenseMotion(DenseMotion):
+    """`DenseMotion` whose two heads are one convolution."""
+
+    def __init__(self, plain: DenseMotion) -> None:
+        nn.Module.__init__(self)
+        self.shrink = plain.shrink
+        self.hourglass = plain.hourglass
+        self.heads = merge_convs(plain.mask, plain.occlusion)
+        self.split = (plain.mask.out_channels, plain.occlusion.out_channels)
+
+    def forward(self, small_source: Tensor, source_heatmaps: Tensor, source: Keypoints, driving: Keypoints) -> Motion:
+        sparse, seen = self.sparse(small_source, source_heatmaps, source, driving)
+        mask, occlusion = self.heads(self.hourglass(seen)).split(self.split, dim=1)
+        return combine(sparse, mask, occlusion)
+
+
+def merge_convs(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
+    """One convolution that gives the channels of two (of the same kernel and padding), one after the other."""
+    assert first.bias is not None
+    assert second.bias is not None
+    merged = copy.deepcopy(first)
+    merged.out_channels = first.out_channels + second.out_channels
+    merged.weight = _frozen(torch.cat((first.weight, second.weight)))
+    merged.bias = _frozen(torch.cat((first.bias, second.bias)))
+    return merged
+
+
+class ComposedLevel(nn.Module):
+    """What `LevelProjection` becomes when the 1x1 convolutions behind it are composed with it.
+
+    One matrix takes the lacking half straight to [query / 4, difference, feature]: all three are linear before their
+    ReLU, and the attention's scale goes through the query's.
+    """
+
+    def __init__(self, level: LevelProjection, query: nn.Conv2d, difference: nn.Conv2d) -> None:
+        super().__init__()
+        inward, inward_bias = _matrix(level.inward)
+        query_matrix, query_bias = _matrix(query)
+        difference_matrix, difference_bias = _matrix(difference)
+        self.inward, self.inward_bias = _frozen(inward), _frozen(inward_bias)
+        self.matrix = _frozen(torch.cat((query_matrix @ inward * QUERY_SCALE, difference_matrix @ inward, inward)))
+        self.bias = _frozen(
+            torch.cat(
+                (
+                    (query_matrix @ inward_bias + query_bias) * QUERY_SCALE,
+                    difference_matrix @ inward_bias + difference_bias,
+                    inward_bias,
+                )
+            )
+        )
+        self.outward = level.outward
+        self.norm = level.norm
+
+
+class ComposedMemoryCompensation(nn.Module):
+    """`MemoryCompensation` on rows (one position each) instead of maps, with its linear steps composed.
+
+    The difference's 1x1 convolution moves inside the attention: it is applied to the memory's values, of which there
+    are few, instead of to what each position fetched. What an inspector would see is never made.
+    """
+
+    def __init__(self, plain: MemoryCompensation) -> None:
+        super().__init__()
+        self.conditioning = plain.conditioning
+        self.channels = plain.query.out_channels
+        self.style_route = plain.style_route
+        bank = plain.modulated_bank
+        self.bank = plain.bank
+        self.modulation_weight = _frozen(bank.modulation_weight / self.channels**0.5)
+        self.modulation_bias = bank.modulation_bias
+        self.bank_weight = _frozen(bank.weight / (self.channels * 9) ** 0.5)
+        self.bank_energy = _frozen(self.bank_weight.square().sum((2, 3)).T.contiguous())
+        self.bank_bias = _frozen(bank.bias[:, None, None])
+        self.key_value = plain.key_value
+        self.difference = _frozen(_matrix(plain.difference)[0])
+        self.levels = nn.ModuleDict(
+            {
+                size_px: ComposedLevel(cast(LevelProjection, level), plain.query, plain.difference)
+                for size_px, level in plain.levels.items()
+            }
+        )
+
+    def condition(self, source: Keypoints) -> ConditionedMemory | None:
+        """As `MemoryCompensation.condition`, but the responses are rows: (B, P, size * size, 2 C)."""
+        if self.conditioning == "keypoints+appearance":
+            return None
+        memory = self._modulated_bank(source.value.flatten(1).to(self.bank.dtype))
+        return ConditionedMemory(memory, self.key_value.responses(memory).flatten(3).transpose(2, 3).contiguous())
+
+    def forward(self, warped: Tensor, source: Keypoints, conditioned: ConditionedMemory | None) -> Tensor:
+        """As `MemoryCompensation.forward`; returns the compensated feature alone."""
+        level = cast(ComposedLevel, self.levels[str(warped.shape[-1])])
+        size_px = warped.shape[-1]
+        keep, lacking = warped[:, 0::2], warped[:, 1::2]
+        rows = lacking.flatten(2).transpose(1, 2)  # (B, w w, C_f / 2)
+        pooled = F.linear(rows.mean(1), level.inward, level.inward_bias)
+        query, difference, feature = F.linear(rows, level.matrix, level.bias).chunk(3, dim=-1)
+        kernel_weights = self.key_value.kernel_weights(pooled)
+        if conditioned is None:
+            points = source.value.flatten(1).to(pooled.dtype).expand(len(pooled), -1)
+            memory = self._modulated_bank(torch.cat((pooled, points), dim=1))
+            key_value = self.key_value(memory, kernel_weights).flatten(2).transpose(1, 2)
+        else:
+            key_value = torch.einsum("bp,bpno->bno", kernel_weights, conditioned.responses)
+        key, value = F.relu(key_value).chunk(2, dim=-1)  # (B, size size, C) each
+        fetched = attend_rows(F.relu(query), key, F.linear(value, self.difference))
+        filled = F.relu(difference - fetched).add_(feature).transpose(1, 2)
+        filled = filled.view(*filled.shape[:2], size_px, size_px)
+        filled = F.relu(level.norm(level.outward(filled)))
+        return interleave(keep, filled)
+
+    def _modulated_bank(self, scale_code: Tensor) -> Tensor:
+        style = F.linear(self.style_route(scale_code), self.modulation_weight, self.modulation_bias)
+        demodulation = torch.rsqrt(style.square() @ self.bank_energy + DEMODULATION_EPS)
+        memory = F.conv2d(self.bank * style[:, :, None, None], self.bank_weight, padding=1)
+        return F.leaky_relu(torch.addcmul(self.bank_bias, memory, demodulation[:, :, None, None]), 0.2) * 2**0.5
+
+
+def attend_rows(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """softmax(query key^T) value with the softmax in float32; the scale is already in the query.
+
+    Args:
+        query: (B, n, C).
+        key: (B, m, C).
+        value: (B, m, C).
+
+    Returns:
+        (B, n, C).
+    """
+    # Fused attention sums the softmax in float32 whatever the inputs. On a CPU it wins in float32 and loses in
+    # bfloat16, which it multiplies in float32 (measured: 512 channels, 16384 queries, 190 ms against 95 ms).
+    fused = query.dtype == torch.float32 if query.device.type == "cpu" else query.shape[-1] <= SDPA_MAX_HEAD
+    if fused:
+        return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
+    return torch.softmax((query @ key.transpose(1, 2)).float(), dim=-1).to(value.dtype) @ value
+
+
+def _matrix(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """The matrix (out, in) and bias (out,) of a 1x1 convolution."""
+    bias = conv.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias
+    return conv.weight.flatten(1), bias
+
+
+def _frozen(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor.detach().clone(), requires_grad=False)

@@ -1,0 +1,254 @@
+"""Model files: what goes in comes out, and what is broken is refused whole."""
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mcnet import CheckpointError, Engine, EngineOptions, Mcnet, McnetConfig, load_model, save_model
+from mcnet.checkpoint import bundled_models, content_hash, from_released
+from tests.mcnet.test_golden import to_tensor
+from tests.released import checkpoint, load_case
+
+
+def header(path: Path) -> dict[str, str]:
+    raw = path.read_bytes()
+    metadata: dict[str, str] = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
+    return metadata
+
+
+def rewrite_file(
+    path: Path, *, metadata: dict[str, str] | None = None, tensors: dict[str, Tensor] | None = None
+) -> None:
+    """Write the file again with other metadata or tensors; its hash stays true unless metadata says otherwise."""
+    tensors = tensors or load_file(path)
+    save_file(tensors, path, {**header(path), "content_hash": content_hash(tensors), **(metadata or {})})
+
+
+@pytest.fixture
+def saved(tiny: Mcnet, tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.safetensors"
+    save_model(tiny, path)
+    return path
+
+
+def test_round_trip(tiny: Mcnet, saved: Path) -> None:
+    model = load_model(saved)
+    assert model.config == tiny.config
+    assert model.info.name == "tiny"
+    assert model.info.training == {"steps": 0}
+    assert not model.training
+    for key, value in tiny.state_dict().items():
+        assert torch.equal(model.state_dict()[key], value), key
+
+
+def test_half_is_stored_small_and_computed_in_float32(tiny: Mcnet, saved: Path, tmp_path: Path) -> None:
+    path = tmp_path / "half.safetensors"
+    info = save_model(tiny, path, half=True)
+    model = load_model(path)
+    assert path.stat().st_size < 0.7 * saved.stat().st_size
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    assert info.content_hash == model.info.content_hash != load_model(saved).info.content_hash
+
+
+def test_bundled_starter_opens_by_name() -> None:
+    assert "starter" in bundled_models()
+    assert load_model("starter").info.name == "starter"
+
+
+@pytest.fixture(scope="module")
+def released_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The authors' layout: prefixed keys, an optimizer, an epoch."""
+    path = tmp_path_factory.mktemp("released") / "00000099-checkpoint.pth.tar"
+    parts: dict[str, Any] = {
+        part: {f"module.{key}": value for key, value in tensors.items()} for part, tensors in checkpoint(7).items()
+    }
+    torch.save({**parts, "optimizer_generator": {"state": {0: {"step": 3}}}, "epoch": 99}, path)
+    return path
+
+
+def test_released_checkpoint_converts_and_animates(
+    released_file: Path, tmp_path: Path, pictures: dict[str, NDArray[Any]]
+) -> None:
+    plain = load_model(released_file)
+    assert plain.config == McnetConfig.named("released")
+    converted = tmp_path / "released.safetensors"
+    save_model(plain, converted)
+    engine = Engine(load_model(converted), EngineOptions(device="cpu", precision="fp32", warm_up_frames=0))
+    engine.set_source(pictures["source"])
+    got = engine.animate(pictures["driving"], relative=False)
+    with torch.inference_mode():
+        expected = plain(to_tensor(pictures["source"]), to_tensor(pictures["driving"]))[0].permute(1, 2, 0) * 255
+    assert np.abs(got - expected.numpy()).max() <= 1
+
+
+def test_the_engine_gives_the_released_networks_stored_picture() -> None:
+    stored = load_case("case_a")
+    released = {
+        f"{part}.{key}": value
+        for part, tensors in checkpoint(int(stored["seed"])).items()
+        for key, value in tensors.items()
+    }
+    from mcnet.checkpoint import build
+
+    engine = Engine(build(*from_released(released), "case_a"), EngineOptions("cpu", "fp32", warm_up_frames=0))
+    engine.set_source(stored["source"])
+    got = engine.animate(stored["driving"], relative=False)
+    assert np.abs(got - stored["absolute_prediction"][0].transpose(1, 2, 0) * 255).max() <= 1
+    engine.calibrate(stored["driving_initial"])
+    got = engine.animate(stored["driving"], relative=True, adapt_scale=True)
+    assert np.abs(got - stored["relative_prediction"][0].transpose(1, 2, 0) * 255).max() <= 1
+
+
+def test_missing_model_names_the_bundled_ones() -> None:
+    with pytest.raises(CheckpointError, match=r"no model 'nobody'.*starter"):
+        load_model("nobody")
+    with pytest.raises(CheckpointError, match="not bundled"):
+        load_model("released")
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, 0.5, 0.99])
+def test_truncated_safetensors(saved: Path, kept: float) -> None:
+    raw = saved.read_bytes()
+    saved.write_bytes(raw[: int(kept if kept > 1 or kept == 0 else kept * len(raw))])
+    with pytest.raises(CheckpointError, match="truncated"):
+        load_model(saved)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def to_rubbish(path: Path) -> None:
+    path.write_bytes(b"not a checkpoint at all")
+
+
+def to_nothing(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [truncate, to_rubbish, to_nothing])
+def test_damaged_pickle(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    path = tmp_path / "model.pth.tar"
+    torch.save({"generator": {"a": torch.zeros(9999)}, "kp_detector": {}}, path)
+    damage(path)
+    with pytest.raises(CheckpointError, match="truncated"):
+        load_model(path)
+
+
+class Trap:
+    """Pickles to a call."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_pickle_that_wants_to_run_code_is_refused_and_does_not_run(tmp_path: Path, legacy: bool) -> None:
+    path, proof = tmp_path / "model.pth.tar", tmp_path / "ran"
+    if legacy:
+        path.write_bytes(pickle.dumps({"generator": Trap(proof), "kp_detector": {}}, protocol=2))
+    else:
+        torch.save({"generator": Trap(proof), "kp_detector": {}}, path)
+    with pytest.raises(CheckpointError, match=r"refused: it wants to run code.*posix\.mkdir"):
+        load_model(path)
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1, 2], "got list, expected dicts named generator and kp_detector"),
+        ({"state_dict": {}}, "got state_dict, expected dicts named generator and kp_detector"),
+        ({"generator": {}, "kp_detector": {}}, "kp_detector.kp.weight: got nothing"),
+        ({"generator": {"a": 3}, "kp_detector": {}}, "generator.a is a int, expected a tensor"),
+    ],
+)
+def test_pickle_of_something_else(tmp_path: Path, content: Any, message: str) -> None:
+    path = tmp_path / "model.pth.tar"
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=message):
+        load_model(path)
+
+
+def test_wrong_keys_of_a_pickle_are_named(tmp_path: Path) -> None:
+    parts = checkpoint(1)
+    del parts["generator"]["mbUnit.diff_conv.bias"]
+    parts["generator"]["extra.weight"] = torch.zeros(2, 3)
+    parts["generator"]["mbUnit.query_conv.bias"] = torch.zeros(3)
+    path = tmp_path / "model.pth.tar"
+    torch.save(parts, path)
+    with pytest.raises(CheckpointError) as refusal:
+        load_model(path)
+    text = str(refusal.value)
+    assert "generator.memory.difference.bias: got nothing, expected 512" in text
+    assert "generator.extra.weight: got 2x3, expected no such key" in text
+    assert "generator.memory.query.bias: got 3, expected 512" in text
+
+
+def test_first_five_wrong_keys_are_named(saved: Path) -> None:
+    tensors = load_file(saved)
+    for key in list(tensors)[:8]:
+        del tensors[key]
+    rewrite_file(saved, tensors=tensors)
+    with pytest.raises(CheckpointError, match="; and 3 more") as refusal:
+        load_model(saved)
+    assert str(refusal.value).count("got nothing") == 5
+
+
+def test_unknown_config_key(saved: Path) -> None:
+    config = json.loads(header(saved)["config"]) | {"wings": 2}
+    rewrite_file(saved, metadata={"config": json.dumps(config)})
+    with pytest.raises(CheckpointError, match="unknown config key wings"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(saved: Path, value: float) -> None:
+    tensors = load_file(saved)
+    tensors["generator.final.weight"][0, 0, 0, 0] = value
+    rewrite_file(saved, tensors=tensors)
+    with pytest.raises(CheckpointError, match=r"generator\.final\.weight holds NaN or infinite"):
+        load_model(saved)
+
+
+def test_changed_weights_do_not_pass_for_the_model(saved: Path) -> None:
+    raw = bytearray(saved.read_bytes())
+    raw[-3] ^= 1
+    saved.write_bytes(bytes(raw))
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize("missing", ["format", "config", "name", "training"])
+def test_header_without_its_facts(saved: Path, missing: str) -> None:
+    tensors = load_file(saved)
+    save_file(tensors, saved, {key: value for key, value in header(saved).items() if key != missing})
+    with pytest.raises(CheckpointError, match="header"):
+        load_model(saved)
+
+
+def test_failed_save_leaves_the_old_file(tiny: Mcnet, saved: Path) -> None:
+    before = saved.read_bytes()
+    with torch.no_grad():
+        tiny.generator.final.weight.fill_(float("nan"))
+    with pytest.raises(CheckpointError, match="NaN"):
+        save_model(tiny, saved)
+    with pytest.raises(CheckpointError, match=r"suffix '\.pth', expected \.safetensors"):
+        save_model(tiny, saved.with_suffix(".pth"))
+    with pytest.raises(CheckpointError, match="cannot write"):
+        save_model(load_model(saved), saved.parent / "no" / "such" / "folder.safetensors")
+    assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]

@@ -1,0 +1,246 @@
+"""The engine against the plain model, and what it refuses."""
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from mcnet import Engine, EngineError, EngineOptions, Mcnet, load_model
+from mcnet.engine import DeviceChoice
+from mcnet.geometry import adapted_scale, relative_keypoints
+from tests.mcnet.test_golden import to_tensor
+
+FP32 = EngineOptions(device="cpu", precision="fp32")
+Pictures = dict[str, NDArray[Any]]
+
+
+def plain_picture(
+    model: Mcnet,
+    source: NDArray[Any],
+    driving: NDArray[Any],
+    reference: NDArray[Any] | None = None,
+    *,
+    adapt: bool = True,
+) -> NDArray[np.uint8]:
+    """What the plain model makes of it, as uint8."""
+    with torch.inference_mode():
+        cache = model.encode_source(to_tensor(source))
+        keypoints = model.keypoint_detector(to_tensor(driving))
+        if reference is not None:
+            first = model.keypoint_detector(to_tensor(reference))
+            scale = adapted_scale(cache.keypoints, first) if adapt else 1.0
+            keypoints = relative_keypoints(cache.keypoints, keypoints, first, scale)
+        prediction = model.generator(cache, keypoints)[0].permute(1, 2, 0)
+        rgb: NDArray[np.uint8] = (prediction * 255).round().to(torch.uint8).numpy()
+    return rgb
+
+
+def difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.int16]:
+    return np.abs(a.astype(np.int16) - b.astype(np.int16))
+
+
+def test_absolute_motion_gives_the_plain_picture(pictures: Pictures) -> None:
+    model = load_model("starter")
+    engine = Engine(model, FP32)
+    engine.set_source(pictures["source"])
+    got = engine.animate(pictures["driving"], relative=False)
+    assert got.shape == (256, 256, 3)
+    assert got.dtype == np.uint8
+    wrong = difference(got, plain_picture(model, pictures["source"], pictures["driving"]))
+    assert wrong.max() <= 1
+    assert wrong.mean() < 1e-3
+
+
+@pytest.mark.parametrize("adapt", [True, False])
+def test_relative_motion_gives_the_plain_picture(pictures: Pictures, adapt: bool) -> None:
+    model = load_model("starter")
+    engine = Engine(model, FP32)
+    source, driving = pictures["source"], pictures["driving"]
+    reference = np.ascontiguousarray(driving[:, ::-1])
+    engine.set_source(source)
+    engine.calibrate(reference)
+    got = engine.animate(driving, adapt_scale=adapt)
+    assert difference(got, plain_picture(model, source, driving, reference, adapt=adapt)).max() <= 1
+    # It is neither the absolute picture nor the one of the other scale, or the test would prove nothing.
+    assert difference(got, engine.animate(driving, relative=False)).max() > 10
+    assert difference(got, engine.animate(driving, adapt_scale=not adapt)).max() > 2
+
+
+def test_bfloat16_stays_close_to_float32(pictures: Pictures) -> None:
+    model = load_model("starter")
+    engine = Engine(model, EngineOptions(device="cpu", precision="bf16"))
+    engine.set_source(pictures["source"])
+    wrong = difference(
+        engine.animate(pictures["driving"], relative=False),
+        plain_picture(model, pictures["source"], pictures["driving"]),
+    )
+    assert wrong.max() <= 4
+    assert wrong.mean() < 0.1
+
+
+def test_the_model_stays_as_it_is(tiny: Mcnet, noise: NDArray[np.uint8]) -> None:
+    before = {key: value.clone() for key, value in tiny.state_dict().items()}
+    engine = Engine(tiny, EngineOptions(device="cpu", precision="bf16"))
+    engine.set_source(noise)
+    engine.animate(noise, relative=False)
+    after = tiny.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) and before[key].dtype == after[key].dtype for key in before)
+
+
+def test_a_cache_can_be_set_again(tiny: Mcnet, pictures: Pictures, noise: NDArray[np.uint8]) -> None:
+    engine = Engine(tiny, FP32)
+    cache = engine.set_source(pictures["source"])
+    first = engine.animate(pictures["driving"], relative=False)
+    engine.set_source(noise)
+    assert difference(first, engine.animate(pictures["driving"], relative=False)).max() > 0
+    engine.set_source(cache)
+    np.testing.assert_array_equal(engine.animate(pictures["driving"], relative=False), first)
+    twin = Engine(tiny, FP32)
+    twin.set_source(cache)
+    np.testing.assert_array_equal(twin.animate(pictures["driving"], relative=False), first)
+
+
+def test_another_models_cache_is_refused(tiny: Mcnet, noise: NDArray[np.uint8]) -> None:
+    cache = Engine(tiny, FP32).set_source(noise)
+    with torch.no_grad():
+        tiny.generator.final.weight.mul_(1.5)
+    with pytest.raises(EngineError, match="set the picture itself again"):
+        Engine(tiny, FP32).set_source(cache)
+
+
+def test_output_is_a_fresh_array_each_time(tiny: Mcnet, pictures: Pictures) -> None:
+    engine = Engine(tiny, FP32)
+    engine.set_source(pictures["source"])
+    first = engine.animate(pictures["driving"], relative=False)
+    kept = first.copy()
+    second = engine.animate(pictures["source"], relative=False)
+    assert not np.shares_memory(first, second)
+    np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (300, 200), (480, 640)])
+def test_any_size_is_taken_from_its_centre(tiny: Mcnet, shape: tuple[int, int], noise: NDArray[np.uint8]) -> None:
+    height, width = shape
+    side = min(shape)
+    picture = np.zeros((height, width, 3), np.uint8)
+    face = np.resize(noise[:side, :side], (side, side, 3))
+    top, left = (height - side) // 2, (width - side) // 2
+    picture[top : top + side, left : left + side] = face
+    engine = Engine(tiny, FP32)
+    engine.set_source(picture)
+    whole = engine.animate(picture, relative=False)
+    engine.set_source(face)
+    np.testing.assert_array_equal(engine.animate(face, relative=False), whole)
+    assert whole.shape == (256, 256, 3)
+
+
+def test_read_only_pictures_are_taken(tiny: Mcnet, noise: NDArray[np.uint8]) -> None:
+    noise = noise.copy()
+    noise.flags.writeable = False
+    engine = Engine(tiny, FP32)
+    engine.set_source(noise)
+    assert engine.animate(noise, relative=False).flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (np.zeros((256, 256, 3), np.float32), r"got float32 \(256, 256, 3\), expected a uint8 array"),
+        (np.zeros((256, 256), np.uint8), r"got uint8 \(256, 256\)"),
+        (np.zeros((256, 256, 4), np.uint8), r"got uint8 \(256, 256, 4\)"),
+        (np.zeros((63, 200, 3), np.uint8), "got 200x63 pixels, expected at least 64"),
+        ("face.png", "got str"),
+    ],
+)
+def test_pictures_that_cannot_be_used(tiny: Mcnet, noise: NDArray[np.uint8], picture: Any, message: str) -> None:
+    engine = Engine(tiny, FP32)
+    for call in (engine.set_source, engine.calibrate):
+        with pytest.raises(EngineError, match=message):
+            call(picture)
+    engine.set_source(noise)
+    with pytest.raises(EngineError, match=message):
+        engine.animate(picture, relative=False)
+
+
+def test_order_of_calls(tiny: Mcnet, noise: NDArray[np.uint8]) -> None:
+    engine = Engine(tiny, FP32)
+    with pytest.raises(EngineError, match=r"call set_source\(rgb\) first"):
+        engine.animate(noise)
+    engine.set_source(noise)
+    with pytest.raises(EngineError, match=r"call calibrate\(rgb\)"):
+        engine.animate(noise)
+    engine.calibrate(noise)
+    engine.animate(noise)
+
+
+@pytest.mark.parametrize("poisoned", ["generator.final", "generator.first.conv", "keypoint_detector.jacobians"])
+def test_nan_is_never_shown(tiny: Mcnet, noise: NDArray[np.uint8], poisoned: str) -> None:
+    bias = tiny.get_submodule(poisoned).bias
+    assert isinstance(bias, torch.Tensor)
+    with torch.no_grad():
+        bias[0] = float("nan")
+    engine = Engine(tiny, EngineOptions(device="cpu", precision="fp32", warm_up_frames=0))
+    with pytest.raises(EngineError, match="NaN"):  # noqa: PT012 - either step may be the one that sees it
+        engine.set_source(noise)
+        engine.animate(noise, relative=False)
+
+
+def test_nan_is_found_when_the_engine_starts(tiny: Mcnet) -> None:
+    with torch.no_grad():
+        tiny.generator.final.weight.fill_(float("nan"))
+    with pytest.raises(EngineError, match="NaN"):
+        Engine(tiny, FP32)
+
+
+def test_one_thread(tiny: Mcnet, noise: NDArray[np.uint8]) -> None:
+    engine = Engine(tiny, FP32)
+    caught: list[BaseException] = []
+
+    def elsewhere() -> None:
+        try:
+            engine.set_source(noise)
+        except EngineError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=elsewhere, name="elsewhere")
+    thread.start()
+    thread.join()
+    assert len(caught) == 1
+    assert "'elsewhere'" in str(caught[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (EngineOptions(device="cuda:99"), "got 'cuda:99', but"),
+        (EngineOptions(device="gpu"), "got 'gpu', expected auto, cpu, cuda"),
+        (EngineOptions(device="mps"), "got 'mps', expected auto, cpu, cuda"),
+        (EngineOptions(device="cpu", precision="fp16"), "got fp16 on the CPU"),
+        (EngineOptions(precision="int8"), "got 'int8', expected one of"),  # type: ignore[arg-type]
+    ],
+)
+def test_options_that_cannot_be_met(options: EngineOptions, message: str) -> None:
+    with pytest.raises(EngineError, match=message):
+        DeviceChoice.of(options)
+
+
+def test_auto_says_what_it_took_and_why() -> None:
+    choice = DeviceChoice.of(EngineOptions())
+    assert choice.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert str(choice.device) in choice.reason
+    assert ("because" in choice.reason) == (choice.device.type == "cpu")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize(("precision", "largest"), [("fp32", 1), ("bf16", 8), ("fp16", 4)])
+def test_cuda_gives_the_plain_picture(pictures: Pictures, precision: Any, largest: int) -> None:
+    model = load_model("starter")
+    engine = Engine(model, EngineOptions(device="cuda", precision=precision))
+    engine.set_source(pictures["source"])
+    got = engine.animate(pictures["driving"], relative=False)
+    assert difference(got, plain_picture(model, pictures["source"], pictures["driving"])).max() <= largest

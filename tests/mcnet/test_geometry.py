@@ -1,0 +1,83 @@
+"""Coordinates, hulls and motion against values worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mcnet.geometry import (
+    Keypoints,
+    adapted_scale,
+    coordinate_grid,
+    gaussian_heatmaps,
+    hull_area,
+    invert_2x2,
+    relative_keypoints,
+    sparse_motions,
+)
+
+
+def keypoints(points: list[tuple[float, float]], jacobian: list[list[float]] | None = None) -> Keypoints:
+    value = torch.tensor([points])
+    return Keypoints(value, torch.tensor(jacobian or [[1.0, 0.0], [0.0, 1.0]]).expand(1, len(points), 2, 2))
+
+
+def test_grid_has_corners_on_corners_and_x_first() -> None:
+    grid = coordinate_grid(3, 5, torch.zeros(()))
+    assert grid.shape == (3, 5, 2)
+    assert grid[0, 0].tolist() == [-1, -1]
+    assert grid[0, 4].tolist() == [1, -1]
+    assert grid[2, 0].tolist() == [-1, 1]
+    assert grid[1, 2].tolist() == [0, 0]
+
+
+def test_heatmap_peaks_at_its_point_and_falls_as_a_gaussian() -> None:
+    heatmap = gaussian_heatmaps(torch.tensor([[[0.0, 0.5]]]), 5)[0, 0]  # the point sits on pixel (x 2, y 3)
+    assert heatmap[3, 2] == 1
+    assert heatmap[3, 3].item() == pytest.approx(math.exp(-(0.5**2) / 0.02))
+
+
+def test_inverse() -> None:
+    matrix = torch.randn(7, 3, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(invert_2x2(matrix), torch.linalg.inv(matrix))
+
+
+def test_sparse_motion_takes_driving_points_to_source_points() -> None:
+    source, driving = keypoints([(0.25, -0.5)], [[2.0, 0.0], [0.0, 1.0]]), keypoints([(-0.5, 0.0)])
+    motions = sparse_motions(coordinate_grid(5, 5, source.value), source, driving)
+    assert motions.shape == (1, 2, 5, 5, 2)
+    assert torch.equal(motions[0, 0], coordinate_grid(5, 5, source.value))
+    assert motions[0, 1, 2, 1].tolist() == [0.25, -0.5]  # pixel (x 1, y 2) is the driving point
+    assert motions[0, 1, 2, 2].tolist() == [1.25, -0.5]  # half a unit to its right, stretched by J_s
+
+
+@pytest.mark.parametrize(
+    ("points", "area"),
+    [
+        ([(0, 0), (1, 0), (1, 1), (0, 1), (0.5, 0.5)], 1.0),
+        ([(0, 0), (2, 0), (0, 1)], 1.0),
+        ([(0, 0), (1, 1), (2, 2)], 0.0),
+        ([(0, 0), (0, 0), (1, 0), (0.5, 0), (0.5, 1)], 0.5),
+    ],
+)
+def test_hull_area(points: list[tuple[float, float]], area: float) -> None:
+    assert hull_area(np.array(points, np.float32)) == pytest.approx(area)
+
+
+def test_relative_motion() -> None:
+    source = keypoints([(0.0, 0.0), (0.4, 0.0), (0.0, 0.4)])
+    reference = keypoints([(0.1, 0.1), (0.3, 0.1), (0.1, 0.3)])
+    driving = keypoints([(0.2, 0.1), (0.4, 0.1), (0.2, 0.3)], [[0.0, -1.0], [1.0, 0.0]])
+    assert adapted_scale(source, reference) == pytest.approx(2)
+    moved = relative_keypoints(source, driving, reference, scale=2)
+    torch.testing.assert_close(moved.value, source.value + torch.tensor([0.2, 0.0]))
+    torch.testing.assert_close(moved.jacobian, driving.jacobian)
+    still = relative_keypoints(source, reference, reference, scale=2)
+    torch.testing.assert_close(still.value, source.value)
+
+
+def test_flat_reference_has_no_scale() -> None:
+    line = keypoints([(0.0, 0.0), (0.1, 0.1), (0.2, 0.2)])
+    with pytest.raises(ValueError, match="no area"):
+        adapted_scale(line, line)
