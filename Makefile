@@ -1,0 +1,46 @@
+# Everything starts here: `make demo`, `make test`. PYTHON chooses the interpreter (3.11 or newer).
+PYTHON ?= python3
+BIN := .venv/bin
+
+help:
+	@echo "make demo   set up and animate a bundled portrait: out/demo.mp4, out/demo.png"
+	@echo "make test   set up and run the whole test suite"
+	@echo "make check  ruff, mypy and import-linter"
+	@echo "make bench  milliseconds a frame, plain model against engine"
+	@echo "make cuda   what needs a GPU: parity tests and benchmark on CUDA"
+	@echo "make clean  remove the virtual environment and what was built"
+
+# A stamp, so that a second call is quick and an interrupted first one starts over.
+.venv/.ready: pyproject.toml .ci/system-packages
+	sh .ci/system-packages
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+setup: .venv/.ready
+
+demo: setup
+	mkdir -p out
+	$(BIN)/mcnet animate --source assets/portraits/DEMO_PORTRAIT --driving assets/driving/DEMO_CLIP \
+		--output out/demo.mp4 --side-by-side --contact-sheet out/demo.png
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python tests/benchmarks/bench_engine.py
+
+cuda: setup
+	$(BIN)/python -m pytest -m cuda -rs
+	$(BIN)/python tests/benchmarks/bench_engine.py --device cuda --frames 50
+
+clean:
+	rm -rf .venv out *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+.PHONY: help setup demo test check bench cuda clean

@@ -1,0 +1,53 @@
+"""The `mcnet` command."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from mcnet.commands import animate, convert
+from mcnet.commands.errors import INTERRUPTED, user_errors
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0 done, 1 failed with a message, 2 misused, 130 interrupted."""
+    args = build_parser().parse_args(argv)
+    # Before torch is imported: threads that wait by spinning starve themselves on a machine that has other work to do.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        return int(args.run(args))
+    except user_errors() as error:
+        print(f"mcnet {args.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"mcnet {args.command}: interrupted; nothing was written", file=sys.stderr)
+        return INTERRUPTED
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; building it imports nothing heavy."""
+    parser = argparse.ArgumentParser(
+        prog="mcnet",
+        description="Animate a portrait by a video of somebody's face, with MCNet.",
+        epilog="'mcnet COMMAND --help' tells more of a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"mcnet {_version()}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="also say what is going on")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
+    animate.add_parser(commands)
+    convert.add_parser(commands)
+    return parser
+
+
+def _version() -> str:
+    try:
+        return version("mcnet-avatar")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
