@@ -21,7 +21,7 @@ setup: .venv/.ready
 
 demo: setup
 	mkdir -p out
-	$(BIN)/mcnet animate --source assets/portraits/DEMO_PORTRAIT --driving assets/driving/DEMO_CLIP \
+	$(BIN)/mcnet animate --source assets/portraits/woman_1.jpg --driving assets/driving/grid_bbaf2n.mpg \
 		--output out/demo.mp4 --side-by-side --contact-sheet out/demo.png
 
 test: setup

@@ -1,0 +1,198 @@
+"""The `mcnet` command on real input: a bundled portrait, moved by a bundled video."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from assets import ROOT as ASSETS
+from mcnet.__main__ import main
+from mcnet.media.images import read_rgb, write_rgb
+
+PORTRAIT = ASSETS / "portraits" / "woman_1.jpg"
+CLIP = ASSETS / "driving" / "grid_bbaf2n.mpg"
+FRAMES = 6
+
+
+def animate(output: Path, *more: str, source: Path = PORTRAIT, driving: Path = CLIP, frames: int = FRAMES) -> int:
+    files = ["--source", str(source), "--driving", str(driving), "--output", str(output)]
+    return main(["animate", *files, "--device", "cpu", "--precision", "fp32", "--max-frames", str(frames), *more])
+
+
+def frames_of(path: Path) -> list[NDArray[np.uint8]]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False) for frame in container.decode(video=0)]
+
+
+def seconds_of_sound(path: Path) -> float:
+    with av.open(str(path)) as container:
+        return sum(frame.samples / frame.sample_rate for frame in container.decode(audio=0))
+
+
+def test_animates_with_sound_and_a_sheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output, sheet = tmp_path / "out.mp4", tmp_path / "sheet.png"
+    assert animate(output, "--side-by-side", "--contact-sheet", str(sheet), frames=40) == 0
+    frames = frames_of(output)
+    assert len(frames) == 40
+    assert {frame.shape for frame in frames} == {(256, 768, 3)}
+    source, driver, result = (np.stack([frame[:, i * 256 : (i + 1) * 256] for frame in frames]) for i in range(3))
+    # The portrait beside it stands still (up to compression); the result moves, and is the portrait, not the driver.
+    assert np.abs(source[0].astype(int) - source[-1]).mean() < 2
+    assert max(np.abs(result[0].astype(int) - frame).mean() for frame in result) > 3
+    assert np.abs(result[0].astype(int) - source[0]).mean() < 0.5 * np.abs(result[0].astype(int) - driver[0]).mean()
+    assert seconds_of_sound(output) == pytest.approx(40 / 25, abs=0.1)
+    assert read_rgb(sheet).shape[1] > 6 * 256
+    said = capsys.readouterr()
+    assert "40 frames at 25 frames/s, with its sound" in said.out
+    assert "frames/s in the engine" in said.out
+    assert "cpu" in said.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "sheet.png"]
+
+
+@pytest.mark.parametrize("name", ["out.webm", "out.gif", "frames"])
+def test_other_outputs(tmp_path: Path, name: str) -> None:
+    output = tmp_path / name
+    assert animate(output) == 0
+    if name == "frames":
+        pictures = sorted(output.iterdir())
+        assert [picture.name for picture in pictures] == [f"{index:06}.png" for index in range(FRAMES)]
+        assert read_rgb(pictures[0]).shape == (256, 256, 3)
+    else:
+        assert len(frames_of(output)) == FRAMES
+
+
+def test_options_change_the_picture(tmp_path: Path) -> None:
+    """Each option moves the portrait otherwise than the default does."""
+    last = {}
+    for option in ("", "--absolute", "--no-adapt-scale", "--best-frame", "--no-crop"):
+        output = tmp_path / f"frames{option}"
+        assert animate(output, *([option] if option else []), frames=20) == 0
+        last[option] = read_rgb(output / "000019.png").astype(int)
+    for option in list(last)[1:]:
+        assert np.abs(last[option] - last[""]).mean() > 0.2, option
+
+
+def test_a_folder_of_pictures_drives(tmp_path: Path) -> None:
+    folder = tmp_path / "driving"
+    folder.mkdir()
+    for index, frame in enumerate(frames_of(CLIP)[:3]):
+        write_rgb(folder / f"{index}.png", frame)
+    assert animate(tmp_path / "out.mp4", driving=folder) == 0
+    assert len(frames_of(tmp_path / "out.mp4")) == 3
+
+
+def test_frames_without_a_face_hold_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "driving"
+    folder.mkdir()
+    frames = frames_of(CLIP)
+    blank = np.full_like(frames[0], 90)
+    for index, frame in enumerate([blank, frames[0], frames[20], blank, blank, frames[40]]):
+        write_rgb(folder / f"{index}.png", frame)
+    assert animate(tmp_path / "out", driving=folder) == 0
+    written = [read_rgb(tmp_path / "out" / f"{index:06}.png") for index in range(6)]
+    np.testing.assert_array_equal(written[3], written[2])
+    np.testing.assert_array_equal(written[4], written[2])
+    assert not np.array_equal(written[5], written[2])
+    assert "3 frames" in capsys.readouterr().err
+
+
+def noise_picture(folder: Path) -> Path:
+    path = folder / "noise.png"
+    write_rgb(path, np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8))
+    return path
+
+
+def test_what_cannot_be_done_is_said_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    noise, output = noise_picture(tmp_path), tmp_path / "out.mp4"
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    faceless = tmp_path / "faceless"
+    faceless.mkdir()
+    noise_picture(faceless)
+    cases: list[tuple[dict[str, Path], list[str], str]] = [
+        ({"source": noise}, [], "no face in"),
+        ({"source": tmp_path / "none.jpg"}, [], "none.jpg"),
+        ({"source": CLIP}, [], "grid_bbaf2n.mpg"),
+        ({"driving": tmp_path / "none.mp4"}, [], "none.mp4"),
+        ({"driving": empty}, [], "empty.mp4"),
+        ({"driving": PORTRAIT.parent.parent / "README.md"}, [], "README.md"),
+        ({"driving": faceless}, [], "no face in any of the 1 frames"),
+        ({}, ["--model", "nobody"], "no model 'nobody'"),
+        ({}, ["--device", "cuda:9"], "got 'cuda:9', but"),
+    ]
+    for files, more, message in cases:
+        assert animate(output, *more, **files) == 1, message  # type: ignore[arg-type]
+        said = capsys.readouterr().err
+        assert message in said
+        assert said.startswith("mcnet animate: ") or "\nmcnet animate: " in said
+        assert "Traceback" not in said
+        assert not output.exists()
+    for bad in (tmp_path / "no" / "such" / "out.mp4", tmp_path / "out.avi", Path("/proc/out.mp4")):
+        assert animate(bad) == 1
+        assert str(bad) in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.mp4", "faceless", "noise.png"]
+
+
+def test_misuse_names_the_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["animate", "--source", "a.png"])
+    assert exit_.value.code == 2
+    assert "--driving" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        animate(Path("out.mp4"), frames=0)
+    assert "whole number from 1" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send to another process")
+def test_interrupt_leaves_a_playable_file(tmp_path: Path) -> None:
+    folder = tmp_path / "driving"
+    folder.mkdir()
+    frames = frames_of(CLIP)
+    for index in range(400):
+        write_rgb(folder / f"{index:03}.jpg", frames[index % len(frames)])
+    output = tmp_path / "out.mp4"
+    command = [sys.executable, "-m", "mcnet", "animate", "--source", str(PORTRAIT), "--driving", str(folder)]
+    with subprocess.Popen(
+        # Without a search for faces, so that frames are being written as soon as there is a file.
+        [*command, "--output", str(output), "--device", "cpu", "--no-crop"],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 100
+        while not list(tmp_path.glob(".*partial*")):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=30)[1]
+    assert process.returncode == 130
+    count = len(frames_of(output))
+    assert 0 < count < 400
+    assert f"holds the first {count} frames" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["driving", "out.mp4"]
+
+
+def test_convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "mine.safetensors"
+    assert (
+        main(["convert", str(ASSETS / "models" / "starter.safetensors"), str(output), "--name", "mine", "--half"]) == 0
+    )
+    assert "model mine, 8.2 M parameters, 256 px" in capsys.readouterr().out
+    assert animate(tmp_path / "frames", "--model", str(output), frames=1) == 0
+    capsys.readouterr()
+    assert main(["convert", str(output), str(tmp_path / "mine.onnx")]) == 1
+    assert "expected .safetensors" in capsys.readouterr().err
+    assert main(["convert", str(tmp_path / "none.pth.tar"), str(output)]) == 1
+    assert "no model" in capsys.readouterr().err
+
+
+def test_help_is_quick_and_needs_no_torch() -> None:
+    code = "import sys, mcnet.__main__ as m; m.build_parser().format_help(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
