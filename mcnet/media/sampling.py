@@ -1,0 +1,53 @@
+"""Cutting a square out of a picture, turned and scaled at will."""
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+def sample_square(
+    rgb: NDArray[np.uint8],
+    center: tuple[float, float],
+    side: float,
+    size_px: int,
+    *,
+    angle_rad: float = 0.0,
+    border: int = cv2.BORDER_CONSTANT,
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Sample a square, to fractions of a pixel: averaged where it shrinks, bicubic where it grows.
+
+    Coordinates count from edges: 0 is a picture's left or upper edge, its width or height the other one.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        center: xy of the square's middle; the square may leave the picture.
+        side: the square's edge in the picture's pixels.
+        size_px: width and height of the answer.
+        angle_rad: how far the square is turned, clockwise as seen.
+        border: what lies beyond the picture, one of OpenCV's border modes.
+
+    Returns:
+        The (size_px, size_px, 3) uint8 square, and the (2, 3) float32 map from its coordinates to the picture's.
+    """
+    finer = max(1, math.ceil(side / size_px - 1e-6))
+    to_picture = _map(center, side / size_px, size_px, angle_rad)
+    matrix = _map(center, side / (size_px * finer), size_px * finer, angle_rad)
+    matrix[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5  # warpAffine counts from the first pixel's middle
+    how = cv2.INTER_CUBIC if finer == 1 else cv2.INTER_LINEAR
+    sampled = cv2.warpAffine(
+        rgb, matrix, (size_px * finer, size_px * finer), flags=how | cv2.WARP_INVERSE_MAP, borderMode=border
+    )
+    if finer > 1:
+        sampled = cv2.resize(sampled, (size_px, size_px), interpolation=cv2.INTER_AREA)
+    return sampled.astype(np.uint8, copy=False), to_picture.astype(np.float32)
+
+
+def _map(center: tuple[float, float], scale: float, size_px: int, angle_rad: float) -> NDArray[np.float64]:
+    """Turn and scale about the middle of a square of `size_px`, then move that to the centre."""
+    cos, sin = math.cos(angle_rad) * scale, math.sin(angle_rad) * scale
+    half = size_px / 2
+    return np.array(
+        [[cos, -sin, center[0] - (cos - sin) * half], [sin, cos, center[1] - (sin + cos) * half]], np.float64
+    )

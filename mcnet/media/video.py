@@ -1,0 +1,621 @@
+"""Films in and out, on PyAV: driving films with their true timing, and what `mcnet` writes, with the sound."""
+
+import contextlib
+import itertools
+import logging
+import math
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import av
+import av.error
+import cv2
+import numpy as np
+from av.container import InputContainer, OutputContainer
+from av.filter import Graph
+from av.filter.context import FilterContext
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from mcnet.media.errors import MediaError
+from mcnet.media.images import IMAGE_SUFFIXES, read_rgb, write_rgb
+from mcnet.media.sound import carry_sound
+
+_LOG = logging.getLogger(__name__)
+
+FOLDER_FPS = 25.0
+VIDEO_SUFFIXES = (".mp4", ".webm", ".gif")
+_PLAUSIBLE_FPS = (0.5, 1000.0)
+_LONGEST_HOLD_S = 60.0  # a longer gap between two frames is a break in the time stamps, not a still picture
+_LONGEST_STEP_BACK_S = 1.0
+# Time stamps are rounded, and taken unevenly: by so many frames before its time a frame may be shown. Less where a film
+# is thinned out, so that it is always the same one of several that is kept.
+_EARLY_BY_FRAMES = 0.4
+_EARLY_BY_FRAMES_THINNED = 0.07
+_GIF_MAX_FPS = 50  # browsers slow down anything faster
+_NUMBERED = re.compile(r"\d{6}\.png")
+_BT709 = 1
+_TV_RANGE = 1
+
+
+class DrivingVideo:
+    """A film, or a folder of pictures, as RGB frames at a constant rate. Made by `open_driving`.
+
+    Iterating reads it from the start, as often as wanted; each iteration opens the file for itself. Frames with uneven
+    time stamps are dropped or repeated so that frame `i` shows what is to be seen at `i / fps` seconds and the picture
+    stays in step with the sound.
+
+    Attributes:
+        path: the file or folder.
+        fps: frames a second as they are yielded.
+        frame_count: how many frames are to be expected; None where the file does not tell.
+        size_px: (width, height) as yielded: turned upright, pixels square.
+        has_audio: whether a `VideoWriter` will find sound in it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        fps: float,
+        frame_count: int | None,
+        size_px: tuple[int, int],
+        has_audio: bool,
+        pictures: tuple[Path, ...] = (),
+    ) -> None:
+        self.path = path
+        self.fps = fps
+        self.frame_count = frame_count
+        self.size_px = size_px
+        self.has_audio = has_audio
+        self._pictures = pictures
+        self._warned = False
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        return self._iterate_pictures() if self._pictures else self._iterate_film()
+
+    def _iterate_pictures(self) -> Iterator[NDArray[np.uint8]]:
+        for picture in self._pictures:
+            rgb = read_rgb(picture)
+            if (rgb.shape[1], rgb.shape[0]) != self.size_px:
+                raise MediaError(
+                    f"the pictures of {self.path} differ in size: got {rgb.shape[1]} x {rgb.shape[0]} in "
+                    f"{picture.name}, expected {self.size_px[0]} x {self.size_px[1]} as in {self._pictures[0].name}"
+                )
+            yield rgb
+
+    def _iterate_film(self) -> Iterator[NDArray[np.uint8]]:
+        """Show each frame from the first slot of the constant rate at its time up to the next frame's."""
+        shown: VideoFrame | None = None
+        slot = count = 0
+        with _opened(self.path) as container:
+            stream = _film_stream(container, self.path)
+            thinned = self.fps < 0.7 * _average_fps(stream)
+            early = _EARLY_BY_FRAMES_THINNED if thinned else _EARLY_BY_FRAMES
+            decoder = _Decoder(container, stream, self.fps)
+            for frame, time_s in decoder:
+                due = max(slot, math.ceil(time_s * self.fps - early))
+                if shown is not None and due > slot:
+                    yield from itertools.repeat(_to_rgb(shown, self.size_px), due - slot)
+                shown, slot = frame, due
+            if shown is not None:
+                count = max(slot, round(decoder.end_s * self.fps), 1)
+                yield from itertools.repeat(_to_rgb(shown, self.size_px), count - slot)
+        self._warn_if_cut_short(decoder, count)
+
+    def _warn_if_cut_short(self, decoder: "_Decoder", count: int) -> None:
+        promised = decoder.stream.frames
+        # Nine tenths, for an edit list may leave out frames that the file counts.
+        if self._warned or not (decoder.errors or decoder.decoded < 0.9 * promised):
+            return
+        self._warned = True
+        promise = f" of {promised} promised" if promised else ""
+        _LOG.warning(
+            "%s is damaged or cut short: %d frames%s could be decoded, %d are used",
+            self.path,
+            decoder.decoded,
+            promise,
+            count,
+        )
+
+
+def open_driving(path: str | Path, *, max_fps: float | None = None, folder_fps: float = FOLDER_FPS) -> DrivingVideo:
+    """Open a driving film or a folder of pictures (in natural order: 2 before 10).
+
+    Phones' rotation is applied, unless it is not a quarter turn. A film keeps its average rate.
+
+    Args:
+        path: any film that FFmpeg reads, or a folder of PNG, JPEG, WebP, BMP or TIFF pictures of one size.
+        max_fps: a faster film is thinned out to this rate; None keeps its own.
+        folder_fps: the rate of a folder's pictures.
+
+    Returns:
+        What to iterate. A damaged film yields what can be decoded and then logs one warning.
+
+    Raises:
+        MediaError: nothing there, empty, unreadable, without a picture track (sound only), not one frame decodes, or a
+            rate is not above 0.
+    """
+    path = Path(path)
+    if folder_fps <= 0 or (max_fps is not None and max_fps <= 0):
+        raise MediaError(f"cannot open {path} at {max_fps or folder_fps} frames/s: expected more than 0")
+    if path.is_dir():
+        return _open_folder(path, folder_fps)
+    with _opened(path) as container:
+        stream = _film_stream(container, path)
+        fps = _average_fps(stream)
+        if max_fps is not None:
+            fps = min(fps, max_fps)
+        first = next((frame for frame, _ in _Decoder(container, stream, fps)), None)
+        if first is None:
+            raise MediaError(f"no frame of {path} can be decoded: it is damaged or cut short; export it again")
+        duration_s = _duration_s(container, stream)
+        return DrivingVideo(
+            path,
+            fps=fps,
+            frame_count=None if duration_s is None else max(1, round(duration_s * fps)),
+            size_px=_shown_size_px(first, stream.sample_aspect_ratio),
+            has_audio=bool(container.streams.audio),
+        )
+
+
+def _open_folder(path: Path, fps: float) -> DrivingVideo:
+    pictures = sorted(
+        (
+            entry
+            for entry in path.iterdir()
+            if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")
+        ),
+        key=_natural,
+    )
+    if not pictures:
+        raise MediaError(f"the folder {path} holds no picture: expected PNG, JPEG, WebP, BMP or TIFF files")
+    height, width = read_rgb(pictures[0]).shape[:2]
+    return DrivingVideo(
+        path,
+        fps=fps,
+        frame_count=len(pictures),
+        size_px=(width, height),
+        has_audio=False,
+        pictures=tuple(pictures),
+    )
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+
+def _opened(path: Path) -> InputContainer:
+    try:
+        if path.stat().st_size == 0:
+            raise MediaError(f"cannot read the film {path}: got an empty file; export or download it again")
+        return av.open(path)
+    except FileNotFoundError as error:
+        raise MediaError(f"no film at {path}: check the path") from error
+    except (av.error.FFmpegError, ValueError, OSError) as error:
+        if isinstance(error, MediaError):
+            raise
+        raise MediaError(
+            f"cannot read the film {path}: {_reason(error)}; expected a film such as MP4, MOV or WebM"
+        ) from error
+
+
+def _film_stream(container: InputContainer, path: Path) -> VideoStream:
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:  # the cover of a song is no film
+            stream.thread_type = "AUTO"
+            return stream
+    what = "only sound" if container.streams.audio else "no picture track"
+    raise MediaError(f"cannot use {path} as a film: got {what}, expected a film with pictures")
+
+
+def _average_fps(stream: VideoStream) -> float:
+    for rate in (stream.average_rate, stream.guessed_rate):
+        if rate and _PLAUSIBLE_FPS[0] <= rate <= _PLAUSIBLE_FPS[1]:
+            return float(rate)
+    return FOLDER_FPS
+
+
+def _duration_s(container: InputContainer, stream: VideoStream) -> float | None:
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    if container.duration:
+        return float(container.duration / av.time_base)
+    return None
+
+
+class _Decoder:
+    """Frames with their time since the first one, over damage and breaks in the time stamps.
+
+    Attributes:
+        stream: the picture track.
+        decoded: frames so far.
+        errors: damaged packets so far.
+        end_s: when the last frame so far stops being seen.
+    """
+
+    def __init__(self, container: InputContainer, stream: VideoStream, fps: float) -> None:
+        self.stream = stream
+        self.decoded = 0
+        self.errors = 0
+        self.end_s = 0.0
+        self._container = container
+        self._step_s = 1 / fps
+
+    def __iter__(self) -> Iterator[tuple[VideoFrame, float]]:
+        origin_s: float | None = None
+        time_s = -self._step_s
+        for frame in self._frames():
+            expected_s = time_s + self._step_s
+            stamped_s = expected_s if frame.time is None or origin_s is None else frame.time - origin_s
+            if -_LONGEST_STEP_BACK_S < stamped_s - expected_s < _LONGEST_HOLD_S:
+                time_s = stamped_s
+            else:
+                time_s, origin_s = expected_s, None
+            if origin_s is None and frame.time is not None:
+                origin_s = frame.time - time_s
+            lasts_s = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else self._step_s
+            self.end_s = time_s + min(lasts_s, _LONGEST_HOLD_S)
+            self.decoded += 1
+            yield frame, time_s
+
+    def _frames(self) -> Iterator[VideoFrame]:
+        packets = self._container.demux(self.stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.error.FFmpegError:
+                self.errors += 1
+                return
+            if packet is None:
+                return
+            try:
+                yield from self.stream.decode(packet)
+            except av.error.FFmpegError:
+                self.errors += 1
+
+
+def _turns(frame: VideoFrame) -> int:
+    """Quarter turns, counter-clockwise, that set a frame upright."""
+    return round(frame.rotation / 90) % 4
+
+
+def _shown_size_px(frame: VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
+    """(width, height) upright and with square pixels; `aspect` is a stored pixel's width over its height."""
+    width = round(frame.width * aspect) if aspect and abs(aspect - 1) > Fraction(1, 100) else frame.width
+    return (frame.height, width) if _turns(frame) % 2 else (width, frame.height)
+
+
+def _to_rgb(frame: VideoFrame, size_px: tuple[int, int]) -> NDArray[np.uint8]:
+    rgb = np.rot90(frame.to_ndarray(format="rgb24"), _turns(frame)).astype(np.uint8, copy=False)
+    if (rgb.shape[1], rgb.shape[0]) != size_px:  # square pixels, or a film that changes its size midway
+        rgb = cv2.resize(rgb, size_px, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    return np.ascontiguousarray(rgb)
+
+
+class VideoWriter:
+    """Writes a film, or numbered pictures, frame by frame; a context manager.
+
+    By the path: `.mp4` (H.264, 4:2:0, crf 18), `.webm` (VP9), `.gif` (a palette for the clip, at most 50 frames a
+    second, silent), or a folder (no suffix, or ending in a slash) of `000000.png` and so on. The first two need even
+    sizes: an odd width or height grows by one pixel, its last column or row repeated.
+
+    Nothing is touched at `path` until the end: a partial file beside it takes its place when the `with` block is left,
+    also by an exception or Ctrl-C, then holding the frames written so far. Left before the first frame, it leaves
+    things as they were. An existing folder must be empty or hold an earlier result of this class.
+
+    Args:
+        path: where to write; its folder exists.
+        fps: frames a second.
+        size_px: (width, height) of the frames.
+        audio_from: a film whose sound is carried over, from its first picture up to the length of what is written:
+            copied where the format allows, else as AAC or Opus. A film without sound, or a folder, is fine.
+
+    Raises:
+        MediaError: the suffix is unknown, the place cannot be written, or `audio_from` cannot be read; raised when the
+            writer is made or entered, before any frame.
+    """
+
+    def __init__(
+        self, path: str | Path, fps: float, size_px: tuple[int, int], audio_from: str | Path | None = None
+    ) -> None:
+        as_folder = str(path).endswith(("/", os.sep)) or Path(path).is_dir()
+        self.path = Path(path)
+        self.frame_count = 0
+        self._suffix = "" if as_folder else self.path.suffix.lower()
+        self._fps = Fraction(fps).limit_denominator(1001)
+        self._size_px = size_px
+        self._audio_from = None if audio_from is None or Path(audio_from).is_dir() else Path(audio_from)
+        self._sink: _Sink | None = None
+        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial{self._suffix}")
+        self._check()
+
+    def _check(self) -> None:
+        if self._suffix and self._suffix not in VIDEO_SUFFIXES:
+            raise MediaError(
+                f"cannot write {self.path}: got suffix {self.path.suffix!r}, expected {', '.join(VIDEO_SUFFIXES)}, "
+                "or none for a folder of PNGs"
+            )
+        if self._fps <= 0 or min(self._size_px) < 1:
+            raise MediaError(f"cannot write {self.path}: got {self._fps} frames/s of {self._size_px} pixels")
+        parent = self.path.parent
+        if not parent.is_dir():
+            raise MediaError(f"cannot write {self.path}: there is no folder {parent}; make it first")
+        if not os.access(parent, os.W_OK):
+            raise MediaError(f"cannot write {self.path}: the folder {parent} is not writable; choose another place")
+        if not self._suffix and self.path.exists():
+            if not self.path.is_dir():
+                raise MediaError(f"cannot write the folder {self.path}: got a file of that name; choose another")
+            if not all(_NUMBERED.fullmatch(entry.name) for entry in self.path.iterdir()):
+                raise MediaError(
+                    f"cannot write the folder {self.path}: it holds more than numbered PNGs; choose an empty one"
+                )
+        if self._audio_from is not None:
+            if self._suffix and self.path.exists() and self.path.samefile(self._audio_from):
+                raise MediaError(f"cannot write {self.path}: it is the driving film itself; choose another name")
+            _opened(self._audio_from).close()
+
+    def __enter__(self) -> "VideoWriter":
+        try:
+            self._sink = self._make_sink()
+        except (av.error.FFmpegError, OSError) as error:
+            self._discard()
+            raise MediaError(f"cannot write {self.path}: {_reason(error)}; choose another place") from error
+        except BaseException:
+            self._discard()
+            raise
+        return self
+
+    def _make_sink(self) -> "_Sink":
+        if not self._suffix:
+            return _PictureSink(self._partial)
+        if self._suffix == ".gif":
+            return _GifSink(self._partial, self._fps, self._size_px)
+        return _FilmSink(self._partial, self._suffix, self._fps, self._size_px, self._audio_from)
+
+    def write(self, rgb: NDArray[np.uint8]) -> None:
+        """Append a frame.
+
+        Args:
+            rgb: (H, W, 3) uint8 of the size given at the start.
+
+        Raises:
+            MediaError: another shape or type, the writer is not open, or the disk is full or gone.
+        """
+        width, height = self._size_px
+        if rgb.shape != (height, width, 3) or rgb.dtype != np.uint8:
+            raise MediaError(f"cannot write a frame: got {rgb.dtype} {rgb.shape}, expected uint8 {(height, width, 3)}")
+        if self._sink is None:
+            raise MediaError(f"cannot write to {self.path}: the writer is not open; use it in a with block")
+        try:
+            self._sink.write(rgb, self.frame_count)
+        except (av.error.FFmpegError, OSError) as error:
+            raise MediaError(f"cannot go on writing {self.path}: {_reason(error)}") from error
+        self.frame_count += 1
+
+    def close(self) -> None:
+        """Complete the file and put it in its place; without a frame, leave nothing. Harmless when called again.
+
+        Raises:
+            MediaError: it cannot be completed.
+        """
+        sink, self._sink = self._sink, None
+        if sink is None:
+            return
+        try:
+            sink.close(self.frame_count)
+            if self.frame_count:
+                self._put_in_place()
+        except (av.error.FFmpegError, OSError) as error:
+            raise MediaError(f"cannot complete {self.path}: {_reason(error)}") from error
+        finally:
+            self._discard()
+
+    def _put_in_place(self) -> None:
+        if not self._suffix and self.path.exists():
+            for old in self.path.iterdir():
+                old.unlink()
+            self.path.rmdir()
+        self._partial.replace(self.path)
+
+    def _discard(self) -> None:
+        if self._partial.is_dir():
+            shutil.rmtree(self._partial, ignore_errors=True)
+            return
+        for left in (self._partial, _kept_beside(self._partial)):
+            with contextlib.suppress(OSError):
+                left.unlink(missing_ok=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except MediaError as failure:
+            if error is None:
+                raise
+            _LOG.warning("%s", failure)  # the first trouble is the one to be told
+
+
+class _Sink(Protocol):
+    """Where frames go. `close` is called once, also when there was none; it may then leave anything at its path."""
+
+    def write(self, rgb: NDArray[np.uint8], index: int) -> None: ...
+
+    def close(self, frame_count: int) -> None: ...
+
+
+class _PictureSink:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir()
+
+    def write(self, rgb: NDArray[np.uint8], index: int) -> None:
+        write_rgb(self._folder / f"{index:06d}.png", rgb)
+
+    def close(self, frame_count: int) -> None:
+        """Each picture is complete already."""
+
+
+class _FilmSink:
+    """H.264 or VP9 with sound; the sound is fed along, so that both lie beside each other in the file."""
+
+    def __init__(
+        self, path: Path, suffix: str, fps: Fraction, size_px: tuple[int, int], audio_from: Path | None
+    ) -> None:
+        codec = "libx264" if suffix == ".mp4" else "libvpx-vp9"
+        options = (
+            {"crf": "18", "preset": "medium"}
+            if suffix == ".mp4"
+            else {"crf": "24", "b": "0", "deadline": "realtime", "cpu-used": "6", "row-mt": "1"}
+        )
+        self._fps = fps
+        self._odd = (size_px[0] % 2, size_px[1] % 2)
+        with contextlib.ExitStack() as on_failure:
+            self._container = av.open(path, "w", options={"movflags": "+faststart"} if suffix == ".mp4" else {})
+            on_failure.callback(self._container.close)
+            even_size_px = (size_px[0] + self._odd[0], size_px[1] + self._odd[1])
+            self._stream = _add_pictures(self._container, codec, fps, even_size_px, "yuv420p", options)
+            context = self._stream.codec_context
+            context.colorspace = context.color_primaries = context.color_trc = _BT709
+            context.color_range = _TV_RANGE
+            self._sound = None if audio_from is None else carry_sound(audio_from, self._container, suffix)
+            self._container.start_encoding()
+            on_failure.pop_all()
+
+    def write(self, rgb: NDArray[np.uint8], index: int) -> None:
+        if any(self._odd):
+            rgb = np.pad(rgb, ((0, self._odd[1]), (0, self._odd[0]), (0, 0)), mode="edge")
+        frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709")
+        frame.pts, frame.time_base = index, 1 / self._fps
+        self._container.mux(self._stream.encode(frame))
+        if self._sound is not None:
+            self._sound.advance(float((index + 1) / self._fps))
+
+    def close(self, frame_count: int) -> None:
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._container.close)
+            if self._sound is not None:
+                stack.callback(self._sound.close)
+            if frame_count:
+                self._container.mux(self._stream.encode(None))
+                if self._sound is not None:
+                    self._sound.finish(float(frame_count / self._fps))
+
+
+class _GifSink:
+    """Keeps the frames losslessly in a file until all are known, for the palette is made from all of them."""
+
+    def __init__(self, path: Path, fps: Fraction, size_px: tuple[int, int]) -> None:
+        self._path = path
+        self._step = max(Fraction(1), fps / _GIF_MAX_FPS)  # in frames
+        self._fps = fps / self._step
+        self._kept_path = _kept_beside(path)
+        self._last_slot = -1
+        self._kept = av.open(self._kept_path, "w")
+        self._stream = _add_pictures(self._kept, "ffv1", self._fps, size_px, "bgr0")
+
+    def write(self, rgb: NDArray[np.uint8], index: int) -> None:
+        slot = math.floor(index / self._step)
+        if slot == self._last_slot:
+            return
+        self._last_slot = slot
+        frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24").reformat(format="bgr0")
+        frame.pts, frame.time_base = slot, 1 / self._fps
+        self._kept.mux(self._stream.encode(frame))
+
+    def close(self, frame_count: int) -> None:
+        if frame_count:
+            self._kept.mux(self._stream.encode(None))
+        self._kept.close()
+        if frame_count:
+            self._convert()
+
+    def _convert(self) -> None:
+        with av.open(self._path, "w") as target:
+            stream = _add_pictures(target, "gif", self._fps, (self._stream.width, self._stream.height), "pal8")
+            palette = self._palette()
+            graph = Graph()
+            frames_in, palette_in = (
+                self._buffer(graph),
+                graph.add_buffer(
+                    width=palette.width, height=palette.height, format=palette.format, time_base=1 / self._fps
+                ),
+            )
+            use, out = graph.add("paletteuse", "dither=sierra2_4a:diff_mode=rectangle"), graph.add("buffersink")
+            frames_in.link_to(use, 0, 0)
+            palette_in.link_to(use, 0, 1)
+            use.link_to(out)
+            graph.configure()
+            palette_in.push(palette)
+            palette_in.push(None)
+            for frame in [*self._frames(), None]:
+                frames_in.push(frame)
+                for mapped in _pulled(out):
+                    target.mux(stream.encode(mapped))
+            target.mux(stream.encode(None))
+
+    def _palette(self) -> VideoFrame:
+        graph = Graph()
+        frames_in, make, out = self._buffer(graph), graph.add("palettegen"), graph.add("buffersink")
+        frames_in.link_to(make)
+        make.link_to(out)
+        graph.configure()
+        for frame in self._frames():
+            frames_in.push(frame)
+        frames_in.push(None)
+        return next(_pulled(out))
+
+    def _frames(self) -> Iterator[VideoFrame]:
+        with av.open(self._kept_path) as kept:
+            for frame in kept.decode(video=0):
+                frame.pts, frame.time_base = round((frame.time or 0) * self._fps), 1 / self._fps
+                yield frame
+
+    def _buffer(self, graph: Graph) -> FilterContext:
+        return graph.add_buffer(
+            width=self._stream.width, height=self._stream.height, format=VideoFormat("bgr0"), time_base=1 / self._fps
+        )
+
+
+def _kept_beside(path: Path) -> Path:
+    return path.with_suffix(".mkv")
+
+
+def _add_pictures(
+    container: OutputContainer,
+    codec: str,
+    fps: Fraction,
+    size_px: tuple[int, int],
+    pixels: str,
+    options: dict[str, str] | None = None,
+) -> VideoStream:
+    stream = container.add_stream(codec, rate=fps, options=options)
+    assert isinstance(stream, VideoStream)
+    stream.width, stream.height = size_px
+    stream.pix_fmt = pixels
+    return stream
+
+
+def _pulled(sink: FilterContext) -> Iterator[VideoFrame]:
+    while True:
+        try:
+            frame = sink.pull()
+        except (av.error.BlockingIOError, av.error.EOFError):
+            return
+        assert isinstance(frame, VideoFrame)
+        yield frame
+
+
+def _reason(error: BaseException) -> str:
+    return str(getattr(error, "strerror", None) or error)

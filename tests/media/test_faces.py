@@ -1,0 +1,167 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from assets import ROOT as ASSETS
+from mcnet.media.errors import MediaError
+from mcnet.media.faces import BUNDLE, LANDMARK_COUNT, Face, FaceFinder
+from mcnet.media.images import read_rgb
+from mcnet.media.video import open_driving
+from tests.media.films import GRID
+
+PORTRAITS = sorted((ASSETS / "portraits").glob("*.jpg"))
+
+
+@pytest.fixture(scope="module")
+def finder() -> FaceFinder:
+    return FaceFinder()
+
+
+def _assert_plausible(face: Face) -> None:
+    """The parts of a face lie where they do on an upright one: what a mesh read in the wrong order would not give."""
+    x, y = face.landmarks_px[:, 0], face.landmarks_px[:, 1]
+    assert face.landmarks_px.shape == (LANDMARK_COUNT, 3)
+    assert face.landmarks_px.dtype == np.float32
+    assert y[10] < y[105] < y[33] < y[1] < y[13] <= y[14] < y[152], "forehead, brow, eye, nose, lips, chin"
+    assert x[234] < x[33] < x[133] < x[168] < x[362] < x[263] < x[454], "side, right eye, bridge, left eye, side"
+    assert face.landmarks_px[1, 2] < face.landmarks_px[234, 2], "the nose is nearer than the ears"
+
+
+def test_there_are_portraits() -> None:
+    assert len(PORTRAITS) >= 8
+
+
+@pytest.mark.parametrize("path", PORTRAITS, ids=lambda path: path.stem)
+def test_one_face_in_each_portrait(finder: FaceFinder, path: Path) -> None:
+    rgb = read_rgb(path)
+    (face,) = finder.find(rgb)
+    _assert_plausible(face)
+    assert face.presence > 0.9
+    box = face.box
+    assert 0.25 * rgb.shape[1] < box.right - box.left < 0.75 * rgb.shape[1]
+    assert 0 < box.left < box.right < rgb.shape[1]
+    assert 0 < box.top < box.bottom < rgb.shape[0]
+
+
+def test_the_pupils_are_dark_and_between_the_lids(finder: FaceFinder) -> None:
+    """The mesh lies on the very pixels: eyes are darker than the cheeks below them."""
+    rgb = read_rgb(ASSETS / "portraits" / "woman_1.jpg")
+    (face,) = finder.find(rgb)
+    for lids, cheek in (((159, 145), 50), ((386, 374), 280)):
+        eye = face.landmarks_px[list(lids), :2].mean(axis=0).round().astype(int)
+        below = face.landmarks_px[cheek, :2].round().astype(int)
+        assert rgb[eye[1], eye[0]].mean() < 0.6 * rgb[below[1], below[0]].mean()
+
+
+def test_tracking_follows_the_grid_talker_and_agrees_with_searching_anew(finder: FaceFinder) -> None:
+    with FaceFinder(tracking=True) as follower:
+        for index, rgb in enumerate(open_driving(GRID)):
+            (face,) = follower.find(rgb)
+            if index % 15 == 0:
+                _assert_plausible(face)
+                (anew,) = finder.find(rgb)
+                width = face.box.right - face.box.left
+                assert np.abs(face.landmarks_px - anew.landmarks_px)[:, :2].mean() < 0.03 * width
+
+
+def test_no_face_where_there_is_none(finder: FaceFinder) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    soft = cv2.resize(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), (320, 240)).astype(np.uint8)
+    for rgb in (noise, soft, np.zeros((64, 64, 3), np.uint8), next(iter(open_driving(GRID)))[:, :60].copy()):
+        assert finder.find(rgb) == []
+
+
+def _scene(parts: list[tuple[Path, int, int, int]], size_px: tuple[int, int]) -> NDArray[np.uint8]:
+    scene = np.full((size_px[1], size_px[0], 3), 120, np.uint8)
+    for path, left, top, side in parts:
+        scene[top : top + side, left : left + side] = cv2.resize(
+            read_rgb(path), (side, side), interpolation=cv2.INTER_AREA
+        )
+    return scene
+
+
+@pytest.mark.parametrize(("left", "top"), [(0, 0), (1180, 620), (600, 300)])
+def test_a_small_face_in_a_large_picture(finder: FaceFinder, left: int, top: int) -> None:
+    (face,) = finder.find(_scene([(PORTRAITS[0], left, top, 100)], (1280, 720)))
+    _assert_plausible(face)
+    assert left < (face.box.left + face.box.right) / 2 < left + 100
+    assert top < (face.box.top + face.box.bottom) / 2 < top + 100
+
+
+def test_a_face_that_fills_the_picture(finder: FaceFinder) -> None:
+    rgb = read_rgb(PORTRAITS[0])
+    box = finder.find(rgb)[0].box
+    (face,) = finder.find(rgb[int(box.top) : int(box.bottom), int(box.left) : int(box.right)].copy())
+    _assert_plausible(face)
+
+
+def test_the_largest_comes_first(finder: FaceFinder) -> None:
+    parts = [(PORTRAITS[0], 0, 50, 310), (PORTRAITS[1], 310, 10, 400), (PORTRAITS[2], 630, 120, 290)]
+    rgb = _scene(parts, (930, 420))
+    faces = finder.find(rgb)
+    assert [round((face.box.left + face.box.right) / 2) // 300 for face in faces] == [1, 0, 2]
+    with FaceFinder(max_faces=1) as alone:
+        assert len(alone.find(rgb)) == 1
+
+
+def test_a_tilted_head(finder: FaceFinder) -> None:
+    rgb = read_rgb(PORTRAITS[0])
+    (upright,) = finder.find(rgb)
+    turn = cv2.getRotationMatrix2D((256, 256), 35, 1)
+    (tilted,) = finder.find(cv2.warpAffine(rgb, turn, (512, 512)).astype(np.uint8))
+    expected = upright.landmarks_px[:, :2] @ turn[:, :2].T + turn[:, 2]
+    assert np.abs(tilted.landmarks_px[:, :2] - expected).mean() < 0.03 * (upright.box.right - upright.box.left)
+
+
+def test_a_lost_face_is_found_again() -> None:
+    frame = next(iter(open_driving(GRID)))
+    with FaceFinder(tracking=True) as follower:
+        assert len(follower.find(frame)) == 1
+        assert follower.find(np.zeros_like(frame)) == []
+        assert len(follower.find(frame)) == 1
+        follower.forget()
+        assert len(follower.find(frame[:, ::-1].copy())) == 1
+
+
+def test_closing_twice_is_harmless_and_use_after_it_is_not() -> None:
+    finder = FaceFinder()
+    finder.close()
+    finder.close()
+    with pytest.raises(MediaError, match="closed"):
+        finder.find(np.zeros((64, 64, 3), np.uint8))
+
+
+def test_another_bundle_is_refused(tmp_path: Path) -> None:
+    content = bytearray(BUNDLE.read_bytes())
+    content[100_000] ^= 1
+    (tmp_path / "other.task").write_bytes(content)
+    with pytest.raises(MediaError, match="not the bundled one"):
+        FaceFinder(bundle=tmp_path / "other.task")
+    with pytest.raises(MediaError, match="reinstall"):
+        FaceFinder(bundle=tmp_path / "missing.task")
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (64, 64, 4), (0, 64, 3)])
+def test_pictures_of_another_shape_are_refused(finder: FaceFinder, shape: tuple[int, ...]) -> None:
+    with pytest.raises(MediaError, match="expected uint8"):
+        finder.find(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize(("first", "fonts"), [("", ""), ("", "/fonts/of/the/user"), ("import cv2;", "")])
+def test_importing_leaves_qt_alone(first: str, fonts: str) -> None:
+    """In a process of its own, where nothing has been imported yet."""
+    show = "import mcnet.media, os; print([os.environ.get(n, '') for n in mcnet.media._QT_SETTINGS])"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("QT_")}
+    if fonts:
+        environment["QT_QPA_FONTDIR"] = fonts
+    answer = subprocess.run(
+        [sys.executable, "-c", first + show], env=environment, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == str(["", fonts])

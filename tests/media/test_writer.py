@@ -1,0 +1,290 @@
+import logging
+import os
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mcnet.media.errors import MediaError
+from mcnet.media.images import write_rgb
+from mcnet.media.video import VideoWriter, open_driving
+from tests.media.films import GRID, counted, make_film, make_sound_only, number_of, sound_of
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+KINDS = ["out.mp4", "out.webm", "out.gif", "out"]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_is_written_can_be_read(tmp_path: Path, name: str) -> None:
+    frames = counted(30)
+    frames[3][:, :48] = (200, 60, 40)
+    with VideoWriter(tmp_path / name, 25, (96, 64)) as writer:
+        for rgb in frames:
+            writer.write(rgb)
+        assert not (tmp_path / name).exists(), "nothing stands there before it is complete"
+    film = open_driving(tmp_path / name)
+    assert (film.fps, film.frame_count, film.size_px) == (25, 30, (96, 64))
+    shown = list(film)
+    assert [number_of(rgb) for index, rgb in enumerate(shown) if index != 3] == [*range(3), *range(4, 30)]
+    assert np.abs(shown[3][8:56, 8:40].astype(int) - (200, 60, 40)).max() < 12
+    assert names(tmp_path) == [name]
+
+
+def test_mp4_is_what_browsers_and_players_take(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "a.mp4", 30, (96, 64), audio_from=GRID) as writer:
+        for rgb in counted(30):
+            writer.write(rgb)
+    content = (tmp_path / "a.mp4").read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat"), "the index comes first: it plays while it loads"
+    with av.open(tmp_path / "a.mp4") as container:
+        picture = container.streams.video[0].codec_context
+        assert (picture.name, picture.pix_fmt, picture.colorspace) == ("h264", "yuv420p", 1)
+        assert container.streams.audio[0].codec_context.name == "aac"
+
+
+def test_pngs_are_lossless_and_numbered(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 256, (65, 67, 3), dtype=np.uint8) for _ in range(3)]
+    with VideoWriter(f"{tmp_path}/out.d/", 25, (67, 65)) as writer:
+        for rgb in frames:
+            writer.write(rgb)
+    assert names(tmp_path / "out.d") == ["000000.png", "000001.png", "000002.png"]
+    assert all(np.array_equal(a, b) for a, b in zip(open_driving(tmp_path / "out.d"), frames, strict=True))
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.webm"])
+def test_odd_sizes_grow_by_a_pixel(tmp_path: Path, name: str) -> None:
+    with VideoWriter(tmp_path / name, 25, (97, 65)) as writer:
+        for rgb in counted(5, (97, 65)):
+            writer.write(rgb)
+    film = open_driving(tmp_path / name)
+    assert film.size_px == (98, 66)
+    assert [number_of(rgb) for rgb in film] == list(range(5))
+
+
+def test_a_gif_has_a_palette_of_its_own(tmp_path: Path) -> None:
+    y, x = np.mgrid[:64, :96].astype(np.float32)
+    rgb = np.stack([180 + x / 3, 120 + y / 2, 100 + (x + y) / 4], axis=-1).astype(np.uint8)  # skin-like, soft
+    with VideoWriter(tmp_path / "a.gif", 100, (96, 64)) as writer:
+        for _ in range(20):
+            writer.write(rgb)
+    film = open_driving(tmp_path / "a.gif")
+    shown = list(film)
+    assert film.fps == pytest.approx(50, rel=0.1)
+    assert len(shown) == pytest.approx(10, abs=1)
+    assert np.abs(shown[0].astype(int) - rgb).mean() < 4
+
+
+@pytest.mark.parametrize(("name", "codec"), [("out.mp4", "aac"), ("out.webm", "opus")])
+@pytest.mark.parametrize("seconds", [1.0, 2.0, 3.0])
+def test_the_sound_of_the_grid_clip_is_carried_over_to_the_length_of_the_picture(
+    tmp_path: Path, name: str, codec: str, seconds: float
+) -> None:
+    with VideoWriter(tmp_path / name, 25, (96, 64), audio_from=GRID) as writer:
+        for rgb in counted(round(25 * seconds)):
+            writer.write(rgb)
+    got_codec, got, rate = sound_of(tmp_path / name)
+    _, original, original_rate = sound_of(GRID)
+    assert got_codec == codec
+    assert got.size / rate == pytest.approx(min(seconds, original.size / original_rate), abs=0.03)
+    _assert_in_step(got, rate, original, original_rate)
+
+
+def _assert_in_step(got: NDArray[np.float32], rate: int, original: NDArray[np.float32], original_rate: int) -> None:
+    """Both loud at the same times, to 20 ms: the loudness in steps of 10 ms is compared at all shifts."""
+
+    def loudness(wave: NDArray[np.float32], hz: int) -> NDArray[np.float32]:
+        step = hz // 100
+        power: NDArray[np.float32] = (wave[: wave.size // step * step].reshape(-1, step) ** 2).mean(axis=1)
+        level: NDArray[np.float32] = np.log(power + 1e-5)
+        return level
+
+    one, other = loudness(got, rate), loudness(original, original_rate)
+    length = min(one.size, other.size) - 40
+    likeness = [np.corrcoef(one[20 : 20 + length], other[20 + by : 20 + by + length])[0, 1] for by in range(-20, 21)]
+    assert abs(int(np.argmax(likeness)) - 20) <= 2
+    assert max(likeness) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("codec", "name", "written"),
+    [("aac", "out.mp4", "aac"), ("aac", "out.webm", "opus"), ("libmp3lame", "out.mp4", "mp3float")],
+)
+@pytest.mark.parametrize("from_s", [0.0, 0.5])
+def test_sound_that_starts_later_stays_in_step(
+    tmp_path: Path, codec: str, name: str, written: str, from_s: float
+) -> None:
+    frames = counted(50)
+    source = make_film(tmp_path / "in.mp4", frames, sound_s=3.0, sound_from_s=from_s, sound_codec=codec)
+    with VideoWriter(tmp_path / name, 25, (96, 64), audio_from=source) as writer:
+        for rgb in frames:
+            writer.write(rgb)
+    got_codec, wave, rate = sound_of(tmp_path / name)
+    loud = np.flatnonzero(np.abs(wave) > 0.1)
+    assert got_codec == written
+    assert loud[0] / rate == pytest.approx(from_s, abs=0.04)
+    assert loud[-1] / rate == pytest.approx(2.0, abs=0.04)
+
+
+def test_a_picture_that_starts_later_than_the_sound_stays_in_step(tmp_path: Path) -> None:
+    frames = counted(25)
+    source = make_film(tmp_path / "in.mkv", frames, times_ms=range(600, 1600, 40), sound_s=1.0)
+    for name in ("out.mp4", "out.webm"):
+        with VideoWriter(tmp_path / name, 25, (96, 64), audio_from=source) as writer:
+            for rgb in frames:
+                writer.write(rgb)
+        _, wave, rate = sound_of(tmp_path / name)
+        loud = np.flatnonzero(np.abs(wave) > 0.1)
+        assert loud[0] / rate < 0.04
+        assert loud[-1] / rate == pytest.approx(0.4, abs=0.04), "the tone ends 0.4 s after the first picture"
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_driving_film_without_sound_is_fine(tmp_path: Path, name: str) -> None:
+    source = make_film(tmp_path / "in.mp4", counted(3))
+    (tmp_path / "pictures").mkdir()
+    write_rgb(tmp_path / "pictures" / "1.png", counted(1)[0])
+    for audio_from in (source, tmp_path / "pictures"):
+        with VideoWriter(tmp_path / name, 25, (96, 64), audio_from=audio_from) as writer:
+            for rgb in counted(4):
+                writer.write(rgb)
+        assert len(list(open_driving(tmp_path / name))) == 4
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_film_plays(tmp_path: Path, name: str, error: type[BaseException]) -> None:
+    def film() -> None:
+        with VideoWriter(tmp_path / name, 25, (96, 64), audio_from=GRID) as writer:
+            for rgb in counted(23):
+                writer.write(rgb)
+            raise error
+
+    with pytest.raises(error):
+        film()
+    assert [number_of(rgb) for rgb in open_driving(tmp_path / name)] == list(range(23))
+    assert names(tmp_path) == [name]
+    if name in ("out.mp4", "out.webm"):
+        _, wave, rate = sound_of(tmp_path / name)
+        assert wave.size / rate == pytest.approx(23 / 25, abs=0.03)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_end_before_the_first_frame_leaves_what_was_there(tmp_path: Path, name: str) -> None:
+    target = tmp_path / name
+    if target.suffix:
+        target.write_bytes(b"precious")
+    else:
+        target.mkdir()
+        write_rgb(target / "000000.png", counted(1)[0])
+    with pytest.raises(KeyboardInterrupt), VideoWriter(target, 25, (96, 64), audio_from=GRID):
+        raise KeyboardInterrupt
+    with VideoWriter(target, 25, (96, 64)):
+        pass
+    assert names(tmp_path) == [name]
+    assert target.read_bytes() == b"precious" if target.suffix else len(names(target)) == 1
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_older_result_is_replaced(tmp_path: Path, name: str) -> None:
+    for count in (9, 4):
+        with VideoWriter(tmp_path / name, 25, (96, 64)) as writer:
+            for rgb in counted(count):
+                writer.write(rgb)
+    assert len(list(open_driving(tmp_path / name))) == 4
+
+
+def test_what_cannot_be_written_is_named_before_any_frame(tmp_path: Path) -> None:
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").touch()
+    (tmp_path / "file").touch()
+    (tmp_path / "sound.mp4").write_text("no film")
+    before = names(tmp_path)
+    cases: list[tuple[str, Path | None, str]] = [
+        ("a.avi", None, r"got suffix '\.avi', expected \.mp4, \.webm, \.gif"),
+        ("nowhere/a.mp4", None, "there is no folder"),
+        ("full", None, "holds more than numbered PNGs"),
+        ("file", None, "got a file of that name"),
+        ("a.mp4", tmp_path / "missing.mp4", "no film at"),
+        ("a.mp4", tmp_path / "sound.mp4", "cannot read the film"),
+    ]
+    for name, audio_from, message in cases:
+        with pytest.raises(MediaError, match=message):
+            VideoWriter(tmp_path / name, 25, (96, 64), audio_from=audio_from)
+    with pytest.raises(MediaError, match="frames/s"):
+        VideoWriter(tmp_path / "a.mp4", 0, (96, 64))
+    assert names(tmp_path) == before
+
+
+def test_the_driving_film_is_not_overwritten(tmp_path: Path) -> None:
+    source = make_film(tmp_path / "in.mp4", counted(3))
+    with pytest.raises(MediaError, match="the driving film itself"):
+        VideoWriter(tmp_path / "in.mp4", 25, (96, 64), audio_from=source)
+    assert len(list(open_driving(source))) == 3
+
+
+def test_a_place_that_refuses_is_named_and_nothing_stays_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # tests may run as root, who may write everywhere
+    with pytest.raises(MediaError, match="not writable"):
+        VideoWriter(tmp_path / "a.mp4", 25, (96, 64))
+
+
+def test_frames_of_another_size_are_refused(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "a.mp4", 25, (96, 64)) as writer:
+        writer.write(counted(1)[0])
+        with pytest.raises(MediaError, match=r"expected uint8 \(64, 96, 3\)"):
+            writer.write(np.zeros((96, 64, 3), np.uint8))
+        with pytest.raises(MediaError, match="float64"):
+            writer.write(np.zeros((64, 96, 3)))  # type: ignore[arg-type]
+    writer.close()
+    with pytest.raises(MediaError, match="not open"):
+        writer.write(counted(1)[0])
+    assert len(list(open_driving(tmp_path / "a.mp4"))) == 1
+
+
+def test_a_failure_at_the_end_leaves_nothing_and_does_not_hide_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(_: Path, __: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(MediaError, match="No space left"), VideoWriter(tmp_path / "a.mp4", 25, (96, 64)) as writer:
+        writer.write(counted(1)[0])
+
+    def interrupted() -> None:
+        with VideoWriter(tmp_path / "a.mp4", 25, (96, 64)) as writer:
+            writer.write(counted(1)[0])
+            raise KeyboardInterrupt
+
+    with caplog.at_level(logging.WARNING), pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert "No space left" in caplog.text
+    assert names(tmp_path) == []
+
+
+def test_sound_that_is_damaged_ends_early(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = make_film(tmp_path / "in.mp4", counted(50), sound_s=2.0)
+    content = source.read_bytes()
+    source.write_bytes(
+        content[: content.rindex(b"moov") - 4000] + bytes(3000) + content[content.rindex(b"moov") - 1000 :]
+    )
+    with caplog.at_level(logging.WARNING), VideoWriter(tmp_path / "a.webm", 25, (96, 64), audio_from=source) as writer:
+        for rgb in counted(50):
+            writer.write(rgb)
+    assert len(list(open_driving(tmp_path / "a.webm"))) == 50
+
+
+def test_sound_from_a_song(tmp_path: Path) -> None:
+    song = make_sound_only(tmp_path / "song.m4a")
+    with VideoWriter(tmp_path / "a.mp4", 25, (96, 64), audio_from=song) as writer:
+        for rgb in counted(3):
+            writer.write(rgb)
+    assert open_driving(tmp_path / "a.mp4").has_audio
