@@ -14,7 +14,7 @@ help:
 .venv/.ready: pyproject.toml .ci/system-packages
 	sh .ci/system-packages
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,train]"
 	touch $@
 
 setup: .venv/.ready

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from mcnet.commands import animate, convert
-from mcnet.commands.errors import INTERRUPTED, user_errors
+from mcnet.commands.status import INTERRUPTED
+from mcnet.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,11 +20,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         return int(args.run(args))
-    except user_errors() as error:
+    except UserError as error:
         print(f"mcnet {args.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"mcnet {args.command}: interrupted; nothing was written", file=sys.stderr)
+        print(f"mcnet {args.command}: interrupted", file=sys.stderr)
         return INTERRUPTED
 
 

@@ -19,9 +19,12 @@ _GROWTH_BYTES = 2**26
 def keep_freed_memory() -> bool:
     """Let glibc reuse freed memory instead of unmapping it; for the whole process, once.
 
-    A tensor over 128 KiB is otherwise mapped anew each time, and the page faults of touching it can cost more than the
-    arithmetic, above all on virtual machines. Up to 1 GiB of freed memory stays with the process instead. The same as
-    starting it with MALLOC_MMAP_MAX_=0, MALLOC_TRIM_THRESHOLD_=1073741824 and MALLOC_TOP_PAD_=67108864.
+    A large tensor is otherwise mapped anew each time, and the page faults of touching it can cost more than the
+    arithmetic, above all on virtual machines. glibc raises its own threshold up to 32 MiB as blocks are freed, so a
+    small model gains little (measured: 1.05x) and a large one more (1.2x; see tests/benchmarks/bench_engine.py).
+    The price: freed memory below the highest block in use stays with the process, and so does up to 1 GiB above it.
+    Threads other than the first gain for blocks below 64 MiB, the size of their heaps. The same as starting the process
+    with MALLOC_MMAP_MAX_=0, MALLOC_TRIM_THRESHOLD_=1073741824 and MALLOC_TOP_PAD_=67108864.
 
     Returns:
         Whether it took effect; False where the C library is not glibc (macOS, Windows, musl).

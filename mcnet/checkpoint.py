@@ -1,5 +1,6 @@
 """Model files: ours (`.safetensors`) and the authors' (`.pth.tar`), read safely or refused in one sentence."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -7,24 +8,25 @@ import os
 import pickle
 import re
 import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor
 
 from assets import ROOT as ASSETS
 from mcnet.config import MOTION_SIZE_PX, Conditioning, ConfigError, HourglassConfig, McnetConfig, MemoryConfig
+from mcnet.errors import UserError
 from mcnet.generator import Mcnet, ModelInfo
 
 FORMAT = "mcnet-avatar/1"
 _SHOWN = 5
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError, ValueError):
     """A model file that cannot be used; the message says what was found, what was expected and what to do."""
 
 
@@ -40,14 +42,18 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
             half-loaded.
     """
     path = find_model(name_or_path)
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         config, info, tensors = _read_safetensors(path)
+        model = build(config, tensors, str(path))
     else:
-        config, tensors = _read_released(path)
-        info = ModelInfo(name=path.name.split(".")[0], content_hash=content_hash(tensors))
-    model = build(config, tensors, str(path))
+        released = _read_released(path)
+        info = ModelInfo(name=path.name.split(".")[0], content_hash=content_hash(released))
+        model = build_released(released, str(path))
     model.info = info
-    return model.to(device)
+    try:
+        return model.to(device)
+    except (AssertionError, RuntimeError) as error:  # what torch raises where there is no such device
+        raise CheckpointError(f"cannot put the model on {device}: {_first_line(error)}; use cpu") from error
 
 
 def save_model(model: Mcnet, path: str | Path, *, half: bool = False) -> ModelInfo:
@@ -67,12 +73,12 @@ def save_model(model: Mcnet, path: str | Path, *, half: bool = False) -> ModelIn
     path = Path(path)
     if path.suffix != ".safetensors":
         raise CheckpointError(f"cannot write a model to {path}: got suffix {path.suffix!r}, expected .safetensors")
-    tensors = {
-        key: tensor.detach().to("cpu", torch.float16 if half else torch.float32).contiguous()
-        for key, tensor in model.state_dict().items()
-        if not key.endswith("num_batches_tracked")
-    }
-    _refuse_not_finite(tensors, "the model to write")
+    weights = {key: value.detach().cpu() for key, value in model.state_dict().items() if not _is_counter(key)}
+    _refuse_not_finite(weights, "the model to write")
+    dtype = torch.float16 if half else torch.float32
+    tensors = {key: value.to(dtype).contiguous() for key, value in weights.items()}
+    if half and any(not torch.isfinite(value).all() for value in tensors.values()):
+        raise CheckpointError("the model has weights beyond float16's range of 65504: store it without half")
     info = dataclasses.replace(model.info, content_hash=content_hash(tensors))
     metadata = {
         "format": FORMAT,
@@ -83,11 +89,11 @@ def save_model(model: Mcnet, path: str | Path, *, half: bool = False) -> ModelIn
     }
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        save_file(tensors, partial, metadata)
-        partial.chmod(0o644)  # safetensors writes files that only their owner may read
+        # As bytes, since safetensors' own files are readable to their owner alone.
+        partial.write_bytes(serialize(tensors, metadata))
         partial.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot write a model to {path}: {error}") from error
+    except OSError as error:
+        raise CheckpointError(f"cannot write a model to {path}: {error.strerror or error}") from error
     finally:
         partial.unlink(missing_ok=True)
     return info
@@ -104,9 +110,10 @@ def find_model(name_or_path: str | Path) -> Path:
     Raises:
         CheckpointError: there is neither such a file nor such a name.
     """
-    path = Path(name_or_path).expanduser()
-    if path.is_file():
-        return path
+    with contextlib.suppress(OSError, RuntimeError):  # too long a name, or ~ of nobody: no such file either
+        path = Path(name_or_path).expanduser()
+        if path.is_file():
+            return path
     bundled = bundled_models()
     if str(name_or_path) in bundled:
         return bundled[str(name_or_path)]
@@ -132,27 +139,62 @@ def build(config: McnetConfig, tensors: Mapping[str, Tensor], where: str) -> Mcn
         CheckpointError: keys are missing or unknown or shapes differ (the first five are named), or a value is not
             finite.
     """
+    return _build(config, tensors, where, {})
+
+
+def build_released(released: Mapping[str, Tensor], where: str) -> Mcnet:
+    """A model from the authors' tensors; its configuration follows from their shapes.
+
+    Args:
+        released: keys `generator.*` and `kp_detector.*`, without `module.`.
+        where: the file's name for messages.
+
+    Raises:
+        CheckpointError: as `build`, with the file's own keys.
+    """
+    try:
+        config = _config_from_shapes({key: tuple(tensor.shape) for key, tensor in released.items()})
+    except (ConfigError, _NotDerivableError):
+        config = McnetConfig.named("released")  # `build` then says what is amiss
+    with torch.device("meta"):
+        ours = Mcnet(config).state_dict()
+    names = {key: _released_key(key, config) for key in ours}
+    tensors = {key: released[name] for key, name in names.items() if name in released}
+    bank = "generator.memory.modulated_bank.weight"
+    if bank in tensors and tensors[bank].dim() == 5 and len(tensors[bank]) == 1:
+        tensors[bank] = tensors[bank][0]  # the released one has a leading axis of 1, for grouped convolution
+    known = set(names.values())
+    return _build(config, tensors | {key: value for key, value in released.items() if key not in known}, where, names)
+
+
+def _build(config: McnetConfig, tensors: Mapping[str, Tensor], where: str, names: Mapping[str, str]) -> Mcnet:
+    """See `build`; `names` gives the file's own keys for ours, where they differ."""
     with torch.device("meta"):
         model = Mcnet(config)
     expected = {key: tensor.shape for key, tensor in model.state_dict().items() if not _is_counter(key)}
     given = {key: tensor for key, tensor in tensors.items() if not _is_counter(key)}
-    problems = [f"{key}: got nothing, expected {_shape(expected[key])}" for key in expected if key not in given]
-    problems += [f"{key}: got {_shape(given[key].shape)}, expected no such key" for key in given if key not in expected]
-    problems += [
-        f"{key}: got {_shape(given[key].shape)}, expected {_shape(shape)}"
+    problems = [
+        f"{names.get(key, key)}: got {_shape(given[key].shape) if key in given else 'nothing'}, "
+        f"expected {_shape(shape)}"
         for key, shape in expected.items()
-        if key in given and given[key].shape != shape
+        if key not in given or given[key].shape != shape
     ]
+    problems += [f"{key}: got {_shape(given[key].shape)}, expected no such key" for key in given if key not in expected]
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise CheckpointError(
             f"{where} does not hold the network it should: {'; '.join(problems[:_SHOWN])}{more}. "
             "Convert the original file again, or use another one"
         )
-    _refuse_not_finite(given, where)
+    for key, tensor in given.items():
+        if not tensor.is_floating_point() or tensor.layout != torch.strided:
+            kind = f"{tensor.dtype} {tensor.layout}".replace("torch.", "")
+            raise CheckpointError(f"{where}: {names.get(key, key)} is a {kind} tensor, expected plain floating point")
+    weights = {key: tensor.float() for key, tensor in given.items()}
+    _refuse_not_finite({names.get(key, key): tensor for key, tensor in weights.items()}, where)
     model = model.to_empty(device="cpu")
     counters = {key: torch.tensor(0) for key in model.state_dict() if _is_counter(key)}
-    model.load_state_dict({key: tensor.float() for key, tensor in given.items()} | counters, strict=True)
+    model.load_state_dict(weights | counters, strict=True)
     return model.eval()
 
 
@@ -162,7 +204,7 @@ def content_hash(tensors: Mapping[str, Tensor]) -> str:
     for key in sorted(tensors):
         if _is_counter(key):
             continue
-        tensor = tensors[key].detach().cpu().contiguous()
+        tensor = tensors[key].detach().cpu().to_dense().contiguous()
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
@@ -182,9 +224,9 @@ def _read_safetensors(path: Path) -> tuple[McnetConfig, ModelInfo, dict[str, Ten
             f"{path} is not a model of ours: got format {metadata.get('format')!r} in its header, expected {FORMAT!r}"
         )
     try:
-        config = McnetConfig.from_dict(json.loads(metadata["config"]))
-        info = ModelInfo(metadata["name"], metadata["content_hash"], json.loads(metadata["training"]))
-    except (ConfigError, KeyError, TypeError, json.JSONDecodeError) as error:
+        config = McnetConfig.from_dict(_table(metadata, "config"))
+        info = ModelInfo(metadata["name"], metadata["content_hash"], _table(metadata, "training"))
+    except (ConfigError, KeyError, json.JSONDecodeError) as error:
         raise CheckpointError(
             f"{path} has a header that cannot be used: {error}; a newer version may have written it"
         ) from error
@@ -195,23 +237,27 @@ def _read_safetensors(path: Path) -> tuple[McnetConfig, ModelInfo, dict[str, Ten
     return config, info, tensors
 
 
-def _read_released(path: Path) -> tuple[McnetConfig, dict[str, Tensor]]:
+def _table(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
+    """The JSON object that a header holds as text."""
+    value = json.loads(metadata[key])
+    if not isinstance(value, dict):
+        raise ConfigError(f"{key}: got {metadata[key][:40]}, expected a table of values")
+    return value
+
+
+def _read_released(path: Path) -> dict[str, Tensor]:
     """The authors' file: a pickled dict with `generator` and `kp_detector`; the rest is left out."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")  # whether it reads is what counts
             file = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        wanted = re.search(r"GLOBAL (\S+)", str(error))
+    except Exception as error:  # a damaged pickle makes torch's reader fail in many ways, and all mean the same
+        wanted = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if wanted:
             raise CheckpointError(
-                f"{path} is refused: it wants to run code when it is read ({wanted[1]}), and a checkpoint holds "
-                "tensors only; do not trust where it came from"
+                f"{path} is refused: besides tensors it holds something that could run code when it is read "
+                f"({wanted[1]}); do not trust where it came from, or have it saved again with tensors only"
             ) from None
-        raise CheckpointError(
-            f"{path} is no checkpoint that torch can read; it may be truncated; get it again"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint ({_first_line(error)}): it may be truncated; get it again"
         ) from error
@@ -222,119 +268,113 @@ def _read_released(path: Path) -> tuple[McnetConfig, dict[str, Tensor]]:
     released: dict[str, Tensor] = {}
     for part in parts:
         for key, tensor in file[part].items():
-            if not isinstance(tensor, Tensor):
-                raise CheckpointError(f"{path}: {part}.{key} is a {type(tensor).__name__}, expected a tensor")
+            if not isinstance(key, str) or not isinstance(tensor, Tensor):
+                raise CheckpointError(
+                    f"{path}: {part}.{key} is a {type(tensor).__name__}, expected a name and a tensor"
+                )
             released[f"{part}.{key.removeprefix('module.')}"] = tensor
-    return from_released(released, str(path))
-
-
-def from_released(
-    released: Mapping[str, Tensor], where: str = "the checkpoint"
-) -> tuple[McnetConfig, dict[str, Tensor]]:
-    """Derive the configuration from the shapes of the authors' tensors, and give them our keys.
-
-    Args:
-        released: keys `generator.*` and `kp_detector.*`, without `module.`.
-        where: the file's name for messages.
-
-    Raises:
-        CheckpointError: the shapes describe no member of the family.
-    """
-    shapes = {key: tuple(tensor.shape) for key, tensor in released.items()}
-    try:
-        config = _config_from_shapes(shapes)
-    except (KeyError, IndexError) as error:
-        raise CheckpointError(
-            f"{where} does not hold the network it should: {error.args[0]}: got nothing, or a tensor of other rank, "
-            "expected a weight of the released network"
-        ) from error
-    except ConfigError as error:
-        raise CheckpointError(f"{where} holds no network of this family: {error}") from error
-    tensors: dict[str, Tensor] = {}
-    for key, tensor in released.items():
-        ours = _our_key(key, config)
-        if ours == "generator.memory.modulated_bank.weight" and tensor.dim() == 5 and len(tensor) == 1:
-            tensor = tensor[0]  # the released one has a leading axis of 1, for grouped convolution
-        tensors[ours] = tensor
-    return config, tensors
-
-
-# Released name -> ours, tried in this order on `generator.*` and `kp_detector.*`.
-_RENAMES = [
-    (r"^kp_detector\.predictor\.(?:en|de)coder\.", "keypoint_detector.hourglass."),
-    (r"^kp_detector\.down\.", "keypoint_detector.shrink."),
-    (r"^kp_detector\.kp\.", "keypoint_detector.logits."),
-    (r"^kp_detector\.jacobian\.", "keypoint_detector.jacobians."),
-    (r"^generator\.dense_motion_network\.hourglass\.(?:en|de)coder\.", "generator.dense_motion.hourglass."),
-    (r"^generator\.dense_motion_network\.down\.", "generator.dense_motion.shrink."),
-    (r"^generator\.dense_motion_network\.", "generator.dense_motion."),
-    (r"^generator\.lateral\.", "generator.laterals."),
-    (r"^generator\.mbUnit\.mb$", "generator.memory.bank"),
-    (r"^generator\.mbUnit\.feat_forward_proj_(\d+)\.", r"generator.memory.levels.\1.inward."),
-    (r"^generator\.mbUnit\.conv_(\d+)\.", r"generator.memory.levels.\1.outward."),
-    (r"^generator\.mbUnit\.norm_(\d+)\.", r"generator.memory.levels.\1.norm."),
-    (r"^generator\.mbUnit\.query_conv\.", "generator.memory.query."),
-    (r"^generator\.mbUnit\.diff_conv\.", "generator.memory.difference."),
-    (r"^generator\.mbUnit\.conv_kv\.attention\.fc1\.", "generator.memory.key_value.squeeze."),
-    (r"^generator\.mbUnit\.conv_kv\.attention\.fc2\.", "generator.memory.key_value.excite."),
-    (r"^generator\.mbUnit\.conv_kv\.", "generator.memory.key_value."),
-    (r"^generator\.mbUnit\.styleconv\.weight$", "generator.memory.modulated_bank.noise_strength"),
-    (r"^generator\.mbUnit\.styleconv\.activate\.bias$", "generator.memory.modulated_bank.bias"),
-    (r"^generator\.mbUnit\.styleconv\.modulated_conv\.modulation\.", "generator.memory.modulated_bank.modulation_"),
-    (r"^generator\.mbUnit\.styleconv\.modulated_conv\.", "generator.memory.modulated_bank."),
-    (r"^generator\.mbUnit\.", "generator.memory."),
-]
-
-
-def _our_key(released: str, config: McnetConfig) -> str:
-    if match := re.match(r"^generator\.resblock\.(\d+)\.(.+)$", released):
-        places = [(stage, index) for stage, count in enumerate(config.resblocks) for index in range(count)]
-        number = int(match[1])
-        if number < len(places):
-            stage, index = places[number]
-            return f"generator.res_stages.{stage}.{index}.{match[2]}"
-        return released  # one too many: `build` names it
-    for pattern, ours in _RENAMES:
-        renamed, count = re.subn(pattern, ours, released)
-        if count:
-            return renamed
     return released
 
 
+# Our name -> the released one; the first that fits. Hourglasses, ResBlocks and levels: see `_released_key`.
+_RENAMES = [
+    (r"^keypoint_detector\.shrink\.", "kp_detector.down."),
+    (r"^keypoint_detector\.logits\.", "kp_detector.kp."),
+    (r"^keypoint_detector\.jacobians\.", "kp_detector.jacobian."),
+    (r"^keypoint_detector\.hourglass\.down_blocks\.", "kp_detector.predictor.encoder.down_blocks."),
+    (r"^keypoint_detector\.hourglass\.up_blocks\.", "kp_detector.predictor.decoder.up_blocks."),
+    (r"^generator\.dense_motion\.shrink\.", "generator.dense_motion_network.down."),
+    (
+        r"^generator\.dense_motion\.hourglass\.down_blocks\.",
+        "generator.dense_motion_network.hourglass.encoder.down_blocks.",
+    ),
+    (
+        r"^generator\.dense_motion\.hourglass\.up_blocks\.",
+        "generator.dense_motion_network.hourglass.decoder.up_blocks.",
+    ),
+    (r"^generator\.dense_motion\.", "generator.dense_motion_network."),
+    (r"^generator\.laterals\.", "generator.lateral."),
+    (r"^generator\.memory\.bank$", "generator.mbUnit.mb"),
+    (r"^generator\.memory\.levels\.(\d+)\.inward\.", r"generator.mbUnit.feat_forward_proj_\1."),
+    (r"^generator\.memory\.levels\.(\d+)\.outward\.", r"generator.mbUnit.conv_\1."),
+    (r"^generator\.memory\.levels\.(\d+)\.norm\.", r"generator.mbUnit.norm_\1."),
+    (r"^generator\.memory\.query\.", "generator.mbUnit.query_conv."),
+    (r"^generator\.memory\.difference\.", "generator.mbUnit.diff_conv."),
+    (r"^generator\.memory\.key_value\.squeeze\.", "generator.mbUnit.conv_kv.attention.fc1."),
+    (r"^generator\.memory\.key_value\.excite\.", "generator.mbUnit.conv_kv.attention.fc2."),
+    (r"^generator\.memory\.key_value\.", "generator.mbUnit.conv_kv."),
+    (r"^generator\.memory\.modulated_bank\.noise_strength$", "generator.mbUnit.styleconv.weight"),
+    (r"^generator\.memory\.modulated_bank\.bias$", "generator.mbUnit.styleconv.activate.bias"),
+    (
+        r"^generator\.memory\.modulated_bank\.modulation_",
+        "generator.mbUnit.styleconv.modulated_conv.modulation.",
+    ),
+    (r"^generator\.memory\.modulated_bank\.", "generator.mbUnit.styleconv.modulated_conv."),
+    (r"^generator\.memory\.", "generator.mbUnit."),
+]
+
+
+def _released_key(ours: str, config: McnetConfig) -> str:
+    """The authors' name of a weight of ours."""
+    if match := re.match(r"^generator\.res_stages\.(\d+)\.(\d+)\.(.+)$", ours):
+        number = sum(config.resblocks[: int(match[1])]) + int(match[2])  # theirs are counted through
+        return f"generator.resblock.{number}.{match[3]}"
+    for pattern, released in _RENAMES:
+        renamed, count = re.subn(pattern, released, ours)
+        if count:
+            return renamed
+    return ours
+
+
+class _NotDerivableError(Exception):
+    """A weight that tells of the configuration is missing or has another number of axes."""
+
+
 def _config_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> McnetConfig:
+    """The configuration that the released keys' shapes describe.
+
+    Raises:
+        ConfigError: they describe none of this family.
+        _NotDerivableError: a weight that tells of it is missing.
+    """
+
     def count(pattern: str) -> int:
-        numbers = {match[1] for key in shapes if (match := re.match(pattern, key))}
-        return len(numbers)
+        return len({match[1] for key in shapes if (match := re.match(pattern, key))})
+
+    def shape(key: str, axes: int = 4) -> tuple[int, ...]:
+        if len(shapes.get(key, ())) != axes:
+            raise _NotDerivableError(key)
+        return shapes[key]
 
     def hourglass(prefix: str, head: str) -> HourglassConfig:
         blocks = count(rf"{re.escape(prefix)}encoder\.down_blocks\.(\d+)\.conv\.weight$")
         return HourglassConfig(
-            width=shapes[f"{prefix}decoder.up_blocks.{blocks - 1}.conv.weight"][0],
-            max_width=shapes[f"{prefix}encoder.down_blocks.{blocks - 1}.conv.weight"][0],
+            width=shape(f"{prefix}decoder.up_blocks.{blocks - 1}.conv.weight")[0],
+            max_width=shape(f"{prefix}encoder.down_blocks.{blocks - 1}.conv.weight")[0],
             blocks=blocks,
-            head_kernel=shapes[head][2],
+            head_kernel=shape(head)[2],
         )
 
-    num_keypoints = shapes["kp_detector.kp.weight"][0]
+    num_keypoints = shape("kp_detector.kp.weight")[0]
     downs = count(r"generator\.down_blocks\.(\d+)\.conv\.weight$")
     encoder_widths = (
-        shapes["generator.first.conv.weight"][0],
-        *(shapes[f"generator.down_blocks.{i}.conv.weight"][0] for i in range(downs)),
+        shape("generator.first.conv.weight")[0],
+        *(shape(f"generator.down_blocks.{i}.conv.weight")[0] for i in range(downs)),
     )
     lateral = "generator.lateral.0.weight" in shapes
-    decoder_widths = (
-        (*(shapes[f"generator.lateral.{i}.weight"][0] for i in range(downs + 1)),) if lateral else encoder_widths[::-1]
-    )
+    decoder_widths = encoder_widths[::-1]
+    if lateral:
+        decoder_widths = tuple(shape(f"generator.lateral.{i}.weight")[0] for i in range(downs + 1))
     resblocks = count(r"generator\.resblock\.(\d+)\.conv1\.weight$")
     if downs < 1 or resblocks % downs:
         raise ConfigError(f"got {resblocks} ResBlocks in {downs} levels, expected as many in each level")
     # The kernel's side is 4 (factor - 1) + 1: see AntiAlias.
-    shrink_factor = (shapes["kp_detector.down.weight"][2] - 1) // 4 + 1
+    shrink_factor = (shape("kp_detector.down.weight")[2] - 1) // 4 + 1
     levels = sorted(
         int(match[1]) for key in shapes if (match := re.match(r"generator\.mbUnit\.norm_(\d+)\.weight$", key))
     )
-    _, channels, size, _ = shapes["generator.mbUnit.mb"]
-    code_size = shapes["generator.mbUnit.style_route.0.weight"][1]
+    _, channels, size, _ = shape("generator.mbUnit.mb")
+    code_hidden, code_size = shape("generator.mbUnit.style_route.0.weight", axes=2)
     conditionings: dict[int, Conditioning] = {
         2 * num_keypoints: "keypoints",
         2 * num_keypoints + channels: "keypoints+appearance",
@@ -352,13 +392,13 @@ def _config_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> McnetConfig:
         lateral=lateral,
         decoder_widths=decoder_widths,
         resblocks=(resblocks // downs,) * downs,
-        output_kernel=shapes["generator.final.weight"][2],
+        output_kernel=shape("generator.final.weight")[2],
         memory=MemoryConfig(
             channels=channels,
             size=size,
             levels_px=tuple(levels),
-            parallel_kernels=shapes["generator.mbUnit.conv_kv.weight"][0],
-            code_hidden=shapes["generator.mbUnit.style_route.0.weight"][0],
+            parallel_kernels=shape("generator.mbUnit.conv_kv.weight", axes=5)[0],
+            code_hidden=code_hidden,
             conditioning=conditionings[code_size],
         ),
     )
@@ -381,6 +421,6 @@ def _refuse_not_finite(tensors: Mapping[str, Tensor], where: str) -> None:
     for key, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise CheckpointError(
-                f"{where}: {key} holds NaN or infinite values, expected finite weights; the training run that wrote it "
-                "diverged, so use an earlier checkpoint"
+                f"{where}: {key} holds NaN or infinite values, expected finite weights; if a training run "
+                "diverged, use an earlier checkpoint of it"
             )

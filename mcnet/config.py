@@ -4,13 +4,18 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
+from mcnet.errors import UserError
+
 Conditioning = Literal["keypoints", "keypoints+appearance"]
 
 MOTION_SIZE_PX = 64
 """Keypoints and dense motion work on 64x64 pictures, whatever the size of the picture that is animated."""
 
+MIN_SIDE_PX = 64
+"""Smaller pictures are refused."""
 
-class ConfigError(ValueError):
+
+class ConfigError(UserError, ValueError):
     """A configuration that no network can be built from."""
 
 
@@ -79,6 +84,8 @@ class McnetConfig:
 
     def __post_init__(self) -> None:
         levels = len(self.encoder_widths)
+        for name, values in (("encoder_widths", self.encoder_widths), ("decoder_widths", self.decoder_widths)):
+            _require(all(value >= 1 for value in values), name, values, "widths of at least 1")
         _require(self.num_keypoints >= 3, "num_keypoints", self.num_keypoints, "at least 3")
         _require(self.size_px in (256, 512), "size_px", self.size_px, "256 or 512")
         _require(levels >= 2, "encoder_widths", self.encoder_widths, "at least two widths")
@@ -100,13 +107,23 @@ class McnetConfig:
             self.resblocks,
             f"{levels - 1} counts, one for each UpBlock",
         )
-        _require(self.output_kernel % 2 == 1, "output_kernel", self.output_kernel, "an odd number")
+        _require(
+            self.output_kernel >= 1 and self.output_kernel % 2 == 1,
+            "output_kernel",
+            self.output_kernel,
+            "an odd number",
+        )
         for name, hourglass in (
             ("keypoint_hourglass", self.keypoint_hourglass),
             ("motion_hourglass", self.motion_hourglass),
         ):
             _require(1 <= hourglass.blocks <= 6, f"{name}.blocks", hourglass.blocks, "1 to 6: 64 px halve six times")
-            _require(hourglass.head_kernel % 2 == 1, f"{name}.head_kernel", hourglass.head_kernel, "an odd number")
+            _require(
+                hourglass.head_kernel in _KERNELS,
+                f"{name}.head_kernel",
+                hourglass.head_kernel,
+                "an odd number",
+            )
             _require(min(hourglass.width, hourglass.max_width) >= 1, f"{name}.width", hourglass.width, "at least 1")
         memory = self.memory
         _require(
@@ -168,6 +185,9 @@ class McnetConfig:
         config = _build(cls, flat, "")
         assert isinstance(config, McnetConfig)
         return config
+
+
+_KERNELS = range(1, MOTION_SIZE_PX, 2)
 
 
 def _require(ok: bool, key: str, got: object, expected: str) -> None:

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from mcnet.allocator import keep_freed_memory
 from mcnet.checkpoint import content_hash
-from mcnet.config import McnetConfig
+from mcnet.config import MIN_SIDE_PX, McnetConfig
+from mcnet.errors import UserError
 from mcnet.generator import Mcnet, SourceCache, Warped, blend
 from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
 from mcnet.memory import ConditionedMemory
@@ -29,11 +30,10 @@ from mcnet.rewrites import rewrite
 logger = logging.getLogger(__name__)
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-MIN_SIDE_PX = 64
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class EngineError(RuntimeError):
+class EngineError(UserError, RuntimeError):
     """The engine cannot do what it was asked; the message says what was got, what was expected and what to do."""
 
 
@@ -87,6 +87,8 @@ class DeviceChoice:
             raise EngineError("precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)")
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
         precision = next(name for name, value in _DTYPES.items() if value == dtype)
+        if options.precision == "auto":
+            precision += f" (which it multiplies {'natively' if dtype == torch.bfloat16 else 'best'})"
         return cls(device, dtype, f"{device} ({name}) in {precision}, {why}")
 
 
@@ -149,7 +151,8 @@ class EagerBackend:
 class Engine:
     """Animates one source after another, frame by frame.
 
-    Create it, call it and drop it on one thread.
+    Create it, call it and drop it on one thread. It holds no buffers of its own: what a frame frees, the next one gets
+    again from the allocator, glibc's (see `EngineOptions.keep_memory`) or torch's on a GPU.
 
     Attributes:
         config: of the model.
@@ -167,6 +170,10 @@ class Engine:
         options = options or EngineOptions()
         self.config: McnetConfig = model.config
         self.model_name = model.info.name
+        if options.threads is not None:
+            if options.threads < 1:
+                raise EngineError(f"threads: got {options.threads}, expected at least 1, or None for all cores")
+            torch.set_num_threads(options.threads)
         self.choice = DeviceChoice.of(options)
         self.source: SourceCache | None = None
         self._reference: Keypoints | None = None
@@ -174,9 +181,8 @@ class Engine:
         self._thread = threading.get_ident()
         if options.keep_memory and self.choice.device.type == "cpu":
             keep_freed_memory()
-        if options.threads is not None:
-            torch.set_num_threads(options.threads)
-        self._fingerprint = f"{model.info.content_hash or content_hash(model.state_dict())}/{self.choice.dtype}"
+        # Of the weights at hand: a model's `info` tells of its file, and training may have gone on since.
+        self._fingerprint = f"{content_hash(model.state_dict())}/{self.choice.dtype}"
         with _exact_float32():
             self._backend: Backend = EagerBackend(model, self.choice.device, self.choice.dtype)
         logger.info("model %s runs on %s", self.model_name, self.choice.reason)
@@ -348,7 +354,7 @@ def _explicit_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         device = None
-    if device is None or device.type not in ("cpu", "cuda"):
+    if device is None or device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
         raise EngineError(f"device: got {name!r}, expected auto, cpu, cuda or cuda:N")
     if device.type == "cuda":
         device = torch.device("cuda", device.index or 0)

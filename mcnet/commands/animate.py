@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import os
 import signal
 import sys
 import time
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mcnet.commands.errors import INTERRUPTED
+from mcnet.commands.status import INTERRUPTED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,7 +58,8 @@ def add_parser(commands: Any) -> None:
         "--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"], help="of the decoder (default: auto)"
     )
     motion = parser.add_argument_group("motion and framing")
-    motion.add_argument(
+    measured_from = motion.add_mutually_exclusive_group()  # --absolute motion is measured from no frame
+    measured_from.add_argument(
         "--absolute",
         action="store_true",
         help="give the portrait the driver's keypoints as they are; for a driver who is the portrayed person",
@@ -67,7 +69,7 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="do not scale the motion by the size of the portrait's face over the driver's",
     )
-    motion.add_argument(
+    measured_from.add_argument(
         "--best-frame",
         action="store_true",
         help="measure relative motion from the frame posed most like the portrait, instead of from the first",
@@ -102,89 +104,137 @@ def run(args: argparse.Namespace) -> int:
     from mcnet.media.video import VideoWriter, open_driving
 
     started = time.perf_counter()
+    check_places(args)
     find_model(args.model)  # a misspelt name shall not wait for the face search
-    source_rgb, source_face = load_source(args.source, crop_face=not args.no_crop, find_face=args.best_frame)
+    portrait = load_portrait(args.source, crop=not args.no_crop, best_frame=args.best_frame)
     driving = open_driving(args.driving)
     engine = Engine(load_model(args.model), EngineOptions(device=args.device, precision=args.precision))
     size_px = engine.config.size_px
-    source = to_square(source_rgb, None, size_px)
+    source = to_square(portrait.rgb, portrait.box, size_px)
     width = size_px * (3 if args.side_by_side else 1)
-    with VideoWriter(args.output, driving.fps, (width, size_px), audio_from=driving.path) as writer:
+    with (
+        stop_on_interrupt() as stop,
+        VideoWriter(args.output, driving.fps, (width, size_px), audio_from=driving.path) as writer,
+    ):
         print(f"model {engine.model_name} on {engine.choice.reason}", file=sys.stderr)
-        shots = find_shots(driving, args.max_frames, wanted=not args.no_crop or args.best_frame, crop=not args.no_crop)
+        shots = find_shots(driving, args, stop)
         engine.set_source(source)
         if not args.absolute:
-            reference = first_face(shots)
+            reference = next((index for index, face in enumerate(shots.faces) if face is not None), 0)
             if args.best_frame:
-                assert source_face is not None
-                reference = best_reference_frame(source_face, shots.faces)
+                assert portrait.face is not None
+                reference = best_reference_frame(portrait.face, shots.faces)
             frame = next(itertools.islice(driving, reference, None), None)
             if frame is None:
                 raise MediaError(f"{args.driving} has no frame to start from: expected a video or pictures of a face")
             engine.calibrate(to_square(frame, shots.boxes[reference] if shots.boxes else None, size_px))
-        result = animate(args, engine, source, driving, shots, writer)
+        result = animate(args, engine, source, driving, shots, writer, stop)
+    report(args, driving, result, time.perf_counter() - started)
     if args.contact_sheet:
         write_sheet(args.contact_sheet, source, result.moments)
-    return report(args, driving, result, time.perf_counter() - started)
+        print(f"{args.contact_sheet}: {len(result.moments)} moments")
+    if stop:
+        print(f"interrupted: {args.output} holds the first {result.frames} frames", file=sys.stderr)
+        return INTERRUPTED
+    return 0
 
 
-def load_source(path: Path, *, crop_face: bool, find_face: bool) -> "tuple[Rgb, Face | None]":
-    """The portrait, cropped to its face if wanted (else whole), and the face if it was looked for.
+def check_places(args: argparse.Namespace) -> None:
+    """See that nothing read will be written over, and that the contact sheet can be written, before any work.
+
+    Raises:
+        MediaError: it is not so.
+    """
+    from mcnet.media.errors import MediaError
+    from mcnet.media.images import WRITABLE_SUFFIXES
+
+    read = {"--source": Path(args.source), "--driving": Path(args.driving)}
+    written = {"--output": Path(args.output)}
+    if args.contact_sheet:
+        written["--contact-sheet"] = sheet = args.contact_sheet
+        if sheet.suffix.lower() not in WRITABLE_SUFFIXES:
+            raise MediaError(
+                f"--contact-sheet {sheet}: got suffix {sheet.suffix!r}, expected {' or '.join(WRITABLE_SUFFIXES)}"
+            )
+        if not os.access(sheet.absolute().parent, os.W_OK):
+            raise MediaError(f"--contact-sheet {sheet}: its folder is not there or not writable; make it first")
+        if sheet.resolve() == Path(args.output).resolve():
+            raise MediaError(f"--contact-sheet {sheet}: it is the output itself; choose another name")
+    for (option, place), (reader, source) in itertools.product(written.items(), read.items()):
+        place, source = place.resolve(), source.resolve()
+        if place == source or (source.is_dir() and source in place.parents and option == "--contact-sheet"):
+            raise MediaError(f"{option} {place}: it would write over what {reader} reads; choose another place")
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """The source picture.
+
+    Attributes:
+        rgb: (H, W, 3) uint8.
+        face: if it was looked for.
+        box: where it is cropped; None: its central square.
+    """
+
+    rgb: "Rgb"
+    face: "Face | None"
+    box: "SquareBox | None"
+
+
+def load_portrait(path: Path, *, crop: bool, best_frame: bool) -> Portrait:
+    """Read the portrait, and find its face if it is to be cropped or compared.
 
     Raises:
         MediaError: it cannot be read, or there is no face in it.
     """
-    from mcnet.media.crop import crop, frame_face
+    from mcnet.media.crop import frame_face
     from mcnet.media.errors import MediaError
     from mcnet.media.faces import FaceFinder
     from mcnet.media.images import read_rgb
 
     rgb = read_rgb(path)
-    if not crop_face and not find_face:
-        return rgb, None
+    if not crop and not best_frame:
+        return Portrait(rgb, None, None)
     with FaceFinder() as finder:
         faces = finder.find(rgb)
     if not faces:
+        way_out = "pass --no-crop to use its central square as it is" if crop else "leave --best-frame out"
         raise MediaError(
-            f"no face in {path}: got none that looks towards the camera, expected one; take another picture, or pass "
-            "--no-crop to use its central square as it is"
+            f"no face in {path}: got none that looks towards the camera, expected one; take another picture, or "
+            f"{way_out}"
         )
     if len(faces) > 1:
         print(f"{path} shows {len(faces)} faces; the largest is animated", file=sys.stderr)
-    if not crop_face:
-        return rgb, faces[0]
-    box = frame_face(faces[0])
-    return crop(rgb, box, max(64, round(box.side))), faces[0]
+    return Portrait(rgb, faces[0], frame_face(faces[0]) if crop else None)
 
 
-def find_shots(driving: "DrivingVideo", max_frames: int | None, *, wanted: bool, crop: bool) -> Shots:
-    """Follow the driver's face through the video, if `wanted`, and plan the crop, if there is to be one.
+def find_shots(driving: "DrivingVideo", args: argparse.Namespace, stop: list[int]) -> Shots:
+    """Follow the driver's face through the video, if anything needs it, and plan the crop, if there is to be one.
 
     Raises:
         MediaError: no frame shows a face.
+        KeyboardInterrupt: `stop` was filled.
     """
     from mcnet.media.crop import plan_crops
     from mcnet.media.errors import MediaError
     from mcnet.media.faces import FaceFinder
 
-    if not wanted:
+    if args.no_crop and not args.best_frame:
         return Shots((), ())
     faces: list[Face | None] = []
     with FaceFinder(tracking=True) as finder:
-        for frame in _progress(itertools.islice(driving, max_frames), driving, max_frames, "finding the face"):
+        for frame in _progress(driving, args.max_frames, "finding the face"):
+            if stop:
+                raise KeyboardInterrupt
             found = finder.find(frame)
             faces.append(found[0] if found else None)
     if not any(face is not None for face in faces):
+        way_out = "leave --best-frame out" if args.no_crop else "pass --no-crop to use the central square as it is"
         raise MediaError(
             f"no face in any of the {len(faces)} frames of {driving.path}: expected one that looks towards the camera; "
-            "pass --no-crop to use the central square as it is"
+            f"{way_out}"
         )
-    return Shots(faces, plan_crops(faces, driving.fps) if crop else ())
-
-
-def first_face(shots: Shots) -> int:
-    """The first frame with a face, or the very first if nobody looked."""
-    return next((index for index, face in enumerate(shots.faces) if face is not None), 0)
+    return Shots(faces, () if args.no_crop else plan_crops(faces, driving.fps))
 
 
 class Moment(NamedTuple):
@@ -193,6 +243,30 @@ class Moment(NamedTuple):
     time_s: float
     driver: "Rgb"
     result: "Rgb"
+
+
+class Moments:
+    """Some frames of a video of unknown length, spread evenly: every n-th, n doubled whenever there are too many."""
+
+    def __init__(self, wanted: int) -> None:
+        self._wanted = wanted
+        self._every = 1
+        self._kept: list[Moment] = []
+
+    def offer(self, index: int, moment: Moment) -> None:
+        """Take frame `index` into consideration; every frame is to be offered, in order."""
+        if index % self._every:
+            return
+        self._kept.append(moment)
+        if len(self._kept) > 4 * self._wanted:
+            self._kept = self._kept[::2]
+            self._every *= 2
+
+    def chosen(self) -> list[Moment]:
+        """As many as wanted, or all there are."""
+        last = len(self._kept) - 1
+        places = {round(step * last / max(1, self._wanted - 1)) for step in range(self._wanted)}
+        return [self._kept[place] for place in sorted(places) if place >= 0]
 
 
 @dataclass(frozen=True)
@@ -204,14 +278,12 @@ class Result:
         held: how many of them show the picture before them, for want of a face.
         animate_s: seconds spent in the engine.
         moments: some frames, spread evenly, for the contact sheet.
-        interrupted: whether Ctrl-C ended it.
     """
 
     frames: int
     held: int
     animate_s: float
     moments: Sequence[Moment]
-    interrupted: bool
 
 
 def animate(
@@ -221,37 +293,29 @@ def animate(
     driving: "DrivingVideo",
     shots: Shots,
     writer: "VideoWriter",
+    stop: list[int],
 ) -> Result:
-    """Animate every frame and write it. A frame without a face holds the picture before it."""
+    """Animate every frame and write it, until `stop` is filled. A crop without a face holds the picture before it."""
     import numpy as np
 
-    total = len(shots.faces) or driving.frame_count or args.max_frames or SHEET_MOMENTS
-    if args.max_frames:
-        total = min(total, args.max_frames)
-    chosen = {round(step * (total - 1) / (SHEET_MOMENTS - 1)) for step in range(SHEET_MOMENTS)}
-    size_px = engine.config.size_px
-    moments: list[Moment] = []
-    frames = held = 0
+    moments = Moments(SHEET_MOMENTS)
+    held = 0
     animate_s = 0.0
     result = source  # until the driver's face is first seen
-    with _stop_on_interrupt() as stop:
-        for index, frame in enumerate(
-            _progress(itertools.islice(driving, args.max_frames), driving, args.max_frames, "animating")
-        ):
-            driver = to_square(frame, shots.boxes[index] if index < len(shots.boxes) else None, size_px)
-            if index < len(shots.faces) and shots.faces[index] is None:
-                held += 1
-            else:
-                before = time.perf_counter()
-                result = engine.animate(driver, relative=not args.absolute, adapt_scale=not args.no_adapt_scale)
-                animate_s += time.perf_counter() - before
-            writer.write(np.hstack((source, driver, result)) if args.side_by_side else result)
-            frames += 1
-            if index in chosen:
-                moments.append(Moment(index / driving.fps, driver, result))
-            if stop:
-                break
-    return Result(frames, held, animate_s, moments, bool(stop))
+    for index, frame in enumerate(_progress(driving, args.max_frames, "animating")):
+        cropped = index < len(shots.boxes)
+        driver = to_square(frame, shots.boxes[index] if cropped else None, engine.config.size_px)
+        if cropped and shots.faces[index] is None:
+            held += 1
+        else:
+            before = time.perf_counter()
+            result = engine.animate(driver, relative=not args.absolute, adapt_scale=not args.no_adapt_scale)
+            animate_s += time.perf_counter() - before
+        writer.write(np.hstack((source, driver, result)) if args.side_by_side else result)
+        moments.offer(index, Moment(index / driving.fps, driver, result))
+        if stop:
+            break
+    return Result(writer.frame_count, held, animate_s, moments.chosen())
 
 
 def to_square(rgb: "Rgb", box: "SquareBox | None", size_px: int) -> "Rgb":
@@ -275,8 +339,8 @@ def write_sheet(path: Path, source: "Rgb", moments: Sequence[Moment]) -> None:
     write_rgb(path, contact_sheet(rows, column_labels=("source", *times), row_labels=("driving", "animated")))
 
 
-def report(args: argparse.Namespace, driving: "DrivingVideo", result: Result, elapsed_s: float) -> int:
-    """Say what was written and how fast; the exit status."""
+def report(args: argparse.Namespace, driving: "DrivingVideo", result: Result, elapsed_s: float) -> None:
+    """Say what was written and how fast."""
     animated = result.frames - result.held
     speed = f"{animated / result.animate_s:.1f} frames/s in the engine, " if result.animate_s else ""
     sound = ", with its sound" if driving.has_audio and Path(args.output).suffix.lower() in (".mp4", ".webm") else ""
@@ -285,32 +349,28 @@ def report(args: argparse.Namespace, driving: "DrivingVideo", result: Result, el
         print(
             f"{result.held} frames of {driving.path} show no face; they hold the picture before them", file=sys.stderr
         )
-    if args.contact_sheet:
-        print(f"{args.contact_sheet}: {len(result.moments)} moments")
-    if result.interrupted:
-        print(f"interrupted: {args.output} holds the first {result.frames} frames", file=sys.stderr)
-        return INTERRUPTED
-    return 0
 
 
-def _progress(frames: "Iterator[Rgb]", driving: "DrivingVideo", max_frames: int | None, what: str) -> "Iterator[Rgb]":
-    """`frames`, with a bar on a terminal that tells frames a second."""
+def _progress(driving: "DrivingVideo", max_frames: int | None, what: str) -> "Iterator[Rgb]":
+    """The frames, at most `max_frames`, with a bar on a terminal that tells frames a second."""
     from tqdm import tqdm
 
     expected = driving.frame_count
     if max_frames is not None:
         expected = max_frames if expected is None else min(expected, max_frames)
+    frames = itertools.islice(driving, max_frames)
     yield from tqdm(frames, total=expected, desc=what, unit=" frames", disable=None, leave=False)
 
 
 @contextmanager
-def _stop_on_interrupt() -> Iterator[list[int]]:
-    """Ctrl-C (and SIGTERM) fill the list once, so that the frame in work is finished; a second Ctrl-C stops at once."""
+def stop_on_interrupt() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM fill the list, so that the file in work is finished; only a second one raises."""
     caught: list[int] = []
 
     def note(number: int, _: object) -> None:
+        if caught:
+            raise KeyboardInterrupt
         caught.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,4 +1,4 @@
-"""Pictures, films, faces and crops: everything between files and the 256 x 256 pictures that the network takes.
+"""Pictures, videos, faces and crops: everything between files and the 256 x 256 pictures that the network takes.
 
 Pictures are RGB uint8 arrays of shape (height, width, 3) everywhere in here.
 """
@@ -6,13 +6,17 @@ Pictures are RGB uint8 arrays of shape (height, width, 3) everywhere in here.
 import os
 from pathlib import Path
 
+from mcnet.media.errors import MediaError
+
 _QT_SETTINGS = ("QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR")
 _BEFORE = {name: os.environ.get(name, "") for name in _QT_SETTINGS}
 
 try:
     import cv2
 except ImportError as error:
-    raise ImportError(f"OpenCV does not load: {error}; on Debian or Ubuntu: apt install libgl1 libglib2.0-0") from error
+    raise MediaError(
+        f"OpenCV does not load: {error}; on Debian or Ubuntu: apt-get install libgl1 libglib2.0-0 libxcb1"
+    ) from error
 
 # Importing cv2 points Qt at cv2's own plugins, which would break a PyQt6 window in the same process: undo it, also
 # where someone else imported it before.

@@ -1,4 +1,4 @@
-"""Pictures side by side with their names: sheets to look at, and films that show several at once."""
+"""Pictures side by side with their names: sheets to look at, and videos that show several at once."""
 
 import math
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def contact_sheet(
 
     Returns:
         (H, W, 3) uint8 RGB. The size depends on the number of rows and columns and on the labels only, so that sheets
-        of the same kind make a film.
+        of the same kind make a video.
 
     Raises:
         MediaError: there is no picture, or there are labels but not one for each row or column.

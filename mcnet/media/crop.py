@@ -1,4 +1,4 @@
-"""Where the network's square picture is cut out of a larger one, and how that square moves with a film.
+"""Where the network's square picture is cut out of a larger one, and how that square moves with a video.
 
 One rule frames faces for the app, the command and the training data alike, because the network only knows faces as they
 lay in its training clips.
@@ -93,7 +93,7 @@ def crop(rgb: NDArray[np.uint8], box: SquareBox, size_px: int) -> NDArray[np.uin
 
 
 class CropSmoother:
-    """The square of a live film: at rest while the head moves within it, following when the person moves away.
+    """The square of a live video: at rest while the head moves within it, following when the person moves away.
 
     A square that followed the face exactly would take the head's own movement out of the picture, and with it out of
     the animation. So the square rests until the face's square leaves it by more than a dead zone, then is drawn along
@@ -147,11 +147,11 @@ class CropSmoother:
 
 
 def plan_crops(faces: Sequence[Face | None], fps: float) -> list[SquareBox]:
-    """The squares of a whole film, for use where all frames are known beforehand.
+    """The squares of a whole video, for use where all frames are known beforehand.
 
     The same idea as `CropSmoother`, without its delay: a resting square wherever the head stays within the dead zone,
     and one that moves smoothly where it does not, the same way backwards as forwards in time. Frames without a face get
-    what lies between their neighbours'. A film whose head never leaves the dead zone gets one square throughout.
+    what lies between their neighbours'. A video whose head never leaves the dead zone gets one square throughout.
 
     Args:
         faces: the followed face of each frame, or None.

@@ -1,5 +1,7 @@
-"""What a user can get wrong with pictures, films and faces."""
+"""What a user can get wrong with pictures, videos and faces."""
+
+from mcnet.errors import UserError
 
 
-class MediaError(ValueError):
-    """A picture, film or place that cannot be used; the message says what was got, what was expected, what to do."""
+class MediaError(UserError, ValueError):
+    """A picture, video or place that cannot be used; the message says what was got, what was expected, what to do."""

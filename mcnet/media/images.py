@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mcnet.config import MIN_SIDE_PX
 from mcnet.media.errors import MediaError
 
+WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg")
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-MIN_SIDE_PX = 64
 BEHIND_TRANSPARENCY = 128
 """The grey, 0 to 255, that shows through where a picture is transparent."""
 
@@ -75,8 +76,10 @@ def write_rgb(path: str | Path, rgb: NDArray[np.uint8]) -> None:
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in {".png", ".jpg", ".jpeg"}:
-        raise MediaError(f"cannot write a picture to {path}: got suffix {path.suffix!r}, expected .png, .jpg or .jpeg")
+    if suffix not in WRITABLE_SUFFIXES:
+        raise MediaError(
+            f"cannot write a picture to {path}: got suffix {path.suffix!r}, expected {' or '.join(WRITABLE_SUFFIXES)}"
+        )
     if path.is_dir():
         raise MediaError(f"cannot write the picture {path}: it is a folder, expected a file name")
     options = [] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]

@@ -1,4 +1,4 @@
-"""The sound of a driving film, carried into the film that is written."""
+"""The sound of a driving video, carried into the video that is written."""
 
 import contextlib
 import logging
@@ -16,7 +16,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # What every player of the format plays; FFmpeg would also put MP2 into MP4, which hardly any plays.
 _COPIED = {".mp4": {"aac", "mp3"}, ".webm": {"opus", "vorbis"}}
@@ -29,28 +29,28 @@ _Part = TypeVar("_Part")
 
 
 class Sound(Protocol):
-    """A sound track on its way from one film into another. Times count from the driving film's first picture."""
+    """A sound track on its way from one video into another. Times count from the driving video's first picture."""
 
     def advance(self, until_s: float) -> None:
         """Write what is to be heard before a time."""
 
     def finish(self, end_s: float) -> None:
-        """Write the rest up to the end of the film."""
+        """Write the rest up to the end of the video."""
 
     def close(self) -> None:
-        """Let go of the driving film; harmless when called again."""
+        """Let go of the driving video; harmless when called again."""
 
 
 def carry_sound(source: Path, target: OutputContainer, suffix: str) -> Sound | None:
-    """Add a sound track to a film that is to be written, before its first packet.
+    """Add a sound track to a video that is to be written, before its first packet.
 
     Args:
-        source: the driving film; it opens.
-        target: the film to be written.
+        source: the driving video; it opens.
+        target: the video to be written.
         suffix: `.mp4` or `.webm`.
 
     Returns:
-        None when the driving film has no sound.
+        None when the driving video has no sound.
     """
     container = av.open(source)
     if not container.streams.audio:
@@ -182,11 +182,11 @@ def _silence(like: AudioFrame, samples: int) -> AudioFrame:
 
 
 def _unbroken(parts: Iterator[_Part], name: str) -> Iterator[_Part]:
-    """End at damage instead of failing: a film with half its sound is better than none."""
+    """End at damage instead of failing: a video with half its sound is better than none."""
     with contextlib.suppress(StopIteration):
         while True:
             try:
                 yield next(parts)
             except av.error.FFmpegError as error:
-                _LOG.warning("the sound of %s is damaged and ends early: %s", name, error.strerror or error)
+                logger.warning("the sound of %s is damaged and ends early: %s", name, error.strerror or error)
                 return

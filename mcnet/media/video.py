@@ -1,4 +1,4 @@
-"""Films in and out, on PyAV: driving films with their true timing, and what `mcnet` writes, with the sound."""
+"""Videos in and out, on PyAV: driving videos with their true timing, and what `mcnet` writes, with the sound."""
 
 import contextlib
 import itertools
@@ -29,25 +29,24 @@ from mcnet.media.errors import MediaError
 from mcnet.media.images import IMAGE_SUFFIXES, read_rgb, write_rgb
 from mcnet.media.sound import carry_sound
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 FOLDER_FPS = 25.0
 VIDEO_SUFFIXES = (".mp4", ".webm", ".gif")
 _PLAUSIBLE_FPS = (0.5, 1000.0)
 _LONGEST_HOLD_S = 60.0  # a longer gap between two frames is a break in the time stamps, not a still picture
 _LONGEST_STEP_BACK_S = 1.0
-# Time stamps are rounded, and taken unevenly: by so many frames before its time a frame may be shown. Less where a film
-# is thinned out, so that it is always the same one of several that is kept.
+# Time stamps are rounded, and taken unevenly: by so many frames before its time a frame may be shown. Less where a
+# video is thinned out, so that it is always the same one of several that is kept.
 _EARLY_BY_FRAMES = 0.4
 _EARLY_BY_FRAMES_THINNED = 0.07
 _GIF_MAX_FPS = 50  # browsers slow down anything faster
-_NUMBERED = re.compile(r"\d{6}\.png")
 _BT709 = 1
 _TV_RANGE = 1
 
 
 class DrivingVideo:
-    """A film, or a folder of pictures, as RGB frames at a constant rate. Made by `open_driving`.
+    """A video, or a folder of pictures, as RGB frames at a constant rate. Made by `open_driving`.
 
     Iterating reads it from the start, as often as wanted; each iteration opens the file for itself. Frames with uneven
     time stamps are dropped or repeated so that frame `i` shows what is to be seen at `i / fps` seconds and the picture
@@ -80,7 +79,7 @@ class DrivingVideo:
         self._warned = False
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        return self._iterate_pictures() if self._pictures else self._iterate_film()
+        return self._iterate_pictures() if self._pictures else self._iterate_video()
 
     def _iterate_pictures(self) -> Iterator[NDArray[np.uint8]]:
         for picture in self._pictures:
@@ -92,12 +91,12 @@ class DrivingVideo:
                 )
             yield rgb
 
-    def _iterate_film(self) -> Iterator[NDArray[np.uint8]]:
+    def _iterate_video(self) -> Iterator[NDArray[np.uint8]]:
         """Show each frame from the first slot of the constant rate at its time up to the next frame's."""
         shown: VideoFrame | None = None
         slot = count = 0
         with _opened(self.path) as container:
-            stream = _film_stream(container, self.path)
+            stream = _video_stream(container, self.path)
             thinned = self.fps < 0.7 * _average_fps(stream)
             early = _EARLY_BY_FRAMES_THINNED if thinned else _EARLY_BY_FRAMES
             decoder = _Decoder(container, stream, self.fps)
@@ -118,7 +117,7 @@ class DrivingVideo:
             return
         self._warned = True
         promise = f" of {promised} promised" if promised else ""
-        _LOG.warning(
+        logger.warning(
             "%s is damaged or cut short: %d frames%s could be decoded, %d are used",
             self.path,
             decoder.decoded,
@@ -128,17 +127,17 @@ class DrivingVideo:
 
 
 def open_driving(path: str | Path, *, max_fps: float | None = None, folder_fps: float = FOLDER_FPS) -> DrivingVideo:
-    """Open a driving film or a folder of pictures (in natural order: 2 before 10).
+    """Open a driving video or a folder of pictures (in natural order: 2 before 10).
 
-    Phones' rotation is applied, unless it is not a quarter turn. A film keeps its average rate.
+    Phones' rotation is applied, unless it is not a quarter turn. A video keeps its average rate.
 
     Args:
-        path: any film that FFmpeg reads, or a folder of PNG, JPEG, WebP, BMP or TIFF pictures of one size.
-        max_fps: a faster film is thinned out to this rate; None keeps its own.
+        path: any video that FFmpeg reads, or a folder of PNG, JPEG, WebP, BMP or TIFF pictures of one size.
+        max_fps: a faster video is thinned out to this rate; None keeps its own.
         folder_fps: the rate of a folder's pictures.
 
     Returns:
-        What to iterate. A damaged film yields what can be decoded and then logs one warning.
+        What to iterate. A damaged video yields what can be decoded and then logs one warning.
 
     Raises:
         MediaError: nothing there, empty, unreadable, without a picture track (sound only), not one frame decodes, or a
@@ -150,7 +149,7 @@ def open_driving(path: str | Path, *, max_fps: float | None = None, folder_fps: 
     if path.is_dir():
         return _open_folder(path, folder_fps)
     with _opened(path) as container:
-        stream = _film_stream(container, path)
+        stream = _video_stream(container, path)
         fps = _average_fps(stream)
         if max_fps is not None:
             fps = min(fps, max_fps)
@@ -197,25 +196,25 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 def _opened(path: Path) -> InputContainer:
     try:
         if path.stat().st_size == 0:
-            raise MediaError(f"cannot read the film {path}: got an empty file; export or download it again")
-        return av.open(path)
+            raise MediaError(f"cannot read the video {path}: got an empty file; export or download it again")
+        return av.open(path.absolute())  # FFmpeg takes a relative name with a colon for an address
     except FileNotFoundError as error:
-        raise MediaError(f"no film at {path}: check the path") from error
+        raise MediaError(f"no video at {path}: check the path") from error
     except (av.error.FFmpegError, ValueError, OSError) as error:
         if isinstance(error, MediaError):
             raise
         raise MediaError(
-            f"cannot read the film {path}: {_reason(error)}; expected a film such as MP4, MOV or WebM"
+            f"cannot read the video {path}: {_reason(error)}; expected a video such as MP4, MOV or WebM"
         ) from error
 
 
-def _film_stream(container: InputContainer, path: Path) -> VideoStream:
+def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:  # the cover of a song is no film
+        if not stream.disposition & av.stream.Disposition.attached_pic:  # the cover of a song is no video
             stream.thread_type = "AUTO"
             return stream
     what = "only sound" if container.streams.audio else "no picture track"
-    raise MediaError(f"cannot use {path} as a film: got {what}, expected a film with pictures")
+    raise MediaError(f"cannot use {path} as a video: got {what}, expected a video with pictures")
 
 
 def _average_fps(stream: VideoStream) -> float:
@@ -297,13 +296,13 @@ def _shown_size_px(frame: VideoFrame, aspect: Fraction | None) -> tuple[int, int
 
 def _to_rgb(frame: VideoFrame, size_px: tuple[int, int]) -> NDArray[np.uint8]:
     rgb = np.rot90(frame.to_ndarray(format="rgb24"), _turns(frame)).astype(np.uint8, copy=False)
-    if (rgb.shape[1], rgb.shape[0]) != size_px:  # square pixels, or a film that changes its size midway
+    if (rgb.shape[1], rgb.shape[0]) != size_px:  # square pixels, or a video that changes its size midway
         rgb = cv2.resize(rgb, size_px, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     return np.ascontiguousarray(rgb)
 
 
 class VideoWriter:
-    """Writes a film, or numbered pictures, frame by frame; a context manager.
+    """Writes a video, or numbered pictures, frame by frame; a context manager.
 
     By the path: `.mp4` (H.264, 4:2:0, crf 18), `.webm` (VP9), `.gif` (a palette for the clip, at most 50 frames a
     second, silent), or a folder (no suffix, or ending in a slash) of `000000.png` and so on. The first two need even
@@ -311,14 +310,14 @@ class VideoWriter:
 
     Nothing is touched at `path` until the end: a partial file beside it takes its place when the `with` block is left,
     also by an exception or Ctrl-C, then holding the frames written so far. Left before the first frame, it leaves
-    things as they were. An existing folder must be empty or hold an earlier result of this class.
+    things as they were. An existing folder must be empty.
 
     Args:
         path: where to write; its folder exists.
         fps: frames a second.
         size_px: (width, height) of the frames.
-        audio_from: a film whose sound is carried over, from its first picture up to the length of what is written:
-            copied where the format allows, else as AAC or Opus. A film without sound, or a folder, is fine.
+        audio_from: a video whose sound is carried over, from its first picture up to the length of what is written:
+            copied where the format allows, else as AAC or Opus. A video without sound, or a folder, is fine.
 
     Raises:
         MediaError: the suffix is unknown, the place cannot be written, or `audio_from` cannot be read; raised when the
@@ -329,12 +328,12 @@ class VideoWriter:
         self, path: str | Path, fps: float, size_px: tuple[int, int], audio_from: str | Path | None = None
     ) -> None:
         as_folder = str(path).endswith(("/", os.sep)) or Path(path).is_dir()
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # FFmpeg takes a relative name with a colon for an address
         self.frame_count = 0
         self._suffix = "" if as_folder else self.path.suffix.lower()
         self._fps = Fraction(fps).limit_denominator(1001)
         self._size_px = size_px
-        self._audio_from = None if audio_from is None or Path(audio_from).is_dir() else Path(audio_from)
+        self._audio_from = None if audio_from is None or Path(audio_from).is_dir() else Path(audio_from).absolute()
         self._sink: _Sink | None = None
         self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial{self._suffix}")
         self._check()
@@ -355,13 +354,11 @@ class VideoWriter:
         if not self._suffix and self.path.exists():
             if not self.path.is_dir():
                 raise MediaError(f"cannot write the folder {self.path}: got a file of that name; choose another")
-            if not all(_NUMBERED.fullmatch(entry.name) for entry in self.path.iterdir()):
-                raise MediaError(
-                    f"cannot write the folder {self.path}: it holds more than numbered PNGs; choose an empty one"
-                )
+            if any(self.path.iterdir()):
+                raise MediaError(f"cannot write the folder {self.path}: it is not empty; empty it or choose another")
         if self._audio_from is not None:
             if self._suffix and self.path.exists() and self.path.samefile(self._audio_from):
-                raise MediaError(f"cannot write {self.path}: it is the driving film itself; choose another name")
+                raise MediaError(f"cannot write {self.path}: it is the driving video itself; choose another name")
             _opened(self._audio_from).close()
 
     def __enter__(self) -> "VideoWriter":
@@ -380,7 +377,7 @@ class VideoWriter:
             return _PictureSink(self._partial)
         if self._suffix == ".gif":
             return _GifSink(self._partial, self._fps, self._size_px)
-        return _FilmSink(self._partial, self._suffix, self._fps, self._size_px, self._audio_from)
+        return _VideoSink(self._partial, self._suffix, self._fps, self._size_px, self._audio_from)
 
     def write(self, rgb: NDArray[np.uint8]) -> None:
         """Append a frame.
@@ -422,9 +419,7 @@ class VideoWriter:
 
     def _put_in_place(self) -> None:
         if not self._suffix and self.path.exists():
-            for old in self.path.iterdir():
-                old.unlink()
-            self.path.rmdir()
+            self.path.rmdir()  # it was empty at the start; if it no longer is, this fails and nothing is lost
         self._partial.replace(self.path)
 
     def _discard(self) -> None:
@@ -443,7 +438,7 @@ class VideoWriter:
         except MediaError as failure:
             if error is None:
                 raise
-            _LOG.warning("%s", failure)  # the first trouble is the one to be told
+            logger.warning("%s", failure)  # the first trouble is the one to be told
 
 
 class _Sink(Protocol):
@@ -466,7 +461,7 @@ class _PictureSink:
         """Each picture is complete already."""
 
 
-class _FilmSink:
+class _VideoSink:
     """H.264 or VP9 with sound; the sound is fed along, so that both lie beside each other in the file."""
 
     def __init__(
@@ -559,7 +554,7 @@ class _GifSink:
             graph.configure()
             palette_in.push(palette)
             palette_in.push(None)
-            for frame in [*self._frames(), None]:
+            for frame in itertools.chain(self._frames(), (None,)):
                 frames_in.push(frame)
                 for mapped in _pulled(out):
                     target.mux(stream.encode(mapped))

@@ -1,5 +1,6 @@
 """The `mcnet` command on real input: a bundled portrait, moved by a bundled video."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from assets import ROOT as ASSETS
 from mcnet.__main__ import main
+from mcnet.commands.animate import Moment, Moments
 from mcnet.media.images import read_rgb, write_rgb
 
 PORTRAIT = ASSETS / "portraits" / "woman_1.jpg"
@@ -139,11 +141,59 @@ def test_what_cannot_be_done_is_said_in_one_sentence(tmp_path: Path, capsys: pyt
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.mp4", "faceless", "noise.png"]
 
 
+def test_nothing_read_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    portrait = tmp_path / "me.png"
+    write_rgb(portrait, read_rgb(PORTRAIT))
+    folder = tmp_path / "000000"
+    folder.mkdir()
+    for index, frame in enumerate(frames_of(CLIP)[:2]):
+        write_rgb(folder / f"{index:06}.png", frame)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    out, sheet = tmp_path / "out.mp4", "--contact-sheet"
+    cases: list[tuple[Path, tuple[str, ...], str, dict[str, Path]]] = [
+        (folder, (), "--output", {"driving": folder}),
+        (folder, (), "is not empty", {}),
+        (out, (sheet, str(portrait)), "--contact-sheet", {"source": portrait}),
+        (out, (sheet, str(folder / "000001.png")), "--contact-sheet", {"driving": folder}),
+        (out, (sheet, str(tmp_path / "no" / "sheet.png")), "its folder is not there", {}),
+        (out, (sheet, str(tmp_path / "sheet.bmp")), "got suffix '.bmp'", {}),
+        (tmp_path / "x.png", (), "got suffix '.png'", {}),
+    ]
+    for output, more, message, files in cases:
+        assert animate(output, *more, **files) == 1, message  # type: ignore[arg-type]
+        assert message in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+def test_names_with_colons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("10:30 talk.mpg").write_bytes(CLIP.read_bytes())
+    assert animate(Path("12:30.mp4"), driving=Path("10:30 talk.mpg"), frames=2) == 0
+    assert len(frames_of(tmp_path / "12:30.mp4")) == 2
+
+
+@pytest.mark.parametrize("count", [1, 5, 6, 7, 100, 1000])
+def test_moments_are_spread_over_videos_of_any_length(count: int) -> None:
+    moments = Moments(6)
+    blank = np.zeros((1, 1, 3), np.uint8)
+    for index in range(count):
+        moments.offer(index, Moment(index, blank, blank))
+    times = [moment.time_s for moment in moments.chosen()]
+    assert len(times) == min(6, count)
+    assert times[0] == 0
+    assert times[-1] >= 0.9 * (count - 1)
+    gaps = np.diff(times)
+    assert count < 12 or gaps.max() < 1.6 * gaps.min()
+
+
 def test_misuse_names_the_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["animate", "--source", "a.png"])
     assert exit_.value.code == 2
     assert "--driving" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        animate(Path("out.mp4"), "--absolute", "--best-frame")
+    assert "not allowed with" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         animate(Path("out.mp4"), frames=0)
     assert "whole number from 1" in capsys.readouterr().err
@@ -169,7 +219,7 @@ def test_interrupt_leaves_a_playable_file(tmp_path: Path) -> None:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        time.sleep(2)
+        time.sleep(2)  # long enough for some frames; one is written in any case
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=30)[1]
     assert process.returncode == 130
@@ -189,10 +239,40 @@ def test_convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert main(["convert", str(output), str(tmp_path / "mine.onnx")]) == 1
     assert "expected .safetensors" in capsys.readouterr().err
+    before = output.read_bytes()
+    assert main(["convert", str(output), str(output), "--half"]) == 1
+    assert "it is the model that is read" in capsys.readouterr().err
+    assert output.read_bytes() == before
     assert main(["convert", str(tmp_path / "none.pth.tar"), str(output)]) == 1
     assert "no model" in capsys.readouterr().err
 
 
 def test_help_is_quick_and_needs_no_torch() -> None:
     code = "import sys, mcnet.__main__ as m; m.build_parser().format_help(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_broken_opencv_is_said_and_does_not_hinder_convert(tmp_path: Path) -> None:
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-m", "mcnet", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stderr
+
+    said = run("animate", "--source", str(PORTRAIT), "--driving", str(CLIP), "--output", str(tmp_path / "out.mp4"))
+    assert "apt-get install libgl1" in said
+    assert "Traceback" not in said
+    assert "no model 'none.pth.tar'" in run("convert", "none.pth.tar", str(tmp_path / "out.safetensors"))
+
+
+def test_the_network_needs_torch_numpy_and_safetensors_only() -> None:
+    code = """
+import sys
+import numpy, safetensors.torch, torch
+before = {name.split(".")[0] for name in sys.modules}
+import mcnet.engine, mcnet.checkpoint
+added = {name.split(".")[0] for name in sys.modules} - before - sys.stdlib_module_names
+sys.exit(str(added) if added - {"mcnet", "assets"} else 0)
+"""
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

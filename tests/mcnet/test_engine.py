@@ -1,5 +1,6 @@
 """The engine against the plain model, and what it refuses."""
 
+import dataclasses
 import threading
 from typing import Any
 
@@ -104,7 +105,9 @@ def test_a_cache_can_be_set_again(tiny: Mcnet, pictures: Pictures, noise: NDArra
     np.testing.assert_array_equal(twin.animate(pictures["driving"], relative=False), first)
 
 
-def test_another_models_cache_is_refused(tiny: Mcnet, noise: NDArray[np.uint8]) -> None:
+@pytest.mark.parametrize("stored_hash", ["", "0123abcd"])
+def test_another_models_cache_is_refused(tiny: Mcnet, noise: NDArray[np.uint8], stored_hash: str) -> None:
+    tiny.info = dataclasses.replace(tiny.info, content_hash=stored_hash)
     cache = Engine(tiny, FP32).set_source(noise)
     with torch.no_grad():
         tiny.generator.final.weight.mul_(1.5)
@@ -219,6 +222,7 @@ def test_one_thread(tiny: Mcnet, noise: NDArray[np.uint8]) -> None:
         (EngineOptions(device="cuda:99"), "got 'cuda:99', but"),
         (EngineOptions(device="gpu"), "got 'gpu', expected auto, cpu, cuda"),
         (EngineOptions(device="mps"), "got 'mps', expected auto, cpu, cuda"),
+        (EngineOptions(device="cpu:7"), "got 'cpu:7', expected auto, cpu, cuda"),
         (EngineOptions(device="cpu", precision="fp16"), "got fp16 on the CPU"),
         (EngineOptions(precision="int8"), "got 'int8', expected one of"),  # type: ignore[arg-type]
     ],
@@ -226,6 +230,11 @@ def test_one_thread(tiny: Mcnet, noise: NDArray[np.uint8]) -> None:
 def test_options_that_cannot_be_met(options: EngineOptions, message: str) -> None:
     with pytest.raises(EngineError, match=message):
         DeviceChoice.of(options)
+
+
+def test_threads_are_checked(tiny: Mcnet) -> None:
+    with pytest.raises(EngineError, match="threads: got 0, expected at least 1"):
+        Engine(tiny, EngineOptions(device="cpu", threads=0))
 
 
 def test_auto_says_what_it_took_and_why() -> None:

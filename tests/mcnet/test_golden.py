@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mcnet.checkpoint import build, from_released
+from mcnet.checkpoint import build_released
 from mcnet.generator import Inspection, Mcnet, SourceCache
 from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
 from mcnet.layers import AntiAlias
@@ -43,7 +43,7 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     released = {
         f"{part}.{key}": value for part in ("generator", "kp_detector") for key, value in draw(part, seed).items()
     }
-    model = build(*from_released(released), request.param)
+    model = build_released(released, request.param)
     with torch.inference_mode():
         keypoints = {
             name: model.keypoint_detector(to_tensor(stored[picture]))

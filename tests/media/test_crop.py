@@ -20,7 +20,7 @@ from mcnet.media.errors import MediaError
 from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.images import read_rgb
 from mcnet.media.video import open_driving
-from tests.media.films import GRID
+from tests.media.videos import GRID
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_the_smoother_holds_while_there_is_no_face() -> None:
     assert afresh == SquareBox(90, 80, 1)
 
 
-def test_a_quiet_film_gets_one_square(talker: list[Face]) -> None:
+def test_a_quiet_video_gets_one_square(talker: list[Face]) -> None:
     squares = plan_crops(talker, 25)
     assert len(squares) == 75
     first = squares[0]

@@ -8,14 +8,14 @@ import pytest
 from mcnet.media.errors import MediaError
 from mcnet.media.images import write_rgb
 from mcnet.media.video import open_driving
-from tests.media.films import GRID, counted, make_film, make_sound_only, number_of
+from tests.media.videos import GRID, counted, make_sound_only, make_video, number_of
 
 
 def test_the_grid_clip() -> None:
-    film = open_driving(GRID)
-    assert (film.fps, film.size_px, film.has_audio) == (25.0, (360, 288), True)
-    assert film.frame_count == pytest.approx(75, abs=2)
-    first, second = list(film), list(film)
+    video = open_driving(GRID)
+    assert (video.fps, video.size_px, video.has_audio) == (25.0, (360, 288), True)
+    assert video.frame_count == pytest.approx(75, abs=2)
+    first, second = list(video), list(video)
     assert len(first) == len(second) == 75
     assert all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
     assert first[0].shape == (288, 360, 3)
@@ -25,38 +25,38 @@ def test_the_grid_clip() -> None:
 
 
 def test_frames_at_a_constant_rate_come_one_to_one(tmp_path: Path) -> None:
-    film = open_driving(make_film(tmp_path / "a.mp4", counted(40), fps=30))
-    assert film.fps == pytest.approx(30, rel=1e-3)
-    assert film.frame_count == 40
-    assert [number_of(rgb) for rgb in film] == list(range(40))
-    assert not film.has_audio
+    video = open_driving(make_video(tmp_path / "a.mp4", counted(40), fps=30))
+    assert video.fps == pytest.approx(30, rel=1e-3)
+    assert video.frame_count == 40
+    assert [number_of(rgb) for rgb in video] == list(range(40))
+    assert not video.has_audio
 
 
 def test_uneven_time_stamps_keep_the_picture_in_step(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     steps = rng.integers(8, 90, size=59)
     times_ms = [0, *np.cumsum(steps).tolist()]
-    film = open_driving(make_film(tmp_path / "a.mp4", counted(60), fps=25, times_ms=times_ms))
-    shown = [number_of(rgb) for rgb in film]
-    assert len(shown) / film.fps == pytest.approx(times_ms[-1] / 1000, abs=0.12)
+    video = open_driving(make_video(tmp_path / "a.mp4", counted(60), fps=25, times_ms=times_ms))
+    shown = [number_of(rgb) for rgb in video]
+    assert len(shown) / video.fps == pytest.approx(times_ms[-1] / 1000, abs=0.12)
     for index, which in enumerate(shown):
-        late_s = index / film.fps - times_ms[which] / 1000
-        assert -0.41 / film.fps < late_s < 0.09 + 1 / film.fps
+        late_s = index / video.fps - times_ms[which] / 1000
+        assert -0.41 / video.fps < late_s < 0.09 + 1 / video.fps
 
 
 def test_a_long_still_picture_is_held(tmp_path: Path) -> None:
-    film = open_driving(make_film(tmp_path / "a.mp4", counted(11), times_ms=[*range(0, 400, 40), 2400]))
-    shown = [number_of(rgb) for rgb in film]
-    assert shown.count(9) / film.fps == pytest.approx(2.04, abs=0.3)
+    video = open_driving(make_video(tmp_path / "a.mp4", counted(11), times_ms=[*range(0, 400, 40), 2400]))
+    shown = [number_of(rgb) for rgb in video]
+    assert shown.count(9) / video.fps == pytest.approx(2.04, abs=0.3)
     assert shown == sorted(shown)
 
 
-def test_a_fast_film_is_thinned_out_evenly(tmp_path: Path) -> None:
-    path = make_film(tmp_path / "a.mov", counted(96), fps=120)
+def test_a_fast_video_is_thinned_out_evenly(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mov", counted(96), fps=120)
     assert open_driving(path).fps == pytest.approx(120, rel=1e-3)
-    film = open_driving(path, max_fps=30)
-    assert film.fps == 30
-    shown = [number_of(rgb) for rgb in film]
+    video = open_driving(path, max_fps=30)
+    assert video.fps == 30
+    shown = [number_of(rgb) for rgb in video]
     assert len(shown) == 24
     assert shown == list(range(0, 96, 4))
     assert open_driving(path, max_fps=500).fps == pytest.approx(120, rel=1e-3)
@@ -67,9 +67,9 @@ def test_a_phones_rotation_is_applied(tmp_path: Path, rotation: int) -> None:
     upright = np.zeros((128, 64, 3), np.uint8) if abs(rotation) == 90 else np.zeros((64, 128, 3), np.uint8)
     upright[:20, :20] = 255  # a white patch at the upper left
     stored = np.rot90(upright, -rotation // 90).copy()
-    film = open_driving(make_film(tmp_path / "a.mp4", [stored] * 3, rotation=rotation))
-    assert film.size_px == (upright.shape[1], upright.shape[0])
-    shown = next(iter(film))
+    video = open_driving(make_video(tmp_path / "a.mp4", [stored] * 3, rotation=rotation))
+    assert video.size_px == (upright.shape[1], upright.shape[0])
+    shown = next(iter(video))
     assert shown.shape == upright.shape
     assert np.abs(shown.astype(int) - upright).mean() < 5
 
@@ -78,7 +78,7 @@ def test_the_rotation_has_the_meaning_phones_give_it(tmp_path: Path) -> None:
     """A phone held upright stores a lying picture and the track matrix 0 1 -1 0: turn it clockwise."""
     stored = np.zeros((64, 128, 3), np.uint8)
     stored[:20, :20] = 255
-    path = make_film(tmp_path / "a.mp4", [stored] * 3)
+    path = make_video(tmp_path / "a.mp4", [stored] * 3)
     one, minus_one, zero = (value.to_bytes(4, "big", signed=True) for value in (0x10000, -0x10000, 0))
     identity = one + zero * 3 + one + zero * 3 + (0x40000000).to_bytes(4, "big")
     content = path.read_bytes()
@@ -94,9 +94,9 @@ def test_a_folder_is_read_in_natural_order(tmp_path: Path) -> None:
     for index, rgb in enumerate(counted(12)):
         write_rgb(tmp_path / f"frame{index}.png", rgb)
     (tmp_path / "notes.txt").write_text("not a picture")
-    film = open_driving(tmp_path, folder_fps=12)
-    assert (film.fps, film.frame_count, film.size_px, film.has_audio) == (12, 12, (96, 64), False)
-    assert [number_of(rgb) for rgb in film] == list(range(12)) == [number_of(rgb) for rgb in film]
+    video = open_driving(tmp_path, folder_fps=12)
+    assert (video.fps, video.frame_count, video.size_px, video.has_audio) == (12, 12, (96, 64), False)
+    assert [number_of(rgb) for rgb in video] == list(range(12)) == [number_of(rgb) for rgb in video]
 
 
 def test_pictures_of_different_size_are_named(tmp_path: Path) -> None:
@@ -106,26 +106,28 @@ def test_pictures_of_different_size_are_named(tmp_path: Path) -> None:
         list(open_driving(tmp_path))
 
 
-def test_what_is_no_film_is_named(tmp_path: Path) -> None:
+def test_what_is_no_video_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").touch()
-    (tmp_path / "text.mp4").write_text("not a film at all" * 20)
+    (tmp_path / "text.mp4").write_text("not a video at all" * 20)
     (tmp_path / "folder").mkdir()
     make_sound_only(tmp_path / "song.m4a")
-    whole = make_film(tmp_path / "whole.mp4", counted(30)).read_bytes()
+    whole = make_video(tmp_path / "whole.mp4", counted(30)).read_bytes()
     (tmp_path / "headless.mp4").write_bytes(whole[: whole.rindex(b"moov")])
     for name, message in (
-        ("missing.mp4", "no film at"),
+        ("missing.mp4", "no video at"),
         ("empty.mp4", "empty file"),
-        ("text.mp4", "cannot read the film"),
+        ("text.mp4", "cannot read the video"),
         ("folder", "holds no picture"),
         ("song.m4a", "only sound"),
-        ("headless.mp4", "cannot read the film"),
+        ("headless.mp4", "cannot read the video"),
     ):
         with pytest.raises(MediaError, match=message):
             open_driving(tmp_path / name)
 
 
-def test_a_film_cut_short_yields_what_is_there_and_warns_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_video_cut_short_yields_what_is_there_and_warns_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     from mcnet.media.video import VideoWriter  # puts the index first, as a download that broke off has it
 
     rng = np.random.default_rng(0)
@@ -134,10 +136,10 @@ def test_a_film_cut_short_yields_what_is_there_and_warns_once(tmp_path: Path, ca
             writer.write(rng.integers(0, 256, (64, 96, 3), dtype=np.uint8))
     whole = (tmp_path / "whole.mp4").read_bytes()
     (tmp_path / "half.mp4").write_bytes(whole[: len(whole) // 2])
-    film = open_driving(tmp_path / "half.mp4")
+    video = open_driving(tmp_path / "half.mp4")
     with caplog.at_level(logging.WARNING):
-        count = len(list(film))
-        assert len(list(film)) == count
+        count = len(list(video))
+        assert len(list(video)) == count
     assert 20 <= count <= 40
     assert len(caplog.records) == 1
     assert "of 60 promised could be decoded" in caplog.text
@@ -152,7 +154,7 @@ def test_damage_in_the_middle_loses_some_frames_only(tmp_path: Path, caplog: pyt
     assert count >= 65
 
 
-def test_a_song_with_a_cover_is_no_film(tmp_path: Path) -> None:
+def test_a_song_with_a_cover_is_no_video(tmp_path: Path) -> None:
     """The cover is a picture track to FFmpeg."""
     flac = make_sound_only(tmp_path / "a.m4a").read_bytes()
     _, cover = cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8))

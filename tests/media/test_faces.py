@@ -13,7 +13,7 @@ from mcnet.media.errors import MediaError
 from mcnet.media.faces import BUNDLE, LANDMARK_COUNT, Face, FaceFinder
 from mcnet.media.images import read_rgb
 from mcnet.media.video import open_driving
-from tests.media.films import GRID
+from tests.media.videos import GRID
 
 PORTRAITS = sorted((ASSETS / "portraits").glob("*.jpg"))
 

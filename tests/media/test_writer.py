@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mcnet.media.errors import MediaError
 from mcnet.media.images import write_rgb
 from mcnet.media.video import VideoWriter, open_driving
-from tests.media.films import GRID, counted, make_film, make_sound_only, number_of, sound_of
+from tests.media.videos import GRID, counted, make_sound_only, make_video, number_of, sound_of
 
 
 def names(folder: Path) -> list[str]:
@@ -28,9 +28,9 @@ def test_what_is_written_can_be_read(tmp_path: Path, name: str) -> None:
         for rgb in frames:
             writer.write(rgb)
         assert not (tmp_path / name).exists(), "nothing stands there before it is complete"
-    film = open_driving(tmp_path / name)
-    assert (film.fps, film.frame_count, film.size_px) == (25, 30, (96, 64))
-    shown = list(film)
+    video = open_driving(tmp_path / name)
+    assert (video.fps, video.frame_count, video.size_px) == (25, 30, (96, 64))
+    shown = list(video)
     assert [number_of(rgb) for index, rgb in enumerate(shown) if index != 3] == [*range(3), *range(4, 30)]
     assert np.abs(shown[3][8:56, 8:40].astype(int) - (200, 60, 40)).max() < 12
     assert names(tmp_path) == [name]
@@ -63,9 +63,9 @@ def test_odd_sizes_grow_by_a_pixel(tmp_path: Path, name: str) -> None:
     with VideoWriter(tmp_path / name, 25, (97, 65)) as writer:
         for rgb in counted(5, (97, 65)):
             writer.write(rgb)
-    film = open_driving(tmp_path / name)
-    assert film.size_px == (98, 66)
-    assert [number_of(rgb) for rgb in film] == list(range(5))
+    video = open_driving(tmp_path / name)
+    assert video.size_px == (98, 66)
+    assert [number_of(rgb) for rgb in video] == list(range(5))
 
 
 def test_a_gif_has_a_palette_of_its_own(tmp_path: Path) -> None:
@@ -74,9 +74,9 @@ def test_a_gif_has_a_palette_of_its_own(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "a.gif", 100, (96, 64)) as writer:
         for _ in range(20):
             writer.write(rgb)
-    film = open_driving(tmp_path / "a.gif")
-    shown = list(film)
-    assert film.fps == pytest.approx(50, rel=0.1)
+    video = open_driving(tmp_path / "a.gif")
+    shown = list(video)
+    assert video.fps == pytest.approx(50, rel=0.1)
     assert len(shown) == pytest.approx(10, abs=1)
     assert np.abs(shown[0].astype(int) - rgb).mean() < 4
 
@@ -121,7 +121,7 @@ def test_sound_that_starts_later_stays_in_step(
     tmp_path: Path, codec: str, name: str, written: str, from_s: float
 ) -> None:
     frames = counted(50)
-    source = make_film(tmp_path / "in.mp4", frames, sound_s=3.0, sound_from_s=from_s, sound_codec=codec)
+    source = make_video(tmp_path / "in.mp4", frames, sound_s=3.0, sound_from_s=from_s, sound_codec=codec)
     with VideoWriter(tmp_path / name, 25, (96, 64), audio_from=source) as writer:
         for rgb in frames:
             writer.write(rgb)
@@ -134,7 +134,7 @@ def test_sound_that_starts_later_stays_in_step(
 
 def test_a_picture_that_starts_later_than_the_sound_stays_in_step(tmp_path: Path) -> None:
     frames = counted(25)
-    source = make_film(tmp_path / "in.mkv", frames, times_ms=range(600, 1600, 40), sound_s=1.0)
+    source = make_video(tmp_path / "in.mkv", frames, times_ms=range(600, 1600, 40), sound_s=1.0)
     for name in ("out.mp4", "out.webm"):
         with VideoWriter(tmp_path / name, 25, (96, 64), audio_from=source) as writer:
             for rgb in frames:
@@ -146,8 +146,8 @@ def test_a_picture_that_starts_later_than_the_sound_stays_in_step(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_driving_film_without_sound_is_fine(tmp_path: Path, name: str) -> None:
-    source = make_film(tmp_path / "in.mp4", counted(3))
+def test_a_driving_video_without_sound_is_fine(tmp_path: Path, name: str) -> None:
+    source = make_video(tmp_path / "in.mp4", counted(3))
     (tmp_path / "pictures").mkdir()
     write_rgb(tmp_path / "pictures" / "1.png", counted(1)[0])
     for audio_from in (source, tmp_path / "pictures"):
@@ -159,15 +159,15 @@ def test_a_driving_film_without_sound_is_fine(tmp_path: Path, name: str) -> None
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_an_interrupted_film_plays(tmp_path: Path, name: str, error: type[BaseException]) -> None:
-    def film() -> None:
+def test_an_interrupted_video_plays(tmp_path: Path, name: str, error: type[BaseException]) -> None:
+    def video() -> None:
         with VideoWriter(tmp_path / name, 25, (96, 64), audio_from=GRID) as writer:
             for rgb in counted(23):
                 writer.write(rgb)
             raise error
 
     with pytest.raises(error):
-        film()
+        video()
     assert [number_of(rgb) for rgb in open_driving(tmp_path / name)] == list(range(23))
     assert names(tmp_path) == [name]
     if name in ("out.mp4", "out.webm"):
@@ -205,15 +205,15 @@ def test_what_cannot_be_written_is_named_before_any_frame(tmp_path: Path) -> Non
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").touch()
     (tmp_path / "file").touch()
-    (tmp_path / "sound.mp4").write_text("no film")
+    (tmp_path / "sound.mp4").write_text("no video")
     before = names(tmp_path)
     cases: list[tuple[str, Path | None, str]] = [
         ("a.avi", None, r"got suffix '\.avi', expected \.mp4, \.webm, \.gif"),
         ("nowhere/a.mp4", None, "there is no folder"),
-        ("full", None, "holds more than numbered PNGs"),
+        ("full", None, "is not empty"),
         ("file", None, "got a file of that name"),
-        ("a.mp4", tmp_path / "missing.mp4", "no film at"),
-        ("a.mp4", tmp_path / "sound.mp4", "cannot read the film"),
+        ("a.mp4", tmp_path / "missing.mp4", "no video at"),
+        ("a.mp4", tmp_path / "sound.mp4", "cannot read the video"),
     ]
     for name, audio_from, message in cases:
         with pytest.raises(MediaError, match=message):
@@ -223,9 +223,9 @@ def test_what_cannot_be_written_is_named_before_any_frame(tmp_path: Path) -> Non
     assert names(tmp_path) == before
 
 
-def test_the_driving_film_is_not_overwritten(tmp_path: Path) -> None:
-    source = make_film(tmp_path / "in.mp4", counted(3))
-    with pytest.raises(MediaError, match="the driving film itself"):
+def test_the_driving_video_is_not_overwritten(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "in.mp4", counted(3))
+    with pytest.raises(MediaError, match="the driving video itself"):
         VideoWriter(tmp_path / "in.mp4", 25, (96, 64), audio_from=source)
     assert len(list(open_driving(source))) == 3
 
@@ -271,7 +271,7 @@ def test_a_failure_at_the_end_leaves_nothing_and_does_not_hide_the_first(
 
 
 def test_sound_that_is_damaged_ends_early(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    source = make_film(tmp_path / "in.mp4", counted(50), sound_s=2.0)
+    source = make_video(tmp_path / "in.mp4", counted(50), sound_s=2.0)
     content = source.read_bytes()
     source.write_bytes(
         content[: content.rindex(b"moov") - 4000] + bytes(3000) + content[content.rindex(b"moov") - 1000 :]

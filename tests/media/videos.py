@@ -1,4 +1,4 @@
-"""Small films made on the spot, with pictures whose content tells their time."""
+"""Small videos made on the spot, with pictures whose content tells their time."""
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
@@ -29,7 +29,7 @@ def number_of(rgb: NDArray[np.uint8]) -> int:
     return round(ones) + 10 * round(tens)
 
 
-def make_film(
+def make_video(
     path: Path,
     frames: Sequence[NDArray[np.uint8]],
     *,
