@@ -1,0 +1,125 @@
+"""A little made-up dataset: heads that are ellipses, with landmarks that move along."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState, GradientState
+from numpy.typing import NDArray
+
+from training.config import FitConfig
+from training.data import PACKED_FORMAT, Clip, ClipTable, Landmarks, write_landmarks, write_table
+from training.landmarks import (
+    LEFT_EYE_POINTS,
+    MOUTH_POINTS,
+    RIGHT_EYE_POINTS,
+    TRAINING_POINTS,
+)
+
+SIZE_PX = 256
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Bit-identical results are promised for one process with the same number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+def head(person: int, x: float, y: float, mouth: float) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """A picture of an ellipse with eyes and a mouth, and (P, 2) landmarks in shares of the side."""
+    rng = np.random.default_rng(person)
+    skin, background = rng.integers(120, 230, 3), rng.integers(20, 110, 3)
+    column = (np.arange(SIZE_PX) + 0.5) / SIZE_PX
+    across, down = column[None, :], column[:, None]
+    picture = np.empty((SIZE_PX, SIZE_PX, 3))
+    picture[:] = background + 40 * np.sin(9 * across + person)[..., None]
+    picture[((across - x) / 0.22) ** 2 + ((down - y) / 0.3) ** 2 < 1] = skin
+
+    def ring(count: int, dx: float, dy: float, width: float, height: float, start: float, turn: float) -> np.ndarray:
+        angle = start + turn * np.linspace(0, 2 * np.pi, count, endpoint=False)
+        return np.stack((x + dx + width * np.cos(angle), y + dy + height * np.sin(angle)), -1)
+
+    places = dict.fromkeys(TRAINING_POINTS, np.array([x, y]))
+    rings = (
+        (MOUTH_POINTS, ring(20, 0, 0.15, 0.08, mouth, np.pi, -1)),
+        (RIGHT_EYE_POINTS, ring(16, -0.09, -0.07, 0.04, 0.02, np.pi, -1)),
+        (LEFT_EYE_POINTS, ring(16, 0.09, -0.07, 0.04, 0.02, 0, 1)),
+    )
+    for points, ring_places in rings:
+        places |= dict(zip(points, ring_places, strict=True))
+        low, high = ring_places.min(0), ring_places.max(0)
+        inside = ((across - (low + high)[0] / 2) / ((high - low)[0] / 2)) ** 2
+        inside = inside + ((down - (low + high)[1] / 2) / ((high - low)[1] / 2)) ** 2
+        picture[inside < 1] = skin // 4
+    landmarks = np.stack([places[point] for point in TRAINING_POINTS]).astype(np.float32)
+    return picture.clip(0, 255).astype(np.uint8), landmarks
+
+
+def write_dataset(folder: Path, clips: list[Clip]) -> Path:
+    """A packed dataset of made-up heads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    frames, landmarks = [], []
+    for number, clip in enumerate(clips):
+        for index in range(clip.frames):
+            swing = np.sin(1.3 * index + number)
+            picture, places = head(number, 0.5 + 0.08 * swing, 0.5 + 0.03 * np.cos(index), 0.03 + 0.02 * swing)
+            frames.append(picture)
+            landmarks.append(places)
+    (folder / "frames.u8").write_bytes(np.stack(frames).tobytes())
+    write_landmarks(
+        folder / "landmarks.npz",
+        Landmarks(np.array(TRAINING_POINTS), np.stack(landmarks).astype(np.float16), np.ones(len(frames), bool)),
+    )
+    write_table(folder / "dataset.json", PACKED_FORMAT, ClipTable(SIZE_PX, tuple(clips)))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three people, two of them with two clips; one held out; two stills."""
+    clips = [
+        Clip("a1", "ann", "train", 5),
+        Clip("a2", "ann", "train", 3),
+        Clip("b1", "ben", "train", 4),
+        Clip("c1", "cyd", "test", 4),
+        Clip("s1", "dee", "train", 1),
+        Clip("s2", "eli", "train", 1),
+    ]
+    return write_dataset(tmp_path_factory.mktemp("data") / "heads", clips)
+
+
+TINY: dict[str, dict[str, object]] = {
+    "model": {"base": "tiny"},
+    "run": {"device": "cpu", "seed": 3},
+    "data": {"stills_share": 0.25},
+    "augment": {"similarity_share": 0.5},
+    "motion": {"steps": 2, "batch": 2, "decay": "none"},
+    "full": {"steps": 2, "batch": 2, "decay": "none"},
+    "loss": {
+        "perceptual": 0.0,
+        "l1": 10.0,
+        "warped": 10.0,
+        "occlusion": 2.0,
+        "guidance": 10.0,
+        "guidance_late": 1.0,
+        "guidance_steps": 4,
+        "guidance_points": [386, 159, 1, 291, 61],
+        "mouth": 3.0,
+        "eyes": 3.0,
+    },
+    "log": {"every": 1, "sheet_every": 0, "tensorboard": False},
+}
+
+
+def tiny_config(data: Path, **changes: dict[str, object]) -> FitConfig:
+    """A configuration for a few steps on a CPU; `changes` are tables that update its own."""
+    tables = {name: {**TINY.get(name, {}), **changes.get(name, {})} for name in {*TINY, *changes}}
+    tables["data"]["path"] = str(data)
+    return FitConfig.from_dict(tables)

@@ -1,0 +1,294 @@
+"""Data layouts go round, and broken ones are refused in a sentence or left out and counted."""
+
+import json
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from tests.training.conftest import SIZE_PX, head, write_dataset
+from training.config import AugmentConfig
+from training.data import (
+    CLIPS_FORMAT,
+    Clip,
+    ClipTable,
+    DataError,
+    FrameStore,
+    Landmarks,
+    LandmarkStore,
+    PairSampler,
+    decode,
+    held_out_pairs,
+    open_dataset,
+    open_or_pack,
+    pack,
+    read_landmarks,
+    to_coordinates,
+    write_landmarks,
+    write_table,
+)
+from training.draws import Draws
+from training.landmarks import MESH_SIZE, MIRROR, TRAINING_POINTS
+from training.portable import Entry, build_clips_folder, write_jpeg
+
+CPU = torch.device("cpu")
+
+
+def write_video(path: Path, frames: list[NDArray[np.uint8]]) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(25), options={"crf": "12", "threads": "1"})
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for rgb in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def moving_head(person: int, count: int) -> list[NDArray[np.uint8]]:
+    return [head(person, 0.5 + 0.02 * index, 0.5, 0.04)[0] for index in range(count)]
+
+
+@pytest.fixture
+def clips_folder(tmp_path: Path) -> Path:
+    """A folder of clips: two videos and a still."""
+    folder = tmp_path / "clips folder"
+    (folder / "clips").mkdir(parents=True)
+    write_video(folder / "clips/a.mp4", moving_head(1, 6))
+    write_video(folder / "clips/b.mp4", moving_head(2, 4))
+    write_jpeg(folder / "clips/s.jpg", moving_head(3, 1)[0])
+    table = ClipTable(
+        SIZE_PX,
+        (
+            Clip("clips/a.mp4", "ann", "train", 6),
+            Clip("clips/b.mp4", "ben", "test", 4),
+            Clip("clips/s.jpg", "dee", "train", 1),
+        ),
+    )
+    write_table(folder / "clips.json", CLIPS_FORMAT, table)
+    rng = np.random.default_rng(0)
+    landmarks = rng.random((11, len(TRAINING_POINTS), 2)).astype(np.float16)
+    write_landmarks(folder / "landmarks.npz", Landmarks(np.array(TRAINING_POINTS), landmarks, rng.random(11) < 0.8))
+    return folder
+
+
+def test_a_folder_of_clips_is_packed_and_read_back(clips_folder: Path, tmp_path: Path) -> None:
+    report = pack(clips_folder, tmp_path / "packed")
+    assert report == (3, 11, ())
+    dataset = open_dataset(tmp_path / "packed")
+    assert [clip.frames for clip in dataset.clips] == [6, 4, 1]
+    assert dataset.starts.tolist() == [0, 6, 10]
+    wanted = np.stack(moving_head(1, 6) + moving_head(2, 4) + moving_head(3, 1))
+    error = np.abs(dataset.frames.astype(int) - wanted.astype(int)).mean((1, 2, 3))
+    assert error.max() < 3  # H.264 and JPEG lose a little
+    given = read_landmarks(clips_folder / "landmarks.npz")
+    assert np.array_equal(dataset.landmarks.landmarks, given.landmarks)
+    assert np.array_equal(dataset.landmarks.valid, given.valid)
+
+
+def test_opencv_stands_in_where_pyav_is_missing(clips_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_av = {name: np.stack(list(decode(clips_folder / "clips" / name))) for name in ("a.mp4", "s.jpg")}
+    monkeypatch.setitem(sys.modules, "av", None)
+    for name, frames in with_av.items():
+        without = np.stack(list(decode(clips_folder / "clips" / name)))
+        assert without.shape == frames.shape
+        assert np.abs(without.astype(int) - frames.astype(int)).mean() < 1.5
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(DataError, match="neither PyAV"):
+        list(decode(clips_folder / "clips/a.mp4"))
+
+
+def test_packing_again_is_spared_until_the_clips_change(clips_folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    first = open_or_pack(clips_folder, cache)
+    stamp = (cache / "frames.u8").stat().st_mtime_ns
+    assert open_or_pack(clips_folder, cache).fingerprint == first.fingerprint
+    assert (cache / "frames.u8").stat().st_mtime_ns == stamp
+    table = json.loads((clips_folder / "clips.json").read_text())
+    table["clips"][0]["identity"] = "zoe"
+    (clips_folder / "clips.json").write_text(json.dumps(table))
+    assert open_or_pack(clips_folder, cache).fingerprint != first.fingerprint
+
+
+def test_clips_that_cannot_be_used_are_left_out_and_counted(clips_folder: Path, tmp_path: Path) -> None:
+    whole = (clips_folder / "clips/a.mp4").read_bytes()
+    (clips_folder / "clips/a.mp4").write_bytes(whole[: len(whole) // 3])
+    (clips_folder / "clips/s.jpg").unlink()
+    report = pack(clips_folder, tmp_path / "packed")
+    assert (report.clips, report.frames, len(report.skipped)) == (1, 4, 2)
+    assert "a.mp4" in report.skipped[0]
+    dataset = open_dataset(tmp_path / "packed")
+    assert np.array_equal(dataset.landmarks.landmarks, read_landmarks(clips_folder / "landmarks.npz").landmarks[6:10])
+    (clips_folder / "clips/b.mp4").write_bytes(b"")
+    with pytest.raises(DataError, match="none of the 3 clips"):
+        pack(clips_folder, tmp_path / "packed")
+    with pytest.raises(DataError, match=r"holds no dataset\.json"):
+        open_dataset(tmp_path / "packed")  # a failed packing leaves nothing that looks whole
+
+
+def test_a_clip_of_other_length_or_size_is_left_out(clips_folder: Path, tmp_path: Path) -> None:
+    write_video(clips_folder / "clips/a.mp4", moving_head(1, 5))
+    write_jpeg(clips_folder / "clips/s.jpg", np.zeros((128, 128, 3), np.uint8))
+    report = pack(clips_folder, tmp_path / "packed")
+    assert "got 5 frames, expected 6" in report.skipped[0]
+    assert "got frames of 128x128, expected 256x256" in report.skipped[1]
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda folder: (folder / "dataset.json").unlink(), "neither dataset.json nor clips.json"),
+        (lambda folder: (folder / "dataset.json").write_text("{"), "cannot be read"),
+        (lambda folder: (folder / "dataset.json").write_text('{"format": "x"}'), "got format 'x'"),
+        (lambda folder: (folder / "landmarks.npz").unlink(), "landmarks are part of a dataset"),
+        (lambda folder: (folder / "landmarks.npz").write_bytes(b"PK\x03\x04"), "may be truncated"),
+        (lambda folder: (folder / "frames.u8").write_bytes(b"123"), "got 3 bytes, expected"),
+        (lambda folder: (folder / "frames.u8").unlink(), "got 0 bytes, expected"),
+    ],
+)
+def test_a_broken_dataset_is_refused(break_it: object, message: str, tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "d", [Clip("a", "ann", "train", 2)])
+    assert callable(break_it)
+    break_it(folder)
+    with pytest.raises(DataError, match=message):
+        open_or_pack(folder, tmp_path / "cache")
+
+
+def test_missing_landmarks_and_points(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "d", [Clip("a", "ann", "train", 2)])
+    whole = read_landmarks(folder / "landmarks.npz")
+    write_landmarks(folder / "landmarks.npz", whole._replace(landmarks=whole.landmarks[:1], valid=whole.valid[:1]))
+    with pytest.raises(DataError, match="got 1 rows, expected 2"):
+        open_dataset(folder)
+    few = whole._replace(points=whole.points[:-2], landmarks=whole.landmarks[:, :-2])
+    write_landmarks(folder / "landmarks.npz", few)
+    with pytest.raises(DataError, match="lacks mesh points"):
+        LandmarkStore(open_dataset(folder), CPU)
+    # A frame whose landmarks are not numbers counts as one without.
+    lost = whole.landmarks.copy()
+    lost[1, 0, 0] = np.nan
+    write_landmarks(folder / "landmarks.npz", whole._replace(landmarks=lost))
+    places, valid = LandmarkStore(open_dataset(folder), CPU).read(np.array([0, 1]))
+    assert valid.tolist() == [True, False]
+    assert torch.isfinite(places).all()
+
+
+def test_one_frame_clips_are_stills_and_make_no_pairs_of_frames(tmp_path: Path) -> None:
+    dataset = open_dataset(write_dataset(tmp_path / "d", [Clip("a", "ann", "train", 1)]))
+    with pytest.raises(DataError, match="a pair needs two frames"):
+        PairSampler(dataset, "train", 0.0, 0)
+    plan = PairSampler(dataset, "train", 1.0, 0).plan(0, 4)
+    assert plan.still.all()
+    with pytest.raises(DataError, match="has no clip of two frames or more in split 'val'"):
+        PairSampler(dataset, "val", 0.0, 0)
+
+
+def test_pairs_are_of_one_clip_two_frames_and_fair_to_people(heads: Path) -> None:
+    dataset = open_dataset(heads)
+    sampler = PairSampler(dataset, "train", 0.25, 7)
+    plans = [sampler.plan(step, 16) for step in range(60)]
+    source, driving, still = (np.concatenate([plan[i] for plan in plans]) for i in range(3))
+    clip_of = np.repeat(np.arange(len(dataset.clips)), [clip.frames for clip in dataset.clips])
+    assert (clip_of[source] == clip_of[driving]).all()
+    assert ((source == driving) == still).all()
+    people = [dataset.clips[clip].identity for clip in clip_of[source]]
+    counts = {name: people.count(name) for name in set(people)}
+    assert set(counts) == {"ann", "ben", "dee", "eli"}  # cyd is held out
+    assert still.mean() == pytest.approx(0.25, abs=0.05)
+    assert counts["ann"] == pytest.approx(counts["ben"], rel=0.25)  # by person, although ann has twice the frames
+
+
+def test_the_sampler_is_a_function_of_seed_step_and_place(heads: Path) -> None:
+    dataset = open_dataset(heads)
+    whole = PairSampler(dataset, "train", 0.25, 7).plan(5, 8)
+    parts = [PairSampler(dataset, "train", 0.25, 7).plan(5, 4, rank) for rank in (0, 1)]
+    for name in ("source", "driving", "still"):
+        assert np.array_equal(getattr(whole, name), np.concatenate([getattr(part, name) for part in parts]))
+    assert np.array_equal(whole.draws.normal("x", 3), np.concatenate([part.draws.normal("x", 3) for part in parts]))
+    assert not np.array_equal(PairSampler(dataset, "train", 0.25, 8).plan(5, 8).source, whole.source)
+
+
+def test_draws_are_uniform_and_normal() -> None:
+    numbers = Draws(0, 1, 0, 200_000).uniform("u")
+    assert np.abs(np.histogram(numbers, 20, (0, 1))[0] / 10_000 - 1).max() < 0.05
+    normal = Draws(0, 1, 0, 200_000).normal("n")
+    assert abs(normal.mean()) < 0.01
+    assert abs(normal.std() - 1) < 0.01
+    assert abs(np.corrcoef(numbers, Draws(0, 2, 0, 200_000).uniform("u"))[0, 1]) < 0.01
+
+
+def test_frames_are_the_same_from_disk_and_from_the_device(heads: Path) -> None:
+    dataset = open_dataset(heads)
+    rows = np.array([3, 0, 7])
+    stores = [FrameStore(dataset, CPU, where) for where in ("memmap", "device", "auto")]
+    assert [store.resident for store in stores] == [False, True, False]
+    pictures = [store.to_pictures(store.read(rows)) for store in stores]
+    assert pictures[0].shape == (3, 3, SIZE_PX, SIZE_PX)
+    assert torch.equal(pictures[0], pictures[1])
+    assert pictures[0][1, :, 9, 4].mul(255).round().tolist() == dataset.frames[0, 9, 4].tolist()
+
+
+def test_coordinates_of_landmarks() -> None:
+    centres = (torch.arange(256) + 0.5) / 256
+    assert torch.allclose(to_coordinates(centres, 256), torch.linspace(-1, 1, 256), atol=1e-6)
+
+
+def test_held_out_pairs_are_of_the_split_and_of_different_people(heads: Path) -> None:
+    dataset = open_dataset(heads)
+    source, driving = held_out_pairs(dataset, "test", 4)
+    assert source.tolist() == [12]
+    assert driving.tolist() == [14]
+    source, _ = held_out_pairs(dataset, "no such split", 3)
+    assert source.tolist() == [0, 8, 12]  # one of each person before a second of ann
+
+
+def test_mirroring_a_point_twice_gives_it_back() -> None:
+    assert set(MIRROR) == set(TRAINING_POINTS) == set(MIRROR.values())
+    assert all(MIRROR[MIRROR[point]] == point for point in MIRROR)
+    assert MIRROR[33] == 263
+    assert MIRROR[61] == 291
+    assert MIRROR[13] == 13
+    assert AugmentConfig().flip
+
+
+def test_building_a_folder_of_clips_with_a_finder(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", moving_head(1, 3))
+    write_video(tmp_path / "small.mp4", [np.zeros((64, 64, 3), np.uint8)] * 2)
+    portrait = np.full((400, 300, 3), 90, np.uint8)
+    portrait[150:250, 100:200] = 200
+    write_jpeg(tmp_path / "face.png", portrait)
+    write_jpeg(tmp_path / "blank.png", np.zeros((300, 300, 3), np.uint8))
+
+    def finder(rgb: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+        """The box of what is bright, as a mesh of its corners."""
+        down, across = np.nonzero(rgb.min(2) > 120)
+        if not len(down):
+            return None
+        corners = np.array([[across.min(), down.min()], [across.max() + 1, down.max() + 1]], np.float32)
+        return np.tile(corners, (MESH_SIZE // 2, 1))
+
+    entries = [
+        Entry(tmp_path / "a.mp4", "ann", "train", still=False),
+        Entry(tmp_path / "small.mp4", "tom", "train", still=False),
+        Entry(tmp_path / "face.png", "dee", "train", still=True),
+        Entry(tmp_path / "blank.png", "eve", "train", still=True),
+        Entry(tmp_path / "gone.mp4", "gil", "train", still=False),
+    ]
+    report = build_clips_folder(entries, tmp_path / "out", finder)
+    assert (report.clips, report.frames, len(report.skipped)) == (2, 4, 3)
+    assert "got 64x64" in report.skipped[0]
+    assert "no face is found" in report.skipped[1]
+    dataset = open_or_pack(tmp_path / "out", tmp_path / "cache")
+    assert [clip.identity for clip in dataset.clips] == ["ann", "dee"]
+    places = dataset.landmarks.landmarks[3].astype(float)
+    assert dataset.landmarks.valid.all()
+    # The face is 100 px, so the crop is 205 px about its middle, and the face ends up in the middle of it.
+    assert places.min(0) == pytest.approx([0.5 - 50 / 205] * 2, abs=0.01)
+    assert places.max(0) == pytest.approx([0.5 + 50 / 205] * 2, abs=0.01)
+    with pytest.raises(DataError, match="nothing can be used"):
+        build_clips_folder(entries[-1:], tmp_path / "none", finder)

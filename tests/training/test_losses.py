@@ -1,0 +1,225 @@
+"""Each loss against the stored cases of the released training, and what the cases do not hold."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+import torch.autograd.functional
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mcnet.checkpoint import build_released
+from mcnet.dense_motion import Motion
+from mcnet.geometry import Keypoints, coordinate_grid
+from mcnet.memory import Compensation
+from tests.released import CASES, SHAPES, _draw_one, load_case
+from training import losses
+from training.discriminator import Discriminator
+from training.landmarks import GUIDANCE_POINTS, MOUTH_POINTS, TRAINING_POINTS
+from training.warps import Warp, random_warp
+
+LOSS = 2e-6
+FLOAT16 = 1e-3
+
+
+class Case(NamedTuple):
+    stored: dict[str, NDArray[Any]]
+    keypoints: dict[str, Keypoints]
+    warp: Warp
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    stored = load_case(request.param)
+    keypoints = {
+        name: Keypoints(*(torch.from_numpy(stored[f"kp_{name}_{part}"]) for part in ("value", "jacobian")))
+        for name in ("source", "driving", "transformed")
+    }
+    warp = Warp(torch.from_numpy(stored["transform_theta"]), torch.from_numpy(stored["transform_control_params"]))
+    return Case(stored, keypoints, warp)
+
+
+def picture(rgb: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255
+
+
+def test_equivariance_value(case: Case) -> None:
+    loss = losses.equivariance_value(case.keypoints["driving"], case.keypoints["transformed"], case.warp)
+    assert loss.item() == pytest.approx(float(case.stored["loss_equivariance_value"]), abs=LOSS)
+
+
+def test_equivariance_jacobian(case: Case) -> None:
+    loss = losses.equivariance_jacobian(case.keypoints["driving"], case.keypoints["transformed"], case.warp)
+    assert loss.item() == pytest.approx(float(case.stored["loss_equivariance_jacobian"]), abs=2e-5, rel=2e-5)
+
+
+def test_warped_frame(case: Case) -> None:
+    warped = case.warp.pictures(picture(case.stored["driving"]))
+    error = (warped - torch.from_numpy(case.stored["transformed_frame"].astype(np.float32))).abs().max()
+    assert error.item() <= FLOAT16
+
+
+def test_keypoint_distance_of_paper(case: Case) -> None:
+    counted = losses.keypoint_distance_of_paper(case.keypoints["source"].value)
+    counted = counted + losses.keypoint_distance_of_paper(case.keypoints["driving"].value)
+    assert counted.item() == pytest.approx(float(case.stored["loss_keypoint_distance_unweighted"]), abs=LOSS)
+
+
+def test_pyramid(case: Case) -> None:
+    levels = losses.Pyramid((1, 2, 4, 8))(picture(case.stored["source"]))
+    assert torch.equal(levels[0], picture(case.stored["source"]))
+    for level, share in zip(levels[1:], ("0.5", "0.25", "0.125"), strict=True):
+        assert (level - torch.from_numpy(case.stored[f"pyramid_{share}"].astype(np.float32))).abs().max() <= FLOAT16
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_feature_consistency(name: str) -> None:
+    # Encoder and memory are drawn as stored; the motion is taken from the case, and nobody asks the decoder.
+    stored = load_case(name)
+    needed = ("first.", "down_blocks.", "mbUnit.")
+    released = {
+        f"{part}.{key}": torch.from_numpy(_draw_one(part, key, shape, int(stored["seed"])))
+        if part == "generator" and key.startswith(needed)
+        else torch.zeros(shape)
+        for part in ("generator", "kp_detector")
+        for key, shape in SHAPES[part].items()
+    }
+    generator = build_released(released, name).generator
+    points = Keypoints(*(torch.from_numpy(stored[f"kp_source_{part}"]) for part in ("value", "jacobian")))
+    names = ("deformation", "occlusion_map", "mask")
+    motion = Motion(*(torch.from_numpy(stored[f"absolute_{part}"]).float() for part in names))
+    assert generator.memory is not None
+    with torch.inference_mode():
+        warped = generator.warp(generator.encode_source(picture(stored["source"]), points), motion)
+        traces = [generator.memory.trace(feature, points, None) for feature in warped.features[:3]]
+    loss = losses.feature_consistency(traces)
+    assert loss.item() == pytest.approx(float(stored["loss_feature_consistency_unweighted"]), rel=1e-5)
+
+
+def test_feature_consistency_leaves_the_feature_alone() -> None:
+    feature, value = torch.rand(1, 2, 8, 8, requires_grad=True), torch.rand(1, 2, 4, 4, requires_grad=True)
+    losses.feature_consistency([Compensation(feature, feature, value, value, value, value, value)]).backward()  # type: ignore[no-untyped-call]
+    assert feature.grad is None
+    assert value.grad is not None
+    assert value.grad.abs().sum() > 0
+
+
+def test_keypoint_hinge_pushes_apart_what_the_paper_counts() -> None:
+    points = torch.tensor([[[0.0, 0.0], [0.1, 0.0], [0.9, 0.9]]], requires_grad=True)
+    loss = losses.keypoint_distance(points)
+    assert loss.item() == pytest.approx(2 * 0.1 / 9, abs=1e-6)
+    assert losses.keypoint_distance_of_paper(points).item() == pytest.approx(2 * 2 / 9, abs=1e-6)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert points.grad is not None
+    assert points.grad[0, 0, 0] > 0 > points.grad[0, 1, 0]  # gradient descent moves the first left, the second right
+    assert points.grad[0, 2].abs().sum() == 0
+
+
+def test_jacobian_of_a_warp_is_its_derivative() -> None:
+    generator = torch.Generator().manual_seed(1)
+    warp = random_warp(
+        0.05 * torch.randn(2, 2, 3, generator=generator, dtype=torch.float64),
+        0.005 * torch.randn(2, 1, 25, generator=generator, dtype=torch.float64),
+    )
+    places = torch.rand(2, 4, 2, generator=generator, dtype=torch.float64) * 2 - 1
+    derivative = torch.autograd.functional.jacobian(warp.points, places)  # type: ignore[no-untyped-call]
+    assert isinstance(derivative, Tensor)
+    for sample in range(2):
+        for place in range(4):
+            expected = derivative[sample, place, :, sample, place]
+            assert torch.allclose(warp.jacobian(places)[sample, place], expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+def test_inverse_of_a_warp(axes: int) -> None:
+    generator = torch.Generator().manual_seed(2)
+    warp = random_warp(
+        0.1 * torch.randn(3, 2, 3, generator=generator), 0.005 * torch.randn(3, axes, 25, generator=generator)
+    )
+    targets = torch.rand(3, 6, 2, generator=generator) * 2 - 1
+    assert (warp.points(warp.inverse(targets)) - targets).abs().max() < 1e-4
+    grid = warp.grid(16)
+    identity = coordinate_grid(16, 16, grid).flatten(0, 1).expand(3, -1, -1)
+    assert torch.allclose(grid.flatten(1, 2), warp.points(identity), atol=1e-5)
+
+
+def test_gan_terms() -> None:
+    real, fake = torch.tensor([1.0, 0.5]), torch.tensor([0.0, 0.5])
+    assert losses.gan_generator(fake).item() == pytest.approx((1 + 0.25) / 2)
+    assert losses.gan_discriminator(real, fake).item() == pytest.approx((0 + 0.25 + 0 + 0.25) / 2)
+
+
+def test_feature_matching_sums_blocks_and_leaves_the_real_alone() -> None:
+    discriminator = Discriminator(2, (4, 4, 4, 4))
+    real = torch.rand(1, 3, 64, 64, requires_grad=True)
+    fake = torch.rand(1, 3, 64, 64, requires_grad=True)
+    points = torch.zeros(1, 2, 2)
+    loss = losses.feature_matching(discriminator(real, points)[0], discriminator(fake, points)[0])
+    loss.backward()  # type: ignore[no-untyped-call]
+    expected = sum(
+        (a - b).abs().mean()
+        for a, b in zip(discriminator(real, points)[0], discriminator(fake, points)[0], strict=True)
+    )
+    assert loss.item() == pytest.approx(torch.as_tensor(expected).item())
+    assert real.grad is None
+    assert fake.grad is not None
+
+
+def test_guidance_counts_only_landmarks_that_can_be_seen() -> None:
+    columns = [TRAINING_POINTS.index(point) for point in GUIDANCE_POINTS[:3]]
+    landmarks = torch.zeros(2, len(TRAINING_POINTS), 2)
+    landmarks[:, columns[0]] = torch.tensor([0.5, 0.0])
+    landmarks[:, columns[1]] = torch.tensor([1.2, 0.0])  # left the picture
+    points = torch.zeros(2, 3, 2, requires_grad=True)
+    loss = losses.landmark_guidance(points, landmarks, torch.tensor([True, False]), columns)
+    assert loss.item() == pytest.approx(0.25 / 6)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert points.grad is not None
+    assert points.grad.nonzero().tolist() == [[0, 0, 0]]
+
+
+def test_occlusion_judge_trusts_a_good_warp_only() -> None:
+    target = torch.zeros(1, 3, 64, 64)
+    warped = target.clone()
+    warped[..., 32:] = 0.5
+    warped.requires_grad_()
+    occlusion = torch.full((1, 1, 64, 64), 0.5, requires_grad=True)
+    losses.occlusion_as_judge(occlusion, warped, target, price=1.5).backward()  # type: ignore[no-untyped-call]
+    assert warped.grad is None
+    assert occlusion.grad is not None
+    assert (occlusion.grad[..., :28] < 0).all()  # descent opens it where the warp is right
+    assert (occlusion.grad[..., 36:] > 0).all()
+
+
+def test_region_weights_lie_on_the_mouth_and_have_mean_one() -> None:
+    landmarks = torch.zeros(2, len(TRAINING_POINTS), 2)
+    angle = torch.linspace(0, 2 * torch.pi, 21)[:-1]
+    for point, a in zip(MOUTH_POINTS, angle.tolist(), strict=True):
+        landmarks[:, TRAINING_POINTS.index(point)] = torch.tensor([0.3 * np.cos(a), 0.5 + 0.1 * np.sin(a)])
+    weights = losses.region_weights(landmarks, torch.tensor([True, False]), 64, losses.Regions(mouth=4.0, eyes=0.0))
+    assert weights is not None
+    assert torch.allclose(weights.mean((1, 2, 3)), torch.ones(2))
+    assert torch.equal(weights[1], torch.ones(1, 64, 64))
+    row, column = round((0.5 + 1) / 2 * 63), 31
+    ratio = weights[0, 0, row, column] / weights[0, 0, 5, 5]
+    assert ratio.item() == pytest.approx(5.0, rel=0.02)
+    assert losses.region_weights(landmarks, torch.tensor([True, False]), 64, losses.Regions(0, 0)) is None
+
+
+def test_perceptual_is_zero_for_equal_pictures_and_grows() -> None:
+    backbone = torch.nn.Conv2d(3, 4, 3)
+
+    def taps(x: Tensor) -> list[Tensor]:
+        return [backbone(x)]
+
+    same = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    pyramid = losses.Pyramid((1, 2))
+    assert losses.perceptual(taps, pyramid, same, same).item() == 0
+    other = (same + 0.2).requires_grad_()
+    loss = losses.perceptual(taps, pyramid, other, same)
+    expected = (backbone(other) - backbone(same)).abs().mean()
+    expected = expected + (backbone(pyramid(other)[1]) - backbone(pyramid(same)[1])).abs().mean()
+    assert loss.item() == pytest.approx(expected.item())
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert other.grad is not None

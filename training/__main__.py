@@ -1,0 +1,113 @@
+"""The `mcnet-train` command."""
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mcnet.config import ConfigError
+from mcnet.errors import UserError
+from training.config import FitConfig, format_config, load_config
+from training.data import pack
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    return tell_mistakes(lambda: options.run_command(options))
+
+
+def tell_mistakes(run: Callable[[], int]) -> int:
+    """Run a command; what its user can mend is told in a sentence, with exit status 2."""
+    try:
+        return run()
+    except UserError as error:
+        sys.stderr.write(f"mcnet-train: {error}\n")
+        return 2
+    except OSError as error:
+        sys.stderr.write(f"mcnet-train: {error}; what was saved before is kept\n")
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mcnet-train", description="Train MCNet models.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    fit = commands.add_parser(
+        "fit",
+        help="train; the same command again resumes",
+        description="Train a model. The same command again resumes. SIGTERM and Ctrl-C save first.",
+    )
+    fit.add_argument("config", help="released, starter, smoke, or a TOML file")
+    # Not plain --run: torchrun would take that for its own --run-path.
+    fit.add_argument("--run-dir", type=Path, help="folder of the run (default: runs/CONFIG)")
+    fit.add_argument("--data", type=Path, help="packed dataset or folder of clips; sets data.path")
+    fit.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="as loss.l1=2.0")
+    fit.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
+    fit.add_argument("--max-minutes", type=float, help="save and stop after so long, set-up included")
+    fit.add_argument(
+        "--cache", type=Path, help="where a folder of clips is unpacked (default: inside the run's folder)"
+    )
+    fit.set_defaults(run_command=_fit)
+
+    export = commands.add_parser(
+        "export", help="write a run's model file", description="Write a run's averaged weights as a model file."
+    )
+    export.add_argument("run", type=Path, help="folder of the run")
+    export.add_argument("out", type=Path, help="model file to write (.safetensors)")
+    export.add_argument("--name", default="", help="the model's name (default: the file's)")
+    export.add_argument("--half", action="store_true", help="store float16: half the size")
+    export.set_defaults(run_command=_export)
+
+    packing = commands.add_parser(
+        "pack", help="decode a folder of clips", description="Decode a folder of clips into a packed dataset."
+    )
+    packing.add_argument("clips", type=Path, help="folder with clips.json and landmarks.npz")
+    packing.add_argument("out", type=Path, help="folder of the packed dataset")
+    packing.set_defaults(run_command=_pack)
+    return parser
+
+
+def _fit(options: argparse.Namespace) -> int:
+    overrides = list(options.overrides)
+    config = load_config(options.config, overrides)
+    if options.data is not None:
+        config = FitConfig.from_dict(
+            {**config.to_dict(), "data": {**config.to_dict()["data"], "path": str(options.data)}}
+        )
+    if options.dry_run:
+        sys.stdout.write(format_config(config))
+        return 0
+    if not config.data.path:
+        raise ConfigError("data.path is empty: give --data FOLDER")
+    from training.loop import fit
+
+    run = options.run_dir or Path("runs") / Path(options.config).stem
+    result = fit(config, run, max_minutes=options.max_minutes, cache=options.cache)
+    if result.reason in signal.Signals.__members__:
+        return 128 + signal.Signals[result.reason]
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from training.export import export
+
+    info = export(options.run, options.out, name=options.name, half=options.half)
+    sys.stdout.write(f"wrote {options.out}: {info.name}, {info.training['steps']} steps, {info.content_hash[:12]}\n")
+    return 0
+
+
+def _pack(options: argparse.Namespace) -> int:
+    report = pack(options.clips, options.out)
+    sys.stdout.write(f"packed {report.clips} clips, {report.frames} frames into {options.out}\n")
+    for reason in report.skipped:
+        sys.stdout.write(f"left out: {reason}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

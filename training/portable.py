@@ -1,0 +1,165 @@
+"""Makes a folder of clips: what travels to a machine that trains, and what `pack` decodes there.
+
+It copies clips that are already cut (square, of the training size, one person each), crops stills around their face,
+and finds landmarks in all of them. Cutting clips out of raw videos comes before this.
+"""
+
+import logging
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from training.data import (
+    CLIPS_FORMAT,
+    Clip,
+    ClipTable,
+    DataError,
+    Landmarks,
+    PackReport,
+    decode,
+    write_landmarks,
+    write_table,
+)
+from training.landmarks import MESH_SIZE, TRAINING_POINTS
+
+_log = logging.getLogger(__name__)
+
+LandmarkFinder = Callable[[NDArray[np.uint8]], NDArray[np.float32] | None]
+"""(H, W, 3) uint8 RGB -> (468, 2) xy in pixels from the picture's upper left corner, or None where there is no face."""
+
+FACE_FACTOR = 2.05
+"""A still is cropped to a square of so many times its face's longer side, as the clips are."""
+_JPEG_QUALITY = 2
+
+
+class Entry(NamedTuple):
+    """A clip or still to take.
+
+    Attributes:
+        path: a video, or a picture.
+        identity: who is seen.
+        split: `train`, `test` or another.
+        still: whether it is a picture, to be cropped.
+    """
+
+    path: Path
+    identity: str
+    split: str
+    still: bool
+
+
+def build_clips_folder(
+    entries: Iterable[Entry],
+    out: Path,
+    finder: LandmarkFinder,
+    *,
+    size_px: int = 256,
+    points: tuple[int, ...] = TRAINING_POINTS,
+) -> PackReport:
+    """Copy, crop, find landmarks, and write the tables.
+
+    Args:
+        entries: what to take.
+        out: a folder that is made.
+        finder: finds the landmarks of one picture.
+        size_px: side of all pictures.
+        points: the mesh points to keep.
+
+    Returns:
+        What was taken; files that cannot be used are left out and listed with the reason.
+
+    Raises:
+        DataError: nothing can be used.
+    """
+    (out / "clips").mkdir(parents=True, exist_ok=True)
+    columns = np.array(sorted(points), np.int64)
+    clips: list[Clip] = []
+    found: list[NDArray[np.float16]] = []
+    valid: list[bool] = []
+    skipped: list[str] = []
+    for entry in entries:
+        try:
+            frames = list(decode(entry.path))
+            if entry.still:
+                frames = [crop_still(frames[0], finder, size_px, entry.path)]
+            if frames[0].shape != (size_px, size_px, 3):
+                height, width, _ = frames[0].shape
+                raise DataError(f"{entry.path}: got {width}x{height}, expected clips cut to {size_px}x{size_px}")
+            name = entry.path.with_suffix(".jpg").name if entry.still else entry.path.name
+            file = out / "clips" / f"{entry.identity}__{name}"
+            if entry.still:
+                write_jpeg(file, frames[0])
+            else:
+                shutil.copyfile(entry.path, file)
+        except DataError as error:
+            skipped.append(str(error))
+            _log.warning("left out: %s", error)
+            continue
+        clips.append(Clip(str(file.relative_to(out)), entry.identity, entry.split, len(frames)))
+        for frame in frames:
+            mesh = finder(frame)
+            valid.append(mesh is not None)
+            row = np.zeros((len(columns), 2), np.float16)
+            if mesh is not None:
+                assert mesh.shape == (MESH_SIZE, 2)
+                row[:] = mesh[columns] / size_px
+            found.append(row)
+    if not clips:
+        raise DataError(f"nothing can be used; the first reason: {skipped[0] if skipped else 'no files were given'}")
+    write_landmarks(out / "landmarks.npz", Landmarks(columns, np.stack(found), np.array(valid)))
+    write_table(out / "clips.json", CLIPS_FORMAT, ClipTable(size_px, tuple(clips)))
+    return PackReport(len(clips), len(valid), tuple(skipped))
+
+
+def crop_still(
+    picture: NDArray[np.uint8], finder: LandmarkFinder, size_px: int, where: Path | str = "the picture"
+) -> NDArray[np.uint8]:
+    """Crop a square about the face and scale it.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        finder: finds its landmarks.
+        size_px: side of the result.
+        where: the picture's name for messages.
+
+    Returns:
+        (size_px, size_px, 3) uint8. The square is moved, and shrunk if it must be, to lie inside the picture.
+
+    Raises:
+        DataError: there is no face.
+    """
+    mesh = finder(picture)
+    if mesh is None:
+        raise DataError(f"{where}: no face is found in this still")
+    height, width, _ = picture.shape
+    low, high = mesh.min(0), mesh.max(0)
+    side = min(FACE_FACTOR * float((high - low).max()), float(height), float(width))
+    centre = (low + high) / 2
+    left, top = (
+        round(float(np.clip(c - side / 2, 0, limit - side))) for c, limit in zip(centre, (width, height), strict=True)
+    )
+    whole = int(side)
+    square = torch.from_numpy(np.ascontiguousarray(picture[top : top + whole, left : left + whole]))
+    scaled = F.interpolate(
+        square.permute(2, 0, 1)[None].float(), (size_px, size_px), mode="bicubic", antialias=True, align_corners=False
+    )
+    return np.ascontiguousarray(scaled[0].clamp(0, 255).round().byte().permute(1, 2, 0).numpy())
+
+
+def write_jpeg(path: Path, rgb: NDArray[np.uint8]) -> None:
+    """Write (H, W, 3) uint8 RGB as JPEG without colour subsampling, through PyAV."""
+    import av
+
+    codec = av.CodecContext.create("mjpeg", "w")
+    assert isinstance(codec, av.VideoCodecContext)
+    codec.height, codec.width, codec.pix_fmt = rgb.shape[0], rgb.shape[1], "yuvj444p"
+    codec.time_base = 1  # type: ignore[assignment] # any will do for one picture
+    codec.qmin = codec.qmax = _JPEG_QUALITY
+    frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuvj444p")
+    path.write_bytes(b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)]))
