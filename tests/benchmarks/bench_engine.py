@@ -25,6 +25,7 @@ VARIANTS = {
     "engine fp32": {"kind": "engine", "precision": "fp32", "keep_memory": True},
     "engine bf16": {"kind": "engine", "precision": "bf16", "keep_memory": True},
 }
+ON_CUDA = {"engine fp16": {"kind": "engine", "precision": "fp16", "keep_memory": True}}
 BASELINE = "plain"
 
 
@@ -36,20 +37,21 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=8, help="frames a turn; a quarter for `released` (default: 8)")
     parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: torch's choice)")
     args = parser.parse_args()
+    variants = VARIANTS | (ON_CUDA if args.device.startswith("cuda") else {})
     context = multiprocessing.get_context("spawn")
     results: dict[str, Any] = {}
     machine = ""
     for model in args.models:
         frames = max(1, args.frames // 4) if model == "released" else args.frames
         workers = {}
-        for variant in VARIANTS:
+        for variant, settings in variants.items():
             ours, theirs = context.Pipe()
-            process = context.Process(target=work, args=(theirs, model, args.device, args.threads, VARIANTS[variant]))
+            process = context.Process(target=work, args=(theirs, model, args.device, args.threads, settings))
             process.start()
             theirs.close()
             machine = ours.recv()
             workers[variant] = (process, ours)
-        times: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+        times: dict[str, list[float]] = {variant: [] for variant in variants}
         for _ in range(args.rounds):
             for variant, (_, pipe) in workers.items():
                 pipe.send(frames)
