@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mcnet.config import ConfigError
 from mcnet.errors import UserError
+from training import evaluate
 from training.config import FitConfig, format_config, load_config
 from training.data import pack
 
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     packing.add_argument("clips", type=Path, help="folder with clips.json and landmarks.npz")
     packing.add_argument("out", type=Path, help="folder of the packed dataset")
     packing.set_defaults(run_command=_pack)
+    evaluate.add_parser(commands)
     return parser
 
 

@@ -1,0 +1,354 @@
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+
+from assets import ROOT as ASSETS
+from mcnet.config import McnetConfig
+from mcnet.engine import EngineError
+from mcnet.generator import Mcnet, ModelInfo
+from mcnet.media.crop import crop, frame_face, plan_crops
+from mcnet.media.faces import FaceFinder
+from mcnet.media.images import read_rgb, write_rgb
+from mcnet.media.video import VideoWriter, open_driving
+from training import evaluate as command
+from training.data import (
+    CLIPS_FORMAT,
+    PACKED_FORMAT,
+    Clip,
+    ClipTable,
+    DataError,
+    Landmarks,
+    write_landmarks,
+    write_table,
+)
+from training.evaluate import EvaluateError
+from training.evaluation import (
+    ClipStore,
+    EvaluateOptions,
+    _restlessness,
+    _shifted,
+    choose_clips,
+    driving_frames,
+    evaluate,
+    plan_cross_pairs,
+    self_pairs,
+)
+from training.judges import ALEXNET_URL, AlexNet, Judges, Lpips, open_judges
+from training.metrics import Expression, Rgb, picture_l1
+from training.report import format_table
+from training.scores import METHODS, Pair, PairResult, Score, Seen, Still, score, score_pair, summarise
+
+NO_JUDGES = Judges(None, None, None, None, None, ())
+FRAMES = (0, 6, 12, 18, 24, 30)
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise URLError("no network in tests")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", refuse)
+
+
+@pytest.fixture(scope="session")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of clips: six frames of the bundled GRID clip, two portraits, and a clip that lost its end."""
+    folder = tmp_path_factory.mktemp("grid")
+    driving = open_driving(ASSETS / "driving" / "grid_bbaf2n.mpg")
+    chosen = [frame for number, frame in enumerate(driving) if number in FRAMES]
+    with FaceFinder() as finder:
+        boxes = plan_crops([finder.find(frame)[0] for frame in chosen], 25)
+        for name in ("man_1", "woman_2"):
+            rgb = read_rgb(ASSETS / "portraits" / f"{name}.jpg")
+            write_rgb(folder / f"{name}.png", crop(rgb, frame_face(finder.find(rgb)[0]), 256))
+    for name in ("grid.mp4", "torn.mp4"):
+        with VideoWriter(str(folder / name), 25, (256, 256)) as writer:
+            for frame in chosen:
+                writer.write(crop(frame, boxes[0], 256))
+    clips = (
+        Clip("grid.mp4", "s1", "test", len(FRAMES)),
+        Clip("torn.mp4", "s2", "test", 40),
+        Clip("man_1.png", "", "test", 1),
+        Clip("woman_2.png", "", "test", 1),
+    )
+    write_table(folder / "clips.json", CLIPS_FORMAT, ClipTable(256, clips))
+    return folder
+
+
+def run(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    command.add_parser(parser.add_subparsers())
+    options = parser.parse_args(["evaluate", *arguments])
+    status: int = options.run_command(options)
+    return status
+
+
+def tiny_model() -> Mcnet:
+    torch.manual_seed(0)
+    return Mcnet(McnetConfig.named("tiny"), ModelInfo(name="tiny")).eval()
+
+
+def test_the_starter_on_a_real_clip(grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """End to end: table, JSON and sheet, with baselines and with what is missing named."""
+    places = ["--json", str(tmp_path / "out.json"), "--sheet", str(tmp_path / "out.png")]
+    assert run("starter", str(grid), "--frames-per-clip", "3", "--precision", "fp32", *places) == 0
+    table = capsys.readouterr().out
+    assert "split test: 1 clips of 1 people at 256 px" in table
+    assert "self-reenactment, 3 pairs" in table
+    assert "cross-identity, 3 pairs" in table
+    assert "LPIPS is left out: " in table
+    assert "Left out: torn.mp4: got no frame 39, expected 40 frames" in table
+    assert "FID is left out: it needs 2048 pictures at least, got 6" in table
+
+    values = json.loads((tmp_path / "out.json").read_text())
+    frames = ClipStore(grid).read(0, range(6))
+    of_self, of_cross = values["self"], values["cross"]
+    copied = [picture_l1(frames[0], frames[frame]) for frame in driving_frames(6, 3)]
+    assert of_self["copy"]["l1"] == pytest.approx(np.mean(copied), rel=1e-4)
+    assert of_self["copy"]["l1_of_copying"] == 1
+    assert of_self["copy"]["mouth_correlation"] is None
+    assert of_self["model"]["akd_of_copying"] < 0.9, "the starter follows the head"
+    assert 0 < of_self["model"]["angle_deg"] < of_self["copy"]["angle_deg"] < 20
+    assert of_self["model"]["pairs"] == of_self["model"]["complete"] == 3
+    if "Identity (AED, CSIM, leakage) is left out" not in table:  # the `eval` extra is installed
+        assert of_self["model"]["csim_driver"] > 0.9
+        assert of_cross["copy"]["csim_source"] == pytest.approx(1)
+        assert of_cross["model"]["csim_source"] > 0.9 > of_cross["copy"]["csim_driver"]
+    assert "l1" not in {name for name, value in of_cross["model"].items() if value is not None}
+    assert {pair["source"][0] for pair in values["cross_pairs"]} <= {"man_1.png", "woman_2.png"}
+    assert 0 < values["jitter"]["keypoints_px"] < 2
+    assert values["engine_ms"]["median"] > 0
+    assert str(grid) not in (tmp_path / "out.json").read_text()
+    # Three rows of self-reenactment, three of cross-identity; a column of words and four of pictures.
+    assert read_rgb(tmp_path / "out.png").shape == (26 + 6 * 260, 4 + 5 * 260, 3)
+
+
+def test_a_dataset_without_faces_is_reported_not_dropped(tmp_path: Path) -> None:
+    """Pictures are compared, and the table says what could not be."""
+    noise = np.random.default_rng(0).integers(0, 256, (3, 256, 256, 3), np.uint8)
+    (tmp_path / "frames.u8").write_bytes(noise.tobytes())
+    points = Landmarks(np.arange(2), np.zeros((3, 2, 2), np.float16), np.zeros(3, bool))
+    write_landmarks(tmp_path / "landmarks.npz", points)
+    write_table(tmp_path / "dataset.json", PACKED_FORMAT, ClipTable(256, (Clip("noise", "nobody", "test", 3),)))
+    result = evaluate(tiny_model(), tmp_path, EvaluateOptions(frames_per_clip=2, cross_pairs=0, device="cpu"))
+    assert result.cross_pairs == ()
+    assert not any(note.startswith("Cross") for note in result.notes), "none were wanted"
+    figures = result.self_figures["model"]
+    assert (figures["pairs"], figures["unmeasurable"], figures["complete"]) == (2, 2, 0)
+    assert figures["akd"] is None
+    assert figures["l1"] is not None
+    assert "count the 0 pairs with a face in every picture, 2 lack one in source or driver" in format_table(
+        result, "tiny", "test"
+    )
+
+
+def test_mistakes_are_told(heads: Path, grid: Path, tmp_path: Path) -> None:
+    model = tiny_model()
+    with pytest.raises(EvaluateError, match="no clip of two frames or more in split 'nil'; its splits: test, train"):
+        evaluate(model, heads, EvaluateOptions(split="nil"))
+    with pytest.raises(DataError, match=r"neither dataset\.json nor clips\.json"):
+        evaluate(model, tmp_path)
+    with pytest.raises(EngineError, match="expected auto, cpu, cuda"):
+        evaluate(model, heads, EvaluateOptions(device="abacus"))
+    large = tmp_path / "large"
+    large.mkdir()
+    write_table(large / "clips.json", CLIPS_FORMAT, ClipTable(512, (Clip("large.mp4", "a", "test", 9),)))
+    with pytest.raises(EvaluateError, match="pictures of 512 px, the model makes 256 px"):
+        evaluate(model, large)
+    with pytest.raises(EvaluateError, match="a folder that is not there"):
+        run("starter", str(grid), "--json", str(tmp_path / "nowhere" / "out.json"))
+    with pytest.raises(EvaluateError, match="it is a folder"):
+        run("starter", str(grid), "--json", str(tmp_path))
+    with pytest.raises(EvaluateError, match=r"ends in \.png or \.jpg"):
+        run("starter", str(grid), "--sheet", str(tmp_path / "out.mp4"))
+    torn = tmp_path / "torn"
+    torn.mkdir()
+    write_table(torn / "clips.json", CLIPS_FORMAT, ClipTable(256, (Clip("gone.mp4", "a", "test", 9),)))
+    with pytest.raises(DataError, match=r"none of the 1 clips .* gone\.mp4 cannot be decoded"):
+        evaluate(model, torn, EvaluateOptions(device="cpu"))
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "some", ""])
+def test_a_wrong_number_of_frames_is_refused(count: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run("starter", "data", f"--frames-per-clip={count}")
+    assert "expected a whole number" in capsys.readouterr().err
+
+
+def test_frames_that_drive() -> None:
+    assert driving_frames(101, 5) == [20, 40, 60, 80, 100]
+    assert driving_frames(3, 5) == [1, 2]
+    assert driving_frames(2, 1) == [1]
+    assert driving_frames(4, None) == [0, 1, 2, 3]
+    assert self_pairs(7, 3, 1) == [Pair(Still(7, 0), Still(7, 0), Still(7, 2))]
+
+
+CLIPS = (
+    Clip("a1", "ann", "test", 9),
+    Clip("a2", "ann", "test", 9),
+    Clip("b1", "ben", "test", 9),
+    Clip("c1", "cyd", "train", 9),
+    Clip("d1", "", "test", 1),
+    Clip("e1", "", "test", 1),
+    Clip("f1", "fay", "test", 2),
+)
+
+
+def test_different_people_come_first() -> None:
+    assert choose_clips(CLIPS, "test", None) == [0, 2, 6, 1]
+    assert choose_clips(CLIPS, "test", 2) == [0, 2]
+    assert choose_clips(CLIPS, "train", None) == [3]
+
+
+def test_cross_pairs_are_of_different_people_and_drawn_by_the_seed() -> None:
+    def plan(**changes: Any) -> list[list[Pair]]:
+        return plan_cross_pairs(CLIPS, choose_clips(CLIPS, "test", None), EvaluateOptions(**changes))
+
+    pairs = plan(cross_pairs=40, frames_per_clip=2)
+    assert len(pairs) == 40
+    for of_clip, driver in zip(pairs, [0, 2, 6, 1] * 10, strict=True):
+        sources = {pair.source for pair in of_clip}
+        assert len(sources) == 1
+        source = CLIPS[sources.pop().clip]
+        assert source.identity != CLIPS[driver].identity
+        assert source.split == "test"
+        assert all(pair.reference == Still(driver, 0) and pair.relative for pair in of_clip)
+    assert {CLIPS[first.source.clip].identity for first, *_ in pairs} == {"ann", "ben", "fay", ""}
+    assert {4, 5} <= {first.source.clip for first, *_ in pairs}, "both stills without a name"
+    assert plan(seed=3) == plan(seed=3)
+    assert plan(cross_pairs=40) != plan(cross_pairs=40, seed=1)
+    assert len(plan()) == 4
+    assert plan(cross_pairs=0) == []
+    assert plan_cross_pairs(CLIPS[:2], [0, 1], EvaluateOptions()) == []
+
+
+def test_frames_of_a_packed_dataset(heads: Path) -> None:
+    store = ClipStore(heads)
+    stored = np.fromfile(heads / "frames.u8", np.uint8).reshape(-1, 256, 256, 3)
+    read = store.read(2, [3, 0])
+    assert list(read) == [0, 3]
+    assert np.array_equal(read[3], stored[5 + 3 + 3])
+
+
+@pytest.fixture(scope="module")
+def two() -> tuple[Seen, Seen]:
+    """Two portraits, measured."""
+    with FaceFinder() as finder:
+        pictures = [read_rgb(ASSETS / "portraits" / f"{name}.jpg")[::2, ::2] for name in ("man_2", "woman_3")]
+        one, other = (Seen(rgb, finder.find(rgb)[0].landmarks_px, None, None) for rgb in pictures)
+    return one, other
+
+
+def test_copying_the_driver_is_perfect(two: tuple[Seen, Seen]) -> None:
+    source, driver = two
+    perfect = score(driver, source, source, driver, NO_JUDGES, of_self=True)
+    assert (perfect.l1, perfect.psnr, perfect.akd) == (0, 100, 0)
+    assert perfect.turn == pytest.approx((0, 0, 0, 0), abs=1e-4)
+    result = score_pair(PAIR, source, source, driver, dict.fromkeys(METHODS, driver), NO_JUDGES, 1.0)
+    assert result.complete
+    assert result.scores["model"].moved == result.wanted
+    copy = score(source, source, source, driver, NO_JUDGES, of_self=True)
+    assert copy.moved == Expression(0, 0, 0)
+    assert copy.akd is not None
+    assert copy.akd > 0
+
+
+PAIR = Pair(Still(0, 0), Still(0, 0), Still(0, 1))
+
+
+def test_a_picture_that_lost_its_face_is_counted(two: tuple[Seen, Seen]) -> None:
+    source, driver = two
+    lost = Seen(driver.rgb, None, None, None)
+    rows = [
+        score_pair(PAIR, source, source, driver, {"model": shown, "warp": source, "copy": source}, NO_JUDGES, 1.0)
+        for shown in (driver, lost)
+    ]
+    rows.append(score_pair(PAIR, source, source, lost, dict.fromkeys(METHODS, source), NO_JUDGES, 1.0))
+    model, copy = summarise(rows, "model"), summarise(rows, "copy")
+    assert (model["pairs"], model["complete"], model["faces_missing"], model["unmeasurable"]) == (3, 1, 1, 1)
+    assert copy["faces_missing"] == 0
+    assert model["akd"] == 0
+    assert copy["akd"] == rows[0].scores["copy"].akd
+    assert copy["akd_wherever_found"] == pytest.approx(copy["akd"]), "both measurable pairs are the same here"
+    assert model["l1"] is not None
+    assert copy["l1"] is not None
+    assert model["l1_of_copying"] == pytest.approx(model["l1"] / copy["l1"])
+
+
+def test_correlations_are_of_changes() -> None:
+    def result(wanted: float, moved: float) -> PairResult:
+        change, asked = Expression(moved, moved, -moved), Expression(wanted, wanted, wanted)
+        one = Score(face=True, moved=change, moved_in_space=change)
+        return PairResult(PAIR, True, asked, asked, dict.fromkeys(METHODS, one), 1.0)
+
+    figures = summarise([result(wanted, 0.5 * wanted) for wanted in (0.0, 0.1, 0.4)], "model")
+    assert figures["mouth_correlation"] == pytest.approx(1)
+    assert figures["mouth_error"] == pytest.approx(0.25 / 3)
+    assert figures["right_eye_correlation"] == pytest.approx(-1)
+    assert figures["eyes_correlation"] is None, "both eyes together did not move at all"
+
+
+def test_restlessness_is_root_mean_square() -> None:
+    places = np.zeros((2, 5, 2))
+    places[0, :, 0], places[1, :, 0] = 1, -1
+    assert _restlessness(places) == 1
+    assert _restlessness(places + 7) == 1
+
+
+def test_a_shift_moves_to_the_right_and_down() -> None:
+    across, down = np.meshgrid(10 * np.arange(24), 10 * np.arange(24))
+    slopes = np.stack((across, down, across), axis=-1).astype(np.uint8)
+    change = _shifted(slopes, np.array([0.2, -0.3])).astype(int) - slopes
+    inside = change[3:-3, 3:-3]
+    assert (inside == [-2, 3, -2]).all()
+
+
+@pytest.mark.parametrize(
+    ("package", "sentence"),
+    [
+        ("dlib", "Identity (AED, CSIM, leakage) is left out: dlib is not installed: pip install 'mcnet-avatar[eval]'"),
+        ("torchmetrics.functional.image", "SSIM is left out: torchmetrics "),
+        ("face_alignment", "the paper's variant, is left out: face_alignment is not installed"),
+        ("torch_fidelity.feature_extractor_inceptionv3", "FID is left out: torch_fidelity"),
+    ],
+)
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, package: str, sentence: str) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    notes = open_judges(torch.device("cpu"), 5000, paper_landmarks=package == "face_alignment").notes
+    assert any(sentence in note for note in notes), notes
+
+
+def test_lpips_of_equal_pictures_is_zero(monkeypatch: pytest.MonkeyPatch, two: tuple[Seen, Seen]) -> None:
+    pytest.importorskip("torchmetrics", reason="the eval extra is not installed")
+    torch.manual_seed(0)
+    fetched: list[str] = []
+
+    def fetch(url: str, **_: object) -> dict[str, torch.Tensor]:
+        fetched.append(url)
+        return {**AlexNet().state_dict(), "classifier.1.weight": torch.zeros(1)}
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fetch)
+    lpips: Callable[[Rgb, Rgb], float] = Lpips(torch.device("cpu"))
+    assert fetched == [ALEXNET_URL]
+    assert lpips(two[0].rgb, two[0].rgb) == 0
+    assert lpips(two[0].rgb, two[1].rgb) > 0.001
+
+
+def test_identity_tells_people_apart(two: tuple[Seen, Seen]) -> None:
+    pytest.importorskip("dlib", reason="the eval extra is not installed")
+    identity = open_judges(torch.device("cpu"), 0, paper_landmarks=False).identity
+    assert identity is not None
+    assert two[0].mesh is not None
+    assert two[1].mesh is not None
+    one, other = (identity.embed(seen.rgb, seen.mesh) for seen in two if seen.mesh is not None)
+    darker = (two[0].rgb * 0.8).astype(np.uint8)
+    assert np.linalg.norm(one - identity.embed(darker, two[0].mesh)) < 0.3
+    assert np.linalg.norm(one - other) > 0.6, "dlib's own threshold for different people"
