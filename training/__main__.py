@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mcnet.config import ConfigError
 from mcnet.errors import UserError
-from training import evaluate
+from training import evaluate, prepare, shards
 from training.config import FitConfig, format_config, load_config
 from training.data import pack
 
@@ -37,6 +37,7 @@ def tell_mistakes(run: Callable[[], int]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mcnet-train", description="Train MCNet models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    prepare.add_parser(commands)
 
     fit = commands.add_parser(
         "fit",
@@ -71,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     packing.add_argument("out", type=Path, help="folder of the packed dataset")
     packing.set_defaults(run_command=_pack)
     evaluate.add_parser(commands)
+    shards.add_parser(commands)
     return parser
 
 

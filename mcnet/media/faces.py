@@ -33,7 +33,7 @@ _MESH_PX = 192
 _REGION_FACTOR = 1.5  # what the mesh network was trained on: a square of 1.5 times the face's longer side
 _MIN_DETECTION_SCORE = 0.5
 _MIN_PRESENCE = 0.5
-# A face that was not followed so far must be surer: 959 true ones all reached 0.99, while letters in a drawn film
+# A face that was not followed so far must be surer: 959 true ones all reached 0.99, while letters in a drawn video
 # reached 0.96 once in 300 frames without a face.
 _MIN_PRESENCE_ANEW = 0.98
 _SAME_FACE_IOU = 0.3
@@ -88,7 +88,7 @@ class _Region(NamedTuple):
 class FaceFinder:
     """Finds faces and their mesh. One finder belongs to one thread.
 
-    With `tracking`, meant for consecutive frames of one camera or film, `find` answers the one face that it follows
+    With `tracking`, meant for consecutive frames of one camera or video, `find` answers the one face that it follows
     from frame to frame and looks for another only when that one is lost: faster and steadier than looking anew.
     Without it every picture is searched on its own, small faces in large pictures included; but beside a large face
     one of less than half its size may be missed, as the search ends with the first size of window that shows any.
@@ -136,6 +136,21 @@ class FaceFinder:
             self._followed = _region_of_mesh(faces[0].landmarks_px)
             return faces[:1]
         return faces[: self._max_faces]
+
+    def follow(self, rgb: NDArray[np.uint8], face: Face) -> Face | None:
+        """Find a face of the frame before again, near its old place: for following several faces of one video.
+
+        Args:
+            rgb: (H, W, 3) uint8.
+            face: what this method or `find` answered for the frame before, of the same size.
+
+        Returns:
+            The face now, or None where there is none any more. After a cut it may be another person's.
+
+        Raises:
+            MediaError: the finder is closed.
+        """
+        return self._measure(rgb, _region_of_mesh(face.landmarks_px))
 
     def forget(self) -> None:
         """Drop the followed face: the next frame is searched anew, as after a cut or a change of camera."""
