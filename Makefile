@@ -23,6 +23,7 @@ demo: setup
 	mkdir -p out
 	$(BIN)/mcnet animate --source assets/portraits/woman_1.jpg --driving assets/driving/grid_bbaf2n.mpg \
 		--output out/demo.mp4 --side-by-side --contact-sheet out/demo.png
+	@echo "look at out/demo.png and out/demo.mp4; for your own: .venv/bin/mcnet animate --help"
 
 test: setup
 	$(BIN)/python -m pytest

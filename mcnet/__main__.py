@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mcnet {args.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"mcnet {args.command}: interrupted", file=sys.stderr)
+        print(f"mcnet {args.command}: interrupted before there was anything to write", file=sys.stderr)
         return INTERRUPTED
 
 

@@ -123,7 +123,7 @@ def find_model(name_or_path: str | Path) -> Path:
         )
     raise CheckpointError(
         f"no model {str(name_or_path)!r}: got neither a file nor a bundled name, expected a .safetensors or .pth.tar "
-        f"file or one of: {', '.join(bundled) or '(none is bundled)'}"
+        f"file (check the path) or one of: {', '.join(bundled) or '(none is bundled)'}"
     )
 
 
@@ -259,7 +259,7 @@ def _read_released(path: Path) -> dict[str, Tensor]:
                 f"({wanted[1]}); do not trust where it came from, or have it saved again with tensors only"
             ) from None
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint ({_first_line(error)}): it may be truncated; get it again"
+            f"{path} cannot be read as a checkpoint: it is something else, or truncated or damaged; get it again"
         ) from error
     parts = ("generator", "kp_detector")
     if not isinstance(file, dict) or not all(isinstance(file.get(part), dict) for part in parts):

@@ -170,7 +170,9 @@ def _prepare(options: argparse.Namespace, rules: "ClipRules") -> int:
         if options.shards:
             shards = write_shards(workplace.out, workplace.out / "shards")
             sys.stdout.write(f"{len(shards)} shards in {workplace.out / 'shards'}\n")
-    sys.stdout.write(f"look at {workplace.out / 'contact_sheet.png'}, then: fit CONFIG --data {workplace.out}\n")
+    sys.stdout.write(
+        f"look at {workplace.out / 'contact_sheet.png'}, then: mcnet-train fit CONFIG --data {workplace.out}\n"
+    )
     return 0
 
 

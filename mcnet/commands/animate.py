@@ -46,9 +46,12 @@ def add_parser(commands: Any) -> None:
         "--output",
         required=True,
         metavar="OUT",
-        help="OUT.mp4 (H.264), OUT.webm (VP9), OUT.gif, or a folder for PNGs (a name without suffix)",
+        help="OUT.mp4 (H.264), OUT.webm (VP9), OUT.gif, or an empty or new folder for PNGs (a name without suffix); an "
+        "older file is replaced",
     )
-    files.add_argument("--contact-sheet", type=Path, metavar="PNG", help="also write one picture of several moments")
+    files.add_argument(
+        "--contact-sheet", type=Path, metavar="IMAGE", help="also write one picture (PNG or JPEG) of several moments"
+    )
     model = parser.add_argument_group("model")
     model.add_argument(
         "--model", default="starter", help="a bundled name, a .safetensors file or a .pth.tar (default: starter)"
@@ -129,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
                 raise MediaError(f"{args.driving} has no frame to start from: expected a video or pictures of a face")
             engine.calibrate(to_square(frame, shots.boxes[reference] if shots.boxes else None, size_px))
         result = animate(args, engine, source, driving, shots, writer, stop)
-    report(args, driving, result, time.perf_counter() - started)
+    report(args, driving, result, writer.has_sound, time.perf_counter() - started)
     if args.contact_sheet:
         write_sheet(args.contact_sheet, source, result.moments)
         print(f"{args.contact_sheet}: {len(result.moments)} moments")
@@ -230,6 +233,8 @@ def find_shots(driving: "DrivingVideo", args: argparse.Namespace, stop: list[int
             faces.append(found[0] if found else None)
     if not any(face is not None for face in faces):
         way_out = "leave --best-frame out" if args.no_crop else "pass --no-crop to use the central square as it is"
+        if args.max_frames:
+            way_out += ", or raise --max-frames"
         raise MediaError(
             f"no face in any of the {len(faces)} frames of {driving.path}: expected one that looks towards the camera; "
             f"{way_out}"
@@ -339,11 +344,13 @@ def write_sheet(path: Path, source: "Rgb", moments: Sequence[Moment]) -> None:
     write_rgb(path, contact_sheet(rows, column_labels=("source", *times), row_labels=("driving", "animated")))
 
 
-def report(args: argparse.Namespace, driving: "DrivingVideo", result: Result, elapsed_s: float) -> None:
+def report(
+    args: argparse.Namespace, driving: "DrivingVideo", result: Result, has_sound: bool, elapsed_s: float
+) -> None:
     """Say what was written and how fast."""
     animated = result.frames - result.held
     speed = f"{animated / result.animate_s:.1f} frames/s in the engine, " if result.animate_s else ""
-    sound = ", with its sound" if driving.has_audio and Path(args.output).suffix.lower() in (".mp4", ".webm") else ""
+    sound = ", with its sound" if has_sound else ""
     print(f"{args.output}: {result.frames} frames at {driving.fps:g} frames/s{sound}; {speed}{elapsed_s:.1f} s in all")
     if result.held:
         print(

@@ -29,7 +29,13 @@ _Part = TypeVar("_Part")
 
 
 class Sound(Protocol):
-    """A sound track on its way from one video into another. Times count from the driving video's first picture."""
+    """A sound track on its way from one video into another. Times count from the driving video's first picture.
+
+    Attributes:
+        heard: whether any of it was written: it may begin after the video's end.
+    """
+
+    heard: bool
 
     def advance(self, until_s: float) -> None:
         """Write what is to be heard before a time."""
@@ -81,6 +87,7 @@ class _CopiedSound:
         self._origin_s = _origin_s(container)
         self._packets = _unbroken(container.demux(stream), container.name)
         self._next: Packet[AudioStream] | None = None
+        self.heard = False
 
     def advance(self, until_s: float) -> None:
         while (packet := self._next or next(self._packets, None)) is not None:
@@ -98,6 +105,7 @@ class _CopiedSound:
             packet.dts = packet.pts if packet.dts is None else packet.dts - shift
             packet.stream = self._stream
             self._target.mux(packet)
+            self.heard = True
 
     def finish(self, end_s: float) -> None:
         self.advance(end_s)
@@ -127,6 +135,7 @@ class _EncodedSound:
         self._started = self._ended = False
         self._skip = 0  # what is heard before the first picture
         self._written = 0
+        self.heard = False
 
     def advance(self, until_s: float) -> None:
         limit = round(until_s * self._rate_hz)
@@ -169,6 +178,7 @@ class _EncodedSound:
         frame.pts = self._written
         self._written += samples
         self._target.mux(self._stream.encode(frame))
+        self.heard = True
 
 
 def _silence(like: AudioFrame, samples: int) -> AudioFrame:

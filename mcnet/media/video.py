@@ -319,6 +319,10 @@ class VideoWriter:
         audio_from: a video whose sound is carried over, from its first picture up to the length of what is written:
             copied where the format allows, else as AAC or Opus. A video without sound, or a folder, is fine.
 
+    Attributes:
+        frame_count: frames written so far.
+        has_sound: after the end, whether any sound was carried over.
+
     Raises:
         MediaError: the suffix is unknown, the place cannot be written, or `audio_from` cannot be read; raised when the
             writer is made or entered, before any frame.
@@ -330,6 +334,7 @@ class VideoWriter:
         as_folder = str(path).endswith(("/", os.sep)) or Path(path).is_dir()
         self.path = Path(path).absolute()  # FFmpeg takes a relative name with a colon for an address
         self.frame_count = 0
+        self.has_sound = False
         self._suffix = "" if as_folder else self.path.suffix.lower()
         self._fps = Fraction(fps).limit_denominator(1001)
         self._size_px = size_px
@@ -412,6 +417,7 @@ class VideoWriter:
             sink.close(self.frame_count)
             if self.frame_count:
                 self._put_in_place()
+                self.has_sound = isinstance(sink, _VideoSink) and sink.has_sound
         except (av.error.FFmpegError, OSError) as error:
             raise MediaError(f"cannot complete {self.path}: {_reason(error)}") from error
         finally:
@@ -496,6 +502,10 @@ class _VideoSink:
         self._container.mux(self._stream.encode(frame))
         if self._sound is not None:
             self._sound.advance(float((index + 1) / self._fps))
+
+    @property
+    def has_sound(self) -> bool:
+        return self._sound is not None and self._sound.heard
 
     def close(self, frame_count: int) -> None:
         with contextlib.ExitStack() as stack:

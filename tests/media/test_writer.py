@@ -1,5 +1,6 @@
 import logging
 import os
+import shutil
 from pathlib import Path
 
 import av
@@ -40,6 +41,7 @@ def test_mp4_is_what_browsers_and_players_take(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "a.mp4", 30, (96, 64), audio_from=GRID) as writer:
         for rgb in counted(30):
             writer.write(rgb)
+    assert writer.has_sound
     content = (tmp_path / "a.mp4").read_bytes()
     assert content.index(b"moov") < content.index(b"mdat"), "the index comes first: it plays while it loads"
     with av.open(tmp_path / "a.mp4") as container:
@@ -155,6 +157,9 @@ def test_a_driving_video_without_sound_is_fine(tmp_path: Path, name: str) -> Non
             for rgb in counted(4):
                 writer.write(rgb)
         assert len(list(open_driving(tmp_path / name))) == 4
+        assert not writer.has_sound
+        if not Path(name).suffix:
+            shutil.rmtree(tmp_path / name)  # a folder is written once
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -182,22 +187,31 @@ def test_an_end_before_the_first_frame_leaves_what_was_there(tmp_path: Path, nam
         target.write_bytes(b"precious")
     else:
         target.mkdir()
-        write_rgb(target / "000000.png", counted(1)[0])
     with pytest.raises(KeyboardInterrupt), VideoWriter(target, 25, (96, 64), audio_from=GRID):
         raise KeyboardInterrupt
     with VideoWriter(target, 25, (96, 64)):
         pass
     assert names(tmp_path) == [name]
-    assert target.read_bytes() == b"precious" if target.suffix else len(names(target)) == 1
+    assert target.read_bytes() == b"precious" if target.suffix else names(target) == []
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [name for name in KINDS if Path(name).suffix])
 def test_an_older_result_is_replaced(tmp_path: Path, name: str) -> None:
     for count in (9, 4):
         with VideoWriter(tmp_path / name, 25, (96, 64)) as writer:
             for rgb in counted(count):
                 writer.write(rgb)
     assert len(list(open_driving(tmp_path / name))) == 4
+
+
+def test_a_folder_with_anything_in_it_is_left_alone(tmp_path: Path) -> None:
+    picture = tmp_path / "out" / "000000.png"
+    picture.parent.mkdir()
+    write_rgb(picture, counted(1)[0])
+    before = picture.read_bytes()
+    with pytest.raises(MediaError, match="is not empty"):
+        VideoWriter(tmp_path / "out", 25, (96, 64))
+    assert picture.read_bytes() == before
 
 
 def test_what_cannot_be_written_is_named_before_any_frame(tmp_path: Path) -> None:
