@@ -2,5 +2,5 @@
 
 import os
 
-# Before torch is imported: on a machine that is busy otherwise, threads that wait by spinning starve themselves.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Before torch is imported, and as the `mcnet` command does: on a busy machine threads that spin long starve themselves.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
