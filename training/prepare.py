@@ -29,13 +29,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mcnet.commands.status import INTERRUPTED
+
 if TYPE_CHECKING:  # OpenCV is imported by what prepares only: `fit` runs on machines that have none
     from training.assembly import Workplace
     from training.clips import ClipRules, Record, Reject
     from training.sources import Identities, Source
 
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
 _VERSION = 1
 """Raised when the same rules would give other clips."""
 _FACE_PER_SIZE = 0.3

@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from assets import ROOT as ASSETS
+from mcnet.commands.status import INTERRUPTED
 from mcnet.media.crop import SIDE_PER_SIZE, SquareBox, crop, face_size_px
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import read_rgb, write_rgb
@@ -364,7 +365,7 @@ def test_an_interrupted_call_is_gone_on_with(
 
     with monkeypatch.context() as patch:
         patch.setattr(clips_module, "prepare_source", interrupted)
-        assert call(short, out) == prepare.INTERRUPTED
+        assert call(short, out) == INTERRUPTED
     assert "the same call again" in capsys.readouterr().err
     assert not (out / "clips.json").exists()
     assert not (out / ".prepare" / "partial").exists()
@@ -421,7 +422,7 @@ def test_signals_end_all_processes_and_leave_no_halves(short: Path, tmp_path: Pa
     finally:
         process.kill()
         process.communicate()
-    assert process.returncode == prepare.INTERRUPTED, errors
+    assert process.returncode == INTERRUPTED, errors
     assert "Traceback" not in errors
     assert not (out / ".prepare" / "partial").exists()
     assert not (out / "clips.json").exists()
