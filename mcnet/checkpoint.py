@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import pickle
 import re
 import warnings
@@ -20,6 +19,7 @@ from torch import Tensor
 from assets import ROOT as ASSETS
 from mcnet.config import MOTION_SIZE_PX, Conditioning, ConfigError, HourglassConfig, McnetConfig, MemoryConfig
 from mcnet.errors import UserError
+from mcnet.files import replacing
 from mcnet.generator import Mcnet, ModelInfo
 
 FORMAT = "mcnet-avatar/1"
@@ -87,15 +87,12 @@ def save_model(model: Mcnet, path: str | Path, *, half: bool = False) -> ModelIn
         "training": json.dumps(dict(info.training)),
         "content_hash": info.content_hash,
     }
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        # As bytes, since safetensors' own files are readable to their owner alone.
-        partial.write_bytes(serialize(tensors, metadata))
-        partial.replace(path)
+        with replacing(path) as partial:
+            # As bytes, since safetensors' own files are readable to their owner alone.
+            partial.write_bytes(serialize(tensors, metadata))
     except OSError as error:
         raise CheckpointError(f"cannot write a model to {path}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return info
 
 

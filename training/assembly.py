@@ -5,7 +5,6 @@ import dataclasses
 import io
 import itertools
 import logging
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mcnet.files import replacing
 from mcnet.media.contact_sheet import contact_sheet
 from mcnet.media.images import write_rgb
 from training.clips import LANDMARKS, REASONS, RECORD, ClipFacts, ClipRules, Record, Reject
@@ -243,12 +243,8 @@ def write_csv(path: Path, columns: Sequence[str], lines: Iterable[Sequence[objec
 
 def write_text(path: Path, text: str) -> None:
     """Write a file in one step."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_rejects(path: Path, rejects: Sequence[Reject]) -> None:

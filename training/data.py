@@ -185,7 +185,7 @@ def write_landmarks(path: Path, landmarks: Landmarks) -> None:
 def decode(path: Path) -> Iterator[NDArray[np.uint8]]:
     """The frames of a video or a picture, (H, W, 3) uint8 RGB each.
 
-    PyAV reads them, or OpenCV where only that is installed (machines that are lent for training).
+    PyAV reads them, or OpenCV where only that is installed (GPU machines on which nothing can be added).
 
     Raises:
         DataError: it cannot be read, or neither library is there.

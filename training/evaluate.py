@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mcnet.commands.arguments import whole_number, whole_number_from_1
 from mcnet.errors import UserError
 
 
@@ -31,10 +32,12 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         help="driving frames of each clip, evenly; all: every frame, as in the paper (default: 5)",
     )
-    parser.add_argument("--max-clips", type=_positive, metavar="N", help="at most N clips, different people first")
+    parser.add_argument(
+        "--max-clips", type=whole_number_from_1, metavar="N", help="at most N clips, different people first"
+    )
     parser.add_argument(
         "--cross-pairs",
-        type=_count,
+        type=whole_number,
         metavar="N",
         help="pairs of people in cross-identity (default: one a clip; 0: none)",
     )
@@ -94,17 +97,4 @@ def _check_places(options: argparse.Namespace) -> None:
 
 
 def _frames(text: str) -> int | None:
-    return None if text == "all" else _positive(text)
-
-
-def _positive(text: str) -> int:
-    number = _count(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from 1")
-    return number
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number")
-    return int(text)
+    return None if text == "all" else whole_number_from_1(text)

@@ -29,6 +29,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mcnet.commands.arguments import whole_number_from_1
 from mcnet.commands.status import INTERRUPTED
 
 if TYPE_CHECKING:  # OpenCV is imported by what prepares only: `fit` runs on machines that have none
@@ -92,7 +93,9 @@ def add_parser(commands: Any) -> None:
         "--identities", type=Path, metavar="CSV", help="columns source,identity; also NAME#TRACK of one face of several"
     )
     work = parser.add_argument_group("work")
-    work.add_argument("--workers", type=_count, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    work.add_argument(
+        "--workers", type=whole_number_from_1, default=os.cpu_count() or 1, help="processes (default: one a core)"
+    )
     work.add_argument("--shards", action="store_true", help="also write WebDataset tar shards into OUT/shards")
     work.add_argument("--redo", action="store_true", help="discard clips that were made by other rules")
     parser.set_defaults(run_command=run)
@@ -326,11 +329,4 @@ def _share(text: str) -> float:
     value = float(text)
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"got {text}, expected at least 0 and less than 1")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"got {text}, expected at least 1")
     return value

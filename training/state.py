@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mcnet.errors import UserError
+from mcnet.files import replacing
 from mcnet.generator import Mcnet
 
 FORMAT = "mcnet-training/1"
@@ -51,21 +52,17 @@ def save_state(state: TrainState, path: Path) -> None:
     Raises:
         StateError: it cannot be written, for instance since the disk is full.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
+        with replacing(path) as partial, partial.open("wb") as file:
             torch.save({"format": FORMAT, **{f.name: getattr(state, f.name) for f in dataclasses.fields(state)}}, file)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch wraps what its file object raises
         kept = f"{path} is still the one of before" if path.is_file() else "there is none from before"
         reason = error.__context__ if isinstance(error.__context__, OSError) else error
         raise StateError(
             f"the checkpoint cannot be written ({reason}); {kept}. Make room, then run the same command to go on"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_state(path: Path, device: torch.device | str = "cpu") -> TrainState:

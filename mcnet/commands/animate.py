@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mcnet.commands.arguments import whole_number_from_1
 from mcnet.commands.status import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def add_parser(commands: Any) -> None:
         "--no-crop", action="store_true", help="take the central square of portrait and video instead of the face"
     )
     motion.add_argument("--side-by-side", action="store_true", help="show portrait and driver beside the result")
-    motion.add_argument("--max-frames", type=_positive, metavar="N", help="stop after N frames")
+    motion.add_argument("--max-frames", type=whole_number_from_1, metavar="N", help="stop after N frames")
     parser.set_defaults(run=run)
 
 
@@ -385,13 +386,3 @@ def stop_on_interrupt() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _positive(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from 1")
-    return number

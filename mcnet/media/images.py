@@ -1,7 +1,5 @@
 """Still pictures: any common file in, PNG or JPEG out."""
 
-import contextlib
-import os
 import struct
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcnet.config import MIN_SIDE_PX
+from mcnet.files import replacing
 from mcnet.media.errors import MediaError
 
 WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -84,15 +83,11 @@ def write_rgb(path: str | Path, rgb: NDArray[np.uint8]) -> None:
         raise MediaError(f"cannot write the picture {path}: it is a folder, expected a file name")
     options = [] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
     _, encoded = cv2.imencode(suffix, rgb[:, :, ::-1], options)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(encoded.tobytes())
-        partial.replace(path)
+        with replacing(path) as partial:
+            partial.write_bytes(encoded.tobytes())
     except OSError as error:
         raise MediaError(f"cannot write the picture {path}: {error.strerror or error}; choose another place") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def _decode(content: bytes) -> tuple[NDArray[np.generic] | None, int]:

@@ -365,7 +365,7 @@ def test_an_export_that_does_not_fit_says_what_differs(heads: Path, tmp_path: Pa
 
 _WORKER = """
     import sys
-    # A machine that is lent for training has none of these.
+    # A GPU machine on which nothing can be added has none of these.
     for name in ("av", "cv2", "mediapipe", "PyQt6", "tensorboard", "tqdm"):
         sys.modules[name] = None
     from pathlib import Path
