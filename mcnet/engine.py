@@ -227,12 +227,55 @@ class Engine:
         Raises:
             EngineError: the picture cannot be used; the reference pose before it stays.
         """
-        self._check_thread()
-        with torch.inference_mode(), _exact_float32():
-            reference = self._backend.detect(self._picture(driving))
+        reference = self.detect(driving)
         self._require_finite(reference, "keypoints of the reference pose")
         self._reference = reference
         self._scale = None
+
+    def detect(self, picture: NDArray[np.uint8]) -> Keypoints:
+        """The keypoints of a picture, for a caller who moves them before `render`.
+
+        Args:
+            picture: (H, W, 3) uint8 RGB, at least 64 px a side.
+
+        Returns:
+            Batch 1, float32, on the engine's device.
+
+        Raises:
+            EngineError: the picture cannot be used.
+        """
+        self._check_thread()
+        with torch.inference_mode(), _exact_float32():
+            return self._backend.detect(self._picture(picture))
+
+    def render(self, driving: Keypoints) -> NDArray[np.uint8]:
+        """The source, taking the given keypoints.
+
+        Args:
+            driving: (1, K, 2) and (1, K, 2, 2) float32, on the engine's device.
+
+        Returns:
+            (size_px, size_px, 3) uint8 RGB, a fresh array.
+
+        Raises:
+            EngineError: there is no source, or the keypoints or the model's answer are NaN.
+        """
+        self._check_thread()
+        if self.source is None:
+            raise EngineError("render: got no source, expected one: call set_source(rgb) first")
+        with torch.inference_mode(), _exact_float32():
+            prediction = self._backend.render(self.source, driving)[0]
+            # One number tells of any NaN or infinity: each of them survives a sum. Keypoints are in it, since sampling
+            # at NaN gives zeros.
+            witness = prediction.sum() + driving.value.sum() + driving.jacobian.sum()
+            rgb = prediction.permute(1, 2, 0).mul(255).round_().clamp_(0, 255).to(torch.uint8).contiguous().cpu()
+        if not torch.isfinite(witness).item():
+            raise EngineError(
+                f"model {self.model_name} gave NaN or infinite values for this frame, expected colours in [0, 1]: use "
+                "precision fp32 or another model; the frame is not shown"
+            )
+        array: NDArray[np.uint8] = rgb.numpy()
+        return array
 
     def animate(
         self, driving: NDArray[np.uint8], *, relative: bool = True, adapt_scale: bool = True
@@ -260,22 +303,10 @@ class Engine:
                 "animate: got no reference pose, expected one for relative motion: call calibrate(rgb) with a frame of "
                 "the driver first, or pass relative=False"
             )
-        with torch.inference_mode(), _exact_float32():
-            keypoints = self._backend.detect(self._picture(driving))
-            if relative:
-                keypoints = self._relative(self.source, keypoints, adapt_scale)
-            prediction = self._backend.render(self.source, keypoints)[0]
-            # One number tells of any NaN or infinity: each of them survives a sum. Keypoints are in it, since sampling
-            # at NaN gives zeros.
-            witness = prediction.sum() + keypoints.value.sum() + keypoints.jacobian.sum()
-            rgb = prediction.permute(1, 2, 0).mul(255).round_().clamp_(0, 255).to(torch.uint8).contiguous().cpu()
-        if not torch.isfinite(witness).item():
-            raise EngineError(
-                f"model {self.model_name} gave NaN or infinite values for this frame, expected colours in [0, 1]: use "
-                "precision fp32 or another model; the frame is not shown"
-            )
-        array: NDArray[np.uint8] = rgb.numpy()
-        return array
+        keypoints = self.detect(driving)
+        if relative:
+            keypoints = self._relative(self.source, keypoints, adapt_scale)
+        return self.render(keypoints)
 
     def _relative(self, cache: SourceCache, driving: Keypoints, adapt_scale: bool) -> Keypoints:
         assert self._reference is not None
