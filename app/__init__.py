@@ -1,0 +1,1 @@
+"""The live app: a webcam drives a portrait, in a window or without one, into a virtual camera."""

@@ -1,0 +1,1 @@
+"""Camera to avatar to sinks, live, without a window: nothing in here knows Qt."""

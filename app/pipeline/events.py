@@ -1,0 +1,124 @@
+"""Facts that the pipeline tells; frames travel in slots instead. Each is told once, on the thread that found it out."""
+
+from dataclasses import dataclass
+
+from app.pipeline.output_frame import State
+
+
+@dataclass(frozen=True)
+class EngineReady:
+    """The model runs. `reason`: device, precision and why, one sentence. `load_s`: seconds it took."""
+
+    model: str
+    reason: str
+    load_s: float
+
+
+@dataclass(frozen=True)
+class SourceReady:
+    """The portrait of that key is animated from now on. `from_cache`: nothing had to be computed."""
+
+    key: str
+    from_cache: bool
+
+
+@dataclass(frozen=True)
+class SourceFailed:
+    """The portrait cannot be used; the one before stays."""
+
+    key: str
+    message: str
+
+
+@dataclass(frozen=True)
+class CameraOpened:
+    """Frames arrive. `fps_hz` is measured over the first frames where the camera is a device."""
+
+    camera: str
+    width_px: int
+    height_px: int
+    fps_hz: float
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class CameraFailed:
+    """The camera cannot be opened, stalls, or is gone. `kept`: name of the camera that goes on in its place, or "".
+    `retry_s`: seconds until it is tried again, or None where it is not."""
+
+    camera: str
+    message: str
+    kept: str = ""
+    retry_s: float | None = None
+
+
+@dataclass(frozen=True)
+class CalibrationProgress:
+    """The hands-free calibration looks at the driver. `share` of its time, 0 to 1; `hint`: what to do better, or ""."""
+
+    share: float
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """The reference pose was taken. `score` 0 to 100: how neutral and how like the portrait's pose it is; `remarks`."""
+
+    score: int
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StateChanged:
+    """The output shows something else now. `message`: why, for people, or ""."""
+
+    state: State
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class SinkOpened:
+    """A sink takes pictures. `detail`: the device or file."""
+
+    sink: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class SinkFailed:
+    """A sink could not be opened or written, and was taken out."""
+
+    sink: str
+    message: str
+
+
+@dataclass(frozen=True)
+class SinkClosed:
+    """A sink was taken out as asked."""
+
+    sink: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class StageFailed:
+    """A stage met an error that nobody expected; the output shows the slate. `stage`: its name."""
+
+    stage: str
+    message: str
+
+
+Event = (
+    EngineReady
+    | SourceReady
+    | SourceFailed
+    | CameraOpened
+    | CameraFailed
+    | CalibrationProgress
+    | Calibrated
+    | StateChanged
+    | SinkOpened
+    | SinkFailed
+    | SinkClosed
+    | StageFailed
+)

@@ -1,0 +1,90 @@
+"""Where composed pictures go, one after another at a steady rate."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.pipeline.output_frame import Composed
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """Size and rate of the output, fixed for a session: call programs do not bear a change.
+
+    Attributes:
+        width_px: even.
+        height_px: even.
+        fps_hz: pictures a second, repeated ones included.
+    """
+
+    width_px: int = 1280
+    height_px: int = 720
+    fps_hz: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("width_px", self.width_px), ("height_px", self.height_px)):
+            if value < 64 or value > 4096 or value % 2:
+                raise ValueError(f"output {name}: got {value}, expected an even number from 64 to 4096")
+        if not 1 <= self.fps_hz <= 120:
+            raise ValueError(f"output fps_hz: got {self.fps_hz}, expected 1 to 120")
+
+
+class Sink(Protocol):
+    """A device or file that takes pictures. The sink stage opens it, writes to it and closes it on one thread.
+
+    `open` is called once before anything else, then `send` about `fps_hz` times a second, then `close` once, also
+    after a failure of `send`, but not after one of `open`. All may raise `SinkError`; the sink is then taken out and
+    the others go on. `send` must not keep the stage for longer than a picture's time, and must not write to the picture.
+
+    Attributes:
+        name: says what it is, for people and as its key: two sinks of one pipeline never share a name.
+    """
+
+    name: str
+
+    def open(self, output: OutputFormat) -> None:
+        """Get ready for pictures of that size."""
+        ...
+
+    def send(self, picture: Composed) -> None:
+        """Take a picture of the size that `open` was told."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the device; finish the file."""
+        ...
+
+
+class NullSink:
+    """Takes everything and keeps nothing."""
+
+    name = "null"
+
+    def open(self, output: OutputFormat) -> None: ...
+
+    def send(self, picture: Composed) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class HashSink:
+    """Remembers what was shown, as hashes: for tests.
+
+    Attributes:
+        digests: SHA-256 of every picture, in order.
+        states: its state.
+    """
+
+    name = "hash"
+
+    def __init__(self) -> None:
+        self.digests: list[str] = []
+        self.states: list[str] = []
+
+    def open(self, output: OutputFormat) -> None: ...
+
+    def send(self, picture: Composed) -> None:
+        self.digests.append(hashlib.sha256(picture.rgb.tobytes()).hexdigest())
+        self.states.append(picture.state.value)
+
+    def close(self) -> None: ...

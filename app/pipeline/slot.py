@@ -1,0 +1,66 @@
+"""The hand-off between two threads: the newest wins."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class LatestSlot(Generic[T]):
+    """Holds one value at most. Putting never waits, and drops what nobody took; so nothing ever queues up.
+
+    Attributes:
+        name: for statistics.
+    """
+
+    def __init__(self, name: str, *, on_put: Callable[[], None] | None = None) -> None:
+        self.name = name
+        self._on_put = on_put
+        self._changed = threading.Condition()
+        self._value: T | None = None
+        self._closed = False
+        self._put = 0
+        self._dropped = 0
+
+    @property
+    def put_count(self) -> int:
+        """How many values were put so far."""
+        return self._put
+
+    @property
+    def dropped_count(self) -> int:
+        """How many of them were replaced before anybody took them."""
+        return self._dropped
+
+    def put(self, value: T) -> None:
+        """Leave a value, replacing an older one; a closed slot takes nothing."""
+        with self._changed:
+            if self._closed:
+                return
+            if self._value is not None:
+                self._dropped += 1
+            self._value = value
+            self._put += 1
+            self._changed.notify()
+        if self._on_put is not None:
+            self._on_put()
+
+    def take(self, timeout_s: float) -> T | None:
+        """Take the value away, waiting for one at most `timeout_s` seconds; None when there is none, or once closed."""
+        deadline_s = time.monotonic() + timeout_s
+        with self._changed:
+            while self._value is None and not self._closed:
+                left_s = deadline_s - time.monotonic()
+                if left_s <= 0 or not self._changed.wait(left_s):
+                    break
+            value, self._value = self._value, None
+            return None if self._closed else value
+
+    def close(self) -> None:
+        """Wake whoever waits; from now on the slot stays empty. Harmless when called again."""
+        with self._changed:
+            self._closed = True
+            self._value = None
+            self._changed.notify_all()

@@ -1,0 +1,170 @@
+"""What the user chose: frozen, swapped by reference, kept as TOML between runs."""
+
+import dataclasses
+import logging
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from app.errors import AppError
+from mcnet.files import replacing
+from mcnet.tables import TableError, build
+
+logger = logging.getLogger(__name__)
+
+Background = Literal["blur", "colour", "image"]
+
+
+@dataclasses.dataclass(frozen=True)
+class LiveSettings:
+    """What the stages read once a frame. Every value may change while frames flow."""
+
+    slate: bool = False
+    """Show the slate, whatever else happens: the panic key. Takes effect with the next picture."""
+    relative: bool = True
+    """Move the avatar as the driver moved since the reference pose; otherwise give it the driver's own keypoints."""
+    motion_strength: float = 1.0
+    """Gain of the head's motion, 0 (still) to 2; for relative motion."""
+    expression_strength: float = 1.0
+    """Gain of what the face does beyond the head's motion, 0 to 2; for relative motion."""
+    smoothing: float = 0.3
+    """Of the keypoints, 0 (none) to 1 (strong, at the price of delay)."""
+    zoom: float = 1.0
+    """Of the driver's crop, 0.5 to 2: above 1 the driver's face fills more of it."""
+    nudge_x: float = 0.0
+    """Shift of the driver's crop to the right, -0.3 to 0.3 of its side."""
+    nudge_y: float = 0.0
+    """Shift of the driver's crop downwards, likewise."""
+    mirror_output: bool = False
+    """Flip what the call sees."""
+    background: Background = "blur"
+    """Around the square avatar: its own blurred extension, a colour, or a picture."""
+    background_colour: str = "#1f2430"
+    """As #rrggbb."""
+    background_image: str = ""
+    """A file; covers the whole output."""
+    badge: bool = True
+    """Whether the output says that the picture is synthetic."""
+    hold_s: float = 0.5
+    """The last picture stays this long after the face is lost."""
+    ease_s: float = 0.7
+    """Then the avatar returns to its own pose within this time."""
+    idle_s: float = 6.0
+    """Then it rests this long before the slate comes."""
+    calibration_s: float = 2.0
+    """How long the hands-free calibration looks at the driver."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("motion_strength", 0, 2),
+            ("expression_strength", 0, 2),
+            ("smoothing", 0, 1),
+            ("zoom", 0.5, 2),
+            ("nudge_x", -0.3, 0.3),
+            ("nudge_y", -0.3, 0.3),
+            ("hold_s", 0, 60),
+            ("ease_s", 0, 60),
+            ("idle_s", 0, 3600),
+            ("calibration_s", 0, 60),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise AppError(f"setting {name}: got {value}, expected {low} to {high}")
+        colour = self.background_colour
+        if len(colour) != 7 or colour[0] != "#" or any(digit not in "0123456789abcdefABCDEF" for digit in colour[1:]):
+            raise AppError(f"setting background_colour: got {colour!r}, expected #rrggbb")
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowSettings:
+    """How the window looks; no stage reads it."""
+
+    mirror_preview: bool = True
+    """Show the user a mirror's view of the output; what the call sees stays as it is."""
+    overlay_opacity: float = 0.0
+    """Of the portrait over the driver's picture, 0 to 1: for lining up the pose."""
+    show_statistics: bool = False
+    show_landmarks: bool = False
+    theme: Literal["system", "dark", "light"] = "system"
+    width_px: int = 1180
+    height_px: int = 720
+    checklist_done: bool = False
+    """Whether the first launch's checklist was put away."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AppSettings:
+    """All that is kept between runs."""
+
+    live: LiveSettings = LiveSettings()
+    window: WindowSettings = WindowSettings()
+    camera: str = ""
+    """As `app.pipeline.cameras.parse_camera` reads it; empty: the first camera found."""
+    portrait: str = "woman_1"
+    """A bundled portrait's name, or the key of one that the user added."""
+    model: str = "starter"
+    device: str = "auto"
+    precision: str = "auto"
+    output_width_px: int = 1280
+    output_height_px: int = 720
+    output_fps_hz: float = 30.0
+    recordings: str = ""
+    """Folder of recordings and snapshots; empty: the system's folder for videos."""
+
+
+def load_settings(path: Path) -> tuple[AppSettings, str | None]:
+    """Read the settings; damaged ones are kept aside and defaults come in their place.
+
+    Returns:
+        The settings, and what to tell the user, or None where all went well.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return AppSettings(), None
+    except (OSError, UnicodeDecodeError) as error:
+        return AppSettings(), _set_aside(path, str(error))
+    try:
+        return settings_from(tomllib.loads(text)), None
+    except (tomllib.TOMLDecodeError, AppError) as error:
+        return AppSettings(), _set_aside(path, str(error))
+
+
+def _set_aside(path: Path, why: str) -> str:
+    aside = path.with_name(path.name + ".damaged")
+    try:
+        path.replace(aside)
+        kept = f"the old file is kept as {aside}"
+    except OSError as error:
+        kept = f"the old file could not be moved ({error})"
+    logger.warning("the settings in %s could not be read (%s)", path, why)
+    return f"The settings could not be read ({why}). Defaults are in use; {kept}."
+
+
+def save_settings(path: Path, settings: AppSettings) -> None:
+    """Write the settings in one step.
+
+    Raises:
+        AppError: the place cannot be written.
+    """
+    import tomli_w
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial:
+            partial.write_text(tomli_w.dumps(dataclasses.asdict(settings)), encoding="utf-8")
+    except OSError as error:
+        raise AppError(f"cannot keep the settings in {path}: {error}; check the folder's permissions") from error
+
+
+def settings_from(values: Mapping[str, Any]) -> AppSettings:
+    """Build settings from plain nested values.
+
+    Raises:
+        AppError: a key is unknown or a value cannot be; the message names it.
+    """
+    try:
+        return build(AppSettings, values, what="setting")
+    except TableError as error:
+        raise AppError(str(error)) from error

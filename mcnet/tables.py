@@ -1,0 +1,59 @@
+"""Plain nested values, as TOML and JSON have them, to frozen dataclasses; unknown keys are errors that name the key."""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from mcnet.errors import UserError
+
+T = TypeVar("T")
+
+
+class TableError(UserError, ValueError):
+    """A key that is not known, or a value that cannot be."""
+
+
+def build(cls: type[T], values: Mapping[str, Any], *, what: str) -> T:
+    """Build a dataclass, whose fields may be dataclasses, literals, tuples of one type and plain values.
+
+    Keys that are missing take the field's default; a whole number serves where a float is wanted.
+
+    Args:
+        cls: the dataclass.
+        values: nested plain values.
+        what: what a key is called in messages, as "setting".
+
+    Raises:
+        TableError: a key is unknown, or a value is of another kind; the message names it. What the dataclass itself
+            raises about a value goes through.
+    """
+    return _table(cls, values, "", what)
+
+
+def _table(cls: type[T], values: Mapping[str, Any], prefix: str, what: str) -> T:
+    kinds = typing.get_type_hints(cls)
+    if unknown := sorted(set(values) - set(kinds)):
+        raise TableError(f"unknown {what} {prefix}{unknown[0]}; the known ones are {', '.join(kinds)}")
+    return cls(**{name: _value(kinds[name], value, f"{prefix}{name}", what) for name, value in values.items()})
+
+
+def _value(kind: Any, value: Any, key: str, what: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise TableError(f"{what} {key}: got {value!r}, expected a table of values")
+        assert isinstance(kind, type)
+        return _table(kind, value, f"{key}.", what)
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise TableError(f"{what} {key}: got {value!r}, expected {' or '.join(map(str, get_args(kind)))}")
+        return value
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise TableError(f"{what} {key}: got {value!r}, expected a list")
+        return tuple(_value(get_args(kind)[0], item, key, what) for item in value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise TableError(f"{what} {key}: got {value!r}, expected {kind.__name__}")
+    return value
