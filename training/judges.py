@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.metrics import Mesh, Rgb
+from mcnet.media.expressions import Mesh
+from training.metrics import Rgb
 
 ALEXNET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 MIN_FID_PICTURES = 2048

@@ -11,23 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mcnet.media.expressions import Expression, HeadTurn, Mesh, expression, head_turn, rotation_between
 from training.data import Clip
 from training.judges import Judges
-from training.metrics import (
-    Expression,
-    HeadTurn,
-    Mesh,
-    Rgb,
-    correlation,
-    cosine,
-    expression,
-    head_turn,
-    landmark_distance,
-    mesh_distance,
-    picture_l1,
-    psnr,
-    rotation_between,
-)
+from training.metrics import Rgb, correlation, cosine, landmark_distance, mesh_distance, picture_l1, psnr
 
 METHODS = ("model", "warp", "copy")
 """What is compared: the model's prediction, its warp alone, and a copy of the source."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcnet.media.errors import MediaError
+from mcnet.media.expressions import RIGID_POINTS
 from mcnet.media.faces import Face
 from mcnet.media.sampling import sample_square
 
@@ -21,8 +22,6 @@ SHIFT_PER_SIZE = 0.23
 DEAD_ZONE = 0.06
 FOLLOW_HZ = 0.7
 
-# Eye corners, nose, forehead, temples, sides of the face before the ears: what mouth, lids and brows do not move.
-_RIGID = (33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 127, 356, 234, 454, 10, 151, 9, 98, 327, 2)
 _OUTLIER_FRAMES = 5
 _PLAN_SMOOTHING_S = 0.5
 
@@ -50,7 +49,7 @@ def face_size_px(face: Face) -> float:
     turns by more than 25 degrees it varies by 1.8 % (standard deviation), the width of the mesh's box by 2.2 %, its
     height by 2.6 % and the distance of the eyes in the picture by 3.8 %.
     """
-    rigid = face.landmarks_px[list(_RIGID)]
+    rigid = face.landmarks_px[list(RIGID_POINTS)]
     return float(np.sqrt(((rigid - rigid.mean(axis=0)) ** 2).sum(axis=1).mean()))
 
 
@@ -63,7 +62,7 @@ def frame_face(face: Face) -> SquareBox:
     face sizes. The 199 portraits of the training data, framed by their makers, are wider: 6.11 face sizes.
     """
     size = face_size_px(face)
-    x, y = face.landmarks_px[list(_RIGID), :2].mean(axis=0).tolist()
+    x, y = face.landmarks_px[list(RIGID_POINTS), :2].mean(axis=0).tolist()
     return SquareBox(x, y + SHIFT_PER_SIZE * size, SIDE_PER_SIZE * size)
 
 

@@ -15,6 +15,7 @@ from mcnet.config import McnetConfig
 from mcnet.engine import EngineError
 from mcnet.generator import Mcnet, ModelInfo
 from mcnet.media.crop import crop, frame_face, plan_crops
+from mcnet.media.expressions import Expression
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.video import VideoWriter, open_driving
@@ -42,7 +43,7 @@ from training.evaluation import (
     self_pairs,
 )
 from training.judges import ALEXNET_URL, AlexNet, Judges, Lpips, open_judges
-from training.metrics import Expression, Rgb, picture_l1
+from training.metrics import Rgb, picture_l1
 from training.report import format_table
 from training.scores import METHODS, Pair, PairResult, Score, Seen, Still, score, score_pair, summarise
 

@@ -5,26 +5,21 @@ import pytest
 from numpy.typing import NDArray
 
 from assets import ROOT as ASSETS
+from mcnet.media.expressions import RIGID_POINTS, Expression, Mesh, expression, head_turn, rotation_between
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import read_rgb
 from training.judges import Ssim
 from training.metrics import (
     LANDMARKS_68,
     PSNR_OF_EQUALS,
-    RIGID_POINTS,
-    Expression,
-    Mesh,
     Moments,
     correlation,
     cosine,
-    expression,
     frechet_distance,
-    head_turn,
     landmark_distance,
     mesh_distance,
     picture_l1,
     psnr,
-    rotation_between,
 )
 
 
