@@ -159,6 +159,7 @@ class Engine:
         model_name: from the model's file.
         choice: device and precision, with the reason.
         source: the cache in use, or None before `set_source`.
+        fingerprint: of weights and precision; a source cached under another one is refused.
     """
 
     def __init__(self, model: Mcnet, options: EngineOptions | None = None) -> None:
@@ -182,7 +183,7 @@ class Engine:
         if options.keep_memory and self.choice.device.type == "cpu":
             keep_freed_memory()
         # Of the weights at hand: a model's `info` tells of its file, and training may have gone on since.
-        self._fingerprint = f"{content_hash(model.state_dict())}/{self.choice.dtype}"
+        self.fingerprint = f"{content_hash(model.state_dict())}/{self.choice.dtype}"
         with _exact_float32():
             self._backend: Backend = EagerBackend(model, self.choice.device, self.choice.dtype)
         logger.info("model %s runs on %s", self.model_name, self.choice.reason)
@@ -203,17 +204,17 @@ class Engine:
         """
         self._check_thread()
         if isinstance(source, SourceCache):
-            if source.fingerprint != self._fingerprint:
+            if source.fingerprint != self.fingerprint:
                 raise EngineError(
                     f"the source was cached for {source.fingerprint[:12] or 'the plain model'}..., expected "
-                    f"{self._fingerprint[:12]}... (this model and precision): set the picture itself again"
+                    f"{self.fingerprint[:12]}... (this model and precision): set the picture itself again"
                 )
             cache: SourceCache = _map_tensors(source, lambda tensor: tensor.to(self.choice.device))
         else:
             with torch.inference_mode(), _exact_float32():
                 cache = self._backend.encode(self._picture(source))
             self._require_finite(cache.keypoints, "keypoints of the source")
-            cache = cache._replace(fingerprint=self._fingerprint)
+            cache = cache._replace(fingerprint=self.fingerprint)
         self.source = cache
         self._scale = None
         return cache
