@@ -1,0 +1,182 @@
+"""What Linux knows about its video devices, without opening a stream: names, abilities, and who holds them."""
+
+import errno
+import os
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+LOOPBACK_DRIVER = "v4l2 loopback"
+"""What the v4l2loopback module answers to VIDIOC_QUERYCAP, spelt so."""
+
+_VIDIOC_QUERYCAP = 0x80685600
+_CAPABILITY = struct.Struct("16s32s32sIII12x")  # struct v4l2_capability of linux/videodev2.h
+_CAPTURE, _CAPTURE_MPLANE = 0x1, 0x1000
+_OUTPUT = 0x2
+_HAS_DEVICE_CAPS = 0x80000000
+
+
+class Capability(NamedTuple):
+    """An answer to VIDIOC_QUERYCAP. `flags` are those of this very node, where the driver tells them apart."""
+
+    driver: str
+    card: str
+    flags: int
+
+
+class Holder(NamedTuple):
+    """A process that has a device open."""
+
+    pid: int
+    name: str
+
+
+def query_capability(device: Path) -> Capability:
+    """Ask a driver what a device node can do.
+
+    Raises:
+        OSError: the node cannot be opened, or is no video device.
+    """
+    import fcntl  # Linux only, as this whole file; but it must be importable elsewhere
+
+    handle = os.open(device, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        answer = fcntl.ioctl(handle, _VIDIOC_QUERYCAP, bytes(_CAPABILITY.size))
+    finally:
+        os.close(handle)
+    driver, card, _, _, of_all_nodes, of_this_node = _CAPABILITY.unpack(answer)
+    flags = of_this_node if of_all_nodes & _HAS_DEVICE_CAPS else of_all_nodes
+    return Capability(_text(driver), _text(card), flags)
+
+
+def _text(padded: bytes) -> str:
+    return padded.split(b"\0", 1)[0].decode("utf-8", "replace")
+
+
+@dataclass(frozen=True)
+class VideoNode:
+    """A video device.
+
+    Attributes:
+        device: `/dev/videoN`.
+        name: as its maker calls it.
+        flags: of VIDIOC_QUERYCAP, or None where the node could not be asked.
+        error: why not, an errno; 0 where it could be.
+        is_loopback: whether v4l2loopback made it.
+        fed: for a loopback: whether a program feeds it right now.
+    """
+
+    device: Path
+    name: str
+    flags: int | None
+    error: int
+    is_loopback: bool
+    fed: bool
+
+    @property
+    def can_capture(self) -> bool:
+        """Whether programs can read pictures from it."""
+        return bool((self.flags or 0) & (_CAPTURE | _CAPTURE_MPLANE))
+
+    @property
+    def can_output(self) -> bool:
+        """Whether programs can write pictures to it."""
+        return bool((self.flags or 0) & _OUTPUT)
+
+    @property
+    def denied(self) -> bool:
+        """Whether it is there but may not be opened."""
+        return self.error in (errno.EACCES, errno.EPERM)
+
+
+class VideoDevices:
+    """The video devices of a Linux machine.
+
+    Args:
+        root: where the file system starts; tests lay out another.
+        query: asks a device node.
+    """
+
+    def __init__(self, root: Path = Path("/"), query: Callable[[Path], Capability] = query_capability) -> None:
+        self.root = root
+        self._query = query
+
+    def nodes(self) -> list[VideoNode]:
+        """All of them, by number."""
+        entries = self._entries()
+        return [self._node(int(entry.name[5:]), entry) for entry in entries]
+
+    def node(self, device: Path) -> VideoNode | None:
+        """The one at a path such as `/dev/video0` or a link to it; None where there is none."""
+        number = self.number(device)
+        return next((node for node in self.nodes() if self.number(node.device) == number), None)
+
+    def number(self, device: Path) -> int | None:
+        """N of `/dev/videoN`, also of a link to it; None for anything else."""
+        name = self.in_root(device).resolve().name
+        return int(name[5:]) if name.startswith("video") and name[5:].isdecimal() else None
+
+    def stable_link(self, device: Path) -> Path | None:
+        """The name under /dev/v4l/by-id that stays when cameras are plugged in otherwise, or None."""
+        folder = self.in_root(Path("/dev/v4l/by-id"))
+        number = self.number(device)
+        links = sorted(folder.iterdir()) if folder.is_dir() else []
+        link = next((link for link in links if self.number(Path("/dev/v4l/by-id") / link.name) == number), None)
+        return None if link is None else Path("/dev/v4l/by-id") / link.name
+
+    def holders(self, device: Path) -> tuple[Holder, ...]:
+        """Who has it open. Other users' processes cannot be seen into and are missing here."""
+        wanted = self.in_root(device).resolve()
+        processes = (entry for entry in self.in_root(Path("/proc")).iterdir() if entry.name.isdecimal())
+        return tuple(
+            Holder(int(process.name), _read_line(process / "comm") or f"process {process.name}")
+            for process in sorted(processes, key=lambda process: int(process.name))
+            if _holds(process, wanted)
+        )
+
+    def in_root(self, path: Path) -> Path:
+        """Where an absolute path lies in this file system."""
+        return self.root / path.relative_to("/")
+
+    def _entries(self) -> list[Path]:
+        folder = self.in_root(Path("/sys/class/video4linux"))
+        entries = folder.iterdir() if folder.is_dir() else iter(())
+        named = (entry for entry in entries if entry.name.startswith("video") and entry.name[5:].isdecimal())
+        return sorted(named, key=lambda entry: int(entry.name[5:]))
+
+    def _node(self, number: int, entry: Path) -> VideoNode:
+        device = Path(f"/dev/video{number}")
+        capability, error = None, 0
+        try:
+            capability = self._query(self.in_root(device))
+        except OSError as failure:
+            error = failure.errno or errno.EIO
+        # `max_openers` is an attribute of v4l2loopback alone, and can be seen without any permission.
+        loopback = (entry / "max_openers").exists() if capability is None else capability.driver == LOOPBACK_DRIVER
+        name = _read_line(entry / "name") or (capability.card if capability else "") or device.name
+        flags = None if capability is None else capability.flags
+        # v4l2loopback tells the format only while somebody writes to it.
+        return VideoNode(device, name, flags, error, loopback, loopback and bool(_read_line(entry / "format")))
+
+
+def _holds(process: Path, device: Path) -> bool:
+    try:
+        return any(_leads_to(handle, device) for handle in (process / "fd").iterdir())
+    except OSError:  # another user's process, or one that has just ended
+        return False
+
+
+def _leads_to(handle: Path, device: Path) -> bool:
+    try:
+        return handle.readlink() == device
+    except OSError:
+        return False
+
+
+def _read_line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").partition("\n")[0].strip()
+    except OSError:
+        return ""
