@@ -65,7 +65,8 @@ class VideoNode:
         flags: of VIDIOC_QUERYCAP, or None where the node could not be asked.
         error: why not, an errno; 0 where it could be.
         is_loopback: whether v4l2loopback made it.
-        fed: for a loopback: whether a program feeds it right now.
+        exclusive: for a loopback: whether it was made with exclusive_caps=1, as Chrome needs it.
+        fed: for a loopback: whether a program writes to it right now.
     """
 
     device: Path
@@ -73,6 +74,7 @@ class VideoNode:
     flags: int | None
     error: int
     is_loopback: bool
+    exclusive: bool
     fed: bool
 
     @property
@@ -105,8 +107,13 @@ class VideoDevices:
 
     def nodes(self) -> list[VideoNode]:
         """All of them, by number."""
-        entries = self._entries()
-        return [self._node(int(entry.name[5:]), entry) for entry in entries]
+        nodes = []
+        loopbacks = 0
+        for entry in self._entries():
+            node = self._node(int(entry.name[5:]), entry, loopbacks)
+            loopbacks += node.is_loopback
+            nodes.append(node)
+        return nodes
 
     def node(self, device: Path) -> VideoNode | None:
         """The one at a path such as `/dev/video0` or a link to it; None where there is none."""
@@ -146,19 +153,29 @@ class VideoDevices:
         named = (entry for entry in entries if entry.name.startswith("video") and entry.name[5:].isdecimal())
         return sorted(named, key=lambda entry: int(entry.name[5:]))
 
-    def _node(self, number: int, entry: Path) -> VideoNode:
+    def _node(self, number: int, entry: Path, loopbacks_before: int) -> VideoNode:
         device = Path(f"/dev/video{number}")
         capability, error = None, 0
         try:
             capability = self._query(self.in_root(device))
         except OSError as failure:
             error = failure.errno or errno.EIO
-        # `max_openers` is an attribute of v4l2loopback alone, and can be seen without any permission.
-        loopback = (entry / "max_openers").exists() if capability is None else capability.driver == LOOPBACK_DRIVER
         name = _read_line(entry / "name") or (capability.card if capability else "") or device.name
         flags = None if capability is None else capability.flags
-        # v4l2loopback tells the format only while somebody writes to it.
-        return VideoNode(device, name, flags, error, loopback, loopback and bool(_read_line(entry / "format")))
+        # `max_openers` is an attribute of v4l2loopback alone, and can be seen without any permission.
+        loopback = (entry / "max_openers").exists() if capability is None else capability.driver == LOOPBACK_DRIVER
+        if not loopback:
+            return VideoNode(device, name, flags, error, is_loopback=False, exclusive=False, fed=False)
+        exclusive = self._exclusive(loopbacks_before)
+        # "capture" means that pictures can be had from it. Where only the reader is left of a pair, older modules say
+        # so too, but then an exclusive one offers to be written to again.
+        fed = _read_line(entry / "state") == "capture" and not (exclusive and (flags or 0) & _OUTPUT)
+        return VideoNode(device, name, flags, error, is_loopback=True, exclusive=exclusive, fed=fed)
+
+    def _exclusive(self, index: int) -> bool:
+        """What the module was told for its device of that index; devices that were added later are taken to be so."""
+        told = _read_line(self.in_root(Path("/sys/module/v4l2loopback/parameters/exclusive_caps"))).split(",")
+        return index >= len(told) or told[index] != "N"
 
 
 def _holds(process: Path, device: Path) -> bool:
