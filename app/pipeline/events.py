@@ -44,7 +44,8 @@ class CameraOpened:
 @dataclass(frozen=True)
 class CameraFailed:
     """The camera cannot be opened, stalls, or is gone. `kept`: name of the camera that goes on in its place, or "".
-    `retry_s`: seconds until it is tried again, or None where it is not."""
+    `retry_s`: seconds until it is tried again, or None where it is not.
+    """
 
     camera: str
     message: str
@@ -101,6 +102,14 @@ class SinkClosed:
 
 
 @dataclass(frozen=True)
+class SettingRefused:
+    """A setting cannot be used; its default is in force instead. `setting`: its name."""
+
+    setting: str
+    message: str
+
+
+@dataclass(frozen=True)
 class StageFailed:
     """A stage met an error that nobody expected; the output shows the slate. `stage`: its name."""
 
@@ -120,5 +129,6 @@ Event = (
     | SinkOpened
     | SinkFailed
     | SinkClosed
+    | SettingRefused
     | StageFailed
 )

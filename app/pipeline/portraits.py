@@ -1,12 +1,32 @@
 """Portraits: what can be animated, the bundled ones and the user's own."""
 
+import dataclasses
+import hashlib
+import json
+import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mcnet.media.crop import SquareBox
+from app.errors import AppError
+from assets import ROOT as ASSETS
+from mcnet.files import replacing
+from mcnet.media.crop import SquareBox, crop, frame_face
+from mcnet.media.expressions import expression
+from mcnet.media.faces import Face, FaceFinder
+from mcnet.media.images import IMAGE_SUFFIXES, read_rgb, write_rgb
+
+logger = logging.getLogger(__name__)
+
+SQUARE_PX = 512
+_INDEX = "portraits.json"
+_SMALL_BOX_PX = 256
+_SOFT = 12.0
 
 
 @dataclass(frozen=True)
@@ -50,3 +70,197 @@ class Portrait:
     landmarks_px: NDArray[np.float32] | None
     score: int
     remarks: tuple[str, ...]
+
+
+class PortraitStore:
+    """The bundled portraits, and a folder of the user's own with an index.
+
+    Args:
+        folder: made when the first portrait is added.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def entries(self) -> list[PortraitEntry]:
+        """All there are: the bundled ones, then the user's own in the order of adding."""
+        return [*bundled_portraits(), *self._read_index()]
+
+    def find(self, key: str) -> PortraitEntry:
+        """The entry of that key.
+
+        Raises:
+            AppError: there is none.
+        """
+        entries = self.entries()
+        for entry in entries:
+            if entry.key == key:
+                return entry
+        names = ", ".join(entry.key for entry in entries)
+        raise AppError(f"no portrait {key!r}: got neither a file nor a known name ({names})")
+
+    def add(self, path: Path) -> Portrait:
+        """Take a picture file into the gallery; one that is there already is answered as it is.
+
+        Raises:
+            AppError, MediaError: it is no picture, shows no face, or cannot be kept.
+        """
+        return self.add_picture(read_rgb(path), path.stem)
+
+    def add_picture(self, rgb: NDArray[np.uint8], name: str) -> Portrait:
+        """Take a picture, (H, W, 3) uint8 RGB, into the gallery.
+
+        Raises:
+            AppError, MediaError: it shows no face, or cannot be kept.
+        """
+        key = hashlib.sha256(str(rgb.shape).encode() + rgb.tobytes()).hexdigest()[:16]
+        known = {entry.key: entry for entry in self._read_index()}
+        if key in known:
+            return self.prepare(known[key])
+        entry = PortraitEntry(key, name, self._folder / f"{key}.png", bundled=False)
+        portrait = _prepare(entry, rgb)  # before anything is written: what cannot be animated is not kept
+        self._make_folder()
+        write_rgb(entry.path, rgb)
+        self._write_index([*known.values(), entry])
+        return portrait
+
+    def prepare(self, entry: PortraitEntry) -> Portrait:
+        """Read a portrait, find its face, crop and score it. Takes some tens of milliseconds.
+
+        Raises:
+            AppError, MediaError: its file is gone or shows no face.
+        """
+        return _prepare(entry, read_rgb(entry.path))
+
+    def set_box(self, entry: PortraitEntry, box: SquareBox | None) -> PortraitEntry:
+        """Keep the crop that the user chose; None: back to the automatic one. Of a bundled one it is not kept."""
+        changed = dataclasses.replace(entry, box=box)
+        if not entry.bundled:
+            self._write_index([changed if other.key == entry.key else other for other in self._read_index()])
+        return changed
+
+    def remove(self, entry: PortraitEntry) -> None:
+        """Take one of the user's own out of the gallery, and delete our copy of the picture.
+
+        Raises:
+            AppError: it is a bundled one, or the folder cannot be written.
+        """
+        if entry.bundled:
+            raise AppError(f"{entry.name} came with the app and stays: only your own portraits can be removed")
+        self._write_index([other for other in self._read_index() if other.key != entry.key])
+        entry.path.unlink(missing_ok=True)
+
+    def _read_index(self) -> list[PortraitEntry]:
+        path = self._folder / _INDEX
+        try:
+            rows = json.loads(path.read_text(encoding="utf-8"))
+            entries = [self._entry(row) for row in rows]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning("the portraits' list %s cannot be read (%s); its folder's pictures are taken", path, error)
+            entries = [
+                PortraitEntry(picture.stem, picture.stem[:8], picture, bundled=False)
+                for picture in sorted(self._folder.glob("*.png"))
+            ]
+        return [entry for entry in entries if entry.path.is_file()]
+
+    def _entry(self, row: dict[str, Any]) -> PortraitEntry:
+        box = None if row["box"] is None else SquareBox(*(float(value) for value in row["box"]))
+        key = str(row["key"])
+        return PortraitEntry(key, str(row["name"]), self._folder / f"{key}.png", bundled=False, box=box)
+
+    def _write_index(self, entries: list[PortraitEntry]) -> None:
+        rows = [
+            {
+                "key": entry.key,
+                "name": entry.name,
+                "box": None if entry.box is None else [entry.box.center_x, entry.box.center_y, entry.box.side],
+            }
+            for entry in entries
+        ]
+        try:
+            with replacing(self._folder / _INDEX) as partial:
+                partial.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        except OSError as error:
+            raise AppError(f"cannot keep the list of portraits in {self._folder}: {error}; check the disk") from error
+
+    def _make_folder(self) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise AppError(f"cannot make the folder for portraits {self._folder}: {error}; check the disk") from error
+
+
+def bundled_portraits() -> list[PortraitEntry]:
+    """What ships with the app."""
+    return [
+        PortraitEntry(path.stem, path.stem.replace("_", " ").capitalize(), path, bundled=True)
+        for path in sorted((ASSETS / "portraits").iterdir())
+        if path.suffix.lower() in IMAGE_SUFFIXES
+    ]
+
+
+def load_portrait(text: str, store: PortraitStore) -> Portrait:
+    """A portrait by name, key or file, as a command line names it; a file is not taken into the gallery.
+
+    Raises:
+        AppError, MediaError: there is none such, or it cannot be animated.
+    """
+    path = Path(text).expanduser()
+    if path.is_file():
+        return store.prepare(PortraitEntry(path.stem, path.stem, path, bundled=False))
+    return store.prepare(store.find(text))
+
+
+def _prepare(entry: PortraitEntry, rgb: NDArray[np.uint8]) -> Portrait:
+    with FaceFinder() as finder:
+        faces = finder.find(rgb)
+    face = faces[0] if faces else None
+    box = entry.box
+    if box is None:
+        if face is None:
+            raise AppError(
+                f"no face in {entry.name}: got none that looks towards the camera; take another picture, larger or "
+                "from the front"
+            )
+        box = frame_face(face)
+    square = crop(rgb, box, SQUARE_PX)
+    score, remarks = _score(face, box, rgb, square, several=len(faces) > 1)
+    landmarks = None if face is None else face.landmarks_px
+    return Portrait(entry, rgb, box, square, landmarks, score, remarks)
+
+
+def _score(
+    face: Face | None, box: SquareBox, rgb: NDArray[np.uint8], square: NDArray[np.uint8], *, several: bool
+) -> tuple[int, tuple[str, ...]]:
+    """How well a portrait should animate, 0 to 100, and what speaks against it."""
+    if face is None:
+        return 20, ("no face was found in it",)
+    height, width = rgb.shape[:2]
+    shown = expression(face.landmarks_px, in_space=True)
+    left, right = (face.landmarks_px[point].astype(np.float64) for point in (234, 454))
+    yaw_deg = abs(math.degrees(math.atan2(right[2] - left[2], right[0] - left[0])))
+    roll_deg = abs(math.degrees(math.atan2(right[1] - left[1], right[0] - left[0])))
+    outside = 1 - _overlap(box, width, height)
+    sharpness = float(cv2.Laplacian(cv2.cvtColor(square, cv2.COLOR_RGB2GRAY), cv2.CV_32F).std())
+    faults = (
+        ("the face is small: use a larger picture", 30 * max(0.0, 1 - box.side / _SMALL_BOX_PX)),
+        ("the mouth is open: teeth and lips will stretch", 80 * max(0.0, shown.mouth - 0.08)),
+        ("the eyes are hardly open", 150 * max(0.0, 0.16 - shown.eyes)),
+        ("the head is turned to the side", 1.2 * max(0.0, yaw_deg - 10)),
+        ("the head is tilted", 0.8 * max(0.0, roll_deg - 8)),
+        ("the face is close to the picture's border", 60 * max(0.0, outside - 0.05)),
+        ("the picture is soft", 2.0 * max(0.0, _SOFT - sharpness)),
+        ("several people are in it; the largest face is used", 5.0 * several),
+    )
+    score = max(0, round(100 - sum(fault for _, fault in faults)))
+    return score, tuple(remark for remark, fault in faults if fault >= 3)
+
+
+def _overlap(box: SquareBox, width: int, height: int) -> float:
+    """Which share of the square lies within the picture."""
+    half = box.side / 2
+    across = min(width, box.center_x + half) - max(0.0, box.center_x - half)
+    down = min(height, box.center_y + half) - max(0.0, box.center_y - half)
+    return max(0.0, across) * max(0.0, down) / box.side**2

@@ -34,13 +34,15 @@ class Sink(Protocol):
 
     `open` is called once before anything else, then `send` about `fps_hz` times a second, then `close` once, also
     after a failure of `send`, but not after one of `open`. All may raise `SinkError`; the sink is then taken out and
-    the others go on. `send` must not keep the stage for longer than a picture's time, and must not write to the picture.
+    the others go on. `send` must not keep the stage for longer than a picture's time, and must not write to it.
 
     Attributes:
         name: says what it is, for people and as its key: two sinks of one pipeline never share a name.
+        detail: the device or file, once open; "" where there is none.
     """
 
     name: str
+    detail: str
 
     def open(self, output: OutputFormat) -> None:
         """Get ready for pictures of that size."""
@@ -59,6 +61,7 @@ class NullSink:
     """Takes everything and keeps nothing."""
 
     name = "null"
+    detail = ""
 
     def open(self, output: OutputFormat) -> None: ...
 
@@ -76,6 +79,7 @@ class HashSink:
     """
 
     name = "hash"
+    detail = ""
 
     def __init__(self) -> None:
         self.digests: list[str] = []

@@ -1,7 +1,6 @@
 """The hand-off between two threads: the newest wins."""
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -47,16 +46,19 @@ class LatestSlot(Generic[T]):
         if self._on_put is not None:
             self._on_put()
 
+    def wait(self, timeout_s: float) -> bool:
+        """Wait at most `timeout_s` seconds until a value is there, and leave it there; False without one, or closed."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._value is not None or self._closed, timeout_s) and (
+                not self._closed
+            )
+
     def take(self, timeout_s: float) -> T | None:
         """Take the value away, waiting for one at most `timeout_s` seconds; None when there is none, or once closed."""
-        deadline_s = time.monotonic() + timeout_s
         with self._changed:
-            while self._value is None and not self._closed:
-                left_s = deadline_s - time.monotonic()
-                if left_s <= 0 or not self._changed.wait(left_s):
-                    break
+            self._changed.wait_for(lambda: self._value is not None or self._closed, timeout_s)
             value, self._value = self._value, None
-            return None if self._closed else value
+            return value
 
     def close(self) -> None:
         """Wake whoever waits; from now on the slot stays empty. Harmless when called again."""

@@ -57,3 +57,82 @@ class Stats:
     age_ms: Percentiles = Percentiles()
     stage_ms: Mapping[str, Percentiles] = field(default_factory=dict)
     drop_share: float = 0.0
+
+
+class Meter:
+    """Collects counts and times from all stages; every method may be called on any thread."""
+
+    _KEPT = 20_000
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stage_ms: dict[str, deque[tuple[float, float]]] = {}
+        self._ages_ms: deque[tuple[float, float]] = deque(maxlen=self._KEPT)
+        self._times: dict[str, deque[float]] = {name: deque(maxlen=self._KEPT) for name in ("in", "pictures")}
+        self._counts = {"in": 0, "out": 0, "pictures": 0}
+        self._first_out_s: float | None = None
+
+    def stage(self, name: str, now_s: float, elapsed_s: float) -> None:
+        """A stage took so long."""
+        with self._lock:
+            kept = self._stage_ms.setdefault(name, deque(maxlen=self._KEPT))
+            kept.append((now_s, 1000 * elapsed_s))
+
+    def camera_frame(self, now_s: float) -> None:
+        """A frame came from the camera."""
+        with self._lock:
+            self._counts["in"] += 1
+            self._times["in"].append(now_s)
+
+    def picture(self, now_s: float, captured_s: float, *, fresh: bool) -> None:
+        """A picture went to the sinks."""
+        with self._lock:
+            self._counts["pictures"] += 1
+            self._times["pictures"].append(now_s)
+            if fresh:
+                if self._first_out_s is None:
+                    self._first_out_s = now_s
+                self._counts["out"] += 1
+                self._ages_ms.append((now_s, 1000 * (now_s - captured_s)))
+
+    @property
+    def live_since_s(self) -> float | None:
+        """When the first frame that moved the avatar reached the sinks; None before."""
+        return self._first_out_s
+
+    @property
+    def frames_out(self) -> int:
+        """How many frames that moved the avatar reached the sinks."""
+        return self._counts["out"]
+
+    def summary(
+        self, state: State, dropped: Mapping[str, int], now_s: float, *, window_s: float | None = _WINDOW_S
+    ) -> Stats:
+        """Sum up the last `window_s` seconds; None: everything since the avatar was first moved."""
+        with self._lock:
+            since_s = (self._first_out_s or now_s) if window_s is None else now_s - window_s
+            ages = [(at, ms) for at, ms in self._ages_ms if at >= since_s]
+            in_window = sum(1 for at in self._times["in"] if at >= since_s)
+            return Stats(
+                state=state,
+                frames_in=self._counts["in"],
+                frames_out=self._counts["out"],
+                pictures_out=self._counts["pictures"],
+                dropped=dict(dropped),
+                fps=_rate([at for at, _ in ages]),
+                camera_fps=_rate([at for at in self._times["in"] if at >= since_s]),
+                sink_fps=_rate([at for at in self._times["pictures"] if at >= since_s]),
+                age_ms=Percentiles.of([ms for _, ms in ages]),
+                stage_ms={
+                    name: Percentiles.of([ms for at, ms in kept if at >= since_s])
+                    for name, kept in self._stage_ms.items()
+                },
+                drop_share=max(0.0, 1 - len(ages) / in_window) if in_window else 0.0,
+            )
+
+
+def _rate(times_s: Sequence[float]) -> float:
+    """Events a second between the first and the last; 0 for fewer than two."""
+    if len(times_s) < 2 or times_s[-1] <= times_s[0]:
+        return 0.0
+    return (len(times_s) - 1) / (times_s[-1] - times_s[0])

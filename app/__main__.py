@@ -1,0 +1,117 @@
+"""The `mcnet-avatar` command: the window, the same without a window, and the doctor."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mcnet.errors import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the app; returns the exit status: 0 done, 1 failed with a message, 2 misused."""
+    # Before torch is imported: how long its OpenMP threads spin before they sleep; measured in mcnet/__main__.py.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    args = build_parser().parse_args(argv)
+    level = logging.INFO if args.verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
+    try:
+        return _run(args)
+    except UserError as error:
+        print(f"mcnet-avatar: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.doctor:
+        from app.pipeline.doctor import diagnose
+
+        print(diagnose(args.model))
+        return 0
+    if args.headless:
+        from app.headless import run_headless
+
+        return run_headless(args)
+    from app.ui.application import WindowOptions, run_window
+
+    return run_window(
+        WindowOptions(
+            model=args.model,
+            device=args.device,
+            precision=args.precision,
+            camera=args.camera,
+            portrait=args.source,
+        )
+    )
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; building it imports nothing heavy."""
+    parser = argparse.ArgumentParser(
+        prog="mcnet-avatar",
+        description="Be a portrait in your next video call: your webcam moves it, live. Alone, it opens a window.",
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="also say what is going on")
+    parser.add_argument(
+        "--doctor", action="store_true", help="say what is there and what is missing, with the exact fix, and stop"
+    )
+    parser.add_argument(
+        "--camera",
+        metavar="CAMERA",
+        help="index or device of a webcam, or a video file or folder of pictures that stands in for one",
+    )
+    parser.add_argument("--source", metavar="IMAGE|NAME", help="the portrait: a file, or a bundled name (woman_1)")
+    parser.add_argument("--model", default="starter", help="bundled name, .safetensors or .pth.tar (default: starter)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument(
+        "--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"], help="of the decoder (default: auto)"
+    )
+    parser.add_argument("--size", default="1280x720", metavar="WxH", help="of the output (default: 1280x720)")
+    parser.add_argument("--fps", type=float, default=30.0, metavar="HZ", help="of the output (default: 30)")
+    _add_headless(parser)
+    return parser
+
+
+def _add_headless(parser: argparse.ArgumentParser) -> None:
+    """What only a run without a window takes."""
+    group = parser.add_argument_group("without a window (--headless)")
+    group.add_argument("--headless", action="store_true", help="run the same pipeline without a window")
+    group.add_argument(
+        "--sink",
+        action="append",
+        metavar="SINK",
+        help="null, file:OUT.mp4, virtualcam, or virtualcam:DEVICE; may be given several times (default: null)",
+    )
+    group.add_argument("--frames", type=int, metavar="N", help="stop after N animated frames (default: at Ctrl-C)")
+    group.add_argument("--report", type=Path, metavar="R.json", help="write what was measured")
+    group.add_argument("--absolute", action="store_true", help="absolute motion: no calibration")
+    group.add_argument("--calibration-s", type=float, default=2.0, metavar="S", help="look for a neutral face so long")
+    group.add_argument(
+        "--give-up-s",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="fail when no frame was animated by then (default: 60)",
+    )
+    group.add_argument(
+        "--model-timeout-s",
+        type=float,
+        default=2.5,
+        metavar="S",
+        help="show the slate when the model says nothing for so long (default: 2.5)",
+    )
+    group.add_argument(
+        "--camera-timeout-s",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="an opened camera must give a frame by then (default: 10)",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

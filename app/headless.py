@@ -1,0 +1,259 @@
+"""`mcnet-avatar --headless`: the pipeline without a window, with a report in JSON."""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from app.errors import AppError
+from app.pipeline.camera_control import CameraTimes
+from app.pipeline.cameras import parse_camera
+from app.pipeline.events import (
+    Calibrated,
+    CameraFailed,
+    CameraOpened,
+    EngineReady,
+    Event,
+    SinkClosed,
+    SinkFailed,
+    SinkOpened,
+    SourceFailed,
+    StageFailed,
+    StateChanged,
+)
+from app.pipeline.pipeline import Pipeline, PipelineTimes
+from app.pipeline.portraits import PortraitStore, load_portrait
+from app.pipeline.sinks import NullSink, OutputFormat, Sink
+from app.pipeline.stats import Stats
+from app.places import portraits_folder, source_cache_folder
+from app.settings import LiveSettings
+from mcnet.files import replacing
+
+logger = logging.getLogger(__name__)
+
+_TELL_EVERY_S = 2.0
+_POLL_S = 0.02
+
+
+def run_headless(args: argparse.Namespace) -> int:
+    """Run until N frames were animated, or Ctrl-C; returns the exit status.
+
+    Raises:
+        AppError, MediaError, CheckpointError, EngineError: what was asked for cannot be done.
+    """
+    from mcnet.checkpoint import find_model
+
+    find_model(args.model)  # a misspelt name shall not wait for the threads
+    settings = dataclasses.replace(LiveSettings(), relative=not args.absolute, calibration_s=args.calibration_s)
+    events: SimpleQueue[Event] = SimpleQueue()
+    pipeline = Pipeline(
+        engine_factory(args.model, args.device, args.precision),
+        settings=settings,
+        output=parse_size(args.size, args.fps),
+        on_event=events.put,
+        source_cache=source_cache_folder(),
+        times=PipelineTimes(args.model_timeout_s, CameraTimes(open_s=args.camera_timeout_s)),
+    )
+    for text in args.sink or ["null"]:
+        pipeline.add_sink(parse_sink(text))
+    pipeline.set_portrait(load_portrait(args.source or "woman_1", PortraitStore(portraits_folder())))
+    pipeline.set_camera(parse_camera(args.camera or "0"))
+    watch = Watch(events, give_up_s=args.give_up_s, file_camera=Path(args.camera or "0").exists())
+    with stop_on_signals() as stopped:
+        pipeline.start()
+        try:
+            watch.follow(pipeline, args.frames, stopped)
+        finally:
+            stats = pipeline.stats(window_s=None)
+            pipeline.stop(timeout_s=5.0)
+            watch.drain()
+    if args.report is not None:
+        write_report(args.report, report(stats, watch))
+    print(_line(stats), file=sys.stderr)
+    if watch.failure:
+        raise AppError(watch.failure)
+    return 0
+
+
+def engine_factory(model: str, device: str, precision: str) -> Callable[[], Any]:
+    """What makes the engine, on the thread that will use it."""
+
+    def make() -> Any:
+        from mcnet.checkpoint import load_model
+        from mcnet.engine import Engine, EngineOptions
+
+        return Engine(load_model(model), EngineOptions(device=device, precision=precision))  # type: ignore[arg-type]
+
+    return make
+
+
+def parse_size(text: str, fps_hz: float) -> OutputFormat:
+    """`1280x720` as an output format.
+
+    Raises:
+        AppError: it is something else, or odd.
+    """
+    width, times, height = text.lower().partition("x")
+    if not (times and width.isdecimal() and height.isdecimal()):
+        raise AppError(f"--size: got {text!r}, expected WIDTHxHEIGHT such as 1280x720")
+    try:
+        return OutputFormat(int(width), int(height), fps_hz)
+    except ValueError as error:
+        raise AppError(f"--size, --fps: {error}") from error
+
+
+def parse_sink(text: str) -> Sink:
+    """A sink as the command line names it.
+
+    Raises:
+        AppError: it is none.
+    """
+    kind, _, rest = text.partition(":")
+    if text == "null":
+        return NullSink()
+    if kind == "file" and rest:
+        from app.pipeline.recorder import RecorderSink
+
+        return RecorderSink(Path(rest))
+    if kind == "virtualcam":
+        from app.pipeline.virtual_camera import VirtualCameraSink
+
+        return VirtualCameraSink(rest or None)
+    raise AppError(f"--sink: got {text!r}, expected null, file:OUT.mp4, virtualcam or virtualcam:DEVICE")
+
+
+class Watch:
+    """Follows a pipeline's events and decides when the run is over.
+
+    Attributes:
+        failure: why the run failed, or "".
+        states: what the output showed, and since when in seconds from the start.
+        device: where the model runs, and why.
+        model: its name.
+    """
+
+    def __init__(self, events: "SimpleQueue[Event]", *, give_up_s: float, file_camera: bool) -> None:
+        self._events = events
+        self._give_up_s = give_up_s
+        self._file_camera = file_camera
+        self._began_s = time.monotonic()
+        self.failure = ""
+        self.states: list[dict[str, Any]] = []
+        self.device = ""
+        self.model = ""
+        self._trouble = ""
+
+    def follow(self, pipeline: Pipeline, frames: int | None, stopped: Callable[[], bool]) -> None:
+        """Wait for the end."""
+        told_s = time.monotonic()
+        while not stopped() and not self.failure:
+            self.drain()
+            stats = pipeline.stats()
+            if frames is not None and stats.frames_out >= frames:
+                return
+            now_s = time.monotonic()
+            if not stats.frames_out and now_s - self._began_s > self._give_up_s:
+                self.failure = (
+                    f"no frame was animated within {self._give_up_s:g} s (the output shows: {stats.state}); "
+                    + (self._trouble or "is there a face in front of the camera?")
+                )
+            if now_s - told_s >= _TELL_EVERY_S:
+                told_s = now_s
+                logger.info("%s", _line(stats))
+            time.sleep(_POLL_S)
+
+    def drain(self) -> None:
+        """Take what was told since the last call."""
+        with contextlib.suppress(Empty):
+            while True:
+                self._hear(self._events.get_nowait())
+
+    def _hear(self, event: Event) -> None:
+        match event:
+            case StateChanged(state=state):
+                self.states.append({"state": state.value, "at_s": round(time.monotonic() - self._began_s, 3)})
+                logger.info("state: %s", state)
+            case EngineReady(model=model, reason=reason, load_s=load_s):
+                self.model, self.device = model, reason
+                print(f"model {model} on {reason}; loaded in {load_s:.1f} s", file=sys.stderr)
+            case CameraOpened(camera=camera, width_px=width, height_px=height, fps_hz=fps_hz, remark=remark):
+                note = f" ({remark})" if remark else ""
+                print(f"{camera}: {width} x {height} at {fps_hz:g} frames/s{note}", file=sys.stderr)
+            case Calibrated(score=score, remarks=remarks):
+                note = f" ({'; '.join(remarks)})" if remarks else ""
+                print(f"calibrated: reference pose scores {score} of 100{note}", file=sys.stderr)
+            case SinkOpened(sink=sink, detail=detail) | SinkClosed(sink=sink, detail=detail):
+                logger.info("%s: %s %s", type(event).__name__, sink, detail)
+            case CameraFailed(message=message):
+                self._trouble = message
+                print(message, file=sys.stderr)
+                if self._file_camera:
+                    self.failure = message
+            case SinkFailed(message=message) | SourceFailed(message=message) | StageFailed(message=message):
+                self.failure = message
+            case _:
+                logger.info("%s", event)
+
+
+def report(stats: Stats, watch: Watch) -> dict[str, Any]:
+    """What a run measured, ready for JSON. `stage_ms` are medians and 95th percentiles."""
+    return {
+        "model": watch.model,
+        "device": watch.device,
+        "frames_in": stats.frames_in,
+        "frames_out": stats.frames_out,
+        "pictures_out": stats.pictures_out,
+        "dropped": dict(stats.dropped),
+        "fps": round(stats.fps, 2),
+        "camera_fps": round(stats.camera_fps, 2),
+        "sink_fps": round(stats.sink_fps, 2),
+        "age_ms": {name: round(value, 1) for name, value in dataclasses.asdict(stats.age_ms).items()},
+        "stage_ms": {
+            name: {"p50": round(times.p50, 2), "p95": round(times.p95, 2)} for name, times in stats.stage_ms.items()
+        },
+        "states": watch.states,
+        "failure": watch.failure,
+    }
+
+
+def write_report(path: Path, values: dict[str, Any]) -> None:
+    """Write it in one step.
+
+    Raises:
+        AppError: the place cannot be written.
+    """
+    try:
+        with replacing(path) as partial:
+            partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise AppError(f"cannot write the report {path}: {error}; choose another place") from error
+
+
+def _line(stats: Stats) -> str:
+    age = stats.age_ms
+    return (
+        f"{stats.state.upper()} | {stats.fps:.1f} fps | {age.p50:.0f} ms in app (p95 {age.p95:.0f}) | "
+        f"dropped {100 * stats.drop_share:.0f} % | {stats.frames_out} frames"
+    )
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM end the run in order; yields what tells whether one came."""
+    caught: list[int] = []
+    before = {
+        number: signal.signal(number, lambda seen, _: caught.append(seen)) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield lambda: bool(caught)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,274 @@
+"""The inference stage's work on one frame: find the face, crop, detect, move, render. It owns no thread."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.pipeline.calibration import Calibration
+from app.pipeline.camera_frame import CameraFrame
+from app.pipeline.driver_view import DriverView
+from app.pipeline.engine import LiveEngine
+from app.pipeline.events import Calibrated, CalibrationProgress, Event, SourceFailed, SourceReady
+from app.pipeline.ladder import TrackingLadder
+from app.pipeline.motion import MotionControl, Pose
+from app.pipeline.output_frame import OutputFrame, State
+from app.pipeline.portraits import Portrait
+from app.pipeline.source_store import SourceStore
+from app.settings import LiveSettings
+from mcnet.errors import UserError
+from mcnet.generator import SourceCache
+from mcnet.media.crop import CropSmoother, SquareBox, crop, frame_face
+from mcnet.media.faces import Face, FaceFinder
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY = 2
+"""While a face is followed, every n-th frame is searched for it: the crop moves slowly, and the keypoints come from the
+model in every frame."""
+_CAMERA_GAP_S = 0.4
+_ENCODED_KEPT = 12
+_LONGEST_STEP_S = 0.5
+_PROGRESS_STEP = 0.05
+
+
+class Step(NamedTuple):
+    """What a step made: `output` for the sinks, `view` for the window; None where there is nothing new."""
+
+    output: OutputFrame | None
+    view: DriverView | None
+
+
+class _Source(NamedTuple):
+    portrait: Portrait
+    pose: Pose
+
+
+class Animator:
+    """Animates the chosen portrait by camera frames. Used on one thread, the engine's.
+
+    Args:
+        engine: makes the pictures.
+        emit: told what happens.
+        stage_done: told the name and the seconds of each part of a step.
+        store: for encoded portraits, or None.
+        finder: finds faces; made here unless a test gives another.
+    """
+
+    def __init__(
+        self,
+        engine: LiveEngine,
+        emit: Callable[[Event], None],
+        stage_done: Callable[[str, float], None],
+        *,
+        store: SourceStore | None = None,
+        finder: FaceFinder | None = None,
+    ) -> None:
+        self._engine = engine
+        self._emit = emit
+        self._stage_done = stage_done
+        self._store = store
+        self._finder = finder or FaceFinder(tracking=True)
+        self._smoother = CropSmoother()
+        self._motion = MotionControl()
+        self._ladder = TrackingLadder()
+        self._encoded: dict[bytes, SourceCache] = {}
+        self._source: _Source | None = None
+        self._calibration: Calibration | None = None
+        self._told_share = -1.0
+        self._told_hint = ""
+        self._camera = ""
+        self._frame_id = -1
+        self._captured_s = 0.0
+        self._face: Face | None = None
+        self._since_look = 0
+        self._target: Pose | None = None
+        self._picture: NDArray[np.uint8] | None = None
+        self._resting = False
+
+    def close(self) -> None:
+        """Free the face finder."""
+        self._finder.close()
+
+    def set_portrait(self, portrait: Portrait) -> None:
+        """Animate this one from the next frame on; when it cannot be used, the one before stays."""
+        try:
+            cache, known = self._encode(portrait)
+            self._engine.set_source(cache)
+        except UserError as error:
+            self._emit(SourceFailed(portrait.entry.key, str(error)))
+            return
+        self._source = _Source(portrait, Pose.of(cache.keypoints))
+        self._target = self._picture = None
+        self._resting = False
+        self._emit(SourceReady(portrait.entry.key, from_cache=known))
+
+    def _encode(self, portrait: Portrait) -> tuple[SourceCache, bool]:
+        key = portrait.square.tobytes()
+        cache = self._encoded.get(key)
+        if cache is not None:
+            return cache, True
+        cache = self._store.load(portrait.square, self._engine.fingerprint) if self._store else None
+        known = cache is not None
+        if cache is None:
+            with self._timed("encode"):
+                cache = self._engine.set_source(portrait.square)
+            if self._store:
+                self._store.save(portrait.square, cache)
+        self._encoded[key] = cache
+        while len(self._encoded) > _ENCODED_KEPT:
+            del self._encoded[next(iter(self._encoded))]
+        return cache, known
+
+    def calibrate(self, duration_s: float) -> None:
+        """Look for the reference pose anew: hands-free over `duration_s` seconds; 0 takes the next frame's face."""
+        mesh = None if self._source is None else self._source.portrait.landmarks_px
+        self._calibration = Calibration(duration_s, mesh)
+        self._told_share, self._told_hint = -1.0, ""
+
+    def step(self, frame: CameraFrame | None, now_s: float, settings: LiveSettings) -> Step:
+        """Take a camera frame, or the lack of one, and answer what the output shows.
+
+        Args:
+            frame: the newest, or None when none came for a while.
+            now_s: of the monotonic clock.
+            settings: in force for this step.
+
+        Raises:
+            EngineError: the model failed on this frame.
+        """
+        if frame is None:
+            if now_s - self._captured_s < _CAMERA_GAP_S:
+                return Step(None, None)
+            return Step(self._without_driver(now_s, settings, camera=False), None)
+        if frame.camera != self._camera:
+            self._change_camera(frame.camera)
+        dt_s = min(_LONGEST_STEP_S, max(0.0, frame.captured_s - self._captured_s))
+        self._frame_id, self._captured_s = frame.frame_id, frame.captured_s
+        looked = self._look(frame)
+        box = self._frame(dt_s, settings)
+        landmarks = self._face.landmarks_px if looked and self._face is not None else None
+        if self._face is None or box is None:
+            return Step(self._without_driver(now_s, settings, camera=True), DriverView(frame, box, None, None))
+        with self._timed("crop"):
+            square = crop(frame.rgb, box, self._engine.config.size_px)
+        with self._timed("detect"):
+            driving = Pose.of(self._engine.detect(square))
+        view = DriverView(frame, box, landmarks, driving.value.astype(np.float32))
+        return Step(self._with_driver(driving, landmarks, dt_s, now_s, settings), view)
+
+    def _change_camera(self, camera: str) -> None:
+        self._camera = camera
+        self._finder.forget()
+        self._smoother.reset()
+        self._motion.reset_filter()
+        self._ladder.reset()
+        self._motion.reference = None
+        self._calibration = None
+        self._face = None
+
+    def _look(self, frame: CameraFrame) -> bool:
+        """Follow the driver's face; returns whether this very frame was searched."""
+        self._since_look += 1
+        if self._face is not None and self._calibration is None and self._since_look < LOOK_EVERY:
+            return False
+        self._since_look = 0
+        with self._timed("face"):
+            faces = self._finder.find(frame.rgb)
+        if faces and self._face is None:
+            self._motion.reset_filter()
+        self._face = faces[0] if faces else None
+        return True
+
+    def _frame(self, dt_s: float, settings: LiveSettings) -> SquareBox | None:
+        """Where to crop: the training's framing rule, steadied, with the user's zoom and nudge."""
+        box = self._smoother.update(None if self._face is None else frame_face(self._face), dt_s)
+        if box is None:
+            return None
+        return SquareBox(
+            box.center_x + settings.nudge_x * box.side,
+            box.center_y + settings.nudge_y * box.side,
+            box.side / settings.zoom,
+        )
+
+    def _with_driver(
+        self,
+        driving: Pose,
+        landmarks: NDArray[np.float32] | None,
+        dt_s: float,
+        now_s: float,
+        settings: LiveSettings,
+    ) -> OutputFrame:
+        if self._source is None:
+            return self._slate(State.STARTING)
+        self._take_calibration(driving, landmarks, now_s, settings)
+        if settings.relative and self._motion.reference is None:
+            return self._slate(State.CALIBRATING)
+        smooth = self._motion.smooth(driving, dt_s, settings.smoothing)
+        if settings.relative:
+            gains = settings.motion_strength, settings.expression_strength
+            self._target = self._motion.relative(self._source.pose, smooth, *gains)
+        else:
+            self._target = smooth
+        rung = self._ladder.update(now_s, face=True, camera=True, settings=settings)
+        self._render(self._source.pose.towards(self._target, rung.presence))
+        return OutputFrame(self._frame_id, self._captured_s, rung.state, self._picture, fresh=True)
+
+    def _take_calibration(
+        self, driving: Pose, landmarks: NDArray[np.float32] | None, now_s: float, settings: LiveSettings
+    ) -> None:
+        if self._calibration is None and self._motion.reference is None and settings.relative:
+            self.calibrate(settings.calibration_s)
+        calibration = self._calibration
+        if calibration is None or landmarks is None:
+            return
+        calibration.offer(now_s, landmarks, driving)
+        best = calibration.result(now_s)
+        if best is None:
+            self._tell_progress(calibration.share(now_s), calibration.hint)
+            return
+        score, self._motion.reference = best
+        self._calibration = None
+        self._motion.reset_filter()
+        self._emit(Calibrated(score.score, score.remarks))
+
+    def _tell_progress(self, share: float, hint: str) -> None:
+        if share >= self._told_share + _PROGRESS_STEP or hint != self._told_hint:
+            self._told_share, self._told_hint = share, hint
+            self._emit(CalibrationProgress(share, hint))
+
+    def _without_driver(self, now_s: float, settings: LiveSettings, *, camera: bool) -> OutputFrame:
+        if self._source is None:
+            return self._slate(State.STARTING)
+        self._face = None
+        if settings.relative and self._motion.reference is None:
+            if self._calibration is not None:
+                self._tell_progress(self._calibration.share(now_s), "show your face to the camera")
+            return self._slate(State.CALIBRATING if camera else State.NO_CAMERA)
+        rung = self._ladder.update(now_s, face=False, camera=camera, settings=settings)
+        if rung.state is State.EASING and self._target is not None:
+            self._render(self._source.pose.towards(self._target, rung.presence))
+        elif rung.state is State.IDLE and not self._resting:
+            self._render(self._source.pose)
+            self._resting = True
+        if not rung.state.shows_avatar or self._picture is None:
+            return self._slate(rung.state)
+        return OutputFrame(self._frame_id, self._captured_s, rung.state, self._picture, fresh=False)
+
+    def _render(self, pose: Pose) -> None:
+        with self._timed("render"):
+            self._picture = self._engine.render(pose.to_keypoints(self._engine.choice.device))
+        self._resting = False
+
+    def _slate(self, state: State) -> OutputFrame:
+        return OutputFrame(self._frame_id, self._captured_s, state, None, fresh=False)
+
+    @contextlib.contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        began_s = time.perf_counter()
+        yield
+        self._stage_done(name, time.perf_counter() - began_s)

@@ -1,0 +1,30 @@
+"""What the pipeline wants of an engine; `mcnet.Engine` has it, and tests give fakes."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcnet.config import McnetConfig
+from mcnet.engine import DeviceChoice
+from mcnet.generator import SourceCache
+from mcnet.geometry import Keypoints
+
+
+class LiveEngine(Protocol):
+    """Made and called on the inference thread; see `mcnet.engine.Engine`, whose attributes and methods these are."""
+
+    config: McnetConfig
+    model_name: str
+    choice: DeviceChoice
+    fingerprint: str
+
+    def set_source(self, source: NDArray[np.uint8] | SourceCache) -> SourceCache: ...
+
+    def detect(self, picture: NDArray[np.uint8]) -> Keypoints: ...
+
+    def render(self, driving: Keypoints) -> NDArray[np.uint8]: ...
+
+
+EngineFactory = Callable[[], LiveEngine]

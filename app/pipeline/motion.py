@@ -1,0 +1,159 @@
+"""From the driver's keypoints to the avatar's: smoothed, relative to the reference pose, with gains, eased at the ends.
+
+Everything here is arithmetic on K keypoints; it knows no pictures and no clock of its own.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mcnet.geometry import Keypoints, hull_area
+
+Array = NDArray[np.float64]
+
+_WEAK_HZ, _STRONG_HZ = 12.0, 1.2
+_SPEED_GAIN = 4.0
+_SPEED_HZ = 1.0
+
+
+class Pose(NamedTuple):
+    """Keypoints on the host.
+
+    Attributes:
+        value: (K, 2) xy in [-1, 1].
+        jacobian: (K, 2, 2).
+    """
+
+    value: Array
+    jacobian: Array
+
+    @classmethod
+    def of(cls, keypoints: Keypoints) -> "Pose":
+        """The first of a batch of keypoints."""
+        value, jacobian = (tensor[0].detach().cpu().numpy().astype(np.float64) for tensor in keypoints)
+        return cls(value, jacobian)
+
+    def to_keypoints(self, device: torch.device) -> Keypoints:
+        """A batch of one, float32, for the engine."""
+        value, jacobian = (torch.from_numpy(array[None].astype(np.float32)).to(device) for array in self)
+        return Keypoints(value, jacobian)
+
+    def towards(self, other: "Pose", share: float) -> "Pose":
+        """This pose at share 0, the other one at 1, on a straight line in between."""
+        return Pose(*((1 - share) * mine + share * theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+def smoothing_cutoff_hz(smoothing: float) -> float:
+    """The filter's lowest cut-off frequency for a setting in (0, 1]; infinite for 0."""
+    if smoothing <= 0:
+        return math.inf
+    return float(_WEAK_HZ * (_STRONG_HZ / _WEAK_HZ) ** smoothing)
+
+
+def smoothing_delay_ms(smoothing: float) -> float:
+    """How far the smoothed keypoints lag behind a slow movement, in milliseconds; fast ones are delayed less."""
+    return 1000 / (2 * math.pi * smoothing_cutoff_hz(smoothing))
+
+
+class OneEuroFilter:
+    """Smooths an array over time: strongly at rest, where jitter shows, and little in motion, where delay shows.
+
+    The 1 Euro filter (Casiez, Roussel, Vogel: CHI 2012): a first-order low-pass whose cut-off frequency rises with the
+    speed of what is measured. The speed here is that of the whole array (root mean square), so that the keypoints of
+    one face are delayed alike and the face is not bent.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the past: the next value goes through as it is."""
+        self._value: Array | None = None
+        self._speed: Array | None = None
+
+    def update(self, value: Array, dt_s: float, smoothing: float) -> Array:
+        """Take the next value and answer the smoothed one.
+
+        Args:
+            value: any shape, always the same.
+            dt_s: seconds since the one before; 0 keeps the answer as it was.
+            smoothing: the setting, 0 to 1.
+        """
+        if self._value is None or self._speed is None or smoothing <= 0:
+            self._value, self._speed = value, np.zeros_like(value)
+            return value
+        if dt_s <= 0:
+            return self._value
+        speed = (value - self._value) / dt_s
+        self._speed = self._speed + _share(_SPEED_HZ, dt_s) * (speed - self._speed)
+        moving = float(np.sqrt(np.square(self._speed).mean()))
+        cutoff_hz = smoothing_cutoff_hz(smoothing) * (1 + _SPEED_GAIN * moving)
+        self._value = self._value + _share(cutoff_hz, dt_s) * (value - self._value)
+        return self._value
+
+
+def _share(cutoff_hz: float, dt_s: float) -> float:
+    """How much of a difference a first-order low-pass makes up in one step (exact for a constant input)."""
+    return 1 - math.exp(-2 * math.pi * cutoff_hz * dt_s)
+
+
+class MotionControl:
+    """Turns the driver's keypoints into those that the source takes.
+
+    Attributes:
+        reference: the driver's reference pose, or None before a calibration.
+    """
+
+    def __init__(self) -> None:
+        self.reference: Pose | None = None
+        self._filter_value = OneEuroFilter()
+        self._filter_jacobian = OneEuroFilter()
+
+    def reset_filter(self) -> None:
+        """Let the next keypoints through unsmoothed, as after a gap."""
+        self._filter_value.reset()
+        self._filter_jacobian.reset()
+
+    def smooth(self, driving: Pose, dt_s: float, smoothing: float) -> Pose:
+        """The driver's keypoints without their jitter; `dt_s` seconds after those before."""
+        return Pose(
+            self._filter_value.update(driving.value, dt_s, smoothing),
+            self._filter_jacobian.update(driving.jacobian, dt_s, smoothing),
+        )
+
+    def relative(self, source: Pose, driving: Pose, motion_strength: float, expression_strength: float) -> Pose:
+        """The source's keypoints moved as the driver moved since the reference pose, with gains.
+
+        With both gains at 1 this is FOMM's relative motion with adapted scale (`mcnet.geometry.relative_keypoints`).
+        For other gains the movement is parted in two: the affine map that brings the reference pose closest to the
+        driver's (the head's motion) and what remains (the expression).
+
+        Raises:
+            ValueError: the reference pose spans no area.
+        """
+        assert self.reference is not None
+        reference = self.reference
+        area = hull_area(reference.value.astype(np.float32))
+        if not area > 0:
+            raise ValueError("the keypoints of the reference pose span no area: got a flat hull; calibrate again")
+        scale = math.sqrt(hull_area(source.value.astype(np.float32)) / area)
+        head, linear = _affine_fit(reference.value, driving.value)
+        moved = motion_strength * (head - reference.value) + expression_strength * (driving.value - head)
+        turned = driving.jacobian @ np.linalg.inv(reference.jacobian)
+        identity = np.eye(2)
+        turned = identity + motion_strength * (linear - identity) + expression_strength * (turned - linear)
+        return Pose(source.value + scale * moved, turned @ source.jacobian)
+
+
+def _affine_fit(start: Array, end: Array) -> tuple[Array, Array]:
+    """The affine map that brings (K, 2) points closest to others in the least squares.
+
+    Returns:
+        The mapped points (K, 2), and the map's linear part (2, 2).
+    """
+    columns = np.column_stack((start, np.ones(len(start))))
+    solution = np.asarray(np.linalg.lstsq(columns, end, rcond=None)[0], np.float64)
+    return columns @ solution, solution[:2].T

@@ -1,0 +1,163 @@
+"""Feeds the sinks at a steady rate on its own clock, so that a stall of the model never stops the camera of a call."""
+
+import logging
+import queue
+import time
+from collections.abc import Callable
+
+from app.errors import SinkError
+from app.pipeline.events import Event, SinkClosed, SinkFailed, SinkOpened, StateChanged
+from app.pipeline.output_frame import Composed, OutputFrame, State
+from app.pipeline.presenter import Presenter
+from app.pipeline.sinks import OutputFormat, Sink
+from app.pipeline.slot import LatestSlot
+from app.pipeline.stats import Meter
+from app.settings import LiveSettings
+
+logger = logging.getLogger(__name__)
+
+_EARLY_SHARE = 0.4
+
+
+class Ticker:
+    """A steady beat that lets a new frame go a little before its time.
+
+    Beats lie on a grid of the period; a new frame may take the coming beat by up to 0.4 periods early, which halves
+    what it waits on average and leaves the mean rate as it is. After a stall the grid starts anew: no burst.
+    """
+
+    def __init__(self, fps_hz: float, now_s: float) -> None:
+        self._period_s = 1 / fps_hz
+        self._due_s = now_s
+
+    def due_s(self, *, early: bool) -> float:
+        """When the next picture is to go; `early`: a new frame is there."""
+        return self._due_s - (_EARLY_SHARE * self._period_s if early else 0.0)
+
+    def went(self, now_s: float) -> None:
+        """A picture went."""
+        self._due_s += self._period_s
+        if now_s > self._due_s:
+            self._due_s = now_s + self._period_s
+
+
+class SinkStage:
+    """Presents and sends, picture by picture.
+
+    Args:
+        output: size and rate.
+        frames: from the inference stage.
+        preview: what was shown is left here for the window.
+        presenter: decides what is shown.
+        meter: for statistics.
+        emit: told what happens.
+    """
+
+    def __init__(
+        self,
+        output: OutputFormat,
+        frames: LatestSlot[OutputFrame],
+        preview: LatestSlot[Composed],
+        presenter: Presenter,
+        meter: Meter,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._output = output
+        self._frames = frames
+        self._preview = preview
+        self._presenter = presenter
+        self._meter = meter
+        self._emit = emit
+        self._requests: queue.SimpleQueue[Sink | str] = queue.SimpleQueue()
+        self._sinks: dict[str, Sink] = {}
+        self.state = State.STARTING
+
+    def add(self, sink: Sink) -> None:
+        """Wish for a sink; any thread."""
+        self._requests.put(sink)
+
+    def remove(self, name: str) -> None:
+        """Wish a sink away; any thread."""
+        self._requests.put(name)
+
+    def run(
+        self, stopped: Callable[[], bool], settings: Callable[[], LiveSettings], faulty: Callable[[], bool]
+    ) -> None:
+        """The thread's body: until `stopped`, with the settings in force at each picture."""
+        ticker = Ticker(self._output.fps_hz, time.monotonic())
+        try:
+            while not stopped():
+                while not self._requests.empty():
+                    self._serve(self._requests.get())
+                frame = self._wait(ticker)
+                self._show(frame, settings(), fault=faulty())
+                ticker.went(time.monotonic())
+        finally:
+            for name in reversed(list(self._sinks)):
+                self._close(name)
+
+    def _wait(self, ticker: Ticker) -> OutputFrame | None:
+        """Sleep until the next picture is due; a frame that comes meanwhile may shorten the wait."""
+        came = self._frames.wait(max(0.0, ticker.due_s(early=False) - time.monotonic()))
+        left_s = ticker.due_s(early=came) - time.monotonic()
+        if left_s > 0:
+            time.sleep(left_s)
+        return self._frames.take(0.0)
+
+    def _show(self, frame: OutputFrame | None, settings: LiveSettings, *, fault: bool) -> None:
+        began_s = time.monotonic()
+        picture = self._presenter.present(frame, settings, began_s, fault=fault)
+        composed_s = time.monotonic()
+        if picture.state is not self.state:
+            self.state = picture.state
+            self._emit(StateChanged(self.state))
+        for name, sink in list(self._sinks.items()):
+            self._send(name, sink, picture)
+        self._preview.put(picture)
+        ended_s = time.monotonic()
+        self._meter.stage("compose", ended_s, composed_s - began_s)
+        self._meter.stage("send", ended_s, ended_s - composed_s)
+        self._meter.picture(ended_s, picture.captured_s, fresh=picture.fresh)
+
+    def _send(self, name: str, sink: Sink, picture: Composed) -> None:
+        try:
+            sink.send(picture)
+        except SinkError as error:
+            self._fail(name, str(error))
+        except Exception as error:  # one sink's fault must not take the others down
+            logger.exception("sink %s", name)
+            self._fail(name, f"{name} failed: {type(error).__name__}: {error}")
+
+    def _fail(self, name: str, message: str) -> None:
+        self._close(name, tell=False)
+        self._emit(SinkFailed(name, message))
+
+    def _serve(self, request: Sink | str) -> None:
+        if isinstance(request, str):
+            if request in self._sinks:
+                self._close(request)
+            return
+        if request.name in self._sinks:
+            self._close(request.name)
+        try:
+            request.open(self._output)
+        except SinkError as error:
+            self._emit(SinkFailed(request.name, str(error)))
+        except Exception as error:
+            logger.exception("opening sink %s", request.name)
+            self._emit(SinkFailed(request.name, f"{request.name} cannot be opened: {type(error).__name__}: {error}"))
+        else:
+            self._sinks[request.name] = request
+            self._emit(SinkOpened(request.name, request.detail))
+
+    def _close(self, name: str, *, tell: bool = True) -> None:
+        sink = self._sinks.pop(name)
+        try:
+            sink.close()
+        except Exception as error:
+            logger.exception("closing sink %s", name)
+            if tell:
+                self._emit(SinkFailed(name, f"{name} could not be closed: {error}"))
+            return
+        if tell:
+            self._emit(SinkClosed(name, sink.detail))

@@ -1,0 +1,97 @@
+"""Encoded portraits on disk, so that a portrait used before is there within a frame."""
+
+import contextlib
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mcnet.files import replacing
+from mcnet.generator import SourceCache
+from mcnet.geometry import Keypoints
+from mcnet.memory import ConditionedMemory
+
+logger = logging.getLogger(__name__)
+
+_KEPT_FILES = 40
+
+
+class SourceStore:
+    """A folder of source caches, keyed by picture, weights and precision. What cannot be read is computed anew.
+
+    Args:
+        folder: made when the first one is kept; at most 40 files stay, the last used ones.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def load(self, square: NDArray[np.uint8], fingerprint: str) -> SourceCache | None:
+        """The cache of that very picture under that very model, on the CPU; None where there is none."""
+        path = self._path(square, fingerprint)
+        try:
+            tensors = load_file(path)
+            path.touch()
+            return _unpack(tensors, fingerprint)
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError, KeyError) as error:
+            logger.info("the cached portrait %s cannot be read (%s); it is made anew", path, error)
+            return None
+
+    def save(self, square: NDArray[np.uint8], cache: SourceCache) -> None:
+        """Keep a cache; a full or forbidden disk is no reason to stop."""
+        path = self._path(square, cache.fingerprint)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as partial:
+                save_file(_pack(cache), partial)
+            self._tidy()
+        except (OSError, SafetensorError) as error:
+            logger.warning("the encoded portrait could not be kept in %s: %s", self._folder, error)
+
+    def _path(self, square: NDArray[np.uint8], fingerprint: str) -> Path:
+        digest = hashlib.sha256(fingerprint.encode() + str(square.shape).encode() + square.tobytes()).hexdigest()
+        return self._folder / f"{digest[:32]}.safetensors"
+
+    def _tidy(self) -> None:
+        files = sorted(self._folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in files[_KEPT_FILES:]:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _pack(cache: SourceCache) -> dict[str, Tensor]:
+    tensors = {
+        "picture": cache.picture,
+        "small": cache.small,
+        "value": cache.keypoints.value,
+        "jacobian": cache.keypoints.jacobian,
+        "heatmaps": cache.heatmaps,
+        **{f"feature.{level}": feature for level, feature in enumerate(cache.features)},
+    }
+    if cache.memory is not None:
+        tensors |= {"memory": cache.memory.memory, "responses": cache.memory.responses}
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _unpack(tensors: dict[str, Tensor], fingerprint: str) -> SourceCache:
+    levels = sum(name.startswith("feature.") for name in tensors)
+    memory = ConditionedMemory(tensors["memory"], tensors["responses"]) if "memory" in tensors else None
+    return SourceCache(
+        picture=tensors["picture"],
+        small=tensors["small"],
+        keypoints=Keypoints(tensors["value"], tensors["jacobian"]),
+        heatmaps=tensors["heatmaps"],
+        features=tuple(
+            tensors[f"feature.{level}"].contiguous(memory_format=torch.channels_last) for level in range(levels)
+        ),
+        memory=memory,
+        fingerprint=fingerprint,
+    )
