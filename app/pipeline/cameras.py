@@ -192,8 +192,7 @@ def list_linux_cameras(devices: VideoDevices) -> list[CameraInfo]:
     found = []
     for node in devices.nodes():
         if node.is_loopback:
-            ours = any(holder.pid == os.getpid() for holder in devices.holders(node.device))
-            offered = node.fed and not ours
+            offered = node.fed and not devices.fed_by_us(node.device)
         else:
             offered = node.can_capture or node.denied
         if offered:

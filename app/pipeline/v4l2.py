@@ -27,10 +27,11 @@ class Capability(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """A process that has a device open."""
+    """A process that has a device open. `only_writes`: as pyvirtualcam does, and no reader."""
 
     pid: int
     name: str
+    only_writes: bool
 
 
 def query_capability(device: Path) -> Capability:
@@ -137,11 +138,18 @@ class VideoDevices:
         """Who has it open. Other users' processes cannot be seen into and are missing here."""
         wanted = self.in_root(device).resolve()
         processes = (entry for entry in self.in_root(Path("/proc")).iterdir() if entry.name.isdecimal())
-        return tuple(
-            Holder(int(process.name), _read_line(process / "comm") or f"process {process.name}")
-            for process in sorted(processes, key=lambda process: int(process.name))
-            if _holds(process, wanted)
-        )
+        found = []
+        for process in sorted(processes, key=lambda process: int(process.name)):
+            handles = _handles(process, wanted)
+            if handles:
+                name = _read_line(process / "comm") or f"process {process.name}"
+                only_writes = all(_is_write_only(process, handle) for handle in handles)
+                found.append(Holder(int(process.name), name, only_writes))
+        return tuple(found)
+
+    def fed_by_us(self, device: Path) -> bool:
+        """Whether this very process writes to it."""
+        return any(holder.pid == os.getpid() and holder.only_writes for holder in self.holders(device))
 
     def in_root(self, path: Path) -> Path:
         """Where an absolute path lies in this file system."""
@@ -178,11 +186,11 @@ class VideoDevices:
         return index >= len(told) or told[index] != "N"
 
 
-def _holds(process: Path, device: Path) -> bool:
+def _handles(process: Path, device: Path) -> list[str]:
     try:
-        return any(_leads_to(handle, device) for handle in (process / "fd").iterdir())
+        return [handle.name for handle in (process / "fd").iterdir() if _leads_to(handle, device)]
     except OSError:  # another user's process, or one that has just ended
-        return False
+        return []
 
 
 def _leads_to(handle: Path, device: Path) -> bool:
@@ -190,6 +198,16 @@ def _leads_to(handle: Path, device: Path) -> bool:
         return handle.readlink() == device
     except OSError:
         return False
+
+
+def _is_write_only(process: Path, handle: str) -> bool:
+    """The access mode that a file was opened with; see proc(5)."""
+    try:
+        lines = (process / "fdinfo" / handle).read_text(encoding="ascii").splitlines()
+    except OSError:
+        return False
+    flags = next((line.split()[1] for line in lines if line.startswith("flags:")), "0")
+    return int(flags, 8) & os.O_ACCMODE == os.O_WRONLY
 
 
 def _read_line(path: Path) -> str:

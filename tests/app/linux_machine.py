@@ -56,11 +56,13 @@ class LinuxMachine:
         )
         return self
 
-    def add_process(self, pid: int, name: str, number: int) -> "LinuxMachine":
+    def add_process(self, pid: int, name: str, number: int, *, only_writes: bool = False) -> "LinuxMachine":
         """A process that has a device open."""
         handles = self.root / f"proc/{pid}/fd"
         handles.mkdir(parents=True)
         (handles.parent / "comm").write_text(name + "\n")
+        (handles.parent / "fdinfo").mkdir()
+        (handles.parent / "fdinfo/7").write_text(f"pos:\t0\nflags:\t01000{1 if only_writes else 2}\n")
         (handles / "7").symlink_to(self.root / f"dev/video{number}")
         return self
 

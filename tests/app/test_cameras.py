@@ -452,8 +452,12 @@ class TestLinux:
             .add_loopback(1, "phone", fed=True)
             .add_process(50, "droidcam", 1)
             .add_loopback(2, "ours", fed=True)
-            .add_process(os.getpid(), "python", 2)
+            .add_process(os.getpid(), "python", 2, only_writes=True)
         )
+        assert list_linux_cameras(machine.devices) == [CameraInfo("phone", "/dev/video1")]
+
+    def test_a_loopback_that_we_read_from_stays_a_camera(self, tmp_path: Path) -> None:
+        machine = LinuxMachine(tmp_path).add_loopback(1, "phone", fed=True).add_process(os.getpid(), "python", 1)
         assert list_linux_cameras(machine.devices) == [CameraInfo("phone", "/dev/video1")]
 
     def test_a_machine_without_video(self, tmp_path: Path) -> None:
