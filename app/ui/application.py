@@ -1,0 +1,157 @@
+"""The window's entry point."""
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType, TracebackType
+
+from app.errors import AppError
+from app.settings import load_settings
+from app.ui.parts import Parts, WindowOptions
+
+logger = logging.getLogger(__name__)
+
+_PATIENCE_S = 3.0
+
+__all__ = ["WindowOptions", "run_window"]
+
+
+def run_window(options: WindowOptions, parts: Parts | None = None) -> int:
+    """Open the window and stay until it is closed.
+
+    Args:
+        options: from the command line.
+        parts: what the window is built on; the real ones unless a test gives others.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        AppError: there is no display to open a window on.
+    """
+    check_display()
+    from PyQt6.QtWidgets import QApplication
+
+    from app.ui.cleanup import Cleanup
+    from app.ui.main_window import MainWindow
+    from app.ui.messages import Message
+    from app.ui.parts import real_parts
+    from app.ui.session import Session
+    from app.ui.theme import apply_theme, current_theme
+    from app.ui.tray import make_tray
+
+    settings, complaint = load_settings(options.settings_path)
+    app = QApplication([sys.argv[0]])
+    app.setApplicationName("mcnet-avatar")
+    app.setDesktopFileName("mcnet-avatar")
+    apply_theme(app, current_theme(settings.window.theme))
+    session = Session(options, settings, parts or real_parts())
+    window = MainWindow(session)
+    cleanup = Cleanup()
+    cleanup.add("window", window.close)
+    if (tray := make_tray(window)) is not None:
+        cleanup.add("tray", tray.close)
+    cleanup.add("signals", _close_on_signals(window.close))
+    cleanup.add("excepthook", _tell_unexpected(lambda text: window.messages.show_message(Message("unexpected", text))))
+    if (hints := app.styleHints()) is not None:
+        hints.colorSchemeChanged.connect(window.follow_system)
+    app.setQuitOnLastWindowClosed(True)
+    window.closed.connect(app.quit)
+    window.show()
+    if complaint is not None:
+        window.messages.show_message(Message("settings", complaint, tone="warning"))
+    window.when_painted(session.start)
+    try:
+        status = app.exec()
+    finally:
+        cleanup.run()
+    _leave_behind(status)
+    return status
+
+
+def check_display() -> None:
+    """Say clearly what Qt would only abort about.
+
+    Raises:
+        AppError: there is no display, or a library is missing to use it.
+    """
+    if not sys.platform.startswith("linux") or os.environ.get("QT_QPA_PLATFORM"):
+        return
+    if os.environ.get("WAYLAND_DISPLAY"):
+        return
+    display = os.environ.get("DISPLAY")
+    if not display:
+        raise AppError(
+            "there is no display to open a window on (neither DISPLAY nor WAYLAND_DISPLAY is set): start it from a "
+            "desktop, or use --headless"
+        )
+    try:
+        ctypes.CDLL("libxcb-cursor.so.0")
+        xcb = ctypes.CDLL("libxcb.so.1")
+    except OSError as error:
+        raise AppError(
+            f"a library is missing to open a window ({error}); on Debian or Ubuntu: apt-get install libxcb-cursor0 "
+            "libxcb-icccm4 libxcb-keysyms1 libxcb-image0 libxcb-render-util0 libxkbcommon-x11-0"
+        ) from error
+    xcb.xcb_connect.restype = ctypes.c_void_p
+    connection = ctypes.c_void_p(xcb.xcb_connect(None, None))
+    failed = xcb.xcb_connection_has_error(connection)
+    xcb.xcb_disconnect(connection)
+    if failed:
+        raise AppError(f"the display {display} does not answer: start it from a desktop, or use --headless")
+
+
+def _leave_behind(status: int) -> None:
+    """Wait a little for threads that a driver or a model still holds; end the process under those that stay.
+
+    Python's own way out would pull such a thread from under C++ code, which aborts the process.
+    """
+    deadline_s = time.monotonic() + _PATIENCE_S
+    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+    for thread in others:
+        thread.join(max(0.0, deadline_s - time.monotonic()))
+    if any(thread.is_alive() for thread in others):
+        logger.warning("leaving behind %s", ", ".join(thread.name for thread in others if thread.is_alive()))
+        logging.shutdown()
+        os._exit(status)
+
+
+def _close_on_signals(close: Callable[[], object]) -> Callable[[], None]:
+    """Have Ctrl-C and a polite kill close the window in order; returns what undoes it.
+
+    Python hears of a signal when it next runs, which the window's timer sees to.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        logger.info("signal %d: closing", number)
+        close()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def undo() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    return undo
+
+
+def _tell_unexpected(tell: Callable[[str], None]) -> Callable[[], None]:
+    """Show and log what nobody expected, instead of PyQt's abort; returns what undoes it."""
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        logger.error("unexpected error in the window", exc_info=(kind, error, trace))
+        tell(f"Something unexpected went wrong in the window: {kind.__name__}: {error}. The log tells more.")
+
+    sys.excepthook = hook
+
+    def undo() -> None:
+        sys.excepthook = before
+
+    return undo

@@ -1,0 +1,152 @@
+"""The first launch's six steps, inside the window. Nothing waits for them and nothing is hidden by them."""
+
+from dataclasses import dataclass
+
+from PyQt6.QtCore import pyqtSignal
+from PyQt6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
+
+from app.ui.session import Link, Session
+from app.ui.theme import pixmap, theme_in_use
+from app.ui.widgets import ElidedLabel, button, label, restyle
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """How a step stands."""
+
+    done: bool
+    failed: bool
+    text: str
+    can_act: bool
+
+
+class Step(QFrame):
+    """One step: a number or tick, a title, how it stands, and what can be done.
+
+    Attributes:
+        action: what can be done; hidden where there is nothing.
+        done: whether it is behind us.
+    """
+
+    def __init__(self, number: int, title: str, action: str, tip: str) -> None:
+        super().__init__()
+        self.setObjectName("Step")
+        self.done = False
+        self._number, self._title = number, title
+        self._mark = QLabel()
+        self._mark.setFixedSize(18, 18)
+        self._text = ElidedLabel()
+        self.action = button(action, tip=tip, kind="link")
+        self.action.setVisible(bool(action))
+        head = QHBoxLayout()
+        head.setSpacing(8)
+        head.addWidget(self._mark)
+        head.addWidget(label(title, "title"))
+        head.addStretch(1)
+        head.addWidget(self.action)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(10, 7, 8, 7)
+        column.setSpacing(2)
+        column.addLayout(head)
+        column.addWidget(self._text)
+        self.show_standing(_Standing(False, False, "", True))
+
+    def show_standing(self, standing: _Standing) -> None:
+        """Show how it stands."""
+        self.done = standing.done
+        theme = theme_in_use()
+        name, colour = ("done", theme.live) if standing.done else ("todo", theme.muted)
+        if standing.failed:
+            name, colour = "warning", theme.warning
+        self._mark.setPixmap(pixmap(name, colour, 18, self.devicePixelRatioF()))
+        self._text.setText(standing.text)
+        self.action.setEnabled(standing.can_act)
+        restyle(self, "done", "true" if standing.done else "false")
+        state = "done" if standing.done else "needs a hand" if standing.failed else "to do"
+        self.setAccessibleName(f"Step {self._number}, {self._title}: {state}. {standing.text}")
+
+
+class Checklist(QFrame):
+    """Six steps to the first call.
+
+    Attributes:
+        steps: in order: computer, camera, virtual camera, portrait, calibration, going live.
+        close_button: puts the checklist away for good.
+
+    Signals:
+        put_away: the user does not want to see it any more.
+        portrait_wanted: the user wants to add a portrait.
+    """
+
+    put_away = pyqtSignal()
+    portrait_wanted = pyqtSignal()
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self.setProperty("role", "panel")
+        self.setAccessibleName("First steps")
+        self.close_button = button("Hide", tip="Put the first steps away; they come back under Window", kind="flat")
+        self.steps = (
+            Step(1, "Computer", "", "Where the model runs"),
+            Step(2, "Camera", "Refresh", "Look again for cameras"),
+            Step(3, "Virtual camera", "Switch on", "Let call programs see the output; it starts with the slate"),
+            Step(4, "Portrait", "Add yours…", "Pick one on the left, or add a picture of yours"),
+            Step(5, "Calibrate", "Hands-free", "Look at the camera for two seconds (F)"),
+            Step(6, "Go live", "Go live", "Show the avatar to the call (G)"),
+        )
+        head = QHBoxLayout()
+        head.addWidget(label("First steps", "title"))
+        self._count = label("", "muted")
+        head.addWidget(self._count)
+        head.addStretch(1)
+        head.addWidget(self.close_button)
+        grid = QGridLayout()
+        grid.setSpacing(8)
+        for number, step in enumerate(self.steps):
+            grid.addWidget(step, number // 2, number % 2)
+        grid.setColumnStretch(0, 1)
+        grid.setColumnStretch(1, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(12, 8, 12, 12)
+        column.setSpacing(6)
+        column.addLayout(head)
+        column.addLayout(grid)
+        self.close_button.clicked.connect(self.put_away)
+        actions: tuple[QPushButton, ...] = tuple(step.action for step in self.steps)
+        actions[1].clicked.connect(session.refresh_cameras)
+        actions[2].clicked.connect(lambda: session.set_virtual_camera(True))
+        actions[3].clicked.connect(self.portrait_wanted)
+        actions[4].clicked.connect(lambda: session.calibrate(now=False))
+        actions[5].clicked.connect(session.go_live)
+        session.changed.connect(self.refresh)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show how everything stands."""
+        session, chain = self._session, self._session.chain
+        found = session.report is not None and session.report.status == "ready"
+        virtual = _of(chain.virtual_camera, can_act=found and not session.opening_virtual_camera)
+        if session.report is not None and not chain.virtual_camera.done:
+            virtual = _Standing(False, not found, session.report.sentence, virtual.can_act)
+        portrait = chain.portrait
+        if session.portrait is not None and portrait.done:
+            portrait = Link(True, f"{portrait.text}, score {session.portrait.score} of 100")
+        missing = chain.missing()
+        live = _Standing(session.live, False, "live" if session.live else missing or "everything is ready", not missing)
+        standings = (
+            _of(chain.model),
+            _of(chain.camera, can_act=session.cameras is not None),
+            virtual,
+            _of(portrait),
+            _of(chain.pose(), can_act=chain.model.done and chain.camera.done),
+            live,
+        )
+        for step, standing in zip(self.steps, standings, strict=True):
+            step.show_standing(standing)
+        done = sum(step.done for step in self.steps)
+        self._count.setText(f"  {done} of {len(self.steps)}")
+
+
+def _of(link: Link, *, can_act: bool = True) -> _Standing:
+    return _Standing(link.done, link.failed, link.text, can_act)

@@ -1,0 +1,422 @@
+"""The controls on the right."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+from PyQt6.QtCore import Qt, pyqtSignal
+from PyQt6.QtGui import QColor, QIcon, QPainter, QPixmap
+from PyQt6.QtWidgets import QColorDialog, QFrame, QHBoxLayout, QPushButton, QScrollArea, QVBoxLayout, QWidget
+
+from app.settings import Background, LiveSettings, WindowSettings
+from app.ui.doctor_row import DoctorRow
+from app.ui.session import Session
+from app.ui.theme import ThemeChoice
+from app.ui.widgets import Combo, ElidedLabel, Segmented, Switch, ValueSlider, button, label, rule
+
+ZOOM_STEP = 0.05
+NUDGE_STEP = 0.01
+OVERLAY_STEP = 0.1
+_COLOURS = (
+    ("#1f2430", "ink"),
+    ("#3b4252", "slate grey"),
+    ("#0f3d3e", "pine"),
+    ("#264b73", "blue"),
+    ("#6b4f3a", "wood"),
+    ("#c9cdd4", "light grey"),
+    ("#00b140", "chroma green"),
+)
+_DEFAULTS = LiveSettings()
+
+
+class Controls(QFrame):
+    """Shows the settings and what the session knows, and passes changes on to the session.
+
+    Attributes:
+        camera, refresh_button, file_button: which camera.
+        doctor: the virtual camera.
+        motion_kind, motion, expression, smoothing: how the avatar moves.
+        zoom, overlay, nudge_buttons: how the driver is framed.
+        background, swatches, badge, mirror_output, mirror_preview: the picture.
+        statistics, landmarks, theme: the window.
+
+    Signals:
+        video_wanted: the user wants to pick a video that stands in for a camera.
+        background_wanted: the user wants to pick a picture as background.
+    """
+
+    video_wanted = pyqtSignal()
+    background_wanted = pyqtSignal()
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self.setProperty("role", "panel")
+        self.setFixedWidth(308)
+        self.setAccessibleName("Controls")
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(1, 4, 2, 4)
+        whole.addWidget(scroll)
+        body = QWidget()
+        self._column = QVBoxLayout(body)
+        self._column.setContentsMargins(14, 8, 14, 8)
+        self._column.setSpacing(8)
+        self._make_camera()
+        self._column.addWidget(rule())
+        self._make_virtual_camera()
+        self._column.addWidget(rule())
+        self._make_motion()
+        self._column.addWidget(rule())
+        self._make_framing()
+        self._column.addWidget(rule())
+        self._make_picture()
+        self._column.addWidget(rule())
+        self._make_view()
+        self._column.addStretch(1)
+        scroll.setWidget(body)
+        session.changed.connect(self._refresh)
+        session.live_changed.connect(self._refresh_live)
+        session.window_changed.connect(self._refresh_window)
+        self._refresh()
+        self._refresh_live()
+        self._refresh_window()
+
+    # Making
+
+    def _make_camera(self) -> None:
+        self.camera = Combo("Camera", "The camera that sees you. Only the avatar leaves this app, never its picture.")
+        self.refresh_button = button("", tip="Look again for cameras", icon_name="refresh", name="Refresh cameras")
+        self._camera_state = ElidedLabel()
+        self.file_button = button(
+            "Use a video file…", tip="A video stands in for a camera, again and again", kind="link"
+        )
+        row = QHBoxLayout()
+        row.setSpacing(6)
+        row.addWidget(self.camera, 1)
+        row.addWidget(self.refresh_button)
+        foot = QHBoxLayout()
+        foot.setSpacing(6)
+        foot.addWidget(self._camera_state, 1)
+        foot.addWidget(self.file_button)
+        self._column.addWidget(label("Camera", "title"))
+        self._column.addLayout(row)
+        self._column.addLayout(foot)
+        self.camera.activated.connect(self._camera_chosen)
+        self.refresh_button.clicked.connect(self._session.refresh_cameras)
+        self.file_button.clicked.connect(self.video_wanted)
+
+    def _make_virtual_camera(self) -> None:
+        self.doctor = DoctorRow()
+        self._column.addWidget(self.doctor)
+        self.doctor.switched.connect(self._switch_virtual_camera)
+        self.doctor.again_wanted.connect(self._session.examine_virtual_camera)
+
+    def _make_motion(self) -> None:
+        self.motion_kind = Segmented(
+            "Motion",
+            (
+                (
+                    "relative",
+                    "Relative",
+                    "Move the avatar as you move since the calibration: right for another's portrait",
+                ),
+                ("absolute", "Absolute", "Give the avatar your very pose: right for a portrait of yourself"),
+            ),
+        )
+        self.motion = ValueSlider(
+            "Motion",
+            "How far the head moves.",
+            low=0,
+            high=2,
+            default=_DEFAULTS.motion_strength,
+            step=0.05,
+            words=_percent,
+        )
+        self.expression = ValueSlider(
+            "Expression",
+            "How strongly mouth, eyes and brows move.",
+            low=0,
+            high=2,
+            default=_DEFAULTS.expression_strength,
+            step=0.05,
+            words=_percent,
+        )
+        self.smoothing = ValueSlider(
+            "Smoothing",
+            "Calms jitter; a slow movement is shown that much later.",
+            low=0,
+            high=1,
+            default=_DEFAULTS.smoothing,
+            step=0.05,
+            words=self._smoothing_words,
+        )
+        self._column.addWidget(label("Motion", "title"))
+        for widget in (self.motion_kind, self.motion, self.expression, self.smoothing):
+            self._column.addWidget(widget)
+        self.motion_kind.chosen.connect(lambda key: self._set_live(replace(self._live, relative=key == "relative")))
+        self.motion.moved.connect(lambda value: self._set_live(replace(self._live, motion_strength=value)))
+        self.expression.moved.connect(lambda value: self._set_live(replace(self._live, expression_strength=value)))
+        self.smoothing.moved.connect(lambda value: self._set_live(replace(self._live, smoothing=value)))
+
+    def _make_framing(self) -> None:
+        self.zoom = ValueSlider(
+            "Zoom",
+            "How much of the crop your face fills (W and S).",
+            low=0.5,
+            high=2,
+            default=_DEFAULTS.zoom,
+            step=ZOOM_STEP,
+            words=_percent,
+        )
+        self.overlay = ValueSlider(
+            "Overlay",
+            "The portrait over your picture, to line up the pose (Z and C).",
+            low=0,
+            high=1,
+            default=0,
+            step=OVERLAY_STEP,
+            words=_percent,
+        )
+        self.nudge_buttons: dict[str, QPushButton] = {}
+        grid = QHBoxLayout()
+        grid.setSpacing(4)
+        name = label("Nudge")
+        name.setFixedWidth(86)
+        grid.addWidget(name)
+        for where, tip in (
+            ("left", "Move the crop to the left (H)"),
+            ("up", "Move the crop up (U)"),
+            ("down", "Move the crop down (J)"),
+            ("right", "Move the crop to the right (K)"),
+            ("centre", "Put the crop back where the face is"),
+        ):
+            made = button("", tip=tip, icon_name=where, kind="flat", name=tip)
+            made.setAutoRepeat(where != "centre")
+            made.clicked.connect(lambda _=False, where=where: self.nudge(where))
+            self.nudge_buttons[where] = made
+            grid.addWidget(made)
+        grid.addStretch(1)
+        self._column.addWidget(label("Framing", "title"))
+        self._column.addWidget(self.zoom)
+        self._column.addWidget(self.overlay)
+        self._column.addLayout(grid)
+        self.zoom.moved.connect(lambda value: self._set_live(replace(self._live, zoom=value)))
+        self.overlay.moved.connect(lambda value: self._set_window(replace(self._window, overlay_opacity=value)))
+
+    def _make_picture(self) -> None:
+        self.background = Segmented(
+            "Background",
+            (
+                ("blur", "Blur", "The portrait's own surroundings, blurred"),
+                ("colour", "Colour", "One colour"),
+                ("image", "Picture…", "A picture of yours"),
+            ),
+        )
+        self._swatch_row = QWidget()
+        row = QHBoxLayout(self._swatch_row)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(2)
+        self.swatches: dict[str, QPushButton] = {}
+        for colour, name in _COLOURS:
+            made = button("", tip=f"Background: {name}", kind="flat", name=name)
+            made.setIcon(_swatch(colour))
+            made.setFixedSize(30, 28)
+            made.setCheckable(True)
+            made.clicked.connect(lambda _=False, colour=colour: self._set_colour(colour))
+            self.swatches[colour] = made
+            row.addWidget(made)
+        self.other_colour_button = button("…", tip="Another colour", kind="flat", name="Another colour")
+        self.other_colour_button.setFixedSize(30, 28)
+        self.other_colour_button.clicked.connect(self._pick_colour)
+        row.addWidget(self.other_colour_button)
+        row.addStretch(1)
+        self._background_file = ElidedLabel()
+        self.badge = Switch(
+            "“AI avatar” badge", "Says in the picture that it is synthetic. Please leave it on among people."
+        )
+        self.mirror_output = Switch("Mirror the output", "Flip what the call sees (T).")
+        self.mirror_preview = Switch(
+            "Mirror the preview", "Show me the output as in a mirror (R), writing included; the call sees it unchanged."
+        )
+        self._column.addWidget(label("Picture", "title"))
+        for widget in (
+            self.background,
+            self._swatch_row,
+            self._background_file,
+            self.badge,
+            self.mirror_output,
+            self.mirror_preview,
+        ):
+            self._column.addWidget(widget)
+        self.background.chosen.connect(self._background_chosen)
+        self.badge.clicked.connect(lambda on: self._set_live(replace(self._live, badge=on)))
+        self.mirror_output.clicked.connect(lambda on: self._set_live(replace(self._live, mirror_output=on)))
+        self.mirror_preview.clicked.connect(lambda on: self._set_window(replace(self._window, mirror_preview=on)))
+
+    def _make_view(self) -> None:
+        self.landmarks = Switch("Landmarks and keypoints", "Draw on your picture what was found in it (O).")
+        self.statistics = Switch("Statistics", "Lay the figures over the preview (I).")
+        self.checklist = Switch("First steps", "Show the checklist of the first launch.")
+        self.theme = Segmented(
+            "Theme",
+            (
+                ("system", "System", "As the desktop"),
+                ("dark", "Dark", "Always dark"),
+                ("light", "Light", "Always light"),
+            ),
+        )
+        self._column.addWidget(label("Window", "title"))
+        for widget in (self.landmarks, self.statistics, self.checklist, self.theme):
+            self._column.addWidget(widget)
+        self.landmarks.clicked.connect(lambda on: self._set_window(replace(self._window, show_landmarks=on)))
+        self.statistics.clicked.connect(lambda on: self._set_window(replace(self._window, show_statistics=on)))
+        self.checklist.clicked.connect(lambda on: self._set_window(replace(self._window, checklist_done=not on)))
+        self.theme.chosen.connect(lambda key: self._set_window(replace(self._window, theme=cast(ThemeChoice, key))))
+
+    # Changing
+
+    def nudge(self, where: str) -> None:
+        """Move the crop one step `left`, `right`, `up` or `down`, or back to the `centre`."""
+        live = self._live
+        right, down = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}.get(where, (0, 0))
+        if where == "centre":
+            self._set_live(replace(live, nudge_x=0.0, nudge_y=0.0))
+        else:
+            self._set_live(
+                replace(
+                    live,
+                    nudge_x=_stepped(live.nudge_x, right * NUDGE_STEP, -0.3, 0.3),
+                    nudge_y=_stepped(live.nudge_y, down * NUDGE_STEP, -0.3, 0.3),
+                )
+            )
+
+    def step_zoom(self, steps: int) -> None:
+        """Zoom in (1) or out (-1)."""
+        self._set_live(replace(self._live, zoom=_stepped(self._live.zoom, steps * ZOOM_STEP, 0.5, 2.0)))
+
+    def step_overlay(self, steps: int) -> None:
+        """Make the portrait over the driver stronger (1) or fainter (-1)."""
+        opacity = _stepped(self._window.overlay_opacity, steps * OVERLAY_STEP, 0.0, 1.0)
+        self._set_window(replace(self._window, overlay_opacity=opacity))
+
+    def set_background_picture(self, path: Path) -> None:
+        """Use a picture as background."""
+        self._set_live(replace(self._live, background="image", background_image=str(path)))
+
+    @property
+    def _live(self) -> LiveSettings:
+        return self._session.settings.live
+
+    @property
+    def _window(self) -> WindowSettings:
+        return self._session.settings.window
+
+    def _set_live(self, live: LiveSettings) -> None:
+        self._session.set_live(live)
+
+    def _set_window(self, window: WindowSettings) -> None:
+        self._session.set_window(window)
+
+    def _camera_chosen(self, row: int) -> None:
+        self._session.choose_camera(str(self.camera.itemData(row)))
+
+    def _switch_virtual_camera(self, on: bool) -> None:
+        self._session.set_virtual_camera(on)
+
+    def _background_chosen(self, key: str) -> None:
+        if key == "image" and (self._live.background == "image" or not Path(self._live.background_image).is_file()):
+            self._refresh_live()  # nothing is changed before a file is picked
+            self.background_wanted.emit()
+            return
+        assert key in get_args(Background)
+        self._set_live(replace(self._live, background=cast(Literal["blur", "colour", "image"], key)))
+
+    def _set_colour(self, colour: str) -> None:
+        self._set_live(replace(self._live, background="colour", background_colour=colour))
+        self._refresh_live()
+
+    def _pick_colour(self) -> None:
+        dialog = QColorDialog(QColor(self._live.background_colour), self.window())
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.colorSelected.connect(lambda colour: self._set_colour(colour.name()))
+        dialog.show()  # not modal: the panic key goes on working
+
+    def _smoothing_words(self, value: float) -> str:
+        if self._session.smoothing_delay_ms is None:
+            return _percent(value)
+        return f"{self._session.smoothing_delay_ms(value):.0f} ms"
+
+    # Showing
+
+    def _refresh(self) -> None:
+        session = self._session
+        cameras = [(camera.name, camera.spec_text) for camera in session.cameras or []]
+        if session.camera and session.camera not in [text for _, text in cameras]:
+            name = Path(session.camera).name or session.camera
+            cameras.append((name if not session.camera.isdigit() else f"Camera {session.camera}", session.camera))
+        shown = [(self.camera.itemText(row), self.camera.itemData(row)) for row in range(self.camera.count())]
+        if shown != cameras:
+            self.camera.clear()
+            for name, text in cameras:
+                self.camera.addItem(name, text)
+        self.camera.setCurrentIndex(self.camera.findData(session.camera))
+        self.camera.setPlaceholderText("Looking for cameras…" if session.cameras is None else "No camera")
+        self.camera.setEnabled(bool(cameras))
+        self.refresh_button.setEnabled(session.cameras is not None)
+        self._camera_state.setText(session.chain.camera.text)
+        link = session.chain.virtual_camera
+        self.doctor.show_report(
+            session.report, on=link.done, opening=session.opening_virtual_camera, device=link.text if link.done else ""
+        )
+
+    def _refresh_live(self) -> None:
+        live = self._live
+        self.motion_kind.set_choice("relative" if live.relative else "absolute")
+        self.motion.set_value(live.motion_strength)
+        self.expression.set_value(live.expression_strength)
+        self.motion.setEnabled(live.relative)
+        self.expression.setEnabled(live.relative)
+        self.smoothing.set_value(live.smoothing)
+        self.zoom.set_value(live.zoom)
+        self.background.set_choice(live.background)
+        self._swatch_row.setVisible(live.background == "colour")
+        for colour, made in self.swatches.items():
+            made.setChecked(colour == live.background_colour)
+        self._background_file.setVisible(live.background == "image")
+        self._background_file.setText(Path(live.background_image).name)
+        self.badge.setChecked(live.badge)
+        self.mirror_output.setChecked(live.mirror_output)
+
+    def _refresh_window(self) -> None:
+        window = self._window
+        self.overlay.set_value(window.overlay_opacity)
+        self.mirror_preview.setChecked(window.mirror_preview)
+        self.landmarks.setChecked(window.show_landmarks)
+        self.statistics.setChecked(window.show_statistics)
+        self.checklist.setChecked(not window.checklist_done)
+        self.theme.set_choice(window.theme)
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f} %"
+
+
+def _stepped(value: float, by: float, low: float, high: float) -> float:
+    return min(high, max(low, round(value + by, 6)))
+
+
+def _swatch(colour: str) -> QIcon:
+    picture = QPixmap(32, 32)
+    picture.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(picture)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.setBrush(QColor(colour))
+    painter.setPen(QColor(128, 136, 148))
+    painter.drawRoundedRect(2, 2, 28, 28, 8, 8)
+    painter.end()
+    return QIcon(picture)

@@ -1,0 +1,149 @@
+"""The virtual camera: its switch, how it stands, and one fix at a time."""
+
+from typing import TYPE_CHECKING
+
+from PyQt6.QtCore import Qt, pyqtSignal
+from PyQt6.QtGui import QGuiApplication, QResizeEvent, QTextOption
+from PyQt6.QtWidgets import QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
+
+from app.ui.theme import Tone
+from app.ui.widgets import Switch, button, label, restyle
+
+if TYPE_CHECKING:
+    from app.pipeline.doctor import Fix, VirtualCameraReport
+
+
+class DoctorRow(QWidget):
+    """Shows the doctor's report.
+
+    Attributes:
+        switch: the virtual camera, on or off.
+        again_button: has the doctor look again.
+        copy_button: copies the command of the fix.
+        next_button: shows the step after it.
+
+    Signals:
+        switched: the user wants it on or off.
+        again_wanted: the user wants another look.
+    """
+
+    switched = pyqtSignal(bool)
+    again_wanted = pyqtSignal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.switch = Switch(
+            "Virtual camera", "Give the output to call programs as a camera. It starts with the slate; then go live."
+        )
+        self._state = label("", wrap=True)
+        self._fixes: tuple[Fix, ...] = ()
+        self._step = 0
+        self._fix = label("", "muted", wrap=True)
+        self._fix.setAccessibleName("What to do")
+        self._command = QPlainTextEdit()
+        self._command.setReadOnly(True)
+        self._command.setTabChangesFocus(True)
+        self._command.setAccessibleName("Command")
+        self._command.setProperty("role", "code")
+        self._command.setWordWrapMode(QTextOption.WrapMode.WrapAnywhere)
+        self._command.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.copy_button = button("Copy", tip="Copy this command", icon_name="copy")
+        self.again_button = button(
+            "Check again", tip="Look again for a virtual camera", icon_name="refresh", kind="flat"
+        )
+        self.next_button = button("", tip="Show the next step", kind="link", name="Next step")
+        buttons = QHBoxLayout()
+        buttons.setSpacing(6)
+        buttons.addWidget(self.copy_button)
+        buttons.addWidget(self.again_button)
+        buttons.addWidget(self.next_button)
+        buttons.addStretch(1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(6)
+        column.addWidget(self.switch)
+        column.addWidget(self._state)
+        column.addWidget(self._fix)
+        column.addWidget(self._command)
+        column.addLayout(buttons)
+        self.switch.clicked.connect(self.switched)
+        self.again_button.clicked.connect(self.again_wanted)
+        self.copy_button.clicked.connect(self._copy)
+        self.next_button.clicked.connect(self._next)
+
+    @property
+    def text(self) -> str:
+        """How it stands, in words."""
+        return self._state.text()
+
+    @property
+    def fix(self) -> str:
+        """What to do, or ""."""
+        return self._fix.text()
+
+    @property
+    def command(self) -> str:
+        """The command that does it, or ""."""
+        return self._command.toPlainText()
+
+    def show_report(self, report: "VirtualCameraReport | None", *, on: bool, opening: bool, device: str) -> None:
+        """Show how it stands.
+
+        Args:
+            report: the doctor's; None while it looks.
+            on: whether the virtual camera takes pictures.
+            opening: whether it was switched on and has not answered yet.
+            device: that takes them, or "".
+        """
+        self.switch.setChecked(on or opening)
+        fixes: tuple[Fix, ...] = ()
+        tone: Tone = "quiet"
+        if on:
+            text, tone = f"On: {device}. Choose it in your call program.", "live"
+        elif opening:
+            text, tone = "Opening…", "info"
+        elif report is None:
+            text = "Looking for one…"
+        else:
+            text, fixes = report.sentence, report.fixes
+            tone = "warning" if fixes else "quiet"
+        self.switch.setEnabled(on or opening or (report is not None and report.status == "ready"))
+        self._state.setText(text)
+        restyle(self._state, "tone", tone)
+        if fixes != self._fixes:
+            self._fixes, self._step = fixes, 0
+        self._show_fix()
+        self.again_button.setVisible(not on and not opening)
+        self.again_button.setEnabled(report is not None)
+
+    def _show_fix(self) -> None:
+        fix = self._fixes[self._step] if self._fixes else None
+        self._fix.setText("" if fix is None else fix.text if fix.text.endswith(".") else f"{fix.text}.")
+        self._fix.setVisible(fix is not None)
+        command = "" if fix is None else fix.command
+        if command != self.command:
+            self._command.setPlainText(command)
+        self._command.setVisible(bool(command))
+        self.copy_button.setVisible(bool(command))
+        self.next_button.setVisible(len(self._fixes) > 1)
+        self.next_button.setText(f"Step {self._step + 1} of {len(self._fixes)}")
+        self._fit_command()
+
+    def _fit_command(self) -> None:
+        """Make the command's box as high as its text."""
+        document = self._command.document()
+        if document is not None:
+            lines = round(document.size().height())
+            self._command.setFixedHeight(lines * self._command.fontMetrics().lineSpacing() + 18)
+
+    def _next(self) -> None:
+        self._step = (self._step + 1) % len(self._fixes)
+        self._show_fix()
+
+    def _copy(self) -> None:
+        if (clipboard := QGuiApplication.clipboard()) is not None:
+            clipboard.setText(self.command)
+
+    def resizeEvent(self, a0: QResizeEvent | None) -> None:
+        super().resizeEvent(a0)
+        self._fit_command()

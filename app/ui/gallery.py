@@ -1,0 +1,207 @@
+"""The portraits on the left."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PyQt6.QtCore import QModelIndex, QPersistentModelIndex, QRectF, QSize, Qt, pyqtSignal
+from PyQt6.QtGui import QColor, QFont, QImage, QPainter, QPainterPath, QPen
+from PyQt6.QtWidgets import (
+    QAbstractItemView,
+    QFrame,
+    QHBoxLayout,
+    QListView,
+    QListWidget,
+    QListWidgetItem,
+    QStyle,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+    QVBoxLayout,
+)
+
+from app.ui.portrait_desk import PortraitDesk
+from app.ui.theme import theme_in_use
+from app.ui.widgets import ElidedLabel, button, label
+
+if TYPE_CHECKING:
+    from app.pipeline.portraits import Portrait
+
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+_CELL_PX = 90
+_PICTURE_PX = 84
+_KEY = Qt.ItemDataRole.UserRole
+_PICTURE = _KEY + 1
+_BUSY = _KEY + 2
+
+
+class Gallery(QFrame):
+    """Shows the desk's portraits, and passes the user's wishes on to it.
+
+    Attributes:
+        list: the portraits.
+        add_button, paste_button, crop_button, remove_button: what can be done.
+
+    Signals:
+        add_wanted: the user wants to pick a file.
+        paste_wanted: the user wants the clipboard's picture.
+    """
+
+    add_wanted = pyqtSignal()
+    paste_wanted = pyqtSignal()
+
+    def __init__(self, desk: PortraitDesk) -> None:
+        super().__init__()
+        self.setProperty("role", "panel")
+        self.setFixedWidth(220)
+        self._desk = desk
+        self.list = QListWidget()
+        self.list.setObjectName("Gallery")
+        self.list.setAccessibleName("Portraits")
+        self.list.setViewMode(QListView.ViewMode.IconMode)
+        self.list.setMovement(QListView.Movement.Static)
+        self.list.setResizeMode(QListView.ResizeMode.Adjust)
+        self.list.setGridSize(QSize(_CELL_PX, _CELL_PX))
+        self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.list.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.list.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.list.setAcceptDrops(False)
+        self.list.setUniformItemSizes(True)
+        self.list.setItemDelegate(_Thumbnails(self.list))
+        self.add_button = button("Add…", tip="Add a picture of yours (Ctrl+O), or drop one anywhere", icon_name="add")
+        self.paste_button = button(
+            "", tip="Add the picture in the clipboard (Ctrl+V)", icon_name="paste", name="Paste a picture"
+        )
+        self.crop_button = button(
+            "", tip="See and adjust the crop", icon_name="crop", kind="flat", name="Adjust the crop"
+        )
+        self.remove_button = button(
+            "", tip="Take this picture of yours out of the gallery", icon_name="remove", kind="flat", name="Remove"
+        )
+        self._name = ElidedLabel("title")
+        self._score = label("", "muted", wrap=True)
+        self._score.setAccessibleName("Score of the portrait")
+
+        head = QHBoxLayout()
+        head.addWidget(label("Portraits", "title"))
+        head.addStretch(1)
+        buttons = QHBoxLayout()
+        buttons.setSpacing(6)
+        buttons.addWidget(self.add_button, 1)
+        buttons.addWidget(self.paste_button)
+        chosen = QHBoxLayout()
+        chosen.setSpacing(2)
+        chosen.addWidget(self._name, 1)
+        chosen.addWidget(self.crop_button)
+        chosen.addWidget(self.remove_button)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(12, 12, 8, 12)
+        column.setSpacing(8)
+        column.addLayout(head)
+        column.addWidget(self.list, 1)
+        column.addLayout(chosen)
+        column.addWidget(self._score)
+        column.addLayout(buttons)
+
+        self.add_button.clicked.connect(self.add_wanted)
+        self.paste_button.clicked.connect(self.paste_wanted)
+        self.crop_button.clicked.connect(lambda: desk.crop(desk.current))
+        self.remove_button.clicked.connect(lambda: desk.remove(desk.current))
+        self.list.itemClicked.connect(self._choose)
+        self.list.itemActivated.connect(self._choose)
+        desk.changed.connect(self._refresh)
+        self._refresh()
+
+    def set_portrait(self, portrait: "Portrait | None") -> None:
+        """Say how well the portrait in use should animate, and why."""
+        if portrait is None:
+            self._score.setText("")
+            return
+        remarks = f": {', '.join(portrait.remarks)}" if portrait.remarks else ""
+        self._score.setText(f"Score {portrait.score} of 100{remarks}")
+
+    def _choose(self, item: QListWidgetItem) -> None:
+        self._desk.choose(str(item.data(_KEY)))
+
+    def _refresh(self) -> None:
+        desk = self._desk
+        keys = [entry.key for entry in desk.entries]
+        if [self._item(row).data(_KEY) for row in range(self.list.count())] != keys:
+            self.list.clear()
+            for number, entry in enumerate(desk.entries, start=1):
+                item = QListWidgetItem(entry.name)
+                item.setData(_KEY, entry.key)
+                item.setSizeHint(QSize(_CELL_PX, _CELL_PX))
+                item.setToolTip(f"{entry.name} (key {number})" if number <= 9 else entry.name)
+                self.list.addItem(item)
+        for row, key in enumerate(keys):
+            item = self._item(row)
+            item.setData(_PICTURE, desk.thumbnails.get(key))
+            item.setData(_BUSY, key == desk.pending)
+            if key == desk.current and self.list.currentRow() != row:
+                self.list.setCurrentRow(row)
+        chosen = next((entry for entry in desk.entries if entry.key == desk.current), None)
+        self._name.setText(chosen.name if chosen else "")
+        self.crop_button.setEnabled(chosen is not None)
+        self.remove_button.setVisible(chosen is not None and not chosen.bundled)
+
+    def _item(self, row: int) -> QListWidgetItem:
+        item = self.list.item(row)
+        assert item is not None
+        return item
+
+
+class _Thumbnails(QStyledItemDelegate):
+    """Paints a portrait with rounded corners, its number, and a ring round the chosen one."""
+
+    def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> QSize:
+        del option, index
+        return QSize(_CELL_PX, _CELL_PX)
+
+    def paint(
+        self, painter: QPainter | None, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex
+    ) -> None:
+        if painter is None:
+            return
+        theme = theme_in_use()
+        place = QRectF(option.rect)
+        place = QRectF(
+            place.center().x() - _PICTURE_PX / 2, place.center().y() - _PICTURE_PX / 2, _PICTURE_PX, _PICTURE_PX
+        )
+        painter.save()
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+        shape = QPainterPath()
+        shape.addRoundedRect(place, 8, 8)
+        painter.setClipPath(shape)
+        painter.fillRect(place, QColor(theme.raised))
+        picture = index.data(_PICTURE)
+        if isinstance(picture, QImage):
+            painter.drawImage(place, picture)
+        if index.data(_BUSY):
+            painter.fillRect(place, QColor(10, 12, 15, 140))
+            painter.setPen(QColor("#e7eaee"))
+            painter.drawText(place, int(Qt.AlignmentFlag.AlignCenter), "…")
+        painter.setClipping(False)
+        if index.row() < 9:
+            badge = QRectF(place.left() + 4, place.top() + 4, 16, 16)
+            painter.setPen(Qt.PenStyle.NoPen)
+            painter.setBrush(QColor(10, 12, 15, 150))
+            painter.drawRoundedRect(badge, 4, 4)
+            painter.setPen(QColor("#e7eaee"))
+            font = QFont(option.font)
+            font.setPointSizeF(font.pointSizeF() * 0.85)
+            painter.setFont(font)
+            painter.drawText(badge, int(Qt.AlignmentFlag.AlignCenter), str(index.row() + 1))
+        selected = bool(option.state & QStyle.StateFlag.State_Selected)
+        hovered = bool(option.state & QStyle.StateFlag.State_MouseOver)
+        focused = bool(option.state & QStyle.StateFlag.State_HasFocus)
+        if selected or hovered or focused:
+            colour = theme.accent if selected else theme.text if focused else theme.muted
+            painter.setPen(QPen(QColor(colour), 3 if selected and focused else 2))
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            painter.drawRoundedRect(place, 8, 8)
+        painter.restore()
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file's name says that it is a picture."""
+    return path.suffix.lower() in PICTURE_ENDINGS

@@ -1,0 +1,146 @@
+"""The keys, as people know them from avatarify, and the panel that lists them."""
+
+from dataclasses import dataclass
+
+from PyQt6.QtCore import Qt, pyqtSignal
+from PyQt6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
+
+from app.ui.widgets import button, label, panel
+
+
+@dataclass(frozen=True)
+class Key:
+    """One line of the help.
+
+    Attributes:
+        command: what the window calls it.
+        sequences: as `QKeySequence` reads them.
+        caps: what is printed on the keys.
+        what: what it does.
+    """
+
+    command: str
+    sequences: tuple[str, ...]
+    caps: tuple[str, ...]
+    what: str
+
+
+def _key(command: str, sequence: str, what: str) -> Key:
+    return Key(command, (sequence,), (sequence,), what)
+
+
+_CAP_PX, _CAPS_PX = 40, 96
+
+GROUPS: tuple[tuple[str, tuple[Key, ...]], ...] = (
+    (
+        "In a call",
+        (
+            _key("slate", "0", "Slate at once: the call sees no face"),
+            _key("live", "G", "Go live, or stop"),
+            _key("record", "V", "Start or stop the recording"),
+            _key("snapshot", "P", "Save a picture of the output"),
+        ),
+    ),
+    (
+        "Avatar",
+        (
+            Key("avatar", tuple("123456789"), ("1", "…", "9"), "The first nine portraits"),
+            _key("previous", "A", "Previous portrait"),
+            _key("next", "D", "Next portrait"),
+            Key("add", ("Ctrl+O",), ("Ctrl", "O"), "Add a picture from a file"),
+            Key("paste", ("Ctrl+V",), ("Ctrl", "V"), "Add a picture from the clipboard"),
+        ),
+    ),
+    (
+        "Pose",
+        (
+            _key("calibrate_now", "X", "Calibrate: this very frame is the neutral pose"),
+            _key("calibrate", "F", "Calibrate hands-free: the best frame of two seconds"),
+            _key("zoom_in", "W", "Zoom in on the driver"),
+            _key("zoom_out", "S", "Zoom out"),
+            Key("nudge_up", ("U",), ("U",), "Nudge the crop up"),
+            Key("nudge_down", ("J",), ("J",), "Nudge it down"),
+            Key("nudge_left", ("H",), ("H",), "Nudge it left"),
+            Key("nudge_right", ("K",), ("K",), "Nudge it right"),
+            _key("overlay_less", "Z", "Portrait over the driver: fainter"),
+            _key("overlay_more", "C", "Portrait over the driver: stronger"),
+        ),
+    ),
+    (
+        "View",
+        (
+            _key("mirror_preview", "R", "Mirror the preview"),
+            _key("mirror_output", "T", "Mirror what the call sees"),
+            _key("statistics", "I", "Statistics"),
+            _key("landmarks", "O", "Landmarks and keypoints"),
+            Key("help", ("?", "F1"), ("?",), "This list"),
+            Key("quit", ("Ctrl+Q",), ("Ctrl", "Q"), "Stop everything and quit"),
+        ),
+    ),
+)
+
+
+class KeysPanel(QWidget):
+    """All keys, in two columns.
+
+    Signals:
+        closed: the user has read enough.
+    """
+
+    closed = pyqtSignal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setAccessibleName("Keys")
+        self.close_button = button("Close", tip="Back to the preview (Escape)", icon_name="close")
+        self.close_button.clicked.connect(self.closed)
+        head = QHBoxLayout()
+        head.addWidget(label("Keys", "heading"))
+        head.addStretch(1)
+        head.addWidget(self.close_button)
+
+        columns = QHBoxLayout()
+        columns.setSpacing(28)
+        for groups, caps_px in ((GROUPS[:2] + GROUPS[3:], _CAPS_PX), (GROUPS[2:3], _CAP_PX)):
+            column = QVBoxLayout()
+            column.setSpacing(14)
+            for title, keys in groups:
+                column.addLayout(_group(title, keys, caps_px))
+            column.addStretch(1)
+            columns.addLayout(column, 1)
+
+        body = QWidget()
+        body.setLayout(columns)
+        columns.setContentsMargins(0, 0, 8, 0)
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(body)
+        card = panel()
+        inside = QVBoxLayout(card)
+        inside.setContentsMargins(20, 16, 12, 16)
+        inside.setSpacing(12)
+        inside.addLayout(head)
+        inside.addWidget(scroll, 1)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(card)
+
+
+def _group(title: str, keys: tuple[Key, ...], caps_px: int) -> QGridLayout:
+    grid = QGridLayout()
+    grid.setHorizontalSpacing(12)
+    grid.setVerticalSpacing(5)
+    grid.setColumnStretch(1, 1)
+    grid.setColumnMinimumWidth(0, caps_px)
+    grid.addWidget(label(title, "muted"), 0, 0, 1, 2)
+    for number, key in enumerate(keys, start=1):
+        caps = QHBoxLayout()
+        caps.setSpacing(4)
+        for cap in key.caps:
+            caps.addWidget(label(cap, "text" if cap == "…" else "keycap"))
+        caps.addStretch(1)
+        grid.addLayout(caps, number, 0)
+        grid.addWidget(label(key.what, wrap=True), number, 1)
+    return grid

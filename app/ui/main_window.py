@@ -1,0 +1,461 @@
+"""The window: portraits on the left, the output in the middle, controls on the right, one status line."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PyQt6.QtCore import QMimeData, Qt, QTimer, pyqtSignal
+from PyQt6.QtGui import (
+    QCloseEvent,
+    QDragEnterEvent,
+    QDropEvent,
+    QGuiApplication,
+    QKeySequence,
+    QPaintEvent,
+    QResizeEvent,
+    QShortcut,
+)
+from PyQt6.QtWidgets import (
+    QApplication,
+    QFileDialog,
+    QHBoxLayout,
+    QMainWindow,
+    QPushButton,
+    QStackedWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app.ui.checklist import Checklist
+from app.ui.controls import Controls
+from app.ui.crop_editor import CropEditor
+from app.ui.driver_view import DriverWidget
+from app.ui.gallery import PICTURE_ENDINGS, Gallery, is_picture
+from app.ui.keys import GROUPS, KeysPanel
+from app.ui.messages import Message, MessageBar
+from app.ui.preview import Preview
+from app.ui.session import Session
+from app.ui.status import StatusLine, microphone_delay_ms, statistics_text, status_text, words_for
+from app.ui.theme import apply_theme, current_theme, icon
+from app.ui.widgets import ElidedLabel, button, restyle, tint
+
+if TYPE_CHECKING:
+    from app.pipeline.portraits import Portrait
+
+_FIGURES_MS = 250
+_VIDEO_ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m4v")
+_SMALLEST_PX = (1024, 640)
+_LEAST_PX = (920, 560)
+_ROOMY_PX = 1160
+"""Below this width the buttons under the preview show icons alone."""
+
+
+class MainWindow(QMainWindow):
+    """Lays everything out, and turns keys, clicks and drops into the session's wishes.
+
+    Attributes:
+        session: what it shows.
+        gallery, preview, driver, controls, checklist, status, messages: its parts.
+        crop_editor, keys_panel: pages that take the preview's place for a while.
+        pages: the preview and those.
+        live_button, calibrate_button, record_button, snapshot_button, slate_button: the bar below the preview.
+
+    Signals:
+        closed: the window is gone, and everything it had started has been stopped.
+    """
+
+    closed = pyqtSignal()
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        self._done = False
+        self._portrait: Portrait | None = None
+        self._when_painted: Callable[[], None] | None = None
+        self.setWindowTitle("mcnet-avatar")
+        self.setWindowIcon(icon("app", "#5b9dff"))
+        self.setAcceptDrops(True)
+        self.setMinimumSize(*_LEAST_PX)
+        window = session.settings.window
+        self.resize(max(window.width_px, _SMALLEST_PX[0]), max(window.height_px, _SMALLEST_PX[1]))
+
+        self.gallery = Gallery(session.desk)
+        self.messages = MessageBar()
+        self.preview = Preview(session.settings.output_width_px / session.settings.output_height_px)
+        self.driver = DriverWidget()
+        self.driver.setParent(self.preview)
+        self.preview.inset = self.driver
+        self.crop_editor = CropEditor(session.desk)
+        self.keys_panel = KeysPanel()
+        self.pages = QStackedWidget()
+        for page in (self.preview, self.crop_editor, self.keys_panel):
+            self.pages.addWidget(page)
+        self.checklist = Checklist(session)
+        self.controls = Controls(session)
+        self.status = StatusLine()
+        self._lay_out()
+        self._connect()
+        self._bind_keys()
+        self._timer = QTimer(self)
+        self._timer.setInterval(_FIGURES_MS)
+        self._timer.timeout.connect(self._show_figures)
+        self._timer.start()
+        self._show_everything()
+
+    # Making
+
+    def _lay_out(self) -> None:
+        self.live_button = button("Go live", tip="Show the avatar to the call (G)", icon_name="live", kind="primary")
+        self.live_button.setMinimumWidth(112)
+        self.calibrate_button = button(
+            "Calibrate",
+            tip="Look at the camera; the best of two seconds becomes the neutral pose (F)",
+            icon_name="calibrate",
+        )
+        self.record_button = button("Record", tip="Record the output (V)", icon_name="record")
+        self.record_button.setCheckable(True)
+        self.snapshot_button = button("", tip="Save a picture of the output (P)", icon_name="snapshot", name="Snapshot")
+        self.slate_button = button("Slate", tip="Show no face at once (0)", icon_name="slate", kind="danger")
+        self.slate_button.setCheckable(True)
+        self._missing = ElidedLabel()
+        self._missing.setAccessibleName("What is missing before going live")
+        bar = QHBoxLayout()
+        bar.setSpacing(8)
+        bar.addWidget(self.live_button)
+        bar.addWidget(self.calibrate_button)
+        bar.addWidget(self.record_button)
+        bar.addWidget(self.snapshot_button)
+        bar.addWidget(self._missing, 1)
+        bar.addWidget(self.slate_button)
+
+        centre = QVBoxLayout()
+        centre.setSpacing(10)
+        centre.addWidget(self.messages)
+        centre.addWidget(self.pages, 1)
+        centre.addLayout(bar)
+        centre.addWidget(self.checklist)
+        columns = QHBoxLayout()
+        columns.setContentsMargins(10, 10, 10, 10)
+        columns.setSpacing(12)
+        columns.addWidget(self.gallery)
+        columns.addLayout(centre, 1)
+        columns.addWidget(self.controls)
+        root = QWidget()
+        root.setObjectName("Root")
+        whole = QVBoxLayout(root)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.setSpacing(0)
+        whole.addLayout(columns, 1)
+        whole.addWidget(self.status)
+        self.setCentralWidget(root)
+
+    def _connect(self) -> None:
+        session = self.session
+        session.changed.connect(self._show_state)
+        session.live_changed.connect(self._show_state)
+        session.window_changed.connect(self._show_window)
+        session.woken.connect(self._pull)
+        session.told.connect(self.messages.show_message)
+        session.cleared.connect(self.messages.clear)
+        session.busy_changed.connect(self.status.set_busy)
+        session.desk.changed.connect(self._show_page)
+        self.gallery.add_wanted.connect(self.pick_portrait)
+        self.gallery.paste_wanted.connect(self.paste)
+        self.controls.video_wanted.connect(self._pick_video)
+        self.controls.background_wanted.connect(self._pick_background)
+        self.checklist.portrait_wanted.connect(self.pick_portrait)
+        self.checklist.put_away.connect(lambda: self.controls.checklist.click())
+        self.driver.resized.connect(self.preview.lay_out)
+        self.keys_panel.closed.connect(self.toggle_keys)
+        self.status.help_button.clicked.connect(self.toggle_keys)
+        self.live_button.clicked.connect(self.toggle_live)
+        self.calibrate_button.clicked.connect(lambda: session.calibrate(now=False))
+        self.record_button.clicked.connect(self._record)
+        self.snapshot_button.clicked.connect(session.snapshot)
+        self.slate_button.clicked.connect(self._slate_clicked)
+
+    def _commands(self) -> dict[str, Callable[[], None]]:
+        """What each key of `app.ui.keys` does, but for the digits."""
+        session, controls = self.session, self.controls
+        return {
+            "slate": session.slate,
+            "live": self.toggle_live,
+            "record": session.toggle_recording,
+            "snapshot": session.snapshot,
+            "previous": lambda: session.desk.step(-1),
+            "next": lambda: session.desk.step(1),
+            "add": self.pick_portrait,
+            "paste": self.paste,
+            "calibrate_now": lambda: session.calibrate(now=True),
+            "calibrate": lambda: session.calibrate(now=False),
+            "zoom_in": lambda: controls.step_zoom(1),
+            "zoom_out": lambda: controls.step_zoom(-1),
+            "nudge_up": lambda: controls.nudge("up"),
+            "nudge_down": lambda: controls.nudge("down"),
+            "nudge_left": lambda: controls.nudge("left"),
+            "nudge_right": lambda: controls.nudge("right"),
+            "overlay_less": lambda: controls.step_overlay(-1),
+            "overlay_more": lambda: controls.step_overlay(1),
+            "mirror_preview": controls.mirror_preview.click,
+            "mirror_output": controls.mirror_output.click,
+            "statistics": controls.statistics.click,
+            "landmarks": controls.landmarks.click,
+            "help": self.toggle_keys,
+            "quit": self._quit,
+        }
+
+    def _bind_keys(self) -> None:
+        commands = self._commands()
+        for _, keys in GROUPS:
+            for key in keys:
+                for sequence in key.sequences:
+                    if key.command == "avatar":
+                        number = int(sequence)
+                        self._bind(sequence, lambda number=number: self.session.desk.choose_number(number))  # type: ignore[misc]
+                    else:
+                        self._bind(sequence, commands[key.command])
+        self._bind("Escape", self._escape)
+
+    def _bind(self, sequence: str, command: Callable[[], None]) -> None:
+        shortcut = QShortcut(QKeySequence(sequence), self)
+        shortcut.setAutoRepeat(sequence in "WSUHJKZC")
+        shortcut.activated.connect(command)
+
+    # Wishes
+
+    def toggle_live(self) -> None:
+        """Go live, or leave the slate up."""
+        if self.session.live:
+            self.session.stop()
+        else:
+            self.session.go_live()
+
+    def toggle_keys(self) -> None:
+        """Show the keys, or the preview again."""
+        if self.pages.currentWidget() is self.keys_panel:
+            self.pages.setCurrentWidget(self.preview)
+            self._show_page()
+        else:
+            self.pages.setCurrentWidget(self.keys_panel)
+            self.keys_panel.close_button.setFocus()
+
+    def pick_portrait(self) -> None:
+        """Let the user pick pictures to add."""
+        endings = " ".join(f"*{ending}" for ending in PICTURE_ENDINGS)
+        dialog = self._file_dialog("Add a portrait", f"Pictures ({endings})")
+        dialog.setFileMode(QFileDialog.FileMode.ExistingFiles)
+        dialog.filesSelected.connect(lambda paths: self.session.desk.add_files([Path(path) for path in paths]))
+        dialog.show()
+
+    def paste(self) -> None:
+        """Add the picture in the clipboard, or the picture files copied to it."""
+        clipboard = QGuiApplication.clipboard()
+        mime = clipboard.mimeData() if clipboard is not None else None
+        if mime is not None and self._take(mime):
+            return
+        image = clipboard.image() if clipboard is not None else None
+        if image is None or image.isNull():
+            self.messages.show_message(
+                Message("paste", "There is no picture in the clipboard: copy one first.", tone="warning")
+            )
+        else:
+            self.session.desk.add_image(image)
+
+    def _pick_video(self) -> None:
+        endings = " ".join(f"*{ending}" for ending in _VIDEO_ENDINGS)
+        dialog = self._file_dialog("A video in the camera's place", f"Videos ({endings});;All files (*)")
+        dialog.fileSelected.connect(self.session.choose_camera)
+        dialog.show()
+
+    def _pick_background(self) -> None:
+        endings = " ".join(f"*{ending}" for ending in PICTURE_ENDINGS)
+        dialog = self._file_dialog("A picture as background", f"Pictures ({endings})")
+        dialog.fileSelected.connect(lambda path: self.controls.set_background_picture(Path(path)))
+        dialog.show()
+
+    def _file_dialog(self, title: str, kinds: str) -> QFileDialog:
+        """A dialog for a file that exists; not modal, so that the panic key goes on working."""
+        dialog = QFileDialog(self, title, "", kinds)
+        dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        return dialog
+
+    def _take(self, mime: QMimeData) -> bool:
+        """Use dropped or pasted files: pictures become portraits, a video stands in for the camera."""
+        paths = [Path(url.toLocalFile()) for url in mime.urls() if url.isLocalFile()]
+        pictures = [path for path in paths if is_picture(path)]
+        videos = [path for path in paths if path.suffix.lower() in _VIDEO_ENDINGS]
+        if pictures:
+            self.session.desk.add_files(pictures)
+        if videos:
+            self.session.choose_camera(str(videos[-1]))
+        return bool(pictures or videos)
+
+    def _record(self) -> None:
+        self.session.toggle_recording()
+        self._show_state()  # the button is down only once a recording runs
+
+    def _slate_clicked(self) -> None:
+        self.session.slate()
+        self._show_state()
+
+    def _escape(self) -> None:
+        page = self.pages.currentWidget()
+        if page is self.keys_panel:
+            self.toggle_keys()
+        elif page is self.crop_editor:
+            self.session.desk.cancel_crop()
+        elif self.messages.isVisible():
+            self.messages.dismiss()
+
+    def _quit(self) -> None:
+        self.close()
+
+    # Showing
+
+    def _show_everything(self) -> None:
+        self._show_window()
+        self._show_state()
+        self._show_figures()
+
+    def _pull(self) -> None:
+        composed, view = self.session.pull()
+        if composed is not None:
+            # A mirror is for one's own movements; the slate's words are read.
+            mirrored = self.session.settings.window.mirror_preview and composed.state.shows_avatar
+            self.preview.show_picture(composed.rgb, mirrored=mirrored)
+        if view is not None and self.pages.currentWidget() is self.preview:
+            self.driver.show_view(view)
+
+    def _show_state(self) -> None:
+        session = self.session
+        words = words_for(session.state, on_air=session.on_air, more=session.why)
+        self.preview.set_words(words)
+        self.preview.set_progress(session.calibrating)
+        self.status.set_words(words)
+        if session.portrait is not self._portrait:
+            self._portrait = session.portrait
+            self.gallery.set_portrait(session.portrait)
+            self.driver.set_portrait(None if session.portrait is None else session.portrait.square)
+        if session.chain.camera.failed:
+            self.driver.clear()
+
+        missing, slate = session.chain.missing(), session.settings.live.slate
+        if session.live:
+            text, kind, icon_name, tip = "Stop", "live", "stop", "Leave the slate up; the call keeps its picture (G)"
+        elif slate and not session.on_air:
+            text, kind, icon_name, tip = "Lift slate", "primary", "live", "Show the avatar in the preview again (G)"
+        else:
+            text, kind, icon_name, tip = "Go live", "primary", "live", "Show the avatar to the call (G)"
+            tip = f"Not yet: {missing}" if missing else tip
+        self.live_button.setText(text)
+        self.live_button.setToolTip(tip)
+        self.live_button.setAccessibleName(text)
+        self.live_button.setAccessibleDescription(tip)
+        self.live_button.setProperty("icon_name", icon_name)
+        restyle(self.live_button, "kind", kind)
+        tint(self.live_button)
+        self.live_button.setEnabled(text != "Go live" or not missing)
+        self._missing.setText(f"Missing: {session.chain.missing_name()}" if missing and not session.live else "")
+        self._missing.setToolTip(missing)
+        self.calibrate_button.setEnabled(session.chain.model.done and session.chain.camera.done)
+        self.record_button.setChecked(session.recording is not None)
+        recording = session.recording is not None
+        self.record_button.setText("" if self.width() < _ROOMY_PX else "Recording" if recording else "Record")
+        self.record_button.setAccessibleName("Stop recording" if recording else "Record")
+        self.record_button.setEnabled(session.ready)
+        self.slate_button.setChecked(slate)
+        tint(self.slate_button)
+
+    def _show_window(self) -> None:
+        window = self.session.settings.window
+        app = QApplication.instance()
+        theme = current_theme(window.theme)
+        if isinstance(app, QApplication) and app.palette().window().color().name() != theme.window:
+            apply_theme(app, theme)
+            self.refresh_theme()
+        self.driver.set_mirrored(window.mirror_preview)
+        self.driver.set_opacity(window.overlay_opacity)
+        self.driver.set_points(window.show_landmarks)
+        self.checklist.setVisible(not window.checklist_done)
+        if not window.show_statistics:
+            self.preview.set_statistics("")
+        else:
+            self._show_figures()
+
+    def refresh_theme(self) -> None:
+        """Draw everything again that holds a colour of its own."""
+        for made in self.findChildren(QPushButton):
+            tint(made)
+        self.messages.refresh_theme()
+        self.checklist.refresh()
+
+    def _show_page(self) -> None:
+        cropping = self.session.desk.cropping is not None
+        if cropping:
+            self.pages.setCurrentWidget(self.crop_editor)
+        elif self.pages.currentWidget() is self.crop_editor:
+            self.pages.setCurrentWidget(self.preview)
+
+    def _show_figures(self) -> None:
+        session, stats = self.session, self.session.stats()
+        text = status_text(self.preview.words.state, stats, session.device)
+        delay_ms = microphone_delay_ms(stats) if session.live else 0
+        self.status.set_figures(text, delay_ms=delay_ms, tooltip=session.engine)
+        if session.settings.window.show_statistics:
+            self.preview.set_statistics(statistics_text(stats))
+
+    def follow_system(self) -> None:
+        """The desktop's theme has changed."""
+        self._show_window()
+
+    def when_painted(self, then: Callable[[], None]) -> None:
+        """Call something once, after the window was painted for the first time."""
+        self._when_painted = then
+
+    # Qt
+
+    def paintEvent(self, a0: QPaintEvent | None) -> None:
+        super().paintEvent(a0)
+        if self._when_painted is not None:
+            then, self._when_painted = self._when_painted, None
+            QTimer.singleShot(0, then)
+
+    def dragEnterEvent(self, a0: QDragEnterEvent | None) -> None:
+        if a0 is not None and (mime := a0.mimeData()) is not None and (mime.hasUrls() or mime.hasImage()):
+            a0.acceptProposedAction()
+
+    def dropEvent(self, a0: QDropEvent | None) -> None:
+        if a0 is None or (mime := a0.mimeData()) is None:
+            return
+        if self._take(mime):
+            a0.acceptProposedAction()
+            return
+        image = mime.imageData()
+        if mime.hasImage() and image is not None:
+            self.session.desk.add_image(image)
+            a0.acceptProposedAction()
+        else:
+            self.messages.show_message(
+                Message(
+                    "drop", "Drop a picture to add a portrait, or a video to stand in for the camera.", tone="warning"
+                )
+            )
+
+    def resizeEvent(self, a0: QResizeEvent | None) -> None:
+        super().resizeEvent(a0)
+        narrow = self.width() < _ROOMY_PX
+        self.calibrate_button.setText("" if narrow else "Calibrate")
+        self._show_state()
+        self.preview.lay_out()
+
+    def closeEvent(self, a0: QCloseEvent | None) -> None:
+        if not self._done:
+            self._done = True
+            self._timer.stop()
+            self.hide()
+            if not (self.isMaximized() or self.isFullScreen()):
+                self.session.set_window_size(self.width(), self.height())
+            self.session.close()
+            self.closed.emit()
+        super().closeEvent(a0)

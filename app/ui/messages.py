@@ -1,0 +1,122 @@
+"""What went wrong and what to do, one message at a time, in the window's own space."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from PyQt6.QtCore import Qt, QTimer
+from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy
+
+from app.ui.theme import pixmap, theme_in_use
+from app.ui.widgets import button, label, restyle
+
+_INFO_MS = 6000
+
+
+@dataclass(frozen=True)
+class Message:
+    """Something that the user should know.
+
+    Attributes:
+        key: what it is about, as "camera": a newer message of the same key takes the older one's place, and it can be
+            taken back by its key once it is no longer true.
+        text: what happened and what to do.
+        tone: `info` goes away by itself.
+        action: text of a button, or "".
+        act: what the button does.
+    """
+
+    key: str
+    text: str
+    tone: Literal["error", "warning", "info"] = "error"
+    action: str = ""
+    act: Callable[[], None] | None = None
+
+
+class MessageBar(QFrame):
+    """Shows one message; the others wait their turn, errors first.
+
+    Attributes:
+        messages: what is shown and what waits, the first one shown.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setObjectName("MessageBar")
+        self.messages: list[Message] = []
+        self._icon = QLabel()
+        self._text = label("", wrap=True)
+        self._text.setTextInteractionFlags(
+            Qt.TextInteractionFlag.TextSelectableByMouse | Qt.TextInteractionFlag.TextSelectableByKeyboard
+        )
+        self._text.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._text.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+        self._more = label("", "muted")
+        self.action_button = button("", tip="Do what the message proposes", kind="link")
+        self.close_button = button("", tip="Put this message away", icon_name="close", kind="flat", name="Dismiss")
+        row = QHBoxLayout(self)
+        row.setContentsMargins(12, 6, 6, 6)
+        row.setSpacing(10)
+        row.addWidget(self._icon, 0, Qt.AlignmentFlag.AlignTop)
+        row.addWidget(self._text, 1)
+        row.addWidget(self._more)
+        row.addWidget(self.action_button)
+        row.addWidget(self.close_button, 0, Qt.AlignmentFlag.AlignTop)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self.dismiss)
+        self.close_button.clicked.connect(self.dismiss)
+        self.action_button.clicked.connect(self._act)
+        self.hide()
+
+    @property
+    def text(self) -> str:
+        """What is shown, or "" where nothing is."""
+        return self.messages[0].text if self.messages else ""
+
+    def show_message(self, message: Message) -> None:
+        """Show a message, or have it wait while an error is shown."""
+        others = [other for other in self.messages if other.key != message.key]
+        if message.tone == "info":
+            others = [other for other in others if other.tone != "info"]
+        rank = {"error": 0, "warning": 1, "info": 2}
+        self.messages = sorted([message, *others], key=lambda one: rank[one.tone])
+        self._show_first()
+
+    def clear(self, key: str) -> None:
+        """Take a message back: what it was about is well again."""
+        self.messages = [other for other in self.messages if other.key != key]
+        self._show_first()
+
+    def dismiss(self) -> None:
+        """Put the shown message away."""
+        self.messages = self.messages[1:]
+        self._show_first()
+
+    def refresh_theme(self) -> None:
+        """Draw the icons again."""
+        self._show_first()
+
+    def _act(self) -> None:
+        act = self.messages[0].act
+        self.dismiss()
+        if act is not None:
+            act()
+
+    def _show_first(self) -> None:
+        self._timer.stop()
+        self.setVisible(bool(self.messages))
+        if not self.messages:
+            return
+        first = self.messages[0]
+        self._text.setText(first.text)
+        self._icon.setPixmap(pixmap(first.tone, theme_in_use().tone(first.tone), 18, self.devicePixelRatioF()))
+        waiting = len(self.messages) - 1
+        self._more.setText(f"{waiting} more" if waiting else "")
+        self.action_button.setVisible(bool(first.action))
+        self.action_button.setText(first.action)
+        self.action_button.setAccessibleName(first.action)
+        restyle(self, "tone", first.tone)
+        self.setAccessibleName(first.text)
+        if first.tone == "info":
+            self._timer.start(_INFO_MS)

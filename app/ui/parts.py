@@ -1,0 +1,144 @@
+"""What the window is built on. The heavy modules are imported inside these functions, which run off the GUI thread."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.places import portraits_folder, settings_file, source_cache_folder
+from app.settings import AppSettings
+
+if TYPE_CHECKING:
+    from app.pipeline.cameras import CameraInfo, CameraSpec
+    from app.pipeline.doctor import VirtualCameraReport
+    from app.pipeline.events import Event
+    from app.pipeline.pipeline import Pipeline
+    from app.pipeline.portraits import PortraitStore
+    from app.pipeline.sinks import Sink
+
+
+@dataclass(frozen=True)
+class WindowOptions:
+    """What the command line asks of the window. None leaves it to the kept settings, and is not kept itself.
+
+    Attributes:
+        model, device, precision: of the engine.
+        camera: as `app.pipeline.cameras.parse_camera` reads it.
+        portrait: a portrait's key or a picture's path.
+        settings_path: where the settings are kept.
+    """
+
+    model: str | None = None
+    device: str | None = None
+    precision: str | None = None
+    camera: str | None = None
+    portrait: str | None = None
+    settings_path: Path = field(default_factory=settings_file)
+
+    def over(self, settings: AppSettings) -> AppSettings:
+        """The settings that the engine is made from: the kept ones, and what the command line says otherwise."""
+        return replace(
+            settings,
+            model=self.model or settings.model,
+            device=self.device or settings.device,
+            precision=self.precision or settings.precision,
+        )
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Makers of everything that the window uses and that is not Qt's. Each may take its time; tests give fakes.
+
+    Attributes:
+        open_store: the gallery's portraits.
+        list_cameras: those that are there.
+        parse_camera: text to spec.
+        make_pipeline: from settings and the two functions that it calls on its own threads.
+        examine_virtual_camera: ready, missing, busy or denied, and what to do.
+        make_virtual_camera: a sink.
+        make_recorder: a sink that writes that file.
+        load_smoothing_delay: the function from a smoothing setting to its delay in milliseconds.
+    """
+
+    open_store: "Callable[[], PortraitStore]"
+    list_cameras: "Callable[[], list[CameraInfo]]"
+    parse_camera: "Callable[[str], CameraSpec]"
+    make_pipeline: "Callable[[AppSettings, Callable[[Event], None], Callable[[], None]], Pipeline]"
+    examine_virtual_camera: "Callable[[], VirtualCameraReport]"
+    make_virtual_camera: "Callable[[], Sink]"
+    make_recorder: "Callable[[Path], Sink]"
+    load_smoothing_delay: Callable[[], Callable[[float], float]]
+
+
+def real_parts() -> Parts:
+    """What a user gets."""
+    return Parts(
+        open_store=_open_store,
+        list_cameras=_list_cameras,
+        parse_camera=_parse_camera,
+        make_pipeline=_make_pipeline,
+        examine_virtual_camera=_examine_virtual_camera,
+        make_virtual_camera=_make_virtual_camera,
+        make_recorder=_make_recorder,
+        load_smoothing_delay=_load_smoothing_delay,
+    )
+
+
+def _open_store() -> "PortraitStore":
+    from app.pipeline.portraits import PortraitStore
+
+    return PortraitStore(portraits_folder())
+
+
+def _list_cameras() -> "list[CameraInfo]":
+    from app.pipeline.cameras import list_cameras
+
+    return list(list_cameras())
+
+
+def _parse_camera(text: str) -> "CameraSpec":
+    from app.pipeline.cameras import parse_camera
+
+    return parse_camera(text)
+
+
+def _make_pipeline(
+    settings: AppSettings, on_event: "Callable[[Event], None]", on_picture: Callable[[], None]
+) -> "Pipeline":
+    from app.headless import engine_factory
+    from app.pipeline.pipeline import Pipeline
+    from app.pipeline.sinks import OutputFormat
+
+    return Pipeline(
+        engine_factory(settings.model, settings.device, settings.precision),
+        settings=settings.live,
+        output=OutputFormat(settings.output_width_px, settings.output_height_px, settings.output_fps_hz),
+        on_event=on_event,
+        on_picture=on_picture,
+        source_cache=source_cache_folder(),
+    )
+
+
+def _examine_virtual_camera() -> "VirtualCameraReport":
+    from app.pipeline.doctor import examine_virtual_camera
+
+    return examine_virtual_camera()
+
+
+def _make_virtual_camera() -> "Sink":
+    from app.pipeline.virtual_camera import VirtualCameraSink
+
+    return VirtualCameraSink()
+
+
+def _make_recorder(path: Path) -> "Sink":
+    from app.pipeline.recorder import RecorderSink
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return RecorderSink(path)
+
+
+def _load_smoothing_delay() -> Callable[[float], float]:
+    from app.pipeline.motion import smoothing_delay_ms
+
+    return smoothing_delay_ms

@@ -1,0 +1,25 @@
+"""macOS asks the user before a program may see the camera, and wants to be asked on the main thread."""
+
+import sys
+from collections.abc import Callable
+
+from PyQt6.QtCore import QCameraPermission, QCoreApplication, Qt
+
+_SYSTEM: str = sys.platform
+
+
+def when_camera_is_allowed(then: Callable[[], None], forbidden: Callable[[], None]) -> None:
+    """Call one of the two, at once or after the user has answered the system's question."""
+    app = QCoreApplication.instance()
+    if _SYSTEM != "darwin" or app is None:
+        then()
+        return
+    wanted = QCameraPermission()
+
+    def act() -> None:
+        (then if app.checkPermission(wanted) is Qt.PermissionStatus.Granted else forbidden)()
+
+    if app.checkPermission(wanted) is Qt.PermissionStatus.Undetermined:
+        app.requestPermission(wanted, lambda _: act())
+    else:
+        act()

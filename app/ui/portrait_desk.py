@@ -1,0 +1,312 @@
+"""The portraits on the window's side: which there are, which is chosen, what is being added or cropped."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PyQt6.QtCore import QObject, QRect, QSize, Qt, pyqtSignal
+from PyQt6.QtGui import QImage, QImageReader
+
+from app.ui.messages import Message
+from app.ui.pictures import to_image, to_rgb
+from app.ui.worker import Worker
+from mcnet.errors import UserError
+
+if TYPE_CHECKING:
+    from app.pipeline.portraits import Portrait, PortraitEntry, PortraitStore
+    from mcnet.media.crop import SquareBox
+
+logger = logging.getLogger(__name__)
+
+THUMBNAIL_PX = 176
+
+
+@dataclass(frozen=True, eq=False)
+class Cropping:
+    """A portrait whose crop is being looked at.
+
+    Attributes:
+        portrait: as it stands.
+        new: it was added just now: it is kept only if the user goes on, having said that he may use it.
+    """
+
+    portrait: "Portrait"
+    new: bool
+
+
+class PortraitDesk(QObject):
+    """Keeps the gallery's portraits in order; slow work goes to the worker. Lives on the GUI thread.
+
+    Attributes:
+        entries: of the gallery, in its order.
+        thumbnails: square pictures by key, as far as they are made.
+        current: key of the one that is shown as chosen, or "".
+        pending: key of the one that is being prepared, or "".
+        cropping: what the crop editor shows, or None.
+
+    Signals:
+        changed: anything of the above.
+        chosen: a `Portrait` that is to be animated.
+        told: a message to show.
+    """
+
+    changed = pyqtSignal()
+    chosen = pyqtSignal(object)
+    told = pyqtSignal(object)
+
+    def __init__(self, worker: Worker, open_store: "Callable[[], PortraitStore]") -> None:
+        super().__init__()
+        self.entries: list[PortraitEntry] = []
+        self.thumbnails: dict[str, QImage] = {}
+        self.current = ""
+        self.pending = ""
+        self.cropping: Cropping | None = None
+        self._worker = worker
+        self._open_store = open_store
+        self._store: PortraitStore | None = None
+        self._settled = ""
+        self._waiting: list[Callable[[], None]] = []
+        self._scorings = 0
+
+    def open(self, first: str) -> None:
+        """Read the gallery, then choose the portrait of that key, or add the picture of that path."""
+
+        def load() -> "tuple[PortraitStore, list[PortraitEntry]]":
+            store = self._open_store()
+            return store, store.entries()
+
+        def opened(answer: "tuple[PortraitStore, list[PortraitEntry]]") -> None:
+            self._store, self.entries = answer
+            self.changed.emit()
+            self._make_thumbnails(self.entries)
+            keys = [entry.key for entry in self.entries]
+            if first in keys:
+                self.choose(first)
+            elif first and Path(first).is_file():
+                self.add_files([Path(first)])
+            elif keys:
+                if first:
+                    gone = f"The portrait {first} is not in the gallery any more; {self.entries[0].name} is used."
+                    self.told.emit(Message("portrait", gone, tone="warning"))
+                self.choose(keys[0])
+            waiting, self._waiting = self._waiting, []
+            for work in waiting:
+                work()
+
+        self._worker.run(load, opened, self._failed)
+
+    def name_of(self, key: str) -> str:
+        """What people call a portrait."""
+        return next((entry.name for entry in self.entries if entry.key == key), key)
+
+    def choose(self, key: str) -> None:
+        """Prepare a portrait and have it animated."""
+        entry = self._entry(key)
+        if entry is None or self._store is None or key == self.pending:
+            return
+        store = self._store
+        self.current = self.pending = key
+        self.changed.emit()
+
+        def prepared(portrait: "Portrait") -> None:
+            self._thumbnail_of(portrait)
+            if self.current == key:
+                self.chosen.emit(portrait)
+            self.changed.emit()
+
+        def failed(error: Exception) -> None:
+            self.refuse(key)
+            self._failed(error)
+
+        self._worker.run(lambda: store.prepare(entry), prepared, failed)
+
+    def choose_number(self, number: int) -> None:
+        """Choose the n-th portrait of the gallery, counted from 1."""
+        if 1 <= number <= len(self.entries):
+            self.choose(self.entries[number - 1].key)
+
+    def step(self, by: int) -> None:
+        """Choose the next portrait (1) or the one before (-1), round and round."""
+        if not self.entries:
+            return
+        keys = [entry.key for entry in self.entries]
+        at = keys.index(self.current) if self.current in keys else 0
+        self.choose(keys[(at + by) % len(keys)])
+
+    def settle(self, key: str) -> None:
+        """The portrait of that key is animated now."""
+        self._settled = key
+        if self.pending == key:
+            self.pending = ""
+        self.changed.emit()
+
+    def refuse(self, key: str) -> None:
+        """The portrait of that key cannot be used; the one before stays."""
+        if self.pending == key:
+            self.pending = ""
+        if self.current == key:
+            self.current = self._settled
+        self.changed.emit()
+
+    # Adding and cropping
+
+    def add_files(self, paths: Sequence[Path]) -> None:
+        """Add pictures; the last one is shown in the crop editor."""
+        for path in paths:
+            self._add(lambda store, path=path: store.add(path))  # type: ignore[misc]
+
+    def add_image(self, image: QImage) -> None:
+        """Add a picture that was pasted."""
+        rgb = to_rgb(image)
+        self._add(lambda store: store.add_picture(rgb, "pasted"))
+
+    def crop(self, key: str) -> None:
+        """Show a portrait's crop."""
+        entry = self._entry(key)
+        if entry is None or self._store is None:
+            return
+        store = self._store
+        self._worker.run(
+            lambda: store.prepare(entry), lambda portrait: self._show_crop(portrait, new=False), self._failed
+        )
+
+    def score_crop(self, box: "SquareBox | None") -> None:
+        """Try another square on the portrait in the crop editor, or the automatic one, and score it."""
+        if self.cropping is None or self._store is None:
+            return
+        store, entry = self._store, replace(self.cropping.portrait.entry, box=box)
+        self._scorings += 1
+        number = self._scorings
+
+        def scored(portrait: "Portrait") -> None:
+            if self.cropping is not None and number == self._scorings:  # the newest wins here too
+                self.cropping = replace(self.cropping, portrait=portrait)
+                self.changed.emit()
+
+        self._worker.run(lambda: store.prepare(entry), scored, self._failed)
+
+    def accept_crop(self, box: "SquareBox | None") -> None:
+        """Keep this square for the portrait in the crop editor, or the automatic one, and animate it."""
+        if self.cropping is None or self._store is None:
+            return
+        store, entry = self._store, self.cropping.portrait.entry
+        self._end_cropping()
+
+        def keep() -> "tuple[Portrait, list[PortraitEntry]]":
+            kept = store.set_box(entry, box)
+            return store.prepare(kept), store.entries()
+
+        def kept(answer: "tuple[Portrait, list[PortraitEntry]]") -> None:
+            ready, self.entries = answer
+            self._thumbnail_of(ready)
+            self.current = self.pending = ready.entry.key
+            self.chosen.emit(ready)
+            self.changed.emit()
+
+        self._worker.run(keep, kept, self._failed)
+
+    def cancel_crop(self) -> None:
+        """Leave the crop as it was; a picture that was only just added goes again."""
+        cropping = self.cropping
+        self._end_cropping()
+        if cropping is not None and cropping.new:
+            self.remove(cropping.portrait.entry.key)
+
+    def remove(self, key: str) -> None:
+        """Take one of the user's own portraits out of the gallery."""
+        entry = self._entry(key)
+        if entry is None or entry.bundled or self._store is None:
+            return
+        store = self._store
+
+        def removed(entries: "list[PortraitEntry]") -> None:
+            self.entries = entries
+            self.thumbnails.pop(key, None)
+            if self.current == key and entries:
+                self.choose(self._settled if self._settled != key and self._entry(self._settled) else entries[0].key)
+            self.changed.emit()
+
+        def work() -> "list[PortraitEntry]":
+            store.remove(entry)
+            return store.entries()
+
+        self._worker.run(work, removed, self._failed)
+
+    def _add(self, add: "Callable[[PortraitStore], Portrait]") -> None:
+        if self._store is None:
+            self._waiting.append(lambda: self._add(add))
+            return
+        store = self._store
+        known = {entry.key for entry in self.entries}
+
+        def work() -> "tuple[Portrait, list[PortraitEntry]]":
+            return add(store), store.entries()
+
+        def added(answer: "tuple[Portrait, list[PortraitEntry]]") -> None:
+            portrait, self.entries = answer
+            self._thumbnail_of(portrait)
+            self._show_crop(portrait, new=portrait.entry.key not in known)
+
+        self._worker.run(work, added, self._failed)
+
+    def _show_crop(self, portrait: "Portrait", *, new: bool) -> None:
+        if self.cropping is not None and self.cropping.new:
+            self.cancel_crop()
+        self._scorings += 1
+        self.cropping = Cropping(portrait, new)
+        self.changed.emit()
+
+    def _end_cropping(self) -> None:
+        self._scorings += 1
+        self.cropping = None
+        self.changed.emit()
+
+    # Helpers
+
+    def _entry(self, key: str) -> "PortraitEntry | None":
+        return next((entry for entry in self.entries if entry.key == key), None)
+
+    def _thumbnail_of(self, portrait: "Portrait") -> None:
+        self.thumbnails[portrait.entry.key] = _scaled(to_image(portrait.square))
+
+    def _make_thumbnails(self, entries: "Sequence[PortraitEntry]") -> None:
+        jobs = [(entry.key, entry.path, entry.box) for entry in entries if entry.key not in self.thumbnails]
+
+        def made(thumbnails: dict[str, QImage]) -> None:
+            self.thumbnails = thumbnails | self.thumbnails
+            self.changed.emit()
+
+        self._worker.run(lambda: {key: _read_thumbnail(path, box) for key, path, box in jobs}, made, self._failed)
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, UserError):
+            self.told.emit(Message("portrait", str(error)))
+        else:
+            logger.error("unexpected error about a portrait", exc_info=error)
+            self.told.emit(Message("portrait", f"Something unexpected went wrong with the portrait: {error!r}."))
+
+
+def _read_thumbnail(path: Path, box: "SquareBox | None") -> QImage:
+    """The chosen square of a picture, or the largest one high up in its middle, where portraits have their face."""
+    reader = QImageReader(str(path))
+    reader.setAutoTransform(True)
+    image = reader.read()
+    if image.isNull():
+        return image
+    if box is None:
+        side = min(image.width(), image.height())
+        square = QRect((image.width() - side) // 2, (image.height() - side) // 4, side, side)
+    else:
+        side = round(box.side)
+        square = QRect(round(box.center_x - side / 2), round(box.center_y - side / 2), side, side)
+    return _scaled(image.copy(square & image.rect()))
+
+
+def _scaled(image: QImage) -> QImage:
+    return image.scaled(
+        QSize(THUMBNAIL_PX, THUMBNAIL_PX),
+        Qt.AspectRatioMode.IgnoreAspectRatio,
+        Qt.TransformationMode.SmoothTransformation,
+    )

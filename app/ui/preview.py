@@ -1,0 +1,170 @@
+"""What the call sees, with its state in words on the border."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PyQt6.QtCore import QPointF, QRectF, QSize, Qt
+from PyQt6.QtGui import QColor, QFontMetricsF, QImage, QPainter, QPainterPath, QPaintEvent, QPen, QResizeEvent
+from PyQt6.QtWidgets import QLabel, QSizePolicy, QWidget
+
+from app.ui.pictures import to_image
+from app.ui.status import Words
+from app.ui.theme import theme_in_use
+from app.ui.widgets import tone_colour
+
+_RADIUS_PX = 10.0
+_PILL_HEIGHT_PX = 24.0
+_INSET_PX = 14
+_MARGIN_PX = 8
+
+
+class Preview(QWidget):
+    """Paints the output, fitted into the widget, and the words of its state across the upper edge of its border.
+
+    Attributes:
+        words: what the border says.
+        picture_size: of the output shown last, in its own pixels; None before the first.
+        statistics: text laid over the picture's upper left corner; hidden at first.
+        inset: a widget in the picture's lower right corner, or None.
+    """
+
+    def __init__(self, aspect: float) -> None:
+        """Reserve the place of a picture that is `aspect` times as wide as high."""
+        super().__init__()
+        self.setObjectName("Preview")
+        self.setAccessibleName("Output preview")
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        self.setMinimumSize(320, 200)
+        self.words = Words("STARTING", "quiet", "")
+        self.picture_size: QSize | None = None
+        self.inset: QWidget | None = None
+        self.statistics = QLabel(self)
+        self.statistics.setObjectName("Statistics")
+        self.statistics.setTextFormat(Qt.TextFormat.PlainText)
+        self.statistics.setAccessibleName("Statistics")
+        self.statistics.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+        self.statistics.hide()
+        self._aspect = aspect
+        self._image: QImage | None = None
+        self._shown: NDArray[np.uint8] | None = None
+        self._mirrored = False
+        self._progress: float | None = None
+
+    def show_picture(self, rgb: NDArray[np.uint8], *, mirrored: bool) -> None:
+        """Paint (H, W, 3) uint8 RGB from now on, as it is or as in a mirror; the same array again costs nothing."""
+        if rgb is self._shown and mirrored == self._mirrored:
+            return
+        self._shown, self._mirrored = rgb, mirrored
+        self._image = to_image(rgb)
+        self.picture_size = self._image.size()
+        self._aspect = self._image.width() / self._image.height()
+        self.update()
+
+    def set_words(self, words: Words) -> None:
+        """Say another state."""
+        if words == self.words:
+            return
+        self.words = words
+        self.setAccessibleDescription(f"{words.state}. {words.more}".strip())
+        self.update()
+
+    def set_progress(self, share: float | None) -> None:
+        """Show how far something has come, 0 to 1, along the picture's lower edge; None: nothing is under way."""
+        if share != self._progress:
+            self._progress = share
+            self.update()
+
+    def set_statistics(self, text: str) -> None:
+        """Write the statistics; "" hides them."""
+        self.statistics.setText(text)
+        self.statistics.setVisible(bool(text))
+        self.lay_out()
+
+    def picture_rect(self) -> QRectF:
+        """Where the picture lies."""
+        room = QRectF(self.rect()).adjusted(_MARGIN_PX, _PILL_HEIGHT_PX / 2 + _MARGIN_PX, -_MARGIN_PX, -_MARGIN_PX)
+        width = min(room.width(), room.height() * self._aspect)
+        height = width / self._aspect
+        return QRectF(room.center().x() - width / 2, room.top() + (room.height() - height) / 2, width, height)
+
+    def lay_out(self) -> None:
+        """Put what lies over the picture in its place."""
+        picture = self.picture_rect().toRect()
+        if self.inset is not None:
+            self.inset.adjustSize()
+            corner = picture.bottomRight()
+            self.inset.move(
+                corner.x() - self.inset.width() - _INSET_PX + 1, corner.y() - self.inset.height() - _INSET_PX + 1
+            )
+        self.statistics.adjustSize()
+        self.statistics.move(picture.left() + _INSET_PX, picture.top() + _INSET_PX + 8)
+
+    def sizeHint(self) -> QSize:
+        return QSize(640, round(640 / self._aspect))
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        super().resizeEvent(event)
+        self.lay_out()
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: ARG002
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+        theme, picture = theme_in_use(), self.picture_rect()
+        painter.setPen(QColor(theme.line))
+        painter.setBrush(QColor(theme.surface))
+        painter.drawRoundedRect(QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5), _RADIUS_PX, _RADIUS_PX)
+        if self._image is None:
+            painter.fillRect(picture, QColor(theme.raised))
+        else:
+            painter.save()
+            if self._mirrored:
+                painter.translate(2 * picture.center().x(), 0)
+                painter.scale(-1, 1)
+            painter.drawImage(picture, self._image)
+            painter.restore()
+        if self._progress is not None:
+            self._paint_progress(painter, picture)
+        self._round_corners(painter, picture)
+        colour = tone_colour(self.words.tone)
+        painter.setPen(QPen(colour, 2))
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.drawRoundedRect(picture, _RADIUS_PX, _RADIUS_PX)
+        self._paint_words(painter, picture, colour)
+
+    def _round_corners(self, painter: QPainter, picture: QRectF) -> None:
+        outside, inside = QPainterPath(), QPainterPath()
+        outside.addRect(picture.adjusted(-1, -1, 1, 1))
+        inside.addRoundedRect(picture, _RADIUS_PX, _RADIUS_PX)
+        painter.fillPath(outside - inside, QColor(theme_in_use().surface))
+
+    def _paint_progress(self, painter: QPainter, picture: QRectF) -> None:
+        bar = QRectF(picture.left(), picture.bottom() - 6, picture.width(), 6)
+        painter.fillRect(bar, QColor(0, 0, 0, 120))
+        bar.setWidth(picture.width() * (self._progress or 0.0))
+        painter.fillRect(bar, tone_colour("info"))
+
+    def _paint_words(self, painter: QPainter, picture: QRectF, colour: QColor) -> None:
+        theme = theme_in_use()
+        strong = self.font()
+        strong.setBold(True)
+        metrics, plain = QFontMetricsF(strong), QFontMetricsF(self.font())
+        state_px = metrics.horizontalAdvance(self.words.state)
+        room_px = picture.width() - state_px - 76
+        more = plain.elidedText(self.words.more, Qt.TextElideMode.ElideRight, room_px)
+        more_px = plain.horizontalAdvance(more) + 10 if more else 0.0
+        pill = QRectF(
+            picture.left() + 16, picture.top() - _PILL_HEIGHT_PX / 2, state_px + more_px + 36, _PILL_HEIGHT_PX
+        )
+        painter.setPen(QPen(colour, 1.5))
+        painter.setBrush(QColor(theme.surface))
+        painter.drawRoundedRect(pill, _PILL_HEIGHT_PX / 2, _PILL_HEIGHT_PX / 2)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(colour)
+        painter.drawEllipse(QPointF(pill.left() + 14, pill.center().y()), 4.0, 4.0)
+        middle = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft
+        painter.setFont(strong)
+        painter.setPen(colour)
+        painter.drawText(pill.adjusted(25, 0, 0, 0), int(middle), self.words.state)
+        painter.setFont(self.font())
+        painter.setPen(QColor(theme.text))
+        painter.drawText(pill.adjusted(25 + state_px + 10, 0, 0, 0), int(middle), more)

@@ -1,0 +1,599 @@
+"""One run of the app behind the window: the pipeline, the settings, and what is proven so far."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, assert_never
+
+from PyQt6.QtCore import QObject, QTimer, QUrl, pyqtSignal
+from PyQt6.QtGui import QDesktopServices
+
+from app.errors import AppError
+from app.pipeline.events import (
+    Calibrated,
+    CalibrationProgress,
+    CameraFailed,
+    CameraOpened,
+    EngineReady,
+    Event,
+    SettingRefused,
+    SinkClosed,
+    SinkFailed,
+    SinkOpened,
+    SourceFailed,
+    SourceReady,
+    StageFailed,
+    StateChanged,
+)
+from app.pipeline.output_frame import Composed, State
+from app.pipeline.stats import Stats
+from app.places import videos_folder
+from app.settings import AppSettings, LiveSettings, WindowSettings, save_settings
+from app.ui.bridge import Bridge
+from app.ui.cleanup import Cleanup
+from app.ui.messages import Message
+from app.ui.parts import Parts, WindowOptions
+from app.ui.permissions import when_camera_is_allowed
+from app.ui.pictures import to_image
+from app.ui.portrait_desk import PortraitDesk
+from app.ui.worker import Worker
+from mcnet.errors import UserError
+
+if TYPE_CHECKING:
+    from app.pipeline.cameras import CameraInfo
+    from app.pipeline.doctor import VirtualCameraReport
+    from app.pipeline.driver_view import DriverView
+    from app.pipeline.pipeline import Pipeline
+    from app.pipeline.portraits import Portrait
+    from app.pipeline.sinks import Sink
+
+logger = logging.getLogger(__name__)
+
+_SAVE_AFTER_MS = 800
+
+
+@dataclass(frozen=True)
+class Link:
+    """One link of the chain from the camera to the call.
+
+    Attributes:
+        done: proven.
+        text: how it stands, for people.
+        failed: it needs a hand.
+    """
+
+    done: bool = False
+    text: str = ""
+    failed: bool = False
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What must hold before the avatar may go live."""
+
+    model: Link = Link(text="the model is loading")
+    camera: Link = Link(text="no camera yet")
+    portrait: Link = Link(text="no portrait yet")
+    calibration: Link = Link(text="not calibrated yet")
+    virtual_camera: Link = Link(text="the virtual camera is off")
+    absolute: bool = False
+
+    def missing(self) -> str:
+        """The first link that does not hold, in a sentence; "" where all do."""
+        return next((link.text for _, link in self._links() if not link.done), "")
+
+    def missing_name(self) -> str:
+        """The name of that link."""
+        return next((name for name, link in self._links() if not link.done), "")
+
+    def pose(self) -> Link:
+        """The calibration's link, which absolute motion does not need."""
+        return Link(True, "not needed in absolute motion") if self.absolute else self.calibration
+
+    def _links(self) -> tuple[tuple[str, Link], ...]:
+        return (
+            ("model", self.model),
+            ("camera", self.camera),
+            ("portrait", self.portrait),
+            ("calibration", self.pose()),
+            ("virtual camera", self.virtual_camera),
+        )
+
+
+class Session(QObject):
+    """Owns what runs, and answers the window's wishes. Lives on the GUI thread and never waits.
+
+    Attributes:
+        settings: as they are kept.
+        chain: what is proven so far.
+        state: what the output shows.
+        why: the pipeline's reason for the state, or "".
+        device: where the engine runs, as `cuda:0`; "" before it does.
+        engine: one sentence about it.
+        desk: the portraits.
+        cameras: those that are there; None while they are looked for.
+        camera: text of the one in use, or "".
+        report: of the virtual camera's doctor; None while it looks.
+        recording: the file being written, or None.
+        calibrating: how far the calibration has come, 0 to 1, or None.
+
+    Signals:
+        changed: anything of the above.
+        live_changed: the live settings, whoever changed them.
+        window_changed: the window settings, likewise.
+        woken: there may be new pictures; `pull` them.
+        told: a message to show.
+        cleared: the key of a message that is not true any more.
+        busy_changed: what is under way in the background, or "".
+    """
+
+    changed = pyqtSignal()
+    live_changed = pyqtSignal()
+    window_changed = pyqtSignal()
+    woken = pyqtSignal()
+    told = pyqtSignal(object)
+    cleared = pyqtSignal(str)
+    busy_changed = pyqtSignal(str)
+
+    def __init__(self, options: WindowOptions, settings: AppSettings, parts: Parts) -> None:
+        super().__init__()
+        self.settings = replace(settings, live=replace(settings.live, slate=False))
+        self.chain = Chain(absolute=not settings.live.relative)
+        self.state = State.STARTING
+        self.why = ""
+        self.device = ""
+        self.engine = ""
+        self.cameras: list[CameraInfo] | None = None
+        self.camera = options.camera or settings.camera
+        self.report: VirtualCameraReport | None = None
+        self.recording: Path | None = None
+        self.calibrating: float | None = None
+        self.smoothing_delay_ms: Callable[[float], float] | None = None
+        self._options = options
+        self._parts = parts
+        self._cleanup = Cleanup()
+        self._pipeline: Pipeline | None = None
+        self._portrait: Portrait | None = None
+        self._proven_camera = ""
+        self._virtual_camera: Sink | None = None
+        self._virtual_camera_wanted = False
+        self._recorder: Sink | None = None
+        self._panicked = False
+        self._last: Composed | None = None
+        self._closed = False
+        self._bridge = Bridge(self._hear, self.woken.emit)
+        self._worker = Worker()
+        self._cleanup.add("worker", self._worker.stop)
+        self._cleanup.add("bridge", self._bridge.close)
+        self._save_timer = QTimer(self)
+        self._save_timer.setSingleShot(True)
+        self._save_timer.setInterval(_SAVE_AFTER_MS)
+        self._save_timer.timeout.connect(self._save)
+        self._cleanup.add("settings", self._save_at_last)
+        self.desk = PortraitDesk(self._worker, parts.open_store)
+        self.desk.told.connect(self.told)
+        self.desk.chosen.connect(self._use_portrait)
+        self._worker.busy_changed.connect(self._tell_busy)
+
+    # Starting and ending
+
+    def start(self) -> None:
+        """Begin everything that a run needs, side by side, off the GUI thread."""
+        self.desk.open(self._options.portrait or self.settings.portrait)
+        self._worker.run(self._load_pipeline, self._begin, self._report("pipeline"))
+        self.refresh_cameras()
+        self.examine_virtual_camera()
+        self._tell_busy()
+
+    def close(self) -> None:
+        """Stop everything, the last started first; harmless when called again."""
+        self._closed = True
+        self._cleanup.run()
+
+    def _load_pipeline(self) -> "tuple[Pipeline, Callable[[float], float]]":
+        settings = self._options.over(self.settings)
+        pipeline = self._parts.make_pipeline(settings, self._bridge.tell, self._bridge.wake)
+        return pipeline, self._parts.load_smoothing_delay()
+
+    def _begin(self, made: "tuple[Pipeline, Callable[[float], float]]") -> None:
+        pipeline, self.smoothing_delay_ms = made
+        self._pipeline = pipeline
+        self._cleanup.add("pipeline", pipeline.stop)
+        pipeline.update(self.settings.live)
+        pipeline.start()
+        if self._portrait is not None:
+            pipeline.set_portrait(self._portrait)
+        self._open_camera()
+        self.live_changed.emit()
+        self.changed.emit()
+
+    def _restart(self) -> None:
+        if (pipeline := self._pipeline) is None:
+            return
+
+        def again() -> None:
+            pipeline.stop()
+            pipeline.start()
+
+        self._set_chain(replace(self.chain, model=Chain().model, calibration=Chain().calibration))
+        self._worker.run(again, lambda _: None, self._report("stage"))
+
+    # Settings
+
+    def set_live(self, live: LiveSettings) -> None:
+        """Change what the stages read; they have it with the next frame."""
+        if live == self.settings.live:
+            return
+        self.settings = replace(self.settings, live=live)
+        if self._pipeline is not None:
+            self._pipeline.update(live)
+        self._save_timer.start()
+        if self.chain.absolute == live.relative:
+            self._set_chain(replace(self.chain, absolute=not live.relative))
+        self.live_changed.emit()
+
+    def set_window(self, window: WindowSettings) -> None:
+        """Change how the window looks."""
+        if window == self.settings.window:
+            return
+        self.settings = replace(self.settings, window=window)
+        self._save_timer.start()
+        self.window_changed.emit()
+
+    def set_window_size(self, width_px: int, height_px: int) -> None:
+        """Remember how large the window is; nobody needs to be told."""
+        self._keep(replace(self.settings, window=replace(self.settings.window, width_px=width_px, height_px=height_px)))
+
+    def _keep(self, settings: AppSettings) -> None:
+        self.settings = settings
+        self._save_timer.start()
+
+    def _save(self) -> None:
+        kept = replace(self.settings, live=replace(self.settings.live, slate=False))
+        try:
+            save_settings(self._options.settings_path, kept)
+        except AppError as error:
+            self.told.emit(Message("settings", str(error)))
+        else:
+            self.cleared.emit("settings")
+
+    def _save_at_last(self) -> None:
+        if self._save_timer.isActive():
+            self._save_timer.stop()
+            self._save()
+
+    # Cameras
+
+    def refresh_cameras(self) -> None:
+        """Look again which cameras are there."""
+        self.cameras = None
+        self.changed.emit()
+        self._worker.run(self._parts.list_cameras, self._take_cameras, self._no_cameras)
+
+    def choose_camera(self, text: str) -> None:
+        """Take another camera, or a file that stands in for one, and remember it."""
+        if text == self.camera and self.chain.camera.done:
+            return
+        self.camera = text
+        self._keep(replace(self.settings, camera=text))
+        self._open_camera()
+        self.changed.emit()
+
+    def _take_cameras(self, cameras: "list[CameraInfo]") -> None:
+        self.cameras = cameras
+        if not self.camera and cameras:
+            self.camera = cameras[0].spec_text
+            self._open_camera()
+        elif not self.camera:
+            self._set_chain(replace(self.chain, camera=Link(text="no camera was found", failed=True)))
+            self.told.emit(
+                Message("camera", "No camera was found. Plug one in and refresh, or let a video file stand in for it.")
+            )
+        self.changed.emit()
+
+    def _no_cameras(self, error: Exception) -> None:
+        self.cameras = []
+        self._report("cameras")(error)
+        self.changed.emit()
+
+    def _open_camera(self) -> None:
+        if self._pipeline is None or not self.camera:
+            return
+        try:
+            spec = self._parts.parse_camera(self.camera)
+        except UserError as error:
+            self._set_chain(replace(self.chain, camera=Link(text="the camera cannot be used", failed=True)))
+            self.told.emit(Message("camera", str(error)))
+            return
+        pipeline = self._pipeline
+        self.calibrating = None
+        self._set_chain(replace(self.chain, camera=Link(text="the camera is being opened")))
+        if spec.kind == "device":
+            when_camera_is_allowed(lambda: pipeline.set_camera(spec), self._camera_is_forbidden)
+        else:
+            pipeline.set_camera(spec)
+
+    def _camera_is_forbidden(self) -> None:
+        self._set_chain(replace(self.chain, camera=Link(text="the system forbids the camera", failed=True)))
+        self.told.emit(
+            Message("camera", "The system does not let this app use the camera. Allow it in System Settings, Privacy.")
+        )
+
+    # Portraits
+
+    def _use_portrait(self, portrait: "Portrait") -> None:
+        self._portrait = portrait
+        self._keep(replace(self.settings, portrait=portrait.entry.key))
+        if not self.chain.portrait.done:
+            self._set_chain(replace(self.chain, portrait=Link(text="the portrait is being prepared")))
+        if self._pipeline is not None:
+            self._pipeline.set_portrait(portrait)
+        self.changed.emit()
+
+    @property
+    def portrait(self) -> "Portrait | None":
+        """The portrait that was chosen last, once it is read."""
+        return self._portrait
+
+    # Going live
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a pipeline, so that wishes can be answered."""
+        return self._pipeline is not None
+
+    @property
+    def on_air(self) -> bool:
+        """Whether a virtual camera takes the pictures."""
+        return self.chain.virtual_camera.done
+
+    @property
+    def opening_virtual_camera(self) -> bool:
+        """Whether the virtual camera was switched on and has not answered yet."""
+        return self._virtual_camera_wanted and not self.on_air
+
+    @property
+    def live(self) -> bool:
+        """Whether a call may see the avatar now."""
+        return self.on_air and not self.settings.live.slate
+
+    def go_live(self) -> None:
+        """Take the slate away: with a virtual camera once the chain is proven, without one at any time."""
+        if self.on_air and self.chain.missing():
+            return
+        self._panicked = False
+        self.set_live(replace(self.settings.live, slate=False))
+        self.changed.emit()
+
+    def stop(self) -> None:
+        """Leave the slate up. The virtual camera stays, so that the call keeps its picture."""
+        self.set_live(replace(self.settings.live, slate=True))
+        self.changed.emit()
+
+    def slate(self) -> None:
+        """The panic key: the slate with the next picture, whatever else is going on. Never takes it away."""
+        self._panicked = True
+        self.stop()
+
+    def calibrate(self, *, now: bool) -> None:
+        """Take the reference pose: from this very frame, or hands-free from the best of the next ones."""
+        if self._pipeline is not None:
+            self._pipeline.calibrate(now=now)
+
+    # Sinks
+
+    def examine_virtual_camera(self) -> None:
+        """Have the doctor look."""
+        self.report = None
+        self.changed.emit()
+        self._worker.run(self._parts.examine_virtual_camera, self._take_report, self._report("virtual camera"))
+
+    def set_virtual_camera(self, on: bool) -> None:
+        """Switch the virtual camera. It starts with the slate; going live is another step."""
+        if self._pipeline is None:
+            return
+        if not on:
+            if self._virtual_camera is not None:
+                self._pipeline.remove_sink(self._virtual_camera.name)
+            return
+        if self._virtual_camera_wanted:
+            return
+        self._virtual_camera_wanted = True
+        self.set_live(replace(self.settings.live, slate=True))
+        self._set_chain(replace(self.chain, virtual_camera=Link(text="the virtual camera is being opened")))
+        self._worker.run(self._parts.make_virtual_camera, self._add_virtual_camera, self._no_virtual_camera)
+
+    def toggle_recording(self) -> None:
+        """Start a recording, or finish the one under way."""
+        if self._pipeline is None:
+            return
+        if self._recorder is not None:
+            self._pipeline.remove_sink(self._recorder.name)
+            return
+        path = self._new_file("mp4")
+        self._worker.run(
+            lambda: self._parts.make_recorder(path),
+            lambda sink: self._add_recorder(path, sink),
+            self._report("recording"),
+        )
+
+    def snapshot(self) -> None:
+        """Save what the output shows now as a PNG."""
+        if self._last is None:
+            self.told.emit(Message("snapshot", "There is no picture yet to save.", tone="warning"))
+            return
+        rgb, path = self._last.rgb, self._new_file("png")
+
+        def write() -> Path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not to_image(rgb).save(str(path)):
+                raise AppError(f"the picture could not be written to {path}; check the folder's permissions")
+            return path
+
+        self._worker.run(write, self._saved, self._report("snapshot"))
+
+    def _take_report(self, report: "VirtualCameraReport") -> None:
+        self.report = report
+        self.changed.emit()
+
+    def _add_virtual_camera(self, sink: "Sink") -> None:
+        if self._pipeline is not None:
+            self._virtual_camera = sink
+            self._pipeline.add_sink(sink)
+            self.changed.emit()
+
+    def _no_virtual_camera(self, error: Exception) -> None:
+        self._virtual_camera_gone(Link(text="the virtual camera cannot be opened", failed=True))
+        self._report("virtual camera")(error)
+
+    def _virtual_camera_gone(self, link: Link) -> None:
+        self._virtual_camera, self._virtual_camera_wanted = None, False
+        self._set_chain(replace(self.chain, virtual_camera=link))
+        if not self._panicked:  # nobody watches any more: the preview goes on
+            self.set_live(replace(self.settings.live, slate=False))
+
+    def _add_recorder(self, path: Path, sink: "Sink") -> None:
+        if self._pipeline is not None:
+            self._recorder, self.recording = sink, path
+            self._pipeline.add_sink(sink)
+            self.changed.emit()
+
+    def _saved(self, path: Path) -> None:
+        folder = QUrl.fromLocalFile(str(path.parent))
+        self.told.emit(Message("saved", f"Saved: {path}", tone="info", action="Open folder", act=lambda: _open(folder)))
+
+    def _new_file(self, ending: str) -> Path:
+        folder = Path(self.settings.recordings) if self.settings.recordings else videos_folder()
+        return folder / f"avatar-{datetime.now():%Y-%m-%d-%H%M%S}.{ending}"
+
+    # What the pipeline gives
+
+    def pull(self) -> "tuple[Composed | None, DriverView | None]":
+        """The newest pictures, each at most once."""
+        if self._pipeline is None:
+            return None, None
+        composed = self._pipeline.preview.take(0)
+        if composed is not None:
+            self._last = composed
+            if composed.state is not self.state:
+                self.state, self.why = composed.state, ""
+                self.changed.emit()
+        return composed, self._pipeline.driver.take(0)
+
+    def stats(self) -> Stats:
+        """How the pipeline does."""
+        return Stats(self.state) if self._pipeline is None else self._pipeline.stats()
+
+    def _hear(self, event: Event) -> None:
+        logger.debug("event %s", event)
+        match event:
+            case EngineReady():
+                self.device, self.engine = event.reason.split(" ", 1)[0], event.reason
+                self._set_chain(replace(self.chain, model=Link(True, event.reason)))
+            case SourceReady():
+                self.desk.settle(event.key)
+                self._set_chain(replace(self.chain, portrait=Link(True, self.desk.name_of(event.key))))
+            case SourceFailed():
+                self.desk.refuse(event.key)
+                self.told.emit(Message("portrait", event.message))
+            case CameraOpened():
+                self._camera_opened(event)
+            case CameraFailed():
+                self._camera_failed(event)
+            case CalibrationProgress():
+                self.calibrating, self.why = event.share, event.hint
+                waiting = Link(text="the calibration is under way")
+                self._set_chain(replace(self.chain, calibration=waiting))
+            case Calibrated():
+                self.calibrating, self.why = None, ""
+                remarks = f": {', '.join(event.remarks)}" if event.remarks else ""
+                self._set_chain(replace(self.chain, calibration=Link(True, f"{event.score} of 100{remarks}")))
+            case StateChanged():
+                self.state, self.why = event.state, event.message
+                if event.state is State.CALIBRATING and self.chain.calibration.done:
+                    self._set_chain(replace(self.chain, calibration=Chain().calibration))
+            case SinkOpened() | SinkFailed() | SinkClosed():
+                self._hear_of_sink(event)
+            case SettingRefused():
+                self.told.emit(Message(event.setting, event.message, tone="warning"))
+            case StageFailed():
+                self._stage_failed(event)
+            case _:
+                assert_never(event)
+        self.changed.emit()
+
+    def _camera_opened(self, event: CameraOpened) -> None:
+        size = f"{event.width_px} x {event.height_px}, {event.fps_hz:.0f} fps"
+        text = f"{size}; {event.remark}" if event.remark else size
+        self._proven_camera = self.camera
+        self._set_chain(replace(self.chain, camera=Link(True, text)))
+        self.cleared.emit("camera")
+
+    def _camera_failed(self, event: CameraFailed) -> None:
+        again = f" Trying again in {event.retry_s:.0f} s." if event.retry_s is not None else ""
+        if event.kept:
+            self._set_chain(replace(self.chain, camera=Link(True, event.kept)))
+            self.camera = self._proven_camera
+            self._keep(replace(self.settings, camera=self.camera))
+            again = f" {event.kept} goes on."
+        else:
+            self.calibrating = None
+            self._set_chain(replace(self.chain, camera=Link(text="the camera gives no frames", failed=True)))
+        self.told.emit(Message("camera", event.message + again, action="Refresh cameras", act=self.refresh_cameras))
+
+    def _hear_of_sink(self, event: SinkOpened | SinkFailed | SinkClosed) -> None:
+        if self._virtual_camera is not None and event.sink == self._virtual_camera.name:
+            if isinstance(event, SinkOpened):
+                self._set_chain(replace(self.chain, virtual_camera=Link(True, event.detail or event.sink)))
+                self.cleared.emit("virtual camera")
+            elif isinstance(event, SinkFailed):
+                self._virtual_camera_gone(Link(text="the virtual camera does not take pictures", failed=True))
+                self.told.emit(Message("virtual camera", event.message))
+                self.examine_virtual_camera()
+            else:
+                self._virtual_camera_gone(Chain().virtual_camera)
+        elif self._recorder is not None and event.sink == self._recorder.name:
+            path = self.recording
+            if isinstance(event, SinkOpened):
+                return
+            self._recorder = self.recording = None
+            if isinstance(event, SinkFailed):
+                self.told.emit(Message("recording", event.message))
+            elif path is not None:
+                self._saved(path)
+
+    def _stage_failed(self, event: StageFailed) -> None:
+        self._set_chain(replace(self.chain, model=Link(text="a part has failed", failed=True)))
+        text = f"The {event.stage} has failed: {event.message}. The output shows the slate."
+        self.told.emit(Message("stage", text, action="Start again", act=self._restart))
+
+    # Helpers
+
+    def _set_chain(self, chain: Chain) -> None:
+        self.chain = chain
+        self._tell_busy()
+        self.changed.emit()
+
+    def _report(self, key: str) -> Callable[[Exception], None]:
+        def report(error: Exception) -> None:
+            if isinstance(error, UserError):
+                self.told.emit(Message(key, str(error)))
+            else:
+                logger.error("unexpected error about the %s", key, exc_info=error)
+                self.told.emit(Message(key, f"Something unexpected went wrong ({key}): {error!r}."))
+
+        return report
+
+    def _tell_busy(self) -> None:
+        if self._closed:
+            return
+        if not self.chain.model.done and not self.chain.model.failed:
+            self.busy_changed.emit("loading the model…")
+        else:
+            self.busy_changed.emit("working…" if self._worker.busy else "")
+
+
+def _open(folder: QUrl) -> None:
+    QDesktopServices.openUrl(folder)

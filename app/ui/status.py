@@ -1,0 +1,146 @@
+"""The state in words, and the status line."""
+
+from dataclasses import dataclass
+
+from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel
+
+from app.pipeline.output_frame import State
+from app.pipeline.stats import Stats
+from app.ui.theme import Tone
+from app.ui.widgets import ElidedLabel, button, label, restyle
+
+_MICROPHONE_STEP_MS = 10
+
+
+@dataclass(frozen=True)
+class Words:
+    """A state for people.
+
+    Attributes:
+        state: one or two words, in capitals.
+        tone: their colour.
+        more: what it means or what to do; may be "".
+    """
+
+    state: str
+    tone: Tone
+    more: str = ""
+
+
+_WORDS = {
+    State.STARTING: Words("STARTING", "quiet", "the model is loading"),
+    State.CALIBRATING: Words("CALIBRATING", "info", "look at the camera, mouth closed"),
+    State.LIVE: Words("LIVE", "live", ""),
+    State.HOLD: Words("HOLD", "warning", "face lost: the last picture stays"),
+    State.EASING: Words("HOLD", "warning", "face lost: returning to rest"),
+    State.IDLE: Words("IDLE", "warning", "no face: the avatar rests"),
+    State.NO_FACE: Words("NO FACE", "warning", "slate until your face is back"),
+    State.NO_CAMERA: Words("NO CAMERA", "error", "slate until the camera is back"),
+    State.SLATE: Words("SLATE", "error", "no face is shown"),
+    State.FAULT: Words("FAULT", "error", "slate; see the message"),
+}
+
+
+def words_for(state: State, *, on_air: bool, more: str = "") -> Words:
+    """What to say about the output.
+
+    Args:
+        state: of the picture that is shown.
+        on_air: whether a virtual camera takes the pictures; otherwise nobody but the user sees them.
+        more: a reason from the pipeline, in place of the usual words.
+    """
+    words = _WORDS[state]
+    if state is State.LIVE and not on_air:
+        return Words("PREVIEW", "info", more or "only you see this")
+    if state is State.SLATE and on_air:
+        return Words("STANDBY", "warning", more or "the call sees the slate")
+    return Words(words.state, words.tone, more or words.more)
+
+
+def microphone_delay_ms(stats: Stats) -> int:
+    """How late the picture reaches the call program, to a step that a hand can set; 0 where nothing flows."""
+    return round(stats.age_ms.p50 / _MICROPHONE_STEP_MS) * _MICROPHONE_STEP_MS
+
+
+def status_text(word: str, stats: Stats, device: str) -> str:
+    """The status line: `LIVE | 31 fps | 62 ms in app (p95 88) | dropped 3 % | cuda:0`."""
+    parts = [word]
+    if stats.frames_out:
+        parts += [
+            f"{stats.fps:.0f} fps",
+            f"{stats.age_ms.p50:.0f} ms in app (p95 {stats.age_ms.p95:.0f})",
+            f"dropped {100 * stats.drop_share:.0f} %",
+        ]
+    if device:
+        parts.append(device)
+    return " | ".join(parts)
+
+
+def statistics_text(stats: Stats) -> str:
+    """Everything that is measured, a line each, for the overlay."""
+    lines = [
+        f"camera   {stats.camera_fps:5.1f} fps   {stats.frames_in} frames",
+        f"avatar   {stats.fps:5.1f} fps   {stats.frames_out} frames",
+        f"output   {stats.sink_fps:5.1f} fps   {stats.pictures_out} pictures",
+        f"age      p50 {stats.age_ms.p50:.0f}   p95 {stats.age_ms.p95:.0f}   p99 {stats.age_ms.p99:.0f} ms",
+    ]
+    lines += [f"{name:<9}p50 {ms.p50:.1f}   p95 {ms.p95:.1f} ms" for name, ms in stats.stage_ms.items()]
+    if stats.dropped:
+        lines.append("dropped  " + "   ".join(f"{hop} {count}" for hop, count in stats.dropped.items()))
+    return "\n".join(lines)
+
+
+class StatusLine(QFrame):
+    """One line at the window's foot: the figures, the hint for the microphone, and a way to the keys.
+
+    Attributes:
+        text: the figures.
+        hint: what to do about the sound; "" unless live.
+        help_button: shows the keys.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setObjectName("Status")
+        self._dot = QLabel("●")
+        self._figures = ElidedLabel("text")
+        self._figures.setAccessibleName("Status")
+        self._hint = label("", "muted")
+        self._hint.setToolTip(
+            "The picture is that late. Set this delay for your microphone (OBS: Advanced audio properties, sync "
+            "offset) and lips and sound agree."
+        )
+        self._busy = label("", "muted")
+        self.help_button = button("Keys", tip="List all keys (?)", icon_name="help", kind="flat")
+        row = QHBoxLayout(self)
+        row.setContentsMargins(14, 3, 8, 3)
+        row.setSpacing(10)
+        row.addWidget(self._dot)
+        row.addWidget(self._figures, 1)
+        row.addWidget(self._busy)
+        row.addWidget(self._hint)
+        row.addWidget(self.help_button)
+
+    @property
+    def text(self) -> str:
+        """The figures as they stand."""
+        return self._figures.text()
+
+    @property
+    def hint(self) -> str:
+        """The hint as it stands."""
+        return self._hint.text()
+
+    def set_words(self, words: Words) -> None:
+        """Colour the dot."""
+        restyle(self._dot, "tone", words.tone)
+
+    def set_figures(self, text: str, *, delay_ms: int, tooltip: str) -> None:
+        """Write the line; a delay of 0 means that there is none to speak of."""
+        self._figures.setText(text)
+        self._figures.setToolTip(tooltip or text)
+        self._hint.setText(f"delay your microphone by {delay_ms} ms" if delay_ms else "")
+
+    def set_busy(self, text: str) -> None:
+        """Say what is under way in the background, or ""."""
+        self._busy.setText(text)

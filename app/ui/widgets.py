@@ -1,0 +1,327 @@
+"""Small widgets that Qt lacks, and short ways to make those that it has."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from PyQt6.QtCore import QPoint, QPointF, QRectF, QSize, Qt, pyqtSignal
+from PyQt6.QtGui import QColor, QFontMetrics, QMouseEvent, QPainter, QPaintEvent, QPalette, QWheelEvent
+from PyQt6.QtWidgets import (
+    QButtonGroup,
+    QCheckBox,
+    QComboBox,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QSlider,
+    QStyle,
+    QWidget,
+)
+
+from app.ui.theme import Tone, icon, theme_in_use
+
+ButtonKind = Literal["plain", "primary", "live", "danger", "flat", "link"]
+LabelRole = Literal["text", "title", "heading", "muted", "value", "keycap", "code"]
+
+
+def button(text: str, *, tip: str, icon_name: str = "", kind: ButtonKind = "plain", name: str = "") -> QPushButton:
+    """A push button.
+
+    Args:
+        text: on it; empty for one with an icon alone.
+        tip: what it does, in words; also read out by screen readers.
+        icon_name: of `assets/icons`; drawn by `tint`, again after each change of theme.
+        kind: how it looks.
+        name: for screen readers; the text where empty.
+    """
+    made = QPushButton(text)
+    made.setToolTip(tip)
+    made.setAccessibleName(name or text or tip)
+    made.setAccessibleDescription(tip)
+    made.setProperty("kind", kind)
+    made.setProperty("icon_name", icon_name)
+    made.setIconSize(QSize(16, 16))
+    made.setAutoDefault(False)
+    if icon_name:
+        tint(made)
+    return made
+
+
+def tint(made: QPushButton) -> None:
+    """Draw a button's icon in the colour of its text."""
+    if not (icon_name := made.property("icon_name")):
+        return
+    theme = theme_in_use()
+    colour = {"primary": theme.on_accent, "live": theme.window, "danger": theme.error}.get(
+        made.property("kind"), theme.text
+    )
+    if made.property("kind") == "danger" and made.isChecked():
+        colour = theme.window
+    made.setIcon(icon(icon_name, colour, theme.muted))
+
+
+def restyle(widget: QWidget, name: str, value: str) -> None:
+    """Set a property that the stylesheet looks at."""
+    if widget.property(name) == value:
+        return
+    widget.setProperty(name, value)
+    if (style := widget.style()) is not None:
+        style.unpolish(widget)
+        style.polish(widget)
+    if isinstance(widget, QPushButton):
+        tint(widget)
+
+
+def label(text: str, role: LabelRole = "text", *, wrap: bool = False) -> QLabel:
+    """A piece of text; never read as markup, for it may hold names of files."""
+    made = QLabel(text)
+    made.setTextFormat(Qt.TextFormat.PlainText)
+    made.setProperty("role", role)
+    made.setWordWrap(wrap)
+    return made
+
+
+def panel() -> QFrame:
+    """A surface with a border and rounded corners."""
+    made = QFrame()
+    made.setProperty("role", "panel")
+    return made
+
+
+def rule() -> QFrame:
+    """A thin line between two groups."""
+    made = QFrame()
+    made.setProperty("role", "line")
+    return made
+
+
+class ElidedLabel(QLabel):
+    """One line of text that shortens itself with dots; the whole of it is in the tooltip."""
+
+    def __init__(self, role: LabelRole = "muted") -> None:
+        super().__init__()
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setProperty("role", role)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+
+    def setText(self, text: str | None) -> None:
+        super().setText(text)
+        self.setToolTip(text or "")
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(20, super().minimumSizeHint().height())
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: ARG002
+        painter = QPainter(self)
+        painter.setPen(self.palette().color(self.foregroundRole()))
+        text = QFontMetrics(self.font()).elidedText(self.text(), Qt.TextElideMode.ElideRight, self.width())
+        painter.drawText(self.rect(), int(self.alignment()), text)
+
+
+class Combo(QComboBox):
+    """A drop-down that the mouse wheel changes only after a click, so that scrolling past it changes nothing."""
+
+    def __init__(self, name: str, tip: str) -> None:
+        super().__init__()
+        self.setAccessibleName(name)
+        self.setToolTip(tip)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(8)
+
+    def wheelEvent(self, event: QWheelEvent | None) -> None:
+        if event is not None and not self.hasFocus():
+            event.ignore()
+        else:
+            super().wheelEvent(event)
+
+
+class Switch(QCheckBox):
+    """A check box drawn as a switch: its text on the left, the switch at the right edge; all of it can be clicked."""
+
+    _TRACK_PX = QSize(34, 18)
+
+    def __init__(self, text: str, tip: str) -> None:
+        super().__init__(text)
+        self.setToolTip(tip)
+        self.setAccessibleName(text)
+        self.setAccessibleDescription(tip)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def hitButton(self, pos: QPoint) -> bool:
+        return self.rect().contains(pos)
+
+    def sizeHint(self) -> QSize:
+        metrics = self.fontMetrics()
+        return QSize(
+            metrics.horizontalAdvance(self.text()) + self._TRACK_PX.width() + 12, max(26, metrics.height() + 8)
+        )
+
+    def minimumSizeHint(self) -> QSize:
+        return self.sizeHint()
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: ARG002
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        palette, theme = self.palette(), theme_in_use()
+        group = QPalette.ColorGroup.Normal if self.isEnabled() else QPalette.ColorGroup.Disabled
+        painter.setPen(palette.color(group, QPalette.ColorRole.WindowText))
+        flags = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft
+        painter.drawText(self.rect(), int(flags), self.text())
+
+        track = QRectF(
+            self.width() - self._TRACK_PX.width() - 1,
+            (self.height() - self._TRACK_PX.height()) / 2,
+            self._TRACK_PX.width(),
+            self._TRACK_PX.height(),
+        )
+        on = self.isChecked()
+        back = QColor(theme.accent if on else theme.line)
+        if not self.isEnabled():
+            back.setAlpha(110)
+        painter.setBrush(back)
+        painter.setPen(QColor(theme.text) if self.hasFocus() else Qt.PenStyle.NoPen)
+        painter.drawRoundedRect(track, track.height() / 2, track.height() / 2)
+        knob = QColor(theme.on_accent if on else theme.muted)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(knob)
+        middle = track.right() - track.height() / 2 if on else track.left() + track.height() / 2
+        painter.drawEllipse(QPointF(middle, track.center().y()), 6.0, 6.0)
+
+
+class _QuietSlider(QSlider):
+    """A slider that takes the mouse wheel only when it has the focus, and jumps to where it is clicked."""
+
+    def wheelEvent(self, e: QWheelEvent | None) -> None:
+        if e is not None and not self.hasFocus():
+            e.ignore()
+        else:
+            super().wheelEvent(e)
+
+    def mousePressEvent(self, ev: QMouseEvent | None) -> None:
+        if ev is not None and ev.button() == Qt.MouseButton.LeftButton:
+            reach = max(1, self.width() - 14)
+            offset = round(ev.position().x()) - 7
+            self.setValue(QStyle.sliderValueFromPosition(self.minimum(), self.maximum(), offset, reach))
+        super().mousePressEvent(ev)
+
+
+class ValueSlider(QWidget):
+    """A named slider over a real number, its value in words beside it; a double click on the name resets it.
+
+    Args:
+        name: of what is set.
+        tip: what it does.
+        low, high, default: of the number.
+        step: of one press of an arrow key.
+        words: the value for people.
+
+    Signals:
+        moved: the new number, when the user moves the slider.
+    """
+
+    moved = pyqtSignal(float)
+
+    def __init__(
+        self,
+        name: str,
+        tip: str,
+        *,
+        low: float,
+        high: float,
+        default: float,
+        step: float,
+        words: Callable[[float], str],
+    ) -> None:
+        super().__init__()
+        self._low, self._step, self._default, self._words = low, step, default, words
+        tip = f"{tip} Double-click the name for {words(default)}."
+        self.name_label = label(name)
+        self.name_label.setFixedWidth(86)
+        self.value_label = label("", "value")
+        self.value_label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        self.value_label.setMinimumWidth(54)
+        self.slider = _QuietSlider(Qt.Orientation.Horizontal)
+        self.slider.setRange(0, round((high - low) / step))
+        self.slider.setPageStep(max(1, self.slider.maximum() // 10))
+        self.slider.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.slider.setAccessibleName(name)
+        self.slider.setAccessibleDescription(tip)
+        self.setToolTip(tip)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(8)
+        row.addWidget(self.name_label)
+        row.addWidget(self.slider, 1)
+        row.addWidget(self.value_label)
+        self.slider.valueChanged.connect(self._tell)
+        self.set_value(default)
+
+    @property
+    def value(self) -> float:
+        """The number, rounded to the slider's steps."""
+        return round(self._low + self.slider.value() * self._step, 6)
+
+    def set_value(self, value: float) -> None:
+        """Show a number without telling that it moved."""
+        self.slider.blockSignals(True)
+        self.slider.setValue(round((value - self._low) / self._step))
+        self.slider.blockSignals(False)
+        self.refresh_words()
+
+    def refresh_words(self) -> None:
+        """Write the value again: its words may depend on more than the number."""
+        self.value_label.setText(self._words(self.value))
+
+    def _tell(self) -> None:
+        self.refresh_words()
+        self.moved.emit(self.value)
+
+    def mouseDoubleClickEvent(self, a0: QMouseEvent | None) -> None:
+        if a0 is not None and self.name_label.geometry().contains(a0.position().toPoint()):
+            self.set_value(self._default)
+            self._tell()
+
+
+class Segmented(QWidget):
+    """A few choices side by side, one of them taken.
+
+    Signals:
+        chosen: the key of the choice that the user took.
+    """
+
+    chosen = pyqtSignal(str)
+
+    def __init__(self, name: str, choices: Sequence[tuple[str, str, str]]) -> None:
+        """Make it from (key, text, tooltip) of each choice."""
+        super().__init__()
+        self.setAccessibleName(name)
+        self._group = QButtonGroup(self)
+        self._buttons: dict[str, QPushButton] = {}
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(0)
+        for number, (key, text, tip) in enumerate(choices):
+            made = button(text, tip=tip, name=f"{name}: {text}")
+            made.setProperty("kind", "segment")
+            place = "first" if number == 0 else "last" if number == len(choices) - 1 else "middle"
+            made.setProperty("place", place)
+            made.setCheckable(True)
+            made.clicked.connect(lambda _=False, key=key: self.chosen.emit(key))
+            self._group.addButton(made)
+            self._buttons[key] = made
+            row.addWidget(made, 1)
+
+    def button(self, key: str) -> QPushButton:
+        """The button of a choice."""
+        return self._buttons[key]
+
+    def set_choice(self, key: str) -> None:
+        """Show a choice as taken, without telling."""
+        self._buttons[key].setChecked(True)
+
+
+def tone_colour(tone: Tone) -> QColor:
+    """The colour of a tone of voice."""
+    return QColor(theme_in_use().tone(tone))

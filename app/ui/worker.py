@@ -1,0 +1,101 @@
+"""Slow work, off the GUI thread."""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from PyQt6.QtCore import QObject, Qt, pyqtSignal
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Worker(QObject):
+    """Runs jobs on a few named threads and brings their answers to the GUI thread.
+
+    A job carries all its inputs. The threads are daemons: one that hangs in a driver does not keep the program from
+    ending. After `stop` no answer arrives any more.
+
+    Args:
+        threads: how many jobs may run side by side.
+
+    Signals:
+        busy_changed: how many jobs are under way.
+        _answered: a function that hands an answer over, always queued.
+    """
+
+    busy_changed = pyqtSignal(int)
+    _answered = pyqtSignal(object)
+
+    def __init__(self, threads: int = 2) -> None:
+        super().__init__()
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._busy = 0
+        self._answered.connect(self._deliver, Qt.ConnectionType.QueuedConnection)  # type: ignore[call-arg] # missing in PyQt6's stubs
+        self._threads = [
+            threading.Thread(target=self._work, name=f"ui-worker-{n}", daemon=True) for n in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def busy(self) -> int:
+        """How many jobs are under way."""
+        return self._busy
+
+    def run(self, work: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
+        """Do `work` on a thread; then, on the GUI thread, call `done` with its answer or `failed` with its error."""
+        if self._stopped:
+            return
+        self._count(1)
+
+        def job() -> None:
+            try:
+                answer = work()
+            except Exception as error:
+                logger.debug("a job failed", exc_info=True)
+                self._answer(lambda error=error: failed(error))  # type: ignore[misc]
+            else:
+                self._answer(lambda: done(answer))
+
+        self._jobs.put(job)
+
+    def stop(self, timeout_s: float = 0.5) -> bool:
+        """Take no more jobs, drop the waiting ones, wait for the threads; harmless when called again.
+
+        Returns:
+            Whether all threads have ended. One that has not will end with the program.
+        """
+        with self._lock:
+            self._stopped = True
+        for _ in self._threads:
+            self._jobs.put(None)
+        deadline_s = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            if not self._stopped:
+                job()
+
+    def _answer(self, hand_over: Callable[[], None]) -> None:
+        with self._lock:  # so that nothing is emitted while, or after, the GUI takes the worker down
+            if not self._stopped:
+                self._answered.emit(hand_over)
+
+    def _deliver(self, hand_over: Callable[[], None]) -> None:
+        if not self._stopped:
+            self._count(-1)
+            hand_over()
+
+    def _count(self, change: int) -> None:
+        self._busy += change
+        self.busy_changed.emit(self._busy)

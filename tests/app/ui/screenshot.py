@@ -1,0 +1,128 @@
+"""Pictures of the real window with the real pipeline: `python -m tests.app.ui.screenshot [FOLDER]`.
+
+Runs under Xvfb where there is no display. The bundled clip stands in for the camera; settings and portraits are those
+of a first launch and are thrown away afterwards.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import assets
+
+CLIP = assets.ROOT / "driving" / "grid_bbaf2n.mpg"
+
+
+def main() -> int:
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "out/screenshots")
+    if not os.environ.get("DISPLAY"):
+        xvfb = shutil.which("xvfb-run")
+        if xvfb is None:
+            print("no display and no xvfb-run: apt-get install xvfb xauth", file=sys.stderr)
+            return 1
+        command = [xvfb, "-a", "-s", "-screen 0 1600x1000x24", sys.executable, "-m", __spec__.name, str(folder)]
+        return subprocess.run(command, check=False).returncode
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as home:
+        for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+            os.environ[name] = home
+        return take(folder)
+
+
+def take(folder: Path) -> int:
+    from PyQt6.QtWidgets import QApplication
+
+    from app.settings import AppSettings
+    from app.ui.application import WindowOptions, _leave_behind, check_display
+    from app.ui.main_window import MainWindow
+    from app.ui.parts import real_parts
+    from app.ui.session import Session
+    from app.ui.theme import apply_theme, current_theme
+
+    check_display()
+    app = QApplication(sys.argv[:1])
+    apply_theme(app, current_theme("dark"))
+    options = WindowOptions(camera=str(CLIP))
+    session = Session(options, AppSettings(), real_parts())
+    window = MainWindow(session)
+    began_s = time.monotonic()
+    heard: list[object] = []
+    session.told.connect(heard.append)
+    window.show()
+    window.when_painted(session.start)
+
+    def wait(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+        deadline_s = time.monotonic() + timeout_s
+        while not condition():
+            app.processEvents()
+            time.sleep(0.005)
+            if time.monotonic() > deadline_s:
+                print(f"gave up waiting for {what}; told: {heard}", file=sys.stderr)
+                return
+        print(f"{time.monotonic() - began_s:6.2f} s  {what}")
+
+    def rest(seconds: float) -> None:
+        until_s = time.monotonic() + seconds
+        while time.monotonic() < until_s:
+            app.processEvents()
+            time.sleep(0.005)
+
+    def shoot(name: str) -> None:
+        rest(0.6)
+        screen = window.screen()
+        assert screen is not None
+        picture = screen.grabWindow(window.winId())
+        picture.save(str(folder / f"{name}.png"))
+        print(f"        {name}: {picture.width()} x {picture.height()}")
+
+    def use(**changes: object) -> None:
+        session.set_window(replace(session.settings.window, **changes))  # type: ignore[arg-type]
+
+    wait(lambda: window.preview.picture_size is not None, 60, "first output picture")
+    shoot("0-starting")
+    wait(lambda: session.chain.model.done, 60, "model")
+    wait(lambda: session.state.shows_avatar, 60, "first animated frame")
+    rest(3)
+    shoot("1-first-launch-dark")
+    use(theme="light")
+    shoot("2-first-launch-light")
+    use(theme="dark", checklist_done=True, show_landmarks=True, show_statistics=True, overlay_opacity=0.4)
+    shoot("3-inspect-dark")
+    use(show_landmarks=False, show_statistics=False, overlay_opacity=0.0)
+    window.resize(1024, 640)
+    shoot("4-small-dark")
+    use(theme="light", checklist_done=False)
+    shoot("5-small-light-checklist")
+    use(theme="dark", checklist_done=True)
+    window.resize(1180, 720)
+    window.toggle_keys()
+    shoot("6-keys")
+    window.toggle_keys()
+    session.desk.crop(session.desk.current)
+    wait(lambda: session.desk.cropping is not None, 10, "crop editor")
+    shoot("7-crop")
+    session.desk.cancel_crop()
+    session.set_live(replace(session.settings.live, background="colour"))
+    session.slate()
+    shoot("8-slate")
+    session.go_live()
+    session.desk.choose("man_3")
+    wait(lambda: session.desk.pending == "", 10, "another portrait")
+    window.driver.toggle_size()
+    shoot("9-other-portrait")
+    print(window.status.text)
+    closing_s = time.monotonic()
+    window.close()
+    print(f"closed in {time.monotonic() - closing_s:.2f} s")
+    _leave_behind(0)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
