@@ -87,6 +87,7 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
         help="null, file:OUT.mp4, virtualcam, or virtualcam:DEVICE; may be given several times (default: null)",
     )
     group.add_argument("--frames", type=int, metavar="N", help="stop after N animated frames (default: at Ctrl-C)")
+    group.add_argument("--seconds", type=float, metavar="S", help="stop after so many seconds at the latest")
     group.add_argument("--report", type=Path, metavar="R.json", help="write what was measured")
     group.add_argument("--absolute", action="store_true", help="absolute motion: no calibration")
     group.add_argument("--calibration-s", type=float, default=2.0, metavar="S", help="look for a neutral face so long")

@@ -70,7 +70,7 @@ def run_headless(args: argparse.Namespace) -> int:
     with stop_on_signals() as stopped:
         pipeline.start()
         try:
-            watch.follow(pipeline, args.frames, stopped)
+            watch.follow(pipeline, args.frames, args.seconds, stopped)
         finally:
             stats = pipeline.stats(window_s=None)
             pipeline.stop(timeout_s=5.0)
@@ -151,8 +151,10 @@ class Watch:
         self.model = ""
         self._trouble = ""
 
-    def follow(self, pipeline: Pipeline, frames: int | None, stopped: Callable[[], bool]) -> None:
-        """Wait for the end."""
+    def follow(
+        self, pipeline: Pipeline, frames: int | None, seconds: float | None, stopped: Callable[[], bool]
+    ) -> None:
+        """Wait for the end: so many animated frames, so many seconds, a signal, or a failure."""
         told_s = time.monotonic()
         while not stopped() and not self.failure:
             self.drain()
@@ -160,6 +162,8 @@ class Watch:
             if frames is not None and stats.frames_out >= frames:
                 return
             now_s = time.monotonic()
+            if seconds is not None and now_s - self._began_s >= seconds:
+                return
             if not stats.frames_out and now_s - self._began_s > self._give_up_s:
                 self.failure = (
                     f"no frame was animated within {self._give_up_s:g} s (the output shows: {stats.state}); "

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,16 @@ _CAMERA_GAP_S = 0.4
 _ENCODED_KEPT = 12
 _LONGEST_STEP_S = 0.5
 _PROGRESS_STEP = 0.05
+
+
+class Finder(Protocol):
+    """Follows the driver's face; see `mcnet.media.faces.FaceFinder`."""
+
+    def find(self, rgb: NDArray[np.uint8]) -> list[Face]: ...
+
+    def forget(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Step(NamedTuple):
@@ -66,13 +76,13 @@ class Animator:
         stage_done: Callable[[str, float], None],
         *,
         store: SourceStore | None = None,
-        finder: FaceFinder | None = None,
+        finder: Finder | None = None,
     ) -> None:
         self._engine = engine
         self._emit = emit
         self._stage_done = stage_done
         self._store = store
-        self._finder = finder or FaceFinder(tracking=True)
+        self._finder: Finder = finder or FaceFinder(tracking=True)
         self._smoother = CropSmoother()
         self._motion = MotionControl()
         self._ladder = TrackingLadder()

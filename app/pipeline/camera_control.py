@@ -55,7 +55,6 @@ class _Session:
         self.spec = spec
         self.format: CameraFormat | None = None
         self.name = spec.name
-        self.key = f"{spec.name}#{number}"
         self.started_s = time.monotonic()
         self.last_frame_s: float | None = None
         self.changed_s = self.started_s
@@ -66,7 +65,7 @@ class _Session:
         self._camera: Camera | None = None
         self._stop = threading.Event()
         self._sample: NDArray[np.uint8] | None = None
-        self._thread = threading.Thread(target=self._run, name=f"camera {self.key}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"camera {number} ({spec.name})", daemon=True)
         self._thread.start()
 
     @property
@@ -77,9 +76,8 @@ class _Session:
     def stop(self) -> None:
         """Ask for the end; harmless when called again."""
         self._stop.set()
-        camera = self._camera
-        if camera is not None and not camera.is_device:
-            camera.close()  # wakes a reader that waits for its time; a device is closed by the thread that reads it
+        if self._camera is not None:
+            self._camera.close()
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the end; returns whether it came."""
@@ -191,7 +189,7 @@ class CameraControl:
         with self._lock:
             if session is not self._active:
                 return
-            frame = CameraFrame(self._frame_id, now_s, rgb, session.key)
+            frame = CameraFrame(self._frame_id, now_s, rgb, session.spec.name)
             self._frame_id += 1
         self._deliver(frame)
 

@@ -14,7 +14,7 @@ class CameraFrame:
         frame_id: counts the frames of one pipeline from 0, over all its cameras.
         captured_s: when it arrived, in seconds of `time.monotonic`.
         rgb: (H, W, 3) uint8 RGB.
-        camera: name of the camera, for people.
+        camera: which one; the same when it comes back after a failure.
     """
 
     frame_id: int

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.pipeline.animator import Animator
+from app.pipeline.animator import Animator, Finder
 from app.pipeline.camera_control import CameraControl, CameraTimes
 from app.pipeline.camera_frame import CameraFrame
 from app.pipeline.cameras import Camera, CameraSpec, open_camera
@@ -72,6 +72,7 @@ class Pipeline:
         source_cache: Path | None = None,
         times: PipelineTimes | None = None,
         camera_opener: Callable[[CameraSpec], Camera] = open_camera,
+        finder_factory: Callable[[], Finder] | None = None,
     ) -> None:
         """Prepare; nothing is started yet.
 
@@ -84,6 +85,7 @@ class Pipeline:
             source_cache: folder for encoded portraits; None: they are not kept.
             times: how patient to be.
             camera_opener: opens cameras; tests give fakes.
+            finder_factory: makes the face finder, on the inference thread; None: `FaceFinder`.
         """
         self.output = output
         self.preview: LatestSlot[Composed] = LatestSlot("preview", on_put=on_picture)
@@ -95,6 +97,7 @@ class Pipeline:
         self._store = None if source_cache is None else SourceStore(source_cache)
         self._times = times or PipelineTimes()
         self._open_camera = camera_opener
+        self._finder_factory = finder_factory
         self._camera_spec: CameraSpec | None = None
         self._portrait: Portrait | None = None
         self._sinks: dict[str, Sink] = {}
@@ -300,6 +303,7 @@ class _Run:
                 self._emit,
                 lambda name, elapsed_s: self._meter.stage(name, time.monotonic(), elapsed_s),
                 store=self._pipeline._store,
+                finder=self._pipeline._finder_factory and self._pipeline._finder_factory(),
             )
         except Exception as error:  # a model that cannot be loaded: the slate stays, and the reason is told
             logger.exception("loading the model")

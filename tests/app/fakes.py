@@ -1,0 +1,212 @@
+"""Stand-ins for engine, face finder, camera and sink, whose faults a test can choose."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from app.errors import CameraError, SinkError
+from app.pipeline.cameras import CameraFormat, CameraSpec
+from app.pipeline.output_frame import Composed
+from app.pipeline.sinks import OutputFormat
+from mcnet.config import McnetConfig
+from mcnet.engine import DeviceChoice
+from mcnet.generator import SourceCache
+from mcnet.geometry import Keypoints
+from mcnet.media.faces import Face
+
+Rgb = NDArray[np.uint8]
+
+SIZE_PX = 256
+AVATAR_RGB = (40, 160, 90)
+
+
+def keypoints(shift: float = 0.0) -> Keypoints:
+    """Five points that span an area, shifted to the right."""
+    places = torch.tensor([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5], [0.0, 0.1]]) + torch.tensor([shift, 0.0])
+    return Keypoints(places[None], torch.eye(2).expand(1, 5, 2, 2).clone())
+
+
+class FakeEngine:
+    """Answers plain green avatars whose first pixel tells the first keypoint's x.
+
+    Attributes:
+        delay_s: what a rendering takes.
+        fail: what rendering raises, if anything.
+        rendered: the keypoints that were rendered.
+    """
+
+    config = McnetConfig.named("tiny")
+    model_name = "fake"
+    choice = DeviceChoice(torch.device("cpu"), torch.float32, "cpu, for a test")
+    fingerprint = "fake/1"
+
+    def __init__(self, delay_s: float = 0.0) -> None:
+        self.delay_s = delay_s
+        self.fail: Exception | None = None
+        self.fail_source: Exception | None = None
+        self.rendered: list[Keypoints] = []
+        self.sources = 0
+        self.shift = 0.0
+
+    def set_source(self, source: Rgb | SourceCache) -> SourceCache:
+        if self.fail_source is not None:
+            raise self.fail_source
+        if isinstance(source, SourceCache):
+            return source
+        self.sources += 1
+        small = torch.zeros(1, 3, 64, 64)
+        features = (torch.ones(1, 2, 32, 32), torch.ones(1, 2, 64, 64))
+        return SourceCache(small, small, keypoints(), torch.zeros(1, 5, 64, 64), features, None, self.fingerprint)
+
+    def detect(self, picture: Rgb) -> Keypoints:
+        assert picture.shape == (SIZE_PX, SIZE_PX, 3)
+        return keypoints(self.shift)
+
+    def render(self, driving: Keypoints) -> Rgb:
+        time.sleep(self.delay_s)
+        if self.fail is not None:
+            raise self.fail
+        self.rendered.append(driving)
+        picture = np.empty((SIZE_PX, SIZE_PX, 3), np.uint8)
+        picture[:] = AVATAR_RGB
+        picture[0, 0, 0] = len(self.rendered) % 256  # so that pictures differ
+        return picture
+
+
+class FakeFinder:
+    """Finds the given face, or none.
+
+    Attributes:
+        face: what is found from now on.
+        searched: how many pictures were searched.
+    """
+
+    def __init__(self, face: Face | None) -> None:
+        self.face = face
+        self.searched = 0
+
+    def find(self, rgb: Rgb) -> list[Face]:
+        self.searched += 1
+        return [] if self.face is None else [self.face]
+
+    def forget(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def marked_picture(height: int = 480, width: int = 640) -> Rgb:
+    """A camera picture that nothing else looks like: coarse black and white noise."""
+    coarse = np.random.default_rng(7).integers(0, 2, (height // 16, width // 16, 1), np.uint8) * 255
+    return np.ascontiguousarray(np.broadcast_to(coarse.repeat(16, 0).repeat(16, 1), (height, width, 3)))
+
+
+class FakeCamera:
+    """Gives marked pictures at a rate, until it is told to misbehave.
+
+    Attributes:
+        fail_after: after so many frames `read` raises.
+        block: `read` hangs while this is set.
+        frozen: every frame is the same.
+        closed: how often it was closed.
+    """
+
+    is_device = True
+
+    def __init__(self, name: str = "fake", fps_hz: float = 100.0) -> None:
+        self.name = name
+        self.format = CameraFormat(640, 480, fps_hz)
+        self.fail_after: int | None = None
+        self.block = threading.Event()
+        self.frozen = False
+        self.closed = 0
+        self.frames = 0
+        self.picture = marked_picture()
+
+    def read(self) -> Rgb:
+        time.sleep(1 / self.format.fps_hz)
+        while self.block.is_set():
+            time.sleep(0.005)
+        if self.fail_after is not None and self.frames >= self.fail_after:
+            raise CameraError(f"{self.name}: unplugged")
+        self.frames += 1
+        rgb = self.picture.copy()
+        if not self.frozen:
+            rgb[0, 0] = self.frames % 256
+        return rgb
+
+    def close(self) -> None:
+        self.closed += 1
+        self.block.clear()
+
+
+class Cameras:
+    """Opens fakes by their spec's name.
+
+    Attributes:
+        opened: every camera that was opened, in order.
+        broken: names that cannot be opened.
+        slow_s: what opening takes.
+    """
+
+    def __init__(self, make: Callable[[str], FakeCamera] = FakeCamera) -> None:
+        self.opened: list[FakeCamera] = []
+        self.broken: set[str] = set()
+        self.slow_s = 0.0
+        self._make = make
+
+    def __call__(self, spec: CameraSpec) -> FakeCamera:
+        time.sleep(self.slow_s)
+        if spec.name in self.broken:
+            raise CameraError(f"{spec.name} is not there")
+        camera = self._make(spec.name)
+        self.opened.append(camera)
+        return camera
+
+
+class FakeSink:
+    """Keeps what it got.
+
+    Attributes:
+        pictures: every picture.
+        times_s: when each came.
+        fail_after: after so many pictures `send` raises.
+        fail_open: `open` raises.
+        closed: how often it was closed.
+    """
+
+    detail = "in memory"
+
+    def __init__(self, name: str = "fake") -> None:
+        self.name = name
+        self.pictures: list[Composed] = []
+        self.times_s: list[float] = []
+        self.fail_after: int | None = None
+        self.fail_open = False
+        self.opened = 0
+        self.closed = 0
+
+    def open(self, output: OutputFormat) -> None:
+        if self.fail_open:
+            raise SinkError(f"{self.name} is busy")
+        self.opened += 1
+
+    def send(self, picture: Composed) -> None:
+        if self.fail_after is not None and len(self.pictures) >= self.fail_after:
+            raise SinkError(f"{self.name} is gone")
+        self.pictures.append(picture)
+        self.times_s.append(time.monotonic())
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 10.0) -> None:
+    """Wait for something that threads bring about; fails with `what` when it does not come."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, f"did not happen within {timeout_s:g} s: {what}"
+        time.sleep(0.005)

@@ -1,0 +1,232 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from app.pipeline.animator import LOOK_EVERY, Animator, Step
+from app.pipeline.camera_frame import CameraFrame
+from app.pipeline.events import Calibrated, CalibrationProgress, Event, SourceFailed, SourceReady
+from app.pipeline.output_frame import State
+from app.pipeline.portraits import Portrait
+from app.settings import LiveSettings
+from mcnet import Engine, EngineOptions, load_model
+from mcnet.engine import EngineError
+from mcnet.media.crop import crop, frame_face
+from mcnet.media.faces import Face, FaceFinder
+from mcnet.media.video import open_driving
+from tests.app.fakes import FakeEngine, FakeFinder, marked_picture
+from tests.media.videos import GRID
+
+SETTINGS = LiveSettings(calibration_s=0.2, hold_s=0.5, ease_s=0.5, idle_s=1.0, smoothing=0.0)
+DT_S = 0.04
+
+
+class Stage:
+    """An animator with fakes, and a clock that goes on by a frame's time at each step."""
+
+    def __init__(self, face: Face | None, portrait: Portrait | None) -> None:
+        self.engine = FakeEngine()
+        self.finder = FakeFinder(face)
+        self.events: list[Event] = []
+        self.animator = Animator(self.engine, self.events.append, lambda *_: None, finder=self.finder)
+        self.now_s = 100.0
+        self.frames = 0
+        if portrait is not None:
+            self.animator.set_portrait(portrait)
+
+    def step(self, settings: LiveSettings = SETTINGS, *, camera: str = "one", frame: bool = True) -> Step:
+        self.now_s += DT_S
+        if not frame:
+            return self.animator.step(None, self.now_s, settings)
+        self.frames += 1
+        return self.animator.step(CameraFrame(self.frames, self.now_s, marked_picture(), camera), self.now_s, settings)
+
+    def until(self, state: State, settings: LiveSettings = SETTINGS, *, frame: bool = True) -> Step:
+        for _ in range(200):
+            step = self.step(settings, frame=frame)
+            if step.output is not None and step.output.state is state:
+                return step
+        raise AssertionError(f"never {state}")
+
+
+def test_no_portrait_no_avatar(face: Face) -> None:
+    output = Stage(face, None).step().output
+    assert output is not None
+    assert (output.state, output.avatar) == (State.STARTING, None)
+
+
+def test_the_slate_stays_until_the_reference_pose_is_taken(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    first = stage.step().output
+    assert first is not None
+    assert (first.state, first.avatar) == (State.CALIBRATING, None)
+    live = stage.until(State.LIVE).output
+    assert live is not None
+    assert live.avatar is not None
+    assert live.fresh
+    assert [event for event in stage.events if isinstance(event, Calibrated)] != []
+    assert [event for event in stage.events if isinstance(event, CalibrationProgress)] != []
+
+
+def test_absolute_motion_needs_no_calibration(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.engine.shift = 0.2
+    for _ in range(20):
+        output = stage.step(dataclasses.replace(SETTINGS, relative=False)).output
+    assert output is not None
+    assert output.state is State.LIVE
+    shown = stage.engine.rendered[-1].value[0].numpy()
+    np.testing.assert_allclose(shown, stage.engine.detect(np.zeros((256, 256, 3), np.uint8)).value[0], atol=1e-6)
+
+
+def test_relative_motion_moves_the_avatar_as_the_driver_moved(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.engine.shift = 0.3  # the driver sits aside, which is not to be seen
+    stage.until(State.LIVE)
+    for _ in range(20):
+        stage.step()
+    np.testing.assert_allclose(stage.engine.rendered[-1].value[0, 4], [0.0, 0.1], atol=1e-6)
+    stage.engine.shift = 0.4
+    stage.step()
+    np.testing.assert_allclose(stage.engine.rendered[-1].value[0, 4], [0.1, 0.1], atol=1e-6)
+
+
+def test_a_lost_face_goes_down_the_ladder_and_comes_back_by_itself(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.engine.shift = 0.1
+    stage.until(State.LIVE)
+    stage.engine.shift = 0.3
+    for _ in range(20):
+        live = stage.step().output
+    assert live is not None
+    stage.finder.face = None
+    held = stage.until(State.HOLD).output
+    assert held is not None
+    assert held.avatar is live.avatar or held.avatar is not None
+    assert not held.fresh
+    stage.until(State.EASING)
+    idle = stage.until(State.IDLE).output
+    assert idle is not None
+    np.testing.assert_allclose(stage.engine.rendered[-1].value[0, 4], [0.0, 0.1], atol=1e-6)
+    rendered = len(stage.engine.rendered)
+    stage.step()
+    assert len(stage.engine.rendered) == rendered  # resting costs nothing
+    gone = stage.until(State.NO_FACE).output
+    assert gone is not None
+    assert gone.avatar is None
+    stage.finder.face = face
+    back = stage.until(State.LIVE).output
+    assert back is not None
+    assert back.avatar is not None
+    for _ in range(20):
+        stage.step()
+    np.testing.assert_allclose(stage.engine.rendered[-1].value[0, 4], [0.2, 0.1], atol=1e-6)
+
+
+def test_a_camera_that_stops_goes_down_the_same_ladder(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    assert stage.step(frame=False).output is None  # one frame late is no loss
+    stage.until(State.HOLD, frame=False)
+    stage.until(State.EASING, frame=False)
+    stage.until(State.NO_CAMERA, frame=False)
+    stage.until(State.LIVE)
+
+
+def test_another_camera_is_calibrated_anew_and_the_same_one_is_not(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    stage.until(State.NO_CAMERA, frame=False)
+    back = stage.step().output
+    assert back is not None
+    assert back.state is State.LIVE
+    other = stage.step(camera="two").output
+    assert other is not None
+    assert other.state is State.CALIBRATING
+
+
+def test_recalibrating_while_live_shows_the_avatar_all_along(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    stage.engine.shift = 0.2
+    stage.animator.calibrate(0.0)
+    for _ in range(20):
+        output = stage.step().output
+        assert output is not None
+        assert output.state is State.LIVE
+    np.testing.assert_allclose(stage.engine.rendered[-1].value[0, 4], [0.0, 0.1], atol=1e-6)
+
+
+def test_a_portrait_that_fails_leaves_the_one_before(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    stage.engine.fail_source = EngineError("the model gave NaN")
+    other = dataclasses.replace(woman, square=np.zeros_like(woman.square))
+    stage.animator.set_portrait(other)
+    assert stage.events[-1] == SourceFailed("woman_1", "the model gave NaN")
+    output = stage.step().output
+    assert output is not None
+    assert output.state is State.LIVE
+
+
+def test_a_portrait_seen_before_is_not_encoded_again(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.animator.set_portrait(woman)
+    assert stage.engine.sources == 1
+    assert [event.from_cache for event in stage.events if isinstance(event, SourceReady)] == [False, True]
+
+
+def test_a_followed_face_is_searched_in_every_second_frame(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    searched = stage.finder.searched
+    views = [stage.step().view for _ in range(10)]
+    assert stage.finder.searched - searched == 10 // LOOK_EVERY
+    assert sum(view is not None and view.landmarks_px is not None for view in views) == 10 // LOOK_EVERY
+    assert all(view is not None and view.keypoints is not None for view in views)
+
+
+def test_zoom_and_nudge_move_the_crop(face: Face, woman: Portrait) -> None:
+    plain = Stage(face, woman).step().view
+    moved = Stage(face, woman).step(dataclasses.replace(SETTINGS, zoom=1.25, nudge_x=0.1, nudge_y=-0.1)).view
+    assert plain is not None
+    assert plain.box is not None
+    assert moved is not None
+    assert moved.box is not None
+    assert moved.box.side == pytest.approx(plain.box.side / 1.25)
+    assert moved.box.center_x - plain.box.center_x == pytest.approx(0.1 * plain.box.side)
+    assert moved.box.center_y - plain.box.center_y == pytest.approx(-0.1 * plain.box.side)
+
+
+def test_a_model_that_fails_is_not_hidden(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    stage.engine.fail = EngineError("NaN")
+    with pytest.raises(EngineError, match="NaN"):
+        stage.step()
+
+
+def test_with_the_real_model_it_shows_what_the_engine_animates(woman: Portrait) -> None:
+    """GRID's speaker drives: the same crop, reference and motion as `Engine.animate`, so the same picture."""
+    engine = Engine(load_model("starter"), EngineOptions(device="cpu", precision="fp32"))
+    events: list[Event] = []
+    finder = FaceFinder(tracking=True)
+    animator = Animator(engine, events.append, lambda *_: None, finder=finder)
+    animator.set_portrait(woman)
+    settings = LiveSettings(calibration_s=0.0, smoothing=0.0)
+    frames = list(open_driving(GRID))[:12:3]
+    shown = None
+    for index, rgb in enumerate(frames):
+        now_s = 10.0 + index
+        shown = animator.step(CameraFrame(index, now_s, rgb, "grid"), now_s, settings).output
+    assert shown is not None
+    assert shown.state is State.LIVE
+    with FaceFinder() as fresh:
+        box = frame_face(fresh.find(frames[0])[0])
+    engine.calibrate(crop(frames[0], box, 256))
+    expected = engine.animate(crop(frames[-1], box, 256))
+    assert shown.avatar is not None
+    difference = np.abs(shown.avatar.astype(int) - expected)
+    assert difference.mean() < 0.6  # the finder, tracking, frames the head a fraction of a pixel otherwise
+    still = np.abs(shown.avatar.astype(int) - engine.render(engine.set_source(woman.square).keypoints))
+    assert still.mean() > 2 * difference.mean()

@@ -1,0 +1,76 @@
+"""The command without a window, with the real model on GRID's speaker and on a face that comes and goes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from app.__main__ import main
+from tests.app.clips import face_that_leaves
+from tests.media.videos import GRID
+
+
+def run(tmp_path: Path, *options: str) -> dict[str, Any]:
+    path = tmp_path / "report.json"
+    assert main(["--headless", "--report", str(path), "--size", "640x360", "--give-up-s", "120", *options]) == 0
+    report: dict[str, Any] = json.loads(path.read_text())
+    return report
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+
+
+def test_a_speaker_drives_a_portrait_into_a_file(tmp_path: Path) -> None:
+    video = tmp_path / "out.mp4"
+    report = run(
+        tmp_path, "--camera", str(GRID), "--source", "man_2", "--sink", f"file:{video}", "--sink", "null",
+        "--frames", "10", "--calibration-s", "0.5",
+    )  # fmt: skip
+    assert report["frames_out"] >= 10
+    assert report["frames_in"] > report["frames_out"]
+    assert report["model"] == "starter"
+    assert report["device"].startswith("cpu")
+    assert [row["state"] for row in report["states"]][-1] == "live"
+    assert report["failure"] == ""
+    assert report["age_ms"]["p50"] > 0
+    assert {"face", "crop", "detect", "render", "compose", "send"} <= set(report["stage_ms"])
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.width, stream.height) == ("h264", 640, 360)
+        assert sum(1 for _ in container.decode(video=0)) > 5
+
+
+def test_a_face_that_leaves_goes_down_the_ladder_and_comes_back(tmp_path: Path) -> None:
+    clip = face_that_leaves(tmp_path / "leaves.mp4", there=60, slide=4, gone=90, back=200)
+    report = run(
+        tmp_path, "--camera", str(clip), "--source", "woman_3", "--frames", "400", "--calibration-s", "0.2",
+        "--seconds", "11",
+    )  # fmt: skip
+    states = [row["state"] for row in report["states"]]
+    first_live = states.index("live")
+    assert states[first_live : first_live + 4] == ["live", "hold", "easing", "idle"]
+    assert "live" in states[first_live + 4 :]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--camera", "missing.mp4"], "there is no such file"),
+        (["--camera", str(GRID), "--source", "nobody"], "no portrait 'nobody'"),
+        (["--camera", str(GRID), "--model", "nothing"], "nothing"),
+        (["--camera", str(GRID), "--sink", "tv"], "--sink: got 'tv', expected"),
+        (["--camera", str(GRID), "--size", "big"], "--size: got 'big', expected"),
+        (["--camera", str(GRID), "--size", "641x360"], "even number"),
+        (["--camera", str(GRID), "--device", "cuda:9"], "cuda:9"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--headless", "--frames", "1", *options]) == 1
+    assert message in capsys.readouterr().err

@@ -1,0 +1,120 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from app.pipeline.motion import MotionControl, OneEuroFilter, Pose, smoothing_cutoff_hz, smoothing_delay_ms
+from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
+
+
+def random_keypoints(seed: int) -> Keypoints:
+    generator = torch.Generator().manual_seed(seed)
+    value = torch.rand(1, 15, 2, generator=generator) - 0.5
+    jacobian = torch.eye(2) + 0.2 * torch.randn(1, 15, 2, 2, generator=generator)
+    return Keypoints(value, jacobian)
+
+
+def test_gains_of_one_are_the_engines_relative_motion() -> None:
+    source, driving, reference = (random_keypoints(seed) for seed in range(3))
+    control = MotionControl()
+    control.reference = Pose.of(reference)
+    moved = control.relative(Pose.of(source), Pose.of(driving), 1.0, 1.0)
+    expected = relative_keypoints(source, driving, reference, adapted_scale(source, reference))
+    np.testing.assert_allclose(moved.value, expected.value[0].numpy(), atol=2e-6)
+    np.testing.assert_allclose(moved.jacobian, expected.jacobian[0].numpy(), atol=2e-5)
+
+
+def test_gains_of_nought_leave_the_source_as_it_is() -> None:
+    source, driving, reference = (Pose.of(random_keypoints(seed)) for seed in range(3))
+    control = MotionControl()
+    control.reference = reference
+    still = control.relative(source, driving, 0.0, 0.0)
+    np.testing.assert_allclose(still.value, source.value, atol=1e-12)
+    np.testing.assert_allclose(still.jacobian, source.jacobian, atol=1e-12)
+
+
+def test_a_moved_head_is_motion_and_nothing_of_it_is_expression() -> None:
+    source, reference = (Pose.of(random_keypoints(seed)) for seed in range(2))
+    turn = np.array([[0.96, -0.28], [0.28, 0.96]])
+    driving = Pose(reference.value @ turn.T + [0.1, -0.05], turn @ reference.jacobian)
+    control = MotionControl()
+    control.reference = reference
+    without_expression = control.relative(source, driving, 1.0, 0.0)
+    both = control.relative(source, driving, 1.0, 1.0)
+    only_expression = control.relative(source, driving, 0.0, 1.0)
+    np.testing.assert_allclose(without_expression.value, both.value, atol=1e-9)
+    np.testing.assert_allclose(only_expression.value, source.value, atol=1e-9)
+    np.testing.assert_allclose(only_expression.jacobian, source.jacobian, atol=1e-9)
+
+
+def test_one_moved_point_is_mostly_expression() -> None:
+    source, reference = (Pose.of(random_keypoints(seed)) for seed in range(2))
+    value = reference.value.copy()
+    value[4] += [0.0, 0.2]
+    control = MotionControl()
+    control.reference = reference
+    doubled = control.relative(source, Pose(value, reference.jacobian), 1.0, 2.0).value - source.value
+    plain = control.relative(source, Pose(value, reference.jacobian), 1.0, 1.0).value - source.value
+    assert doubled[4, 1] > 1.6 * plain[4, 1]
+
+
+def test_a_flat_reference_is_refused() -> None:
+    flat = Pose(np.linspace(0, 1, 10).repeat(2).reshape(10, 2), np.tile(np.eye(2), (10, 1, 1)))
+    control = MotionControl()
+    control.reference = flat
+    with pytest.raises(ValueError, match="span no area"):
+        control.relative(flat, flat, 1.0, 1.0)
+
+
+def test_poses_go_to_keypoints_and_back() -> None:
+    pose = Pose.of(random_keypoints(3))
+    back = Pose.of(pose.to_keypoints(torch.device("cpu")))
+    np.testing.assert_allclose(back.value, pose.value, atol=1e-7)
+    np.testing.assert_allclose(pose.towards(back, 0.5).jacobian, pose.jacobian, atol=1e-7)
+
+
+def test_smoothing_of_nought_changes_nothing() -> None:
+    filtered = OneEuroFilter()
+    for value in (0.0, 1.0, -3.0):
+        np.testing.assert_array_equal(filtered.update(np.array([value]), 0.03, 0.0), [value])
+    assert smoothing_delay_ms(0.0) == 0
+    assert math.isinf(smoothing_cutoff_hz(0.0))
+
+
+def test_jitter_at_rest_is_damped_more_the_stronger_the_setting() -> None:
+    noise = 0.002 * np.random.default_rng(0).standard_normal((300, 15, 2))
+    spread = {}
+    for smoothing in (0.1, 0.5, 1.0):
+        filtered = OneEuroFilter()
+        spread[smoothing] = np.std([filtered.update(value, 1 / 30, smoothing) for value in noise][50:])
+    assert spread[1.0] < spread[0.5] < spread[0.1] < 0.002
+    assert spread[1.0] < 0.6 * 0.002
+
+
+def test_the_stated_delay_is_that_of_a_slow_movement() -> None:
+    """A ramp comes out later by the filter's time constant; slow enough, its speed does not raise the cut-off."""
+    smoothing, dt_s, speed = 0.6, 1 / 200, 1e-3
+    filtered = OneEuroFilter()
+    for step in range(2000):
+        answer = filtered.update(np.array([speed * step * dt_s]), dt_s, smoothing)
+    lag_ms = 1000 * (speed * 1999 * dt_s - float(answer[0])) / speed
+    assert lag_ms == pytest.approx(smoothing_delay_ms(smoothing), abs=1000 * dt_s)
+
+
+def test_fast_movement_is_delayed_less() -> None:
+    def lag_ms(speed: float) -> float:
+        filtered = OneEuroFilter()
+        for step in range(200):
+            answer = filtered.update(np.array([speed * step / 30]), 1 / 30, 1.0)
+        return 1000 * (speed * 199 / 30 - float(answer[0])) / speed
+
+    assert lag_ms(1.0) < 0.5 * lag_ms(0.01)
+
+
+def test_a_repeated_time_stamp_and_a_reset_do_no_harm() -> None:
+    filtered = OneEuroFilter()
+    filtered.update(np.array([1.0]), 0.03, 0.5)
+    np.testing.assert_array_equal(filtered.update(np.array([5.0]), 0.0, 0.5), [1.0])
+    filtered.reset()
+    np.testing.assert_array_equal(filtered.update(np.array([5.0]), 0.03, 0.5), [5.0])
