@@ -1,9 +1,13 @@
 # Everything starts here: `make demo`, `make test`. PYTHON chooses the interpreter (3.11 or newer).
 PYTHON ?= python3
 BIN := .venv/bin
+CLIP := assets/driving/grid_bbaf2n.mpg
+# Not empty where a window can be shown.
+DISPLAYED := $(DISPLAY)$(WAYLAND_DISPLAY)$(filter-out Linux,$(shell uname -s))
 
 help:
-	@echo "make demo   set up and animate a bundled portrait: out/demo.mp4, out/demo.png"
+	@echo "make demo   set up and be a bundled portrait, live: a window, or out/demo.mp4 where there is no display"
+	@echo "make animate  the offline command on a bundled clip: out/animate.mp4, out/animate.png"
 	@echo "make test   set up and run the whole test suite"
 	@echo "make check  ruff, mypy and import-linter"
 	@echo "make bench  milliseconds a frame, plain model against engine"
@@ -21,9 +25,19 @@ setup: .venv/.ready
 
 demo: setup
 	mkdir -p out
-	$(BIN)/mcnet animate --source assets/portraits/woman_1.jpg --driving assets/driving/grid_bbaf2n.mpg \
-		--output out/demo.mp4 --side-by-side --contact-sheet out/demo.png
-	@echo "look at out/demo.png and out/demo.mp4; for your own: .venv/bin/mcnet animate --help"
+ifeq ($(DISPLAYED),)
+	$(BIN)/mcnet-avatar --headless --camera $(CLIP) --source woman_1 --sink file:out/demo.mp4 --frames 100 \
+		--report out/demo.json
+	@echo "no display here, so no window: look at out/demo.mp4, and at out/demo.json for what was measured"
+else
+	$(BIN)/mcnet-avatar --camera $(CLIP)
+endif
+
+animate: setup
+	mkdir -p out
+	$(BIN)/mcnet animate --source assets/portraits/woman_1.jpg --driving $(CLIP) \
+		--output out/animate.mp4 --side-by-side --contact-sheet out/animate.png
+	@echo "look at out/animate.png and out/animate.mp4; for your own: .venv/bin/mcnet animate --help"
 
 test: setup
 	$(BIN)/python -m pytest
@@ -44,4 +58,4 @@ cuda: setup
 clean:
 	rm -rf .venv out *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help setup demo test check bench cuda clean
+.PHONY: help setup demo animate test check bench cuda clean

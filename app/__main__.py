@@ -4,10 +4,23 @@ import argparse
 import logging
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from mcnet.errors import UserError
+
+
+def run() -> None:
+    """The command: `main`, then the end of the process, whatever a driver or a loading model still does."""
+    status = main()
+    if any(thread is not threading.main_thread() for thread in threading.enumerate()):
+        # A stage that hung was left behind. Torch and the drivers do not survive an interpreter that ends below them.
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -115,4 +128,4 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()
