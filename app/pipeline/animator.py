@@ -27,9 +27,9 @@ from mcnet.media.faces import Face, FaceFinder
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY = 2
-"""While a face is followed, every n-th frame is searched for it: the crop moves slowly, and the keypoints come from the
-model in every frame."""
+LOOK_EVERY_S = 0.07
+"""While a face is followed, frames are searched for it so often only: the crop moves slowly, and the keypoints come from
+the model in every frame."""
 _CAMERA_GAP_S = 0.4
 _ENCODED_KEPT = 12
 _LONGEST_STEP_S = 0.5
@@ -95,7 +95,7 @@ class Animator:
         self._frame_id = -1
         self._captured_s = 0.0
         self._face: Face | None = None
-        self._since_look = 0
+        self._looked_s = 0.0
         self._target: Pose | None = None
         self._picture: NDArray[np.uint8] | None = None
         self._resting = False
@@ -183,10 +183,10 @@ class Animator:
 
     def _look(self, frame: CameraFrame) -> bool:
         """Follow the driver's face; returns whether this very frame was searched."""
-        self._since_look += 1
-        if self._face is not None and self._calibration is None and self._since_look < LOOK_EVERY:
+        rested = frame.captured_s - self._looked_s < LOOK_EVERY_S
+        if self._face is not None and self._calibration is None and rested:
             return False
-        self._since_look = 0
+        self._looked_s = frame.captured_s
         with self._timed("face"):
             faces = self._finder.find(frame.rgb)
         if faces and self._face is None:

@@ -46,10 +46,10 @@ def test_a_speaker_drives_a_portrait_into_a_file(tmp_path: Path) -> None:
 
 
 def test_a_face_that_leaves_goes_down_the_ladder_and_comes_back(tmp_path: Path) -> None:
-    clip = face_that_leaves(tmp_path / "leaves.mp4", there=60, slide=4, gone=90, back=200)
+    clip = face_that_leaves(tmp_path / "leaves.mp4", there=30, slide=4, gone=75, back=25)
     report = run(
-        tmp_path, "--camera", str(clip), "--source", "woman_3", "--frames", "400", "--calibration-s", "0.2",
-        "--seconds", "11",
+        tmp_path, "--camera", str(clip), "--source", "woman_3", "--frames", "1000", "--calibration-s", "0.2",
+        "--seconds", "20",
     )  # fmt: skip
     states = [row["state"] for row in report["states"]]
     first_live = states.index("live")
