@@ -5,12 +5,14 @@ smooth motion, and knows no clock: frames are squares that show a face as the tr
 """
 
 import dataclasses
+import importlib.util
 import logging
+import math
 import os
 import platform
 import threading
 from collections.abc import Callable
-from typing import Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -19,17 +21,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mcnet.allocator import keep_freed_memory
+from mcnet.backends import Backend, Preparation, Rgb, TorchBackend
 from mcnet.checkpoint import content_hash
 from mcnet.config import MIN_SIDE_PX, McnetConfig
 from mcnet.errors import UserError
-from mcnet.generator import Mcnet, SourceCache, Warped, blend
+from mcnet.generator import Mcnet, SourceCache
 from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
 from mcnet.memory import ConditionedMemory
 from mcnet.rewrites import rewrite
 
+if TYPE_CHECKING:
+    from mcnet.openvino_backend import OpenVinoBackend
+
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Runtime = Literal["auto", "torch", "openvino"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -47,6 +55,10 @@ class EngineOptions:
     precision: Precision = "auto"
     """Of the decoder and the memory. Keypoints, dense motion, sampling and the attention's softmax are always float32.
     `auto`: bf16 where the device multiplies it natively, else fp32."""
+    backend: Runtime = "auto"
+    """What computes. `auto`: on an x86-64 CPU OpenVINO, where it is installed and knows the model; it is made ready in
+    the background while torch animates, and takes over between two frames. Else torch. An explicit `openvino` is ready
+    from the start, or an error."""
     threads: int | None = None
     """CPU threads of one operation; None leaves torch's own choice (all cores). Holds for the whole process."""
     keep_memory: bool = True
@@ -92,62 +104,6 @@ class DeviceChoice:
         return cls(device, dtype, f"{device} ({name}) in {precision}, {why}")
 
 
-class Backend(Protocol):
-    """What computes. The engine has one; other runtimes (captured graphs, OpenVINO, TensorRT) take its place.
-
-    It is created, warmed up and called on one thread. Pictures are (1, 3, size_px, size_px) float32 RGB in [0, 1] on
-    the backend's device.
-    """
-
-    def detect(self, picture: Tensor) -> Keypoints:
-        """Keypoints of a picture, batch 1, float32."""
-        ...
-
-    def encode(self, picture: Tensor) -> SourceCache:
-        """Everything that a source settles."""
-        ...
-
-    def render(self, cache: SourceCache, driving: Keypoints) -> Tensor:
-        """The prediction, (1, 3, size_px, size_px) float32 RGB in [0, 1]."""
-        ...
-
-
-class EagerBackend:
-    """Torch, operation by operation, on the rewritten model: float32 up to the warped features, then `dtype`."""
-
-    def __init__(self, model: Mcnet, device: torch.device, dtype: torch.dtype) -> None:
-        self._dtype = dtype
-        self._model = rewrite(model).to(device)
-        for weight in self._model.parameters():
-            if weight.dim() == 4:
-                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-        generator = self._model.generator
-        for part in (generator.memory, generator.res_stages, generator.up_blocks, generator.final):
-            if part is not None:
-                part.to(dtype)
-
-    def detect(self, picture: Tensor) -> Keypoints:
-        keypoints: Keypoints = self._model.keypoint_detector(picture)
-        return keypoints
-
-    def encode(self, picture: Tensor) -> SourceCache:
-        cache = self._model.encode_source(picture)
-        features = tuple(feature.contiguous(memory_format=torch.channels_last) for feature in cache.features)
-        return cache._replace(features=features)
-
-    def render(self, cache: SourceCache, driving: Keypoints) -> Tensor:
-        generator = self._model.generator
-        warped = generator.warp(cache, generator.motion(cache, driving))
-        logits = generator.decode(cache, self._narrow(warped))
-        return blend(logits.float(), warped)
-
-    def _narrow(self, warped: Warped) -> Warped:
-        if self._dtype == torch.float32:
-            return warped
-        features = tuple(feature.to(self._dtype, memory_format=torch.channels_last) for feature in warped.features)
-        return Warped(features, warped.picture, warped.occlusion.to(self._dtype))
-
-
 class Engine:
     """Animates one source after another, frame by frame.
 
@@ -185,9 +141,31 @@ class Engine:
         # Of the weights at hand: a model's `info` tells of its file, and training may have gone on since.
         self.fingerprint = f"{content_hash(model.state_dict())}/{self.choice.dtype}"
         with _exact_float32():
-            self._backend: Backend = EagerBackend(model, self.choice.device, self.choice.dtype)
+            self._torch = TorchBackend(model, self.choice.device, self.choice.dtype)
+        self._backend: Backend = self._torch
+        self._preparation: Preparation | None = None
         logger.info("model %s runs on %s", self.model_name, self.choice.reason)
+        self._choose_backend(model, options.backend)
         self._warm_up(options.warm_up_frames)
+
+    @property
+    def backend_name(self) -> str:
+        """What computes at present: `torch` or `openvino`."""
+        return self._backend.name
+
+    def settle(self) -> str:
+        """Wait until what is being made ready in the background has taken over, or failed.
+
+        For callers who want every frame from the same arithmetic, or to measure; nobody has to call it.
+
+        Returns:
+            `backend_name` from now on.
+        """
+        self._check_thread()
+        if self._preparation is not None:
+            self._preparation.wait()
+            self._take_over()
+        return self.backend_name
 
     def set_source(self, source: NDArray[np.uint8] | SourceCache) -> SourceCache:
         """Choose who is animated.
@@ -211,8 +189,8 @@ class Engine:
                 )
             cache: SourceCache = _map_tensors(source, lambda tensor: tensor.to(self.choice.device))
         else:
-            with torch.inference_mode(), _exact_float32():
-                cache = self._backend.encode(self._picture(source))
+            rgb = self._picture(source)
+            cache = self._compute(lambda backend: backend.encode(rgb))
             self._require_finite(cache.keypoints, "keypoints of the source")
             cache = cache._replace(fingerprint=self.fingerprint)
         self.source = cache
@@ -246,8 +224,8 @@ class Engine:
             EngineError: the picture cannot be used.
         """
         self._check_thread()
-        with torch.inference_mode(), _exact_float32():
-            return self._backend.detect(self._picture(picture))
+        rgb = self._picture(picture)
+        return self._compute(lambda backend: backend.detect(rgb))
 
     def render(self, driving: Keypoints) -> NDArray[np.uint8]:
         """The source, taking the given keypoints.
@@ -264,19 +242,14 @@ class Engine:
         self._check_thread()
         if self.source is None:
             raise EngineError("render: got no source, expected one: call set_source(rgb) first")
-        with torch.inference_mode(), _exact_float32():
-            prediction = self._backend.render(self.source, driving)[0]
-            # One number tells of any NaN or infinity: each of them survives a sum. Keypoints are in it, since sampling
-            # at NaN gives zeros.
-            witness = prediction.sum() + driving.value.sum() + driving.jacobian.sum()
-            rgb = prediction.permute(1, 2, 0).mul(255).round_().clamp_(0, 255).to(torch.uint8).contiguous().cpu()
-        if not torch.isfinite(witness).item():
+        source = self.source
+        rgb, witness = self._compute(lambda backend: backend.render(source, driving))
+        if not math.isfinite(witness):
             raise EngineError(
                 f"model {self.model_name} gave NaN or infinite values for this frame, expected colours in [0, 1]: use "
                 "precision fp32 or another model; the frame is not shown"
             )
-        array: NDArray[np.uint8] = rgb.numpy()
-        return array
+        return rgb
 
     def animate(
         self, driving: NDArray[np.uint8], *, relative: bool = True, adapt_scale: bool = True
@@ -319,8 +292,64 @@ class Engine:
         scale = self._scale if adapt_scale and self._scale is not None else 1.0
         return relative_keypoints(cache.keypoints, driving, self._reference, scale)
 
-    def _picture(self, rgb: NDArray[np.uint8]) -> Tensor:
-        """Check a picture and bring it to the model's size: (1, 3, size_px, size_px) float32 RGB, in [0, 1]."""
+    def _choose_backend(self, model: Mcnet, wanted: Runtime) -> None:
+        """Have OpenVINO made ready, if it is wanted and there.
+
+        Raises:
+            EngineError: it was asked for by name and cannot be had.
+        """
+        if wanted not in get_args(Runtime):
+            raise EngineError(f"backend: got {wanted!r}, expected one of {', '.join(get_args(Runtime))}")
+        if wanted == "torch":
+            return
+        if lack := _why_no_openvino(model, self.choice, measured_only=wanted == "auto"):
+            if wanted == "openvino":
+                raise EngineError(f"backend: got 'openvino', but {lack}; use backend torch (or auto), or mend that")
+            logger.info("torch computes, since %s", lack)
+            return
+        own, threads = rewrite(model).cpu(), torch.get_num_threads()
+
+        def make() -> "OpenVinoBackend":
+            from mcnet.openvino_backend import OpenVinoBackend
+
+            return OpenVinoBackend(own, self._torch, self.choice.dtype, threads)
+
+        self._preparation = Preparation(make)
+        if wanted == "openvino":
+            self._preparation.wait()
+            if self._preparation.failure is not None:
+                raise EngineError(f"backend: OpenVINO failed: {self._preparation.failure}") from (
+                    self._preparation.failure
+                )
+            self._take_over()
+
+    def _take_over(self) -> None:
+        """Change to the backend that is being prepared if it is ready."""
+        preparation = self._preparation
+        if preparation is None or not preparation.done:
+            return
+        self._preparation = None
+        if preparation.backend is None:
+            logger.warning("OpenVINO cannot be used, torch goes on: %s", preparation.failure)
+            return
+        self._backend = preparation.backend
+        logger.info("%s took over", self._backend.name)
+
+    def _compute(self, call: Callable[[Backend], T]) -> T:
+        """Ask the backend; one that fails is given up, and torch answers."""
+        self._take_over()
+        with torch.inference_mode(), _exact_float32():
+            try:
+                return call(self._backend)
+            except RuntimeError as error:
+                if self._backend is self._torch:
+                    raise
+                logger.warning("%s failed, torch goes on: %s", self._backend.name, error)
+                self._backend = self._torch
+                return call(self._torch)
+
+    def _picture(self, rgb: Rgb) -> Rgb:
+        """Check a picture and bring it to the model's size: (size_px, size_px, 3) uint8 RGB."""
         if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
             got = f"{rgb.dtype} {rgb.shape}" if isinstance(rgb, np.ndarray) else type(rgb).__name__
             raise EngineError(f"picture: got {got}, expected a uint8 array of shape (height, width, 3), RGB")
@@ -332,13 +361,18 @@ class Engine:
         square = np.ascontiguousarray(rgb[top : top + side, left : left + side])
         if not square.flags.writeable:
             square = square.copy()  # torch warns of arrays that it could write to and must not
-        picture = torch.from_numpy(square).to(self.choice.device).permute(2, 0, 1)[None].float().div_(255)
         size_px = self.config.size_px
-        if side != size_px:
-            picture = F.interpolate(
-                picture, size=(size_px, size_px), mode="bilinear", align_corners=False, antialias=True
-            )
-        return picture
+        if side == size_px:
+            return square
+        resized = F.interpolate(
+            torch.from_numpy(square).permute(2, 0, 1)[None].float(),
+            size=(size_px, size_px),
+            mode="bilinear",
+            align_corners=False,
+            antialias=True,
+        )
+        whole: Rgb = resized[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).contiguous().numpy()
+        return whole
 
     def _warm_up(self, frames: int) -> None:
         if frames <= 0:
@@ -411,6 +445,19 @@ def _why_no_cuda(index: int | None) -> str | None:
     if known and 10 * major + minor < min(known):
         name = torch.cuda.get_device_name(index)
         return f"{name} (sm_{major}{minor}) is older than what this torch was built for (sm_{min(known)})"
+    return None
+
+
+def _why_no_openvino(model: Mcnet, choice: DeviceChoice, *, measured_only: bool) -> str | None:
+    """Why OpenVINO cannot compute this, or None where it can; `measured_only`: and is known to be faster."""
+    if choice.device.type != "cpu":
+        return f"OpenVINO computes on the CPU only, and {choice.device} was chosen"
+    if importlib.util.find_spec("openvino") is None:
+        return 'the package openvino is not installed (pip install "mcnet-avatar[openvino]")'
+    if measured_only and platform.machine() not in ("x86_64", "AMD64"):
+        return f"OpenVINO was measured on x86-64 CPUs only, and this is {platform.machine()}"
+    if model.config.memory.levels_px and model.config.memory.conditioning != "keypoints":
+        return f"the OpenVINO graphs do not know the conditioning {model.config.memory.conditioning!r}"
     return None
 
 

@@ -14,7 +14,7 @@ from mcnet.engine import DeviceChoice
 from mcnet.geometry import adapted_scale, relative_keypoints
 from tests.mcnet.test_golden import to_tensor
 
-FP32 = EngineOptions(device="cpu", precision="fp32")
+FP32 = EngineOptions(device="cpu", precision="fp32", backend="torch")
 Pictures = dict[str, NDArray[Any]]
 
 
@@ -72,7 +72,7 @@ def test_relative_motion_gives_the_plain_picture(pictures: Pictures, adapt: bool
 
 def test_bfloat16_stays_close_to_float32(pictures: Pictures) -> None:
     model = load_model("starter")
-    engine = Engine(model, EngineOptions(device="cpu", precision="bf16"))
+    engine = Engine(model, EngineOptions(device="cpu", precision="bf16", backend="torch"))
     engine.set_source(pictures["source"])
     wrong = difference(
         engine.animate(pictures["driving"], relative=False),
@@ -84,7 +84,7 @@ def test_bfloat16_stays_close_to_float32(pictures: Pictures) -> None:
 
 def test_the_model_stays_as_it_is(tiny: Mcnet, noise: NDArray[np.uint8]) -> None:
     before = {key: value.clone() for key, value in tiny.state_dict().items()}
-    engine = Engine(tiny, EngineOptions(device="cpu", precision="bf16"))
+    engine = Engine(tiny, EngineOptions(device="cpu", precision="bf16", backend="torch"))
     engine.set_source(noise)
     engine.animate(noise, relative=False)
     after = tiny.state_dict()
@@ -186,7 +186,7 @@ def test_nan_is_never_shown(tiny: Mcnet, noise: NDArray[np.uint8], poisoned: str
     assert isinstance(bias, torch.Tensor)
     with torch.no_grad():
         bias[0] = float("nan")
-    engine = Engine(tiny, EngineOptions(device="cpu", precision="fp32", warm_up_frames=0))
+    engine = Engine(tiny, EngineOptions(device="cpu", precision="fp32", backend="torch", warm_up_frames=0))
     with pytest.raises(EngineError, match="NaN"):  # noqa: PT012 - either step may be the one that sees it
         engine.set_source(noise)
         engine.animate(noise, relative=False)

@@ -1,0 +1,134 @@
+"""What computes for the engine: one interface, and torch's own way of meeting it."""
+
+import threading
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mcnet.generator import Mcnet, SourceCache, Warped, blend
+from mcnet.geometry import Keypoints
+from mcnet.rewrites import rewrite
+
+Rgb = NDArray[np.uint8]
+
+
+class Rendered(NamedTuple):
+    """One frame.
+
+    Attributes:
+        rgb: (size_px, size_px, 3) uint8, a fresh array.
+        witness: a number that is NaN or infinite if any keypoint or colour was; uint8 cannot tell.
+    """
+
+    rgb: Rgb
+    witness: float
+
+
+class Backend(Protocol):
+    """What computes. The engine has one, and may change it between two calls.
+
+    Every call comes from one thread, in inference mode. Pictures are (size_px, size_px, 3) uint8 RGB. Sources and
+    keypoints are on the engine's device and may come from another backend of the same model and precision.
+
+    Attributes:
+        name: for people.
+    """
+
+    name: str
+
+    def detect(self, rgb: Rgb) -> Keypoints:
+        """Keypoints of a picture, batch 1, float32."""
+        ...
+
+    def encode(self, rgb: Rgb) -> SourceCache:
+        """Everything that a source settles."""
+        ...
+
+    def render(self, cache: SourceCache, driving: Keypoints) -> Rendered:
+        """The source, taking the given keypoints."""
+        ...
+
+
+class TorchBackend:
+    """Torch, operation by operation, on the rewritten model: float32 up to the warped features, then `dtype`."""
+
+    name = "torch"
+
+    def __init__(self, model: Mcnet, device: torch.device, dtype: torch.dtype) -> None:
+        """Copy and rewrite `model`, which stays as it is."""
+        self._device = device
+        self._dtype = dtype
+        self._model = rewrite(model).to(device)
+        for weight in self._model.parameters():
+            if weight.dim() == 4:
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        generator = self._model.generator
+        for part in (generator.memory, generator.res_stages, generator.up_blocks, generator.final):
+            if part is not None:
+                part.to(dtype)
+
+    def detect(self, rgb: Rgb) -> Keypoints:
+        keypoints: Keypoints = self._model.keypoint_detector(self._picture(rgb))
+        return keypoints
+
+    def encode(self, rgb: Rgb) -> SourceCache:
+        cache = self._model.encode_source(self._picture(rgb))
+        features = tuple(feature.contiguous(memory_format=torch.channels_last) for feature in cache.features)
+        return cache._replace(features=features)
+
+    def render(self, cache: SourceCache, driving: Keypoints) -> Rendered:
+        generator = self._model.generator
+        warped = generator.warp(cache, generator.motion(cache, driving))
+        prediction = blend(generator.decode(cache, self._narrow(warped)).float(), warped)[0]
+        # One number tells of any NaN or infinity: each of them survives a sum. Keypoints are in it, since sampling at
+        # NaN gives zeros.
+        witness = prediction.sum() + driving.value.sum() + driving.jacobian.sum()
+        rgb = prediction.permute(1, 2, 0).mul(255).round_().clamp_(0, 255).to(torch.uint8).contiguous().cpu()
+        array: Rgb = rgb.numpy()
+        return Rendered(array, witness.item())
+
+    def _picture(self, rgb: Rgb) -> Tensor:
+        """(1, 3, size_px, size_px) float32 RGB in [0, 1], on the device."""
+        return torch.from_numpy(rgb).to(self._device).permute(2, 0, 1)[None].float().div_(255)
+
+    def _narrow(self, warped: Warped) -> Warped:
+        if self._dtype == torch.float32:
+            return warped
+        features = tuple(feature.to(self._dtype, memory_format=torch.channels_last) for feature in warped.features)
+        return Warped(features, warped.picture, warped.occlusion.to(self._dtype))
+
+
+class Preparation:
+    """A backend in the making, on a thread of its own.
+
+    Attributes:
+        backend: once it is made.
+        failure: what prevented it.
+    """
+
+    def __init__(self, make: Callable[[], Backend]) -> None:
+        """Start making it."""
+        self._make = make
+        self.backend: Backend | None = None
+        self.failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="mcnet-backend")
+        self._thread.start()
+
+    @property
+    def done(self) -> bool:
+        """Whether it is made, or never will be."""
+        return not self._thread.is_alive()
+
+    def wait(self) -> None:
+        """Until it is done."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self.backend = self._make()
+        except Exception as error:  # whatever it is, the engine says it and goes on
+            self.failure = error

@@ -1,0 +1,417 @@
+"""The rewritten network as OpenVINO graphs, written operation by operation.
+
+Writing them takes a fraction of a second, where tracing the torch modules takes many, and it lets maps stay in the
+order in which this runtime computes fastest. Batch 1; the tests hold the graphs to the plain network.
+
+Maps between graphs are rows: (side * side, channels), one position each.
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import openvino as ov
+import torch
+from numpy.typing import NDArray
+from openvino import opset13 as op
+from torch import Tensor, nn
+
+from mcnet.config import MOTION_SIZE_PX
+from mcnet.generator import Mcnet
+from mcnet.geometry import HEATMAP_VARIANCE
+from mcnet.keypoints import TEMPERATURE
+from mcnet.memory import KERNEL_TEMPERATURE
+from mcnet.rewrites import (
+    ComposedLevel,
+    ComposedMemoryCompensation,
+    FoldedResBlock,
+    MergedDenseMotion,
+    MergedKeypointDetector,
+    TransposedUpBlock,
+)
+
+Array = NDArray[Any]
+Node = Any  # of openvino, which has no types
+
+MARGIN = 3
+"""A warped map's table has a ring of zeros: one row and column before the map, two after it."""
+
+
+def detector_graph(model: Mcnet) -> ov.Model:
+    """(size, size, 3) uint8 RGB -> keypoints: value (K, 2) and jacobian (K, 4), float32."""
+    detector = cast(MergedKeypointDetector, model.keypoint_detector)
+    size_px = model.config.size_px
+    rgb = _parameter("rgb", (size_px, size_px, 3), np.uint8)
+    small = _shrunk(op.convert(rgb, np.float32), detector.shrink.weight[0, 0], detector.shrink.factor, 1 / 255)
+    features = _hourglass(_to_maps(small, MOTION_SIZE_PX), detector.hourglass)
+    # The heads apart again: splitting their common output costs as much as they do.
+    points, side = detector.split[0], MOTION_SIZE_PX - detector.heads.kernel_size[0] + 1
+    logits = _conv(features, detector.heads, outputs=range(points))
+    jacobians = _conv(features, detector.heads, outputs=range(points, 5 * points))
+    heatmap = op.softmax(op.multiply(_reshape(logits, (points, side * side)), _constant(1 / TEMPERATURE)), axis=1)
+    value = op.matmul(heatmap, _constant(_grid(side)[:, :2]), False, False)
+    per_keypoint = _reshape(jacobians, (points, 4, side * side))
+    jacobian = op.matmul(per_keypoint, op.unsqueeze(heatmap, _axes(2)), False, False)
+    results = [_result("value", value), _result("jacobian", _reshape(jacobian, (-1, 4)))]
+    return ov.Model(results, [rgb], "detector")
+
+
+def motion_graph(model: Mcnet) -> ov.Model:
+    """Keypoints -> every level's source as the motion shows it, and what the memory fetched for it.
+
+    Inputs: affine (3, (K + 1) * 2), where column k, xy of rows x, y, 1 is T_k; driving (K, 2); of the source: small
+    (1, 3, 64, 64), heatmaps (64, 64, K), a table a level, lowest first (the last one with the picture's colours
+    appended), and where there is a memory its responses (P, size * size * 2 C).
+    Outputs: those that `decoder_graph` takes, and motion_witness, which is NaN or infinite if any place is.
+    """
+    motion = cast(MergedDenseMotion, model.generator.dense_motion)
+    memory = cast(ComposedMemoryCompensation | None, model.generator.memory)
+    config = model.config
+    points, motions, side = config.num_keypoints, config.num_keypoints + 1, MOTION_SIZE_PX
+    affine = _parameter("affine", (3, motions * 2))
+    driving = _parameter("driving", (points, 2))
+    small = _parameter("small", (1, 3, side, side))
+    source_heatmaps = _parameter("heatmaps", (side, side, points))
+    inputs = [affine, driving, small, source_heatmaps]
+
+    sparse = _reshape(op.matmul(_constant(_grid(side)), affine, False, False), (1, side * side, motions, 2))
+    deformed = op.grid_sample(
+        small, sparse, {"mode": "bilinear", "padding_mode": "zeros", "align_corners": False}
+    )  # (1, 3, 64 * 64, K + 1)
+    deformed = _reshape(op.transpose(deformed, _axes(0, 2, 1, 3)), (side, side, 3 * motions))
+    seen = op.concat([op.subtract(_heatmaps(driving, side), source_heatmaps), deformed], 2)
+    # The background's heatmap is zero and left out; the plain network has heatmap, red, green, blue of each motion.
+    order = [4 * k for k in range(1, motions)] + [4 * k + 1 + c for c in range(3) for k in range(motions)]
+    features = _hourglass(_to_maps(seen, side), motion.hourglass, order)
+    own = config.motion_hourglass.channels(0)
+    heads = _conv(features, motion.heads, [*range(own), *(own + channel for channel in order)])
+    logits, occlusion_logit = _split(heads, list(motion.split))
+    mask = _reshape(op.softmax(logits, axis=1), (motions, side * side))
+    maps = op.concat(
+        [
+            _reshape(_deformation(affine, mask, side), (2, side, side)),
+            _reshape(op.sigmoid(occlusion_logit), (1, side, side)),
+        ],
+        0,
+    )
+    responses: Node | None = None
+    if memory is not None:
+        shape = (config.memory.parallel_kernels, config.memory.size**2 * 2 * config.memory.channels)
+        responses = _parameter("responses", shape)
+        inputs.append(responses)
+    results: list[Node] = []
+    occlusion: Node = maps
+    for size_px, width in zip(config.level_sizes_px, _table_widths(model), strict=True):
+        table = _parameter(f"table_{size_px}", ((size_px + MARGIN) ** 2, width))
+        inputs.append(table)
+        x, y, occlusion = _split(_resized(maps, side, size_px), [1, 1, 1], axis=0)
+        rows = _sampled(table, x, y, occlusion, size_px)
+        results.append(_result(f"warped_{size_px}", rows))
+        if memory is not None and size_px in config.memory.levels_px:
+            assert responses is not None
+            found = _attended(memory, cast(ComposedLevel, memory.levels[str(size_px)]), rows, responses)
+            results.append(_result(f"found_{size_px}", found))
+    # Clamped places would hide NaN from the decoder.
+    results.append(_result("motion_witness", op.reduce_sum(maps, _axes(0, 1, 2), keep_dims=False)))
+    results.append(_result("occlusion", _reshape(occlusion, (config.size_px**2, 1))))
+    return ov.Model(results, inputs, "motion")
+
+
+def decoder_graph(model: Mcnet) -> ov.Model:
+    """The source as the motion shows it -> the picture.
+
+    Inputs: warped rows a level, lowest first; found_N rows where the memory compensates; the occlusion
+    (size * size, 1).
+    Outputs: (size, size, 3) uint8 RGB, and its sum in [0, 1], which is NaN or infinite if any colour is.
+    """
+    generator, config = model.generator, model.config
+    memory = cast(ComposedMemoryCompensation | None, generator.memory)
+    inputs = []
+    x: Node | None = None
+    order: list[int] = []
+    for level, (size_px, width) in enumerate(zip(config.level_sizes_px[:-1], config.decoder_widths, strict=False)):
+        warped = _parameter(f"warped_{size_px}", (size_px**2, width))
+        inputs.append(warped)
+        if memory is not None and size_px in config.memory.levels_px:
+            found = _parameter(f"found_{size_px}", (size_px**2, config.memory.channels))
+            inputs.append(found)
+            filled = _filled(cast(ComposedLevel, memory.levels[str(size_px)]), found, size_px)
+            maps = op.concat([_picked(_to_maps(warped, size_px), range(0, width, 2)), filled], 1)
+            level_order = [*range(0, width, 2), *range(1, width, 2)]
+        else:
+            maps, level_order = _picked(_to_maps(warped, size_px), range(width)), list(range(width))
+        if x is None:
+            x, order = maps, level_order
+        else:
+            x, order = op.concat([x, maps], 1), [*range(width), *(width + channel for channel in level_order)]
+        for block in cast(nn.Sequential, generator.res_stages[level]):
+            x = _res_block(x, cast(FoldedResBlock, block), order)
+        x = _doubled(x, cast(TransposedUpBlock, generator.up_blocks[level]), order)
+    assert x is not None
+    size_px, width = config.size_px, config.decoder_widths[-1]
+    warped = _parameter(f"warped_{size_px}", (size_px**2, width + 3))
+    occlusion = _parameter("occlusion", (size_px**2, 1))
+    generated = op.subtract(_constant(1.0), occlusion)
+    features = _picked(_to_maps(warped, size_px), range(width))
+    logits = _conv(op.add(op.multiply(x, _to_maps(generated, size_px)), features), generator.final)
+    # What follows the last convolution is computed in float32, the warped picture included.
+    prediction = op.add(op.multiply(op.sigmoid(_to_rows(logits)), generated), _sliced(warped, width, width + 3, axis=1))
+    rgb = op.clamp(op.round(op.multiply(prediction, _constant(255.0)), "half_to_even"), 0, 255)
+    results = [
+        _result("rgb", _reshape(op.convert(rgb, np.uint8), (size_px, size_px, 3))),
+        _result("witness", op.reduce_sum(prediction, _axes(0, 1), keep_dims=False)),
+    ]
+    return ov.Model(results, [*inputs, warped, occlusion], "decoder")
+
+
+def _table_widths(model: Mcnet) -> list[int]:
+    widths = list(model.config.decoder_widths)
+    widths[-1] += 3
+    return widths
+
+
+def table(maps: Tensor) -> Array:
+    """(1, C, side, side) -> the table, ((side + MARGIN)^2, C), that `motion_graph` samples."""
+    padded = torch.nn.functional.pad(maps.float(), (1, MARGIN - 1, 1, MARGIN - 1))
+    return padded[0].permute(1, 2, 0).flatten(0, 1).contiguous().cpu().numpy()
+
+
+def _grid(side: int) -> Array:
+    """(side * side, 3): x, y, 1 of each position, corner-aligned."""
+    axis = np.linspace(-1, 1, side, dtype=np.float32)
+    y, x = np.meshgrid(axis, axis, indexing="ij")
+    return np.stack((x, y, np.ones_like(x)), -1).reshape(-1, 3)
+
+
+def _shrunk(picture: Node, kernel: Tensor, factor: int, scale: float) -> Node:
+    """`AntiAlias` of (size, size, 3) as two matrix products: its kernel is an outer product; gives (64, 64, 3)."""
+    size = picture.get_output_shape(0)[0]
+    profile = kernel.double().sum(1).numpy()  # the kernel sums to 1
+    small = size // factor
+    matrix = np.zeros((small, size))
+    radius = len(profile) // 2
+    for row in range(small):
+        for tap, weight in enumerate(profile):
+            column = row * factor + tap - radius
+            if 0 <= column < size:
+                matrix[row, column] = weight
+    along_columns = np.kron((matrix * scale).T, np.eye(3)).astype(np.float32)
+    tall = op.matmul(_constant(matrix.astype(np.float32)), _reshape(picture, (size, size * 3)), False, False)
+    return _reshape(op.matmul(tall, _constant(along_columns), False, False), (small, small, 3))
+
+
+def _heatmaps(points: Node, side: int) -> Node:
+    """(K, 2) -> (side, side, K), as `gaussian_heatmaps`: a Gaussian is the product of one along x and one along y."""
+    axis = _constant(np.linspace(-1, 1, side, dtype=np.float32)[:, None])
+    profiles = []
+    for column in (0, 1):
+        offset = op.subtract(axis, _reshape(_sliced(points, column, column + 1, axis=1), (1, -1)))
+        profiles.append(op.exp(op.multiply(op.multiply(offset, offset), _constant(-0.5 / HEATMAP_VARIANCE))))
+    return op.multiply(op.unsqueeze(profiles[0], _axes(0)), op.unsqueeze(profiles[1], _axes(1)))
+
+
+def _resized(maps: Node, side: int, size: int) -> Node:
+    """`resize_aligned` of (n, side, side) as two matrix products."""
+    if side == size:
+        return maps
+    places = np.linspace(0, side - 1, size)
+    lower = np.minimum(places.astype(int), side - 2)
+    matrix = np.zeros((size, side))
+    matrix[np.arange(size), lower] = 1 - (places - lower)
+    matrix[np.arange(size), lower + 1] = places - lower
+    matrix = matrix.astype(np.float32)
+    return op.matmul(op.matmul(_constant(matrix), maps, False, False), _constant(matrix), False, True)
+
+
+def _sampled(table: Node, x: Node, y: Node, occlusion: Node, size_px: int) -> Node:
+    """Bilinear samples of a table times the occlusion: (size_px * size_px, C).
+
+    A bag of four weighted rows each. Whatever lies outside ends in the table's ring of zeros.
+    """
+    corners, fractions = [], []
+    for coordinate in (x, y):
+        flat = _reshape(coordinate, (1, size_px**2))
+        place = op.multiply(op.add(flat, _constant(1.0)), _constant((size_px - 1) / 2))
+        place = op.add(op.clamp(place, -1, size_px), _constant(1.0))
+        corner = op.floor(place)
+        corners.append(corner)
+        fractions.append(op.subtract(place, corner))
+    stride = size_px + MARGIN
+    first = op.convert(op.add(op.multiply(corners[1], _constant(float(stride))), corners[0]), np.int32)
+    bags = op.concat([op.add(first, _constant(step, np.int32)) for step in (0, 1, stride, stride + 1)], 0)
+    right, below = fractions
+    left, above = op.subtract(_constant(1.0), right), op.subtract(_constant(1.0), below)
+    above, below = (op.multiply(part, _reshape(occlusion, (1, size_px**2))) for part in (above, below))
+    weights = op.concat([op.multiply(a, b) for a in (above, below) for b in (left, right)], 0)
+    return op.embedding_bag_packed_sum(table, op.transpose(bags, _axes(1, 0)), op.transpose(weights, _axes(1, 0)))
+
+
+def _attended(memory: ComposedMemoryCompensation, level: ComposedLevel, rows: Node, responses: Node) -> Node:
+    """`ComposedMemoryCompensation.forward` up to the convolution outwards: (w w, C_f) -> (w w, C)."""
+    width = rows.get_output_shape(0)[1]
+    channels = memory.channels
+    # Matrices that skip the kept half, so that nothing need be picked out of the rows.
+    matrix = np.zeros((width, 3 * channels), np.float32)
+    matrix[1::2] = _array(level.matrix).T
+    inward = np.zeros((width, channels), np.float32)
+    inward[1::2] = _array(level.inward).T
+    pooled = op.add(
+        op.matmul(op.reduce_mean(rows, _axes(0), keep_dims=True), _constant(inward), False, False),
+        _constant(_array(level.inward_bias)),
+    )
+    projected = op.add(op.matmul(rows, _constant(matrix), False, False), _constant(_array(level.bias)))
+    query, difference, feature = _split(projected, [channels] * 3, axis=1)
+    kernel_weights = _kernel_weights(memory, pooled)
+    key_value = op.relu(_reshape(op.matmul(kernel_weights, responses, False, False), (-1, 2 * channels)))
+    key, value = _split(key_value, [channels] * 2, axis=1)
+    value = op.matmul(value, _constant(_array(memory.difference)), False, True)
+    attention = op.softmax(op.matmul(op.relu(query), key, False, True), axis=1)
+    fetched = op.matmul(attention, value, False, False)
+    return op.add(op.relu(op.subtract(difference, fetched)), feature)
+
+
+def _filled(level: ComposedLevel, found: Node, size_px: int) -> Node:
+    """The rest of it: (w w, C) -> the filled half, (1, C_f / 2, w, w)."""
+    norm = level.norm
+    maps = op.mvn(_conv(_to_maps(found, size_px), level.outward), _axes(2, 3), True, norm.eps, "inside_sqrt")
+    return op.relu(_affine(maps, norm.weight, norm.bias))
+
+
+def _deformation(affine: Node, mask: Node, side: int) -> Node:
+    """(3, (K + 1) * 2), (K + 1, side * side) -> (2, side * side).
+
+    sum_k mask_k (A_k z + b_k) = (sum_k mask_k A_k) z + sum_k mask_k b_k: no sparse motion is made.
+    """
+    motions = mask.get_output_shape(0)[0]
+    per_motion = _reshape(op.transpose(_reshape(affine, (3, motions, 2)), _axes(0, 2, 1)), (6, motions))
+    along_x, along_y, offset = _split(op.matmul(per_motion, mask, False, False), [2, 2, 2], axis=0)
+    grid = _grid(side)
+    return op.add(
+        op.add(op.multiply(along_x, _constant(grid[:, 0])), op.multiply(along_y, _constant(grid[:, 1]))), offset
+    )
+
+
+def _kernel_weights(memory: ComposedMemoryCompensation, pooled: Node) -> Node:
+    """(1, C) -> (1, P), as `DynamicKeyValue.kernel_weights`."""
+    squeeze, excite = memory.key_value.squeeze, memory.key_value.excite
+    hidden = op.relu(op.matmul(pooled, _constant(_array(squeeze.weight.flatten(1))), False, True))
+    logits = op.matmul(hidden, _constant(_array(excite.weight.flatten(1))), False, True)
+    logits = op.add(logits, _constant(_array(cast(Tensor, excite.bias))))
+    return op.softmax(op.multiply(logits, _constant(1 / KERNEL_TEMPERATURE)), axis=1)
+
+
+def _hourglass(x: Node, hourglass: Any, order: Sequence[int] | None = None) -> Node:
+    """`Hourglass`; `order` tells which of its input channels the node's channels are (others are zero)."""
+    skips = []
+    for depth, down in enumerate(hourglass.down_blocks):
+        skips.append(x)
+        maps = op.relu(_conv(x, down.conv, order if depth == 0 else None))
+        x = op.avg_pool(maps, [2, 2], [0, 0], [0, 0], [2, 2], exclude_pad=True, auto_pad="explicit")
+    for up in hourglass.up_blocks:
+        x = op.concat([_doubled(x, up), skips.pop()], 1)
+    return x
+
+
+def _res_block(x: Node, block: FoldedResBlock, order: Sequence[int]) -> Node:
+    """`FoldedResBlock` on channels in the given order."""
+    index = list(order)
+    inner = op.relu(_affine(x, block.scale.flatten()[index], block.shift.flatten()[index]))
+    inner = op.relu(_conv(inner, block.conv1, index))
+    return op.add(_conv(inner, block.conv2, outputs=index), x)
+
+
+def _doubled(x: Node, block: TransposedUpBlock, order: Sequence[int] | None = None) -> Node:
+    """`TransposedUpBlock` as one 2x2 convolution with a channel for each of the 2x2 pixels that an input settles.
+
+    Output rows 2 i - 1 and 2 i read the input rows i - 1 and i, so that a convolution with one row of zeros around
+    gives all of them, and one row too many at each end. Transposed convolutions would stay in float32 here.
+    """
+    weight = block.weight if order is None else block.weight[list(order)]
+    inputs, outputs = weight.shape[:2]
+    # Kernel row u = 2 s + p of the 4x4 belongs to the output's parity p and the input row i - s.
+    taps = weight.reshape(inputs, outputs, 2, 2, 2, 2).flip(2, 4)  # (in, out, t, p, t', q)
+    kernel = taps.permute(3, 5, 1, 0, 2, 4).reshape(4 * outputs, inputs, 2, 2)
+    bias = cast(Tensor, block.bias).repeat(4)
+    pixels = op.relu(_convolution(x, kernel, bias, padding=1))
+    doubled = op.depth_to_space(pixels, "blocks_first", 2)
+    return op.slice(doubled, _axes(1, 1), _axes(-1, -1), _axes(1, 1), _axes(2, 3))
+
+
+def _conv(
+    x: Node,
+    conv: nn.Conv2d,
+    inputs: Sequence[int] | None = None,
+    outputs: Sequence[int] | None = None,
+) -> Node:
+    weight, bias = conv.weight, cast(Tensor, conv.bias)
+    if inputs is not None:
+        weight = weight[:, list(inputs)]
+    if outputs is not None:
+        weight, bias = weight[list(outputs)], bias[list(outputs)]
+    return _convolution(x, weight, bias, cast(int, conv.padding[0]))
+
+
+def _convolution(x: Node, weight: Tensor, bias: Tensor | None, padding: int) -> Node:
+    pads = [padding, padding]
+    y = op.convolution(x, _constant(_array(weight)), [1, 1], pads, pads, [1, 1])
+    return y if bias is None else op.add(y, _constant(_array(bias)[None, :, None, None]))
+
+
+def _picked(x: Node, channels: Sequence[int]) -> Node:
+    """Some of a map's channels, by a 1x1 convolution: the one thing that takes rows to maps without copying them."""
+    weight = torch.zeros(len(channels), x.get_output_shape(0)[1], 1, 1)
+    weight[range(len(channels)), list(channels)] = 1
+    return _convolution(x, weight, None, 0)
+
+
+def _affine(x: Node, scale: Tensor, shift: Tensor) -> Node:
+    shape = (1, -1, 1, 1)
+    return op.add(op.multiply(x, _constant(_array(scale).reshape(shape))), _constant(_array(shift).reshape(shape)))
+
+
+def _to_maps(rows: Node, side: int) -> Node:
+    """(side * side, C) or (side, side, C) -> (1, C, side, side)."""
+    channels = rows.get_output_shape(0)[-1]
+    return op.transpose(_reshape(rows, (1, side, side, channels)), _axes(0, 3, 1, 2))
+
+
+def _to_rows(maps: Node) -> Node:
+    """(1, C, side, side) -> (side * side, C)."""
+    _, channels, side, _ = maps.get_output_shape(0)
+    return _reshape(op.transpose(maps, _axes(0, 2, 3, 1)), (side * side, channels))
+
+
+def _parameter(name: str, shape: tuple[int, ...], dtype: type = np.float32) -> Node:
+    parameter = op.parameter(list(shape), dtype, name=name)
+    parameter.output(0).get_tensor().set_names({name})
+    return parameter
+
+
+def _result(name: str, node: Node) -> Node:
+    node.output(0).get_tensor().set_names({name})
+    return op.result(node)
+
+
+def _constant(value: Any, dtype: type = np.float32) -> Node:
+    return op.constant(np.ascontiguousarray(value, dtype))
+
+
+def _axes(*values: int) -> Node:
+    return op.constant(np.array(values, np.int64))
+
+
+def _reshape(x: Node, shape: tuple[int, ...]) -> Node:
+    return op.reshape(x, _axes(*shape), special_zero=False)
+
+
+def _split(x: Node, lengths: list[int], axis: int = 1) -> list[Node]:
+    parts: list[Node] = op.variadic_split(x, op.constant(np.int64(axis)), _axes(*lengths)).outputs()
+    return parts
+
+
+def _sliced(x: Node, first: int, last: int, axis: int) -> Node:
+    return op.slice(x, _axes(first), _axes(last), _axes(1), _axes(axis))
+
+
+def _array(tensor: Tensor) -> Array:
+    return tensor.detach().float().cpu().numpy()
