@@ -112,7 +112,7 @@ def _leave_behind(status: int) -> None:
     Python's own way out would pull such a thread from under C++ code, which aborts the process.
     """
     deadline_s = time.monotonic() + _PATIENCE_S
-    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+    others = [thread for thread in threading.enumerate() if thread.daemon]
     for thread in others:
         thread.join(max(0.0, deadline_s - time.monotonic()))
     if any(thread.is_alive() for thread in others):

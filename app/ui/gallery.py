@@ -110,6 +110,11 @@ class Gallery(QFrame):
         desk.changed.connect(self._refresh)
         self._refresh()
 
+    @property
+    def score(self) -> str:
+        """What is said about the portrait in use."""
+        return self._score.text()
+
     def set_portrait(self, portrait: "Portrait | None") -> None:
         """Say how well the portrait in use should animate, and why."""
         if portrait is None:

@@ -36,7 +36,7 @@ from app.ui.messages import Message, MessageBar
 from app.ui.preview import Preview
 from app.ui.session import Session
 from app.ui.status import StatusLine, microphone_delay_ms, statistics_text, status_text, words_for
-from app.ui.theme import apply_theme, current_theme, icon
+from app.ui.theme import app_icon, apply_theme, current_theme
 from app.ui.widgets import ElidedLabel, button, restyle, tint
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class MainWindow(QMainWindow):
         self._portrait: Portrait | None = None
         self._when_painted: Callable[[], None] | None = None
         self.setWindowTitle("mcnet-avatar")
-        self.setWindowIcon(icon("app", "#5b9dff"))
+        self.setWindowIcon(app_icon())
         self.setAcceptDrops(True)
         self.setMinimumSize(*_LEAST_PX)
         window = session.settings.window
@@ -220,6 +220,11 @@ class MainWindow(QMainWindow):
         shortcut = QShortcut(QKeySequence(sequence), self)
         shortcut.setAutoRepeat(sequence in "WSUHJKZC")
         shortcut.activated.connect(command)
+
+    @property
+    def missing(self) -> str:
+        """What is said to be missing before going live."""
+        return self._missing.text()
 
     # Wishes
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from app.places import portraits_folder, settings_file, source_cache_folder
 from app.settings import AppSettings
@@ -11,10 +11,12 @@ from app.settings import AppSettings
 if TYPE_CHECKING:
     from app.pipeline.cameras import CameraInfo, CameraSpec
     from app.pipeline.doctor import VirtualCameraReport
+    from app.pipeline.engine import LiveEngine
     from app.pipeline.events import Event
     from app.pipeline.pipeline import Pipeline
     from app.pipeline.portraits import PortraitStore
     from app.pipeline.sinks import Sink
+    from mcnet.engine import Precision
 
 
 @dataclass(frozen=True)
@@ -105,18 +107,25 @@ def _parse_camera(text: str) -> "CameraSpec":
 def _make_pipeline(
     settings: AppSettings, on_event: "Callable[[Event], None]", on_picture: Callable[[], None]
 ) -> "Pipeline":
-    from app.headless import engine_factory
     from app.pipeline.pipeline import Pipeline
     from app.pipeline.sinks import OutputFormat
 
     return Pipeline(
-        engine_factory(settings.model, settings.device, settings.precision),
+        lambda: _make_engine(settings),
         settings=settings.live,
         output=OutputFormat(settings.output_width_px, settings.output_height_px, settings.output_fps_hz),
         on_event=on_event,
         on_picture=on_picture,
         source_cache=source_cache_folder(),
     )
+
+
+def _make_engine(settings: AppSettings) -> "LiveEngine":
+    from mcnet.checkpoint import load_model
+    from mcnet.engine import Engine, EngineOptions
+
+    options = EngineOptions(device=settings.device, precision=cast("Precision", settings.precision))
+    return Engine(load_model(settings.model), options)
 
 
 def _examine_virtual_camera() -> "VirtualCameraReport":

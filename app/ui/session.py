@@ -345,6 +345,11 @@ class Session(QObject):
         return self._pipeline is not None
 
     @property
+    def busy(self) -> bool:
+        """Whether something is under way in the background."""
+        return self._worker.busy > 0
+
+    @property
     def on_air(self) -> bool:
         """Whether a virtual camera takes the pictures."""
         return self.chain.virtual_camera.done

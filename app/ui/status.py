@@ -131,6 +131,11 @@ class StatusLine(QFrame):
         """The hint as it stands."""
         return self._hint.text()
 
+    @property
+    def busy(self) -> str:
+        """What is under way in the background, or ""."""
+        return self._busy.text()
+
     def set_words(self, words: Words) -> None:
         """Colour the dot."""
         restyle(self._dot, "tone", words.tone)

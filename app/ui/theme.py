@@ -15,7 +15,8 @@ ThemeChoice = Literal["system", "dark", "light"]
 Tone = Literal["live", "info", "warning", "error", "quiet"]
 
 _ICONS = assets.ROOT / "icons"
-_ICON_SIZES_PX = (16, 20, 24, 32, 48)
+_ICON_SIZES_PX = (16, 32)
+_APP_ICON_SIZES_PX = (16, 24, 32, 48, 64, 128)
 
 
 @dataclass(frozen=True)
@@ -158,12 +159,20 @@ def stylesheet_of(theme: Theme) -> str:
 
 
 def icon(name: str, colour: str, disabled: str | None = None) -> QIcon:
-    """One of `assets/icons`, drawn in a colour (#rrggbb), sharp at every usual size."""
+    """One of `assets/icons`, drawn in a colour (#rrggbb), for 16 pixels and screens of up to twice the density."""
     answer = QIcon()
     for size_px in _ICON_SIZES_PX:
         answer.addPixmap(pixmap(name, colour, size_px))
         if disabled is not None:
             answer.addPixmap(pixmap(name, disabled, size_px), QIcon.Mode.Disabled)
+    return answer
+
+
+def app_icon() -> QIcon:
+    """The program's own."""
+    answer = QIcon()
+    for size_px in _APP_ICON_SIZES_PX:
+        answer.addPixmap(pixmap("app", "", size_px))
     return answer
 
 

@@ -7,7 +7,7 @@ from PyQt6.QtGui import QAction
 from PyQt6.QtWidgets import QMenu, QSystemTrayIcon
 
 from app.ui.main_window import MainWindow
-from app.ui.theme import icon
+from app.ui.theme import app_icon
 
 
 class Tray(QObject):
@@ -26,7 +26,7 @@ class Tray(QObject):
         self._menu.addSeparator()
         self.show_window = self._add("Show window", self._show)
         self.quit = self._add("Quit", window.close)
-        self._icon = QSystemTrayIcon(icon("app", "#5b9dff"))
+        self._icon = QSystemTrayIcon(app_icon())
         self._icon.setContextMenu(self._menu)
         self._icon.activated.connect(self._activated)
         window.session.changed.connect(self._refresh)

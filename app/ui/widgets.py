@@ -49,16 +49,16 @@ def button(text: str, *, tip: str, icon_name: str = "", kind: ButtonKind = "plai
 
 
 def tint(made: QPushButton) -> None:
-    """Draw a button's icon in the colour of its text."""
+    """Draw a button's icon in the colour of its text, if it is not drawn so already."""
     if not (icon_name := made.property("icon_name")):
         return
-    theme = theme_in_use()
-    colour = {"primary": theme.on_accent, "live": theme.window, "danger": theme.error}.get(
-        made.property("kind"), theme.text
-    )
-    if made.property("kind") == "danger" and made.isChecked():
+    theme, kind = theme_in_use(), made.property("kind")
+    colour = {"primary": theme.on_accent, "live": theme.window, "danger": theme.error}.get(kind, theme.text)
+    if kind == "danger" and made.isChecked():
         colour = theme.window
-    made.setIcon(icon(icon_name, colour, theme.muted))
+    if made.property("icon_drawn") != f"{icon_name} {colour}":
+        made.setProperty("icon_drawn", f"{icon_name} {colour}")
+        made.setIcon(icon(icon_name, colour, theme.muted))
 
 
 def restyle(widget: QWidget, name: str, value: str) -> None:

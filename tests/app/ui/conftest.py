@@ -1,0 +1,123 @@
+"""A window on fakes, and a watch over what it leaves behind."""
+
+import gc
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+os.environ["QT_QPA_PLATFORM"] = "offscreen"  # before Qt asks
+
+import pytest
+from PyQt6 import sip
+from PyQt6.QtCore import QCoreApplication, QEvent, QTimer
+from PyQt6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
+
+from app.settings import AppSettings
+from app.ui.main_window import MainWindow
+from app.ui.parts import WindowOptions
+from app.ui.session import Session
+from app.ui.theme import apply_theme, current_theme
+from tests.app.ui.fakes import World
+
+OFFSCREEN_LACKS = (r"does not support (propagateSizeHints|raise)\(\)", "systemTrayWindowChanged")
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.qt_log_level_fail("WARNING"))
+            item.add_marker(pytest.mark.qt_log_ignore(*OFFSCREEN_LACKS, extend=True))
+
+
+@pytest.fixture(scope="session")
+def few_objects(qapp: QApplication) -> None:
+    """Spares the collector what was there before the first window: torch alone has some hundred thousand objects."""
+    del qapp
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(qapp: QApplication, few_objects: None) -> Iterator[None]:
+    """Fails a test that leaves a thread, a running timer or a top-level widget behind."""
+    del few_objects
+    threads = set(threading.enumerate())
+    widgets = {id(widget) for widget in qapp.topLevelWidgets()}
+    yield
+    for _ in range(3):
+        QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
+        qapp.processEvents()
+    gc.collect()
+    left = [thread.name for thread in threading.enumerate() if thread not in threads]
+    assert not left, f"threads left behind: {left}"
+    timers = [
+        one for one in gc.get_objects() if issubclass(type(one), QTimer) and not sip.isdeleted(one) and one.isActive()
+    ]
+    assert not timers, f"timers left running: {timers}"
+    shown = [widget for widget in qapp.topLevelWidgets() if id(widget) not in widgets]
+    assert not shown, f"widgets left behind: {shown}"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> WindowOptions:
+    return WindowOptions(settings_path=tmp_path / "settings.toml")
+
+
+OpenWindow = Callable[..., MainWindow]
+
+
+@pytest.fixture
+def open_window(
+    qtbot: QtBot, qapp: QApplication, world: World, options: WindowOptions, tmp_path: Path
+) -> Iterator[OpenWindow]:
+    """Makes windows on the fakes, started and shown, and closes them after the test."""
+    windows: list[MainWindow] = []
+    apply_theme(qapp, current_theme("dark"))
+
+    def make(settings: AppSettings | None = None, options: WindowOptions = options) -> MainWindow:
+        settings = settings or AppSettings(portrait="fake_1", recordings=str(tmp_path / "videos"))
+        window = MainWindow(Session(options, settings, world.parts()))
+        windows.append(window)
+        window.when_painted(window.session.start)
+        window.show()
+        qtbot.waitUntil(lambda: window.session.ready and bool(window.session.desk.entries), timeout=3000)
+        qtbot.waitUntil(lambda: not window.session.busy, timeout=3000)
+        return window
+
+    yield make
+    for window in windows:
+        window.close()
+        window.session.deleteLater()
+        window.deleteLater()
+
+
+@pytest.fixture
+def window(open_window: OpenWindow) -> MainWindow:
+    return open_window()
+
+
+@pytest.fixture
+def proven(window: MainWindow, world: World, qtbot: QtBot) -> MainWindow:
+    """A window whose chain holds but for the virtual camera."""
+    world.pipeline.prove()
+    qtbot.waitUntil(lambda: window.session.chain.missing_name() == "virtual camera")
+    return window
+
+
+@pytest.fixture
+def live(proven: MainWindow, world: World, qtbot: QtBot) -> MainWindow:
+    """A window that is live."""
+    proven.session.set_virtual_camera(True)
+    qtbot.waitUntil(lambda: "virtualcam" in world.pipeline.sinks)
+    world.pipeline.open_sink("virtualcam")
+    qtbot.waitUntil(lambda: proven.session.on_air)
+    proven.session.go_live()
+    return proven

@@ -1,0 +1,257 @@
+"""What the window is built on, without cameras, models and threads."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import AppError, CameraError
+from app.pipeline.camera_frame import CameraFrame
+from app.pipeline.cameras import CameraInfo, CameraSpec
+from app.pipeline.doctor import Fix, VirtualCameraReport
+from app.pipeline.driver_view import DriverView
+from app.pipeline.events import (
+    Calibrated,
+    CameraOpened,
+    EngineReady,
+    Event,
+    SinkClosed,
+    SinkOpened,
+    SourceReady,
+    StateChanged,
+)
+from app.pipeline.output_frame import Composed, State
+from app.pipeline.pipeline import Pipeline
+from app.pipeline.portraits import Portrait, PortraitEntry, PortraitStore
+from app.pipeline.sinks import NullSink, OutputFormat, Sink
+from app.pipeline.slot import LatestSlot
+from app.pipeline.stats import Percentiles, Stats
+from app.settings import AppSettings, LiveSettings
+from app.ui.parts import Parts
+from mcnet.media.crop import SquareBox
+
+READY = VirtualCameraReport("ready", "/dev/video10", "The virtual camera /dev/video10 is ready.")
+MISSING = VirtualCameraReport(
+    "missing",
+    "",
+    "There is no virtual camera.",
+    (Fix("Install it", "sudo apt install v4l2loopback-dkms"), Fix("Load the module", "sudo modprobe v4l2loopback")),
+)
+STATS = Stats(
+    State.LIVE,
+    frames_in=100,
+    frames_out=90,
+    fps=31.2,
+    age_ms=Percentiles(62.4, 88.1, 99.0),
+    stage_ms={"render": Percentiles(12.0, 15.0, 16.0)},
+    dropped={"camera to model": 3},
+    drop_share=0.03,
+)
+
+
+def plain(colour: int = 120, width: int = 64, height: int = 36) -> NDArray[np.uint8]:
+    return np.full((height, width, 3), colour, np.uint8)
+
+
+class FakePipeline:
+    """Remembers what it was asked, and tells what a test has it tell."""
+
+    def __init__(
+        self, settings: AppSettings, on_event: Callable[[Event], None], on_picture: Callable[[], None]
+    ) -> None:
+        self.made_from = settings
+        self.tell = on_event
+        self.preview: LatestSlot[Composed] = LatestSlot("preview", on_put=on_picture)
+        self.driver: LatestSlot[DriverView] = LatestSlot("driver")
+        self.settings = settings.live
+        self.camera: CameraSpec | None = None
+        self.portrait: Portrait | None = None
+        self.sinks: dict[str, Sink] = {}
+        self.calibrations: list[bool] = []
+        self.starts = 0
+        self.stops = 0
+        self.figures = Stats(State.STARTING)
+
+    def start(self) -> None:
+        self.starts += 1
+
+    def stop(self, timeout_s: float = 0.5) -> bool:
+        del timeout_s
+        self.stops += 1
+        return True
+
+    def update(self, settings: LiveSettings) -> None:
+        self.settings = settings
+
+    def set_camera(self, spec: CameraSpec | None) -> None:
+        self.camera = spec
+
+    def set_portrait(self, portrait: Portrait) -> None:
+        self.portrait = portrait
+
+    def calibrate(self, *, now: bool = False) -> None:
+        self.calibrations.append(now)
+
+    def add_sink(self, sink: Sink) -> None:
+        self.sinks[sink.name] = sink
+
+    def remove_sink(self, name: str) -> None:
+        self.sinks.pop(name)
+        self.tell(SinkClosed(name))
+
+    def stats(self) -> Stats:
+        return self.figures
+
+    def slated(self) -> bool:
+        return self.settings.slate
+
+    def show(self, state: State = State.LIVE, rgb: NDArray[np.uint8] | None = None) -> None:
+        """Leave a picture for the window."""
+        self.preview.put(Composed(0, time.monotonic(), state, plain() if rgb is None else rgb, fresh=True))
+
+    def show_driver(self, view: DriverView) -> None:
+        """Leave a view of the driver; the window looks for it when it is woken."""
+        self.driver.put(view)
+
+    def prove(self, *, state: State = State.LIVE) -> None:
+        """Tell that model, camera, portrait and calibration are well."""
+        assert self.portrait is not None
+        self.tell(EngineReady("fake", "cuda:0 (fake GPU) in bf16, because a test says so", 0.1))
+        self.tell(SourceReady(self.portrait.entry.key, from_cache=False))
+        self.tell(CameraOpened("fake camera", 640, 480, 30.0))
+        self.tell(Calibrated(92, ("the head is turned",)))
+        self.tell(StateChanged(state))
+
+    def open_sink(self, name: str) -> None:
+        """Tell that a sink takes pictures."""
+        self.tell(SinkOpened(name, f"device of {name}"))
+
+
+class FakeStore:
+    """Portraits without faces: three bundled ones, and what a test adds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.kept = [
+            PortraitEntry(f"fake_{n}", f"Fake {n}", folder / f"fake_{n}.png", bundled=True) for n in range(1, 4)
+        ]
+        self.fail: Exception | None = None
+
+    def entries(self) -> list[PortraitEntry]:
+        return list(self.kept)
+
+    def add(self, path: Path) -> Portrait:
+        if not path.exists():
+            raise AppError(f"cannot read {path}")
+        return self._keep(path.stem, path)
+
+    def add_picture(self, rgb: NDArray[np.uint8], name: str) -> Portrait:
+        assert rgb.ndim == 3
+        return self._keep(name, Path("pasted.png"))
+
+    def prepare(self, entry: PortraitEntry) -> Portrait:
+        if self.fail is not None:
+            raise self.fail
+        number = [one.key for one in self.kept].index(entry.key)
+        rgb = plain(60 + 30 * number, 100, 80)
+        box = entry.box or SquareBox(50.0, 40.0, 60.0)
+        return Portrait(entry, rgb, box, plain(60 + 30 * number, 512, 512), None, 70 + number, ("the mouth is open",))
+
+    def set_box(self, entry: PortraitEntry, box: SquareBox | None) -> PortraitEntry:
+        changed = replace(entry, box=box)
+        self.kept = [changed if one.key == entry.key else one for one in self.kept]
+        return changed
+
+    def remove(self, entry: PortraitEntry) -> None:
+        self.kept = [one for one in self.kept if one.key != entry.key]
+
+    def _keep(self, name: str, path: Path) -> Portrait:
+        entry = PortraitEntry(f"own_{name}", name, path, bundled=False)
+        if entry.key not in [one.key for one in self.kept]:
+            self.kept.append(entry)
+        return self.prepare(entry)
+
+
+@dataclass
+class World:
+    """What the fakes answer, and what they were asked; a test changes it before the session asks."""
+
+    folder: Path
+    cameras: list[CameraInfo] = field(default_factory=lambda: [CameraInfo("Fake Cam", "0"), CameraInfo("Other", "1")])
+    report: VirtualCameraReport = READY
+    pipelines: list[FakePipeline] = field(default_factory=list)
+    recordings: list[Path] = field(default_factory=list)
+    sink_error: Exception | None = None
+    listed: int = 0
+    examined: int = 0
+
+    def __post_init__(self) -> None:
+        self.store = FakeStore(self.folder)
+
+    @property
+    def pipeline(self) -> FakePipeline:
+        return self.pipelines[-1]
+
+    def parts(self) -> Parts:
+        return Parts(
+            open_store=lambda: cast(PortraitStore, self.store),
+            list_cameras=self._list,
+            parse_camera=_parse,
+            make_pipeline=self._make_pipeline,
+            examine_virtual_camera=self._examine,
+            make_virtual_camera=lambda: self._sink("virtualcam"),
+            make_recorder=self._record,
+            load_smoothing_delay=lambda: lambda smoothing: 100 * smoothing,
+        )
+
+    def _list(self) -> list[CameraInfo]:
+        self.listed += 1
+        return list(self.cameras)
+
+    def _examine(self) -> VirtualCameraReport:
+        self.examined += 1
+        return self.report
+
+    def _make_pipeline(
+        self, settings: AppSettings, on_event: Callable[[Event], None], on_picture: Callable[[], None]
+    ) -> Pipeline:
+        self.pipelines.append(FakePipeline(settings, on_event, on_picture))
+        return cast(Pipeline, self.pipelines[-1])
+
+    def _sink(self, name: str) -> Sink:
+        if self.sink_error is not None:
+            raise self.sink_error
+        return FakeSink(name)
+
+    def _record(self, path: Path) -> Sink:
+        self.recordings.append(path)
+        return self._sink("recorder")
+
+
+class FakeSink(NullSink):
+    """Bears a name of its own."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.output: OutputFormat | None = None
+
+
+def _parse(text: str) -> CameraSpec:
+    if text == "nonsense":
+        raise CameraError("got 'nonsense', expected a camera")
+    if text.isdecimal():
+        return CameraSpec("device", int(text))
+    return CameraSpec("file", path=Path(text))
+
+
+def driver_view(*, found: bool = True) -> DriverView:
+    """A frame of the driver, 64 x 48, with a face or without."""
+    frame = CameraFrame(1, time.monotonic(), plain(200, 64, 48))
+    if not found:
+        return DriverView(frame, None, None, None)
+    points = np.stack([np.linspace(20, 44, 468), np.linspace(10, 40, 468), np.zeros(468)], axis=1).astype(np.float32)
+    keypoints = np.array([[0.0, 0.0], [0.5, -0.5]], np.float32)
+    return DriverView(frame, SquareBox(32.0, 24.0, 30.0), points, keypoints)

@@ -1,0 +1,82 @@
+"""The entry point, in a process of its own where that matters."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from app.errors import AppError
+from app.ui.application import check_display
+
+
+@pytest.fixture
+def no_display(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in ("QT_QPA_PLATFORM", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    return monkeypatch
+
+
+def test_no_display_is_said_clearly(no_display: pytest.MonkeyPatch) -> None:
+    del no_display
+    with pytest.raises(AppError, match="no display to open a window on"):
+        check_display()
+
+
+def test_a_display_that_does_not_answer(no_display: pytest.MonkeyPatch) -> None:
+    no_display.setenv("DISPLAY", ":4711")
+    with pytest.raises(AppError, match=r"the display :4711 does not answer|a library is missing"):
+        check_display()
+
+
+def test_a_missing_library_is_named(no_display: pytest.MonkeyPatch) -> None:
+    no_display.setenv("DISPLAY", ":0")
+
+    def fail(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    no_display.setattr("ctypes.CDLL", fail)
+    with pytest.raises(AppError, match=r"libxcb-cursor.so.0.*apt-get install libxcb-cursor0"):
+        check_display()
+
+
+@pytest.mark.parametrize(("name", "value"), [("QT_QPA_PLATFORM", "offscreen"), ("WAYLAND_DISPLAY", "wayland-0")])
+def test_other_platforms_are_left_to_qt(no_display: pytest.MonkeyPatch, name: str, value: str) -> None:
+    no_display.setenv(name, value)
+    check_display()
+
+
+def test_the_window_is_up_before_anything_heavy_is_imported() -> None:
+    code = (
+        "import sys, app.ui.application, app.ui.main_window, app.ui.session, app.ui.tray, app.ui.parts;"
+        "print([name for name in ('torch', 'cv2', 'av') if name in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+def test_the_real_program_opens_its_window_and_ends_in_order(tmp_path: Path) -> None:
+    """Offscreen, with what a user gets; ended by a polite kill while the model is still being loaded."""
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from app.ui.application import WindowOptions, run_window\n"
+        "from app.ui.main_window import MainWindow\n"
+        "MainWindow.showEvent = lambda self, event: print('shown', flush=True)\n"
+        f"sys.exit(run_window(WindowOptions(camera='nowhere.mp4', settings_path=Path({str(tmp_path / 's.toml')!r}))))"
+    )
+    homes = {name: str(tmp_path) for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME")}
+    environment = {**os.environ, **homes, "QT_QPA_PLATFORM": "offscreen"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "shown"
+    time.sleep(0.7)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors

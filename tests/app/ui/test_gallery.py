@@ -1,0 +1,287 @@
+"""Choosing, adding, cropping and removing portraits."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PyQt6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from PyQt6.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication, QImage
+from PyQt6.QtWidgets import QApplication, QFileDialog
+from pytestqt.qtbot import QtBot
+
+from app.errors import AppError
+from app.pipeline.cameras import CameraSpec
+from app.settings import AppSettings
+from app.ui.main_window import MainWindow
+from app.ui.parts import WindowOptions
+from tests.app.ui.conftest import OpenWindow
+from tests.app.ui.fakes import World
+from tests.app.ui.hand import click, drag, press_key
+
+
+def picture(folder: Path, name: str = "me") -> Path:
+    path = folder / f"{name}.png"
+    image = QImage(90, 60, QImage.Format.Format_RGB32)
+    image.fill(0xFF204060)
+    assert image.save(str(path))
+    return path
+
+
+def clipboard_with(mime: QMimeData) -> None:
+    clipboard = QGuiApplication.clipboard()
+    assert clipboard is not None
+    clipboard.setMimeData(mime)
+
+
+def drop(window: MainWindow, mime: QMimeData) -> bool:
+    actions, button, no_modifier = (
+        Qt.DropAction.CopyAction,
+        Qt.MouseButton.LeftButton,
+        Qt.KeyboardModifier.NoModifier,
+    )
+    enter = QDragEnterEvent(QPoint(50, 50), actions, mime, button, no_modifier)
+    QApplication.sendEvent(window, enter)
+    event = QDropEvent(QPointF(50, 50), actions, mime, button, no_modifier)
+    QApplication.sendEvent(window, event)
+    return enter.isAccepted() and event.isAccepted()
+
+
+def files(*paths: Path) -> QMimeData:
+    mime = QMimeData()
+    mime.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
+    return mime
+
+
+def wait_for_editor(window: MainWindow, qtbot: QtBot) -> None:
+    qtbot.waitUntil(lambda: window.pages.currentWidget() is window.crop_editor)
+
+
+def test_the_gallery_shows_what_is_there(window: MainWindow) -> None:
+    texts = [window.gallery.list.item(row).text() for row in range(3)]  # type: ignore[union-attr]
+    assert texts == ["Fake 1", "Fake 2", "Fake 3"]
+    assert window.gallery.list.currentRow() == 0
+    assert not window.gallery.remove_button.isVisible()
+    assert "Score 70 of 100: the mouth is open" in window.gallery.score
+
+
+def test_a_click_chooses(window: MainWindow, world: World, qtbot: QtBot) -> None:
+    gallery = window.gallery.list
+    viewport, item = gallery.viewport(), gallery.item(2)
+    assert viewport is not None
+    click(viewport, gallery.visualItemRect(item).center())
+    qtbot.waitUntil(lambda: world.pipeline.portrait is not None and world.pipeline.portrait.entry.key == "fake_3")
+    assert window.session.settings.portrait == "fake_3"
+    assert "Score 72" in window.gallery.score
+
+
+def test_the_keyboard_chooses(window: MainWindow, world: World, qtbot: QtBot) -> None:
+    gallery = window.gallery.list
+    gallery.setFocus()
+    press_key(gallery, Qt.Key.Key_Right)
+    press_key(gallery, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: world.pipeline.portrait is not None and world.pipeline.portrait.entry.key == "fake_2")
+
+
+def test_a_portrait_that_cannot_be_read(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.store.fail = AppError("the file is gone: choose another")
+    proven.session.desk.choose("fake_2")
+    qtbot.waitUntil(lambda: proven.messages.text == "the file is gone: choose another")
+    assert proven.session.desk.current == "fake_1"
+
+
+def test_adding_by_dialog_asks_for_permission(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path) -> None:
+    click(window.gallery.add_button)
+    dialog = window.findChild(QFileDialog)
+    assert dialog is not None
+    dialog.filesSelected.emit([str(picture(tmp_path))])
+    dialog.close()
+    wait_for_editor(window, qtbot)
+    editor = window.crop_editor
+    assert editor.allowed.isVisible()
+    assert not editor.allowed.isChecked()
+    assert not editor.accept_button.isEnabled()
+    click(editor.allowed, QPoint(8, editor.allowed.height() // 2))
+    assert editor.accept_button.isEnabled()
+    click(editor.accept_button)
+    qtbot.waitUntil(lambda: world.pipeline.portrait is not None and world.pipeline.portrait.entry.key == "own_me")
+    assert window.pages.currentWidget() is window.preview
+    assert window.session.settings.portrait == "own_me"
+    assert window.gallery.list.count() == 4
+    assert window.gallery.remove_button.isVisible()
+
+
+def test_cancelling_takes_a_new_picture_out_again(
+    window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path
+) -> None:
+    window.session.desk.add_files([picture(tmp_path)])
+    wait_for_editor(window, qtbot)
+    press_key(window, Qt.Key.Key_Escape)
+    assert window.pages.currentWidget() is window.preview
+    qtbot.waitUntil(lambda: len(world.store.kept) == 3)
+    qtbot.waitUntil(lambda: window.gallery.list.count() == 3)
+    assert window.session.desk.current == "fake_1"
+
+
+def test_a_second_new_picture_takes_the_firsts_place(
+    window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path
+) -> None:
+    window.session.desk.add_files([picture(tmp_path)])
+    wait_for_editor(window, qtbot)
+    window.session.desk.add_files([picture(tmp_path, "you")])
+    qtbot.waitUntil(lambda: [entry.key for entry in world.store.kept][3:] == ["own_you"])
+    cropping = window.session.desk.cropping
+    assert cropping is not None
+    assert cropping.portrait.entry.key == "own_you"
+
+
+def test_a_picture_that_cannot_be_added(window: MainWindow, qtbot: QtBot, tmp_path: Path) -> None:
+    window.session.desk.add_files([tmp_path / "gone.png"])
+    qtbot.waitUntil(lambda: "cannot read" in window.messages.text)
+
+
+def test_dropping_pictures_and_videos(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path) -> None:
+    assert drop(window, files(picture(tmp_path)))
+    wait_for_editor(window, qtbot)
+    assert drop(window, files(tmp_path / "clip.mp4"))
+    assert world.pipeline.camera == CameraSpec("file", path=tmp_path / "clip.mp4")
+
+
+def test_dropping_something_else(window: MainWindow, tmp_path: Path) -> None:
+    drop(window, files(tmp_path / "letter.pdf"))
+    assert "Drop a picture" in window.messages.text
+
+
+def test_pasting_a_picture(window: MainWindow, qtbot: QtBot) -> None:
+    mime = QMimeData()
+    image = QImage(50, 40, QImage.Format.Format_ARGB32)
+    image.fill(0x00000000)
+    mime.setImageData(image)
+    clipboard_with(mime)
+    press_key(window, Qt.Key.Key_V, Qt.KeyboardModifier.ControlModifier)
+    wait_for_editor(window, qtbot)
+    cropping = window.session.desk.cropping
+    assert cropping is not None
+    assert cropping.portrait.entry.key == "own_pasted"
+
+
+def test_pasting_a_file(window: MainWindow, qtbot: QtBot, tmp_path: Path) -> None:
+    clipboard_with(files(picture(tmp_path)))
+    click(window.gallery.paste_button)
+    wait_for_editor(window, qtbot)
+
+
+def test_pasting_nothing(window: MainWindow) -> None:
+    clipboard_with(QMimeData())
+    click(window.gallery.paste_button)
+    assert "no picture in the clipboard" in window.messages.text
+
+
+def test_dropping_a_picture_from_a_browser(window: MainWindow, qtbot: QtBot) -> None:
+    mime = QMimeData()
+    image = QImage(50, 40, QImage.Format.Format_RGB32)
+    image.fill(0xFF808080)
+    mime.setImageData(image)
+    assert drop(window, mime)
+    wait_for_editor(window, qtbot)
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        (Qt.Key.Key_Left, (-0.6, 0, 0)),
+        (Qt.Key.Key_Right, (0.6, 0, 0)),
+        (Qt.Key.Key_Up, (0, -0.6, 0)),
+        (Qt.Key.Key_Down, (0, 0.6, 0)),
+        (Qt.Key.Key_Plus, (0, 0, 1.2)),
+        (Qt.Key.Key_Minus, (0, 0, -1.2)),
+    ],
+)
+def test_cropping_by_keys(
+    window: MainWindow, world: World, qtbot: QtBot, key: Qt.Key, change: tuple[float, float, float]
+) -> None:
+    click(window.gallery.crop_button)
+    wait_for_editor(window, qtbot)
+    editor = window.crop_editor
+    assert not editor.allowed.isVisible()
+    assert editor.accept_button.isEnabled()
+    press_key(editor.canvas, key)
+    click(editor.accept_button)
+    qtbot.waitUntil(lambda: world.store.kept[0].box is not None)
+    box = world.store.kept[0].box
+    assert box is not None
+    expected = (50 + change[0], 40 + change[1], 60 + change[2])
+    assert (box.center_x, box.center_y, box.side) == pytest.approx(expected)
+
+
+def test_cropping_by_mouse(window: MainWindow, qtbot: QtBot) -> None:
+    click(window.gallery.crop_button)
+    wait_for_editor(window, qtbot)
+    canvas = window.crop_editor.canvas
+    square = canvas.square_rect()
+    scale = square.width() / 60
+    centre = square.center().toPoint()
+    drag(canvas, centre, centre + QPoint(round(5 * scale), 0))
+    assert canvas.box is not None
+    assert canvas.box.center_x == pytest.approx(55, abs=0.5)
+    corner = canvas.square_rect().bottomRight().toPoint()
+    drag(canvas, corner, corner + QPoint(round(5 * scale), round(5 * scale)))
+    assert canvas.box.side == pytest.approx(70, abs=1)
+    drag(canvas, canvas.square_rect().center().toPoint(), QPoint(-5000, -5000))
+    assert (canvas.box.center_x, canvas.box.center_y) == (0, 0)
+
+
+def test_the_crop_is_scored_while_it_is_adjusted(window: MainWindow, qtbot: QtBot) -> None:
+    click(window.gallery.crop_button)
+    wait_for_editor(window, qtbot)
+    press_key(window.crop_editor.canvas, Qt.Key.Key_Left)
+
+    def chosen() -> bool:
+        cropping = window.session.desk.cropping
+        return cropping is not None and cropping.portrait.entry.box is not None
+
+    qtbot.waitUntil(chosen)
+    click(window.crop_editor.automatic_button)
+    qtbot.waitUntil(lambda: not chosen())
+    assert window.crop_editor.canvas.box is not None
+    assert window.crop_editor.canvas.box.center_x == 50
+
+
+def test_an_automatic_crop_stays_automatic(window: MainWindow, world: World, qtbot: QtBot) -> None:
+    before = world.pipeline.portrait
+    click(window.gallery.crop_button)
+    wait_for_editor(window, qtbot)
+    click(window.crop_editor.accept_button)
+    qtbot.waitUntil(lambda: world.pipeline.portrait is not before)
+    assert world.store.kept[0].box is None
+
+
+def test_removing(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path) -> None:
+    window.session.desk.add_files([picture(tmp_path)])
+    wait_for_editor(window, qtbot)
+    window.crop_editor.allowed.setChecked(True)
+    click(window.crop_editor.accept_button)
+    qtbot.waitUntil(lambda: window.session.desk.current == "own_me")
+    click(window.gallery.remove_button)
+    qtbot.waitUntil(lambda: window.gallery.list.count() == 3)
+    qtbot.waitUntil(lambda: world.pipeline.portrait is not None and world.pipeline.portrait.entry.bundled)
+
+
+def test_the_panic_key_works_while_cropping(window: MainWindow, world: World, qtbot: QtBot) -> None:
+    click(window.gallery.crop_button)
+    wait_for_editor(window, qtbot)
+    press_key(window.crop_editor.canvas, Qt.Key.Key_0)
+    assert world.pipeline.slated()
+    assert window.slate_button.isVisible()
+
+
+def test_a_kept_portrait_that_is_gone(open_window: OpenWindow, world: World, qtbot: QtBot) -> None:
+    window = open_window(AppSettings(portrait="own_lost"))
+    qtbot.waitUntil(lambda: world.pipeline.portrait is not None)
+    assert window.session.desk.current == "fake_1"
+    assert "not in the gallery any more" in window.messages.text
+
+
+def test_a_picture_on_the_command_line(open_window: OpenWindow, qtbot: QtBot, tmp_path: Path) -> None:
+    options = WindowOptions(settings_path=tmp_path / "s.toml")
+    window = open_window(AppSettings(), replace(options, portrait=str(picture(tmp_path))))
+    wait_for_editor(window, qtbot)

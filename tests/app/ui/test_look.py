@@ -1,0 +1,108 @@
+"""Legible, reachable by keyboard, named for screen readers, and sensible in a small window."""
+
+import re
+from pathlib import Path
+
+import pytest
+from PyQt6.QtCore import Qt
+from PyQt6.QtWidgets import QAbstractButton, QApplication, QComboBox, QSlider, QWidget
+from pytestqt.qtbot import QtBot
+
+import assets
+from app.settings import AppSettings, WindowSettings
+from app.ui.main_window import MainWindow
+from app.ui.theme import DARK, LIGHT, Theme, app_icon, pixmap, stylesheet_of
+from tests.app.ui.conftest import OpenWindow
+from tests.app.ui.hand import press_key
+
+UI = Path(__file__).parents[3] / "app" / "ui"
+
+
+def luminance(colour: str) -> float:
+    """As the Web Content Accessibility Guidelines define it."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("theme", [DARK, LIGHT], ids=["dark", "light"])
+def test_everything_that_is_read_has_contrast(theme: Theme) -> None:
+    for back in (theme.window, theme.surface, theme.raised):
+        for fore in (theme.text, theme.muted, theme.accent, theme.live, theme.warning, theme.error):
+            assert contrast(fore, back) >= 4.5, f"{fore} on {back}"
+    assert contrast(theme.on_accent, theme.accent) >= 4.5
+    assert contrast(theme.window, theme.live) >= 4.5
+    assert contrast(theme.window, theme.error) >= 4.5
+
+
+@pytest.mark.parametrize("theme", [DARK, LIGHT], ids=["dark", "light"])
+def test_the_stylesheet_is_complete(theme: Theme) -> None:
+    text = stylesheet_of(theme)
+    assert not re.findall(r"@\w+@", text)
+    for path in re.findall(r"url\(([^)]+)\)", text):
+        assert Path(path).is_file(), path
+
+
+def test_every_icon_that_is_named_is_there_and_none_is_idle(qapp: QApplication) -> None:
+    del qapp
+    code = "".join(path.read_text(encoding="utf-8") for path in [*UI.glob("*.py"), UI / "style.qss"])
+    for path in (assets.ROOT / "icons").glob("*.svg"):
+        used = path.stem in code or path.stem.rpartition("-")[0] in code
+        assert used, f"nobody uses {path.name}"
+        image = pixmap(path.stem, "#ff0000", 32).toImage()
+        assert any(image.pixelColor(x, y).alpha() for x in range(32) for y in range(32)), path.name
+    assert not app_icon().isNull()
+
+
+def controls_of(window: MainWindow) -> list[QWidget]:
+    return [
+        widget
+        for kind in (QAbstractButton, QComboBox, QSlider)
+        for widget in window.findChildren(kind)
+        if widget.isVisibleTo(window)
+    ]
+
+
+def test_every_control_has_a_name_and_a_tip(window: MainWindow) -> None:
+    for widget in controls_of(window):
+        assert widget.accessibleName(), widget
+        assert widget.toolTip() or widget.parentWidget().toolTip(), widget.accessibleName()  # type: ignore[union-attr]
+
+
+def test_every_control_is_reached_by_the_tab_key(proven: MainWindow, qtbot: QtBot) -> None:
+    proven.activateWindow()
+    qtbot.waitUntil(proven.isActiveWindow)
+    reached: set[int] = set()
+    proven.gallery.list.setFocus()
+    for _ in range(150):
+        widget = QApplication.focusWidget()
+        assert widget is not None
+        reached.add(id(widget))
+        press_key(widget, Qt.Key.Key_Tab)
+    wanted = [widget for widget in controls_of(proven) if widget.isEnabled() and not exclusive(widget)]
+    missed = [widget.accessibleName() for widget in wanted if id(widget) not in reached]
+    assert not missed
+
+
+def exclusive(widget: QWidget) -> bool:
+    """One of several choices: the tab key goes to the chosen one, the arrows to the others."""
+    return isinstance(widget, QAbstractButton) and widget.group() is not None and not widget.isChecked()
+
+
+@pytest.mark.parametrize("checklist_done", [False, True])
+def test_nothing_is_squeezed_at_1024_by_640(open_window: OpenWindow, checklist_done: bool) -> None:
+    settings = AppSettings(
+        portrait="fake_1", window=WindowSettings(width_px=1024, height_px=640, checklist_done=checklist_done)
+    )
+    window = open_window(settings)
+    assert (window.width(), window.height()) == (1024, 640)
+    for made in (window.live_button, window.slate_button, window.snapshot_button, window.status):
+        assert window.rect().contains(made.mapTo(window, made.rect().center()))
+        assert made.width() >= made.minimumSizeHint().width()
+    assert window.preview.picture_rect().height() >= 180
+    assert window.missing == "Missing: model"

@@ -1,0 +1,188 @@
+"""What is painted, pixel by pixel where it matters."""
+
+import numpy as np
+import pytest
+from PyQt6.QtCore import Qt
+from PyQt6.QtGui import QColor, QImage
+from PyQt6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
+
+from app.pipeline.output_frame import State
+from app.ui.main_window import MainWindow
+from app.ui.pictures import to_image, to_rgb
+from app.ui.preview import Preview
+from app.ui.status import Words
+from app.ui.theme import DARK, apply_theme
+from tests.app.ui.fakes import World, driver_view, plain
+from tests.app.ui.hand import click, press_key
+
+
+@pytest.fixture
+def preview(qtbot: QtBot, qapp: QApplication) -> Preview:
+    apply_theme(qapp, DARK)
+    made = Preview(16 / 9)
+    qtbot.addWidget(made)
+    made.resize(660, 400)
+    made.show()
+    return made
+
+
+def halves() -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Red on the left, blue on the right."""
+    rgb = plain(0, 320, 180)
+    rgb[:, :160, 0] = 255
+    rgb[:, 160:, 2] = 255
+    return rgb
+
+
+def colours(preview: Preview) -> tuple[QColor, QColor]:
+    """At the left and at the right of the picture."""
+    image, picture = preview.grab().toImage(), preview.picture_rect()
+    row = round(picture.center().y())
+    return (
+        image.pixelColor(round(picture.left() + picture.width() / 4), row),
+        image.pixelColor(round(picture.right() - picture.width() / 4), row),
+    )
+
+
+def test_the_picture_is_fitted_and_painted(preview: Preview) -> None:
+    preview.show_picture(halves(), mirrored=False)
+    picture = preview.picture_rect()
+    assert picture.width() / picture.height() == pytest.approx(16 / 9)
+    left, right = colours(preview)
+    assert (left.red(), left.blue(), right.red(), right.blue()) == (255, 0, 0, 255)
+
+
+def test_it_can_be_mirrored(preview: Preview) -> None:
+    preview.show_picture(halves(), mirrored=True)
+    left, right = colours(preview)
+    assert (left.red(), left.blue(), right.red(), right.blue()) == (0, 255, 255, 0)
+
+
+def test_it_keeps_its_own_memory(preview: Preview) -> None:
+    rgb = halves()
+    preview.show_picture(rgb, mirrored=False)
+    rgb[:] = 0
+    left, _ = colours(preview)
+    assert left.red() == 255
+
+
+def test_the_same_picture_again_costs_nothing(preview: Preview, monkeypatch: pytest.MonkeyPatch) -> None:
+    rgb = halves()
+    preview.show_picture(rgb, mirrored=False)
+    monkeypatch.setattr("app.ui.preview.to_image", lambda _: pytest.fail("converted again"))
+    preview.show_picture(rgb, mirrored=False)
+
+
+def test_the_border_has_the_states_colour(preview: Preview) -> None:
+    for tone in ("live", "error"):
+        preview.set_words(Words("STATE", tone, "a reason that is much too long for the room " * 5))
+        image, picture = preview.grab().toImage(), preview.picture_rect()
+        edge = image.pixelColor(round(picture.left()), round(picture.center().y()))
+        assert edge.name() == DARK.tone(tone)
+    assert preview.accessibleDescription().startswith("STATE. a reason")
+
+
+def test_progress_is_painted(preview: Preview) -> None:
+    preview.show_picture(plain(0, 320, 180), mirrored=False)
+    preview.set_progress(0.5)
+    image, picture = preview.grab().toImage(), preview.picture_rect()
+    row = round(picture.bottom() - 4)
+    assert image.pixelColor(round(picture.left() + picture.width() / 4), row).name() == DARK.accent
+    assert image.pixelColor(round(picture.right() - picture.width() / 4), row).name() != DARK.accent
+
+
+def test_no_mirror_for_the_slate(window: MainWindow, world: World, qtbot: QtBot) -> None:
+    for state, expected in ((State.LIVE, (0, 255)), (State.SLATE, (255, 0))):
+        world.pipeline.show(state, halves())
+        qtbot.waitUntil(lambda state=state: window.session.state is state)  # type: ignore[misc]
+        left, _ = colours(window.preview)
+        assert (left.red(), left.blue()) == expected
+
+
+def test_statistics_lie_over_the_picture(window: MainWindow, qtbot: QtBot) -> None:
+    window.controls.statistics.click()
+    assert window.preview.statistics.isVisible()
+    assert "camera" in window.preview.statistics.text()
+    assert window.preview.picture_rect().contains(window.preview.statistics.geometry().toRectF().center())
+    window.controls.statistics.click()
+    qtbot.wait(300)
+    assert not window.preview.statistics.isVisible()
+
+
+@pytest.mark.parametrize(
+    ("state", "on_air", "word"),
+    [
+        (State.STARTING, False, "STARTING"),
+        (State.CALIBRATING, True, "CALIBRATING"),
+        (State.LIVE, False, "PREVIEW"),
+        (State.LIVE, True, "LIVE"),
+        (State.HOLD, True, "HOLD"),
+        (State.EASING, True, "HOLD"),
+        (State.IDLE, True, "IDLE"),
+        (State.NO_FACE, True, "NO FACE"),
+        (State.NO_CAMERA, True, "NO CAMERA"),
+        (State.SLATE, False, "SLATE"),
+        (State.SLATE, True, "STANDBY"),
+        (State.FAULT, True, "FAULT"),
+    ],
+)
+def test_every_state_has_words(
+    request: pytest.FixtureRequest, world: World, qtbot: QtBot, state: State, on_air: bool, word: str
+) -> None:
+    window = request.getfixturevalue("live" if on_air else "window")
+    world.pipeline.show(state)
+    qtbot.waitUntil(lambda: window.preview.words.state == word)
+    assert window.preview.words.more or state is State.LIVE
+
+
+def test_the_driver_is_shown_with_what_was_found(window: MainWindow, world: World, qtbot: QtBot) -> None:
+    driver = window.driver
+    world.pipeline.show_driver(driver_view())
+    world.pipeline.show()
+    qtbot.waitUntil(lambda: driver.view is not None)
+    plain_picture = driver.grab().toImage()
+    assert contains(plain_picture, DARK.live), "the crop box"
+    window.controls.landmarks.click()
+    assert driver.grab().toImage() != plain_picture
+    window.controls.landmarks.click()
+    window.controls.step_overlay(10)
+    covered = driver.grab().toImage()
+    centre = covered.rect().center()
+    assert covered.pixelColor(centre).red() == 60, "the portrait covers the driver's face"
+
+
+def test_a_driver_without_a_face(window: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.pipeline.show_driver(driver_view(found=False))
+    world.pipeline.show()
+    qtbot.waitUntil(lambda: window.driver.view is not None)
+    window.controls.landmarks.click()
+    assert not contains(window.driver.grab().toImage(), DARK.live)
+
+
+def test_the_driver_grows_and_shrinks(window: MainWindow) -> None:
+    small = window.driver.width()
+    click(window.driver)
+    assert window.driver.width() > small
+    assert window.preview.rect().contains(window.driver.geometry())
+    window.driver.setFocus()
+    press_key(window.driver, Qt.Key.Key_Return)
+    assert window.driver.width() == small
+
+
+def contains(image: QImage, colour: str) -> bool:
+    wanted = QColor(colour)
+    rgb = to_rgb(image).reshape(-1, 3).astype(int)
+    return bool((np.abs(rgb - [wanted.red(), wanted.green(), wanted.blue()]).max(axis=1) < 12).any())
+
+
+def test_pictures_there_and_back() -> None:
+    rgb = np.random.default_rng(1).integers(0, 256, (7, 5, 3)).astype(np.uint8)
+    assert np.array_equal(to_rgb(to_image(rgb)), rgb)
+    assert np.array_equal(to_rgb(to_image(rgb[:, ::-1])), rgb[:, ::-1])
+
+
+def test_what_is_transparent_becomes_white() -> None:
+    image = QImage(3, 2, QImage.Format.Format_ARGB32)
+    image.fill(0x00112233)
+    assert (to_rgb(image) == 255).all()

@@ -1,0 +1,349 @@
+"""What becomes of the pipeline's facts and of the user's wishes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PyQt6.QtCore import QUrl
+from PyQt6.QtGui import QDesktopServices, QImage
+from PyQt6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
+
+from app.errors import SinkError
+from app.pipeline.cameras import CameraSpec
+from app.pipeline.events import (
+    Calibrated,
+    CalibrationProgress,
+    CameraFailed,
+    CameraOpened,
+    SettingRefused,
+    SinkFailed,
+    SourceFailed,
+    StageFailed,
+    StateChanged,
+)
+from app.pipeline.output_frame import State
+from app.settings import AppSettings, load_settings
+from app.ui.main_window import MainWindow
+from app.ui.parts import WindowOptions
+from app.ui.session import Session
+from tests.app.ui.conftest import OpenWindow
+from tests.app.ui.fakes import STATS, FakePipeline, World
+
+
+def test_start_asks_for_everything(window: MainWindow, world: World) -> None:
+    session, pipeline = window.session, world.pipeline
+    assert pipeline.starts == 1
+    assert pipeline.camera == CameraSpec("device", 0)
+    assert pipeline.portrait is not None
+    assert pipeline.portrait.entry.key == "fake_1"
+    assert session.cameras is not None
+    assert session.report is world.report
+    assert session.chain.missing_name() == "model"
+
+
+def test_the_command_line_goes_before_the_settings_and_is_not_kept(
+    open_window: OpenWindow, options: WindowOptions, world: World
+) -> None:
+    settings = AppSettings(camera="1", portrait="fake_1", device="cuda:1")
+    window = open_window(settings, replace(options, camera="0", portrait="fake_3", device="cpu", model="mine"))
+    assert world.pipeline.camera == CameraSpec("device", 0)
+    assert world.pipeline.portrait is not None
+    assert world.pipeline.portrait.entry.key == "fake_3"
+    assert world.pipeline.made_from.device == "cpu"
+    assert world.pipeline.made_from.model == "mine"
+    assert window.session.settings.camera == "1"
+    assert window.session.settings.device == "cuda:1"
+
+
+def test_the_chain_says_what_is_missing(window: MainWindow, world: World, qtbot: QtBot) -> None:
+    session, pipeline = window.session, world.pipeline
+    assert not window.live_button.isEnabled()
+    pipeline.prove()
+    qtbot.waitUntil(lambda: session.chain.missing_name() == "virtual camera")
+    assert "virtual camera is off" in window.live_button.toolTip()
+    assert not window.live_button.isEnabled()
+    session.go_live()
+    assert not session.live
+
+
+def test_going_live(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    session = proven.session
+    session.set_virtual_camera(True)
+    assert world.pipeline.slated(), "the virtual camera starts with the slate"
+    assert session.opening_virtual_camera
+    qtbot.waitUntil(lambda: "virtualcam" in world.pipeline.sinks)
+    world.pipeline.open_sink("virtualcam")
+    qtbot.waitUntil(lambda: session.on_air)
+    assert proven.live_button.text() == "Go live"
+    assert proven.live_button.isEnabled()
+    proven.live_button.click()
+    assert not world.pipeline.slated()
+    assert proven.live_button.text() == "Stop"
+    proven.live_button.click()
+    assert world.pipeline.slated()
+    assert "virtualcam" in world.pipeline.sinks, "stop leaves the slate up"
+
+
+def test_panic_while_live_and_back(live: MainWindow, world: World) -> None:
+    live.slate_button.click()
+    assert world.pipeline.slated()
+    assert live.slate_button.isChecked()
+    live.slate_button.click()
+    assert world.pipeline.slated(), "the slate's button never takes the slate away"
+    live.live_button.click()
+    assert not world.pipeline.slated()
+
+
+def test_the_slate_can_be_lifted_without_a_virtual_camera(window: MainWindow, world: World) -> None:
+    window.slate_button.click()
+    assert window.live_button.text() == "Lift slate"
+    window.live_button.click()
+    assert not world.pipeline.slated()
+
+
+def test_switching_the_virtual_camera_off_shows_the_preview_again(live: MainWindow, world: World, qtbot: QtBot) -> None:
+    live.session.stop()
+    live.session.set_virtual_camera(False)
+    qtbot.waitUntil(lambda: not live.session.on_air)
+    assert not world.pipeline.slated()
+    assert not live.controls.doctor.switch.isChecked()
+
+
+def test_a_panic_outlives_the_virtual_camera(live: MainWindow, world: World, qtbot: QtBot) -> None:
+    live.session.slate()
+    live.session.set_virtual_camera(False)
+    qtbot.waitUntil(lambda: not live.session.on_air)
+    assert world.pipeline.slated()
+
+
+def test_a_virtual_camera_that_fails_is_examined(live: MainWindow, world: World, qtbot: QtBot) -> None:
+    looked = world.examined
+    world.pipeline.tell(SinkFailed("virtualcam", "the device is gone: plug it in"))
+    qtbot.waitUntil(lambda: not live.session.on_air)
+    assert live.messages.text == "the device is gone: plug it in"
+    qtbot.waitUntil(lambda: world.examined == looked + 1)
+    live.session.set_virtual_camera(True)
+    qtbot.waitUntil(lambda: live.session.opening_virtual_camera)
+
+
+def test_a_virtual_camera_that_cannot_be_made(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.sink_error = SinkError("no driver: install one")
+    proven.session.set_virtual_camera(True)
+    qtbot.waitUntil(lambda: proven.messages.text == "no driver: install one")
+    assert not proven.session.opening_virtual_camera
+    assert not proven.controls.doctor.switch.isChecked()
+
+
+def test_absolute_motion_needs_no_calibration(window: MainWindow) -> None:
+    chain = window.session.chain
+    assert not chain.pose().done
+    window.controls.motion_kind.button("absolute").click()
+    assert window.session.chain.pose().done
+
+
+def test_calibration_is_seen(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    session = proven.session
+    assert session.chain.calibration.text == "92 of 100: the head is turned"
+    world.pipeline.tell(CalibrationProgress(0.4, "close your mouth"))
+    qtbot.waitUntil(lambda: session.calibrating == 0.4)
+    assert proven.preview.words.more == "close your mouth"
+    assert session.chain.missing_name() == "calibration"
+    world.pipeline.tell(Calibrated(80))
+    qtbot.waitUntil(lambda: session.chain.calibration.done)
+    assert session.calibrating is None
+    world.pipeline.tell(StateChanged(State.CALIBRATING))
+    qtbot.waitUntil(lambda: not session.chain.calibration.done)
+
+
+def test_a_camera_that_fails_while_another_goes_on(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    session = proven.session
+    session.choose_camera("1")
+    assert world.pipeline.camera == CameraSpec("device", 1)
+    world.pipeline.tell(CameraFailed("camera 1", "camera 1 is busy: close other programs", kept="camera 0"))
+    qtbot.waitUntil(lambda: session.camera == "0")
+    assert session.settings.camera == "0"
+    assert proven.controls.camera.currentText() == "Fake Cam"
+    assert "camera 0 goes on" in proven.messages.text
+    assert session.chain.camera.done
+
+
+def test_a_camera_that_is_gone_and_comes_back(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    session = proven.session
+    world.pipeline.tell(CameraFailed("camera 0", "camera 0 is gone.", retry_s=2.0))
+    qtbot.waitUntil(lambda: session.chain.camera.failed)
+    assert proven.messages.text == "camera 0 is gone. Trying again in 2 s."
+    assert session.chain.missing_name() == "camera"
+    world.pipeline.tell(CameraOpened("camera 0", 640, 480, 30.0, "asked for 60"))
+    qtbot.waitUntil(lambda: session.chain.camera.done)
+    assert proven.messages.text == ""
+    assert session.chain.camera.text == "640 x 480, 30 fps; asked for 60"
+
+
+def test_a_camera_that_cannot_be_parsed(open_window: OpenWindow, world: World) -> None:
+    window = open_window(AppSettings(camera="nonsense", portrait="fake_1"))
+    assert world.pipeline.camera is None
+    assert "expected a camera" in window.messages.text
+    assert window.session.chain.camera.failed
+
+
+def test_no_camera_at_all(open_window: OpenWindow, world: World) -> None:
+    world.cameras = []
+    window = open_window()
+    assert "No camera was found" in window.messages.text
+    assert world.pipeline.camera is None
+
+
+def test_a_portrait_that_fails_leaves_the_one_before(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    desk = proven.session.desk
+    desk.choose("fake_2")
+    qtbot.waitUntil(lambda: world.pipeline.portrait is not None and world.pipeline.portrait.entry.key == "fake_2")
+    world.pipeline.tell(SourceFailed("fake_2", "the picture is too small"))
+    qtbot.waitUntil(lambda: desk.current == "fake_1")
+    assert proven.messages.text == "the picture is too small"
+    assert desk.pending == ""
+
+
+def test_a_stage_that_fails_can_be_started_again(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.pipeline.tell(StageFailed("inference", "out of memory"))
+    qtbot.waitUntil(lambda: "out of memory" in proven.messages.text)
+    assert proven.session.chain.missing_name() == "model"
+    proven.messages.action_button.click()
+    qtbot.waitUntil(lambda: world.pipeline.starts == 2)
+    assert world.pipeline.stops == 1
+
+
+def test_a_setting_that_is_refused_is_told(window: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.pipeline.tell(SettingRefused("background", "cannot read beach.png"))
+    qtbot.waitUntil(lambda: window.messages.text == "cannot read beach.png")
+
+
+def test_recording(proven: MainWindow, world: World, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[QUrl] = []
+    monkeypatch.setattr(QDesktopServices, "openUrl", opened.append)
+    proven.record_button.click()
+    qtbot.waitUntil(lambda: "recorder" in world.pipeline.sinks)
+    world.pipeline.open_sink("recorder")
+    qtbot.waitUntil(lambda: proven.session.recording is not None)
+    assert proven.record_button.isChecked()
+    proven.record_button.click()
+    qtbot.waitUntil(lambda: proven.session.recording is None)
+    path = world.recordings[0]
+    assert path.suffix == ".mp4"
+    assert proven.messages.text == f"Saved: {path}"
+    proven.messages.action_button.click()
+    assert [url.toLocalFile() for url in opened] == [str(path.parent)]
+
+
+def test_a_recording_that_fails(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    proven.record_button.click()
+    qtbot.waitUntil(lambda: "recorder" in world.pipeline.sinks)
+    world.pipeline.tell(SinkFailed("recorder", "the disk is full: free some space"))
+    qtbot.waitUntil(lambda: proven.messages.text == "the disk is full: free some space")
+    assert proven.session.recording is None
+    assert not proven.record_button.isChecked()
+
+
+def test_snapshot(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path) -> None:
+    window.snapshot_button.click()
+    assert "no picture yet" in window.messages.text
+    window.messages.dismiss()
+    world.pipeline.show()
+    qtbot.waitUntil(lambda: window.preview.picture_size is not None)
+    window.snapshot_button.click()
+    qtbot.waitUntil(lambda: window.messages.text.startswith("Saved: "))
+    (path,) = (tmp_path / "videos").glob("*.png")
+    image = QImage(str(path))
+    assert (image.width(), image.height()) == (64, 36)
+    assert image.pixelColor(3, 3).red() == 120
+
+
+def test_a_snapshot_that_cannot_be_written(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path) -> None:
+    (tmp_path / "videos").write_text("in the way")
+    world.pipeline.show()
+    qtbot.waitUntil(lambda: window.preview.picture_size is not None)
+    with qtbot.captureExceptions() as caught:
+        window.snapshot_button.click()
+        qtbot.waitUntil(lambda: bool(window.messages.text))
+    assert not caught
+    assert window.messages.messages[0].tone == "error"
+
+
+def test_settings_are_kept_after_a_while(window: MainWindow, options: WindowOptions, qtbot: QtBot) -> None:
+    window.controls.badge.click()
+    assert not options.settings_path.exists()
+    qtbot.waitUntil(options.settings_path.exists, timeout=2000)
+    kept, complaint = load_settings(options.settings_path)
+    assert complaint is None
+    assert kept.live.badge is False
+
+
+def test_settings_are_kept_at_the_end(window: MainWindow, options: WindowOptions) -> None:
+    window.session.slate()
+    window.controls.step_zoom(2)
+    window.close()
+    kept, _ = load_settings(options.settings_path)
+    assert kept.live.zoom == 1.1
+    assert kept.live.slate is False, "the next run does not start with the slate"
+    assert kept.window.width_px == window.width()
+
+
+def test_settings_that_cannot_be_kept_are_told(
+    open_window: OpenWindow, options: WindowOptions, tmp_path: Path, qtbot: QtBot
+) -> None:
+    (tmp_path / "file").write_text("")
+    window = open_window(options=replace(options, settings_path=tmp_path / "file" / "settings.toml"))
+    window.controls.badge.click()
+    qtbot.waitUntil(lambda: "cannot keep the settings" in window.messages.text, timeout=2000)
+
+
+def test_closing_while_live_stops_everything(live: MainWindow, world: World) -> None:
+    live.close()
+    assert world.pipeline.stops == 1
+    live.close()
+    assert world.pipeline.stops == 1
+    world.pipeline.tell(StateChanged(State.FAULT))  # a late thread is not heard any more
+
+
+def test_closing_before_the_pipeline_is_there(world: World, options: WindowOptions, qapp: QApplication) -> None:
+    del qapp
+    again = MainWindow(Session(options, AppSettings(), world.parts()))
+    again.close()
+    again.session.deleteLater()
+    again.deleteLater()
+
+
+def test_a_second_window_after_the_first(open_window: OpenWindow, world: World) -> None:
+    open_window().close()
+    second = open_window()
+    assert len(world.pipelines) == 2
+    assert second.session.ready
+
+
+def test_figures(live: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.pipeline.figures = STATS
+    world.pipeline.show(State.LIVE)
+    expected = "LIVE | 31 fps | 62 ms in app (p95 88) | dropped 3 % | cuda:0"
+    qtbot.waitUntil(lambda: live.status.text == expected, timeout=2000)
+    assert live.status.hint == "delay your microphone by 60 ms"
+    live.session.stop()
+    world.pipeline.show(State.SLATE)
+    qtbot.waitUntil(lambda: live.status.text.startswith("STANDBY"), timeout=2000)
+    assert live.status.hint == ""
+
+
+def test_the_user_is_told_that_the_model_loads(window: MainWindow, world: World, qtbot: QtBot) -> None:
+    assert window.status.busy == "loading the model…"
+    world.pipeline.prove()
+    qtbot.waitUntil(lambda: window.status.busy == "")
+
+
+def test_an_unexpected_error_is_told_and_logged(
+    open_window: OpenWindow, world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(FakePipeline, "__init__", lambda *_: Path("/nowhere/at/all").stat())
+    monkeypatch.setattr("app.ui.session.Session.ready", True)
+    window = open_window()
+    assert "Something unexpected" in window.messages.text
+    assert "unexpected error about the pipeline" in caplog.text
+    del world
