@@ -372,7 +372,9 @@ def _open_device(spec: CameraSpec) -> DeviceCamera:
         capture = _asked(device, spec, pixel_format)
         try:
             if not capture.isOpened():
-                continue
+                if _SYSTEM == "win32":  # where the wishes are part of the opening
+                    continue
+                break
             frame, fps_hz = _probe(capture)
             problem = _what_is_wrong(frame, flat_allowed=not pixel_format, capture=capture)
             if frame is not None and not problem:

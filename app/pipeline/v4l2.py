@@ -1,5 +1,6 @@
 """What Linux knows about its video devices, without opening a stream: names, abilities, and who holds them."""
 
+import contextlib
 import errno
 import os
 import struct
@@ -12,6 +13,8 @@ LOOPBACK_DRIVER = "v4l2 loopback"
 """What the v4l2loopback module answers to VIDIOC_QUERYCAP, spelt so."""
 
 _VIDIOC_QUERYCAP = 0x80685600
+_VIDIOC_STREAMON = 0x40045612
+_OUTPUT_STREAM = 2  # V4L2_BUF_TYPE_VIDEO_OUTPUT
 _CAPABILITY = struct.Struct("16s32s32sIII12x")  # struct v4l2_capability of linux/videodev2.h
 _CAPTURE, _CAPTURE_MPLANE = 0x1, 0x1000
 _OUTPUT = 0x2
@@ -52,6 +55,46 @@ def query_capability(device: Path) -> Capability:
     return Capability(_text(driver), _text(card), flags)
 
 
+def free_loopback(device: Path) -> None:
+    """Have a loopback that is stuck be written to again.
+
+    v4l2loopback 0.12, as Debian 12 and Ubuntu 22.04 have it, waits for the end of a stream before it offers itself to
+    writers again, but one who writes without a stream, as pyvirtualcam does, never ends one. So we end one.
+
+    Raises:
+        OSError: the device cannot be opened.
+    """
+    handle = os.open(device, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        _begin_output_stream(handle)
+    finally:
+        os.close(handle)
+
+
+def end_as_stream(device: Path) -> None:
+    """Before our writer's handle is closed: have the device offer itself again afterwards; see `free_loopback`.
+
+    It matters when a call program keeps reading: then the device is not stuck, but looks as if it were fed by another.
+    Newer modules, which do without this, have a `state` in /sys.
+    """
+    devices = VideoDevices()
+    number = devices.number(device)
+    if number is None or (devices.root / f"sys/class/video4linux/video{number}/state").exists():
+        return
+    us = devices.in_root(Path(f"/proc/{os.getpid()}"))
+    for handle in _handles(us, device.resolve()):
+        if _is_write_only(us, handle):
+            _begin_output_stream(int(handle))
+
+
+def _begin_output_stream(handle: int) -> None:
+    import fcntl
+
+    # What the driver makes of it does not matter: it has noted by then that there was a stream.
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(handle, _VIDIOC_STREAMON, struct.pack("i", _OUTPUT_STREAM))
+
+
 def _text(padded: bytes) -> str:
     return padded.split(b"\0", 1)[0].decode("utf-8", "replace")
 
@@ -87,6 +130,11 @@ class VideoNode:
     def can_output(self) -> bool:
         """Whether programs can write pictures to it."""
         return bool((self.flags or 0) & _OUTPUT)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it is a loopback that offers nothing any more; see `free_loopback`."""
+        return self.is_loopback and self.flags is not None and not (self.can_capture or self.can_output)
 
     @property
     def denied(self) -> bool:
@@ -175,9 +223,12 @@ class VideoDevices:
         if not loopback:
             return VideoNode(device, name, flags, error, is_loopback=False, exclusive=False, fed=False)
         exclusive = self._exclusive(loopbacks_before)
-        # "capture" means that pictures can be had from it. Where only the reader is left of a pair, older modules say
-        # so too, but then an exclusive one offers to be written to again.
-        fed = _read_line(entry / "state") == "capture" and not (exclusive and (flags or 0) & _OUTPUT)
+        if exclusive and flags is not None:
+            fed = bool(flags & _CAPTURE) and not flags & _OUTPUT
+        elif (entry / "state").exists():
+            fed = _read_line(entry / "state") == "capture"
+        else:  # module 0.12 has no state, and tells the format only while somebody writes or reads
+            fed = bool(_read_line(entry / "format"))
         return VideoNode(device, name, flags, error, is_loopback=True, exclusive=exclusive, fed=fed)
 
     def _exclusive(self, index: int) -> bool:

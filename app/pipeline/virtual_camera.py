@@ -1,13 +1,16 @@
 """The virtual camera that call programs see, through pyvirtualcam."""
 
 import logging
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.errors import SinkError
 from app.pipeline.doctor import VirtualCameraReport, examine_virtual_camera
 from app.pipeline.output_frame import Composed
 from app.pipeline.sinks import OutputFormat
+from app.pipeline.v4l2 import VideoDevices, end_as_stream, free_loopback
 
 if TYPE_CHECKING:
     import pyvirtualcam
@@ -63,6 +66,7 @@ class VirtualCameraSink:
             if report.status != "ready":
                 raise SinkError(report.advice)
             device = report.device or device
+            _free(device)
         self._camera = self._opened(output, device)
         self.detail = self._camera.device
         self.sent = 0
@@ -128,8 +132,22 @@ class VirtualCameraSink:
         if camera is None:
             return
         try:
+            if self._backend is None and sys.platform == "linux":
+                end_as_stream(Path(self.detail))
             camera.close()
         except Exception as error:
             # Its destructor would try again, when nobody listens.
             camera._backend = None
             raise SinkError(f"the virtual camera {self.detail} could not be closed: {error}") from error
+
+
+def _free(device: str | None) -> None:
+    """Undo what an older Linux driver makes of a writer that went away."""
+    if sys.platform != "linux" or device is None:
+        return
+    node = VideoDevices().node(Path(device))
+    if node is not None and node.stuck:
+        try:
+            free_loopback(node.device)
+        except OSError as error:
+            logger.warning("%s offers nothing and cannot be freed: %s", device, error)

@@ -34,10 +34,18 @@ class LinuxMachine:
         return self
 
     def add_loopback(
-        self, number: int, name: str = "avatar", *, exclusive: bool = True, fed: bool = False, error: int = 0
+        self,
+        number: int,
+        name: str = "avatar",
+        *,
+        exclusive: bool = True,
+        fed: bool = False,
+        flags: int | None = None,
+        error: int = 0,
     ) -> "LinuxMachine":
-        """A device of v4l2loopback, and the module."""
-        flags = (CAPTURE if fed else OUTPUT) if exclusive else CAPTURE | OUTPUT
+        """A device of v4l2loopback, and the module. `flags` says otherwise than follows from the rest."""
+        if flags is None:
+            flags = (CAPTURE if fed else OUTPUT) if exclusive else CAPTURE | OUTPUT
         self.add(number, name, flags, driver=LOOPBACK_DRIVER, error=error)
         entry = self.root / f"sys/class/video4linux/video{number}"
         (entry / "max_openers").write_text("10\n")
