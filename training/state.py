@@ -107,8 +107,12 @@ class WeightAverage:
 
 
 def _float_pairs(model: nn.Module, average: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """The floating-point tensors of two state dicts, in the same order; they are views, so they stay current."""
-    current, averaged = model.state_dict(), average.state_dict()
+    """The floating-point parameters and buffers of two networks, in the same order.
+
+    They are the tensors themselves and no state dicts' views of them: those stay behind when a network is converted to
+    another memory layout.
+    """
+    current, averaged = ({**dict(each.named_parameters()), **dict(each.named_buffers())} for each in (model, average))
     keys = [key for key, value in current.items() if value.is_floating_point()]
     return [current[key] for key in keys], [averaged[key] for key in keys]
 
