@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from mcnet.media.crop import crop, frame_face
+from mcnet.media.faces import Face
 from training.data import (
     CLIPS_FORMAT,
     Clip,
@@ -26,15 +26,13 @@ from training.data import (
     write_landmarks,
     write_table,
 )
-from training.landmarks import MESH_SIZE, TRAINING_POINTS
+from training.landmarks import TRAINING_POINTS
 
 _log = logging.getLogger(__name__)
 
-LandmarkFinder = Callable[[NDArray[np.uint8]], NDArray[np.float32] | None]
-"""(H, W, 3) uint8 RGB -> (468, 2) xy in pixels from the picture's upper left corner, or None where there is no face."""
+Finder = Callable[[NDArray[np.uint8]], Face | None]
+"""(H, W, 3) uint8 RGB -> the face, or None where there is none."""
 
-FACE_FACTOR = 2.05
-"""A still is cropped to a square of so many times its face's longer side, as the clips are."""
 _JPEG_QUALITY = 2
 
 
@@ -57,7 +55,7 @@ class Entry(NamedTuple):
 def build_clips_folder(
     entries: Iterable[Entry],
     out: Path,
-    finder: LandmarkFinder,
+    finder: Finder,
     *,
     size_px: int = 256,
     points: tuple[int, ...] = TRAINING_POINTS,
@@ -67,7 +65,7 @@ def build_clips_folder(
     Args:
         entries: what to take.
         out: a folder that is made.
-        finder: finds the landmarks of one picture.
+        finder: finds the face of one picture.
         size_px: side of all pictures.
         points: the mesh points to keep.
 
@@ -103,12 +101,11 @@ def build_clips_folder(
             continue
         clips.append(Clip(str(file.relative_to(out)), entry.identity, entry.split, len(frames)))
         for frame in frames:
-            mesh = finder(frame)
-            valid.append(mesh is not None)
+            face = finder(frame)
+            valid.append(face is not None)
             row = np.zeros((len(columns), 2), np.float16)
-            if mesh is not None:
-                assert mesh.shape == (MESH_SIZE, 2)
-                row[:] = mesh[columns] / size_px
+            if face is not None:
+                row[:] = face.landmarks_px[columns, :2] / size_px
             found.append(row)
     if not clips:
         raise DataError(f"nothing can be used; the first reason: {skipped[0] if skipped else 'no files were given'}")
@@ -118,38 +115,26 @@ def build_clips_folder(
 
 
 def crop_still(
-    picture: NDArray[np.uint8], finder: LandmarkFinder, size_px: int, where: Path | str = "the picture"
+    picture: NDArray[np.uint8], finder: Finder, size_px: int, where: Path | str = "the picture"
 ) -> NDArray[np.uint8]:
-    """Crop a square about the face and scale it.
+    """Frame a still's face as the app and the command frame theirs.
 
     Args:
         picture: (H, W, 3) uint8 RGB.
-        finder: finds its landmarks.
+        finder: finds its face.
         size_px: side of the result.
         where: the picture's name for messages.
 
     Returns:
-        (size_px, size_px, 3) uint8. The square is moved, and shrunk if it must be, to lie inside the picture.
+        (size_px, size_px, 3) uint8; the square may leave the picture, whose border is repeated there.
 
     Raises:
         DataError: there is no face.
     """
-    mesh = finder(picture)
-    if mesh is None:
+    face = finder(picture)
+    if face is None:
         raise DataError(f"{where}: no face is found in this still")
-    height, width, _ = picture.shape
-    low, high = mesh.min(0), mesh.max(0)
-    side = min(FACE_FACTOR * float((high - low).max()), float(height), float(width))
-    centre = (low + high) / 2
-    left, top = (
-        round(float(np.clip(c - side / 2, 0, limit - side))) for c, limit in zip(centre, (width, height), strict=True)
-    )
-    whole = int(side)
-    square = torch.from_numpy(np.ascontiguousarray(picture[top : top + whole, left : left + whole]))
-    scaled = F.interpolate(
-        square.permute(2, 0, 1)[None].float(), (size_px, size_px), mode="bicubic", antialias=True, align_corners=False
-    )
-    return np.ascontiguousarray(scaled[0].clamp(0, 255).round().byte().permute(1, 2, 0).numpy())
+    return crop(picture, frame_face(face), size_px)
 
 
 def write_jpeg(path: Path, rgb: NDArray[np.uint8]) -> None:
