@@ -133,6 +133,37 @@ def _jitter(pictures: Tensor, draws: Draws, amount: float, hue: float) -> Tensor
     return changed.clamp(0, 1).view_as(pictures)
 
 
+def disturb(pictures: Tensor, draws: Draws, share: float) -> Tensor:
+    """What a webcam does to pictures, for some of them: exposure, tint, slanted light, blur and noise.
+
+    Args:
+        pictures: (n, 3, S, S) RGB in [0, 1]; n is a multiple of the draws' count, and each multiple gets its own.
+        draws: of the step.
+        share: of the pictures.
+    """
+    parts = len(pictures) // draws.count
+
+    def between(name: str, low: float, high: float, *shape: int) -> Tensor:
+        drawn = [draws.between(f"disturb {name} {part}", low, high, *shape) for part in range(parts)]
+        numbers = torch.from_numpy(np.concatenate(drawn)).float().to(pictures.device)
+        return numbers.view(len(pictures), -1, *(1,) * (pictures.dim() - 2))
+
+    size_px = pictures.shape[-1]
+    gamma = torch.exp(between("gamma", -0.6, 0.6))
+    tint = between("tint", 0.8, 1.2, 3)
+    slope = between("slope", -0.5, 0.5, 2)
+    across = torch.linspace(-1, 1, size_px, device=pictures.device)
+    light = (1 + slope[:, :1] * across) * (1 + slope[:, 1:] * across[:, None])
+    changed = pictures.clamp(1e-3, 1).pow(gamma) * tint * light
+    soft = F.avg_pool2d(changed, 3, 1, 1, count_include_pad=False)
+    changed = torch.lerp(changed, soft, between("blur", -0.6, 1.0).clamp(min=0))
+    noise = torch.from_numpy(
+        np.concatenate([draws.normal(f"disturb noise {part}", 3, size_px, size_px) for part in range(parts)])
+    )
+    changed = changed + between("noise level", 0, 0.04) * noise.to(changed)
+    return torch.where(between("chosen", 0, 1) < share, changed.clamp(0, 1), pictures)
+
+
 def equivariance_warp(draws: Draws, affine: float, bend: float, device: torch.device) -> Warp:
     """The warp under which keypoints shall be equivariant (REFERENCE section 7)."""
     return random_warp(

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from mcnet.config import ConfigError, McnetConfig
+from mcnet.config import MOTION_SIZE_PX, ConfigError, McnetConfig
 from training.landmarks import GUIDANCE_POINTS, MIRROR
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -16,6 +16,9 @@ Device = Literal["auto", "cpu", "cuda"]
 FramesOn = Literal["auto", "memmap", "device"]
 Decay = Literal["none", "steps", "cosine"]
 Backbone = Literal["vgg19", "efficientnet_lite0"]
+
+STAGES = ("detector", "motion", "full")
+"""In their order: the keypoint detector alone, led by landmarks; then it and the dense motion; then everything."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +30,9 @@ class RunConfig:
     device: Device = "auto"
     """`auto` takes a CUDA device where there is one."""
     precision: Precision = "fp32"
-    """Of the encoder, decoder, memory and perceptual backbone. Keypoints, dense motion, sampling and losses are float32
-    whatever this says: rounded sampling grids cost more picture than they save time."""
+    """Of the hourglasses, encoder, decoder, memory and perceptual backbone. The heads that make keypoints and motion of
+    the hourglasses' maps, sampling and losses are float32 whatever this says: rounded sampling grids cost more picture
+    than they save time."""
     initial: str = ""
     """A model (name or file) whose weights a fresh run takes wherever name and shape agree; empty: none."""
     first_step: int = 0
@@ -53,6 +57,9 @@ class DataConfig:
     """The split that sample sheets show; the training split where a dataset has no such split."""
     stills_share: float = 0.0
     """Share of pairs that are made from stills, in [0, 1]; 0 leaves stills out."""
+    lively_share: float = 0.0
+    """Share of the other pairs whose driving frame is, of four drawn, the one whose mouth and eyes differ the most from
+    the source's: wide mouths and closed eyes are rare in talking heads."""
     frames: FramesOn = "auto"
     """`memmap`: read from disk; `device`: all decoded frames in the device's memory; `auto`: `device` on a GPU that has
     twice the room."""
@@ -82,6 +89,8 @@ class AugmentConfig:
     """Standard deviation of the affine part of the warps that turn a still into two pictures."""
     still_bend: float = 0.005
     """Standard deviation of their thin-plate part."""
+    disturb_share: float = 0.0
+    """Share of pictures that the detector sees in other light, blurred and noisy, in the `detector` stage."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +121,13 @@ class LossConfig:
     """Of the prediction's pixels."""
     warped: float = 0.0
     """Of the warped source's pixels, also in the `full` stage; the `motion` stage lives on it."""
+    warped_px: int = MOTION_SIZE_PX
+    """Side at which the `motion` stage compares them: 64, or the picture's own, where lids and lips are seen."""
+    correspondence: float = 0.0
+    """Of the distance between where the deformation takes a face landmark of the driving frame and where it lies in the
+    source."""
+    openings: float = 0.0
+    """The same for points just outside lids and lips, which decide whether eyes and mouth open and close."""
     occlusion: float = 0.0
     """Of the occlusion map as a judge of the warp: see `occlusion_price`."""
     occlusion_price: float = 1.0
@@ -130,7 +146,9 @@ class LossConfig:
     guidance_late: float = 0.0
     """The same, from `guidance_steps` on; it changes linearly in between."""
     guidance_steps: int = 1
-    """Steps (of both stages together) over which the guidance fades."""
+    """Steps (of all stages together) over which the guidance fades."""
+    guidance_openings: float = 0.0
+    """Of the error of the distance between keypoints that sit on both lids of an eye, or on both lips."""
     guidance_points: tuple[int, ...] = GUIDANCE_POINTS
     """A mesh point for each keypoint."""
     mouth: float = 0.0
@@ -160,6 +178,12 @@ class StageConfig:
     decay_at: tuple[float, ...] = (0.8,)
     """Shares of the stage."""
     decay_factor: float = 0.1
+    detector_rate: float = 1.0
+    """The keypoint detector's learning rate as a multiple of the stage's; 0 leaves it as it is, BatchNorm included."""
+    motion_rate: float = 1.0
+    """The dense motion's, likewise."""
+    encoder_rate: float = 1.0
+    """The encoder's, likewise."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,6 +225,7 @@ class FitConfig:
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
     loss: LossConfig = LossConfig()
+    detector: StageConfig = StageConfig()
     motion: StageConfig = StageConfig()
     full: StageConfig = StageConfig()
     optim: OptimConfig = OptimConfig()
@@ -377,17 +402,19 @@ def _check(config: FitConfig) -> None:
         if not ok:
             raise ConfigError(f"config key {key}: got {got!r}, expected {expected}")
 
-    for table in ("run", "data", "augment", "loss", "motion", "full", "optim", "log"):
+    for table in ("run", "data", "augment", "loss", *STAGES, "optim", "log"):
         for name, value in dataclasses.asdict(getattr(config, table)).items():
             if isinstance(value, int | float):
                 require(value >= 0, f"{table}.{name}", value, "no negative number")
     for key, share in (
         ("data.stills_share", config.data.stills_share),
+        ("data.lively_share", config.data.lively_share),
+        ("augment.disturb_share", config.augment.disturb_share),
         ("augment.similarity_share", config.augment.similarity_share),
         ("optim.ema_decay", config.optim.ema_decay),
     ):
         require(share <= 1, key, share, "at most 1")
-    for name in ("motion", "full"):
+    for name in STAGES:
         stage: StageConfig = getattr(config, name)
         require(stage.batch >= 1, f"{name}.batch", stage.batch, "at least 1")
         require(not (stage.steps and stage.epochs), f"{name}.epochs", stage.epochs, "0 where steps is given")
@@ -398,6 +425,8 @@ def _check(config: FitConfig) -> None:
     require(config.log.checkpoint_every >= 1, "log.checkpoint_every", config.log.checkpoint_every, "at least 1")
     loss = config.loss
     require(bool(loss.scales) and min(loss.scales) >= 1, "loss.scales", loss.scales, "factors of 1 or more")
+    sizes = (MOTION_SIZE_PX, config.model.size_px)
+    require(loss.warped_px in sizes, "loss.warped_px", loss.warped_px, " or ".join(map(str, sizes)))
     if loss.guidance or loss.guidance_late:
         points, wanted = loss.guidance_points, config.model.num_keypoints
         require(len(points) == wanted, "loss.guidance_points", points, f"{wanted} mesh points, one for each keypoint")

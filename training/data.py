@@ -32,7 +32,7 @@ from torch import Tensor
 
 from mcnet.errors import UserError
 from training.draws import Draws
-from training.landmarks import MESH_SIZE, TRAINING_POINTS
+from training.landmarks import EYE_OPENINGS, MESH_SIZE, MOUTH_OPENINGS, TRAINING_POINTS, Opening
 
 PACKED_FORMAT = "mcnet-frames/1"
 CLIPS_FORMAT = "mcnet-clips/1"
@@ -416,6 +416,29 @@ class PairPlan(NamedTuple):
     draws: Draws
 
 
+LIVELY_DRAWS = 4
+"""Of so many frames a lively pair takes the one with the most different expression."""
+
+
+def expressions(landmarks: Landmarks) -> NDArray[np.float64]:
+    """(N, 2): how far mouth and eyes are open over their widths, in standard deviations; 0 where no face was found."""
+    places = landmarks.landmarks.astype(np.float64)
+    columns = {int(point): column for column, point in enumerate(landmarks.points)}
+
+    def opening(opening: Opening) -> NDArray[np.float64]:
+        upper, lower, right, left = (places[:, columns[point]] for point in opening)
+        width = np.linalg.norm(left - right, axis=-1)
+        return np.asarray(np.linalg.norm(upper - lower, axis=-1) / np.maximum(width, 1e-3))
+
+    eyes = np.mean([opening(EYE_OPENINGS[0]), opening(EYE_OPENINGS[len(EYE_OPENINGS) // 2])], axis=0)
+    both = np.stack((opening(MOUTH_OPENINGS[0]), eyes), axis=-1)
+    good = landmarks.valid & np.isfinite(both).all(-1)
+    if not good.any():
+        return np.zeros_like(both)
+    both = np.where(good[:, None], both, 0.0)
+    return np.where(good[:, None], (both - both[good].mean(0)) / (both[good].std(0) + 1e-9), 0.0)
+
+
 class PairSampler:
     """Chooses pairs: first a person, then one of their clips, then two frames of it.
 
@@ -424,13 +447,16 @@ class PairSampler:
         split: the split to draw from.
         stills_share: share of pairs that are made from stills.
         seed: of the run.
+        lively_share: share of the other pairs whose driving frame is chosen for its expression.
 
     Raises:
         DataError: the split has no clips, or stills are wanted and there are none.
     """
 
-    def __init__(self, dataset: Dataset, split: str, stills_share: float, seed: int) -> None:
+    def __init__(self, dataset: Dataset, split: str, stills_share: float, seed: int, lively_share: float = 0.0) -> None:
         self._seed = seed
+        self._lively_share = lively_share
+        self._expressions = expressions(dataset.landmarks) if lively_share else None
         starts = dataset.starts
         of_split = [
             (clip, int(start)) for clip, start in zip(dataset.clips, starts, strict=True) if clip.split == split
@@ -465,6 +491,14 @@ class PairSampler:
                 one = (a[chosen] * length).astype(np.int64)
                 other = (one + 1 + (b[chosen] * (length - 1)).astype(np.int64)) % length
                 source[chosen], driving[chosen] = start + one, start + other
+                if people is self.clips and self._expressions is not None:
+                    lively = draws.chance("lively", self._lively_share)[chosen]
+                    more = draws.uniform("livelier frames", LIVELY_DRAWS - 1)[chosen]
+                    offered = (one[:, None] + 1 + (more * (length[:, None] - 1)).astype(np.int64)) % length[:, None]
+                    rows = np.concatenate((driving[chosen][:, None], start[:, None] + offered), axis=1)
+                    change = self._expressions[rows] - self._expressions[source[chosen]][:, None]
+                    livelier = rows[np.arange(len(rows)), np.abs(change).sum(-1).argmax(1)]
+                    driving[chosen] = np.where(lively, livelier, driving[chosen])
         return PairPlan(source, driving, still, draws)
 
 

@@ -4,6 +4,8 @@ Numbers are indices into MediaPipe's 468-point mesh. Left and right are the pers
 mirrored, the person's left eye (386) is on the picture's right.
 """
 
+from typing import NamedTuple
+
 MESH_SIZE = 468
 
 GUIDANCE_POINTS = (334, 105, 386, 374, 159, 145, 1, 291, 61, 13, 14, 152, 454, 234, 10)
@@ -12,17 +14,62 @@ lips, chin, sides of the face, forehead."""
 
 MOUTH_POINTS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
 """The outer lips, as a ring from the right corner along the lower lip to the left one and back."""
+INNER_MOUTH_POINTS = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
+"""The inner lips, likewise."""
 LEFT_EYE_POINTS = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
 RIGHT_EYE_POINTS = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246)
 """The eyes, as rings in the same order: the n-th point of one mirrors the n-th of the other."""
+LEFT_FACE_POINTS = (
+    *(276, 283, 282, 295, 285, 300, 293, 334, 296, 336, 327, 326, 358, 294, 278, 275, 280, 425, 411, 330),
+    *(347, 352, 376, 427, 436, 423, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
+    *(338, 297, 332, 284, 251, 389, 356),
+)
+RIGHT_FACE_POINTS = (
+    *(46, 53, 52, 65, 55, 70, 63, 105, 66, 107, 98, 97, 129, 64, 48, 45, 50, 205, 187, 101),
+    *(118, 123, 147, 207, 216, 203, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148),
+    *(109, 67, 103, 54, 21, 162, 127),
+)
+"""Brows, nostrils, cheeks and the face's outline, in the same order."""
+MIDDLE_FACE_POINTS = (10, 151, 9, 8, 168, 6, 197, 195, 5, 4, 1, 19, 94, 2, 164, 18, 200, 199, 175, 152)
+"""The midline from forehead to chin, the lips left out."""
 
-TRAINING_POINTS = tuple(sorted({*GUIDANCE_POINTS, *MOUTH_POINTS, *LEFT_EYE_POINTS, *RIGHT_EYE_POINTS}))
+TRAINING_POINTS = tuple(
+    sorted(
+        {
+            *GUIDANCE_POINTS,
+            *(*MOUTH_POINTS, *INNER_MOUTH_POINTS, *LEFT_EYE_POINTS, *RIGHT_EYE_POINTS),
+            *(*LEFT_FACE_POINTS, *RIGHT_FACE_POINTS, *MIDDLE_FACE_POINTS),
+        }
+    )
+)
 """All points that `fit` can use: enough to store where space is short (a dataset may hold the whole mesh)."""
 
 
+class Opening(NamedTuple):
+    """Two points that face each other across mouth or eye, and the corners between which it opens."""
+
+    upper: int
+    lower: int
+    right: int
+    left: int
+
+
+_MOUTH, _LEFT_EYE, _RIGHT_EYE = (78, 308), (362, 263), (33, 133)
+MOUTH_OPENINGS = tuple(
+    Opening(*pair, *_MOUTH) for pair in ((13, 14), (82, 87), (312, 317), (81, 178), (311, 402), (80, 88), (310, 318))
+)
+EYE_OPENINGS = (
+    *(Opening(*pair, *_LEFT_EYE) for pair in ((386, 374), (385, 380), (387, 373), (384, 381), (388, 390))),
+    *(Opening(*pair, *_RIGHT_EYE) for pair in ((159, 145), (158, 153), (160, 144), (157, 154), (161, 163))),
+)
+"""What makes an expression: how far these pairs are apart. The first of each mouth and eye is its middle."""
+
+
 def _mirror() -> dict[int, int]:
-    across = dict(zip(LEFT_EYE_POINTS, RIGHT_EYE_POINTS, strict=True)) | {334: 105, 454: 234}
-    across |= {point: MOUTH_POINTS[(10 - place) % 20] for place, point in enumerate(MOUTH_POINTS)}
+    across = dict(zip(LEFT_EYE_POINTS, RIGHT_EYE_POINTS, strict=True))
+    across |= dict(zip(LEFT_FACE_POINTS, RIGHT_FACE_POINTS, strict=True))
+    for ring in (MOUTH_POINTS, INNER_MOUTH_POINTS):
+        across |= {point: ring[(10 - place) % 20] for place, point in enumerate(ring)}
     across |= {right: left for left, right in across.items()}
     return {point: across.get(point, point) for point in TRAINING_POINTS}
 

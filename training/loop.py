@@ -4,6 +4,7 @@ To resume a run, run the same command again.
 """
 
 import contextlib
+import functools
 import itertools
 import logging
 import math
@@ -26,13 +27,13 @@ from mcnet.checkpoint import load_model
 from mcnet.errors import UserError
 from mcnet.generator import Mcnet
 from training import losses
-from training.augment import Faces, augment, equivariance_warp
+from training.augment import Faces, augment, disturb, equivariance_warp
 from training.backbones import load_backbone
-from training.config import FitConfig, StageConfig, differences, format_config
+from training.config import STAGES, FitConfig, StageConfig, differences, format_config
 from training.data import Dataset, FrameStore, LandmarkStore, PairPlan, PairSampler, held_out_pairs, open_or_pack
 from training.discriminator import Discriminator
 from training.journal import HeldOut, Journal
-from training.objective import Answer, Objective, answer_full, answer_motion
+from training.objective import Answer, Objective, answer_detector, answer_full, answer_motion
 from training.state import CHECKPOINT, BatchNormGuard, TrainState, WeightAverage, load_state, save_state
 
 _log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class Stage(NamedTuple):
     """A stage with its place in the run.
 
     Attributes:
-        name: `motion` or `full`.
+        name: one of `training.config.STAGES`.
         config: its table.
         first: the run's step at which it begins.
         steps: how many it has.
@@ -109,7 +110,7 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
     dataset = open_or_pack(Path(config.data.path), cache or run / "frames")
     if dataset.size_px != config.model.size_px:
         raise FitError(f"the data has pictures of {dataset.size_px} px, the model wants {config.model.size_px} px")
-    sampler = PairSampler(dataset, config.data.split, config.data.stills_share, settings.seed)
+    sampler = PairSampler(dataset, config.data.split, config.data.stills_share, settings.seed, config.data.lively_share)
     frames = FrameStore(dataset, device, config.data.frames)
     landmarks = LandmarkStore(dataset, device)
     stages = resolve_stages(config, len(sampler.clips), processes)
@@ -137,7 +138,7 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
     average = WeightAverage(model, config.optim.ema_decay)
     if settings.channels_last:
         _channels_last(average.model)
-    optimizer: Any = torch.optim.Adam(model.parameters(), lr=0.0, betas=(config.optim.beta1, config.optim.beta2))
+    optimizer: Any = torch.optim.Adam(_groups_of(model), lr=0.0, betas=(config.optim.beta1, config.optim.beta2))
     judge_optimizer: Any = None
     if discriminator is not None:
         discriminator.to(device)
@@ -159,11 +160,6 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
     if state is not None and state.scaler and accelerator.scaler is not None:
         accelerator.scaler.load_state_dict(state.scaler)
     del state
-    model.train()
-    if settings.freeze_batchnorm:
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
     networks = {"detector": list(model.keypoint_detector.parameters()), "generator": list(model.generator.parameters())}
 
     backbone = None
@@ -179,6 +175,7 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
         (run / "config.toml").write_text(format_config(config))
     reader = Reader(sampler, frames)
     bad_in_row = 0
+    current: str | None = None
     last_save = time.monotonic()
     totals = Totals()
 
@@ -210,6 +207,9 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
         reason = "done"
         while step < last_step:
             stage = stage_at(stages, step)
+            if stage.name != current:
+                wake(model, stage.config, freeze_batchnorm=settings.freeze_batchnorm)
+                current = stage.name
             began = time.perf_counter()
             torch.manual_seed(_mix(settings.seed, step, rank))  # the memory's noise
             plan, pictures = reader.take(step, stage.config.batch, rank)
@@ -223,8 +223,15 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
             # ---- Gradients ----------------------------------------------------------------------------------------
             guard.remember()
             answer: Answer
-            if stage.name == "motion":
-                answer = answer_motion(model, source.pictures, driving.pictures, warp)
+            if stage.name == "detector":
+                disturbing = functools.partial(disturb, draws=plan.draws, share=config.augment.disturb_share)
+                answer = answer_detector(
+                    model, source.pictures, driving.pictures, warp, accelerator.autocast, disturbing
+                )
+            elif stage.name == "motion":
+                answer = answer_motion(
+                    model, source.pictures, driving.pictures, warp, accelerator.autocast, config.loss.warped_px
+                )
             else:
                 answer = answer_full(model, source.pictures, driving.pictures, warp, accelerator.autocast)
             joined = discriminator is not None and stage.name == "full" and step - stage.first >= config.loss.gan_after
@@ -256,7 +263,7 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
                 for some_optimizer in (optimizer, judge_optimizer if joined else None):
                     if some_optimizer is not None:
                         for group in some_optimizer.param_groups:
-                            group["lr"] = rate
+                            group["lr"] = rate * _part_rate(stage.config, group.get("part", ""))
                         some_optimizer.step()
             if good:
                 average.update(step)
@@ -318,13 +325,14 @@ def resolve_stages(config: FitConfig, clips: int, processes: int) -> tuple[Stage
     """
     stages: list[Stage] = []
     first = 0
-    for name, stage in (("motion", config.motion), ("full", config.full)):
+    for name in STAGES:
+        stage: StageConfig = getattr(config, name)
         steps = stage.steps or stage.epochs * max(1, stage.repeats * clips // (stage.batch * processes))
         if steps:
             stages.append(Stage(name, stage, first, steps))
             first += steps
     if not stages:
-        raise FitError("neither motion.steps nor full.steps (or .epochs) is above 0: there is nothing to do")
+        raise FitError("none of detector.steps, motion.steps, full.steps (or .epochs) is above 0: nothing to do")
     return tuple(stages)
 
 
@@ -336,6 +344,45 @@ def stage_at(stages: Iterable[Stage], step: int) -> Stage:
             stage = candidate
     assert stage is not None
     return stage
+
+
+def _parts(model: nn.Module) -> dict[str, list[nn.Module]]:
+    """What a stage's table gives a learning rate of its own."""
+    assert isinstance(model, Mcnet)
+    generator = model.generator
+    return {
+        "detector": [model.keypoint_detector],
+        "motion": [generator.dense_motion],
+        "encoder": [generator.first, generator.down_blocks],
+    }
+
+
+def _groups_of(model: nn.Module) -> list[dict[str, Any]]:
+    """The optimiser's groups: one a part, and one for the rest."""
+    named = {
+        name: [parameter for module in modules for parameter in module.parameters()]
+        for name, modules in _parts(model).items()
+    }
+    known = {id(parameter) for parameters in named.values() for parameter in parameters}
+    named[""] = [parameter for parameter in model.parameters() if id(parameter) not in known]
+    return [{"params": parameters, "part": name} for name, parameters in named.items()]
+
+
+def _part_rate(config: StageConfig, part: str) -> float:
+    return {"detector": config.detector_rate, "motion": config.motion_rate, "encoder": config.encoder_rate}.get(part, 1)
+
+
+def wake(model: nn.Module, config: StageConfig, *, freeze_batchnorm: bool) -> None:
+    """Let all learn but the parts whose rate is 0, which stay as they are: weights, and BatchNorm's statistics."""
+    model.train().requires_grad_(True)
+    for name, modules in _parts(model).items():
+        if _part_rate(config, name) == 0:
+            for module in modules:
+                module.eval().requires_grad_(False)
+    if freeze_batchnorm:
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
 
 
 def learning_rate(stage: Stage, step: int, first_step: int = 0) -> float:
@@ -472,7 +519,9 @@ def _average(accelerator: Accelerator, parameters: list[nn.Parameter]) -> None:
 
 
 def _clip(parameters: list[nn.Parameter], clip_norm: float) -> Tensor:
-    """Limit the norm of a network's gradient; returns the norm before. 0 is no limit."""
+    """Limit the norm of a network's gradient; returns the norm before, 0 where nothing learns. 0 is no limit."""
+    if all(parameter.grad is None for parameter in parameters):
+        return torch.zeros((), device=parameters[0].device)
     return clip_grad_norm_(parameters, clip_norm or math.inf)
 
 

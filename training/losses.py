@@ -10,14 +10,58 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mcnet.geometry import Keypoints, coordinate_grid, invert_2x2, resize_aligned
+from mcnet.geometry import Keypoints, coordinate_grid, invert_2x2, resize_aligned, sample
 from mcnet.layers import AntiAlias
 from mcnet.memory import Compensation
-from training.landmarks import LEFT_EYE_POINTS, MOUTH_POINTS, RIGHT_EYE_POINTS, TRAINING_POINTS
+from training.landmarks import (
+    EYE_OPENINGS,
+    LEFT_EYE_POINTS,
+    MOUTH_OPENINGS,
+    MOUTH_POINTS,
+    RIGHT_EYE_POINTS,
+    TRAINING_POINTS,
+)
 from training.warps import Warp
 
+OUTSIDE = 0.03
+"""How far outside lids and lips the deformation is held (coordinate units): one pixel of its 64."""
 KEYPOINTS_APART = 0.2
 """Keypoints nearer to one another than this (coordinate units) are pushed apart."""
+
+
+_OPENING_COLUMNS = [
+    [TRAINING_POINTS.index(point) for point in column] for column in zip(*MOUTH_OPENINGS, *EYE_OPENINGS, strict=True)
+]
+
+
+PLAIN_COLUMNS = sorted(
+    set(range(len(TRAINING_POINTS)))
+    - {TRAINING_POINTS.index(point) for opening in (*MOUTH_OPENINGS, *EYE_OPENINGS) for point in opening[:2]}
+)
+"""Columns of TRAINING_POINTS that meet no other point when eyes or mouth close."""
+
+
+class KeypointPair(NamedTuple):
+    """Two keypoints on both sides of an opening, and the columns of their landmarks in TRAINING_POINTS."""
+
+    upper: int
+    lower: int
+    upper_column: int
+    lower_column: int
+
+
+def keypoint_pairs(guidance_points: Sequence[int]) -> list[KeypointPair]:
+    """The openings that have a keypoint on either side, where keypoints are guided to these mesh points."""
+    return [
+        KeypointPair(
+            guidance_points.index(opening.upper),
+            guidance_points.index(opening.lower),
+            TRAINING_POINTS.index(opening.upper),
+            TRAINING_POINTS.index(opening.lower),
+        )
+        for opening in (*MOUTH_OPENINGS, *EYE_OPENINGS)
+        if opening.upper in guidance_points and opening.lower in guidance_points
+    ]
 
 
 class Pyramid(nn.Module):
@@ -152,6 +196,59 @@ def landmark_guidance(points: Tensor, landmarks: Tensor, valid: Tensor, columns:
     distance = (points - targets).abs().mean(-1)
     # Divided by all, not by the valid ones: a sample then weighs the same in any batch, on any number of processes.
     return (distance * inside).mean()
+
+
+def keypoint_openings(points: Tensor, landmarks: Tensor, valid: Tensor, pairs: Sequence[KeypointPair]) -> Tensor:
+    """Mean error, along x and y, of the distance between keypoints that sit on both sides of an eye or a mouth.
+
+    `landmark_guidance` is content when both are off by the same pixel, and hardly less so when they are off in opposite
+    directions: then an eye is closed.
+
+    Args:
+        points: (B, K, 2) keypoints.
+        landmarks: (B, P, 2) xy of TRAINING_POINTS.
+        valid: (B,) bool; other samples do not count.
+        pairs: the keypoints and their landmarks' columns.
+    """
+    upper, lower, upper_column, lower_column = (list(column) for column in zip(*pairs, strict=True))
+    wanted = landmarks[:, upper_column] - landmarks[:, lower_column]
+    error = (points[:, upper] - points[:, lower] - wanted).abs().mean(-1)
+    return (error * valid[:, None]).mean()
+
+
+def correspondence(
+    deformation: Tensor, source: Tensor, driving: Tensor, valid: Tensor, columns: Sequence[int] | None = None
+) -> Tensor:
+    """Mean distance, along x and y, of where the deformation takes landmarks and where they lie in the source.
+
+    Not in the paper. A mesh says where each of its points went; pixels say so only where there is texture, and what
+    fits them on few faces need not fit others.
+
+    Args:
+        deformation: (B, h, w, 2) xy in the source.
+        source: (B, P, 2) places in the source.
+        driving: (B, P, 2) places in the driving frame.
+        valid: (B,) bool; other samples do not count.
+        columns: which of the P; None: all.
+    """
+    if columns is not None:
+        source, driving = source[:, list(columns)], driving[:, list(columns)]
+    inside = valid[:, None] & (source.abs() <= 1).all(-1) & (driving.abs() <= 1).all(-1)  # (B, P)
+    taken = sample(deformation.permute(0, 3, 1, 2), driving[:, :, None])[..., 0].transpose(1, 2)  # (B, P, 2)
+    return ((taken - source).abs().mean(-1) * inside).mean()
+
+
+def outside_openings(landmarks: Tensor) -> Tensor:
+    """Places just outside lids and lips: (B, P, 2) landmarks -> (B, 2 N, 2), above the N openings, then below them.
+
+    The points of a closed eye's lids coincide, and one place cannot be taken to two; so they are moved apart, across
+    the line between the corners, by `OUTSIDE`. Eyes and mouth count the same.
+    """
+    upper, lower, right, left = (landmarks[:, columns] for columns in _OPENING_COLUMNS)
+    along = left - right
+    up = torch.stack((along[..., 1], -along[..., 0]), -1)
+    up = up / (up.square().sum(-1, keepdim=True) + 1e-8).sqrt() * OUTSIDE
+    return torch.cat((upper + up, lower - up), dim=1)
 
 
 def occlusion_as_judge(occlusion: Tensor, warped: Tensor, target: Tensor, price: float) -> Tensor:

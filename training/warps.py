@@ -60,6 +60,10 @@ class Warp(NamedTuple):
             pictures, self.grid(pictures.shape[-1]), mode="bilinear", padding_mode="reflection", align_corners=False
         )
 
+    def landmarks(self, landmarks: Tensor, size_px: int) -> Tensor:
+        """Where (B, N, 2) places of a picture of that side lie in what `pictures` makes of it, its quirk included."""
+        return self.inverse(landmarks * ((size_px - 1) / size_px))
+
     def _affine(self, z: Tensor) -> Tensor:
         return z @ self.theta[:, :, :2].transpose(1, 2) + self.theta[:, None, :, 2]
 

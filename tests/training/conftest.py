@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from training.config import FitConfig
 from training.data import PACKED_FORMAT, Clip, ClipTable, Landmarks, write_landmarks, write_table
 from training.landmarks import (
+    INNER_MOUTH_POINTS,
     LEFT_EYE_POINTS,
     MOUTH_POINTS,
     RIGHT_EYE_POINTS,
@@ -49,6 +50,7 @@ def head(person: int, x: float, y: float, mouth: float) -> tuple[NDArray[np.uint
     places = dict.fromkeys(TRAINING_POINTS, np.array([x, y]))
     rings = (
         (MOUTH_POINTS, ring(20, 0, 0.15, 0.08, mouth, np.pi, -1)),
+        (INNER_MOUTH_POINTS, ring(20, 0, 0.15, 0.06, 0.7 * mouth, np.pi, -1)),
         (RIGHT_EYE_POINTS, ring(16, -0.09, -0.07, 0.04, 0.02, np.pi, -1)),
         (LEFT_EYE_POINTS, ring(16, 0.09, -0.07, 0.04, 0.02, 0, 1)),
     )
@@ -57,7 +59,7 @@ def head(person: int, x: float, y: float, mouth: float) -> tuple[NDArray[np.uint
         low, high = ring_places.min(0), ring_places.max(0)
         inside = ((across - (low + high)[0] / 2) / ((high - low)[0] / 2)) ** 2
         inside = inside + ((down - (low + high)[1] / 2) / ((high - low)[1] / 2)) ** 2
-        picture[inside < 1] = skin // 4
+        picture[inside < 1] = skin // 4  # the inner lips are the same ellipse's, and change nothing
     landmarks = np.stack([places[point] for point in TRAINING_POINTS]).astype(np.float32)
     return picture.clip(0, 255).astype(np.uint8), landmarks
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.training.conftest import SIZE_PX
-from training.augment import Faces, augment
+from training.augment import Faces, augment, disturb
 from training.config import AugmentConfig
 from training.data import FrameStore, LandmarkStore, PairPlan, PairSampler, open_dataset
 from training.draws import Draws
@@ -112,3 +112,19 @@ def test_colours_change_alike_in_both_and_stay_grey_where_they_were_grey() -> No
     red = faces._replace(pictures=torch.tensor([0.8, 0.2, 0.2])[:, None, None].expand(2, 3, 8, 8).clone())
     turned, _ = augment(red, red, plan, config)
     assert (turned.pictures[0] - turned.pictures[1]).abs().max() > 0.01
+
+
+def test_disturbed_pictures_differ_and_the_others_stay() -> None:
+    pictures = torch.rand((8, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+    draws = Draws(0, 3, 0, 4)
+    changed = disturb(pictures, draws, 0.5)
+    same = (changed == pictures).flatten(1).all(1)
+    assert 0 < same.sum() < 8
+    assert ((changed >= 0) & (changed <= 1)).all()
+    away = (changed - pictures).abs().mean((1, 2, 3))[~same]
+    assert away.min() > 0.01
+    assert away.max() < 0.5
+    assert torch.equal(changed, disturb(pictures, draws, 0.5))
+    assert torch.equal(disturb(pictures, draws, 0.0), pictures)
+    twice = disturb(pictures[:4].repeat(2, 1, 1, 1), draws, 1.0)
+    assert not torch.allclose(twice[:4], twice[4:])  # source and driving are disturbed apart

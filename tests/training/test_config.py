@@ -27,7 +27,10 @@ def test_released_is_the_reference() -> None:
     assert (config.full.epochs, config.full.repeats, config.full.batch) == (100, 75, 8)
     assert (config.full.learning_rate, config.full.decay_at, config.full.decay_factor) == (2e-4, (0.8,), 0.1)
     assert (config.optim.beta1, config.optim.beta2, config.optim.clip_norm) == (0.5, 0.999, 10)
-    assert config.motion.steps == config.motion.epochs == 0
+    assert config.motion.steps == config.motion.epochs == config.detector.steps == config.detector.epochs == 0
+    assert (loss.correspondence, loss.openings, loss.guidance_openings) == (0, 0, 0)
+    assert (config.full.detector_rate, config.full.motion_rate, config.full.encoder_rate) == (1, 1, 1)
+    assert (config.data.lively_share, config.augment.disturb_share) == (0, 0)
 
 
 def test_overrides() -> None:
@@ -51,11 +54,13 @@ def test_overrides() -> None:
         ("loss.backbone=resnet", r"loss\.backbone: got 'resnet', expected vgg19 or"),
         ("loss=1", "loss: got 1, expected a table"),
         ("loss.guidance_points=[1]", "expected 5 mesh points"),
-        ("loss.guidance_points=[386, 159, 1, 291, 2]", r"got \[2\], expected some of"),
+        ("loss.guidance_points=[386, 159, 1, 291, 3]", r"got \[3\], expected some of"),
         ("loss.guidance_points=[386, 145, 1, 291, 61]", "both points of each left-right pair"),
         ("model.base=big", "no configuration is named 'big'"),
         ("run.precision=fp16", "bf16 or fp32 where loss.gan is above 0"),
         ("motion.epochs=3", "0 where steps is given"),
+        ("loss.warped_px=100", r"loss\.warped_px: got 100, expected 64 or 256"),
+        ("data.lively_share=2", r"data\.lively_share: got 2.0, expected at most 1"),
     ],
 )
 def test_refused_by_name(override: str, message: str) -> None:

@@ -11,6 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from mcnet.media.crop import SHIFT_PER_SIZE, SIDE_PER_SIZE
+from mcnet.media.faces import Face
 from tests.training.conftest import SIZE_PX, head, write_dataset
 from training.config import AugmentConfig
 from training.data import (
@@ -23,6 +25,7 @@ from training.data import (
     LandmarkStore,
     PairSampler,
     decode,
+    expressions,
     held_out_pairs,
     open_dataset,
     open_or_pack,
@@ -203,6 +206,22 @@ def test_pairs_are_of_one_clip_two_frames_and_fair_to_people(heads: Path) -> Non
     assert counts["ann"] == pytest.approx(counts["ben"], rel=0.25)  # by person, although ann has twice the frames
 
 
+def test_lively_pairs_differ_more_in_expression(heads: Path) -> None:
+    dataset = open_dataset(heads)
+    mouth = expressions(dataset.landmarks)
+    assert mouth.shape == (len(dataset.frames), 2)
+    change = []
+    for share in (0.0, 1.0):
+        plan = PairSampler(dataset, "train", 0.0, 7, share).plan(0, 256)
+        assert (plan.source != plan.driving).all()
+        clip_of = np.repeat(np.arange(len(dataset.clips)), [clip.frames for clip in dataset.clips])
+        assert (clip_of[plan.source] == clip_of[plan.driving]).all()
+        change.append(np.abs(mouth[plan.driving] - mouth[plan.source]).sum(1).mean())
+    assert change[1] > 1.2 * change[0]
+    blind = dataset.landmarks._replace(valid=np.zeros(len(dataset.frames), bool))
+    assert not expressions(blind).any()
+
+
 def test_the_sampler_is_a_function_of_seed_step_and_place(heads: Path) -> None:
     dataset = open_dataset(heads)
     whole = PairSampler(dataset, "train", 0.25, 7).plan(5, 8)
@@ -264,13 +283,13 @@ def test_building_a_folder_of_clips_with_a_finder(tmp_path: Path) -> None:
     write_jpeg(tmp_path / "face.png", portrait)
     write_jpeg(tmp_path / "blank.png", np.zeros((300, 300, 3), np.uint8))
 
-    def finder(rgb: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-        """The box of what is bright, as a mesh of its corners."""
+    def finder(rgb: NDArray[np.uint8]) -> Face | None:
+        """The box of what is bright, as a mesh of two of its corners."""
         down, across = np.nonzero(rgb.min(2) > 120)
         if not len(down):
             return None
-        corners = np.array([[across.min(), down.min()], [across.max() + 1, down.max() + 1]], np.float32)
-        return np.tile(corners, (MESH_SIZE // 2, 1))
+        corners = np.array([[across.min(), down.min(), 0], [across.max() + 1, down.max() + 1, 0]], np.float32)
+        return Face(np.tile(corners, (MESH_SIZE // 2, 1)), 1.0)
 
     entries = [
         Entry(tmp_path / "a.mp4", "ann", "train", still=False),
@@ -287,8 +306,12 @@ def test_building_a_folder_of_clips_with_a_finder(tmp_path: Path) -> None:
     assert [clip.identity for clip in dataset.clips] == ["ann", "dee"]
     places = dataset.landmarks.landmarks[3].astype(float)
     assert dataset.landmarks.valid.all()
-    # The face is 100 px, so the crop is 205 px about its middle, and the face ends up in the middle of it.
-    assert places.min(0) == pytest.approx([0.5 - 50 / 205] * 2, abs=0.01)
-    assert places.max(0) == pytest.approx([0.5 + 50 / 205] * 2, abs=0.01)
+    # The face is 100 px wide and half of its points lie at either corner: its size is 50 sqrt(2) px. It is framed by
+    # the app's rule, and the square's part outside the picture repeats the border.
+    size = 50 * np.sqrt(2)
+    side, shift = SIDE_PER_SIZE * size, SHIFT_PER_SIZE * size
+    assert side > 300
+    assert places.min(0) == pytest.approx([0.5 - 50 / side, 0.5 - (50 + shift) / side], abs=0.01)
+    assert places.max(0) == pytest.approx([0.5 + 50 / side, 0.5 + (50 - shift) / side], abs=0.01)
     with pytest.raises(DataError, match="nothing can be used"):
         build_clips_folder(entries[-1:], tmp_path / "none", finder)

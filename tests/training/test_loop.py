@@ -1,5 +1,6 @@
 """Short runs on a CPU, from the first step to the model file."""
 
+import dataclasses
 import json
 import math
 import os
@@ -99,6 +100,76 @@ def test_the_motion_stage_leaves_encoder_and_decoder_alone(heads: Path, tmp_path
     for prefix in prefixes:
         parameters = {key for key in fresh if key.startswith(prefix) and key.endswith(("conv.weight", "logits.weight"))}
         assert parameters <= changed
+
+
+def test_the_detector_stage_teaches_the_detector_alone(heads: Path, tmp_path: Path) -> None:
+    config = tiny_config(
+        heads,
+        model={"num_keypoints": 6},
+        detector={"steps": 2, "batch": 2, "decay": "none"},
+        motion={"steps": 0},
+        full={"steps": 0},
+        augment={"disturb_share": 0.5},
+        loss={"guidance_openings": 10.0, "guidance_points": [386, 374, 159, 145, 13, 14]},
+    )
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, lively_share=0.5))
+    fit(config, tmp_path)
+    torch.manual_seed(config.run.seed)
+    fresh = Mcnet(config.model).state_dict()
+    state = load_state(tmp_path / CHECKPOINT)
+    changed = {key for key, value in state.model.items() if not torch.equal(value, fresh[key])}
+    assert changed
+    assert all(key.startswith("keypoint_detector.") for key in changed)
+    line = stats(tmp_path)[0]
+    assert line["stage"] == "detector"
+    weighted = ["equivariance_value", "equivariance_jacobian", "keypoint_distance", "guidance", "guidance_openings"]
+    assert line["total"] == pytest.approx(sum(line[name] for name in weighted), rel=1e-4)
+    assert "warped_l1" not in line
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_the_average_follows_every_weight_in_any_layout(heads: Path, tmp_path: Path, channels_last: bool) -> None:
+    fit(tiny_config(heads, run={"channels_last": channels_last}, optim={"ema_decay": 0.0}), tmp_path)
+    state = load_state(tmp_path / CHECKPOINT)
+    torch.manual_seed(3)
+    fresh = Mcnet(tiny_config(heads).model).state_dict()
+    assert not torch.equal(state.ema["generator.final.weight"], fresh["generator.final.weight"])
+    for key, value in state.model.items():
+        if value.is_floating_point():
+            assert torch.allclose(state.ema[key], value, atol=1e-6), key
+
+
+def test_parts_whose_rate_is_0_stay_as_they_are(heads: Path, tmp_path: Path) -> None:
+    resting = {"detector_rate": 0.0, "motion_rate": 0.0, "encoder_rate": 0.0}
+    config = tiny_config(heads, motion={"steps": 1, "detector_rate": 0.0}, full={"steps": 1, **resting})
+    fit(config, tmp_path)
+    torch.manual_seed(config.run.seed)
+    fresh = Mcnet(config.model).state_dict()
+    state = load_state(tmp_path / CHECKPOINT)
+    changed = {key for key, value in state.model.items() if not torch.equal(value, fresh[key])}
+    learned = ("dense_motion", "laterals", "memory", "res_stages", "up_blocks", "final")
+    assert {key.split(".")[1] for key in changed} <= {*learned}
+    assert {"generator.final.weight", "generator.dense_motion.mask.weight"} <= changed
+    motion, full = stats(tmp_path)
+    assert motion["gradient_detector"] == full["gradient_detector"] == 0
+    assert not {"guidance", "equivariance_value", "keypoint_distance"} & {*motion, *full}
+    # The motion rests in the second stage: its weights are the first stage's.
+    only = tiny_config(heads, motion={"steps": 1, "detector_rate": 0.0}, full={"steps": 0})
+    fit(only, tmp_path / "only")
+    first = load_state(tmp_path / "only" / CHECKPOINT)
+    for key, value in first.model.items():
+        if key.startswith("generator.dense_motion."):
+            assert torch.equal(value, state.model[key])
+
+
+def test_the_motion_stage_compares_at_full_size_if_told(heads: Path, tmp_path: Path) -> None:
+    loss: dict[str, object] = {"warped_px": 256, "correspondence": 20.0, "openings": 40.0}
+    fit(tiny_config(heads, loss=loss, motion={"steps": 1}, full={"steps": 0}), tmp_path)
+    line = stats(tmp_path)[0]
+    assert line["correspondence"] > 0
+    assert line["openings"] > 0
+    fit(tiny_config(heads, motion={"steps": 1}, full={"steps": 0}), tmp_path / "small")
+    assert line["copied_l1"] != stats(tmp_path / "small")[0]["copied_l1"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -253,6 +324,8 @@ def test_keypoints_motion_and_sampling_stay_float32(
         handle = model.generator.final.register_forward_hook(lambda _m, _i, output: decoded.append(output.dtype))
         answer = original(model, *arguments)
         handle.remove()
+        assert answer.motion is not None
+        assert answer.warped is not None
         parts: list[Tensor] = [*answer.source, *answer.driving, *answer.motion, answer.warped]
         seen.append(tuple(part.dtype for part in parts))
         assert answer.prediction is not None

@@ -16,7 +16,7 @@ from mcnet.memory import Compensation
 from tests.released import CASES, SHAPES, _draw_one, load_case
 from training import losses
 from training.discriminator import Discriminator
-from training.landmarks import GUIDANCE_POINTS, MOUTH_POINTS, TRAINING_POINTS
+from training.landmarks import EYE_OPENINGS, GUIDANCE_POINTS, MOUTH_OPENINGS, MOUTH_POINTS, TRAINING_POINTS
 from training.warps import Warp, random_warp
 
 LOSS = 2e-6
@@ -52,6 +52,20 @@ def test_equivariance_value(case: Case) -> None:
 def test_equivariance_jacobian(case: Case) -> None:
     loss = losses.equivariance_jacobian(case.keypoints["driving"], case.keypoints["transformed"], case.warp)
     assert loss.item() == pytest.approx(float(case.stored["loss_equivariance_jacobian"]), abs=2e-5, rel=2e-5)
+
+
+def test_landmarks_lie_where_the_warped_picture_shows_them() -> None:
+    generator = torch.Generator().manual_seed(0)
+    warp = random_warp(
+        torch.randn((1, 2, 3), generator=generator) * 0.05, torch.randn((1, 1, 25), generator=generator) * 0.005
+    )
+    line = torch.linspace(-1, 1, 64)
+    blob = torch.exp(-((line - line[41]).square() + (line[:, None] - line[20]).square()) / 0.01)
+    seen = warp.pictures(blob[None, None])[0, 0]
+    seen = seen / seen.sum()
+    told = warp.landmarks(torch.tensor([[[line[41], line[20]]]]), 64)[0, 0]
+    centre = torch.stack(((seen * line).sum(), (seen * line[:, None]).sum()))
+    assert (told - centre).abs().max() < 0.003
 
 
 def test_warped_frame(case: Case) -> None:
@@ -177,6 +191,52 @@ def test_guidance_counts_only_landmarks_that_can_be_seen() -> None:
     loss.backward()  # type: ignore[no-untyped-call]
     assert points.grad is not None
     assert points.grad.nonzero().tolist() == [[0, 0, 0]]
+
+
+def eye_landmarks(gap: float) -> Tensor:
+    """(1, P, 2): all at the centre but the left eye's middle and corners, a gap apart."""
+    landmarks = torch.zeros(1, len(TRAINING_POINTS), 2)
+    opening = EYE_OPENINGS[0]
+    for point, place in zip(opening, ((0.3, -gap / 2), (0.3, gap / 2), (0.2, 0.0), (0.4, 0.0)), strict=True):
+        landmarks[:, TRAINING_POINTS.index(point)] = torch.tensor(place)
+    return landmarks
+
+
+def test_keypoint_openings_mind_the_gap_and_not_the_place() -> None:
+    pairs = losses.keypoint_pairs((1, 386, 374, 159))
+    assert [(pair.upper, pair.lower) for pair in pairs] == [(1, 2)]  # 159 lacks its other lid
+    landmarks, valid = eye_landmarks(0.1), torch.tensor([True])
+    points = torch.tensor([[[0.0, 0.0], [0.9, 0.45], [0.9, 0.55], [0.0, 0.0]]])
+    assert losses.keypoint_openings(points, landmarks, valid, pairs).item() == pytest.approx(0.0, abs=1e-6)
+    points[0, 1, 1] = 0.55  # closed
+    assert losses.keypoint_openings(points, landmarks, valid, pairs).item() == pytest.approx(0.1 / 2)
+    assert losses.keypoint_openings(points, landmarks, ~valid, pairs).item() == 0
+
+
+def test_correspondence_is_what_the_deformation_misses() -> None:
+    grid = coordinate_grid(64, 64, torch.zeros(0))[None]
+    driving = torch.tensor([[[0.2, -0.3], [0.5, 0.5], [0.0, 1.4]]])
+    source = driving + torch.tensor([0.1, 0.0])
+    valid = torch.tensor([True])
+    deformation = grid + torch.tensor([0.1, 0.0])
+    assert losses.correspondence(deformation, source, driving, valid).item() == pytest.approx(0, abs=1e-6)
+    missed = losses.correspondence(grid, source, driving, valid)
+    assert missed.item() == pytest.approx(2 * 0.05 / 3)  # the third point left the picture
+    assert losses.correspondence(grid, source, driving, valid, [0]).item() == pytest.approx(0.05)
+    assert losses.correspondence(grid, source, driving, ~valid).item() == 0
+
+
+def test_places_outside_a_closed_eye_are_apart_and_turn_with_it() -> None:
+    closed = losses.outside_openings(eye_landmarks(0.0))[0]
+    count = len(MOUTH_OPENINGS) + len(EYE_OPENINGS)
+    assert closed.shape == (2 * count, 2)
+    first = len(MOUTH_OPENINGS)
+    above, below = closed[first], closed[first + count]
+    assert above.tolist() == pytest.approx([0.3, -losses.OUTSIDE])
+    assert below.tolist() == pytest.approx([0.3, losses.OUTSIDE])
+    quarter = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])  # clockwise as seen
+    turned = losses.outside_openings(eye_landmarks(0.0) @ quarter)[0]
+    assert torch.allclose(turned[first], above @ quarter, atol=1e-6)
 
 
 def test_occlusion_judge_trusts_a_good_warp_only() -> None:
