@@ -1,5 +1,6 @@
 """What the app needs from the machine: what is there, what is missing, and the exact fix."""
 
+import importlib.metadata
 import os
 import platform
 import shlex
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from app.pipeline.v4l2 import VideoDevices, VideoNode
+from mcnet.errors import UserError
 
 Status = Literal["ready", "missing", "busy", "denied"]
 
@@ -44,6 +46,9 @@ class Fix:
 
     text: str
     command: str = ""
+
+
+_JOIN_VIDEO_GROUP = Fix("Join the group of video devices, then log out and in again", "sudo usermod -aG video $USER")
 
 
 @dataclass(frozen=True)
@@ -131,14 +136,13 @@ class LinuxProbe:
         device, called = str(node.device), f"{node.device} ({node.name})"
         if node.denied:
             sentence = f"The virtual camera {called} is there, but you may not use it."
-            join = Fix("Join the group of video devices, then log out and in again", "sudo usermod -aG video $USER")
-            return VirtualCameraReport("denied", device, sentence, (join,))
+            return VirtualCameraReport("denied", device, sentence, (_JOIN_VIDEO_GROUP,))
         if node.error:
             sentence = f"The virtual camera {called} does not answer ({os.strerror(node.error)})."
             return VirtualCameraReport("missing", device, sentence, (self._reloading(),))
         if node.fed and self._devices.fed_by_us(node.device):
             return VirtualCameraReport("ready", device, f"The virtual camera {called} takes our pictures.")
-        if node.fed or not node.can_output:
+        if node.fed or not (node.can_output or node.stuck):
             return self._busy(node, called)
         if not node.exclusive:
             sentence = (
@@ -316,6 +320,113 @@ class UnknownSystemProbe:
         return VirtualCameraReport(
             "missing", "", sentence, (Fix("Record, or capture the window with your call program"),)
         )
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One part of the machine, examined.
+
+    Attributes:
+        part: what it is.
+        good: whether the app can work with it as it is.
+        sentence: how it stands.
+        fixes: what to do, in this order.
+    """
+
+    part: str
+    good: bool
+    sentence: str
+    fixes: tuple[Fix, ...] = ()
+
+
+def diagnose(model: str = "starter") -> str:
+    """Examine everything that the app needs, as text for people. Loads the model; opens no camera.
+
+    Args:
+        model: bundled name or file of the model to look at.
+    """
+    return "\n".join([_versions(), "", *(line for finding in check_up(model) for line in _lines(finding)), ""])
+
+
+def check_up(model: str) -> tuple[Finding, ...]:
+    """What `diagnose` prints: cameras, virtual camera, device, model, face finder."""
+    report = examine_virtual_camera()
+    virtual = Finding("Virtual camera", report.status == "ready", report.sentence, report.fixes)
+    return (_cameras(), virtual, *_device_and_model(model), _face_finder())
+
+
+def _lines(finding: Finding) -> list[str]:
+    lines = [f"[{'ok' if finding.good else '!!'}] {finding.part}: {finding.sentence}"]
+    for number, fix in enumerate(finding.fixes, start=1):
+        lines.append(f"     {number}. {fix.text}" + (":" if fix.command else ""))
+        lines += [f"          {line}" for line in fix.command.splitlines()]
+    return lines
+
+
+def _versions() -> str:
+    parts = [
+        f"{name} {_version(name)}" for name in ("torch", "openvino", "opencv-python", "av", "pyvirtualcam", "PyQt6")
+    ]
+    system = f"{platform.system()} {platform.release()} ({platform.machine()})"
+    return f"mcnet-avatar {_version('mcnet-avatar')}, Python {platform.python_version()}, {system}\n{', '.join(parts)}"
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "is not installed"
+
+
+def _cameras() -> Finding:
+    from app.pipeline.cameras import list_cameras
+
+    found = list_cameras()
+    if not found:
+        instead = Fix("Plug one in; a video file can stand in for it", "mcnet-avatar --camera FILE")
+        return Finding("Cameras", False, "None was found.", (instead,))
+    names = ", ".join(f"{camera.name} ({camera.spec_text})" for camera in found)
+    denied = [str(node.device) for node in VideoDevices().nodes() if node.denied and not node.is_loopback]
+    if denied:
+        sentence = f"{names}. You may not use {' and '.join(denied)}."
+        return Finding("Cameras", False, sentence, (_JOIN_VIDEO_GROUP,))
+    return Finding("Cameras", True, f"{names}.")
+
+
+def _device_and_model(model: str) -> tuple[Finding, Finding]:
+    from app.pipeline.tiers import load_tier, this_hardware
+    from mcnet.checkpoint import find_model, load_model
+    from mcnet.engine import DeviceChoice, EngineOptions
+
+    hardware = this_hardware()
+    sentence = ". ".join([DeviceChoice.of(EngineOptions()).reason, *hardware.unused])
+    fixes = (Fix("Install torch for your GPU, and its driver: https://pytorch.org/get-started/locally"),)
+    device = Finding("Device", not hardware.unused, f"{sentence}.", fixes if hardware.unused else ())
+    try:
+        path = find_model(model)
+        loaded = load_model(model)
+    except UserError as error:
+        return device, Finding("Model", False, f"{error}.")
+    tier = load_tier(loaded, hardware=hardware)
+    measured = f"Measured: {tier.sentence}." if tier else "Not measured on this machine yet."
+    size = f"{loaded.config.size_px} x {loaded.config.size_px} pixels, {path.stat().st_size / 1e6:.1f} MB"
+    return device, Finding("Model", True, f"{loaded.info.name} ({size}, {path}). {measured}")
+
+
+def _face_finder() -> Finding:
+    from assets import ROOT
+    from mcnet.media.faces import FaceFinder
+    from mcnet.media.images import read_rgb
+
+    try:
+        with FaceFinder() as finder:
+            faces = finder.find(read_rgb(ROOT / "portraits" / "woman_1.jpg"))
+    except UserError as error:
+        return Finding("Face finder", False, f"{error}.")
+    if len(faces) != 1:
+        again = Fix("Install OpenCV again", "pip install --force-reinstall opencv-python")
+        return Finding("Face finder", False, f"It sees {len(faces)} faces in a bundled portrait, expected 1.", (again,))
+    return Finding("Face finder", True, "It finds the face of a bundled portrait.")
 
 
 def _class_is_registered(class_id: str) -> bool:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from app.pipeline import cameras, doctor, tiers
+from app.pipeline.cameras import CameraInfo
 from app.pipeline.doctor import (
     OBS_CAMERA,
     UNITY_CAMERA,
@@ -12,9 +14,12 @@ from app.pipeline.doctor import (
     UnknownSystemProbe,
     VirtualCameraReport,
     WindowsProbe,
+    diagnose,
     examine_virtual_camera,
 )
-from tests.app.linux_machine import LinuxMachine
+from app.pipeline.tiers import Hardware, Tier
+from mcnet.media.faces import FaceFinder
+from tests.app.linux_machine import CAPTURE, OUTPUT, LinuxMachine
 
 LOAD = 'sudo modprobe v4l2loopback devices=1 video_nr=10 card_label="Avatar" exclusive_caps=1'
 KERNEL = "6.1.0"
@@ -127,9 +132,19 @@ class TestLinux:
         assert look(machine.add_loopback(10, exclusive=False, fed=True)).status == "busy"
 
     def test_a_reader_that_stayed_does_not_make_it_busy(self, machine: LinuxMachine) -> None:
-        machine.add_loopback(10)
-        (machine.root / "sys/class/video4linux/video10/state").write_text("capture\n")
+        assert look(machine.add_loopback(10, fed=True, flags=CAPTURE | OUTPUT)).status == "ready"
+
+    def test_an_older_module_that_offers_nothing_any_more(self, machine: LinuxMachine) -> None:
+        assert look(machine.add_loopback(10, flags=0)).status == "ready"
+
+    def test_an_older_module_without_a_state(self, machine: LinuxMachine) -> None:
+        machine.add_loopback(10, exclusive=False)
+        entry = machine.root / "sys/class/video4linux/video10"
+        (entry / "state").unlink()
+        (entry / "format").write_text("")
         assert look(machine).status == "ready"
+        (entry / "format").write_text("YU12:640x360@30\n")
+        assert look(machine).status == "busy"
 
     def test_the_free_one_of_several(self, machine: LinuxMachine) -> None:
         machine.add_loopback(10, fed=True).add_loopback(11, error=errno.EACCES).add_loopback(12)
@@ -222,3 +237,57 @@ def test_this_very_machine_can_be_examined() -> None:
     report = examine_virtual_camera()
     assert report.sentence.endswith(".")
     assert report.status == "ready" or report.fixes
+
+
+class TestDiagnosis:
+    @pytest.fixture(autouse=True)
+    def _well(self, monkeypatch: pytest.MonkeyPatch, machine: LinuxMachine) -> None:
+        machine.add(0, "HD Webcam").add_loopback(10)
+        monkeypatch.setattr(cameras, "list_cameras", lambda: [CameraInfo("HD Webcam", "/dev/video0")])
+        monkeypatch.setattr(doctor, "examine_virtual_camera", lambda: look(machine))
+        monkeypatch.setattr(doctor, "VideoDevices", lambda: machine.devices)
+        monkeypatch.setattr(tiers, "this_hardware", lambda: Hardware("CPU"))
+        monkeypatch.setattr(tiers, "load_tier", lambda *_, **__: None)
+
+    def test_all_is_well(self) -> None:
+        text = diagnose()
+        assert text.startswith("mcnet-avatar ")
+        assert "torch 2." in text
+        assert [line.partition(":")[0] for line in text.splitlines()[3:]] == [
+            "[ok] Cameras",
+            "[ok] Virtual camera",
+            "[ok] Device",
+            "[ok] Model",
+            "[ok] Face finder",
+        ]
+        assert "HD Webcam (/dev/video0)." in text
+        assert "starter (256 x 256 pixels" in text
+        assert "Not measured on this machine yet." in text
+
+    def test_what_was_measured(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        tier = Tier("cpu", "bf16", "torch", 16, "about 16 frames/s on this CPU")
+        monkeypatch.setattr(tiers, "load_tier", lambda *_, **__: tier)
+        assert "Measured: about 16 frames/s on this CPU." in diagnose()
+
+    def test_what_is_missing_comes_with_the_fix(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        bare = LinuxMachine(tmp_path / "bare").install_module()
+        monkeypatch.setattr(cameras, "list_cameras", list)
+        monkeypatch.setattr(doctor, "examine_virtual_camera", lambda: look(bare))
+        monkeypatch.setattr(
+            tiers, "this_hardware", lambda: Hardware("CPU", (), ("an AMD GPU is there, but is not used: so",))
+        )
+        text = diagnose("no such model")
+        assert "[!!] Cameras: None was found.\n     1. Plug one in" in text
+        assert f"     1. Load the module:\n          {LOAD}\n     2. Have it at every start" in text
+        assert "[!!] Device" in text
+        assert "an AMD GPU is there, but is not used: so." in text
+        assert "https://pytorch.org" in text
+        assert "[!!] Model: no model" in text
+
+    def test_a_camera_that_is_not_permitted(self, machine: LinuxMachine) -> None:
+        machine.add(1, "Locked", error=errno.EACCES)
+        assert "[!!] Cameras: HD Webcam (/dev/video0). You may not use /dev/video1." in diagnose()
+
+    def test_a_face_finder_that_is_damaged(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(FaceFinder, "find", lambda *_: [])
+        assert "[!!] Face finder: It sees 0 faces in a bundled portrait, expected 1." in diagnose()
