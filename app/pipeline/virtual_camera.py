@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.errors import SinkError
-from app.pipeline.doctor import VirtualCameraReport, examine_virtual_camera
 from app.pipeline.output_frame import Composed
 from app.pipeline.sinks import OutputFormat
 from app.pipeline.v4l2 import VideoDevices, end_as_stream, free_loopback
+from app.pipeline.virtual_camera_report import VirtualCameraReport, examine_virtual_camera
 
 if TYPE_CHECKING:
     import pyvirtualcam

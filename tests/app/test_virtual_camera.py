@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from pyvirtualcam import camera as pyvirtualcam_camera
 
 from app.errors import SinkError
-from app.pipeline.doctor import Fix, Status, VirtualCameraReport
 from app.pipeline.output_frame import Composed, State
 from app.pipeline.sinks import OutputFormat
 from app.pipeline.virtual_camera import VirtualCameraSink
+from app.pipeline.virtual_camera_report import Fix, Status, VirtualCameraReport
 
 OUTPUT = OutputFormat(128, 72, 30)
 
