@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from PyQt6.QtCore import pyqtSignal
 from PyQt6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
 
-from app.ui.session import Link, Session
+from app.ui.session import Chain, Link, Session
 from app.ui.theme import pixmap, theme_in_use
 from app.ui.widgets import ElidedLabel, button, label, restyle
 
@@ -88,7 +88,7 @@ class Checklist(QFrame):
         self.setAccessibleName("First steps")
         self.close_button = button("Hide", tip="Put the first steps away; they come back under Window", kind="flat")
         self.steps = (
-            Step(1, "Computer", "", "Where the model runs"),
+            Step(1, "Computer", "Measure", "Try for some seconds what runs the model best here, and remember it"),
             Step(2, "Camera", "Refresh", "Look again for cameras"),
             Step(3, "Virtual camera", "Switch on", "Let call programs see the output; it starts with the slate"),
             Step(4, "Portrait", "Add yours…", "Pick one on the left, or add a picture of yours"),
@@ -114,6 +114,7 @@ class Checklist(QFrame):
         column.addLayout(grid)
         self.close_button.clicked.connect(self.put_away)
         actions: tuple[QPushButton, ...] = tuple(step.action for step in self.steps)
+        actions[0].clicked.connect(session.measure)
         actions[1].clicked.connect(session.refresh_cameras)
         actions[2].clicked.connect(lambda: session.set_virtual_camera(True))
         actions[3].clicked.connect(self.portrait_wanted)
@@ -135,7 +136,7 @@ class Checklist(QFrame):
         missing = chain.missing()
         live = _Standing(session.live, False, "live" if session.live else missing or "everything is ready", not missing)
         standings = (
-            _of(chain.model),
+            _of(chain.model, can_act=chain.model.done and not session.on_air),
             _of(chain.camera, can_act=session.cameras is not None),
             virtual,
             _of(portrait),
@@ -150,3 +151,34 @@ class Checklist(QFrame):
 
 def _of(link: Link, *, can_act: bool = True) -> _Standing:
     return _Standing(link.done, link.failed, link.text, can_act)
+
+
+class ChainRow(QFrame):
+    """The checklist's little brother, once that is put away: the links of the chain, a mark and a name each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setAccessibleName("Chain from the camera to the call")
+        row = QHBoxLayout(self)
+        row.setContentsMargins(4, 0, 4, 0)
+        row.setSpacing(5)
+        self._parts: list[tuple[QLabel, QLabel]] = []
+        for name, _ in Chain().links():
+            mark, text = QLabel(), label(name.capitalize(), "muted")
+            mark.setFixedSize(14, 14)
+            row.addWidget(mark)
+            row.addWidget(text)
+            row.addStretch(1)
+            self._parts.append((mark, text))
+
+    def show_chain(self, chain: Chain) -> None:
+        """Show how it stands."""
+        theme = theme_in_use()
+        for (mark, text), (name, link) in zip(self._parts, chain.links(), strict=True):
+            icon_name, colour = ("done", theme.live) if link.done else ("todo", theme.muted)
+            if link.failed:
+                icon_name, colour = "warning", theme.warning
+            mark.setPixmap(pixmap(icon_name, colour, 14, self.devicePixelRatioF()))
+            for widget in (mark, text):
+                widget.setToolTip(link.text)
+            text.setAccessibleName(f"{name}: {link.text}")

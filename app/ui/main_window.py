@@ -26,7 +26,7 @@ from PyQt6.QtWidgets import (
     QWidget,
 )
 
-from app.ui.checklist import Checklist
+from app.ui.checklist import ChainRow, Checklist
 from app.ui.controls import Controls
 from app.ui.crop_editor import CropEditor
 from app.ui.driver_view import DriverWidget
@@ -35,7 +35,7 @@ from app.ui.keys import GROUPS, KeysPanel
 from app.ui.messages import Message, MessageBar
 from app.ui.preview import Preview
 from app.ui.session import Session
-from app.ui.status import StatusLine, microphone_delay_ms, statistics_text, status_text, words_for
+from app.ui.status import StatusLine, Words, microphone_delay_ms, statistics_text, status_text, words_for
 from app.ui.theme import app_icon, apply_theme, current_theme
 from app.ui.widgets import ElidedLabel, button, restyle, tint
 
@@ -81,6 +81,7 @@ class MainWindow(QMainWindow):
 
         self.gallery = Gallery(session.desk)
         self.messages = MessageBar()
+        self.chain_row = ChainRow()
         self.preview = Preview(session.settings.output_width_px / session.settings.output_height_px)
         self.driver = DriverWidget()
         self.driver.setParent(self.preview)
@@ -134,6 +135,7 @@ class MainWindow(QMainWindow):
         centre.addWidget(self.pages, 1)
         centre.addLayout(bar)
         centre.addWidget(self.checklist)
+        centre.addWidget(self.chain_row)
         columns = QHBoxLayout()
         columns.setContentsMargins(10, 10, 10, 10)
         columns.setSpacing(12)
@@ -335,8 +337,10 @@ class MainWindow(QMainWindow):
     def _show_state(self) -> None:
         session = self.session
         words = words_for(session.state, on_air=session.on_air, more=session.why)
+        if session.measuring is not None:
+            words = Words("MEASURING", "info", session.why)
         self.preview.set_words(words)
-        self.preview.set_progress(session.calibrating)
+        self.preview.set_progress(session.calibrating if session.measuring is None else session.measuring)
         self.status.set_words(words)
         if session.portrait is not self._portrait:
             self._portrait = session.portrait
@@ -345,6 +349,7 @@ class MainWindow(QMainWindow):
         if session.chain.camera.failed:
             self.driver.clear()
 
+        self.chain_row.show_chain(session.chain)
         missing, slate = session.chain.missing(), session.settings.live.slate
         if session.live:
             text, kind, icon_name, tip = "Stop", "live", "stop", "Leave the slate up; the call keeps its picture (G)"
@@ -383,6 +388,7 @@ class MainWindow(QMainWindow):
         self.driver.set_opacity(window.overlay_opacity)
         self.driver.set_points(window.show_landmarks)
         self.checklist.setVisible(not window.checklist_done)
+        self.chain_row.setVisible(window.checklist_done)
         if not window.show_statistics:
             self.preview.set_statistics("")
         else:
@@ -394,6 +400,7 @@ class MainWindow(QMainWindow):
             tint(made)
         self.messages.refresh_theme()
         self.checklist.refresh()
+        self.chain_row.show_chain(self.session.chain)
 
     def _show_page(self) -> None:
         cropping = self.session.desk.cropping is not None

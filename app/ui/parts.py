@@ -55,7 +55,9 @@ class Parts:
         open_store: the gallery's portraits.
         list_cameras: those that are there.
         parse_camera: text to spec.
-        make_pipeline: from settings and the two functions that it calls on its own threads.
+        make_pipeline: from settings and the functions that it calls on its own threads: with each fact, with each
+            picture, and, before the model runs, with what was measured of it on this machine earlier.
+        measure: try what runs the model best here, telling the progress, and remember it; answers one sentence.
         examine_virtual_camera: ready, missing, busy or denied, and what to do.
         make_virtual_camera: a sink.
         make_recorder: a sink that writes that file.
@@ -65,7 +67,10 @@ class Parts:
     open_store: "Callable[[], PortraitStore]"
     list_cameras: "Callable[[], list[CameraInfo]]"
     parse_camera: "Callable[[str], CameraSpec]"
-    make_pipeline: "Callable[[AppSettings, Callable[[Event], None], Callable[[], None]], Pipeline]"
+    make_pipeline: (
+        "Callable[[AppSettings, Callable[[Event], None], Callable[[], None], Callable[[str], None]], Pipeline]"
+    )
+    measure: Callable[[AppSettings, Callable[[float, str], None]], str]
     examine_virtual_camera: "Callable[[], VirtualCameraReport]"
     make_virtual_camera: "Callable[[], Sink]"
     make_recorder: "Callable[[Path], Sink]"
@@ -79,6 +84,7 @@ def real_parts() -> Parts:
         list_cameras=_list_cameras,
         parse_camera=_parse_camera,
         make_pipeline=_make_pipeline,
+        measure=_measure,
         examine_virtual_camera=_examine_virtual_camera,
         make_virtual_camera=_make_virtual_camera,
         make_recorder=_make_recorder,
@@ -105,13 +111,16 @@ def _parse_camera(text: str) -> "CameraSpec":
 
 
 def _make_pipeline(
-    settings: AppSettings, on_event: "Callable[[Event], None]", on_picture: Callable[[], None]
+    settings: AppSettings,
+    on_event: "Callable[[Event], None]",
+    on_picture: Callable[[], None],
+    on_measured: Callable[[str], None],
 ) -> "Pipeline":
     from app.pipeline.pipeline import Pipeline
     from app.pipeline.sinks import OutputFormat
 
     return Pipeline(
-        lambda: _make_engine(settings),
+        lambda: _make_engine(settings, on_measured),
         settings=settings.live,
         output=OutputFormat(settings.output_width_px, settings.output_height_px, settings.output_fps_hz),
         on_event=on_event,
@@ -120,12 +129,28 @@ def _make_pipeline(
     )
 
 
-def _make_engine(settings: AppSettings) -> "LiveEngine":
+def _make_engine(settings: AppSettings, on_measured: Callable[[str], None]) -> "LiveEngine":
+    """As was measured to be best here, unless the user wants it otherwise."""
+    from app.pipeline.tiers import load_tier
     from mcnet.checkpoint import load_model
     from mcnet.engine import Engine, EngineOptions
 
+    model = load_model(settings.model)
     options = EngineOptions(device=settings.device, precision=cast("Precision", settings.precision))
-    return Engine(load_model(settings.model), options)
+    if settings.device == settings.precision == "auto" and (tier := load_tier(model)) is not None:
+        options = tier.options
+        on_measured(tier.sentence)
+    return Engine(model, options)
+
+
+def _measure(settings: AppSettings, on_progress: Callable[[float, str], None]) -> str:
+    from app.pipeline.tiers import measure_tier, save_tier
+    from mcnet.checkpoint import load_model
+
+    model = load_model(settings.model)
+    tier = measure_tier(model, progress=on_progress)
+    save_tier(tier, model)
+    return tier.sentence
 
 
 def _examine_virtual_camera() -> "VirtualCameraReport":

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SAVE_AFTER_MS = 800
+_MEASURING_STOP_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -82,17 +83,18 @@ class Chain:
 
     def missing(self) -> str:
         """The first link that does not hold, in a sentence; "" where all do."""
-        return next((link.text for _, link in self._links() if not link.done), "")
+        return next((link.text for _, link in self.links() if not link.done), "")
 
     def missing_name(self) -> str:
         """The name of that link."""
-        return next((name for name, link in self._links() if not link.done), "")
+        return next((name for name, link in self.links() if not link.done), "")
 
     def pose(self) -> Link:
         """The calibration's link, which absolute motion does not need."""
         return Link(True, "not needed in absolute motion") if self.absolute else self.calibration
 
-    def _links(self) -> tuple[tuple[str, Link], ...]:
+    def links(self) -> tuple[tuple[str, Link], ...]:
+        """All of them by name, in the order in which they come about."""
         return (
             ("model", self.model),
             ("camera", self.camera),
@@ -118,6 +120,8 @@ class Session(QObject):
         report: of the virtual camera's doctor; None while it looks.
         recording: the file being written, or None.
         calibrating: how far the calibration has come, 0 to 1, or None.
+        measuring: how far the measuring of this machine has come, 0 to 1, or None.
+        measured: what it said, one sentence, or "".
 
     Signals:
         changed: anything of the above.
@@ -150,6 +154,8 @@ class Session(QObject):
         self.report: VirtualCameraReport | None = None
         self.recording: Path | None = None
         self.calibrating: float | None = None
+        self.measuring: float | None = None
+        self.measured = ""
         self.smoothing_delay_ms: Callable[[float], float] | None = None
         self._options = options
         self._parts = parts
@@ -163,7 +169,7 @@ class Session(QObject):
         self._panicked = False
         self._last: Composed | None = None
         self._closed = False
-        self._bridge = Bridge(self._hear, self.woken.emit)
+        self._bridge = Bridge(self._hear, self.woken.emit, self._measuring)
         self._worker = Worker()
         self._cleanup.add("worker", self._worker.stop)
         self._cleanup.add("bridge", self._bridge.close)
@@ -194,7 +200,10 @@ class Session(QObject):
 
     def _load_pipeline(self) -> "tuple[Pipeline, Callable[[float], float]]":
         settings = self._options.over(self.settings)
-        pipeline = self._parts.make_pipeline(settings, self._bridge.tell, self._bridge.wake)
+        bridge = self._bridge
+        pipeline = self._parts.make_pipeline(
+            settings, bridge.tell, bridge.wake, lambda sentence: bridge.progress(1.0, sentence)
+        )
         return pipeline, self._parts.load_smoothing_delay()
 
     def _begin(self, made: "tuple[Pipeline, Callable[[float], float]]") -> None:
@@ -219,6 +228,42 @@ class Session(QObject):
 
         self._set_chain(replace(self.chain, model=Chain().model, calibration=Chain().calibration))
         self._worker.run(again, lambda _: None, self._report("stage"))
+
+    def measure(self) -> None:
+        """Try what runs the model best here, with everything else at rest, and go on with that."""
+        pipeline = self._pipeline
+        if pipeline is None or self.measuring is not None or self.on_air:
+            return
+        self.measuring, self.why = 0.0, "getting ready"
+        settings = self._options.over(self.settings)
+        self._set_chain(replace(self.chain, model=Link(text="this computer is being measured")))
+
+        def work() -> str:
+            pipeline.stop(_MEASURING_STOP_S)
+            return self._parts.measure(settings, self._bridge.progress)
+
+        def go_on() -> None:
+            self.measuring, self.why = None, ""
+            pipeline.start()
+            self._set_chain(replace(self.chain, model=Chain().model))
+
+        def failed(error: Exception) -> None:
+            go_on()
+            self._report("measuring")(error)
+
+        def done(sentence: str) -> None:
+            self.measured = sentence
+            go_on()
+            self.told.emit(Message("measured", f"Measured: {sentence}.", tone="info"))
+
+        self._worker.run(work, done, failed)
+
+    def _measuring(self, share: float, text: str) -> None:
+        if self.measuring is None:
+            self.measured = text
+        else:
+            self.measuring, self.why = share, text
+        self.changed.emit()
 
     # Settings
 
@@ -496,7 +541,7 @@ class Session(QObject):
         match event:
             case EngineReady():
                 self.device, self.engine = event.reason.split(" ", 1)[0], event.reason
-                self._set_chain(replace(self.chain, model=Link(True, event.reason)))
+                self._set_chain(replace(self.chain, model=Link(True, self.measured or event.reason)))
             case SourceReady():
                 self.desk.settle(event.key)
                 self._set_chain(replace(self.chain, portrait=Link(True, self.desk.name_of(event.key))))
@@ -594,7 +639,9 @@ class Session(QObject):
     def _tell_busy(self) -> None:
         if self._closed:
             return
-        if not self.chain.model.done and not self.chain.model.failed:
+        if self.measuring is not None:
+            self.busy_changed.emit("measuring…")
+        elif not self.chain.model.done and not self.chain.model.failed:
             self.busy_changed.emit("loading the model…")
         else:
             self.busy_changed.emit("working…" if self._worker.busy else "")

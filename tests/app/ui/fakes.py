@@ -1,5 +1,6 @@
 """What the window is built on, without cameras, models and threads."""
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -61,8 +62,13 @@ class FakePipeline:
     """Remembers what it was asked, and tells what a test has it tell."""
 
     def __init__(
-        self, settings: AppSettings, on_event: Callable[[Event], None], on_picture: Callable[[], None]
+        self,
+        settings: AppSettings,
+        on_event: Callable[[Event], None],
+        on_picture: Callable[[], None],
+        on_measured: Callable[[str], None],
     ) -> None:
+        self.measured = on_measured
         self.made_from = settings
         self.tell = on_event
         self.preview: LatestSlot[Composed] = LatestSlot("preview", on_put=on_picture)
@@ -185,6 +191,8 @@ class World:
     pipelines: list[FakePipeline] = field(default_factory=list)
     recordings: list[Path] = field(default_factory=list)
     sink_error: Exception | None = None
+    measure_error: Exception | None = None
+    gate: threading.Event = field(default_factory=threading.Event)
     listed: int = 0
     examined: int = 0
 
@@ -201,6 +209,7 @@ class World:
             list_cameras=self._list,
             parse_camera=_parse,
             make_pipeline=self._make_pipeline,
+            measure=self._measure,
             examine_virtual_camera=self._examine,
             make_virtual_camera=lambda: self._sink("virtualcam"),
             make_recorder=self._record,
@@ -216,10 +225,22 @@ class World:
         return self.report
 
     def _make_pipeline(
-        self, settings: AppSettings, on_event: Callable[[Event], None], on_picture: Callable[[], None]
+        self,
+        settings: AppSettings,
+        on_event: Callable[[Event], None],
+        on_picture: Callable[[], None],
+        on_measured: Callable[[str], None],
     ) -> Pipeline:
-        self.pipelines.append(FakePipeline(settings, on_event, on_picture))
+        self.pipelines.append(FakePipeline(settings, on_event, on_picture, on_measured))
         return cast(Pipeline, self.pipelines[-1])
+
+    def _measure(self, settings: AppSettings, on_progress: Callable[[float, str], None]) -> str:
+        del settings
+        if self.measure_error is not None:
+            raise self.measure_error
+        on_progress(0.5, "trying cuda:0 in fp16")
+        self.gate.wait(5)
+        return "about 34 frames/s on a fake GPU"
 
     def _sink(self, name: str) -> Sink:
         if self.sink_error is not None:
