@@ -8,17 +8,18 @@ from numpy.typing import NDArray
 from mcnet.backends import Backend, Rendered, Rgb
 from mcnet.generator import Mcnet, SourceCache
 from mcnet.geometry import Keypoints, invert_2x2
-from mcnet.openvino_graph import decoder_graph, detector_graph, motion_graph, table
+from mcnet.openvino_graph import decoder_graph, detector_graph, mask_graph, sparse_graph, table, warp_graph
 
 _PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
 class OpenVinoBackend:
-    """Three graphs: keypoints and motion in float32, the decoder with the memory in `dtype`.
+    """Graphs one after the other: detector, and for a frame sparse, mask, warp and decoder.
 
-    They are apart because OpenVINO takes one precision for a whole graph, and one that rounds keypoints and the places
-    that are sampled costs 0.1 to 0.4 of the picture's range at edges. Nothing is kept on disk: the graphs are written
-    and compiled within a second, about as long as reading a compiled one back takes.
+    They are apart because OpenVINO takes one precision for a whole graph. Keypoints, every place that is sampled and
+    the memory's attention are float32: rounding these is seen in the picture. Dense motion's hourglass and the decoder
+    are in `dtype`. Nothing is kept on disk: the graphs are written and compiled within a second, about as long as
+    reading compiled ones back takes.
     """
 
     name = "openvino"
@@ -29,7 +30,7 @@ class OpenVinoBackend:
         Args:
             model: rewritten (`mcnet.rewrites.rewrite`), in float32 on the CPU; not needed afterwards.
             torch_backend: what encodes sources, which is rare.
-            dtype: of the decoder; float32 or bfloat16.
+            dtype: of the two graphs that may be rounded; float32 or bfloat16.
             threads: of one frame.
 
         Raises:
@@ -48,12 +49,17 @@ class OpenVinoBackend:
             return core.compile_model(graph, "CPU", settings).create_infer_request()
 
         self._detector = request(detector_graph(model), torch.float32)
-        self._motion = request(motion_graph(model), torch.float32)
+        self._sparse = request(sparse_graph(model), torch.float32)
+        self._mask = request(mask_graph(model), dtype)
+        self._warp = request(warp_graph(model), torch.float32)
         self._decoder = request(decoder_graph(model), dtype)
-        for port in self._decoder.model_inputs:  # one memory: what motion writes the decoder reads
-            self._decoder.set_tensor(port, self._motion.get_tensor(port.any_name))
+        # One memory: what a graph writes the next one reads.
+        _join(self._sparse, self._mask)
+        _join(self._mask, self._warp)
+        _join(self._warp, self._decoder)
+        self._warp.set_tensor("affine", self._sparse.get_tensor("affine"))
         self._source: SourceCache | None = None
-        for warm_up in (self._detector, self._motion, self._decoder):
+        for warm_up in (self._detector, self._sparse, self._mask, self._warp, self._decoder):
             _infer(warm_up)
 
     def detect(self, rgb: Rgb) -> Keypoints:
@@ -74,12 +80,12 @@ class OpenVinoBackend:
         size_px = cache.picture.shape[-1]
         if not np.isfinite(affine).all():
             return Rendered(np.zeros((size_px, size_px, 3), np.uint8), float("nan"))
-        self._motion.get_tensor("affine").data[:] = affine
-        self._motion.get_tensor("driving").data[:] = driving.value[0].numpy()
-        _infer(self._motion)
-        _infer(self._decoder)
+        self._sparse.get_tensor("affine").data[:] = affine
+        self._sparse.get_tensor("driving").data[:] = driving.value[0].numpy()
+        for request in (self._sparse, self._mask, self._warp, self._decoder):
+            _infer(request)
         # A ReLU takes NaN to 0 here, so that one inside the decoder may go unseen; no colour is ever made of it.
-        witness = self._motion.get_tensor("motion_witness").data + self._decoder.get_tensor("witness").data
+        witness = self._warp.get_tensor("motion_witness").data + self._decoder.get_tensor("witness").data
         return Rendered(self._decoder.get_tensor("rgb").data.copy(), float(witness))
 
     def _take(self, cache: SourceCache) -> None:
@@ -87,17 +93,17 @@ class OpenVinoBackend:
         self._source = None  # what is half copied is nobody's
         maps = [*cache.features[:-1], torch.cat((cache.features[-1], cache.picture), dim=1)]
         for feature in maps:
-            self._motion.get_tensor(f"table_{feature.shape[-1]}").data[:] = table(feature)
-        self._motion.get_tensor("small").data[:] = cache.small.numpy()
-        self._motion.get_tensor("heatmaps").data[:] = cache.heatmaps[0].permute(1, 2, 0).numpy()
+            self._warp.get_tensor(f"table_{feature.shape[-1]}").data[:] = table(feature)
+        self._sparse.get_tensor("small").data[:] = cache.small.numpy()
+        self._sparse.get_tensor("heatmaps").data[:] = cache.heatmaps[0].permute(1, 2, 0).numpy()
         if cache.memory is not None:
-            responses = self._motion.get_tensor("responses").data
+            responses = self._warp.get_tensor("responses").data
             responses[:] = cache.memory.responses.float().numpy().reshape(responses.shape)
         self._source = cache
 
 
 def _affine(source: Keypoints, driving: Keypoints) -> NDArray[np.float32]:
-    """The sparse motions T_k(z) = A_k z + b_k of paper eq. 1, T_0 the identity, as `motion_graph` wants them."""
+    """The sparse motions T_k(z) = A_k z + b_k of paper eq. 1, T_0 the identity, as the graphs want them."""
     linear = (source.jacobian @ invert_2x2(driving.jacobian))[0]  # (K, 2, 2)
     offset = source.value[0, :, :, None] - linear @ driving.value[0, :, :, None]
     moved = torch.cat((linear, offset), dim=2)  # (K, 2, 3)
@@ -108,3 +114,11 @@ def _affine(source: Keypoints, driving: Keypoints) -> NDArray[np.float32]:
 
 def _infer(request: ov.InferRequest) -> None:
     request.infer(share_outputs=True)  # or it would copy every output
+
+
+def _join(first: ov.InferRequest, second: ov.InferRequest) -> None:
+    """Have every input of the second that the first gives under the same name read from there."""
+    given = {port.any_name for port in first.model_outputs}
+    for port in second.model_inputs:
+        if port.any_name in given:
+            second.set_tensor(port, first.get_tensor(port.any_name))

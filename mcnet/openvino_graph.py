@@ -56,36 +56,58 @@ def detector_graph(model: Mcnet) -> ov.Model:
     return ov.Model(results, [rgb], "detector")
 
 
-def motion_graph(model: Mcnet) -> ov.Model:
-    """Keypoints -> every level's source as the motion shows it, and what the memory fetched for it.
+def sparse_graph(model: Mcnet) -> ov.Model:
+    """Keypoints -> seen (64, 64, 4 K + 3), what dense motion's hourglass sees of the sparse motions.
 
     Inputs: affine (3, (K + 1) * 2), where column k, xy of rows x, y, 1 is T_k; driving (K, 2); of the source: small
-    (1, 3, 64, 64), heatmaps (64, 64, K), a table a level, lowest first (the last one with the picture's colours
-    appended), and where there is a memory its responses (P, size * size * 2 C).
-    Outputs: those that `decoder_graph` takes, and motion_witness, which is NaN or infinite if any place is.
+    (1, 3, 64, 64) and heatmaps (64, 64, K).
     """
-    motion = cast(MergedDenseMotion, model.generator.dense_motion)
-    memory = cast(ComposedMemoryCompensation | None, model.generator.memory)
-    config = model.config
-    points, motions, side = config.num_keypoints, config.num_keypoints + 1, MOTION_SIZE_PX
+    points, motions, side = model.config.num_keypoints, model.config.num_keypoints + 1, MOTION_SIZE_PX
     affine = _parameter("affine", (3, motions * 2))
     driving = _parameter("driving", (points, 2))
     small = _parameter("small", (1, 3, side, side))
     source_heatmaps = _parameter("heatmaps", (side, side, points))
-    inputs = [affine, driving, small, source_heatmaps]
-
     sparse = _reshape(op.matmul(_constant(_grid(side)), affine, False, False), (1, side * side, motions, 2))
     deformed = op.grid_sample(
         small, sparse, {"mode": "bilinear", "padding_mode": "zeros", "align_corners": False}
     )  # (1, 3, 64 * 64, K + 1)
     deformed = _reshape(op.transpose(deformed, _axes(0, 2, 1, 3)), (side, side, 3 * motions))
     seen = op.concat([op.subtract(_heatmaps(driving, side), source_heatmaps), deformed], 2)
+    return ov.Model([_result("seen", seen)], [affine, driving, small, source_heatmaps], "sparse")
+
+
+def mask_graph(model: Mcnet) -> ov.Model:
+    """What the hourglass sees -> the logits of mask (1, K + 1, 64, 64) and occlusion (1, 1, 64, 64)."""
+    motion = cast(MergedDenseMotion, model.generator.dense_motion)
+    motions, side = model.config.num_keypoints + 1, MOTION_SIZE_PX
     # The background's heatmap is zero and left out; the plain network has heatmap, red, green, blue of each motion.
     order = [4 * k for k in range(1, motions)] + [4 * k + 1 + c for c in range(3) for k in range(motions)]
+    seen = _parameter("seen", (side, side, len(order)))
     features = _hourglass(_to_maps(seen, side), motion.hourglass, order)
-    own = config.motion_hourglass.channels(0)
-    heads = _conv(features, motion.heads, [*range(own), *(own + channel for channel in order)])
-    logits, occlusion_logit = _split(heads, list(motion.split))
+    own = model.config.motion_hourglass.channels(0)
+    order = [*range(own), *(own + channel for channel in order)]
+    results = [
+        _result("mask", _conv(features, motion.heads, order, range(motions))),
+        _result("occlusion_logit", _conv(features, motion.heads, order, range(motions, motions + 1))),
+    ]
+    return ov.Model(results, [seen], "mask")
+
+
+def warp_graph(model: Mcnet) -> ov.Model:
+    """The mask -> every level's source as the motion shows it, and what the memory fetched for it.
+
+    Inputs: affine, as for `sparse_graph`; those that `mask_graph` gives; of the source: a table a level, lowest first
+    (the last one with the picture's colours appended), and where there is a memory its responses
+    (P, size * size * 2 C).
+    Outputs: those that `decoder_graph` takes, and motion_witness, which is NaN or infinite if any place is.
+    """
+    memory = cast(ComposedMemoryCompensation | None, model.generator.memory)
+    config = model.config
+    motions, side = config.num_keypoints + 1, MOTION_SIZE_PX
+    affine = _parameter("affine", (3, motions * 2))
+    logits = _parameter("mask", (1, motions, side, side))
+    occlusion_logit = _parameter("occlusion_logit", (1, 1, side, side))
+    inputs = [affine, logits, occlusion_logit]
     mask = _reshape(op.softmax(logits, axis=1), (motions, side * side))
     maps = op.concat(
         [
@@ -114,7 +136,7 @@ def motion_graph(model: Mcnet) -> ov.Model:
     # Clamped places would hide NaN from the decoder.
     results.append(_result("motion_witness", op.reduce_sum(maps, _axes(0, 1, 2), keep_dims=False)))
     results.append(_result("occlusion", _reshape(occlusion, (config.size_px**2, 1))))
-    return ov.Model(results, inputs, "motion")
+    return ov.Model(results, inputs, "warp")
 
 
 def decoder_graph(model: Mcnet) -> ov.Model:
@@ -171,7 +193,7 @@ def _table_widths(model: Mcnet) -> list[int]:
 
 
 def table(maps: Tensor) -> Array:
-    """(1, C, side, side) -> the table, ((side + MARGIN)^2, C), that `motion_graph` samples."""
+    """(1, C, side, side) -> the table, ((side + MARGIN)^2, C), that `warp_graph` samples."""
     padded = torch.nn.functional.pad(maps.float(), (1, MARGIN - 1, 1, MARGIN - 1))
     return padded[0].permute(1, 2, 0).flatten(0, 1).contiguous().cpu().numpy()
 
