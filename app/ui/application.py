@@ -17,6 +17,7 @@ from app.ui.parts import Parts, WindowOptions
 logger = logging.getLogger(__name__)
 
 _PATIENCE_S = 3.0
+_IDLE = "ThreadPoolExecutor"  # threads of libraries' pools, which Python itself ends
 
 __all__ = ["WindowOptions", "run_window"]
 
@@ -70,7 +71,8 @@ def run_window(options: WindowOptions, parts: Parts | None = None) -> int:
         status = app.exec()
     finally:
         cleanup.run()
-    _leave_behind(status)
+    if not window.ended:
+        _leave_behind(status)
     return status
 
 
@@ -112,7 +114,7 @@ def _leave_behind(status: int) -> None:
     Python's own way out would pull such a thread from under C++ code, which aborts the process.
     """
     deadline_s = time.monotonic() + _PATIENCE_S
-    others = [thread for thread in threading.enumerate() if thread.daemon]
+    others = [thread for thread in threading.enumerate() if thread.daemon and not thread.name.startswith(_IDLE)]
     for thread in others:
         thread.join(max(0.0, deadline_s - time.monotonic()))
     if any(thread.is_alive() for thread in others):

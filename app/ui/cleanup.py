@@ -16,11 +16,18 @@ class Cleanup:
         """Register what has just been started."""
         self._stoppers.append((name, stop))
 
-    def run(self) -> None:
-        """Stop everything; harmless when called again."""
+    def run(self) -> bool:
+        """Stop everything; harmless when called again.
+
+        Returns:
+            Whether all went well: no stopper failed or answered False, which means that something is still running.
+        """
+        well = True
         while self._stoppers:
             name, stop = self._stoppers.pop()
             try:
-                stop()
+                well = stop() is not False and well
             except Exception:
+                well = False
                 logger.exception("stopping the %s failed", name)
+        return well

@@ -58,6 +58,7 @@ class MainWindow(QMainWindow):
         gallery, preview, driver, controls, checklist, status, messages: its parts.
         crop_editor, keys_panel: pages that take the preview's place for a while.
         pages: the preview and those.
+        ended: whether every thread has ended; True until the window was closed.
         live_button, calibrate_button, record_button, snapshot_button, slate_button: the bar below the preview.
 
     Signals:
@@ -69,6 +70,7 @@ class MainWindow(QMainWindow):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self.session = session
+        self.ended = True
         self._done = False
         self._portrait: Portrait | None = None
         self._when_painted: Callable[[], None] | None = None
@@ -468,6 +470,6 @@ class MainWindow(QMainWindow):
             self.hide()
             if not (self.isMaximized() or self.isFullScreen()):
                 self.session.set_window_size(self.width(), self.height())
-            self.session.close()
+            self.ended = self.session.close()
             self.closed.emit()
         super().closeEvent(a0)

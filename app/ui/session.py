@@ -193,10 +193,14 @@ class Session(QObject):
         self.examine_virtual_camera()
         self._tell_busy()
 
-    def close(self) -> None:
-        """Stop everything, the last started first; harmless when called again."""
+    def close(self) -> bool:
+        """Stop everything, the last started first; harmless when called again.
+
+        Returns:
+            Whether every thread has ended.
+        """
         self._closed = True
-        self._cleanup.run()
+        return self._cleanup.run()
 
     def _load_pipeline(self) -> "tuple[Pipeline, Callable[[float], float]]":
         settings = self._options.over(self.settings)

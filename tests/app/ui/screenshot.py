@@ -1,7 +1,7 @@
 """Pictures of the real window with the real pipeline: `python -m tests.app.ui.screenshot [FOLDER]`.
 
-Runs under Xvfb where there is no display. The bundled clip stands in for the camera; settings and portraits are those
-of a first launch and are thrown away afterwards.
+Runs under Xvfb where there is no display. The bundled clip stands in for the camera, and a sink that keeps nothing for
+the virtual camera in the last pictures; settings and portraits are those of a first launch and are thrown away.
 """
 
 import os
@@ -38,6 +38,8 @@ def main() -> int:
 def take(folder: Path) -> int:
     from PyQt6.QtWidgets import QApplication
 
+    from app.pipeline.doctor import VirtualCameraReport, examine_virtual_camera
+    from app.pipeline.sinks import NullSink
     from app.settings import AppSettings
     from app.ui.application import WindowOptions, _leave_behind, check_display
     from app.ui.main_window import MainWindow
@@ -45,11 +47,22 @@ def take(folder: Path) -> int:
     from app.ui.session import Session
     from app.ui.theme import apply_theme, current_theme
 
+    class StandIn(NullSink):
+        name = "virtualcam"
+        detail = "stand-in"
+
     check_display()
     app = QApplication(sys.argv[:1])
     apply_theme(app, current_theme("dark"))
     options = WindowOptions(camera=str(CLIP))
-    session = Session(options, AppSettings(), real_parts())
+    virtual_cameras = [
+        examine_virtual_camera(),
+        VirtualCameraReport("ready", "stand-in", "The virtual camera is ready."),
+    ]
+    parts = replace(
+        real_parts(), examine_virtual_camera=lambda: virtual_cameras[0], make_virtual_camera=lambda: StandIn()
+    )
+    session = Session(options, AppSettings(), parts)
     window = MainWindow(session)
     began_s = time.monotonic()
     heard: list[object] = []
@@ -116,6 +129,19 @@ def take(folder: Path) -> int:
     wait(lambda: session.desk.pending == "", 10, "another portrait")
     window.driver.toggle_size()
     shoot("9-other-portrait")
+    window.driver.toggle_size()
+    use(checklist_done=False)
+    virtual_cameras.pop(0)
+    session.examine_virtual_camera()
+    wait(lambda: session.report is not None, 5, "virtual camera")
+    session.set_virtual_camera(True)
+    wait(lambda: session.on_air, 5, "sink")
+    shoot("10-standby")
+    session.go_live()
+    rest(6)
+    shoot("11-live")
+    use(checklist_done=True)
+    shoot("12-live-quiet")
     print(window.status.text)
     closing_s = time.monotonic()
     window.close()
