@@ -282,7 +282,7 @@ class FileCamera:
     def __init__(self, name: str, video: DrivingVideo) -> None:
         self.name = name
         width, height = video.size_px
-        self.format = CameraFormat(width, height, video.fps)
+        self.format = CameraFormat(width, height, round(video.fps, 3))
         self._video = video
         self._frames: Iterator[NDArray[np.uint8]] = iter(())
         self._next = 0  # index of the frame that the iterator yields next, over all loops
@@ -370,21 +370,17 @@ def _open_device(spec: CameraSpec) -> DeviceCamera:
     problem = ""
     for pixel_format in _PIXEL_FORMATS:
         capture = _asked(device, spec, pixel_format)
-        try:
-            if not capture.isOpened():
-                if _SYSTEM == "win32":  # where the wishes are part of the opening
-                    continue
-                break
-            frame, fps_hz = _probe(capture)
-            problem = _what_is_wrong(frame, flat_allowed=not pixel_format, capture=capture)
-            if frame is not None and not problem:
-                height, width = _shaped(frame, capture).shape[:2]
-                remark = _remark(spec, width, height, fps_hz)
-                opened = DeviceCamera(name, capture, CameraFormat(width, height, fps_hz, remark))
-                logger.info("%s gives %dx%d at %.1f frames/s", name, width, height, fps_hz)
-                return opened
-        except cv2.error as error:
-            problem = f"OpenCV failed ({error.err or error})"
+        if not capture.isOpened():
+            if _SYSTEM == "win32":  # where the wishes are part of the opening
+                continue
+            break
+        frame, fps_hz = _probe(capture)
+        problem = _what_is_wrong(frame, flat_allowed=not pixel_format, capture=capture)
+        if frame is not None and not problem:
+            height, width = _shaped(frame, capture).shape[:2]
+            logger.info("%s gives %dx%d at %.1f frames/s", name, width, height, fps_hz)
+            remark = _remark(spec, width, height, fps_hz)
+            return DeviceCamera(name, capture, CameraFormat(width, height, fps_hz, remark))
         capture.release()
     raise CameraError(_why_not(name, device, problem))
 
@@ -454,7 +450,11 @@ def _asked(device: int | str, spec: CameraSpec, pixel_format: str) -> cv2.VideoC
 def _grab(capture: cv2.VideoCapture) -> NDArray[np.uint8] | None:
     for _ in range(_TOLERATED_FAILURES):
         start_s = monotonic()
-        arrived, frame = capture.read()
+        try:
+            arrived, frame = capture.read()
+        except cv2.error as error:  # what a driver delivers may be of any size
+            logger.info("a frame cannot be decoded: %s", error)
+            arrived, frame = False, None
         if arrived and frame is not None:
             return np.asarray(frame, np.uint8)
         if monotonic() - start_s > _STALLED_READ_S:

@@ -1,5 +1,6 @@
 """What the app needs from the machine: what is there, what is missing, and the exact fix."""
 
+import importlib
 import importlib.metadata
 import platform
 from dataclasses import dataclass
@@ -41,6 +42,10 @@ def check_up(model: str) -> tuple[Finding, ...]:
     """What `diagnose` prints: cameras, virtual camera, device, model, face finder."""
     report = examine_virtual_camera()
     virtual = Finding("Virtual camera", report.status == "ready", report.sentence, report.fixes)
+    try:
+        importlib.import_module("mcnet.media")
+    except UserError as error:  # nothing of the rest can be examined without it
+        return virtual, Finding("OpenCV", False, f"{error}.")
     return (_cameras(), virtual, *_device_and_model(model), _face_finder())
 
 

@@ -79,10 +79,10 @@ def end_as_stream(device: Path) -> None:
     """
     devices = VideoDevices()
     number = devices.number(device)
-    if number is None or (devices.root / f"sys/class/video4linux/video{number}/state").exists():
+    if number is None or devices.in_root(Path(f"/sys/class/video4linux/video{number}/state")).exists():
         return
     us = devices.in_root(Path(f"/proc/{os.getpid()}"))
-    for handle in _handles(us, device.resolve()):
+    for handle in _handles(us, devices.in_root(device).resolve()):
         if _is_write_only(us, handle):
             _begin_output_stream(int(handle))
 

@@ -372,6 +372,20 @@ class TestDevice:
         with pytest.raises(CameraError, match="gives no frames any more"):
             camera.read()
 
+    def test_a_frame_that_opencv_cannot_decode_is_passed_over(
+        self, capture: Callable[..., type[FakeCapture]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kind = capture()
+        camera = open_camera(parse_camera("0"))
+        read = kind.read
+
+        def once(_: FakeCapture) -> tuple[bool, NDArray[np.uint8] | None]:
+            monkeypatch.setattr(kind, "read", read)
+            raise cv2.error("wrong size")
+
+        monkeypatch.setattr(kind, "read", once)
+        assert camera.read().shape == (480, 640, 3)
+
     def test_busy_is_told_with_the_program(
         self, capture: Callable[..., type[FakeCapture]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

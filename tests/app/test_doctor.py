@@ -1,4 +1,5 @@
 import errno
+import importlib
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from app.pipeline.cameras import CameraInfo
 from app.pipeline.doctor import VirtualCameraReport, diagnose
 from app.pipeline.tiers import Hardware, Tier
 from app.pipeline.virtual_camera_report import LinuxProbe
+from mcnet.media.errors import MediaError
 from mcnet.media.faces import FaceFinder
 from tests.app.linux_machine import LinuxMachine
 
@@ -73,3 +75,10 @@ class TestDiagnosis:
     def test_a_face_finder_that_is_damaged(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(FaceFinder, "find", lambda *_: [])
         assert "[!!] Face finder: It sees 0 faces in a bundled portrait, expected 1." in diagnose()
+
+    def test_an_opencv_that_does_not_load(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(name: str) -> None:
+            raise MediaError(f"OpenCV does not load for {name}: apt-get install libgl1")
+
+        monkeypatch.setattr(importlib, "import_module", broken)
+        assert diagnose().endswith("[!!] OpenCV: OpenCV does not load for mcnet.media: apt-get install libgl1.\n")

@@ -1,4 +1,6 @@
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,10 +10,12 @@ from numpy.typing import NDArray
 from pyvirtualcam import camera as pyvirtualcam_camera
 
 from app.errors import SinkError
+from app.pipeline import v4l2, virtual_camera
 from app.pipeline.output_frame import Composed, State
 from app.pipeline.sinks import OutputFormat
 from app.pipeline.virtual_camera import VirtualCameraSink
 from app.pipeline.virtual_camera_report import Fix, Status, VirtualCameraReport
+from tests.app.linux_machine import LinuxMachine
 
 OUTPUT = OutputFormat(128, 72, 30)
 
@@ -104,6 +108,31 @@ def test_the_device_that_was_found_free_is_named_to_the_driver(driver: type[Fake
     sink.open(OUTPUT)
     assert sink.detail == driver.made[0].name == "/dev/video7"
     sink.close()
+
+
+def test_a_device_that_an_older_module_left_stuck_is_freed_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = LinuxMachine(tmp_path).add_loopback(7, flags=0)
+    freed: list[Path] = []
+    monkeypatch.setattr(virtual_camera, "VideoDevices", lambda: machine.devices)
+    monkeypatch.setattr(virtual_camera, "free_loopback", freed.append)
+    sink = VirtualCameraSink(examine=reports("ready"))
+    sink.open(OUTPUT)
+    sink.close()
+    assert freed == [Path("/dev/video7")]
+
+
+def test_an_older_module_is_told_that_the_writing_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = LinuxMachine(tmp_path).add_loopback(7, fed=True).add_process(os.getpid(), "python", 7, only_writes=True)
+    told: list[int] = []
+    monkeypatch.setattr(v4l2, "VideoDevices", lambda: machine.devices)
+    monkeypatch.setattr(v4l2, "_begin_output_stream", told.append)
+    v4l2.end_as_stream(Path("/dev/video7"))
+    assert not told  # this module has a state, and needs no help
+    (tmp_path / "sys/class/video4linux/video7/state").unlink()
+    v4l2.end_as_stream(Path("/dev/video7"))
+    assert told == [7]
 
 
 def test_it_opens_again_and_again(driver: type[FakeDriver]) -> None:
