@@ -74,7 +74,10 @@ class CameraSpec:
         """For people; also says whether two specs mean the same device."""
         if self.path is not None:
             return str(self.path)
-        return f"camera {self.device}".replace("/dev/v4l/by-id/", "").replace("/dev/", "")
+        if isinstance(self.device, str) and self.device.startswith("/dev/"):
+            number = VideoDevices().number(Path(self.device))
+            return f"camera {Path(self.device).name if number is None else number}"
+        return f"camera {self.device}"
 
 
 @dataclass(frozen=True)

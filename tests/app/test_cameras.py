@@ -90,9 +90,12 @@ class TestParse:
         with pytest.raises(CameraError, match="for size and rate, expected 64 to 8192"):
             parse_camera(text)
 
-    def test_the_size_that_is_asked_for_does_not_make_another_camera(self) -> None:
-        assert parse_camera("0").name == parse_camera("0@1280x720").name == "camera 0"
-        assert parse_camera("/dev/v4l/by-id/usb-C920-video-index0").name == "camera usb-C920-video-index0"
+    def test_one_device_has_one_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        machine = LinuxMachine(tmp_path).add(2, "Webcam").link("usb-C920-video-index0", 2)
+        monkeypatch.setattr(cameras, "VideoDevices", lambda: machine.devices)
+        texts = ("2", "2@1280x720", "/dev/video2", "/dev/v4l/by-id/usb-C920-video-index0")
+        assert {parse_camera(text).name for text in texts} == {"camera 2"}
+        assert parse_camera("/dev/v4l/by-id/usb-unplugged").name == "camera usb-unplugged"
 
 
 class TestFile:
