@@ -9,10 +9,17 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
 
 from app.errors import AppError
-from app.settings import load_settings
+from app.settings import AppSettings, load_settings
 from app.ui.parts import Parts, WindowOptions
+
+if TYPE_CHECKING:
+    from PyQt6.QtWidgets import QApplication
+
+    from app.ui.cleanup import Cleanup
+    from app.ui.main_window import MainWindow
 
 logger = logging.getLogger(__name__)
 
@@ -22,51 +29,26 @@ _IDLE = "ThreadPoolExecutor"  # threads of libraries' pools, which Python itself
 __all__ = ["WindowOptions", "run_window"]
 
 
-def run_window(options: WindowOptions, parts: Parts | None = None) -> int:
+def run_window(options: WindowOptions) -> int:
     """Open the window and stay until it is closed.
-
-    Args:
-        options: from the command line.
-        parts: what the window is built on; the real ones unless a test gives others.
 
     Returns:
         The exit status.
 
     Raises:
-        AppError: there is no display to open a window on.
+        AppError: there is no display to open a window on, or the settings cannot be read.
     """
     check_display()
     from PyQt6.QtWidgets import QApplication
 
-    from app.ui.cleanup import Cleanup
-    from app.ui.main_window import MainWindow
-    from app.ui.messages import Message
     from app.ui.parts import real_parts
-    from app.ui.session import Session
-    from app.ui.theme import apply_theme, current_theme
-    from app.ui.tray import make_tray
 
     settings, complaint = load_settings(options.settings_path)
     app = QApplication([sys.argv[0]])
     app.setApplicationName("mcnet-avatar")
     app.setDesktopFileName("mcnet-avatar")
-    apply_theme(app, current_theme(settings.window.theme))
-    session = Session(options, settings, parts or real_parts())
-    window = MainWindow(session)
-    cleanup = Cleanup()
-    cleanup.add("window", window.close)
-    if (tray := make_tray(window)) is not None:
-        cleanup.add("tray", tray.close)
-    cleanup.add("signals", _close_on_signals(window.close))
-    cleanup.add("excepthook", _tell_unexpected(lambda text: window.messages.show_message(Message("unexpected", text))))
-    if (hints := app.styleHints()) is not None:
-        hints.colorSchemeChanged.connect(window.follow_system)
-    app.setQuitOnLastWindowClosed(True)
+    window, cleanup = open_window(app, options, real_parts(), settings, complaint)
     window.closed.connect(app.quit)
-    window.show()
-    if complaint is not None:
-        window.messages.show_message(Message("settings", complaint, tone="warning"))
-    window.when_painted(session.start)
     try:
         status = app.exec()
     finally:
@@ -74,6 +56,45 @@ def run_window(options: WindowOptions, parts: Parts | None = None) -> int:
     if not window.ended:
         _leave_behind(status)
     return status
+
+
+def open_window(
+    app: "QApplication", options: WindowOptions, parts: Parts, settings: AppSettings, complaint: str | None
+) -> "tuple[MainWindow, Cleanup]":
+    """Show the window, and start everything once it was painted.
+
+    Args:
+        app: Qt's.
+        options: from the command line.
+        parts: what the window is built on.
+        settings: as they were kept.
+        complaint: what was wrong with them, or None.
+
+    Returns:
+        The window, and what takes down all that goes with it.
+    """
+    from app.ui.cleanup import Cleanup
+    from app.ui.main_window import MainWindow
+    from app.ui.messages import Message
+    from app.ui.session import Session
+    from app.ui.theme import apply_theme, current_theme
+    from app.ui.tray import make_tray
+
+    apply_theme(app, current_theme(settings.window.theme))
+    window = MainWindow(Session(options, settings, parts))
+    cleanup = Cleanup()
+    cleanup.add("window", window.close)
+    if (tray := make_tray(window)) is not None:
+        cleanup.add("tray", tray.close)
+    cleanup.add("signals", _close_on_signals(window.close))
+    cleanup.add("excepthook", _tell_unexpected(lambda text: window.session.told.emit(Message("unexpected", text))))
+    if (hints := app.styleHints()) is not None:
+        hints.colorSchemeChanged.connect(window.follow_system)
+    window.show()
+    if complaint is not None:
+        window.messages.show_message(Message("settings", complaint, tone="warning"))
+    window.when_painted(window.session.start)
+    return window, cleanup
 
 
 def check_display() -> None:

@@ -127,14 +127,19 @@ class Checklist(QFrame):
         """Show how everything stands."""
         session, chain = self._session, self._session.chain
         found = session.report is not None and session.report.status == "ready"
-        virtual = _of(chain.virtual_camera, can_act=found and not session.opening_virtual_camera)
+        virtual = _of(chain.virtual_camera, can_act=found and not session.opening_virtual_camera and not session.on_air)
         if session.report is not None and not chain.virtual_camera.done:
             virtual = _Standing(False, not found, session.report.sentence, virtual.can_act)
         portrait = chain.portrait
         if session.portrait is not None and portrait.done:
             portrait = Link(True, f"{portrait.text}, score {session.portrait.score} of 100")
         missing = chain.missing()
-        live = _Standing(session.live, False, "live" if session.live else missing or "everything is ready", not missing)
+        live = _Standing(
+            session.live,
+            False,
+            "live" if session.live else missing or "everything is ready",
+            not missing and not session.live,
+        )
         standings = (
             _of(chain.model, can_act=chain.model.done and not session.on_air),
             _of(chain.camera, can_act=session.cameras is not None),

@@ -342,6 +342,7 @@ class MainWindow(QMainWindow):
         if session.measuring is not None:
             words = Words("MEASURING", "info", session.why)
         self.preview.set_words(words)
+        self.setWindowTitle(f"{words.state.capitalize()} - mcnet-avatar")
         self.preview.set_progress(session.calibrating if session.measuring is None else session.measuring)
         self.status.set_words(words)
         if session.portrait is not self._portrait:

@@ -620,7 +620,8 @@ class Session(QObject):
 
     def _stage_failed(self, event: StageFailed) -> None:
         self._set_chain(replace(self.chain, model=Link(text="a part has failed", failed=True)))
-        text = f"The {event.stage} has failed: {event.message}. The output shows the slate."
+        what = "The model cannot be loaded" if event.stage == "model" else f"The {event.stage} has failed"
+        text = f"{what}: {event.message.rstrip('.')}. The output shows the slate."
         self.told.emit(Message("stage", text, action="Start again", act=self._restart))
 
     # Helpers

@@ -5,12 +5,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PyQt6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
 
 from app.errors import AppError
-from app.ui.application import check_display
+from app.settings import AppSettings
+from app.ui.application import check_display, open_window
+from app.ui.main_window import MainWindow
+from app.ui.parts import WindowOptions
+from tests.app.ui.fakes import World
 
 
 @pytest.fixture
@@ -57,6 +64,44 @@ def test_the_window_is_up_before_anything_heavy_is_imported() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+@pytest.fixture
+def opened(qapp: QApplication, qtbot: QtBot, world: World, options: WindowOptions) -> Iterator[MainWindow]:
+    """A window as the entry point opens it, with damaged settings."""
+    del qtbot
+    signals, hook = signal.getsignal(signal.SIGINT), sys.excepthook
+    window, cleanup = open_window(qapp, options, world.parts(), AppSettings(portrait="fake_1"), "kept aside")
+    yield window
+    cleanup.run()
+    assert (signal.getsignal(signal.SIGINT), sys.excepthook) == (signals, hook)
+    assert world.pipeline.stops == 1
+    window.session.deleteLater()
+    window.deleteLater()
+
+
+def test_everything_starts_after_the_first_paint(opened: MainWindow, qtbot: QtBot) -> None:
+    assert not opened.session.busy
+    qtbot.waitUntil(lambda: opened.session.ready)
+
+
+def test_damaged_settings_are_told(opened: MainWindow, qtbot: QtBot) -> None:
+    assert opened.messages.text == "kept aside"
+    qtbot.waitUntil(lambda: opened.session.ready)
+
+
+def test_control_c_closes_the_window(opened: MainWindow, qtbot: QtBot) -> None:
+    qtbot.waitUntil(lambda: opened.session.ready)
+    with qtbot.waitSignal(opened.closed):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_what_nobody_expected_is_told(opened: MainWindow, qtbot: QtBot, caplog: pytest.LogCaptureFixture) -> None:
+    qtbot.waitUntil(lambda: opened.session.ready)
+    opened.messages.dismiss()
+    sys.excepthook(ValueError, ValueError("odd"), None)
+    assert "Something unexpected went wrong in the window: ValueError: odd" in opened.messages.text
+    assert "unexpected error in the window" in caplog.text
 
 
 def test_the_real_program_opens_its_window_and_ends_in_order(tmp_path: Path) -> None:
