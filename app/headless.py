@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 _TELL_EVERY_S = 2.0
 _POLL_S = 0.02
+_STOP_S = 12.0
 
 
 def run_headless(args: argparse.Namespace) -> int:
@@ -65,15 +66,16 @@ def run_headless(args: argparse.Namespace) -> int:
     for text in args.sink or ["null"]:
         pipeline.add_sink(parse_sink(text))
     pipeline.set_portrait(load_portrait(args.source or "woman_1", PortraitStore(portraits_folder())))
-    pipeline.set_camera(parse_camera(args.camera or "0"))
-    watch = Watch(events, give_up_s=args.give_up_s, file_camera=Path(args.camera or "0").exists())
+    camera = parse_camera(args.camera or "0")
+    pipeline.set_camera(camera)
+    watch = Watch(events, give_up_s=args.give_up_s, file_camera=camera.kind != "device")
     with stop_on_signals() as stopped:
         pipeline.start()
         try:
             watch.follow(pipeline, args.frames, args.seconds, stopped)
         finally:
-            stats = pipeline.stats(window_s=None)
-            pipeline.stop(timeout_s=5.0)
+            stats = pipeline.report()
+            pipeline.stop(timeout_s=_STOP_S)
             watch.drain()
     if args.report is not None:
         write_report(args.report, report(stats, watch))
@@ -158,20 +160,20 @@ class Watch:
         told_s = time.monotonic()
         while not stopped() and not self.failure:
             self.drain()
-            stats = pipeline.stats()
-            if frames is not None and stats.frames_out >= frames:
+            if frames is not None and pipeline.frames_out >= frames:
                 return
             now_s = time.monotonic()
-            if seconds is not None and now_s - self._began_s >= seconds:
-                return
-            if not stats.frames_out and now_s - self._began_s > self._give_up_s:
+            over = seconds is not None and now_s - self._began_s >= seconds
+            if not pipeline.frames_out and (over or now_s - self._began_s > self._give_up_s):
                 self.failure = (
-                    f"no frame was animated within {self._give_up_s:g} s (the output shows: {stats.state}); "
+                    f"no frame was animated within {now_s - self._began_s:.0f} s (the output shows: {pipeline.state}); "
                     + (self._trouble or "is there a face in front of the camera?")
                 )
+            if over:
+                return
             if now_s - told_s >= _TELL_EVERY_S:
                 told_s = now_s
-                logger.info("%s", _line(stats))
+                logger.info("%s", _line(pipeline.stats()))
             time.sleep(_POLL_S)
 
     def drain(self) -> None:

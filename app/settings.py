@@ -1,6 +1,7 @@
 """What the user chose: frozen, swapped by reference, kept as TOML between runs."""
 
 import dataclasses
+import itertools
 import logging
 import tomllib
 from collections.abc import Mapping
@@ -14,6 +15,13 @@ from mcnet.tables import TableError, build
 logger = logging.getLogger(__name__)
 
 Background = Literal["blur", "colour", "image"]
+
+
+def _require_within(settings: object, *limits: tuple[str, float, float]) -> None:
+    for name, low, high in limits:
+        value = getattr(settings, name)
+        if not low <= value <= high:
+            raise AppError(f"setting {name}: got {value}, expected {low} to {high}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +64,8 @@ class LiveSettings:
     """How long the hands-free calibration looks at the driver."""
 
     def __post_init__(self) -> None:
-        for name, low, high in (
+        _require_within(
+            self,
             ("motion_strength", 0, 2),
             ("expression_strength", 0, 2),
             ("smoothing", 0, 1),
@@ -67,10 +76,7 @@ class LiveSettings:
             ("ease_s", 0, 60),
             ("idle_s", 0, 3600),
             ("calibration_s", 0, 60),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise AppError(f"setting {name}: got {value}, expected {low} to {high}")
+        )
         colour = self.background_colour
         if len(colour) != 7 or colour[0] != "#" or any(digit not in "0123456789abcdefABCDEF" for digit in colour[1:]):
             raise AppError(f"setting background_colour: got {colour!r}, expected #rrggbb")
@@ -92,6 +98,9 @@ class WindowSettings:
     checklist_done: bool = False
     """Whether the first launch's checklist was put away."""
 
+    def __post_init__(self) -> None:
+        _require_within(self, ("overlay_opacity", 0, 1), ("width_px", 200, 16384), ("height_px", 200, 16384))
+
 
 @dataclasses.dataclass(frozen=True)
 class AppSettings:
@@ -112,18 +121,31 @@ class AppSettings:
     recordings: str = ""
     """Folder of recordings and snapshots; empty: the system's folder for videos."""
 
+    def __post_init__(self) -> None:
+        _require_within(self, ("output_width_px", 64, 4096), ("output_height_px", 64, 4096), ("output_fps_hz", 1, 120))
+        for name in ("output_width_px", "output_height_px"):
+            if getattr(self, name) % 2:
+                raise AppError(f"setting {name}: got {getattr(self, name)}, expected an even number")
+
 
 def load_settings(path: Path) -> tuple[AppSettings, str | None]:
     """Read the settings; damaged ones are kept aside and defaults come in their place.
 
     Returns:
         The settings, and what to tell the user, or None where all went well.
+
+    Raises:
+        AppError: the file is there and cannot be read; it is left as it is.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return AppSettings(), None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise AppError(
+            f"cannot read the settings in {path}: {error}; check its permissions, or move it away"
+        ) from error
+    except UnicodeDecodeError as error:
         return AppSettings(), _set_aside(path, str(error))
     try:
         return settings_from(tomllib.loads(text)), None
@@ -132,7 +154,7 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
 
 
 def _set_aside(path: Path, why: str) -> str:
-    aside = path.with_name(path.name + ".damaged")
+    aside = free_name(path.with_name(path.name + ".damaged"))
     try:
         path.replace(aside)
         kept = f"the old file is kept as {aside}"
@@ -140,6 +162,12 @@ def _set_aside(path: Path, why: str) -> str:
         kept = f"the old file could not be moved ({error})"
     logger.warning("the settings in %s could not be read (%s)", path, why)
     return f"The settings could not be read ({why}). Defaults are in use; {kept}."
+
+
+def free_name(path: Path) -> Path:
+    """The path itself, or with a number behind it, such that nothing is there yet."""
+    numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(name for name in itertools.chain([path], numbered) if not name.exists())
 
 
 def save_settings(path: Path, settings: AppSettings) -> None:

@@ -3,3 +3,8 @@
 
 class UserError(Exception):
     """Base of every error whose message is meant for people: what was got, what was expected, what to do."""
+
+
+def sentence(error: Exception) -> str:
+    """What to tell people of an error: our own messages as they are, others with their type."""
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

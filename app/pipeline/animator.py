@@ -14,26 +14,29 @@ from app.pipeline.camera_frame import CameraFrame
 from app.pipeline.driver_view import DriverView
 from app.pipeline.engine import LiveEngine
 from app.pipeline.events import Calibrated, CalibrationProgress, Event, SourceFailed, SourceReady
-from app.pipeline.ladder import TrackingLadder
+from app.pipeline.ladder import TrackingLadder, eased
 from app.pipeline.motion import MotionControl, Pose
 from app.pipeline.output_frame import OutputFrame, State
 from app.pipeline.portraits import Portrait
 from app.pipeline.source_store import SourceStore
 from app.settings import LiveSettings
-from mcnet.errors import UserError
+from mcnet.engine import EngineError
+from mcnet.errors import UserError, sentence
 from mcnet.generator import SourceCache
 from mcnet.media.crop import CropSmoother, SquareBox, crop, frame_face
+from mcnet.media.errors import MediaError
 from mcnet.media.faces import Face, FaceFinder
 
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.07
-"""While a face is followed, frames are searched for it so often only: the crop moves slowly, and the keypoints come from
-the model in every frame."""
+"""While a face is followed, frames are searched for it so often only: the crop moves slowly, and the keypoints come
+from the model in every frame."""
 _CAMERA_GAP_S = 0.4
 _ENCODED_KEPT = 12
 _LONGEST_STEP_S = 0.5
 _PROGRESS_STEP = 0.05
+_BRIDGE_S = 0.3
 
 
 class Finder(Protocol):
@@ -56,6 +59,7 @@ class Step(NamedTuple):
 class _Source(NamedTuple):
     portrait: Portrait
     pose: Pose
+    cache: SourceCache
 
 
 class Animator:
@@ -99,22 +103,39 @@ class Animator:
         self._target: Pose | None = None
         self._picture: NDArray[np.uint8] | None = None
         self._resting = False
+        self._gone = True
+        self._shape: tuple[int, ...] = ()
+        self._relative = True
+        self._recalibrated = False
+        self._bridge: tuple[float, Pose] | None = None
 
     def close(self) -> None:
         """Free the face finder."""
         self._finder.close()
+
+    def recover(self) -> None:
+        """Forget what a failed frame may have left behind: filters, and where the face was."""
+        self._motion.reset_filter()
+        self._finder.forget()
+        self._face = None
 
     def set_portrait(self, portrait: Portrait) -> None:
         """Animate this one from the next frame on; when it cannot be used, the one before stays."""
         try:
             cache, known = self._encode(portrait)
             self._engine.set_source(cache)
-        except UserError as error:
-            self._emit(SourceFailed(portrait.entry.key, str(error)))
+        except Exception as error:  # whatever it is, out of memory included: the call goes on with the one before
+            if not isinstance(error, UserError):
+                logger.exception("portrait %s", portrait.entry.name)
+            if self._source is not None:
+                self._engine.set_source(self._source.cache)
+            self._emit(SourceFailed(portrait.entry.key, sentence(error)))
             return
-        self._source = _Source(portrait, Pose.of(cache.keypoints))
+        self._source = _Source(portrait, Pose.of(cache.keypoints), cache)
         self._target = self._picture = None
         self._resting = False
+        if self._calibration is not None:
+            self.calibrate(self._calibration.duration_s)
         self._emit(SourceReady(portrait.entry.key, from_cache=known))
 
     def _encode(self, portrait: Portrait) -> tuple[SourceCache, bool]:
@@ -157,29 +178,38 @@ class Animator:
             return Step(self._without_driver(now_s, settings, camera=False), None)
         if frame.camera != self._camera:
             self._change_camera(frame.camera)
+        if frame.rgb.shape != self._shape:
+            self._shape = frame.rgb.shape
+            self._reframe()
         dt_s = min(_LONGEST_STEP_S, max(0.0, frame.captured_s - self._captured_s))
         self._frame_id, self._captured_s = frame.frame_id, frame.captured_s
         looked = self._look(frame)
         box = self._frame(dt_s, settings)
         landmarks = self._face.landmarks_px if looked and self._face is not None else None
-        if self._face is None or box is None:
+        square = None if self._face is None or box is None else self._crop(frame.rgb, box)
+        if square is None:
             return Step(self._without_driver(now_s, settings, camera=True), DriverView(frame, box, None, None))
-        with self._timed("crop"):
-            square = crop(frame.rgb, box, self._engine.config.size_px)
         with self._timed("detect"):
             driving = Pose.of(self._engine.detect(square))
+        if not (np.isfinite(driving.value).all() and np.isfinite(driving.jacobian).all()):
+            raise EngineError(
+                f"model {self._engine.model_name} gave NaN for the keypoints of this frame: use precision fp32 or "
+                "another model; the frame is not shown"
+            )
         view = DriverView(frame, box, landmarks, driving.value.astype(np.float32))
         return Step(self._with_driver(driving, landmarks, dt_s, now_s, settings), view)
 
     def _change_camera(self, camera: str) -> None:
         self._camera = camera
-        self._finder.forget()
-        self._smoother.reset()
-        self._motion.reset_filter()
+        self._reframe()
         self._ladder.reset()
         self._motion.reference = None
         self._calibration = None
-        self._face = None
+
+    def _reframe(self) -> None:
+        """Look for the face anew and frame it afresh."""
+        self.recover()
+        self._smoother.reset()
 
     def _look(self, frame: CameraFrame) -> bool:
         """Follow the driver's face; returns whether this very frame was searched."""
@@ -189,10 +219,21 @@ class Animator:
         self._looked_s = frame.captured_s
         with self._timed("face"):
             faces = self._finder.find(frame.rgb)
-        if faces and self._face is None:
+        if faces and self._gone:
+            # Back after more than a blink: perhaps elsewhere, so the crop does not glide there but is there.
+            self._smoother.reset()
             self._motion.reset_filter()
+            self._gone = False
         self._face = faces[0] if faces else None
         return True
+
+    def _crop(self, rgb: NDArray[np.uint8], box: SquareBox) -> NDArray[np.uint8] | None:
+        """The square that the model sees; None where the user's zoom and nudge left nothing of the picture in it."""
+        try:
+            with self._timed("crop"):
+                return crop(rgb, box, self._engine.config.size_px)
+        except MediaError:
+            return None
 
     def _frame(self, dt_s: float, settings: LiveSettings) -> SquareBox | None:
         """Where to crop: the training's framing rule, steadied, with the user's zoom and nudge."""
@@ -221,12 +262,27 @@ class Animator:
         smooth = self._motion.smooth(driving, dt_s, settings.smoothing)
         if settings.relative:
             gains = settings.motion_strength, settings.expression_strength
-            self._target = self._motion.relative(self._source.pose, smooth, *gains)
+            target = self._motion.relative(self._source.pose, smooth, *gains)
         else:
-            self._target = smooth
+            target = smooth
+        self._target = self._bridged(target, now_s, settings)
         rung = self._ladder.update(now_s, face=True, camera=True, settings=settings)
         self._render(self._source.pose.towards(self._target, rung.presence))
         return OutputFrame(self._frame_id, self._captured_s, rung.state, self._picture, fresh=True)
+
+    def _bridged(self, target: Pose, now_s: float, settings: LiveSettings) -> Pose:
+        """Glide where the same driver means another pose from now on: after a calibration, or a change of the mode."""
+        if settings.relative != self._relative or self._recalibrated:
+            self._bridge = None if self._target is None else (now_s, self._target)
+        self._relative, self._recalibrated = settings.relative, False
+        if self._bridge is None:
+            return target
+        began_s, start = self._bridge
+        share = (now_s - began_s) / _BRIDGE_S
+        if share >= 1:
+            self._bridge = None
+            return target
+        return start.towards(target, eased(share))
 
     def _take_calibration(
         self, driving: Pose, landmarks: NDArray[np.float32] | None, now_s: float, settings: LiveSettings
@@ -237,13 +293,13 @@ class Animator:
         if calibration is None or landmarks is None:
             return
         calibration.offer(now_s, landmarks, driving)
-        best = calibration.result(now_s)
+        best = calibration.result()
         if best is None:
-            self._tell_progress(calibration.share(now_s), calibration.hint)
+            self._tell_progress(calibration.share, calibration.hint)
             return
         score, self._motion.reference = best
         self._calibration = None
-        self._motion.reset_filter()
+        self._recalibrated = True
         self._emit(Calibrated(score.score, score.remarks))
 
     def _tell_progress(self, share: float, hint: str) -> None:
@@ -257,16 +313,18 @@ class Animator:
         self._face = None
         if settings.relative and self._motion.reference is None:
             if self._calibration is not None:
-                self._tell_progress(self._calibration.share(now_s), "show your face to the camera")
+                self._tell_progress(self._calibration.share, "show your face to the camera")
             return self._slate(State.CALIBRATING if camera else State.NO_CAMERA)
         rung = self._ladder.update(now_s, face=False, camera=camera, settings=settings)
+        if rung.state is not State.HOLD:
+            self._gone = True
+        if not rung.state.shows_avatar:
+            return self._slate(rung.state)
         if rung.state is State.EASING and self._target is not None:
             self._render(self._source.pose.towards(self._target, rung.presence))
-        elif rung.state is State.IDLE and not self._resting:
+        elif self._picture is None or (rung.state is not State.HOLD and not self._resting):
             self._render(self._source.pose)
             self._resting = True
-        if not rung.state.shows_avatar or self._picture is None:
-            return self._slate(rung.state)
         return OutputFrame(self._frame_id, self._captured_s, rung.state, self._picture, fresh=False)
 
     def _render(self, pose: Pose) -> None:

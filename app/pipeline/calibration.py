@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.pipeline.motion import Pose
+from mcnet.geometry import hull_area
 from mcnet.media.expressions import Expression, Mesh, expression, head_turn, rotation_between
 
 _MIN_FRAMES = 3
@@ -15,6 +16,11 @@ _TURNED_DEG = 15.0
 _NEUTRAL = Expression(mouth=0.0, left_eye=0.3, right_eye=0.3)
 _FACE_SIDES = (234, 454)
 _REMARK_FROM = 0.6
+_POOR = 50
+_LONGEST_FACTOR = 3
+_LONGEST_GAP_S = 0.5
+_HINT_S = 0.7
+_NOBODY = "show your face to the camera"
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ def score_pose(driver: Mesh, source: Mesh | None) -> PoseScore:
     now = expression(driver, in_space=True)
     wanted = _NEUTRAL if source is None else expression(source, in_space=True)
     if source is None:
-        turn_deg, turn_hint = abs(_yaw_deg(driver)), "look straight into the camera"
+        turn_deg, turn_hint = _aside_deg(driver), "look straight into the camera"
     else:
         turn_deg, turn_hint = head_turn(rotation_between(source, driver)).angle, "turn your head as in the portrait"
     mouth = now.mouth - wanted.mouth
@@ -57,52 +63,66 @@ def score_pose(driver: Mesh, source: Mesh | None) -> PoseScore:
     return PoseScore(round(score), tuple(hint for hint, fault in faults if fault > _REMARK_FROM))
 
 
-def _yaw_deg(mesh: Mesh) -> float:
-    """How far the head is turned about the vertical axis, from the depth of the face's two sides."""
+def _aside_deg(mesh: Mesh) -> float:
+    """How far the head is turned to a side or tilted, whichever is more, from where the face's two sides lie."""
     right, left = (mesh[point].astype(np.float64) for point in _FACE_SIDES)
-    return math.degrees(math.atan2(left[2] - right[2], left[0] - right[0]))
+    across = left[0] - right[0]
+    return max(abs(math.degrees(math.atan2(left[axis] - right[axis], across))) for axis in (1, 2))
 
 
 class Calibration:
     """Looks at frames for a while and keeps the best.
 
+    Only time with a face counts. While the best is poor, the looking goes on, up to three times as long.
+
     Args:
-        duration_s: how long to look at least; 0 takes the first frame with a face.
+        duration_s: how long to look at least; 0 takes the first frame with a face, whatever its score.
         source: the portrait's mesh, or None.
     """
 
     def __init__(self, duration_s: float, source: Mesh | None) -> None:
-        self._started_s: float | None = None
-        self._duration_s = duration_s
+        self.duration_s = duration_s
         self._source = source
         self._frames = 0
+        self._looked_s = 0.0
+        self._latest_s: float | None = None
         self._best: tuple[PoseScore, Pose] | None = None
-        self._latest: PoseScore | None = None
+        self._hint = _NOBODY
+        self._hinted_s = -math.inf
 
     def offer(self, now_s: float, driver: Mesh, pose: Pose) -> None:
-        """Take a frame into consideration."""
-        if self._started_s is None:
-            self._started_s = now_s
+        """Take a frame into consideration; one whose keypoints span no area is none."""
+        if not (np.isfinite(pose.value).all() and np.isfinite(pose.jacobian).all()):
+            return
+        if not hull_area(pose.value.astype(np.float32)) > 0:
+            return
+        if self._latest_s is not None:
+            self._looked_s += min(_LONGEST_GAP_S, max(0.0, now_s - self._latest_s))
+        self._latest_s = now_s
         self._frames += 1
-        self._latest = score_pose(driver, self._source)
-        if self._best is None or self._latest.score > self._best[0].score:
-            self._best = self._latest, pose
+        latest = score_pose(driver, self._source)
+        if self._best is None or latest.score > self._best[0].score:
+            self._best = latest, pose
+        hint = latest.remarks[0] if latest.remarks else ""
+        if hint != self._hint and now_s - self._hinted_s >= _HINT_S:
+            self._hint, self._hinted_s = hint, now_s
 
-    def share(self, now_s: float) -> float:
-        """How much of the looking is done, 0 to 1; the time counts from the first face on."""
-        if self._started_s is None:
+    @property
+    def share(self) -> float:
+        """How much of the looking is done, 0 to 1."""
+        if self._best is None:
             return 0.0
-        by_time = 1.0 if self._duration_s <= 0 else (now_s - self._started_s) / self._duration_s
-        needed = 1 if self._duration_s <= 0 else _MIN_FRAMES
-        return max(0.0, min(1.0, by_time, self._frames / needed))
+        if self.duration_s <= 0:
+            return 1.0
+        poor = self._best[0].score < _POOR
+        wanted_s = self.duration_s * (_LONGEST_FACTOR if poor else 1)
+        return min(1.0, self._looked_s / wanted_s, self._frames / _MIN_FRAMES)
 
     @property
     def hint(self) -> str:
-        """What the driver could do better at this moment, or ""."""
-        if self._latest is None:
-            return "show your face to the camera"
-        return self._latest.remarks[0] if self._latest.remarks else ""
+        """What the driver could do better, or ""; never changes faster than it can be read."""
+        return self._hint
 
-    def result(self, now_s: float) -> tuple[PoseScore, Pose] | None:
+    def result(self) -> tuple[PoseScore, Pose] | None:
         """The best frame's score and pose once the looking is done; None before."""
-        return self._best if self.share(now_s) >= 1 else None
+        return self._best if self.share >= 1 else None

@@ -19,6 +19,8 @@ from mcnet.errors import UserError
 logger = logging.getLogger(__name__)
 
 _WATCH_S = 0.05
+_LAST_JOIN_S = 0.1
+_FLAT_LEVELS = 12
 _SAMPLED = (slice(None, None, 16), slice(None, None, 16))
 
 
@@ -35,8 +37,8 @@ class CameraTimes:
     first_retry_s: float = 0.5
     """Before the first new try; doubled each time."""
     longest_retry_s: float = 8.0
-    switch_s: float = 1.0
-    """How long a device may take to let go before it is opened anew."""
+    healthy_s: float = 5.0
+    """A camera that ran for so long starts from the first wait again when it fails."""
 
 
 class _Session:
@@ -58,6 +60,7 @@ class _Session:
         self.started_s = time.monotonic()
         self.last_frame_s: float | None = None
         self.changed_s = self.started_s
+        self.flat = False
         self.error: str | None = None
         self.is_device = False
         self._open_camera = open_camera
@@ -115,6 +118,7 @@ class _Session:
         sample = rgb[_SAMPLED]
         if self._sample is None or not np.array_equal(sample, self._sample):
             self._sample, self.changed_s = sample.copy(), now_s
+            self.flat = int(sample.max()) - int(sample.min()) < _FLAT_LEVELS
         self.last_frame_s = now_s
         self._deliver(self, rgb, now_s)
 
@@ -148,7 +152,9 @@ class CameraControl:
         self._active: _Session | None = None
         self._candidate: _Session | None = None
         self._fallback: CameraSpec | None = None
-        self._retry: tuple[float, CameraSpec] | None = None
+        self._dark: _Session | None = None
+        self._waiting: tuple[float, CameraSpec] | None = None
+        self._old: list[_Session] = []
         self._backoff_s = self._times.first_retry_s
 
     def set_camera(self, spec: CameraSpec | None) -> None:
@@ -167,22 +173,28 @@ class CameraControl:
                     self._wish(self._wishes.get())
                 self._watch_candidate()
                 self._watch_active()
-                if self._retry is not None and time.monotonic() >= self._retry[0]:
-                    spec = self._retry[1]
-                    self._retry = None
-                    self._candidate = self._open(spec)
+                self._open_what_waits()
         finally:
-            sessions = [session for session in (self._candidate, self._active) if session is not None]
-            self._active = self._candidate = None
-            for session in sessions:
-                session.stop()
-            for session in sessions:
-                if not session.join(self._times.switch_s / 4):
-                    logger.warning("%s does not let go of its device; its thread is left behind", session.name)
+            self._drop_active()
+            self._drop_candidate()
+            for session in self._old:
+                session.join(_LAST_JOIN_S)
 
-    def _open(self, spec: CameraSpec) -> _Session:
+    def left_behind(self) -> list[str]:
+        """Threads of cameras that have been told to end and have not."""
+        return [session.name for session in self._old if not session.ended]
+
+    def _open_what_waits(self) -> None:
+        """Open the camera whose time has come, once nobody of ours has that device any more: it bears one user only."""
+        self._old = [session for session in self._old if not session.ended]
+        if self._waiting is None or self._candidate is not None:
+            return
+        due_s, spec = self._waiting
+        if time.monotonic() < due_s or any(session.spec.name == spec.name for session in self._old):
+            return
+        self._waiting = None
         self._numbers += 1
-        return _Session(self._numbers, spec, self._open_camera, self._take)
+        self._candidate = _Session(self._numbers, spec, self._open_camera, self._take)
 
     def _take(self, session: _Session, rgb: NDArray[np.uint8], now_s: float) -> None:
         """On a session's thread: only the camera in use is heard."""
@@ -194,11 +206,9 @@ class CameraControl:
         self._deliver(frame)
 
     def _wish(self, spec: CameraSpec | None) -> None:
-        self._retry = None
+        self._waiting = None
         self._backoff_s = self._times.first_retry_s
-        if self._candidate is not None:
-            self._candidate.stop()
-            self._candidate = None
+        self._drop_candidate()
         active = self._active
         self._fallback = None if active is None else active.spec
         if spec is None:
@@ -207,14 +217,21 @@ class CameraControl:
         if active is not None and active.spec.name == spec.name:
             # One device cannot be opened twice: let go first, and come back to the old way if the new one fails.
             self._drop_active()
-            active.join(self._times.switch_s)
-        self._candidate = self._open(spec)
+        self._waiting = (time.monotonic(), spec)
+
+    def _drop_candidate(self) -> None:
+        candidate, self._candidate = self._candidate, None
+        self._retire(candidate)
 
     def _drop_active(self) -> None:
         with self._lock:
             active, self._active = self._active, None
-        if active is not None:
-            active.stop()
+        self._retire(active)
+
+    def _retire(self, session: _Session | None) -> None:
+        if session is not None:
+            session.stop()
+            self._old.append(session)
 
     def _watch_candidate(self) -> None:
         candidate = self._candidate
@@ -224,9 +241,7 @@ class CameraControl:
             self._candidate, self._fallback = None, None
             with self._lock:
                 old, self._active = self._active, candidate
-            if old is not None:
-                old.stop()
-            self._backoff_s = self._times.first_retry_s
+            self._retire(old)
             form = candidate.format
             self._emit(CameraOpened(candidate.name, form.width_px, form.height_px, form.fps_hz, form.remark))
             return
@@ -239,8 +254,7 @@ class CameraControl:
             f"{candidate.name} gave no frame within {self._times.open_s:g} s: unplug it and plug it in again, close "
             "other programs that use it, or choose another camera"
         )
-        candidate.stop()
-        self._candidate = None
+        self._drop_candidate()
         self._candidate_failed(candidate, message)
 
     def _candidate_failed(self, candidate: _Session, message: str) -> None:
@@ -249,14 +263,14 @@ class CameraControl:
         elif self._fallback is not None and self._fallback != candidate.spec:
             fallback, self._fallback = self._fallback, None
             self._emit(CameraFailed(candidate.name, message, kept=fallback.name))
-            self._candidate = self._open(fallback)
+            self._waiting = (time.monotonic(), fallback)
         else:
             self._try_again(candidate.spec, candidate.name, message)
 
     def _try_again(self, spec: CameraSpec, name: str, message: str) -> None:
         wait_s = self._backoff_s
         self._backoff_s = min(self._times.longest_retry_s, 2 * self._backoff_s)
-        self._retry = (time.monotonic() + wait_s, spec)
+        self._waiting = (time.monotonic() + wait_s, spec)
         self._emit(CameraFailed(name, message, retry_s=wait_s))
 
     def _watch_active(self) -> None:
@@ -264,16 +278,40 @@ class CameraControl:
         if active is None or active.last_frame_s is None:
             return
         now_s = time.monotonic()
+        frozen = active.is_device and now_s - active.changed_s > self._times.frozen_s
         if active.error is not None or active.ended:
-            message = active.error or f"{active.name} ended"
+            message = active.error or f"{active.name} has ended; plug it in again, or choose another camera"
         elif now_s - active.last_frame_s > self._times.stall_s:
-            message = f"{active.name} has given no frame for {self._times.stall_s:g} s"
-        elif active.is_device and now_s - active.changed_s > self._times.frozen_s:
-            message = f"{active.name} has given the very same picture for {self._times.frozen_s:g} s: it is frozen"
+            message = (
+                f"{active.name} has given no frame for {self._times.stall_s:g} s; it is opened anew. If that does not "
+                "help, plug it in again, or choose another camera"
+            )
+        elif frozen and active.flat:
+            self._tell_of_darkness(active)
+            return
+        elif frozen:
+            message = (
+                f"{active.name} has given the very same picture for {self._times.frozen_s:g} s: it is frozen and is "
+                "opened anew. If that does not help, plug it in again"
+            )
         else:
             return
+        if now_s - active.started_s > self._times.healthy_s:
+            self._backoff_s = self._times.first_retry_s
         self._drop_active()
-        if self._candidate is None:
+        if self._candidate is None and self._waiting is None:
             self._try_again(active.spec, active.name, message)
         else:
             self._emit(CameraFailed(active.name, message))
+
+    def _tell_of_darkness(self, active: _Session) -> None:
+        """A closed shutter gives one flat picture for ever: no reason to open the camera anew."""
+        if self._dark is not active:
+            self._dark = active
+            self._emit(
+                CameraFailed(
+                    active.name,
+                    f"{active.name} gives a picture of one colour: open its shutter, or switch it on with its key",
+                    kept=active.name,
+                )
+            )

@@ -142,7 +142,7 @@ def _read_background(path: str) -> Rgb:
         raise AppError("the background is to be a picture, but none is chosen: choose a file, or another background")
     try:
         return read_rgb(Path(path).expanduser())
-    except MediaError as error:
+    except (MediaError, OSError, RuntimeError, ValueError) as error:  # the last two: ~nobody, and a NUL in the name
         raise AppError(f"the background picture cannot be used: {error}") from error
 
 

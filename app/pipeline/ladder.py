@@ -50,22 +50,22 @@ class TrackingLadder:
         if face:
             self._seen_s = now_s
             self._presence = min(1.0, self._presence + dt_s / _RETURN_S)
-            return Rung(State.LIVE, _eased(self._presence))
+            return Rung(State.LIVE, eased(self._presence))
         gone = State.NO_FACE if camera else State.NO_CAMERA
         if self._seen_s is None:
             return Rung(gone, 0.0)
         lost_s = now_s - self._seen_s
         if lost_s < settings.hold_s:
-            return Rung(State.HOLD, _eased(self._presence))
+            return Rung(State.HOLD, eased(self._presence))
         lost_s -= settings.hold_s
         if lost_s < settings.ease_s:
             self._presence = min(self._presence, 1 - lost_s / settings.ease_s)
-            return Rung(State.EASING, _eased(self._presence))
+            return Rung(State.EASING, eased(self._presence))
         self._presence = 0.0
         resting = lost_s - settings.ease_s < settings.idle_s
         return Rung(State.IDLE if resting else gone, 0.0)
 
 
-def _eased(share: float) -> float:
-    """Slow at both ends (smoothstep)."""
+def eased(share: float) -> float:
+    """A share of a way, 0 to 1, slow at both ends (smoothstep)."""
     return share * share * (3 - 2 * share)

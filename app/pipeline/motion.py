@@ -129,7 +129,8 @@ class MotionControl:
 
         With both gains at 1 this is FOMM's relative motion with adapted scale (`mcnet.geometry.relative_keypoints`).
         For other gains the movement is parted in two: the affine map that brings the reference pose closest to the
-        driver's (the head's motion) and what remains (the expression).
+        driver's (the head's motion) and what remains (the expression). The map's turn and stretch are amplified each
+        for itself, so that a tilted head is tilted further and not blown up.
 
         Raises:
             ValueError: the reference pose spans no area.
@@ -140,20 +141,39 @@ class MotionControl:
         if not area > 0:
             raise ValueError("the keypoints of the reference pose span no area: got a flat hull; calibrate again")
         scale = math.sqrt(hull_area(source.value.astype(np.float32)) / area)
-        head, linear = _affine_fit(reference.value, driving.value)
-        moved = motion_strength * (head - reference.value) + expression_strength * (driving.value - head)
+        centre = reference.value.mean(axis=0)
+        around = reference.value - centre
+        linear, shift = _affine_fit(around, driving.value - centre)
+        expression = driving.value - centre - (around @ linear.T + shift)
         turned = driving.jacobian @ np.linalg.inv(reference.jacobian)
-        identity = np.eye(2)
-        turned = identity + motion_strength * (linear - identity) + expression_strength * (turned - linear)
-        return Pose(source.value + scale * moved, turned @ source.jacobian)
+        head = _amplified(linear, motion_strength)
+        moved = around @ head.T + motion_strength * shift + expression_strength * expression
+        turned = head + expression_strength * (turned - linear)
+        return Pose(source.value + scale * (moved - around), turned @ source.jacobian)
 
 
 def _affine_fit(start: Array, end: Array) -> tuple[Array, Array]:
-    """The affine map that brings (K, 2) points closest to others in the least squares.
+    """The affine map that brings (K, 2) points closest to others in the least squares: linear part (2, 2), shift (2,).
 
-    Returns:
-        The mapped points (K, 2), and the map's linear part (2, 2).
+    The points must not all lie on one line.
     """
     columns = np.column_stack((start, np.ones(len(start))))
     solution = np.asarray(np.linalg.lstsq(columns, end, rcond=None)[0], np.float64)
-    return columns @ solution, solution[:2].T
+    return solution[:2].T, solution[2]
+
+
+def _amplified(linear: Array, gain: float) -> Array:
+    """A (2, 2) linear map of a face's motion, as strong as `gain` says: 0 none, 1 itself, 2 the map done twice.
+
+    Polar decomposition: the angle of the rotation times the gain, the stretch to the power of the gain. A map that
+    turns the face inside out, which no head does, has no such power and is scaled linearly.
+    """
+    if gain == 1:
+        return linear
+    if np.linalg.det(linear) <= 0:
+        return np.asarray(np.eye(2) + gain * (linear - np.eye(2)), np.float64)
+    left, stretch, right = np.linalg.svd(linear)
+    rotation = left @ right
+    angle = gain * math.atan2(rotation[1, 0], rotation[0, 0])
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    return np.asarray(turn @ right.T @ np.diag(stretch**gain) @ right, np.float64)

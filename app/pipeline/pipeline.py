@@ -24,12 +24,14 @@ from app.pipeline.slot import LatestSlot
 from app.pipeline.source_store import SourceStore
 from app.pipeline.stats import Meter, Stats
 from app.settings import LiveSettings
-from mcnet.errors import UserError
+from mcnet.errors import sentence
 
 logger = logging.getLogger(__name__)
 
 _FRAME_WAIT_S = 0.04
 _AFTER_FAILURE_S = 0.2
+_SOUND_AFTER_S = 1.0
+_HOPS = ("camera to model", "model to sinks")
 
 
 @dataclass(frozen=True)
@@ -90,19 +92,19 @@ class Pipeline:
         self.output = output
         self.preview: LatestSlot[Composed] = LatestSlot("preview", on_put=on_picture)
         self.driver: LatestSlot[DriverView] = LatestSlot("driver")
-        self._engine_factory = engine_factory
+        self.engine_factory = engine_factory
+        self.on_event = on_event
+        self.store = None if source_cache is None else SourceStore(source_cache)
+        self.times = times or PipelineTimes()
+        self.camera_opener = camera_opener
+        self.finder_factory = finder_factory
         self._settings = settings
-        self._on_event = on_event
         self._on_picture = on_picture
-        self._store = None if source_cache is None else SourceStore(source_cache)
-        self._times = times or PipelineTimes()
-        self._open_camera = camera_opener
-        self._finder_factory = finder_factory
         self._camera_spec: CameraSpec | None = None
         self._portrait: Portrait | None = None
         self._sinks: dict[str, Sink] = {}
         self._run: _Run | None = None
-        self._last_stats = Stats(State.STARTING)
+        self._before: _Run | None = None
 
     @property
     def running(self) -> bool:
@@ -125,7 +127,7 @@ class Pipeline:
             return
         self.preview = LatestSlot("preview", on_put=self._on_picture)
         self.driver = LatestSlot("driver")
-        self._run = run = _Run(self)
+        self._run = run = _Run(self, lambda: self._settings, self._before)
         for sink in self._sinks.values():
             run.sink_stage.add(sink)
         if self._portrait is not None:
@@ -138,13 +140,13 @@ class Pipeline:
         """Stop everything in order: camera, model, sinks. Harmless when called again.
 
         Returns:
-            Whether every thread ended in time; one that hangs in a driver or still loads a model is left behind, is
-            heard no more, and ends by itself.
+            Whether every thread ended in time, cameras' included; one that hangs in a driver or still loads a model is
+            left behind, is heard no more, and ends by itself. The next run's thread of the same stage waits for it.
         """
         run, self._run = self._run, None
         if run is None:
             return True
-        self._last_stats = run.stats(window_s=None)
+        self._before = run
         return run.stop(timeout_s)
 
     def update(self, settings: LiveSettings) -> None:
@@ -180,38 +182,65 @@ class Pipeline:
         if self._run is not None:
             self._run.sink_stage.remove(name)
 
-    def stats(self, *, window_s: float | None = 5.0) -> Stats:
-        """How it does: over the last seconds; for None, since the avatar was first moved. Once stopped, the last."""
-        return self._last_stats if self._run is None else self._run.stats(window_s=window_s)
+    @property
+    def frames_out(self) -> int:
+        """How many frames moved the avatar and reached the sinks, in this run or the last; costs nothing to ask."""
+        run = self._run or self._before
+        return 0 if run is None else run.meter.frames_out
+
+    def stats(self) -> Stats:
+        """How it does, over the last five seconds."""
+        run = self._run or self._before
+        return Stats(self.state) if run is None else run.meter.recent(self.state, time.monotonic())
+
+    def report(self) -> Stats:
+        """How this run, or the last, did since the avatar was first moved."""
+        run = self._run or self._before
+        return Stats(self.state) if run is None else run.meter.overall(run.sink_stage.state, time.monotonic())
+
+
+class _Faults:
+    """Which stages are faulty now; each says so of itself only. The slate is shown while there is any."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stages: set[str] = set()
+
+    def add(self, stage: str) -> None:
+        with self._lock:
+            self._stages.add(stage)
+
+    def clear(self, stage: str) -> None:
+        with self._lock:
+            self._stages.discard(stage)
+
+    def any(self) -> bool:
+        return bool(self._stages)
 
 
 class _Run:
     """The threads and slots of one run, from start to stop."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, settings: Callable[[], LiveSettings], before: "_Run | None") -> None:
         self._pipeline = pipeline
-        self._times = pipeline._times
+        self._settings = settings
         self._stop = threading.Event()
-        self._fault = threading.Event()
-        self._meter = Meter()
-        self._base_drops: dict[str, int] | None = None
+        self._muted = threading.Event()
+        self._faults = _Faults()
         self.commands: queue.SimpleQueue[Portrait | _Calibrate] = queue.SimpleQueue()
-        self._frames: LatestSlot[CameraFrame] = LatestSlot("camera to model")
-        self._outputs: LatestSlot[OutputFrame] = LatestSlot("model to sinks")
+        self._frames: LatestSlot[CameraFrame] = LatestSlot(_HOPS[0])
+        self._outputs: LatestSlot[OutputFrame] = LatestSlot(_HOPS[1])
+        self.meter = Meter(_HOPS)
         self._preview, self._driver = pipeline.preview, pipeline.driver
-        presenter = Presenter(
-            pipeline.output, self._times.model_s, lambda message: self._emit(SettingRefused("background", message))
-        )
-        self.sink_stage = SinkStage(pipeline.output, self._outputs, self._preview, presenter, self._meter, self._emit)
-        self.camera = CameraControl(self._take, self._emit, pipeline._open_camera, self._times.camera)
-        self._threads = [
-            self._thread("camera control", self.camera.run),
-            self._thread("inference", self._infer),
-            self._thread("sinks", self._feed),
-        ]
+        presenter = Presenter(pipeline.output, pipeline.times.model_s, self._refuse)
+        self.sink_stage = SinkStage(pipeline.output, self._outputs, self._preview, presenter, self.meter, self._emit)
+        self.camera = CameraControl(self._take, self._emit, pipeline.camera_opener, pipeline.times.camera)
+        older = {} if before is None else before.alive()
+        bodies = {"camera control": self.camera.run, "inference": self._infer, "sinks": self._feed}
+        self._threads = {name: self._thread(name, body, older.get(name)) for name, body in bodies.items()}
 
     def start(self) -> None:
-        for thread in self._threads:
+        for thread in self._threads.values():
             thread.start()
 
     def stop(self, timeout_s: float) -> bool:
@@ -220,75 +249,75 @@ class _Run:
         self.camera.request_stop()
         for slot in (self._frames, self._outputs, self._preview, self._driver):
             slot.close()
-        for thread in self._threads:
+        for thread in self._threads.values():
             thread.join(max(0.0, deadline_s - time.monotonic()))
-        late = [thread.name for thread in self._threads if thread.is_alive()]
+        self._muted.set()
+        late = [*self.alive(), *self.camera.left_behind()]
         if late:
             logger.warning("still busy %.1f s after the stop, left behind: %s", timeout_s, ", ".join(late))
         return not late
 
-    def stats(self, *, window_s: float | None) -> Stats:
-        drops = self._drops()
-        base = self._base_drops or drops
-        return self._meter.summary(
-            self.sink_stage.state,
-            {name: count - base[name] for name, count in drops.items()},
-            time.monotonic(),
-            window_s=window_s,
-        )
+    def alive(self) -> dict[str, threading.Thread]:
+        """The stages whose threads have not ended."""
+        return {name: thread for name, thread in self._threads.items() if thread.is_alive()}
 
-    def _drops(self) -> dict[str, int]:
-        return {slot.name: slot.dropped_count for slot in (self._frames, self._outputs)}
-
-    def _thread(self, name: str, body: Callable[[], None]) -> threading.Thread:
+    def _thread(self, name: str, body: Callable[[], None], older: threading.Thread | None) -> threading.Thread:
         def guarded() -> None:
+            while older is not None and older.is_alive():  # of a run that hung: one thread at a time has a device
+                if self._stop.wait(_FRAME_WAIT_S):
+                    return
             try:
                 body()
-            except Exception as error:  # the guard that STYLE asks of every thread: report once, show the slate
+            except Exception as error:  # the last guard of a thread: reported once, and the slate is shown
                 logger.exception("stage %s", name)
-                self._fault.set()
-                self._emit(StageFailed(name, f"{type(error).__name__}: {error}"))
+                self._faults.add(name)
+                self._emit(StageFailed(name, sentence(error)))
 
         return threading.Thread(target=guarded, name=name, daemon=True)
 
     def _emit(self, event: Event) -> None:
-        if not self._stop.is_set():
-            self._pipeline._on_event(event)
+        if not self._muted.is_set():
+            self._pipeline.on_event(event)
+
+    def _refuse(self, message: str) -> None:
+        self._emit(SettingRefused("background", message))
 
     def _take(self, frame: CameraFrame) -> None:
-        self._meter.camera_frame(frame.captured_s)
-        self._frames.put(frame)
+        self.meter.camera_frame(frame.captured_s)
+        if self._frames.put(frame):
+            self.meter.drop(self._frames.name, frame.captured_s)
 
     def _feed(self) -> None:
-        self.sink_stage.run(self._stop.is_set, lambda: self._pipeline._settings, self._fault.is_set)
+        self.sink_stage.run(self._stop.is_set, self._settings, self._faults.any)
 
     def _infer(self) -> None:
         animator = self._make_animator()
         if animator is None:
             return
-        failed = False
+        failed_s: float | None = None
         try:
             while not self._stop.is_set():
-                settings = self._pipeline._settings
-                while not self.commands.empty():
-                    self._obey(animator, self.commands.get(), settings)
+                settings = self._settings()
+                self._obey(animator, settings)
                 frame = self._frames.take(_FRAME_WAIT_S)
+                now_s = time.monotonic()
                 try:
-                    step = animator.step(frame, time.monotonic(), settings)
+                    step = animator.step(frame, now_s, settings)
                 except Exception as error:  # a frame that fails gives the slate; the next one may be well again
-                    self._fault.set()
-                    if not failed:
-                        failed = True
+                    self._faults.add("inference")
+                    if failed_s is None:
                         logger.exception("inference")
-                        self._emit(StageFailed("inference", _sentence(error)))
+                        self._emit(StageFailed("inference", sentence(error)))
+                    failed_s = time.monotonic()
+                    animator.recover()
                     self._stop.wait(_AFTER_FAILURE_S)
                     continue
-                if step.output is not None:
-                    self._fault.clear()
-                    failed = False
-                    if step.output.fresh and self._base_drops is None:
-                        self._base_drops = self._drops()  # what was dropped while the model was loading tells nothing
-                    self._outputs.put(step.output)
+                # A second without a failure, or the call would blink between the avatar and the slate.
+                if failed_s is not None and step.output is not None and now_s - failed_s > _SOUND_AFTER_S:
+                    failed_s = None
+                    self._faults.clear("inference")
+                if step.output is not None and self._outputs.put(step.output):
+                    self.meter.drop(self._outputs.name, now_s)
                 if step.view is not None:
                     self._driver.put(step.view)
         finally:
@@ -296,30 +325,35 @@ class _Run:
 
     def _make_animator(self) -> Animator | None:
         began_s = time.monotonic()
+        pipeline = self._pipeline
         try:
-            engine = self._pipeline._engine_factory()
+            engine = pipeline.engine_factory()
             animator = Animator(
                 engine,
                 self._emit,
-                lambda name, elapsed_s: self._meter.stage(name, time.monotonic(), elapsed_s),
-                store=self._pipeline._store,
-                finder=self._pipeline._finder_factory and self._pipeline._finder_factory(),
+                lambda name, elapsed_s: self.meter.stage(name, time.monotonic(), elapsed_s),
+                store=pipeline.store,
+                finder=pipeline.finder_factory and pipeline.finder_factory(),
             )
         except Exception as error:  # a model that cannot be loaded: the slate stays, and the reason is told
             logger.exception("loading the model")
-            self._fault.set()
-            self._emit(StageFailed("model", _sentence(error)))
+            self._faults.add("model")
+            self._emit(StageFailed("model", sentence(error)))
             return None
         self._emit(EngineReady(engine.model_name, engine.choice.reason, time.monotonic() - began_s))
         return animator
 
-    def _obey(self, animator: Animator, command: Portrait | _Calibrate, settings: LiveSettings) -> None:
-        if isinstance(command, Portrait):
-            animator.set_portrait(command)
-        else:
-            animator.calibrate(0.0 if command.now else settings.calibration_s)
-
-
-def _sentence(error: Exception) -> str:
-    """What to tell people: our own messages as they are, others with their type."""
-    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    def _obey(self, animator: Animator, settings: LiveSettings) -> None:
+        """Do what was asked since the last frame; of several portraits, or calibrations, only the last."""
+        portrait: Portrait | None = None
+        calibrate: _Calibrate | None = None
+        while not self.commands.empty():
+            command = self.commands.get()
+            if isinstance(command, Portrait):
+                portrait = command
+            else:
+                calibrate = command
+        if portrait is not None:
+            animator.set_portrait(portrait)
+        if calibrate is not None:
+            animator.calibrate(0.0 if calibrate.now else settings.calibration_s)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import AppError
+from app.settings import free_name
 from assets import ROOT as ASSETS
 from mcnet.files import replacing
 from mcnet.media.crop import SquareBox, crop, frame_face
@@ -157,12 +158,21 @@ class PortraitStore:
             entries = [self._entry(row) for row in rows]
         except FileNotFoundError:
             return []
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            logger.warning("the portraits' list %s cannot be read (%s); its folder's pictures are taken", path, error)
+        except OSError as error:
+            raise AppError(f"cannot read the list of portraits {path}: {error}; check its permissions") from error
+        except (ValueError, KeyError, TypeError) as error:
+            aside = free_name(path.with_name(path.name + ".damaged"))
+            path.replace(aside)
+            logger.warning(
+                "the list of portraits cannot be read (%s): it is kept as %s, and the pictures beside it are taken",
+                error,
+                aside,
+            )
             entries = [
                 PortraitEntry(picture.stem, picture.stem[:8], picture, bundled=False)
                 for picture in sorted(self._folder.glob("*.png"))
             ]
+            self._write_index(entries)
         return [entry for entry in entries if entry.path.is_file()]
 
     def _entry(self, row: dict[str, Any]) -> PortraitEntry:

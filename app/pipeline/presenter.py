@@ -34,14 +34,15 @@ class Presenter:
         self, output: OutputFormat, model_timeout_s: float, refuse: Callable[[str], None] = lambda _: None
     ) -> None:
         self._compositor = Compositor(output)
+        self._slate_of_faults = self._compositor.slate(State.FAULT)
         self._model_timeout_s = model_timeout_s
         self._refuse = refuse
-        self._refused = ""
+        self._refused: tuple[str, str] | None = None
         self._current: OutputFrame | None = None
         self._received_s = 0.0
         self._avatar: tuple[NDArray[np.uint8], LiveSettings, NDArray[np.uint8]] | None = None
         self._shown: NDArray[np.uint8] | None = None
-        self._shown_state = State.STARTING
+        self._showed_avatar = False
         self._fade_from: NDArray[np.uint8] | None = None
         self._fade_began_s = 0.0
 
@@ -58,11 +59,14 @@ class Presenter:
             self._current, self._received_s = frame, now_s
         state = self._state(settings, now_s, fault=fault)
         current = self._current
-        if state.shows_avatar and current is not None and current.avatar is not None:
+        shows_avatar = state.shows_avatar and current is not None and current.avatar is not None
+        if shows_avatar:
+            assert current is not None
+            assert current.avatar is not None
             picture = self._composed(current.avatar, settings)
         else:
             picture = self._compositor.slate(state)
-        rgb = self._faded(picture, state, now_s)
+        rgb = self._faded(picture, now_s, shows_avatar=shows_avatar, at_once=state in _AT_ONCE)
         return Composed(
             frame_id=-1 if current is None else current.frame_id,
             captured_s=now_s if current is None else current.captured_s,
@@ -87,23 +91,30 @@ class Presenter:
         return kept[2]
 
     def _compose(self, avatar: NDArray[np.uint8], settings: LiveSettings) -> NDArray[np.uint8]:
-        try:
-            picture = self._compositor.compose(avatar, settings)
-        except AppError as error:
-            if str(error) != self._refused:
-                self._refused = str(error)
-                self._refuse(self._refused)
-            return self._compositor.compose(avatar, dataclasses.replace(settings, background="blur"))
-        self._refused = ""
-        return picture
+        background = (settings.background, settings.background_image)
+        if background != self._refused:
+            self._refused = None
+            try:
+                return self._compositor.compose(avatar, settings)
+            except AppError as error:
+                self._refused = background
+                self._refuse(str(error))
+        return self._compositor.compose(avatar, dataclasses.replace(settings, background="blur"))
 
-    def _faded(self, picture: NDArray[np.uint8], state: State, now_s: float) -> NDArray[np.uint8]:
+    def last_resort(self, now_s: float) -> Composed:
+        """The slate of a fault, drawn beforehand: for when `present` itself fails."""
+        self._fade_from = None
+        return Composed(frame_id=-1, captured_s=now_s, state=State.FAULT, rgb=self._slate_of_faults, fresh=False)
+
+    def _faded(
+        self, picture: NDArray[np.uint8], now_s: float, *, shows_avatar: bool, at_once: bool
+    ) -> NDArray[np.uint8]:
         """Cross-fade between avatar and slate; the panic key and faults do not wait for a fade."""
-        if state in _AT_ONCE:
+        if at_once:
             self._fade_from = None
-        elif self._shown is not None and state.shows_avatar != self._shown_state.shows_avatar:
+        elif self._shown is not None and shows_avatar != self._showed_avatar:
             self._fade_from, self._fade_began_s = self._shown, now_s
-        self._shown_state = state
+        self._showed_avatar = shows_avatar
         if self._fade_from is not None:
             share = (now_s - self._fade_began_s) / FADE_S
             if share < 1:

@@ -34,7 +34,6 @@ DISCLOSURE = (
 """Stands in every recording's metadata."""
 
 _PENDING_PICTURES = 8
-_FINISH_S = 10.0
 # 8 to 10 ms of processor time a picture of 1280x720, of which 2 for the colours; superfast takes 12, veryfast 15 for
 # less than half the bytes. The model needs the time more than the disk needs the room (20 MB a minute).
 _PRESET, _CRF, _THREADS = "ultrafast", "20", 2
@@ -68,6 +67,7 @@ class RecorderSink:
         self.dropped = 0
         self._path = path
         self._recording: _Recording | None = None
+        self._ended: _Recording | None = None
 
     def open(self, output: OutputFormat) -> None:
         """Create the file.
@@ -94,17 +94,29 @@ class RecorderSink:
         self.sent += 1
 
     def close(self) -> None:
-        """Finish the file; without a picture, leave none. Harmless when called again.
-
-        Raises:
-            SinkError: it could not be finished; what was written so far stays. Not told twice.
-        """
+        """Begin to finish the file; without a picture, leave none. Harmless when called again."""
         recording, self._recording = self._recording, None
         if recording is None:
             return
         if self.dropped:
             logger.warning("%s: %d of %d pictures were too many for the encoder", self.detail, self.dropped, self.sent)
-        recording.finish()
+        recording.end()
+        self._ended = recording
+
+    def finished(self) -> bool:
+        """Whether the file is finished.
+
+        Raises:
+            SinkError: it could not be finished; what was written so far stays. Not told twice.
+        """
+        ended = self._ended
+        if ended is None:
+            return True
+        if not ended.over():
+            return False
+        self._ended = None
+        ended.require_good()
+        return True
 
 
 class _Recording:
@@ -141,20 +153,18 @@ class _Recording:
             self._changed.notify()
         return int(too_many)
 
-    def finish(self) -> None:
-        """Write what waits, and end.
-
-        Raises:
-            SinkError: that failed or takes too long, or failed before and `put` has not told.
-        """
+    def end(self) -> None:
+        """Write what waits, and end; does not wait for it."""
         with self._changed:
             self._ending = True
             self._changed.notify()
-        self._thread.join(_FINISH_S)
-        if self._thread.is_alive():
-            raise SinkError(
-                f"the recording {self._path} is still being written: the disk is slow; leave it for a while"
-            )
+
+    def over(self) -> bool:
+        """Whether the thread has ended."""
+        return not self._thread.is_alive()
+
+    def require_good(self) -> None:
+        """Raise a SinkError if the writing failed and `put` has not told."""
         if self._failure and not self._told:
             raise SinkError(self._failure)
 

@@ -6,24 +6,28 @@ import time
 from collections.abc import Callable
 
 from app.errors import SinkError
-from app.pipeline.events import Event, SinkClosed, SinkFailed, SinkOpened, StateChanged
+from app.pipeline.events import Event, SinkClosed, SinkFailed, SinkOpened, StageFailed, StateChanged
 from app.pipeline.output_frame import Composed, OutputFrame, State
 from app.pipeline.presenter import Presenter
 from app.pipeline.sinks import OutputFormat, Sink
 from app.pipeline.slot import LatestSlot
 from app.pipeline.stats import Meter
 from app.settings import LiveSettings
+from mcnet.errors import sentence
 
 logger = logging.getLogger(__name__)
 
 _EARLY_SHARE = 0.4
+_LONGEST_ENDING_S = 10.0
+_ENDING_POLL_S = 0.01
 
 
 class Ticker:
     """A steady beat that lets a new frame go a little before its time.
 
     Beats lie on a grid of the period; a new frame may take the coming beat by up to 0.4 periods early, which halves
-    what it waits on average and leaves the mean rate as it is. After a stall the grid starts anew: no burst.
+    what it waits on average and leaves the mean rate as it is. After a stall one picture goes at once and the grid
+    starts anew: no burst, and a picture that costs a little more than a period costs no more than that.
     """
 
     def __init__(self, fps_hz: float, now_s: float) -> None:
@@ -36,9 +40,7 @@ class Ticker:
 
     def went(self, now_s: float) -> None:
         """A picture went."""
-        self._due_s += self._period_s
-        if now_s > self._due_s:
-            self._due_s = now_s + self._period_s
+        self._due_s = max(self._due_s + self._period_s, now_s)
 
 
 class SinkStage:
@@ -70,6 +72,8 @@ class SinkStage:
         self._emit = emit
         self._requests: queue.SimpleQueue[Sink | str] = queue.SimpleQueue()
         self._sinks: dict[str, Sink] = {}
+        self._ending: list[Sink] = []
+        self._broken = False
         self.state = State.STARTING
 
     def add(self, sink: Sink) -> None:
@@ -89,12 +93,17 @@ class SinkStage:
             while not stopped():
                 while not self._requests.empty():
                     self._serve(self._requests.get())
+                self._tend()
                 frame = self._wait(ticker)
                 self._show(frame, settings(), fault=faulty())
                 ticker.went(time.monotonic())
         finally:
             for name in reversed(list(self._sinks)):
                 self._close(name)
+            deadline_s = time.monotonic() + _LONGEST_ENDING_S
+            while self._ending and time.monotonic() < deadline_s:
+                self._tend()
+                time.sleep(_ENDING_POLL_S)
 
     def _wait(self, ticker: Ticker) -> OutputFrame | None:
         """Sleep until the next picture is due; a frame that comes meanwhile may shorten the wait."""
@@ -106,7 +115,7 @@ class SinkStage:
 
     def _show(self, frame: OutputFrame | None, settings: LiveSettings, *, fault: bool) -> None:
         began_s = time.monotonic()
-        picture = self._presenter.present(frame, settings, began_s, fault=fault)
+        picture = self._present(frame, settings, began_s, fault=fault)
         composed_s = time.monotonic()
         if picture.state is not self.state:
             self.state = picture.state
@@ -119,6 +128,18 @@ class SinkStage:
         self._meter.stage("send", ended_s, ended_s - composed_s)
         self._meter.picture(ended_s, picture.captured_s, fresh=picture.fresh)
 
+    def _present(self, frame: OutputFrame | None, settings: LiveSettings, now_s: float, *, fault: bool) -> Composed:
+        try:
+            picture = self._presenter.present(frame, settings, now_s, fault=fault)
+        except Exception as error:  # the call goes on, with the slate
+            if not self._broken:
+                self._broken = True
+                logger.exception("presenting")
+                self._emit(StageFailed("presenting", sentence(error)))
+            return self._presenter.last_resort(now_s)
+        self._broken = False
+        return picture
+
     def _send(self, name: str, sink: Sink, picture: Composed) -> None:
         try:
             sink.send(picture)
@@ -126,11 +147,17 @@ class SinkStage:
             self._fail(name, str(error))
         except Exception as error:  # one sink's fault must not take the others down
             logger.exception("sink %s", name)
-            self._fail(name, f"{name} failed: {type(error).__name__}: {error}")
+            self._fail(name, f"{name} failed: {sentence(error)}")
 
     def _fail(self, name: str, message: str) -> None:
-        self._close(name, tell=False)
+        sink = self._sinks.pop(name)
         self._emit(SinkFailed(name, message))
+        try:
+            sink.close()
+        except SinkError as error:
+            logger.warning("%s could not be closed after its failure: %s", name, error)
+        except Exception:
+            logger.exception("closing sink %s", name)
 
     def _serve(self, request: Sink | str) -> None:
         if isinstance(request, str):
@@ -145,19 +172,31 @@ class SinkStage:
             self._emit(SinkFailed(request.name, str(error)))
         except Exception as error:
             logger.exception("opening sink %s", request.name)
-            self._emit(SinkFailed(request.name, f"{request.name} cannot be opened: {type(error).__name__}: {error}"))
+            self._emit(SinkFailed(request.name, f"{request.name} cannot be opened: {sentence(error)}"))
         else:
             self._sinks[request.name] = request
             self._emit(SinkOpened(request.name, request.detail))
 
-    def _close(self, name: str, *, tell: bool = True) -> None:
+    def _close(self, name: str) -> None:
         sink = self._sinks.pop(name)
         try:
             sink.close()
         except Exception as error:
-            logger.exception("closing sink %s", name)
-            if tell:
-                self._emit(SinkFailed(name, f"{name} could not be closed: {error}"))
-            return
-        if tell:
-            self._emit(SinkClosed(name, sink.detail))
+            if not isinstance(error, SinkError):
+                logger.exception("closing sink %s", name)
+            self._emit(SinkFailed(name, f"{name} could not be closed: {sentence(error)}"))
+        else:
+            self._ending.append(sink)
+            self._tend()
+
+    def _tend(self) -> None:
+        """Tell of the sinks that have come to their end."""
+        for sink in list(self._ending):
+            try:
+                if not sink.finished():
+                    continue
+                event: Event = SinkClosed(sink.name, sink.detail)
+            except SinkError as error:
+                event = SinkFailed(sink.name, str(error))
+            self._ending.remove(sink)
+            self._emit(event)

@@ -34,7 +34,8 @@ class Sink(Protocol):
 
     `open` is called once before anything else, then `send` about `fps_hz` times a second, then `close` once, also
     after a failure of `send`, but not after one of `open`. All may raise `SinkError`; the sink is then taken out and
-    the others go on. `send` must not keep the stage for longer than a picture's time, and must not write to it.
+    the others go on. None may keep the stage for longer than a picture's time: what takes longer, such as finishing a
+    file, goes on elsewhere after `close`, until `finished` says so. `send` must not write to the picture.
 
     Attributes:
         name: says what it is, for people and as its key: two sinks of one pipeline never share a name.
@@ -53,7 +54,11 @@ class Sink(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the device; finish the file."""
+        """Let go of the device; begin to finish the file."""
+        ...
+
+    def finished(self) -> bool:
+        """Whether everything that `close` began is done; raises once if it failed."""
         ...
 
 
@@ -68,6 +73,9 @@ class NullSink:
     def send(self, picture: Composed) -> None: ...
 
     def close(self) -> None: ...
+
+    def finished(self) -> bool:
+        return True
 
 
 class HashSink:
@@ -92,3 +100,6 @@ class HashSink:
         self.states.append(picture.state.value)
 
     def close(self) -> None: ...
+
+    def finished(self) -> bool:
+        return True

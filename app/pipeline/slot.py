@@ -20,31 +20,18 @@ class LatestSlot(Generic[T]):
         self._changed = threading.Condition()
         self._value: T | None = None
         self._closed = False
-        self._put = 0
-        self._dropped = 0
 
-    @property
-    def put_count(self) -> int:
-        """How many values were put so far."""
-        return self._put
-
-    @property
-    def dropped_count(self) -> int:
-        """How many of them were replaced before anybody took them."""
-        return self._dropped
-
-    def put(self, value: T) -> None:
-        """Leave a value, replacing an older one; a closed slot takes nothing."""
+    def put(self, value: T) -> bool:
+        """Leave a value; returns whether an older one, which nobody took, went for it. A closed slot takes nothing."""
         with self._changed:
             if self._closed:
-                return
-            if self._value is not None:
-                self._dropped += 1
+                return False
+            replaced = self._value is not None
             self._value = value
-            self._put += 1
             self._changed.notify()
         if self._on_put is not None:
             self._on_put()
+        return replaced
 
     def wait(self, timeout_s: float) -> bool:
         """Wait at most `timeout_s` seconds until a value is there, and leave it there; False without one, or closed."""

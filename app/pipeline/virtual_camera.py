@@ -140,6 +140,10 @@ class VirtualCameraSink:
             camera._backend = None
             raise SinkError(f"the virtual camera {self.detail} could not be closed: {error}") from error
 
+    def finished(self) -> bool:
+        """True: a device is let go of at once."""
+        return True
+
 
 def _free(device: str | None) -> None:
     """Undo what an older Linux driver makes of a writer that went away."""

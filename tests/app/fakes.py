@@ -36,6 +36,8 @@ class FakeEngine:
     Attributes:
         delay_s: what a rendering takes.
         fail: what rendering raises, if anything.
+        fail_source: what encoding a portrait raises, if anything.
+        nan: `detect` answers NaN.
         rendered: the keypoints that were rendered.
     """
 
@@ -51,12 +53,13 @@ class FakeEngine:
         self.rendered: list[Keypoints] = []
         self.sources = 0
         self.shift = 0.0
+        self.nan = False
 
     def set_source(self, source: Rgb | SourceCache) -> SourceCache:
-        if self.fail_source is not None:
-            raise self.fail_source
         if isinstance(source, SourceCache):
             return source
+        if self.fail_source is not None:
+            raise self.fail_source
         self.sources += 1
         small = torch.zeros(1, 3, 64, 64)
         features = (torch.ones(1, 2, 32, 32), torch.ones(1, 2, 64, 64))
@@ -64,7 +67,7 @@ class FakeEngine:
 
     def detect(self, picture: Rgb) -> Keypoints:
         assert picture.shape == (SIZE_PX, SIZE_PX, 3)
-        return keypoints(self.shift)
+        return keypoints(float("nan") if self.nan else self.shift)
 
     def render(self, driving: Keypoints) -> Rgb:
         time.sleep(self.delay_s)
@@ -99,9 +102,11 @@ class FakeFinder:
 
 
 def marked_picture(height: int = 480, width: int = 640) -> Rgb:
-    """A camera picture that nothing else looks like: coarse black and white noise."""
-    coarse = np.random.default_rng(7).integers(0, 2, (height // 16, width // 16, 1), np.uint8) * 255
-    return np.ascontiguousarray(np.broadcast_to(coarse.repeat(16, 0).repeat(16, 1), (height, width, 3)))
+    """A camera picture that nothing else looks like: magenta, in coarse blocks of different brightness."""
+    coarse = np.random.default_rng(7).integers(150, 256, (height // 16, width // 16), np.uint8)
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[..., 0] = picture[..., 2] = coarse.repeat(16, 0).repeat(16, 1)
+    return picture
 
 
 class FakeCamera:
@@ -135,7 +140,7 @@ class FakeCamera:
         self.frames += 1
         rgb = self.picture.copy()
         if not self.frozen:
-            rgb[0, 0] = self.frames % 256
+            rgb[0, 0] = (self.frames % 256, 0, 255)
         return rgb
 
     def close(self) -> None:
@@ -202,6 +207,9 @@ class FakeSink:
 
     def close(self) -> None:
         self.closed += 1
+
+    def finished(self) -> bool:
+        return True
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 10.0) -> None:

@@ -98,11 +98,14 @@ def test_a_lost_face_goes_down_the_ladder_and_comes_back_by_itself(face: Face, w
     stage.engine.shift = 0.3
     for _ in range(20):
         live = stage.step().output
-    assert live is not None
     stage.finder.face = None
-    held = stage.until(State.HOLD).output
+    held = stage.step().output
+    while held is not None and held.state is State.LIVE:  # until the next look for the face
+        live, held = held, stage.step().output
+    assert live is not None
     assert held is not None
-    assert held.avatar is live.avatar or held.avatar is not None
+    assert held.state is State.HOLD
+    assert held.avatar is live.avatar
     assert not held.fresh
     stage.until(State.EASING)
     idle = stage.until(State.IDLE).output
@@ -197,6 +200,84 @@ def test_zoom_and_nudge_move_the_crop(face: Face, woman: Portrait) -> None:
     assert moved.box.side == pytest.approx(plain.box.side / 1.25)
     assert moved.box.center_x - plain.box.center_x == pytest.approx(0.1 * plain.box.side)
     assert moved.box.center_y - plain.box.center_y == pytest.approx(-0.1 * plain.box.side)
+
+
+def test_who_comes_back_elsewhere_is_framed_there_at_once(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    stage.finder.face = None
+    stage.until(State.IDLE)
+    aside = face.landmarks_px + np.array([150, 20, 0], np.float32)
+    stage.finder.face = Face(aside, 1.0)
+    view = stage.until(State.LIVE).view
+    assert view is not None
+    assert view.box is not None
+    assert dataclasses.astuple(view.box) == pytest.approx(dataclasses.astuple(frame_face(Face(aside, 1.0))))
+
+
+def test_another_size_of_frames_is_framed_afresh(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    double = Face(face.landmarks_px * 2, 1.0)
+    stage.finder.face = double
+    stage.now_s += DT_S
+    frame = CameraFrame(999, stage.now_s, marked_picture(960, 1280), "one")
+    view = stage.animator.step(frame, stage.now_s, SETTINGS).view
+    assert view is not None
+    assert view.box is not None
+    assert dataclasses.astuple(view.box) == pytest.approx(dataclasses.astuple(frame_face(double)))
+
+
+def test_another_portrait_while_the_face_is_lost_shows_at_once(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    stage.finder.face = None
+    stage.until(State.HOLD)
+    stage.animator.set_portrait(dataclasses.replace(woman, square=woman.square[:, ::-1].copy()))
+    for _ in range(20):
+        output = stage.step().output
+        assert output is not None
+        assert output.avatar is not None
+
+
+def test_a_change_of_the_reference_is_glided_over(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    stage.engine.shift = 0.3
+    for _ in range(20):
+        stage.step()
+    stage.animator.calibrate(0.0)
+    places = []
+    for _ in range(20):
+        stage.step()
+        places.append(float(stage.engine.rendered[-1].value[0, 4, 0]))
+    assert places[-1] == pytest.approx(0.0, abs=1e-6)
+    assert max(abs(np.diff([0.3, *places]))) < 0.1
+
+
+def test_one_frame_without_keypoints_spoils_no_other(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    settings = dataclasses.replace(SETTINGS, smoothing=0.5)
+    stage.until(State.LIVE, settings)
+    stage.engine.nan = True
+    with pytest.raises(EngineError, match="gave NaN for the keypoints"):
+        stage.step(settings)
+    stage.animator.recover()
+    stage.engine.nan = False
+    stage.until(State.LIVE, settings)
+    assert np.isfinite(stage.engine.rendered[-1].value.numpy()).all()
+
+
+def test_whatever_a_portrait_meets_the_one_before_stays(
+    face: Face, woman: Portrait, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    stage.engine.fail_source = RuntimeError("out of memory")
+    stage.animator.set_portrait(dataclasses.replace(woman, square=np.zeros_like(woman.square)))
+    assert stage.events[-1] == SourceFailed("woman_1", "RuntimeError: out of memory")
+    assert "out of memory" in caplog.text
+    stage.until(State.LIVE)
 
 
 def test_a_model_that_fails_is_not_hidden(face: Face, woman: Portrait) -> None:

@@ -1,12 +1,15 @@
+import itertools
+
 import numpy as np
+import pytest
+from numpy.typing import NDArray
 
 from app.pipeline.calibration import Calibration, score_pose
 from app.pipeline.motion import Pose
-from app.pipeline.portraits import Portrait
 from mcnet.media.expressions import Mesh
 from mcnet.media.faces import Face
 
-POSE = Pose(np.zeros((5, 2)), np.tile(np.eye(2), (5, 1, 1)))
+POSE = Pose(np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0], [0.0, 0.0]]), np.tile(np.eye(2), (5, 1, 1)))
 
 
 def turned(mesh: Mesh, yaw_deg: float) -> Mesh:
@@ -47,32 +50,74 @@ def test_without_a_portraits_mesh_a_straight_and_closed_face_is_wanted(face: Fac
     assert "look straight into the camera" in score_pose(turned(straight, 30), None).remarks
 
 
+def looked(calibration: Calibration, mesh: Mesh, start_s: float, seconds: float, pose: Pose = POSE) -> None:
+    for step in range(round(seconds * 10) + 1):
+        calibration.offer(start_s + step / 10, mesh, pose)
+
+
 def test_the_best_frame_of_the_time_is_taken(face: Face) -> None:
     mesh = face.landmarks_px
     calibration = Calibration(1.0, mesh)
-    assert calibration.share(50.0) == 0.0
+    assert calibration.share == 0.0
     assert calibration.hint == "show your face to the camera"
-    best = Pose(np.ones((5, 2)), POSE.jacobian)
-    calibration.offer(100.0, turned(mesh, 20), POSE)
+    best = Pose(POSE.value * 1.1, POSE.jacobian)
+    looked(calibration, turned(mesh, 20), 100.0, 0.2)
     assert calibration.hint == "turn your head as in the portrait"
-    calibration.offer(100.4, mesh, best)
-    assert calibration.result(100.5) is None
-    assert 0.3 < calibration.share(100.4) < 0.5
-    calibration.offer(100.8, with_mouth(mesh, 0.4), POSE)
-    result = calibration.result(101.1)
+    calibration.offer(100.3, mesh, best)
+    looked(calibration, with_mouth(mesh, 0.4), 100.4, 0.4)
+    assert calibration.result() is None
+    assert 0.7 < calibration.share < 0.9
+    looked(calibration, with_mouth(mesh, 0.4), 100.9, 0.2)
+    result = calibration.result()
     assert result is not None
     assert result[0].score == 100
     assert result[1] is best
 
 
-def test_few_frames_are_waited_for_and_no_time_means_at_once(face: Face, woman: Portrait) -> None:
-    slow = Calibration(1.0, woman.landmarks_px)
+def test_time_without_a_face_does_not_count(face: Face) -> None:
+    calibration = Calibration(2.0, face.landmarks_px)
+    looked(calibration, face.landmarks_px, 0.0, 0.4)
+    looked(calibration, face.landmarks_px, 30.0, 0.1)
+    assert calibration.result() is None
+    assert calibration.share < 0.6
+
+
+def test_while_the_best_is_poor_the_looking_goes_on_and_ends_all_the_same(face: Face) -> None:
+    mesh = face.landmarks_px
+    calibration = Calibration(1.0, mesh)
+    looked(calibration, turned(mesh, 30), 0.0, 2.0)
+    assert calibration.result() is None
+    looked(calibration, turned(mesh, 30), 2.0, 1.1)
+    result = calibration.result()
+    assert result is not None
+    assert result[0].score < 50
+
+
+def test_hints_can_be_read(face: Face) -> None:
+    mesh = face.landmarks_px
+    calibration = Calibration(5.0, mesh)
+    hints = []
+    for step in range(30):
+        calibration.offer(step / 30, turned(mesh, 20) if step % 2 else mesh, POSE)
+        hints.append(calibration.hint)
+    assert sum(one != other for one, other in itertools.pairwise(hints)) <= 2
+
+
+@pytest.mark.parametrize("value", [np.full((5, 2), np.nan), np.zeros((5, 2))])
+def test_keypoints_that_are_no_face_are_not_taken(face: Face, value: NDArray[np.float64]) -> None:
+    calibration = Calibration(0.0, None)
+    calibration.offer(0.0, face.landmarks_px, Pose(value, POSE.jacobian))
+    assert calibration.result() is None
+
+
+def test_few_frames_are_waited_for_and_no_time_means_at_once(face: Face) -> None:
+    slow = Calibration(0.5, face.landmarks_px)
     slow.offer(0.0, face.landmarks_px, POSE)
     slow.offer(5.0, face.landmarks_px, POSE)
-    assert slow.result(5.0) is None
+    assert slow.result() is None
     slow.offer(10.0, face.landmarks_px, POSE)
-    assert slow.result(10.0) is not None
+    assert slow.result() is not None
     at_once = Calibration(0.0, None)
-    assert at_once.result(0.0) is None
-    at_once.offer(0.0, face.landmarks_px, POSE)
-    assert at_once.result(0.0) is not None
+    assert at_once.result() is None
+    at_once.offer(0.0, turned(face.landmarks_px, 40), POSE)
+    assert at_once.result() is not None

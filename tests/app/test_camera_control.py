@@ -9,7 +9,7 @@ from app.pipeline.cameras import CameraSpec
 from app.pipeline.events import CameraFailed, CameraOpened, Event
 from tests.app.fakes import Cameras, FakeCamera, wait_until
 
-TIMES = CameraTimes(open_s=0.3, stall_s=0.3, frozen_s=0.4, first_retry_s=0.05, longest_retry_s=0.1, switch_s=1.0)
+TIMES = CameraTimes(open_s=0.3, stall_s=0.3, frozen_s=0.4, first_retry_s=0.05, longest_retry_s=0.1)
 ONE, TWO = CameraSpec("device", 1), CameraSpec("device", 2)
 
 

@@ -48,6 +48,22 @@ def test_a_moved_head_is_motion_and_nothing_of_it_is_expression() -> None:
     np.testing.assert_allclose(only_expression.jacobian, source.jacobian, atol=1e-9)
 
 
+@pytest.mark.parametrize("gain", [0.5, 2.0])
+def test_a_tilted_head_is_tilted_further_and_not_blown_up(gain: float) -> None:
+    source = reference = Pose.of(random_keypoints(1))
+    angle = math.radians(30)
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    centre = reference.value.mean(axis=0)
+    driving = Pose((reference.value - centre) @ turn.T + centre, turn @ reference.jacobian)
+    control = MotionControl()
+    control.reference = reference
+    moved = control.relative(source, driving, gain, 1.0)
+    angle *= gain
+    expected = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    np.testing.assert_allclose(moved.value, (source.value - centre) @ expected.T + centre, atol=1e-9)
+    np.testing.assert_allclose(moved.jacobian, expected @ source.jacobian, atol=1e-9)
+
+
 def test_one_moved_point_is_mostly_expression() -> None:
     source, reference = (Pose.of(random_keypoints(seed)) for seed in range(2))
     value = reference.value.copy()

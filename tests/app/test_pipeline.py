@@ -5,11 +5,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import cv2
 import numpy as np
 import pytest
 
+from app.errors import SinkError
 from app.pipeline.camera_control import CameraTimes
 from app.pipeline.cameras import CameraSpec
+from app.pipeline.compositor import Compositor
 from app.pipeline.engine import LiveEngine
 from app.pipeline.events import Calibrated, CameraFailed, EngineReady, Event, SinkFailed, StageFailed
 from app.pipeline.output_frame import State
@@ -34,6 +37,7 @@ class Rig:
 
     def __init__(self, face: Face, portrait: Portrait) -> None:
         self.engine = FakeEngine()
+        self.portrait = portrait
         self.finder = FakeFinder(face)
         self.cameras = Cameras()
         self.sink = FakeSink()
@@ -79,7 +83,7 @@ def test_from_the_slate_over_calibration_to_live_and_to_every_end(rig: Rig) -> N
     states = list(dict.fromkeys(picture.state for picture in rig.sink.pictures))
     assert states[-1] is State.LIVE
     assert states[0] in (State.STARTING, State.CALIBRATING)
-    assert rig.sink.pictures[-1].rgb[240, 320].tolist() == list(AVATAR_RGB)
+    wait_until(lambda: rig.sink.pictures[-1].rgb[240, 320].tolist() == list(AVATAR_RGB), "the fade is over")
     view = rig.pipeline.driver.take(1.0)
     assert view is not None
     assert view.frame.rgb.shape == (480, 640, 3)
@@ -93,7 +97,7 @@ def test_a_slow_model_gets_the_newest_frame_and_the_rest_is_dropped_and_counted(
     rig.pipeline.start()
     wait_until(lambda: rig.pipeline.stats().frames_out > 15, "frames flow")
     rig.pipeline.stop(5.0)
-    stats = rig.pipeline.stats()
+    stats = rig.pipeline.report()
     assert stats.dropped["camera to model"] > stats.frames_out
     # Never older than a frame's wait, its rendering and the beat of the sinks; a queue would grow without end.
     assert stats.age_ms.p50 < 250
@@ -124,6 +128,64 @@ def test_a_model_that_fails_gives_the_slate_once_told_and_recovers(rig: Rig, cap
     rig.engine.fail = None
     rig.reach(State.LIVE)
     assert "the model gave NaN" in caplog.text
+
+
+def test_a_model_that_fails_now_and_then_does_not_make_the_call_blink(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    for _ in range(4):
+        rig.engine.fail = EngineError("NaN")
+        rig.reach(State.FAULT)
+        rig.engine.fail = None
+        time.sleep(0.3)
+    rig.reach(State.LIVE)
+    assert len(rig.told(StageFailed)) == 1
+    assert caplog.text.count("EngineError") >= 1
+
+
+def test_what_a_sink_meets_at_the_very_end_is_told(rig: Rig) -> None:
+    class Full(FakeSink):
+        def finished(self) -> bool:
+            raise SinkError("the disk is full")
+
+    rig.pipeline.add_sink(Full("recording"))
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    rig.pipeline.stop(5.0)
+    assert SinkFailed("recording", "the disk is full") in rig.events
+
+
+def test_a_run_after_one_that_hung_waits_for_its_threads_and_then_goes_live(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    rig.engine.delay_s = 1.0
+    time.sleep(0.1)
+    assert not rig.pipeline.stop(0.2)
+    rig.engine.delay_s = 0.0
+    rig.pipeline.start()
+    assert sum(thread.name == "inference" for thread in threading.enumerate()) == 2
+    rig.reach(State.LIVE)
+    assert sum(thread.name == "inference" for thread in threading.enumerate()) == 1
+    assert "left behind: inference" in caplog.text
+
+
+def test_of_many_portraits_only_the_last_is_encoded(rig: Rig) -> None:
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    rig.engine.delay_s = 0.3
+    time.sleep(0.1)
+    before = rig.engine.sources
+    for shade in range(1, 6):
+        square = np.full_like(rig.portrait.square, shade)
+        rig.pipeline.set_portrait(dataclasses.replace(rig.portrait, square=square))
+    wait_until(lambda: rig.engine.sources > before, "it is encoded")
+    rig.engine.delay_s = 0.0
+    time.sleep(0.3)
+    assert rig.engine.sources <= before + 2
 
 
 def test_a_model_that_cannot_be_loaded_gives_the_slate(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
@@ -187,7 +249,7 @@ def test_a_stop_comes_back_in_time_from_every_state(rig: Rig, moment: str, caplo
     began_s = time.monotonic()
     clean = rig.pipeline.stop(0.5)
     took_s = time.monotonic() - began_s
-    assert took_s < 2.0
+    assert took_s < 1.2  # the half second, and what a busy machine takes to run a thread
     if moment == "live":
         assert clean
     count = len(rig.events)
@@ -207,25 +269,34 @@ def test_a_sink_can_be_added_and_removed_while_live(rig: Rig) -> None:
     assert rig.pipeline.state is State.LIVE
 
 
-# -- privacy ----------------------------------------------------------------------------------------------------------
-
-MARK = marked_picture().astype(np.float32).mean(axis=2)
+# Privacy: the camera's picture is magenta and nothing else is, so that no crop, scale or mirror hides it.
 
 
-def likeness(rgb: Rgb) -> float:
-    """How much a picture resembles the camera's: the largest correlation with its mark, mirrored or not."""
-    grey = rgb.astype(np.float32).mean(axis=2)
-    if grey.std() < 1e-3:
-        return 0.0
-    marks = (MARK, MARK[:, ::-1])
-    return max(abs(float(np.corrcoef(grey.ravel(), mark.ravel())[0, 1])) for mark in marks)
+def leaked(rgb: Rgb) -> float:
+    """The strongest magenta in a picture, 0 to 255: how far red and blue both exceed green."""
+    channels = rgb.astype(np.int16)
+    return float((np.minimum(channels[..., 0], channels[..., 2]) - channels[..., 1]).max())
 
 
-def test_the_likeness_measure_knows_a_camera_picture_when_it_sees_one() -> None:
-    assert likeness(marked_picture()) > 0.99
-    assert likeness(np.ascontiguousarray(marked_picture()[:, ::-1])) > 0.99
-    faint = (0.8 * np.full((480, 640, 3), 90) + 0.2 * marked_picture()).astype(np.uint8)
-    assert likeness(faint) > 0.9
+HARMLESS = 40  # the slate is a bluish grey
+
+
+@pytest.mark.parametrize("leak", ["whole", "crop", "squeezed", "faint", "corner"])
+def test_the_measure_knows_a_camera_picture_when_it_sees_one(leak: str) -> None:
+    camera = marked_picture()
+    composed = Compositor(OUTPUT)
+    squeezed = np.asarray(cv2.resize(camera, (256, 256)), np.uint8)
+    pictures: dict[str, Rgb] = {
+        "whole": camera,
+        "crop": composed.compose(camera[100:356, 200:456].copy(), SETTINGS),
+        "squeezed": composed.compose(squeezed, SETTINGS),
+        "faint": (0.7 * composed.slate(State.SLATE) + 0.3 * camera).astype(np.uint8),
+        "corner": np.vstack((np.zeros((460, 640, 3), np.uint8), camera[460:])),
+    }
+    shown = pictures[leak]
+    assert leaked(shown) > HARMLESS
+    assert leaked(composed.slate(State.SLATE)) < HARMLESS
+    assert leaked(composed.compose(np.full((256, 256, 3), AVATAR_RGB, np.uint8), SETTINGS)) < HARMLESS
 
 
 def _unplug(rig: Rig) -> None:
@@ -247,6 +318,16 @@ def _lose_face(rig: Rig) -> None:
 
 def _break_model(rig: Rig) -> None:
     rig.engine.fail = EngineError("NaN")
+
+
+def _break_keypoints(rig: Rig) -> None:
+    rig.engine.nan = True
+
+
+def _break_portrait(rig: Rig) -> None:
+    rig.engine.fail_source = RuntimeError("out of memory")
+    portrait = rig.portrait
+    rig.pipeline.set_portrait(dataclasses.replace(portrait, square=np.zeros_like(portrait.square)))
 
 
 def _break_everything(rig: Rig) -> None:
@@ -292,6 +373,8 @@ def _restart(rig: Rig) -> None:
         _freeze,
         _lose_face,
         _break_model,
+        _break_keypoints,
+        _break_portrait,
         _break_everything,
         _slow_model,
         _panic,
@@ -313,7 +396,7 @@ def test_no_camera_picture_reaches_a_sink_whatever_fails(
     wait_until(lambda: len(rig.sink.pictures) > before + 70, "more than a second of pictures after the fault")
     rig.pipeline.stop(5.0)
     pictures = rig.sink.pictures
-    assert max(likeness(picture.rgb) for picture in pictures) < 0.1
+    assert max(leaked(picture.rgb) for picture in pictures) < HARMLESS
     assert {picture.rgb.shape for picture in pictures} == {(480, 640, 3)}
     assert not [record for record in caplog.records if "stage " in record.message]  # no thread died of it
 

@@ -14,6 +14,7 @@ from app.pipeline.output_frame import Composed, State
 from app.pipeline.recorder import DISCLOSURE, RecorderSink
 from app.pipeline.sinks import OutputFormat
 from mcnet.media.video import open_driving
+from tests.app.fakes import wait_until
 from tests.media.videos import counted, number_of
 
 OUTPUT = OutputFormat(96, 64, 30)
@@ -40,10 +41,18 @@ try:
 except SinkError as error:
     print(error)
     sink.close()
+    while not sink.finished():
+        time.sleep(0.001)
     sys.exit()
 if not limit:
     os._exit(9)
 """
+
+
+def finish(sink: RecorderSink) -> None:
+    """Close it, and wait until its file is finished."""
+    sink.close()
+    wait_until(sink.finished, "the file is finished")
 
 
 def picture(rgb: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Composed:
@@ -55,8 +64,8 @@ def test_one_picture_a_tick_at_the_outputs_size_and_rate(tmp_path: Path) -> None
     sink.open(OUTPUT)
     for rgb in counted(6):
         sink.send(picture(rgb))
-    sink.close()
-    sink.close()
+    finish(sink)
+    finish(sink)
     assert (sink.name, sink.detail) == (f"file:{tmp_path / 'me.mp4'}", str(tmp_path / "me.mp4"))
     assert (sink.sent, sink.dropped) == (6, 0)
     video = open_driving(tmp_path / "me.mp4")
@@ -70,7 +79,7 @@ def test_colours_survive(tmp_path: Path) -> None:
     red = np.zeros((64, 96, 3), np.uint8)
     red[:] = (200, 40, 60)
     sink.send(picture(red))
-    sink.close()
+    finish(sink)
     shown = next(iter(open_driving(tmp_path / "red.mp4")))
     assert np.abs(shown.astype(int) - red).max() <= 4
 
@@ -79,7 +88,7 @@ def test_it_is_h264_and_says_that_it_is_synthetic(tmp_path: Path) -> None:
     sink = RecorderSink(tmp_path / "me.mp4")
     sink.open(OutputFormat(96, 64, 29.97))
     sink.send(picture(counted(1)[0]))
-    sink.close()
+    finish(sink)
     with av.open(tmp_path / "me.mp4") as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
@@ -108,7 +117,7 @@ def test_a_slow_encoder_never_stops_the_stage_and_keeps_the_time(
     for rgb in frames[1:]:
         sink.send(picture(rgb))
     go_on.set()
-    sink.close()
+    finish(sink)
     assert (sink.sent, sink.dropped) == (40, 31)
     assert _numbers_and_ticks(tmp_path / "me.mp4") == [(number, number) for number in (0, *range(32, 40))]
 
@@ -129,7 +138,7 @@ def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
         sink = RecorderSink(tmp_path / "me.mp4")
         sink.open(OUTPUT)
         sink.send(picture(counted(1)[0]))
-        sink.close()
+        finish(sink)
         names.append(Path(sink.detail).name)
     assert names == ["me-2.mp4", "me-3.mp4"]
     assert (tmp_path / "me.mp4").read_text() == "precious"
@@ -140,11 +149,11 @@ def test_without_a_picture_there_is_no_file_and_it_opens_again(tmp_path: Path) -
     sink.open(OUTPUT)
     with pytest.raises(SinkError, match="going on already"):
         sink.open(OUTPUT)
-    sink.close()
+    finish(sink)
     assert not list(tmp_path.iterdir())
     sink.open(OUTPUT)
     sink.send(picture(counted(1)[0]))
-    sink.close()
+    finish(sink)
     assert [path.name for path in tmp_path.iterdir()] == ["me.mp4"]
 
 
@@ -166,7 +175,7 @@ def test_a_picture_of_another_size_and_one_too_early(tmp_path: Path) -> None:
     sink.open(OUTPUT)
     with pytest.raises(SinkError, match=r"got a picture of \(64, 64, 3\), expected \(64, 96, 3\)"):
         sink.send(picture(counted(1, (64, 64))[0]))
-    sink.close()
+    finish(sink)
 
 
 def _record(path: Path, *, limit: int, seconds: int) -> subprocess.CompletedProcess[str]:
@@ -212,5 +221,5 @@ def test_a_failure_that_shows_at_the_end_is_told_once(tmp_path: Path, monkeypatc
     sink.open(OUTPUT)
     sink.send(picture(counted(1)[0]))
     with pytest.raises(SinkError, match="No space left on device; make room"):
-        sink.close()
-    sink.close()
+        finish(sink)
+    finish(sink)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from app.pipeline.events import Event, SinkClosed, SinkFailed, SinkOpened, StateChanged
+from app.pipeline.events import Event, SinkClosed, SinkFailed, SinkOpened, StageFailed, StateChanged
 from app.pipeline.output_frame import Composed, OutputFrame, State
 from app.pipeline.presenter import Presenter
 from app.pipeline.sink_stage import SinkStage, Ticker
@@ -25,7 +25,7 @@ class Bench:
         self.frames: LatestSlot[OutputFrame] = LatestSlot("frames")
         self.preview: LatestSlot[Composed] = LatestSlot("preview")
         self.events: list[Event] = []
-        self.meter = Meter()
+        self.meter = Meter(("hop",))
         self.fault = threading.Event()
         self.stopped = threading.Event()
         self.settings = LiveSettings(background="colour", badge=False)
@@ -115,7 +115,7 @@ def test_the_age_is_counted_from_the_capture_to_the_last_sink(bench: Bench) -> N
     avatar = np.zeros((256, 256, 3), np.uint8)
     bench.frames.put(OutputFrame(1, captured_s, State.LIVE, avatar, fresh=True))
     wait_until(lambda: bench.meter.frames_out == 1, "it went out")
-    stats = bench.meter.summary(State.LIVE, {}, time.monotonic())
+    stats = bench.meter.recent(State.LIVE, time.monotonic())
     assert 1000 <= stats.age_ms.p50 < 3000
     assert stats.frames_out == 1
 
@@ -139,4 +139,56 @@ def test_a_new_frame_may_go_a_little_early_and_a_stall_makes_no_burst() -> None:
     ticker.went(10.012)
     assert ticker.due_s(early=False) == pytest.approx(10.04)  # the grid stays
     ticker.went(11.0)
-    assert ticker.due_s(early=False) == pytest.approx(11.02)
+    assert ticker.due_s(early=False) == pytest.approx(11.0)  # one at once,
+    ticker.went(11.0)
+    assert ticker.due_s(early=False) == pytest.approx(11.02)  # and no second one
+
+
+def test_a_picture_that_costs_more_than_a_period_costs_no_more_than_that() -> None:
+    ticker, now_s = Ticker(50, 0.0), 0.0
+    for _ in range(100):
+        now_s = max(now_s, ticker.due_s(early=False)) + 0.022
+        ticker.went(now_s)
+    assert now_s == pytest.approx(100 * 0.022, rel=0.02)
+
+
+def test_presenting_that_fails_gives_the_slate_and_the_call_goes_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = FakeSink()
+    bench.stage.add(sink)
+    wait_until(lambda: len(sink.pictures) > 2, "pictures")
+
+    def broken(*_: object, **__: object) -> Composed:
+        raise MemoryError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Presenter, "present", broken)
+        wait_until(lambda: bench.stage.state is State.FAULT, "the slate")
+        count = len(sink.pictures)
+        wait_until(lambda: len(sink.pictures) > count + 10, "pictures go on")
+    assert [event for event in bench.events if isinstance(event, StageFailed)] == [
+        StageFailed("presenting", "MemoryError: no room")
+    ]
+    assert "presenting" in caplog.text
+    wait_until(lambda: bench.stage.state is not State.FAULT, "it recovers")
+
+
+def test_a_file_that_takes_time_to_finish_keeps_nobody_waiting(bench: Bench) -> None:
+    class Slow(FakeSink):
+        done = False
+
+        def finished(self) -> bool:
+            return self.done
+
+    slow, quick = Slow("slow"), FakeSink("quick")
+    bench.stage.add(slow)
+    bench.stage.add(quick)
+    wait_until(lambda: len(slow.pictures) > 2, "pictures")
+    bench.stage.remove("slow")
+    wait_until(lambda: slow.closed == 1, "it is closed")
+    count = len(quick.pictures)
+    wait_until(lambda: len(quick.pictures) > count + 10, "the other goes on")
+    assert not [event for event in bench.events if isinstance(event, SinkClosed)]
+    slow.done = True
+    wait_until(lambda: SinkClosed("slow", "in memory") in bench.events, "its end is told")
