@@ -128,7 +128,9 @@ class MainWindow(QMainWindow):
         bar.addWidget(self.calibrate_button)
         bar.addWidget(self.record_button)
         bar.addWidget(self.snapshot_button)
+        self._gap = QWidget()
         bar.addWidget(self._missing, 1)
+        bar.addWidget(self._gap, 1)
         bar.addWidget(self.slate_button)
 
         centre = QVBoxLayout()
@@ -461,7 +463,11 @@ class MainWindow(QMainWindow):
         super().resizeEvent(a0)
         narrow = self.width() < _ROOMY_PX
         self.calibrate_button.setText("" if narrow else "Calibrate")
+        self._missing.setVisible(not narrow)  # the steps, or the chain, below it say it too
+        self._gap.setVisible(narrow)
         self._show_state()
+        for made in (self.calibrate_button, self.record_button):
+            tint(made)
         self.preview.lay_out()
 
     def closeEvent(self, a0: QCloseEvent | None) -> None:

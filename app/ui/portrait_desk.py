@@ -69,6 +69,7 @@ class PortraitDesk(QObject):
         self._settled = ""
         self._waiting: list[Callable[[], None]] = []
         self._scorings = 0
+        self._bundled_boxes: dict[str, SquareBox | None] = {}
 
     def open(self, first: str) -> None:
         """Read the gallery, then choose the portrait of that key, or add the picture of that path."""
@@ -78,7 +79,8 @@ class PortraitDesk(QObject):
             return store, store.entries()
 
         def opened(answer: "tuple[PortraitStore, list[PortraitEntry]]") -> None:
-            self._store, self.entries = answer
+            self._store = answer[0]
+            self._take_entries(answer[1])
             self.changed.emit()
             self._make_thumbnails(self.entries)
             keys = [entry.key for entry in self.entries]
@@ -199,7 +201,10 @@ class PortraitDesk(QObject):
             return store.prepare(kept), store.entries()
 
         def kept(answer: "tuple[Portrait, list[PortraitEntry]]") -> None:
-            ready, self.entries = answer
+            ready, entries = answer
+            if ready.entry.bundled:
+                self._bundled_boxes[ready.entry.key] = ready.entry.box
+            self._take_entries(entries)
             self._thumbnail_of(ready)
             self.current = self.pending = ready.entry.key
             self.chosen.emit(ready)
@@ -222,7 +227,7 @@ class PortraitDesk(QObject):
         store = self._store
 
         def removed(entries: "list[PortraitEntry]") -> None:
-            self.entries = entries
+            self._take_entries(entries)
             self.thumbnails.pop(key, None)
             if self.current == key and entries:
                 self.choose(self._settled if self._settled != key and self._entry(self._settled) else entries[0].key)
@@ -245,7 +250,8 @@ class PortraitDesk(QObject):
             return add(store), store.entries()
 
         def added(answer: "tuple[Portrait, list[PortraitEntry]]") -> None:
-            portrait, self.entries = answer
+            portrait, entries = answer
+            self._take_entries(entries)
             self._thumbnail_of(portrait)
             self._show_crop(portrait, new=portrait.entry.key not in known)
 
@@ -264,6 +270,11 @@ class PortraitDesk(QObject):
         self.changed.emit()
 
     # Helpers
+
+    def _take_entries(self, entries: "Sequence[PortraitEntry]") -> None:
+        """The store keeps no crop of a bundled portrait; as long as the window is open, this does."""
+        boxes = self._bundled_boxes
+        self.entries = [replace(entry, box=boxes.get(entry.key, entry.box)) for entry in entries]
 
     def _entry(self, key: str) -> "PortraitEntry | None":
         return next((entry for entry in self.entries if entry.key == key), None)

@@ -170,18 +170,21 @@ class Session(QObject):
         self._last: Composed | None = None
         self._closed = False
         self._bridge = Bridge(self._hear, self.woken.emit, self._measuring)
-        self._worker = Worker()
+        self._worker = Worker("window worker", threads=2)
         self._cleanup.add("worker", self._worker.stop)
+        self._portrait_worker = Worker("portrait worker")  # one thread: the gallery's index is read and written whole
+        self._cleanup.add("portrait worker", self._portrait_worker.stop)
         self._cleanup.add("bridge", self._bridge.close)
         self._save_timer = QTimer(self)
         self._save_timer.setSingleShot(True)
         self._save_timer.setInterval(_SAVE_AFTER_MS)
         self._save_timer.timeout.connect(self._save)
         self._cleanup.add("settings", self._save_at_last)
-        self.desk = PortraitDesk(self._worker, parts.open_store)
+        self.desk = PortraitDesk(self._portrait_worker, parts.open_store)
         self.desk.told.connect(self.told)
         self.desk.chosen.connect(self._use_portrait)
-        self._worker.busy_changed.connect(self._tell_busy)
+        for worker in (self._worker, self._portrait_worker):
+            worker.busy_changed.connect(self._tell_busy)
 
     # Starting and ending
 
@@ -226,12 +229,15 @@ class Session(QObject):
         if (pipeline := self._pipeline) is None:
             return
 
-        def again() -> None:
-            pipeline.stop()
-            pipeline.start()
+        self._set_chain(replace(self.chain, model=Chain().model))
+        self._worker.run(pipeline.stop, lambda _: self._start_again(pipeline), self._report("stage"))
 
+    def _start_again(self, pipeline: "Pipeline") -> None:
+        """After a stop: everything has to be proven anew."""
+        self.state, self.why, self.calibrating = State.STARTING, "", None
         self._set_chain(replace(self.chain, model=Chain().model, calibration=Chain().calibration))
-        self._worker.run(again, lambda _: None, self._report("stage"))
+        self._open_camera()  # which may not be the one that was wished for last
+        pipeline.start()
 
     def measure(self) -> None:
         """Try what runs the model best here, with everything else at rest, and go on with that."""
@@ -248,8 +254,7 @@ class Session(QObject):
 
         def go_on() -> None:
             self.measuring, self.why = None, ""
-            pipeline.start()
-            self._set_chain(replace(self.chain, model=Chain().model))
+            self._start_again(pipeline)
 
         def failed(error: Exception) -> None:
             go_on()
@@ -396,7 +401,7 @@ class Session(QObject):
     @property
     def busy(self) -> bool:
         """Whether something is under way in the background."""
-        return self._worker.busy > 0
+        return self._worker.busy + self._portrait_worker.busy > 0
 
     @property
     def on_air(self) -> bool:
@@ -586,16 +591,18 @@ class Session(QObject):
         self.cleared.emit("camera")
 
     def _camera_failed(self, event: CameraFailed) -> None:
-        again = f" Trying again in {event.retry_s:.0f} s." if event.retry_s is not None else ""
+        text = f"{event.message.rstrip('.')}."
+        if event.retry_s is not None:
+            text += f" Trying again in {max(1, round(event.retry_s))} s."
         if event.kept:
             self._set_chain(replace(self.chain, camera=Link(True, event.kept)))
             self.camera = self._proven_camera
             self._keep(replace(self.settings, camera=self.camera))
-            again = f" {event.kept} goes on."
+            text += f" {Path(event.kept).name} goes on."
         else:
             self.calibrating = None
             self._set_chain(replace(self.chain, camera=Link(text="the camera gives no frames", failed=True)))
-        self.told.emit(Message("camera", event.message + again, action="Refresh cameras", act=self.refresh_cameras))
+        self.told.emit(Message("camera", text, action="Refresh cameras", act=self.refresh_cameras))
 
     def _hear_of_sink(self, event: SinkOpened | SinkFailed | SinkClosed) -> None:
         if self._virtual_camera is not None and event.sink == self._virtual_camera.name:
@@ -649,7 +656,7 @@ class Session(QObject):
         elif not self.chain.model.done and not self.chain.model.failed:
             self.busy_changed.emit("loading the model…")
         else:
-            self.busy_changed.emit("working…" if self._worker.busy else "")
+            self.busy_changed.emit("working…" if self.busy else "")
 
 
 def _open(folder: QUrl) -> None:

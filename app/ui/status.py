@@ -82,9 +82,9 @@ def statistics_text(stats: Stats) -> str:
         f"camera   {stats.camera_fps:5.1f} fps   {stats.frames_in} frames",
         f"avatar   {stats.fps:5.1f} fps   {stats.frames_out} frames",
         f"output   {stats.sink_fps:5.1f} fps   {stats.pictures_out} pictures",
-        f"age      p50 {stats.age_ms.p50:.0f}   p95 {stats.age_ms.p95:.0f}   p99 {stats.age_ms.p99:.0f} ms",
+        f"age      p50 {stats.age_ms.p50:6.1f}   p95 {stats.age_ms.p95:6.1f}   p99 {stats.age_ms.p99:6.1f} ms",
     ]
-    lines += [f"{name:<9}p50 {ms.p50:.1f}   p95 {ms.p95:.1f} ms" for name, ms in stats.stage_ms.items()]
+    lines += [f"{name:<9}p50 {ms.p50:6.1f}   p95 {ms.p95:6.1f} ms" for name, ms in stats.stage_ms.items()]
     if stats.dropped:
         lines.append("dropped  " + "   ".join(f"{hop} {count}" for hop, count in stats.dropped.items()))
     return "\n".join(lines)

@@ -15,7 +15,7 @@ ThemeChoice = Literal["system", "dark", "light"]
 Tone = Literal["live", "info", "warning", "error", "quiet"]
 
 _ICONS = assets.ROOT / "icons"
-_ICON_SIZES_PX = (16, 32)
+ICON_PX = 16
 _APP_ICON_SIZES_PX = (16, 24, 32, 48, 64, 128)
 
 
@@ -158,13 +158,15 @@ def stylesheet_of(theme: Theme) -> str:
     return text
 
 
-def icon(name: str, colour: str, disabled: str | None = None) -> QIcon:
-    """One of `assets/icons`, drawn in a colour (#rrggbb), for 16 pixels and screens of up to twice the density."""
+def icon(name: str, colour: str, disabled: str, gap_px: int = 0) -> QIcon:
+    """One of `assets/icons`, drawn in a colour (#rrggbb), for screens of up to twice the usual density.
+
+    `gap_px` leaves room between it and what stands on its right.
+    """
     answer = QIcon()
-    for size_px in _ICON_SIZES_PX:
-        answer.addPixmap(pixmap(name, colour, size_px))
-        if disabled is not None:
-            answer.addPixmap(pixmap(name, disabled, size_px), QIcon.Mode.Disabled)
+    for ratio in (1, 2):
+        for mode, ink in ((QIcon.Mode.Normal, colour), (QIcon.Mode.Disabled, disabled)):
+            answer.addPixmap(pixmap(name, ink, ICON_PX, ratio, gap_px), mode)
     return answer
 
 
@@ -176,13 +178,13 @@ def app_icon() -> QIcon:
     return answer
 
 
-def pixmap(name: str, colour: str, size_px: int, ratio: float = 1.0) -> QPixmap:
-    """One of `assets/icons` as a picture of `size_px` logical pixels."""
+def pixmap(name: str, colour: str, size_px: int, ratio: float = 1.0, gap_px: int = 0) -> QPixmap:
+    """One of `assets/icons` as a picture of `size_px` logical pixels, with a gap on its right."""
     svg = (_ICONS / f"{name}.svg").read_text(encoding="utf-8").replace("currentColor", colour)
-    picture = QPixmap(QSize(size_px, size_px) * ratio)
+    picture = QPixmap(QSize(size_px + gap_px, size_px) * ratio)
     picture.fill(Qt.GlobalColor.transparent)
     painter = QPainter(picture)
-    QSvgRenderer(QByteArray(svg.encode())).render(painter, QRectF(picture.rect()))
+    QSvgRenderer(QByteArray(svg.encode())).render(painter, QRectF(0, 0, size_px * ratio, size_px * ratio))
     painter.end()
     picture.setDevicePixelRatio(ratio)
     return picture

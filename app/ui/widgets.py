@@ -19,10 +19,12 @@ from PyQt6.QtWidgets import (
     QWidget,
 )
 
-from app.ui.theme import Tone, icon, theme_in_use
+from app.ui.theme import ICON_PX, Tone, icon, theme_in_use
 
 ButtonKind = Literal["plain", "primary", "live", "danger", "flat", "link"]
 LabelRole = Literal["text", "title", "heading", "muted", "value", "keycap", "code"]
+
+_ICON_GAP_PX = 4
 
 
 def button(text: str, *, tip: str, icon_name: str = "", kind: ButtonKind = "plain", name: str = "") -> QPushButton:
@@ -41,7 +43,6 @@ def button(text: str, *, tip: str, icon_name: str = "", kind: ButtonKind = "plai
     made.setAccessibleDescription(tip)
     made.setProperty("kind", kind)
     made.setProperty("icon_name", icon_name)
-    made.setIconSize(QSize(16, 16))
     made.setAutoDefault(False)
     if icon_name:
         tint(made)
@@ -56,9 +57,12 @@ def tint(made: QPushButton) -> None:
     colour = {"primary": theme.on_accent, "live": theme.window, "danger": theme.error}.get(kind, theme.text)
     if kind == "danger" and made.isChecked():
         colour = theme.window
-    if made.property("icon_drawn") != f"{icon_name} {colour}":
-        made.setProperty("icon_drawn", f"{icon_name} {colour}")
-        made.setIcon(icon(icon_name, colour, theme.muted))
+    gap_px = _ICON_GAP_PX if made.text() else 0
+    drawn = f"{icon_name} {colour} {gap_px}"
+    if made.property("icon_drawn") != drawn:
+        made.setProperty("icon_drawn", drawn)
+        made.setIconSize(QSize(ICON_PX + gap_px, ICON_PX))
+        made.setIcon(icon(icon_name, colour, theme.muted, gap_px))
 
 
 def restyle(widget: QWidget, name: str, value: str) -> None:

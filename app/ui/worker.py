@@ -21,7 +21,8 @@ class Worker(QObject):
     ending. After `stop` no answer arrives any more.
 
     Args:
-        threads: how many jobs may run side by side.
+        name: of the threads.
+        threads: how many jobs may run side by side; with one they run in the order in which they were asked for.
 
     Signals:
         busy_changed: how many jobs are under way.
@@ -31,16 +32,14 @@ class Worker(QObject):
     busy_changed = pyqtSignal(int)
     _answered = pyqtSignal(object)
 
-    def __init__(self, threads: int = 2) -> None:
+    def __init__(self, name: str, threads: int = 1) -> None:
         super().__init__()
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._stopped = False
         self._busy = 0
         self._answered.connect(self._deliver, Qt.ConnectionType.QueuedConnection)  # type: ignore[call-arg] # missing in PyQt6's stubs
-        self._threads = [
-            threading.Thread(target=self._work, name=f"ui-worker-{n}", daemon=True) for n in range(threads)
-        ]
+        self._threads = [threading.Thread(target=self._work, name=f"{name} {n}", daemon=True) for n in range(threads)]
         for thread in self._threads:
             thread.start()
 

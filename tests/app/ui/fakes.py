@@ -168,7 +168,8 @@ class FakeStore:
 
     def set_box(self, entry: PortraitEntry, box: SquareBox | None) -> PortraitEntry:
         changed = replace(entry, box=box)
-        self.kept = [changed if one.key == entry.key else one for one in self.kept]
+        if not entry.bundled:
+            self.kept = [changed if one.key == entry.key else one for one in self.kept]
         return changed
 
     def remove(self, entry: PortraitEntry) -> None:

@@ -14,6 +14,7 @@ from app.pipeline.cameras import CameraSpec
 from app.settings import AppSettings
 from app.ui.main_window import MainWindow
 from app.ui.parts import WindowOptions
+from mcnet.media.crop import SquareBox
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import World
 from tests.app.ui.hand import click, drag, press_key
@@ -206,9 +207,9 @@ def test_cropping_by_keys(
     assert editor.accept_button.isEnabled()
     press_key(editor.canvas, key)
     click(editor.accept_button)
-    qtbot.waitUntil(lambda: world.store.kept[0].box is not None)
-    box = world.store.kept[0].box
-    assert box is not None
+    qtbot.waitUntil(lambda: world.pipeline.portrait is not None and world.pipeline.portrait.entry.box is not None)
+    assert world.pipeline.portrait is not None
+    box = world.pipeline.portrait.box
     expected = (50 + change[0], 40 + change[1], 60 + change[2])
     assert (box.center_x, box.center_y, box.side) == pytest.approx(expected)
 
@@ -252,7 +253,26 @@ def test_an_automatic_crop_stays_automatic(window: MainWindow, world: World, qtb
     wait_for_editor(window, qtbot)
     click(window.crop_editor.accept_button)
     qtbot.waitUntil(lambda: world.pipeline.portrait is not before)
-    assert world.store.kept[0].box is None
+    assert world.pipeline.portrait is not None
+    assert world.pipeline.portrait.entry.box is None
+
+
+def test_the_crop_of_a_bundled_portrait_lasts_while_the_window_is_open(
+    window: MainWindow, world: World, qtbot: QtBot
+) -> None:
+    def box() -> SquareBox | None:
+        assert world.pipeline.portrait is not None
+        return world.pipeline.portrait.entry.box
+
+    click(window.gallery.crop_button)
+    wait_for_editor(window, qtbot)
+    press_key(window.crop_editor.canvas, Qt.Key.Key_Left)
+    click(window.crop_editor.accept_button)
+    qtbot.waitUntil(lambda: box() is not None)
+    window.session.desk.choose("fake_2")
+    qtbot.waitUntil(lambda: box() is None)
+    window.session.desk.choose("fake_1")
+    qtbot.waitUntil(lambda: box() is not None)
 
 
 def test_removing(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path) -> None:

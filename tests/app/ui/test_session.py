@@ -164,7 +164,7 @@ def test_a_camera_that_fails_while_another_goes_on(proven: MainWindow, world: Wo
     qtbot.waitUntil(lambda: session.camera == "0")
     assert session.settings.camera == "0"
     assert proven.controls.camera.currentText() == "Fake Cam"
-    assert "camera 0 goes on" in proven.messages.text
+    assert proven.messages.text == "camera 1 is busy: close other programs. camera 0 goes on."
     assert session.chain.camera.done
 
 
@@ -173,6 +173,8 @@ def test_a_camera_that_is_gone_and_comes_back(proven: MainWindow, world: World, 
     world.pipeline.tell(CameraFailed("camera 0", "camera 0 is gone.", retry_s=2.0))
     qtbot.waitUntil(lambda: session.chain.camera.failed)
     assert proven.messages.text == "camera 0 is gone. Trying again in 2 s."
+    world.pipeline.tell(CameraFailed("camera 0", "camera 0 is gone", retry_s=0.4))
+    qtbot.waitUntil(lambda: proven.messages.text == "camera 0 is gone. Trying again in 1 s.")
     assert session.chain.missing_name() == "camera"
     world.pipeline.tell(CameraOpened("camera 0", 640, 480, 30.0, "asked for 60"))
     qtbot.waitUntil(lambda: session.chain.camera.done)
@@ -211,6 +213,8 @@ def test_a_stage_that_fails_can_be_started_again(proven: MainWindow, world: Worl
     proven.messages.action_button.click()
     qtbot.waitUntil(lambda: world.pipeline.starts == 2)
     assert world.pipeline.stops == 1
+    assert proven.session.state is State.STARTING
+    assert not proven.session.chain.calibration.done
 
 
 def test_a_setting_that_is_refused_is_told(window: MainWindow, world: World, qtbot: QtBot) -> None:

@@ -10,7 +10,7 @@ from app.ui.worker import Worker
 
 @pytest.fixture
 def worker() -> Iterator[Worker]:
-    made = Worker()
+    made = Worker("ui-worker", threads=2)
     yield made
     assert made.stop(2.0)
 
@@ -59,7 +59,7 @@ def test_a_slow_job_does_not_hold_up_another(worker: Worker, qtbot: QtBot) -> No
 
 
 def test_stop_drops_what_waits_and_delivers_nothing_more(qtbot: QtBot) -> None:
-    worker = Worker(threads=1)
+    worker = Worker("ui-worker")
     gate, started = threading.Event(), threading.Event()
     done: list[object] = []
     worker.run(lambda: started.set() or gate.wait(), done.append, fail)  # type: ignore[func-returns-value]
