@@ -1,5 +1,7 @@
 """What is painted, pixel by pixel where it matters."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PyQt6.QtCore import Qt
@@ -158,6 +160,17 @@ def test_a_driver_without_a_face(window: MainWindow, world: World, qtbot: QtBot)
     qtbot.waitUntil(lambda: window.driver.view is not None)
     window.controls.landmarks.click()
     assert not contains(window.driver.grab().toImage(), DARK.live)
+
+
+def test_landmarks_do_not_flicker_between_the_looks_for_the_face(window: MainWindow) -> None:
+    driver, view = window.driver, driver_view()
+    driver.set_points(True)
+    driver.show_view(view)
+    looked = driver.grab().toImage()
+    driver.show_view(replace(view, landmarks_px=None))
+    assert driver.grab().toImage() == looked
+    driver.show_view(replace(view, landmarks_px=None, keypoints=None))
+    assert driver.grab().toImage() != looked
 
 
 def test_the_driver_grows_and_shrinks(window: MainWindow) -> None:

@@ -1,7 +1,10 @@
 """What becomes of the pipeline's facts and of the user's wishes."""
 
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Never
 
 import pytest
 from PyQt6.QtCore import QUrl
@@ -9,7 +12,7 @@ from PyQt6.QtGui import QDesktopServices, QImage
 from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
-from app.errors import SinkError
+from app.errors import AppError, SinkError
 from app.pipeline.cameras import CameraSpec
 from app.pipeline.events import (
     Calibrated,
@@ -29,6 +32,7 @@ from app.ui.parts import WindowOptions
 from app.ui.session import Session
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import STATS, FakePipeline, World
+from tests.app.ui.hand import press
 
 
 def test_start_asks_for_everything(window: MainWindow, world: World) -> None:
@@ -393,3 +397,35 @@ def test_no_measuring_while_a_call_watches(live: MainWindow, world: World) -> No
     live.session.measure()
     assert live.session.measuring is None
     assert world.pipeline.stops == 0
+
+
+def test_the_window_never_waits(
+    world: World, options: WindowOptions, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything that can be slow hangs; keys and controls go on working, and so does closing."""
+    gate = threading.Event()
+
+    def hang(*_: object) -> Never:
+        gate.wait(20)
+        raise AppError("too late")
+
+    parts = replace(world.parts(), open_store=hang, list_cameras=hang, make_pipeline=hang, examine_virtual_camera=hang)
+    monkeypatch.setattr("app.ui.session._SAVE_AFTER_MS", 1)
+    window = MainWindow(Session(options, AppSettings(), parts))
+    window.show()
+    qtbot.waitUntil(window.isActiveWindow)
+    window.session.start()
+    began_s = time.monotonic()
+    press(window, "0twwuai?")
+    window.session.desk.add_files([Path("me.png")])
+    window.snapshot_button.click()
+    assert window.session.settings.live.zoom == 1.1
+    assert window.session.settings.live.slate
+    assert time.monotonic() - began_s < 0.5
+    window.close()
+    assert time.monotonic() - began_s < 2.0
+    assert not window.ended
+    gate.set()
+    qtbot.waitUntil(lambda: not [thread for thread in threading.enumerate() if "worker" in thread.name])
+    window.session.deleteLater()
+    window.deleteLater()
