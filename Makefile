@@ -49,11 +49,11 @@ check: setup
 	$(BIN)/lint-imports
 
 bench: setup
-	$(BIN)/python tests/benchmarks/bench_engine.py
+	$(BIN)/mcnet bench --model starter released
 
 cuda: setup
 	$(BIN)/python -m pytest -m cuda -rs
-	$(BIN)/python tests/benchmarks/bench_engine.py --device cuda --frames 50
+	$(BIN)/mcnet bench --model starter released --device cuda --frames 50
 
 clean:
 	rm -rf .venv out *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -21,7 +21,7 @@ def keep_freed_memory() -> bool:
 
     A large tensor is otherwise mapped anew each time, and the page faults of touching it can cost more than the
     arithmetic, above all on virtual machines. glibc raises its own threshold up to 32 MiB as blocks are freed, so a
-    small model gains little (measured: 1.07x) and a large one more (1.24x; see tests/benchmarks/bench_engine.py).
+    small model gains little (measured: 1.07x) and a large one more (1.24x; see `mcnet bench`).
     The price: freed memory below the highest block in use stays with the process, and so does up to 1 GiB above it.
     Threads other than the first gain for blocks below 64 MiB, the size of their heaps. The same as starting the process
     with MALLOC_MMAP_MAX_=0, MALLOC_TRIM_THRESHOLD_=1073741824 and MALLOC_TOP_PAD_=67108864.

@@ -54,7 +54,11 @@ class Backend(Protocol):
 
 
 class TorchBackend:
-    """Torch, operation by operation, on the rewritten model: float32 up to the warped features, then `dtype`."""
+    """Torch, operation by operation, on the rewritten model: float32 up to the warped features, then `dtype`.
+
+    Attributes:
+        model: the rewritten copy.
+    """
 
     name = "torch"
 
@@ -62,44 +66,50 @@ class TorchBackend:
         """Copy and rewrite `model`, which stays as it is."""
         self._device = device
         self._dtype = dtype
-        self._model = rewrite(model).to(device)
-        for weight in self._model.parameters():
+        self.model = rewrite(model).to(device)
+        for weight in self.model.parameters():
             if weight.dim() == 4:
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-        generator = self._model.generator
+        generator = self.model.generator
         for part in (generator.memory, generator.res_stages, generator.up_blocks, generator.final):
             if part is not None:
                 part.to(dtype)
 
     def detect(self, rgb: Rgb) -> Keypoints:
-        keypoints: Keypoints = self._model.keypoint_detector(self._picture(rgb))
+        keypoints: Keypoints = self.model.keypoint_detector(self._picture(rgb))
         return keypoints
 
     def encode(self, rgb: Rgb) -> SourceCache:
-        cache = self._model.encode_source(self._picture(rgb))
+        cache = self.model.encode_source(self._picture(rgb))
         features = tuple(feature.contiguous(memory_format=torch.channels_last) for feature in cache.features)
         return cache._replace(features=features)
 
     def render(self, cache: SourceCache, driving: Keypoints) -> Rendered:
-        generator = self._model.generator
+        generator = self.model.generator
         warped = generator.warp(cache, generator.motion(cache, driving))
-        prediction = blend(generator.decode(cache, self._narrow(warped)).float(), warped)[0]
+        prediction = blend(generator.decode(cache, self.narrow(warped)).float(), warped)[0]
         # One number tells of any NaN or infinity: each of them survives a sum. Keypoints are in it, since sampling at
         # NaN gives zeros.
         witness = prediction.sum() + driving.value.sum() + driving.jacobian.sum()
-        rgb = prediction.permute(1, 2, 0).mul(255).round_().clamp_(0, 255).to(torch.uint8).contiguous().cpu()
-        array: Rgb = rgb.numpy()
-        return Rendered(array, witness.item())
+        return Rendered(to_rgb(prediction), witness.item())
+
+    def narrow(self, warped: Warped) -> Warped:
+        """As the decoder wants it."""
+        if self._dtype == torch.float32:
+            return warped
+        features = tuple(feature.to(self._dtype, memory_format=torch.channels_last) for feature in warped.features)
+        return Warped(features, warped.picture, warped.occlusion.to(self._dtype))
 
     def _picture(self, rgb: Rgb) -> Tensor:
         """(1, 3, size_px, size_px) float32 RGB in [0, 1], on the device."""
         return torch.from_numpy(rgb).to(self._device).permute(2, 0, 1)[None].float().div_(255)
 
-    def _narrow(self, warped: Warped) -> Warped:
-        if self._dtype == torch.float32:
-            return warped
-        features = tuple(feature.to(self._dtype, memory_format=torch.channels_last) for feature in warped.features)
-        return Warped(features, warped.picture, warped.occlusion.to(self._dtype))
+
+def to_rgb(prediction: Tensor) -> Rgb:
+    """(3, size_px, size_px) RGB in [0, 1] -> (size_px, size_px, 3) uint8, a fresh array."""
+    packed = prediction.permute(1, 2, 0).mul(255).round_().clamp_(0, 255).to(torch.uint8).contiguous().cpu()
+    rgb: Rgb = packed.numpy()
+    return rgb
 
 
 class Preparation:

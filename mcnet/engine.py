@@ -153,6 +153,11 @@ class Engine:
         """What computes at present: `torch` or `openvino`."""
         return self._backend.name
 
+    @property
+    def backend(self) -> Backend:
+        """What computes at present, for those who measure it."""
+        return self._backend
+
     def settle(self) -> str:
         """Wait until what is being made ready in the background has taken over, or failed.
 

@@ -1,5 +1,7 @@
 """OpenVINO behind the engine's seam. Importing this imports openvino."""
 
+from collections.abc import Callable
+
 import numpy as np
 import openvino as ov
 import torch
@@ -59,8 +61,7 @@ class OpenVinoBackend:
         _join(self._warp, self._decoder)
         self._warp.set_tensor("affine", self._sparse.get_tensor("affine"))
         self._source: SourceCache | None = None
-        for warm_up in (self._detector, self._sparse, self._mask, self._warp, self._decoder):
-            _infer(warm_up)
+        _infer(self._detector, self._sparse, self._mask, self._warp, self._decoder)
 
     def detect(self, rgb: Rgb) -> Keypoints:
         self._detector.get_tensor("rgb").data[:] = rgb
@@ -82,11 +83,19 @@ class OpenVinoBackend:
             return Rendered(np.zeros((size_px, size_px, 3), np.uint8), float("nan"))
         self._sparse.get_tensor("affine").data[:] = affine
         self._sparse.get_tensor("driving").data[:] = driving.value[0].numpy()
-        for request in (self._sparse, self._mask, self._warp, self._decoder):
-            _infer(request)
+        for run in self.stages().values():
+            run()
         # A ReLU takes NaN to 0 here, so that one inside the decoder may go unseen; no colour is ever made of it.
         witness = self._warp.get_tensor("motion_witness").data + self._decoder.get_tensor("witness").data
         return Rendered(self._decoder.get_tensor("rgb").data.copy(), float(witness))
+
+    def stages(self) -> dict[str, Callable[[], None]]:
+        """What a frame is made of, in order; to be timed one by one."""
+        return {
+            "motion": lambda: _infer(self._sparse, self._mask),
+            "warp and memory": lambda: _infer(self._warp),
+            "decode and pack": lambda: _infer(self._decoder),
+        }
 
     def _take(self, cache: SourceCache) -> None:
         """Copy what a source settles into the graphs' inputs."""
@@ -112,8 +121,9 @@ def _affine(source: Keypoints, driving: Keypoints) -> NDArray[np.float32]:
     return affine
 
 
-def _infer(request: ov.InferRequest) -> None:
-    request.infer(share_outputs=True)  # or it would copy every output
+def _infer(*requests: ov.InferRequest) -> None:
+    for request in requests:
+        request.infer(share_outputs=True)  # or it would copy every output
 
 
 def _join(first: ov.InferRequest, second: ov.InferRequest) -> None:

@@ -61,6 +61,12 @@ def add_parser(commands: Any) -> None:
     model.add_argument(
         "--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"], help="of the decoder (default: auto)"
     )
+    model.add_argument(
+        "--backend",
+        default="auto",
+        choices=["auto", "torch", "openvino"],
+        help="what computes (default: auto: openvino on a CPU where it is installed, else torch)",
+    )
     motion = parser.add_argument_group("motion and framing")
     measured_from = motion.add_mutually_exclusive_group()  # --absolute motion is measured from no frame
     measured_from.add_argument(
@@ -112,7 +118,8 @@ def run(args: argparse.Namespace) -> int:
     find_model(args.model)  # a misspelt name shall not wait for the face search
     portrait = load_portrait(args.source, crop=not args.no_crop, best_frame=args.best_frame)
     driving = open_driving(args.driving)
-    engine = Engine(load_model(args.model), EngineOptions(device=args.device, precision=args.precision))
+    options = EngineOptions(device=args.device, precision=args.precision, backend=args.backend)
+    engine = Engine(load_model(args.model), options)
     size_px = engine.config.size_px
     source = to_square(portrait.rgb, portrait.box, size_px)
     width = size_px * (3 if args.side_by_side else 1)
@@ -120,8 +127,9 @@ def run(args: argparse.Namespace) -> int:
         stop_on_interrupt() as stop,
         VideoWriter(args.output, driving.fps, (width, size_px), audio_from=driving.path) as writer,
     ):
-        print(f"model {engine.model_name} on {engine.choice.reason}", file=sys.stderr)
         shots = find_shots(driving, args, stop)
+        backend = engine.settle()  # every frame from the same arithmetic
+        print(f"model {engine.model_name} with {backend} on {engine.choice.reason}", file=sys.stderr)
         engine.set_source(source)
         if not args.absolute:
             reference = next((index for index, face in enumerate(shots.faces) if face is not None), 0)

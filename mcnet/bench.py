@@ -1,0 +1,582 @@
+"""Measures a model on a device: every way of computing it in a process of its own, in turn with the others.
+
+Allocator settings and threads hold for a process, and a machine that slows down for a while slows all of them. It needs
+torch, numpy and safetensors; real pictures for the accuracy also OpenCV and PyAV.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import importlib.metadata
+import importlib.util
+import multiprocessing
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mcnet.backends import Rgb, TorchBackend, to_rgb
+from mcnet.checkpoint import bundled_models, find_model, load_model
+from mcnet.config import McnetConfig
+from mcnet.engine import DeviceChoice, Engine, EngineError, EngineOptions, Precision, Runtime
+from mcnet.errors import UserError
+from mcnet.generator import Mcnet, SourceCache, blend
+from mcnet.geometry import Keypoints, relative_keypoints
+from mcnet.macs import FrameMacs, Macs, count_macs
+
+if TYPE_CHECKING:
+    from mcnet.openvino_backend import OpenVinoBackend
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One way of computing a frame, from uint8 to uint8.
+
+    Attributes:
+        name: for people.
+        kind: the network as it is written down, or the engine.
+        cached: whether the source is encoded once; the authors' code encodes it for each frame.
+        precision: of the engine.
+        runtime: of the engine.
+        keep_memory: see `EngineOptions`.
+    """
+
+    name: str
+    kind: Literal["plain", "engine"]
+    cached: bool = True
+    precision: Precision = "fp32"
+    runtime: Runtime = "torch"
+    keep_memory: bool = True
+
+
+BASELINE = Variant("plain", "plain")
+"""What speed-ups and errors are measured against: the network as it is written down, float32."""
+
+
+def variants_for(choice: DeviceChoice, *, has_openvino: bool) -> list[Variant]:
+    """What can be compared on a device."""
+    variants = [Variant("plain, encoder each frame", "plain", cached=False), BASELINE]
+    if choice.device.type == "cuda":
+        return [*variants, *(Variant(f"torch {name}", "engine", precision=name) for name in ("fp32", "bf16", "fp16"))]
+    variants.append(Variant("torch fp32, allocator as it comes", "engine", keep_memory=False))
+    precisions: list[Precision] = ["fp32", "bf16"]
+    variants += [Variant(f"torch {name}", "engine", precision=name) for name in precisions]
+    if has_openvino:
+        variants += [Variant(f"openvino {name}", "engine", precision=name, runtime="openvino") for name in precisions]
+    return variants
+
+
+class Pictures(NamedTuple):
+    """What is animated.
+
+    Attributes:
+        sources: (N, size_px, size_px, 3) uint8 RGB.
+        driving: (M, size_px, size_px, 3) uint8 RGB; the first frame is the reference pose.
+        what: for people.
+        real: whether they show faces, so that errors on them mean something.
+    """
+
+    sources: NDArray[np.uint8]
+    driving: NDArray[np.uint8]
+    what: str
+    real: bool
+
+
+def real_pictures(size_px: int, *, portraits: int = 2, frames: int = 6) -> Pictures:
+    """Bundled portraits and frames, spread evenly, of the bundled clip, cropped as the command crops them.
+
+    Raises:
+        ImportError: OpenCV or PyAV is not installed.
+    """
+    from assets import ROOT
+    from mcnet.media.crop import crop, frame_face
+    from mcnet.media.faces import FaceFinder
+    from mcnet.media.images import read_rgb
+    from mcnet.media.video import open_driving
+
+    files = sorted((ROOT / "portraits").glob("*.jpg"))
+    clip = next((ROOT / "driving").iterdir())
+    shown = list(open_driving(clip))
+    with FaceFinder() as finder:
+        sources = [
+            crop(rgb, frame_face(finder.find(rgb)[0]), size_px)
+            for rgb in map(read_rgb, files[:: len(files) // portraits][:portraits])
+        ]
+        box = frame_face(finder.find(shown[0])[0])
+    driving = [crop(rgb, box, size_px) for rgb in shown[:: len(shown) // frames][:frames]]
+    what = f"{len(sources)} bundled portraits by {len(driving)} frames of {clip.name}"
+    return Pictures(np.stack(sources), np.stack(driving), what, real=True)
+
+
+def noise_pictures(size_px: int) -> Pictures:
+    """Noise: time hardly depends on what is shown."""
+    noise = np.random.default_rng(0).integers(0, 256, (3, size_px, size_px, 3), np.uint8)
+    return Pictures(noise[:1], noise[1:], "noise", real=False)
+
+
+class Spread(NamedTuple):
+    """Milliseconds a frame."""
+
+    median: float
+    p95: float
+
+    @classmethod
+    def of(cls, values_ms: Sequence[float]) -> "Spread":
+        """Of single frames."""
+        ordered = sorted(values_ms)
+        return cls(statistics.median(ordered), ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))])
+
+
+class Accuracy(NamedTuple):
+    """How far a variant's pictures are from the plain float32 model's, both rounded to uint8.
+
+    Attributes:
+        largest: error in steps of 255.
+        mean: error in steps of 255.
+        psnr_db: of the worst picture; infinite where none differs.
+    """
+
+    largest: int
+    mean: float
+    psnr_db: float
+
+    @classmethod
+    def of(cls, pictures: Rgb, expected: Rgb) -> "Accuracy":
+        """Compare (N, size_px, size_px, 3)."""
+        error = np.abs(pictures.astype(np.int16) - expected.astype(np.int16))
+        worst = float(np.square(error.astype(np.float64)).mean(axis=(1, 2, 3)).max())
+        psnr_db = float("inf") if worst == 0 else 10 * np.log10(255**2 / worst)
+        return cls(int(error.max()), float(error.mean()), float(psnr_db))
+
+
+class Rates(NamedTuple):
+    """What the device does at best, measured.
+
+    Attributes:
+        gmac_per_s: of a product of large square matrices, by precision.
+        copy_gb_per_s: bytes read plus bytes written by a large copy.
+    """
+
+    gmac_per_s: dict[str, float]
+    copy_gb_per_s: float
+
+    def best_of(self, other: "Rates") -> "Rates":
+        """The higher of each."""
+        rates = {name: max(rate, other.gmac_per_s[name]) for name, rate in self.gmac_per_s.items()}
+        return Rates(rates, max(self.copy_gb_per_s, other.copy_gb_per_s))
+
+
+class Floor(NamedTuple):
+    """The least that a frame can take on this device, in milliseconds.
+
+    Attributes:
+        operations_ms: multiply-accumulates after the rewrites over the measured rate of matrix products, part by part.
+        bytes_ms: weights and cached source once, over the measured bandwidth.
+    """
+
+    operations_ms: float
+    bytes_ms: float
+
+    @property
+    def total_ms(self) -> float:
+        """The larger one."""
+        return max(self)
+
+
+def floor_of(macs: FrameMacs, bytes_: float, rates: Rates, precision: str, runtime: str) -> Floor:
+    """The floor of a frame in a precision.
+
+    Args:
+        macs: after the rewrites.
+        bytes_: that have to be read.
+        rates: of the device.
+        precision: of the parts that may be rounded: with torch the decoder and the memory, with OpenVINO the decoder
+            and dense motion's hourglass. The others are float32.
+        runtime: which of the two.
+    """
+    rounded = macs.decoder + (macs.motion if runtime == "openvino" else macs.memory)
+    whole = rates.gmac_per_s["fp32"]
+    operations_s = rounded / rates.gmac_per_s.get(precision, whole) + (macs.total - rounded) / whole
+    return Floor(operations_s * 1e3, bytes_ / rates.copy_gb_per_s / 1e6)
+
+
+def bytes_of(model: Mcnet, precision: str) -> float:
+    """Weights of a frame, and what is cached of a source: read once each. The decoder's weights in the precision."""
+    generator = model.generator
+    half = 1.0 if precision == "fp32" else 0.5
+    parts: list[tuple[Any, float]] = [(model.keypoint_detector, 1.0), (generator.dense_motion, 1.0)]
+    parts += [(part, half) for part in (generator.memory, generator.res_stages, generator.up_blocks, generator.final)]
+    weights: float = sum(
+        scale * parameter.numel() for part, scale in parts if part is not None for parameter in part.parameters()
+    )
+    config = model.config
+    source: float = sum(
+        width * size_px**2 for width, size_px in zip(config.decoder_widths, config.level_sizes_px, strict=True)
+    )
+    return 4.0 * (weights + source + 3 * config.size_px**2)
+
+
+def measure_rates(device: torch.device) -> Rates:
+    """The best of several products and copies."""
+    precisions = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    if device.type == "cuda":
+        precisions["fp16"] = torch.float16
+    side = 8192 if device.type == "cuda" else 1536
+    rates = {}
+    for name, dtype in precisions.items():
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        rates[name] = side**3 / best_s(functools.partial(torch.mm, a, b), device) / 1e9
+    source = torch.zeros(2**28 if device.type == "cuda" else 2**25, device=device)
+    target = torch.empty_like(source)
+    copy_s = best_s(lambda: target.copy_(source), device)
+    return Rates(rates, 2 * source.numel() * source.element_size() / copy_s / 1e9)
+
+
+def best_s(run: Callable[[], object], device: torch.device, repeats: int = 4) -> float:
+    """Seconds of the quickest of several runs."""
+    taken = []
+    for _ in range(repeats):
+        synchronize(device)
+        start = time.perf_counter()
+        run()
+        synchronize(device)
+        taken.append(time.perf_counter() - start)
+    return min(taken)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def open_model(name_or_path: str) -> tuple[Mcnet, bool]:
+    """A model, and whether its weights are trained: a configuration's name without weights gives random ones."""
+    if name_or_path in bundled_models() or Path(name_or_path).expanduser().is_file():
+        return load_model(name_or_path), True
+    try:
+        config = McnetConfig.named(name_or_path)
+    except ValueError:
+        find_model(name_or_path)  # says what there is
+        raise
+    torch.manual_seed(0)
+    return Mcnet(config).eval(), False
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a worker is to prepare. Plain values: it travels to another process."""
+
+    model: str
+    device: str
+    threads: int | None
+    variant: Variant
+
+
+class Runner(NamedTuple):
+    """A prepared variant.
+
+    Attributes:
+        set_source: choose who is animated, and by whom (the reference pose).
+        frame: animate by one frame, and wait for the picture.
+        stages: milliseconds of each stage of one frame; of the plain network nothing.
+    """
+
+    set_source: Callable[[Rgb, Rgb], None]
+    frame: Callable[[Rgb], Rgb]
+    stages: Callable[[Rgb], dict[str, float]]
+
+
+def prepare(task: Task) -> Runner:
+    """Build a variant in this process.
+
+    Raises:
+        UserError: it cannot be had here.
+    """
+    if task.threads is not None:
+        torch.set_num_threads(task.threads)
+    model, _ = open_model(task.model)
+    variant = task.variant
+    if variant.kind == "plain":
+        return _plain_runner(model, DeviceChoice.of(EngineOptions(task.device, "fp32")).device, cached=variant.cached)
+    options = EngineOptions(
+        device=task.device,
+        precision=variant.precision,
+        backend=variant.runtime,
+        threads=task.threads,
+        keep_memory=variant.keep_memory,
+    )
+    engine = Engine(model, options)
+
+    def set_source(source: Rgb, reference: Rgb) -> None:
+        engine.set_source(source)
+        engine.calibrate(reference)
+
+    return Runner(set_source, lambda rgb: engine.animate(rgb, adapt_scale=False), lambda rgb: stages_ms(engine, rgb))
+
+
+def _plain_runner(model: Mcnet, device: torch.device, *, cached: bool) -> Runner:
+    model = model.to(device)
+    pictures: list[Rgb] = []
+    caches: list[tuple[SourceCache, Keypoints]] = []
+
+    def upload(rgb: Rgb) -> Tensor:
+        return torch.from_numpy(rgb).to(device).permute(2, 0, 1)[None].float().div(255)
+
+    @torch.inference_mode()
+    def set_source(source: Rgb, reference: Rgb) -> None:
+        pictures[:] = [source]
+        caches[:] = [(model.encode_source(upload(source)), model.keypoint_detector(upload(reference)))]
+
+    @torch.inference_mode()
+    def frame(rgb: Rgb) -> Rgb:
+        cache, reference = caches[0]
+        if not cached:
+            cache = model.generator.encode_source(upload(pictures[0]), cache.keypoints)
+        keypoints = relative_keypoints(cache.keypoints, model.keypoint_detector(upload(rgb)), reference)
+        return to_rgb(model.generator(cache, keypoints)[0])
+
+    return Runner(set_source, frame, lambda _: {})
+
+
+@torch.inference_mode()
+def stages_ms(engine: Engine, rgb: Rgb) -> dict[str, float]:
+    """Milliseconds of each stage of one frame, waited for one by one."""
+    assert engine.source is not None
+    if isinstance(engine.backend, TorchBackend):
+        return _torch_stages_ms(engine.backend, engine.source, rgb, engine.choice.device)
+    clock = Clock(engine.choice.device)
+    clock.time("detect", lambda: engine.backend.detect(rgb))
+    for name, run in cast("OpenVinoBackend", engine.backend).stages().items():
+        clock.time(name, run)
+    return clock.taken_ms
+
+
+class Clock:
+    """Adds up milliseconds by name.
+
+    Attributes:
+        taken_ms: so far.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.taken_ms: dict[str, float] = {}
+        self._device = device
+
+    def time(self, name: str, run: Callable[[], T]) -> T:
+        """Run, and wait for the device."""
+        synchronize(self._device)
+        start = time.perf_counter()
+        result = run()
+        synchronize(self._device)
+        self.taken_ms[name] = self.taken_ms.get(name, 0.0) + (time.perf_counter() - start) * 1e3
+        return result
+
+
+def _torch_stages_ms(backend: TorchBackend, cache: SourceCache, rgb: Rgb, device: torch.device) -> dict[str, float]:
+    clock = Clock(device)
+    generator = backend.model.generator
+    keypoints = clock.time("detect", lambda: backend.detect(rgb))
+    motion = clock.time("motion", lambda: generator.motion(cache, keypoints))
+    warped = clock.time("warp", lambda: backend.narrow(generator.warp(cache, motion)))
+    memory = generator.memory
+    if memory is not None:
+        for feature in warped.features:
+            if feature.shape[-1] in generator.memory_levels_px:
+                clock.time("memory", functools.partial(memory, feature, cache.keypoints, cache.memory))
+    logits = clock.time("decode", lambda: generator.decode(cache, warped))
+    clock.taken_ms["decode"] -= clock.taken_ms.get("memory", 0.0)  # it was called once more in there
+    clock.time("pack", lambda: to_rgb(blend(logits.float(), warped)[0]))
+    return clock.taken_ms
+
+
+def work(pipe: Connection, task: Task) -> None:
+    """One variant in a process of its own.
+
+    Answers with None or a sentence on what is amiss; then to pictures with what it makes of all of them, and after that
+    to ("frames", n) with the milliseconds of each, to ("stages", n) with those of each stage, until None comes.
+    """
+    try:
+        runner = prepare(task)
+    except UserError as error:
+        pipe.send(str(error))
+        return
+    pipe.send(None)
+    sources, driving = pipe.recv()
+    shown = []
+    for source in sources:
+        runner.set_source(source, driving[0])
+        shown += [runner.frame(rgb) for rgb in driving]
+    pipe.send(np.stack(shown))
+    turn = 0
+    while (order := pipe.recv()) is not None:
+        kind, count = order
+        taken: list[Any] = []
+        for _ in range(count):
+            turn += 1
+            rgb = driving[turn % len(driving)]
+            start = time.perf_counter()
+            stages = runner.stages(rgb) if kind == "stages" else runner.frame(rgb)
+            taken.append(stages if kind == "stages" else (time.perf_counter() - start) * 1e3)
+        pipe.send(taken)
+
+
+class Row(NamedTuple):
+    """What was measured of a variant."""
+
+    variant: Variant
+    ms: Spread
+    accuracy: Accuracy
+    floor: Floor
+    stages_ms: dict[str, float]
+
+
+class Report(NamedTuple):
+    """What was measured of a model."""
+
+    model: str
+    trained: bool
+    machine: str
+    pictures: str
+    real: bool
+    macs: Macs
+    rates: Rates
+    load: tuple[float, float]
+    """Processes that wanted to run, in the minute before and in the last one (0 where the system does not tell)."""
+    rows: list[Row]
+    left_out: dict[str, str]
+    """Variants that could not be had, and why."""
+
+
+def measure(
+    model: str, device: str, *, threads: int | None, rounds: int, frames: int, only: Sequence[str] = ()
+) -> Report:
+    """Measure every variant in turn.
+
+    Args:
+        model: a bundled name, a file, or a configuration's name.
+        device: as `EngineOptions.device`.
+        threads: as `EngineOptions.threads`.
+        rounds: turns of each variant.
+        frames: a turn.
+        only: names of variants; none means all. The baseline is always there.
+
+    Raises:
+        UserError: the model or the device cannot be had, or nothing is named so.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    choice = DeviceChoice.of(EngineOptions(device, "fp32"))
+    has_openvino = importlib.util.find_spec("openvino") is not None
+    variants = variants_for(choice, has_openvino=has_openvino)
+    if unknown := set(only) - {variant.name for variant in variants}:
+        raise EngineError(
+            f"variants: got {sorted(unknown)[0]!r}, expected some of {', '.join(variant.name for variant in variants)}"
+        )
+    if only:
+        variants = [variant for variant in variants if variant is BASELINE or variant.name in only]
+    opened, trained = open_model(model)
+    pictures = noise_pictures(opened.config.size_px)
+    if trained:
+        with contextlib.suppress(ImportError):
+            pictures = real_pictures(opened.config.size_px)
+    load_before = _load()
+    left_out: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        pipes = {}
+        for variant in variants:
+            pipe, lack = stack.enter_context(_worker(Task(model, device, threads, variant)))
+            if lack is None:
+                pipes[variant] = pipe
+            else:
+                left_out[variant.name] = lack
+        shown = {variant: _ask(pipe, (pictures.sources, pictures.driving)) for variant, pipe in pipes.items()}
+        times: dict[Variant, list[float]] = {variant: [] for variant in pipes}
+        stages: dict[Variant, list[dict[str, float]]] = {variant: [] for variant in pipes}
+        rates = measure_rates(choice.device)
+        for _ in range(rounds):
+            rates = rates.best_of(measure_rates(choice.device))
+            for variant, pipe in pipes.items():
+                _ask(pipe, ("frames", 1))  # the one before may have left the caches to others
+                times[variant] += _ask(pipe, ("frames", frames))
+                stages[variant] += _ask(pipe, ("stages", max(1, frames // 4)))
+    macs = count_macs(opened.config)
+    rows = [
+        Row(
+            variant,
+            Spread.of(times[variant]),
+            Accuracy.of(shown[variant], shown[BASELINE]),
+            floor_of(macs.rewritten, bytes_of(opened, variant.precision), rates, variant.precision, variant.runtime),
+            {name: statistics.median(one[name] for one in stages[variant]) for name in stages[variant][0]},
+        )
+        for variant in pipes
+    ]
+    return Report(
+        opened.info.name if trained else f"{model} (random weights)",
+        trained,
+        machine_name(choice, has_openvino=has_openvino),
+        pictures.what,
+        pictures.real and trained,
+        macs,
+        rates,
+        (load_before, _load()),
+        rows,
+        left_out,
+    )
+
+
+@contextlib.contextmanager
+def _worker(task: Task) -> Iterator[tuple[Connection, str | None]]:
+    """A worker's pipe, and what is amiss with it."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=work, args=(theirs, task), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        lack = ours.recv()
+        yield ours, lack
+        if lack is None:
+            ours.send(None)
+        process.join()
+    finally:
+        process.kill()
+        ours.close()
+
+
+def _ask(pipe: Connection, question: object) -> Any:
+    pipe.send(question)
+    return pipe.recv()
+
+
+def _load() -> float:
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+def machine_name(choice: DeviceChoice, *, has_openvino: bool) -> str:
+    """Processor, cores, threads and versions."""
+    parts = [f"torch {torch.__version__}"]
+    if choice.device.type == "cuda":
+        return f"{torch.cuda.get_device_name(choice.device)}, {parts[0]}"
+    if has_openvino:
+        parts.append(f"openvino {importlib.metadata.version('openvino')}")
+    return f"{_cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {', '.join(parts)}"
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
