@@ -103,46 +103,6 @@ class DriverWidget(QWidget):
         self.large = not self.large
         self.resized.emit()
 
-    def sizeHint(self) -> QSize:
-        width = _LARGE_PX if self.large else _SMALL_PX
-        if (parent := self.parentWidget()) is not None:
-            width = min(width, max(96, parent.width() * (45 if self.large else 27) // 100))
-        return QSize(width, round(width / max(self._aspect, 0.75)))
-
-    def mousePressEvent(self, a0: QMouseEvent | None) -> None:
-        if a0 is not None and a0.button() == Qt.MouseButton.LeftButton:
-            self.toggle_size()
-
-    def keyPressEvent(self, a0: QKeyEvent | None) -> None:
-        if a0 is not None and a0.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space):
-            self.toggle_size()
-        else:
-            super().keyPressEvent(a0)
-
-    def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: ARG002
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
-        theme = theme_in_use()
-        frame = QRectF(self.rect()).adjusted(1, 1, -1, -1)
-        shape = QPainterPath()
-        shape.addRoundedRect(frame, _RADIUS_PX, _RADIUS_PX)
-        painter.save()
-        painter.setClipPath(shape)
-        painter.fillRect(frame, QColor(theme.window))
-        if self._image is None or self.view is None:
-            painter.setPen(QColor(theme.muted))
-            painter.drawText(frame, int(Qt.AlignmentFlag.AlignCenter), "no camera picture")
-        else:
-            painter.setTransform(self._to_widget(frame), combine=True)
-            painter.drawImage(QPointF(0, 0), self._image)
-            self._paint_findings(painter, self.view, frame.width() / self._image.width())
-        painter.restore()
-        painter.setPen(QPen(QColor(theme.accent if self.hasFocus() else theme.line), 1.5))
-        painter.drawPath(shape)
-        if self._image is not None:
-            self._paint_caption(painter, frame)
-
     def _to_widget(self, frame: QRectF) -> QTransform:
         """From the camera's pixels to the widget's."""
         assert self._image is not None
@@ -196,3 +156,43 @@ class DriverWidget(QWidget):
         painter.fillPath(shape & strip, QColor(10, 12, 15, 160))
         painter.setPen(QColor("#e7eaee"))
         painter.drawText(bar, int(Qt.AlignmentFlag.AlignCenter), "only you see this")
+
+    def sizeHint(self) -> QSize:
+        width = _LARGE_PX if self.large else _SMALL_PX
+        if (parent := self.parentWidget()) is not None:
+            width = min(width, max(96, parent.width() * (45 if self.large else 27) // 100))
+        return QSize(width, round(width / max(self._aspect, 0.75)))
+
+    def mousePressEvent(self, a0: QMouseEvent | None) -> None:
+        if a0 is not None and a0.button() == Qt.MouseButton.LeftButton:
+            self.toggle_size()
+
+    def keyPressEvent(self, a0: QKeyEvent | None) -> None:
+        if a0 is not None and a0.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space):
+            self.toggle_size()
+        else:
+            super().keyPressEvent(a0)
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: ARG002
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+        theme = theme_in_use()
+        frame = QRectF(self.rect()).adjusted(1, 1, -1, -1)
+        shape = QPainterPath()
+        shape.addRoundedRect(frame, _RADIUS_PX, _RADIUS_PX)
+        painter.save()
+        painter.setClipPath(shape)
+        painter.fillRect(frame, QColor(theme.window))
+        if self._image is None or self.view is None:
+            painter.setPen(QColor(theme.muted))
+            painter.drawText(frame, int(Qt.AlignmentFlag.AlignCenter), "no camera picture")
+        else:
+            painter.setTransform(self._to_widget(frame), combine=True)
+            painter.drawImage(QPointF(0, 0), self._image)
+            self._paint_findings(painter, self.view, frame.width() / self._image.width())
+        painter.restore()
+        painter.setPen(QPen(QColor(theme.accent if self.hasFocus() else theme.line), 1.5))
+        painter.drawPath(shape)
+        if self._image is not None:
+            self._paint_caption(painter, frame)

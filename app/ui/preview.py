@@ -98,39 +98,6 @@ class Preview(QWidget):
         self.statistics.adjustSize()
         self.statistics.move(picture.left() + _INSET_PX, picture.top() + _INSET_PX + 8)
 
-    def sizeHint(self) -> QSize:
-        return QSize(640, round(640 / self._aspect))
-
-    def resizeEvent(self, event: QResizeEvent | None) -> None:
-        super().resizeEvent(event)
-        self.lay_out()
-
-    def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: ARG002
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
-        theme, picture = theme_in_use(), self.picture_rect()
-        painter.setPen(QColor(theme.line))
-        painter.setBrush(QColor(theme.surface))
-        painter.drawRoundedRect(QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5), _RADIUS_PX, _RADIUS_PX)
-        if self._image is None:
-            painter.fillRect(picture, QColor(theme.raised))
-        else:
-            painter.save()
-            if self._mirrored:
-                painter.translate(2 * picture.center().x(), 0)
-                painter.scale(-1, 1)
-            painter.drawImage(picture, self._image)
-            painter.restore()
-        if self._progress is not None:
-            self._paint_progress(painter, picture)
-        self._round_corners(painter, picture)
-        colour = tone_colour(self.words.tone)
-        painter.setPen(QPen(colour, 2))
-        painter.setBrush(Qt.BrushStyle.NoBrush)
-        painter.drawRoundedRect(picture, _RADIUS_PX, _RADIUS_PX)
-        self._paint_words(painter, picture, colour)
-
     def _round_corners(self, painter: QPainter, picture: QRectF) -> None:
         outside, inside = QPainterPath(), QPainterPath()
         outside.addRect(picture.adjusted(-1, -1, 1, 1))
@@ -168,3 +135,36 @@ class Preview(QWidget):
         painter.setFont(self.font())
         painter.setPen(QColor(theme.text))
         painter.drawText(pill.adjusted(25 + state_px + 10, 0, 0, 0), int(middle), more)
+
+    def sizeHint(self) -> QSize:
+        return QSize(640, round(640 / self._aspect))
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        super().resizeEvent(event)
+        self.lay_out()
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: ARG002
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+        theme, picture = theme_in_use(), self.picture_rect()
+        painter.setPen(QColor(theme.line))
+        painter.setBrush(QColor(theme.surface))
+        painter.drawRoundedRect(QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5), _RADIUS_PX, _RADIUS_PX)
+        if self._image is None:
+            painter.fillRect(picture, QColor(theme.raised))
+        else:
+            painter.save()
+            if self._mirrored:
+                painter.translate(2 * picture.center().x(), 0)
+                painter.scale(-1, 1)
+            painter.drawImage(picture, self._image)
+            painter.restore()
+        if self._progress is not None:
+            self._paint_progress(painter, picture)
+        self._round_corners(painter, picture)
+        colour = tone_colour(self.words.tone)
+        painter.setPen(QPen(colour, 2))
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.drawRoundedRect(picture, _RADIUS_PX, _RADIUS_PX)
+        self._paint_words(painter, picture, colour)

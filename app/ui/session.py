@@ -162,7 +162,9 @@ class Session(QObject):
         self._cleanup = Cleanup()
         self._pipeline: Pipeline | None = None
         self._portrait: Portrait | None = None
+        self._proven_portrait: Portrait | None = None
         self._proven_camera = ""
+        self._proven_link = Link()
         self._virtual_camera: Sink | None = None
         self._virtual_camera_wanted = False
         self._recorder: Sink | None = None
@@ -228,7 +230,7 @@ class Session(QObject):
     def _restart(self) -> None:
         if (pipeline := self._pipeline) is None:
             return
-
+        self._finish_recording()
         self._set_chain(replace(self.chain, model=Chain().model))
         self._worker.run(pipeline.stop, lambda _: self._start_again(pipeline), self._report("stage"))
 
@@ -236,7 +238,9 @@ class Session(QObject):
         """After a stop: everything has to be proven anew."""
         self.state, self.why, self.calibrating = State.STARTING, "", None
         self._set_chain(replace(self.chain, model=Chain().model, calibration=Chain().calibration))
-        self._open_camera()  # which may not be the one that was wished for last
+        self._open_camera()  # these may not be the ones that were wished for last: those may have failed
+        if self._portrait is not None:
+            pipeline.set_portrait(self._portrait)
         pipeline.start()
 
     def measure(self) -> None:
@@ -244,6 +248,7 @@ class Session(QObject):
         pipeline = self._pipeline
         if pipeline is None or self.measuring is not None or self.on_air:
             return
+        self._finish_recording()
         self.measuring, self.why = 0.0, "getting ready"
         settings = self._options.over(self.settings)
         self._set_chain(replace(self.chain, model=Link(text="this computer is being measured")))
@@ -379,7 +384,8 @@ class Session(QObject):
 
     def _use_portrait(self, portrait: "Portrait") -> None:
         self._portrait = portrait
-        self._keep(replace(self.settings, portrait=portrait.entry.key))
+        if portrait.entry.key != self._options.portrait:
+            self._keep(replace(self.settings, portrait=portrait.entry.key))
         if not self.chain.portrait.done:
             self._set_chain(replace(self.chain, portrait=Link(text="the portrait is being prepared")))
         if self._pipeline is not None:
@@ -454,7 +460,9 @@ class Session(QObject):
         if self._pipeline is None:
             return
         if not on:
-            if self._virtual_camera is not None:
+            if self._virtual_camera is None:
+                self._virtual_camera_gone(Chain().virtual_camera)
+            else:
                 self._pipeline.remove_sink(self._virtual_camera.name)
             return
         if self._virtual_camera_wanted:
@@ -469,7 +477,7 @@ class Session(QObject):
         if self._pipeline is None:
             return
         if self._recorder is not None:
-            self._pipeline.remove_sink(self._recorder.name)
+            self._pipeline.remove_sink(self._recorder.name)  # the message comes once the file is whole
             return
         path = self._new_file("mp4")
         self._worker.run(
@@ -498,7 +506,7 @@ class Session(QObject):
         self.changed.emit()
 
     def _add_virtual_camera(self, sink: "Sink") -> None:
-        if self._pipeline is not None:
+        if self._pipeline is not None and self._virtual_camera_wanted and self._virtual_camera is None:
             self._virtual_camera = sink
             self._pipeline.add_sink(sink)
             self.changed.emit()
@@ -508,6 +516,8 @@ class Session(QObject):
         self._report("virtual camera")(error)
 
     def _virtual_camera_gone(self, link: Link) -> None:
+        if self._pipeline is not None and self._virtual_camera is not None:
+            self._pipeline.remove_sink(self._virtual_camera.name)  # or it would come back with the next start
         self._virtual_camera, self._virtual_camera_wanted = None, False
         self._set_chain(replace(self.chain, virtual_camera=link))
         if not self._panicked:  # nobody watches any more: the preview goes on
@@ -518,6 +528,14 @@ class Session(QObject):
             self._recorder, self.recording = sink, path
             self._pipeline.add_sink(sink)
             self.changed.emit()
+
+    def _finish_recording(self) -> None:
+        """Before a stop of the pipeline: or the next start would write over the file."""
+        if self._pipeline is None or self._recorder is None or self.recording is None:
+            return
+        self._pipeline.remove_sink(self._recorder.name)
+        path, self._recorder, self.recording = self.recording, None, None
+        self._saved(path)
 
     def _saved(self, path: Path) -> None:
         folder = QUrl.fromLocalFile(str(path.parent))
@@ -553,10 +571,11 @@ class Session(QObject):
                 self._set_chain(replace(self.chain, model=Link(True, self.measured or event.reason)))
             case SourceReady():
                 self.desk.settle(event.key)
+                if self._portrait is not None and self._portrait.entry.key == event.key:
+                    self._proven_portrait = self._portrait
                 self._set_chain(replace(self.chain, portrait=Link(True, self.desk.name_of(event.key))))
             case SourceFailed():
-                self.desk.refuse(event.key)
-                self.told.emit(Message("portrait", event.message))
+                self._source_failed(event)
             case CameraOpened():
                 self._camera_opened(event)
             case CameraFailed():
@@ -570,9 +589,7 @@ class Session(QObject):
                 remarks = f": {', '.join(event.remarks)}" if event.remarks else ""
                 self._set_chain(replace(self.chain, calibration=Link(True, f"{event.score} of 100{remarks}")))
             case StateChanged():
-                self.state, self.why = event.state, event.message
-                if event.state is State.CALIBRATING and self.chain.calibration.done:
-                    self._set_chain(replace(self.chain, calibration=Chain().calibration))
+                self._state_changed(event)
             case SinkOpened() | SinkFailed() | SinkClosed():
                 self._hear_of_sink(event)
             case SettingRefused():
@@ -583,11 +600,26 @@ class Session(QObject):
                 assert_never(event)
         self.changed.emit()
 
+    def _state_changed(self, event: StateChanged) -> None:
+        self.state, self.why = event.state, event.message
+        if event.state is State.CALIBRATING and self.chain.calibration.done:
+            self._set_chain(replace(self.chain, calibration=Chain().calibration))
+        if self.chain.model.failed and self.engine and event.state in (State.LIVE, State.CALIBRATING):
+            self._set_chain(replace(self.chain, model=Link(True, self.measured or self.engine)))  # it has recovered
+            self.cleared.emit("stage")
+
+    def _source_failed(self, event: SourceFailed) -> None:
+        self.desk.refuse(event.key)
+        if self._proven_portrait is not None and self._portrait is not None and self._portrait.entry.key == event.key:
+            self._portrait = self._proven_portrait
+            self._keep(replace(self.settings, portrait=self._portrait.entry.key))
+        self.told.emit(Message("portrait", event.message))
+
     def _camera_opened(self, event: CameraOpened) -> None:
         size = f"{event.width_px} x {event.height_px}, {event.fps_hz:.0f} fps"
         text = f"{size}; {event.remark}" if event.remark else size
-        self._proven_camera = self.camera
-        self._set_chain(replace(self.chain, camera=Link(True, text)))
+        self._proven_camera, self._proven_link = self.camera, Link(True, text)
+        self._set_chain(replace(self.chain, camera=self._proven_link))
         self.cleared.emit("camera")
 
     def _camera_failed(self, event: CameraFailed) -> None:
@@ -595,7 +627,7 @@ class Session(QObject):
         if event.retry_s is not None:
             text += f" Trying again in {max(1, round(event.retry_s))} s."
         if event.kept:
-            self._set_chain(replace(self.chain, camera=Link(True, event.kept)))
+            self._set_chain(replace(self.chain, camera=self._proven_link))
             self.camera = self._proven_camera
             self._keep(replace(self.settings, camera=self.camera))
             text += f" {Path(event.kept).name} goes on."
@@ -619,8 +651,10 @@ class Session(QObject):
             path = self.recording
             if isinstance(event, SinkOpened):
                 return
-            self._recorder = self.recording = None
+            recorder, self._recorder, self.recording = self._recorder, None, None
             if isinstance(event, SinkFailed):
+                if self._pipeline is not None:
+                    self._pipeline.remove_sink(recorder.name)
                 self.told.emit(Message("recording", event.message))
             elif path is not None:
                 self._saved(path)

@@ -106,8 +106,8 @@ class FakePipeline:
         self.sinks[sink.name] = sink
 
     def remove_sink(self, name: str) -> None:
-        self.sinks.pop(name)
-        self.tell(SinkClosed(name))
+        if self.sinks.pop(name, None) is not None:
+            self.tell(SinkClosed(name))
 
     def stats(self) -> Stats:
         return self.figures

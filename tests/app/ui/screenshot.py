@@ -130,6 +130,7 @@ def take(folder: Path) -> int:
     window.driver.toggle_size()
     shoot("9-other-portrait")
     window.driver.toggle_size()
+    session.set_live(replace(session.settings.live, background="blur"))
     use(checklist_done=False)
     virtual_cameras.pop(0)
     session.examine_virtual_camera()

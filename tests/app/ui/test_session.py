@@ -29,7 +29,7 @@ from app.pipeline.output_frame import State
 from app.settings import AppSettings, load_settings
 from app.ui.main_window import MainWindow
 from app.ui.parts import WindowOptions
-from app.ui.session import Session
+from app.ui.session import Link, Session
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import STATS, FakePipeline, World
 from tests.app.ui.hand import press
@@ -58,6 +58,7 @@ def test_the_command_line_goes_before_the_settings_and_is_not_kept(
     assert world.pipeline.made_from.model == "mine"
     assert window.session.settings.camera == "1"
     assert window.session.settings.device == "cuda:1"
+    assert window.session.settings.portrait == "fake_1"
 
 
 def test_the_chain_says_what_is_missing(window: MainWindow, world: World, qtbot: QtBot) -> None:
@@ -131,6 +132,24 @@ def test_a_virtual_camera_that_fails_is_examined(live: MainWindow, world: World,
     qtbot.waitUntil(lambda: live.session.opening_virtual_camera)
 
 
+def test_a_virtual_camera_that_failed_does_not_come_back_by_itself(
+    live: MainWindow, world: World, qtbot: QtBot
+) -> None:
+    world.pipeline.tell(SinkFailed("virtualcam", "gone"))
+    qtbot.waitUntil(lambda: not live.session.on_air)
+    assert "virtualcam" not in world.pipeline.sinks
+
+
+def test_switching_off_while_it_opens(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    session = proven.session
+    session.set_virtual_camera(True)
+    session.set_virtual_camera(False)
+    qtbot.waitUntil(lambda: not session.busy)
+    assert not session.opening_virtual_camera
+    assert not world.pipeline.sinks
+    assert not world.pipeline.slated()
+
+
 def test_a_virtual_camera_that_cannot_be_made(proven: MainWindow, world: World, qtbot: QtBot) -> None:
     world.sink_error = SinkError("no driver: install one")
     proven.session.set_virtual_camera(True)
@@ -169,7 +188,7 @@ def test_a_camera_that_fails_while_another_goes_on(proven: MainWindow, world: Wo
     assert session.settings.camera == "0"
     assert proven.controls.camera.currentText() == "Fake Cam"
     assert proven.messages.text == "camera 1 is busy: close other programs. camera 0 goes on."
-    assert session.chain.camera.done
+    assert session.chain.camera == Link(True, "640 x 480, 30 fps")
 
 
 def test_a_camera_that_is_gone_and_comes_back(proven: MainWindow, world: World, qtbot: QtBot) -> None:
@@ -208,6 +227,10 @@ def test_a_portrait_that_fails_leaves_the_one_before(proven: MainWindow, world: 
     qtbot.waitUntil(lambda: desk.current == "fake_1")
     assert proven.messages.text == "the picture is too small"
     assert desk.pending == ""
+    assert proven.session.portrait is not None
+    assert proven.session.portrait.entry.key == "fake_1"
+    assert proven.session.settings.portrait == "fake_1"
+    assert "Score 70" in proven.gallery.score
 
 
 def test_a_stage_that_fails_can_be_started_again(proven: MainWindow, world: World, qtbot: QtBot) -> None:
@@ -219,6 +242,26 @@ def test_a_stage_that_fails_can_be_started_again(proven: MainWindow, world: Worl
     assert world.pipeline.stops == 1
     assert proven.session.state is State.STARTING
     assert not proven.session.chain.calibration.done
+
+
+def test_a_stage_that_recovers_by_itself(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.pipeline.tell(StageFailed("inference", "one odd frame"))
+    world.pipeline.tell(StateChanged(State.FAULT))
+    qtbot.waitUntil(lambda: proven.session.chain.model.failed)
+    world.pipeline.tell(StateChanged(State.LIVE))
+    qtbot.waitUntil(lambda: proven.session.chain.model.done)
+    assert proven.messages.text == ""
+
+
+def test_a_recording_is_finished_before_a_restart(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    proven.record_button.click()
+    qtbot.waitUntil(lambda: "recorder" in world.pipeline.sinks)
+    world.pipeline.tell(StageFailed("inference", "out of memory"))
+    qtbot.waitUntil(lambda: bool(proven.messages.text))
+    proven.messages.action_button.click()
+    assert "recorder" not in world.pipeline.sinks
+    assert proven.messages.text == f"Saved: {world.recordings[0]}"
+    qtbot.waitUntil(lambda: world.pipeline.starts == 2)
 
 
 def test_a_setting_that_is_refused_is_told(window: MainWindow, world: World, qtbot: QtBot) -> None:
