@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from PyQt6.QtCore import pyqtSignal
 from PyQt6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
 
-from app.ui.session import Chain, Link, Session
+from app.ui.chain import Chain, Link
+from app.ui.session import Session
 from app.ui.theme import pixmap, theme_in_use
 from app.ui.widgets import ElidedLabel, button, label, restyle
 

@@ -177,7 +177,7 @@ class MainWindow(QMainWindow):
         self.live_button.clicked.connect(self.toggle_live)
         self.calibrate_button.clicked.connect(lambda: session.calibrate(now=False))
         self.record_button.clicked.connect(self._record)
-        self.snapshot_button.clicked.connect(session.snapshot)
+        self.snapshot_button.clicked.connect(session.recordings.snapshot)
         self.slate_button.clicked.connect(self._slate_clicked)
 
     def _commands(self) -> dict[str, Callable[[], None]]:
@@ -186,8 +186,8 @@ class MainWindow(QMainWindow):
         return {
             "slate": session.slate,
             "live": self.toggle_live,
-            "record": session.toggle_recording,
-            "snapshot": session.snapshot,
+            "record": session.recordings.toggle,
+            "snapshot": session.recordings.snapshot,
             "previous": lambda: session.desk.step(-1),
             "next": lambda: session.desk.step(1),
             "add": self.pick_portrait,
@@ -303,7 +303,7 @@ class MainWindow(QMainWindow):
         return bool(pictures or videos)
 
     def _record(self) -> None:
-        self.session.toggle_recording()
+        self.session.recordings.toggle()
         self._show_state()  # the button is down only once a recording runs
 
     def _slate_clicked(self) -> None:
@@ -374,8 +374,8 @@ class MainWindow(QMainWindow):
         self._missing.setText(f"Missing: {session.chain.missing_name()}" if missing and not session.live else "")
         self._missing.setToolTip(missing)
         self.calibrate_button.setEnabled(session.chain.model.done and session.chain.camera.done)
-        self.record_button.setChecked(session.recording is not None)
-        recording = session.recording is not None
+        self.record_button.setChecked(session.recordings.path is not None)
+        recording = session.recordings.path is not None
         self.record_button.setText("" if self.width() < _ROOMY_PX else "Recording" if recording else "Record")
         self.record_button.setAccessibleName("Stop recording" if recording else "Record")
         self.record_button.setEnabled(session.ready)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from app.places import portraits_folder, settings_file, source_cache_folder
 from app.settings import AppSettings
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from app.pipeline.pipeline import Pipeline
     from app.pipeline.portraits import PortraitStore
     from app.pipeline.sinks import Sink
-    from mcnet.engine import Precision
 
 
 @dataclass(frozen=True)
@@ -130,17 +129,9 @@ def _make_pipeline(
 
 
 def _make_engine(settings: AppSettings, on_measured: Callable[[str], None]) -> "LiveEngine":
-    """As was measured to be best here, unless the user wants it otherwise."""
-    from app.pipeline.tiers import load_tier
-    from mcnet.checkpoint import load_model
-    from mcnet.engine import Engine, EngineOptions
+    from app.pipeline.tiers import make_engine
 
-    model = load_model(settings.model)
-    options = EngineOptions(device=settings.device, precision=cast("Precision", settings.precision))
-    if settings.device == settings.precision == "auto" and (tier := load_tier(model)) is not None:
-        options = tier.options
-        on_measured(tier.sentence)
-    return Engine(model, options)
+    return make_engine(settings.model, settings.device, settings.precision, on_measured)
 
 
 def _measure(settings: AppSettings, on_progress: Callable[[float, str], None]) -> str:

@@ -2,13 +2,11 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
-from PyQt6.QtCore import QObject, QTimer, QUrl, pyqtSignal
-from PyQt6.QtGui import QDesktopServices
+from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
 from app.errors import AppError
 from app.pipeline.events import (
@@ -32,12 +30,13 @@ from app.pipeline.stats import Stats
 from app.places import videos_folder
 from app.settings import AppSettings, LiveSettings, WindowSettings, save_settings
 from app.ui.bridge import Bridge
+from app.ui.chain import Chain, Link
 from app.ui.cleanup import Cleanup
 from app.ui.messages import Message
 from app.ui.parts import Parts, WindowOptions
 from app.ui.permissions import when_camera_is_allowed
-from app.ui.pictures import to_image
 from app.ui.portrait_desk import PortraitDesk
+from app.ui.recordings import Recordings
 from app.ui.worker import Worker
 from mcnet.errors import UserError
 
@@ -55,55 +54,6 @@ _SAVE_AFTER_MS = 800
 _MEASURING_STOP_S = 5.0
 
 
-@dataclass(frozen=True)
-class Link:
-    """One link of the chain from the camera to the call.
-
-    Attributes:
-        done: proven.
-        text: how it stands, for people.
-        failed: it needs a hand.
-    """
-
-    done: bool = False
-    text: str = ""
-    failed: bool = False
-
-
-@dataclass(frozen=True)
-class Chain:
-    """What must hold before the avatar may go live."""
-
-    model: Link = Link(text="the model is loading")
-    camera: Link = Link(text="no camera yet")
-    portrait: Link = Link(text="no portrait yet")
-    calibration: Link = Link(text="not calibrated yet")
-    virtual_camera: Link = Link(text="the virtual camera is off")
-    absolute: bool = False
-
-    def missing(self) -> str:
-        """The first link that does not hold, in a sentence; "" where all do."""
-        return next((link.text for _, link in self.links() if not link.done), "")
-
-    def missing_name(self) -> str:
-        """The name of that link."""
-        return next((name for name, link in self.links() if not link.done), "")
-
-    def pose(self) -> Link:
-        """The calibration's link, which absolute motion does not need."""
-        return Link(True, "not needed in absolute motion") if self.absolute else self.calibration
-
-    def links(self) -> tuple[tuple[str, Link], ...]:
-        """All of them by name, in the order in which they come about."""
-        return (
-            ("model", self.model),
-            ("camera", self.camera),
-            ("portrait", self.portrait),
-            ("calibration", self.pose()),
-            ("virtual camera", self.virtual_camera),
-        )
-
-
 class Session(QObject):
     """Owns what runs, and answers the window's wishes. Lives on the GUI thread and never waits.
 
@@ -118,7 +68,7 @@ class Session(QObject):
         cameras: those that are there; None while they are looked for.
         camera: text of the one in use, or "".
         report: of the virtual camera's doctor; None while it looks.
-        recording: the file being written, or None.
+        recordings: what is written to files.
         calibrating: how far the calibration has come, 0 to 1, or None.
         measuring: how far the measuring of this machine has come, 0 to 1, or None.
         measured: what it said, one sentence, or "".
@@ -152,7 +102,6 @@ class Session(QObject):
         self.cameras: list[CameraInfo] | None = None
         self.camera = options.camera or settings.camera
         self.report: VirtualCameraReport | None = None
-        self.recording: Path | None = None
         self.calibrating: float | None = None
         self.measuring: float | None = None
         self.measured = ""
@@ -167,9 +116,7 @@ class Session(QObject):
         self._proven_link = Link()
         self._virtual_camera: Sink | None = None
         self._virtual_camera_wanted = False
-        self._recorder: Sink | None = None
         self._panicked = False
-        self._last: Composed | None = None
         self._closed = False
         self._bridge = Bridge(self._hear, self.woken.emit, self._measuring)
         self._worker = Worker("window worker", threads=2)
@@ -185,6 +132,9 @@ class Session(QObject):
         self.desk = PortraitDesk(self._portrait_worker, parts.open_store)
         self.desk.told.connect(self.told)
         self.desk.chosen.connect(self._use_portrait)
+        self.recordings = Recordings(self._worker, parts.make_recorder, self._videos_folder)
+        self.recordings.told.connect(self.told)
+        self.recordings.changed.connect(self.changed)
         for worker in (self._worker, self._portrait_worker):
             worker.busy_changed.connect(self._tell_busy)
 
@@ -217,7 +167,7 @@ class Session(QObject):
 
     def _begin(self, made: "tuple[Pipeline, Callable[[float], float]]") -> None:
         pipeline, self.smoothing_delay_ms = made
-        self._pipeline = pipeline
+        self._pipeline = self.recordings.pipeline = pipeline
         self._cleanup.add("pipeline", pipeline.stop)
         pipeline.update(self.settings.live)
         pipeline.start()
@@ -230,7 +180,7 @@ class Session(QObject):
     def _restart(self) -> None:
         if (pipeline := self._pipeline) is None:
             return
-        self._finish_recording()
+        self.recordings.finish()
         self._set_chain(replace(self.chain, model=Chain().model))
         self._worker.run(pipeline.stop, lambda _: self._start_again(pipeline), self._report("stage"))
 
@@ -248,7 +198,7 @@ class Session(QObject):
         pipeline = self._pipeline
         if pipeline is None or self.measuring is not None or self.on_air:
             return
-        self._finish_recording()
+        self.recordings.finish()
         self.measuring, self.why = 0.0, "getting ready"
         settings = self._options.over(self.settings)
         self._set_chain(replace(self.chain, model=Link(text="this computer is being measured")))
@@ -472,35 +422,6 @@ class Session(QObject):
         self._set_chain(replace(self.chain, virtual_camera=Link(text="the virtual camera is being opened")))
         self._worker.run(self._parts.make_virtual_camera, self._add_virtual_camera, self._no_virtual_camera)
 
-    def toggle_recording(self) -> None:
-        """Start a recording, or finish the one under way."""
-        if self._pipeline is None:
-            return
-        if self._recorder is not None:
-            self._pipeline.remove_sink(self._recorder.name)  # the message comes once the file is whole
-            return
-        path = self._new_file("mp4")
-        self._worker.run(
-            lambda: self._parts.make_recorder(path),
-            lambda sink: self._add_recorder(path, sink),
-            self._report("recording"),
-        )
-
-    def snapshot(self) -> None:
-        """Save what the output shows now as a PNG."""
-        if self._last is None:
-            self.told.emit(Message("snapshot", "There is no picture yet to save.", tone="warning"))
-            return
-        rgb, path = self._last.rgb, self._new_file("png")
-
-        def write() -> Path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not to_image(rgb).save(str(path)):
-                raise AppError(f"the picture could not be written to {path}; check the folder's permissions")
-            return path
-
-        self._worker.run(write, self._saved, self._report("snapshot"))
-
     def _take_report(self, report: "VirtualCameraReport") -> None:
         self.report = report
         self.changed.emit()
@@ -523,28 +444,6 @@ class Session(QObject):
         if not self._panicked:  # nobody watches any more: the preview goes on
             self.set_live(replace(self.settings.live, slate=False))
 
-    def _add_recorder(self, path: Path, sink: "Sink") -> None:
-        if self._pipeline is not None:
-            self._recorder, self.recording = sink, path
-            self._pipeline.add_sink(sink)
-            self.changed.emit()
-
-    def _finish_recording(self) -> None:
-        """Before a stop of the pipeline: or the next start would write over the file."""
-        if self._pipeline is None or self._recorder is None or self.recording is None:
-            return
-        self._pipeline.remove_sink(self._recorder.name)
-        path, self._recorder, self.recording = self.recording, None, None
-        self._saved(path)
-
-    def _saved(self, path: Path) -> None:
-        folder = QUrl.fromLocalFile(str(path.parent))
-        self.told.emit(Message("saved", f"Saved: {path}", tone="info", action="Open folder", act=lambda: _open(folder)))
-
-    def _new_file(self, ending: str) -> Path:
-        folder = Path(self.settings.recordings) if self.settings.recordings else videos_folder()
-        return folder / f"avatar-{datetime.now():%Y-%m-%d-%H%M%S}.{ending}"
-
     # What the pipeline gives
 
     def pull(self) -> "tuple[Composed | None, DriverView | None]":
@@ -553,7 +452,7 @@ class Session(QObject):
             return None, None
         composed = self._pipeline.preview.take(0)
         if composed is not None:
-            self._last = composed
+            self.recordings.last = composed.rgb
             if composed.state is not self.state:
                 self.state, self.why = composed.state, ""
                 self.changed.emit()
@@ -647,17 +546,8 @@ class Session(QObject):
                 self.examine_virtual_camera()
             else:
                 self._virtual_camera_gone(Chain().virtual_camera)
-        elif self._recorder is not None and event.sink == self._recorder.name:
-            path = self.recording
-            if isinstance(event, SinkOpened):
-                return
-            recorder, self._recorder, self.recording = self._recorder, None, None
-            if isinstance(event, SinkFailed):
-                if self._pipeline is not None:
-                    self._pipeline.remove_sink(recorder.name)
-                self.told.emit(Message("recording", event.message))
-            elif path is not None:
-                self._saved(path)
+        else:
+            self.recordings.hear(event)
 
     def _stage_failed(self, event: StageFailed) -> None:
         self._set_chain(replace(self.chain, model=Link(text="a part has failed", failed=True)))
@@ -671,6 +561,9 @@ class Session(QObject):
         self.chain = chain
         self._tell_busy()
         self.changed.emit()
+
+    def _videos_folder(self) -> Path:
+        return Path(self.settings.recordings) if self.settings.recordings else videos_folder()
 
     def _report(self, key: str) -> Callable[[Exception], None]:
         def report(error: Exception) -> None:
@@ -691,7 +584,3 @@ class Session(QObject):
             self.busy_changed.emit("loading the model…")
         else:
             self.busy_changed.emit("working…" if self.busy else "")
-
-
-def _open(folder: QUrl) -> None:
-    QDesktopServices.openUrl(folder)

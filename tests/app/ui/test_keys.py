@@ -96,7 +96,7 @@ def test_record_and_snapshot(proven: MainWindow, world: World, qtbot: QtBot) -> 
     qtbot.waitUntil(lambda: "recorder" in world.pipeline.sinks)
     world.pipeline.open_sink("recorder")
     press(proven, "v")
-    qtbot.waitUntil(lambda: proven.session.recording is None)
+    qtbot.waitUntil(lambda: proven.session.recordings.path is None)
     qtbot.waitUntil(lambda: bool(list(world.recordings[0].parent.glob("*.png"))))
 
 

@@ -27,9 +27,10 @@ from app.pipeline.events import (
 )
 from app.pipeline.output_frame import State
 from app.settings import AppSettings, load_settings
+from app.ui.chain import Link
 from app.ui.main_window import MainWindow
 from app.ui.parts import WindowOptions
-from app.ui.session import Link, Session
+from app.ui.session import Session
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import STATS, FakePipeline, World
 from tests.app.ui.hand import press
@@ -275,10 +276,10 @@ def test_recording(proven: MainWindow, world: World, qtbot: QtBot, monkeypatch: 
     proven.record_button.click()
     qtbot.waitUntil(lambda: "recorder" in world.pipeline.sinks)
     world.pipeline.open_sink("recorder")
-    qtbot.waitUntil(lambda: proven.session.recording is not None)
+    qtbot.waitUntil(lambda: proven.session.recordings.path is not None)
     assert proven.record_button.isChecked()
     proven.record_button.click()
-    qtbot.waitUntil(lambda: proven.session.recording is None)
+    qtbot.waitUntil(lambda: proven.session.recordings.path is None)
     path = world.recordings[0]
     assert path.suffix == ".mp4"
     assert proven.messages.text == f"Saved: {path}"
@@ -291,7 +292,7 @@ def test_a_recording_that_fails(proven: MainWindow, world: World, qtbot: QtBot) 
     qtbot.waitUntil(lambda: "recorder" in world.pipeline.sinks)
     world.pipeline.tell(SinkFailed("recorder", "the disk is full: free some space"))
     qtbot.waitUntil(lambda: proven.messages.text == "the disk is full: free some space")
-    assert proven.session.recording is None
+    assert proven.session.recordings.path is None
     assert not proven.record_button.isChecked()
 
 

@@ -1,0 +1,57 @@
+"""What must hold, one after another, before the avatar may go live."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Link:
+    """One link of the chain from the camera to the call.
+
+    Attributes:
+        done: proven.
+        text: how it stands, for people.
+        failed: it needs a hand.
+    """
+
+    done: bool = False
+    text: str = ""
+    failed: bool = False
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What must hold before the avatar may go live.
+
+    Attributes:
+        model, camera, portrait, calibration, virtual_camera: the links.
+        absolute: whether motion is absolute, which needs no calibration.
+    """
+
+    model: Link = Link(text="the model is loading")
+    camera: Link = Link(text="no camera yet")
+    portrait: Link = Link(text="no portrait yet")
+    calibration: Link = Link(text="not calibrated yet")
+    virtual_camera: Link = Link(text="the virtual camera is off")
+    absolute: bool = False
+
+    def missing(self) -> str:
+        """The first link that does not hold, in a sentence; "" where all do."""
+        return next((link.text for _, link in self.links() if not link.done), "")
+
+    def missing_name(self) -> str:
+        """The name of that link."""
+        return next((name for name, link in self.links() if not link.done), "")
+
+    def pose(self) -> Link:
+        """The calibration's link, which absolute motion does not need."""
+        return Link(True, "not needed in absolute motion") if self.absolute else self.calibration
+
+    def links(self) -> tuple[tuple[str, Link], ...]:
+        """All of them by name, in the order in which they come about."""
+        return (
+            ("model", self.model),
+            ("camera", self.camera),
+            ("portrait", self.portrait),
+            ("calibration", self.pose()),
+            ("virtual camera", self.virtual_camera),
+        )

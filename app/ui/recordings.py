@@ -1,0 +1,127 @@
+"""Recordings and snapshots of the output."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PyQt6.QtCore import QObject, QUrl, pyqtSignal
+from PyQt6.QtGui import QDesktopServices
+
+from app.errors import AppError
+from app.pipeline.events import SinkClosed, SinkFailed, SinkOpened
+from app.ui.messages import Message
+from app.ui.pictures import to_image
+from app.ui.worker import Worker
+from mcnet.errors import UserError
+
+if TYPE_CHECKING:
+    from app.pipeline.pipeline import Pipeline
+    from app.pipeline.sinks import Sink
+
+logger = logging.getLogger(__name__)
+
+
+class Recordings(QObject):
+    """Writes what the output shows to files. Lives on the GUI thread; slow work goes to the worker.
+
+    Attributes:
+        pipeline: gives the pictures; None before it is there.
+        path: of the recording under way, or None.
+        last: the newest picture of the output, (H, W, 3) uint8 RGB, or None.
+
+    Signals:
+        changed: a recording has begun or ended.
+        told: a message to show.
+    """
+
+    changed = pyqtSignal()
+    told = pyqtSignal(object)
+
+    def __init__(
+        self, worker: Worker, make_recorder: "Callable[[Path], Sink]", find_folder: Callable[[], Path]
+    ) -> None:
+        super().__init__()
+        self.pipeline: Pipeline | None = None
+        self.path: Path | None = None
+        self.last: NDArray[np.uint8] | None = None
+        self._worker = worker
+        self._make_recorder = make_recorder
+        self._find_folder = find_folder
+        self._sink: Sink | None = None
+
+    def toggle(self) -> None:
+        """Start a recording, or end the one under way; the message comes once its file is whole."""
+        if self.pipeline is None:
+            return
+        if self._sink is not None:
+            self.pipeline.remove_sink(self._sink.name)
+            return
+        path = self._new_file("mp4")
+        self._worker.run(lambda: self._make_recorder(path), lambda sink: self._add(path, sink), self._failed)
+
+    def finish(self) -> None:
+        """End the recording, if there is one, before the pipeline stops: its next start would write over the file."""
+        if self.pipeline is None or self._sink is None or self.path is None:
+            return
+        self.pipeline.remove_sink(self._sink.name)
+        path, self._sink, self.path = self.path, None, None
+        self._saved(path)
+        self.changed.emit()
+
+    def snapshot(self) -> None:
+        """Save what the output shows now as a PNG."""
+        if self.last is None:
+            self.told.emit(Message("snapshot", "There is no picture yet to save.", tone="warning"))
+            return
+        rgb, path = self.last, self._new_file("png")
+
+        def write() -> Path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not to_image(rgb).save(str(path)):
+                raise AppError(f"the picture could not be written to {path}; check the folder's permissions")
+            return path
+
+        self._worker.run(write, self._saved, self._failed)
+
+    def hear(self, event: SinkOpened | SinkFailed | SinkClosed) -> None:
+        """Take a fact about a sink; others' are let pass."""
+        if self._sink is None or event.sink != self._sink.name or isinstance(event, SinkOpened):
+            return
+        path, sink, self._sink, self.path = self.path, self._sink, None, None
+        if isinstance(event, SinkFailed):
+            if self.pipeline is not None:
+                self.pipeline.remove_sink(sink.name)
+            self.told.emit(Message("recording", event.message))
+        elif path is not None:
+            self._saved(path)
+        self.changed.emit()
+
+    def _add(self, path: Path, sink: "Sink") -> None:
+        if self.pipeline is not None and self._sink is None:
+            self._sink, self.path = sink, path
+            self.pipeline.add_sink(sink)
+            self.changed.emit()
+
+    def _new_file(self, ending: str) -> Path:
+        return self._find_folder() / f"avatar-{datetime.now():%Y-%m-%d-%H%M%S}.{ending}"
+
+    def _saved(self, path: Path) -> None:
+        folder = QUrl.fromLocalFile(str(path.parent))
+        self.told.emit(
+            Message("saved", f"Saved: {path}", tone="info", action="Open folder", act=lambda: _show_folder(folder))
+        )
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, UserError | OSError):
+            self.told.emit(Message("recording", str(error)))
+        else:
+            logger.error("unexpected error about a recording", exc_info=error)
+            self.told.emit(Message("recording", f"Something unexpected went wrong with the recording: {error!r}."))
+
+
+def _show_folder(folder: QUrl) -> None:
+    QDesktopServices.openUrl(folder)
