@@ -33,6 +33,7 @@ from app.pipeline.pipeline import Pipeline, PipelineTimes
 from app.pipeline.portraits import PortraitStore, load_portrait
 from app.pipeline.sinks import NullSink, OutputFormat, Sink
 from app.pipeline.stats import Stats
+from app.pipeline.tiers import make_engine
 from app.places import portraits_folder, source_cache_folder
 from app.settings import LiveSettings
 from mcnet.files import replacing
@@ -56,7 +57,7 @@ def run_headless(args: argparse.Namespace) -> int:
     settings = dataclasses.replace(LiveSettings(), relative=not args.absolute, calibration_s=args.calibration_s)
     events: SimpleQueue[Event] = SimpleQueue()
     pipeline = Pipeline(
-        engine_factory(args.model, args.device, args.precision),
+        lambda: make_engine(args.model, args.device, args.precision, _tell_measured),
         settings=settings,
         output=parse_size(args.size, args.fps),
         on_event=events.put,
@@ -83,18 +84,6 @@ def run_headless(args: argparse.Namespace) -> int:
     if watch.failure:
         raise AppError(watch.failure)
     return 0
-
-
-def engine_factory(model: str, device: str, precision: str) -> Callable[[], Any]:
-    """What makes the engine, on the thread that will use it."""
-
-    def make() -> Any:
-        from mcnet.checkpoint import load_model
-        from mcnet.engine import Engine, EngineOptions
-
-        return Engine(load_model(model), EngineOptions(device=device, precision=precision))  # type: ignore[arg-type]
-
-    return make
 
 
 def parse_size(text: str, fps_hz: float) -> OutputFormat:
@@ -241,6 +230,10 @@ def write_report(path: Path, values: dict[str, Any]) -> None:
             partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise AppError(f"cannot write the report {path}: {error}; choose another place") from error
+
+
+def _tell_measured(sentence: str) -> None:
+    print(f"measured earlier: {sentence}", file=sys.stderr)
 
 
 def _line(stats: Stats) -> str:

@@ -16,7 +16,7 @@ from itertools import cycle
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from app.pipeline.animator import LOOK_EVERY_S
 from app.pipeline.engine import LiveEngine
 from app.places import source_cache_folder
 from assets import ROOT as ASSETS
-from mcnet.checkpoint import content_hash
+from mcnet.checkpoint import content_hash, load_model
 from mcnet.engine import DeviceChoice, Engine, EngineOptions, Precision, Runtime
 from mcnet.errors import UserError
 from mcnet.files import replacing
@@ -293,6 +293,26 @@ def _sentence(options: EngineOptions, fps_hz: float, hardware: Hardware, problem
         told = failed[0] if failed else "the CPU was measured to be faster"
         reasons.append(f"{' and '.join(hardware.gpus)} is not used: {told}")
     return "; ".join([sentence, *reasons])
+
+
+def make_engine(model: str, device: str, precision: str, on_measured: Callable[[str], None] = lambda _: None) -> Engine:
+    """Make the engine as was measured to be best here, unless something else is asked for.
+
+    Args:
+        model: bundled name or file.
+        device: as `EngineOptions.device`.
+        precision: as `EngineOptions.precision`.
+        on_measured: told the sentence of the tier that is used, if one is remembered.
+
+    Raises:
+        CheckpointError, EngineError: the model or the device cannot be used.
+    """
+    loaded = load_model(model)
+    options = EngineOptions(device=device, precision=cast("Precision", precision))
+    if device == precision == "auto" and (tier := load_tier(loaded)) is not None:
+        options = tier.options
+        on_measured(tier.sentence)
+    return Engine(loaded, options)
 
 
 def load_tier(model: Mcnet, path: Path | None = None, hardware: Hardware | None = None) -> Tier | None:
