@@ -17,6 +17,7 @@ from app.errors import AppError
 from app.pipeline.camera_control import CameraTimes
 from app.pipeline.cameras import parse_camera
 from app.pipeline.events import (
+    BackendChanged,
     Calibrated,
     CameraFailed,
     CameraOpened,
@@ -129,6 +130,7 @@ class Watch:
         states: what the output showed, and since when in seconds from the start.
         device: where the model runs, and why.
         model: its name.
+        backend: what computes, at last.
     """
 
     def __init__(self, events: "SimpleQueue[Event]", *, give_up_s: float, file_camera: bool) -> None:
@@ -140,6 +142,7 @@ class Watch:
         self.states: list[dict[str, Any]] = []
         self.device = ""
         self.model = ""
+        self.backend = ""
         self._trouble = ""
 
     def follow(
@@ -176,9 +179,12 @@ class Watch:
             case StateChanged(state=state):
                 self.states.append({"state": state.value, "at_s": round(time.monotonic() - self._began_s, 3)})
                 logger.info("state: %s", state)
-            case EngineReady(model=model, reason=reason, load_s=load_s):
-                self.model, self.device = model, reason
+            case EngineReady(model=model, reason=reason, load_s=load_s, backend=backend):
+                self.model, self.device, self.backend = model, reason, backend
                 print(f"model {model} on {reason}; loaded in {load_s:.1f} s", file=sys.stderr)
+            case BackendChanged(backend=backend):
+                self.backend = backend
+                print(f"{backend} computes from now on", file=sys.stderr)
             case CameraOpened(camera=camera, width_px=width, height_px=height, fps_hz=fps_hz, remark=remark):
                 note = f" ({remark})" if remark else ""
                 print(f"{camera}: {width} x {height} at {fps_hz:g} frames/s{note}", file=sys.stderr)
@@ -203,6 +209,7 @@ def report(stats: Stats, watch: Watch) -> dict[str, Any]:
     return {
         "model": watch.model,
         "device": watch.device,
+        "backend": watch.backend,
         "frames_in": stats.frames_in,
         "frames_out": stats.frames_out,
         "pictures_out": stats.pictures_out,

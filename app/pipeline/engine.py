@@ -20,6 +20,9 @@ class LiveEngine(Protocol):
     choice: DeviceChoice
     fingerprint: str
 
+    @property
+    def backend_name(self) -> str: ...
+
     def set_source(self, source: NDArray[np.uint8] | SourceCache) -> SourceCache: ...
 
     def detect(self, picture: NDArray[np.uint8]) -> Keypoints: ...

@@ -7,11 +7,21 @@ from app.pipeline.output_frame import State
 
 @dataclass(frozen=True)
 class EngineReady:
-    """The model runs. `reason`: device, precision and why, one sentence. `load_s`: seconds it took."""
+    """The model runs. `reason`: device, precision and why, one sentence. `load_s`: seconds it took. `backend`: what
+    computes.
+    """
 
     model: str
     reason: str
     load_s: float
+    backend: str = "torch"
+
+
+@dataclass(frozen=True)
+class BackendChanged:
+    """Something else computes from now on: what was made ready in the background, or torch where that failed."""
+
+    backend: str
 
 
 @dataclass(frozen=True)
@@ -119,6 +129,7 @@ class StageFailed:
 
 Event = (
     EngineReady
+    | BackendChanged
     | SourceReady
     | SourceFailed
     | CameraOpened

@@ -13,8 +13,8 @@ from app.pipeline.camera_control import CameraControl, CameraTimes
 from app.pipeline.camera_frame import CameraFrame
 from app.pipeline.cameras import Camera, CameraSpec, open_camera
 from app.pipeline.driver_view import DriverView
-from app.pipeline.engine import EngineFactory
-from app.pipeline.events import EngineReady, Event, SettingRefused, StageFailed
+from app.pipeline.engine import EngineFactory, LiveEngine
+from app.pipeline.events import BackendChanged, EngineReady, Event, SettingRefused, StageFailed
 from app.pipeline.output_frame import Composed, OutputFrame, State
 from app.pipeline.portraits import Portrait
 from app.pipeline.presenter import Presenter
@@ -291,9 +291,11 @@ class _Run:
         self.sink_stage.run(self._stop.is_set, self._settings, self._faults.any)
 
     def _infer(self) -> None:
-        animator = self._make_animator()
-        if animator is None:
+        made = self._make_animator()
+        if made is None:
             return
+        engine, animator = made
+        backend = engine.backend_name
         failed_s: float | None = None
         try:
             while not self._stop.is_set():
@@ -320,10 +322,13 @@ class _Run:
                     self.meter.drop(self._outputs.name, now_s)
                 if step.view is not None:
                     self._driver.put(step.view)
+                if engine.backend_name != backend:
+                    backend = engine.backend_name
+                    self._emit(BackendChanged(backend))
         finally:
             animator.close()
 
-    def _make_animator(self) -> Animator | None:
+    def _make_animator(self) -> tuple[LiveEngine, Animator] | None:
         began_s = time.monotonic()
         pipeline = self._pipeline
         try:
@@ -340,8 +345,9 @@ class _Run:
             self._faults.add("model")
             self._emit(StageFailed("model", sentence(error)))
             return None
-        self._emit(EngineReady(engine.model_name, engine.choice.reason, time.monotonic() - began_s))
-        return animator
+        load_s = time.monotonic() - began_s
+        self._emit(EngineReady(engine.model_name, engine.choice.reason, load_s, engine.backend_name))
+        return engine, animator
 
     def _obey(self, animator: Animator, settings: LiveSettings) -> None:
         """Do what was asked since the last frame; of several portraits, or calibrations, only the last."""

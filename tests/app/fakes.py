@@ -45,6 +45,7 @@ class FakeEngine:
     model_name = "fake"
     choice = DeviceChoice(torch.device("cpu"), torch.float32, "cpu, for a test")
     fingerprint = "fake/1"
+    backend_name = "fake"
 
     def __init__(self, delay_s: float = 0.0) -> None:
         self.delay_s = delay_s
