@@ -10,6 +10,7 @@ from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
 from app.errors import AppError
 from app.pipeline.events import (
+    BackendChanged,
     Calibrated,
     CalibrationProgress,
     CameraFailed,
@@ -468,6 +469,8 @@ class Session(QObject):
             case EngineReady():
                 self.device, self.engine = event.reason.split(" ", 1)[0], event.reason
                 self._set_chain(replace(self.chain, model=Link(True, self.measured or event.reason)))
+            case BackendChanged():
+                logger.info("%s computes from now on", event.backend)
             case SourceReady():
                 self.desk.settle(event.key)
                 if self._portrait is not None and self._portrait.entry.key == event.key:
