@@ -184,6 +184,11 @@ class StageConfig:
     """The dense motion's, likewise."""
     encoder_rate: float = 1.0
     """The encoder's, likewise."""
+    stills: float = 1.0
+    """Share of pairs from stills in this stage, as a multiple of `data.stills_share`."""
+    similarity: float = 1.0
+    """Share of transformed pairs in this stage, as a multiple of `augment.similarity_share`: the detector gains by
+    them, while a motion that sees too many takes the background along with the head."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -417,6 +422,9 @@ def _check(config: FitConfig) -> None:
     for name in STAGES:
         stage: StageConfig = getattr(config, name)
         require(stage.batch >= 1, f"{name}.batch", stage.batch, "at least 1")
+        for key, share in (("stills", config.data.stills_share), ("similarity", config.augment.similarity_share)):
+            multiple = getattr(stage, key)
+            require(multiple * share <= 1, f"{name}.{key}", multiple, f"a share of at most 1 ({key}: {share} of it)")
         require(not (stage.steps and stage.epochs), f"{name}.epochs", stage.epochs, "0 where steps is given")
     if config.loss.gan:
         # Two optimisers would share one gradient scaler, which accelerate resets after the first of them.

@@ -477,10 +477,17 @@ class PairSampler:
         self.stills = stills
         self._stills_share = stills_share
 
-    def plan(self, step: int, batch: int, rank: int = 0) -> PairPlan:
-        """The pairs of one process in one step: a pure function of its arguments and the seed."""
+    def plan(self, step: int, batch: int, rank: int = 0, stills: float = 1.0) -> PairPlan:
+        """The pairs of one process in one step: a pure function of its arguments and the seed.
+
+        Args:
+            step: of the run.
+            batch: pairs.
+            rank: of the process.
+            stills: share of pairs from stills, as a multiple of the run's.
+        """
         draws = Draws(self._seed, step, rank * batch, batch)
-        still = draws.chance("still", self._stills_share)
+        still = draws.chance("still", self._stills_share * stills)
         source = np.zeros(batch, np.int64)
         driving = np.zeros(batch, np.int64)
         who, which = draws.uniform("identity"), draws.uniform("clip")

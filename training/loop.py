@@ -4,6 +4,7 @@ To resume a run, run the same command again.
 """
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import logging
@@ -29,7 +30,7 @@ from mcnet.generator import Mcnet
 from training import losses
 from training.augment import Faces, augment, disturb, equivariance_warp
 from training.backbones import load_backbone
-from training.config import STAGES, FitConfig, StageConfig, differences, format_config
+from training.config import STAGES, AugmentConfig, FitConfig, StageConfig, differences, format_config
 from training.data import Dataset, FrameStore, LandmarkStore, PairPlan, PairSampler, held_out_pairs, open_or_pack
 from training.discriminator import Discriminator
 from training.journal import HeldOut, Journal
@@ -212,12 +213,12 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
                 current = stage.name
             began = time.perf_counter()
             torch.manual_seed(_mix(settings.seed, step, rank))  # the memory's noise
-            plan, pictures = reader.take(step, stage.config.batch, rank)
+            plan, pictures = reader.take(step, stage.config, rank)
             source, driving = _faces(plan, frames.to_pictures(pictures), landmarks)
-            source, driving = augment(source, driving, plan, config.augment)
+            source, driving = augment(source, driving, plan, _augmentation(config, stage.config))
             warp = equivariance_warp(plan.draws, config.loss.warp_affine, config.loss.warp_bend, device)
             if step + 1 < last_step:
-                reader.ask(step + 1, stage_at(stages, step + 1).config.batch, rank)
+                reader.ask(step + 1, stage_at(stages, step + 1).config, rank)
             fetched = time.perf_counter()
 
             # ---- Gradients ----------------------------------------------------------------------------------------
@@ -470,6 +471,11 @@ def _over(started: float, max_minutes: float | None) -> bool:
     return max_minutes is not None and time.monotonic() - started > 60 * max_minutes
 
 
+def _augmentation(config: FitConfig, stage: StageConfig) -> AugmentConfig:
+    share = config.augment.similarity_share * stage.similarity
+    return dataclasses.replace(config.augment, similarity_share=share)
+
+
 def _faces(plan: PairPlan, pictures: Tensor, landmarks: LandmarkStore) -> tuple[Faces, Faces]:
     batch = len(plan.source)
     return (
@@ -533,20 +539,20 @@ class Reader:
         self._frames = frames
         # Frames that lie on a GPU are gathered by the thread that computes: one thread touches CUDA.
         self._pool = None if frames.resident else ThreadPoolExecutor(1, thread_name_prefix="frame-reader")
-        self._asked: dict[tuple[int, int, int], Future[tuple[PairPlan, Tensor]]] = {}
+        self._asked: dict[tuple[int, int], Future[tuple[PairPlan, Tensor]]] = {}
 
-    def ask(self, step: int, batch: int, rank: int) -> None:
+    def ask(self, step: int, stage: StageConfig, rank: int) -> None:
         """Begin to read a step's frames."""
         if self._pool is not None:
-            self._asked[step, batch, rank] = self._pool.submit(self._read, step, batch, rank)
+            self._asked[step, rank] = self._pool.submit(self._read, step, stage, rank)
 
-    def take(self, step: int, batch: int, rank: int) -> tuple[PairPlan, Tensor]:
+    def take(self, step: int, stage: StageConfig, rank: int) -> tuple[PairPlan, Tensor]:
         """A step's plan and its frames as `FrameStore.read` gives them: B sources, then B driving frames."""
-        asked = self._asked.pop((step, batch, rank), None)
-        return self._read(step, batch, rank) if asked is None else asked.result()
+        asked = self._asked.pop((step, rank), None)
+        return self._read(step, stage, rank) if asked is None else asked.result()
 
-    def _read(self, step: int, batch: int, rank: int) -> tuple[PairPlan, Tensor]:
-        plan = self._sampler.plan(step, batch, rank)
+    def _read(self, step: int, stage: StageConfig, rank: int) -> tuple[PairPlan, Tensor]:
+        plan = self._sampler.plan(step, stage.batch, rank, stage.stills)
         return plan, self._frames.read(np.concatenate((plan.source, plan.driving)))
 
     def __enter__(self) -> "Reader":

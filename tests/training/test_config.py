@@ -68,6 +68,13 @@ def test_refused_by_name(override: str, message: str) -> None:
         load_config("smoke", [override])
 
 
+def test_a_stage_may_not_have_more_pairs_than_there_are() -> None:
+    with pytest.raises(
+        ConfigError, match=r"full\.stills: got 3.0, expected a share of at most 1 \(stills: 0.5 of it\)"
+    ):
+        load_config("smoke", ["data.stills_share=0.5", "full.stills=3.0"])
+
+
 def test_a_file_that_is_not_there_and_one_that_is_no_toml(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="neither a file nor a shipped name"):
         load_config("nothing")

@@ -206,6 +206,12 @@ def test_pairs_are_of_one_clip_two_frames_and_fair_to_people(heads: Path) -> Non
     assert counts["ann"] == pytest.approx(counts["ben"], rel=0.25)  # by person, although ann has twice the frames
 
 
+def test_a_stage_takes_its_own_share_of_stills(heads: Path) -> None:
+    sampler = PairSampler(open_dataset(heads), "train", 0.25, 7)
+    shares = [sampler.plan(0, 2000, stills=stills).still.mean() for stills in (0.0, 1.0, 2.0)]
+    assert shares == pytest.approx([0.0, 0.25, 0.5], abs=0.04)
+
+
 def test_lively_pairs_differ_more_in_expression(heads: Path) -> None:
     dataset = open_dataset(heads)
     mouth = expressions(dataset.landmarks)

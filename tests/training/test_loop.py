@@ -22,8 +22,8 @@ from mcnet.checkpoint import CheckpointError, load_model
 from mcnet.generator import Mcnet
 from tests.training.conftest import TINY, tiny_config, write_dataset
 from training.augment import Faces, augment
-from training.config import StageConfig, format_config
-from training.data import Clip
+from training.config import AugmentConfig, StageConfig, format_config
+from training.data import Clip, PairPlan
 from training.export import export
 from training.journal import Journal
 from training.loop import FitError, Stage, fit, learning_rate, resolve_stages, stage_at
@@ -125,6 +125,23 @@ def test_the_detector_stage_teaches_the_detector_alone(heads: Path, tmp_path: Pa
     weighted = ["equivariance_value", "equivariance_jacobian", "keypoint_distance", "guidance", "guidance_openings"]
     assert line["total"] == pytest.approx(sum(line[name] for name in weighted), rel=1e-4)
     assert "warped_l1" not in line
+
+
+def test_a_stage_transforms_its_own_share_of_pairs(
+    heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[tuple[float, float]] = []
+    original = augment
+
+    def watched(source: Faces, driving: Faces, plan: PairPlan, config: AugmentConfig) -> tuple[Faces, Faces]:
+        shares.append((config.similarity_share, float(plan.still.mean())))
+        return original(source, driving, plan, config)
+
+    monkeypatch.setattr(training.loop, "augment", watched)
+    config = tiny_config(heads, motion={"steps": 1}, full={"steps": 1, "similarity": 0.5, "stills": 0.0})
+    fit(config, tmp_path)
+    assert [share for share, _ in shares] == [0.5, 0.25]
+    assert shares[1][1] == 0
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
