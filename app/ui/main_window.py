@@ -420,7 +420,7 @@ class MainWindow(QMainWindow):
         delay_ms = microphone_delay_ms(stats) if session.live else 0
         self.status.set_figures(text, delay_ms=delay_ms, tooltip=session.engine)
         if session.settings.window.show_statistics:
-            self.preview.set_statistics(statistics_text(stats))
+            self.preview.set_statistics(statistics_text(stats, f"{session.device} {session.backend}".strip()))
 
     def follow_system(self) -> None:
         """The desktop's theme has changed."""

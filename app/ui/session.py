@@ -65,6 +65,7 @@ class Session(QObject):
         why: the pipeline's reason for the state, or "".
         device: where the engine runs, as `cuda:0`; "" before it does.
         engine: one sentence about it.
+        backend: what computes, as `torch` or `openvino`; "" before it does.
         desk: the portraits.
         cameras: those that are there; None while they are looked for.
         camera: text of the one in use, or "".
@@ -100,6 +101,7 @@ class Session(QObject):
         self.why = ""
         self.device = ""
         self.engine = ""
+        self.backend = ""
         self.cameras: list[CameraInfo] | None = None
         self.camera = options.camera or settings.camera
         self.report: VirtualCameraReport | None = None
@@ -467,10 +469,10 @@ class Session(QObject):
         logger.debug("event %s", event)
         match event:
             case EngineReady():
-                self.device, self.engine = event.reason.split(" ", 1)[0], event.reason
+                self.device, self.engine, self.backend = event.reason.split(" ", 1)[0], event.reason, event.backend
                 self._set_chain(replace(self.chain, model=Link(True, self.measured or event.reason)))
             case BackendChanged():
-                logger.info("%s computes from now on", event.backend)
+                self.backend = event.backend
             case SourceReady():
                 self.desk.settle(event.key)
                 if self._portrait is not None and self._portrait.entry.key == event.key:

@@ -76,9 +76,15 @@ def status_text(word: str, stats: Stats, device: str) -> str:
     return " | ".join(parts)
 
 
-def statistics_text(stats: Stats) -> str:
-    """Everything that is measured, a line each, for the overlay."""
+def statistics_text(stats: Stats, runs_on: str) -> str:
+    """Everything that is measured, a line each, for the overlay.
+
+    Args:
+        stats: what was measured.
+        runs_on: device and what computes there.
+    """
     lines = [
+        f"runs on  {runs_on or 'nothing yet'}",
         f"camera   {stats.camera_fps:5.1f} fps   {stats.frames_in} frames",
         f"avatar   {stats.fps:5.1f} fps   {stats.frames_out} frames",
         f"output   {stats.sink_fps:5.1f} fps   {stats.pictures_out} pictures",

@@ -1,9 +1,10 @@
-"""Pictures of the real window with the real pipeline: `python -m tests.app.ui.screenshot [FOLDER]`.
+"""Pictures of the real window with the real pipeline: `python -m tests.app.ui.screenshot [--quick] [FOLDER]`.
 
 Runs under Xvfb where there is no display. The bundled clip stands in for the camera, and a sink that keeps nothing for
 the virtual camera in the last pictures; settings and portraits are those of a first launch and are thrown away.
 """
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -20,22 +21,26 @@ CLIP = assets.ROOT / "driving" / "grid_bbaf2n.mpg"
 
 
 def main() -> int:
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "out/screenshots")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("out/screenshots"))
+    parser.add_argument("--quick", action="store_true", help="two pictures only")
+    args = parser.parse_args()
     if not os.environ.get("DISPLAY"):
         xvfb = shutil.which("xvfb-run")
         if xvfb is None:
             print("no display and no xvfb-run: apt-get install xvfb xauth", file=sys.stderr)
             return 1
-        command = [xvfb, "-a", "-s", "-screen 0 1600x1000x24", sys.executable, "-m", __spec__.name, str(folder)]
+        command = [xvfb, "-a", "-s", "-screen 0 1600x1000x24", sys.executable, "-m", __spec__.name, *sys.argv[1:]]
         return subprocess.run(command, check=False).returncode
-    folder.mkdir(parents=True, exist_ok=True)
+    os.environ.pop("QT_QPA_PLATFORM", None)  # a test's, which would leave no screen to take pictures of
+    args.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as home:
         for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
             os.environ[name] = home
-        return take(folder)
+        return take(args.folder, quick=args.quick)
 
 
-def take(folder: Path) -> int:
+def take(folder: Path, *, quick: bool) -> int:
     from PyQt6.QtWidgets import QApplication
 
     from app.pipeline.doctor import VirtualCameraReport, examine_virtual_camera
@@ -66,6 +71,7 @@ def take(folder: Path) -> int:
     window = MainWindow(session)
     began_s = time.monotonic()
     heard: list[object] = []
+    gave_up: list[str] = []
     session.told.connect(heard.append)
     window.show()
     window.when_painted(session.start)
@@ -76,6 +82,7 @@ def take(folder: Path) -> int:
             app.processEvents()
             time.sleep(0.005)
             if time.monotonic() > deadline_s:
+                gave_up.append(what)
                 print(f"gave up waiting for {what}; told: {heard}", file=sys.stderr)
                 return
         print(f"{time.monotonic() - began_s:6.2f} s  {what}")
@@ -97,12 +104,23 @@ def take(folder: Path) -> int:
     def use(**changes: object) -> None:
         session.set_window(replace(session.settings.window, **changes))  # type: ignore[arg-type]
 
+    def leave() -> int:
+        print(window.status.text)
+        closing_s = time.monotonic()
+        window.close()
+        print(f"closed in {time.monotonic() - closing_s:.2f} s")
+        if not window.ended:
+            _leave_behind(0)
+        return 1 if gave_up else 0
+
     wait(lambda: window.preview.picture_size is not None, 60, "first output picture")
     shoot("0-starting")
     wait(lambda: session.chain.model.done, 60, "model")
     wait(lambda: session.state.shows_avatar, 60, "first animated frame")
     rest(3)
     shoot("1-first-launch-dark")
+    if quick:
+        return leave()
     use(theme="light")
     shoot("2-first-launch-light")
     use(theme="dark", checklist_done=True, show_landmarks=True, show_statistics=True, overlay_opacity=0.4)
@@ -138,17 +156,13 @@ def take(folder: Path) -> int:
     session.set_virtual_camera(True)
     wait(lambda: session.on_air, 5, "sink")
     shoot("10-standby")
+    use(mirror_preview=False)
     session.go_live()
     rest(6)
     shoot("11-live")
     use(checklist_done=True)
     shoot("12-live-quiet")
-    print(window.status.text)
-    closing_s = time.monotonic()
-    window.close()
-    print(f"closed in {time.monotonic() - closing_s:.2f} s")
-    _leave_behind(0)
-    return 0
+    return leave()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pytestqt.qtbot import QtBot
 from app.errors import AppError, SinkError
 from app.pipeline.cameras import CameraSpec
 from app.pipeline.events import (
+    BackendChanged,
     Calibrated,
     CalibrationProgress,
     CameraFailed,
@@ -429,6 +430,13 @@ def test_closing_while_measuring(proven: MainWindow, world: World, qtbot: QtBot)
     world.gate.set()
     proven.close()
     assert world.pipeline.starts == 1
+
+
+def test_what_computes_is_told(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    proven.controls.statistics.click()
+    assert "runs on  cuda:0" in proven.preview.statistics.text()
+    world.pipeline.tell(BackendChanged("openvino"))
+    qtbot.waitUntil(lambda: "runs on  cuda:0 openvino" in proven.preview.statistics.text(), timeout=2000)
 
 
 def test_what_was_measured_earlier_is_told(window: MainWindow, world: World, qtbot: QtBot) -> None:
