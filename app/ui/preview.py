@@ -15,6 +15,7 @@ _RADIUS_PX = 10.0
 _PILL_HEIGHT_PX = 24.0
 _INSET_PX = 14
 _MARGIN_PX = 8
+_BADGE_SHARE = 0.085  # of the picture's height, at its foot: where the output says that it is synthetic
 
 
 class Preview(QWidget):
@@ -91,9 +92,10 @@ class Preview(QWidget):
         picture = self.picture_rect().toRect()
         if self.inset is not None:
             self.inset.adjustSize()
-            corner = picture.bottomRight()
+            above_badge_px = round(_BADGE_SHARE * picture.height())
             self.inset.move(
-                corner.x() - self.inset.width() - _INSET_PX + 1, corner.y() - self.inset.height() - _INSET_PX + 1
+                picture.right() - self.inset.width() - _INSET_PX + 1,
+                picture.bottom() - self.inset.height() - max(_INSET_PX, above_badge_px) + 1,
             )
         self.statistics.adjustSize()
         self.statistics.move(picture.left() + _INSET_PX, picture.top() + _INSET_PX + 8)
