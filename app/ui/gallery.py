@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PyQt6.QtCore import QModelIndex, QPersistentModelIndex, QRectF, QSize, Qt, pyqtSignal
-from PyQt6.QtGui import QColor, QFont, QImage, QPainter, QPainterPath, QPen
+from PyQt6.QtGui import QColor, QFont, QImage, QKeySequence, QPainter, QPainterPath, QPen, QShortcut
 from PyQt6.QtWidgets import (
     QAbstractItemView,
     QFrame,
@@ -74,7 +74,11 @@ class Gallery(QFrame):
             "", tip="See and adjust the crop", icon_name="crop", kind="flat", name="Adjust the crop"
         )
         self.remove_button = button(
-            "", tip="Take this picture of yours out of the gallery", icon_name="remove", kind="flat", name="Remove"
+            "",
+            tip="Take this picture of yours out of the gallery (Delete)",
+            icon_name="remove",
+            kind="flat",
+            name="Remove",
         )
         self._name = ElidedLabel("title")
         self._score = label("", "muted", wrap=True)
@@ -105,6 +109,9 @@ class Gallery(QFrame):
         self.paste_button.clicked.connect(self.paste_wanted)
         self.crop_button.clicked.connect(lambda: desk.crop(desk.current))
         self.remove_button.clicked.connect(lambda: desk.remove(desk.current))
+        delete = QShortcut(QKeySequence.StandardKey.Delete, self.list)
+        delete.setContext(Qt.ShortcutContext.WidgetShortcut)
+        delete.activated.connect(lambda: desk.remove(desk.current))
         self.list.itemClicked.connect(self._choose)
         self.list.itemActivated.connect(self._choose)
         desk.changed.connect(self._refresh)

@@ -8,6 +8,7 @@ from PyQt6.QtCore import QMimeData, Qt, QTimer, pyqtSignal
 from PyQt6.QtGui import (
     QCloseEvent,
     QDragEnterEvent,
+    QDragLeaveEvent,
     QDropEvent,
     QGuiApplication,
     QKeySequence,
@@ -441,8 +442,14 @@ class MainWindow(QMainWindow):
     def dragEnterEvent(self, a0: QDragEnterEvent | None) -> None:
         if a0 is not None and (mime := a0.mimeData()) is not None and (mime.hasUrls() or mime.hasImage()):
             a0.acceptProposedAction()
+            self.preview.set_words(Words("DROP", "info", "a picture becomes a portrait, a video the camera"))
+
+    def dragLeaveEvent(self, a0: QDragLeaveEvent | None) -> None:
+        super().dragLeaveEvent(a0)
+        self._show_state()
 
     def dropEvent(self, a0: QDropEvent | None) -> None:
+        self._show_state()
         if a0 is None or (mime := a0.mimeData()) is None:
             return
         if self._take(mime):

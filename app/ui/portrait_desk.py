@@ -200,44 +200,71 @@ class PortraitDesk(QObject):
             kept = store.set_box(entry, box)
             return store.prepare(kept), store.entries()
 
-        def kept(answer: "tuple[Portrait, list[PortraitEntry]]") -> None:
-            ready, entries = answer
-            if ready.entry.bundled:
-                self._bundled_boxes[ready.entry.key] = ready.entry.box
-            self._take_entries(entries)
-            self._thumbnail_of(ready)
-            self.current = self.pending = ready.entry.key
-            self.chosen.emit(ready)
-            self.changed.emit()
+        self._worker.run(keep, self._kept, self._failed)
 
-        self._worker.run(keep, kept, self._failed)
+    def _kept(self, answer: "tuple[Portrait, list[PortraitEntry]]") -> None:
+        """Animate what has just been put into the gallery, or cropped anew."""
+        portrait, entries = answer
+        if portrait.entry.bundled:
+            self._bundled_boxes[portrait.entry.key] = portrait.entry.box
+        self._take_entries(entries)
+        self._thumbnail_of(portrait)
+        self.current = self.pending = portrait.entry.key
+        self.chosen.emit(portrait)
+        self.changed.emit()
 
     def cancel_crop(self) -> None:
         """Leave the crop as it was; a picture that was only just added goes again."""
         cropping = self.cropping
         self._end_cropping()
         if cropping is not None and cropping.new:
-            self.remove(cropping.portrait.entry.key)
+            self._discard(cropping.portrait.entry.key)
 
     def remove(self, key: str) -> None:
-        """Take one of the user's own portraits out of the gallery."""
-        entry = self._entry(key)
-        if entry is None or entry.bundled or self._store is None:
+        """Take one of the user's own portraits out of the gallery, and offer to put it back."""
+        if (entry := self._own(key)) is not None and (store := self._store) is not None:
+
+            def work() -> "tuple[Portrait, list[PortraitEntry]]":
+                portrait = store.prepare(entry)
+                store.remove(entry)
+                return portrait, store.entries()
+
+            def removed(answer: "tuple[Portrait, list[PortraitEntry]]") -> None:
+                portrait, entries = answer
+                self._removed(key, entries)
+                text = f"{entry.name} was taken out of the gallery."
+                undo = Message("removed", text, tone="info", action="Undo", act=lambda: self._put_back(portrait))
+                self.told.emit(undo)
+
+            self._worker.run(work, removed, self._failed)
+
+    def _discard(self, key: str) -> None:
+        """Take a picture out again that the user did not want to keep."""
+        if (entry := self._own(key)) is not None and (store := self._store) is not None:
+
+            def work() -> "list[PortraitEntry]":
+                store.remove(entry)
+                return store.entries()
+
+            self._worker.run(work, lambda entries: self._removed(key, entries), self._failed)
+
+    def _removed(self, key: str, entries: "list[PortraitEntry]") -> None:
+        self._take_entries(entries)
+        self.thumbnails.pop(key, None)
+        if self.current == key and self.entries:
+            settled = self._settled != key and self._entry(self._settled) is not None
+            self.choose(self._settled if settled else self.entries[0].key)
+        self.changed.emit()
+
+    def _put_back(self, portrait: "Portrait") -> None:
+        if (store := self._store) is None:
             return
-        store = self._store
 
-        def removed(entries: "list[PortraitEntry]") -> None:
-            self._take_entries(entries)
-            self.thumbnails.pop(key, None)
-            if self.current == key and entries:
-                self.choose(self._settled if self._settled != key and self._entry(self._settled) else entries[0].key)
-            self.changed.emit()
+        def work() -> "tuple[Portrait, list[PortraitEntry]]":
+            entry = store.add_picture(portrait.rgb, portrait.entry.name).entry
+            return store.prepare(store.set_box(entry, portrait.entry.box)), store.entries()
 
-        def work() -> "list[PortraitEntry]":
-            store.remove(entry)
-            return store.entries()
-
-        self._worker.run(work, removed, self._failed)
+        self._worker.run(work, self._kept, self._failed)
 
     def _add(self, add: "Callable[[PortraitStore], Portrait]") -> None:
         if self._store is None:
@@ -278,6 +305,10 @@ class PortraitDesk(QObject):
 
     def _entry(self, key: str) -> "PortraitEntry | None":
         return next((entry for entry in self.entries if entry.key == key), None)
+
+    def _own(self, key: str) -> "PortraitEntry | None":
+        entry = self._entry(key)
+        return None if entry is None or entry.bundled else entry
 
     def _thumbnail_of(self, portrait: "Portrait") -> None:
         self.thumbnails[portrait.entry.key] = _scaled(to_image(portrait.square))

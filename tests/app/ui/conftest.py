@@ -109,6 +109,7 @@ def proven(window: MainWindow, world: World, qtbot: QtBot) -> MainWindow:
     """A window whose chain holds but for the virtual camera."""
     world.pipeline.prove()
     qtbot.waitUntil(lambda: window.session.chain.missing_name() == "virtual camera")
+    window.messages.clear("measured")
     return window
 
 

@@ -94,6 +94,7 @@ def take(folder: Path, *, quick: bool) -> int:
             time.sleep(0.005)
 
     def shoot(name: str) -> None:
+        window.messages.clear("measured")
         rest(0.6)
         screen = window.screen()
         assert screen is not None

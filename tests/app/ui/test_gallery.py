@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from PyQt6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
-from PyQt6.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication, QImage
+from PyQt6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QGuiApplication, QImage
 from PyQt6.QtWidgets import QApplication, QFileDialog
 from pytestqt.qtbot import QtBot
 
@@ -284,6 +284,41 @@ def test_removing(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path
     click(window.gallery.remove_button)
     qtbot.waitUntil(lambda: window.gallery.list.count() == 3)
     qtbot.waitUntil(lambda: world.pipeline.portrait is not None and world.pipeline.portrait.entry.bundled)
+
+
+def test_removing_can_be_undone(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path) -> None:
+    window.session.desk.add_files([picture(tmp_path)])
+    wait_for_editor(window, qtbot)
+    window.crop_editor.allowed.setChecked(True)
+    press_key(window.crop_editor.canvas, Qt.Key.Key_Left)
+    click(window.crop_editor.accept_button)
+    qtbot.waitUntil(lambda: world.pipeline.portrait is not None and world.pipeline.portrait.entry.key == "own_me")
+    box = world.store.kept[-1].box
+    assert box is not None
+    window.gallery.list.setFocus()
+    press_key(window.gallery.list, Qt.Key.Key_Delete)
+    qtbot.waitUntil(lambda: len(world.store.kept) == 3)
+    qtbot.waitUntil(lambda: window.messages.text == "me was taken out of the gallery.")
+    click(window.messages.action_button)
+    qtbot.waitUntil(lambda: world.store.kept[-1].box == box)
+    qtbot.waitUntil(lambda: window.session.desk.current == "own_me")
+
+
+def test_a_bundled_portrait_cannot_be_removed(window: MainWindow, world: World) -> None:
+    window.gallery.list.setFocus()
+    press_key(window.gallery.list, Qt.Key.Key_Delete)
+    assert not window.session.busy
+    assert len(world.store.kept) == 3
+
+
+def test_dragging_says_what_a_drop_does(window: MainWindow, tmp_path: Path) -> None:
+    mime = files(tmp_path / "me.png")
+    actions, button, no_modifier = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    before = window.preview.words
+    QApplication.sendEvent(window, QDragEnterEvent(QPoint(50, 50), actions, mime, button, no_modifier))
+    assert window.preview.words.state == "DROP"
+    QApplication.sendEvent(window, QDragLeaveEvent())
+    assert window.preview.words == before
 
 
 def test_the_panic_key_works_while_cropping(window: MainWindow, world: World, qtbot: QtBot) -> None:

@@ -416,6 +416,16 @@ def test_this_computer_is_measured(proven: MainWindow, world: World, qtbot: QtBo
     qtbot.waitUntil(lambda: proven.session.chain.model.text == "about 34 frames/s on a fake GPU")
 
 
+def test_measuring_is_offered_once_at_the_first_start(window: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.pipeline.prove()
+    qtbot.waitUntil(lambda: "has not been measured yet" in window.messages.text)
+    assert window.messages.action_button.text() == "Measure"
+    window.messages.dismiss()
+    world.pipeline.tell(Calibrated(90))
+    qtbot.waitUntil(lambda: window.session.chain.calibration.text == "90 of 100")
+    assert window.messages.text == ""
+
+
 def test_measuring_that_fails(proven: MainWindow, world: World, qtbot: QtBot) -> None:
     world.measure_error = SinkError("nothing here runs the model")
     proven.session.measure()
