@@ -1,5 +1,6 @@
 """The window: portraits on the left, the output in the middle, controls on the right, one status line."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -375,13 +376,21 @@ class MainWindow(QMainWindow):
         self._missing.setText(f"Missing: {session.chain.missing_name()}" if missing and not session.live else "")
         self._missing.setToolTip(missing)
         self.calibrate_button.setEnabled(session.chain.model.done and session.chain.camera.done)
-        self.record_button.setChecked(session.recordings.path is not None)
-        recording = session.recordings.path is not None
-        self.record_button.setText("" if self.width() < _ROOMY_PX else "Recording" if recording else "Record")
-        self.record_button.setAccessibleName("Stop recording" if recording else "Record")
+        self._show_recording()
         self.record_button.setEnabled(session.ready)
         self.slate_button.setChecked(slate)
         tint(self.slate_button)
+
+    def _show_recording(self) -> None:
+        recordings = self.session.recordings
+        recording = recordings.path is not None
+        seconds = int(time.monotonic() - recordings.began_s)
+        text = f"{seconds // 60}:{seconds % 60:02}" if recording else "" if self.width() < _ROOMY_PX else "Record"
+        self.record_button.setText(text)
+        self.record_button.setChecked(recording)
+        self.record_button.setAccessibleName("Stop recording" if recording else "Record")
+        restyle(self.record_button, "kind", "recording" if recording else "plain")
+        tint(self.record_button)
 
     def _show_window(self) -> None:
         window = self.session.settings.window
@@ -420,6 +429,7 @@ class MainWindow(QMainWindow):
         text = status_text(self.preview.words.state, stats, session.device)
         delay_ms = microphone_delay_ms(stats) if session.live else 0
         self.status.set_figures(text, delay_ms=delay_ms, tooltip=session.engine)
+        self._show_recording()
         if session.settings.window.show_statistics:
             self.preview.set_statistics(statistics_text(stats, f"{session.device} {session.backend}".strip()))
 

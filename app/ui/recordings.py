@@ -1,6 +1,7 @@
 """Recordings and snapshots of the output."""
 
 import logging
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +32,7 @@ class Recordings(QObject):
     Attributes:
         pipeline: gives the pictures; None before it is there.
         path: of the recording under way, or None.
+        began_s: when it began, in seconds of `time.monotonic`.
         last: the newest picture of the output, (H, W, 3) uint8 RGB, or None.
 
     Signals:
@@ -47,6 +49,7 @@ class Recordings(QObject):
         super().__init__()
         self.pipeline: Pipeline | None = None
         self.path: Path | None = None
+        self.began_s = 0.0
         self.last: NDArray[np.uint8] | None = None
         self._worker = worker
         self._make_recorder = make_recorder
@@ -102,7 +105,7 @@ class Recordings(QObject):
 
     def _add(self, path: Path, sink: "Sink") -> None:
         if self.pipeline is not None and self._sink is None:
-            self._sink, self.path = sink, path
+            self._sink, self.path, self.began_s = sink, path, time.monotonic()
             self.pipeline.add_sink(sink)
             self.changed.emit()
 

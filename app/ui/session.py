@@ -599,4 +599,5 @@ class Session(QObject):
         elif not self.chain.model.done and not self.chain.model.failed:
             self.busy_changed.emit("loading the model…")
         else:
-            self.busy_changed.emit("working…" if self.busy else "")
+            reading = "reading the portrait…" if self._portrait_worker.busy else ""
+            self.busy_changed.emit(reading or ("working…" if self._worker.busy else ""))

@@ -21,7 +21,7 @@ from PyQt6.QtWidgets import (
 
 from app.ui.theme import ICON_PX, Tone, icon, theme_in_use
 
-ButtonKind = Literal["plain", "primary", "live", "danger", "flat", "link"]
+ButtonKind = Literal["plain", "primary", "live", "danger", "recording", "flat", "link"]
 LabelRole = Literal["text", "title", "heading", "muted", "value", "keycap", "code"]
 
 _ICON_GAP_PX = 4
@@ -54,7 +54,9 @@ def tint(made: QPushButton) -> None:
     if not (icon_name := made.property("icon_name")):
         return
     theme, kind = theme_in_use(), made.property("kind")
-    colour = {"primary": theme.on_accent, "live": theme.window, "danger": theme.error}.get(kind, theme.text)
+    colour = {"primary": theme.on_accent, "live": theme.window, "danger": theme.error, "recording": theme.error}.get(
+        kind, theme.text
+    )
     if kind == "danger" and made.isChecked():
         colour = theme.window
     gap_px = _ICON_GAP_PX if made.text() else 0

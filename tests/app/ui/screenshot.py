@@ -67,7 +67,7 @@ def take(folder: Path, *, quick: bool) -> int:
     parts = replace(
         real_parts(), examine_virtual_camera=lambda: virtual_cameras[0], make_virtual_camera=lambda: StandIn()
     )
-    session = Session(options, AppSettings(), parts)
+    session = Session(options, AppSettings(recordings=os.environ["XDG_DATA_HOME"]), parts)
     window = MainWindow(session)
     began_s = time.monotonic()
     heard: list[object] = []
@@ -160,6 +160,13 @@ def take(folder: Path, *, quick: bool) -> int:
     use(mirror_preview=False)
     session.go_live()
     rest(6)
+    session.recordings.toggle()
+    wait(lambda: session.recordings.path is not None, 5, "recording")
+    shoot("13-recording")
+    session.recordings.toggle()
+    wait(lambda: session.recordings.path is None, 5, "end of the recording")
+    shoot("14-recorded")
+    window.messages.dismiss()
     shoot("11-live")
     use(checklist_done=True)
     shoot("12-live-quiet")

@@ -279,6 +279,9 @@ def test_recording(proven: MainWindow, world: World, qtbot: QtBot, monkeypatch: 
     world.pipeline.open_sink("recorder")
     qtbot.waitUntil(lambda: proven.session.recordings.path is not None)
     assert proven.record_button.isChecked()
+    assert proven.record_button.text() == "0:00"
+    proven.session.recordings.began_s -= 83
+    qtbot.waitUntil(lambda: proven.record_button.text().startswith("1:2"))
     proven.record_button.click()
     qtbot.waitUntil(lambda: proven.session.recordings.path is None)
     path = world.recordings[0]
