@@ -1,5 +1,6 @@
 """What computes for the engine: one interface, and torch's own way of meeting it."""
 
+import copy
 import threading
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -11,16 +12,15 @@ from torch import Tensor
 
 from mcnet.generator import Mcnet, SourceCache, Warped, blend
 from mcnet.geometry import Keypoints
-from mcnet.rewrites import rewrite
 
 Rgb = NDArray[np.uint8]
 
 
 class Rendered(NamedTuple):
-    """One frame.
+    """Frames.
 
     Attributes:
-        rgb: (size_px, size_px, 3) uint8, a fresh array.
+        rgb: (B, size_px, size_px, 3) uint8, a fresh array.
         witness: a number that is NaN or infinite if any keypoint or colour was; uint8 cannot tell.
     """
 
@@ -31,7 +31,7 @@ class Rendered(NamedTuple):
 class Backend(Protocol):
     """What computes. The engine has one, and may change it between two calls.
 
-    Every call comes from one thread, in inference mode. Pictures are (size_px, size_px, 3) uint8 RGB. Sources and
+    Every call comes from one thread, in inference mode. Pictures are (B, size_px, size_px, 3) uint8 RGB. Sources and
     keypoints are on the engine's device and may come from another backend of the same model and precision.
 
     Attributes:
@@ -41,15 +41,15 @@ class Backend(Protocol):
     name: str
 
     def detect(self, rgb: Rgb) -> Keypoints:
-        """Keypoints of a picture, batch 1, float32."""
+        """Keypoints of B pictures, float32."""
         ...
 
     def encode(self, rgb: Rgb) -> SourceCache:
-        """Everything that a source settles."""
+        """Everything that a source (B = 1) settles."""
         ...
 
     def render(self, cache: SourceCache, driving: Keypoints) -> Rendered:
-        """The source, taking the given keypoints."""
+        """One source, taking the keypoints of B frames."""
         ...
 
 
@@ -57,16 +57,17 @@ class TorchBackend:
     """Torch, operation by operation, on the rewritten model: float32 up to the warped features, then `dtype`.
 
     Attributes:
-        model: the rewritten copy.
+        device: where it is.
+        model: the copy.
     """
 
     name = "torch"
 
     def __init__(self, model: Mcnet, device: torch.device, dtype: torch.dtype) -> None:
-        """Copy and rewrite `model`, which stays as it is."""
-        self._device = device
+        """Take a copy of `model`, which is rewritten already (`mcnet.rewrites.rewrite`)."""
+        self.device = device
         self._dtype = dtype
-        self.model = rewrite(model).to(device)
+        self.model = copy.deepcopy(model).to(device)
         for weight in self.model.parameters():
             if weight.dim() == 4:
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
@@ -76,22 +77,28 @@ class TorchBackend:
                 part.to(dtype)
 
     def detect(self, rgb: Rgb) -> Keypoints:
-        keypoints: Keypoints = self.model.keypoint_detector(self._picture(rgb))
+        keypoints: Keypoints = self.model.keypoint_detector(self.to_picture(torch.from_numpy(rgb).to(self.device)))
         return keypoints
 
     def encode(self, rgb: Rgb) -> SourceCache:
-        cache = self.model.encode_source(self._picture(rgb))
+        cache = self.model.encode_source(self.to_picture(torch.from_numpy(rgb).to(self.device)))
         features = tuple(feature.contiguous(memory_format=torch.channels_last) for feature in cache.features)
         return cache._replace(features=features)
 
     def render(self, cache: SourceCache, driving: Keypoints) -> Rendered:
+        packed, witness = self.predict(cache, driving)
+        rgb: Rgb = packed.cpu().numpy()
+        return Rendered(rgb, witness.item())
+
+    def predict(self, cache: SourceCache, driving: Keypoints) -> tuple[Tensor, Tensor]:
+        """`render`, left on the device: waits for nothing."""
         generator = self.model.generator
         warped = generator.warp(cache, generator.motion(cache, driving))
-        prediction = blend(generator.decode(cache, self.narrow(warped)).float(), warped)[0]
+        prediction = blend(generator.decode(cache, self.narrow(warped)).float(), warped)
         # One number tells of any NaN or infinity: each of them survives a sum. Keypoints are in it, since sampling at
         # NaN gives zeros.
         witness = prediction.sum() + driving.value.sum() + driving.jacobian.sum()
-        return Rendered(to_rgb(prediction), witness.item())
+        return pack(prediction), witness
 
     def narrow(self, warped: Warped) -> Warped:
         """As the decoder wants it."""
@@ -100,16 +107,15 @@ class TorchBackend:
         features = tuple(feature.to(self._dtype, memory_format=torch.channels_last) for feature in warped.features)
         return Warped(features, warped.picture, warped.occlusion.to(self._dtype))
 
-    def _picture(self, rgb: Rgb) -> Tensor:
-        """(1, 3, size_px, size_px) float32 RGB in [0, 1], on the device."""
-        return torch.from_numpy(rgb).to(self._device).permute(2, 0, 1)[None].float().div_(255)
+    @staticmethod
+    def to_picture(rgb: Tensor) -> Tensor:
+        """(B, size_px, size_px, 3) uint8 -> (B, 3, size_px, size_px) float32 RGB in [0, 1]."""
+        return rgb.permute(0, 3, 1, 2).float().div_(255)
 
 
-def to_rgb(prediction: Tensor) -> Rgb:
-    """(3, size_px, size_px) RGB in [0, 1] -> (size_px, size_px, 3) uint8, a fresh array."""
-    packed = prediction.permute(1, 2, 0).mul(255).round_().clamp_(0, 255).to(torch.uint8).contiguous().cpu()
-    rgb: Rgb = packed.numpy()
-    return rgb
+def pack(prediction: Tensor) -> Tensor:
+    """(B, 3, size_px, size_px) RGB in [0, 1] -> (B, size_px, size_px, 3) uint8."""
+    return prediction.permute(0, 2, 3, 1).mul(255).round_().clamp_(0, 255).to(torch.uint8).contiguous()
 
 
 class Preparation:

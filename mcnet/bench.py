@@ -17,14 +17,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mcnet.backends import Rgb, TorchBackend, to_rgb
+from mcnet.backends import Rgb, TorchBackend, pack
 from mcnet.checkpoint import bundled_models, find_model, load_model
 from mcnet.config import McnetConfig
 from mcnet.engine import DeviceChoice, Engine, EngineError, EngineOptions, Precision, Runtime
@@ -68,7 +68,13 @@ def variants_for(choice: DeviceChoice, *, has_openvino: bool) -> list[Variant]:
     """What can be compared on a device."""
     variants = [Variant("plain, encoder each frame", "plain", cached=False), BASELINE]
     if choice.device.type == "cuda":
-        return [*variants, *(Variant(f"torch {name}", "engine", precision=name) for name in ("fp32", "bf16", "fp16"))]
+        for runtime in get_args(Runtime)[1:]:
+            if runtime != "openvino":
+                variants += [
+                    Variant(f"{runtime} {name}", "engine", precision=name, runtime=runtime)
+                    for name in get_args(Precision)[1:]
+                ]
+        return variants
     variants.append(Variant("torch fp32, allocator as it comes", "engine", keep_memory=False))
     precisions: list[Precision] = ["fp32", "bf16"]
     variants += [Variant(f"torch {name}", "engine", precision=name) for name in precisions]
@@ -345,7 +351,8 @@ def _plain_runner(model: Mcnet, device: torch.device, *, cached: bool) -> Runner
         if not cached:
             cache = model.generator.encode_source(upload(pictures[0]), cache.keypoints)
         keypoints = relative_keypoints(cache.keypoints, model.keypoint_detector(upload(rgb)), reference)
-        return to_rgb(model.generator(cache, keypoints)[0])
+        shown: Rgb = pack(model.generator(cache, keypoints))[0].cpu().numpy()
+        return shown
 
     return Runner(set_source, frame, lambda _: {})
 
@@ -356,8 +363,10 @@ def stages_ms(engine: Engine, rgb: Rgb) -> dict[str, float]:
     assert engine.source is not None
     if isinstance(engine.backend, TorchBackend):
         return _torch_stages_ms(engine.backend, engine.source, rgb, engine.choice.device)
+    if engine.backend.name != "openvino":  # a recorded graph has no stages
+        return {}
     clock = Clock(engine.choice.device)
-    clock.time("detect", lambda: engine.backend.detect(rgb))
+    clock.time("detect", lambda: engine.backend.detect(rgb[None]))
     for name, run in cast("OpenVinoBackend", engine.backend).stages().items():
         clock.time(name, run)
     return clock.taken_ms
@@ -387,7 +396,7 @@ class Clock:
 def _torch_stages_ms(backend: TorchBackend, cache: SourceCache, rgb: Rgb, device: torch.device) -> dict[str, float]:
     clock = Clock(device)
     generator = backend.model.generator
-    keypoints = clock.time("detect", lambda: backend.detect(rgb))
+    keypoints = clock.time("detect", lambda: backend.detect(rgb[None]))
     motion = clock.time("motion", lambda: generator.motion(cache, keypoints))
     warped = clock.time("warp", lambda: backend.narrow(generator.warp(cache, motion)))
     memory = generator.memory
@@ -397,7 +406,7 @@ def _torch_stages_ms(backend: TorchBackend, cache: SourceCache, rgb: Rgb, device
                 clock.time("memory", functools.partial(memory, feature, cache.keypoints, cache.memory))
     logits = clock.time("decode", lambda: generator.decode(cache, warped))
     clock.taken_ms["decode"] -= clock.taken_ms.get("memory", 0.0)  # it was called once more in there
-    clock.time("pack", lambda: to_rgb(blend(logits.float(), warped)[0]))
+    clock.time("pack", lambda: pack(blend(logits.float(), warped)).cpu())
     return clock.taken_ms
 
 

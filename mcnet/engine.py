@@ -11,7 +11,7 @@ import math
 import os
 import platform
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import numpy as np
@@ -24,6 +24,7 @@ from mcnet.allocator import keep_freed_memory
 from mcnet.backends import Backend, Preparation, Rgb, TorchBackend
 from mcnet.checkpoint import content_hash
 from mcnet.config import MIN_SIDE_PX, McnetConfig
+from mcnet.cuda_graph import CudaGraphBackend
 from mcnet.errors import UserError
 from mcnet.generator import Mcnet, SourceCache
 from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
@@ -37,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Runtime = Literal["auto", "torch", "openvino"]
+Runtime = Literal["auto", "torch", "openvino", "cudagraph"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -58,7 +59,8 @@ class EngineOptions:
     backend: Runtime = "auto"
     """What computes. `auto`: on an x86-64 CPU OpenVINO, where it is installed and knows the model; it is made ready in
     the background while torch animates, and takes over between two frames. Else torch. An explicit `openvino` is ready
-    from the start, or an error."""
+    from the start, or an error. `cudagraph` records each frame's operations on a GPU; it has not been measured, so that
+    `auto` leaves it alone."""
     threads: int | None = None
     """CPU threads of one operation; None leaves torch's own choice (all cores). Holds for the whole process."""
     keep_memory: bool = True
@@ -141,11 +143,12 @@ class Engine:
         # Of the weights at hand: a model's `info` tells of its file, and training may have gone on since.
         self.fingerprint = f"{content_hash(model.state_dict())}/{self.choice.dtype}"
         with _exact_float32():
-            self._torch = TorchBackend(model, self.choice.device, self.choice.dtype)
+            rewritten = rewrite(model)
+            self._torch = TorchBackend(rewritten, self.choice.device, self.choice.dtype)
         self._backend: Backend = self._torch
         self._preparation: Preparation | None = None
         logger.info("model %s runs on %s", self.model_name, self.choice.reason)
-        self._choose_backend(model, options.backend)
+        self._choose_backend(rewritten, options.backend)
         self._warm_up(options.warm_up_frames)
 
     @property
@@ -194,7 +197,7 @@ class Engine:
                 )
             cache: SourceCache = _map_tensors(source, lambda tensor: tensor.to(self.choice.device))
         else:
-            rgb = self._picture(source)
+            rgb = self._picture(source)[None]
             cache = self._compute(lambda backend: backend.encode(rgb))
             self._require_finite(cache.keypoints, "keypoints of the source")
             cache = cache._replace(fingerprint=self.fingerprint)
@@ -229,7 +232,7 @@ class Engine:
             EngineError: the picture cannot be used.
         """
         self._check_thread()
-        rgb = self._picture(picture)
+        rgb = self._picture(picture)[None]
         return self._compute(lambda backend: backend.detect(rgb))
 
     def render(self, driving: Keypoints) -> NDArray[np.uint8]:
@@ -244,6 +247,11 @@ class Engine:
         Raises:
             EngineError: there is no source, or the keypoints or the model's answer are NaN.
         """
+        rgb: Rgb = self._render(driving)[0]
+        return rgb
+
+    def _render(self, driving: Keypoints) -> Rgb:
+        """(B, size_px, size_px, 3)."""
         self._check_thread()
         if self.source is None:
             raise EngineError("render: got no source, expected one: call set_source(rgb) first")
@@ -274,6 +282,25 @@ class Engine:
             EngineError: there is no source, or no reference pose for relative motion; the picture cannot be used; or
                 the model gave NaN.
         """
+        rgb: Rgb = self.animate_batch([driving], relative=relative, adapt_scale=adapt_scale)[0]
+        return rgb
+
+    def animate_batch(
+        self, driving: Sequence[NDArray[np.uint8]], *, relative: bool = True, adapt_scale: bool = True
+    ) -> NDArray[np.uint8]:
+        """Animate the source by several frames at once: for a GPU that one frame does not fill, and no live video.
+
+        Args:
+            driving: at least one, each as `animate` takes it.
+            relative: as in `animate`.
+            adapt_scale: as in `animate`.
+
+        Returns:
+            (B, size_px, size_px, 3) uint8 RGB, a fresh array.
+
+        Raises:
+            EngineError: as `animate`.
+        """
         self._check_thread()
         if self.source is None:
             raise EngineError("animate: got no source, expected one: call set_source(rgb) first")
@@ -282,10 +309,11 @@ class Engine:
                 "animate: got no reference pose, expected one for relative motion: call calibrate(rgb) with a frame of "
                 "the driver first, or pass relative=False"
             )
-        keypoints = self.detect(driving)
+        rgb = np.stack([self._picture(picture) for picture in driving])
+        keypoints = self._compute(lambda backend: backend.detect(rgb))
         if relative:
             keypoints = self._relative(self.source, keypoints, adapt_scale)
-        return self.render(keypoints)
+        return self._render(keypoints)
 
     def _relative(self, cache: SourceCache, driving: Keypoints, adapt_scale: bool) -> Keypoints:
         assert self._reference is not None
@@ -297,7 +325,7 @@ class Engine:
         scale = self._scale if adapt_scale and self._scale is not None else 1.0
         return relative_keypoints(cache.keypoints, driving, self._reference, scale)
 
-    def _choose_backend(self, model: Mcnet, wanted: Runtime) -> None:
+    def _choose_backend(self, rewritten: Mcnet, wanted: Runtime) -> None:
         """Have OpenVINO made ready, if it is wanted and there.
 
         Raises:
@@ -307,17 +335,22 @@ class Engine:
             raise EngineError(f"backend: got {wanted!r}, expected one of {', '.join(get_args(Runtime))}")
         if wanted == "torch":
             return
-        if lack := _why_no_openvino(model, self.choice, measured_only=wanted == "auto"):
+        if wanted == "cudagraph":
+            if self.choice.device.type != "cuda":
+                raise EngineError(f"backend: got 'cudagraph', but {self.choice.device} was chosen, expected a GPU")
+            self._backend = CudaGraphBackend(self._torch)
+            return
+        if lack := _why_no_openvino(self.config, self.choice, measured_only=wanted == "auto"):
             if wanted == "openvino":
                 raise EngineError(f"backend: got 'openvino', but {lack}; use backend torch (or auto), or mend that")
             logger.info("torch computes, since %s", lack)
             return
-        own, threads = rewrite(model).cpu(), torch.get_num_threads()
+        threads = torch.get_num_threads()
 
         def make() -> "OpenVinoBackend":
             from mcnet.openvino_backend import OpenVinoBackend
 
-            return OpenVinoBackend(own, self._torch, self.choice.dtype, threads)
+            return OpenVinoBackend(rewritten, self._torch, self.choice.dtype, threads)
 
         self._preparation = Preparation(make)
         if wanted == "openvino":
@@ -453,7 +486,7 @@ def _why_no_cuda(index: int | None) -> str | None:
     return None
 
 
-def _why_no_openvino(model: Mcnet, choice: DeviceChoice, *, measured_only: bool) -> str | None:
+def _why_no_openvino(config: McnetConfig, choice: DeviceChoice, *, measured_only: bool) -> str | None:
     """Why OpenVINO cannot compute this, or None where it can; `measured_only`: and is known to be faster."""
     if choice.device.type != "cpu":
         return f"OpenVINO computes on the CPU only, and {choice.device} was chosen"
@@ -461,8 +494,8 @@ def _why_no_openvino(model: Mcnet, choice: DeviceChoice, *, measured_only: bool)
         return 'the package openvino is not installed (pip install "mcnet-avatar[openvino]")'
     if measured_only and platform.machine() not in ("x86_64", "AMD64"):
         return f"OpenVINO was measured on x86-64 CPUs only, and this is {platform.machine()}"
-    if model.config.memory.levels_px and model.config.memory.conditioning != "keypoints":
-        return f"the OpenVINO graphs do not know the conditioning {model.config.memory.conditioning!r}"
+    if config.memory.levels_px and config.memory.conditioning != "keypoints":
+        return f"the OpenVINO graphs do not know the conditioning {config.memory.conditioning!r}"
     return None
 
 

@@ -31,7 +31,7 @@ class OpenVinoBackend:
 
         Args:
             model: rewritten (`mcnet.rewrites.rewrite`), in float32 on the CPU; not needed afterwards.
-            torch_backend: what encodes sources, which is rare.
+            torch_backend: what encodes sources, which is rare, and computes batches.
             dtype: of the two graphs that may be rounded; float32 or bfloat16.
             threads: of one frame.
 
@@ -64,7 +64,9 @@ class OpenVinoBackend:
         _infer(self._detector, self._sparse, self._mask, self._warp, self._decoder)
 
     def detect(self, rgb: Rgb) -> Keypoints:
-        self._detector.get_tensor("rgb").data[:] = rgb
+        if len(rgb) > 1:
+            return self._torch.detect(rgb)
+        self._detector.get_tensor("rgb").data[:] = rgb[0]
         _infer(self._detector)
         value, jacobian = (
             torch.from_numpy(self._detector.get_tensor(name).data.copy()) for name in ("value", "jacobian")
@@ -75,19 +77,21 @@ class OpenVinoBackend:
         return self._torch.encode(rgb)
 
     def render(self, cache: SourceCache, driving: Keypoints) -> Rendered:
+        if len(driving.value) > 1:
+            return self._torch.render(cache, driving)
         if cache is not self._source:
             self._take(cache)
         affine = _affine(cache.keypoints, driving)
         size_px = cache.picture.shape[-1]
         if not np.isfinite(affine).all():
-            return Rendered(np.zeros((size_px, size_px, 3), np.uint8), float("nan"))
+            return Rendered(np.zeros((1, size_px, size_px, 3), np.uint8), float("nan"))
         self._sparse.get_tensor("affine").data[:] = affine
         self._sparse.get_tensor("driving").data[:] = driving.value[0].numpy()
         for run in self.stages().values():
             run()
         # A ReLU takes NaN to 0 here, so that one inside the decoder may go unseen; no colour is ever made of it.
         witness = self._warp.get_tensor("motion_witness").data + self._decoder.get_tensor("witness").data
-        return Rendered(self._decoder.get_tensor("rgb").data.copy(), float(witness))
+        return Rendered(self._decoder.get_tensor("rgb").data[None].copy(), float(witness))
 
     def stages(self) -> dict[str, Callable[[], None]]:
         """What a frame is made of, in order; to be timed one by one."""

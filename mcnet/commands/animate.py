@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     Rgb = NDArray[np.uint8]
 
 SHEET_MOMENTS = 6
+BATCH_FRAMES = {"cpu": 1, "cuda": 16}
+"""Frames that are animated at once, by the kind of device: a CPU is busy with one."""
 
 
 def add_parser(commands: Any) -> None:
@@ -316,17 +318,23 @@ def animate(
     held = 0
     animate_s = 0.0
     result = source  # until the driver's face is first seen
-    for index, frame in enumerate(_progress(driving, args.max_frames, "animating")):
-        cropped = index < len(shots.boxes)
-        driver = to_square(frame, shots.boxes[index] if cropped else None, engine.config.size_px)
-        if cropped and shots.faces[index] is None:
-            held += 1
-        else:
-            before = time.perf_counter()
-            result = engine.animate(driver, relative=not args.absolute, adapt_scale=not args.no_adapt_scale)
-            animate_s += time.perf_counter() - before
-        writer.write(np.hstack((source, driver, result)) if args.side_by_side else result)
-        moments.offer(index, Moment(index / driving.fps, driver, result))
+    frames = enumerate(_progress(driving, args.max_frames, "animating"))
+    while batch := list(itertools.islice(frames, BATCH_FRAMES[engine.choice.device.type])):
+        drivers = []
+        for index, frame in batch:
+            cropped = index < len(shots.boxes)
+            drivers.append(to_square(frame, shots.boxes[index] if cropped else None, engine.config.size_px))
+        lost = [index < len(shots.boxes) and shots.faces[index] is None for index, _ in batch]
+        before = time.perf_counter()
+        seen = [driver for driver, is_lost in zip(drivers, lost, strict=True) if not is_lost]
+        relative, adapt_scale = not args.absolute, not args.no_adapt_scale
+        results = iter(engine.animate_batch(seen, relative=relative, adapt_scale=adapt_scale) if seen else ())
+        animate_s += time.perf_counter() - before
+        for (index, _), driver, is_lost in zip(batch, drivers, lost, strict=True):
+            held += is_lost
+            result = result if is_lost else next(results)
+            writer.write(np.hstack((source, driver, result)) if args.side_by_side else result)
+            moments.offer(index, Moment(index / driving.fps, driver, result))
         if stop:
             break
     return Result(writer.frame_count, held, animate_s, moments.chosen())

@@ -86,7 +86,8 @@ def test_every_variant_gives_the_same_picture(variant: Variant) -> None:
 def test_cuda_has_half_precision_too() -> None:
     choice = DeviceChoice(torch.device("cuda"), torch.float32, "")
     names = [variant.name for variant in variants_for(choice, has_openvino=True)]
-    assert names == ["plain, encoder each frame", "plain", "torch fp32", "torch bf16", "torch fp16"]
+    runs = [f"{runtime} {precision}" for runtime in ("torch", "cudagraph") for precision in ("fp32", "bf16", "fp16")]
+    assert names == ["plain, encoder each frame", "plain", *runs]
 
 
 def test_accuracy() -> None:

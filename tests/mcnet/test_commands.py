@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from assets import ROOT as ASSETS
 from mcnet.__main__ import main
-from mcnet.commands.animate import Moment, Moments
+from mcnet.commands.animate import BATCH_FRAMES, Moment, Moments
 from mcnet.media.images import read_rgb, write_rgb
 
 PORTRAIT = ASSETS / "portraits" / "woman_1.jpg"
@@ -276,3 +276,15 @@ added = {name.split(".")[0] for name in sys.modules} - before - sys.stdlib_modul
 sys.exit(str(added) if added - {"mcnet", "assets"} else 0)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_batches_show_what_single_frames_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert animate(tmp_path / "single", "--backend", "torch") == 0
+    monkeypatch.setitem(BATCH_FRAMES, "cpu", 4)  # 6 frames: one whole batch and a rest
+    assert animate(tmp_path / "batched", "--backend", "torch") == 0
+    names = sorted(path.name for path in (tmp_path / "single").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "batched").iterdir())
+    assert len(names) == FRAMES
+    for name in names:
+        one, other = (read_rgb(tmp_path / folder / name).astype(int) for folder in ("single", "batched"))
+        assert np.abs(one - other).max() <= 1

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from mcnet import Engine, EngineError, EngineOptions, Mcnet, load_model
+from mcnet.config import McnetConfig
 from mcnet.engine import DeviceChoice
 from mcnet.geometry import adapted_scale, relative_keypoints
 from tests.mcnet.test_golden import to_tensor
@@ -253,3 +254,28 @@ def test_cuda_gives_the_plain_picture(pictures: Pictures, precision: Any, larges
     engine.set_source(pictures["source"])
     got = engine.animate(pictures["driving"], relative=False)
     assert difference(got, plain_picture(model, pictures["source"], pictures["driving"])).max() <= largest
+
+
+@pytest.mark.parametrize("name", ["starter", "tiny"])
+def test_a_batch_is_its_frames(name: str, tiny: Mcnet, pictures: Pictures) -> None:
+    engine = Engine(tiny if name == "tiny" else load_model(name), FP32)
+    engine.set_source(pictures["source"])
+    frames = [pictures["driving"], np.ascontiguousarray(pictures["driving"][:, ::-1]), pictures["source"][8:248, 8:248]]
+    engine.calibrate(frames[0])
+    batch = engine.animate_batch(frames)
+    assert batch.shape == (3, 256, 256, 3)
+    for frame, picture in zip(frames, batch, strict=True):
+        assert difference(engine.animate(frame), picture).max() <= 1
+    assert difference(batch[0], batch[1]).max() > 10
+
+
+def test_a_batch_of_a_network_whose_memory_sees_the_frame(pictures: Pictures) -> None:
+    tiny = McnetConfig.named("tiny")
+    torch.manual_seed(0)
+    memory = dataclasses.replace(tiny.memory, conditioning="keypoints+appearance")
+    engine = Engine(Mcnet(dataclasses.replace(tiny, memory=memory)).eval(), FP32)
+    engine.set_source(pictures["source"])
+    frames = [pictures["driving"], pictures["source"]]
+    batch = engine.animate_batch(frames, relative=False)
+    for frame, picture in zip(frames, batch, strict=True):
+        assert difference(engine.animate(frame, relative=False), picture).max() <= 1
