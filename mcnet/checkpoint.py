@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from assets import ROOT as ASSETS
 from mcnet.config import MOTION_SIZE_PX, Conditioning, ConfigError, HourglassConfig, McnetConfig, MemoryConfig
@@ -153,8 +154,7 @@ def build_released(released: Mapping[str, Tensor], where: str) -> Mcnet:
         config = _config_from_shapes({key: tuple(tensor.shape) for key, tensor in released.items()})
     except (ConfigError, _NotDerivableError):
         config = McnetConfig.named("released")  # `build` then says what is amiss
-    with torch.device("meta"):
-        ours = Mcnet(config).state_dict()
+    ours = _without_weights(config).state_dict()
     names = {key: _released_key(key, config) for key in ours}
     tensors = {key: released[name] for key, name in names.items() if name in released}
     bank = "generator.memory.modulated_bank.weight"
@@ -166,8 +166,7 @@ def build_released(released: Mapping[str, Tensor], where: str) -> Mcnet:
 
 def _build(config: McnetConfig, tensors: Mapping[str, Tensor], where: str, names: Mapping[str, str]) -> Mcnet:
     """See `build`; `names` gives the file's own keys for ours, where they differ."""
-    with torch.device("meta"):
-        model = Mcnet(config)
+    model = _without_weights(config)
     expected = {key: tensor.shape for key, tensor in model.state_dict().items() if not _is_counter(key)}
     given = {key: tensor for key, tensor in tensors.items() if not _is_counter(key)}
     problems = [
@@ -187,12 +186,33 @@ def _build(config: McnetConfig, tensors: Mapping[str, Tensor], where: str, names
         if not tensor.is_floating_point() or tensor.layout != torch.strided:
             kind = f"{tensor.dtype} {tensor.layout}".replace("torch.", "")
             raise CheckpointError(f"{where}: {names.get(key, key)} is a {kind} tensor, expected plain floating point")
-    weights = {key: tensor.float() for key, tensor in given.items()}
+    weights = {key: tensor.detach().to("cpu", torch.float32, copy=True) for key, tensor in given.items()}
     _refuse_not_finite({names.get(key, key): tensor for key, tensor in weights.items()}, where)
-    model = model.to_empty(device="cpu")
     counters = {key: torch.tensor(0) for key in model.state_dict() if _is_counter(key)}
-    model.load_state_dict(weights | counters, strict=True)
+    model.load_state_dict(weights | counters, strict=True, assign=True)
     return model.eval()
+
+
+def _without_weights(config: McnetConfig) -> Mcnet:
+    """A network on the meta device: shapes without memory."""
+    with torch.device("meta"), _NotFilled():
+        return Mcnet(config)
+
+
+class _NotFilled(TorchFunctionMode):
+    """Leaves out, or to the CPU, what would make torch import its compiler on the meta device: most of a second."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        if func is torch.randn:
+            return torch.empty(*args)
+        if func in (torch.arange, torch.eye):
+            return func(*args, **(kwargs | {"device": "cpu"}))
+        return func(*args, **kwargs)
 
 
 def content_hash(tensors: Mapping[str, Tensor]) -> str:
@@ -416,7 +436,7 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 def _refuse_not_finite(tensors: Mapping[str, Tensor], where: str) -> None:
     for key, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
+        if not torch.isfinite(tensor.sum(dtype=torch.float64)):  # which no finite float32 can bring to overflow
             raise CheckpointError(
                 f"{where}: {key} holds NaN or infinite values, expected finite weights; if a training run "
                 "diverged, use an earlier checkpoint of it"
