@@ -10,7 +10,7 @@ _SYSTEM: str = sys.platform
 
 def when_camera_is_allowed(then: Callable[[], None], forbidden: Callable[[], None]) -> None:
     """Call one of the two, at once or after the user has answered the system's question."""
-    app = QCoreApplication.instance()
+    app = _application()
     if _SYSTEM != "darwin" or app is None:
         then()
         return
@@ -23,3 +23,7 @@ def when_camera_is_allowed(then: Callable[[], None], forbidden: Callable[[], Non
         app.requestPermission(wanted, lambda _: act())
     else:
         act()
+
+
+def _application() -> QCoreApplication | None:
+    return QCoreApplication.instance()

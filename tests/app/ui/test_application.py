@@ -5,18 +5,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from PyQt6.QtCore import QCameraPermission, Qt
 from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from app.errors import AppError
 from app.settings import AppSettings
+from app.ui import permissions
 from app.ui.application import check_display, open_window
 from app.ui.main_window import MainWindow
 from app.ui.parts import WindowOptions
+from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import World
 
 
@@ -125,3 +128,59 @@ def test_the_real_program_opens_its_window_and_ends_in_order(tmp_path: Path) -> 
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
+
+
+class FakeApplication:
+    """Asks the user about the camera, as macOS does, and answers in his place."""
+
+    def __init__(self, before: Qt.PermissionStatus, after: Qt.PermissionStatus) -> None:
+        self.status, self.after = before, after
+
+    def checkPermission(self, permission: QCameraPermission) -> Qt.PermissionStatus:
+        assert isinstance(permission, QCameraPermission)
+        return self.status
+
+    def requestPermission(self, permission: QCameraPermission, answered: Callable[[object], None]) -> None:
+        self.status = self.after
+        answered(permission)
+
+
+GRANTED, DENIED, UNDETERMINED = (
+    Qt.PermissionStatus.Granted,
+    Qt.PermissionStatus.Denied,
+    Qt.PermissionStatus.Undetermined,
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (GRANTED, GRANTED, "then"),
+        (DENIED, DENIED, "forbidden"),
+        (UNDETERMINED, GRANTED, "then"),
+        (UNDETERMINED, DENIED, "forbidden"),
+    ],
+)
+def test_the_camera_is_asked_for_on_macos(
+    monkeypatch: pytest.MonkeyPatch, before: Qt.PermissionStatus, after: Qt.PermissionStatus, expected: str
+) -> None:
+    heard: list[str] = []
+    monkeypatch.setattr(permissions, "_SYSTEM", "darwin")
+    monkeypatch.setattr(permissions, "_application", lambda: FakeApplication(before, after))
+    permissions.when_camera_is_allowed(lambda: heard.append("then"), lambda: heard.append("forbidden"))
+    assert heard == [expected]
+
+
+def test_other_systems_do_not_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+    monkeypatch.setattr(permissions, "_SYSTEM", "linux")
+    permissions.when_camera_is_allowed(lambda: heard.append("then"), lambda: heard.append("forbidden"))
+    assert heard == ["then"]
+
+
+def test_a_forbidden_camera_is_told(open_window: OpenWindow, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.ui.session.when_camera_is_allowed", lambda _, forbidden: forbidden())
+    window = open_window()
+    assert "does not let this app use the camera" in window.messages.text
+    assert window.session.chain.camera.failed
+    assert world.pipeline.camera is None
