@@ -3,14 +3,14 @@
 from collections.abc import Callable
 
 import numpy as np
-import openvino as ov
 import torch
 from numpy.typing import NDArray
 
 from mcnet.backends import Backend, Rendered, Rgb
 from mcnet.generator import Mcnet, SourceCache
 from mcnet.geometry import Keypoints, invert_2x2
-from mcnet.openvino_graph import decoder_graph, detector_graph, mask_graph, sparse_graph, table, warp_graph
+from mcnet.openvino_graph import decoder_graph, detector_graph, mask_graph, sparse_graph, tables, warp_graph
+from mcnet.openvino_import import ov
 
 _PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
@@ -39,6 +39,7 @@ class OpenVinoBackend:
             RuntimeError: OpenVINO cannot.
         """
         self._torch = torch_backend
+        self._config = model.config
         core = ov.Core()
 
         def request(graph: ov.Model, precision: torch.dtype) -> ov.InferRequest:
@@ -104,9 +105,8 @@ class OpenVinoBackend:
     def _take(self, cache: SourceCache) -> None:
         """Copy what a source settles into the graphs' inputs."""
         self._source = None  # what is half copied is nobody's
-        maps = [*cache.features[:-1], torch.cat((cache.features[-1], cache.picture), dim=1)]
-        for feature in maps:
-            self._warp.get_tensor(f"table_{feature.shape[-1]}").data[:] = table(feature)
+        for name, rows in tables(self._config, cache).items():
+            self._warp.get_tensor(name).data[:] = rows
         self._sparse.get_tensor("small").data[:] = cache.small.numpy()
         self._sparse.get_tensor("heatmaps").data[:] = cache.heatmaps[0].permute(1, 2, 0).numpy()
         if cache.memory is not None:

@@ -10,17 +10,16 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
-import openvino as ov
 import torch
 from numpy.typing import NDArray
-from openvino import opset13 as op
 from torch import Tensor, nn
 
-from mcnet.config import MOTION_SIZE_PX
-from mcnet.generator import Mcnet
+from mcnet.config import MOTION_SIZE_PX, McnetConfig
+from mcnet.generator import Mcnet, SourceCache
 from mcnet.geometry import HEATMAP_VARIANCE
 from mcnet.keypoints import TEMPERATURE
 from mcnet.memory import KERNEL_TEMPERATURE
+from mcnet.openvino_import import op, ov
 from mcnet.rewrites import (
     ComposedLevel,
     ComposedMemoryCompensation,
@@ -135,15 +134,16 @@ def warp_graph(model: Mcnet) -> ov.Model:
             results.append(_result(f"found_{size_px}", found))
     # Clamped places would hide NaN from the decoder.
     results.append(_result("motion_witness", op.reduce_sum(maps, _axes(0, 1, 2), keep_dims=False)))
-    results.append(_result("occlusion", _reshape(occlusion, (config.size_px**2, 1))))
+    generated = op.subtract(_constant(1.0), _reshape(occlusion, (1, config.size_px**2)))
+    results.append(_result("generated", _reshape(generated, (config.size_px**2, 1))))
     return ov.Model(results, inputs, "warp")
 
 
 def decoder_graph(model: Mcnet) -> ov.Model:
     """The source as the motion shows it -> the picture.
 
-    Inputs: warped rows a level, lowest first; found_N rows where the memory compensates; the occlusion
-    (size * size, 1).
+    Inputs: warped rows a level, lowest first; found_N rows where the memory compensates; generated (size * size, 1),
+    how much of each pixel is generated, 1 - the occlusion.
     Outputs: (size, size, 3) uint8 RGB, and its sum in [0, 1], which is NaN or infinite if any colour is.
     """
     generator, config = model.generator, model.config
@@ -158,10 +158,10 @@ def decoder_graph(model: Mcnet) -> ov.Model:
             found = _parameter(f"found_{size_px}", (size_px**2, config.memory.channels))
             inputs.append(found)
             filled = _filled(cast(ComposedLevel, memory.levels[str(size_px)]), found, size_px)
-            maps = op.concat([_picked(_to_maps(warped, size_px), range(0, width, 2)), filled], 1)
-            level_order = [*range(0, width, 2), *range(1, width, 2)]
+            maps = op.concat([_picked(_to_maps(warped, size_px), range(width // 2)), filled], 1)
         else:
-            maps, level_order = _picked(_to_maps(warped, size_px), range(width)), list(range(width))
+            maps = _picked(_to_maps(warped, size_px), range(width))
+        level_order = channel_order(config, size_px)
         if x is None:
             x, order = maps, level_order
         else:
@@ -172,8 +172,7 @@ def decoder_graph(model: Mcnet) -> ov.Model:
     assert x is not None
     size_px, width = config.size_px, config.decoder_widths[-1]
     warped = _parameter(f"warped_{size_px}", (size_px**2, width + 3))
-    occlusion = _parameter("occlusion", (size_px**2, 1))
-    generated = op.subtract(_constant(1.0), occlusion)
+    generated = _parameter("generated", (size_px**2, 1))
     features = _picked(_to_maps(warped, size_px), range(width))
     logits = _conv(op.add(op.multiply(x, _to_maps(generated, size_px)), features), generator.final)
     # What follows the last convolution is computed in float32, the warped picture included.
@@ -183,7 +182,7 @@ def decoder_graph(model: Mcnet) -> ov.Model:
         _result("rgb", _reshape(op.convert(rgb, np.uint8), (size_px, size_px, 3))),
         _result("witness", op.reduce_sum(prediction, _axes(0, 1), keep_dims=False)),
     ]
-    return ov.Model(results, [*inputs, warped, occlusion], "decoder")
+    return ov.Model(results, [*inputs, warped, generated], "decoder")
 
 
 def _table_widths(model: Mcnet) -> list[int]:
@@ -192,8 +191,25 @@ def _table_widths(model: Mcnet) -> list[int]:
     return widths
 
 
-def table(maps: Tensor) -> Array:
-    """(1, C, side, side) -> the table, ((side + MARGIN)^2, C), that `warp_graph` samples."""
+def channel_order(config: McnetConfig, size_px: int) -> list[int]:
+    """Which of the network's channels a level's are: where the memory compensates, the kept half comes first."""
+    width = config.decoder_widths[config.level_sizes_px.index(size_px)]
+    if size_px not in config.memory.levels_px:
+        return list(range(width))
+    return [*range(0, width, 2), *range(1, width, 2)]
+
+
+def tables(config: McnetConfig, cache: SourceCache) -> dict[str, Array]:
+    """What `warp_graph` samples of a source, by its inputs' names: ((side + MARGIN)^2, C) each."""
+    maps = {
+        size_px: feature[:, channel_order(config, size_px)]
+        for size_px, feature in zip(config.level_sizes_px, cache.features, strict=True)
+    }
+    maps[config.size_px] = torch.cat((maps[config.size_px], cache.picture), dim=1)
+    return {f"table_{size_px}": _table(feature) for size_px, feature in maps.items()}
+
+
+def _table(maps: Tensor) -> Array:
     padded = torch.nn.functional.pad(maps.float(), (1, MARGIN - 1, 1, MARGIN - 1))
     return padded[0].permute(1, 2, 0).flatten(0, 1).contiguous().cpu().numpy()
 
@@ -272,21 +288,16 @@ def _attended(memory: ComposedMemoryCompensation, level: ComposedLevel, rows: No
     """`ComposedMemoryCompensation.forward` up to the convolution outwards: (w w, C_f) -> (w w, C)."""
     width = rows.get_output_shape(0)[1]
     channels = memory.channels
-    # Matrices that skip the kept half, so that nothing need be picked out of the rows.
-    matrix = np.zeros((width, 3 * channels), np.float32)
-    matrix[1::2] = _array(level.matrix).T
-    inward = np.zeros((width, channels), np.float32)
-    inward[1::2] = _array(level.inward).T
-    pooled = op.add(
-        op.matmul(op.reduce_mean(rows, _axes(0), keep_dims=True), _constant(inward), False, False),
-        _constant(_array(level.inward_bias)),
+    lacking = _sliced(rows, width // 2, width, axis=1)
+    pooled = _linear(op.reduce_mean(lacking, _axes(0), keep_dims=True), level.inward, level.inward_bias)
+    # Three products: splitting the result of one costs half of it again.
+    query, difference, feature = (
+        _linear(lacking, matrix, bias) for matrix, bias in zip(level.matrix.chunk(3), level.bias.chunk(3), strict=True)
     )
-    projected = op.add(op.matmul(rows, _constant(matrix), False, False), _constant(_array(level.bias)))
-    query, difference, feature = _split(projected, [channels] * 3, axis=1)
     kernel_weights = _kernel_weights(memory, pooled)
     key_value = op.relu(_reshape(op.matmul(kernel_weights, responses, False, False), (-1, 2 * channels)))
     key, value = _split(key_value, [channels] * 2, axis=1)
-    value = op.matmul(value, _constant(_array(memory.difference)), False, True)
+    value = _linear(value, memory.difference, None)
     attention = op.softmax(op.matmul(op.relu(query), key, False, True), axis=1)
     fetched = op.matmul(attention, value, False, False)
     return op.add(op.relu(op.subtract(difference, fetched)), feature)
@@ -316,9 +327,8 @@ def _deformation(affine: Node, mask: Node, side: int) -> Node:
 def _kernel_weights(memory: ComposedMemoryCompensation, pooled: Node) -> Node:
     """(1, C) -> (1, P), as `DynamicKeyValue.kernel_weights`."""
     squeeze, excite = memory.key_value.squeeze, memory.key_value.excite
-    hidden = op.relu(op.matmul(pooled, _constant(_array(squeeze.weight.flatten(1))), False, True))
-    logits = op.matmul(hidden, _constant(_array(excite.weight.flatten(1))), False, True)
-    logits = op.add(logits, _constant(_array(cast(Tensor, excite.bias))))
+    hidden = op.relu(_linear(pooled, squeeze.weight.flatten(1), None))
+    logits = _linear(hidden, excite.weight.flatten(1), excite.bias)
     return op.softmax(op.multiply(logits, _constant(1 / KERNEL_TEMPERATURE)), axis=1)
 
 
@@ -384,6 +394,11 @@ def _picked(x: Node, channels: Sequence[int]) -> Node:
     weight = torch.zeros(len(channels), x.get_output_shape(0)[1], 1, 1)
     weight[range(len(channels)), list(channels)] = 1
     return _convolution(x, weight, None, 0)
+
+
+def _linear(x: Node, matrix: Tensor, bias: Tensor | None) -> Node:
+    y = op.matmul(x, _constant(_array(matrix)), False, True)
+    return y if bias is None else op.add(y, _constant(_array(bias)))
 
 
 def _affine(x: Node, scale: Tensor, shift: Tensor) -> Node:
