@@ -12,13 +12,15 @@ help:
 	@echo "make check  ruff, mypy and import-linter"
 	@echo "make bench  milliseconds a frame, plain model against engine"
 	@echo "make cuda   what needs a GPU: parity tests and benchmark on CUDA"
+	@echo "make screenshots  pictures of the real window, to look at: out/screenshots"
+	@echo "make qemu   the app between a real V4L2 webcam and a real virtual camera, in a virtual machine (as root)"
 	@echo "make clean  remove the virtual environment and what was built"
 
 # A stamp, so that a second call is quick and an interrupted first one starts over.
 .venv/.ready: pyproject.toml .ci/system-packages
 	sh .ci/system-packages
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,train]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,openvino,train]"
 	touch $@
 
 setup: .venv/.ready
@@ -48,6 +50,12 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+screenshots: setup
+	$(BIN)/python -m tests.app.ui.screenshot out/screenshots
+
+qemu: setup
+	$(BIN)/python -m tests.qemu
+
 bench: setup
 	$(BIN)/mcnet bench --model starter released
 
@@ -58,4 +66,4 @@ cuda: setup
 clean:
 	rm -rf .venv out *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help setup demo animate test check bench cuda clean
+.PHONY: help setup demo animate test check screenshots qemu bench cuda clean

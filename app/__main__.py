@@ -43,7 +43,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.doctor:
         from app.pipeline.doctor import diagnose
 
-        print(diagnose(args.model))
+        print(diagnose(args.model or "starter"))
         return 0
     if args.headless:
         from app.headless import run_headless
@@ -78,10 +78,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="index or device of a webcam, or a video file or folder of pictures that stands in for one",
     )
     parser.add_argument("--source", metavar="IMAGE|NAME", help="the portrait: a file, or a bundled name (woman_1)")
-    parser.add_argument("--model", default="starter", help="bundled name, .safetensors or .pth.tar (default: starter)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--model", help="bundled name, .safetensors or .pth.tar (default: as kept, else starter)")
+    parser.add_argument("--device", help="auto, cpu, cuda or cuda:N (default: as kept, else auto)")
     parser.add_argument(
-        "--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"], help="of the decoder (default: auto)"
+        "--precision",
+        choices=["auto", "fp32", "bf16", "fp16"],
+        help="of the decoder (default: as kept, else auto)",
     )
     parser.add_argument("--size", default="1280x720", metavar="WxH", help="of the output (default: 1280x720)")
     parser.add_argument("--fps", type=float, default=30.0, metavar="HZ", help="of the output (default: 30)")

@@ -54,11 +54,12 @@ def run_headless(args: argparse.Namespace) -> int:
     """
     from mcnet.checkpoint import find_model
 
-    find_model(args.model)  # a misspelt name shall not wait for the threads
+    model, device, precision = args.model or "starter", args.device or "auto", args.precision or "auto"
+    find_model(model)  # a misspelt name shall not wait for the threads
     settings = dataclasses.replace(LiveSettings(), relative=not args.absolute, calibration_s=args.calibration_s)
     events: SimpleQueue[Event] = SimpleQueue()
     pipeline = Pipeline(
-        lambda: make_engine(args.model, args.device, args.precision, _tell_measured),
+        lambda: make_engine(model, device, precision, _tell_measured),
         settings=settings,
         output=parse_size(args.size, args.fps),
         on_event=events.put,

@@ -402,8 +402,12 @@ def _found(spec: CameraSpec) -> tuple[str, int | str]:
     for index, name, path_text in cameras:
         if spec.device == index or (path_text and str(spec.device).lower() == path_text.lower()):
             return name, index
-    there = ", ".join(f"{index} ({name})" for index, name, _ in cameras) or "none"
-    raise CameraError(f"{spec.name}: there is no such camera, expected one of: {there}; plug it in or choose another")
+    there = [f"{index} ({name})" for index, name, _ in cameras]
+    raise CameraError(f"{spec.name}: there is no such camera; {_remedy(there)}")
+
+
+def _remedy(there: Sequence[str]) -> str:
+    return f"plug it in, or choose another: {', '.join(there)}" if there else "plug one in; no camera is there at all"
 
 
 def require_linux_camera(path: Path, devices: VideoDevices) -> VideoNode:
@@ -414,8 +418,8 @@ def require_linux_camera(path: Path, devices: VideoDevices) -> VideoNode:
     """
     node = devices.node(path)
     if node is None or node.error in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
-        there = ", ".join(f"{info.spec_text} ({info.name})" for info in list_linux_cameras(devices)) or "none"
-        raise CameraError(f"no camera at {path}: got nothing there, expected one of: {there}; plug it in or choose")
+        there = [f"{info.spec_text} ({info.name})" for info in list_linux_cameras(devices)]
+        raise CameraError(f"no camera at {path}: got nothing there; {_remedy(there)}")
     if node.denied:
         raise CameraError(
             f"no permission for {path} ({node.name}): run `sudo usermod -aG video $USER`, then log out and in again"

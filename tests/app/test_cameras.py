@@ -330,7 +330,7 @@ class TestDevice:
         parameters = list(made[0].arguments[2])
         assert made[0].arguments[:2] == (3, cv2.CAP_DSHOW)
         assert parameters[:4] == [cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"), cv2.CAP_PROP_FRAME_WIDTH, 640]
-        with pytest.raises(CameraError, match=r"expected one of: 3 \(Cam\); plug it in"):
+        with pytest.raises(CameraError, match=r"plug it in, or choose another: 3 \(Cam\)"):
             open_camera(parse_camera("0"))
 
     def test_a_format_that_opencv_leaves_in_one_row_is_passed_over(
@@ -485,7 +485,7 @@ class TestLinux:
         [
             (
                 "/dev/video9",
-                r"got nothing there, expected one of: /dev/video0 \(Webcam\), /dev/video1 \(Locked\); plug",
+                r"got nothing there; plug it in, or choose another: /dev/video0 \(Webcam\), /dev/video1 \(Locked\)",
             ),
             ("/dev/null", "got nothing there"),
             ("/dev/video1", r"no permission for /dev/video1 \(Locked\): run `sudo usermod -aG video"),
