@@ -61,6 +61,10 @@ class DenseMotion(nn.Module):
         """
         grid = coordinate_grid(MOTION_SIZE_PX, MOTION_SIZE_PX, driving.value)
         sparse = sparse_motions(grid, source, driving)
+        return sparse, self.see(small_source, source_heatmaps, sparse, driving)
+
+    def see(self, small_source: Tensor, source_heatmaps: Tensor, sparse: Tensor, driving: Keypoints) -> Tensor:
+        """What the hourglass sees of the sparse motions; see `sparse`."""
         batch, motions = sparse.shape[:2]
         # All motions sample the same picture, so they are one tall grid. The grid is corner-aligned but sampled as if
         # it were not (align_corners=False): a quirk of the released network, kept for checkpoint parity.
@@ -76,7 +80,7 @@ class DenseMotion(nn.Module):
         )  # (B, K + 1, 3, 64, 64)
         heatmaps = gaussian_heatmaps(driving.value, MOTION_SIZE_PX) - source_heatmaps
         heatmaps = F.pad(heatmaps, (0, 0, 0, 0, 1, 0))[:, :, None]  # zeros for the background's motion
-        return sparse, torch.cat((heatmaps, deformed), dim=2).flatten(1, 2)
+        return torch.cat((heatmaps, deformed), dim=2).flatten(1, 2)
 
 
 def combine(sparse: Tensor, mask_logits: Tensor, occlusion_logits: Tensor) -> Motion:

@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from mcnet.backends import Backend, Rendered, Rgb
 from mcnet.generator import Mcnet, SourceCache
-from mcnet.geometry import Keypoints, invert_2x2
+from mcnet.geometry import Keypoints
 from mcnet.openvino_graph import decoder_graph, detector_graph, mask_graph, sparse_graph, tables, warp_graph
 from mcnet.openvino_import import ov
+from mcnet.rewrites import affine_motions
 
 _PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
@@ -82,7 +82,7 @@ class OpenVinoBackend:
             return self._torch.render(cache, driving)
         if cache is not self._source:
             self._take(cache)
-        affine = _affine(cache.keypoints, driving)
+        affine = affine_motions(cache.keypoints, driving)[0].permute(2, 0, 1).flatten(1).numpy()
         size_px = cache.picture.shape[-1]
         if not np.isfinite(affine).all():
             return Rendered(np.zeros((1, size_px, size_px, 3), np.uint8), float("nan"))
@@ -113,16 +113,6 @@ class OpenVinoBackend:
             responses = self._warp.get_tensor("responses").data
             responses[:] = cache.memory.responses.float().numpy().reshape(responses.shape)
         self._source = cache
-
-
-def _affine(source: Keypoints, driving: Keypoints) -> NDArray[np.float32]:
-    """The sparse motions T_k(z) = A_k z + b_k of paper eq. 1, T_0 the identity, as the graphs want them."""
-    linear = (source.jacobian @ invert_2x2(driving.jacobian))[0]  # (K, 2, 2)
-    offset = source.value[0, :, :, None] - linear @ driving.value[0, :, :, None]
-    moved = torch.cat((linear, offset), dim=2)  # (K, 2, 3)
-    motions = torch.cat((torch.eye(2, 3)[None], moved))
-    affine: NDArray[np.float32] = motions.permute(2, 0, 1).flatten(1).numpy()
-    return affine
 
 
 def _infer(*requests: ov.InferRequest) -> None:

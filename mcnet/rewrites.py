@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mcnet.config import MOTION_SIZE_PX
 from mcnet.dense_motion import DenseMotion, Motion, combine
 from mcnet.generator import Mcnet
-from mcnet.geometry import Keypoints
+from mcnet.geometry import Keypoints, coordinate_grid, invert_2x2
 from mcnet.keypoints import KeypointDetector, expected_keypoints
 from mcnet.layers import DownBlock, ResBlock, SameBlock, UpBlock
 from mcnet.memory import (
@@ -131,7 +132,7 @@ class MergedKeypointDetector(nn.Module):
 
 
 class MergedDenseMotion(DenseMotion):
-    """`DenseMotion` whose two heads are one convolution."""
+    """`DenseMotion` with its two heads as one convolution, and its sparse motions as one affine map each."""
 
     def __init__(self, plain: DenseMotion) -> None:
         nn.Module.__init__(self)
@@ -144,6 +145,28 @@ class MergedDenseMotion(DenseMotion):
         sparse, seen = self.sparse(small_source, source_heatmaps, source, driving)
         mask, occlusion = self.heads(self.hourglass(seen)).split(self.split, dim=1)
         return combine(sparse, mask, occlusion)
+
+    def sparse(
+        self, small_source: Tensor, source_heatmaps: Tensor, source: Keypoints, driving: Keypoints
+    ) -> tuple[Tensor, Tensor]:
+        """As `DenseMotion.sparse`, without a product of 2x2 matrices for each pixel."""
+        grid = coordinate_grid(MOTION_SIZE_PX, MOTION_SIZE_PX, driving.value)
+        grid = torch.cat((grid, torch.ones_like(grid[..., :1])), dim=-1).flatten(0, 1)  # (64 * 64, 3)
+        sparse = grid @ affine_motions(source, driving).transpose(-1, -2)  # (B, K + 1, 64 * 64, 2)
+        sparse = sparse.reshape(*sparse.shape[:2], MOTION_SIZE_PX, MOTION_SIZE_PX, 2)
+        return sparse, self.see(small_source, source_heatmaps, sparse, driving)
+
+
+def affine_motions(source: Keypoints, driving: Keypoints) -> Tensor:
+    """The sparse motions T_k(z) = A_k z + b_k of paper eq. 1, as matrices for (x, y, 1): (B, K + 1, 2, 3).
+
+    T_0 is the identity, the background's.
+    """
+    linear = source.jacobian @ invert_2x2(driving.jacobian)  # (B, K, 2, 2)
+    offset = source.value[..., None] - linear @ driving.value[..., None]
+    moved = torch.cat((linear, offset), dim=-1)
+    identity = torch.eye(2, 3, dtype=moved.dtype, device=moved.device)
+    return torch.cat((identity.expand(len(moved), 1, 2, 3), moved), dim=1)
 
 
 def merge_convs(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
