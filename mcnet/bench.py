@@ -103,7 +103,8 @@ def real_pictures(size_px: int, *, portraits: int = 2, frames: int = 6) -> Pictu
     """Bundled portraits and frames, spread evenly, of the bundled clip, cropped as the command crops them.
 
     Raises:
-        ImportError: OpenCV or PyAV is not installed.
+        ImportError: PyAV or OpenCV is not installed.
+        UserError: OpenCV does not load.
     """
     from assets import ROOT
     from mcnet.media.crop import crop, frame_face
@@ -498,7 +499,7 @@ def measure(
     opened, trained = open_model(model)
     pictures = noise_pictures(opened.config.size_px)
     if trained:
-        with contextlib.suppress(ImportError):
+        with contextlib.suppress(ImportError, UserError):
             pictures = real_pictures(opened.config.size_px)
     load_before = _load()
     left_out: dict[str, str] = {}
