@@ -143,8 +143,6 @@ def _wrong_device(seen: Seen) -> list[str]:
         problems.append(f"got exit status {seen.status} of the app, expected 0")
     if (seen.width_px, seen.height_px, seen.fourcc) != (_WIDTH_PX, _HEIGHT_PX, "YU12"):
         problems.append(f"got {seen.width_px}x{seen.height_px} {seen.fourcc}, expected {_WIDTH_PX}x{_HEIGHT_PX} YU12")
-    if round(seen.nominal_hz) != FPS_HZ:
-        problems.append(f"the device tells {seen.nominal_hz:g} pictures/s, expected {FPS_HZ}")
     measured_hz = (seen.pictures - 1) / seen.seconds if seen.seconds else 0.0
     least, most = (share * FPS_HZ for share in _RATE_SHARES)
     if not least <= measured_hz <= most:

@@ -33,7 +33,7 @@ _OPTIONS = (
     # The app's own times are for real computers; the emulated one is some fifty times slower.
     *("--give-up-s", "300", "--model-timeout-s", "60", "--camera-timeout-s", "60"),
 )
-_GET_FORMAT, _SET_FORMAT, _GET_PARAMETERS = 0xC0D05604, 0xC0D05605, 0xC0CC5615
+_GET_FORMAT, _SET_FORMAT = 0xC0D05604, 0xC0D05605
 _CAPTURE, _OUTPUT = 1, 2
 _PROGRESSIVE, _SRGB = 1, 8
 
@@ -45,7 +45,6 @@ class Seen:
     Attributes:
         status: the app's exit status.
         width_px, height_px, fourcc: the device's format.
-        nominal_hz: the rate that the device tells.
         pictures: how many were read.
         seconds: from the first to the last of them.
         longest_gap_s: between two of them.
@@ -56,7 +55,6 @@ class Seen:
     width_px: int = 0
     height_px: int = 0
     fourcc: str = ""
-    nominal_hz: float = 0.0
     pictures: int = 0
     seconds: float = 0.0
     longest_gap_s: float = 0.0
@@ -71,25 +69,20 @@ class Reader:
         self.distinct: dict[int, bytes] = {}
         self._counts: dict[int, int] = {}
         self._last_s = 0.0
-        self.file = os.open(device, os.O_RDONLY | os.O_NONBLOCK)
+        self._file = os.open(device, os.O_RDONLY | os.O_NONBLOCK)
         answer = bytearray(struct.pack("<I204x", _CAPTURE))
         try:
-            fcntl.ioctl(self.file, _GET_FORMAT, answer)
+            fcntl.ioctl(self._file, _GET_FORMAT, answer)
         except OSError:
-            os.close(self.file)
+            os.close(self._file)
             raise
         self.seen.width_px, self.seen.height_px, fourcc, _, _, self._size = struct.unpack_from("<II4sIII", answer, 8)
         self.seen.fourcc = fourcc.decode()
-        answer = bytearray(struct.pack("<I200x", _CAPTURE))
-        fcntl.ioctl(self.file, _GET_PARAMETERS, answer)
-        numerator, denominator = struct.unpack_from("<II", answer, 12)
-        self.seen.nominal_hz = denominator / max(1, numerator)
 
     def read(self) -> None:
         try:
-            picture = os.read(self.file, self._size)
+            picture = os.read(self._file, self._size)
         except OSError:  # nothing new, or the app closed the device
-            time.sleep(0.01)
             return
         now_s = time.monotonic()
         seen = self.seen
@@ -104,7 +97,7 @@ class Reader:
         seen.counts = list(self._counts.values())
 
     def close(self) -> None:
-        os.close(self.file)
+        os.close(self._file)
 
 
 def main() -> int:
@@ -113,6 +106,9 @@ def main() -> int:
     import app.headless  # noqa: F401 - for the forks, as the next line
     import mcnet.engine  # noqa: F401
     from app.__main__ import main as mcnet_avatar
+    from mcnet.checkpoint import load_model
+
+    load_model(f"{SHARED}/model.safetensors")  # torch imports a good deal more at its first use
 
     def run(name: str, *options: str) -> int:
         return mcnet_avatar([*_OPTIONS, "--report", f"{SHARED}/{name}.report.json", *options])
@@ -137,7 +133,8 @@ def _watch(name: str, body: Callable[[], int], *, end_after: str | None = None) 
         if opened and not reader:
             with contextlib.suppress(OSError):  # the device has no format before the first picture
                 reader = Reader(VIRTUAL_CAMERA)
-        ready, _, _ = select.select([messages, reader.file] if reader else [messages], [], [], 0.1)
+        # v4l2loopback never tells a reader of this kind that a picture is there: look often instead.
+        ready, _, _ = select.select([messages], [], [], 0.02)
         if messages in ready:
             piece = os.read(messages, 65536).decode(errors="replace")
             if not piece:
@@ -148,7 +145,7 @@ def _watch(name: str, body: Callable[[], int], *, end_after: str | None = None) 
                 opened |= "SinkOpened" in line
                 if end_after and end_after in line and end_at is None:
                     end_at = (reader.seen.pictures if reader else 0) + _PICTURES_AFTER
-        if reader and reader.file in ready:
+        if reader:
             reader.read()
         if reader and end_at is not None and reader.seen.pictures >= end_at:
             os.kill(process, signal.SIGTERM)
