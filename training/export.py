@@ -12,8 +12,10 @@ from mcnet.generator import Mcnet, ModelInfo
 from training.config import FitConfig
 from training.state import CHECKPOINT, StateError, TrainState, load_state
 
-_TOLERANCE = {False: 1e-6, True: 0.05}
-"""Largest change of a pixel that storing may cause, in [0, 1]; the second number is for half precision."""
+_TOLERANCE = {False: 1e-4, True: 5e-3}
+"""Largest mean change of a pixel that storing may cause, in [0, 1]; the second number is for half precision. The first
+is not 0: convolutions add up in an order that depends on where their weights lie in memory. Single pixels say nothing:
+the comparison's pictures are noise, on which a keypoint may have two places that are as likely."""
 
 
 def export(run: Path, out: Path, *, name: str = "", half: bool = False) -> ModelInfo:
@@ -68,6 +70,6 @@ def _compare(model: Mcnet, written: Mcnet, out: Path, *, half: bool) -> None:
     coarse = torch.rand((2, 3, 8, 8), generator=generator)
     size_px = model.config.size_px
     pictures = torch.nn.functional.interpolate(coarse, size=(size_px, size_px), mode="bilinear")
-    error = (model(pictures[:1], pictures[1:]) - written(pictures[:1], pictures[1:])).abs().max().item()
+    error = (model(pictures[:1], pictures[1:]) - written(pictures[:1], pictures[1:])).abs().mean().item()
     if error > _TOLERANCE[half]:
         raise CheckpointError(f"{out} gives another picture than the run's weights: it differs by {error:.2g}")
