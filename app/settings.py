@@ -92,6 +92,8 @@ class WindowSettings:
     """Of the portrait over the driver's picture, 0 to 1: for lining up the pose."""
     show_statistics: bool = False
     show_landmarks: bool = False
+    show_driver: bool = True
+    """Show the user his own picture in the preview's corner; off before the window itself is captured or shared."""
     theme: Literal["system", "dark", "light"] = "system"
     width_px: int = 1180
     height_px: int = 720

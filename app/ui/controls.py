@@ -38,7 +38,7 @@ class Controls(QFrame):
         motion_kind, motion, expression, smoothing: how the avatar moves.
         zoom, overlay, nudge_buttons: how the driver is framed.
         background, swatches, badge, mirror_output, mirror_preview: the picture.
-        statistics, landmarks, theme: the window.
+        driver, statistics, landmarks, theme: the window.
 
     Signals:
         video_wanted: the user wants to pick a video that stands in for a camera.
@@ -259,6 +259,9 @@ class Controls(QFrame):
         self.mirror_preview.clicked.connect(lambda on: self._set_window(replace(self._window, mirror_preview=on)))
 
     def _make_view(self) -> None:
+        self.driver = Switch(
+            "Show me to myself", "Your own picture in the preview's corner (B). Hide it before you share this window."
+        )
         self.landmarks = Switch("Landmarks and keypoints", "Draw on your picture what was found in it (O).")
         self.statistics = Switch("Statistics", "Lay the figures over the preview (I).")
         self.checklist = Switch("First steps", "Show the checklist of the first launch.")
@@ -271,8 +274,9 @@ class Controls(QFrame):
             ),
         )
         self._column.addWidget(label("Window", "title"))
-        for widget in (self.landmarks, self.statistics, self.checklist, self.theme):
+        for widget in (self.driver, self.landmarks, self.statistics, self.checklist, self.theme):
             self._column.addWidget(widget)
+        self.driver.clicked.connect(lambda on: self._set_window(replace(self._window, show_driver=on)))
         self.landmarks.clicked.connect(lambda on: self._set_window(replace(self._window, show_landmarks=on)))
         self.statistics.clicked.connect(lambda on: self._set_window(replace(self._window, show_statistics=on)))
         self.checklist.clicked.connect(lambda on: self._set_window(replace(self._window, checklist_done=not on)))
@@ -342,9 +346,10 @@ class Controls(QFrame):
 
     def _pick_colour(self) -> None:
         dialog = QColorDialog(QColor(self._live.background_colour), self.window())
+        dialog.setOption(QColorDialog.ColorDialogOption.DontUseNativeDialog)  # the system's takes no key of ours
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.colorSelected.connect(lambda colour: self._set_colour(colour.name()))
-        dialog.show()  # not modal: the panic key goes on working
+        dialog.show()  # not modal: Ctrl+0 reaches the slate from here, and the window can still be clicked
 
     def _smoothing_words(self, value: float) -> str:
         if self._session.smoothing_delay_ms is None:
@@ -396,6 +401,7 @@ class Controls(QFrame):
         window = self._window
         self.overlay.set_value(window.overlay_opacity)
         self.mirror_preview.setChecked(window.mirror_preview)
+        self.driver.setChecked(window.show_driver)
         self.landmarks.setChecked(window.show_landmarks)
         self.statistics.setChecked(window.show_statistics)
         self.checklist.setChecked(not window.checklist_done)

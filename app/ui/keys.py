@@ -17,12 +17,14 @@ class Key:
         sequences: as `QKeySequence` reads them.
         caps: what is printed on the keys.
         what: what it does.
+        everywhere: it works in the app's dialogs too, not in the window alone.
     """
 
     command: str
     sequences: tuple[str, ...]
     caps: tuple[str, ...]
     what: str
+    everywhere: bool = False
 
 
 def _key(command: str, sequence: str, what: str) -> Key:
@@ -36,6 +38,9 @@ GROUPS: tuple[tuple[str, tuple[Key, ...]], ...] = (
         "In a call",
         (
             _key("slate", "0", "Slate at once: the call sees no face"),
+            Key(
+                "slate", ("Ctrl+0",), ("Ctrl", "0"), "The same, from a dialog for files or colours too", everywhere=True
+            ),
             _key("live", "G", "Go live, or stop"),
             _key("record", "V", "Start or stop the recording"),
             _key("snapshot", "P", "Save a picture of the output"),
@@ -73,6 +78,7 @@ GROUPS: tuple[tuple[str, tuple[Key, ...]], ...] = (
             _key("mirror_output", "T", "Mirror what the call sees"),
             _key("statistics", "I", "Statistics"),
             _key("landmarks", "O", "Landmarks and keypoints"),
+            _key("driver", "B", "Show me to myself, or hide my picture"),
             Key("help", ("?", "F1"), ("?",), "This list"),
             Key("quit", ("Ctrl+Q",), ("Ctrl", "Q"), "Stop everything and quit"),
         ),

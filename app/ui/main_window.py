@@ -120,7 +120,9 @@ class MainWindow(QMainWindow):
         self.record_button = button("Record", tip="Record the output (V)", icon_name="record")
         self.record_button.setCheckable(True)
         self.snapshot_button = button("", tip="Save a picture of the output (P)", icon_name="snapshot", name="Snapshot")
-        self.slate_button = button("Slate", tip="Show no face at once (0)", icon_name="slate", kind="danger")
+        self.slate_button = button(
+            "Slate", tip="Show no face at once (0; from a dialog Ctrl+0)", icon_name="slate", kind="danger"
+        )
         self.slate_button.setCheckable(True)
         self._missing = ElidedLabel()
         self._missing.setAccessibleName("What is missing before going live")
@@ -208,6 +210,7 @@ class MainWindow(QMainWindow):
             "mirror_output": controls.mirror_output.click,
             "statistics": controls.statistics.click,
             "landmarks": controls.landmarks.click,
+            "driver": controls.driver.click,
             "help": self.toggle_keys,
             "quit": self._quit,
         }
@@ -221,11 +224,13 @@ class MainWindow(QMainWindow):
                         number = int(sequence)
                         self._bind(sequence, lambda number=number: self.session.desk.choose_number(number))  # type: ignore[misc]
                     else:
-                        self._bind(sequence, commands[key.command])
+                        self._bind(sequence, commands[key.command], everywhere=key.everywhere)
         self._bind("Escape", self._escape)
 
-    def _bind(self, sequence: str, command: Callable[[], None]) -> None:
+    def _bind(self, sequence: str, command: Callable[[], None], *, everywhere: bool = False) -> None:
         shortcut = QShortcut(QKeySequence(sequence), self)
+        if everywhere:
+            shortcut.setContext(Qt.ShortcutContext.ApplicationShortcut)
         shortcut.setAutoRepeat(sequence in "WSUHJKZC")
         shortcut.activated.connect(command)
 
@@ -287,8 +292,13 @@ class MainWindow(QMainWindow):
         dialog.show()
 
     def _file_dialog(self, title: str, kinds: str) -> QFileDialog:
-        """A dialog for a file that exists; not modal, so that the panic key goes on working."""
+        """A dialog for a file that exists.
+
+        While it is active, the window's own keys are dead, the plain 0 too: it belongs to the text field. Ctrl+0 slates
+        from here as well, for which the dialog must be neither modal nor the system's own.
+        """
         dialog = QFileDialog(self, title, "", kinds)
+        dialog.setOption(QFileDialog.Option.DontUseNativeDialog)
         dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         return dialog
@@ -402,6 +412,7 @@ class MainWindow(QMainWindow):
         self.driver.set_mirrored(window.mirror_preview)
         self.driver.set_opacity(window.overlay_opacity)
         self.driver.set_points(window.show_landmarks)
+        self.driver.setVisible(window.show_driver)
         self.checklist.setVisible(not window.checklist_done)
         self.chain_row.setVisible(window.checklist_done)
         if not window.show_statistics:

@@ -1,8 +1,19 @@
 """Every key does what the panel says."""
 
+from collections.abc import Callable
+
 import pytest
 from PyQt6.QtCore import Qt
-from PyQt6.QtWidgets import QFileDialog
+from PyQt6.QtWidgets import (
+    QApplication,
+    QColorDialog,
+    QDialog,
+    QFileDialog,
+    QLineEdit,
+    QSpinBox,
+    QTextEdit,
+    QWidget,
+)
 from pytestqt.qtbot import QtBot
 
 from app.settings import AppSettings
@@ -45,6 +56,8 @@ def test_live_settings(window: MainWindow, world: World, keys: str, name: str, v
         ("i", "show_statistics", True),
         ("o", "show_landmarks", True),
         ("oo", "show_landmarks", False),
+        ("b", "show_driver", False),
+        ("bb", "show_driver", True),
     ],
 )
 def test_window_settings(window: MainWindow, keys: str, name: str, value: object) -> None:
@@ -110,12 +123,47 @@ def test_help(window: MainWindow) -> None:
     assert window.pages.currentWidget() is window.preview
 
 
-def test_add_opens_a_dialog_that_does_not_block_the_panic_key(window: MainWindow) -> None:
+def open_file_dialog(window: MainWindow) -> QDialog:
     press_key(window, Qt.Key.Key_O, Qt.KeyboardModifier.ControlModifier)
     dialog = window.findChild(QFileDialog)
     assert dialog is not None
+    assert dialog.testOption(QFileDialog.Option.DontUseNativeDialog)
+    return dialog
+
+
+def open_colour_dialog(window: MainWindow) -> QDialog:
+    window.controls.other_colour_button.click()
+    dialog = window.findChild(QColorDialog)
+    assert dialog is not None
+    assert dialog.testOption(QColorDialog.ColorDialogOption.DontUseNativeDialog)
+    return dialog
+
+
+@pytest.mark.parametrize("open_dialog", [open_file_dialog, open_colour_dialog])
+def test_the_slate_has_a_key_that_works_in_dialogs(
+    window: MainWindow, qtbot: QtBot, open_dialog: Callable[[MainWindow], QDialog]
+) -> None:
+    dialog = open_dialog(window)
     assert not dialog.isModal()
-    press(window, "0")
+    dialog.activateWindow()
+    qtbot.waitUntil(lambda: QApplication.activeWindow() is dialog)
+    field = dialog.focusWidget() or dialog
+    slates: list[bool] = []
+    for modifier in (Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ControlModifier):
+        press_key(field, Qt.Key.Key_0, modifier)
+        slates.append(window.session.settings.live.slate)
+    assert slates == [False, True]  # the plain key is the dialog's own
+    dialog.close()
+
+
+@pytest.mark.parametrize("kind", [QLineEdit, QSpinBox, QTextEdit])
+def test_text_fields_leave_the_panic_key_alone(window: MainWindow, qtbot: QtBot, kind: type[QWidget]) -> None:
+    field = kind()
+    qtbot.addWidget(field)
+    field.show()
+    field.activateWindow()
+    qtbot.waitUntil(lambda: QApplication.activeWindow() is field)
+    press_key(field, Qt.Key.Key_0, Qt.KeyboardModifier.ControlModifier)
     assert window.session.settings.live.slate
 
 

@@ -10,11 +10,14 @@ from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from app.pipeline.output_frame import State
+from app.settings import load_settings
 from app.ui.main_window import MainWindow
+from app.ui.parts import WindowOptions
 from app.ui.pictures import to_image, to_rgb
 from app.ui.preview import Preview
 from app.ui.status import Words
 from app.ui.theme import DARK, apply_theme
+from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import World, driver_view, plain
 from tests.app.ui.hand import click, press_key
 
@@ -199,3 +202,20 @@ def test_what_is_transparent_becomes_white() -> None:
     image = QImage(3, 2, QImage.Format.Format_ARGB32)
     image.fill(0x00112233)
     assert (to_rgb(image) == 255).all()
+
+
+def test_the_drivers_own_picture_can_be_hidden_and_stays_so(
+    open_window: OpenWindow, options: WindowOptions, qtbot: QtBot
+) -> None:
+    window = open_window()
+    assert window.driver.isVisible()
+    click(window.controls.driver)
+    assert not window.driver.isVisible()
+    qtbot.waitUntil(options.settings_path.exists)
+    kept, _ = load_settings(options.settings_path)
+    assert not kept.window.show_driver
+    again = open_window(kept)
+    assert not again.driver.isVisible()
+    assert not again.controls.driver.isChecked()
+    click(again.controls.driver)
+    assert again.driver.isVisible()
