@@ -10,6 +10,18 @@ from pathlib import Path
 
 from mcnet.errors import UserError
 
+_HEADLESS_ONLY = (
+    "sink",
+    "frames",
+    "seconds",
+    "report",
+    "absolute",
+    "calibration_s",
+    "give_up_s",
+    "model_timeout_s",
+    "camera_timeout_s",
+)
+
 
 def run() -> None:
     """The command: `main`, then the end of the process, whatever a driver or a loading model still does."""
@@ -27,7 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the app; returns the exit status: 0 done, 1 failed with a message, 2 misused."""
     # Before torch is imported: how long its OpenMP threads spin before they sleep; measured in mcnet/__main__.py.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if not args.headless and (
+        lone := [name for name in _HEADLESS_ONLY if getattr(args, name) != parser.get_default(name)]
+    ):
+        parser.error(f"--{lone[0].replace('_', '-')} goes with --headless")
     level = logging.INFO if args.verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
     try:
@@ -41,15 +58,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     if args.doctor:
-        from app.pipeline.doctor import diagnose
+        from app.pipeline.doctor import as_text, check_up
+        from app.places import settings_file
+        from app.settings import load_settings
 
-        print(diagnose(args.model or "starter"))
-        return 0
+        findings = check_up(args.model or load_settings(settings_file())[0].model)
+        print(as_text(findings))
+        return 0 if all(finding.good for finding in findings) else 1
     if args.headless:
         from app.headless import run_headless
 
         return run_headless(args)
+    from app.pipeline.sinks import parse_output
     from app.ui.application import WindowOptions, run_window
+
+    parse_output(args.size or "1280x720", args.fps or 30.0)  # what cannot be is told before a window opens
 
     return run_window(
         WindowOptions(
@@ -58,6 +81,8 @@ def _run(args: argparse.Namespace) -> int:
             precision=args.precision,
             camera=args.camera,
             portrait=args.source,
+            size=args.size,
+            fps_hz=args.fps,
         )
     )
 
@@ -85,8 +110,8 @@ def build_parser() -> argparse.ArgumentParser:
         choices=["auto", "fp32", "bf16", "fp16"],
         help="of the decoder (default: as kept, else auto)",
     )
-    parser.add_argument("--size", default="1280x720", metavar="WxH", help="of the output (default: 1280x720)")
-    parser.add_argument("--fps", type=float, default=30.0, metavar="HZ", help="of the output (default: 30)")
+    parser.add_argument("--size", metavar="WxH", help="of the output (default: as kept, else 1280x720)")
+    parser.add_argument("--fps", type=float, metavar="HZ", help="of the output (default: as kept, else 30)")
     _add_headless(parser)
     return parser
 

@@ -32,7 +32,7 @@ from app.pipeline.events import (
 )
 from app.pipeline.pipeline import Pipeline, PipelineTimes
 from app.pipeline.portraits import PortraitStore, load_portrait
-from app.pipeline.sinks import NullSink, OutputFormat, Sink
+from app.pipeline.sinks import NullSink, Sink, parse_output
 from app.pipeline.stats import Stats
 from app.pipeline.tiers import make_engine
 from app.places import portraits_folder, source_cache_folder
@@ -61,7 +61,7 @@ def run_headless(args: argparse.Namespace) -> int:
     pipeline = Pipeline(
         lambda: make_engine(model, device, precision, _tell_measured),
         settings=settings,
-        output=parse_size(args.size, args.fps),
+        output=parse_output(args.size or "1280x720", args.fps or 30.0),
         on_event=events.put,
         source_cache=source_cache_folder(),
         times=PipelineTimes(args.model_timeout_s, CameraTimes(open_s=args.camera_timeout_s)),
@@ -86,21 +86,6 @@ def run_headless(args: argparse.Namespace) -> int:
     if watch.failure:
         raise AppError(watch.failure)
     return 0
-
-
-def parse_size(text: str, fps_hz: float) -> OutputFormat:
-    """`1280x720` as an output format.
-
-    Raises:
-        AppError: it is something else, or odd.
-    """
-    width, times, height = text.lower().partition("x")
-    if not (times and width.isdecimal() and height.isdecimal()):
-        raise AppError(f"--size: got {text!r}, expected WIDTHxHEIGHT such as 1280x720")
-    try:
-        return OutputFormat(int(width), int(height), fps_hz)
-    except ValueError as error:
-        raise AppError(f"--size, --fps: {error}") from error
 
 
 def parse_sink(text: str) -> Sink:

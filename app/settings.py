@@ -167,8 +167,8 @@ def _set_aside(path: Path, why: str) -> str:
 
 
 def free_name(path: Path) -> Path:
-    """The path itself, or with a number behind it, such that nothing is there yet."""
-    numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    """The path itself, or with a number behind its stem, such that nothing is there yet."""
+    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
     return next(name for name in itertools.chain([path], numbered) if not name.exists())
 
 

@@ -56,7 +56,7 @@ class _Session:
     ) -> None:
         self.spec = spec
         self.format: CameraFormat | None = None
-        self.name = spec.name
+        self.name = self.device = spec.name
         self.started_s = time.monotonic()
         self.last_frame_s: float | None = None
         self.changed_s = self.started_s
@@ -190,7 +190,7 @@ class CameraControl:
         if self._waiting is None or self._candidate is not None:
             return
         due_s, spec = self._waiting
-        if time.monotonic() < due_s or any(session.spec.name == spec.name for session in self._old):
+        if time.monotonic() < due_s or any(session.device == spec.name for session in self._old):
             return
         self._waiting = None
         self._numbers += 1
@@ -201,7 +201,7 @@ class CameraControl:
         with self._lock:
             if session is not self._active:
                 return
-            frame = CameraFrame(self._frame_id, now_s, rgb, session.spec.name)
+            frame = CameraFrame(self._frame_id, now_s, rgb, session.device)
             self._frame_id += 1
         self._deliver(frame)
 
@@ -214,7 +214,7 @@ class CameraControl:
         if spec is None:
             self._drop_active()
             return
-        if active is not None and active.spec.name == spec.name:
+        if active is not None and active.device == spec.name:
             # One device cannot be opened twice: let go first, and come back to the old way if the new one fails.
             self._drop_active()
         self._waiting = (time.monotonic(), spec)

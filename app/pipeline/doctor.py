@@ -3,6 +3,7 @@
 import importlib
 import importlib.metadata
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.pipeline.v4l2 import VideoDevices
@@ -35,7 +36,12 @@ def diagnose(model: str = "starter") -> str:
     Args:
         model: bundled name or file of the model to look at.
     """
-    return "\n".join([_versions(), "", *(line for finding in check_up(model) for line in _lines(finding)), ""])
+    return as_text(check_up(model))
+
+
+def as_text(findings: Sequence[Finding]) -> str:
+    """Findings as text for people, with the versions of what they are about."""
+    return "\n".join([_versions(), "", *(line for finding in findings for line in _lines(finding)), ""])
 
 
 def check_up(model: str) -> tuple[Finding, ...]:

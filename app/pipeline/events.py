@@ -105,10 +105,13 @@ class SinkFailed:
 
 @dataclass(frozen=True)
 class SinkClosed:
-    """A sink was taken out as asked."""
+    """A sink takes no pictures any more. `asked`: it was taken out; otherwise the whole pipeline was stopped, and the
+    next start opens it again.
+    """
 
     sink: str
     detail: str = ""
+    asked: bool = True
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,13 @@ class StageFailed:
     message: str
 
 
+@dataclass(frozen=True)
+class StageRecovered:
+    """A stage that had failed is well again; the output goes on where the user wants it to."""
+
+    stage: str
+
+
 Event = (
     EngineReady
     | BackendChanged
@@ -142,4 +152,5 @@ Event = (
     | SinkClosed
     | SettingRefused
     | StageFailed
+    | StageRecovered
 )

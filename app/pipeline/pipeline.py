@@ -14,7 +14,15 @@ from app.pipeline.camera_frame import CameraFrame
 from app.pipeline.cameras import Camera, CameraSpec, open_camera
 from app.pipeline.driver_view import DriverView
 from app.pipeline.engine import EngineFactory, LiveEngine
-from app.pipeline.events import BackendChanged, EngineReady, Event, SettingRefused, StageFailed
+from app.pipeline.events import (
+    BackendChanged,
+    EngineReady,
+    Event,
+    SettingRefused,
+    SinkClosed,
+    StageFailed,
+    StageRecovered,
+)
 from app.pipeline.output_frame import Composed, OutputFrame, State
 from app.pipeline.portraits import Portrait
 from app.pipeline.presenter import Presenter
@@ -178,9 +186,11 @@ class Pipeline:
 
     def remove_sink(self, name: str) -> None:
         """Send no more pictures to this sink, and close it."""
-        self._sinks.pop(name, None)
+        known = self._sinks.pop(name, None)
         if self._run is not None:
             self._run.sink_stage.remove(name)
+        elif known is not None:
+            self.on_event(SinkClosed(name, known.detail))
 
     @property
     def frames_out(self) -> int:
@@ -318,6 +328,7 @@ class _Run:
                 if failed_s is not None and step.output is not None and now_s - failed_s > _SOUND_AFTER_S:
                     failed_s = None
                     self._faults.clear("inference")
+                    self._emit(StageRecovered("inference"))
                 if step.output is not None and self._outputs.put(step.output):
                     self.meter.drop(self._outputs.name, now_s)
                 if step.view is not None:

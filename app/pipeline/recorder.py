@@ -243,11 +243,11 @@ class _Encoder:
 
     def close(self) -> None:
         with contextlib.ExitStack() as stack:
+            if not self.written:
+                stack.callback(self.path.unlink, missing_ok=True)  # last: Windows does not part with an open file
             stack.callback(self._container.close)
             if self.written:
                 self._container.mux(self._stream.encode(None))
-            else:
-                stack.callback(self.path.unlink, missing_ok=True)
 
 
 def _metadata() -> dict[str, str]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from app.errors import SinkError
-from app.pipeline.events import Event, SinkClosed, SinkFailed, SinkOpened, StageFailed, StateChanged
+from app.pipeline.events import Event, SinkClosed, SinkFailed, SinkOpened, StageFailed, StageRecovered, StateChanged
 from app.pipeline.output_frame import Composed, OutputFrame, State
 from app.pipeline.presenter import Presenter
 from app.pipeline.sinks import OutputFormat, Sink
@@ -72,7 +72,7 @@ class SinkStage:
         self._emit = emit
         self._requests: queue.SimpleQueue[Sink | str] = queue.SimpleQueue()
         self._sinks: dict[str, Sink] = {}
-        self._ending: list[Sink] = []
+        self._ending: list[tuple[Sink, bool]] = []
         self._broken = False
         self.state = State.STARTING
 
@@ -99,7 +99,7 @@ class SinkStage:
                 ticker.went(time.monotonic())
         finally:
             for name in reversed(list(self._sinks)):
-                self._close(name)
+                self._close(name, asked=False)
             deadline_s = time.monotonic() + _LONGEST_ENDING_S
             while self._ending and time.monotonic() < deadline_s:
                 self._tend()
@@ -137,7 +137,9 @@ class SinkStage:
                 logger.exception("presenting")
                 self._emit(StageFailed("presenting", sentence(error)))
             return self._presenter.last_resort(now_s)
-        self._broken = False
+        if self._broken:
+            self._broken = False
+            self._emit(StageRecovered("presenting"))
         return picture
 
     def _send(self, name: str, sink: Sink, picture: Composed) -> None:
@@ -177,7 +179,7 @@ class SinkStage:
             self._sinks[request.name] = request
             self._emit(SinkOpened(request.name, request.detail))
 
-    def _close(self, name: str) -> None:
+    def _close(self, name: str, *, asked: bool = True) -> None:
         sink = self._sinks.pop(name)
         try:
             sink.close()
@@ -186,17 +188,18 @@ class SinkStage:
                 logger.exception("closing sink %s", name)
             self._emit(SinkFailed(name, f"{name} could not be closed: {sentence(error)}"))
         else:
-            self._ending.append(sink)
+            self._ending.append((sink, asked))
             self._tend()
 
     def _tend(self) -> None:
         """Tell of the sinks that have come to their end."""
-        for sink in list(self._ending):
+        for ending in list(self._ending):
+            sink, asked = ending
             try:
                 if not sink.finished():
                     continue
-                event: Event = SinkClosed(sink.name, sink.detail)
+                event: Event = SinkClosed(sink.name, sink.detail, asked)
             except SinkError as error:
                 event = SinkFailed(sink.name, str(error))
-            self._ending.remove(sink)
+            self._ending.remove(ending)
             self._emit(event)

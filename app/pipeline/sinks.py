@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Protocol
 
+from app.errors import AppError
 from app.pipeline.output_frame import Composed
 
 
@@ -27,6 +28,21 @@ class OutputFormat:
                 raise ValueError(f"output {name}: got {value}, expected an even number from 64 to 4096")
         if not 1 <= self.fps_hz <= 120:
             raise ValueError(f"output fps_hz: got {self.fps_hz}, expected 1 to 120")
+
+
+def parse_output(text: str, fps_hz: float) -> OutputFormat:
+    """`1280x720` as an output format.
+
+    Raises:
+        AppError: it is something else, or odd.
+    """
+    width, times, height = text.lower().partition("x")
+    if not (times and width.isdecimal() and height.isdecimal()):
+        raise AppError(f"--size: got {text!r}, expected WIDTHxHEIGHT such as 1280x720")
+    try:
+        return OutputFormat(int(width), int(height), fps_hz)
+    except ValueError as error:
+        raise AppError(f"--size, --fps: {error}") from error
 
 
 class Sink(Protocol):

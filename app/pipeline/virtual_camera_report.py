@@ -23,14 +23,17 @@ _OBS_QUEUE = "OBSVirtualCamVideo"
 _OBS_EXTENSION = "com.obsproject.obs-studio.mac-camera-extension"
 _FIRST_NUMBER = 10  # high enough to leave the webcams their numbers
 _INSTALL = {
-    "debian": "sudo apt install v4l2loopback-dkms linux-headers-$(dpkg --print-architecture)",
-    "ubuntu": "sudo apt install v4l2loopback-dkms linux-headers-generic",
-    "fedora": (
-        "sudo dnf install https://mirrors.rpmfusion.org/free/fedora/rpmfusion-free-release-$(rpm -E %fedora).noarch.rpm"
-        "\nsudo dnf install akmod-v4l2loopback\nsudo akmods"
-    ),
+    # dkms builds for the kernels whose headers are there, so they have to be the running one's.
+    "debian": "sudo apt install v4l2loopback-dkms linux-headers-$(uname -r)",
+    "fedora": "sudo dnf install akmod-v4l2loopback\nsudo akmods",
     "arch": "sudo pacman -S --needed v4l2loopback-dkms linux-headers",
 }
+_LAYERED = "rpm-ostree install akmod-v4l2loopback\nsystemctl reboot"
+_TEXTS = {
+    "fedora": "Enable RPM Fusion's free repository (rpmfusion.org tells how), then install it",
+    "arch": "Install it (for another kernel than linux, its own headers: linux-lts-headers, say)",
+}
+_SIGNING_KEYS = {"ubuntu": "/var/lib/shim-signed/mok/MOK.der", "fedora": "/etc/pki/akmods/certs/public_key.der"}
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,7 @@ class LinuxProbe:
         options = shlex.quote(f"options v4l2loopback {self._options()}")
         command = (
             "echo v4l2loopback | sudo tee /etc/modules-load.d/v4l2loopback.conf\n"
-            f"echo {options} | sudo tee /etc/modprobe.d/v4l2loopback.conf"
+            f"echo {options} | sudo tee /etc/modprobe.d/mcnet-avatar.conf"
         )
         return Fix("Have it at every start of the system", command)
 
@@ -201,11 +204,18 @@ class LinuxProbe:
         return any("/v4l2loopback.ko" in self._read(f"{folder}/modules.dep") for folder in folders)
 
     def _install(self) -> Fix:
+        name = next((name for name in self._distribution() if name in _INSTALL), "")
+        if name == "fedora" and self._exists("/run/ostree-booted"):
+            return Fix(_TEXTS["fedora"], _LAYERED)
+        if not name:
+            return Fix("Install your distribution's package v4l2loopback (or v4l2loopback-dkms)")
+        return Fix(_TEXTS.get(name, "Install it"), _INSTALL[name])
+
+    def _distribution(self) -> list[str]:
+        """Names from the nearest on. What is only like Fedora (RHEL and its kin) has neither its packages nor ours."""
         lines = dict(line.split("=", 1) for line in self._read("/etc/os-release").splitlines() if "=" in line)
-        names = [name for key in ("ID", "ID_LIKE") for name in lines.get(key, "").strip("\"'").split()]
-        command = next((_INSTALL[name] for name in names if name in _INSTALL), "")
-        text = "Install it" if command else "Install your distribution's package v4l2loopback (or v4l2loopback-dkms)"
-        return Fix(text, command)
+        own, like = (lines.get(key, "").strip("\"'").split() for key in ("ID", "ID_LIKE"))
+        return [*own, *(name for name in like if name != "fedora" or "rhel" not in like)]
 
     def _secure_boot(self) -> tuple[Fix, ...]:
         folder = self._devices.in_root(Path("/sys/firmware/efi/efivars"))
@@ -218,9 +228,10 @@ class LinuxProbe:
             return ()
         text = (
             "Secure Boot is on: if modprobe says that the key was rejected, enrol the key that signs the module, "
-            "restart, and confirm it in the blue menu (Fedora: /etc/pki/akmods/certs/public_key.der)"
+            "restart, and confirm it in the blue menu"
         )
-        return (Fix(text, "sudo mokutil --import /var/lib/dkms/mok.pub"),)
+        keys = (_SIGNING_KEYS[name] for name in self._distribution() if name in _SIGNING_KEYS)
+        return (Fix(text, f"sudo mokutil --import {next(keys, '/var/lib/dkms/mok.pub')}"),)
 
     def _exists(self, path: str) -> bool:
         return self._devices.in_root(Path(path)).exists()

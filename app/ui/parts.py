@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.pipeline.sinks import parse_output
 from app.places import portraits_folder, settings_file, source_cache_folder
 from app.settings import AppSettings
 
@@ -26,6 +27,8 @@ class WindowOptions:
         model, device, precision: of the engine.
         camera: as `app.pipeline.cameras.parse_camera` reads it.
         portrait: a portrait's key or a picture's path.
+        size: of the output, as `1280x720`.
+        fps_hz: of the output.
         settings_path: where the settings are kept.
     """
 
@@ -34,15 +37,26 @@ class WindowOptions:
     precision: str | None = None
     camera: str | None = None
     portrait: str | None = None
+    size: str | None = None
+    fps_hz: float | None = None
     settings_path: Path = field(default_factory=settings_file)
 
     def over(self, settings: AppSettings) -> AppSettings:
-        """The settings that the engine is made from: the kept ones, and what the command line says otherwise."""
+        """The settings that engine and output are made from: the kept ones, and what the command line says otherwise.
+
+        Raises:
+            AppError: the output cannot have that size or rate.
+        """
+        size = self.size or f"{settings.output_width_px}x{settings.output_height_px}"
+        output = parse_output(size, self.fps_hz or settings.output_fps_hz)
         return replace(
             settings,
             model=self.model or settings.model,
             device=self.device or settings.device,
             precision=self.precision or settings.precision,
+            output_width_px=output.width_px,
+            output_height_px=output.height_px,
+            output_fps_hz=output.fps_hz,
         )
 
 

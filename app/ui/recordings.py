@@ -14,6 +14,7 @@ from PyQt6.QtGui import QDesktopServices
 
 from app.errors import AppError
 from app.pipeline.events import SinkClosed, SinkFailed, SinkOpened
+from app.settings import free_name
 from app.ui.messages import Message
 from app.ui.pictures import to_image
 from app.ui.worker import Worker
@@ -63,17 +64,17 @@ class Recordings(QObject):
         if self._sink is not None:
             self.pipeline.remove_sink(self._sink.name)
             return
+        if not self.pipeline.running:
+            text = "There is nothing to record at the moment: wait until the preview goes on."
+            self.told.emit(Message("recording", text, tone="warning"))
+            return
         path = self._new_file("mp4")
         self._worker.run(lambda: self._make_recorder(path), lambda sink: self._add(path, sink), self._failed)
 
     def finish(self) -> None:
-        """End the recording, if there is one, before the pipeline stops: its next start would write over the file."""
-        if self.pipeline is None or self._sink is None or self.path is None:
-            return
-        self.pipeline.remove_sink(self._sink.name)
-        path, self._sink, self.path = self.path, None, None
-        self._saved(path)
-        self.changed.emit()
+        """End the recording, if there is one, before the pipeline stops: its next start would begin another file."""
+        if self.pipeline is not None and self._sink is not None:
+            self.pipeline.remove_sink(self._sink.name)
 
     def snapshot(self) -> None:
         """Save what the output shows now as a PNG."""
@@ -94,13 +95,13 @@ class Recordings(QObject):
         """Take a fact about a sink; others' are let pass."""
         if self._sink is None or event.sink != self._sink.name or isinstance(event, SinkOpened):
             return
-        path, sink, self._sink, self.path = self.path, self._sink, None, None
+        sink, self._sink, self.path = self._sink, None, None
         if isinstance(event, SinkFailed):
             if self.pipeline is not None:
                 self.pipeline.remove_sink(sink.name)
             self.told.emit(Message("recording", event.message))
-        elif path is not None:
-            self._saved(path)
+        else:
+            self._saved(Path(event.detail))
         self.changed.emit()
 
     def _add(self, path: Path, sink: "Sink") -> None:
@@ -110,7 +111,7 @@ class Recordings(QObject):
             self.changed.emit()
 
     def _new_file(self, ending: str) -> Path:
-        return self._find_folder() / f"avatar-{datetime.now():%Y-%m-%d-%H%M%S}.{ending}"
+        return free_name(self._find_folder() / f"avatar-{datetime.now():%Y-%m-%d-%H%M%S}.{ending}")
 
     def _saved(self, path: Path) -> None:
         folder = QUrl.fromLocalFile(str(path.parent))

@@ -24,6 +24,7 @@ from app.pipeline.events import (
     SourceFailed,
     SourceReady,
     StageFailed,
+    StageRecovered,
     StateChanged,
 )
 from app.pipeline.output_frame import Composed, State
@@ -389,7 +390,7 @@ class Session(QObject):
 
     def go_live(self) -> None:
         """Take the slate away: with a virtual camera once the chain is proven, without one at any time."""
-        if self.on_air and self.chain.missing():
+        if self._virtual_camera_wanted and self.chain.missing():
             return
         self._panicked = False
         self.set_live(replace(self.settings.live, slate=False))
@@ -511,6 +512,8 @@ class Session(QObject):
                 self.told.emit(Message(event.setting, event.message, tone="warning"))
             case StageFailed():
                 self._stage_failed(event)
+            case StageRecovered():
+                self._stage_recovered()
             case _:
                 assert_never(event)
         self.changed.emit()
@@ -519,9 +522,6 @@ class Session(QObject):
         self.state, self.why = event.state, event.message
         if event.state is State.CALIBRATING and self.chain.calibration.done:
             self._set_chain(replace(self.chain, calibration=Chain().calibration))
-        if self.chain.model.failed and self.engine and event.state in (State.LIVE, State.CALIBRATING):
-            self._set_chain(replace(self.chain, model=Link(True, self.measured or self.engine)))  # it has recovered
-            self.cleared.emit("stage")
 
     def _source_failed(self, event: SourceFailed) -> None:
         self.desk.refuse(event.key)
@@ -556,6 +556,9 @@ class Session(QObject):
             if isinstance(event, SinkOpened):
                 self._set_chain(replace(self.chain, virtual_camera=Link(True, event.detail or event.sink)))
                 self.cleared.emit("virtual camera")
+            elif isinstance(event, SinkClosed) and not event.asked:
+                again = Link(text="the virtual camera is being opened again")
+                self._set_chain(replace(self.chain, virtual_camera=again))
             elif isinstance(event, SinkFailed):
                 self._virtual_camera_gone(Link(text="the virtual camera does not take pictures", failed=True))
                 self.told.emit(Message("virtual camera", event.message))
@@ -570,6 +573,11 @@ class Session(QObject):
         what = "The model cannot be loaded" if event.stage == "model" else f"The {event.stage} has failed"
         text = f"{what}: {event.message.rstrip('.')}. The output shows the slate."
         self.told.emit(Message("stage", text, action="Start again", act=self._restart))
+
+    def _stage_recovered(self) -> None:
+        if self.chain.model.failed and self.engine:
+            self._set_chain(replace(self.chain, model=Link(True, self.measured or self.engine)))
+            self.cleared.emit("stage")
 
     # Helpers
 

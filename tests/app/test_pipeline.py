@@ -14,7 +14,16 @@ from app.pipeline.camera_control import CameraTimes
 from app.pipeline.cameras import CameraSpec
 from app.pipeline.compositor import Compositor
 from app.pipeline.engine import LiveEngine
-from app.pipeline.events import Calibrated, CameraFailed, EngineReady, Event, SinkFailed, StageFailed
+from app.pipeline.events import (
+    Calibrated,
+    CameraFailed,
+    EngineReady,
+    Event,
+    SinkClosed,
+    SinkFailed,
+    StageFailed,
+    StageRecovered,
+)
 from app.pipeline.output_frame import State
 from app.pipeline.pipeline import Pipeline, PipelineTimes
 from app.pipeline.portraits import Portrait
@@ -142,7 +151,17 @@ def test_a_model_that_fails_now_and_then_does_not_make_the_call_blink(
         time.sleep(0.3)
     rig.reach(State.LIVE)
     assert len(rig.told(StageFailed)) == 1
+    assert rig.told(StageRecovered) == [StageRecovered("inference")]
     assert caplog.text.count("EngineError") >= 1
+
+
+def test_a_stop_closes_the_sinks_without_anybody_having_asked_for_it(rig: Rig) -> None:
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    rig.pipeline.stop(5.0)
+    assert SinkClosed("fake", "in memory", asked=False) in rig.events
+    rig.pipeline.remove_sink("fake")
+    assert rig.events[-1] == SinkClosed("fake", "in memory", asked=True)
 
 
 def test_what_a_sink_meets_at_the_very_end_is_told(rig: Rig) -> None:

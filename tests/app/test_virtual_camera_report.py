@@ -44,7 +44,7 @@ class TestLinux:
             LOAD,
             "echo v4l2loopback | sudo tee /etc/modules-load.d/v4l2loopback.conf\n"
             "echo 'options v4l2loopback devices=1 video_nr=10 card_label=\"Avatar\" exclusive_caps=1' "
-            "| sudo tee /etc/modprobe.d/v4l2loopback.conf",
+            "| sudo tee /etc/modprobe.d/mcnet-avatar.conf",
         ]
         assert report.advice.endswith(f"Load the module: {LOAD}")
 
@@ -55,10 +55,11 @@ class TestLinux:
     @pytest.mark.parametrize(
         ("release", "command"),
         [
-            ("ID=debian\n", "sudo apt install v4l2loopback-dkms linux-headers-$(dpkg --print-architecture)"),
-            ('ID=linuxmint\nID_LIKE="ubuntu debian"\n', "sudo apt install v4l2loopback-dkms linux-headers-generic"),
+            ("ID=debian\n", "sudo apt install v4l2loopback-dkms linux-headers-$(uname -r)"),
+            ('ID=linuxmint\nID_LIKE="ubuntu debian"\n', "sudo apt install v4l2loopback-dkms linux-headers-$(uname -r)"),
             ("NAME=Fedora\nID=fedora\n", "sudo dnf install akmod-v4l2loopback"),
             ("ID=manjaro\nID_LIKE=arch\n", "sudo pacman -S --needed v4l2loopback-dkms linux-headers"),
+            ('ID=rocky\nID_LIKE="rhel centos fedora"\n', ""),
             ("ID=plan9\n", ""),
         ],
     )
@@ -79,7 +80,15 @@ class TestLinux:
         state.write_bytes(b"\x06\0\0\0\0")
         assert len(look(machine).fixes) == 2
         state.write_bytes(b"\x06\0\0\0\x01")
-        assert "mokutil" in look(machine).fixes[2].command
+        assert look(machine).fixes[2].command == "sudo mokutil --import /var/lib/dkms/mok.pub"
+        (machine.root / "etc/os-release").write_text("ID=ubuntu\nID_LIKE=debian\n")
+        assert look(machine).fixes[2].command == "sudo mokutil --import /var/lib/shim-signed/mok/MOK.der"
+
+    def test_an_image_based_fedora_layers_packages(self, machine: LinuxMachine) -> None:
+        (machine.root / "etc/os-release").write_text("ID=bazzite\nID_LIKE=fedora\n")
+        (machine.root / "run").mkdir(exist_ok=True)
+        (machine.root / "run/ostree-booted").touch()
+        assert look(machine).fixes[0].command.startswith("rpm-ostree install akmod-v4l2loopback")
 
     def test_the_module_has_no_device(self, machine: LinuxMachine) -> None:
         report = look(machine.load_module())

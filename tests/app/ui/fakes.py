@@ -82,12 +82,19 @@ class FakePipeline:
         self.stops = 0
         self.figures = Stats(State.STARTING)
 
+    @property
+    def running(self) -> bool:
+        return self.starts > self.stops
+
     def start(self) -> None:
         self.starts += 1
 
     def stop(self, timeout_s: float = 0.5) -> bool:
+        """As the real one: its sinks are closed, and opened again at the next start."""
         del timeout_s
         self.stops += 1
+        for sink in self.sinks.values():
+            self.tell(SinkClosed(sink.name, sink.detail, asked=False))
         return True
 
     def update(self, settings: LiveSettings) -> None:
@@ -106,8 +113,8 @@ class FakePipeline:
         self.sinks[sink.name] = sink
 
     def remove_sink(self, name: str) -> None:
-        if self.sinks.pop(name, None) is not None:
-            self.tell(SinkClosed(name))
+        if (sink := self.sinks.pop(name, None)) is not None:
+            self.tell(SinkClosed(name, sink.detail))
 
     def stats(self) -> Stats:
         return self.figures
@@ -250,7 +257,9 @@ class World:
 
     def _record(self, path: Path) -> Sink:
         self.recordings.append(path)
-        return self._sink("recorder")
+        sink = self._sink("recorder")
+        sink.detail = str(path)
+        return sink
 
 
 class FakeSink(NullSink):

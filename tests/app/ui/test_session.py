@@ -24,6 +24,7 @@ from app.pipeline.events import (
     SinkFailed,
     SourceFailed,
     StageFailed,
+    StageRecovered,
     StateChanged,
 )
 from app.pipeline.output_frame import State
@@ -250,9 +251,37 @@ def test_a_stage_that_recovers_by_itself(proven: MainWindow, world: World, qtbot
     world.pipeline.tell(StageFailed("inference", "one odd frame"))
     world.pipeline.tell(StateChanged(State.FAULT))
     qtbot.waitUntil(lambda: proven.session.chain.model.failed)
-    world.pipeline.tell(StateChanged(State.LIVE))
+    proven.session.slate()
+    world.pipeline.tell(StateChanged(State.SLATE))
+    world.pipeline.tell(StageRecovered("inference"))
     qtbot.waitUntil(lambda: proven.session.chain.model.done)
     assert proven.messages.text == ""
+
+
+def test_starting_again_in_a_call_keeps_the_virtual_camera_and_the_slate(
+    live: MainWindow, world: World, qtbot: QtBot
+) -> None:
+    live.session.slate()
+    world.pipeline.tell(StageFailed("inference", "out of memory"))
+    qtbot.waitUntil(lambda: "out of memory" in live.messages.text)
+    live.messages.action_button.click()
+    qtbot.waitUntil(lambda: world.pipeline.starts == 2)
+    assert "virtualcam" in world.pipeline.sinks
+    assert world.pipeline.slated()
+    assert not live.session.on_air
+    live.session.go_live()  # nothing is proven yet
+    assert world.pipeline.slated()
+    world.pipeline.open_sink("virtualcam")
+    qtbot.waitUntil(lambda: live.session.on_air)
+    assert world.pipeline.slated()
+
+
+def test_nothing_is_recorded_while_nothing_runs(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.pipeline.stop()
+    proven.record_button.click()
+    qtbot.waitUntil(lambda: "nothing to record" in proven.messages.text)
+    assert not world.recordings
+    assert not proven.record_button.isChecked()
 
 
 def test_a_recording_is_finished_before_a_restart(proven: MainWindow, world: World, qtbot: QtBot) -> None:
@@ -262,7 +291,7 @@ def test_a_recording_is_finished_before_a_restart(proven: MainWindow, world: Wor
     qtbot.waitUntil(lambda: bool(proven.messages.text))
     proven.messages.action_button.click()
     assert "recorder" not in world.pipeline.sinks
-    assert proven.messages.text == f"Saved: {world.recordings[0]}"
+    qtbot.waitUntil(lambda: proven.messages.text == f"Saved: {world.recordings[0]}")
     qtbot.waitUntil(lambda: world.pipeline.starts == 2)
 
 
