@@ -246,7 +246,7 @@ _NAMED = {
         encoder_widths=(32, 64, 128, 256),
         lateral=True,
         decoder_widths=(128, 64, 32, 16),
-        resblocks=(1, 1, 1),
+        resblocks=(1, 0, 0),
         output_kernel=3,
         memory=MemoryConfig(
             channels=64, size=16, levels_px=(32, 64), parallel_kernels=4, code_hidden=128, conditioning="keypoints"
