@@ -29,11 +29,11 @@ from training.state import CHECKPOINT
 
 ON_A_CPU = (
     "data.frames=memmap",
-    "detector.steps=1500",
+    "detector.steps=2800",
     "detector.batch=10",
     "motion.steps=1200",
     "motion.batch=8",
-    "full.steps=400",
+    "full.steps=450",
     "full.batch=4",
     "full.warmup_steps=20",
     "optim.ema_decay=0.98",
