@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 SQUARE_PX = 512
 _INDEX = "portraits.json"
+_REMOVED = ".removed"
 _SMALL_BOX_PX = 256
 _SOFT = 12.0
 
@@ -76,8 +77,11 @@ class Portrait:
 class PortraitStore:
     """The bundled portraits, and a folder of the user's own with an index.
 
+    A new picture is looked at first, which writes nothing, and kept once the user said that he may use it. A removed
+    one can be restored until the store is told to forget.
+
     Args:
-        folder: made when the first portrait is added.
+        folder: made when the first portrait is kept.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -100,30 +104,48 @@ class PortraitStore:
         names = ", ".join(entry.key for entry in entries)
         raise AppError(f"no portrait {key!r}: got neither a file nor a known name ({names})")
 
-    def add(self, path: Path) -> Portrait:
-        """Take a picture file into the gallery; one that is there already is answered as it is.
+    def look(self, path: Path) -> Portrait:
+        """Read a picture file that may become a portrait; nothing is written. One of the gallery is answered as it is.
 
         Raises:
-            AppError, MediaError: it is no picture, shows no face, or cannot be kept.
+            AppError, MediaError: it is no picture, or shows no face.
         """
-        return self.add_picture(read_rgb(path), path.stem)
+        return self.look_at(read_rgb(path), path.stem)
 
-    def add_picture(self, rgb: NDArray[np.uint8], name: str) -> Portrait:
-        """Take a picture, (H, W, 3) uint8 RGB, into the gallery.
+    def look_at(self, rgb: NDArray[np.uint8], name: str) -> Portrait:
+        """Likewise with a picture, (H, W, 3) uint8 RGB.
 
         Raises:
-            AppError, MediaError: it shows no face, or cannot be kept.
+            AppError, MediaError: it shows no face.
         """
         key = hashlib.sha256(str(rgb.shape).encode() + rgb.tobytes()).hexdigest()[:16]
         known = {entry.key: entry for entry in self._read_index()}
         if key in known:
             return self.prepare(known[key])
-        entry = PortraitEntry(key, name, self._folder / f"{key}.png", bundled=False)
-        portrait = _prepare(entry, rgb)  # before anything is written: what cannot be animated is not kept
-        self._make_folder()
-        write_rgb(entry.path, rgb)
-        self._write_index([*known.values(), entry])
-        return portrait
+        return _prepare(PortraitEntry(key, name, self._folder / f"{key}.png", bundled=False), rgb)
+
+    def reframe(self, portrait: Portrait, box: SquareBox | None) -> Portrait:
+        """The same picture with another square, scored anew; None: the automatic one. Nothing is written.
+
+        Raises:
+            AppError: there is no face for the automatic one.
+        """
+        return _prepare(dataclasses.replace(portrait.entry, box=box), portrait.rgb)
+
+    def keep(self, portrait: Portrait) -> None:
+        """Take a portrait into the gallery, or keep the crop of one that is there. Of a bundled one nothing is kept.
+
+        Raises:
+            AppError, MediaError: the folder cannot be written.
+        """
+        entry = portrait.entry
+        if entry.bundled:
+            return
+        known = {other.key: other for other in self._read_index()}
+        if entry.key not in known:
+            self._make_folder()
+            write_rgb(entry.path, portrait.rgb)
+        self._write_index(list((known | {entry.key: entry}).values()))
 
     def prepare(self, entry: PortraitEntry) -> Portrait:
         """Read a portrait, find its face, crop and score it. Takes some tens of milliseconds.
@@ -133,15 +155,8 @@ class PortraitStore:
         """
         return _prepare(entry, read_rgb(entry.path))
 
-    def set_box(self, entry: PortraitEntry, box: SquareBox | None) -> PortraitEntry:
-        """Keep the crop that the user chose; None: back to the automatic one. Of a bundled one it is not kept."""
-        changed = dataclasses.replace(entry, box=box)
-        if not entry.bundled:
-            self._write_index([changed if other.key == entry.key else other for other in self._read_index()])
-        return changed
-
     def remove(self, entry: PortraitEntry) -> None:
-        """Take one of the user's own out of the gallery, and delete our copy of the picture.
+        """Take one of the user's own out of the gallery. Its picture is put aside until `forget_removed`.
 
         Raises:
             AppError: it is a bundled one, or the folder cannot be written.
@@ -149,7 +164,32 @@ class PortraitStore:
         if entry.bundled:
             raise AppError(f"{entry.name} came with the app and stays: only your own portraits can be removed")
         self._write_index([other for other in self._read_index() if other.key != entry.key])
-        entry.path.unlink(missing_ok=True)
+        try:
+            entry.path.replace(entry.path.with_suffix(_REMOVED))
+        except FileNotFoundError:
+            logger.debug("%s was gone already", entry.path)
+        except OSError as error:
+            raise AppError(f"cannot remove {entry.path}: {error}; check the folder's permissions") from error
+
+    def restore(self, entry: PortraitEntry) -> None:
+        """Put a removed portrait back, as it was.
+
+        Raises:
+            AppError: its picture is not there any more, or the folder cannot be written.
+        """
+        try:
+            entry.path.with_suffix(_REMOVED).replace(entry.path)
+        except OSError as error:
+            raise AppError(f"cannot put {entry.name} back: {error}; add the picture again") from error
+        self._write_index([*(other for other in self._read_index() if other.key != entry.key), entry])
+
+    def forget_removed(self) -> None:
+        """Delete the pictures of removed portraits."""
+        for path in self._folder.glob(f"*{_REMOVED}"):
+            try:
+                path.unlink()
+            except OSError as error:
+                logger.warning("cannot delete the removed portrait %s: %s", path, error)
 
     def _read_index(self) -> list[PortraitEntry]:
         path = self._folder / _INDEX

@@ -100,8 +100,17 @@ class CropEditor(QWidget):
         self.automatic_button.clicked.connect(lambda: desk.score_crop(None))
         desk.changed.connect(self._refresh)
 
+    @property
+    def title(self) -> str:
+        """What is said to be shown."""
+        return self._title.text()
+
     def _refresh(self) -> None:
         cropping = self._desk.cropping
+        number, of = self._desk.turn
+        if cropping is not None:
+            which = f" ({number} of {of})" if of > 1 else ""
+            self._title.setText(f"Crop of {cropping.portrait.entry.name}{which}")
         if cropping is self._shown:
             return
         before, self._shown = self._shown, cropping
@@ -111,7 +120,8 @@ class CropEditor(QWidget):
             return
         portrait = cropping.portrait
         if before is None or before.portrait.entry.key != portrait.entry.key:
-            self._title.setText(f"Crop of {portrait.entry.name}")
+            self._timer.stop()
+            self.canvas.clear()  # of a grip too: what is shown may follow another picture
             self.allowed.setVisible(cropping.new)
             self.allowed.setChecked(not cropping.new)
             self.canvas.set_picture(to_image(portrait.rgb))

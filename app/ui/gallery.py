@@ -53,6 +53,7 @@ class Gallery(QFrame):
         self.setProperty("role", "panel")
         self.setFixedWidth(220)
         self._desk = desk
+        self._marked = ""
         self.list = QListWidget()
         self.list.setObjectName("Gallery")
         self.list.setAccessibleName("Portraits")
@@ -111,7 +112,7 @@ class Gallery(QFrame):
         self.remove_button.clicked.connect(lambda: desk.remove(desk.current))
         delete = QShortcut(QKeySequence.StandardKey.Delete, self.list)
         delete.setContext(Qt.ShortcutContext.WidgetShortcut)
-        delete.activated.connect(lambda: desk.remove(desk.current))
+        delete.activated.connect(self._remove_highlighted)
         self.list.itemClicked.connect(self._choose)
         self.list.itemActivated.connect(self._choose)
         desk.changed.connect(self._refresh)
@@ -133,8 +134,16 @@ class Gallery(QFrame):
     def _choose(self, item: QListWidgetItem) -> None:
         self._desk.choose(str(item.data(_KEY)))
 
+    def _remove_highlighted(self) -> None:
+        """The arrow keys move the ring without choosing: what is removed is what has the ring."""
+        if (item := self.list.currentItem()) is not None:
+            self._desk.remove(str(item.data(_KEY)))
+
     def _refresh(self) -> None:
         desk = self._desk
+        highlighted = self.list.currentItem()
+        mark = desk.current if highlighted is None or desk.current != self._marked else str(highlighted.data(_KEY))
+        self._marked = desk.current
         keys = [entry.key for entry in desk.entries]
         if [self._item(row).data(_KEY) for row in range(self.list.count())] != keys:
             self.list.clear()
@@ -148,8 +157,9 @@ class Gallery(QFrame):
             item = self._item(row)
             item.setData(_PICTURE, desk.thumbnails.get(key))
             item.setData(_BUSY, key == desk.pending)
-            if key == desk.current and self.list.currentRow() != row:
-                self.list.setCurrentRow(row)
+        mark = mark if mark in keys else desk.current
+        if mark in keys and self.list.currentRow() != keys.index(mark):
+            self.list.setCurrentRow(keys.index(mark))
         chosen = next((entry for entry in desk.entries if entry.key == desk.current), None)
         self._name.setText(chosen.name if chosen else "")
         self.crop_button.setEnabled(chosen is not None)

@@ -506,5 +506,6 @@ class MainWindow(QMainWindow):
             if not (self.isMaximized() or self.isFullScreen()):
                 self.session.set_window_size(self.width(), self.height())
             self.ended = self.session.close()
+            self.session.desk.close()
             self.closed.emit()
         super().closeEvent(a0)

@@ -11,6 +11,7 @@ from app.ui.theme import pixmap, theme_in_use
 from app.ui.widgets import button, label, restyle
 
 _INFO_MS = 6000
+_ACTION_MS = 20000
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Message:
         key: what it is about, as "camera": a newer message of the same key takes the older one's place, and it can be
             taken back by its key once it is no longer true.
         text: what happened and what to do.
-        tone: `info` goes away by itself.
+        tone: `info` goes away by itself, later where it has an action, and for other such news where it has none.
         action: text of a button, or "".
         act: what the button does.
     """
@@ -78,7 +79,7 @@ class MessageBar(QFrame):
         """Show a message, or have it wait while an error is shown."""
         others = [other for other in self.messages if other.key != message.key]
         if message.tone == "info":
-            others = [other for other in others if other.tone != "info"]
+            others = [other for other in others if other.tone != "info" or other.action]
         rank = {"error": 0, "warning": 1, "info": 2}
         self.messages = sorted([message, *others], key=lambda one: rank[one.tone])
         self._show_first()
@@ -119,4 +120,4 @@ class MessageBar(QFrame):
         restyle(self, "tone", first.tone)
         self.setAccessibleName(first.text)
         if first.tone == "info":
-            self._timer.start(_INFO_MS)
+            self._timer.start(_ACTION_MS if first.action else _INFO_MS)

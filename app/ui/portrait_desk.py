@@ -29,7 +29,7 @@ class Cropping:
 
     Attributes:
         portrait: as it stands.
-        new: it was added just now: it is kept only if the user goes on, having said that he may use it.
+        new: it is not in the gallery: it is kept only if the user goes on, having said that he may use it.
     """
 
     portrait: "Portrait"
@@ -69,6 +69,9 @@ class PortraitDesk(QObject):
         self._settled = ""
         self._waiting: list[Callable[[], None]] = []
         self._scorings = 0
+        self._queue: list[Cropping] = []
+        self._looking = 0
+        self._turn = 0
         self._bundled_boxes: dict[str, SquareBox | None] = {}
 
     def open(self, first: str) -> None:
@@ -76,6 +79,7 @@ class PortraitDesk(QObject):
 
         def load() -> "tuple[PortraitStore, list[PortraitEntry]]":
             store = self._open_store()
+            store.forget_removed()  # by a run that had no time for it
             return store, store.entries()
 
         def opened(answer: "tuple[PortraitStore, list[PortraitEntry]]") -> None:
@@ -99,6 +103,11 @@ class PortraitDesk(QObject):
 
         self._worker.run(load, opened, self._failed)
 
+    def close(self) -> None:
+        """Let go of what Undo would have put back; once the worker has stopped."""
+        if self._store is not None:
+            self._store.forget_removed()
+
     def name_of(self, key: str) -> str:
         """What people call a portrait."""
         return next((entry.name for entry in self.entries if entry.key == key), key)
@@ -120,7 +129,10 @@ class PortraitDesk(QObject):
 
         def failed(error: Exception) -> None:
             self.refuse(key)
-            self._failed(error)
+            if entry.bundled:
+                self._failed(error)
+            else:
+                self._failed(error, action="Remove it", act=lambda: self.remove(key))
 
         self._worker.run(lambda: store.prepare(entry), prepared, failed)
 
@@ -155,14 +167,19 @@ class PortraitDesk(QObject):
     # Adding and cropping
 
     def add_files(self, paths: Sequence[Path]) -> None:
-        """Add pictures; the last one is shown in the crop editor."""
+        """Show pictures in the crop editor, one after the other; each is in the gallery once it is accepted."""
         for path in paths:
-            self._add(lambda store, path=path: store.add(path))  # type: ignore[misc]
+            self._look(lambda store, path=path: store.look(path))  # type: ignore[misc]
 
     def add_image(self, image: QImage) -> None:
-        """Add a picture that was pasted."""
+        """Show a picture that was pasted in the crop editor, likewise."""
         rgb = to_rgb(image)
-        self._add(lambda store: store.add_picture(rgb, "pasted"))
+        self._look(lambda store: store.look_at(rgb, "pasted"))
+
+    @property
+    def turn(self) -> tuple[int, int]:
+        """The number of what the crop editor shows, counted from 1, and how many there are with those to come."""
+        return self._turn, self._turn + len(self._queue) + self._looking
 
     def crop(self, key: str) -> None:
         """Show a portrait's crop."""
@@ -170,15 +187,21 @@ class PortraitDesk(QObject):
         if entry is None or self._store is None:
             return
         store = self._store
-        self._worker.run(
-            lambda: store.prepare(entry), lambda portrait: self._show_crop(portrait, new=False), self._failed
-        )
+
+        def prepared(portrait: "Portrait") -> None:
+            if self.cropping is not None and not self.cropping.new:  # what was only looked at gives way
+                self.cropping = None
+                self._turn -= 1
+            self._queue.append(Cropping(portrait, new=False))
+            self._show_next()
+
+        self._worker.run(lambda: store.prepare(entry), prepared, self._failed)
 
     def score_crop(self, box: "SquareBox | None") -> None:
         """Try another square on the portrait in the crop editor, or the automatic one, and score it."""
         if self.cropping is None or self._store is None:
             return
-        store, entry = self._store, replace(self.cropping.portrait.entry, box=box)
+        store, before = self._store, self.cropping.portrait
         self._scorings += 1
         number = self._scorings
 
@@ -187,18 +210,19 @@ class PortraitDesk(QObject):
                 self.cropping = replace(self.cropping, portrait=portrait)
                 self.changed.emit()
 
-        self._worker.run(lambda: store.prepare(entry), scored, self._failed)
+        self._worker.run(lambda: store.reframe(before, box), scored, self._failed)
 
     def accept_crop(self, box: "SquareBox | None") -> None:
         """Keep this square for the portrait in the crop editor, or the automatic one, and animate it."""
         if self.cropping is None or self._store is None:
             return
-        store, entry = self._store, self.cropping.portrait.entry
+        store, before = self._store, self.cropping.portrait
         self._end_cropping()
 
         def keep() -> "tuple[Portrait, list[PortraitEntry]]":
-            kept = store.set_box(entry, box)
-            return store.prepare(kept), store.entries()
+            portrait = store.reframe(before, box)
+            store.keep(portrait)
+            return portrait, store.entries()
 
         self._worker.run(keep, self._kept, self._failed)
 
@@ -214,87 +238,88 @@ class PortraitDesk(QObject):
         self.changed.emit()
 
     def cancel_crop(self) -> None:
-        """Leave the crop as it was; a picture that was only just added goes again."""
-        cropping = self.cropping
+        """Leave the crop as it was; a new picture is not taken into the gallery."""
         self._end_cropping()
-        if cropping is not None and cropping.new:
-            self._discard(cropping.portrait.entry.key)
 
     def remove(self, key: str) -> None:
         """Take one of the user's own portraits out of the gallery, and offer to put it back."""
-        if (entry := self._own(key)) is not None and (store := self._store) is not None:
-
-            def work() -> "tuple[Portrait, list[PortraitEntry]]":
-                portrait = store.prepare(entry)
-                store.remove(entry)
-                return portrait, store.entries()
-
-            def removed(answer: "tuple[Portrait, list[PortraitEntry]]") -> None:
-                portrait, entries = answer
-                self._removed(key, entries)
-                text = f"{entry.name} was taken out of the gallery."
-                undo = Message("removed", text, tone="info", action="Undo", act=lambda: self._put_back(portrait))
-                self.told.emit(undo)
-
-            self._worker.run(work, removed, self._failed)
-
-    def _discard(self, key: str) -> None:
-        """Take a picture out again that the user did not want to keep."""
         if (entry := self._own(key)) is not None and (store := self._store) is not None:
 
             def work() -> "list[PortraitEntry]":
                 store.remove(entry)
                 return store.entries()
 
-            self._worker.run(work, lambda entries: self._removed(key, entries), self._failed)
+            def removed(entries: "list[PortraitEntry]") -> None:
+                used = self.current == key
+                self._take_entries(entries)
+                if used and self.entries:
+                    settled = self._settled != key and self._entry(self._settled) is not None
+                    self.choose(self._settled if settled else self.entries[0].key)
+                self.changed.emit()
+                text = f"{entry.name} was taken out of the gallery."
+                undo = Message(
+                    f"removed {key}", text, tone="info", action="Undo", act=lambda: self._put_back(entry, use=used)
+                )
+                self.told.emit(undo)
 
-    def _removed(self, key: str, entries: "list[PortraitEntry]") -> None:
-        self._take_entries(entries)
-        self.thumbnails.pop(key, None)
-        if self.current == key and self.entries:
-            settled = self._settled != key and self._entry(self._settled) is not None
-            self.choose(self._settled if settled else self.entries[0].key)
-        self.changed.emit()
+            self._worker.run(work, removed, self._failed)
 
-    def _put_back(self, portrait: "Portrait") -> None:
+    def _put_back(self, entry: "PortraitEntry", *, use: bool) -> None:
         if (store := self._store) is None:
             return
 
-        def work() -> "tuple[Portrait, list[PortraitEntry]]":
-            entry = store.add_picture(portrait.rgb, portrait.entry.name).entry
-            return store.prepare(store.set_box(entry, portrait.entry.box)), store.entries()
+        def work() -> "list[PortraitEntry]":
+            store.restore(entry)
+            return store.entries()
 
-        self._worker.run(work, self._kept, self._failed)
+        def restored(entries: "list[PortraitEntry]") -> None:
+            self._take_entries(entries)
+            self.changed.emit()
+            if use:
+                self.choose(entry.key)
 
-    def _add(self, add: "Callable[[PortraitStore], Portrait]") -> None:
+        self._worker.run(work, restored, self._failed)
+
+    def _look(self, look: "Callable[[PortraitStore], Portrait]") -> None:
         if self._store is None:
-            self._waiting.append(lambda: self._add(add))
+            self._waiting.append(lambda: self._look(look))
             return
         store = self._store
-        known = {entry.key for entry in self.entries}
+        self._looking += 1
 
         def work() -> "tuple[Portrait, list[PortraitEntry]]":
-            return add(store), store.entries()
+            return look(store), store.entries()
 
-        def added(answer: "tuple[Portrait, list[PortraitEntry]]") -> None:
+        def looked(answer: "tuple[Portrait, list[PortraitEntry]]") -> None:
             portrait, entries = answer
-            self._take_entries(entries)
-            self._thumbnail_of(portrait)
-            self._show_crop(portrait, new=portrait.entry.key not in known)
+            self._looking -= 1
+            shown = [] if self.cropping is None else [self.cropping]
+            if portrait.entry.key not in [one.portrait.entry.key for one in (*shown, *self._queue)]:
+                new = portrait.entry.key not in [entry.key for entry in entries]
+                self._queue.append(Cropping(portrait, new))
+            self._show_next()
 
-        self._worker.run(work, added, self._failed)
+        def failed(error: Exception) -> None:
+            self._looking -= 1
+            self._show_next()
+            self._failed(error)
 
-    def _show_crop(self, portrait: "Portrait", *, new: bool) -> None:
-        if self.cropping is not None and self.cropping.new:
-            self.cancel_crop()
-        self._scorings += 1
-        self.cropping = Cropping(portrait, new)
+        self._worker.run(work, looked, failed)
+
+    def _show_next(self) -> None:
+        """Show the next crop, unless one is shown."""
+        if self.cropping is None and self._queue:
+            self._scorings += 1
+            self.cropping = self._queue.pop(0)
+            self._turn += 1
+        elif self.cropping is None and not self._looking:
+            self._turn = 0
         self.changed.emit()
 
     def _end_cropping(self) -> None:
         self._scorings += 1
         self.cropping = None
-        self.changed.emit()
+        self._show_next()
 
     # Helpers
 
@@ -322,9 +347,9 @@ class PortraitDesk(QObject):
 
         self._worker.run(lambda: {key: _read_thumbnail(path, box) for key, path, box in jobs}, made, self._failed)
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: Exception, action: str = "", act: Callable[[], None] | None = None) -> None:
         if isinstance(error, UserError):
-            self.told.emit(Message("portrait", str(error)))
+            self.told.emit(Message("portrait", str(error), action=action, act=act))
         else:
             logger.error("unexpected error about a portrait", exc_info=error)
             self.told.emit(Message("portrait", f"Something unexpected went wrong with the portrait: {error!r}."))

@@ -29,32 +29,79 @@ def test_the_bundled_ones_are_there_and_animate_well(woman: Portrait) -> None:
     assert abs(woman.box.center_x - woman.rgb.shape[1] / 2) < 0.1 * woman.rgb.shape[1]
 
 
-def test_an_added_portrait_is_kept_with_its_crop_and_can_be_removed(store: PortraitStore, tmp_path: Path) -> None:
-    added = store.add(WOMAN)
+def add(store: PortraitStore) -> Portrait:
+    portrait = store.look(WOMAN)
+    store.keep(portrait)
+    return portrait
+
+
+def test_a_kept_portrait_stays_with_its_crop(store: PortraitStore, tmp_path: Path) -> None:
+    added = add(store)
     assert not added.entry.bundled
     again = PortraitStore(tmp_path / "portraits")
     entry = again.entries()[-1]
     assert entry == added.entry
     np.testing.assert_array_equal(again.prepare(entry).square, added.square)
-    changed = again.set_box(entry, SquareBox(200.0, 220.0, 300.0))
-    assert again.entries()[-1] == changed
-    assert again.prepare(changed).box == SquareBox(200.0, 220.0, 300.0)
-    again.remove(changed)
-    assert all(entry.bundled for entry in again.entries())
-    assert not changed.path.exists()
+    box = SquareBox(200.0, 220.0, 300.0)
+    cropped = again.reframe(added, box)
+    assert cropped.box == box
+    assert again.entries()[-1].box is None  # looking writes nothing
+    again.keep(cropped)
+    assert again.entries()[-1] == cropped.entry
+    assert again.prepare(cropped.entry).box == box
 
 
-def test_a_portrait_is_not_added_twice(store: PortraitStore) -> None:
-    store.add(WOMAN)
-    store.add_picture(read_rgb(WOMAN), "pasted")
+def test_looking_at_a_picture_writes_nothing(store: PortraitStore, tmp_path: Path) -> None:
+    store.reframe(store.look(WOMAN), SquareBox(200.0, 220.0, 300.0))
+    store.look_at(read_rgb(WOMAN), "pasted")
+    assert not (tmp_path / "portraits").exists()
+
+
+def test_a_removed_portrait_can_be_restored_until_it_is_forgotten(store: PortraitStore) -> None:
+    entry = add(store).entry
+    content = entry.path.read_bytes()
+    store.remove(entry)
+    assert all(one.bundled for one in store.entries())
+    assert not entry.path.exists()
+    store.restore(entry)
+    assert store.entries()[-1] == entry
+    assert entry.path.read_bytes() == content
+    store.remove(entry)
+    store.forget_removed()
+    assert [path.name for path in entry.path.parent.iterdir()] == ["portraits.json"]
+    with pytest.raises(AppError, match="cannot put woman_2 back"):
+        store.restore(entry)
+    assert all(one.bundled for one in store.entries())
+
+
+def test_a_damaged_picture_can_be_removed_and_restored(store: PortraitStore) -> None:
+    entry = add(store).entry
+    entry.path.write_bytes(b"no picture")
+    with pytest.raises(MediaError):
+        store.prepare(entry)
+    store.remove(entry)
+    assert all(one.bundled for one in store.entries())
+    store.restore(entry)
+    assert entry.path.read_bytes() == b"no picture"
+
+
+def test_a_portrait_is_not_kept_twice(store: PortraitStore) -> None:
+    add(store)
+    pasted = store.look_at(read_rgb(WOMAN), "pasted")
+    assert pasted.entry.name == "woman_2"
+    store.keep(pasted)
     assert sum(not entry.bundled for entry in store.entries()) == 1
 
 
-def test_what_shows_no_face_is_not_kept(store: PortraitStore, tmp_path: Path) -> None:
+def test_what_shows_no_face_is_refused(store: PortraitStore, tmp_path: Path) -> None:
     with pytest.raises(AppError, match="no face in wall"):
-        store.add_picture(np.full((200, 200, 3), 90, np.uint8), "wall")
+        store.look_at(np.full((200, 200, 3), 90, np.uint8), "wall")
     with pytest.raises(MediaError, match="no picture at"):
-        store.add(tmp_path / "missing.jpg")
+        store.look(tmp_path / "missing.jpg")
+
+
+def test_of_a_bundled_one_nothing_is_kept(store: PortraitStore, tmp_path: Path, woman: Portrait) -> None:
+    store.keep(woman)
     assert not (tmp_path / "portraits").exists()
 
 
@@ -66,7 +113,7 @@ def test_bundled_ones_stay(store: PortraitStore) -> None:
 def test_a_damaged_list_loses_no_picture(
     store: PortraitStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    added = store.add(WOMAN)
+    added = add(store)
     (tmp_path / "portraits" / "portraits.json").write_text(json.dumps([{"key": 1}]))
     assert [entry.path for entry in store.entries() if not entry.bundled] == [added.entry.path]
     assert "cannot be read" in caplog.text
@@ -75,12 +122,12 @@ def test_a_damaged_list_loses_no_picture(
 def test_reasons_are_given_for_a_low_score(store: PortraitStore) -> None:
     rgb = read_rgb(WOMAN)
     tiny = rgb[:: max(1, rgb.shape[0] // 110), :: max(1, rgb.shape[1] // 110)]
-    small = store.add_picture(np.ascontiguousarray(tiny), "small")
+    small = store.look_at(np.ascontiguousarray(tiny), "small")
     assert any("small" in remark for remark in small.remarks)
-    whole = store.add(WOMAN)
+    whole = store.look(WOMAN)
     assert small.score < whole.score
     face_at_border = np.ascontiguousarray(rgb[:, : int(whole.box.center_x + 0.3 * whole.box.side)])
-    cut = store.add_picture(face_at_border, "cut")
+    cut = store.look_at(face_at_border, "cut")
     assert any("border" in remark for remark in cut.remarks)
 
 

@@ -13,10 +13,12 @@ from app.errors import AppError
 from app.pipeline.cameras import CameraSpec
 from app.settings import AppSettings
 from app.ui.main_window import MainWindow
+from app.ui.messages import Message
 from app.ui.parts import WindowOptions
 from mcnet.media.crop import SquareBox
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import World
+from tests.app.ui.gallery_store import GalleryStore
 from tests.app.ui.hand import click, drag, press_key
 
 
@@ -111,28 +113,73 @@ def test_adding_by_dialog_asks_for_permission(window: MainWindow, world: World, 
     assert window.gallery.remove_button.isVisible()
 
 
-def test_cancelling_takes_a_new_picture_out_again(
-    window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path
+def test_a_new_picture_is_not_in_the_gallery_before_it_is_accepted(
+    window: MainWindow, store: GalleryStore, qtbot: QtBot, tmp_path: Path
 ) -> None:
     window.session.desk.add_files([picture(tmp_path)])
     wait_for_editor(window, qtbot)
+    assert store.own == []
+    assert window.gallery.list.count() == 3
     press_key(window, Qt.Key.Key_Escape)
     assert window.pages.currentWidget() is window.preview
-    qtbot.waitUntil(lambda: len(world.store.kept) == 3)
-    qtbot.waitUntil(lambda: window.gallery.list.count() == 3)
+    qtbot.waitUntil(lambda: not window.session.busy)
+    assert store.own == []
+    assert window.gallery.list.count() == 3
     assert window.session.desk.current == "fake_1"
 
 
-def test_a_second_new_picture_takes_the_firsts_place(
-    window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path
+def test_several_pictures_are_cropped_one_after_the_other(
+    window: MainWindow, store: GalleryStore, qtbot: QtBot, tmp_path: Path
 ) -> None:
+    editor, desk = window.crop_editor, window.session.desk
+    names = ["me", "you", "us"]
+    desk.add_files([picture(tmp_path, name) for name in [*names, "me"]] + [tmp_path / "gone.png"])
+    qtbot.waitUntil(lambda: desk.turn == (1, 3))
+    assert "cannot read" in window.messages.text
+    titles = []
+    for name in names:
+        titles.append(editor.title)
+        assert not editor.accept_button.isEnabled()
+        if name == "you":
+            press_key(editor.canvas, Qt.Key.Key_Left)  # its scoring must not reach the next picture
+            click(editor.cancel_button)
+        else:
+            editor.allowed.setChecked(True)
+            click(editor.accept_button)
+    assert titles == ["Crop of me (1 of 3)", "Crop of you (2 of 3)", "Crop of us (3 of 3)"]
+    assert window.pages.currentWidget() is window.preview
+    qtbot.waitUntil(lambda: store.own == ["own_me", "own_us"])
+    qtbot.waitUntil(lambda: desk.current == "own_us")
+    assert store.kept[-1].box is None
+    assert desk.turn == (0, 0)
+
+
+def test_a_picture_that_is_there_already_is_only_cropped(
+    open_window: OpenWindow, store: GalleryStore, qtbot: QtBot, tmp_path: Path
+) -> None:
+    store.own_one("me")
+    window = open_window()
     window.session.desk.add_files([picture(tmp_path)])
     wait_for_editor(window, qtbot)
-    window.session.desk.add_files([picture(tmp_path, "you")])
-    qtbot.waitUntil(lambda: [entry.key for entry in world.store.kept][3:] == ["own_you"])
-    cropping = window.session.desk.cropping
-    assert cropping is not None
-    assert cropping.portrait.entry.key == "own_you"
+    assert not window.crop_editor.allowed.isVisible()
+    assert window.crop_editor.title == "Crop of me"
+    press_key(window, Qt.Key.Key_Escape)
+    assert store.own == ["own_me"]
+
+
+def test_a_crop_that_is_only_looked_at_gives_way_and_a_new_picture_waits(
+    window: MainWindow, qtbot: QtBot, tmp_path: Path
+) -> None:
+    desk, editor = window.session.desk, window.crop_editor
+    desk.crop("fake_1")
+    qtbot.waitUntil(lambda: editor.title == "Crop of Fake 1")
+    desk.crop("fake_2")
+    qtbot.waitUntil(lambda: editor.title == "Crop of Fake 2")
+    desk.add_files([picture(tmp_path)])
+    qtbot.waitUntil(lambda: editor.title == "Crop of Fake 2 (1 of 2)" and not window.session.busy)
+    desk.cancel_crop()
+    assert editor.title == "Crop of me (2 of 2)"
+    assert editor.allowed.isVisible()
 
 
 def test_a_picture_that_cannot_be_added(window: MainWindow, qtbot: QtBot, tmp_path: Path) -> None:
@@ -299,9 +346,64 @@ def test_removing_can_be_undone(window: MainWindow, world: World, qtbot: QtBot, 
     press_key(window.gallery.list, Qt.Key.Key_Delete)
     qtbot.waitUntil(lambda: len(world.store.kept) == 3)
     qtbot.waitUntil(lambda: window.messages.text == "me was taken out of the gallery.")
+    window.session.told.emit(Message("saved", "Saved: a picture", tone="info"))
+    window.messages.dismiss()
     click(window.messages.action_button)
     qtbot.waitUntil(lambda: world.store.kept[-1].box == box)
     qtbot.waitUntil(lambda: window.session.desk.current == "own_me")
+
+
+def test_delete_removes_what_is_highlighted(open_window: OpenWindow, store: GalleryStore, qtbot: QtBot) -> None:
+    store.own_one("used")
+    store.own_one("highlighted")
+    window = open_window(AppSettings(portrait="own_used"))
+    gallery, desk = window.gallery.list, window.session.desk
+    qtbot.waitUntil(lambda: desk.current == "own_used" and not window.session.busy)
+    assert gallery.currentRow() == 3
+    gallery.setFocus()
+    press_key(gallery, Qt.Key.Key_Right)
+    desk.settle("own_used")  # news of the one in use do not move the highlight
+    assert gallery.currentRow() == 4
+    press_key(gallery, Qt.Key.Key_Delete)
+    qtbot.waitUntil(lambda: store.own == ["own_used"])
+    qtbot.waitUntil(lambda: gallery.count() == 4)
+    assert (desk.current, gallery.currentRow()) == ("own_used", 3)
+    click(window.messages.action_button)
+    qtbot.waitUntil(lambda: store.own == ["own_used", "own_highlighted"])
+    qtbot.waitUntil(lambda: not window.session.busy)
+    assert desk.current == "own_used"  # what was not in use is not put to use by an Undo
+
+
+def test_two_removed_portraits_can_both_be_put_back_until_the_window_closes(
+    open_window: OpenWindow, store: GalleryStore, qtbot: QtBot
+) -> None:
+    for name in ("a", "b", "c"):
+        store.own_one(name)
+    window = open_window()
+    for key in ("own_a", "own_b", "own_c"):
+        window.session.desk.remove(key)
+    qtbot.waitUntil(lambda: len(window.messages.messages) == 3)
+    for _ in range(2):
+        click(window.messages.action_button)
+    qtbot.waitUntil(lambda: store.own == ["own_c", "own_b"])
+    assert [entry.key for entry in store.aside] == ["own_a"]
+    window.close()
+    assert store.aside == []
+
+
+def test_a_portrait_that_cannot_be_read_can_be_removed(
+    open_window: OpenWindow, store: GalleryStore, qtbot: QtBot
+) -> None:
+    store.own_one("damaged")
+    store.unreadable.add("own_damaged")
+    window = open_window()
+    window.session.desk.settle("fake_1")
+    window.session.desk.choose("own_damaged")
+    qtbot.waitUntil(lambda: window.messages.text == "cannot read damaged")
+    assert window.session.desk.current == "fake_1"
+    assert window.messages.action_button.text() == "Remove it"
+    click(window.messages.action_button)
+    qtbot.waitUntil(lambda: store.own == [])
 
 
 def test_a_bundled_portrait_cannot_be_removed(window: MainWindow, world: World) -> None:

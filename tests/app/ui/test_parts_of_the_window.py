@@ -66,6 +66,23 @@ def test_good_news_goes_by_itself(bar: MessageBar, qtbot: QtBot, monkeypatch: py
     qtbot.waitUntil(lambda: bar.text == "")
 
 
+def test_news_with_an_action_stay_longer_and_are_not_replaced(
+    bar: MessageBar, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert messages._ACTION_MS >= 20000
+    monkeypatch.setattr(messages, "_INFO_MS", 30)
+    bar.show_message(Message("removed", "removed", tone="info", action="Undo"))
+    for number in range(2):
+        bar.show_message(Message(f"saved {number}", f"saved {number}", tone="info"))
+    assert [message.text for message in bar.messages] == ["saved 1", "removed"]
+    qtbot.waitUntil(lambda: bar.text == "removed")
+    qtbot.wait(100)
+    assert bar.text == "removed"
+    monkeypatch.setattr(messages, "_ACTION_MS", 30)
+    bar.refresh_theme()
+    qtbot.waitUntil(lambda: bar.text == "")
+
+
 def test_escape_puts_a_message_away(window: MainWindow) -> None:
     window.session.told.emit(Message("x", "an error"))
     press_key(window, Qt.Key.Key_Escape)
