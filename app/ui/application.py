@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from importlib import import_module
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _PATIENCE_S = 3.0
+_QT = ("PyQt6.QtCore", "PyQt6.QtGui", "PyQt6.QtWidgets", "PyQt6.QtSvg")
 _IDLE = "ThreadPoolExecutor"  # threads of libraries' pools, which Python itself ends
 
 __all__ = ["WindowOptions", "run_window"]
@@ -36,9 +38,10 @@ def run_window(options: WindowOptions) -> int:
         The exit status.
 
     Raises:
-        AppError: there is no display to open a window on, or the settings cannot be read.
+        AppError: there is no display to open a window on, Qt cannot be loaded, or the settings cannot be read.
     """
     check_display()
+    check_qt()
     from PyQt6.QtWidgets import QApplication
 
     from app.ui.parts import real_parts
@@ -129,6 +132,22 @@ def check_display() -> None:
         raise AppError(f"the display {display} does not answer: start it from a desktop, or use --headless")
 
 
+def check_qt() -> None:
+    """Load Qt, which on any platform needs libraries of the system.
+
+    Raises:
+        AppError: it cannot be loaded.
+    """
+    for name in _QT:
+        try:
+            import_module(name)
+        except ImportError as error:
+            raise AppError(
+                f"Qt cannot be loaded to open a window ({name}: {error}); on Debian or Ubuntu: apt-get install libegl1 "
+                "libgl1 libglib2.0-0 libxkbcommon0 libfontconfig1 libdbus-1-3, or use --headless"
+            ) from error
+
+
 def _leave_behind(status: int) -> None:
     """Wait a little for threads that a driver or a model still holds; end the process under those that stay.
 
@@ -147,13 +166,15 @@ def _leave_behind(status: int) -> None:
 def _close_on_signals(close: Callable[[], object]) -> Callable[[], None]:
     """Have Ctrl-C and a polite kill close the window in order; returns what undoes it.
 
-    Python hears of a signal when it next runs, which the window's timer sees to.
+    Python hears of a signal when it next runs, which the window's timer sees to; that may be anywhere, also where a
+    lock is held that closing needs. So it closes from the event loop.
     """
+    from PyQt6.QtCore import QTimer
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
         logger.info("signal %d: closing", number)
-        close()
+        QTimer.singleShot(0, close)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
 

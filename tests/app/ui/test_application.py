@@ -16,7 +16,7 @@ from pytestqt.qtbot import QtBot
 from app.errors import AppError
 from app.settings import AppSettings
 from app.ui import permissions
-from app.ui.application import check_display, open_window
+from app.ui.application import check_display, open_window, run_window
 from app.ui.main_window import MainWindow
 from app.ui.parts import WindowOptions
 from tests.app.ui.conftest import OpenWindow
@@ -52,6 +52,16 @@ def test_a_missing_library_is_named(no_display: pytest.MonkeyPatch) -> None:
     no_display.setattr("ctypes.CDLL", fail)
     with pytest.raises(AppError, match=r"libxcb-cursor.so.0.*apt-get install libxcb-cursor0"):
         check_display()
+
+
+def test_a_qt_that_cannot_be_loaded_is_said_clearly(monkeypatch: pytest.MonkeyPatch, options: WindowOptions) -> None:
+    def fail(name: str) -> None:
+        if name == "PyQt6.QtGui":
+            raise ImportError("libEGL.so.1: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr("app.ui.application.import_module", fail)
+    with pytest.raises(AppError, match=r"PyQt6.QtGui: libEGL.so.1: cannot open.*apt-get install libegl1 libgl1"):
+        run_window(options)
 
 
 @pytest.mark.parametrize(("name", "value"), [("QT_QPA_PLATFORM", "offscreen"), ("WAYLAND_DISPLAY", "wayland-0")])
@@ -97,6 +107,7 @@ def test_control_c_closes_the_window(opened: MainWindow, qtbot: QtBot) -> None:
     qtbot.waitUntil(lambda: opened.session.ready)
     with qtbot.waitSignal(opened.closed):
         signal.raise_signal(signal.SIGINT)
+        assert opened.isVisible()  # not from within the handler: it may have interrupted who holds a lock
 
 
 def test_what_nobody_expected_is_told(opened: MainWindow, qtbot: QtBot, caplog: pytest.LogCaptureFixture) -> None:
