@@ -188,4 +188,4 @@ def test_keys_before_anything_is_loaded_are_harmless(open_window: OpenWindow, wo
     window = MainWindow(open_window(AppSettings()).session)
     qtbot.addWidget(window)
     del world
-    press(window, "0gvpadxfwsuhjkzcriot")
+    press(window, "0gvpadxfwsuhjkzcriotb")
