@@ -130,6 +130,7 @@ class Watch:
         self.model = ""
         self.backend = ""
         self._trouble = ""
+        self._opened = False
 
     def follow(
         self, pipeline: Pipeline, frames: int | None, seconds: float | None, stopped: Callable[[], bool]
@@ -172,6 +173,7 @@ class Watch:
                 self.backend = backend
                 print(f"{backend} computes from now on", file=sys.stderr)
             case CameraOpened(camera=camera, width_px=width, height_px=height, fps_hz=fps_hz, remark=remark):
+                self._opened = True
                 note = f" ({remark})" if remark else ""
                 print(f"{camera}: {width} x {height} at {fps_hz:g} frames/s{note}", file=sys.stderr)
             case Calibrated(score=score, remarks=remarks):
@@ -182,7 +184,7 @@ class Watch:
             case CameraFailed(message=message):
                 self._trouble = message
                 print(message, file=sys.stderr)
-                if self._file_camera:
+                if self._file_camera and not self._opened:
                     self.failure = message
             case SinkFailed(message=message) | SourceFailed(message=message) | StageFailed(message=message):
                 self.failure = message

@@ -195,7 +195,7 @@ def evaluate(model: Mcnet, data: Path, options: EvaluateOptions | None = None) -
         )
     self_plan = [self_pairs(clip, store.clips[clip].frames, options.frames_per_clip) for clip in chosen]
     cross_plan = plan_cross_pairs(store.clips, chosen, options)
-    engine = Engine(model, EngineOptions(device=options.device, precision=options.precision))
+    engine = Engine(model, EngineOptions(device=options.device, precision=options.precision, backend="torch"))
     judges = open_judges(engine.choice.device, sum(map(len, self_plan)), paper_landmarks=options.paper_landmarks)
     notes = list(judges.notes)
     if not cross_plan and options.cross_pairs != 0:

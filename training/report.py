@@ -179,7 +179,9 @@ def write_sheet(path: Path, evaluation: Evaluation, model: Mcnet, data: Path, op
         data: on which it was.
         options: of the evaluation.
     """
-    animator = Animator(model, Engine(model, EngineOptions(device=options.device, precision=options.precision)))
+    animator = Animator(
+        model, Engine(model, EngineOptions(device=options.device, precision=options.precision, backend="torch"))
+    )
     chosen = [
         *((f"self, {rank}", result) for rank, result in _ranked(evaluation.self_pairs, _self_loss)),
         *((f"cross, {rank}", result) for rank, result in _ranked(evaluation.cross_pairs, _cross_loss)),

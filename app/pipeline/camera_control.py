@@ -67,7 +67,7 @@ class _Session:
         self._deliver = deliver
         self._camera: Camera | None = None
         self._stop = threading.Event()
-        self._sample: NDArray[np.uint8] | None = None
+        self._latest: NDArray[np.uint8] | None = None
         self._thread = threading.Thread(target=self._run, name=f"camera {number} ({spec.name})", daemon=True)
         self._thread.start()
 
@@ -115,10 +115,9 @@ class _Session:
         now_s = time.monotonic()
         if self._stop.is_set():
             return
-        sample = rgb[_SAMPLED]
-        if self._sample is None or not np.array_equal(sample, self._sample):
-            self._sample, self.changed_s = sample.copy(), now_s
-            self.flat = int(sample.max()) - int(sample.min()) < _FLAT_LEVELS
+        if self._latest is None or not np.array_equal(rgb, self._latest):
+            self._latest, self.changed_s = rgb, now_s
+            self.flat = int(rgb[_SAMPLED].max()) - int(rgb[_SAMPLED].min()) < _FLAT_LEVELS
         self.last_frame_s = now_s
         self._deliver(self, rgb, now_s)
 
@@ -190,7 +189,8 @@ class CameraControl:
         if self._waiting is None or self._candidate is not None:
             return
         due_s, spec = self._waiting
-        if time.monotonic() < due_s or any(session.device == spec.name for session in self._old):
+        held = spec.kind == "device" and any(session.device == spec.name for session in self._old)
+        if time.monotonic() < due_s or held:
             return
         self._waiting = None
         self._numbers += 1
