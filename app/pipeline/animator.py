@@ -29,7 +29,7 @@ from mcnet.media.faces import Face, FaceFinder
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 0.07
+LOOK_EVERY_S = 0.12
 """While a face is followed, frames are searched for it so often only: the crop moves slowly, and the keypoints come
 from the model in every frame."""
 _CAMERA_GAP_S = 0.4

@@ -18,6 +18,7 @@ from mcnet.errors import sentence
 logger = logging.getLogger(__name__)
 
 _EARLY_SHARE = 0.4
+_LEAN = 0.1
 _LONGEST_ENDING_S = 10.0
 _ENDING_POLL_S = 0.01
 
@@ -37,6 +38,13 @@ class Ticker:
     def due_s(self, *, early: bool) -> float:
         """When the next picture is to go; `early`: a new frame is there."""
         return self._due_s - (_EARLY_SHARE * self._period_s if early else 0.0)
+
+    def lean(self, waited_s: float) -> None:
+        """A new frame had to wait so long: move the grid a little towards it.
+
+        Where frames come as often as pictures go, they would otherwise wait the same time for ever.
+        """
+        self._due_s -= _LEAN * waited_s
 
     def went(self, now_s: float) -> None:
         """A picture went."""
@@ -111,6 +119,8 @@ class SinkStage:
         left_s = ticker.due_s(early=came) - time.monotonic()
         if left_s > 0:
             time.sleep(left_s)
+            if came:
+                ticker.lean(left_s)
         return self._frames.take(0.0)
 
     def _show(self, frame: OutputFrame | None, settings: LiveSettings, *, fault: bool) -> None:

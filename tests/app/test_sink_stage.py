@@ -144,6 +144,19 @@ def test_a_new_frame_may_go_a_little_early_and_a_stall_makes_no_burst() -> None:
     assert ticker.due_s(early=False) == pytest.approx(11.02)  # and no second one
 
 
+def test_frames_that_come_as_often_as_pictures_go_wait_less_and_less() -> None:
+    ticker = Ticker(50, 0.015)
+    waits = []
+    for step in range(100):
+        comes_s = step * 0.02
+        goes_s = max(comes_s, ticker.due_s(early=True))
+        waits.append(goes_s - comes_s)
+        ticker.lean(waits[-1])
+        ticker.went(goes_s)
+    assert waits[0] > 0.006
+    assert waits[-1] < 0.0005
+
+
 def test_a_picture_that_costs_more_than_a_period_costs_no_more_than_that() -> None:
     ticker, now_s = Ticker(50, 0.0), 0.0
     for _ in range(100):
