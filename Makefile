@@ -64,6 +64,6 @@ cuda: setup
 	$(BIN)/mcnet bench --model starter released --device cuda --frames 50
 
 clean:
-	rm -rf .venv out *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv build out *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 .PHONY: help setup demo animate test check screenshots qemu bench cuda clean
