@@ -34,8 +34,8 @@ class Stats:
     """How the pipeline does.
 
     While running, rates, ages and times are those of the last seconds, and counts those since the start. In a report
-    everything counts from the first frame that moved the avatar on: what came while the model was loading tells
-    nothing of it.
+    everything counts from the capture of the first frame that moved the avatar on: what came while the model was
+    loading tells nothing of it.
 
     Attributes:
         state: what the output shows.
@@ -104,7 +104,7 @@ class Meter:
                 if self._live_since_s is None:
                     self._live_since_s = now_s
                     for series in (self._in, self._pictures, *self._drops.values()):
-                        series.mark()
+                        series.mark(captured_s)
                 self._ages.add(now_s, 1000 * (now_s - captured_s))
 
     @property
@@ -155,9 +155,9 @@ class _Series:
         self._kept.append((now_s, value))
         self.total += 1
 
-    def mark(self) -> None:
-        """Count from here on."""
-        self._mark = self.total
+    def mark(self, start_s: float) -> None:
+        """Count from that moment on, which may have been a while ago."""
+        self._mark = self.total - len(self.since(start_s))
 
     @property
     def since_mark(self) -> int:

@@ -32,7 +32,7 @@ def test_a_speaker_drives_a_portrait_into_a_file(tmp_path: Path) -> None:
         "--frames", "10", "--calibration-s", "0.5",
     )  # fmt: skip
     assert report["frames_out"] >= 10
-    assert report["frames_in"] > report["frames_out"]
+    assert report["frames_in"] >= report["frames_out"]
     assert report["model"] == "starter"
     assert report["device"].startswith("cpu")
     assert "live" in [row["state"] for row in report["states"]]
