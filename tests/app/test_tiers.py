@@ -117,8 +117,9 @@ def test_a_gpu_that_torch_cannot_use_is_named(starter: Mcnet, machine: Callable[
 
 
 def test_looks_for_the_face_count_too() -> None:
-    assert tiers._live_fps_hz(0.1, 0.025) == pytest.approx(8)
-    assert tiers._live_fps_hz(0.02, 0.007) == pytest.approx(45)
+    assert tiers._live_fps_hz(0.2, 0.05) == pytest.approx(4)
+    every = round(tiers.LOOK_EVERY_S / 0.02)  # a look in every so many frames
+    assert tiers._live_fps_hz(0.02, 0.007) == pytest.approx(1 / (0.02 + 0.007 / every), rel=0.02)
 
 
 def test_nothing_runs(starter: Mcnet, machine: Callable[..., Maker]) -> None:
