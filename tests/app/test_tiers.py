@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from app.errors import AppError
 from app.pipeline import tiers
+from app.pipeline.animator import LOOK_EVERY_S
 from app.pipeline.engine import LiveEngine
 from app.pipeline.tiers import Hardware, Tier, candidates, load_tier, measure_tier, save_tier, this_hardware
 from mcnet.checkpoint import load_model
@@ -118,7 +119,7 @@ def test_a_gpu_that_torch_cannot_use_is_named(starter: Mcnet, machine: Callable[
 
 def test_looks_for_the_face_count_too() -> None:
     assert tiers._live_fps_hz(0.2, 0.05) == pytest.approx(4)
-    every = round(tiers.LOOK_EVERY_S / 0.02)  # a look in every so many frames
+    every = round(LOOK_EVERY_S / 0.02)  # a look in every so many frames
     assert tiers._live_fps_hz(0.02, 0.007) == pytest.approx(1 / (0.02 + 0.007 / every), rel=0.02)
 
 
