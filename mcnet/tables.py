@@ -17,7 +17,8 @@ class TableError(UserError, ValueError):
 def build(cls: type[T], values: Mapping[str, Any], *, what: str) -> T:
     """Build a dataclass, whose fields may be dataclasses, literals, tuples of one type and plain values.
 
-    Keys that are missing take the field's default; a whole number serves where a float is wanted.
+    Keys that are missing take the field's default; a whole number serves where a float is wanted; a dataclass that is
+    built already stays as it is.
 
     Args:
         cls: the dataclass.
@@ -40,6 +41,8 @@ def _table(cls: type[T], values: Mapping[str, Any], prefix: str, what: str) -> T
 
 def _value(kind: Any, value: Any, key: str, what: str) -> Any:
     if dataclasses.is_dataclass(kind):
+        if isinstance(value, kind):  # type: ignore[arg-type]
+            return value
         if not isinstance(value, Mapping):
             raise TableError(f"{what} {key}: got {value!r}, expected a table of values")
         assert isinstance(kind, type)

@@ -2,13 +2,13 @@
 
 import dataclasses
 import tomllib
-import typing
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal
 
 from mcnet.config import MOTION_SIZE_PX, ConfigError, McnetConfig
+from mcnet.tables import TableError, build
 from training.landmarks import GUIDANCE_POINTS, MIRROR
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -256,9 +256,11 @@ class FitConfig:
         model = tables.pop("model", None)
         if not isinstance(model, Mapping):
             raise ConfigError("config table model is missing: give at least model.base, the name of a configuration")
-        built = _build(cls, tables, "", given={"model": _model(model)})
-        assert isinstance(built, FitConfig)
-        return built
+        built = {**tables, "model": _model(model)}
+        try:
+            return build(cls, built, what="config key")
+        except TableError as error:
+            raise ConfigError(str(error)) from error
 
 
 def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> FitConfig:
@@ -367,39 +369,6 @@ def _model(values: Mapping[str, Any]) -> McnetConfig:
         return McnetConfig.from_dict(merged)
     except ConfigError as error:
         raise ConfigError(f"in table model: {error}") from None
-
-
-def _build(cls: type, values: Mapping[str, Any], prefix: str, given: Mapping[str, Any] | None = None) -> Any:
-    kinds = typing.get_type_hints(cls)
-    given = given or {}
-    if unknown := sorted(set(values) - set(kinds)):
-        raise ConfigError(f"unknown config key {prefix}{unknown[0]}; the known ones are {', '.join(kinds)}")
-    built = {name: _value(kinds[name], value, f"{prefix}{name}") for name, value in values.items()}
-    return cls(**built, **given)
-
-
-def _value(kind: Any, value: Any, key: str) -> Any:
-    """`value` as the field's type wants it, or an error that names the key."""
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"config key {key}: got {value!r}, expected a table of values")
-        assert isinstance(kind, type)
-        return _build(kind, value, f"{key}.")
-    if get_origin(kind) is Literal:
-        if value not in get_args(kind):
-            raise ConfigError(f"config key {key}: got {value!r}, expected {' or '.join(get_args(kind))}")
-        return value
-    if get_origin(kind) is tuple:
-        item_kind = get_args(kind)[0]
-        if not isinstance(value, list | tuple):
-            raise ConfigError(f"config key {key}: got {value!r}, expected a list")
-        return tuple(_value(item_kind, item, key) for item in value)
-    if kind is float and type(value) is int:
-        return float(value)
-    assert isinstance(kind, type), f"{key} has a type that no TOML value can have: {kind}"
-    if type(value) is not kind:
-        raise ConfigError(f"config key {key}: got {value!r}, expected {kind.__name__}")
-    return value
 
 
 def _check(config: FitConfig) -> None:
