@@ -3,14 +3,14 @@
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import AppError, CameraError
+from app.errors import CameraError
 from app.pipeline.camera_frame import CameraFrame
 from app.pipeline.cameras import CameraInfo, CameraSpec
 from app.pipeline.doctor import Fix, VirtualCameraReport
@@ -156,15 +156,6 @@ class FakeStore:
     def entries(self) -> list[PortraitEntry]:
         return list(self.kept)
 
-    def add(self, path: Path) -> Portrait:
-        if not path.exists():
-            raise AppError(f"cannot read {path}")
-        return self._keep(path.stem, path)
-
-    def add_picture(self, rgb: NDArray[np.uint8], name: str) -> Portrait:
-        assert rgb.ndim == 3
-        return self._keep(name, Path("pasted.png"))
-
     def prepare(self, entry: PortraitEntry) -> Portrait:
         if self.fail is not None:
             raise self.fail
@@ -173,20 +164,8 @@ class FakeStore:
         box = entry.box or SquareBox(50.0, 40.0, 60.0)
         return Portrait(entry, rgb, box, plain(60 + 30 * number, 512, 512), None, 70 + number, ("the mouth is open",))
 
-    def set_box(self, entry: PortraitEntry, box: SquareBox | None) -> PortraitEntry:
-        changed = replace(entry, box=box)
-        if not entry.bundled:
-            self.kept = [changed if one.key == entry.key else one for one in self.kept]
-        return changed
-
     def remove(self, entry: PortraitEntry) -> None:
         self.kept = [one for one in self.kept if one.key != entry.key]
-
-    def _keep(self, name: str, path: Path) -> Portrait:
-        entry = PortraitEntry(f"own_{name}", name, path, bundled=False)
-        if entry.key not in [one.key for one in self.kept]:
-            self.kept.append(entry)
-        return self.prepare(entry)
 
 
 @dataclass
