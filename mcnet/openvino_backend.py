@@ -110,7 +110,7 @@ class OpenVinoBackend:
         self._sparse.get_tensor("small").data[:] = cache.small.numpy()
         self._sparse.get_tensor("heatmaps").data[:] = cache.heatmaps[0].permute(1, 2, 0).numpy()
         if cache.memory is not None:
-            responses = self._warp.get_tensor("responses").data
+            responses = self._decoder.get_tensor("responses").data
             responses[:] = cache.memory.responses.float().numpy().reshape(responses.shape)
         self._source = cache
 

@@ -35,6 +35,9 @@ Node = Any  # of openvino, which has no types
 MARGIN = 3
 """A warped map's table has a ring of zeros: one row and column before the map, two after it."""
 
+FRAME = 1
+"""Pixels of zeros around the warped map of the full size."""
+
 
 def detector_graph(model: Mcnet) -> ov.Model:
     """(size, size, 3) uint8 RGB -> keypoints: value (K, 2) and jacobian (K, 4), float32."""
@@ -93,14 +96,12 @@ def mask_graph(model: Mcnet) -> ov.Model:
 
 
 def warp_graph(model: Mcnet) -> ov.Model:
-    """The mask -> every level's source as the motion shows it, and what the memory fetched for it.
+    """The mask -> every level's source as the motion shows it.
 
     Inputs: affine, as for `sparse_graph`; those that `mask_graph` gives; of the source: a table a level, lowest first
-    (the last one with the picture's colours appended), and where there is a memory its responses
-    (P, size * size * 2 C).
+    (the last one with the picture's colours appended).
     Outputs: those that `decoder_graph` takes, and motion_witness, which is NaN or infinite if any place is.
     """
-    memory = cast(ComposedMemoryCompensation | None, model.generator.memory)
     config = model.config
     motions, side = config.num_keypoints + 1, MOTION_SIZE_PX
     affine = _parameter("affine", (3, motions * 2))
@@ -115,49 +116,50 @@ def warp_graph(model: Mcnet) -> ov.Model:
         ],
         0,
     )
-    responses: Node | None = None
-    if memory is not None:
-        shape = (config.memory.parallel_kernels, config.memory.size**2 * 2 * config.memory.channels)
-        responses = _parameter("responses", shape)
-        inputs.append(responses)
     results: list[Node] = []
     occlusion: Node = maps
     for size_px, width in zip(config.level_sizes_px, _table_widths(model), strict=True):
         table = _parameter(f"table_{size_px}", ((size_px + MARGIN) ** 2, width))
         inputs.append(table)
-        x, y, occlusion = _split(_resized(maps, side, size_px), [1, 1, 1], axis=0)
-        rows = _sampled(table, x, y, occlusion, size_px)
+        margin = FRAME if size_px == config.size_px else 0
+        x, y, occlusion = _split(_resized(maps, side, size_px, margin), [1, 1, 1], axis=0)
+        rows = _sampled(table, x, y, occlusion, side=size_px, points=(size_px + 2 * margin) ** 2)
         results.append(_result(f"warped_{size_px}", rows))
-        if memory is not None and size_px in config.memory.levels_px:
-            assert responses is not None
-            found = _attended(memory, cast(ComposedLevel, memory.levels[str(size_px)]), rows, responses)
-            results.append(_result(f"found_{size_px}", found))
     # Clamped places would hide NaN from the decoder.
     results.append(_result("motion_witness", op.reduce_sum(maps, _axes(0, 1, 2), keep_dims=False)))
-    generated = op.subtract(_constant(1.0), _reshape(occlusion, (1, config.size_px**2)))
-    results.append(_result("generated", _reshape(generated, (config.size_px**2, 1))))
+    inside = np.pad(np.ones((config.size_px, config.size_px)), FRAME)
+    results.append(_result("generated", op.subtract(_constant(inside), _reshape(occlusion, inside.shape))))
     return ov.Model(results, inputs, "warp")
 
 
 def decoder_graph(model: Mcnet) -> ov.Model:
     """The source as the motion shows it -> the picture.
 
-    Inputs: warped rows a level, lowest first; found_N rows where the memory compensates; generated (size * size, 1),
-    how much of each pixel is generated, 1 - the occlusion.
+    The full size is computed in pairs of pixels: the last doubling gives pixels -1 and 0, 1 and 2, ..., and the last
+    convolution takes these to the pixels 0 and 1, 2 and 3, ... in one smaller convolution, so that neither has to be
+    taken apart into maps of the full size.
+
+    Inputs: warped rows a level, lowest first, the last one with the FRAME of zeros; generated (size + 2, size + 2), how
+    much of each pixel is generated, 1 - the occlusion, and 0 in the frame; where there is a memory, its responses of
+    the source (P, size * size * 2 C).
     Outputs: (size, size, 3) uint8 RGB, and its sum in [0, 1], which is NaN or infinite if any colour is.
     """
     generator, config = model.generator, model.config
     memory = cast(ComposedMemoryCompensation | None, generator.memory)
     inputs = []
+    responses: Node | None = None
+    if memory is not None:
+        shape = (config.memory.parallel_kernels, config.memory.size**2 * 2 * config.memory.channels)
+        responses = _parameter("responses", shape)
+        inputs.append(responses)
     x: Node | None = None
     order: list[int] = []
     for level, (size_px, width) in enumerate(zip(config.level_sizes_px[:-1], config.decoder_widths, strict=False)):
         warped = _parameter(f"warped_{size_px}", (size_px**2, width))
         inputs.append(warped)
         if memory is not None and size_px in config.memory.levels_px:
-            found = _parameter(f"found_{size_px}", (size_px**2, config.memory.channels))
-            inputs.append(found)
-            filled = _filled(cast(ComposedLevel, memory.levels[str(size_px)]), found, size_px)
+            compensation = cast(ComposedLevel, memory.levels[str(size_px)])
+            filled = _filled(compensation, _attended(memory, compensation, warped, responses), size_px)
             maps = op.concat([_picked(_to_maps(warped, size_px), range(width // 2)), filled], 1)
         else:
             maps = _picked(_to_maps(warped, size_px), range(width))
@@ -168,19 +170,29 @@ def decoder_graph(model: Mcnet) -> ov.Model:
             x, order = op.concat([x, maps], 1), [*range(width), *(width + channel for channel in level_order)]
         for block in cast(nn.Sequential, generator.res_stages[level]):
             x = _res_block(x, cast(FoldedResBlock, block), order)
-        x = _doubled(x, cast(TransposedUpBlock, generator.up_blocks[level]), order)
+        up_block = cast(TransposedUpBlock, generator.up_blocks[level])
+        x = _doubled(x, up_block, order) if 2 * size_px < config.size_px else _paired(x, up_block, order)
     assert x is not None
     size_px, width = config.size_px, config.decoder_widths[-1]
-    warped = _parameter(f"warped_{size_px}", (size_px**2, width + 3))
-    generated = _parameter("generated", (size_px**2, 1))
-    features = _picked(_to_maps(warped, size_px), range(width))
-    logits = _conv(op.add(op.multiply(x, _to_maps(generated, size_px)), features), generator.final)
+    framed, pairs = size_px + 2 * FRAME, size_px // 2 + 1
+    warped = _parameter(f"warped_{size_px}", (framed**2, width + 3))
+    generated = _parameter("generated", (framed, framed))
+    shares = op.transpose(_reshape(generated, (pairs, 2, pairs, 2)), _axes(0, 2, 1, 3))
+    x = op.multiply(_reshape(_to_rows(x), (framed**2, width)), _reshape(shares, (framed**2, 1)))
+    x = _to_maps(_reshape(x, (pairs**2, 4 * width)), pairs)
+    # A row of pixels lies pair by pair already, so that the warped features are read as they are.
+    rows_of_pairs = op.transpose(_reshape(warped, (1, framed, pairs, 2 * (width + 3))), _axes(0, 3, 1, 2))
+    logits = op.add(_final_of_pairs(x, generator.final), _final_of_rows(rows_of_pairs, generator.final))
+    logits = op.transpose(_reshape(_to_rows(logits), (size_px // 2, size_px // 2, 2, 6)), _axes(0, 2, 1, 3))
+    logits = _reshape(logits, (size_px, size_px, 3))
     # What follows the last convolution is computed in float32, the warped picture included.
-    prediction = op.add(op.multiply(op.sigmoid(_to_rows(logits)), generated), _sliced(warped, width, width + 3, axis=1))
+    colours = _unframed(_reshape(warped, (framed, framed, width + 3)), width)
+    share = _unframed(_reshape(generated, (framed, framed, 1)), 0)
+    prediction = op.add(op.multiply(op.sigmoid(logits), share), colours)
     rgb = op.clamp(op.round(op.multiply(prediction, _constant(255.0)), "half_to_even"), 0, 255)
     results = [
-        _result("rgb", _reshape(op.convert(rgb, np.uint8), (size_px, size_px, 3))),
-        _result("witness", op.reduce_sum(prediction, _axes(0, 1), keep_dims=False)),
+        _result("rgb", op.convert(rgb, np.uint8)),
+        _result("witness", op.reduce_sum(prediction, _axes(0, 1, 2), keep_dims=False)),
     ]
     return ov.Model(results, [*inputs, warped, generated], "decoder")
 
@@ -248,40 +260,39 @@ def _heatmaps(points: Node, side: int) -> Node:
     return op.multiply(op.unsqueeze(profiles[0], _axes(0)), op.unsqueeze(profiles[1], _axes(1)))
 
 
-def _resized(maps: Node, side: int, size: int) -> Node:
-    """`resize_aligned` of (n, side, side) as two matrix products."""
-    if side == size:
+def _resized(maps: Node, side: int, size: int, margin: int = 0) -> Node:
+    """`resize_aligned` of (n, side, side) as two matrix products, with so wide a margin of zeros around the result."""
+    if side == size and not margin:
         return maps
     places = np.linspace(0, side - 1, size)
     lower = np.minimum(places.astype(int), side - 2)
     matrix = np.zeros((size, side))
     matrix[np.arange(size), lower] = 1 - (places - lower)
     matrix[np.arange(size), lower + 1] = places - lower
-    matrix = matrix.astype(np.float32)
+    matrix = np.pad(matrix, ((margin, margin), (0, 0))).astype(np.float32)
     return op.matmul(op.matmul(_constant(matrix), maps, False, False), _constant(matrix), False, True)
 
 
-def _sampled(table: Node, x: Node, y: Node, occlusion: Node, size_px: int) -> Node:
-    """Bilinear samples of a table times the occlusion: (size_px * size_px, C).
+def _sampled(table: Node, x: Node, y: Node, occlusion: Node, *, side: int, points: int) -> Node:
+    """Bilinear samples, at so many places, of a map of that side times the occlusion: (points, C).
 
     A bag of four weighted rows each. Whatever lies outside ends in the table's ring of zeros.
     """
     corners, fractions = [], []
     for coordinate in (x, y):
-        flat = _reshape(coordinate, (1, size_px**2))
-        place = op.multiply(op.add(flat, _constant(1.0)), _constant((size_px - 1) / 2))
-        place = op.add(op.clamp(place, -1, size_px), _constant(1.0))
+        place = op.multiply(op.add(_reshape(coordinate, (points, 1)), _constant(1.0)), _constant((side - 1) / 2))
+        place = op.add(op.clamp(place, -1, side), _constant(1.0))
         corner = op.floor(place)
         corners.append(corner)
         fractions.append(op.subtract(place, corner))
-    stride = size_px + MARGIN
+    stride = side + MARGIN
     first = op.convert(op.add(op.multiply(corners[1], _constant(float(stride))), corners[0]), np.int32)
-    bags = op.concat([op.add(first, _constant(step, np.int32)) for step in (0, 1, stride, stride + 1)], 0)
-    right, below = fractions
-    left, above = op.subtract(_constant(1.0), right), op.subtract(_constant(1.0), below)
-    above, below = (op.multiply(part, _reshape(occlusion, (1, size_px**2))) for part in (above, below))
-    weights = op.concat([op.multiply(a, b) for a in (above, below) for b in (left, right)], 0)
-    return op.embedding_bag_packed_sum(table, op.transpose(bags, _axes(1, 0)), op.transpose(weights, _axes(1, 0)))
+    bags = op.add(first, _constant([[0, 1, stride, stride + 1]], np.int32))
+    # (1 - f, f) along x, twice; along y each of them twice.
+    along_x = op.add(op.multiply(fractions[0], _constant([[-1, 1, -1, 1]])), _constant([[1, 0, 1, 0]]))
+    along_y = op.add(op.multiply(fractions[1], _constant([[-1, -1, 1, 1]])), _constant([[1, 1, 0, 0]]))
+    weights = op.multiply(op.multiply(along_x, along_y), _reshape(occlusion, (points, 1)))
+    return op.embedding_bag_packed_sum(table, bags, weights)
 
 
 def _attended(memory: ComposedMemoryCompensation, level: ComposedLevel, rows: Node, responses: Node) -> Node:
@@ -358,15 +369,65 @@ def _doubled(x: Node, block: TransposedUpBlock, order: Sequence[int] | None = No
     Output rows 2 i - 1 and 2 i read the input rows i - 1 and i, so that a convolution with one row of zeros around
     gives all of them, and one row too many at each end. Transposed convolutions would stay in float32 here.
     """
+    doubled = op.depth_to_space(_paired(x, block, order), "blocks_first", 2)
+    return op.slice(doubled, _axes(1, 1), _axes(-1, -1), _axes(1, 1), _axes(2, 3))
+
+
+def _paired(x: Node, block: TransposedUpBlock, order: Sequence[int] | None = None) -> Node:
+    """What `_doubled` takes apart: (1, 4 C, side + 1, side + 1), the 2x2 pixels of each place in order of rows."""
     weight = block.weight if order is None else block.weight[list(order)]
     inputs, outputs = weight.shape[:2]
     # Kernel row u = 2 s + p of the 4x4 belongs to the output's parity p and the input row i - s.
     taps = weight.reshape(inputs, outputs, 2, 2, 2, 2).flip(2, 4)  # (in, out, t, p, t', q)
     kernel = taps.permute(3, 5, 1, 0, 2, 4).reshape(4 * outputs, inputs, 2, 2)
     bias = cast(Tensor, block.bias).repeat(4)
-    pixels = op.relu(_convolution(x, kernel, bias, padding=1))
-    doubled = op.depth_to_space(pixels, "blocks_first", 2)
-    return op.slice(doubled, _axes(1, 1), _axes(-1, -1), _axes(1, 1), _axes(2, 3))
+    return op.relu(_convolution(x, kernel, bias, padding=1))
+
+
+def _final_of_pairs(x: Node, conv: nn.Conv2d) -> Node:
+    """A convolution of maps in pairs of pixels: (1, 4 in, side / 2 + 1, ...) -> (1, 4 out, side / 2, ...)."""
+    taps = _pair_taps(conv.weight)
+    taken = taps.shape[-1]
+    kernel = taps.permute(2, 5, 0, 3, 6, 1, 4, 7).reshape(4 * conv.out_channels, -1, taken, taken)
+    return _convolution(x, kernel, cast(Tensor, conv.bias).repeat(4), padding=taken // 2 - 1)
+
+
+def _final_of_rows(x: Node, conv: nn.Conv2d) -> Node:
+    """As `_final_of_pairs`, without the bias, of rows of pixels in pairs: (1, 2 C, side + 2, side / 2 + 1).
+
+    C may be more than the convolution's inputs; the rest is not looked at.
+    """
+    taps = _pair_taps(conv.weight)
+    taken, unseen = taps.shape[-1], x.get_output_shape(0)[1] // 2 - conv.in_channels
+    taps = torch.nn.functional.pad(taps.movedim(1, -1), (0, unseen)).movedim(-1, 1)
+    kernel = taps.permute(2, 5, 0, 6, 1, 4, 3, 7).reshape(4 * conv.out_channels, -1, 2 * taken, taken)
+    pads = [2 * (taken // 2 - 1), taken // 2 - 1]
+    return op.convolution(x, _constant(_array(kernel)), [2, 1], pads, pads, [1, 1])
+
+
+def _pair_taps(weight: Tensor) -> Tensor:
+    """A kernel (out, in, k, k) between pixels in pairs: (out, in, 2, s, n, 2, t, n).
+
+    Of the output's pixels 2 i and 2 i + 1 the one of parity a reads the pixel 2 (i + first + u) - 1 + s, number s of the
+    input's pair u of n; s, u and a along y come first, then those along x.
+    """
+    size = weight.shape[-1]
+    half = size // 2
+    first, last = (1 - half) // 2, (2 + half) // 2
+    share = weight.new_zeros(2, 2, last - first + 1, size)
+    for parity, number, pair in np.ndindex(*share.shape[:3]):
+        tap = 2 * (first + pair) - 1 + number - parity + half
+        if 0 <= tap < size:
+            share[parity, number, pair, tap] = 1
+    return torch.einsum("asuk,btvl,oikl->oiasubtv", share, share, weight)
+
+
+def _unframed(rows: Node, first: int) -> Node:
+    """Maps without the FRAME, from a channel on: (side + 2, side + 2, C) -> (side, side, C - first)."""
+    side, _, channels = rows.get_output_shape(0)
+    return op.slice(
+        rows, _axes(FRAME, FRAME, first), _axes(side - FRAME, side - FRAME, channels), _axes(1, 1, 1), _axes(0, 1, 2)
+    )
 
 
 def _conv(

@@ -105,7 +105,7 @@ def test_bfloat16_leaves_keypoints_and_motion_alone(pictures: Pictures) -> None:
     torch.testing.assert_close(half.detect(pictures["driving"]), keypoints, atol=0, rtol=0)
     wrong = difference(half.render(keypoints), full.render(keypoints))
     assert wrong.max() <= 2
-    assert wrong.mean() < 0.02  # with attention and blend in bfloat16 it was 0.15
+    assert wrong.mean() < 0.03  # with the blend in bfloat16 it was 0.15
 
 
 def test_caches_are_shared_with_torch(tiny: Mcnet, pictures: Pictures) -> None:
