@@ -32,6 +32,7 @@ from mcnet.errors import UserError
 from mcnet.generator import Mcnet, SourceCache, blend
 from mcnet.geometry import Keypoints, relative_keypoints
 from mcnet.macs import FrameMacs, Macs, count_macs
+from mcnet.quantization import note_ranges
 
 if TYPE_CHECKING:
     from mcnet.openvino_backend import OpenVinoBackend
@@ -73,12 +74,14 @@ def variants_for(choice: DeviceChoice, *, has_openvino: bool) -> list[Variant]:
                 variants += [
                     Variant(f"{runtime} {name}", "engine", precision=name, runtime=runtime)
                     for name in get_args(Precision)[1:]
+                    if name != "int8"
                 ]
         return variants
     variants.append(Variant("torch fp32, allocator as it comes", "engine", keep_memory=False))
     precisions: list[Precision] = ["fp32", "bf16"]
     variants += [Variant(f"torch {name}", "engine", precision=name) for name in precisions]
     if has_openvino:
+        precisions.append("int8")
         variants += [Variant(f"openvino {name}", "engine", precision=name, runtime="openvino") for name in precisions]
     return variants
 
@@ -106,24 +109,11 @@ def real_pictures(size_px: int, *, portraits: int = 2, frames: int = 6) -> Pictu
         ImportError: PyAV or OpenCV is not installed.
         UserError: OpenCV does not load.
     """
-    from assets import ROOT
-    from mcnet.media.crop import crop, frame_face
-    from mcnet.media.faces import FaceFinder
-    from mcnet.media.images import read_rgb
-    from mcnet.media.video import open_driving
+    from mcnet.media.bundled import CLIP, bundled_faces
 
-    files = sorted((ROOT / "portraits").glob("*.jpg"))
-    clip = next((ROOT / "driving").iterdir())
-    shown = list(open_driving(clip))
-    with FaceFinder() as finder:
-        sources = [
-            crop(rgb, frame_face(finder.find(rgb)[0]), size_px)
-            for rgb in map(read_rgb, files[:: len(files) // portraits][:portraits])
-        ]
-        box = frame_face(finder.find(shown[0])[0])
-    driving = [crop(rgb, box, size_px) for rgb in shown[:: len(shown) // frames][:frames]]
-    what = f"{len(sources)} bundled portraits by {len(driving)} frames of {clip.name}"
-    return Pictures(np.stack(sources), np.stack(driving), what, real=True)
+    faces = bundled_faces(size_px, portraits=portraits, frames=frames)
+    what = f"{len(faces.sources)} bundled portraits by {len(faces.driving)} frames of {CLIP.name}"
+    return Pictures(*faces, what, real=True)
 
 
 def noise_pictures(size_px: int) -> Pictures:
@@ -208,20 +198,23 @@ def floor_of(macs: FrameMacs, bytes_: float, rates: Rates, precision: str, runti
         macs: after the rewrites.
         bytes_: that have to be read.
         rates: of the device.
-        precision: of the parts that may be rounded: with torch the decoder and the memory, with OpenVINO the decoder
-            and dense motion's hourglass. The others are float32.
+        precision: of the parts that may be rounded: the decoder and the memory, with OpenVINO dense motion's hourglass
+            too. The others are float32; with int8 it is the decoder alone, and the other two are bf16.
         runtime: which of the two.
     """
-    rounded = macs.decoder + (macs.motion if runtime == "openvino" else macs.memory)
     whole = rates.gmac_per_s["fp32"]
-    operations_s = rounded / rates.gmac_per_s.get(precision, whole) + (macs.total - rounded) / whole
+    half = rates.gmac_per_s.get("bf16" if precision == "int8" else precision, whole)
+    per_second = {"detector": whole, "motion": whole, "memory": half, "decoder": rates.gmac_per_s.get(precision, whole)}
+    if runtime == "openvino":
+        per_second["motion"] = half
+    operations_s = sum(count / per_second[part] for part, count in macs._asdict().items())
     return Floor(operations_s * 1e3, bytes_ / rates.copy_gb_per_s / 1e6)
 
 
 def bytes_of(model: Mcnet, precision: str) -> float:
     """Weights of a frame, and what is cached of a source: read once each. The decoder's weights in the precision."""
     generator = model.generator
-    half = 1.0 if precision == "fp32" else 0.5
+    half = {"fp32": 1.0, "int8": 0.25}.get(precision, 0.5)
     parts: list[tuple[Any, float]] = [(model.keypoint_detector, 1.0), (generator.dense_motion, 1.0)]
     parts += [(part, half) for part in (generator.memory, generator.res_stages, generator.up_blocks, generator.final)]
     weights: float = sum(
@@ -244,6 +237,9 @@ def measure_rates(device: torch.device) -> Rates:
     for name, dtype in precisions.items():
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
         rates[name] = side**3 / best_s(functools.partial(torch.mm, a, b), device) / 1e9
+    if device.type == "cpu":
+        a, b = (torch.randint(-100, 100, (side, side), dtype=torch.int8) for _ in range(2))
+        rates["int8"] = side**3 / best_s(functools.partial(torch._int_mm, a, b), device) / 1e9
     source = torch.zeros(2**28 if device.type == "cuda" else 2**25, device=device)
     target = torch.empty_like(source)
     copy_s = best_s(lambda: target.copy_(source), device)
@@ -317,6 +313,9 @@ def prepare(task: Task) -> Runner:
     variant = task.variant
     if variant.kind == "plain":
         return _plain_runner(model, DeviceChoice.of(EngineOptions(task.device, "fp32")).device, cached=variant.cached)
+    if variant.precision == "int8" and not model.info.ranges:
+        noise = noise_pictures(model.config.size_px)  # of random weights: time does not depend on the ranges
+        note_ranges(model, noise.sources, noise.driving)
     options = EngineOptions(
         device=task.device,
         precision=variant.precision,

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import pickle
 import re
 import warnings
@@ -88,6 +89,8 @@ def save_model(model: Mcnet, path: str | Path, *, half: bool = False) -> ModelIn
         "training": json.dumps(dict(info.training)),
         "content_hash": info.content_hash,
     }
+    if info.ranges:
+        metadata["ranges"] = json.dumps(dict(info.ranges))
     try:
         with replacing(path) as partial:
             # As bytes, since safetensors' own files are readable to their owner alone.
@@ -242,7 +245,7 @@ def _read_safetensors(path: Path) -> tuple[McnetConfig, ModelInfo, dict[str, Ten
         )
     try:
         config = McnetConfig.from_dict(_table(metadata, "config"))
-        info = ModelInfo(metadata["name"], metadata["content_hash"], _table(metadata, "training"))
+        info = ModelInfo(metadata["name"], metadata["content_hash"], _table(metadata, "training"), _ranges(metadata))
     except (ConfigError, KeyError, json.JSONDecodeError) as error:
         raise CheckpointError(
             f"{path} has a header that cannot be used: {error}; a newer version may have written it"
@@ -252,6 +255,17 @@ def _read_safetensors(path: Path) -> tuple[McnetConfig, ModelInfo, dict[str, Ten
             f"{path} is damaged: its tensors hash to {got[:12]}, its header says {info.content_hash[:12]}; get it again"
         )
     return config, info, tensors
+
+
+def _ranges(metadata: Mapping[str, str]) -> dict[str, tuple[float, float]]:
+    """Of activations; a file from before they were measured has none."""
+    ranges = {}
+    for name, pair in (_table(metadata, "ranges") if "ranges" in metadata else {}).items():
+        numbers = pair if isinstance(pair, list) and all(type(end) in (int, float) for end in pair) else []
+        if len(numbers) != 2 or not -math.inf < numbers[0] <= numbers[1] < math.inf:
+            raise ConfigError(f"ranges: got {str(pair)[:40]} for {name}, expected two finite numbers in order")
+        ranges[name] = float(numbers[0]), float(numbers[1])
+    return ranges
 
 
 def _table(metadata: Mapping[str, str], key: str) -> dict[str, Any]:

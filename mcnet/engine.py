@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Runtime = Literal["auto", "torch", "openvino", "cudagraph"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -54,8 +54,11 @@ class EngineOptions:
     """`auto` (CUDA where torch can use it, else the CPU), `cpu`, `cuda` or `cuda:N`. An explicit one that is not there
     is an error, never another one in silence."""
     precision: Precision = "auto"
-    """Of the decoder and the memory. Keypoints, dense motion, sampling and the attention's softmax are always float32.
-    `auto`: bf16 where the device multiplies it natively, else fp32."""
+    """Of the decoder and the memory, with OpenVINO of dense motion's hourglass too. Keypoints, sampling and the
+    attention's softmax are always float32. `int8`: the decoder's convolutions in 8 bits, what is left
+    in bf16 or fp32; OpenVINO does it, for a model that tells the ranges of its activations (`mcnet convert --int8`).
+    `auto`: int8 where that can be had and the processor has instructions for it, else bf16 where the device multiplies
+    it natively, else fp32."""
     backend: Runtime = "auto"
     """What computes. `auto`: on an x86-64 CPU OpenVINO, where it is installed and knows the model; it is made ready in
     the background while torch animates, and takes over between two frames. Else torch. An explicit `openvino` is ready
@@ -77,13 +80,20 @@ class DeviceChoice:
     dtype: torch.dtype
     reason: str
     """One plain sentence for people."""
+    int8: bool = False
+    """Whether OpenVINO computes convolutions in 8 bits, and only what is left in `dtype`."""
 
     @classmethod
-    def of(cls, options: EngineOptions) -> "DeviceChoice":
+    def of(cls, options: EngineOptions, model: Mcnet | None = None) -> "DeviceChoice":
         """Decide.
 
+        Args:
+            options: what is asked for.
+            model: to be run; without one, `auto` is never 8 bits.
+
         Raises:
-            EngineError: the device that was asked for is not there, or does not know the precision.
+            EngineError: the device that was asked for is not there, or does not know the precision, or int8 is asked
+                for and cannot be had.
         """
         if options.precision not in get_args(Precision):
             raise EngineError(f"precision: got {options.precision!r}, expected one of {', '.join(get_args(Precision))}")
@@ -93,7 +103,7 @@ class DeviceChoice:
             why = f"because {lack}" if lack else "the GPU that torch found"
         else:
             device, why = _explicit_device(options.device), "as asked"
-        if options.precision == "auto":
+        if options.precision in ("auto", "int8"):
             dtype = torch.bfloat16 if _multiplies_bf16(device) else torch.float32
         else:
             dtype = _DTYPES[options.precision]
@@ -101,9 +111,17 @@ class DeviceChoice:
             raise EngineError("precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)")
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
         precision = next(name for name, value in _DTYPES.items() if value == dtype)
-        if options.precision == "auto":
+        int8 = False
+        if options.precision == "int8":
+            if lack := _why_no_int8(model, options, device):
+                raise EngineError(f"precision: got 'int8', but {lack}")
+            int8 = True
+        elif options.precision == "auto":
             precision += f" (which it multiplies {'natively' if dtype == torch.bfloat16 else 'best'})"
-        return cls(device, dtype, f"{device} ({name}) in {precision}, {why}")
+            int8 = model is not None and not _why_no_int8(model, options, device) and _multiplies_int8()
+        if int8:
+            precision = f"int8 with OpenVINO, else {precision}"
+        return cls(device, dtype, f"{device} ({name}) in {precision}, {why}", int8)
 
 
 class Engine:
@@ -133,7 +151,7 @@ class Engine:
             if options.threads < 1:
                 raise EngineError(f"threads: got {options.threads}, expected at least 1, or None for all cores")
             torch.set_num_threads(options.threads)
-        self.choice = DeviceChoice.of(options)
+        self.choice = DeviceChoice.of(options, model)
         self.source: SourceCache | None = None
         self._reference: Keypoints | None = None
         self._scale: float | None = None
@@ -346,11 +364,12 @@ class Engine:
             logger.info("torch computes, since %s", lack)
             return
         threads = torch.get_num_threads()
+        ranges = rewritten.info.ranges if self.choice.int8 else None
 
         def make() -> "OpenVinoBackend":
             from mcnet.openvino_backend import OpenVinoBackend
 
-            return OpenVinoBackend(rewritten, self._torch, self.choice.dtype, threads)
+            return OpenVinoBackend(rewritten, self._torch, self.choice.dtype, threads, ranges)
 
         self._preparation = Preparation(make)
         if wanted == "openvino":
@@ -497,6 +516,24 @@ def _why_no_openvino(config: McnetConfig, choice: DeviceChoice, *, measured_only
     if config.memory.levels_px and config.memory.conditioning != "keypoints":
         return f"the OpenVINO graphs do not know the conditioning {config.memory.conditioning!r}"
     return None
+
+
+def _why_no_int8(model: Mcnet | None, options: EngineOptions, device: torch.device) -> str | None:
+    """Why the convolutions cannot be computed in 8 bits, or None where they can."""
+    if options.backend not in ("auto", "openvino") or device.type != "cpu":
+        return f"it is for OpenVINO on the CPU, and {options.backend} on {device} was chosen; use auto, fp32 or bf16"
+    if model is None or not model.info.ranges:
+        name = "the model" if model is None else f"model {model.info.name}"
+        return f"{name} does not tell the ranges of its activations: write a file that does (`mcnet convert --int8`)"
+    if importlib.util.find_spec("openvino") is None:
+        return 'the package openvino is not installed (pip install "mcnet-avatar[openvino]")'
+    return None
+
+
+def _multiplies_int8() -> bool:
+    """Whether this CPU adds up products of bytes without overflow in between."""
+    features = torch.cpu.get_capabilities()
+    return any(features.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
 
 
 def _multiplies_bf16(device: torch.device) -> bool:

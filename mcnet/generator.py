@@ -194,6 +194,9 @@ class ModelInfo:
     """SHA-256 of the weights as stored; empty for weights that were never stored."""
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Facts of the training run: data, steps, metrics. Plain values, ready for JSON."""
+    ranges: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    """Least and largest value that goes into each convolution that may be computed in 8 bits; see
+    `mcnet.quantization`. Empty: not measured, so that nothing is."""
 
 
 class Mcnet(nn.Module):

@@ -10,6 +10,7 @@ from mcnet.generator import Mcnet, SourceCache
 from mcnet.geometry import Keypoints
 from mcnet.openvino_graph import decoder_graph, detector_graph, mask_graph, sparse_graph, tables, warp_graph
 from mcnet.openvino_import import ov
+from mcnet.quantization import Ranges
 from mcnet.rewrites import affine_motions
 
 _PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
@@ -26,7 +27,9 @@ class OpenVinoBackend:
 
     name = "openvino"
 
-    def __init__(self, model: Mcnet, torch_backend: Backend, dtype: torch.dtype, threads: int) -> None:
+    def __init__(
+        self, model: Mcnet, torch_backend: Backend, dtype: torch.dtype, threads: int, ranges: Ranges | None = None
+    ) -> None:
         """Compile.
 
         Args:
@@ -34,6 +37,7 @@ class OpenVinoBackend:
             torch_backend: what encodes sources, which is rare, and computes batches.
             dtype: of the two graphs that may be rounded; float32 or bfloat16.
             threads: of one frame.
+            ranges: of activations, to compute the decoder's convolutions in 8 bits; None: in `dtype`.
 
         Raises:
             RuntimeError: OpenVINO cannot.
@@ -55,7 +59,7 @@ class OpenVinoBackend:
         self._sparse = request(sparse_graph(model), torch.float32)
         self._mask = request(mask_graph(model), dtype)
         self._warp = request(warp_graph(model), torch.float32)
-        self._decoder = request(decoder_graph(model), dtype)
+        self._decoder = request(decoder_graph(model, ranges), dtype)
         # One memory: what a graph writes the next one reads.
         _join(self._sparse, self._mask)
         _join(self._mask, self._warp)

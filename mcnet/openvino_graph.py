@@ -20,6 +20,7 @@ from mcnet.geometry import HEATMAP_VARIANCE
 from mcnet.keypoints import TEMPERATURE
 from mcnet.memory import KERNEL_TEMPERATURE
 from mcnet.openvino_import import op, ov
+from mcnet.quantization import Ranges
 from mcnet.rewrites import (
     ComposedLevel,
     ComposedMemoryCompensation,
@@ -132,12 +133,14 @@ def warp_graph(model: Mcnet) -> ov.Model:
     return ov.Model(results, inputs, "warp")
 
 
-def decoder_graph(model: Mcnet) -> ov.Model:
+def decoder_graph(model: Mcnet, ranges: Ranges | None = None) -> ov.Model:
     """The source as the motion shows it -> the picture.
 
     The full size is computed in pairs of pixels: the last doubling gives pixels -1 and 0, 1 and 2, ..., and the last
     convolution takes these to the pixels 0 and 1, 2 and 3, ... in one smaller convolution, so that neither has to be
     taken apart into maps of the full size.
+
+    Convolutions whose input's range is given are computed in 8 bits, but for the last one.
 
     Inputs: warped rows a level, lowest first, the last one with the FRAME of zeros; generated (size + 2, size + 2), how
     much of each pixel is generated, 1 - the occlusion, and 0 in the frame; where there is a memory, its responses of
@@ -146,6 +149,7 @@ def decoder_graph(model: Mcnet) -> ov.Model:
     """
     generator, config = model.generator, model.config
     memory = cast(ComposedMemoryCompensation | None, generator.memory)
+    ranges = ranges or {}
     inputs = []
     responses: Node | None = None
     if memory is not None:
@@ -157,19 +161,22 @@ def decoder_graph(model: Mcnet) -> ov.Model:
     for level, (size_px, width) in enumerate(zip(config.level_sizes_px[:-1], config.decoder_widths, strict=False)):
         warped = _parameter(f"warped_{size_px}", (size_px**2, width))
         inputs.append(warped)
+        shown = _clipped(_to_maps(warped, size_px), ranges.get(f"warped_{size_px}"))
         if memory is not None and size_px in config.memory.levels_px:
             compensation = cast(ComposedLevel, memory.levels[str(size_px)])
-            filled = _filled(compensation, _attended(memory, compensation, warped, responses), size_px)
-            maps = op.concat([_picked(_to_maps(warped, size_px), range(width // 2)), filled], 1)
+            found = _to_maps(_attended(memory, compensation, warped, responses), size_px)
+            filled = _filled(compensation, _clipped(found, ranges.get(f"memory.levels.{size_px}.outward")))
+            maps = op.concat([_picked(shown, range(width // 2)), filled], 1)
         else:
-            maps = _picked(_to_maps(warped, size_px), range(width))
+            maps = _picked(shown, range(width))
         level_order = channel_order(config, size_px)
         if x is None:
             x, order = maps, level_order
         else:
             x, order = op.concat([x, maps], 1), [*range(width), *(width + channel for channel in level_order)]
-        for block in cast(nn.Sequential, generator.res_stages[level]):
-            x = _res_block(x, cast(FoldedResBlock, block), order)
+        for number, block in enumerate(cast(nn.Sequential, generator.res_stages[level])):
+            x = _res_block(x, cast(FoldedResBlock, block), order, ranges, f"res_stages.{level}.{number}")
+        x = _clipped(x, ranges.get(f"up_blocks.{level}"))
         up_block = cast(TransposedUpBlock, generator.up_blocks[level])
         x = _doubled(x, up_block, order) if 2 * size_px < config.size_px else _paired(x, up_block, order)
     assert x is not None
@@ -314,10 +321,10 @@ def _attended(memory: ComposedMemoryCompensation, level: ComposedLevel, rows: No
     return op.add(op.relu(op.subtract(difference, fetched)), feature)
 
 
-def _filled(level: ComposedLevel, found: Node, size_px: int) -> Node:
-    """The rest of it: (w w, C) -> the filled half, (1, C_f / 2, w, w)."""
+def _filled(level: ComposedLevel, found: Node) -> Node:
+    """The rest of it: (1, C, w, w) -> the filled half, (1, C_f / 2, w, w)."""
     norm = level.norm
-    maps = op.mvn(_conv(_to_maps(found, size_px), level.outward), _axes(2, 3), True, norm.eps, "inside_sqrt")
+    maps = op.mvn(_conv(found, level.outward), _axes(2, 3), True, norm.eps, "inside_sqrt")
     return op.relu(_affine(maps, norm.weight, norm.bias))
 
 
@@ -355,11 +362,12 @@ def _hourglass(x: Node, hourglass: Any, order: Sequence[int] | None = None) -> N
     return x
 
 
-def _res_block(x: Node, block: FoldedResBlock, order: Sequence[int]) -> Node:
+def _res_block(x: Node, block: FoldedResBlock, order: Sequence[int], ranges: Ranges, name: str) -> Node:
     """`FoldedResBlock` on channels in the given order."""
     index = list(order)
     inner = op.relu(_affine(x, block.scale.flatten()[index], block.shift.flatten()[index]))
-    inner = op.relu(_conv(inner, block.conv1, index))
+    inner = _clipped(inner, ranges.get(f"{name}.conv1"))
+    inner = _clipped(op.relu(_conv(inner, block.conv1, index)), ranges.get(f"{name}.conv2"))
     return op.add(_conv(inner, block.conv2, outputs=index), x)
 
 
@@ -408,8 +416,8 @@ def _final_of_rows(x: Node, conv: nn.Conv2d) -> Node:
 def _pair_taps(weight: Tensor) -> Tensor:
     """A kernel (out, in, k, k) between pixels in pairs: (out, in, 2, s, n, 2, t, n).
 
-    Of the output's pixels 2 i and 2 i + 1 the one of parity a reads the pixel 2 (i + first + u) - 1 + s, number s of the
-    input's pair u of n; s, u and a along y come first, then those along x.
+    Of the output's pixels 2 i and 2 i + 1 the one of parity a reads the pixel 2 (i + first + u) - 1 + s, number s of
+    the input's pair u of n; s, u and a along y come first, then those along x.
     """
     size = weight.shape[-1]
     half = size // 2
@@ -444,9 +452,26 @@ def _conv(
     return _convolution(x, weight, bias, cast(int, conv.padding[0]))
 
 
+def _clipped(x: Node, seen: tuple[float, float] | None) -> Node:
+    """In 256 steps over a range, so that convolutions that read it are computed in 8 bits; None: as it is."""
+    if seen is None:
+        return x
+    least, largest = seen
+    if least < 0:
+        largest = max(largest, -least)
+        least = -largest * 128 / 127
+    ends = _constant(least if least < 0 else 0.0), _constant(max(largest, 1e-6))
+    return op.fake_quantize(x, *ends, *ends, 256)
+
+
 def _convolution(x: Node, weight: Tensor, bias: Tensor | None, padding: int) -> Node:
     pads = [padding, padding]
-    y = op.convolution(x, _constant(_array(weight)), [1, 1], pads, pads, [1, 1])
+    kernel = _constant(_array(weight))
+    if x.get_type_name() == "FakeQuantize":
+        bound = _array(weight.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12))
+        ends = _constant(-bound), _constant(bound)
+        kernel = op.fake_quantize(kernel, *ends, *ends, 255)
+    y = op.convolution(x, kernel, [1, 1], pads, pads, [1, 1])
     return y if bias is None else op.add(y, _constant(_array(bias)[None, :, None, None]))
 
 

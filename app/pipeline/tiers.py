@@ -49,7 +49,7 @@ _FEWEST_FRAMES, _MOST_FRAMES = 3, 200
 _HOPELESS = 2.0  # times as slow as the best so far
 _PATIENCE = 5.0  # times the seconds of measuring; for loading and warming up all that is tried
 _WORTH = 1.05  # a coarser precision must be faster by this factor
-_EXACT_FIRST: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
+_EXACT_FIRST: tuple[Precision, ...] = ("fp32", "bf16", "fp16", "int8")
 _KEPT_TIERS = 20
 _GRAPHICS_VENDORS = {"0x10de": "an NVIDIA GPU", "0x1002": "an AMD GPU"}
 
@@ -183,7 +183,7 @@ def measure_tier(
     tell = progress or _tell_nobody
     tell(0.0, "looking for the face")
     portrait, frames, look_s = _workload(model.config.size_px)
-    tried = candidates(hardware)
+    tried = candidates(hardware, model)
     results: list[tuple[EngineOptions, float]] = []
     problems: list[str] = []
     end_s = perf_counter() + _PATIENCE * seconds
@@ -218,10 +218,10 @@ def _live_fps_hz(step_s: float, look_s: float) -> float:
     return (1 - min(look_s / LOOK_EVERY_S, 0.5)) / step_s
 
 
-def candidates(hardware: Hardware) -> list[EngineOptions]:
-    """What is worth trying, the likely best first; a CPU that only imitates bf16 is not asked for it."""
-    native = DeviceChoice.of(EngineOptions(device="cpu")).dtype == torch.bfloat16
-    on_cpu: tuple[Precision, ...] = ("bf16", "fp32") if native else ("fp32",)
+def candidates(hardware: Hardware, model: Mcnet) -> list[EngineOptions]:
+    """What is worth trying, the likely best first; a CPU that only imitates bf16 or int8 is not asked for it."""
+    choice = DeviceChoice.of(EngineOptions(device="cpu"), model)
+    on_cpu: tuple[Precision, ...] = ("bf16", "fp32") if choice.dtype == torch.bfloat16 else ("fp32",)
     on_gpu: tuple[Precision, ...] = ("fp16", "bf16", "fp32")
     runtimes: tuple[Runtime, ...] = ("openvino", "torch")
     found = [
@@ -229,6 +229,8 @@ def candidates(hardware: Hardware) -> list[EngineOptions]:
         for index in range(len(hardware.gpus))
         for precision in on_gpu
     ]
+    if choice.int8:
+        found.append(EngineOptions(device="cpu", precision="int8", backend="openvino", warm_up_frames=1))
     return found + [
         EngineOptions(device="cpu", precision=precision, backend=runtime, warm_up_frames=1)
         for runtime in runtimes
@@ -379,5 +381,6 @@ def _key(model: Mcnet, hardware: Hardware) -> str:
     except PackageNotFoundError:
         openvino = "none"
     weights = model.info.content_hash or content_hash(model.state_dict())
-    facts = (hardware.cpu, *hardware.gpus, *hardware.unused, torch.__version__, openvino, weights)
+    ranges = "with ranges" if model.info.ranges else "without"
+    facts = (hardware.cpu, *hardware.gpus, *hardware.unused, torch.__version__, openvino, weights, ranges)
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]

@@ -20,6 +20,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--half", action="store_true", help="store float16: half the size, computed in float32 all the same"
     )
+    parser.add_argument(
+        "--int8",
+        action="store_true",
+        help="also measure, on the bundled portraits, where activations lie, and note it: the engine may then compute "
+        "the decoder in 8 bits",
+    )
     parser.set_defaults(run=run)
 
 
@@ -32,6 +38,11 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(args.input)
     if args.name:
         model.info = dataclasses.replace(model.info, name=args.name)
+    if args.int8:
+        from mcnet.media.bundled import bundled_faces
+        from mcnet.quantization import note_ranges
+
+        note_ranges(model, *bundled_faces(model.config.size_px, portraits=10, frames=4))
     info = save_model(model, args.output, half=args.half)
     millions = sum(weight.numel() for weight in model.parameters()) / 1e6
     print(

@@ -62,7 +62,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[tuple[str, str, s
     """Engines by device, precision and backend: seconds of a frame, or what making one raises."""
     clock = Clock()
     monkeypatch.setattr(tiers, "perf_counter", clock)
-    monkeypatch.setattr(DeviceChoice, "of", lambda _: DeviceChoice(torch.device("cpu"), torch.bfloat16, "so"))
+    monkeypatch.setattr(DeviceChoice, "of", lambda *_: DeviceChoice(torch.device("cpu"), torch.bfloat16, "so"))
 
     def build(steps: dict[tuple[str, str, str], float | Exception]) -> Maker:
         def make(options: EngineOptions) -> Any:
@@ -158,7 +158,7 @@ def test_a_slow_model_is_not_tried_on_everything(starter: Mcnet, machine: Callab
 
 def test_the_real_thing(starter: Mcnet) -> None:
     hardware = this_hardware()
-    only = candidates(hardware)[-1]
+    only = candidates(hardware, starter)[-1]
 
     def make(options: EngineOptions) -> LiveEngine:
         if options != only:

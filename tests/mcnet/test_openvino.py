@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from mcnet import Engine, EngineError, EngineOptions, Mcnet, load_model
 from mcnet.config import McnetConfig
+from mcnet.engine import DeviceChoice
 from mcnet.geometry import Keypoints
+from mcnet.quantization import note_ranges
 from tests.mcnet.test_engine import Pictures, difference, plain_picture
 from tests.mcnet.test_golden import to_tensor
 
@@ -24,6 +26,7 @@ pytestmark = pytest.mark.skipif(
 
 FP32 = EngineOptions(device="cpu", precision="fp32", backend="openvino", warm_up_frames=0)
 BF16 = dataclasses.replace(FP32, precision="bf16")
+INT8 = dataclasses.replace(FP32, precision="int8")
 AUTO = dataclasses.replace(FP32, backend="auto")
 TORCH = dataclasses.replace(FP32, backend="torch")
 
@@ -106,6 +109,55 @@ def test_bfloat16_leaves_keypoints_and_motion_alone(pictures: Pictures) -> None:
     wrong = difference(half.render(keypoints), full.render(keypoints))
     assert wrong.max() <= 2
     assert wrong.mean() < 0.03  # with the blend in bfloat16 it was 0.15
+
+
+def test_eight_bits_reach_the_decoder_alone(pictures: Pictures) -> None:
+    """Convolutions really are computed in 8 bits, on ranges the file tells; the picture stays bf16's but for a step."""
+    model = load_model("starter")
+    full, eight = Engine(model, FP32), Engine(model, INT8)
+    assert "int8 with OpenVINO" in eight.choice.reason
+    used = {name: convolutions_in_8_bits(eight, name) for name in ("_detector", "_mask", "_warp", "_decoder")}
+    # Three levels picked and two filled in, a ResBlock's two, three doublings; the last one is not.
+    assert used == {"_detector": 0, "_mask": 0, "_warp": 0, "_decoder": 10}
+    for engine in (full, eight):
+        engine.set_source(pictures["source"])
+    keypoints = full.detect(pictures["driving"])
+    torch.testing.assert_close(eight.detect(pictures["driving"]), keypoints, atol=0, rtol=0)
+    wrong = difference(eight.render(keypoints), full.render(keypoints))
+    assert 0 < wrong.max() <= 6
+    assert wrong.mean() < 0.08
+
+
+def convolutions_in_8_bits(engine: Engine, graph: str) -> int:
+    compiled = getattr(engine.backend, graph).get_compiled_model().get_runtime_model()
+    facts = [operation.get_rt_info() for operation in compiled.get_ordered_ops()]
+    kinds = [(str(fact["layerType"].astype(str)), str(fact["primitiveType"].astype(str))) for fact in facts]
+    return sum(layer == "Convolution" and kind.endswith("_I8") for layer, kind in kinds)
+
+
+@pytest.mark.parametrize("name", ["tiny", "no memory", "two blocks, none", "odd widths", "seven by seven"])
+def test_the_family_in_eight_bits(name: str, pictures: Pictures) -> None:
+    model = random_model(FAMILY[name])
+    faces = np.stack([pictures["source"], pictures["driving"]])
+    note_ranges(model, faces, faces)
+    plain, eight = Engine(model, FP32), Engine(model, INT8)
+    for engine in (plain, eight):
+        engine.set_source(pictures["source"])
+    wrong = difference(*(engine.animate(pictures["driving"], relative=False) for engine in (plain, eight)))
+    assert wrong.mean() < 1  # weights that were never trained amplify what is rounded
+
+
+def test_auto_takes_eight_bits_where_they_are_worth_it(monkeypatch: pytest.MonkeyPatch, tiny: Mcnet) -> None:
+    starter = load_model("starter")
+    auto = EngineOptions(device="cpu")
+    monkeypatch.setattr("mcnet.engine._multiplies_int8", lambda: True)
+    assert DeviceChoice.of(auto, starter).int8
+    assert not DeviceChoice.of(auto, tiny).int8  # its ranges were not measured
+    assert not DeviceChoice.of(dataclasses.replace(auto, backend="torch"), starter).int8
+    assert not DeviceChoice.of(dataclasses.replace(auto, precision="bf16"), starter).int8
+    monkeypatch.setattr("mcnet.engine._multiplies_int8", lambda: False)
+    assert not DeviceChoice.of(auto, starter).int8
+    assert DeviceChoice.of(dataclasses.replace(auto, precision="int8"), starter).int8  # as asked
 
 
 def test_caches_are_shared_with_torch(tiny: Mcnet, pictures: Pictures) -> None:
