@@ -358,7 +358,7 @@ class Engine:
                 raise EngineError(f"backend: got 'cudagraph', but {self.choice.device} was chosen, expected a GPU")
             self._backend = CudaGraphBackend(self._torch)
             return
-        if lack := _why_no_openvino(self.config, self.choice, measured_only=wanted == "auto"):
+        if lack := _why_no_openvino(self.choice, measured_only=wanted == "auto"):
             if wanted == "openvino":
                 raise EngineError(f"backend: got 'openvino', but {lack}; use backend torch (or auto), or mend that")
             logger.info("torch computes, since %s", lack)
@@ -505,7 +505,7 @@ def _why_no_cuda(index: int | None) -> str | None:
     return None
 
 
-def _why_no_openvino(config: McnetConfig, choice: DeviceChoice, *, measured_only: bool) -> str | None:
+def _why_no_openvino(choice: DeviceChoice, *, measured_only: bool) -> str | None:
     """Why OpenVINO cannot compute this, or None where it can; `measured_only`: and is known to be faster."""
     if choice.device.type != "cpu":
         return f"OpenVINO computes on the CPU only, and {choice.device} was chosen"
@@ -513,8 +513,6 @@ def _why_no_openvino(config: McnetConfig, choice: DeviceChoice, *, measured_only
         return 'the package openvino is not installed (pip install "mcnet-avatar[openvino]")'
     if measured_only and platform.machine() not in ("x86_64", "AMD64"):
         return f"OpenVINO was measured on x86-64 CPUs only, and this is {platform.machine()}"
-    if config.memory.levels_px and config.memory.conditioning != "keypoints":
-        return f"the OpenVINO graphs do not know the conditioning {config.memory.conditioning!r}"
     return None
 
 

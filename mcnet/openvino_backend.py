@@ -8,7 +8,15 @@ import torch
 from mcnet.backends import Backend, Rendered, Rgb
 from mcnet.generator import Mcnet, SourceCache
 from mcnet.geometry import Keypoints
-from mcnet.openvino_graph import decoder_graph, detector_graph, mask_graph, sparse_graph, tables, warp_graph
+from mcnet.openvino_graph import (
+    decoder_graph,
+    detector_graph,
+    mask_graph,
+    settled_of_memory,
+    sparse_graph,
+    tables,
+    warp_graph,
+)
 from mcnet.openvino_import import ov
 from mcnet.quantization import Ranges
 from mcnet.rewrites import affine_motions
@@ -113,9 +121,10 @@ class OpenVinoBackend:
             self._warp.get_tensor(name).data[:] = rows
         self._sparse.get_tensor("small").data[:] = cache.small.numpy()
         self._sparse.get_tensor("heatmaps").data[:] = cache.heatmaps[0].permute(1, 2, 0).numpy()
-        if cache.memory is not None:
-            responses = self._decoder.get_tensor("responses").data
-            responses[:] = cache.memory.responses.float().numpy().reshape(responses.shape)
+        if self._config.memory.levels_px:
+            name, shape = settled_of_memory(self._config)
+            settled = cache.keypoints.value if cache.memory is None else cache.memory.responses
+            self._decoder.get_tensor(name).data[:] = settled.float().numpy().reshape(shape)
         self._source = cache
 
 

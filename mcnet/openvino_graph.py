@@ -18,7 +18,7 @@ from mcnet.config import MOTION_SIZE_PX, McnetConfig
 from mcnet.generator import Mcnet, SourceCache
 from mcnet.geometry import HEATMAP_VARIANCE
 from mcnet.keypoints import TEMPERATURE
-from mcnet.memory import KERNEL_TEMPERATURE
+from mcnet.memory import DEMODULATION_EPS, KERNEL_TEMPERATURE
 from mcnet.openvino_import import op, ov
 from mcnet.quantization import Ranges
 from mcnet.rewrites import (
@@ -143,19 +143,18 @@ def decoder_graph(model: Mcnet, ranges: Ranges | None = None) -> ov.Model:
     Convolutions whose input's range is given are computed in 8 bits, but for the last one.
 
     Inputs: warped rows a level, lowest first, the last one with the FRAME of zeros; generated (size + 2, size + 2), how
-    much of each pixel is generated, 1 - the occlusion, and 0 in the frame; where there is a memory, its responses of
-    the source (P, size * size * 2 C).
+    much of each pixel is generated, 1 - the occlusion, and 0 in the frame; where there is a memory, what a source
+    settles of it (`settled_of_memory`).
     Outputs: (size, size, 3) uint8 RGB, and its sum in [0, 1], which is NaN or infinite if any colour is.
     """
     generator, config = model.generator, model.config
     memory = cast(ComposedMemoryCompensation | None, generator.memory)
     ranges = ranges or {}
     inputs = []
-    responses: Node | None = None
+    settled: Node | None = None
     if memory is not None:
-        shape = (config.memory.parallel_kernels, config.memory.size**2 * 2 * config.memory.channels)
-        responses = _parameter("responses", shape)
-        inputs.append(responses)
+        settled = _parameter(*settled_of_memory(config))
+        inputs.append(settled)
     x: Node | None = None
     order: list[int] = []
     for level, (size_px, width) in enumerate(zip(config.level_sizes_px[:-1], config.decoder_widths, strict=False)):
@@ -164,7 +163,7 @@ def decoder_graph(model: Mcnet, ranges: Ranges | None = None) -> ov.Model:
         shown = _clipped(_to_maps(warped, size_px), ranges.get(f"warped_{size_px}"))
         if memory is not None and size_px in config.memory.levels_px:
             compensation = cast(ComposedLevel, memory.levels[str(size_px)])
-            found = _to_maps(_attended(memory, compensation, warped, responses), size_px)
+            found = _to_maps(_attended(memory, compensation, warped, settled), size_px)
             filled = _filled(compensation, _clipped(found, ranges.get(f"memory.levels.{size_px}.outward")))
             maps = op.concat([_picked(shown, range(width // 2)), filled], 1)
         else:
@@ -202,6 +201,14 @@ def decoder_graph(model: Mcnet, ranges: Ranges | None = None) -> ov.Model:
         _result("witness", op.reduce_sum(prediction, _axes(0, 1, 2), keep_dims=False)),
     ]
     return ov.Model(results, [*inputs, warped, generated], "decoder")
+
+
+def settled_of_memory(config: McnetConfig) -> tuple[str, tuple[int, ...]]:
+    """Name and shape of what a source settles of the memory: the parallel kernels' responses, or just its keypoints."""
+    memory = config.memory
+    if memory.conditioning == "keypoints":
+        return "responses", (memory.parallel_kernels, memory.size**2 * 2 * memory.channels)
+    return "points", (1, 2 * config.num_keypoints)
 
 
 def _table_widths(model: Mcnet) -> list[int]:
@@ -302,7 +309,7 @@ def _sampled(table: Node, x: Node, y: Node, occlusion: Node, *, side: int, point
     return op.embedding_bag_packed_sum(table, bags, weights)
 
 
-def _attended(memory: ComposedMemoryCompensation, level: ComposedLevel, rows: Node, responses: Node) -> Node:
+def _attended(memory: ComposedMemoryCompensation, level: ComposedLevel, rows: Node, settled: Node) -> Node:
     """`ComposedMemoryCompensation.forward` up to the convolution outwards: (w w, C_f) -> (w w, C)."""
     width = rows.get_output_shape(0)[1]
     channels = memory.channels
@@ -313,12 +320,45 @@ def _attended(memory: ComposedMemoryCompensation, level: ComposedLevel, rows: No
         _linear(lacking, matrix, bias) for matrix, bias in zip(level.matrix.chunk(3), level.bias.chunk(3), strict=True)
     )
     kernel_weights = _kernel_weights(memory, pooled)
-    key_value = op.relu(_reshape(op.matmul(kernel_weights, responses, False, False), (-1, 2 * channels)))
+    if memory.conditioning == "keypoints":
+        key_value = _reshape(op.matmul(kernel_weights, settled, False, False), (-1, 2 * channels))
+    else:
+        key_value = _mixed(memory, kernel_weights, _modulated(memory, op.concat([pooled, settled], 1)))
+    key_value = op.relu(key_value)
     key, value = _split(key_value, [channels] * 2, axis=1)
     value = _linear(value, memory.difference, None)
     attention = op.softmax(op.matmul(op.relu(query), key, False, True), axis=1)
     fetched = op.matmul(attention, value, False, False)
     return op.add(op.relu(op.subtract(difference, fetched)), feature)
+
+
+def _modulated(memory: ComposedMemoryCompensation, scale_code: Node) -> Node:
+    """`ComposedMemoryCompensation._modulated_bank`, but for the factor sqrt(2): (1, C, size, size)."""
+    hidden, code = cast(nn.Linear, memory.style_route[0]), cast(nn.Linear, memory.style_route[2])
+    code_of = _linear(op.relu(_linear(scale_code, hidden.weight, hidden.bias)), code.weight, code.bias)
+    style = _linear(code_of, memory.modulation_weight, memory.modulation_bias)
+    energy = op.matmul(op.multiply(style, style), _constant(_array(memory.bank_energy)), False, False)
+    demodulation = op.divide(_constant(1.0), op.sqrt(op.add(energy, _constant(DEMODULATION_EPS))))
+    shape = (1, memory.channels, 1, 1)
+    bank = op.multiply(_constant(_array(memory.bank)), _reshape(style, shape))
+    maps = op.multiply(_convolution(bank, memory.bank_weight, None, padding=1), _reshape(demodulation, shape))
+    return op.prelu(op.add(maps, _constant(_array(memory.bank_bias)[None])), _constant(0.2))
+
+
+def _mixed(memory: ComposedMemoryCompensation, kernel_weights: Node, maps: Node) -> Node:
+    """The convolution by a mixture of kernels as one matrix product: (1, C, size, size) -> (size size, 2 C)."""
+    channels, size = memory.channels, maps.get_output_shape(0)[2]
+    kernels = memory.key_value.weight * 2**0.5  # (P, 2 C, C, 3, 3), with the factor that `_modulated` leaves out
+    flat = kernels.permute(0, 3, 4, 2, 1).flatten(1)  # by tap, input and output
+    mixed = _reshape(op.matmul(kernel_weights, _constant(_array(flat)), False, False), (9 * channels, 2 * channels))
+    bias = op.matmul(kernel_weights, _constant(_array(memory.key_value.bias)), False, False)
+    padded = op.pad(maps, _axes(0, 0, 1, 1), _axes(0, 0, 1, 1), "constant", op.constant(np.float32(0)))
+    taps = [
+        op.slice(padded, _axes(row, column), _axes(row + size, column + size), _axes(1, 1), _axes(2, 3))
+        for row in range(3)
+        for column in range(3)
+    ]
+    return op.add(op.matmul(_to_rows(op.concat(taps, 1)), mixed, False, False), bias)
 
 
 def _filled(level: ComposedLevel, found: Node) -> Node:

@@ -58,6 +58,8 @@ FAMILY = {
     "two blocks, none": of_family(TINY, resblocks=(2, 0, 1)),
     "odd widths": of_family(TINY, decoder_widths=(10, 14, 9, 5)),
     "no laterals": of_family(TINY, lateral=False, decoder_widths=(32, 24, 16, 8)),
+    "as released": of_family(TINY, memory_conditioning="keypoints+appearance", lateral=False,
+                             decoder_widths=(32, 24, 16, 8), memory_levels_px=(32, 64, 128)),
     "seven by seven": of_family(TINY, output_kernel=7),
     "512 px": of_family(TINY, size_px=512, encoder_widths=(8, 16, 24, 32, 32), decoder_widths=(24, 16, 12, 8, 8),
                         resblocks=(1, 0, 1, 0)),
@@ -135,7 +137,9 @@ def convolutions_in_8_bits(engine: Engine, graph: str) -> int:
     return sum(layer == "Convolution" and kind.endswith("_I8") for layer, kind in kinds)
 
 
-@pytest.mark.parametrize("name", ["tiny", "no memory", "two blocks, none", "odd widths", "seven by seven"])
+@pytest.mark.parametrize(
+    "name", ["tiny", "as released", "no memory", "two blocks, none", "odd widths", "seven by seven"]
+)
 def test_the_family_in_eight_bits(name: str, pictures: Pictures) -> None:
     model = random_model(FAMILY[name])
     faces = np.stack([pictures["source"], pictures["driving"]])

@@ -52,7 +52,7 @@ def test_a_range_is_that_of_every_pair_of_pictures(tiny: Mcnet, faces: NDArray[n
 def test_a_model_that_gives_nan_is_refused(tiny: Mcnet, faces: NDArray[np.uint8]) -> None:
     with torch.no_grad():
         tiny.get_parameter("generator.up_blocks.0.conv.weight")[0] = float("nan")
-    with pytest.raises(ValueError, match=r"res_stages\.1\.0\.conv1: got values between nan and nan, expected finite ones"):
+    with pytest.raises(ValueError, match=r"res_stages\.1\.0\.conv1: got values between nan and nan"):
         measure_ranges(tiny, faces, faces)
 
 
