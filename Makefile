@@ -10,7 +10,7 @@ help:
 	@echo "make animate  the offline command on a bundled clip: out/animate.mp4, out/animate.png"
 	@echo "make test   set up and run the whole test suite"
 	@echo "make check  ruff, mypy and import-linter"
-	@echo "make bench  milliseconds a frame, plain model against engine"
+	@echo "make bench  milliseconds a frame, plain model against engine; the whole chain"
 	@echo "make cuda   what needs a GPU: parity tests and benchmark on CUDA"
 	@echo "make screenshots  pictures of the real window, to look at: out/screenshots"
 	@echo "make qemu   the app between a real V4L2 webcam and a real virtual camera, in a virtual machine (as root)"
@@ -58,6 +58,7 @@ qemu: setup
 
 bench: setup
 	$(BIN)/mcnet bench --model starter released
+	$(BIN)/python -m tests.benchmarks.chain --precision int8 bf16
 
 cuda: setup
 	$(BIN)/python -m pytest -m cuda -rs

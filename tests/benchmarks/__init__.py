@@ -1,0 +1,1 @@
+"""Measurements of speed. Nothing here is a test: they report, and assert nothing about time."""
