@@ -1,6 +1,7 @@
 """The inference stage's work on one frame: find the face, crop, detect, move, render. It owns no thread."""
 
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -29,9 +30,11 @@ from mcnet.media.faces import Face, FaceFinder
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 0.12
-"""While a face is followed, frames are searched for it so often only: the crop moves slowly, and the keypoints come
-from the model in every frame."""
+LOOK_EVERY_S = 0.25
+"""While a face is followed, frames are searched for it so often only, since the crop moves slowly and the keypoints
+come from the model in every frame; and once these have moved by `_MOVED`, every `_LOOK_AGAIN_S`."""
+_LOOK_AGAIN_S = 0.1
+_MOVED = 0.04  # of the crop's side
 _CAMERA_GAP_S = 0.4
 _ENCODED_KEPT = 12
 _LONGEST_STEP_S = 0.5
@@ -50,7 +53,10 @@ class Finder(Protocol):
 
 
 class Step(NamedTuple):
-    """What a step made: `output` for the sinks, `view` for the window; None where there is nothing new."""
+    """What a step made: `output` for the sinks, `view` for the window; None where there is nothing new.
+
+    The view is for `Animator.follow` first.
+    """
 
     output: OutputFrame | None
     view: DriverView | None
@@ -100,6 +106,8 @@ class Animator:
         self._captured_s = 0.0
         self._face: Face | None = None
         self._looked_s = 0.0
+        self._looked_at: NDArray[np.float64] | None = None
+        self._places: NDArray[np.float64] | None = None
         self._target: Pose | None = None
         self._picture: NDArray[np.uint8] | None = None
         self._resting = False
@@ -183,7 +191,9 @@ class Animator:
             self._reframe()
         dt_s = min(_LONGEST_STEP_S, max(0.0, frame.captured_s - self._captured_s))
         self._frame_id, self._captured_s = frame.frame_id, frame.captured_s
-        looked = self._look(frame)
+        looked = self._face is None or self._calibration is not None
+        if looked:
+            self._look(frame)
         box = self._frame(dt_s, settings)
         landmarks = self._face.landmarks_px if looked and self._face is not None else None
         square = None if self._face is None or box is None else self._crop(frame.rgb, box)
@@ -196,8 +206,37 @@ class Animator:
                 f"model {self._engine.model_name} gave NaN for the keypoints of this frame: use precision fp32 or "
                 "another model; the frame is not shown"
             )
+        assert box is not None
+        self._places = np.array((box.center_x, box.center_y)) / box.side + driving.value / 2
+        if looked:
+            self._looked_at = self._places
         view = DriverView(frame, box, landmarks, driving.value.astype(np.float32))
         return Step(self._with_driver(driving, landmarks, dt_s, now_s, settings), view)
+
+    def follow(self, view: DriverView) -> DriverView:
+        """Search a step's frame for the driver's face if it is time, for the frames to come.
+
+        Apart from the step, so that no picture waits for it.
+
+        Returns:
+            The view, with the landmarks if they were found in this very frame.
+        """
+        captured_s = view.frame.captured_s
+        if self._face is None or self._calibration is not None or not self._time_to_look(captured_s):
+            return view
+        self._look(view.frame)
+        self._looked_at = self._places
+        return view if self._face is None else dataclasses.replace(view, landmarks_px=self._face.landmarks_px)
+
+    def _time_to_look(self, captured_s: float) -> bool:
+        rested_s = captured_s - self._looked_s
+        if rested_s >= LOOK_EVERY_S or self._places is None or self._looked_at is None:
+            return True
+        if rested_s < _LOOK_AGAIN_S:
+            return False
+        moved = np.abs(self._places.mean(0) - self._looked_at.mean(0)).max()
+        grown = abs(self._places.std() / max(self._looked_at.std(), 1e-6) - 1)
+        return bool(max(moved, grown) > _MOVED)
 
     def _change_camera(self, camera: str) -> None:
         self._camera = camera
@@ -211,11 +250,8 @@ class Animator:
         self.recover()
         self._smoother.reset()
 
-    def _look(self, frame: CameraFrame) -> bool:
-        """Follow the driver's face; returns whether this very frame was searched."""
-        rested = frame.captured_s - self._looked_s < LOOK_EVERY_S
-        if self._face is not None and self._calibration is None and rested:
-            return False
+    def _look(self, frame: CameraFrame) -> None:
+        """Search a frame for the driver's face."""
         self._looked_s = frame.captured_s
         with self._timed("face"):
             faces = self._finder.find(frame.rgb)
@@ -225,7 +261,6 @@ class Animator:
             self._motion.reset_filter()
             self._gone = False
         self._face = faces[0] if faces else None
-        return True
 
     def _crop(self, rgb: NDArray[np.uint8], box: SquareBox) -> NDArray[np.uint8] | None:
         """The square that the model sees; None where the user's zoom and nudge left nothing of the picture in it."""

@@ -45,6 +45,8 @@ class Compositor:
         self._width, self._height = output.width_px, output.height_px
         self._side = min(self._width, self._height)
         self._left, self._top = (self._width - self._side) // 2, (self._height - self._side) // 2
+        self._along_x = self._width > self._height
+        self._edge = max(2, round(_FEATHER_SHARE * self._side))
         self._backdrop: tuple[LiveSettings, Rgb] | None = None
 
     def compose(self, avatar: Rgb, settings: LiveSettings) -> Rgb:
@@ -77,14 +79,26 @@ class Compositor:
         return _slate(self._width, self._height, *_SLATE_LINES.get(state, ("Be right back", "")))
 
     def _blurred(self, avatar: Rgb) -> Rgb:
-        """The avatar's own picture, enlarged until it covers the output, dimmed and without detail."""
+        """The avatar's own picture, enlarged until it covers the output, dimmed and without detail.
+
+        What lies below the avatar's square is left undrawn, except for the edges in which that fades.
+        """
         small = cv2.resize(avatar, (_BLUR_SIDE_PX, _BLUR_SIDE_PX), interpolation=cv2.INTER_AREA)
         long = max(self._width, self._height)
         cut = round(_BLUR_SIDE_PX * self._height / long), round(_BLUR_SIDE_PX * self._width / long)
         top, left = (_BLUR_SIDE_PX - cut[0]) // 2, (_BLUR_SIDE_PX - cut[1]) // 2
         window = cv2.GaussianBlur(small, (0, 0), _BLUR_SIGMA)[top : top + cut[0], left : left + cut[1]]
         window = cv2.convertScaleAbs(window, alpha=_DIM)
-        return _resized(window, (self._width, self._height), cv2.INTER_LINEAR)
+        # Enlarged along one axis, then along the other only where the avatar's square leaves it to be seen.
+        long_way = (self._width, cut[0]) if self._along_x else (cut[1], self._height)
+        stretched = _resized(window, long_way, cv2.INTER_LINEAR)
+        picture = np.empty((self._height, self._width, 3), np.uint8)
+        margin = self._left if self._along_x else self._top
+        for place in (slice(0, margin + self._edge), slice(margin + self._side - self._edge, None)):
+            part = (slice(None), place) if self._along_x else (place, slice(None))
+            height, width = picture[part].shape[:2]
+            picture[part] = cv2.resize(stretched[part], (width, height), interpolation=cv2.INTER_LINEAR)
+        return picture
 
     def _backdrop_for(self, settings: LiveSettings) -> Rgb:
         kept = self._backdrop
@@ -113,24 +127,23 @@ class Compositor:
     def _lay(self, picture: Rgb, square: Rgb) -> None:
         """Lay the square on the picture's middle, its two free sides fading."""
         target = picture[self._top : self._top + self._side, self._left : self._left + self._side]
-        edge = max(2, round(_FEATHER_SHARE * self._side))
-        ramp = _ramp(edge)
-        along_x = self._width > self._height
-        for side in (0, 1):
-            place = slice(0, edge) if side == 0 else slice(self._side - edge, self._side)
-            weight = np.ascontiguousarray(ramp if side == 0 else ramp[::-1])
-            part = (slice(None), place) if along_x else (place, slice(None))
-            shaped = weight[None, :, None] if along_x else weight[:, None, None]
-            mixed = square[part] * shaped + target[part] * (1 - shaped)
-            target[part] = (mixed + 0.5).astype(np.uint8)
-        inner = slice(edge, self._side - edge)
-        part = (slice(None), inner) if along_x else (inner, slice(None))
+        for at_start in (True, False):
+            place = slice(0, self._edge) if at_start else slice(self._side - self._edge, self._side)
+            part = (slice(None), place) if self._along_x else (place, slice(None))
+            share = _ramp(self._edge, self._side, at_start=at_start, along_x=self._along_x)
+            target[part] = cv2.blendLinear(square[part], target[part], share, 1 - share)
+        inner = slice(self._edge, self._side - self._edge)
+        part = (slice(None), inner) if self._along_x else (inner, slice(None))
         target[part] = square[part]
 
 
-def _ramp(length: int) -> NDArray[np.float32]:
+@functools.lru_cache(maxsize=8)
+def _ramp(length: int, side: int, *, at_start: bool, along_x: bool) -> NDArray[np.float32]:
+    """The square's share of an edge's pixels: (side, length), or (length, side)."""
     share = (np.arange(length, dtype=np.float32) + 0.5) / length
-    return np.asarray(share * share * (3 - 2 * share), np.float32)
+    share = share * share * (3 - 2 * share)
+    rows = np.tile(share if at_start else share[::-1], (side, 1))
+    return np.ascontiguousarray(rows if along_x else rows.T, np.float32)
 
 
 def _resized(rgb: cv2.typing.MatLike, size_px: tuple[int, int], interpolation: int) -> Rgb:

@@ -315,6 +315,9 @@ class _Run:
                 now_s = time.monotonic()
                 try:
                     step = animator.step(frame, now_s, settings)
+                    if step.output is not None and self._outputs.put(step.output):
+                        self.meter.drop(self._outputs.name, now_s)
+                    view = None if step.view is None else animator.follow(step.view)
                 except Exception as error:  # a frame that fails gives the slate; the next one may be well again
                     self._faults.add("inference")
                     if failed_s is None:
@@ -329,10 +332,8 @@ class _Run:
                     failed_s = None
                     self._faults.clear("inference")
                     self._emit(StageRecovered("inference"))
-                if step.output is not None and self._outputs.put(step.output):
-                    self.meter.drop(self._outputs.name, now_s)
-                if step.view is not None:
-                    self._driver.put(step.view)
+                if view is not None:
+                    self._driver.put(view)
                 if engine.backend_name != backend:
                     backend = engine.backend_name
                     self._emit(BackendChanged(backend))

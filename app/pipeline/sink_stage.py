@@ -17,7 +17,7 @@ from mcnet.errors import sentence
 
 logger = logging.getLogger(__name__)
 
-_EARLY_SHARE = 0.4
+_EARLY_SHARE = 0.75
 _LEAN = 0.1
 _LONGEST_ENDING_S = 10.0
 _ENDING_POLL_S = 0.01
@@ -26,9 +26,9 @@ _ENDING_POLL_S = 0.01
 class Ticker:
     """A steady beat that lets a new frame go a little before its time.
 
-    Beats lie on a grid of the period; a new frame may take the coming beat by up to 0.4 periods early, which halves
-    what it waits on average and leaves the mean rate as it is. After a stall one picture goes at once and the grid
-    starts anew: no burst, and a picture that costs a little more than a period costs no more than that.
+    Beats lie on a grid of the period; a new frame may take the coming beat by up to 0.75 periods early, so that it
+    waits for a quarter of one at most, and the mean rate stays as it is. After a stall one picture goes at once and the
+    grid starts anew: no burst, and a picture that costs a little more than a period costs no more than that.
     """
 
     def __init__(self, fps_hz: float, now_s: float) -> None:

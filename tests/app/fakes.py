@@ -86,15 +86,19 @@ class FakeFinder:
 
     Attributes:
         face: what is found from now on.
+        fail: what searching raises, if anything.
         searched: how many pictures were searched.
     """
 
     def __init__(self, face: Face | None) -> None:
         self.face = face
+        self.fail: Exception | None = None
         self.searched = 0
 
     def find(self, rgb: Rgb) -> list[Face]:
         self.searched += 1
+        if self.fail is not None:
+            raise self.fail
         return [] if self.face is None else [self.face]
 
     def forget(self) -> None: ...

@@ -1,6 +1,7 @@
 import dataclasses
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -52,6 +53,29 @@ def test_the_blurred_background_is_the_avatars_own_picture_dimmed() -> None:
     assert picture[360, 20, 0] < 140
     assert picture[360, 20, 2] < 10
     assert picture[360, 1260, 2] > 60
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (720, 1280), (640, 480), (740, 720)])
+def test_only_what_is_seen_is_drawn_and_it_looks_like_all_of_it(size: tuple[int, int]) -> None:
+    """Against the plain way: the whole backdrop, and a square laid on it pixel by pixel in floating point."""
+    width, height = size
+    rgb = np.asarray(cv2.resize(np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8), (256, 256)), np.uint8)
+    picture = Compositor(OutputFormat(width, height)).compose(rgb, LiveSettings(badge=False))
+    small = cv2.GaussianBlur(cv2.resize(rgb, (48, 48), interpolation=cv2.INTER_AREA), (0, 0), 3.0)
+    cut = round(48 * height / max(size)), round(48 * width / max(size))
+    top, left = (48 - cut[0]) // 2, (48 - cut[1]) // 2
+    seen = cv2.convertScaleAbs(small[top : top + cut[0], left : left + cut[1]], alpha=0.55)
+    expected = cv2.resize(seen, size, interpolation=cv2.INTER_LINEAR).astype(float)
+    side = min(size)
+    square = cv2.resize(rgb, (side, side), interpolation=cv2.INTER_CUBIC)
+    edge = max(2, round(0.035 * side))
+    share = np.minimum(1, (np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5) / edge)
+    share = share * share * (3 - 2 * share)
+    share = share[None, :, None] if width > height else share[:, None, None]
+    top, left = (height - side) // 2, (width - side) // 2
+    middle = expected[top : top + side, left : left + side]
+    middle[:] = square * share + middle * (1 - share)
+    assert np.abs(picture - expected).max() <= 2
 
 
 def test_a_background_picture_covers_everything(tmp_path: Path) -> None:

@@ -139,6 +139,20 @@ def test_a_model_that_fails_gives_the_slate_once_told_and_recovers(rig: Rig, cap
     assert "the model gave NaN" in caplog.text
 
 
+def test_a_search_for_the_face_that_fails_between_two_pictures_gives_the_slate_and_recovers(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    rig.finder.fail = RuntimeError("the face finder is out of memory")
+    rig.reach(State.FAULT)
+    assert rig.told(StageFailed) == [StageFailed("inference", "RuntimeError: the face finder is out of memory")]
+    rig.finder.fail = None
+    rig.reach(State.LIVE)
+    assert len(rig.told(StageRecovered)) == 1
+    assert "inference" in caplog.text
+
+
 def test_a_model_that_fails_now_and_then_does_not_make_the_call_blink(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -135,8 +135,8 @@ def test_a_new_frame_may_go_a_little_early_and_a_stall_makes_no_burst() -> None:
     ticker = Ticker(50, 10.0)
     ticker.went(10.0)
     assert ticker.due_s(early=False) == pytest.approx(10.02)
-    assert ticker.due_s(early=True) == pytest.approx(10.012)
-    ticker.went(10.012)
+    assert ticker.due_s(early=True) == pytest.approx(10.005)
+    ticker.went(10.005)
     assert ticker.due_s(early=False) == pytest.approx(10.04)  # the grid stays
     ticker.went(11.0)
     assert ticker.due_s(early=False) == pytest.approx(11.0)  # one at once,
@@ -145,7 +145,7 @@ def test_a_new_frame_may_go_a_little_early_and_a_stall_makes_no_burst() -> None:
 
 
 def test_frames_that_come_as_often_as_pictures_go_wait_less_and_less() -> None:
-    ticker = Ticker(50, 0.015)
+    ticker = Ticker(50, 0.019)
     waits = []
     for step in range(100):
         comes_s = step * 0.02
@@ -153,7 +153,7 @@ def test_frames_that_come_as_often_as_pictures_go_wait_less_and_less() -> None:
         waits.append(goes_s - comes_s)
         ticker.lean(waits[-1])
         ticker.went(goes_s)
-    assert waits[0] > 0.006
+    assert waits[0] > 0.003
     assert waits[-1] < 0.0005
 
 
