@@ -44,7 +44,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of those pairs and of the noise (default: 0)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument(
-        "--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"], help="of the decoder (default: auto)"
+        "--precision",
+        default="auto",
+        choices=["auto", "fp32", "bf16", "fp16", "int8"],
+        help="of the decoder (default: auto; int8 only if it is asked for)",
     )
     parser.add_argument(
         "--paper-landmarks", action="store_true", help="also AKD by face-alignment as in the paper (slow on a CPU)"

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mcnet.engine import Engine, EngineOptions, Precision
+from mcnet.engine import Engine, EngineOptions, Precision, Runtime
 from mcnet.generator import Mcnet, SourceCache
 from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
 from mcnet.media.faces import FaceFinder
@@ -96,6 +96,16 @@ class ClipStore:
             f"{path}: got no frame {max(wanted)}, expected {self.clips[clip].frames} frames as the table says; it may "
             "be truncated"
         )
+
+
+def make_engine(model: Mcnet, options: EvaluateOptions) -> Engine:
+    """On torch from the first frame to the last, or with int8 on OpenVINO, which alone knows it.
+
+    Raises:
+        EngineError: the device or the precision cannot be had.
+    """
+    backend: Runtime = "openvino" if options.precision == "int8" else "torch"
+    return Engine(model, EngineOptions(device=options.device, precision=options.precision, backend=backend))
 
 
 class Animator:
@@ -195,7 +205,7 @@ def evaluate(model: Mcnet, data: Path, options: EvaluateOptions | None = None) -
         )
     self_plan = [self_pairs(clip, store.clips[clip].frames, options.frames_per_clip) for clip in chosen]
     cross_plan = plan_cross_pairs(store.clips, chosen, options)
-    engine = Engine(model, EngineOptions(device=options.device, precision=options.precision, backend="torch"))
+    engine = make_engine(model, options)
     judges = open_judges(engine.choice.device, sum(map(len, self_plan)), paper_landmarks=options.paper_landmarks)
     notes = list(judges.notes)
     if not cross_plan and options.cross_pairs != 0:

@@ -9,11 +9,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mcnet.engine import Engine, EngineOptions
 from mcnet.generator import Mcnet, ModelInfo
 from mcnet.media.contact_sheet import contact_sheet
 from mcnet.media.images import write_rgb
-from training.evaluation import NOISE_LEVELS, SHIFT_PX, Animator, EvaluateOptions, pictures_of
+from training.evaluation import NOISE_LEVELS, SHIFT_PX, Animator, EvaluateOptions, make_engine, pictures_of
 from training.metrics import REFERENCE_SIDE_PX, Rgb
 from training.scores import METHODS, Evaluation, PairResult
 
@@ -179,9 +178,7 @@ def write_sheet(path: Path, evaluation: Evaluation, model: Mcnet, data: Path, op
         data: on which it was.
         options: of the evaluation.
     """
-    animator = Animator(
-        model, Engine(model, EngineOptions(device=options.device, precision=options.precision, backend="torch"))
-    )
+    animator = Animator(model, make_engine(model, options))
     chosen = [
         *((f"self, {rank}", result) for rank, result in _ranked(evaluation.self_pairs, _self_loss)),
         *((f"cross, {rank}", result) for rank, result in _ranked(evaluation.cross_pairs, _cross_loss)),
