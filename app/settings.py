@@ -61,7 +61,7 @@ class LiveSettings:
     idle_s: float = 6.0
     """Then it rests this long before the slate comes."""
     calibration_s: float = 2.0
-    """How long the hands-free calibration looks at the driver."""
+    """How long the hands-free calibration looks at the driver: half of it if he looks as wanted, thrice if never."""
 
     def __post_init__(self) -> None:
         _require_within(

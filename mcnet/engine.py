@@ -69,7 +69,8 @@ class EngineOptions:
     keep_memory: bool = True
     """Whether glibc may keep freed memory for the next frame; see `mcnet.allocator`. Holds for the whole process."""
     warm_up_frames: int = 2
-    """Frames that are animated and thrown away at the start, so that the first real one is not slow."""
+    """Frames that are animated and thrown away at the start, so that the first real one is not slow. None while another
+    backend is made ready in the background."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +168,8 @@ class Engine:
         self._preparation: Preparation | None = None
         logger.info("model %s runs on %s", self.model_name, self.choice.reason)
         self._choose_backend(rewritten, options.backend)
-        self._warm_up(options.warm_up_frames)
+        if self._preparation is None:  # else torch is soon relieved, and the backend warms itself up
+            self._warm_up(options.warm_up_frames)
 
     @property
     def backend_name(self) -> str:

@@ -16,8 +16,8 @@ _TURNED_DEG = 15.0
 _NEUTRAL = Expression(mouth=0.0, left_eye=0.3, right_eye=0.3)
 _FACE_SIDES = (234, 454)
 _REMARK_FROM = 0.6
-_POOR = 50
-_LONGEST_FACTOR = 3
+_POOR, _LONGEST_FACTOR = 50, 3
+_GOOD, _SHORTEST_FACTOR = 90, 0.5
 _LONGEST_GAP_S = 0.5
 _HINT_S = 0.7
 _NOBODY = "show your face to the camera"
@@ -73,10 +73,11 @@ def _aside_deg(mesh: Mesh) -> float:
 class Calibration:
     """Looks at frames for a while and keeps the best.
 
-    Only time with a face counts. While the best is poor, the looking goes on, up to three times as long.
+    Only time with a face counts. While the best is poor, the looking goes on, up to three times as long; once it is
+    good, half the time will do.
 
     Args:
-        duration_s: how long to look at least; 0 takes the first frame with a face, whatever its score.
+        duration_s: how long to look; 0 takes the first frame with a face, whatever its score.
         source: the portrait's mesh, or None.
     """
 
@@ -114,8 +115,9 @@ class Calibration:
             return 0.0
         if self.duration_s <= 0:
             return 1.0
-        poor = self._best[0].score < _POOR
-        wanted_s = self.duration_s * (_LONGEST_FACTOR if poor else 1)
+        score = self._best[0].score
+        factor = _LONGEST_FACTOR if score < _POOR else _SHORTEST_FACTOR if score >= _GOOD else 1.0
+        wanted_s = self.duration_s * factor
         return min(1.0, self._looked_s / wanted_s, self._frames / _MIN_FRAMES)
 
     @property
