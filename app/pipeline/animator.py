@@ -34,7 +34,7 @@ LOOK_EVERY_S = 0.25
 """While a face is followed, frames are searched for it so often only, since the crop moves slowly and the keypoints
 come from the model in every frame; and once these have moved by `_MOVED`, every `_LOOK_AGAIN_S`."""
 _LOOK_AGAIN_S = 0.1
-_MOVED = 0.04  # of the crop's side
+_MOVED = 0.04  # of the crop's side; or so much farther apart. Of one who only talks they stay within 0.01 and 0.03
 _CAMERA_GAP_S = 0.4
 _ENCODED_KEPT = 12
 _LONGEST_STEP_S = 0.5
@@ -60,6 +60,20 @@ class Step(NamedTuple):
 
     output: OutputFrame | None
     view: DriverView | None
+
+
+class _Whereabouts(NamedTuple):
+    """Where a frame's keypoints lie together, in the camera's pixels; so whether the crop moved makes no difference."""
+
+    center_px: NDArray[np.float64]
+    spread_px: float
+
+    @classmethod
+    def of(cls, value: NDArray[np.float64], box: SquareBox) -> "_Whereabouts":
+        """Of keypoints, (K, 2) xy in [-1, 1] of the box."""
+        center = value.mean(0)
+        spread = float(np.sqrt(np.square(value - center).sum(1).mean()))
+        return cls(np.array((box.center_x, box.center_y)) + center * (box.side / 2), spread * (box.side / 2))
 
 
 class _Source(NamedTuple):
@@ -106,8 +120,8 @@ class Animator:
         self._captured_s = 0.0
         self._face: Face | None = None
         self._looked_s = 0.0
-        self._looked_at: NDArray[np.float64] | None = None
-        self._places: NDArray[np.float64] | None = None
+        self._looked_at: _Whereabouts | None = None
+        self._whereabouts: _Whereabouts | None = None
         self._target: Pose | None = None
         self._picture: NDArray[np.uint8] | None = None
         self._resting = False
@@ -207,9 +221,9 @@ class Animator:
                 "another model; the frame is not shown"
             )
         assert box is not None
-        self._places = np.array((box.center_x, box.center_y)) / box.side + driving.value / 2
+        self._whereabouts = _Whereabouts.of(driving.value, box)
         if looked:
-            self._looked_at = self._places
+            self._looked_at = self._whereabouts
         view = DriverView(frame, box, landmarks, driving.value.astype(np.float32))
         return Step(self._with_driver(driving, landmarks, dt_s, now_s, settings), view)
 
@@ -222,20 +236,21 @@ class Animator:
             The view, with the landmarks if they were found in this very frame.
         """
         captured_s = view.frame.captured_s
-        if self._face is None or self._calibration is not None or not self._time_to_look(captured_s):
+        if self._face is None or self._calibration is not None or not self._time_to_look(captured_s, view.box):
             return view
         self._look(view.frame)
-        self._looked_at = self._places
+        self._looked_at = self._whereabouts
         return view if self._face is None else dataclasses.replace(view, landmarks_px=self._face.landmarks_px)
 
-    def _time_to_look(self, captured_s: float) -> bool:
+    def _time_to_look(self, captured_s: float, box: SquareBox | None) -> bool:
         rested_s = captured_s - self._looked_s
-        if rested_s >= LOOK_EVERY_S or self._places is None or self._looked_at is None:
+        here, there = self._whereabouts, self._looked_at
+        if rested_s >= LOOK_EVERY_S or here is None or there is None or box is None:
             return True
         if rested_s < _LOOK_AGAIN_S:
             return False
-        moved = np.abs(self._places.mean(0) - self._looked_at.mean(0)).max()
-        grown = abs(self._places.std() / max(self._looked_at.std(), 1e-6) - 1)
+        moved = np.hypot(*(here.center_px - there.center_px)) / box.side
+        grown = abs(here.spread_px / max(there.spread_px, 1e-6) - 1)
         return bool(max(moved, grown) > _MOVED)
 
     def _change_camera(self, camera: str) -> None:

@@ -24,9 +24,10 @@ SIZE_PX = 256
 AVATAR_RGB = (40, 160, 90)
 
 
-def keypoints(shift: float = 0.0) -> Keypoints:
-    """Five points that span an area, shifted to the right."""
-    places = torch.tensor([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5], [0.0, 0.1]]) + torch.tensor([shift, 0.0])
+def keypoints(shift: float = 0.0, scale: float = 1.0) -> Keypoints:
+    """Five points that span an area, scaled and then shifted to the right."""
+    places = torch.tensor([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5], [0.0, 0.1]])
+    places = scale * places + torch.tensor([shift, 0.0])
     return Keypoints(places[None], torch.eye(2).expand(1, 5, 2, 2).clone())
 
 
@@ -38,6 +39,7 @@ class FakeEngine:
         fail: what rendering raises, if anything.
         fail_source: what encoding a portrait raises, if anything.
         nan: `detect` answers NaN.
+        shift, scale: of the keypoints that `detect` answers.
         rendered: the keypoints that were rendered.
     """
 
@@ -53,7 +55,7 @@ class FakeEngine:
         self.fail_source: Exception | None = None
         self.rendered: list[Keypoints] = []
         self.sources = 0
-        self.shift = 0.0
+        self.shift, self.scale = 0.0, 1.0
         self.nan = False
 
     def set_source(self, source: Rgb | SourceCache) -> SourceCache:
@@ -68,7 +70,7 @@ class FakeEngine:
 
     def detect(self, picture: Rgb) -> Keypoints:
         assert picture.shape == (SIZE_PX, SIZE_PX, 3)
-        return keypoints(float("nan") if self.nan else self.shift)
+        return keypoints(float("nan") if self.nan else self.shift, self.scale)
 
     def render(self, driving: Keypoints) -> Rgb:
         time.sleep(self.delay_s)
@@ -87,16 +89,24 @@ class FakeFinder:
     Attributes:
         face: what is found from now on.
         fail: what searching raises, if anything.
+        go_on: searching hangs while this is clear.
+        hangs: whether it does now.
         searched: how many pictures were searched.
     """
 
     def __init__(self, face: Face | None) -> None:
         self.face = face
         self.fail: Exception | None = None
+        self.go_on = threading.Event()
+        self.go_on.set()
+        self.hangs = False
         self.searched = 0
 
     def find(self, rgb: Rgb) -> list[Face]:
         self.searched += 1
+        self.hangs = not self.go_on.is_set()
+        self.go_on.wait(10.0)
+        self.hangs = False
         if self.fail is not None:
             raise self.fail
         return [] if self.face is None else [self.face]

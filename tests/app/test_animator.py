@@ -208,6 +208,26 @@ def test_a_face_that_moves_is_searched_more_often(face: Face, woman: Portrait) -
         stage.engine.shift += 0.03 if index % 2 else -0.03  # trembling is no moving
         stage.step()
     assert stage.finder.searched - searched <= 30 * DT_S / LOOK_EVERY_S + 1
+    searched = stage.finder.searched
+    for _ in range(30):
+        stage.engine.scale *= 1.02  # it comes nearer
+        stage.step()
+    assert stage.finder.searched - searched == 10
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_where_a_face_is_counts_in_the_camera_not_in_the_crop(face: Face, woman: Portrait, stays: bool) -> None:
+    """The crop widens and wanders, over a face that stays where it is; or the face goes along."""
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    searched = stage.finder.searched
+    for index in range(1, 31):
+        zoom, nudge_x = 1.02**index, 0.01 * index
+        if stays:
+            stage.engine.scale, stage.engine.shift = zoom, -2 * nudge_x * zoom
+        stage.step(dataclasses.replace(SETTINGS, zoom=zoom, nudge_x=nudge_x))
+    looks = stage.finder.searched - searched
+    assert looks == (pytest.approx(30 * DT_S / LOOK_EVERY_S, abs=1.1) if stays else 10)
 
 
 def test_the_picture_does_not_wait_for_the_search(face: Face, woman: Portrait) -> None:
@@ -254,6 +274,41 @@ def test_a_lost_face_and_a_calibration_are_searched_for_at_once(face: Face, woma
         assert step.view.landmarks_px is face.landmarks_px  # of this very frame: the calibration needs them
         assert stage.animator.follow(step.view) is step.view
         assert stage.finder.searched == searched + 1
+
+
+def test_another_camera_or_size_is_searched_at_once(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    searched = stage.finder.searched
+    stage.now_s += DT_S
+    views = [stage.only_step(camera="two").view]
+    stage.now_s += DT_S
+    frame = CameraFrame(999, stage.now_s, marked_picture(960, 1280), "two")
+    views.append(stage.animator.step(frame, stage.now_s, SETTINGS).view)
+    assert stage.finder.searched == searched + 2
+    for view in views:
+        assert view is not None
+        assert view.landmarks_px is face.landmarks_px
+        assert stage.animator.follow(view) is view
+
+
+def test_after_a_search_that_failed_the_next_frame_is_searched_at_once(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    stage.now_s += 10 * LOOK_EVERY_S
+    view = stage.only_step().view
+    assert view is not None
+    stage.finder.fail = RuntimeError("out of memory")
+    with pytest.raises(RuntimeError, match="out of memory"):
+        stage.animator.follow(view)
+    stage.animator.recover()
+    stage.finder.fail = None
+    searched = stage.finder.searched
+    stage.now_s += DT_S
+    output = stage.only_step().output
+    assert output is not None
+    assert output.state is State.LIVE
+    assert stage.finder.searched == searched + 1
 
 
 def test_zoom_and_nudge_move_the_crop(face: Face, woman: Portrait) -> None:

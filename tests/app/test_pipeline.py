@@ -139,6 +139,22 @@ def test_a_model_that_fails_gives_the_slate_once_told_and_recovers(rig: Rig, cap
     assert "the model gave NaN" in caplog.text
 
 
+def test_the_sinks_have_a_frames_picture_before_it_is_searched(rig: Rig, face: Face) -> None:
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    rig.finder.go_on.clear()
+    wait_until(lambda: rig.finder.hangs, "a search hangs")
+    view = rig.pipeline.driver.take(0.0)  # of a frame before: it is put after the search
+    assert view is not None
+    before = view.frame.frame_id
+    wait_until(lambda: any(picture.frame_id > before for picture in rig.sink.pictures), "the picture is shown")
+    assert rig.pipeline.driver.take(0.0) is None
+    rig.finder.go_on.set()
+    after = rig.pipeline.driver.take(5.0)
+    assert after is not None
+    assert after.landmarks_px is face.landmarks_px
+
+
 def test_a_search_for_the_face_that_fails_between_two_pictures_gives_the_slate_and_recovers(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -146,6 +162,7 @@ def test_a_search_for_the_face_that_fails_between_two_pictures_gives_the_slate_a
     rig.reach(State.LIVE)
     rig.finder.fail = RuntimeError("the face finder is out of memory")
     rig.reach(State.FAULT)
+    wait_until(lambda: bool(rig.told(StageFailed)), "the failure is told")
     assert rig.told(StageFailed) == [StageFailed("inference", "RuntimeError: the face finder is out of memory")]
     rig.finder.fail = None
     rig.reach(State.LIVE)
