@@ -44,8 +44,10 @@ class Compositor:
     def __init__(self, output: OutputFormat) -> None:
         self._width, self._height = output.width_px, output.height_px
         self._side = min(self._width, self._height)
-        self._left, self._top = (self._width - self._side) // 2, (self._height - self._side) // 2
         self._along_x = self._width > self._height
+        # Where the square begins and ends on the longer way, and how much of it fades at each end.
+        self._begin = (max(self._width, self._height) - self._side) // 2
+        self._end = self._begin + self._side
         self._edge = max(2, round(_FEATHER_SHARE * self._side))
         self._backdrop: tuple[LiveSettings, Rgb] | None = None
 
@@ -64,12 +66,12 @@ class Compositor:
         """
         if settings.mirror_output:
             avatar = np.ascontiguousarray(avatar[:, ::-1])
-        square = _resized(avatar, (self._side, self._side), cv2.INTER_CUBIC)
-        if (self._width, self._height) == (self._side, self._side):
-            picture = square
-        else:
-            picture = self._blurred(avatar) if settings.background == "blur" else self._backdrop_for(settings).copy()
-            self._lay(picture, square)
+        picture = np.empty((self._height, self._width, 3), np.uint8)
+        square = self._between(picture, self._begin, self._end)
+        cv2.resize(avatar, (self._side, self._side), dst=square, interpolation=cv2.INTER_CUBIC)
+        if self._width != self._height:
+            blur = settings.background == "blur"
+            self._surround(picture, *(self._blurred(avatar) if blur else self._strips(self._backdrop_for(settings))))
         if settings.badge:
             _write(picture, _BADGE, scale=0.026, bottom_right=True)
         return picture
@@ -78,27 +80,30 @@ class Compositor:
         """The picture in place of the avatar; the same array each time for a state, not to be written to."""
         return _slate(self._width, self._height, *_SLATE_LINES.get(state, ("Be right back", "")))
 
-    def _blurred(self, avatar: Rgb) -> Rgb:
-        """The avatar's own picture, enlarged until it covers the output, dimmed and without detail.
+    def _between(self, picture: Rgb, start: int, stop: int | None) -> Rgb:
+        """The part of a picture between two places on the output's longer way; a view."""
+        return picture[:, start:stop] if self._along_x else picture[start:stop]
 
-        What lies below the avatar's square is left undrawn, except for the edges in which that fades.
-        """
+    def _strips(self, backdrop: Rgb) -> tuple[Rgb, Rgb]:
+        """What is seen of a backdrop before and after the square, below its fading edges too; views."""
+        before = self._between(backdrop, 0, self._begin + self._edge)
+        return before, self._between(backdrop, self._end - self._edge, None)
+
+    def _blurred(self, avatar: Rgb) -> tuple[Rgb, Rgb]:
+        """As `_strips`, of the avatar's own picture, enlarged until it covers the output, dimmed, without detail."""
         small = cv2.resize(avatar, (_BLUR_SIDE_PX, _BLUR_SIDE_PX), interpolation=cv2.INTER_AREA)
         long = max(self._width, self._height)
         cut = round(_BLUR_SIDE_PX * self._height / long), round(_BLUR_SIDE_PX * self._width / long)
         top, left = (_BLUR_SIDE_PX - cut[0]) // 2, (_BLUR_SIDE_PX - cut[1]) // 2
         window = cv2.GaussianBlur(small, (0, 0), _BLUR_SIGMA)[top : top + cut[0], left : left + cut[1]]
         window = cv2.convertScaleAbs(window, alpha=_DIM)
-        # Enlarged along one axis, then along the other only where the avatar's square leaves it to be seen.
-        long_way = (self._width, cut[0]) if self._along_x else (cut[1], self._height)
-        stretched = _resized(window, long_way, cv2.INTER_LINEAR)
-        picture = np.empty((self._height, self._width, 3), np.uint8)
-        margin = self._left if self._along_x else self._top
-        for place in (slice(0, margin + self._edge), slice(margin + self._side - self._edge, None)):
-            part = (slice(None), place) if self._along_x else (place, slice(None))
-            height, width = picture[part].shape[:2]
-            picture[part] = cv2.resize(stretched[part], (width, height), interpolation=cv2.INTER_LINEAR)
-        return picture
+        if not self._along_x:  # OpenCV widens each row that it is given: cheapest before there are many
+            return self._strips(_resized(window, (self._width, self._height), cv2.INTER_LINEAR))
+        before, after = self._strips(_resized(window, (self._width, cut[0]), cv2.INTER_LINEAR))
+        return self._heightened(before), self._heightened(after)
+
+    def _heightened(self, strip: Rgb) -> Rgb:
+        return _resized(strip, (strip.shape[1], self._height), cv2.INTER_LINEAR)
 
     def _backdrop_for(self, settings: LiveSettings) -> Rgb:
         kept = self._backdrop
@@ -124,17 +129,17 @@ class Compositor:
         top, left = (size[1] - self._height) // 2, (size[0] - self._width) // 2
         return np.ascontiguousarray(scaled[top : top + self._height, left : left + self._width], np.uint8)
 
-    def _lay(self, picture: Rgb, square: Rgb) -> None:
-        """Lay the square on the picture's middle, its two free sides fading."""
-        target = picture[self._top : self._top + self._side, self._left : self._left + self._side]
-        for at_start in (True, False):
-            place = slice(0, self._edge) if at_start else slice(self._side - self._edge, self._side)
-            part = (slice(None), place) if self._along_x else (place, slice(None))
-            share = _ramp(self._edge, self._side, at_start=at_start, along_x=self._along_x)
-            target[part] = cv2.blendLinear(square[part], target[part], share, 1 - share)
-        inner = slice(self._edge, self._side - self._edge)
-        part = (slice(None), inner) if self._along_x else (inner, slice(None))
-        target[part] = square[part]
+    def _surround(self, picture: Rgb, before: Rgb, after: Rgb) -> None:
+        """Draw the backdrop's strips around the square, whose edges there fade into them."""
+        self._between(picture, 0, self._begin)[:] = self._between(before, 0, self._begin)
+        self._between(picture, self._end, None)[:] = self._between(after, self._edge, None)
+        self._fade(picture, self._begin, self._between(before, self._begin, None), at_start=True)
+        self._fade(picture, self._end - self._edge, self._between(after, 0, self._edge), at_start=False)
+
+    def _fade(self, picture: Rgb, start: int, backdrop: Rgb, *, at_start: bool) -> None:
+        edge = self._between(picture, start, start + self._edge)
+        share = _ramp(self._edge, self._side, at_start=at_start, along_x=self._along_x)
+        cv2.blendLinear(edge, backdrop, share, 1 - share, dst=edge)
 
 
 @functools.lru_cache(maxsize=8)

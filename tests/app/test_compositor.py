@@ -9,7 +9,7 @@ from app.errors import AppError
 from app.pipeline.compositor import Compositor
 from app.pipeline.output_frame import State
 from app.pipeline.sinks import OutputFormat
-from app.settings import LiveSettings
+from app.settings import Background, LiveSettings
 from mcnet.media.images import write_rgb
 from tests.app.fakes import Rgb
 
@@ -55,27 +55,36 @@ def test_the_blurred_background_is_the_avatars_own_picture_dimmed() -> None:
     assert picture[360, 1260, 2] > 60
 
 
-@pytest.mark.parametrize("size", [(1280, 720), (720, 1280), (640, 480), (740, 720)])
-def test_only_what_is_seen_is_drawn_and_it_looks_like_all_of_it(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("size", [(1280, 720), (720, 1280), (640, 480), (740, 720), (720, 720), (400, 256)])
+@pytest.mark.parametrize("background", ["blur", "colour"])
+def test_only_what_is_seen_is_drawn_and_it_looks_like_all_of_it(size: tuple[int, int], background: Background) -> None:
     """Against the plain way: the whole backdrop, and a square laid on it pixel by pixel in floating point."""
     width, height = size
     rgb = np.asarray(cv2.resize(np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8), (256, 256)), np.uint8)
-    picture = Compositor(OutputFormat(width, height)).compose(rgb, LiveSettings(badge=False))
-    small = cv2.GaussianBlur(cv2.resize(rgb, (48, 48), interpolation=cv2.INTER_AREA), (0, 0), 3.0)
-    cut = round(48 * height / max(size)), round(48 * width / max(size))
-    top, left = (48 - cut[0]) // 2, (48 - cut[1]) // 2
-    seen = cv2.convertScaleAbs(small[top : top + cut[0], left : left + cut[1]], alpha=0.55)
-    expected = cv2.resize(seen, size, interpolation=cv2.INTER_LINEAR).astype(float)
+    settings = LiveSettings(background=background, background_colour="#c02080", badge=False)
+    compositor = Compositor(OutputFormat(width, height))
+    picture = compositor.compose(rgb, settings)
+    if background == "blur":
+        small = cv2.GaussianBlur(cv2.resize(rgb, (48, 48), interpolation=cv2.INTER_AREA), (0, 0), 3.0)
+        cut = round(48 * height / max(size)), round(48 * width / max(size))
+        top, left = (48 - cut[0]) // 2, (48 - cut[1]) // 2
+        seen = cv2.convertScaleAbs(small[top : top + cut[0], left : left + cut[1]], alpha=0.55)
+        expected = cv2.resize(seen, size, interpolation=cv2.INTER_LINEAR).astype(float)
+    else:
+        expected = np.tile(np.array([0xC0, 0x20, 0x80], float), (height, width, 1))
     side = min(size)
     square = cv2.resize(rgb, (side, side), interpolation=cv2.INTER_CUBIC)
     edge = max(2, round(0.035 * side))
     share = np.minimum(1, (np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5) / edge)
-    share = share * share * (3 - 2 * share)
+    share = share * share * (3 - 2 * share) if width != height else np.ones(side)
     share = share[None, :, None] if width > height else share[:, None, None]
     top, left = (height - side) // 2, (width - side) // 2
     middle = expected[top : top + side, left : left + side]
     middle[:] = square * share + middle * (1 - share)
     assert np.abs(picture - expected).max() <= 2
+    again = compositor.compose(rgb, settings)
+    assert not np.shares_memory(picture, again)  # a fresh one, and the backdrop that is kept was not drawn on
+    assert np.array_equal(picture, again)
 
 
 def test_a_background_picture_covers_everything(tmp_path: Path) -> None:
