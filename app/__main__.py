@@ -130,7 +130,13 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--seconds", type=float, metavar="S", help="stop after so many seconds at the latest")
     group.add_argument("--report", type=Path, metavar="R.json", help="write what was measured")
     group.add_argument("--absolute", action="store_true", help="absolute motion: no calibration")
-    group.add_argument("--calibration-s", type=float, default=2.0, metavar="S", help="look for a neutral face so long")
+    group.add_argument(
+        "--calibration-s",
+        type=float,
+        default=2.0,
+        metavar="S",
+        help="look for a neutral face so long, half of it if one is seen (default: 2)",
+    )
     group.add_argument(
         "--give-up-s",
         type=float,

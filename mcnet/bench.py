@@ -214,9 +214,11 @@ def floor_of(macs: FrameMacs, bytes_: float, rates: Rates, precision: str, runti
 def bytes_of(model: Mcnet, precision: str) -> float:
     """Weights of a frame, and what is cached of a source: read once each. The decoder's weights in the precision."""
     generator = model.generator
-    half = {"fp32": 1.0, "int8": 0.25}.get(precision, 0.5)
+    half = 1.0 if precision == "fp32" else 0.5
+    coarsest = 0.25 if precision == "int8" else half
     parts: list[tuple[Any, float]] = [(model.keypoint_detector, 1.0), (generator.dense_motion, 1.0)]
-    parts += [(part, half) for part in (generator.memory, generator.res_stages, generator.up_blocks, generator.final)]
+    parts += [(generator.memory, half), (generator.final, half)]
+    parts += [(generator.res_stages, coarsest), (generator.up_blocks, coarsest)]
     weights: float = sum(
         scale * parameter.numel() for part, scale in parts if part is not None for parameter in part.parameters()
     )
@@ -309,12 +311,12 @@ def prepare(task: Task) -> Runner:
     """
     if task.threads is not None:
         torch.set_num_threads(task.threads)
-    model, _ = open_model(task.model)
+    model, trained = open_model(task.model)
     variant = task.variant
     if variant.kind == "plain":
         return _plain_runner(model, DeviceChoice.of(EngineOptions(task.device, "fp32")).device, cached=variant.cached)
-    if variant.precision == "int8" and not model.info.ranges:
-        noise = noise_pictures(model.config.size_px)  # of random weights: time does not depend on the ranges
+    if variant.precision == "int8" and not trained:
+        noise = noise_pictures(model.config.size_px)  # time does not depend on the ranges
         note_ranges(model, noise.sources, noise.driving)
     options = EngineOptions(
         device=task.device,

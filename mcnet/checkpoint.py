@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import math
 import pickle
 import re
 import warnings
@@ -23,9 +22,11 @@ from mcnet.config import MOTION_SIZE_PX, Conditioning, ConfigError, HourglassCon
 from mcnet.errors import UserError
 from mcnet.files import replacing
 from mcnet.generator import Mcnet, ModelInfo
+from mcnet.quantization import range_names
 
 FORMAT = "mcnet-avatar/1"
 _SHOWN = 5
+_LARGEST = torch.finfo(torch.float32).max
 
 
 class CheckpointError(UserError, ValueError):
@@ -245,7 +246,8 @@ def _read_safetensors(path: Path) -> tuple[McnetConfig, ModelInfo, dict[str, Ten
         )
     try:
         config = McnetConfig.from_dict(_table(metadata, "config"))
-        info = ModelInfo(metadata["name"], metadata["content_hash"], _table(metadata, "training"), _ranges(metadata))
+        ranges = _ranges(metadata, config)
+        info = ModelInfo(metadata["name"], metadata["content_hash"], _table(metadata, "training"), ranges)
     except (ConfigError, KeyError, json.JSONDecodeError) as error:
         raise CheckpointError(
             f"{path} has a header that cannot be used: {error}; a newer version may have written it"
@@ -257,13 +259,18 @@ def _read_safetensors(path: Path) -> tuple[McnetConfig, ModelInfo, dict[str, Ten
     return config, info, tensors
 
 
-def _ranges(metadata: Mapping[str, str]) -> dict[str, tuple[float, float]]:
-    """Of activations; a file from before they were measured has none."""
+def _ranges(metadata: Mapping[str, str], config: McnetConfig) -> dict[str, tuple[float, float]]:
+    """Of activations; a file that they were not measured for has none."""
+    if "ranges" not in metadata:
+        return {}
     ranges = {}
-    for name, pair in (_table(metadata, "ranges") if "ranges" in metadata else {}).items():
+    table = _table(metadata, "ranges")
+    if wrong := set(table) ^ range_names(config):
+        raise ConfigError(f"ranges: got {len(table)} names, expected those of the configuration; {min(wrong)} is amiss")
+    for name, pair in table.items():
         numbers = pair if isinstance(pair, list) and all(type(end) in (int, float) for end in pair) else []
-        if len(numbers) != 2 or not -math.inf < numbers[0] <= numbers[1] < math.inf:
-            raise ConfigError(f"ranges: got {str(pair)[:40]} for {name}, expected two finite numbers in order")
+        if len(numbers) != 2 or not -_LARGEST <= numbers[0] <= numbers[1] <= _LARGEST:
+            raise ConfigError(f"ranges: got {str(pair)[:40]} for {name}, expected two numbers in order, within float32")
         ranges[name] = float(numbers[0]), float(numbers[1])
     return ranges
 

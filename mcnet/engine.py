@@ -55,15 +55,15 @@ class EngineOptions:
     is an error, never another one in silence."""
     precision: Precision = "auto"
     """Of the decoder and the memory, with OpenVINO of dense motion's hourglass too. Keypoints, sampling and the
-    attention's softmax are always float32. `int8`: the decoder's convolutions in 8 bits, what is left
-    in bf16 or fp32; OpenVINO does it, for a model that tells the ranges of its activations (`mcnet convert --int8`).
-    `auto`: int8 where that can be had and the processor has instructions for it, else bf16 where the device multiplies
-    it natively, else fp32."""
+    attention's softmax are always float32. `int8`: the decoder's convolutions in 8 bits, what is left in bf16 or fp32;
+    OpenVINO does it, for a model that tells the ranges of its activations (`mcnet convert --int8`). `auto`: int8 where
+    that can be had and the processor has instructions for it, else bf16 where the device multiplies it natively, else
+    fp32."""
     backend: Runtime = "auto"
-    """What computes. `auto`: on an x86-64 CPU OpenVINO, where it is installed and knows the model; it is made ready in
-    the background while torch animates, and takes over between two frames. Else torch. An explicit `openvino` is ready
-    from the start, or an error. `cudagraph` records each frame's operations on a GPU; it has not been measured, so that
-    `auto` leaves it alone."""
+    """What computes. `auto`: on an x86-64 CPU OpenVINO, where it is installed; it is made ready in the background while
+    torch animates, and takes over between two frames. Else torch. An explicit `openvino` is ready from the start, or an
+    error, and so it is with an explicit precision int8. `cudagraph` records each frame's operations on a GPU; it has
+    not been measured, so that `auto` leaves it alone."""
     threads: int | None = None
     """CPU threads of one operation; None leaves torch's own choice (all cores). Holds for the whole process."""
     keep_memory: bool = True
@@ -143,7 +143,7 @@ class Engine:
         """Copy and rewrite `model` (which stays as it is), and warm up.
 
         Raises:
-            EngineError: the device that was asked for is not there, or the model gives NaN.
+            EngineError: the device that was asked for is not there, or the model gives NaN while it warms up.
         """
         options = options or EngineOptions()
         self.config: McnetConfig = model.config
@@ -167,7 +167,7 @@ class Engine:
         self._backend: Backend = self._torch
         self._preparation: Preparation | None = None
         logger.info("model %s runs on %s", self.model_name, self.choice.reason)
-        self._choose_backend(rewritten, options.backend)
+        self._choose_backend(rewritten, "openvino" if options.precision == "int8" else options.backend)
         if self._preparation is None:  # else torch is soon relieved, and the backend warms itself up
             self._warm_up(options.warm_up_frames)
 
@@ -360,7 +360,7 @@ class Engine:
                 raise EngineError(f"backend: got 'cudagraph', but {self.choice.device} was chosen, expected a GPU")
             self._backend = CudaGraphBackend(self._torch)
             return
-        if lack := _why_no_openvino(self.choice, measured_only=wanted == "auto"):
+        if lack := _why_no_openvino(self.choice.device, measured_only=wanted == "auto"):
             if wanted == "openvino":
                 raise EngineError(f"backend: got 'openvino', but {lack}; use backend torch (or auto), or mend that")
             logger.info("torch computes, since %s", lack)
@@ -507,10 +507,10 @@ def _why_no_cuda(index: int | None) -> str | None:
     return None
 
 
-def _why_no_openvino(choice: DeviceChoice, *, measured_only: bool) -> str | None:
-    """Why OpenVINO cannot compute this, or None where it can; `measured_only`: and is known to be faster."""
-    if choice.device.type != "cpu":
-        return f"OpenVINO computes on the CPU only, and {choice.device} was chosen"
+def _why_no_openvino(device: torch.device, *, measured_only: bool) -> str | None:
+    """Why OpenVINO cannot compute there, or None where it can; `measured_only`: and is known to be faster."""
+    if device.type != "cpu":
+        return f"OpenVINO computes on the CPU only, and {device} was chosen"
     if importlib.util.find_spec("openvino") is None:
         return 'the package openvino is not installed (pip install "mcnet-avatar[openvino]")'
     if measured_only and platform.machine() not in ("x86_64", "AMD64"):
@@ -519,14 +519,14 @@ def _why_no_openvino(choice: DeviceChoice, *, measured_only: bool) -> str | None
 
 
 def _why_no_int8(model: Mcnet | None, options: EngineOptions, device: torch.device) -> str | None:
-    """Why the convolutions cannot be computed in 8 bits, or None where they can."""
-    if options.backend not in ("auto", "openvino") or device.type != "cpu":
-        return f"it is for OpenVINO on the CPU, and {options.backend} on {device} was chosen; use auto, fp32 or bf16"
+    """Why the decoder cannot be computed in 8 bits, or None where it can; unasked for, only where it was measured."""
+    if options.backend not in ("auto", "openvino"):
+        return f"OpenVINO alone knows it, and backend {options.backend} was chosen; use backend auto, or bf16 or fp32"
+    if lack := _why_no_openvino(device, measured_only=options.precision == "auto"):
+        return f"{lack}; use device cpu, or another precision" if device.type != "cpu" else lack
     if model is None or not model.info.ranges:
         name = "the model" if model is None else f"model {model.info.name}"
         return f"{name} does not tell the ranges of its activations: write a file that does (`mcnet convert --int8`)"
-    if importlib.util.find_spec("openvino") is None:
-        return 'the package openvino is not installed (pip install "mcnet-avatar[openvino]")'
     return None
 
 

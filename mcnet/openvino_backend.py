@@ -27,10 +27,10 @@ _PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 class OpenVinoBackend:
     """Graphs one after the other: detector, and for a frame sparse, mask, warp and decoder.
 
-    They are apart because OpenVINO takes one precision for a whole graph. Keypoints, every place that is sampled and
-    the memory's attention are float32: rounding these is seen in the picture. Dense motion's hourglass and the decoder
-    are in `dtype`. Nothing is kept on disk: the graphs are written and compiled within a second, about as long as
-    reading compiled ones back takes.
+    They are apart because OpenVINO takes one precision for a whole graph. Keypoints and every place that is sampled are
+    float32: rounding these is seen in the picture. Dense motion's hourglass, the memory and the decoder are in `dtype`,
+    but for what is float32 anyway: the attention's logits and softmax, and the last blend. Nothing is kept on disk: the
+    graphs are written and compiled within a second, about as long as reading compiled ones back takes.
     """
 
     name = "openvino"
@@ -102,7 +102,8 @@ class OpenVinoBackend:
         self._sparse.get_tensor("driving").data[:] = driving.value[0].numpy()
         for run in self.stages().values():
             run()
-        # A ReLU takes NaN to 0 here, so that one inside the decoder may go unseen; no colour is ever made of it.
+        # A ReLU, and rounding to 8 bits, take NaN to a number here, so that one inside the decoder may go unseen; no
+        # colour is ever made of it.
         witness = self._warp.get_tensor("motion_witness").data + self._decoder.get_tensor("witness").data
         return Rendered(self._decoder.get_tensor("rgb").data[None].copy(), float(witness))
 
@@ -110,8 +111,8 @@ class OpenVinoBackend:
         """What a frame is made of, in order; to be timed one by one."""
         return {
             "motion": lambda: _infer(self._sparse, self._mask),
-            "warp and memory": lambda: _infer(self._warp),
-            "decode and pack": lambda: _infer(self._decoder),
+            "warp": lambda: _infer(self._warp),
+            "memory, decode, pack": lambda: _infer(self._decoder),
         }
 
     def _take(self, cache: SourceCache) -> None:

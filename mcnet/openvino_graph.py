@@ -327,9 +327,13 @@ def _attended(memory: ComposedMemoryCompensation, level: ComposedLevel, rows: No
     key_value = op.relu(key_value)
     key, value = _split(key_value, [channels] * 2, axis=1)
     value = _linear(value, memory.difference, None)
-    attention = op.softmax(op.matmul(op.relu(query), key, False, True), axis=1)
-    fetched = op.matmul(attention, value, False, False)
+    fetched = _attend(op.relu(query), key, value)
     return op.add(op.relu(op.subtract(difference, fetched)), feature)
+
+
+def _attend(query: Node, key: Node, value: Node) -> Node:
+    """`attend_rows`, (n, C), (m, C), (m, C) -> (n, C): fused, so that logits stay float32 in a graph in bf16."""
+    return op.matmul(op.softmax(op.matmul(query, key, False, True), axis=1), value, False, False)
 
 
 def _modulated(memory: ComposedMemoryCompensation, scale_code: Node) -> Node:

@@ -5,7 +5,6 @@ rounded the wrong part of the face is shown (measured: errors of up to half the 
 """
 
 import dataclasses
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,19 +13,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mcnet.config import McnetConfig
+from mcnet.errors import UserError
 from mcnet.generator import Mcnet
 from mcnet.geometry import relative_keypoints
 from mcnet.rewrites import rewrite
 
 Ranges = Mapping[str, tuple[float, float]]
-"""Least and largest value that goes into a convolution, by its name in the rewritten generator; `warped_N` is what the
-motion shows of the source at N px."""
+"""Least and largest value that may go into a convolution, by its name in the rewritten generator; `warped_N` is what
+the motion shows of the source at N px."""
 
 HEADROOM = 1.5
 """Ranges are taken so much wider than what was seen; what lies beyond them is clipped. Anything from 1 to 2 gives faces
 and drivers that were not measured the largest error that bf16 gives them."""
 
-_PLACES = re.compile(r"res_stages\.\d+\.\d+\.conv[12]|up_blocks\.\d+|memory\.levels\.\d+\.outward")
+
+class QuantizationError(UserError, ValueError):
+    """A model's activations cannot be measured; the message says where."""
+
+
+def range_names(config: McnetConfig) -> set[str]:
+    """What `measure_ranges` measures of a network of that size."""
+    below = config.level_sizes_px[:-1]
+    names = {f"warped_{size_px}" for size_px in below} | {f"up_blocks.{level}" for level in range(len(below))}
+    names |= {f"memory.levels.{size_px}.outward" for size_px in config.memory.levels_px}
+    for level, count in enumerate(config.resblocks):
+        names |= {f"res_stages.{level}.{block}.conv{conv}" for block in range(count) for conv in (1, 2)}
+    return names
 
 
 @torch.inference_mode()
@@ -44,7 +57,7 @@ def measure_ranges(
         By name, as `Ranges`, with the `HEADROOM`.
 
     Raises:
-        ValueError: the model gives values that are not finite.
+        QuantizationError: the model gives values that are not finite.
     """
     fast = rewrite(model).float().cpu()
     generator = fast.generator
@@ -53,15 +66,19 @@ def measure_ranges(
     def see(name: str, values: Tensor) -> None:
         least, largest = (float(value) for value in torch.aminmax(values))
         if not (np.isfinite(least) and np.isfinite(largest)):
-            raise ValueError(f"{name}: got values between {least} and {largest}, expected finite ones")
+            raise QuantizationError(
+                f"{name}: got values between {least} and {largest}, expected finite ones; the model overflows on these "
+                "pictures and cannot be computed in 8 bits"
+            )
         before = seen.get(name, (least, largest))
         seen[name] = min(before[0], least), max(before[1], largest)
 
     def hook(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         return lambda _, inputs: see(name, inputs[0])
 
+    wanted = range_names(model.config)
     for name, module in generator.named_modules():
-        if _PLACES.fullmatch(name):
+        if name in wanted:
             module.register_forward_pre_hook(hook(name))
     frames = [fast.keypoint_detector(_upload(rgb)) for rgb in driving]
     for rgb in sources:

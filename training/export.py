@@ -36,6 +36,7 @@ def export(run: Path, out: Path, *, name: str = "", half: bool = False) -> Model
 
     Raises:
         StateError: there is no checkpoint, or it cannot be read.
+        QuantizationError: its activations overflow.
         CheckpointError: its weights are not those of its configuration (what differs is named), are not finite, cannot
             be written, or give another picture when read back.
     """

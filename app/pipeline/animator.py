@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.25
 """While a face is followed, frames are searched for it so often only, since the crop moves slowly and the keypoints
-come from the model in every frame; and once these have moved by `_MOVED`, every `_LOOK_AGAIN_S`."""
-_LOOK_AGAIN_S = 0.1
+come from the model in every frame; and once these have moved by `_MOVED`, every `LOOK_AGAIN_S`."""
+LOOK_AGAIN_S = 0.1
 _MOVED = 0.04  # of the crop's side; or so much farther apart. Of one who only talks they stay within 0.01 and 0.03
 _CAMERA_GAP_S = 0.4
 _ENCODED_KEPT = 12
@@ -247,7 +247,7 @@ class Animator:
         here, there = self._whereabouts, self._looked_at
         if rested_s >= LOOK_EVERY_S or here is None or there is None or box is None:
             return True
-        if rested_s < _LOOK_AGAIN_S:
+        if rested_s < LOOK_AGAIN_S:
             return False
         moved = np.hypot(*(here.center_px - there.center_px)) / box.side
         grown = abs(here.spread_px / max(there.spread_px, 1e-6) - 1)

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 _EARLY_SHARE = 0.75
 _LEAN = 0.1
+_LEAN_SHARE = 0.001  # of the time, in the long run
 _LONGEST_ENDING_S = 10.0
 _ENDING_POLL_S = 0.01
 
@@ -27,13 +28,15 @@ class Ticker:
     """A steady beat that lets a new frame go a little before its time.
 
     Beats lie on a grid of the period; a new frame may take the coming beat by up to 0.75 periods early, so that it
-    waits for a quarter of one at most, and the mean rate stays as it is. After a stall one picture goes at once and the
-    grid starts anew: no burst, and a picture that costs a little more than a period costs no more than that.
+    waits for a quarter of one at most, and the mean rate stays as it is to 0.1 %. After a stall one picture goes at
+    once and the grid starts anew: no burst, and a picture that costs a little more than a period costs no more than
+    that.
     """
 
     def __init__(self, fps_hz: float, now_s: float) -> None:
         self._period_s = 1 / fps_hz
         self._due_s = now_s
+        self._leaning_s = self._period_s
 
     def due_s(self, *, early: bool) -> float:
         """When the next picture is to go; `early`: a new frame is there."""
@@ -42,13 +45,17 @@ class Ticker:
     def lean(self, waited_s: float) -> None:
         """A new frame had to wait so long: move the grid a little towards it.
 
-        Where frames come as often as pictures go, they would otherwise wait the same time for ever.
+        Where frames come as often as pictures go, they would otherwise wait the same time for ever. Where they come
+        more often, one waits at every beat: the grid moves by a period at first, then by 0.1 % of the time.
         """
-        self._due_s -= _LEAN * waited_s
+        step_s = min(_LEAN * waited_s, self._leaning_s)
+        self._due_s -= step_s
+        self._leaning_s -= step_s
 
     def went(self, now_s: float) -> None:
         """A picture went."""
         self._due_s = max(self._due_s + self._period_s, now_s)
+        self._leaning_s = min(self._period_s, self._leaning_s + _LEAN_SHARE * self._period_s)
 
 
 class SinkStage:

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from app.errors import AppError
-from app.pipeline.animator import LOOK_EVERY_S
+from app.pipeline.animator import LOOK_AGAIN_S
 from app.pipeline.engine import LiveEngine
 from app.places import source_cache_folder
 from assets import ROOT as ASSETS
@@ -32,6 +32,7 @@ from mcnet.engine import DeviceChoice, Engine, EngineOptions, Precision, Runtime
 from mcnet.errors import UserError
 from mcnet.files import replacing
 from mcnet.generator import Mcnet
+from mcnet.media.bundled import CLIP
 from mcnet.media.crop import crop, frame_face
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import read_rgb
@@ -42,7 +43,6 @@ logger = logging.getLogger(__name__)
 
 Picture = NDArray[np.uint8]
 
-_DRIVING = ASSETS / "driving" / "grid_bbaf2n.mpg"
 _PORTRAIT = ASSETS / "portraits" / "woman_1.jpg"
 _DRIVING_FRAMES = 12
 _FEWEST_FRAMES, _MOST_FRAMES = 3, 200
@@ -211,11 +211,11 @@ def measure_tier(
 
 
 def _live_fps_hz(step_s: float, look_s: float) -> float:
-    """Frames a second where a look for the face comes on top, in each frame or, if they are quicker, in some."""
+    """Frames a second where a look for a moving face comes on top, in each frame or, if they are quicker, in some."""
     with_look_s = step_s + look_s
-    if with_look_s >= LOOK_EVERY_S:
+    if with_look_s >= LOOK_AGAIN_S:
         return 1 / with_look_s
-    return (1 - min(look_s / LOOK_EVERY_S, 0.5)) / step_s
+    return (1 - min(look_s / LOOK_AGAIN_S, 0.5)) / step_s
 
 
 def candidates(hardware: Hardware, model: Mcnet) -> list[EngineOptions]:
@@ -244,7 +244,7 @@ def _tell_nobody(_share: float, _text: str) -> None:
 
 def _workload(size_px: int) -> tuple[Picture, list[Picture], float]:
     """A portrait, a driver's cropped frames, and the seconds that a look for the face takes."""
-    pictures = [rgb for rgb, _ in zip(open_driving(_DRIVING), range(_DRIVING_FRAMES), strict=False)]
+    pictures = [rgb for rgb, _ in zip(open_driving(CLIP), range(_DRIVING_FRAMES), strict=False)]
     with FaceFinder(tracking=True) as finder:
         box = frame_face(finder.find(pictures[0])[0])
         costs_s = []

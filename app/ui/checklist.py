@@ -93,7 +93,7 @@ class Checklist(QFrame):
             Step(2, "Camera", "Refresh", "Look again for cameras"),
             Step(3, "Virtual camera", "Switch on", "Let call programs see the output; it starts with the slate"),
             Step(4, "Portrait", "Add yours…", "Pick one on the left, or add a picture of yours"),
-            Step(5, "Calibrate", "Hands-free", "Look at the camera for two seconds (F)"),
+            Step(5, "Calibrate", "Hands-free", "Look at the camera for a second or two (F)"),
             Step(6, "Go live", "Go live", "Show the avatar to the call (G)"),
         )
         head = QHBoxLayout()

@@ -60,7 +60,7 @@ GROUPS: tuple[tuple[str, tuple[Key, ...]], ...] = (
         "Pose",
         (
             _key("calibrate_now", "X", "Calibrate: this very frame is the neutral pose"),
-            _key("calibrate", "F", "Calibrate hands-free: the best frame of two seconds"),
+            _key("calibrate", "F", "Calibrate hands-free: the best frame of a second or two"),
             _key("zoom_in", "W", "Zoom in on the driver"),
             _key("zoom_out", "S", "Zoom out"),
             Key("nudge_up", ("U",), ("U",), "Nudge the crop up"),

@@ -114,7 +114,7 @@ class MainWindow(QMainWindow):
         self.live_button.setMinimumWidth(112)
         self.calibrate_button = button(
             "Calibrate",
-            tip="Look at the camera; the best of two seconds becomes the neutral pose (F)",
+            tip="Look at the camera; the best frame of a second or two becomes the neutral pose (F)",
             icon_name="calibrate",
         )
         self.record_button = button("Record", tip="Record the output (V)", icon_name="record")

@@ -1,6 +1,5 @@
 """The bundled portraits and the bundled clip, cropped as the command crops them: real faces for measuring."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +11,7 @@ from mcnet.media.faces import FaceFinder
 from mcnet.media.images import read_rgb
 from mcnet.media.video import open_driving
 
-CLIP: Path = next((ROOT / "driving").iterdir())
+CLIP = ROOT / "driving" / "grid_bbaf2n.mpg"
 """Of one speaker."""
 
 

@@ -1,3 +1,4 @@
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -155,6 +156,25 @@ def test_frames_that_come_as_often_as_pictures_go_wait_less_and_less() -> None:
         ticker.went(goes_s)
     assert waits[0] > 0.003
     assert waits[-1] < 0.0005
+
+
+@pytest.mark.parametrize(("output_hz", "camera_hz"), [(30, 60), (30, 40), (25, 30), (24, 30), (30, 30), (30, 15)])
+def test_the_mean_rate_is_what_was_asked_for_whatever_the_camera_gives(output_hz: int, camera_hz: int) -> None:
+    """A recording counts pictures, so that a rate of its own would make it play too slowly."""
+    ticker, now_s, taken, pictures = Ticker(output_hz, 0.0), 0.0, -1, 600 * output_hz
+    for _ in range(pictures):
+        newest = math.floor(now_s * camera_hz)
+        comes_s = now_s if newest > taken else (newest + 1) / camera_hz
+        due_s = ticker.due_s(early=False)
+        if comes_s < due_s:
+            goes_s = max(now_s, comes_s, ticker.due_s(early=True))
+            ticker.lean(max(0.0, ticker.due_s(early=True) - max(now_s, comes_s)))
+            taken = math.floor(goes_s * camera_hz)
+        else:
+            goes_s = max(now_s, due_s)
+        now_s = goes_s
+        ticker.went(now_s)
+    assert pictures / now_s == pytest.approx(output_hz, rel=0.0015)
 
 
 def test_a_picture_that_costs_more_than_a_period_costs_no_more_than_that() -> None:

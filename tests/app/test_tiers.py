@@ -1,3 +1,5 @@
+import copy
+import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 
 from app.errors import AppError
 from app.pipeline import tiers
-from app.pipeline.animator import LOOK_EVERY_S
+from app.pipeline.animator import LOOK_AGAIN_S
 from app.pipeline.engine import LiveEngine
 from app.pipeline.tiers import Hardware, Tier, candidates, load_tier, measure_tier, save_tier, this_hardware
 from mcnet.checkpoint import load_model
@@ -83,6 +85,29 @@ def test_the_fastest_is_chosen_and_said(starter: Mcnet, machine: Callable[..., M
     assert tier.options == EngineOptions(device="cpu", precision="bf16", backend="openvino")
 
 
+def test_int8_is_tried_where_it_can_be_had_and_taken_where_it_is_worth_it(
+    starter: Mcnet, machine: Callable[..., Maker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = machine({("cpu", "int8", "openvino"): 0.018, ("cpu", "bf16", "openvino"): 0.02})
+    assert measure_tier(starter, hardware=CPU, make_engine=make).precision == "bf16"
+    eight = DeviceChoice(torch.device("cpu"), torch.bfloat16, "so", int8=True)
+    monkeypatch.setattr(DeviceChoice, "of", lambda *_: eight)
+    assert measure_tier(starter, hardware=CPU, make_engine=make).precision == "int8"
+    make = machine({("cpu", "int8", "openvino"): 0.0195, ("cpu", "bf16", "openvino"): 0.02})
+    monkeypatch.setattr(DeviceChoice, "of", lambda *_: eight)
+    assert measure_tier(starter, hardware=CPU, make_engine=make).precision == "bf16"
+
+
+def test_a_tier_from_before_the_ranges_were_known_is_measured_again(starter: Mcnet, tmp_path: Path) -> None:
+    path = tmp_path / "tiers.json"
+    tier = Tier("cpu", "bf16", "openvino", 40.0, "about 40 frames/s on this CPU")
+    before = copy.copy(starter)
+    before.info = dataclasses.replace(starter.info, ranges={})
+    save_tier(tier, before, path, CPU)
+    assert load_tier(before, path, CPU) == tier
+    assert load_tier(starter, path, CPU) is None
+
+
 def test_a_more_exact_one_that_is_nearly_as_fast_is_preferred(starter: Mcnet, machine: Callable[..., Maker]) -> None:
     make = machine({("cpu", "bf16", "torch"): 0.1, ("cpu", "fp32", "torch"): 0.104})
     assert measure_tier(starter, hardware=CPU, make_engine=make).precision == "fp32"
@@ -119,7 +144,7 @@ def test_a_gpu_that_torch_cannot_use_is_named(starter: Mcnet, machine: Callable[
 
 def test_looks_for_the_face_count_too() -> None:
     assert tiers._live_fps_hz(0.2, 0.05) == pytest.approx(4)
-    every = round(LOOK_EVERY_S / 0.02)  # a look in every so many frames
+    every = round(LOOK_AGAIN_S / 0.02)  # a look in every so many frames
     assert tiers._live_fps_hz(0.02, 0.007) == pytest.approx(1 / (0.02 + 0.007 / every), rel=0.02)
 
 

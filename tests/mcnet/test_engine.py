@@ -227,7 +227,10 @@ def test_one_thread(tiny: Mcnet, noise: NDArray[np.uint8]) -> None:
         (EngineOptions(device="cpu", precision="fp16"), "got fp16 on the CPU"),
         (EngineOptions(precision="int4"), "got 'int4', expected one of"),  # type: ignore[arg-type]
         (EngineOptions(device="cpu", precision="int8"), "int8', but the model does not tell the ranges"),
-        (EngineOptions(device="cpu", precision="int8", backend="torch"), "int8', but it is for OpenVINO on the CPU"),
+        (
+            EngineOptions(device="cpu", precision="int8", backend="torch"),
+            "int8', but OpenVINO alone knows it",
+        ),
     ],
 )
 def test_options_that_cannot_be_met(options: EngineOptions, message: str) -> None:

@@ -16,7 +16,7 @@ from mcnet import Engine, EngineError, EngineOptions, Mcnet, load_model
 from mcnet.config import McnetConfig
 from mcnet.engine import DeviceChoice
 from mcnet.geometry import Keypoints
-from mcnet.quantization import note_ranges
+from mcnet.quantization import note_ranges, range_names
 from tests.mcnet.test_engine import Pictures, difference, plain_picture
 from tests.mcnet.test_golden import to_tensor
 
@@ -144,11 +144,57 @@ def test_the_family_in_eight_bits(name: str, pictures: Pictures) -> None:
     model = random_model(FAMILY[name])
     faces = np.stack([pictures["source"], pictures["driving"]])
     note_ranges(model, faces, faces)
-    plain, eight = Engine(model, FP32), Engine(model, INT8)
-    for engine in (plain, eight):
+    engines = [Engine(model, FP32), Engine(model, INT8)]
+    # One convolution reads each of the ranges.
+    assert convolutions_in_8_bits(engines[1], "_decoder") == len(range_names(model.config))
+    nothing = dict.fromkeys(range_names(model.config), (0.0, 1e-6))
+    model.info = dataclasses.replace(model.info, ranges=nothing)
+    engines.append(Engine(model, INT8))
+    for engine in engines:
         engine.set_source(pictures["source"])
-    wrong = difference(*(engine.animate(pictures["driving"], relative=False) for engine in (plain, eight)))
-    assert wrong.mean() < 1  # weights that were never trained amplify what is rounded
+    plain, eight, clipped = (engine.animate(pictures["driving"], relative=False) for engine in engines)
+    wrong = difference(eight, plain)
+    assert wrong.max() <= 2
+    assert wrong.mean() < 0.12
+    assert difference(clipped, plain).mean() > 2 * wrong.mean()  # ranges matter, or this would prove nothing
+
+
+def test_logits_stay_float32_in_a_graph_in_bfloat16() -> None:
+    """Two keys whose logits, 100 and 100.25, are one number in bfloat16: the weights would be equal."""
+    openvino_graph = pytest.importorskip("mcnet.openvino_graph")
+    channels, rows = 64, 256
+    query, key = np.zeros((1024, channels), np.float32), np.zeros((rows, channels), np.float32)
+    query[:, :2], key[:, 0] = (10, 1), -10
+    key[0, :2], key[1, :2] = (10, 0), (10, 0.25)
+    value = np.zeros((rows, channels), np.float32)
+    value[1] = 1
+    shapes = {"query": query.shape, "key": key.shape, "value": value.shape}
+    inputs = [openvino_graph._parameter(name, shape) for name, shape in shapes.items()]
+    graph = openvino_graph.ov.Model([openvino_graph._attend(*inputs)], inputs, "attention")
+    compiled = openvino_graph.ov.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+    fetched = compiled([query, key, value])[0]
+    np.testing.assert_allclose(fetched, 1 / (1 + np.exp(-0.25)), atol=0.005)
+
+
+def test_eight_bits_that_were_asked_for_are_there_from_the_start_or_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    starter = load_model("starter")
+    asked = EngineOptions(device="cpu", precision="int8", warm_up_frames=0)
+    assert Engine(starter, asked).backend_name == "openvino"
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert Engine(starter, asked).backend_name == "openvino"
+    assert not DeviceChoice.of(dataclasses.replace(asked, precision="auto"), starter).int8  # not measured there
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(EngineError, match="int8', but the package openvino is not installed"):
+        Engine(starter, asked)
+
+
+def test_torch_is_not_warmed_up_where_it_is_soon_relieved(tiny: Mcnet, monkeypatch: pytest.MonkeyPatch) -> None:
+    animated: list[object] = []
+    monkeypatch.setattr(Engine, "animate", lambda _, rgb, **__: animated.append(rgb))
+    Engine(tiny, dataclasses.replace(AUTO, warm_up_frames=2)).settle()
+    assert animated == []
+    Engine(tiny, dataclasses.replace(TORCH, warm_up_frames=2))
+    assert len(animated) == 2
 
 
 def test_auto_takes_eight_bits_where_they_are_worth_it(monkeypatch: pytest.MonkeyPatch, tiny: Mcnet) -> None:
@@ -196,12 +242,14 @@ def test_output_is_a_fresh_array_each_time(tiny: Mcnet, pictures: Pictures) -> N
         "keypoint_detector.jacobians",
     ],
 )
-def test_nan_is_never_shown(tiny: Mcnet, noise: NDArray[np.uint8], poisoned: str) -> None:
+@pytest.mark.parametrize("options", [FP32, BF16, INT8], ids=lambda options: str(options.precision))
+def test_nan_is_never_shown(tiny: Mcnet, noise: NDArray[np.uint8], poisoned: str, options: EngineOptions) -> None:
+    note_ranges(tiny, noise[None], noise[None])
     bias = tiny.get_submodule(poisoned).bias
     assert isinstance(bias, torch.Tensor)
     with torch.no_grad():
         bias[0] = float("nan")
-    engine = Engine(tiny, FP32)
+    engine = Engine(tiny, options)
     with pytest.raises(EngineError, match="NaN"):  # noqa: PT012 - either step may be the one that sees it
         engine.set_source(noise)
         engine.animate(noise, relative=False)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from mcnet import Mcnet, load_model
 from mcnet.__main__ import main
 from mcnet.checkpoint import CheckpointError, save_model
-from mcnet.quantization import HEADROOM, measure_ranges, note_ranges
+from mcnet.quantization import HEADROOM, QuantizationError, measure_ranges, note_ranges, range_names
 
 
 @pytest.fixture
@@ -24,13 +24,9 @@ def faces(noise: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def test_what_goes_into_the_decoder_is_measured(tiny: Mcnet, faces: NDArray[np.uint8]) -> None:
     ranges = measure_ranges(tiny, faces, faces)
-    config = tiny.config
-    below = config.level_sizes_px[:-1]
-    expected = {f"warped_{size_px}" for size_px in below} | {f"up_blocks.{level}" for level in range(len(below))}
-    expected |= {f"memory.levels.{size_px}.outward" for size_px in config.memory.levels_px}
-    for level, count in enumerate(config.resblocks):
-        expected |= {f"res_stages.{level}.{block}.conv{one}" for block in range(count) for one in (1, 2)}
-    assert set(ranges) == expected
+    assert set(ranges) == range_names(tiny.config)
+    assert {"warped_32", "up_blocks.2", "memory.levels.64.outward", "res_stages.1.0.conv2"} < set(ranges)
+    assert len(ranges) == 3 + 3 + 2 + 4
     assert all(least <= 0 < largest for least, largest in ranges.values())
 
 
@@ -52,7 +48,7 @@ def test_a_range_is_that_of_every_pair_of_pictures(tiny: Mcnet, faces: NDArray[n
 def test_a_model_that_gives_nan_is_refused(tiny: Mcnet, faces: NDArray[np.uint8]) -> None:
     with torch.no_grad():
         tiny.get_parameter("generator.up_blocks.0.conv.weight")[0] = float("nan")
-    with pytest.raises(ValueError, match=r"res_stages\.1\.0\.conv1: got values between nan and nan"):
+    with pytest.raises(QuantizationError, match=r"res_stages\.1\.0\.conv1: got values between nan and nan"):
         measure_ranges(tiny, faces, faces)
 
 
@@ -68,18 +64,23 @@ def test_ranges_travel_in_the_file(tiny: Mcnet, faces: NDArray[np.uint8], tmp_pa
 @pytest.mark.parametrize(
     ("ranges", "message"),
     [
-        ({"up_blocks.0": [1, 0]}, "expected two finite numbers in order"),
-        ({"up_blocks.0": [0]}, "expected two finite numbers in order"),
-        ({"up_blocks.0": "all"}, "expected two finite numbers in order"),
-        ({"up_blocks.0": [0, float("inf")]}, "expected two finite numbers in order"),
-        ([1, 2], "expected a table"),
+        ({"up_blocks.0": [1, 0]}, "for up_blocks.0, expected two numbers in order"),
+        ({"up_blocks.0": [0]}, "for up_blocks.0, expected two numbers in order"),
+        ({"up_blocks.0": "all"}, "for up_blocks.0, expected two numbers in order"),
+        ({"up_blocks.0": [0, float("inf")]}, "for up_blocks.0, expected two numbers in order"),
+        ({"up_blocks.0": [0, float("nan")]}, "for up_blocks.0, expected two numbers in order"),
+        ({"up_blocks.0": [0, 1e39]}, "for up_blocks.0, expected two numbers in order, within float32"),
+        ({"up_blocks.0": [0, 10**400]}, "for up_blocks.0, expected two numbers in order, within float32"),
+        ({"bogus": [0, 1]}, "got 13 names, expected those of the configuration; bogus is amiss"),
+        ({}, "expected a table"),
     ],
 )
 def test_a_file_with_impossible_ranges_is_refused(tiny: Mcnet, tmp_path: Path, ranges: Any, message: str) -> None:
     path = tmp_path / "bad.safetensors"
     save_model(tiny, path)
+    table = {name: [0, 1] for name in range_names(tiny.config)} | ranges if ranges else []
     with safe_open(path, "pt") as file:
-        metadata = {**file.metadata(), "ranges": json.dumps(ranges)}
+        metadata = {**file.metadata(), "ranges": json.dumps(table)}
     save_file(load_file(path), path, metadata)
     with pytest.raises(CheckpointError, match=message):
         load_model(path)

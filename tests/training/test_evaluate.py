@@ -1,4 +1,5 @@
 import argparse
+import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from assets import ROOT as ASSETS
+from mcnet.checkpoint import load_model
 from mcnet.config import McnetConfig
 from mcnet.engine import EngineError
 from mcnet.generator import Mcnet, ModelInfo
@@ -39,6 +41,7 @@ from training.evaluation import (
     choose_clips,
     driving_frames,
     evaluate,
+    make_engine,
     plan_cross_pairs,
     self_pairs,
 )
@@ -130,6 +133,22 @@ def test_the_starter_on_a_real_clip(grid: Path, tmp_path: Path, capsys: pytest.C
     assert str(grid) not in (tmp_path / "out.json").read_text()
     # Three rows of self-reenactment, three of cross-identity; a column of words and four of pictures.
     assert read_rgb(tmp_path / "out.png").shape == (26 + 6 * 260, 4 + 5 * 260, 3)
+
+
+def test_every_frame_is_of_one_arithmetic() -> None:
+    starter = load_model("starter")
+    chosen = {
+        precision: make_engine(starter, EvaluateOptions(device="cpu", precision=precision)).backend_name
+        for precision in ("auto", "fp32")
+    }
+    assert chosen == {"auto": "torch", "fp32": "torch"}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the extra `openvino` is not installed")
+def test_int8_is_computed_by_openvino_from_the_first_frame_on() -> None:
+    engine = make_engine(load_model("starter"), EvaluateOptions(device="cpu", precision="int8"))
+    assert engine.choice.int8
+    assert engine.backend_name == "openvino"
 
 
 def test_a_dataset_without_faces_is_reported_not_dropped(tmp_path: Path) -> None:
