@@ -97,16 +97,21 @@ def _device_and_model(model: str) -> tuple[Finding, Finding]:
     from app.pipeline.tiers import load_tier, this_hardware
     from mcnet.checkpoint import find_model, load_model
     from mcnet.engine import DeviceChoice, EngineOptions
+    from mcnet.generator import Mcnet
 
     hardware = this_hardware()
-    sentence = ". ".join([DeviceChoice.of(EngineOptions()).reason, *hardware.unused])
-    fixes = (Fix("Install torch for your GPU, and its driver: https://pytorch.org/get-started/locally"),)
-    device = Finding("Device", not hardware.unused, f"{sentence}.", fixes if hardware.unused else ())
+    loaded: Mcnet | None = None
+    failure = ""
     try:
         path = find_model(model)
         loaded = load_model(model)
     except UserError as error:
-        return device, Finding("Model", False, f"{error}.")
+        failure = str(error)
+    sentence = ". ".join([DeviceChoice.of(EngineOptions(), loaded).reason, *hardware.unused])
+    fixes = (Fix("Install torch for your GPU, and its driver: https://pytorch.org/get-started/locally"),)
+    device = Finding("Device", not hardware.unused, f"{sentence}.", fixes if hardware.unused else ())
+    if loaded is None:
+        return device, Finding("Model", False, f"{failure}.")
     tier = load_tier(loaded, hardware=hardware)
     measured = f"Measured: {tier.sentence}." if tier else "Not measured on this machine yet."
     size = f"{loaded.config.size_px} x {loaded.config.size_px} pixels, {path.stat().st_size / 1e6:.1f} MB"
