@@ -67,13 +67,16 @@ class _Whereabouts(NamedTuple):
 
     center_px: NDArray[np.float64]
     spread_px: float
+    side_px: float
+    """Of the crop."""
 
     @classmethod
     def of(cls, value: NDArray[np.float64], box: SquareBox) -> "_Whereabouts":
         """Of keypoints, (K, 2) xy in [-1, 1] of the box."""
         center = value.mean(0)
         spread = float(np.sqrt(np.square(value - center).sum(1).mean()))
-        return cls(np.array((box.center_x, box.center_y)) + center * (box.side / 2), spread * (box.side / 2))
+        half = box.side / 2
+        return cls(np.array((box.center_x, box.center_y)) + center * half, spread * half, box.side)
 
 
 class _Source(NamedTuple):
@@ -205,7 +208,7 @@ class Animator:
             self._reframe()
         dt_s = min(_LONGEST_STEP_S, max(0.0, frame.captured_s - self._captured_s))
         self._frame_id, self._captured_s = frame.frame_id, frame.captured_s
-        looked = self._face is None or self._calibration is not None
+        looked = self._searches_first
         if looked:
             self._look(frame)
         box = self._frame(dt_s, settings)
@@ -235,21 +238,25 @@ class Animator:
         Returns:
             The view, with the landmarks if they were found in this very frame.
         """
-        captured_s = view.frame.captured_s
-        if self._face is None or self._calibration is not None or not self._time_to_look(captured_s, view.box):
+        if self._searches_first or not self._time_to_look(view.frame.captured_s):
             return view
         self._look(view.frame)
         self._looked_at = self._whereabouts
         return view if self._face is None else dataclasses.replace(view, landmarks_px=self._face.landmarks_px)
 
-    def _time_to_look(self, captured_s: float, box: SquareBox | None) -> bool:
+    @property
+    def _searches_first(self) -> bool:
+        """Whether a frame has to be searched for the face before anything else is made of it."""
+        return self._face is None or self._calibration is not None
+
+    def _time_to_look(self, captured_s: float) -> bool:
         rested_s = captured_s - self._looked_s
         here, there = self._whereabouts, self._looked_at
-        if rested_s >= LOOK_EVERY_S or here is None or there is None or box is None:
+        if rested_s >= LOOK_EVERY_S or here is None or there is None:
             return True
         if rested_s < LOOK_AGAIN_S:
             return False
-        moved = np.hypot(*(here.center_px - there.center_px)) / box.side
+        moved = np.hypot(*(here.center_px - there.center_px)) / here.side_px
         grown = abs(here.spread_px / max(there.spread_px, 1e-6) - 1)
         return bool(max(moved, grown) > _MOVED)
 

@@ -35,14 +35,15 @@ class Stage:
             self.animator.set_portrait(portrait)
 
     def step(self, settings: LiveSettings = SETTINGS, *, camera: str = "one", frame: bool = True) -> Step:
-        self.now_s += DT_S
         if not frame:
+            self.now_s += DT_S
             return self.animator.step(None, self.now_s, settings)
         step = self.only_step(settings, camera=camera)
         return step if step.view is None else step._replace(view=self.animator.follow(step.view))
 
     def only_step(self, settings: LiveSettings = SETTINGS, *, camera: str = "one") -> Step:
-        """As `step`, without what comes after the picture was handed on; the clock stands."""
+        """As `step`, without what comes after the picture was handed on."""
+        self.now_s += DT_S
         self.frames += 1
         return self.animator.step(CameraFrame(self.frames, self.now_s, marked_picture(), camera), self.now_s, settings)
 
@@ -258,7 +259,6 @@ def test_a_lost_face_and_a_calibration_are_searched_for_at_once(face: Face, woma
         assert output is not None
         assert output.state is State.LIVE
     searched = stage.finder.searched
-    stage.now_s += DT_S
     output = stage.only_step().output
     assert output is not None
     assert output.state is State.HOLD
@@ -268,7 +268,6 @@ def test_a_lost_face_and_a_calibration_are_searched_for_at_once(face: Face, woma
     stage.animator.calibrate(1.0)
     for _ in range(5):
         searched = stage.finder.searched
-        stage.now_s += DT_S
         step = stage.only_step()
         assert step.view is not None
         assert step.view.landmarks_px is face.landmarks_px  # of this very frame: the calibration needs them
@@ -280,7 +279,6 @@ def test_another_camera_or_size_is_searched_at_once(face: Face, woman: Portrait)
     stage = Stage(face, woman)
     stage.until(State.LIVE)
     searched = stage.finder.searched
-    stage.now_s += DT_S
     views = [stage.only_step(camera="two").view]
     stage.now_s += DT_S
     frame = CameraFrame(999, stage.now_s, marked_picture(960, 1280), "two")
@@ -304,7 +302,6 @@ def test_after_a_search_that_failed_the_next_frame_is_searched_at_once(face: Fac
     stage.animator.recover()
     stage.finder.fail = None
     searched = stage.finder.searched
-    stage.now_s += DT_S
     output = stage.only_step().output
     assert output is not None
     assert output.state is State.LIVE
