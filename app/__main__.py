@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from mcnet.commands.arguments import PRECISIONS
 from mcnet.errors import UserError
 
 _HEADLESS_ONLY = (
@@ -72,7 +73,7 @@ def _run(args: argparse.Namespace) -> int:
     from app.pipeline.sinks import parse_output
     from app.ui.application import WindowOptions, run_window
 
-    parse_output(args.size or "1280x720", args.fps or 30.0)  # what cannot be is told before a window opens
+    parse_output(args.size, args.fps)  # what cannot be is told before a window opens
 
     return run_window(
         WindowOptions(
@@ -107,7 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", help="auto, cpu, cuda or cuda:N (default: as kept, else auto)")
     parser.add_argument(
         "--precision",
-        choices=["auto", "fp32", "bf16", "fp16", "int8"],
+        choices=PRECISIONS,
         help="of the decoder (default: as kept, else auto)",
     )
     parser.add_argument("--size", metavar="WxH", help="of the output (default: as kept, else 1280x720)")

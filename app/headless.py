@@ -61,7 +61,7 @@ def run_headless(args: argparse.Namespace) -> int:
     pipeline = Pipeline(
         lambda: make_engine(model, device, precision, _tell_measured),
         settings=settings,
-        output=parse_output(args.size or "1280x720", args.fps or 30.0),
+        output=parse_output(args.size, args.fps),
         on_event=events.put,
         source_cache=source_cache_folder(),
         times=PipelineTimes(args.model_timeout_s, CameraTimes(open_s=args.camera_timeout_s)),

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mcnet.commands.arguments import whole_number, whole_number_from_1
+from mcnet.commands.arguments import PRECISIONS, whole_number, whole_number_from_1
 from mcnet.errors import UserError
 
 
@@ -46,7 +46,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--precision",
         default="auto",
-        choices=["auto", "fp32", "bf16", "fp16", "int8"],
+        choices=PRECISIONS,
         help="of the decoder (default: auto; int8 only if it is asked for)",
     )
     parser.add_argument(

@@ -30,17 +30,19 @@ class OutputFormat:
             raise ValueError(f"output fps_hz: got {self.fps_hz}, expected 1 to 120")
 
 
-def parse_output(text: str, fps_hz: float) -> OutputFormat:
-    """`1280x720` as an output format.
+def parse_output(text: str | None, fps_hz: float | None) -> OutputFormat:
+    """`1280x720` as an output format; what is not given is as `OutputFormat` has it.
 
     Raises:
         AppError: it is something else, or odd.
     """
+    usual = OutputFormat()
+    text = text or f"{usual.width_px}x{usual.height_px}"
     width, times, height = text.lower().partition("x")
     if not (times and width.isdecimal() and height.isdecimal()):
         raise AppError(f"--size: got {text!r}, expected WIDTHxHEIGHT such as 1280x720")
     try:
-        return OutputFormat(int(width), int(height), fps_hz)
+        return OutputFormat(int(width), int(height), fps_hz or usual.fps_hz)
     except ValueError as error:
         raise AppError(f"--size, --fps: {error}") from error
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mcnet.commands.arguments import whole_number_from_1
+from mcnet.commands.arguments import PRECISIONS, whole_number_from_1
 from mcnet.commands.status import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def add_parser(commands: Any) -> None:
     model.add_argument(
         "--precision",
         default="auto",
-        choices=["auto", "fp32", "bf16", "fp16", "int8"],
+        choices=PRECISIONS,
         help="of the decoder (default: auto)",
     )
     model.add_argument(

@@ -1,6 +1,9 @@
-"""Types of command-line arguments that several commands take."""
+"""What several commands take on the command line."""
 
 import argparse
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
+"""As `mcnet.engine.Precision`, which would import torch."""
 
 
 def whole_number(text: str) -> int:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import threading
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from mcnet import Engine, EngineError, EngineOptions, Mcnet, load_model
+from mcnet.commands.arguments import PRECISIONS
 from mcnet.config import McnetConfig
-from mcnet.engine import DeviceChoice
+from mcnet.engine import DeviceChoice, Precision
 from mcnet.geometry import adapted_scale, relative_keypoints
 from tests.mcnet.test_golden import to_tensor
 
@@ -236,6 +237,10 @@ def test_one_thread(tiny: Mcnet, noise: NDArray[np.uint8]) -> None:
 def test_options_that_cannot_be_met(options: EngineOptions, message: str) -> None:
     with pytest.raises(EngineError, match=message):
         DeviceChoice.of(options)
+
+
+def test_the_commands_offer_every_precision() -> None:
+    assert get_args(Precision) == PRECISIONS
 
 
 def test_threads_are_checked(tiny: Mcnet) -> None:
