@@ -10,7 +10,7 @@ from app.pipeline.v4l2 import VideoDevices
 from app.pipeline.virtual_camera_report import JOIN_VIDEO_GROUP, Fix, VirtualCameraReport, examine_virtual_camera
 from mcnet.errors import UserError
 
-__all__ = ["Finding", "Fix", "VirtualCameraReport", "check_up", "diagnose", "examine_virtual_camera"]
+__all__ = ["Finding", "Fix", "VirtualCameraReport", "as_text", "check_up", "examine_virtual_camera"]
 
 
 @dataclass(frozen=True)
@@ -30,22 +30,17 @@ class Finding:
     fixes: tuple[Fix, ...] = ()
 
 
-def diagnose(model: str = "starter") -> str:
-    """Examine everything that the app needs, as text for people. Loads the model; opens no camera.
-
-    Args:
-        model: bundled name or file of the model to look at.
-    """
-    return as_text(check_up(model))
-
-
 def as_text(findings: Sequence[Finding]) -> str:
     """Findings as text for people, with the versions of what they are about."""
     return "\n".join([_versions(), "", *(line for finding in findings for line in _lines(finding)), ""])
 
 
 def check_up(model: str) -> tuple[Finding, ...]:
-    """What `diagnose` prints: cameras, virtual camera, device, model, face finder."""
+    """Look at cameras, virtual camera, device, model and face finder.
+
+    Args:
+        model: bundled name or file of the model to look at.
+    """
     report = examine_virtual_camera()
     virtual = Finding("Virtual camera", report.status == "ready", report.sentence, report.fixes)
     try:

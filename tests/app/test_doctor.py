@@ -6,7 +6,7 @@ import pytest
 
 from app.pipeline import cameras, doctor, tiers
 from app.pipeline.cameras import CameraInfo
-from app.pipeline.doctor import VirtualCameraReport, diagnose
+from app.pipeline.doctor import VirtualCameraReport, as_text, check_up
 from app.pipeline.tiers import Hardware, Tier
 from app.pipeline.virtual_camera_report import LinuxProbe
 from mcnet.media.errors import MediaError
@@ -21,6 +21,10 @@ def machine(tmp_path: Path) -> LinuxMachine:
 
 def look(machine: LinuxMachine) -> VirtualCameraReport:
     return LinuxProbe(machine.devices, "6.1.0").examine(None)
+
+
+def diagnose(model: str = "starter") -> str:
+    return as_text(check_up(model))
 
 
 class TestDiagnosis:

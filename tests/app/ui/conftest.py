@@ -19,8 +19,7 @@ from app.ui.main_window import MainWindow
 from app.ui.parts import WindowOptions
 from app.ui.session import Session
 from app.ui.theme import apply_theme, current_theme
-from tests.app.ui.fakes import World
-from tests.app.ui.gallery_store import GalleryStore
+from tests.app.ui.fakes import FakeStore, World
 
 OFFSCREEN_LACKS = (r"does not support (propagateSizeHints|raise)\(\)", "systemTrayWindowChanged")
 HERE = Path(__file__).parent
@@ -63,15 +62,13 @@ def no_leaks(qapp: QApplication, few_objects: None) -> Iterator[None]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> GalleryStore:
-    return GalleryStore(tmp_path)
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
 
 
 @pytest.fixture
-def world(tmp_path: Path, store: GalleryStore) -> World:
-    made = World(tmp_path)
-    made.store = store
-    return made
+def store(world: World) -> FakeStore:
+    return world.store
 
 
 @pytest.fixture

@@ -3,14 +3,14 @@
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import CameraError
+from app.errors import AppError, CameraError
 from app.pipeline.camera_frame import CameraFrame
 from app.pipeline.cameras import CameraInfo, CameraSpec
 from app.pipeline.doctor import Fix, VirtualCameraReport
@@ -35,6 +35,7 @@ from app.settings import AppSettings, LiveSettings
 from app.ui.parts import Parts
 from mcnet.media.crop import SquareBox
 
+_AUTOMATIC = SquareBox(50.0, 40.0, 60.0)
 READY = VirtualCameraReport("ready", "/dev/video10", "The virtual camera /dev/video10 is ready.")
 MISSING = VirtualCameraReport(
     "missing",
@@ -145,27 +146,81 @@ class FakePipeline:
 
 
 class FakeStore:
-    """Portraits without faces: three bundled ones, and what a test adds."""
+    """The gallery's store without files and faces: three bundled portraits, and what a test adds.
+
+    Attributes:
+        kept: what is in the gallery.
+        aside: removed portraits that can be restored.
+        fail: what preparing any portrait raises.
+        unreadable: keys of those whose file is damaged.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.kept = [
             PortraitEntry(f"fake_{n}", f"Fake {n}", folder / f"fake_{n}.png", bundled=True) for n in range(1, 4)
         ]
+        self.aside: list[PortraitEntry] = []
         self.fail: Exception | None = None
+        self.unreadable: set[str] = set()
+
+    @property
+    def own(self) -> list[str]:
+        """Keys of the user's own portraits."""
+        return [entry.key for entry in self.kept if not entry.bundled]
+
+    def own_one(self, name: str) -> PortraitEntry:
+        """Put one into the gallery before the window opens."""
+        self.kept.append(PortraitEntry(f"own_{name}", name, Path(f"{name}.png"), bundled=False))
+        return self.kept[-1]
 
     def entries(self) -> list[PortraitEntry]:
         return list(self.kept)
 
+    def look(self, path: Path) -> Portrait:
+        if not path.exists():
+            raise AppError(f"cannot read {path}")
+        return self._look(path.stem, path)
+
+    def look_at(self, rgb: NDArray[np.uint8], name: str) -> Portrait:
+        assert rgb.ndim == 3
+        return self._look(name, Path("pasted.png"))
+
     def prepare(self, entry: PortraitEntry) -> Portrait:
+        if entry.key in self.unreadable:
+            raise AppError(f"cannot read {entry.name}")
         if self.fail is not None:
             raise self.fail
         number = [one.key for one in self.kept].index(entry.key)
-        rgb = plain(60 + 30 * number, 100, 80)
-        box = entry.box or SquareBox(50.0, 40.0, 60.0)
-        return Portrait(entry, rgb, box, plain(60 + 30 * number, 512, 512), None, 70 + number, ("the mouth is open",))
+        return _portrait(entry, plain(60 + 30 * number, 100, 80), plain(60 + 30 * number, 512, 512), 70 + number)
+
+    def reframe(self, portrait: Portrait, box: SquareBox | None) -> Portrait:
+        return replace(portrait, entry=replace(portrait.entry, box=box), box=box or _AUTOMATIC)
+
+    def keep(self, portrait: Portrait) -> None:
+        if not portrait.entry.bundled:
+            known = {entry.key: entry for entry in self.kept}
+            self.kept = list((known | {portrait.entry.key: portrait.entry}).values())
 
     def remove(self, entry: PortraitEntry) -> None:
         self.kept = [one for one in self.kept if one.key != entry.key]
+        self.aside.append(entry)
+
+    def restore(self, entry: PortraitEntry) -> None:
+        self.aside.remove(entry)
+        self.kept.append(entry)
+
+    def forget_removed(self) -> None:
+        self.aside.clear()
+
+    def _look(self, name: str, path: Path) -> Portrait:
+        entry = PortraitEntry(f"own_{name}", name, path, bundled=False)
+        if entry.key in self.own:
+            return self.prepare(entry)
+        return _portrait(entry, plain(200, 100, 80), plain(200, 512, 512), 70)
+
+
+def _portrait(entry: PortraitEntry, rgb: NDArray[np.uint8], square: NDArray[np.uint8], score: int) -> Portrait:
+    return Portrait(entry, rgb, entry.box or _AUTOMATIC, square, None, score, ("the mouth is open",))
 
 
 @dataclass

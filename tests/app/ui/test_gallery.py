@@ -17,8 +17,7 @@ from app.ui.messages import Message
 from app.ui.parts import WindowOptions
 from mcnet.media.crop import SquareBox
 from tests.app.ui.conftest import OpenWindow
-from tests.app.ui.fakes import World
-from tests.app.ui.gallery_store import GalleryStore
+from tests.app.ui.fakes import FakeStore, World
 from tests.app.ui.hand import click, drag, press_key
 
 
@@ -114,7 +113,7 @@ def test_adding_by_dialog_asks_for_permission(window: MainWindow, world: World, 
 
 
 def test_a_new_picture_is_not_in_the_gallery_before_it_is_accepted(
-    window: MainWindow, store: GalleryStore, qtbot: QtBot, tmp_path: Path
+    window: MainWindow, store: FakeStore, qtbot: QtBot, tmp_path: Path
 ) -> None:
     window.session.desk.add_files([picture(tmp_path)])
     wait_for_editor(window, qtbot)
@@ -129,7 +128,7 @@ def test_a_new_picture_is_not_in_the_gallery_before_it_is_accepted(
 
 
 def test_several_pictures_are_cropped_one_after_the_other(
-    window: MainWindow, store: GalleryStore, qtbot: QtBot, tmp_path: Path
+    window: MainWindow, store: FakeStore, qtbot: QtBot, tmp_path: Path
 ) -> None:
     editor, desk = window.crop_editor, window.session.desk
     names = ["me", "you", "us"]
@@ -155,7 +154,7 @@ def test_several_pictures_are_cropped_one_after_the_other(
 
 
 def test_a_picture_that_is_there_already_is_only_cropped(
-    open_window: OpenWindow, store: GalleryStore, qtbot: QtBot, tmp_path: Path
+    open_window: OpenWindow, store: FakeStore, qtbot: QtBot, tmp_path: Path
 ) -> None:
     store.own_one("me")
     window = open_window()
@@ -353,7 +352,7 @@ def test_removing_can_be_undone(window: MainWindow, world: World, qtbot: QtBot, 
     qtbot.waitUntil(lambda: window.session.desk.current == "own_me")
 
 
-def test_delete_removes_what_is_highlighted(open_window: OpenWindow, store: GalleryStore, qtbot: QtBot) -> None:
+def test_delete_removes_what_is_highlighted(open_window: OpenWindow, store: FakeStore, qtbot: QtBot) -> None:
     store.own_one("used")
     store.own_one("highlighted")
     window = open_window(AppSettings(portrait="own_used"))
@@ -375,7 +374,7 @@ def test_delete_removes_what_is_highlighted(open_window: OpenWindow, store: Gall
 
 
 def test_two_removed_portraits_can_both_be_put_back_until_the_window_closes(
-    open_window: OpenWindow, store: GalleryStore, qtbot: QtBot
+    open_window: OpenWindow, store: FakeStore, qtbot: QtBot
 ) -> None:
     for name in ("a", "b", "c"):
         store.own_one(name)
@@ -391,9 +390,7 @@ def test_two_removed_portraits_can_both_be_put_back_until_the_window_closes(
     assert store.aside == []
 
 
-def test_a_portrait_that_cannot_be_read_can_be_removed(
-    open_window: OpenWindow, store: GalleryStore, qtbot: QtBot
-) -> None:
+def test_a_portrait_that_cannot_be_read_can_be_removed(open_window: OpenWindow, store: FakeStore, qtbot: QtBot) -> None:
     store.own_one("damaged")
     store.unreadable.add("own_damaged")
     window = open_window()
