@@ -340,7 +340,7 @@ def _plain_runner(model: Mcnet, device: torch.device, *, cached: bool) -> Runner
     caches: list[tuple[SourceCache, Keypoints]] = []
 
     def upload(rgb: Rgb) -> Tensor:
-        return torch.from_numpy(rgb).to(device).permute(2, 0, 1)[None].float().div(255)
+        return TorchBackend.to_picture(torch.from_numpy(rgb)[None].to(device))
 
     @torch.inference_mode()
     def set_source(source: Rgb, reference: Rgb) -> None:

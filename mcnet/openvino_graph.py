@@ -449,9 +449,9 @@ def _final_of_rows(x: Node, conv: nn.Conv2d) -> Node:
 
     C may be more than the convolution's inputs; the rest is not looked at.
     """
-    taps = _pair_taps(conv.weight)
-    taken, unseen = taps.shape[-1], x.get_output_shape(0)[1] // 2 - conv.in_channels
-    taps = torch.nn.functional.pad(taps.movedim(1, -1), (0, unseen)).movedim(-1, 1)
+    unseen = x.get_output_shape(0)[1] // 2 - conv.in_channels
+    taps = _pair_taps(torch.nn.functional.pad(conv.weight, (0, 0, 0, 0, 0, unseen)))
+    taken = taps.shape[-1]
     kernel = taps.permute(2, 5, 0, 6, 1, 4, 3, 7).reshape(4 * conv.out_channels, -1, 2 * taken, taken)
     pads = [2 * (taken // 2 - 1), taken // 2 - 1]
     return op.convolution(x, _constant(_array(kernel)), [2, 1], pads, pads, [1, 1])

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mcnet.backends import TorchBackend
 from mcnet.config import McnetConfig
 from mcnet.errors import UserError
 from mcnet.generator import Mcnet
@@ -80,9 +81,9 @@ def measure_ranges(
     for name, module in generator.named_modules():
         if name in wanted:
             module.register_forward_pre_hook(hook(name))
-    frames = [fast.keypoint_detector(_upload(rgb)) for rgb in driving]
-    for rgb in sources:
-        cache = fast.encode_source(_upload(rgb))
+    frames = [fast.keypoint_detector(picture[None]) for picture in _pictures(driving)]
+    for picture in _pictures(sources):
+        cache = fast.encode_source(picture[None])
         for frame in frames:
             pose = relative_keypoints(cache.keypoints, frame, frames[0])
             warped = generator.warp(cache, generator.motion(cache, pose))
@@ -97,5 +98,5 @@ def note_ranges(model: Mcnet, sources: NDArray[np.uint8], driving: NDArray[np.ui
     model.info = dataclasses.replace(model.info, ranges=measure_ranges(model, sources, driving))
 
 
-def _upload(rgb: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].float().div(255)
+def _pictures(rgb: NDArray[np.uint8]) -> Tensor:
+    return TorchBackend.to_picture(torch.from_numpy(np.ascontiguousarray(rgb)))

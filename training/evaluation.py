@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mcnet.backends import TorchBackend
 from mcnet.engine import Engine, EngineOptions, Precision, Runtime
 from mcnet.generator import Mcnet, SourceCache
 from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
@@ -173,8 +174,7 @@ class Animator:
         return rgb
 
     def _picture(self, rgb: Rgb) -> torch.Tensor:
-        picture = torch.from_numpy(np.ascontiguousarray(rgb)).to(self.engine.choice.device)
-        return picture.permute(2, 0, 1)[None].float() / 255
+        return TorchBackend.to_picture(torch.from_numpy(np.ascontiguousarray(rgb))[None].to(self.engine.choice.device))
 
 
 def evaluate(model: Mcnet, data: Path, options: EvaluateOptions | None = None) -> Evaluation:

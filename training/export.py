@@ -9,8 +9,7 @@ import torch
 from mcnet.checkpoint import CheckpointError, build, load_model, save_model
 from mcnet.config import ConfigError
 from mcnet.generator import Mcnet, ModelInfo
-from mcnet.media.bundled import bundled_faces
-from mcnet.quantization import note_ranges
+from mcnet.media.bundled import note_bundled_ranges
 from training.config import FitConfig
 from training.state import CHECKPOINT, StateError, TrainState, load_state
 
@@ -50,7 +49,7 @@ def export(run: Path, out: Path, *, name: str = "", half: bool = False) -> Model
         raise StateError(f"{path} has a configuration of another version: {error}") from error
     model = build(config.model, state.ema, str(path))
     model.info = ModelInfo(name=name or out.stem, training=_card(config, state))
-    note_ranges(model, *bundled_faces(model.config.size_px, portraits=10, frames=4))
+    note_bundled_ranges(model)
     info = save_model(model, out, half=half)
     _compare(model, load_model(out), out, half=half)
     return info

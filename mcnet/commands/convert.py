@@ -39,10 +39,9 @@ def run(args: argparse.Namespace) -> int:
     if args.name:
         model.info = dataclasses.replace(model.info, name=args.name)
     if args.int8:
-        from mcnet.media.bundled import bundled_faces
-        from mcnet.quantization import note_ranges
+        from mcnet.media.bundled import note_bundled_ranges
 
-        note_ranges(model, *bundled_faces(model.config.size_px, portraits=10, frames=4))
+        note_bundled_ranges(model)
     info = save_model(model, args.output, half=args.half)
     millions = sum(weight.numel() for weight in model.parameters()) / 1e6
     print(
