@@ -1,88 +1,43 @@
-"""Faces in pictures and in camera frames: BlazeFace finds them, a 468-point mesh measures them.
+"""Finding faces in pictures and in camera frames: BlazeFace searches, a face mesh measures.
 
-Both networks come from the bundled `face_landmarker.task` and run in OpenCV. MediaPipe's own FaceLandmarker cannot be
-used with that bundle: its mesh network answers 468 x 3 = 1404 numbers, while the task reads every answer as 478 points,
-takes 1404 // 478 = 2 numbers for each, and so returns without a warning points that lie nowhere on the face. The steps
-around the networks follow the published MediaPipe graphs (anchors, letterbox, rotated region of 1.5 face boxes).
+MediaPipe's own FaceLandmarker cannot be used with the bundled `face_landmarker.task`: its mesh network answers
+468 x 3 = 1404 numbers, while the task reads every answer as 478 points, takes 1404 // 478 = 2 numbers for each, and so
+returns without a warning points that lie nowhere on the face. The steps around the networks follow the published
+MediaPipe graphs (anchors, letterbox, rotated region of 1.5 face boxes).
 """
 
-import hashlib
-import io
 import math
-import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from assets import ROOT as ASSETS
 from mcnet.media.errors import MediaError
+from mcnet.media.face_mesh import (
+    BUNDLE,
+    LANDMARK_COUNT,
+    REGION_FACTOR,
+    AttentionMesh,
+    Box,
+    Face,
+    FaceMesh,
+    Region,
+    read_bundle,
+)
 from mcnet.media.sampling import sample_square
 
-BUNDLE = ASSETS / "models" / "face_landmarker.task"
-BUNDLE_SHA256 = "e899fd44ac3891bbf2a2a1e179f199c01f87ca864e9f250cf29095afcfebc109"
-LANDMARK_COUNT = 468
+__all__ = ["BUNDLE", "LANDMARK_COUNT", "Box", "Face", "FaceFinder"]
 
 _DETECTOR_PX = 128
-_MESH_PX = 192
-_REGION_FACTOR = 1.5  # what the mesh network was trained on: a square of 1.5 times the face's longer side
 _MIN_DETECTION_SCORE = 0.5
 _MIN_PRESENCE = 0.5
 # A face that was not followed so far must be surer: 959 true ones all reached 0.99, while letters in a drawn video
 # reached 0.96 once in 300 frames without a face.
 _MIN_PRESENCE_ANEW = 0.98
 _SAME_FACE_IOU = 0.3
-_RIGHT_EYE_OUTER, _LEFT_EYE_OUTER = 33, 263
-
-
-class Box(NamedTuple):
-    """An upright rectangle in pixels; x grows to the right, y downwards."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-
-@dataclass(frozen=True, eq=False)
-class Face:
-    """A face found in one picture.
-
-    Attributes:
-        landmarks_px: (468, 3) float32 in MediaPipe's mesh order: x to the right and y downwards in the picture's
-            pixels (they may lie outside it), z in the same unit, smaller nearer to the camera, 0 at the head's middle.
-        presence: how sure the mesh network is that this is a face, 0 to 1.
-    """
-
-    landmarks_px: NDArray[np.float32]
-    presence: float
-
-    @property
-    def box(self) -> Box:
-        """The upright rectangle around the mesh."""
-        left, top = self.landmarks_px[:, :2].min(axis=0)
-        right, bottom = self.landmarks_px[:, :2].max(axis=0)
-        return Box(float(left), float(top), float(right), float(bottom))
-
-    @property
-    def area_px2(self) -> float:
-        """The area of `box`."""
-        box = self.box
-        return (box.right - box.left) * (box.bottom - box.top)
-
-
-class _Region(NamedTuple):
-    """A square that may be turned: where the mesh network looks."""
-
-    center_x: float
-    center_y: float
-    side: float
-    angle_rad: float
 
 
 class FaceFinder:
@@ -96,20 +51,23 @@ class FaceFinder:
     Args:
         tracking: follow one face through consecutive frames.
         max_faces: at most so many, the largest ones (without `tracking`).
-        bundle: the model file; only the bundled one is accepted.
+        mesh: measures what was found; the finder closes it. None: the attention mesh, which for single pictures is the
+            one that loads at once, and with `tracking` the one that is fastest afterwards.
+        bundle: the detector's file; only the bundled one is accepted.
 
     Raises:
-        MediaError: the model file is missing or is another one.
+        MediaError: a model file is missing or is another one.
     """
 
-    def __init__(self, *, tracking: bool = False, max_faces: int = 4, bundle: Path = BUNDLE) -> None:
-        detector, mesh = _read_bundle(bundle)
-        self._detector: cv2.dnn.Net | None = cv2.dnn.readNetFromTFLite(detector)
-        self._mesh: cv2.dnn.Net | None = cv2.dnn.readNetFromTFLite(mesh)
+    def __init__(
+        self, *, tracking: bool = False, max_faces: int = 4, mesh: FaceMesh | None = None, bundle: Path = BUNDLE
+    ) -> None:
+        self._detector: cv2.dnn.Net | None = cv2.dnn.readNetFromTFLite(read_bundle(bundle, "face_detector.tflite"))
+        self._mesh: FaceMesh = mesh or AttentionMesh(runtime="auto" if tracking else "opencv")
         self._anchors = _anchors()
         self._tracking = tracking
         self._max_faces = max_faces
-        self._followed: _Region | None = None
+        self._followed: Region | None = None
 
     def find(self, rgb: NDArray[np.uint8]) -> list[Face]:
         """Find the faces of one picture.
@@ -128,12 +86,12 @@ class FaceFinder:
         if self._tracking and self._followed is not None:
             face = self._measure(rgb, self._followed)
             if face is not None:
-                self._followed = _region_of_mesh(face.landmarks_px)
+                self._followed = Region.around(face.landmarks_px)
                 return [face]
             self._followed = None
         faces = self._search(rgb)
         if self._tracking and faces:
-            self._followed = _region_of_mesh(faces[0].landmarks_px)
+            self._followed = Region.around(faces[0].landmarks_px)
             return faces[:1]
         return faces[: self._max_faces]
 
@@ -150,7 +108,7 @@ class FaceFinder:
         Raises:
             MediaError: the finder is closed.
         """
-        return self._measure(rgb, _region_of_mesh(face.landmarks_px))
+        return self._measure(rgb, Region.around(face.landmarks_px))
 
     def forget(self) -> None:
         """Drop the followed face: the next frame is searched anew, as after a cut or a change of camera."""
@@ -158,7 +116,8 @@ class FaceFinder:
 
     def close(self) -> None:
         """Free the networks; harmless when called again."""
-        self._detector = self._mesh = None
+        self._detector = None
+        self._mesh.close()
 
     def __enter__(self) -> "FaceFinder":
         return self
@@ -179,14 +138,14 @@ class FaceFinder:
             for region in regions:
                 face = self._measure(rgb, region)
                 # A second look, turned and centred by the first mesh, is the one whose precision counts.
-                face = face and self._measure(rgb, _region_of_mesh(face.landmarks_px))
+                face = face and self._measure(rgb, Region.around(face.landmarks_px))
                 if face is not None and face.presence >= _MIN_PRESENCE_ANEW:
                     faces.append(face)
             if faces:
                 return _largest_first(faces)
         return []
 
-    def _detect(self, rgb: NDArray[np.uint8], window: _Region) -> list[_Region]:
+    def _detect(self, rgb: NDArray[np.uint8], window: Region) -> list[Region]:
         if self._detector is None:
             raise MediaError("cannot look for faces: this finder was closed, make a new one")
         picture, to_picture = sample_square(rgb, (window.center_x, window.center_y), window.side, _DETECTOR_PX)
@@ -204,44 +163,13 @@ class FaceFinder:
             center, eyes = chosen[0], chosen[2:4]
             center, right_eye, left_eye = (np.array([center, *eyes]) @ to_picture[:, :2].T + to_picture[:, 2]).tolist()
             angle = math.atan2(left_eye[1] - right_eye[1], left_eye[0] - right_eye[0])
-            side = _REGION_FACTOR * float(chosen[1].max()) * window.side / _DETECTOR_PX
-            regions.append(_Region(center[0], center[1], side, angle))
+            side = REGION_FACTOR * float(chosen[1].max()) * window.side / _DETECTOR_PX
+            regions.append(Region(center[0], center[1], side, angle))
         return regions
 
-    def _measure(self, rgb: NDArray[np.uint8], region: _Region) -> Face | None:
-        if self._mesh is None:
-            raise MediaError("cannot look for faces: this finder was closed, make a new one")
-        center = (region.center_x, region.center_y)
-        picture, to_picture = sample_square(rgb, center, region.side, _MESH_PX, angle_rad=region.angle_rad)
-        blob = cv2.dnn.blobFromImage(picture, 1 / 255)
-        presence = float(_probabilities(self._mesh, blob, "conv2d_31")[0])
-        if presence < _MIN_PRESENCE:
-            return None
-        self._mesh.setInput(blob)
-        mesh = self._mesh.forward("conv2d_21").reshape(LANDMARK_COUNT, 3)
-        landmarks = np.empty((LANDMARK_COUNT, 3), np.float32)
-        landmarks[:, :2] = mesh[:, :2] @ to_picture[:, :2].T + to_picture[:, 2]
-        landmarks[:, 2] = mesh[:, 2] * (region.side / _MESH_PX)
-        return Face(landmarks, presence)
-
-
-def _read_bundle(bundle: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The detector's and the mesh network's bytes."""
-    try:
-        content = bundle.read_bytes()
-    except OSError as error:
-        raise MediaError(
-            f"cannot read the face model {bundle}: {error.strerror or error}; reinstall the package"
-        ) from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != BUNDLE_SHA256:
-        raise MediaError(
-            f"the face model {bundle} is not the bundled one: got SHA-256 {found[:16]}..., expected "
-            f"{BUNDLE_SHA256[:16]}...; reinstall the package"
-        )
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        detector, mesh = (archive.read(name) for name in ("face_detector.tflite", "face_landmarks_detector.tflite"))
-    return np.frombuffer(detector, np.uint8), np.frombuffer(mesh, np.uint8)
+    def _measure(self, rgb: NDArray[np.uint8], region: Region) -> Face | None:
+        face = self._mesh.measure(rgb, region)
+        return face if face.presence >= _MIN_PRESENCE else None
 
 
 def _anchors() -> NDArray[np.float32]:
@@ -261,7 +189,7 @@ def _probabilities(network: cv2.dnn.Net, blob: cv2.typing.MatLike, layer: str) -
     return answer
 
 
-def _window_sizes(width: int, height: int, *, small: bool) -> Sequence[list[_Region]]:
+def _window_sizes(width: int, height: int, *, small: bool) -> Sequence[list[Region]]:
     """Square windows to search, a list for each size: the whole picture, its height or width, then halves of that."""
     long, short = max(width, height), min(width, height)
     sides: list[float] = [long] if long < 1.1 * short else [long, short]
@@ -271,7 +199,7 @@ def _window_sizes(width: int, height: int, *, small: bool) -> Sequence[list[_Reg
     return [_windows(width, height, side) for side in sides]
 
 
-def _windows(width: int, height: int, side: float) -> list[_Region]:
+def _windows(width: int, height: int, side: float) -> list[Region]:
     """Windows of one size that overlap by half; a window larger than the picture stands at its middle."""
 
     def centers(length: int) -> list[float]:
@@ -280,7 +208,7 @@ def _windows(width: int, height: int, side: float) -> list[_Region]:
         count = math.ceil((length - side) / (side / 2)) + 1
         return [float(center) for center in np.linspace(side / 2, length - side / 2, count)]
 
-    return [_Region(x, y, side, 0.0) for y in centers(height) for x in centers(width)]
+    return [Region(x, y, side, 0.0) for y in centers(height) for x in centers(width)]
 
 
 def _weighted_suppression(points: NDArray[np.float32], scores: NDArray[np.float32]) -> list[NDArray[np.float32]]:
@@ -308,16 +236,6 @@ def _iou(one: NDArray[np.float32], many: NDArray[np.float32]) -> NDArray[np.floa
     union = one[1].prod() + many[:, 1].prod(axis=1) - common
     answer: NDArray[np.float32] = common / np.maximum(union, 1e-6)
     return answer
-
-
-def _region_of_mesh(landmarks_px: NDArray[np.float32]) -> _Region:
-    right_eye, left_eye = landmarks_px[_RIGHT_EYE_OUTER, :2], landmarks_px[_LEFT_EYE_OUTER, :2]
-    angle = math.atan2(float(left_eye[1] - right_eye[1]), float(left_eye[0] - right_eye[0]))
-    upright = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]], np.float32)
-    turned = landmarks_px[:, :2] @ upright.T
-    low, high = turned.min(axis=0), turned.max(axis=0)
-    center_x, center_y = ((low + high) / 2 @ upright).tolist()
-    return _Region(center_x, center_y, _REGION_FACTOR * float((high - low).max()), angle)
 
 
 def _largest_first(faces: list[Face]) -> list[Face]:

@@ -28,7 +28,8 @@ def _assert_plausible(face: Face) -> None:
     x, y = face.landmarks_px[:, 0], face.landmarks_px[:, 1]
     assert face.landmarks_px.shape == (LANDMARK_COUNT, 3)
     assert face.landmarks_px.dtype == np.float32
-    assert y[10] < y[105] < y[33] < y[1] < y[13] <= y[14] < y[152], "forehead, brow, eye, nose, lips, chin"
+    assert y[10] < y[105] < y[33] < y[1] < y[13] < y[152], "forehead, brow, eye, nose, lips, chin"
+    assert y[13] < y[14] + 0.005 * (y[152] - y[10]), "lips that touch may cross by a trifle"
     assert x[234] < x[33] < x[133] < x[168] < x[362] < x[263] < x[454], "side, right eye, bridge, left eye, side"
     assert face.landmarks_px[1, 2] < face.landmarks_px[234, 2], "the nose is nearer than the ears"
 
