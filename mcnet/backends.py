@@ -44,8 +44,8 @@ class Backend(Protocol):
         """Keypoints of B pictures, float32."""
         ...
 
-    def encode(self, rgb: Rgb) -> SourceCache:
-        """Everything that a source (B = 1) settles."""
+    def encode(self, rgb: Rgb, places: Tensor | None = None) -> SourceCache:
+        """Everything that a source (B = 1) settles; its keypoints at `places` (1, K, 2) if they were measured."""
         ...
 
     def render(self, cache: SourceCache, driving: Keypoints) -> Rendered:
@@ -80,8 +80,12 @@ class TorchBackend:
         keypoints: Keypoints = self.model.keypoint_detector(self.to_picture(torch.from_numpy(rgb).to(self.device)))
         return keypoints
 
-    def encode(self, rgb: Rgb) -> SourceCache:
-        cache = self.model.encode_source(self.to_picture(torch.from_numpy(rgb).to(self.device)))
+    def encode(self, rgb: Rgb, places: Tensor | None = None) -> SourceCache:
+        picture = self.to_picture(torch.from_numpy(rgb).to(self.device))
+        keypoints: Keypoints = self.model.keypoint_detector(picture)
+        if places is not None:
+            keypoints = keypoints._replace(value=places)
+        cache: SourceCache = self.model.generator.encode_source(picture, keypoints)
         features = tuple(feature.contiguous(memory_format=torch.channels_last) for feature in cache.features)
         return cache._replace(features=features)
 

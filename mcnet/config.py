@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from mcnet.errors import UserError
 
 Conditioning = Literal["keypoints", "keypoints+appearance"]
+Border = Literal["zeros", "replicate"]
 
 MOTION_SIZE_PX = 64
 """Keypoints and dense motion work on 64x64 pictures, whatever the size of the picture that is animated."""
@@ -81,6 +82,9 @@ class McnetConfig:
     output_kernel: int
     """Side of the last convolution's kernel in pixels, odd."""
     memory: MemoryConfig
+    border: Border = "zeros"
+    """What the warp shows of places beyond the source's border: zeros (as released; black in the picture), or the
+    border's own values repeated."""
 
     def __post_init__(self) -> None:
         levels = len(self.encoder_widths)
@@ -125,6 +129,7 @@ class McnetConfig:
                 "an odd number",
             )
             _require(min(hourglass.width, hourglass.max_width) >= 1, f"{name}.width", hourglass.width, "at least 1")
+        _require(self.border in get_args(Border), "border", self.border, " or ".join(get_args(Border)))
         memory = self.memory
         _require(
             memory.conditioning in get_args(Conditioning),
@@ -199,7 +204,9 @@ def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
     fields = {field.name: field for field in dataclasses.fields(cls)}
     if unknown := sorted(set(values) - set(fields)):
         raise ConfigError(f"unknown config key {prefix}{unknown[0]}; the known ones are {', '.join(fields)}")
-    if missing := [name for name in fields if name not in values]:
+    if missing := [
+        name for name, field in fields.items() if name not in values and field.default is dataclasses.MISSING
+    ]:
         raise ConfigError(f"config key {prefix}{missing[0]} is missing")
     return cls(**{name: _typed(fields[name].type, value, f"{prefix}{name}") for name, value in values.items()})
 
@@ -251,6 +258,7 @@ _NAMED = {
         memory=MemoryConfig(
             channels=64, size=16, levels_px=(32, 64), parallel_kernels=4, code_hidden=128, conditioning="keypoints"
         ),
+        border="replicate",
     ),
     # For tests: every part is there, nothing is large.
     "tiny": McnetConfig(

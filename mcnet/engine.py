@@ -137,6 +137,9 @@ class Engine:
         choice: device and precision, with the reason.
         source: the cache in use, or None before `set_source`.
         fingerprint: of weights and precision; a source cached under another one is refused.
+        keypoint_landmarks: which points of the 468-point face mesh the model's keypoints are, in their order. Places
+            of such a model may be measured by a mesh, at the camera's resolution, instead of detected on 64 px;
+            jacobians are detected either way. Empty where the keypoints mean nothing.
     """
 
     def __init__(self, model: Mcnet, options: EngineOptions | None = None) -> None:
@@ -148,6 +151,8 @@ class Engine:
         options = options or EngineOptions()
         self.config: McnetConfig = model.config
         self.model_name = model.info.name
+        meant = model.info.keypoint_landmarks
+        self.keypoint_landmarks = meant if len(meant) == model.config.num_keypoints else ()
         if options.threads is not None:
             if options.threads < 1:
                 raise EngineError(f"threads: got {options.threads}, expected at least 1, or None for all cores")
@@ -155,6 +160,7 @@ class Engine:
         self.choice = DeviceChoice.of(options, model)
         self.source: SourceCache | None = None
         self._reference: Keypoints | None = None
+        self._reference_measured = False
         self._scale: float | None = None
         self._thread = threading.get_ident()
         if options.keep_memory and self.choice.device.type == "cpu":
@@ -195,18 +201,23 @@ class Engine:
             self._take_over()
         return self.backend_name
 
-    def set_source(self, source: NDArray[np.uint8] | SourceCache) -> SourceCache:
+    def set_source(
+        self, source: NDArray[np.uint8] | SourceCache, places: NDArray[np.floating[Any]] | None = None
+    ) -> SourceCache:
         """Choose who is animated.
 
         Args:
-            source: (H, W, 3) uint8 RGB, at least 64 px a side (of a picture that is not square the central square is
+            source: (H, W, 3) uint8 RGB, at least 64 px per side (of a picture that is not square the central square is
                 taken), or a cache that this method gave before.
+            places: (K, 2) xy in [-1, 1] of the square, corner-aligned: the keypoints as a face mesh measured them, for
+                a model with `keypoint_landmarks`. None: the model detects them. Source, reference pose and driving
+                frames are to be measured alike. Goes with a picture only, as a cache holds its keypoints.
 
         Returns:
             The cache: keep it, and setting it again costs nothing.
 
         Raises:
-            EngineError: the picture cannot be used, or the cache is of another model or precision.
+            EngineError: the picture or the places cannot be used, or the cache is of another model or precision.
         """
         self._check_thread()
         if isinstance(source, SourceCache):
@@ -218,42 +229,66 @@ class Engine:
             cache: SourceCache = _map_tensors(source, lambda tensor: tensor.to(self.choice.device))
         else:
             rgb = self._picture(source)[None]
-            cache = self._compute(lambda backend: backend.encode(rgb))
+            measured = None if places is None else self._places([places], 1)
+            cache = self._compute(lambda backend: backend.encode(rgb, measured))
             self._require_finite(cache.keypoints, "keypoints of the source")
-            cache = cache._replace(fingerprint=self.fingerprint)
+            cache = cache._replace(fingerprint=self.fingerprint, measured=measured is not None)
         self.source = cache
         self._scale = None
         return cache
 
-    def calibrate(self, driving: NDArray[np.uint8]) -> None:
+    def calibrate(self, driving: NDArray[np.uint8], places: NDArray[np.floating[Any]] | None = None) -> None:
         """Take a frame of the driver, best with a neutral face, as the reference pose for relative motion.
 
         Args:
-            driving: (H, W, 3) uint8 RGB, at least 64 px a side.
+            driving: (H, W, 3) uint8 RGB, at least 64 px per side.
+            places: (K, 2), measured in that picture; see `set_source`.
 
         Raises:
-            EngineError: the picture cannot be used; the reference pose before it stays.
+            EngineError: the picture or the places cannot be used; the reference pose before it stays.
         """
-        reference = self.detect(driving)
+        reference = self.detect(driving, places)
         self._require_finite(reference, "keypoints of the reference pose")
-        self._reference = reference
+        self._reference, self._reference_measured = reference, places is not None
         self._scale = None
 
-    def detect(self, picture: NDArray[np.uint8]) -> Keypoints:
+    def detect(self, picture: NDArray[np.uint8], places: NDArray[np.floating[Any]] | None = None) -> Keypoints:
         """The keypoints of a picture, for a caller who moves them before `render`.
 
         Args:
-            picture: (H, W, 3) uint8 RGB, at least 64 px a side.
+            picture: (H, W, 3) uint8 RGB, at least 64 px per side.
+            places: (K, 2), measured in that picture; see `set_source`. The model then adds the jacobians.
 
         Returns:
             Batch 1, float32, on the engine's device.
 
         Raises:
-            EngineError: the picture cannot be used.
+            EngineError: the picture or the places cannot be used.
         """
         self._check_thread()
         rgb = self._picture(picture)[None]
-        return self._compute(lambda backend: backend.detect(rgb))
+        return self._keypoints(rgb, None if places is None else [places])
+
+    def _keypoints(self, rgb: Rgb, places: Sequence[NDArray[np.floating[Any]]] | None) -> Keypoints:
+        """Of (B, size_px, size_px, 3), detected, with measured places if they are given."""
+        detected = self._compute(lambda backend: backend.detect(rgb))
+        return detected if places is None else detected._replace(value=self._places(places, len(rgb)))
+
+    def _places(self, places: Sequence[NDArray[np.floating[Any]]], pictures: int) -> Tensor:
+        """Check measured places and bring them to the device: (B, K, 2) float32."""
+        if not self.keypoint_landmarks:
+            raise EngineError(
+                f"places: got measured ones, but nothing says which points of a face the keypoints of model "
+                f"{self.model_name} are, so they can only be detected: leave places out"
+            )
+        shape = (self.config.num_keypoints, 2)
+        found = [np.asarray(one) for one in places]
+        if len(found) != pictures or any(one.shape != shape or not np.isfinite(one).all() for one in found):
+            got = ", ".join(sorted({str(one.shape) for one in found})) or "none"
+            raise EngineError(
+                f"places: got {len(found)} of shape {got}, expected {pictures} of shape {shape}, finite numbers"
+            )
+        return torch.from_numpy(np.stack(found).astype(np.float32)).to(self.choice.device)
 
     def render(self, driving: Keypoints) -> NDArray[np.uint8]:
         """The source, taking the given keypoints.
@@ -285,12 +320,18 @@ class Engine:
         return rgb
 
     def animate(
-        self, driving: NDArray[np.uint8], *, relative: bool = True, adapt_scale: bool = True
+        self,
+        driving: NDArray[np.uint8],
+        places: NDArray[np.floating[Any]] | None = None,
+        *,
+        relative: bool = True,
+        adapt_scale: bool = True,
     ) -> NDArray[np.uint8]:
         """Animate the source by one frame.
 
         Args:
-            driving: (H, W, 3) uint8 RGB, at least 64 px a side.
+            driving: (H, W, 3) uint8 RGB, at least 64 px per side.
+            places: (K, 2), measured in that picture; see `set_source`.
             relative: move the source as the driver moved since the reference pose; otherwise the source takes the
                 driver's keypoints as they are, which suits a source and a driver who are the same person.
             adapt_scale: with `relative`, scale the motion by the size of the source's face over the driver's.
@@ -299,19 +340,26 @@ class Engine:
             (size_px, size_px, 3) uint8 RGB, a fresh array.
 
         Raises:
-            EngineError: there is no source, or no reference pose for relative motion; the picture cannot be used; or
-                the model gave NaN.
+            EngineError: there is no source, or no reference pose for relative motion; the picture or the places cannot
+                be used, or are measured where the source's or the reference's are not; or the model gave NaN.
         """
-        rgb: Rgb = self.animate_batch([driving], relative=relative, adapt_scale=adapt_scale)[0]
+        measured = None if places is None else [places]
+        rgb: Rgb = self.animate_batch([driving], measured, relative=relative, adapt_scale=adapt_scale)[0]
         return rgb
 
     def animate_batch(
-        self, driving: Sequence[NDArray[np.uint8]], *, relative: bool = True, adapt_scale: bool = True
+        self,
+        driving: Sequence[NDArray[np.uint8]],
+        places: Sequence[NDArray[np.floating[Any]]] | None = None,
+        *,
+        relative: bool = True,
+        adapt_scale: bool = True,
     ) -> NDArray[np.uint8]:
         """Animate the source by several frames at once: for a GPU that one frame does not fill, and no live video.
 
         Args:
             driving: at least one, each as `animate` takes it.
+            places: as many, likewise.
             relative: as in `animate`.
             adapt_scale: as in `animate`.
 
@@ -329,8 +377,17 @@ class Engine:
                 "animate: got no reference pose, expected one for relative motion: call calibrate(rgb) with a frame of "
                 "the driver first, or pass relative=False"
             )
+        alike = {"source": self.source.measured, "driving frame": places is not None}
+        if relative:
+            alike["reference pose"] = self._reference_measured
+        if len(set(alike.values())) > 1:
+            told = ", ".join(f"{what} {'measured' if is_so else 'detected'}" for what, is_so in alike.items())
+            raise EngineError(
+                f"places: got {told}; expected all alike, as the two differ by some pixels: pass places to set_source, "
+                "calibrate and animate, or to none of them"
+            )
         rgb = np.stack([self._picture(picture) for picture in driving])
-        keypoints = self._compute(lambda backend: backend.detect(rgb))
+        keypoints = self._keypoints(rgb, places)
         if relative:
             keypoints = self._relative(self.source, keypoints, adapt_scale)
         return self._render(keypoints)

@@ -36,6 +36,8 @@ class SourceCache(NamedTuple):
     memory: ConditionedMemory | None
     fingerprint: str = ""
     """Whose weights and arithmetic made it: the engine fills it in, so as to refuse another model's."""
+    measured: bool = False
+    """Whether the keypoints' places were measured by a face mesh, and not detected by the model itself."""
 
 
 class Warped(NamedTuple):
@@ -68,6 +70,7 @@ class Generator(nn.Module):
     def __init__(self, config: McnetConfig) -> None:
         super().__init__()
         self.dense_motion = DenseMotion(config)
+        self.border = config.border
         widths = config.encoder_widths
         self.first = SameBlock(3, widths[0], kernel=7)
         self.down_blocks = nn.ModuleList(DownBlock(wide, wider) for wide, wider in itertools.pairwise(widths))
@@ -144,9 +147,12 @@ class Generator(nn.Module):
             size_px = feature.shape[-1]
             deformation = resize_deformation(motion.deformation, size_px)
             occlusion = resize_aligned(motion.occlusion, size_px)
-            features.append(sample(_like(feature, deformation), deformation) * occlusion)
+            features.append(self._sample(feature, deformation) * occlusion)
         # The last level is the picture's own size: its deformation and occlusion serve the picture as well.
-        return Warped(tuple(features), sample(_like(cache.picture, deformation), deformation), occlusion)
+        return Warped(tuple(features), self._sample(cache.picture, deformation), occlusion)
+
+    def _sample(self, maps: Tensor, deformation: Tensor) -> Tensor:
+        return sample(_like(maps, deformation), deformation, self.border)
 
     def decode(self, cache: SourceCache, warped: Warped, trace: dict[int, Compensation] | None = None) -> Tensor:
         """Warped features -> logits of the generated picture, (B, 3, size_px, size_px), before `blend`.
@@ -197,6 +203,18 @@ class ModelInfo:
     ranges: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     """Least and largest value that may go into each convolution that is computed in 8 bits; see `mcnet.quantization`.
     Empty: not measured, so that nothing is."""
+
+    @property
+    def keypoint_landmarks(self) -> tuple[int, ...]:
+        """Which points of the 468-point face mesh the keypoints were trained to lie on, in the keypoints' order.
+
+        Empty where keypoints mean nothing, as those that a network found by itself.
+        """
+        loss = self.training.get("loss")
+        points = loss.get("guidance_points") if isinstance(loss, Mapping) else None
+        if not isinstance(points, list | tuple) or not (loss.get("guidance") or loss.get("guidance_late")):
+            return ()
+        return tuple(points) if all(type(point) is int and 0 <= point < 468 for point in points) else ()
 
 
 class Mcnet(nn.Module):

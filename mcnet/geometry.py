@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mcnet.config import Border
+
 HEATMAP_VARIANCE = 0.01
 """Variance of the Gaussians that stand for keypoints, in squared coordinate units."""
 
@@ -87,9 +89,13 @@ def resize_deformation(deformation: Tensor, size_px: int) -> Tensor:
     return resize_aligned(deformation.permute(0, 3, 1, 2), size_px).permute(0, 2, 3, 1)
 
 
-def sample(maps: Tensor, deformation: Tensor) -> Tensor:
-    """Sample (B, C, H, W) maps at (B, h, w, 2) places: bilinear, zeros outside, corner-aligned."""
-    return F.grid_sample(maps, deformation, mode="bilinear", padding_mode="zeros", align_corners=True)
+def sample(maps: Tensor, deformation: Tensor, border: Border = "zeros") -> Tensor:
+    """Sample (B, C, H, W) maps at (B, h, w, 2) places: bilinear, corner-aligned.
+
+    Outside lie zeros, or the border's values, repeated.
+    """
+    padding = "zeros" if border == "zeros" else "border"
+    return F.grid_sample(maps, deformation, mode="bilinear", padding_mode=padding, align_corners=True)
 
 
 def hull_area(points: NDArray[np.float32]) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mcnet.backends import Backend, Rendered, Rgb
 from mcnet.generator import Mcnet, SourceCache
@@ -86,8 +87,8 @@ class OpenVinoBackend:
         )
         return Keypoints(value[None], jacobian.view(1, -1, 2, 2))
 
-    def encode(self, rgb: Rgb) -> SourceCache:
-        return self._torch.encode(rgb)
+    def encode(self, rgb: Rgb, places: Tensor | None = None) -> SourceCache:
+        return self._torch.encode(rgb, places)
 
     def render(self, cache: SourceCache, driving: Keypoints) -> Rendered:
         if len(driving.value) > 1:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mcnet.config import MOTION_SIZE_PX, McnetConfig
+from mcnet.config import MOTION_SIZE_PX, Border, McnetConfig
 from mcnet.generator import Mcnet, SourceCache
 from mcnet.geometry import HEATMAP_VARIANCE
 from mcnet.keypoints import TEMPERATURE
@@ -124,7 +124,8 @@ def warp_graph(model: Mcnet) -> ov.Model:
         inputs.append(table)
         margin = FRAME if size_px == config.size_px else 0
         x, y, occlusion = _split(_resized(maps, side, size_px, margin), [1, 1, 1], axis=0)
-        rows = _sampled(table, x, y, occlusion, side=size_px, points=(size_px + 2 * margin) ** 2)
+        points = (size_px + 2 * margin) ** 2
+        rows = _sampled(table, x, y, occlusion, side=size_px, points=points, border=config.border)
         results.append(_result(f"warped_{size_px}", rows))
     # Clamped places would hide NaN from the decoder.
     results.append(_result("motion_witness", op.reduce_sum(maps, _axes(0, 1, 2), keep_dims=False)))
@@ -287,15 +288,16 @@ def _resized(maps: Node, side: int, size: int, margin: int = 0) -> Node:
     return op.matmul(op.matmul(_constant(matrix), maps, False, False), _constant(matrix), False, True)
 
 
-def _sampled(table: Node, x: Node, y: Node, occlusion: Node, *, side: int, points: int) -> Node:
+def _sampled(table: Node, x: Node, y: Node, occlusion: Node, *, side: int, points: int, border: Border) -> Node:
     """Bilinear samples, at so many places, of a map of that side times the occlusion: (points, C).
 
-    A bag of four weighted rows each. Whatever lies outside ends in the table's ring of zeros.
+    A bag of four weighted rows each. What lies outside ends in the table's ring of zeros, or at the map's border.
     """
+    least, largest = (-1, side) if border == "zeros" else (0, side - 1)
     corners, fractions = [], []
     for coordinate in (x, y):
         place = op.multiply(op.add(_reshape(coordinate, (points, 1)), _constant(1.0)), _constant((side - 1) / 2))
-        place = op.add(op.clamp(place, -1, side), _constant(1.0))
+        place = op.add(op.clamp(place, least, largest), _constant(1.0))
         corner = op.floor(place)
         corners.append(corner)
         fractions.append(op.subtract(place, corner))

@@ -92,7 +92,7 @@ def answer_motion(
     motion = _move(model.generator.dense_motion, small_source, found[0], found[1], autocast)
     if warped_px == small_source.shape[-1]:
         source, driving = small_source, small_driving
-    warped = sample(source, resize_deformation(motion.deformation, source.shape[-1]))
+    warped = sample(source, resize_deformation(motion.deformation, source.shape[-1]), model.config.border)
     return Answer(
         found[0],
         found[1],

@@ -14,6 +14,7 @@ from mcnet.geometry import (
     hull_area,
     invert_2x2,
     relative_keypoints,
+    sample,
     sparse_motions,
 )
 
@@ -81,3 +82,12 @@ def test_flat_reference_has_no_scale() -> None:
     line = keypoints([(0.0, 0.0), (0.1, 0.1), (0.2, 0.2)])
     with pytest.raises(ValueError, match="no area"):
         adapted_scale(line, line)
+
+
+def test_beyond_the_border_lie_zeros_or_the_border() -> None:
+    maps = torch.arange(1.0, 10.0).reshape(1, 1, 3, 3)
+    outside = torch.tensor([[[[-3.0, -1.0], [0.0, 2.5], [5.0, 5.0]]]])
+    assert sample(maps, outside).flatten().tolist() == [0, 0, 0]
+    assert sample(maps, outside, "replicate").flatten().tolist() == [1, 8, 9]
+    inside = torch.tensor([[[[-0.5, 0.25], [1.0, 1.0]]]])
+    assert torch.equal(sample(maps, inside), sample(maps, inside, "replicate"))

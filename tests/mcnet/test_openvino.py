@@ -61,6 +61,7 @@ FAMILY = {
     "as released": of_family(TINY, memory_conditioning="keypoints+appearance", lateral=False,
                              decoder_widths=(32, 24, 16, 8), memory_levels_px=(32, 64, 128)),
     "seven by seven": of_family(TINY, output_kernel=7),
+    "border repeated": of_family(TINY, border="replicate"),
     "512 px": of_family(TINY, size_px=512, encoder_widths=(8, 16, 24, 32, 32), decoder_widths=(24, 16, 12, 8, 8),
                         resblocks=(1, 0, 1, 0)),
 }  # fmt: skip

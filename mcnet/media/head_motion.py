@@ -1,0 +1,308 @@
+"""Motion in space: a portrait keeps its own shape, and takes a performer's expression and the pose of his head.
+
+Relative motion in the picture's plane (FOMM; `mcnet.geometry.relative_keypoints`) adds differences of places in the
+picture. That is right only while the reference pose looks where the portrait looks, and it carries the performer's face
+shape along. A face mesh has a third coordinate, so that pose, shape and expression can be told apart: every mesh is
+brought into one common frame of the head by a similarity on 20 rigid points, expressions are differences there, and the
+pose is applied to the result.
+
+A mesh here is (468 or more, 3): x and y in the keypoints' coordinates of a square picture ([-1, 1], corner-aligned), z
+in the same unit, away from the camera. Shapes are in the head's frame: the origin at the mean of the rigid points, the
+unit their root mean square distance from it (a "face size"), x to the picture's right, y downwards, a face that looks
+straight into the camera.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcnet.media.crop import SquareBox
+from mcnet.media.expressions import RIGID_POINTS, rotation_between
+
+Array = NDArray[np.float64]
+
+_RIGID = list(RIGID_POINTS)
+_RIGID_SHAPE = np.array(
+    [
+        (-0.855, -0.152, 0.124),
+        (-0.333, -0.123, 0.023),
+        (0.333, -0.123, 0.023),
+        (0.855, -0.152, 0.124),
+        (0.000, -0.225, -0.306),
+        (0.000, -0.077, -0.381),
+        (0.000, 0.063, -0.468),
+        (0.000, 0.193, -0.563),
+        (0.000, 0.333, -0.663),
+        (0.000, 0.503, -0.699),
+        (-1.278, -0.088, 1.066),
+        (1.278, -0.088, 1.066),
+        (-1.263, 0.176, 1.174),
+        (1.263, 0.176, 1.174),
+        (0.000, -1.139, -0.281),
+        (0.000, -0.838, -0.328),
+        (0.000, -0.522, -0.357),
+        (-0.350, 0.672, -0.193),
+        (0.350, 0.672, -0.193),
+        (0.000, 0.738, -0.344),
+    ]
+)
+"""The rigid points of a mean head, in their order: the Procrustes mean of 179 portraits and their mirror images, which
+look into the camera. Single portraits differ from it by 0.04 face sizes (root mean square)."""
+
+_RIGHT_EYE = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246)
+_LEFT_EYE = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
+_LIDS = tuple(tuple((ring[16 - place], ring[place]) for place in range(1, 8)) for ring in (_RIGHT_EYE, _LEFT_EYE))
+"""Of each eye, pairs of points that face each other: on the upper lid, on the lower one."""
+_MIDDLE_PAIR = 3
+_EYE_CORNERS = ((33, 133), (362, 263))
+_INNER_LIPS = tuple(
+    zip((191, 80, 81, 82, 13, 312, 311, 310, 415), (95, 88, 178, 87, 14, 317, 402, 318, 324), strict=True)
+)
+_BROWS = (276, 283, 282, 295, 285, 300, 293, 334, 296, 336, 46, 53, 52, 65, 55, 70, 63, 105, 66, 107)
+_LOWER_FACE_Y = 0.75
+"""In face sizes: what lies below the nose moves with the mouth."""
+
+_OPEN_EYE = 0.14
+"""The least that counts as the opening of a reference's eye, over its width: shut eyes are no measure of open ones."""
+_WIDEST_LIDS = 1.6
+_SIGMA = 0.6
+"""In face sizes, of the Gaussian that weighs the mesh around a keypoint for its local affine map."""
+
+
+def mesh_in_square(landmarks_px: NDArray[np.float32], box: SquareBox, size_px: int) -> Array:
+    """A mesh in the coordinates of keypoints in a crop.
+
+    Args:
+        landmarks_px: (N, 3) in the picture's pixels, counted from its edges.
+        box: what was cropped from the picture.
+        size_px: the side of the crop as the model sees it.
+
+    Returns:
+        (N, 3) float64: x and y in [-1, 1] of the square's outer pixels' centres, z in the same unit.
+    """
+    mesh = landmarks_px.astype(np.float64)
+    per_px = size_px / box.side
+    mesh[:, 0] -= box.center_x - box.side / 2
+    mesh[:, 1] -= box.center_y - box.side / 2
+    mesh *= per_px
+    mesh[:, :2] -= 0.5  # pixels' centres
+    mesh *= 2 / (size_px - 1)
+    mesh[:, :2] -= 1
+    return mesh
+
+
+class Head(NamedTuple):
+    """A face in space.
+
+    Attributes:
+        shape: (N, 3) in the head's frame.
+        rotation: (3, 3), from the head's frame to the picture's axes; the identity looks into the camera.
+        scale: the face size, in the picture's coordinates.
+        shift: (3,), the mean of the rigid points in the picture's coordinates.
+    """
+
+    shape: Array
+    rotation: Array
+    scale: float
+    shift: Array
+
+    @classmethod
+    def of(cls, mesh: Array) -> "Head":
+        """Tell pose and shape of a mesh apart."""
+        rigid = mesh[_RIGID]
+        shift = rigid.mean(axis=0)
+        rotation = rotation_between(_RIGID_SHAPE, rigid)
+        spread = np.square(rigid - shift).sum() / np.square(_RIGID_SHAPE).sum()
+        scale = math.sqrt(spread)
+        return cls((mesh - shift) @ rotation / scale, rotation, scale, shift)
+
+    @property
+    def mesh(self) -> Array:
+        """(N, 3), back in the picture's coordinates."""
+        return self.shape @ self.rotation.T * self.scale + self.shift
+
+    def towards(self, other: "Head", share: float) -> "Head":
+        """This head at share 0, the other one at 1; turning about one axis in between."""
+        return Head(
+            (1 - share) * self.shape + share * other.shape,
+            rotation_power(other.rotation @ self.rotation.T, share) @ self.rotation,
+            self.scale ** (1 - share) * other.scale**share,
+            (1 - share) * self.shift + share * other.shift,
+        )
+
+    def lid_openings(self) -> tuple[float, float]:
+        """How far the right and the left eye are open, over their widths; below 0 where the lids cross."""
+        right, left = (
+            float(_gap(self.shape, *pairs[_MIDDLE_PAIR]) / np.linalg.norm(self.shape[a] - self.shape[b]))
+            for pairs, (a, b) in zip(_LIDS, _EYE_CORNERS, strict=True)
+        )
+        return right, left
+
+
+@dataclasses.dataclass(frozen=True)
+class Gains:
+    """How strongly each part of a performer's motion is taken over: 0 not at all, 1 as it is."""
+
+    turn: float = 1.0
+    """To the sides (yaw)."""
+    nod: float = 1.0
+    """Up and down (pitch)."""
+    tilt: float = 1.0
+    """Towards a shoulder (roll)."""
+    shift: float = 1.0
+    """Of the head in the picture."""
+    nearness: float = 1.0
+    """To the camera: the head's size."""
+    lids: float = 1.0
+    mouth: float = 1.0
+    """Lips, jaw and chin."""
+    brows: float = 1.0
+
+
+class PoseLimits(NamedTuple):
+    """How far a portrait is posed away from its own pose; approached softly.
+
+    Attributes:
+        turn_deg, nod_deg, tilt_deg: of the head, to either side.
+        shift: in the picture's coordinates.
+        nearness: factor of size, and its inverse.
+    """
+
+    turn_deg: float = 38.0
+    nod_deg: float = 24.0
+    tilt_deg: float = 35.0
+    shift: float = 0.45
+    nearness: float = 1.4
+
+
+class PortraitInSpace:
+    """A portrait that takes the expression and the pose of a performer.
+
+    Attributes:
+        head: the portrait's own.
+    """
+
+    def __init__(self, mesh: Array, points: Sequence[int], limits: PoseLimits | None = None) -> None:
+        """Take a portrait.
+
+        Args:
+            mesh: of the portrait.
+            points: which of the mesh's points the model's keypoints are, in their order.
+            limits: of the pose.
+        """
+        self.head = Head.of(mesh)
+        self._points = list(points)
+        self._limits = limits or PoseLimits()
+        shape = self.head.shape
+        self._brows = np.zeros(len(shape), bool)
+        self._brows[list(_BROWS)] = True
+        self._mouth = shape[:, 1] > _LOWER_FACE_Y
+        self._mouth[_RIGID] = False
+        # Of the affine maps: each is linear in the target's mesh.
+        offset = shape[:, None, :2] - shape[None, self._points, :2]
+        weight = np.exp(-np.square(offset).sum(-1) / (2 * _SIGMA**2)).T  # (K, N)
+        weight /= weight.sum(1, keepdims=True)
+        own = self.head.mesh[:, :2]
+        around = own[None] - (weight @ own)[:, None]  # (K, N, 2)
+        spread = np.einsum("kn,kni,knj->kij", weight, around, around)
+        spread += 1e-3 * np.trace(spread, axis1=1, axis2=2)[:, None, None] * np.eye(2)  # a profile has no width
+        self._fit = weight[..., None] * (around @ np.linalg.inv(spread))
+
+    def follow(self, performer: Head, reference: Head, gains: Gains | None = None) -> Head:
+        """The portrait's head, moved as the performer moves.
+
+        Args:
+            performer: in the driving frame.
+            reference: the performer with a neutral expression, in any pose.
+            gains: of the parts of the motion.
+        """
+        gains = gains or Gains()
+        return Head(self._shape(performer, reference, gains), *self._pose(performer, reference, gains))
+
+    def places(self, head: Head) -> tuple[Array, Array]:
+        """Where the portrait's keypoints lie when its head is `head`.
+
+        Returns:
+            (K, 2) places, and (K, 2, 2) affine maps: how the face around each keypoint is turned and stretched against
+            the portrait as it is. A map times the portrait's jacobian is the driving jacobian.
+        """
+        mesh = head.mesh
+        return mesh[self._points, :2], np.einsum("ni,knj->kij", mesh[:, :2], self._fit)
+
+    def _pose(self, performer: Head, reference: Head, gains: Gains) -> tuple[Array, float, Array]:
+        own, limits = self.head, self._limits
+        yaw, pitch, roll = _angles_deg(performer.rotation @ own.rotation.T)
+        turned = _rotation(
+            _softly(gains.turn * yaw, limits.turn_deg),
+            _softly(gains.nod * pitch, limits.nod_deg),
+            _softly(gains.tilt * roll, limits.tilt_deg),
+        )
+        nearer = gains.nearness * math.log(performer.scale / reference.scale)
+        scale = own.scale * math.exp(_softly(nearer, math.log(limits.nearness)))
+        moved = gains.shift * (performer.shift - reference.shift) * (own.scale / reference.scale)
+        shift = own.shift + np.array([_softly(part, limits.shift) for part in moved])
+        return turned @ own.rotation, scale, shift
+
+    def _shape(self, performer: Head, reference: Head, gains: Gains) -> Array:
+        own = self.head.shape
+        change = performer.shape - reference.shape
+        gain = gains.brows * self._brows + gains.mouth * self._mouth
+        shape = own + gain[:, None] * change
+        openings = zip(performer.lid_openings(), reference.lid_openings(), _LIDS, strict=True)
+        for now, neutral, pairs in openings:
+            ratio = 1 + gains.lids * (now / max(neutral, _OPEN_EYE) - 1)
+            share = min(max(ratio, 0.0), _WIDEST_LIDS)
+            for upper, lower in pairs:
+                shape[upper] = shape[lower] + share * (own[upper] - own[lower])
+        for upper, lower in _INNER_LIPS:
+            if _gap(shape, upper, lower) < 0:
+                shape[[upper, lower], 1] = shape[[upper, lower], 1].mean()
+        return shape
+
+
+def rotation_power(rotation: Array, share: float) -> Array:
+    """A (3, 3) rotation about the same axis by that share of its angle (Rodrigues' formula)."""
+    axis = np.array([rotation[2, 1] - rotation[1, 2], rotation[0, 2] - rotation[2, 0], rotation[1, 0] - rotation[0, 1]])
+    length = float(np.linalg.norm(axis))
+    if length < 1e-9:
+        return np.eye(3) if share < 0.5 else rotation
+    angle = share * math.atan2(length, float(np.trace(rotation)) - 1)
+    x, y, z = axis / length
+    across = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.asarray(np.eye(3) + math.sin(angle) * across + (1 - math.cos(angle)) * across @ across, np.float64)
+
+
+def _angles_deg(rotation: Array) -> tuple[float, float, float]:
+    """Yaw, pitch and roll as `mcnet.media.expressions.head_turn` has them."""
+    from mcnet.media.expressions import head_turn
+
+    return head_turn(rotation)[:3]
+
+
+def _rotation(yaw_deg: float, pitch_deg: float, roll_deg: float) -> Array:
+    """The rotation of these angles: roll after yaw after pitch."""
+    (sy, cy), (sp, cp), (sr, cr) = (
+        (math.sin(math.radians(angle)), math.cos(math.radians(angle))) for angle in (yaw_deg, pitch_deg, roll_deg)
+    )
+    about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+    return np.asarray(about_z @ about_y @ about_x, np.float64)
+
+
+def _softly(value: float, limit: float) -> float:
+    """The value itself up to 0.6 of the limit; beyond, ever less of it, and never more than the limit."""
+    free = 0.6 * limit
+    beyond = abs(value) - free
+    if beyond <= 0:
+        return value
+    return math.copysign(free + (limit - free) * math.tanh(beyond / (limit - free)), value)
+
+
+def _gap(shape: Array, upper: int, lower: int) -> float:
+    """How far a point lies above another one in the head's frame, in face sizes."""
+    return float(shape[lower, 1] - shape[upper, 1])
