@@ -302,11 +302,11 @@ class Engine:
         Raises:
             EngineError: there is no source, or the keypoints or the model's answer are NaN.
         """
-        rgb: Rgb = self._render(driving)[0]
+        rgb: Rgb = self.render_batch(driving)[0]
         return rgb
 
-    def _render(self, driving: Keypoints) -> Rgb:
-        """(B, size_px, size_px, 3)."""
+    def render_batch(self, driving: Keypoints) -> NDArray[np.uint8]:
+        """Likewise for several frames at once: (B, K, 2) and (B, K, 2, 2) -> (B, size_px, size_px, 3)."""
         self._check_thread()
         if self.source is None:
             raise EngineError("render: got no source, expected one: call set_source(rgb) first")
@@ -390,7 +390,7 @@ class Engine:
         keypoints = self._keypoints(rgb, places)
         if relative:
             keypoints = self._relative(self.source, keypoints, adapt_scale)
-        return self._render(keypoints)
+        return self.render_batch(keypoints)
 
     def _relative(self, cache: SourceCache, driving: Keypoints, adapt_scale: bool) -> Keypoints:
         assert self._reference is not None

@@ -211,8 +211,10 @@ class ModelInfo:
         Empty where keypoints mean nothing, as those that a network found by itself.
         """
         loss = self.training.get("loss")
-        points = loss.get("guidance_points") if isinstance(loss, Mapping) else None
-        if not isinstance(points, list | tuple) or not (loss.get("guidance") or loss.get("guidance_late")):
+        if not isinstance(loss, Mapping) or not (loss.get("guidance") or loss.get("guidance_late")):
+            return ()
+        points = loss.get("guidance_points")
+        if not isinstance(points, list | tuple):
             return ()
         return tuple(points) if all(type(point) is int and 0 <= point < 468 for point in points) else ()
 

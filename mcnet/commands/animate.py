@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mcnet.commands.drives import Drive, Shot
     from mcnet.engine import Engine
+    from mcnet.generator import Mcnet
     from mcnet.media.crop import SquareBox
     from mcnet.media.faces import Face
     from mcnet.media.video import DrivingVideo, VideoWriter
@@ -37,8 +39,8 @@ def add_parser(commands: Any) -> None:
         "animate",
         help="animate a portrait by a video of somebody's face",
         description="Animate a portrait by a video of somebody's face. The face is found and cropped in both. By "
-        "default the portrait moves as the driver moved since the first frame (relative motion), scaled to its own "
-        "size, so that it keeps its own face. Sound is carried over.",
+        "default the portrait keeps its own shape, looks where the performer looks, and takes the performer's change "
+        "of expression, measured in space. Sound is carried over.",
     )
     files = parser.add_argument_group("files")
     files.add_argument("--source", type=Path, required=True, metavar="IMAGE", help="the portrait to animate")
@@ -73,21 +75,37 @@ def add_parser(commands: Any) -> None:
         help="what computes (default: auto: openvino on a CPU where it is installed, else torch)",
     )
     motion = parser.add_argument_group("motion and framing")
+    motion.add_argument(
+        "--motion",
+        default="auto",
+        choices=["auto", "space", "plane"],
+        help="space: pose and expression told apart in three dimensions; plane: differences of places in the picture "
+        "since the first frame (relative motion of the paper), which wants that frame to look as the portrait does "
+        "(default: auto: space for a model whose keypoints can be measured)",
+    )
+    motion.add_argument(
+        "--keypoints",
+        default="auto",
+        choices=["auto", "measured", "detected"],
+        help="measured: by the face mesh at the video's resolution; detected: by the model itself, on 64 px (default: "
+        "auto: measured for a model whose keypoints are points of the face, as the starter's)",
+    )
     measured_from = motion.add_mutually_exclusive_group()  # --absolute motion is measured from no frame
     measured_from.add_argument(
         "--absolute",
         action="store_true",
-        help="give the portrait the driver's keypoints as they are; for a driver who is the portrayed person",
+        help="give the portrait the performer's keypoints as they are; for a performer who is the portrayed person",
     )
     motion.add_argument(
         "--no-adapt-scale",
         action="store_true",
-        help="do not scale the motion by the size of the portrait's face over the driver's",
+        help="do not scale motion in the plane by the size of the portrait's face over the performer's",
     )
     measured_from.add_argument(
         "--best-frame",
         action="store_true",
-        help="measure relative motion from the frame posed most like the portrait, instead of from the first",
+        help="measure motion in the plane from the frame posed most like the portrait, instead of from the first; "
+        "motion in space takes the frame of the most neutral expression in any case",
     )
     motion.add_argument(
         "--no-crop", action="store_true", help="take the central square of portrait and video instead of the face"
@@ -98,7 +116,7 @@ def add_parser(commands: Any) -> None:
 
 
 @dataclass(frozen=True)
-class Shots:
+class Performance:
     """What the first pass over a driving video found.
 
     Attributes:
@@ -109,51 +127,126 @@ class Shots:
     faces: Sequence["Face | None"]
     boxes: Sequence["SquareBox"]
 
+    def shot(self, index: int, frame: "Rgb", size_px: int) -> "Shot":
+        """Frame `index` as the model sees it."""
+        face = self.faces[index] if index < len(self.faces) else None
+        return shot_of(frame, face, self.boxes[index] if index < len(self.boxes) else None, size_px)
+
 
 def run(args: argparse.Namespace) -> int:
     """Animate, and say what came of it."""
     from mcnet.checkpoint import find_model, load_model
     from mcnet.engine import Engine, EngineOptions
-    from mcnet.media.crop import best_reference_frame
-    from mcnet.media.errors import MediaError
     from mcnet.media.video import VideoWriter, open_driving
 
     started = time.perf_counter()
     check_places(args)
     find_model(args.model)  # a misspelt name shall not wait for the face search
-    portrait = load_portrait(args.source, crop=not args.no_crop, best_frame=args.best_frame)
+    model = load_model(args.model)
+    measurable = check_motion(args, model)
+    portrait = load_portrait(args, measurable=measurable)
     driving = open_driving(args.driving)
     options = EngineOptions(device=args.device, precision=args.precision, backend=args.backend)
-    engine = Engine(load_model(args.model), options)
+    engine = Engine(model, options)
     size_px = engine.config.size_px
-    source = to_square(portrait.rgb, portrait.box, size_px)
+    source = shot_of(portrait.rgb, portrait.face, portrait.box, size_px)
     width = size_px * (3 if args.side_by_side else 1)
     with (
         stop_on_interrupt() as stop,
         VideoWriter(args.output, driving.fps, (width, size_px), audio_from=driving.path) as writer,
     ):
-        shots = find_shots(driving, args, stop)
+        performance = find_performance(driving, args, stop, measurable=measurable)
         backend = engine.settle()  # every frame from the same arithmetic
-        print(f"model {engine.model_name} with {backend} on {engine.choice.reason}", file=sys.stderr)
-        engine.set_source(source)
-        if not args.absolute:
-            reference = next((index for index, face in enumerate(shots.faces) if face is not None), 0)
-            if args.best_frame:
-                assert portrait.face is not None
-                reference = best_reference_frame(portrait.face, shots.faces)
-            frame = next(itertools.islice(driving, reference, None), None)
-            if frame is None:
-                raise MediaError(f"{args.driving} has no frame to start from: expected a video or pictures of a face")
-            engine.calibrate(to_square(frame, shots.boxes[reference] if shots.boxes else None, size_px))
-        result = animate(args, engine, source, driving, shots, writer, stop)
+        drive = make_drive(args, engine, source, driving, performance, measurable=measurable)
+        print(f"model {engine.model_name} with {backend} on {engine.choice.reason}; {drive.name}", file=sys.stderr)
+        result = animate(args, engine, drive, source.square, driving, performance, writer, stop)
     report(args, driving, result, writer.has_sound, time.perf_counter() - started)
     if args.contact_sheet:
-        write_sheet(args.contact_sheet, source, result.moments)
+        write_sheet(args.contact_sheet, source.square, result.moments)
         print(f"{args.contact_sheet}: {len(result.moments)} moments")
     if stop:
         print(f"interrupted: {args.output} holds the first {result.frames} frames", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+def check_motion(args: argparse.Namespace, model: "Mcnet") -> bool:
+    """See that the options for motion and keypoints go together.
+
+    Returns:
+        Whether keypoints are to be measured, where faces are found.
+
+    Raises:
+        MediaError: they do not.
+    """
+    from mcnet.media.errors import MediaError
+
+    if args.motion == "space" and args.absolute:
+        raise MediaError("--motion space: got --absolute too, expected one of them; --absolute is motion in the plane")
+    if args.motion == "space" and args.keypoints == "detected":
+        raise MediaError(
+            "--motion space: got --keypoints detected too, but motion in space is measured by the face mesh: use "
+            "--keypoints measured, or --motion plane"
+        )
+    if args.keypoints == "detected":
+        return False
+    measurable = bool(model.info.keypoint_landmarks)
+    if not measurable and (args.motion == "space" or args.keypoints == "measured"):
+        option = "--motion space" if args.motion == "space" else "--keypoints measured"
+        raise MediaError(
+            f"{option}: nothing says which points of a face the keypoints of model {model.info.name} are, so they can "
+            "only be detected: use --motion plane --keypoints detected, or the model starter"
+        )
+    return measurable
+
+
+def make_drive(
+    args: argparse.Namespace,
+    engine: "Engine",
+    source: "Shot",
+    driving: "DrivingVideo",
+    performance: Performance,
+    *,
+    measurable: bool,
+) -> "Drive":
+    """Choose how the portrait is moved, and find the reference frame.
+
+    Raises:
+        MediaError: there is no frame, or what was asked for wants a face where there is none.
+    """
+    from mcnet.commands.drives import PlaneDrive, SpaceDrive
+    from mcnet.media.crop import best_reference_frame
+    from mcnet.media.errors import MediaError
+    from mcnet.media.head_motion import most_neutral
+
+    faces = performance.faces
+    measured = measurable and source.face is not None and any(face is not None for face in faces)
+    if measurable and not measured:
+        lacking = "the portrait" if source.face is None else "the video"
+        if args.keypoints == "measured" or args.motion == "space":
+            raise MediaError(f"no face in {lacking}: measured keypoints need one; use --keypoints detected")
+        print(f"keypoints are detected, since {lacking} shows no face that can be measured", file=sys.stderr)
+    in_space = measured and args.motion != "plane" and not args.absolute
+    if in_space:
+        reference = most_neutral([None if face is None else face.landmarks_px for face in faces])
+    elif args.best_frame:
+        assert source.face is not None
+        reference = best_reference_frame(source.face, faces)
+    else:
+        reference = next((index for index, face in enumerate(faces) if face is not None), 0)
+    frame = next(itertools.islice(driving, reference, None), None)
+    if frame is None:
+        raise MediaError(f"{args.driving} has no frame to start from: expected a video or pictures of a face")
+    start = performance.shot(reference, frame, engine.config.size_px)
+    if in_space:
+        return SpaceDrive(engine, source, start)
+    return PlaneDrive(
+        engine,
+        source,
+        None if args.absolute else start,
+        measured=measured,
+        adapt_scale=not args.no_adapt_scale,
+    )
 
 
 def check_places(args: argparse.Namespace) -> None:
@@ -198,8 +291,8 @@ class Portrait:
     box: "SquareBox | None"
 
 
-def load_portrait(path: Path, *, crop: bool, best_frame: bool) -> Portrait:
-    """Read the portrait, and find its face if it is to be cropped or compared.
+def load_portrait(args: argparse.Namespace, *, measurable: bool) -> Portrait:
+    """Read the portrait, and find its face if it is to be cropped, compared or measured.
 
     Raises:
         MediaError: it cannot be read, or there is no face in it.
@@ -209,12 +302,15 @@ def load_portrait(path: Path, *, crop: bool, best_frame: bool) -> Portrait:
     from mcnet.media.faces import FaceFinder
     from mcnet.media.images import read_rgb
 
+    path, crop = args.source, not args.no_crop
     rgb = read_rgb(path)
-    if not crop and not best_frame:
+    if not (crop or args.best_frame or measurable):
         return Portrait(rgb, None, None)
     with FaceFinder() as finder:
         faces = finder.find(rgb)
     if not faces:
+        if not (crop or args.best_frame):
+            return Portrait(rgb, None, None)
         way_out = "pass --no-crop to use its central square as it is" if crop else "leave --best-frame out"
         raise MediaError(
             f"no face in {path}: got none that looks towards the camera, expected one; take another picture, or "
@@ -225,8 +321,10 @@ def load_portrait(path: Path, *, crop: bool, best_frame: bool) -> Portrait:
     return Portrait(rgb, faces[0], frame_face(faces[0]) if crop else None)
 
 
-def find_shots(driving: "DrivingVideo", args: argparse.Namespace, stop: list[int]) -> Shots:
-    """Follow the driver's face through the video, if anything needs it, and plan the crop, if there is to be one.
+def find_performance(
+    driving: "DrivingVideo", args: argparse.Namespace, stop: list[int], *, measurable: bool
+) -> Performance:
+    """Follow the performer's face through the video, if anything needs it, and plan the crop, if there is to be one.
 
     Raises:
         MediaError: no frame shows a face.
@@ -236,8 +334,8 @@ def find_shots(driving: "DrivingVideo", args: argparse.Namespace, stop: list[int
     from mcnet.media.errors import MediaError
     from mcnet.media.faces import FaceFinder
 
-    if args.no_crop and not args.best_frame:
-        return Shots((), ())
+    if args.no_crop and not (args.best_frame or measurable):
+        return Performance((), ())
     faces: list[Face | None] = []
     with FaceFinder(tracking=True) as finder:
         for frame in _progress(driving, args.max_frames, "finding the face"):
@@ -246,6 +344,8 @@ def find_shots(driving: "DrivingVideo", args: argparse.Namespace, stop: list[int
             found = finder.find(frame)
             faces.append(found[0] if found else None)
     if not any(face is not None for face in faces):
+        if args.no_crop and not args.best_frame:
+            return Performance((), ())
         way_out = "leave --best-frame out" if args.no_crop else "pass --no-crop to use the central square as it is"
         if args.max_frames:
             way_out += ", or raise --max-frames"
@@ -253,7 +353,7 @@ def find_shots(driving: "DrivingVideo", args: argparse.Namespace, stop: list[int
             f"no face in any of the {len(faces)} frames of {driving.path}: expected one that looks towards the camera; "
             f"{way_out}"
         )
-    return Shots(faces, () if args.no_crop else plan_crops(faces, driving.fps))
+    return Performance(faces, () if args.no_crop else plan_crops(faces, driving.fps))
 
 
 class Moment(NamedTuple):
@@ -308,47 +408,47 @@ class Result:
 def animate(
     args: argparse.Namespace,
     engine: "Engine",
+    drive: "Drive",
     source: "Rgb",
     driving: "DrivingVideo",
-    shots: Shots,
+    performance: Performance,
     writer: "VideoWriter",
     stop: list[int],
 ) -> Result:
-    """Animate every frame and write it, until `stop` is filled. A crop without a face holds the picture before it."""
+    """Animate every frame and write it, until `stop` is filled. A frame without a face holds the picture before it."""
     import numpy as np
 
     moments = Moments(SHEET_MOMENTS)
     held = 0
     animate_s = 0.0
-    result = source  # until the driver's face is first seen
+    result = source  # until the performer's face is first seen
+    wanted = drive.measures or bool(performance.boxes)
     frames = enumerate(_progress(driving, args.max_frames, "animating"))
     while batch := list(itertools.islice(frames, BATCH_FRAMES[engine.choice.device.type])):
-        drivers = []
-        for index, frame in batch:
-            cropped = index < len(shots.boxes)
-            drivers.append(to_square(frame, shots.boxes[index] if cropped else None, engine.config.size_px))
-        lost = [index < len(shots.boxes) and shots.faces[index] is None for index, _ in batch]
+        shots = [performance.shot(index, frame, engine.config.size_px) for index, frame in batch]
+        lost = [wanted and shot.face is None for shot in shots]
         before = time.perf_counter()
-        seen = [driver for driver, is_lost in zip(drivers, lost, strict=True) if not is_lost]
-        relative, adapt_scale = not args.absolute, not args.no_adapt_scale
-        results = iter(engine.animate_batch(seen, relative=relative, adapt_scale=adapt_scale) if seen else ())
+        seen = [shot for shot, is_lost in zip(shots, lost, strict=True) if not is_lost]
+        results = iter(drive.pictures(seen) if seen else ())
         animate_s += time.perf_counter() - before
-        for (index, _), driver, is_lost in zip(batch, drivers, lost, strict=True):
+        for (index, _), shot, is_lost in zip(batch, shots, lost, strict=True):
             held += is_lost
             result = result if is_lost else next(results)
-            writer.write(np.hstack((source, driver, result)) if args.side_by_side else result)
-            moments.offer(index, Moment(index / driving.fps, driver, result))
+            writer.write(np.hstack((source, shot.square, result)) if args.side_by_side else result)
+            moments.offer(index, Moment(index / driving.fps, shot.square, result))
         if stop:
             break
     return Result(writer.frame_count, held, animate_s, moments.chosen())
 
 
-def to_square(rgb: "Rgb", box: "SquareBox | None", size_px: int) -> "Rgb":
-    """The crop at the model's size; without a box the central square."""
+def shot_of(rgb: "Rgb", face: "Face | None", box: "SquareBox | None", size_px: int) -> "Shot":
+    """The crop at the model's size, with its face; without a box the central square."""
+    from mcnet.commands.drives import Shot
     from mcnet.media.crop import SquareBox, crop
 
     height, width = rgb.shape[:2]
-    return crop(rgb, box or SquareBox(width / 2, height / 2, min(width, height)), size_px)
+    box = box or SquareBox(width / 2, height / 2, min(width, height))
+    return Shot(crop(rgb, box, size_px), face, box)
 
 
 def write_sheet(path: Path, source: "Rgb", moments: Sequence[Moment]) -> None:

@@ -4,12 +4,12 @@ A mesh is (468, 3) in pixels, MediaPipe's order: x to the right, y downwards, z 
 the person's own.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Mesh = NDArray[np.float32]
+Mesh = NDArray[np.floating[Any]]
 
 RIGID_POINTS = (33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 127, 356, 234, 454, 10, 151, 9, 98, 327, 2)
 """What neither mouth nor lids nor brows move: eye corners, nose, forehead, temples, sides of the face."""
@@ -18,10 +18,10 @@ _UPPER_LIP, _LOWER_LIP, _MOUTH_CORNERS = 13, 14, (78, 308)
 _LEFT_LIDS, _LEFT_EYE_CORNERS = (386, 374), (263, 362)
 _RIGHT_LIDS, _RIGHT_EYE_CORNERS = (159, 145), (33, 133)
 
-# Upper and lower lip or lid from corner to corner, for `openings`; the corners are in the upright picture's order.
-_MOUTH_PAIRS = ((191, 80, 81, 82, 13, 312, 311, 310, 415), (95, 88, 178, 87, 14, 317, 402, 318, 324))
-_LEFT_PAIRS = ((466, 388, 387, 386, 385, 384, 398), (249, 390, 373, 374, 380, 381, 382))
-_RIGHT_PAIRS = ((246, 161, 160, 159, 158, 157, 173), (7, 163, 144, 145, 153, 154, 155))
+LIP_PAIRS = ((191, 80, 81, 82, 13, 312, 311, 310, 415), (95, 88, 178, 87, 14, 317, 402, 318, 324))
+LEFT_LID_PAIRS = ((466, 388, 387, 386, 385, 384, 398), (249, 390, 373, 374, 380, 381, 382))
+RIGHT_LID_PAIRS = ((246, 161, 160, 159, 158, 157, 173), (7, 163, 144, 145, 153, 154, 155))
+"""Points that face each other from corner to corner: those of the upper lip or lid, and those of the lower one."""
 
 
 class Expression(NamedTuple):
@@ -99,9 +99,9 @@ def openings(mesh: Mesh, *, in_space: bool = False) -> Expression:
         return across / (max(float(np.linalg.norm(along)), 1e-6) if in_space else length)
 
     return Expression(
-        mouth=opening(_MOUTH_PAIRS, _MOUTH_CORNERS),
-        left_eye=opening(_LEFT_PAIRS, (_LEFT_EYE_CORNERS[1], _LEFT_EYE_CORNERS[0])),
-        right_eye=opening(_RIGHT_PAIRS, _RIGHT_EYE_CORNERS),
+        mouth=opening(LIP_PAIRS, _MOUTH_CORNERS),
+        left_eye=opening(LEFT_LID_PAIRS, (_LEFT_EYE_CORNERS[1], _LEFT_EYE_CORNERS[0])),
+        right_eye=opening(RIGHT_LID_PAIRS, _RIGHT_EYE_CORNERS),
     )
 
 

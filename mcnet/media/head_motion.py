@@ -18,10 +18,22 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from mcnet.geometry import Keypoints
 from mcnet.media.crop import SquareBox
-from mcnet.media.expressions import RIGID_POINTS, rotation_between
+from mcnet.media.expressions import (
+    LEFT_LID_PAIRS,
+    LIP_PAIRS,
+    RIGHT_LID_PAIRS,
+    RIGID_POINTS,
+    Expression,
+    Mesh,
+    head_turn,
+    openings,
+    rotation_between,
+)
 
 Array = NDArray[np.float64]
 
@@ -53,22 +65,17 @@ _RIGID_SHAPE = np.array(
 """The rigid points of a mean head, in their order: the Procrustes mean of 179 portraits and their mirror images, which
 look into the camera. Single portraits differ from it by 0.04 face sizes (root mean square)."""
 
-_RIGHT_EYE = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246)
-_LEFT_EYE = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
-_LIDS = tuple(tuple((ring[16 - place], ring[place]) for place in range(1, 8)) for ring in (_RIGHT_EYE, _LEFT_EYE))
-"""Of each eye, pairs of points that face each other: on the upper lid, on the lower one."""
-_MIDDLE_PAIR = 3
-_EYE_CORNERS = ((33, 133), (362, 263))
-_INNER_LIPS = tuple(
-    zip((191, 80, 81, 82, 13, 312, 311, 310, 415), (95, 88, 178, 87, 14, 317, 402, 318, 324), strict=True)
-)
+_LIDS = (RIGHT_LID_PAIRS, LEFT_LID_PAIRS)
 _BROWS = (276, 283, 282, 295, 285, 300, 293, 334, 296, 336, 46, 53, 52, 65, 55, 70, 63, 105, 66, 107)
+_UPPER_LIP, _CHIN, _MOUTH_CORNERS = 13, 152, (61, 291)
 _LOWER_FACE_Y = 0.75
 """In face sizes: what lies below the nose moves with the mouth."""
 
-_OPEN_EYE = 0.14
-"""The least that counts as the opening of a reference's eye, over its width: shut eyes are no measure of open ones."""
+_OPEN_EYE = 0.16
+"""The least that counts as the opening of a reference's eye (`expressions.openings`): a shut eye is no measure of an
+open one."""
 _WIDEST_LIDS = 1.6
+"""How far lids open at most, over the portrait's own opening."""
 _SIGMA = 0.6
 """In face sizes, of the Gaussian that weighs the mesh around a keypoint for its local affine map."""
 
@@ -134,13 +141,29 @@ class Head(NamedTuple):
             (1 - share) * self.shift + share * other.shift,
         )
 
-    def lid_openings(self) -> tuple[float, float]:
-        """How far the right and the left eye are open, over their widths; below 0 where the lids cross."""
-        right, left = (
-            float(_gap(self.shape, *pairs[_MIDDLE_PAIR]) / np.linalg.norm(self.shape[a] - self.shape[b]))
-            for pairs, (a, b) in zip(_LIDS, _EYE_CORNERS, strict=True)
-        )
-        return right, left
+    @property
+    def openings(self) -> Expression:
+        """How far mouth and eyes are open, whatever the pose; see `mcnet.media.expressions.openings`."""
+        return openings(self.shape)
+
+    def with_mouth_closed(self) -> "Head":
+        """The same head, its jaw raised until the lips meet: a reference that was caught in the middle of a word.
+
+        The lower lip rises by the gap above it, the chin by the gap at the middle, what lies between chin and cheek by
+        a share of that.
+        """
+        shape = self.shape.copy()
+        upper, lower = (shape[list(points)] for points in LIP_PAIRS)
+        gap = np.maximum(lower[:, 1] - upper[:, 1], 0)
+        middle = float(gap[len(gap) // 2])
+        lips_y, chin_y = float(shape[_UPPER_LIP, 1]), float(shape[_CHIN, 1])
+        order = np.argsort(lower[:, 0])
+        above = np.interp(shape[:, 0], lower[order, 0], gap[order], left=0, right=0)
+        # From the lip's own profile at the mouth to the jaw's at the chin.
+        down = np.clip((shape[:, 1] - lips_y) / max(chin_y - lips_y, 1e-6), 0, 1)
+        below = shape[:, 1] > np.interp(shape[:, 0], lower[order, 0], ((upper + lower) / 2)[order, 1])
+        shape[:, 1] -= np.where(below, (1 - down) * above + down * middle, 0)
+        return self._replace(shape=shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,6 +217,7 @@ class PortraitInSpace:
             points: which of the mesh's points the model's keypoints are, in their order.
             limits: of the pose.
         """
+        self._mesh = mesh
         self.head = Head.of(mesh)
         self._points = list(points)
         self._limits = limits or PoseLimits()
@@ -206,7 +230,7 @@ class PortraitInSpace:
         offset = shape[:, None, :2] - shape[None, self._points, :2]
         weight = np.exp(-np.square(offset).sum(-1) / (2 * _SIGMA**2)).T  # (K, N)
         weight /= weight.sum(1, keepdims=True)
-        own = self.head.mesh[:, :2]
+        own = mesh[:, :2]
         around = own[None] - (weight @ own)[:, None]  # (K, N, 2)
         spread = np.einsum("kn,kni,knj->kij", weight, around, around)
         spread += 1e-3 * np.trace(spread, axis1=1, axis2=2)[:, None, None] * np.eye(2)  # a profile has no width
@@ -223,19 +247,35 @@ class PortraitInSpace:
         gains = gains or Gains()
         return Head(self._shape(performer, reference, gains), *self._pose(performer, reference, gains))
 
-    def places(self, head: Head) -> tuple[Array, Array]:
-        """Where the portrait's keypoints lie when its head is `head`.
+    @property
+    def places(self) -> Array:
+        """(K, 2): where the portrait's own keypoints lie."""
+        return self._mesh[self._points, :2]
+
+    def driving(self, head: Head) -> tuple[Array, Array]:
+        """The keypoints of the portrait when its head is `head`.
 
         Returns:
             (K, 2) places, and (K, 2, 2) affine maps: how the face around each keypoint is turned and stretched against
-            the portrait as it is. A map times the portrait's jacobian is the driving jacobian.
+            the portrait as it is. A map times the jacobian of the portrait's keypoint is the driving one.
         """
         mesh = head.mesh
         return mesh[self._points, :2], np.einsum("ni,knj->kij", mesh[:, :2], self._fit)
 
+    def keypoints(self, heads: Sequence[Head], source: Keypoints) -> Keypoints:
+        """Driving keypoints of a batch of frames, on the device of the source's.
+
+        Args:
+            heads: from `follow`.
+            source: the portrait's keypoints, batch 1, at `places`.
+        """
+        values, maps = (np.stack(arrays) for arrays in zip(*map(self.driving, heads), strict=True))
+        like = source.value
+        return Keypoints(torch.from_numpy(values).to(like), torch.from_numpy(maps).to(like) @ source.jacobian)
+
     def _pose(self, performer: Head, reference: Head, gains: Gains) -> tuple[Array, float, Array]:
         own, limits = self.head, self._limits
-        yaw, pitch, roll = _angles_deg(performer.rotation @ own.rotation.T)
+        yaw, pitch, roll, _ = head_turn(performer.rotation @ own.rotation.T)
         turned = _rotation(
             _softly(gains.turn * yaw, limits.turn_deg),
             _softly(gains.nod * pitch, limits.nod_deg),
@@ -249,18 +289,18 @@ class PortraitInSpace:
 
     def _shape(self, performer: Head, reference: Head, gains: Gains) -> Array:
         own = self.head.shape
-        change = performer.shape - reference.shape
+        closed = reference.with_mouth_closed()
         gain = gains.brows * self._brows + gains.mouth * self._mouth
-        shape = own + gain[:, None] * change
-        openings = zip(performer.lid_openings(), reference.lid_openings(), _LIDS, strict=True)
-        for now, neutral, pairs in openings:
-            ratio = 1 + gains.lids * (now / max(neutral, _OPEN_EYE) - 1)
-            share = min(max(ratio, 0.0), _WIDEST_LIDS)
-            for upper, lower in pairs:
-                shape[upper] = shape[lower] + share * (own[upper] - own[lower])
-        for upper, lower in _INNER_LIPS:
-            if _gap(shape, upper, lower) < 0:
-                shape[[upper, lower], 1] = shape[[upper, lower], 1].mean()
+        shape = own + gain[:, None] * (performer.shape - closed.shape)
+        now, neutral = performer.openings, reference.openings
+        for eye, pairs in zip(("right_eye", "left_eye"), _LIDS, strict=True):
+            share = 1 + gains.lids * (getattr(now, eye) / max(getattr(neutral, eye), _OPEN_EYE) - 1)
+            upper, lower = (list(points) for points in pairs)
+            shape[upper] = shape[lower] + min(max(share, 0.0), _WIDEST_LIDS) * (own[upper] - own[lower])
+        upper, lower = (list(points) for points in LIP_PAIRS)
+        crossed = np.minimum(shape[lower, 1] - shape[upper, 1], 0) / 2
+        shape[upper, 1] += crossed
+        shape[lower, 1] -= crossed
         return shape
 
 
@@ -274,13 +314,6 @@ def rotation_power(rotation: Array, share: float) -> Array:
     x, y, z = axis / length
     across = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     return np.asarray(np.eye(3) + math.sin(angle) * across + (1 - math.cos(angle)) * across @ across, np.float64)
-
-
-def _angles_deg(rotation: Array) -> tuple[float, float, float]:
-    """Yaw, pitch and roll as `mcnet.media.expressions.head_turn` has them."""
-    from mcnet.media.expressions import head_turn
-
-    return head_turn(rotation)[:3]
 
 
 def _rotation(yaw_deg: float, pitch_deg: float, roll_deg: float) -> Array:
@@ -303,6 +336,32 @@ def _softly(value: float, limit: float) -> float:
     return math.copysign(free + (limit - free) * math.tanh(beyond / (limit - free)), value)
 
 
-def _gap(shape: Array, upper: int, lower: int) -> float:
-    """How far a point lies above another one in the head's frame, in face sizes."""
-    return float(shape[lower, 1] - shape[upper, 1])
+def most_neutral(meshes: Sequence[Mesh | None]) -> int:
+    """Which of a person's meshes has the most neutral expression: the reference for all others.
+
+    The mouth is closed and as wide as usual, the eyes are as open as usual, and the head looks into the camera, where
+    a mesh is measured best. What is usual is told by the meshes themselves.
+
+    Args:
+        meshes: of the frames of a video, in any coordinates; None where no face was found.
+
+    Returns:
+        Index into `meshes`; the first of equals.
+
+    Raises:
+        ValueError: all are None.
+    """
+    found = [index for index, mesh in enumerate(meshes) if mesh is not None]
+    if not found:
+        raise ValueError("got no mesh, expected one at least")
+    heads = [Head.of(np.asarray(meshes[index], np.float64)) for index in found]
+    mouth, eyes = (np.array([getattr(head.openings, part) for head in heads]) for part in ("mouth", "eyes"))
+    width = np.array([np.linalg.norm(head.shape[_MOUTH_CORNERS[1]] - head.shape[_MOUTH_CORNERS[0]]) for head in heads])
+    turn_deg = np.array([head_turn(head.rotation).angle for head in heads])
+    faults = (
+        np.maximum(mouth, 0) / 0.1,
+        np.abs(eyes - np.quantile(eyes, 0.75)) / 0.05,
+        np.abs(width / np.median(width) - 1) / 0.1,
+        turn_deg / 30,
+    )
+    return found[int(np.argmin(np.square(faults).sum(axis=0)))]

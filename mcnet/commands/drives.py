@@ -1,0 +1,111 @@
+"""How a performer's frames move the portrait in `mcnet animate`: in the picture's plane, or in space."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcnet.media.crop import SquareBox
+from mcnet.media.faces import Face
+from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square
+
+if TYPE_CHECKING:
+    from mcnet.engine import Engine
+
+Rgb = NDArray[np.uint8]
+
+
+class Shot(NamedTuple):
+    """One picture of a face.
+
+    Attributes:
+        square: (size_px, size_px, 3) uint8 RGB, as the model sees it.
+        face: found in the whole picture; None where nobody looked for it.
+        box: where the square lies in the whole picture.
+    """
+
+    square: Rgb
+    face: Face | None
+    box: SquareBox
+
+    def mesh(self) -> NDArray[np.float64]:
+        """The face's mesh in the square's coordinates."""
+        assert self.face is not None
+        return mesh_in_square(self.face.landmarks_px, self.box, self.square.shape[0])
+
+
+class Drive(Protocol):
+    """Animates the engine's source.
+
+    Attributes:
+        name: for people.
+        measures: whether it needs the face of every frame.
+    """
+
+    name: str
+    measures: bool
+
+    def pictures(self, shots: Sequence[Shot]) -> Rgb:
+        """One (size_px, size_px, 3) uint8 RGB picture per driving frame, stacked."""
+        ...
+
+
+class PlaneDrive:
+    """Relative motion in the picture's plane, or absolute keypoints.
+
+    Args:
+        engine: gets its source and its reference pose here.
+        source: the portrait.
+        reference: the performer's reference pose; None: absolute keypoints.
+        measured: whether keypoints' places come from the shots' faces.
+        adapt_scale: see `Engine.animate`.
+    """
+
+    def __init__(
+        self, engine: "Engine", source: Shot, reference: Shot | None, *, measured: bool, adapt_scale: bool
+    ) -> None:
+        self._engine = engine
+        self.measures = measured
+        self._adapt_scale = adapt_scale
+        self._relative = reference is not None
+        engine.set_source(source.square, self._places(source))
+        if reference is not None:
+            engine.calibrate(reference.square, self._places(reference))
+        kind = "in the plane" if self._relative else "absolute"
+        self.name = f"motion {kind}, keypoints {'measured' if measured else 'detected'}"
+
+    def pictures(self, shots: Sequence[Shot]) -> Rgb:
+        places = [self._places(shot) for shot in shots]
+        return self._engine.animate_batch(
+            [shot.square for shot in shots],
+            [place for place in places if place is not None] or None,
+            relative=self._relative,
+            adapt_scale=self._adapt_scale,
+        )
+
+    def _places(self, shot: Shot) -> NDArray[np.float64] | None:
+        return shot.mesh()[list(self._engine.keypoint_landmarks), :2] if self.measures else None
+
+
+class SpaceDrive:
+    """The portrait's own shape, the performer's change of expression and the pose of the performer's head.
+
+    Args:
+        engine: gets its source here.
+        source: the portrait, with its face.
+        reference: the performer with a neutral expression, in any pose.
+    """
+
+    name = "motion in space, keypoints measured"
+    measures = True
+
+    def __init__(self, engine: "Engine", source: Shot, reference: Shot) -> None:
+        self._engine = engine
+        self._portrait = PortraitInSpace(source.mesh(), engine.keypoint_landmarks)
+        self._reference = Head.of(reference.mesh())
+        self._source = engine.set_source(source.square, self._portrait.places).keypoints
+
+    def pictures(self, shots: Sequence[Shot]) -> Rgb:
+        heads = [self._portrait.follow(Head.of(shot.mesh()), self._reference) for shot in shots]
+        return self._engine.render_batch(self._portrait.keypoints(heads, self._source))
