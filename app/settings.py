@@ -15,6 +15,13 @@ from mcnet.tables import TableError, build
 logger = logging.getLogger(__name__)
 
 Background = Literal["blur", "colour", "image"]
+MotionKind = Literal["space", "plane"]
+KeypointKind = Literal["measured", "detected"]
+
+
+MOTION_PARTS = ("turn", "nod", "tilt", "shift", "nearness")
+EXPRESSION_PARTS = ("lids", "mouth", "brows")
+"""What has a gain of its own in motion in space."""
 
 
 def _require_within(settings: object, *limits: tuple[str, float, float]) -> None:
@@ -32,10 +39,32 @@ class LiveSettings:
     """Show the slate, whatever else happens: the panic key. Takes effect with the next picture."""
     relative: bool = True
     """Move the avatar as the driver moved since the reference pose; otherwise give it the driver's own keypoints."""
+    motion: MotionKind = "space"
+    """Of relative motion. `space`: the avatar looks where the performer looks and takes the change of expression on its
+    own shape, if keypoints are measured. `plane`, also where they are not: differences of places in the picture."""
+    keypoints: KeypointKind = "measured"
+    """Whether the face mesh measures the keypoints at the camera's resolution, for models whose keypoints are points of
+    the face, or the model itself detects them."""
     motion_strength: float = 1.0
     """Gain of the head's motion, 0 (still) to 2; for relative motion."""
     expression_strength: float = 1.0
     """Gain of what the face does beyond the head's motion, 0 to 2; for relative motion."""
+    turn_strength: float = 1.0
+    """Of motion in space, 0 to 2, times `motion_strength`: the head turned to the sides."""
+    nod_strength: float = 1.0
+    """Likewise: the head raised and lowered."""
+    tilt_strength: float = 1.0
+    """Likewise: the head tilted towards a shoulder."""
+    shift_strength: float = 1.0
+    """Likewise: the head moved in the picture."""
+    nearness_strength: float = 1.0
+    """Likewise: the head moved towards the camera."""
+    lids_strength: float = 1.0
+    """Of motion in space, 0 to 2, times `expression_strength`: the eyelids."""
+    mouth_strength: float = 1.0
+    """Likewise: lips, jaw and chin."""
+    brows_strength: float = 1.0
+    """Likewise: the brows."""
     smoothing: float = 0.3
     """Of the keypoints, 0 (none) to 1 (strong, at the price of delay)."""
     zoom: float = 1.0
@@ -68,6 +97,7 @@ class LiveSettings:
             self,
             ("motion_strength", 0, 2),
             ("expression_strength", 0, 2),
+            *((f"{part}_strength", 0, 2) for part in MOTION_PARTS + EXPRESSION_PARTS),
             ("smoothing", 0, 1),
             ("zoom", 0.5, 2),
             ("nudge_x", -0.3, 0.3),

@@ -10,13 +10,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.pipeline.calibration import Calibration
+from app.pipeline.calibration import Calibration, score_expression
 from app.pipeline.camera_frame import CameraFrame
 from app.pipeline.driver_view import DriverView
 from app.pipeline.engine import LiveEngine
 from app.pipeline.events import Calibrated, CalibrationProgress, Event, SourceFailed, SourceReady
 from app.pipeline.ladder import TrackingLadder, eased
-from app.pipeline.motion import MotionControl, Pose
+from app.pipeline.motion import MotionControl, Pose, Reference, gains_of
 from app.pipeline.output_frame import OutputFrame, State
 from app.pipeline.portraits import Portrait
 from app.pipeline.source_store import SourceStore
@@ -27,6 +27,7 @@ from mcnet.generator import SourceCache
 from mcnet.media.crop import CropSmoother, SquareBox, crop, frame_face
 from mcnet.media.errors import MediaError
 from mcnet.media.faces import Face, FaceFinder
+from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,11 @@ LOOK_EVERY_S = 0.25
 come from the model in every frame; and once these have moved by `_MOVED`, every `LOOK_AGAIN_S`."""
 LOOK_AGAIN_S = 0.1
 _MOVED = 0.04  # of the crop's side; or so much farther apart. Of one who only talks they stay within 0.01 and 0.03
+_ODD_FACE = 0.2
+"""A mesh whose rigid points are so far, in face sizes (root mean square), from those of a head is no face to be shown.
+Of real ones, hands before them and profiles included, they were 0.12 off at most."""
+_CLEARLY_BETTER = 10
+"""So many points more neutral an expression is to be before it takes the place of the calibrated one."""
 _CAMERA_GAP_S = 0.4
 _ENCODED_KEPT = 12
 _LONGEST_STEP_S = 0.5
@@ -80,9 +86,37 @@ class _Whereabouts(NamedTuple):
 
 
 class _Source(NamedTuple):
+    """The portrait that is animated.
+
+    Attributes:
+        portrait: as the gallery has it.
+        pose: its own keypoints.
+        cache: for the engine.
+        space: its head, where its keypoints are measured; None where they are detected.
+    """
+
     portrait: Portrait
     pose: Pose
     cache: SourceCache
+    space: PortraitInSpace | None
+
+    def rest(self, like: Pose | Head) -> Pose | Head:
+        """The portrait as it is, told as `like` is."""
+        return self.space.head if self.space is not None and isinstance(like, Head) else self.pose
+
+    def pose_of(self, stance: Pose | Head) -> Pose:
+        """The portrait's keypoints in a stance."""
+        if isinstance(stance, Pose):
+            return stance
+        assert self.space is not None
+        value, maps = self.space.driving(stance)
+        return Pose(value, maps @ self.pose.jacobian)
+
+    def between(self, start: Pose | Head, end: Pose | Head, share: float) -> Pose | Head:
+        """`start` at share 0, `end` at 1; in space where both are told so."""
+        if isinstance(start, Head) and isinstance(end, Head):
+            return start.towards(end, share)
+        return self.pose_of(start).towards(self.pose_of(end), share)
 
 
 class Animator:
@@ -125,14 +159,16 @@ class Animator:
         self._looked_s = 0.0
         self._looked_at: _Whereabouts | None = None
         self._whereabouts: _Whereabouts | None = None
-        self._target: Pose | None = None
+        self._target: Pose | Head | None = None
         self._picture: NDArray[np.uint8] | None = None
         self._resting = False
         self._gone = True
         self._shape: tuple[int, ...] = ()
-        self._relative = True
+        self._mode = LiveSettings().relative, LiveSettings().motion
         self._recalibrated = False
-        self._bridge: tuple[float, Pose] | None = None
+        self._bridge: tuple[float, Pose | Head] | None = None
+        self._keypoints = LiveSettings().keypoints
+        self._reference_score = 0
 
     def close(self) -> None:
         """Free the face finder."""
@@ -146,8 +182,9 @@ class Animator:
 
     def set_portrait(self, portrait: Portrait) -> None:
         """Animate this one from the next frame on; when it cannot be used, the one before stays."""
+        space = self._space_of(portrait)
         try:
-            cache, known = self._encode(portrait)
+            cache, known = self._encode(portrait, space)
             self._engine.set_source(cache)
         except Exception as error:  # whatever it is, out of memory included: the call goes on with the one before
             if not isinstance(error, UserError):
@@ -156,25 +193,38 @@ class Animator:
                 self._engine.set_source(self._source.cache)
             self._emit(SourceFailed(portrait.entry.key, sentence(error)))
             return
-        self._source = _Source(portrait, Pose.of(cache.keypoints), cache)
-        self._target = self._picture = None
+        if self._source is not None and (self._source.space is None) != (space is None):
+            self._motion.reference = None  # it was found in the other way
+        self._source = _Source(portrait, Pose.of(cache.keypoints), cache, space)
+        self._target = self._picture = self._bridge = None
         self._resting = False
         if self._calibration is not None:
             self.calibrate(self._calibration.duration_s)
         self._emit(SourceReady(portrait.entry.key, from_cache=known))
 
-    def _encode(self, portrait: Portrait) -> tuple[SourceCache, bool]:
-        key = portrait.square.tobytes()
+    def _space_of(self, portrait: Portrait) -> PortraitInSpace | None:
+        """The portrait's head, if the model's keypoints can be measured on it and are to be."""
+        points = self._engine.keypoint_landmarks
+        if not points or portrait.landmarks_px is None or self._keypoints == "detected":
+            return None
+        return PortraitInSpace(self._mesh_of(portrait.landmarks_px, portrait.box), points)
+
+    def _mesh_of(self, landmarks_px: NDArray[np.float32], box: SquareBox) -> NDArray[np.float64]:
+        return mesh_in_square(landmarks_px, box, self._engine.config.size_px)
+
+    def _encode(self, portrait: Portrait, space: PortraitInSpace | None) -> tuple[SourceCache, bool]:
+        places = None if space is None else space.places.astype(np.float32)
+        key = portrait.square.tobytes() + (b"" if places is None else places.tobytes())
         cache = self._encoded.get(key)
         if cache is not None:
             return cache, True
-        cache = self._store.load(portrait.square, self._engine.fingerprint) if self._store else None
+        cache = self._store.load(portrait.square, self._engine.fingerprint, places) if self._store else None
         known = cache is not None
         if cache is None:
             with self._timed("encode"):
-                cache = self._engine.set_source(portrait.square)
+                cache = self._engine.set_source(portrait.square, places)
             if self._store:
-                self._store.save(portrait.square, cache)
+                self._store.save(portrait.square, cache, places)
         self._encoded[key] = cache
         while len(self._encoded) > _ENCODED_KEPT:
             del self._encoded[next(iter(self._encoded))]
@@ -208,14 +258,59 @@ class Animator:
             self._reframe()
         dt_s = min(_LONGEST_STEP_S, max(0.0, frame.captured_s - self._captured_s))
         self._frame_id, self._captured_s = frame.frame_id, frame.captured_s
-        looked = self._searches_first
+        measures = self._measures(settings)
+        looked = measures or self._searches_first
         if looked:
             self._look(frame)
         box = self._frame(dt_s, settings)
-        landmarks = self._face.landmarks_px if looked and self._face is not None else None
-        square = None if self._face is None or box is None else self._crop(frame.rgb, box)
-        if square is None:
+        if self._face is None or box is None:
             return Step(self._without_driver(now_s, settings, camera=True), DriverView(frame, box, None, None))
+        landmarks = self._face.landmarks_px if looked else None
+        measured = self._measure(self._face, box, dt_s, settings) if measures else None
+        if measures and measured is None:
+            return Step(self._without_driver(now_s, settings, camera=True), DriverView(frame, box, landmarks, None))
+        driving = None
+        if measured is None or not self._in_space(settings) or self._calibrates:
+            square = self._crop(frame.rgb, box)
+            if square is None:
+                return Step(self._without_driver(now_s, settings, camera=True), DriverView(frame, box, None, None))
+            driving = self._detect(square, measured)
+        places = driving.value if measured is None and driving is not None else self._places_of(measured)
+        self._whereabouts = _Whereabouts.of(places, box)
+        if looked:
+            self._looked_at = self._whereabouts
+        view = DriverView(frame, box, landmarks, places.astype(np.float32))
+        return Step(self._with_driver(driving, measured, landmarks, dt_s, now_s, settings), view)
+
+    @property
+    def _calibrates(self) -> bool:
+        return self._calibration is not None or self._motion.reference is None
+
+    @staticmethod
+    def _in_space(settings: LiveSettings) -> bool:
+        return settings.relative and settings.motion == "space"
+
+    def _measures(self, settings: LiveSettings) -> bool:
+        """Whether the face mesh gives the keypoints; after a change of the wish everything is found anew."""
+        if settings.keypoints != self._keypoints:
+            self._keypoints = settings.keypoints
+            self._motion.reference = self._calibration = None
+            if self._source is not None:
+                self.set_portrait(self._source.portrait)
+        return self._source is not None and self._source.space is not None
+
+    def _measure(self, face: Face, box: SquareBox, dt_s: float, settings: LiveSettings) -> Head | None:
+        """The performer's head in the square, steadied; None where this is hardly a face."""
+        mesh = self._motion.smooth_mesh(self._mesh_of(face.landmarks_px, box), dt_s, settings.smoothing)
+        head = Head.of(mesh)
+        return head if head.oddity < _ODD_FACE else None
+
+    def _detect(self, square: NDArray[np.uint8], measured: Head | None) -> Pose:
+        """Keypoints of the performer, at measured places if there are any.
+
+        Raises:
+            EngineError: the model gave NaN.
+        """
         with self._timed("detect"):
             driving = Pose.of(self._engine.detect(square))
         if not (np.isfinite(driving.value).all() and np.isfinite(driving.jacobian).all()):
@@ -223,12 +318,11 @@ class Animator:
                 f"model {self._engine.model_name} gave NaN for the keypoints of this frame: use precision fp32 or "
                 "another model; the frame is not shown"
             )
-        assert box is not None
-        self._whereabouts = _Whereabouts.of(driving.value, box)
-        if looked:
-            self._looked_at = self._whereabouts
-        view = DriverView(frame, box, landmarks, driving.value.astype(np.float32))
-        return Step(self._with_driver(driving, landmarks, dt_s, now_s, settings), view)
+        return driving if measured is None else driving._replace(value=self._places_of(measured))
+
+    def _places_of(self, head: Head | None) -> NDArray[np.float64]:
+        assert head is not None
+        return head.mesh[list(self._engine.keypoint_landmarks), :2]
 
     def follow(self, view: DriverView) -> DriverView:
         """Search a step's frame for the driver's face if it is time, for the frames to come.
@@ -238,7 +332,8 @@ class Animator:
         Returns:
             The view, with the landmarks if they were found in this very frame.
         """
-        if self._searches_first or not self._time_to_look(view.frame.captured_s):
+        measures = self._source is not None and self._source.space is not None  # and has looked for the picture
+        if measures or self._searches_first or not self._time_to_look(view.frame.captured_s):
             return view
         self._look(view.frame)
         self._looked_at = self._whereabouts
@@ -305,7 +400,8 @@ class Animator:
 
     def _with_driver(
         self,
-        driving: Pose,
+        driving: Pose | None,
+        measured: Head | None,
         landmarks: NDArray[np.float32] | None,
         dt_s: float,
         now_s: float,
@@ -313,25 +409,49 @@ class Animator:
     ) -> OutputFrame:
         if self._source is None:
             return self._slate(State.STARTING)
-        self._take_calibration(driving, landmarks, now_s, settings)
+        if driving is not None:
+            self._take_calibration(Reference(driving, measured), landmarks, now_s, settings)
         if settings.relative and self._motion.reference is None:
             return self._slate(State.CALIBRATING)
-        smooth = self._motion.smooth(driving, dt_s, settings.smoothing)
-        if settings.relative:
-            gains = settings.motion_strength, settings.expression_strength
-            target = self._motion.relative(self._source.pose, smooth, *gains)
-        else:
-            target = smooth
-        self._target = self._bridged(target, now_s, settings)
+        stance = self._stance(driving, measured, dt_s, settings)
+        self._target = target = self._bridged(stance, now_s, settings)
         rung = self._ladder.update(now_s, face=True, camera=True, settings=settings)
-        self._render(self._source.pose.towards(self._target, rung.presence))
+        self._render(self._source.between(self._source.rest(target), target, rung.presence))
         return OutputFrame(self._frame_id, self._captured_s, rung.state, self._picture, fresh=True)
 
-    def _bridged(self, target: Pose, now_s: float, settings: LiveSettings) -> Pose:
-        """Glide where the same driver means another pose from now on: after a calibration, or a change of the mode."""
-        if settings.relative != self._relative or self._recalibrated:
+    def _stance(self, driving: Pose | None, measured: Head | None, dt_s: float, settings: LiveSettings) -> Pose | Head:
+        """How the portrait is to be posed."""
+        assert self._source is not None
+        reference = self._motion.reference
+        if measured is not None and self._in_space(settings):
+            assert self._source.space is not None
+            assert reference is not None
+            assert reference.head is not None
+            self._improve_reference(reference, measured)
+            return self._source.space.follow(measured, reference.head, gains_of(settings))
+        assert driving is not None
+        smooth = self._motion.smooth(driving, dt_s, settings.smoothing, steady=measured is not None)
+        if settings.relative:
+            gains = settings.motion_strength, settings.expression_strength
+            return self._motion.relative(self._source.pose, smooth, *gains)
+        return smooth
+
+    def _improve_reference(self, reference: Reference, measured: Head) -> None:
+        """Take over a more neutral expression than that of the calibration; where the head was then stays."""
+        score = score_expression(measured.openings).score
+        if score < self._reference_score + _CLEARLY_BETTER:
+            return
+        self._reference_score = score
+        assert reference.head is not None
+        self._motion.reference = reference._replace(head=reference.head._replace(shape=measured.shape))
+        self._recalibrated = True
+
+    def _bridged(self, target: Pose | Head, now_s: float, settings: LiveSettings) -> Pose | Head:
+        """Glide where a performer means another pose from now on: after a calibration or a change of the mode."""
+        mode = settings.relative, settings.motion
+        if mode != self._mode or self._recalibrated:
             self._bridge = None if self._target is None else (now_s, self._target)
-        self._relative, self._recalibrated = settings.relative, False
+        self._mode, self._recalibrated = mode, False
         if self._bridge is None:
             return target
         began_s, start = self._bridge
@@ -339,22 +459,25 @@ class Animator:
         if share >= 1:
             self._bridge = None
             return target
-        return start.towards(target, eased(share))
+        assert self._source is not None
+        return self._source.between(start, target, eased(share))
 
     def _take_calibration(
-        self, driving: Pose, landmarks: NDArray[np.float32] | None, now_s: float, settings: LiveSettings
+        self, now: Reference, landmarks: NDArray[np.float32] | None, now_s: float, settings: LiveSettings
     ) -> None:
         if self._calibration is None and self._motion.reference is None and settings.relative:
             self.calibrate(settings.calibration_s)
         calibration = self._calibration
         if calibration is None or landmarks is None:
             return
-        calibration.offer(now_s, landmarks, driving)
+        in_space = now.head is not None and self._in_space(settings)
+        calibration.offer(now_s, landmarks, now, in_space=in_space)
         best = calibration.result()
         if best is None:
             self._tell_progress(calibration.share, calibration.hint)
             return
         score, self._motion.reference = best
+        self._reference_score = score.score
         self._calibration = None
         self._recalibrated = True
         self._emit(Calibrated(score.score, score.remarks))
@@ -378,13 +501,15 @@ class Animator:
         if not rung.state.shows_avatar:
             return self._slate(rung.state)
         if rung.state is State.EASING and self._target is not None:
-            self._render(self._source.pose.towards(self._target, rung.presence))
+            self._render(self._source.between(self._source.rest(self._target), self._target, rung.presence))
         elif self._picture is None or (rung.state is not State.HOLD and not self._resting):
             self._render(self._source.pose)
             self._resting = True
         return OutputFrame(self._frame_id, self._captured_s, rung.state, self._picture, fresh=False)
 
-    def _render(self, pose: Pose) -> None:
+    def _render(self, stance: Pose | Head) -> None:
+        assert self._source is not None
+        pose = self._source.pose_of(stance)
         with self._timed("render"):
             self._picture = self._engine.render(pose.to_keypoints(self._engine.choice.device))
         self._resting = False

@@ -5,14 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.pipeline.motion import Pose
+from app.pipeline.motion import Reference
 from mcnet.geometry import hull_area
-from mcnet.media.expressions import Expression, Mesh, expression, head_turn, rotation_between
+from mcnet.media.expressions import Expression, Mesh, expression, head_turn, openings, rotation_between
 
 _MIN_FRAMES = 3
 _OPEN_MOUTH = 0.25
 _CLOSED_EYES = 0.12
 _TURNED_DEG = 15.0
+_OPEN_LIPS = 0.15
+_OPEN_LIDS, _SHUT_LIDS = 0.16, 0.06  # of the attention mesh; see mcnet.media.expressions.openings
 _NEUTRAL = Expression(mouth=0.0, left_eye=0.3, right_eye=0.3)
 _FACE_SIDES = (234, 454)
 _REMARK_FROM = 0.6
@@ -54,11 +56,26 @@ def score_pose(driver: Mesh, source: Mesh | None) -> PoseScore:
     else:
         turn_deg, turn_hint = head_turn(rotation_between(source, driver)).angle, "turn your head as in the portrait"
     mouth = now.mouth - wanted.mouth
-    faults = (
+    return _score(
         (turn_hint, turn_deg / _TURNED_DEG),
         ("close your mouth" if mouth > 0 else "open your mouth as in the portrait", abs(mouth) / _OPEN_MOUTH),
         ("open your eyes", max(0.0, (min(wanted.eyes, 2 * _CLOSED_EYES) - now.eyes) / _CLOSED_EYES)),
     )
+
+
+def score_expression(found: Expression) -> PoseScore:
+    """Score how neutral an expression is: the mouth closed, the eyes open; for motion in space, where no pose counts.
+
+    Args:
+        found: from `mcnet.media.expressions.openings`.
+    """
+    return _score(
+        ("close your mouth", max(0.0, found.mouth) / _OPEN_LIPS),
+        ("open your eyes", max(0.0, _OPEN_LIDS - found.eyes) / (_OPEN_LIDS - _SHUT_LIDS)),
+    )
+
+
+def _score(*faults: tuple[str, float]) -> PoseScore:
     score = 100 * math.exp(-0.7 * sum(fault**2 for _, fault in faults))
     return PoseScore(round(score), tuple(hint for hint, fault in faults if fault > _REMARK_FROM))
 
@@ -87,12 +104,20 @@ class Calibration:
         self._frames = 0
         self._looked_s = 0.0
         self._latest_s: float | None = None
-        self._best: tuple[PoseScore, Pose] | None = None
+        self._best: tuple[PoseScore, Reference] | None = None
         self._hint = _NOBODY
         self._hinted_s = -math.inf
 
-    def offer(self, now_s: float, driver: Mesh, pose: Pose) -> None:
-        """Take a frame into consideration; one whose keypoints span no area is none."""
+    def offer(self, now_s: float, driver: Mesh, reference: Reference, *, in_space: bool = False) -> None:
+        """Take a frame into consideration; one whose keypoints span no area is none.
+
+        Args:
+            now_s: of a monotonic clock.
+            driver: the performer's mesh, in pixels.
+            reference: what the frame would be as the reference.
+            in_space: whether the expression alone counts, and not how the head is turned.
+        """
+        pose = reference.pose
         if not (np.isfinite(pose.value).all() and np.isfinite(pose.jacobian).all()):
             return
         if not hull_area(pose.value.astype(np.float32)) > 0:
@@ -101,9 +126,9 @@ class Calibration:
             self._looked_s += min(_LONGEST_GAP_S, max(0.0, now_s - self._latest_s))
         self._latest_s = now_s
         self._frames += 1
-        latest = score_pose(driver, self._source)
+        latest = score_expression(openings(driver, in_space=True)) if in_space else score_pose(driver, self._source)
         if self._best is None or latest.score > self._best[0].score:
-            self._best = latest, pose
+            self._best = latest, reference
         hint = latest.remarks[0] if latest.remarks else ""
         if hint != self._hint and now_s - self._hinted_s >= _HINT_S:
             self._hint, self._hinted_s = hint, now_s
@@ -125,6 +150,6 @@ class Calibration:
         """What the driver could do better, or ""; never changes faster than it can be read."""
         return self._hint
 
-    def result(self) -> tuple[PoseScore, Pose] | None:
-        """The best frame's score and pose once the looking is done; None before."""
+    def result(self) -> tuple[PoseScore, Reference] | None:
+        """The best frame's score and what it is as a reference, once the looking is done; None before."""
         return self._best if self.share >= 1 else None

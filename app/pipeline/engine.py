@@ -1,7 +1,7 @@
 """What the pipeline wants of an engine; `mcnet.Engine` has it, and tests give fakes."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,14 @@ class LiveEngine(Protocol):
     model_name: str
     choice: DeviceChoice
     fingerprint: str
+    keypoint_landmarks: tuple[int, ...]
 
     @property
     def backend_name(self) -> str: ...
 
-    def set_source(self, source: NDArray[np.uint8] | SourceCache) -> SourceCache: ...
+    def set_source(
+        self, source: NDArray[np.uint8] | SourceCache, places: NDArray[np.floating[Any]] | None = None
+    ) -> SourceCache: ...
 
     def detect(self, picture: NDArray[np.uint8]) -> Keypoints: ...
 

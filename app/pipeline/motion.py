@@ -10,13 +10,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from app.settings import LiveSettings
 from mcnet.geometry import Keypoints, hull_area
+from mcnet.media.expressions import LEFT_LID_PAIRS, LIP_PAIRS, RIGHT_LID_PAIRS
+from mcnet.media.head_motion import Gains, Head
 
 Array = NDArray[np.float64]
 
 _WEAK_HZ, _STRONG_HZ = 12.0, 1.2
 _SPEED_GAIN = 4.0
 _SPEED_HZ = 1.0
+_LIDS, _LIPS = sorted({*sum(RIGHT_LID_PAIRS + LEFT_LID_PAIRS, ())}), sorted({*sum(LIP_PAIRS, ())})
+_PARTS = (_LIDS, _LIPS, sorted({*range(468)} - {*_LIDS, *_LIPS}))
 
 
 class Pose(NamedTuple):
@@ -100,29 +105,75 @@ def _share(cutoff_hz: float, dt_s: float) -> float:
     return 1 - math.exp(-2 * math.pi * cutoff_hz * dt_s)
 
 
+class Reference(NamedTuple):
+    """What a performer's motion is measured from.
+
+    Attributes:
+        pose: keypoints in the square, for motion in the plane.
+        head: for motion in space, of which the expression counts and where the head was; None where no mesh measured.
+    """
+
+    pose: Pose
+    head: Head | None = None
+
+
+def gains_of(settings: LiveSettings) -> Gains:
+    """The settings' gains of motion in space: each part's own times that of its group."""
+    motion, expression = settings.motion_strength, settings.expression_strength
+    return Gains(
+        turn=motion * settings.turn_strength,
+        nod=motion * settings.nod_strength,
+        tilt=motion * settings.tilt_strength,
+        shift=motion * settings.shift_strength,
+        nearness=motion * settings.nearness_strength,
+        lids=expression * settings.lids_strength,
+        mouth=expression * settings.mouth_strength,
+        brows=expression * settings.brows_strength,
+    )
+
+
 class MotionControl:
     """Turns the driver's keypoints into those that the source takes.
 
     Attributes:
-        reference: the driver's reference pose, or None before a calibration.
+        reference: the performer's, or None before a calibration.
     """
 
     def __init__(self) -> None:
-        self.reference: Pose | None = None
+        self.reference: Reference | None = None
+        self._filters_mesh = [OneEuroFilter() for _ in _PARTS]
         self._filter_value = OneEuroFilter()
         self._filter_jacobian = OneEuroFilter()
 
     def reset_filter(self) -> None:
         """Let the next keypoints through unsmoothed, as after a gap."""
-        self._filter_value.reset()
-        self._filter_jacobian.reset()
+        for one in (self._filter_value, self._filter_jacobian, *self._filters_mesh):
+            one.reset()
 
-    def smooth(self, driving: Pose, dt_s: float, smoothing: float) -> Pose:
-        """The driver's keypoints without their jitter; `dt_s` seconds after those before."""
+    def smooth(self, driving: Pose, dt_s: float, smoothing: float, *, steady: bool = False) -> Pose:
+        """The performer's keypoints without their jitter; `dt_s` seconds after those before.
+
+        Args:
+            driving: the keypoints.
+            dt_s: seconds.
+            smoothing: the setting, 0 to 1.
+            steady: whether the places come from a mesh that was smoothed already.
+        """
         return Pose(
-            self._filter_value.update(driving.value, dt_s, smoothing),
+            driving.value if steady else self._filter_value.update(driving.value, dt_s, smoothing),
             self._filter_jacobian.update(driving.jacobian, dt_s, smoothing),
         )
+
+    def smooth_mesh(self, mesh: Array, dt_s: float, smoothing: float) -> Array:
+        """Likewise the performer's mesh, (468, 3) in coordinates of keypoints.
+
+        Lids, lips and the rest are filtered apart: a blink is quick, and its filter must not take it for the stillness
+        of the head. As the head moves, all parts have the same speed and so the same delay.
+        """
+        smooth = mesh.copy()
+        for part, one in zip(_PARTS, self._filters_mesh, strict=True):
+            smooth[part] = one.update(mesh[part], dt_s, smoothing)
+        return smooth
 
     def relative(self, source: Pose, driving: Pose, motion_strength: float, expression_strength: float) -> Pose:
         """The source's keypoints moved as the driver moved since the reference pose, with gains.
@@ -136,7 +187,7 @@ class MotionControl:
             ValueError: the reference pose spans no area.
         """
         assert self.reference is not None
-        reference = self.reference
+        reference = self.reference.pose
         area = hull_area(reference.value.astype(np.float32))
         if not area > 0:
             raise ValueError("the keypoints of the reference pose span no area: got a flat hull; calibrate again")

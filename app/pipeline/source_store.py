@@ -23,7 +23,9 @@ _KEPT_FILES = 40
 
 
 class SourceStore:
-    """A folder of source caches, keyed by picture, weights and precision. What cannot be read is computed anew.
+    """A folder of source caches, keyed by picture, measured places, weights and precision.
+
+    What cannot be read is computed anew.
 
     Args:
         folder: made when the first one is kept; at most 40 files stay, the last used ones.
@@ -32,22 +34,30 @@ class SourceStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def load(self, square: NDArray[np.uint8], fingerprint: str) -> SourceCache | None:
-        """The cache of that very picture under that very model, on the CPU; None where there is none."""
-        path = self._path(square, fingerprint)
+    def load(
+        self, square: NDArray[np.uint8], fingerprint: str, places: NDArray[np.float32] | None = None
+    ) -> SourceCache | None:
+        """The cache of that very picture under that very model, on the CPU; None where there is none.
+
+        Args:
+            square: (S, S, 3) uint8.
+            fingerprint: of the engine.
+            places: (K, 2), where the keypoints were measured; None where the model detects them.
+        """
+        path = self._path(square, fingerprint, places)
         try:
             tensors = load_file(path)
             path.touch()
-            return _unpack(tensors, fingerprint)
+            return _unpack(tensors, fingerprint)._replace(measured=places is not None)
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError, KeyError) as error:
             logger.info("the cached portrait %s cannot be read (%s); it is made anew", path, error)
             return None
 
-    def save(self, square: NDArray[np.uint8], cache: SourceCache) -> None:
+    def save(self, square: NDArray[np.uint8], cache: SourceCache, places: NDArray[np.float32] | None = None) -> None:
         """Keep a cache; a full or forbidden disk is no reason to stop."""
-        path = self._path(square, cache.fingerprint)
+        path = self._path(square, cache.fingerprint, places)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with replacing(path) as partial:
@@ -56,8 +66,10 @@ class SourceStore:
         except (OSError, SafetensorError) as error:
             logger.warning("the encoded portrait could not be kept in %s: %s", self._folder, error)
 
-    def _path(self, square: NDArray[np.uint8], fingerprint: str) -> Path:
-        digest = hashlib.sha256(fingerprint.encode() + str(square.shape).encode() + square.tobytes()).hexdigest()
+    def _path(self, square: NDArray[np.uint8], fingerprint: str, places: NDArray[np.float32] | None) -> Path:
+        measured = b"" if places is None else places.tobytes()
+        content = fingerprint.encode() + str(square.shape).encode() + square.tobytes() + measured
+        digest = hashlib.sha256(content).hexdigest()
         return self._folder / f"{digest[:32]}.safetensors"
 
     def _tidy(self) -> None:

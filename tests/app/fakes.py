@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,6 +49,7 @@ class FakeEngine:
     choice = DeviceChoice(torch.device("cpu"), torch.float32, "cpu, for a test")
     fingerprint = "fake/1"
     backend_name = "fake"
+    keypoint_landmarks: tuple[int, ...] = ()
 
     def __init__(self, delay_s: float = 0.0) -> None:
         self.delay_s = delay_s
@@ -58,7 +60,7 @@ class FakeEngine:
         self.shift, self.scale = 0.0, 1.0
         self.nan = False
 
-    def set_source(self, source: Rgb | SourceCache) -> SourceCache:
+    def set_source(self, source: Rgb | SourceCache, places: NDArray[np.floating[Any]] | None = None) -> SourceCache:
         if isinstance(source, SourceCache):
             return source
         if self.fail_source is not None:
@@ -66,7 +68,10 @@ class FakeEngine:
         self.sources += 1
         small = torch.zeros(1, 3, 64, 64)
         features = (torch.ones(1, 2, 32, 32), torch.ones(1, 2, 64, 64))
-        return SourceCache(small, small, keypoints(), torch.zeros(1, 5, 64, 64), features, None, self.fingerprint)
+        found = keypoints() if places is None else keypoints()._replace(value=torch.from_numpy(places)[None])
+        return SourceCache(
+            small, small, found, torch.zeros(1, 5, 64, 64), features, None, self.fingerprint, places is not None
+        )
 
     def detect(self, picture: Rgb) -> Keypoints:
         assert picture.shape == (SIZE_PX, SIZE_PX, 3)

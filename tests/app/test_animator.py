@@ -1,7 +1,9 @@
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from app.pipeline.animator import LOOK_EVERY_S, Animator, Step
 from app.pipeline.camera_frame import CameraFrame
@@ -10,22 +12,34 @@ from app.pipeline.output_frame import State
 from app.pipeline.portraits import Portrait
 from app.settings import LiveSettings
 from mcnet import Engine, EngineOptions, load_model
+from mcnet.commands.drives import Shot, SpaceDrive
 from mcnet.engine import EngineError
-from mcnet.media.crop import crop, frame_face
+from mcnet.media.crop import SquareBox, crop, frame_face
 from mcnet.media.faces import Face, FaceFinder
+from mcnet.media.head_motion import mesh_in_square
 from mcnet.media.video import open_driving
-from tests.app.fakes import FakeEngine, FakeFinder, marked_picture
+from tests.app.fakes import FakeEngine, FakeFinder, keypoints, marked_picture
 from tests.media.videos import GRID
 
 SETTINGS = LiveSettings(calibration_s=0.2, hold_s=0.5, ease_s=0.5, idle_s=1.0, smoothing=0.0)
 DT_S = 0.04
 
 
-class Stage:
-    """An animator with fakes, and a clock that goes on by a frame's time at each step."""
+POINTS = (33, 263, 13, 14, 152)
 
-    def __init__(self, face: Face | None, portrait: Portrait | None) -> None:
+
+class Stage:
+    """An animator with fakes, and a clock that goes on by a frame's time at each step.
+
+    Args:
+        face: what the finder finds.
+        portrait: who is animated.
+        points: which points of the face the keypoints are; empty: they are detected.
+    """
+
+    def __init__(self, face: Face | None, portrait: Portrait | None, points: tuple[int, ...] = ()) -> None:
         self.engine = FakeEngine()
+        self.engine.keypoint_landmarks = points
         self.finder = FakeFinder(face)
         self.events: list[Event] = []
         self.animator = Animator(self.engine, self.events.append, lambda *_: None, finder=self.finder)
@@ -413,7 +427,7 @@ def test_with_the_real_model_it_shows_what_the_engine_animates(woman: Portrait) 
     finder = FaceFinder(tracking=True)
     animator = Animator(engine, events.append, lambda *_: None, finder=finder)
     animator.set_portrait(woman)
-    settings = LiveSettings(calibration_s=0.0, smoothing=0.0)
+    settings = LiveSettings(calibration_s=0.0, smoothing=0.0, keypoints="detected")
     frames = list(open_driving(GRID))[:12:3]
     shown = None
     for index, rgb in enumerate(frames):
@@ -430,3 +444,185 @@ def test_with_the_real_model_it_shows_what_the_engine_animates(woman: Portrait) 
     assert difference.mean() < 0.6  # the finder, tracking, frames the head a fraction of a pixel otherwise
     still = np.abs(shown.avatar.astype(int) - engine.render(engine.set_source(woman.square).keypoints))
     assert still.mean() > 2 * difference.mean()
+
+
+def test_with_the_real_model_space_is_what_the_offline_command_makes(woman: Portrait) -> None:
+    engine = Engine(load_model("starter"), EngineOptions(device="cpu", precision="fp32"))
+    finder = FaceFinder(tracking=True)
+    events: list[Event] = []
+    animator = Animator(engine, events.append, lambda *_: None, finder=finder)
+    animator.set_portrait(woman)
+    settings = LiveSettings(calibration_s=0.0, smoothing=0.0)
+    frames = list(open_driving(GRID))[:12:3]
+    shown = None
+    shots = []
+    for index, rgb in enumerate(frames):
+        now_s = 10.0 + index
+        step = animator.step(CameraFrame(index, now_s, rgb, "grid"), now_s, settings)
+        shown = step.output
+        assert step.view is not None
+        assert step.view.box is not None
+        assert step.view.landmarks_px is not None
+        square = crop(rgb, step.view.box, 256)
+        shots.append(Shot(square, Face(step.view.landmarks_px, 1.0), step.view.box))
+    assert shown is not None
+    assert shown.state is State.LIVE
+    assert shown.avatar is not None
+    assert woman.landmarks_px is not None
+    source = Shot(crop(woman.square, SquareBox(256, 256, 512), 256), Face(woman.landmarks_px, 1.0), woman.box)
+    expected = SpaceDrive(engine, source, shots[0]).pictures(shots[-1:])[0]
+    difference = np.abs(shown.avatar.astype(int) - expected)
+    assert difference.mean() < 1  # live, the portrait's larger square is shrunk by the engine
+    still = np.abs(shown.avatar.astype(int) - source.square)
+    assert still.mean() > 2 * difference.mean()
+
+
+def turned(face: Face, yaw_deg: float) -> Face:
+    angle = np.radians(yaw_deg)
+    rotation = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]], np.float32)
+    centre = face.landmarks_px.mean(axis=0)
+    return Face((face.landmarks_px - centre) @ rotation.T + centre, 1.0)
+
+
+def shown_head(stage: Stage) -> NDArray[np.float32]:
+    places: NDArray[np.float32] = stage.engine.rendered[-1].value[0].numpy()
+    return places
+
+
+def test_measured_keypoints_need_no_detector_once_calibrated(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman, POINTS)
+    stage.until(State.LIVE)
+    stage.engine.nan = True  # whatever the detector would say now
+    searched = stage.finder.searched
+    for _ in range(20):
+        step = stage.step()
+        assert step.output is not None
+        assert step.output.state is State.LIVE
+        assert step.view is not None
+        assert step.view.landmarks_px is face.landmarks_px
+        assert step.view.keypoints is not None
+        assert step.view.box is not None
+        np.testing.assert_allclose(
+            step.view.keypoints,
+            mesh_in_square(face.landmarks_px, step.view.box, 256)[list(POINTS), :2].astype(np.float32),
+            atol=1e-6,
+        )
+    assert stage.finder.searched - searched == 20  # the mesh measures every frame, and nothing else is looked for
+
+
+def test_in_space_the_avatar_looks_where_the_performer_looks(face: Face, woman: Portrait) -> None:
+    """A reference that looks aside melts nothing: turned back, the avatar has its own face."""
+    straight = Stage(face, woman, POINTS)
+    straight.until(State.LIVE)
+    aside = Stage(turned(face, 40), woman, POINTS)
+    aside.until(State.LIVE)
+    for stage in (straight, aside):
+        stage.finder.face = face
+        for _ in range(30):
+            stage.step()
+    size = np.ptp(shown_head(straight), axis=0).max()
+    np.testing.assert_allclose(
+        shown_head(aside) - shown_head(aside).mean(0), shown_head(straight) - shown_head(straight).mean(0),
+        atol=0.03 * size,
+    )  # fmt: skip
+    own = aside.engine.set_source(woman.square, np.asarray(aside.animator._source.space.places, np.float32))  # type: ignore[union-attr]
+    away = own.keypoints.value[0].numpy() - shown_head(aside)
+    assert np.abs(away - away.mean(0)).max() < 0.1 * size, "the face shape is the portrait's"
+
+
+def test_a_more_neutral_expression_takes_the_place_of_the_calibrated_one(face: Face, woman: Portrait) -> None:
+    """Who is caught in the middle of a word is not measured from it for the rest of the call."""
+    speaking = face.landmarks_px.copy()
+    lower = [14, 87, 317, 178, 402, 88, 318, 95, 324, 17, 152, 148, 377]
+    speaking[lower, 1] += 0.12 * np.ptp(face.landmarks_px[:, 1])
+    stage = Stage(Face(speaking, 1.0), woman, POINTS)
+    stage.until(State.LIVE)
+    first = stage.animator._motion.reference
+    stage.finder.face = face
+    for _ in range(30):
+        stage.step()
+    second = stage.animator._motion.reference
+    assert first is not None
+    assert second is not None
+    assert first.head is not None
+    assert second.head is not None
+    assert second.head.openings.mouth < first.head.openings.mouth - 0.1
+    assert second.head.shift.tolist() == first.head.shift.tolist()  # where the head was stays
+    stage.finder.face = Face(speaking, 1.0)
+    for _ in range(30):
+        stage.step()
+    third = stage.animator._motion.reference
+    assert third is second, "the word does not come back as the reference"
+
+
+def test_what_is_hardly_a_face_is_held(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman, POINTS)
+    shown = stage.until(State.LIVE).output
+    assert shown is not None
+    torn = face.landmarks_px.copy()
+    torn[:, :2] = torn[:, :2].mean(0) + (torn[:, :2] - torn[:, :2].mean(0)) * [1.8, 0.6]
+    stage.finder.face = Face(torn, 1.0)
+    held = stage.step().output
+    assert held is not None
+    assert held.state is State.HOLD
+    assert held.avatar is shown.avatar
+    stage.finder.face = face
+    assert stage.until(State.LIVE).output is not None
+
+
+def test_a_lost_face_eases_to_the_portraits_own_pose_in_space(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman, POINTS)
+    stage.until(State.LIVE)
+    stage.finder.face = turned(face, 25)
+    for _ in range(20):
+        stage.step()
+    stage.finder.face = None
+    stage.until(State.IDLE)
+    source = stage.animator._source
+    assert source is not None
+    assert source.space is not None
+    np.testing.assert_allclose(shown_head(stage), source.space.places, atol=1e-5)
+
+
+@pytest.mark.parametrize("change", [{"motion": "plane"}, {"relative": False}])
+def test_measured_keypoints_in_the_plane(face: Face, woman: Portrait, change: dict[str, Any]) -> None:
+    stage = Stage(face, woman, POINTS)
+    settings = dataclasses.replace(SETTINGS, **change)
+    stage.until(State.LIVE, settings)
+    for _ in range(20):
+        stage.step(settings)
+    source = stage.animator._source
+    assert source is not None
+    assert source.space is not None
+    view = stage.step(settings).view
+    assert view is not None
+    assert view.box is not None
+    measured = mesh_in_square(face.landmarks_px, view.box, 256)[list(POINTS), :2]
+    expected = source.space.places if settings.relative else measured
+    np.testing.assert_allclose(shown_head(stage), expected, atol=1e-5)
+
+
+def test_keypoints_that_are_to_be_detected_after_all_are_found_anew(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman, POINTS)
+    stage.until(State.LIVE)
+    settings = dataclasses.replace(SETTINGS, keypoints="detected")
+    first = stage.step(settings).output
+    assert first is not None
+    assert first.state is State.CALIBRATING  # measured and detected ones are never mixed
+    stage.until(State.LIVE, settings)
+    for _ in range(20):
+        stage.step(settings)
+    np.testing.assert_allclose(shown_head(stage), keypoints().value[0].numpy(), atol=1e-6)
+
+
+def test_a_portrait_without_a_face_is_detected(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, dataclasses.replace(woman, landmarks_px=None), POINTS)
+    stage.until(State.LIVE)
+    assert stage.animator._source is not None
+    assert not stage.animator._source.cache.measured
+    stage.animator.set_portrait(woman)
+    output = stage.step().output
+    assert output is not None
+    assert output.state is State.CALIBRATING
+    stage.until(State.LIVE)
+    assert stage.animator._source.cache.measured

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.pipeline.calibration import Calibration, score_pose
-from app.pipeline.motion import Pose
-from mcnet.media.expressions import Mesh
+from app.pipeline.calibration import Calibration, score_expression, score_pose
+from app.pipeline.motion import Pose, Reference
+from mcnet.media.expressions import Mesh, openings
 from mcnet.media.faces import Face
 
-POSE = Pose(np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0], [0.0, 0.0]]), np.tile(np.eye(2), (5, 1, 1)))
+POSE = Reference(
+    Pose(np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0], [0.0, 0.0]]), np.tile(np.eye(2), (5, 1, 1)))
+)
 
 
 def turned(mesh: Mesh, yaw_deg: float) -> Mesh:
@@ -50,7 +52,7 @@ def test_without_a_portraits_mesh_a_straight_and_closed_face_is_wanted(face: Fac
     assert "look straight into the camera" in score_pose(turned(straight, 30), None).remarks
 
 
-def looked(calibration: Calibration, mesh: Mesh, start_s: float, seconds: float, pose: Pose = POSE) -> None:
+def looked(calibration: Calibration, mesh: Mesh, start_s: float, seconds: float, pose: Reference = POSE) -> None:
     for step in range(round(seconds * 10) + 1):
         calibration.offer(start_s + step / 10, mesh, pose)
 
@@ -60,7 +62,7 @@ def test_the_best_frame_of_the_time_is_taken(face: Face) -> None:
     calibration = Calibration(1.0, mesh)
     assert calibration.share == 0.0
     assert calibration.hint == "show your face to the camera"
-    best = Pose(POSE.value * 1.1, POSE.jacobian)
+    best = Reference(Pose(POSE.pose.value * 1.1, POSE.pose.jacobian))
     looked(calibration, turned(mesh, 20), 100.0, 0.2)
     assert calibration.hint == "turn your head as in the portrait"
     calibration.offer(100.3, turned(mesh, 8), best)
@@ -118,7 +120,7 @@ def test_hints_can_be_read(face: Face) -> None:
 @pytest.mark.parametrize("value", [np.full((5, 2), np.nan), np.zeros((5, 2))])
 def test_keypoints_that_are_no_face_are_not_taken(face: Face, value: NDArray[np.float64]) -> None:
     calibration = Calibration(0.0, None)
-    calibration.offer(0.0, face.landmarks_px, Pose(value, POSE.jacobian))
+    calibration.offer(0.0, face.landmarks_px, Reference(Pose(value, POSE.pose.jacobian)))
     assert calibration.result() is None
 
 
@@ -133,3 +135,25 @@ def test_few_frames_are_waited_for_and_no_time_means_at_once(face: Face) -> None
     assert at_once.result() is None
     at_once.offer(0.0, turned(face.landmarks_px, 40), POSE)
     assert at_once.result() is not None
+
+
+def test_in_space_the_expression_alone_counts(face: Face) -> None:
+    mesh = face.landmarks_px
+    neutral = with_mouth(mesh, 0.0)
+    assert score_expression(openings(turned(neutral, 40), in_space=True)).score > 80
+    calibration = Calibration(0.0, mesh)
+    calibration.offer(0.0, turned(neutral, 40), POSE, in_space=True)
+    result = calibration.result()
+    assert result is not None
+    assert result[0].score > 80
+    assert result[0].remarks == ()
+
+
+def test_a_mouth_in_the_middle_of_a_word_and_shut_eyes_are_no_neutral_expression(face: Face) -> None:
+    rest = openings(face.landmarks_px, in_space=True)
+    talking = score_expression(rest._replace(mouth=0.3))
+    blinking = score_expression(rest._replace(left_eye=0.02, right_eye=0.02))
+    assert talking.score < 10
+    assert talking.remarks == ("close your mouth",)
+    assert blinking.score < 30
+    assert blinking.remarks == ("open your eyes",)

@@ -4,8 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from app.pipeline.motion import MotionControl, OneEuroFilter, Pose, smoothing_cutoff_hz, smoothing_delay_ms
+from app.pipeline.motion import (
+    MotionControl,
+    OneEuroFilter,
+    Pose,
+    Reference,
+    gains_of,
+    smoothing_cutoff_hz,
+    smoothing_delay_ms,
+)
+from app.settings import LiveSettings
 from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
+from mcnet.media.head_motion import Gains
 
 
 def random_keypoints(seed: int) -> Keypoints:
@@ -18,7 +28,7 @@ def random_keypoints(seed: int) -> Keypoints:
 def test_gains_of_one_are_the_engines_relative_motion() -> None:
     source, driving, reference = (random_keypoints(seed) for seed in range(3))
     control = MotionControl()
-    control.reference = Pose.of(reference)
+    control.reference = Reference(Pose.of(reference))
     moved = control.relative(Pose.of(source), Pose.of(driving), 1.0, 1.0)
     expected = relative_keypoints(source, driving, reference, adapted_scale(source, reference))
     np.testing.assert_allclose(moved.value, expected.value[0].numpy(), atol=2e-6)
@@ -28,7 +38,7 @@ def test_gains_of_one_are_the_engines_relative_motion() -> None:
 def test_gains_of_nought_leave_the_source_as_it_is() -> None:
     source, driving, reference = (Pose.of(random_keypoints(seed)) for seed in range(3))
     control = MotionControl()
-    control.reference = reference
+    control.reference = Reference(reference)
     still = control.relative(source, driving, 0.0, 0.0)
     np.testing.assert_allclose(still.value, source.value, atol=1e-12)
     np.testing.assert_allclose(still.jacobian, source.jacobian, atol=1e-12)
@@ -39,7 +49,7 @@ def test_a_moved_head_is_motion_and_nothing_of_it_is_expression() -> None:
     turn = np.array([[0.96, -0.28], [0.28, 0.96]])
     driving = Pose(reference.value @ turn.T + [0.1, -0.05], turn @ reference.jacobian)
     control = MotionControl()
-    control.reference = reference
+    control.reference = Reference(reference)
     without_expression = control.relative(source, driving, 1.0, 0.0)
     both = control.relative(source, driving, 1.0, 1.0)
     only_expression = control.relative(source, driving, 0.0, 1.0)
@@ -56,7 +66,7 @@ def test_a_tilted_head_is_tilted_further_and_not_blown_up(gain: float) -> None:
     centre = reference.value.mean(axis=0)
     driving = Pose((reference.value - centre) @ turn.T + centre, turn @ reference.jacobian)
     control = MotionControl()
-    control.reference = reference
+    control.reference = Reference(reference)
     moved = control.relative(source, driving, gain, 1.0)
     angle *= gain
     expected = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
@@ -69,7 +79,7 @@ def test_one_moved_point_is_mostly_expression() -> None:
     value = reference.value.copy()
     value[4] += [0.0, 0.2]
     control = MotionControl()
-    control.reference = reference
+    control.reference = Reference(reference)
     doubled = control.relative(source, Pose(value, reference.jacobian), 1.0, 2.0).value - source.value
     plain = control.relative(source, Pose(value, reference.jacobian), 1.0, 1.0).value - source.value
     assert doubled[4, 1] > 1.6 * plain[4, 1]
@@ -78,7 +88,7 @@ def test_one_moved_point_is_mostly_expression() -> None:
 def test_a_flat_reference_is_refused() -> None:
     flat = Pose(np.linspace(0, 1, 10).repeat(2).reshape(10, 2), np.tile(np.eye(2), (10, 1, 1)))
     control = MotionControl()
-    control.reference = flat
+    control.reference = Reference(flat)
     with pytest.raises(ValueError, match="span no area"):
         control.relative(flat, flat, 1.0, 1.0)
 
@@ -134,3 +144,24 @@ def test_a_repeated_time_stamp_and_a_reset_do_no_harm() -> None:
     np.testing.assert_array_equal(filtered.update(np.array([5.0]), 0.0, 0.5), [1.0])
     filtered.reset()
     np.testing.assert_array_equal(filtered.update(np.array([5.0]), 0.03, 0.5), [5.0])
+
+
+def test_a_blink_is_not_held_back_by_the_stillness_of_the_head() -> None:
+    """The eyes' filter follows the lids' speed, not the mean speed of a face that rests."""
+    upper = 159
+    mesh = np.random.default_rng(0).normal(0, 0.2, (468, 3))
+    together, apart = OneEuroFilter(), MotionControl()
+    together.update(mesh, 1 / 30, 0.6)
+    apart.smooth_mesh(mesh, 1 / 30, 0.6)
+    closed = mesh.copy()
+    closed[[159, 158, 160, 386, 385, 387], 1] += 0.05
+    followed = apart.smooth_mesh(closed, 1 / 30, 0.6)[upper, 1] - mesh[upper, 1]
+    held_back = together.update(closed, 1 / 30, 0.6)[upper, 1] - mesh[upper, 1]
+    assert followed > 1.1 * held_back
+    nose = 1
+    np.testing.assert_allclose(apart.smooth_mesh(closed, 1 / 30, 0.6)[nose], mesh[nose], atol=1e-12)
+
+
+def test_parts_of_the_face_are_gained_by_their_own_and_their_groups_strength() -> None:
+    gains = gains_of(LiveSettings(motion_strength=0.5, nod_strength=2.0, expression_strength=2.0, lids_strength=0.25))
+    assert gains == Gains(turn=0.5, nod=1.0, tilt=0.5, shift=0.5, nearness=0.5, lids=0.5, mouth=2.0, brows=2.0)

@@ -1,0 +1,245 @@
+"""Motion in space on meshes whose pose and expression are known, since they were made here."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mcnet.geometry import Keypoints
+from mcnet.media.bundled import bundled_faces
+from mcnet.media.crop import SquareBox
+from mcnet.media.expressions import LIP_PAIRS, RIGHT_LID_PAIRS, RIGID_POINTS, head_turn
+from mcnet.media.faces import FaceFinder
+from mcnet.media.head_motion import (
+    Array,
+    Gains,
+    Head,
+    PortraitInSpace,
+    PoseLimits,
+    mesh_in_square,
+    most_neutral,
+    rotation_power,
+)
+
+POINTS = (334, 105, 386, 374, 159, 145, 1, 291, 61, 13, 14, 152, 454, 234, 10)
+FULL = SquareBox(128, 128, 256)
+JAW = (14, 87, 317, 178, 402, 88, 318, 95, 324, 17, 152, 148, 377)
+
+
+@pytest.fixture(scope="module")
+def meshes() -> list[Array]:
+    """Two bundled portraits' meshes in their squares."""
+    with FaceFinder() as finder:
+        return [
+            mesh_in_square(finder.find(rgb)[0].landmarks_px, FULL, 256)
+            for rgb in bundled_faces(256, portraits=2, frames=1).sources
+        ]
+
+
+def rotation(yaw_deg: float = 0, pitch_deg: float = 0, roll_deg: float = 0) -> Array:
+    yaw, pitch, roll = (math.radians(angle) for angle in (yaw_deg, pitch_deg, roll_deg))
+    about_y = [[math.cos(yaw), 0, math.sin(yaw)], [0, 1, 0], [-math.sin(yaw), 0, math.cos(yaw)]]
+    about_x = [[1, 0, 0], [0, math.cos(pitch), -math.sin(pitch)], [0, math.sin(pitch), math.cos(pitch)]]
+    about_z = [[math.cos(roll), -math.sin(roll), 0], [math.sin(roll), math.cos(roll), 0], [0, 0, 1]]
+    return np.asarray(np.array(about_z) @ about_y @ about_x, np.float64)
+
+
+def posed(head: Head, turn: Array, scale: float = 1.0, shift: tuple[float, float] = (0.0, 0.0)) -> Head:
+    moved = head.shift + np.array([*shift, 0.0])
+    return Head.of(head._replace(rotation=turn @ head.rotation, scale=scale * head.scale, shift=moved).mesh)
+
+
+def with_jaw_down(head: Head, gap: float) -> Head:
+    shape = head.shape.copy()
+    shape[list(JAW), 1] += gap
+    return head._replace(shape=shape)
+
+
+def with_lids(head: Head, share: float) -> Head:
+    shape = head.shape.copy()
+    for upper, lower in zip(*RIGHT_LID_PAIRS, strict=True):
+        shape[upper] = shape[lower] + share * (shape[upper] - shape[lower])
+    return head._replace(shape=shape)
+
+
+def test_a_mesh_is_told_in_the_coordinates_of_a_crop() -> None:
+    box = SquareBox(100, 60, 40)
+    corners = np.array([[80.5, 40.5, 0], [119.5, 79.5, 20]], np.float32)  # the middles of the crop's outer pixels
+    expected = np.array([[-1, -1, 0], [1, 1, 40 / 39]])
+    np.testing.assert_allclose(mesh_in_square(corners, box, 40), expected, atol=1e-12)
+    assert corners[0, 0] == 80.5  # what was given stays
+
+
+def test_pose_and_shape_are_told_apart(meshes: list[Array]) -> None:
+    head = Head.of(meshes[0])
+    np.testing.assert_allclose(head.mesh, meshes[0], atol=1e-12)
+    turned = posed(head, rotation(25, -10, 5), scale=1.3, shift=(0.2, -0.1))
+    np.testing.assert_allclose(turned.shape, head.shape, atol=1e-9)
+    assert turned.scale == pytest.approx(1.3 * head.scale)
+    np.testing.assert_allclose(turned.rotation, rotation(25, -10, 5) @ head.rotation, atol=1e-9)
+    assert head.oddity < 0.12
+    squeezed = meshes[0] * [1, 0.5, 1]
+    assert Head.of(squeezed).oddity > 0.2
+
+
+def test_who_looks_into_the_camera_has_no_turn(meshes: list[Array]) -> None:
+    mirrored = meshes[0] * [-1, 1, 1]
+    swapped = list(RIGID_POINTS)
+    across = {33: 263, 133: 362, 127: 356, 234: 454, 98: 327}
+    across |= {left: right for right, left in across.items()}
+    even = meshes[0].copy()
+    even[swapped] = (meshes[0][swapped] + mirrored[[across.get(point, point) for point in swapped]]) / 2
+    turn = head_turn(Head.of(even).rotation)
+    assert abs(turn.yaw) < 0.01
+    assert abs(turn.roll) < 0.01
+    assert abs(turn.pitch) < 15
+
+
+def test_the_portrait_keeps_its_shape_and_looks_where_the_performer_looks(meshes: list[Array]) -> None:
+    portrait = PortraitInSpace(meshes[0], POINTS)
+    rest = Head.of(meshes[1]).with_mouth_closed()
+    reference, performer = posed(rest, rotation(40)), posed(rest, rotation(-15, 5, 8))
+    head = portrait.follow(performer, reference)
+    np.testing.assert_allclose(head.rotation, performer.rotation, atol=1e-9)
+    rigid = list(RIGID_POINTS)
+    np.testing.assert_allclose(head.shape[rigid], portrait.head.shape[rigid], atol=1e-9)
+    np.testing.assert_allclose(head.shape, portrait.head.shape, atol=1e-3)  # no change of expression
+
+
+def test_the_performers_place_and_size_are_taken_from_the_reference(meshes: list[Array]) -> None:
+    portrait = PortraitInSpace(meshes[0], POINTS)
+    reference = Head.of(meshes[1])
+    performer = posed(reference, np.eye(3), scale=1.1, shift=(0.1, -0.05))
+    head = portrait.follow(performer, reference)
+    ratio = portrait.head.scale / reference.scale
+    assert head.scale == pytest.approx(1.1 * portrait.head.scale)
+    np.testing.assert_allclose(head.shift - portrait.head.shift, [0.1 * ratio, -0.05 * ratio, 0], atol=1e-9)
+
+
+def test_a_change_of_expression_is_taken_over(meshes: list[Array]) -> None:
+    portrait, rest = PortraitInSpace(meshes[0], POINTS), Head.of(meshes[1]).with_mouth_closed()
+    speaking = portrait.follow(with_jaw_down(rest, 0.3), rest)
+    assert speaking.openings.mouth > portrait.head.openings.mouth + 0.15
+    lower = list(LIP_PAIRS[1])
+    assert (speaking.shape[lower, 1] - portrait.head.shape[lower, 1] > 0.25).all()
+
+
+def test_a_shut_eye_shuts_the_portraits_whatever_its_shape(meshes: list[Array]) -> None:
+    portrait, rest = PortraitInSpace(meshes[0], POINTS), Head.of(meshes[1])
+    shut = portrait.follow(with_lids(rest, 0.0), rest)
+    assert shut.openings.right_eye == pytest.approx(0, abs=1e-6)
+    assert shut.openings.left_eye == pytest.approx(portrait.head.openings.left_eye, rel=1e-6)
+    half = portrait.follow(with_lids(rest, 0.5), rest)
+    assert half.openings.right_eye == pytest.approx(portrait.head.openings.right_eye / 2, rel=0.02)
+
+
+@pytest.mark.parametrize("gap", [0.1, 0.3])
+def test_a_reference_in_the_middle_of_a_word_moves_the_jaw_nowhere(meshes: list[Array], gap: float) -> None:
+    """From an open mouth, a closed one is no motion; and the lips never cross."""
+    portrait, rest = PortraitInSpace(meshes[0], POINTS), Head.of(meshes[1]).with_mouth_closed()
+    speaking = with_jaw_down(rest, gap)
+    closed = portrait.follow(rest, speaking)
+    away = np.abs(closed.shape - portrait.head.shape)
+    assert away[list(JAW), 1].max() < 0.25 * gap
+    upper, lower = (list(points) for points in LIP_PAIRS)
+    assert (closed.shape[lower, 1] - closed.shape[upper, 1] >= -0.01).all()
+    wide = portrait.follow(speaking, speaking)
+    assert wide.openings.mouth > portrait.head.openings.mouth + 0.25 * gap
+
+
+def test_a_reference_with_shut_eyes_does_not_tear_them_open(meshes: list[Array]) -> None:
+    portrait, rest = PortraitInSpace(meshes[0], POINTS), Head.of(meshes[1])
+    opened = portrait.follow(rest, with_lids(rest, 0.0))
+    assert portrait.head.openings.right_eye < opened.openings.right_eye <= 1.61 * portrait.head.openings.right_eye
+
+
+@pytest.mark.parametrize(
+    ("gain", "turn", "field"),
+    [("turn", rotation(20), "yaw"), ("nod", rotation(0, 12), "pitch"), ("tilt", rotation(0, 0, 15), "roll")],
+)
+def test_each_axis_has_its_gain(meshes: list[Array], gain: str, turn: Array, field: str) -> None:
+    portrait = PortraitInSpace(meshes[0], POINTS)
+    rest = Head.of(meshes[0])
+    performer = posed(rest, turn)
+
+    def shown(strength: float) -> float:
+        head = portrait.follow(performer, rest, dataclasses.replace(Gains(), **{gain: strength}))
+        return float(getattr(head_turn(head.rotation @ rest.rotation.T), field))
+
+    assert shown(0.0) == pytest.approx(0, abs=1e-6)
+    assert shown(0.5) == pytest.approx(0.5 * shown(1.0), rel=1e-6)
+    assert abs(shown(1.0)) > 10
+
+
+@pytest.mark.parametrize(("gain", "parts"), [("lids", "right_eye"), ("mouth", "mouth")])
+def test_each_part_of_the_expression_has_its_gain(meshes: list[Array], gain: str, parts: str) -> None:
+    portrait, rest = PortraitInSpace(meshes[0], POINTS), Head.of(meshes[1]).with_mouth_closed()
+    performer = with_lids(with_jaw_down(rest, 0.2), 0.5)
+
+    def changed(strength: float) -> float:
+        head = portrait.follow(performer, rest, dataclasses.replace(Gains(), **{gain: strength}))
+        return float(getattr(head.openings, parts) - getattr(portrait.head.openings, parts))
+
+    assert changed(0.0) == pytest.approx(0, abs=1e-6)
+    assert abs(changed(1.0)) > 1.5 * abs(changed(0.5)) > 0
+
+
+def test_poses_are_limited_softly(meshes: list[Array]) -> None:
+    limits = PoseLimits()
+    portrait, rest = PortraitInSpace(meshes[0], POINTS, limits), Head.of(meshes[0])
+
+    def shown(yaw_deg: float) -> float:
+        performer = rest._replace(rotation=rotation(yaw_deg) @ rest.rotation)
+        return head_turn(portrait.follow(performer, rest).rotation @ rest.rotation.T).yaw
+
+    assert shown(15) == pytest.approx(15, abs=1e-6)
+    turns = [shown(angle) for angle in range(0, 90, 5)]
+    assert (np.diff(turns) > 0).all(), "it never stands still while the head goes on turning"
+    assert turns[-1] < limits.turn_deg
+    far = rest._replace(shift=rest.shift + np.array([5.0, 0, 0]), scale=10 * rest.scale)
+    head = portrait.follow(far, rest)
+    assert head.shift[0] - rest.shift[0] < 1.001 * limits.shift
+    assert head.scale / rest.scale < 1.001 * limits.nearness
+
+
+def test_keypoints_of_the_own_head_are_the_portraits(meshes: list[Array]) -> None:
+    portrait = PortraitInSpace(meshes[0], POINTS)
+    places, maps = portrait.driving(portrait.head)
+    np.testing.assert_allclose(places, portrait.places, atol=1e-9)
+    np.testing.assert_allclose(maps, np.tile(np.eye(2), (15, 1, 1)), atol=5e-3)  # but for what keeps a profile solvable
+
+
+def test_affine_maps_follow_a_tilt_and_a_growth(meshes: list[Array]) -> None:
+    portrait = PortraitInSpace(meshes[0], POINTS)
+    head = portrait.head
+    moved = head._replace(rotation=rotation(roll_deg=20) @ head.rotation, scale=1.2 * head.scale)
+    _, maps = portrait.driving(moved)
+    expected = 1.2 * rotation(roll_deg=20)[:2, :2]
+    np.testing.assert_allclose(maps, np.tile(expected, (15, 1, 1)), atol=5e-3)
+    own = Keypoints(torch.from_numpy(portrait.places[None]).float(), torch.full((1, 15, 2, 2), 0.5))
+    batch = portrait.keypoints([head, moved], own)
+    assert batch.value.shape == (2, 15, 2)
+    torch.testing.assert_close(batch.jacobian[1], torch.from_numpy(maps).float() @ own.jacobian[0])
+
+
+def test_halfway_between_two_poses(meshes: list[Array]) -> None:
+    start = Head.of(meshes[0])
+    end = start._replace(rotation=rotation(60) @ start.rotation, scale=4 * start.scale)
+    half = start.towards(end, 0.5)
+    assert head_turn(half.rotation @ start.rotation.T).yaw == pytest.approx(30)
+    assert half.scale == pytest.approx(2 * start.scale)
+    for share, wanted in ((0.0, start), (1.0, end)):
+        np.testing.assert_allclose(start.towards(end, share).mesh, wanted.mesh, atol=1e-9)
+    np.testing.assert_allclose(rotation_power(np.eye(3), 0.3), np.eye(3))
+
+
+def test_the_most_neutral_frame(meshes: list[Array]) -> None:
+    rest = Head.of(meshes[1]).with_mouth_closed()
+    speaking, blinking = with_jaw_down(rest, 0.3), with_lids(rest, 0.1)
+    aside = posed(rest, rotation(40))
+    found = [None, speaking.mesh, blinking.mesh, aside.mesh, rest.mesh, None]
+    assert most_neutral(found) == 4
+    with pytest.raises(ValueError, match="no mesh"):
+        most_neutral([None, None])
