@@ -7,7 +7,9 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
+from app.settings import KeypointKind, LiveSettings, MotionKind
 from mcnet.commands.arguments import PRECISIONS
 from mcnet.errors import UserError
 
@@ -17,6 +19,8 @@ _HEADLESS_ONLY = (
     "seconds",
     "report",
     "absolute",
+    "motion",
+    "keypoints",
     "calibration_s",
     "give_up_s",
     "model_timeout_s",
@@ -130,6 +134,20 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--frames", type=int, metavar="N", help="stop after N animated frames (default: at Ctrl-C)")
     group.add_argument("--seconds", type=float, metavar="S", help="stop after so many seconds at the latest")
     group.add_argument("--report", type=Path, metavar="R.json", help="write what was measured")
+    group.add_argument(
+        "--motion",
+        choices=get_args(MotionKind),
+        default=LiveSettings().motion,
+        help="space: the avatar looks where the performer looks; plane: differences of places in the picture (default: "
+        "space, where keypoints are measured)",
+    )
+    group.add_argument(
+        "--keypoints",
+        choices=get_args(KeypointKind),
+        default=LiveSettings().keypoints,
+        help="measured by the face mesh, or detected by the model (default: measured, for a model whose keypoints are "
+        "points of the face)",
+    )
     group.add_argument("--absolute", action="store_true", help="absolute motion: no calibration")
     group.add_argument(
         "--calibration-s",

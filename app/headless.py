@@ -56,7 +56,12 @@ def run_headless(args: argparse.Namespace) -> int:
 
     model, device, precision = args.model or "starter", args.device or "auto", args.precision or "auto"
     find_model(model)  # a misspelt name shall not wait for the threads
-    settings = dataclasses.replace(LiveSettings(), relative=not args.absolute, calibration_s=args.calibration_s)
+    settings = LiveSettings(
+        relative=not args.absolute,
+        motion=args.motion,
+        keypoints=args.keypoints,
+        calibration_s=args.calibration_s,
+    )
     events: SimpleQueue[Event] = SimpleQueue()
     pipeline = Pipeline(
         lambda: make_engine(model, device, precision, _tell_measured),
