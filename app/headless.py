@@ -183,7 +183,7 @@ class Watch:
                 print(f"{camera}: {width} x {height} at {fps_hz:g} frames/s{note}", file=sys.stderr)
             case Calibrated(score=score, remarks=remarks):
                 note = f" ({'; '.join(remarks)})" if remarks else ""
-                print(f"calibrated: reference pose scores {score} of 100{note}", file=sys.stderr)
+                print(f"calibrated: the reference scores {score} of 100{note}", file=sys.stderr)
             case SinkOpened(sink=sink, detail=detail) | SinkClosed(sink=sink, detail=detail):
                 logger.info("%s: %s %s", type(event).__name__, sink, detail)
             case CameraFailed(message=message):

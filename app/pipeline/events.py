@@ -8,13 +8,14 @@ from app.pipeline.output_frame import State
 @dataclass(frozen=True)
 class EngineReady:
     """The model runs. `reason`: device, precision and why, one sentence. `load_s`: seconds it took. `backend`: what
-    computes.
+    computes. `measures`: whether its keypoints are points of the face, which a face mesh can measure.
     """
 
     model: str
     reason: str
     load_s: float
     backend: str = "torch"
+    measures: bool = False
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,13 @@ class BackendChanged:
 
 @dataclass(frozen=True)
 class SourceReady:
-    """The portrait of that key is animated from now on. `from_cache`: nothing had to be computed."""
+    """The portrait of that key is animated from now on. `from_cache`: nothing had to be computed. `measured`: whether
+    its keypoints were measured, as motion in space needs it.
+    """
 
     key: str
     from_cache: bool
+    measured: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,13 @@ class CalibrationProgress:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """The reference pose was taken. `score` 0 to 100: how neutral and how like the portrait's pose it is; `remarks`."""
+    """The reference was taken. `score` 0 to 100: how well it serves, and `remarks` on that. `in_space`: it was looked at
+    for a neutral expression alone; otherwise for the portrait's pose too.
+    """
 
     score: int
     remarks: tuple[str, ...] = ()
+    in_space: bool = False
 
 
 @dataclass(frozen=True)

@@ -358,7 +358,8 @@ class _Run:
             self._emit(StageFailed("model", sentence(error)))
             return None
         load_s = time.monotonic() - began_s
-        self._emit(EngineReady(engine.model_name, engine.choice.reason, load_s, engine.backend_name))
+        measures = bool(engine.keypoint_landmarks)
+        self._emit(EngineReady(engine.model_name, engine.choice.reason, load_s, engine.backend_name, measures))
         return engine, animator
 
     def _obey(self, animator: Animator, settings: LiveSettings) -> None:

@@ -83,6 +83,14 @@ def rig(face: Face, woman: Portrait) -> Iterator[Rig]:
     wait_until(lambda: not set(threading.enumerate()) - before, "no thread is left")
 
 
+@pytest.mark.parametrize("points", [(), (33, 263, 13, 14, 152)])
+def test_it_tells_whether_the_models_keypoints_can_be_measured(rig: Rig, points: tuple[int, ...]) -> None:
+    rig.engine.keypoint_landmarks = points
+    rig.pipeline.start()
+    wait_until(lambda: bool(rig.told(EngineReady)), "the model runs")
+    assert [event.measures for event in rig.events if isinstance(event, EngineReady)] == [bool(points)]
+
+
 def test_from_the_slate_over_calibration_to_live_and_to_every_end(rig: Rig) -> None:
     rig.pipeline.start()
     rig.reach(State.LIVE)
