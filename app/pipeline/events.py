@@ -77,8 +77,8 @@ class CalibrationProgress:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """The reference was taken. `score` 0 to 100: how well it serves, and `remarks` on that. `in_space`: it was looked at
-    for a neutral expression alone; otherwise for the portrait's pose too.
+    """The reference was taken. `score` 0 to 100: how well it serves; `remarks`: what speaks against it. `in_space`: a
+    neutral expression was looked for; otherwise the portrait's pose too.
     """
 
     score: int

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PyQt6.QtCore import Qt
-from PyQt6.QtGui import QColor, QImage
+from PyQt6.QtGui import QColor, QImage, QPolygonF
 from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
@@ -163,6 +163,34 @@ def test_a_driver_without_a_face(window: MainWindow, world: World, qtbot: QtBot)
     qtbot.waitUntil(lambda: window.driver.view is not None)
     window.controls.landmarks.click()
     assert not contains(window.driver.grab().toImage(), DARK.live)
+
+
+def test_a_mesh_that_does_not_move_the_avatar_is_no_find(window: MainWindow) -> None:
+    """It lies where the face is guessed to be, behind a hand: the box says that the avatar waits."""
+    window.driver.show_view(replace(driver_view(), keypoints=None))
+    picture = window.driver.grab().toImage()
+    assert contains(picture, DARK.warning)
+    assert not contains(picture, DARK.live)
+
+
+def test_what_is_hidden_costs_nothing(window: MainWindow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mesh comes with every frame: nothing of it is touched before it is painted."""
+    driver, made = window.driver, []
+    monkeypatch.setattr("app.ui.driver_view.to_image", lambda rgb: made.append(rgb) or to_image(rgb))
+    monkeypatch.setattr("app.ui.driver_view.QPolygonF", lambda points: made.append(points) or QPolygonF(points))
+    click(window.controls.driver)
+    for _ in range(3):
+        driver.show_view(driver_view())
+        QApplication.processEvents()
+    assert made == []
+    click(window.controls.driver)
+    QApplication.processEvents()
+    assert len(made) == 1, "the newest picture, without landmarks"
+    driver.grab()
+    assert len(made) == 1, "the same view again"
+    window.controls.landmarks.click()
+    driver.grab()
+    assert [len(one) for one in made[1:]].count(468) == len(made) - 1 > 0
 
 
 def test_landmarks_do_not_flicker_between_the_looks_for_the_face(window: MainWindow) -> None:
