@@ -119,7 +119,7 @@ class WindowSettings:
     mirror_preview: bool = True
     """Show the user a mirror's view of the output; what the call sees stays as it is."""
     overlay_opacity: float = 0.0
-    """Of the portrait over the driver's picture, 0 to 1: for lining up the pose."""
+    """Of the portrait over the performer's picture, 0 to 1: for lining up the pose."""
     show_statistics: bool = False
     show_landmarks: bool = False
     show_driver: bool = True
@@ -127,6 +127,8 @@ class WindowSettings:
     theme: Literal["system", "dark", "light"] = "system"
     width_px: int = 1180
     height_px: int = 720
+    show_fine_tune: bool = False
+    """Whether the gains of the single parts of motion and expression are shown."""
     checklist_done: bool = False
     """Whether the first launch's checklist was put away."""
 

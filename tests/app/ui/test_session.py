@@ -170,7 +170,7 @@ def test_absolute_motion_needs_no_calibration(window: MainWindow) -> None:
 
 def test_calibration_is_seen(proven: MainWindow, world: World, qtbot: QtBot) -> None:
     session = proven.session
-    assert session.chain.calibration.text == "92 of 100: the head is turned"
+    assert session.chain.calibration.text == "92 of 100: close your mouth"
     world.pipeline.tell(CalibrationProgress(0.4, "close your mouth"))
     qtbot.waitUntil(lambda: session.calibrating == 0.4)
     assert proven.preview.words.more == "close your mouth"
@@ -180,6 +180,45 @@ def test_calibration_is_seen(proven: MainWindow, world: World, qtbot: QtBot) -> 
     assert session.calibrating is None
     world.pipeline.tell(StateChanged(State.CALIBRATING))
     qtbot.waitUntil(lambda: not session.chain.calibration.done)
+
+
+def test_what_a_calibration_asks_for_follows_the_motion(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.pipeline.show(State.CALIBRATING)
+    qtbot.waitUntil(lambda: proven.session.state is State.CALIBRATING)
+    controls, step = proven.controls, proven.checklist.steps[4]
+    for key, wanted, unwanted in (
+        ("plane", "as the portrait does", "any direction"),
+        ("space", "any direction", "portrait"),
+        ("absolute", "as the portrait does", "any direction"),
+    ):
+        controls.motion_kind.button(key).click()
+        for text in (proven.preview.words.more, proven.calibrate_button.toolTip(), step.action.toolTip()):
+            assert wanted in text
+            assert unwanted not in text
+        assert proven.calibrate_button.accessibleDescription() == proven.calibrate_button.toolTip()
+
+
+def test_a_reference_for_space_alone_is_taken_anew_in_the_plane(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    """It may look anywhere: what moves by differences in the picture would melt."""
+    session, choose = proven.session, proven.controls.motion_kind.button
+    choose("absolute").click()
+    assert world.pipeline.calibrations == []
+    choose("plane").click()
+    assert world.pipeline.calibrations == [False]
+    proven.controls.step_zoom(1)
+    choose("absolute").click()
+    choose("plane").click()
+    assert world.pipeline.calibrations == [False], "once is enough"
+    world.pipeline.tell(Calibrated(90, in_space=False))
+    qtbot.waitUntil(lambda: session.chain.calibration.text == "90 of 100")
+    for key in ("space", "plane"):
+        choose(key).click()
+    assert world.pipeline.calibrations == [False], "one that looked for the pose too serves both"
+    choose("space").click()
+    world.pipeline.tell(Calibrated(91, in_space=True))
+    qtbot.waitUntil(lambda: session.chain.calibration.text == "91 of 100")
+    choose("plane").click()
+    assert world.pipeline.calibrations == [False, False]
 
 
 def test_a_camera_that_fails_while_another_goes_on(proven: MainWindow, world: World, qtbot: QtBot) -> None:
