@@ -56,7 +56,7 @@ def mounted(folder: Path, options: str) -> Iterator[None]:
         ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        pytest.skip(f"cannot mount a small file system here: {done.stderr.strip()}")
+        pytest.skip(f"cannot mount a small file system here: {done.stderr.splitlines()[0]}")
     try:
         yield
     finally:
