@@ -173,7 +173,6 @@ def _make_virtual_camera() -> "Sink":
 def _make_recorder(path: Path) -> "Sink":
     from app.pipeline.recorder import RecorderSink
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     return RecorderSink(path)
 
 

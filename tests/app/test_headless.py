@@ -1,14 +1,20 @@
 """The command without a window, with the real model on GRID's speaker and on a face that comes and goes."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import av
 import pytest
 
 from app.__main__ import main
+from app.headless import Watch
+from app.pipeline.events import Event, SinkFailed
 from tests.app.clips import face_that_leaves
+from tests.disks import full
 from tests.media.videos import GRID
 
 
@@ -55,6 +61,50 @@ def test_a_face_that_leaves_goes_down_the_ladder_and_comes_back(tmp_path: Path) 
     first_live = states.index("live")
     rest = iter(states[first_live:])  # a busy machine may hold for a moment in between
     assert all(state in rest for state in ("live", "hold", "easing", "idle", "live"))
+
+
+def test_a_full_disk_ends_a_run_that_only_records(tmp_path: Path) -> None:
+    with full(tmp_path) as (folder, prefix):
+        command = [
+            *[*prefix, sys.executable, "-m", "app", "--headless", "--camera", str(GRID), "--source", "woman_1"],
+            *["--sink", f"file:{folder / 'x.mp4'}", "--frames", "5", "--report", str(folder / "r.json")],
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 1, done.stderr
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith(f"mcnet-avatar: the recording {folder / 'x.mp4'} cannot go on: ")
+        assert "; nothing of it could be kept; cannot write the report " in last
+        assert "Traceback" not in done.stderr
+        assert not list(folder.iterdir())
+
+
+def test_a_run_outlives_one_of_its_sinks_and_has_failed_nevertheless(capsys: pytest.CaptureFixture[str]) -> None:
+    events: SimpleQueue[Event] = SimpleQueue()
+    watch = Watch(events, give_up_s=1.0, file_camera=True, sinks={"file:x.mp4", "virtualcam"})
+    events.put(SinkFailed("file:x.mp4", "the disk is full"))
+    watch.drain()
+    assert watch.failure == ""
+    assert capsys.readouterr().err == "the disk is full; the run goes on without it\n"
+    watch.end()
+    assert watch.failure == "the disk is full"
+
+
+def test_a_run_ends_with_the_last_of_its_sinks() -> None:
+    events: SimpleQueue[Event] = SimpleQueue()
+    watch = Watch(events, give_up_s=1.0, file_camera=True, sinks={"file:x.mp4", "virtualcam"})
+    events.put(SinkFailed("virtualcam", "the device is gone"))
+    events.put(SinkFailed("file:x.mp4", "the disk is full"))
+    watch.drain()
+    assert watch.failure == "the device is gone; the disk is full"
+
+
+def test_a_recording_that_cannot_be_finished_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    events: SimpleQueue[Event] = SimpleQueue()
+    watch = Watch(events, give_up_s=1.0, file_camera=True, sinks={"file:x.mp4", "virtualcam"})
+    events.put(SinkFailed("file:x.mp4", "the disk is full"))
+    watch.end()
+    assert watch.failure == "the disk is full"
+    assert capsys.readouterr().err == "", "nothing goes on after the end"
 
 
 @pytest.mark.parametrize(

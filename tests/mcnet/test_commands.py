@@ -16,6 +16,7 @@ from assets import ROOT as ASSETS
 from mcnet.__main__ import main
 from mcnet.commands.animate import BATCH_FRAMES, Moment, Moments
 from mcnet.media.images import read_rgb, write_rgb
+from tests.disks import full
 
 PORTRAIT = ASSETS / "portraits" / "woman_1.jpg"
 CLIP = ASSETS / "driving" / "grid_bbaf2n.mpg"
@@ -141,6 +142,20 @@ def test_what_cannot_be_done_is_said_in_one_sentence(tmp_path: Path, capsys: pyt
         assert animate(bad) == 1
         assert str(bad) in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.mp4", "faceless", "noise.png"]
+
+
+def test_a_full_disk_is_told_before_the_work(tmp_path: Path) -> None:
+    with full(tmp_path) as (folder, prefix):
+        command = [
+            *[*prefix, sys.executable, "-m", "mcnet", "animate", "--source", str(PORTRAIT), "--driving", str(CLIP)],
+            *["--output", str(folder / "x.mp4"), "--device", "cpu", "--max-frames", "5"],
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 1, done.stderr
+        assert done.stderr.splitlines()[-1].startswith(f"mcnet animate: cannot write {folder / 'x.mp4'}: ")
+        assert "finding the face" not in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not list(folder.iterdir())
 
 
 def test_nothing_read_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,7 @@ from app.ui.session import Session
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import STATS, FakePipeline, World
 from tests.app.ui.hand import press
+from tests.disks import Room, place
 
 
 def test_start_asks_for_everything(window: MainWindow, world: World) -> None:
@@ -352,6 +353,19 @@ def test_a_snapshot_that_cannot_be_written(window: MainWindow, world: World, qtb
         qtbot.waitUntil(lambda: bool(window.messages.text))
     assert not caught
     assert window.messages.messages[0].tone == "error"
+    assert window.messages.text.startswith(f"cannot make the folder {tmp_path / 'videos'}: ")
+
+
+def test_a_snapshot_on_a_full_disk_is_none(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path) -> None:
+    with place("disk", tmp_path) as folder:
+        Room("disk", folder).take()
+        (tmp_path / "videos").symlink_to(folder)
+        world.pipeline.show()
+        qtbot.waitUntil(lambda: window.preview.picture_size is not None)
+        window.snapshot_button.click()
+        qtbot.waitUntil(lambda: bool(window.messages.text))
+        assert window.messages.text.endswith("No space left on device; make room on the disk")
+        assert not list(folder.iterdir())
 
 
 def test_settings_are_kept_after_a_while(window: MainWindow, options: WindowOptions, qtbot: QtBot) -> None:
