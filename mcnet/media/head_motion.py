@@ -194,8 +194,8 @@ class Gains:
 class PoseLimits(NamedTuple):
     """How far a portrait is posed away from its own pose; approached softly.
 
-    Measured with the bundled model on four portraits whose heads were turned about one axis: up to 30 degrees to a side,
-    25 up, 20 down and 60 of tilt the shown face stays within 0.005 of the portrait's (Procrustes residual of the
+    Measured with the bundled model on four portraits whose heads were turned about one axis: up to 30 degrees to a
+    side, 25 up, 20 down and 60 of tilt the shown face stays within 0.005 of the portrait's (Procrustes residual of the
     mesh). At 40 degrees to a side it is 0.008, and at 50 it breaks.
 
     Attributes:
