@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mcnet import processor
 from mcnet.allocator import keep_freed_memory
 from mcnet.backends import Backend, Preparation, Rgb, TorchBackend
 from mcnet.checkpoint import content_hash
@@ -105,7 +106,7 @@ class DeviceChoice:
         else:
             device, why = _explicit_device(options.device), "as asked"
         if options.precision in ("auto", "int8"):
-            dtype = torch.bfloat16 if _multiplies_bf16(device) else torch.float32
+            dtype = torch.bfloat16 if "bf16" in processor.native_precisions(device) else torch.float32
         else:
             dtype = _DTYPES[options.precision]
         if device.type == "cpu" and dtype == torch.float16:
@@ -119,7 +120,11 @@ class DeviceChoice:
             int8 = True
         elif options.precision == "auto":
             precision += f" (which it multiplies {'natively' if dtype == torch.bfloat16 else 'best'})"
-            int8 = model is not None and not _why_no_int8(model, options, device) and _multiplies_int8()
+            int8 = (
+                model is not None
+                and not _why_no_int8(model, options, device)
+                and "int8" in processor.native_precisions(device)
+            )
         if int8:
             precision = f"int8 with OpenVINO, else {precision}"
         return cls(device, dtype, f"{device} ({name}) in {precision}, {why}", int8)
@@ -528,19 +533,6 @@ def _why_no_int8(model: Mcnet | None, options: EngineOptions, device: torch.devi
         name = "the model" if model is None else f"model {model.info.name}"
         return f"{name} does not tell the ranges of its activations: write a file that does (`mcnet convert --int8`)"
     return None
-
-
-def _multiplies_int8() -> bool:
-    """Whether this CPU adds up products of bytes without overflow in between."""
-    features = torch.cpu.get_capabilities()
-    return any(features.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
-
-
-def _multiplies_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    features = torch.cpu.get_capabilities()
-    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
 
 
 def _cpu_name() -> str:

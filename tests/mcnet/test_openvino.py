@@ -200,12 +200,12 @@ def test_torch_is_not_warmed_up_where_it_is_soon_relieved(tiny: Mcnet, monkeypat
 def test_auto_takes_eight_bits_where_they_are_worth_it(monkeypatch: pytest.MonkeyPatch, tiny: Mcnet) -> None:
     starter = load_model("starter")
     auto = EngineOptions(device="cpu")
-    monkeypatch.setattr("mcnet.engine._multiplies_int8", lambda: True)
+    monkeypatch.setattr("mcnet.processor.native_precisions", lambda _: frozenset({"fp32", "int8"}))
     assert DeviceChoice.of(auto, starter).int8
     assert not DeviceChoice.of(auto, tiny).int8  # its ranges were not measured
     assert not DeviceChoice.of(dataclasses.replace(auto, backend="torch"), starter).int8
     assert not DeviceChoice.of(dataclasses.replace(auto, precision="bf16"), starter).int8
-    monkeypatch.setattr("mcnet.engine._multiplies_int8", lambda: False)
+    monkeypatch.setattr("mcnet.processor.native_precisions", lambda _: frozenset({"fp32"}))
     assert not DeviceChoice.of(auto, starter).int8
     assert DeviceChoice.of(dataclasses.replace(auto, precision="int8"), starter).int8  # as asked
 
