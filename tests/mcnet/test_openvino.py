@@ -284,9 +284,10 @@ def test_it_takes_over_between_two_frames(
         engine = Engine(tiny, AUTO)
         engine.set_source(pictures["source"])
         before = engine.animate(pictures["driving"], relative=False)
-        assert engine.backend_name == "torch"
+        assert (engine.backend_name, engine.backend_reason) == ("torch", "openvino is being made ready")
         go_on.set()
         assert engine.settle() == "openvino"
+        assert engine.backend_reason == "it is the fastest on x86-64 CPUs"
         after = engine.animate(pictures["driving"], relative=False)
     assert difference(before, after).max() <= 1
     assert engine.settle() == "openvino"
@@ -305,6 +306,7 @@ def test_torch_goes_on_where_it_cannot_be_made(
     engine.set_source(noise)
     engine.animate(noise, relative=False)
     assert [(record.levelname, "libtbb.so.12" in record.message) for record in caplog.records] == [("WARNING", True)]
+    assert engine.backend_reason.startswith("openvino cannot be used: libtbb.so.12")
     with pytest.raises(EngineError, match=r"backend: OpenVINO failed: libtbb\.so\.12"):
         Engine(tiny, FP32)
 
@@ -323,6 +325,7 @@ def test_torch_goes_on_where_it_fails_later(
     after = engine.animate(noise, relative=False)
     assert difference(before, after).max() <= 1
     assert engine.backend_name == "torch"
+    assert engine.backend_reason == "openvino failed: primitive could not be executed"
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "primitive could not be executed" in caplog.text
 
