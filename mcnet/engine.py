@@ -418,7 +418,7 @@ class Engine:
             if not self.choice.on_gpu:
                 raise EngineError(f"backend: got 'cudagraph', but {self.choice.device} was chosen, expected a GPU")
             self._backend = CudaGraphBackend(self._torch)
-        elif asked and (lack := _why_no_openvino(self.choice.device, measured_only=False)):
+        elif asked and (lack := why_no_openvino(self.choice.device, measured_only=False)):
             raise EngineError(f"backend: got 'openvino', but {lack}; use backend torch (or auto), or mend that")
         else:
             self._prepare_openvino(rewritten, asked=asked)
@@ -582,12 +582,12 @@ def _automatic_backend(choice: DeviceChoice, measured: Way | None) -> tuple[Runt
         return measured.backend, "measured to be the fastest here"
     if choice.on_gpu:
         return "cudagraph", "recorded frames are the fastest on GPUs"
-    if lack := _why_no_openvino(choice.device, measured_only=True):
+    if lack := why_no_openvino(choice.device, measured_only=True):
         return "torch", lack
     return "openvino", "it is the fastest on x86-64 CPUs"
 
 
-def _why_no_openvino(device: torch.device, *, measured_only: bool) -> str | None:
+def why_no_openvino(device: torch.device, *, measured_only: bool) -> str | None:
     """Why OpenVINO cannot compute there, or None where it can; `measured_only`: and is known to be faster."""
     if device.type != "cpu":
         return f"OpenVINO computes on the CPU only, and {device} was chosen"
@@ -602,7 +602,7 @@ def _why_no_int8(model: Mcnet | None, options: EngineOptions, device: torch.devi
     """Why the decoder cannot be computed in 8 bits, or None where it can; unasked for, only where it was measured."""
     if options.backend not in ("auto", "openvino"):
         return f"OpenVINO alone knows it, and backend {options.backend} was chosen; use backend auto, or bf16 or fp32"
-    if lack := _why_no_openvino(device, measured_only=options.precision == "auto"):
+    if lack := why_no_openvino(device, measured_only=options.precision == "auto"):
         return f"{lack}; use device cpu, or another precision" if device.type != "cpu" else lack
     if model is None or not model.info.ranges:
         name = "the model" if model is None else f"model {model.info.name}"

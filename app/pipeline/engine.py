@@ -19,6 +19,7 @@ class LiveEngine(Protocol):
     model_name: str
     choice: DeviceChoice
     fingerprint: str
+    backend_reason: str
 
     @property
     def backend_name(self) -> str: ...

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -70,7 +70,7 @@ def add_parser(commands: Any) -> None:
         "--backend",
         default="auto",
         choices=["auto", "torch", "openvino"],
-        help="what computes (default: auto: openvino on a CPU where it is installed, else torch)",
+        help="what computes (default: auto: what is measured to be fastest here; on a GPU torch, in batches)",
     )
     motion = parser.add_argument_group("motion and framing")
     measured_from = motion.add_mutually_exclusive_group()  # --absolute motion is measured from no frame
@@ -112,8 +112,7 @@ class Shots:
 
 def run(args: argparse.Namespace) -> int:
     """Animate, and say what came of it."""
-    from mcnet.checkpoint import find_model, load_model
-    from mcnet.engine import Engine, EngineOptions
+    from mcnet.checkpoint import find_model
     from mcnet.media.crop import best_reference_frame
     from mcnet.media.errors import MediaError
     from mcnet.media.video import VideoWriter, open_driving
@@ -123,8 +122,7 @@ def run(args: argparse.Namespace) -> int:
     find_model(args.model)  # a misspelt name shall not wait for the face search
     portrait = load_portrait(args.source, crop=not args.no_crop, best_frame=args.best_frame)
     driving = open_driving(args.driving)
-    options = EngineOptions(device=args.device, precision=args.precision, backend=args.backend)
-    engine = Engine(load_model(args.model), options)
+    engine = make_engine(args)
     size_px = engine.config.size_px
     source = to_square(portrait.rgb, portrait.box, size_px)
     width = size_px * (3 if args.side_by_side else 1)
@@ -134,7 +132,10 @@ def run(args: argparse.Namespace) -> int:
     ):
         shots = find_shots(driving, args, stop)
         backend = engine.settle()  # every frame from the same arithmetic
-        print(f"model {engine.model_name} with {backend} on {engine.choice.reason}", file=sys.stderr)
+        print(
+            f"model {engine.model_name} on {engine.choice.reason}; with {backend}: {engine.backend_reason}",
+            file=sys.stderr,
+        )
         engine.set_source(source)
         if not args.absolute:
             reference = next((index for index, face in enumerate(shots.faces) if face is not None), 0)
@@ -154,6 +155,31 @@ def run(args: argparse.Namespace) -> int:
         print(f"interrupted: {args.output} holds the first {result.frames} frames", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+def make_engine(args: argparse.Namespace) -> "Engine":
+    """Make the engine; what is `auto` is as was measured to be fastest here, now if it was not before.
+
+    Raises:
+        CheckpointError, EngineError: the model or the device cannot be used.
+    """
+    from mcnet.checkpoint import load_model
+    from mcnet.engine import DeviceChoice, Engine, EngineOptions
+    from mcnet.places import measured_file
+    from mcnet.tiers import fastest
+
+    def tell() -> None:
+        print("measuring what runs the model best here, once", file=sys.stderr)
+
+    model = load_model(args.model)
+    options = EngineOptions(device=args.device, precision=args.precision, backend=args.backend)
+    choice = DeviceChoice.of(options, model)
+    if choice.on_gpu and options.backend == "auto":  # it is for batches, which are torch's
+        options = replace(options, backend="torch")
+    device = choice.device
+    open_options = replace(options, device=str(device))
+    tier = fastest(model, open_options, measured_file(), batch=BATCH_FRAMES[device.type], on_measuring=tell)
+    return Engine(model, options if tier is None else tier.over(options))
 
 
 def check_places(args: argparse.Namespace) -> None:

@@ -48,6 +48,7 @@ class FakeEngine:
     choice = DeviceChoice(torch.device("cpu"), torch.float32, "cpu, for a test")
     fingerprint = "fake/1"
     backend_name = "fake"
+    backend_reason = "a test says so"
 
     def __init__(self, delay_s: float = 0.0) -> None:
         self.delay_s = delay_s

@@ -80,7 +80,7 @@ class FakeWorkers:
         self.made: list[str] = []
         self.frames: dict[str, int] = {}
         self._frame_s = frame_s
-        monkeypatch.setattr(bench.time, "perf_counter", lambda: self.now_s)
+        monkeypatch.setattr("time.perf_counter", lambda: self.now_s)
         monkeypatch.setattr(bench, "_worker", self._worker)
         monkeypatch.setattr(bench, "_ask", self._ask)
         monkeypatch.setattr(bench, "measure_rates", lambda _: Rates({"fp32": 100.0}, 10.0))
@@ -151,7 +151,7 @@ def test_rates_are_of_what_is_native(native: set[str], monkeypatch: pytest.Monke
 
 def test_a_slow_product_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = [0.0]
-    monkeypatch.setattr(bench.time, "perf_counter", lambda: now_s[0])
+    monkeypatch.setattr("time.perf_counter", lambda: now_s[0])
 
     def slow() -> None:
         now_s[0] += 30
@@ -170,7 +170,7 @@ def test_a_worker_stops_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
     runner = bench.Runner(lambda *_: None, frame, lambda rgb: {"all": frame(rgb).size})
     monkeypatch.setattr(bench, "prepare", lambda _: runner)
-    monkeypatch.setattr(bench.time, "perf_counter", lambda: now_s[0])
+    monkeypatch.setattr("time.perf_counter", lambda: now_s[0])
     pictures = np.zeros((2, 4, 4, 3), np.uint8)
     orders = [(pictures, pictures), ("frames", 8, 5.0), ("frames", 8, 0.0), ("stages", 2, 100.0), None]
 
