@@ -97,7 +97,7 @@ def why_emulated(variant: Variant, device: torch.device) -> str | None:
     if variant.precision == "int8" or variant.precision in processor.native_precisions(device):
         return None
     lacks = "compute capability 8.0" if device.type == "cuda" else "AVX-512 bf16 or AMX"
-    return f"{variant.precision} without {lacks} is only emulated here, at many times float32's time"
+    return f"{variant.precision} without {lacks} is only emulated here, and far slower than float32"
 
 
 class Pictures(NamedTuple):

@@ -177,8 +177,9 @@ def ways(model: Mcnet, options: EngineOptions) -> list[Way]:
     """What is worth trying of all that the options leave open, the likely best first.
 
     On a GPU recorded frames, in every precision that it multiplies natively. On a CPU OpenVINO, where it is installed
-    and known to work, then torch: in int8, whether the processor has instructions for bytes or not, if the model tells
-    its ranges, and in the coarsest other precision that it multiplies natively.
+    and known to work, else torch: in int8, whether the processor has instructions for bytes or not, if the model tells
+    its ranges, and in the coarsest other precision that is native. Beside OpenVINO torch is not worth a second: it took
+    1.1 to 2.2 times as long in every precision and size that was measured (docs/performance.md).
 
     Raises:
         EngineError: what the options ask for cannot be had.
@@ -203,7 +204,7 @@ def _ways_of(device: torch.device, model: Mcnet, options: EngineOptions) -> list
         runtimes = ("cudagraph",)
         precisions = ("fp16", "bf16", "fp32") if "bf16" in native else ("fp16", "fp32")
     else:
-        runtimes = ("torch",) if why_no_openvino(device, measured_only=True) else ("openvino", "torch")
+        runtimes = ("torch",) if why_no_openvino(device, measured_only=True) else ("openvino",)
         precisions = ("int8", "bf16" if "bf16" in native else "fp32")
     if options.backend != "auto":
         runtimes = (options.backend,)
