@@ -64,7 +64,7 @@ def run_headless(args: argparse.Namespace) -> int:
     )
     events: SimpleQueue[Event] = SimpleQueue()
     pipeline = Pipeline(
-        lambda: make_engine(model, device, precision, _tell_measured),
+        lambda: make_engine(model, device, precision, on_measuring=_tell_measuring, on_measured=_tell_measured),
         settings=settings,
         output=parse_output(args.size, args.fps),
         on_event=events.put,
@@ -131,6 +131,7 @@ class Watch:
         device: where the model runs, and why.
         model: its name.
         backend: what computes, at last.
+        backend_reason: why.
     """
 
     def __init__(self, events: "SimpleQueue[Event]", *, give_up_s: float, file_camera: bool, sinks: set[str]) -> None:
@@ -145,6 +146,7 @@ class Watch:
         self.device = ""
         self.model = ""
         self.backend = ""
+        self.backend_reason = ""
         self._trouble = ""
         self._opened = False
 
@@ -188,12 +190,12 @@ class Watch:
             case StateChanged(state=state):
                 self.states.append({"state": state.value, "at_s": round(time.monotonic() - self._began_s, 3)})
                 logger.info("state: %s", state)
-            case EngineReady(model=model, reason=reason, load_s=load_s, backend=backend):
-                self.model, self.device, self.backend = model, reason, backend
-                print(f"model {model} on {reason}; loaded in {load_s:.1f} s", file=sys.stderr)
-            case BackendChanged(backend=backend):
-                self.backend = backend
-                print(f"{backend} computes from now on", file=sys.stderr)
+            case EngineReady(model=model, reason=reason, load_s=load_s, backend=backend, backend_reason=why):
+                self.model, self.device, self.backend, self.backend_reason = model, reason, backend, why
+                print(f"model {model} on {reason}; loaded in {load_s:.1f} s; with {backend}: {why}", file=sys.stderr)
+            case BackendChanged(backend=backend, reason=why):
+                self.backend, self.backend_reason = backend, why
+                print(f"{backend} computes from now on: {why}", file=sys.stderr)
             case CameraOpened(camera=camera, width_px=width, height_px=height, fps_hz=fps_hz, remark=remark):
                 self._opened = True
                 note = f" ({remark})" if remark else ""
@@ -230,6 +232,7 @@ def report(stats: Stats, watch: Watch) -> dict[str, Any]:
         "model": watch.model,
         "device": watch.device,
         "backend": watch.backend,
+        "backend_reason": watch.backend_reason,
         "frames_in": stats.frames_in,
         "frames_out": stats.frames_out,
         "pictures_out": stats.pictures_out,
@@ -259,8 +262,12 @@ def write_report(path: Path, values: dict[str, Any]) -> None:
         raise AppError(f"cannot write the report {path}: {cause_and_remedy(error)}") from error
 
 
+def _tell_measuring() -> None:
+    print("measuring what runs the model best here, once", file=sys.stderr)
+
+
 def _tell_measured(sentence: str) -> None:
-    print(f"measured earlier: {sentence}", file=sys.stderr)
+    print(f"measured: {sentence}", file=sys.stderr)
 
 
 def _line(stats: Stats) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mcnet import Engine, EngineError, EngineOptions, Mcnet, load_model
 from mcnet.commands.arguments import PRECISIONS
 from mcnet.config import McnetConfig
-from mcnet.engine import DeviceChoice, Precision
+from mcnet.engine import DeviceChoice, Precision, Way, _automatic_backend
 from mcnet.geometry import adapted_scale, relative_keypoints
 from tests.mcnet.test_golden import to_tensor
 
@@ -255,12 +255,39 @@ def test_auto_says_what_it_took_and_why() -> None:
     assert ("because" in choice.reason) == (choice.device.type == "cpu")
 
 
+def test_auto_records_frames_on_gpus() -> None:
+    gpu = DeviceChoice(torch.device("cuda"), torch.float32, "")
+    assert _automatic_backend(gpu, None) == ("cudagraph", "recorded frames are the fastest on GPUs")
+    measured = Way("cuda:0", "fp16", "torch")
+    assert _automatic_backend(gpu, measured) == ("torch", "measured to be the fastest here")
+
+
+def test_what_was_measured_is_taken_where_nothing_is_asked_for(tiny: Mcnet) -> None:
+    measured = Way("cpu", "bf16", "torch")
+    choice = DeviceChoice.of(EngineOptions(measured=measured))
+    assert (choice.device.type, choice.dtype) == ("cpu", torch.bfloat16)
+    assert "in bf16 (measured to be the fastest here)" in choice.reason
+    asked = EngineOptions(device="cpu", precision="fp32", backend="torch", measured=measured)
+    choice = DeviceChoice.of(asked)
+    assert choice.dtype == torch.float32
+    assert "measured" not in choice.reason
+    engine = Engine(tiny, EngineOptions(device="cpu", measured=measured, warm_up_frames=0))
+    assert (engine.backend_name, engine.backend_reason) == ("torch", "measured to be the fastest here")
+    assert Engine(tiny, dataclasses.replace(asked, warm_up_frames=0)).backend_reason == "as asked"
+
+
+def test_a_cpu_that_was_measured_to_be_faster_than_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcnet.engine.why_no_cuda", lambda _: None)
+    choice = DeviceChoice.of(EngineOptions(measured=Way("cpu", "fp32", "torch")))
+    assert choice.reason.endswith("measured to be faster than the GPU")
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize(("precision", "largest"), [("fp32", 1), ("bf16", 8), ("fp16", 4)])
 def test_cuda_gives_the_plain_picture(pictures: Pictures, precision: Any, largest: int) -> None:
     model = load_model("starter")
-    engine = Engine(model, EngineOptions(device="cuda", precision=precision))
+    engine = Engine(model, EngineOptions(device="cuda", precision=precision, backend="torch"))
     engine.set_source(pictures["source"])
     got = engine.animate(pictures["driving"], relative=False)
     assert difference(got, plain_picture(model, pictures["source"], pictures["driving"])).max() <= largest

@@ -201,12 +201,12 @@ def test_torch_is_not_warmed_up_where_it_is_soon_relieved(tiny: Mcnet, monkeypat
 def test_auto_takes_eight_bits_where_they_are_worth_it(monkeypatch: pytest.MonkeyPatch, tiny: Mcnet) -> None:
     starter = load_model("starter")
     auto = EngineOptions(device="cpu")
-    monkeypatch.setattr("mcnet.engine._multiplies_int8", lambda: True)
+    monkeypatch.setattr("mcnet.processor.native_precisions", lambda _: frozenset({"fp32", "int8"}))
     assert DeviceChoice.of(auto, starter).int8
     assert not DeviceChoice.of(auto, tiny).int8  # its ranges were not measured
     assert not DeviceChoice.of(dataclasses.replace(auto, backend="torch"), starter).int8
     assert not DeviceChoice.of(dataclasses.replace(auto, precision="bf16"), starter).int8
-    monkeypatch.setattr("mcnet.engine._multiplies_int8", lambda: False)
+    monkeypatch.setattr("mcnet.processor.native_precisions", lambda _: frozenset({"fp32"}))
     assert not DeviceChoice.of(auto, starter).int8
     assert DeviceChoice.of(dataclasses.replace(auto, precision="int8"), starter).int8  # as asked
 
@@ -285,9 +285,10 @@ def test_it_takes_over_between_two_frames(
         engine = Engine(tiny, AUTO)
         engine.set_source(pictures["source"])
         before = engine.animate(pictures["driving"], relative=False)
-        assert engine.backend_name == "torch"
+        assert (engine.backend_name, engine.backend_reason) == ("torch", "openvino is being made ready")
         go_on.set()
         assert engine.settle() == "openvino"
+        assert engine.backend_reason == "it is the fastest on x86-64 CPUs"
         after = engine.animate(pictures["driving"], relative=False)
     assert difference(before, after).max() <= 1
     assert engine.settle() == "openvino"
@@ -306,6 +307,7 @@ def test_torch_goes_on_where_it_cannot_be_made(
     engine.set_source(noise)
     engine.animate(noise, relative=False)
     assert [(record.levelname, "libtbb.so.12" in record.message) for record in caplog.records] == [("WARNING", True)]
+    assert engine.backend_reason.startswith("openvino cannot be used: libtbb.so.12")
     with pytest.raises(EngineError, match=r"backend: OpenVINO failed: libtbb\.so\.12"):
         Engine(tiny, FP32)
 
@@ -324,6 +326,7 @@ def test_torch_goes_on_where_it_fails_later(
     after = engine.animate(noise, relative=False)
     assert difference(before, after).max() <= 1
     assert engine.backend_name == "torch"
+    assert engine.backend_reason == "openvino failed: primitive could not be executed"
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "primitive could not be executed" in caplog.text
 

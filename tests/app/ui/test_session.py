@@ -462,16 +462,6 @@ def test_this_computer_is_measured(proven: MainWindow, world: World, qtbot: QtBo
     qtbot.waitUntil(lambda: proven.session.chain.model.text == "about 34 frames/s on a fake GPU")
 
 
-def test_measuring_is_offered_once_at_the_first_start(window: MainWindow, world: World, qtbot: QtBot) -> None:
-    world.pipeline.prove()
-    qtbot.waitUntil(lambda: "has not been measured yet" in window.messages.text)
-    assert window.messages.action_button.text() == "Measure"
-    window.messages.dismiss()
-    world.pipeline.tell(Calibrated(90))
-    qtbot.waitUntil(lambda: window.session.chain.calibration.text == "90 of 100")
-    assert window.messages.text == ""
-
-
 def test_measuring_that_fails(proven: MainWindow, world: World, qtbot: QtBot) -> None:
     world.measure_error = SinkError("nothing here runs the model")
     proven.session.measure()
@@ -495,7 +485,7 @@ def test_what_computes_is_told(proven: MainWindow, world: World, qtbot: QtBot) -
     qtbot.waitUntil(lambda: "runs on  cuda:0 openvino" in proven.preview.statistics.text(), timeout=2000)
 
 
-def test_what_was_measured_earlier_is_told(window: MainWindow, world: World, qtbot: QtBot) -> None:
+def test_what_was_measured_is_told(window: MainWindow, world: World, qtbot: QtBot) -> None:
     world.pipeline.measured("about 12 frames/s on this CPU")
     world.pipeline.prove()
     qtbot.waitUntil(lambda: window.session.chain.model.text == "about 12 frames/s on this CPU")
