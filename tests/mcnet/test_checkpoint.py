@@ -17,8 +17,7 @@ from torch import Tensor
 
 from mcnet import CheckpointError, Engine, EngineOptions, Mcnet, McnetConfig, load_model, save_model
 from mcnet.checkpoint import build_released, bundled_models, content_hash
-from tests.mcnet.test_golden import to_tensor
-from tests.released import checkpoint, load_case
+from tests.released import checkpoint, load_case, to_tensor
 
 
 def header(path: Path) -> dict[str, str]:
