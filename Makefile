@@ -44,7 +44,7 @@ animate: setup
 	@echo "look at out/animate.png and out/animate.mp4; for your own: .venv/bin/mcnet animate --help"
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --durations=10
 
 # Of the network and what computes it. The settings limit torch's own kernels, MKL and oneDNN, OpenVINO's too.
 NUMERIC := $(addprefix tests/mcnet/test_,bench.py checkpoint.py engine.py geometry.py golden.py openvino.py \

@@ -6,7 +6,7 @@ the result, or from what the product promises to whom looks at it; never from wh
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,29 @@ differ by less differ by one step at most, which is what the engine promises."""
 ROUNDED_OTHERWISE = 1e-3
 """Mean difference of two such pictures in uint8: how often a value rounds to the other side is its error in steps, of
 which the largest is a tenth, and the mean a hundredth of that or less."""
+
+
+class Promise(NamedTuple):
+    """How far a picture of the engine may be from the plain float32 network's, both in uint8.
+
+    Attributes:
+        largest: error in steps of 255.
+        mean: error in steps of 255.
+        psnr_db: of the worst picture, at least.
+    """
+
+    largest: int
+    mean: float
+    psnr_db: float
+
+
+PROMISED = {
+    "fp32": Promise(1, ROUNDED_OTHERWISE, 75),
+    "bf16": Promise(4, 0.03, 58),
+    "int8": Promise(6, 0.08, 55),
+}
+"""By precision, of the starter: what docs/performance.md tells users."""
+
 FLOAT16 = 2.0**-12
 """What rounding to float16 makes of numbers below 1: half of its step of 2^-11."""
 
