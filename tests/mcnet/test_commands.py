@@ -216,6 +216,7 @@ def test_misuse_names_the_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert "whole number from 1" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("_signals_are_heard")
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send to another process")
 def test_interrupt_leaves_a_playable_file(tmp_path: Path) -> None:
     folder = tmp_path / "driving"

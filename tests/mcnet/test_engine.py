@@ -14,7 +14,8 @@ from mcnet.commands.arguments import PRECISIONS
 from mcnet.config import McnetConfig
 from mcnet.engine import DeviceChoice, Precision, Way, _automatic_backend
 from mcnet.geometry import adapted_scale, relative_keypoints
-from tests.mcnet.test_golden import to_tensor
+from tests.released import to_tensor
+from tests.tolerance import PROMISED, ROUNDED_OTHERWISE
 
 FP32 = EngineOptions(device="cpu", precision="fp32", backend="torch")
 Pictures = dict[str, NDArray[Any]]
@@ -54,7 +55,7 @@ def test_absolute_motion_gives_the_plain_picture(pictures: Pictures) -> None:
     assert got.dtype == np.uint8
     wrong = difference(got, plain_picture(model, pictures["source"], pictures["driving"]))
     assert wrong.max() <= 1
-    assert wrong.mean() < 1e-3
+    assert wrong.mean() < ROUNDED_OTHERWISE
 
 
 @pytest.mark.parametrize("adapt", [True, False])
@@ -74,19 +75,19 @@ def test_relative_motion_gives_the_plain_picture(pictures: Pictures, adapt: bool
 
 def test_bfloat16_stays_close_to_float32(pictures: Pictures) -> None:
     model = load_model("starter")
-    engine = Engine(model, EngineOptions(device="cpu", precision="bf16", backend="torch"))
+    engine = Engine(model, dataclasses.replace(FP32, precision="bf16", warm_up_frames=0))  # slow where it is emulated
     engine.set_source(pictures["source"])
     wrong = difference(
         engine.animate(pictures["driving"], relative=False),
         plain_picture(model, pictures["source"], pictures["driving"]),
     )
-    assert wrong.max() <= 4
-    assert wrong.mean() < 0.1
+    assert wrong.max() <= PROMISED["bf16"].largest
+    assert wrong.mean() <= PROMISED["bf16"].mean
 
 
 def test_the_model_stays_as_it_is(tiny: Mcnet, noise: NDArray[np.uint8]) -> None:
     before = {key: value.clone() for key, value in tiny.state_dict().items()}
-    engine = Engine(tiny, EngineOptions(device="cpu", precision="bf16", backend="torch"))
+    engine = Engine(tiny, dataclasses.replace(FP32, precision="bf16", warm_up_frames=0))
     engine.set_source(noise)
     engine.animate(noise, relative=False)
     after = tiny.state_dict()
@@ -227,7 +228,8 @@ def test_one_thread(tiny: Mcnet, noise: NDArray[np.uint8]) -> None:
         (EngineOptions(device="cpu:7"), "got 'cpu:7', expected auto, cpu, cuda"),
         (EngineOptions(device="cpu", precision="fp16"), "got fp16 on the CPU"),
         (EngineOptions(precision="int4"), "got 'int4', expected one of"),  # type: ignore[arg-type]
-        (EngineOptions(device="cpu", precision="int8"), "int8', but the model does not tell the ranges"),
+        # These tests also run where there is no OpenVINO, and then that is what is lacking.
+        (EngineOptions(device="cpu", precision="int8"), "int8', but (the model does not tell the ranges|the package)"),
         (
             EngineOptions(device="cpu", precision="int8", backend="torch"),
             "int8', but OpenVINO alone knows it",

@@ -371,7 +371,7 @@ def test_a_snapshot_on_a_full_disk_is_none(window: MainWindow, world: World, qtb
 def test_settings_are_kept_after_a_while(window: MainWindow, options: WindowOptions, qtbot: QtBot) -> None:
     window.controls.badge.click()
     assert not options.settings_path.exists()
-    qtbot.waitUntil(options.settings_path.exists, timeout=2000)
+    qtbot.waitUntil(options.settings_path.exists)
     kept, complaint = load_settings(options.settings_path)
     assert complaint is None
     assert kept.live.badge is False
@@ -393,7 +393,7 @@ def test_settings_that_cannot_be_kept_are_told(
     (tmp_path / "file").write_text("")
     window = open_window(options=replace(options, settings_path=tmp_path / "file" / "settings.toml"))
     window.controls.badge.click()
-    qtbot.waitUntil(lambda: "cannot keep the settings" in window.messages.text, timeout=2000)
+    qtbot.waitUntil(lambda: "cannot keep the settings" in window.messages.text)
 
 
 def test_closing_while_live_stops_everything(live: MainWindow, world: World) -> None:
@@ -423,11 +423,11 @@ def test_figures(live: MainWindow, world: World, qtbot: QtBot) -> None:
     world.pipeline.figures = STATS
     world.pipeline.show(State.LIVE)
     expected = "LIVE | 31 fps | 62 ms in app (p95 88) | dropped 3 % | cuda:0"
-    qtbot.waitUntil(lambda: live.status.text == expected, timeout=2000)
+    qtbot.waitUntil(lambda: live.status.text == expected)
     assert live.status.hint == "delay your microphone by 60 ms"
     live.session.stop()
     world.pipeline.show(State.SLATE)
-    qtbot.waitUntil(lambda: live.status.text.startswith("STANDBY"), timeout=2000)
+    qtbot.waitUntil(lambda: live.status.text.startswith("STANDBY"))
     assert live.status.hint == ""
 
 
@@ -482,7 +482,7 @@ def test_what_computes_is_told(proven: MainWindow, world: World, qtbot: QtBot) -
     proven.controls.statistics.click()
     assert "runs on  cuda:0" in proven.preview.statistics.text()
     world.pipeline.tell(BackendChanged("openvino"))
-    qtbot.waitUntil(lambda: "runs on  cuda:0 openvino" in proven.preview.statistics.text(), timeout=2000)
+    qtbot.waitUntil(lambda: "runs on  cuda:0 openvino" in proven.preview.statistics.text())
 
 
 def test_what_was_measured_is_told(window: MainWindow, world: World, qtbot: QtBot) -> None:
@@ -501,10 +501,10 @@ def test_the_window_never_waits(
     world: World, options: WindowOptions, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Everything that can be slow hangs; keys and controls go on working, and so does closing."""
-    gate = threading.Event()
+    gate, hangs_s = threading.Event(), 20.0
 
     def hang(*_: object) -> Never:
-        gate.wait(20)
+        gate.wait(hangs_s)
         raise AppError("too late")
 
     parts = replace(world.parts(), open_store=hang, list_cameras=hang, make_pipeline=hang, examine_virtual_camera=hang)
@@ -519,9 +519,9 @@ def test_the_window_never_waits(
     window.snapshot_button.click()
     assert window.session.settings.live.zoom == 1.1
     assert window.session.settings.live.slate
-    assert time.monotonic() - began_s < 0.5
+    assert time.monotonic() - began_s < hangs_s / 4
     window.close()
-    assert time.monotonic() - began_s < 2.0
+    assert time.monotonic() - began_s < hangs_s / 2
     assert not window.ended
     gate.set()
     qtbot.waitUntil(lambda: not [thread for thread in threading.enumerate() if "worker" in thread.name])
