@@ -36,8 +36,8 @@ def _signals_are_heard() -> Iterator[None]:
     A suite that is started by `&` in a script, by nohup or by some CI ignores SIGINT, and so does all that it starts.
     A handler, other than SIG_IGN, is not inherited: children get the default.
     """
-    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    on_interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+    on_terminate = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    signal.signal(signal.SIGINT, on_interrupt)
+    signal.signal(signal.SIGTERM, on_terminate)
