@@ -1,7 +1,6 @@
 """What the user chose: frozen, swapped by reference, kept as TOML between runs."""
 
 import dataclasses
-import itertools
 import logging
 import tomllib
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from app.errors import AppError
-from mcnet.files import replacing
+from mcnet.files import free_name, replacing
 from mcnet.tables import TableError, build
 
 logger = logging.getLogger(__name__)
@@ -196,12 +195,6 @@ def _set_aside(path: Path, why: str) -> str:
         kept = f"the old file could not be moved ({error})"
     logger.warning("the settings in %s could not be read (%s)", path, why)
     return f"The settings could not be read ({why}). Defaults are in use; {kept}."
-
-
-def free_name(path: Path) -> Path:
-    """The path itself, or with a number behind its stem, such that nothing is there yet."""
-    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
-    return next(name for name in itertools.chain([path], numbered) if not name.exists())
 
 
 def save_settings(path: Path, settings: AppSettings) -> None:

@@ -8,21 +8,26 @@ from app.pipeline.output_frame import State
 @dataclass(frozen=True)
 class EngineReady:
     """The model runs. `reason`: device, precision and why, one sentence. `load_s`: seconds it took. `backend`: what
-    computes. `measures`: whether its keypoints are points of the face, which a face mesh can measure.
+    computes, and `backend_reason`: why. `measures`: whether its keypoints are points of the face, which a face mesh can
+    measure.
     """
 
     model: str
     reason: str
     load_s: float
     backend: str = "torch"
+    backend_reason: str = ""
     measures: bool = False
 
 
 @dataclass(frozen=True)
 class BackendChanged:
-    """Something else computes from now on: what was made ready in the background, or torch where that failed."""
+    """Something else computes from now on: what was made ready in the background, or torch where that failed. `reason`:
+    why, for people.
+    """
 
     backend: str
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,6 @@ class Session(QObject):
         self._virtual_camera: Sink | None = None
         self._virtual_camera_wanted = False
         self._panicked = False
-        self._offered = False
         self._closed = False
         self._bridge = Bridge(self._hear, self.woken.emit, self._measuring)
         self._worker = Worker("window worker", threads=2)
@@ -229,15 +228,6 @@ class Session(QObject):
             self.told.emit(Message("measured", f"Measured: {sentence}.", tone="info"))
 
         self._worker.run(work, done, failed)
-
-    def _offer_measuring(self) -> None:
-        """Once, and only where nobody has decided otherwise what the model runs on."""
-        wanted = self._options.over(self.settings)
-        if self.measured or self._offered or self.on_air or not wanted.device == wanted.precision == "auto":
-            return
-        self._offered = True
-        text = "This computer has not been measured yet: some seconds tell what runs the model best here."
-        self.told.emit(Message("measured", text, tone="info", action="Measure", act=self.measure))
 
     def _measuring(self, share: float, text: str) -> None:
         if self.measuring is None:
@@ -520,7 +510,6 @@ class Session(QObject):
                 self.space = replace(self.space, reference=event.in_space)
                 remarks = f": {', '.join(event.remarks)}" if event.remarks else ""
                 self._set_chain(replace(self.chain, calibration=Link(True, f"{event.score} of 100{remarks}")))
-                self._offer_measuring()
             case StateChanged():
                 self._state_changed(event)
             case SinkOpened() | SinkFailed() | SinkClosed():

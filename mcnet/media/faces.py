@@ -86,7 +86,7 @@ class FaceFinder:
         if self._tracking and self._followed is not None:
             face = self._measure(rgb, self._followed)
             if face is not None:
-                self._followed = Region.around(face.landmarks_px)
+                self._followed = self._followed.following(Region.around(face.landmarks_px))
                 return [face]
             self._followed = None
         faces = self._search(rgb)

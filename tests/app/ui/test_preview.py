@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PyQt6.QtCore import Qt
+from numpy.typing import NDArray
+from PyQt6.QtCore import QPointF, Qt
 from PyQt6.QtGui import QColor, QImage, QPolygonF
 from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
@@ -175,22 +176,31 @@ def test_a_mesh_that_does_not_move_the_avatar_is_no_find(window: MainWindow) -> 
 
 def test_what_is_hidden_costs_nothing(window: MainWindow, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mesh comes with every frame: nothing of it is touched before it is painted."""
-    driver, made = window.driver, []
-    monkeypatch.setattr("app.ui.driver_view.to_image", lambda rgb: made.append(rgb) or to_image(rgb))
-    monkeypatch.setattr("app.ui.driver_view.QPolygonF", lambda points: made.append(points) or QPolygonF(points))
+    driver, pictures, meshes = window.driver, list[int](), list[int]()
+
+    def image(rgb: NDArray[np.uint8]) -> QImage:
+        pictures.append(len(rgb))
+        return to_image(rgb)
+
+    def polygon(points: list[QPointF]) -> QPolygonF:
+        meshes.append(len(points))
+        return QPolygonF(points)
+
+    monkeypatch.setattr("app.ui.driver_view.to_image", image)
+    monkeypatch.setattr("app.ui.driver_view.QPolygonF", polygon)
     click(window.controls.driver)
     for _ in range(3):
         driver.show_view(driver_view())
         QApplication.processEvents()
-    assert made == []
+    assert (pictures, meshes) == ([], [])
     click(window.controls.driver)
     QApplication.processEvents()
-    assert len(made) == 1, "the newest picture, without landmarks"
     driver.grab()
-    assert len(made) == 1, "the same view again"
+    assert (pictures, meshes) == ([48], []), "the newest picture, once, without landmarks"
     window.controls.landmarks.click()
     driver.grab()
-    assert [len(one) for one in made[1:]].count(468) == len(made) - 1 > 0
+    assert pictures == [48]
+    assert set(meshes) == {468}
 
 
 def test_landmarks_do_not_flicker_between_the_looks_for_the_face(window: MainWindow) -> None:
