@@ -21,6 +21,7 @@ from mcnet.backends import TorchBackend
 from mcnet.engine import Engine, EngineOptions, Precision, Runtime
 from mcnet.generator import Mcnet, SourceCache
 from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
+from mcnet.media.face_mesh import PlainMesh
 from mcnet.media.faces import FaceFinder
 from training.data import CLIPS_FORMAT, Clip, DataError, decode, open_dataset, read_table
 from training.evaluate import EvaluateError
@@ -211,7 +212,8 @@ def evaluate(model: Mcnet, data: Path, options: EvaluateOptions | None = None) -
     if not cross_plan and options.cross_pairs != 0:
         notes.append(f"Cross-identity is left out: split {options.split!r} shows one person only")
     animator = Animator(model, engine)
-    with FaceFinder() as finder:
+    # The plain mesh judges: it measured all earlier figures, and it labelled no training data since the attention mesh.
+    with FaceFinder(mesh=PlainMesh()) as finder:
         observer = _Observer(finder, judges)
         of_self, features = _run(store, self_plan, animator, observer, notes, "self-reenactment")
         of_cross, _ = _run(store, cross_plan, animator, observer, notes, "cross-identity")
