@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 _FIGURES_MS = 250
 _VIDEO_ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m4v")
 _SMALLEST_PX = (1024, 640)
+_LEAST_PX = (920, 560)
 _ROOMY_PX = 1160
 """Below this width the buttons under the preview show icons alone."""
 
@@ -86,7 +87,7 @@ class MainWindow(QMainWindow):
         self.setWindowTitle("mcnet-avatar")
         self.setWindowIcon(app_icon())
         self.setAcceptDrops(True)
-        self.setMinimumSize(*_SMALLEST_PX)
+        self.setMinimumSize(*_LEAST_PX)
         window = session.settings.window
         self.resize(max(window.width_px, _SMALLEST_PX[0]), max(window.height_px, _SMALLEST_PX[1]))
 
