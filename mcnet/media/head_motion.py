@@ -71,9 +71,9 @@ _UPPER_LIP, _CHIN, _MOUTH_CORNERS = 13, 152, (61, 291)
 _LOWER_FACE_Y = 0.75
 """In face sizes: what lies below the nose moves with the mouth."""
 
-_OPEN_EYE = 0.16
+_OPEN_EYE = 0.14
 """The least that counts as the opening of a reference's eye (`expressions.openings`): a shut eye is no measure of an
-open one."""
+open one. Of 71 clips' most neutral frames, 5 % have less."""
 _WIDEST_LIDS = 1.6
 """How far lids open at most, over the portrait's own opening."""
 _SIGMA = 0.6
