@@ -114,6 +114,8 @@ class _Source(NamedTuple):
 
     def between(self, start: Pose | Head, end: Pose | Head, share: float) -> Pose | Head:
         """`start` at share 0, `end` at 1; in space where both are told so."""
+        if share >= 1:
+            return end
         if isinstance(start, Head) and isinstance(end, Head):
             return start.towards(end, share)
         return self.pose_of(start).towards(self.pose_of(end), share)

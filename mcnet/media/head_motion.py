@@ -247,7 +247,9 @@ class PortraitInSpace:
         around = own[None] - (weight @ own)[:, None]  # (K, N, 2)
         spread = np.einsum("kn,kni,knj->kij", weight, around, around)
         spread += 1e-3 * np.trace(spread, axis1=1, axis2=2)[:, None, None] * np.eye(2)  # a profile has no width
-        self._fit = weight[..., None] * (around @ np.linalg.inv(spread))
+        fit = weight[..., None] * (around @ np.linalg.inv(spread))  # (K, N, 2)
+        self._fit = np.ascontiguousarray(fit.transpose(1, 0, 2).reshape(len(shape), -1))  # (N, 2 K)
+        self._taken: tuple[Head, Array, Expression] | None = None
 
     def follow(self, performer: Head, reference: Head, gains: Gains | None = None) -> Head:
         """The portrait's head, moved as the performer moves.
@@ -273,7 +275,8 @@ class PortraitInSpace:
             the portrait as it is. A map times the jacobian of the portrait's keypoint is the driving one.
         """
         mesh = head.mesh
-        return mesh[self._points, :2], np.einsum("ni,knj->kij", mesh[:, :2], self._fit)
+        maps = (mesh[:, :2].T @ self._fit).reshape(2, -1, 2).transpose(1, 0, 2)
+        return mesh[self._points, :2], maps
 
     def keypoints(self, heads: Sequence[Head], source: Keypoints) -> Keypoints:
         """Driving keypoints of a batch of frames, on the device of the source's.
@@ -302,10 +305,10 @@ class PortraitInSpace:
 
     def _shape(self, performer: Head, reference: Head, gains: Gains) -> Array:
         own = self.head.shape
-        closed = reference.with_mouth_closed()
+        closed, neutral = self._neutral(reference)
         gain = gains.brows * self._brows + gains.mouth * self._mouth
-        shape = own + gain[:, None] * (performer.shape - closed.shape)
-        now, neutral = performer.openings, reference.openings
+        shape = own + gain[:, None] * (performer.shape - closed)
+        now = performer.openings
         for eye, pairs in zip(("right_eye", "left_eye"), _LIDS, strict=True):
             share = 1 + gains.lids * (getattr(now, eye) / max(getattr(neutral, eye), _OPEN_EYE) - 1)
             share = min(max(share, 0.0), _WIDEST_LIDS)
@@ -319,6 +322,12 @@ class PortraitInSpace:
         shape[upper, 1] += crossed
         shape[lower, 1] -= crossed
         return shape
+
+    def _neutral(self, reference: Head) -> tuple[Array, Expression]:
+        """The reference's shape with its mouth closed, and its openings; kept, as it is the same for many frames."""
+        if self._taken is None or self._taken[0] is not reference:
+            self._taken = reference, reference.with_mouth_closed().shape, reference.openings
+        return self._taken[1:]
 
 
 def rotation_power(rotation: Array, share: float) -> Array:
