@@ -9,6 +9,8 @@ help:
 	@echo "make demo   set up and be a bundled portrait, live: a window, or out/demo.mp4 where there is no display"
 	@echo "make animate  the offline command on a bundled clip: out/animate.mp4, out/animate.png"
 	@echo "make test   set up and run the whole test suite"
+	@echo "make test-avx2  the numeric tests once more, computed as on a processor that has AVX2 and nothing newer"
+	@echo "make test-plain  what a machine with torch, numpy, safetensors and pytest alone can run of them"
 	@echo "make check  ruff, mypy and import-linter"
 	@echo "make bench  milliseconds a frame, plain model against engine; the whole chain"
 	@echo "make cuda   what needs a GPU: parity tests and benchmark on CUDA"
@@ -42,7 +44,24 @@ animate: setup
 	@echo "look at out/animate.png and out/animate.mp4; for your own: .venv/bin/mcnet animate --help"
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --durations=10
+
+# Of the network and what computes it. The settings limit torch's own kernels, MKL and oneDNN, OpenVINO's too.
+NUMERIC := $(addprefix tests/mcnet/test_,bench.py checkpoint.py engine.py geometry.py golden.py openvino.py \
+	quantization.py rewrites.py starter.py) \
+	$(addprefix tests/training/test_,augment.py backbones.py losses.py metrics.py) \
+	$(addprefix tests/app/test_,animator.py calibration.py motion.py source_store.py)
+test-avx2: setup
+	ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 OV_CPU_MAX_ISA=AVX2 $(BIN)/python -m pytest $(NUMERIC)
+
+# The line that CONTRIBUTING.md gives for such a machine, and the tests in these files that need no GPU.
+PLAIN := PYTHONPATH=. build/plain/bin/python -m pytest tests/mcnet/test_engine.py tests/mcnet/test_cuda_graph.py
+test-plain: setup
+	$(PYTHON) -m venv --clear build/plain
+	$(BIN)/python -m pip freeze | grep -E '^(torch|numpy|safetensors|pytest)==' >build/plain/requirements.txt
+	build/plain/bin/python -m pip install --quiet --disable-pip-version-check -r build/plain/requirements.txt
+	$(PLAIN) -m cuda
+	$(PLAIN) -m "not cuda"
 
 check: setup
 	$(BIN)/ruff check
@@ -67,4 +86,4 @@ cuda: setup
 clean:
 	rm -rf .venv build out *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help setup demo animate test check screenshots qemu bench cuda clean
+.PHONY: help setup demo animate test test-avx2 test-plain check screenshots qemu bench cuda clean

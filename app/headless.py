@@ -37,7 +37,7 @@ from app.pipeline.stats import Stats
 from app.pipeline.tiers import make_engine
 from app.places import portraits_folder, source_cache_folder
 from app.settings import LiveSettings
-from mcnet.files import replacing
+from mcnet.files import cause_and_remedy, replacing
 
 logger = logging.getLogger(__name__)
 
@@ -64,19 +64,22 @@ def run_headless(args: argparse.Namespace) -> int:
     )
     events: SimpleQueue[Event] = SimpleQueue()
     pipeline = Pipeline(
-        lambda: make_engine(model, device, precision, _tell_measured),
+        lambda: make_engine(model, device, precision, on_measuring=_tell_measuring, on_measured=_tell_measured),
         settings=settings,
         output=parse_output(args.size, args.fps),
         on_event=events.put,
         source_cache=source_cache_folder(),
         times=PipelineTimes(args.model_timeout_s, CameraTimes(open_s=args.camera_timeout_s)),
     )
-    for text in args.sink or ["null"]:
-        pipeline.add_sink(parse_sink(text))
+    sinks = [parse_sink(text) for text in args.sink or ["null"]]
+    for sink in sinks:
+        pipeline.add_sink(sink)
     pipeline.set_portrait(load_portrait(args.source or "woman_1", PortraitStore(portraits_folder())))
     camera = parse_camera(args.camera or "0")
     pipeline.set_camera(camera)
-    watch = Watch(events, give_up_s=args.give_up_s, file_camera=camera.kind != "device")
+    watch = Watch(
+        events, give_up_s=args.give_up_s, file_camera=camera.kind != "device", sinks={sink.name for sink in sinks}
+    )
     with stop_on_signals() as stopped:
         pipeline.start()
         try:
@@ -84,12 +87,16 @@ def run_headless(args: argparse.Namespace) -> int:
         finally:
             stats = pipeline.report()
             pipeline.stop(timeout_s=_STOP_S)
-            watch.drain()
+            watch.end()
+    failures = [watch.failure] if watch.failure else []
     if args.report is not None:
-        write_report(args.report, report(stats, watch))
+        try:
+            write_report(args.report, report(stats, watch))
+        except AppError as error:  # the same disk, maybe, that made the run fail
+            failures.append(str(error))
     print(_line(stats), file=sys.stderr)
-    if watch.failure:
-        raise AppError(watch.failure)
+    if failures:
+        raise AppError("; ".join(failures))
     return 0
 
 
@@ -116,16 +123,21 @@ def parse_sink(text: str) -> Sink:
 class Watch:
     """Follows a pipeline's events and decides when the run is over.
 
+    A sink that fails does not end it as long as another one goes on: a call shall outlive its recording.
+
     Attributes:
         failure: why the run failed, or "".
         states: what the output showed, and since when in seconds from the start.
         device: where the model runs, and why.
         model: its name.
         backend: what computes, at last.
+        backend_reason: why.
     """
 
-    def __init__(self, events: "SimpleQueue[Event]", *, give_up_s: float, file_camera: bool) -> None:
+    def __init__(self, events: "SimpleQueue[Event]", *, give_up_s: float, file_camera: bool, sinks: set[str]) -> None:
         self._events = events
+        self._sinks = sinks
+        self._failed_sinks: list[str] = []
         self._give_up_s = give_up_s
         self._file_camera = file_camera
         self._began_s = time.monotonic()
@@ -134,6 +146,7 @@ class Watch:
         self.device = ""
         self.model = ""
         self.backend = ""
+        self.backend_reason = ""
         self._trouble = ""
         self._opened = False
 
@@ -160,6 +173,12 @@ class Watch:
                 logger.info("%s", _line(pipeline.stats()))
             time.sleep(_POLL_S)
 
+    def end(self) -> None:
+        """Take what was told last; a run of which a sink failed has failed, however long the others went on."""
+        self._sinks.clear()
+        self.drain()
+        self.failure = self.failure or "; ".join(self._failed_sinks)
+
     def drain(self) -> None:
         """Take what was told since the last call."""
         with contextlib.suppress(Empty):
@@ -171,19 +190,19 @@ class Watch:
             case StateChanged(state=state):
                 self.states.append({"state": state.value, "at_s": round(time.monotonic() - self._began_s, 3)})
                 logger.info("state: %s", state)
-            case EngineReady(model=model, reason=reason, load_s=load_s, backend=backend):
-                self.model, self.device, self.backend = model, reason, backend
-                print(f"model {model} on {reason}; loaded in {load_s:.1f} s", file=sys.stderr)
-            case BackendChanged(backend=backend):
-                self.backend = backend
-                print(f"{backend} computes from now on", file=sys.stderr)
+            case EngineReady(model=model, reason=reason, load_s=load_s, backend=backend, backend_reason=why):
+                self.model, self.device, self.backend, self.backend_reason = model, reason, backend, why
+                print(f"model {model} on {reason}; loaded in {load_s:.1f} s; with {backend}: {why}", file=sys.stderr)
+            case BackendChanged(backend=backend, reason=why):
+                self.backend, self.backend_reason = backend, why
+                print(f"{backend} computes from now on: {why}", file=sys.stderr)
             case CameraOpened(camera=camera, width_px=width, height_px=height, fps_hz=fps_hz, remark=remark):
                 self._opened = True
                 note = f" ({remark})" if remark else ""
                 print(f"{camera}: {width} x {height} at {fps_hz:g} frames/s{note}", file=sys.stderr)
             case Calibrated(score=score, remarks=remarks):
                 note = f" ({'; '.join(remarks)})" if remarks else ""
-                print(f"calibrated: reference pose scores {score} of 100{note}", file=sys.stderr)
+                print(f"calibrated: the reference scores {score} of 100{note}", file=sys.stderr)
             case SinkOpened(sink=sink, detail=detail) | SinkClosed(sink=sink, detail=detail):
                 logger.info("%s: %s %s", type(event).__name__, sink, detail)
             case CameraFailed(message=message):
@@ -191,10 +210,20 @@ class Watch:
                 print(message, file=sys.stderr)
                 if self._file_camera and not self._opened:
                     self.failure = message
-            case SinkFailed(message=message) | SourceFailed(message=message) | StageFailed(message=message):
+            case SinkFailed(sink=sink, message=message):
+                self._lose(sink, message)
+            case SourceFailed(message=message) | StageFailed(message=message):
                 self.failure = message
             case _:
                 logger.info("%s", event)
+
+    def _lose(self, sink: str, message: str) -> None:
+        self._failed_sinks.append(message)
+        self._sinks.discard(sink)
+        if not self._sinks:
+            self.failure = "; ".join(self._failed_sinks)
+        else:
+            print(f"{message}; the run goes on without it", file=sys.stderr)
 
 
 def report(stats: Stats, watch: Watch) -> dict[str, Any]:
@@ -203,6 +232,7 @@ def report(stats: Stats, watch: Watch) -> dict[str, Any]:
         "model": watch.model,
         "device": watch.device,
         "backend": watch.backend,
+        "backend_reason": watch.backend_reason,
         "frames_in": stats.frames_in,
         "frames_out": stats.frames_out,
         "pictures_out": stats.pictures_out,
@@ -229,11 +259,15 @@ def write_report(path: Path, values: dict[str, Any]) -> None:
         with replacing(path) as partial:
             partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise AppError(f"cannot write the report {path}: {error}; choose another place") from error
+        raise AppError(f"cannot write the report {path}: {cause_and_remedy(error)}") from error
+
+
+def _tell_measuring() -> None:
+    print("measuring what runs the model best here, once", file=sys.stderr)
 
 
 def _tell_measured(sentence: str) -> None:
-    print(f"measured earlier: {sentence}", file=sys.stderr)
+    print(f"measured: {sentence}", file=sys.stderr)
 
 
 def _line(stats: Stats) -> str:

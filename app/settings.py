@@ -1,7 +1,6 @@
 """What the user chose: frozen, swapped by reference, kept as TOML between runs."""
 
 import dataclasses
-import itertools
 import logging
 import tomllib
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from app.errors import AppError
-from mcnet.files import replacing
+from mcnet.files import free_name, replacing
 from mcnet.tables import TableError, build
 
 logger = logging.getLogger(__name__)
@@ -119,7 +118,7 @@ class WindowSettings:
     mirror_preview: bool = True
     """Show the user a mirror's view of the output; what the call sees stays as it is."""
     overlay_opacity: float = 0.0
-    """Of the portrait over the driver's picture, 0 to 1: for lining up the pose."""
+    """Of the portrait over the performer's picture, 0 to 1: for lining up the pose."""
     show_statistics: bool = False
     show_landmarks: bool = False
     show_driver: bool = True
@@ -127,6 +126,8 @@ class WindowSettings:
     theme: Literal["system", "dark", "light"] = "system"
     width_px: int = 1180
     height_px: int = 720
+    show_fine_tune: bool = False
+    """Whether the gains of the single parts of motion and expression are shown."""
     checklist_done: bool = False
     """Whether the first launch's checklist was put away."""
 
@@ -194,12 +195,6 @@ def _set_aside(path: Path, why: str) -> str:
         kept = f"the old file could not be moved ({error})"
     logger.warning("the settings in %s could not be read (%s)", path, why)
     return f"The settings could not be read ({why}). Defaults are in use; {kept}."
-
-
-def free_name(path: Path) -> Path:
-    """The path itself, or with a number behind its stem, such that nothing is there yet."""
-    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
-    return next(name for name in itertools.chain([path], numbered) if not name.exists())
 
 
 def save_settings(path: Path, settings: AppSettings) -> None:

@@ -2,6 +2,9 @@
 
 Allocator settings and threads hold for a process, and a machine that slows down for a while slows all of them. It needs
 torch, numpy and safetensors; real pictures for the accuracy also OpenCV and PyAV.
+
+What a device only emulates takes seconds per frame and tells nothing about the ways that anybody would use: it is left
+out, with the reason, unless it is asked for by name.
 """
 
 import contextlib
@@ -11,7 +14,6 @@ import importlib.metadata
 import importlib.util
 import multiprocessing
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mcnet import processor
 from mcnet.backends import Rgb, TorchBackend, pack
 from mcnet.checkpoint import bundled_models, find_model, load_model
 from mcnet.config import McnetConfig
@@ -86,6 +89,17 @@ def variants_for(choice: DeviceChoice, *, has_openvino: bool) -> list[Variant]:
     return variants
 
 
+def why_emulated(variant: Variant, device: torch.device) -> str | None:
+    """Why a device could only emulate a variant, or None where it has the instructions.
+
+    int8 is no such case: OpenVINO has kernels in 8 bits for every x86-64 processor.
+    """
+    if variant.precision == "int8" or variant.precision in processor.native_precisions(device):
+        return None
+    lacks = "compute capability 8.0" if device.type == "cuda" else "AVX-512 bf16 or AMX"
+    return f"{variant.precision} without {lacks} is only emulated here, and far slower than float32"
+
+
 class Pictures(NamedTuple):
     """What is animated.
 
@@ -123,16 +137,16 @@ def noise_pictures(size_px: int) -> Pictures:
 
 
 class Spread(NamedTuple):
-    """Milliseconds a frame."""
+    """Milliseconds per frame."""
 
     median: float
     p95: float
 
     @classmethod
     def of(cls, values_ms: Sequence[float]) -> "Spread":
-        """Of single frames."""
+        """Of single frames; the 95th percentile is the nearest rank: the least value that 95 % do not exceed."""
         ordered = sorted(values_ms)
-        return cls(statistics.median(ordered), ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))])
+        return cls(statistics.median(ordered), ordered[-(-95 * len(ordered) // 100) - 1])
 
 
 class Accuracy(NamedTuple):
@@ -161,7 +175,7 @@ class Rates(NamedTuple):
     """What the device does at best, measured.
 
     Attributes:
-        gmac_per_s: of a product of large square matrices, by precision.
+        gmac_per_s: of a product of large square matrices, by precision; those that the device multiplies natively.
         copy_gb_per_s: bytes read plus bytes written by a large copy.
     """
 
@@ -191,20 +205,23 @@ class Floor(NamedTuple):
         return max(self)
 
 
-def floor_of(macs: FrameMacs, bytes_: float, rates: Rates, precision: str, runtime: str) -> Floor:
-    """The floor of a frame in a precision.
+def floor_of(macs: FrameMacs, bytes_: float, rates: Rates, precision: str, runtime: str) -> Floor | None:
+    """The floor of a frame in a precision, or None where the device's rate in that precision is not known.
 
     Args:
         macs: after the rewrites.
         bytes_: that have to be read.
         rates: of the device.
         precision: of the parts that may be rounded: the decoder and the memory, with OpenVINO dense motion's hourglass
-            too. The others are float32; with int8 it is the decoder alone, and the other two are bf16.
+            too. The others are float32; with int8 it is the decoder alone, and the other two are bf16, or float32
+            where the device has no bf16.
         runtime: which of the two.
     """
+    if precision not in rates.gmac_per_s:
+        return None
     whole = rates.gmac_per_s["fp32"]
     half = rates.gmac_per_s.get("bf16" if precision == "int8" else precision, whole)
-    per_second = {"detector": whole, "motion": whole, "memory": half, "decoder": rates.gmac_per_s.get(precision, whole)}
+    per_second = {"detector": whole, "motion": whole, "memory": half, "decoder": rates.gmac_per_s[precision]}
     if runtime == "openvino":
         per_second["motion"] = half
     operations_s = sum(count / per_second[part] for part, count in macs._asdict().items())
@@ -230,16 +247,15 @@ def bytes_of(model: Mcnet, precision: str) -> float:
 
 
 def measure_rates(device: torch.device) -> Rates:
-    """The best of several products and copies."""
-    precisions = {"fp32": torch.float32, "bf16": torch.bfloat16}
-    if device.type == "cuda":
-        precisions["fp16"] = torch.float16
+    """The best of several products, in the precisions that the device multiplies natively, and copies."""
+    native = processor.native_precisions(device)
     side = 8192 if device.type == "cuda" else 1536
     rates = {}
-    for name, dtype in precisions.items():
-        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-        rates[name] = side**3 / best_s(functools.partial(torch.mm, a, b), device) / 1e9
-    if device.type == "cpu":
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)):
+        if name in native:
+            a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+            rates[name] = side**3 / best_s(functools.partial(torch.mm, a, b), device) / 1e9
+    if "int8" in native:
         a, b = (torch.randint(-100, 100, (side, side), dtype=torch.int8) for _ in range(2))
         rates["int8"] = side**3 / best_s(functools.partial(torch._int_mm, a, b), device) / 1e9
     source = torch.zeros(2**28 if device.type == "cuda" else 2**25, device=device)
@@ -248,10 +264,10 @@ def measure_rates(device: torch.device) -> Rates:
     return Rates(rates, 2 * source.numel() * source.element_size() / copy_s / 1e9)
 
 
-def best_s(run: Callable[[], object], device: torch.device, repeats: int = 4) -> float:
-    """Seconds of the quickest of several runs."""
-    taken = []
-    for _ in range(repeats):
+def best_s(run: Callable[[], object], device: torch.device, repeats: int = 4, enough_s: float = 1.0) -> float:
+    """Seconds of the quickest of several runs, or of fewer where these already take `enough_s` together."""
+    taken: list[float] = []
+    while len(taken) < repeats and sum(taken) < enough_s:
         synchronize(device)
         start = time.perf_counter()
         run()
@@ -416,7 +432,8 @@ def work(pipe: Connection, task: Task) -> None:
     """One variant in a process of its own.
 
     Answers with None or a sentence on what is amiss; then to pictures with what it makes of all of them, and after that
-    to ("frames", n) with the milliseconds of each, to ("stages", n) with those of each stage, until None comes.
+    to ("frames", n, s) with the milliseconds of each of at most n frames and, but for the first one, s seconds; to
+    ("stages", n, s) with those of each stage; until None comes.
     """
     try:
         runner = prepare(task)
@@ -432,9 +449,10 @@ def work(pipe: Connection, task: Task) -> None:
     pipe.send(np.stack(shown))
     turn = 0
     while (order := pipe.recv()) is not None:
-        kind, count = order
+        kind, count, limit_s = order
         taken: list[Any] = []
-        for _ in range(count):
+        end_s = time.perf_counter() + limit_s
+        while len(taken) < count and (not taken or time.perf_counter() < end_s):
             turn += 1
             rgb = driving[turn % len(driving)]
             start = time.perf_counter()
@@ -448,9 +466,14 @@ class Row(NamedTuple):
 
     variant: Variant
     ms: Spread
+    frames: int
+    """That were timed."""
     accuracy: Accuracy
-    floor: Floor
+    floor: Floor | None
+    """None where the device's rate in this precision is not known."""
     stages_ms: dict[str, float]
+    emulated: str | None
+    """Why the device only emulates it: then somebody asked for it by name."""
 
 
 class Report(NamedTuple):
@@ -467,11 +490,19 @@ class Report(NamedTuple):
     """Processes that wanted to run, in the minute before and in the last one (0 where the system does not tell)."""
     rows: list[Row]
     left_out: dict[str, str]
-    """Variants that could not be had, and why."""
+    """Variants that could not be had or are only emulated, and why."""
 
 
 def measure(
-    model: str, device: str, *, threads: int | None, rounds: int, frames: int, only: Sequence[str] = ()
+    model: str,
+    device: str,
+    *,
+    threads: int | None,
+    rounds: int,
+    frames: int,
+    seconds: float,
+    only: Sequence[str] = (),
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Measure every variant in turn.
 
@@ -479,13 +510,17 @@ def measure(
         model: a bundled name, a file, or a configuration's name.
         device: as `EngineOptions.device`.
         threads: as `EngineOptions.threads`.
-        rounds: turns of each variant.
-        frames: a turn.
-        only: names of variants; none means all. The baseline is always there.
+        rounds: turns of each variant, at most.
+        frames: per turn, at most.
+        seconds: that all of it may take. Variants are made ready and compared whatever that takes, and there is one
+            round at least; no further one is begun that would end later.
+        only: names of variants; none means all that are not emulated. The baseline is always there.
+        progress: told a line of text for every variant and every round.
 
     Raises:
         UserError: the model or the device cannot be had, or nothing is named so.
     """
+    began_s = time.perf_counter()
     if threads is not None:
         torch.set_num_threads(threads)
     choice = DeviceChoice.of(EngineOptions(device, "fp32"))
@@ -497,6 +532,7 @@ def measure(
         )
     if only:
         variants = [variant for variant in variants if variant is BASELINE or variant.name in only]
+    emulated = {variant: why for variant in variants if (why := why_emulated(variant, choice.device))}
     opened, trained = open_model(model)
     pictures = noise_pictures(opened.config.size_px)
     if trained:
@@ -505,31 +541,50 @@ def measure(
     load_before = _load()
     left_out: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
-        pipes = {}
-        for variant in variants:
+        pipes: dict[Variant, Connection] = {}
+        shown: dict[Variant, Rgb] = {}
+        for number, variant in enumerate(variants, start=1):
+            heading = f"{model}, {number} of {len(variants)}, {variant.name}"
+            if variant in emulated and variant.name not in only:
+                left_out[variant.name] = emulated[variant]
+                progress(f"{heading}: left out: {emulated[variant]}")
+                continue
+            ready_s = time.perf_counter()
             pipe, lack = stack.enter_context(_worker(Task(model, device, threads, variant)))
-            if lack is None:
-                pipes[variant] = pipe
-            else:
+            if lack is not None:
                 left_out[variant.name] = lack
-        shown = {variant: _ask(pipe, (pictures.sources, pictures.driving)) for variant, pipe in pipes.items()}
+                progress(f"{heading}: left out: {lack}")
+                continue
+            pipes[variant] = pipe
+            shown[variant] = _ask(pipe, (pictures.sources, pictures.driving))
+            remark = f"; {emulated[variant]}" if variant in emulated else ""
+            progress(f"{heading}: ready after {time.perf_counter() - ready_s:.1f} s{remark}")
         times: dict[Variant, list[float]] = {variant: [] for variant in pipes}
         stages: dict[Variant, list[dict[str, float]]] = {variant: [] for variant in pipes}
         rates = measure_rates(choice.device)
-        for _ in range(rounds):
+        for turn in range(rounds):
+            turn_s = time.perf_counter()
+            left_s = began_s + seconds - turn_s
+            each_s = left_s / (rounds - turn) / len(pipes)
             rates = rates.best_of(measure_rates(choice.device))
             for variant, pipe in pipes.items():
-                _ask(pipe, ("frames", 1))  # the one before may have left the caches to others
-                times[variant] += _ask(pipe, ("frames", frames))
-                stages[variant] += _ask(pipe, ("stages", max(1, frames // 4)))
+                _ask(pipe, ("frames", 1, each_s))  # the one before may have left the caches to others
+                times[variant] += _ask(pipe, ("frames", frames, 0.8 * each_s))
+                stages[variant] += _ask(pipe, ("stages", max(1, frames // 4), 0.2 * each_s))
+            now_s = time.perf_counter()
+            progress(f"{model}, round {turn + 1} of {rounds}, {now_s - began_s:.0f} s of {seconds:g}")
+            if now_s + (now_s - turn_s) > began_s + seconds:
+                break
     macs = count_macs(opened.config)
     rows = [
         Row(
             variant,
             Spread.of(times[variant]),
+            len(times[variant]),
             Accuracy.of(shown[variant], shown[BASELINE]),
             floor_of(macs.rewritten, bytes_of(opened, variant.precision), rates, variant.precision, variant.runtime),
             {name: statistics.median(one[name] for one in stages[variant]) for name in stages[variant][0]},
+            emulated.get(variant),
         )
         for variant in pipes
     ]
@@ -582,12 +637,4 @@ def machine_name(choice: DeviceChoice, *, has_openvino: bool) -> str:
         return f"{torch.cuda.get_device_name(choice.device)}, {parts[0]}"
     if has_openvino:
         parts.append(f"openvino {importlib.metadata.version('openvino')}")
-    return f"{_cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {', '.join(parts)}"
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    return f"{processor.cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {', '.join(parts)}"

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mcnet import processor
 from mcnet.allocator import keep_freed_memory
 from mcnet.backends import Backend, Preparation, Rgb, TorchBackend
 from mcnet.checkpoint import content_hash
@@ -47,8 +48,30 @@ class EngineError(UserError, RuntimeError):
 
 
 @dataclasses.dataclass(frozen=True)
+class Way:
+    """One way of running a model, with nothing left to choose.
+
+    Attributes:
+        device: `cpu` or `cuda:N`.
+        precision: any but `auto`.
+        backend: any but `auto`.
+    """
+
+    device: str
+    precision: Precision
+    backend: Runtime
+
+    def __str__(self) -> str:
+        return f"{self.device} in {self.precision} with {self.backend}"
+
+
+@dataclasses.dataclass(frozen=True)
 class EngineOptions:
-    """How to run a model."""
+    """How to run a model.
+
+    What is `auto` follows from `measured`, where there is one. Otherwise it follows from what the hardware is known to
+    do well; `mcnet.tiers` measures, and remembers.
+    """
 
     device: str = "auto"
     """`auto` (CUDA where torch can use it, else the CPU), `cpu`, `cuda` or `cuda:N`. An explicit one that is not there
@@ -56,21 +79,25 @@ class EngineOptions:
     precision: Precision = "auto"
     """Of the decoder and the memory, with OpenVINO of dense motion's hourglass too. Keypoints, sampling and the
     attention's softmax are always float32. `int8`: the decoder's convolutions in 8 bits, what is left in bf16 or fp32;
-    OpenVINO does it, for a model that tells the ranges of its activations (`mcnet convert --int8`). `auto`: int8 where
-    that can be had and the processor has instructions for it, else bf16 where the device multiplies it natively, else
-    fp32."""
+    OpenVINO does it, for a model that tells the ranges of its activations (`mcnet convert --int8`). `auto`, unless
+    measured: int8 where that can be had and the processor has instructions for it, else bf16 where the device
+    multiplies it natively, else fp32."""
     backend: Runtime = "auto"
-    """What computes. `auto`: on an x86-64 CPU OpenVINO, where it is installed; it is made ready in the background while
-    torch animates, and takes over between two frames. Else torch. An explicit `openvino` is ready from the start, or an
-    error, and so it is with an explicit precision int8. `cudagraph` records each frame's operations on a GPU; it has
-    not been measured, so that `auto` leaves it alone."""
+    """What computes. `auto`, unless measured: on an x86-64 CPU OpenVINO, where it is installed; it is made ready in the
+    background while torch animates, and takes over between two frames. On a GPU `cudagraph`, which records a frame's
+    operations and was measured to be 1.5 (released size) to 3.8 times (starter) as fast as torch on an NVIDIA H200, at
+    the same accuracy; batches are torch's. Else torch, and torch goes on where any other one fails, with a warning and
+    `Engine.backend_reason`. An explicit one is ready from the start, or an error, and so is an explicit precision
+    int8."""
+    measured: Way | None = None
+    """What was measured to be fastest here, among all that the options above leave open (`mcnet.tiers`)."""
     threads: int | None = None
     """CPU threads of one operation; None leaves torch's own choice (all cores). Holds for the whole process."""
     keep_memory: bool = True
     """Whether glibc may keep freed memory for the next frame; see `mcnet.allocator`. Holds for the whole process."""
     warm_up_frames: int = 2
     """Frames that are animated and thrown away at the start, so that the first real one is not slow. None while another
-    backend is made ready in the background."""
+    backend is made ready in the background; an explicit `cudagraph` takes at least one, to see that it can record."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +110,11 @@ class DeviceChoice:
     """One plain sentence for people."""
     int8: bool = False
     """Whether OpenVINO computes convolutions in 8 bits, and only what is left in `dtype`."""
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the device is a GPU."""
+        return self.device.type == "cuda"
 
     @classmethod
     def of(cls, options: EngineOptions, model: Mcnet | None = None) -> "DeviceChoice":
@@ -98,30 +130,44 @@ class DeviceChoice:
         """
         if options.precision not in get_args(Precision):
             raise EngineError(f"precision: got {options.precision!r}, expected one of {', '.join(get_args(Precision))}")
-        if options.device == "auto":
-            lack = _why_no_cuda(None)
-            device = torch.device("cpu" if lack else "cuda:0")
-            why = f"because {lack}" if lack else "the GPU that torch found"
-        else:
+        measured = options.measured
+        if options.device != "auto":
             device, why = _explicit_device(options.device), "as asked"
-        if options.precision in ("auto", "int8"):
-            dtype = torch.bfloat16 if _multiplies_bf16(device) else torch.float32
         else:
-            dtype = _DTYPES[options.precision]
+            lack = why_no_cuda(None)
+            if measured is not None:
+                device = _explicit_device(measured.device)
+            else:
+                device = torch.device("cpu" if lack else "cuda:0")
+            if device.type == "cuda":
+                why = "the GPU that torch found"
+            else:
+                why = f"because {lack}" if lack else "measured to be faster than the GPU"
+        wanted = options.precision if measured is None or options.precision != "auto" else measured.precision
+        if wanted in ("auto", "int8"):
+            dtype = torch.bfloat16 if "bf16" in processor.native_precisions(device) else torch.float32
+        else:
+            dtype = _DTYPES[wanted]
         if device.type == "cpu" and dtype == torch.float16:
             raise EngineError("precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)")
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
         precision = next(name for name, value in _DTYPES.items() if value == dtype)
         int8 = False
-        if options.precision == "int8":
+        if wanted == "int8":
             if lack := _why_no_int8(model, options, device):
                 raise EngineError(f"precision: got 'int8', but {lack}")
             int8 = True
-        elif options.precision == "auto":
+        elif wanted == "auto":
             precision += f" (which it multiplies {'natively' if dtype == torch.bfloat16 else 'best'})"
-            int8 = model is not None and not _why_no_int8(model, options, device) and _multiplies_int8()
+            int8 = (
+                model is not None
+                and not _why_no_int8(model, options, device)
+                and "int8" in processor.native_precisions(device)
+            )
         if int8:
             precision = f"int8 with OpenVINO, else {precision}"
+        if wanted != options.precision:
+            precision += " (measured to be the fastest here)"
         return cls(device, dtype, f"{device} ({name}) in {precision}, {why}", int8)
 
 
@@ -135,6 +181,7 @@ class Engine:
         config: of the model.
         model_name: from the model's file.
         choice: device and precision, with the reason.
+        backend_reason: why `backend_name` computes, or what keeps a faster one from it; for people.
         source: the cache in use, or None before `set_source`.
         fingerprint: of weights and precision; a source cached under another one is refused.
         keypoint_landmarks: which points of the 468-point face mesh the model's keypoints are, in their order. Places
@@ -146,7 +193,8 @@ class Engine:
         """Copy and rewrite `model` (which stays as it is), and warm up.
 
         Raises:
-            EngineError: the device that was asked for is not there, or the model gives NaN while it warms up.
+            EngineError: device, precision or backend that were asked for cannot be had, or the model gives NaN while
+                it warms up.
         """
         options = options or EngineOptions()
         self.config: McnetConfig = model.config
@@ -172,14 +220,19 @@ class Engine:
             self._torch = TorchBackend(rewritten, self.choice.device, self.choice.dtype)
         self._backend: Backend = self._torch
         self._preparation: Preparation | None = None
+        self._reason_when_ready = ""
         logger.info("model %s runs on %s", self.model_name, self.choice.reason)
-        self._choose_backend(rewritten, "openvino" if options.precision == "int8" else options.backend)
+        self.backend_reason = "as asked"
+        self._choose_backend(rewritten, options)
         if self._preparation is None:  # else torch is soon relieved, and the backend warms itself up
-            self._warm_up(options.warm_up_frames)
+            has_to_record = options.backend == "cudagraph"
+            self._warm_up(max(1, options.warm_up_frames) if has_to_record else options.warm_up_frames)
+            if has_to_record and self.backend_name != "cudagraph":
+                raise EngineError(f"backend: got 'cudagraph', but {self.backend_reason}; use backend auto or torch")
 
     @property
     def backend_name(self) -> str:
-        """What computes at present: `torch` or `openvino`."""
+        """What computes at present: `torch`, `openvino` or `cudagraph`."""
         return self._backend.name
 
     @property
@@ -402,26 +455,37 @@ class Engine:
         scale = self._scale if adapt_scale and self._scale is not None else 1.0
         return relative_keypoints(cache.keypoints, driving, self._reference, scale)
 
-    def _choose_backend(self, rewritten: Mcnet, wanted: Runtime) -> None:
-        """Have OpenVINO made ready, if it is wanted and there.
+    def _choose_backend(self, rewritten: Mcnet, options: EngineOptions) -> None:
+        """Set up what shall compute beside torch, if anything.
 
         Raises:
             EngineError: it was asked for by name and cannot be had.
         """
+        wanted, asked = options.backend, True
         if wanted not in get_args(Runtime):
             raise EngineError(f"backend: got {wanted!r}, expected one of {', '.join(get_args(Runtime))}")
+        if options.precision == "int8":
+            wanted = "openvino"
+        elif wanted == "auto":
+            asked = False
+            wanted, self.backend_reason = _automatic_backend(self.choice, options.measured)
         if wanted == "torch":
-            return
-        if wanted == "cudagraph":
-            if self.choice.device.type != "cuda":
+            logger.info("torch computes: %s", self.backend_reason)
+        elif wanted == "cudagraph":
+            if not self.choice.on_gpu:
                 raise EngineError(f"backend: got 'cudagraph', but {self.choice.device} was chosen, expected a GPU")
             self._backend = CudaGraphBackend(self._torch)
-            return
-        if lack := _why_no_openvino(self.choice.device, measured_only=wanted == "auto"):
-            if wanted == "openvino":
-                raise EngineError(f"backend: got 'openvino', but {lack}; use backend torch (or auto), or mend that")
-            logger.info("torch computes, since %s", lack)
-            return
+        elif asked and (lack := why_no_openvino(self.choice.device, measured_only=False)):
+            raise EngineError(f"backend: got 'openvino', but {lack}; use backend torch (or auto), or mend that")
+        else:
+            self._prepare_openvino(rewritten, asked=asked)
+
+    def _prepare_openvino(self, rewritten: Mcnet, *, asked: bool) -> None:
+        """Begin to make it ready in the background; wait for it if it was asked for.
+
+        Raises:
+            EngineError: it was asked for and fails.
+        """
         threads = torch.get_num_threads()
         ranges = rewritten.info.ranges if self.choice.int8 else None
 
@@ -431,7 +495,8 @@ class Engine:
             return OpenVinoBackend(rewritten, self._torch, self.choice.dtype, threads, ranges)
 
         self._preparation = Preparation(make)
-        if wanted == "openvino":
+        self._reason_when_ready, self.backend_reason = self.backend_reason, "openvino is being made ready"
+        if asked:
             self._preparation.wait()
             if self._preparation.failure is not None:
                 raise EngineError(f"backend: OpenVINO failed: {self._preparation.failure}") from (
@@ -446,10 +511,12 @@ class Engine:
             return
         self._preparation = None
         if preparation.backend is None:
-            logger.warning("OpenVINO cannot be used, torch goes on: %s", preparation.failure)
+            self.backend_reason = f"openvino cannot be used: {preparation.failure}"
+            logger.warning("torch goes on: %s", self.backend_reason)
             return
         self._backend = preparation.backend
-        logger.info("%s took over", self._backend.name)
+        self.backend_reason = self._reason_when_ready
+        logger.info("%s took over: %s", self._backend.name, self.backend_reason)
 
     def _compute(self, call: Callable[[Backend], T]) -> T:
         """Ask the backend; one that fails is given up, and torch answers."""
@@ -457,12 +524,14 @@ class Engine:
         with torch.inference_mode(), _exact_float32():
             try:
                 return call(self._backend)
-            except RuntimeError as error:
+            except RuntimeError as error:  # torch.OutOfMemoryError is one, and whatever CUDA says of a recording
                 if self._backend is self._torch:
                     raise
-                logger.warning("%s failed, torch goes on: %s", self._backend.name, error)
-                self._backend = self._torch
-                return call(self._torch)
+                self.backend_reason = f"{self._backend.name} failed: {error}"
+            # Not in the handler: the error holds on to the memory of what failed, which torch may need.
+            logger.warning("torch goes on: %s", self.backend_reason)
+            self._backend = self._torch
+            return call(self._torch)
 
     def _picture(self, rgb: Rgb) -> Rgb:
         """Check a picture and bring it to the model's size: (size_px, size_px, 3) uint8 RGB."""
@@ -540,12 +609,12 @@ def _explicit_device(name: str) -> torch.device:
         raise EngineError(f"device: got {name!r}, expected auto, cpu, cuda or cuda:N")
     if device.type == "cuda":
         device = torch.device("cuda", device.index or 0)
-        if lack := _why_no_cuda(device.index):
+        if lack := why_no_cuda(device.index):
             raise EngineError(f"device: got {name!r}, but {lack}; use --device cpu (or auto), or mend that")
     return device
 
 
-def _why_no_cuda(index: int | None) -> str | None:
+def why_no_cuda(index: int | None) -> str | None:
     """Why torch cannot compute on a GPU, or None where it can."""
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is a build without CUDA"
@@ -564,7 +633,18 @@ def _why_no_cuda(index: int | None) -> str | None:
     return None
 
 
-def _why_no_openvino(device: torch.device, *, measured_only: bool) -> str | None:
+def _automatic_backend(choice: DeviceChoice, measured: Way | None) -> tuple[Runtime, str]:
+    """What shall compute where no backend is asked for, and why."""
+    if measured is not None:
+        return measured.backend, "measured to be the fastest here"
+    if choice.on_gpu:
+        return "cudagraph", "recorded frames are the fastest on GPUs"
+    if lack := why_no_openvino(choice.device, measured_only=True):
+        return "torch", lack
+    return "openvino", "it is the fastest on x86-64 CPUs"
+
+
+def why_no_openvino(device: torch.device, *, measured_only: bool) -> str | None:
     """Why OpenVINO cannot compute there, or None where it can; `measured_only`: and is known to be faster."""
     if device.type != "cpu":
         return f"OpenVINO computes on the CPU only, and {device} was chosen"
@@ -579,25 +659,12 @@ def _why_no_int8(model: Mcnet | None, options: EngineOptions, device: torch.devi
     """Why the decoder cannot be computed in 8 bits, or None where it can; unasked for, only where it was measured."""
     if options.backend not in ("auto", "openvino"):
         return f"OpenVINO alone knows it, and backend {options.backend} was chosen; use backend auto, or bf16 or fp32"
-    if lack := _why_no_openvino(device, measured_only=options.precision == "auto"):
+    if lack := why_no_openvino(device, measured_only=options.precision == "auto"):
         return f"{lack}; use device cpu, or another precision" if device.type != "cpu" else lack
     if model is None or not model.info.ranges:
         name = "the model" if model is None else f"model {model.info.name}"
         return f"{name} does not tell the ranges of its activations: write a file that does (`mcnet convert --int8`)"
     return None
-
-
-def _multiplies_int8() -> bool:
-    """Whether this CPU adds up products of bytes without overflow in between."""
-    features = torch.cpu.get_capabilities()
-    return any(features.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
-
-
-def _multiplies_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    features = torch.cpu.get_capabilities()
-    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
 
 
 def _cpu_name() -> str:

@@ -1,6 +1,43 @@
 """What holds for every test."""
 
 import os
+import signal
+from collections.abc import Iterator
+
+import pytest
 
 # Before torch is imported, and as the `mcnet` command does: on a busy machine threads that spin long starve themselves.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _measured_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the commands measure of this machine, they measure once for all tests; and leave the user's file alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Let plain pytest read the options in pyproject.toml that belong to plugins.
+
+    A machine with a GPU often has torch and pytest and can install nothing. Strict configuration would end there with
+    "Unknown config option", although the network's tests need neither plugin.
+    """
+    for plugin, option in (("pytest-qt", "qt_api"), ("timeout", "timeout")):
+        if not pluginmanager.hasplugin(plugin):
+            parser.addini(option, f"of the plugin {plugin}, which is not installed here")
+
+
+@pytest.fixture
+def _signals_are_heard() -> Iterator[None]:
+    """For tests that send a signal: processes that they start react to it as in a terminal.
+
+    A suite that is started by `&` in a script, by nohup or by some CI ignores SIGINT, and so does all that it starts.
+    A handler, other than SIG_IGN, is not inherited: children get the default.
+    """
+    on_interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+    on_terminate = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGINT, on_interrupt)
+    signal.signal(signal.SIGTERM, on_terminate)

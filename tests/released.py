@@ -23,6 +23,11 @@ def load_case(name: str) -> dict[str, NDArray[Any]]:
         return dict(file)
 
 
+def to_tensor(rgb: NDArray[np.uint8]) -> Tensor:
+    """A picture, (H, W, 3) uint8 RGB, as the network takes it: (1, 3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255
+
+
 def draw(part: str, seed: int) -> dict[str, Tensor]:
     """The state dict of `generator`, `kp_detector` or `discriminator` for a case's seed, with the released keys."""
     return {key: torch.from_numpy(_draw_one(part, key, shape, seed)) for key, shape in SHAPES[part].items()}

@@ -200,7 +200,7 @@ class Animator:
         self._resting = False
         if self._calibration is not None:
             self.calibrate(self._calibration.duration_s)
-        self._emit(SourceReady(portrait.entry.key, from_cache=known))
+        self._emit(SourceReady(portrait.entry.key, from_cache=known, measured=space is not None))
 
     def _space_of(self, portrait: Portrait) -> PortraitInSpace | None:
         """The portrait's head, if the model's keypoints can be measured on it and are to be."""
@@ -480,7 +480,7 @@ class Animator:
         self._reference_score = score.score
         self._calibration = None
         self._recalibrated = True
-        self._emit(Calibrated(score.score, score.remarks))
+        self._emit(Calibrated(score.score, score.remarks, in_space=in_space))
 
     def _tell_progress(self, share: float, hint: str) -> None:
         if share >= self._told_share + _PROGRESS_STEP or hint != self._told_hint:

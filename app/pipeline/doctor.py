@@ -89,26 +89,30 @@ def _cameras() -> Finding:
 
 
 def _device_and_model(model: str) -> tuple[Finding, Finding]:
-    from app.pipeline.tiers import load_tier, this_hardware
+    from app.pipeline import tiers
     from mcnet.checkpoint import find_model, load_model
-    from mcnet.engine import DeviceChoice, EngineOptions
+    from mcnet.engine import DeviceChoice
     from mcnet.generator import Mcnet
+    from mcnet.places import measured_file
+    from mcnet.tiers import Tier, remembered
 
-    hardware = this_hardware()
+    tier: Tier | None = None
     loaded: Mcnet | None = None
     failure = ""
     try:
         path = find_model(model)
         loaded = load_model(model)
+        tier = remembered(loaded, tiers.AUTO, measured_file())
     except UserError as error:
         failure = str(error)
-    sentence = ". ".join([DeviceChoice.of(EngineOptions(), loaded).reason, *hardware.unused])
+    options = tiers.AUTO if tier is None else tier.over(tiers.AUTO)
+    unused = tiers.unused_gpus()
+    sentence = ". ".join([DeviceChoice.of(options, loaded).reason, *unused])
     fixes = (Fix("Install torch for your GPU, and its driver: https://pytorch.org/get-started/locally"),)
-    device = Finding("Device", not hardware.unused, f"{sentence}.", fixes if hardware.unused else ())
+    device = Finding("Device", not unused, f"{sentence}.", fixes if unused else ())
     if loaded is None:
         return device, Finding("Model", False, f"{failure}.")
-    tier = load_tier(loaded, hardware=hardware)
-    measured = f"Measured: {tier.sentence}." if tier else "Not measured on this machine yet."
+    measured = f"Measured: {tier.sentence}." if tier else "Not measured on this machine yet: the first start does it."
     size = f"{loaded.config.size_px} x {loaded.config.size_px} pixels, {path.stat().st_size / 1e6:.1f} MB"
     return device, Finding("Model", True, f"{loaded.info.name} ({size}, {path}). {measured}")
 

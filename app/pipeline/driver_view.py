@@ -1,4 +1,4 @@
-"""The driver as the window shows him to himself. No sink may import this module (import-linter)."""
+"""The performer as the window shows him to himself. No sink may import this module (import-linter)."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class DriverView:
         frame: what the camera gave.
         box: the square that the model sees, in the frame's pixels; None before a face was found.
         landmarks_px: (468, 3) float32 in the frame's pixels; None where no face was found in this very frame.
-        keypoints: (K, 2) float32 xy in [-1, 1] of `box`; None where the model did not run on this frame.
+        keypoints: (K, 2) float32 xy in [-1, 1] of `box`; None where the avatar is not moved by this frame.
     """
 
     frame: CameraFrame

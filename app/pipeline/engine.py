@@ -20,6 +20,7 @@ class LiveEngine(Protocol):
     choice: DeviceChoice
     fingerprint: str
     keypoint_landmarks: tuple[int, ...]
+    backend_reason: str
 
     @property
     def backend_name(self) -> str: ...

@@ -8,28 +8,37 @@ from app.pipeline.output_frame import State
 @dataclass(frozen=True)
 class EngineReady:
     """The model runs. `reason`: device, precision and why, one sentence. `load_s`: seconds it took. `backend`: what
-    computes.
+    computes, and `backend_reason`: why. `measures`: whether its keypoints are points of the face, which a face mesh can
+    measure.
     """
 
     model: str
     reason: str
     load_s: float
     backend: str = "torch"
+    backend_reason: str = ""
+    measures: bool = False
 
 
 @dataclass(frozen=True)
 class BackendChanged:
-    """Something else computes from now on: what was made ready in the background, or torch where that failed."""
+    """Something else computes from now on: what was made ready in the background, or torch where that failed. `reason`:
+    why, for people.
+    """
 
     backend: str
+    reason: str = ""
 
 
 @dataclass(frozen=True)
 class SourceReady:
-    """The portrait of that key is animated from now on. `from_cache`: nothing had to be computed."""
+    """The portrait of that key is animated from now on. `from_cache`: nothing had to be computed. `measured`: whether
+    its keypoints were measured, as motion in space needs it.
+    """
 
     key: str
     from_cache: bool
+    measured: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,10 +82,13 @@ class CalibrationProgress:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """The reference pose was taken. `score` 0 to 100: how neutral and how like the portrait's pose it is; `remarks`."""
+    """The reference was taken. `score` 0 to 100: how well it serves; `remarks`: what speaks against it. `in_space`: a
+    neutral expression was looked for; otherwise the portrait's pose too.
+    """
 
     score: int
     remarks: tuple[str, ...] = ()
+    in_space: bool = False
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,12 @@ from mcnet.media.head_motion import Gains, Head
 
 Array = NDArray[np.float64]
 
-_WEAK_HZ, _STRONG_HZ = 12.0, 1.2
-_SPEED_GAIN = 4.0
-_SPEED_HZ = 1.0
+_WEAK_HZ, _STRONG_HZ = 1.0, 0.1
+_STILL = 0.02
+_SPEED_GAIN = 400.0
+_SPEED_HZ = 3.0
+SLOW = 0.1
+"""A slow movement, for which the delay is told: in coordinates per second, 13 pixels of 256."""
 _LIDS, _LIPS = sorted({*sum(RIGHT_LID_PAIRS + LEFT_LID_PAIRS, ())}), sorted({*sum(LIP_PAIRS, ())})
 _PARTS = (_LIDS, _LIPS, sorted({*range(468)} - {*_LIDS, *_LIPS}))
 
@@ -51,24 +54,31 @@ class Pose(NamedTuple):
         return Pose(*((1 - share) * mine + share * theirs for mine, theirs in zip(self, other, strict=True)))
 
 
-def smoothing_cutoff_hz(smoothing: float) -> float:
-    """The filter's lowest cut-off frequency for a setting in (0, 1]; infinite for 0."""
+def smoothing_cutoff_hz(smoothing: float, speed: float = 0.0) -> float:
+    """The filter's cut-off frequency; infinite for a setting of 0.
+
+    Args:
+        smoothing: the setting, 0 to 1.
+        speed: of what is smoothed, root mean square, in coordinates per second. Up to 0.02 it is taken for jitter:
+            that of a still face is 0.01, measured by the mesh with two grey levels of noise at 30 frames per second.
+    """
     if smoothing <= 0:
         return math.inf
-    return float(_WEAK_HZ * (_STRONG_HZ / _WEAK_HZ) ** smoothing)
+    rest_hz = _WEAK_HZ * (_STRONG_HZ / _WEAK_HZ) ** smoothing
+    return float(rest_hz * (1 + _SPEED_GAIN * max(0.0, speed - _STILL)))
 
 
 def smoothing_delay_ms(smoothing: float) -> float:
-    """How far the smoothed keypoints lag behind a slow movement, in milliseconds; fast ones are delayed less."""
-    return 1000 / (2 * math.pi * smoothing_cutoff_hz(smoothing))
+    """How far smoothed keypoints lag behind a slow movement (`SLOW`), in milliseconds; faster ones are delayed less."""
+    return 1000 / (2 * math.pi * smoothing_cutoff_hz(smoothing, SLOW))
 
 
 class OneEuroFilter:
-    """Smooths an array over time: strongly at rest, where jitter shows, and little in motion, where delay shows.
+    """Smooths an array over time: strongly at rest, where jitter shows, and hardly in motion, where delay shows.
 
     The 1 Euro filter (Casiez, Roussel, Vogel: CHI 2012): a first-order low-pass whose cut-off frequency rises with the
-    speed of what is measured. The speed here is that of the whole array (root mean square), so that the keypoints of
-    one face are delayed alike and the face is not bent.
+    speed of what is measured, here above the speed of mere jitter. The speed is that of the whole array (root mean
+    square), so that the points of one part of a face are delayed alike and the part is not bent.
     """
 
     def __init__(self) -> None:
@@ -78,6 +88,8 @@ class OneEuroFilter:
         """Forget the past: the next value goes through as it is."""
         self._value: Array | None = None
         self._speed: Array | None = None
+        self._latest: Array | None = None
+        self._taken = 0
 
     def update(self, value: Array, dt_s: float, smoothing: float) -> Array:
         """Take the next value and answer the smoothed one.
@@ -87,16 +99,19 @@ class OneEuroFilter:
             dt_s: seconds since the one before; 0 keeps the answer as it was.
             smoothing: the setting, 0 to 1.
         """
-        if self._value is None or self._speed is None or smoothing <= 0:
-            self._value, self._speed = value, np.zeros_like(value)
+        if self._value is None or self._speed is None or self._latest is None or smoothing <= 0:
+            self._value, self._speed, self._latest, self._taken = value, np.zeros_like(value), value, 1
             return value
         if dt_s <= 0:
             return self._value
-        speed = (value - self._value) / dt_s
+        speed, self._latest = (value - self._latest) / dt_s, value
         self._speed = self._speed + _share(_SPEED_HZ, dt_s) * (speed - self._speed)
         moving = float(np.sqrt(np.square(self._speed).mean()))
-        cutoff_hz = smoothing_cutoff_hz(smoothing) * (1 + _SPEED_GAIN * moving)
-        self._value = self._value + _share(cutoff_hz, dt_s) * (value - self._value)
+        cutoff_hz = smoothing_cutoff_hz(smoothing, moving)
+        self._taken += 1
+        # The first values count alike: the jitter of the very first one would stay for seconds.
+        share = max(_share(cutoff_hz, dt_s), 1 / self._taken)
+        self._value = self._value + share * (value - self._value)
         return self._value
 
 

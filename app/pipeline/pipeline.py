@@ -336,7 +336,7 @@ class _Run:
                     self._driver.put(view)
                 if engine.backend_name != backend:
                     backend = engine.backend_name
-                    self._emit(BackendChanged(backend))
+                    self._emit(BackendChanged(backend, engine.backend_reason))
         finally:
             animator.close()
 
@@ -358,7 +358,16 @@ class _Run:
             self._emit(StageFailed("model", sentence(error)))
             return None
         load_s = time.monotonic() - began_s
-        self._emit(EngineReady(engine.model_name, engine.choice.reason, load_s, engine.backend_name))
+        self._emit(
+            EngineReady(
+                engine.model_name,
+                engine.choice.reason,
+                load_s,
+                engine.backend_name,
+                engine.backend_reason,
+                measures=bool(engine.keypoint_landmarks),
+            )
+        )
         return engine, animator
 
     def _obey(self, animator: Animator, settings: LiveSettings) -> None:

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import AppError
-from app.settings import free_name
 from assets import ROOT as ASSETS
-from mcnet.files import replacing
+from mcnet.files import free_name, replacing
 from mcnet.media.crop import SquareBox, crop, frame_face
 from mcnet.media.expressions import expression
 from mcnet.media.faces import Face, FaceFinder

@@ -6,15 +6,12 @@ to show for it before its end; a recording must not starve the model, and must s
 
 import contextlib
 import datetime
-import errno
-import itertools
 import logging
 import threading
 from collections import deque
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import av.error
 import numpy as np
 from av.video.frame import VideoFrame
@@ -24,6 +21,10 @@ from numpy.typing import NDArray
 from app.errors import SinkError
 from app.pipeline.output_frame import Composed
 from app.pipeline.sinks import OutputFormat
+from mcnet.files import cause_and_remedy, free_name
+from mcnet.media.errors import MediaError
+from mcnet.media.muxer import Muxer
+from mcnet.media.video import open_driving
 
 logger = logging.getLogger(__name__)
 
@@ -77,9 +78,9 @@ class RecorderSink:
         """
         if self._recording is not None:
             raise SinkError(f"the recording {self.detail} is going on already; stop it first")
-        path = _claimed(self._path)
-        self._recording = _Recording(path, output)
-        self.detail = str(path)
+        encoder = _Encoder(self._path, output)
+        self._recording = _Recording(encoder, output)
+        self.detail = str(encoder.path)
         self.sent = self.dropped = 0
 
     def send(self, picture: Composed) -> None:
@@ -122,10 +123,9 @@ class RecorderSink:
 class _Recording:
     """One file, with the thread that writes it and the pictures that wait for that."""
 
-    def __init__(self, path: Path, output: OutputFormat) -> None:
-        self._path = path
+    def __init__(self, encoder: "_Encoder", output: OutputFormat) -> None:
         self._shape = (output.height_px, output.width_px, 3)
-        self._encoder = _Encoder(path, output)
+        self._encoder = encoder
         self._pending: deque[tuple[int, NDArray[np.uint8]]] = deque()
         self._changed = threading.Condition()
         self._ending = False
@@ -141,7 +141,7 @@ class _Recording:
             SinkError: the writing failed, or the picture has another size.
         """
         if rgb.shape != self._shape:
-            raise SinkError(f"recording {self._path}: got a picture of {rgb.shape}, expected {self._shape}")
+            raise SinkError(f"recording {self._encoder.path}: got a picture of {rgb.shape}, expected {self._shape}")
         with self._changed:
             if self._failure:
                 self._told = True
@@ -170,15 +170,17 @@ class _Recording:
 
     def _run(self) -> None:
         """The thread's body."""
+        path = self._encoder.path
         try:
-            with contextlib.closing(self._encoder):
-                while (item := self._next()) is not None:
-                    self._encoder.write(*item)
+            while (item := self._next()) is not None:
+                self._encoder.write(*item)
+            self._encoder.finish()
         except (av.error.FFmpegError, OSError) as error:
-            self._fail(_why(error, self._encoder))
+            kept = self._encoder.give_up()
+            self._fail(f"the recording {path} cannot go on: {cause_and_remedy(error)}; {kept}")
         except Exception as error:  # told to the sink stage, which is another thread
-            logger.exception("recording %s", self._path)
-            self._fail(f"the recording {self._path} failed: {type(error).__name__}: {error}")
+            logger.exception("recording %s", path)
+            self._fail(f"the recording {path} failed: {type(error).__name__}: {error}; {self._encoder.give_up()}")
 
     def _next(self) -> tuple[int, NDArray[np.uint8]] | None:
         with self._changed:
@@ -193,38 +195,32 @@ class _Recording:
 
 
 class _Encoder:
-    """A file that is being written.
+    """A file that is being written. After an error of `write` or `finish` only `give_up` is left to call.
 
     Attributes:
         path: of the file.
         written: pictures so far.
-        seconds: their time so far.
+
+    Raises:
+        SinkError: the file cannot be made.
     """
 
     def __init__(self, path: Path, output: OutputFormat) -> None:
-        self.path = path
+        self._muxer, self.path = _claimed(path)
         self.written = 0
-        self.seconds = 0.0
         self._rate = Fraction(output.fps_hz).limit_denominator(1001)
         try:
-            with contextlib.ExitStack() as on_failure:
-                on_failure.callback(path.unlink, missing_ok=True)
-                # FFmpeg takes a relative name with a colon for an address.
-                self._container = av.open(
-                    path.absolute(), "w", format="mp4", options={"movflags": "+hybrid_fragmented"}
-                )
-                on_failure.callback(self._container.close)
-                self._stream = self._add_stream(output)
-                # The header waits for the first picture: with a header and no picture FFmpeg 8 crashes at the end.
-                self._container.metadata.update(_metadata())
-                on_failure.pop_all()
-        except (av.error.FFmpegError, OSError) as error:
-            raise SinkError(_why(error, self)) from error
+            self._stream = self._add_stream(output)
+        except BaseException:
+            self.give_up()
+            raise
+        # The header waits for the first picture: a file without pictures is not kept.
+        self._muxer.container.metadata.update(_metadata())
 
     def _add_stream(self, output: OutputFormat) -> VideoStream:
         gop = str(max(1, round(_KEYFRAME_S * self._rate)))
         options = {"preset": _PRESET, "crf": _CRF, "g": gop}
-        stream = self._container.add_stream("libx264", rate=self._rate, options=options)
+        stream = self._muxer.container.add_stream("libx264", rate=self._rate, options=options)
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = output.width_px, output.height_px, "yuv420p"
         context = stream.codec_context
@@ -237,17 +233,30 @@ class _Encoder:
     def write(self, tick: int, rgb: NDArray[np.uint8]) -> None:
         frame = VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p", dst_colorspace="ITU709")
         frame.pts, frame.time_base = tick, 1 / self._rate
-        self._container.mux(self._stream.encode(frame))
+        self._muxer.mux(self._stream.encode(frame))
         self.written += 1
-        self.seconds = float((tick + 1) / self._rate)
 
-    def close(self) -> None:
-        with contextlib.ExitStack() as stack:
-            if not self.written:
-                stack.callback(self.path.unlink, missing_ok=True)  # last: Windows does not part with an open file
-            stack.callback(self._container.close)
-            if self.written:
-                self._container.mux(self._stream.encode(None))
+    def finish(self) -> None:
+        """Complete the file; without a picture, leave none."""
+        if not self.written:
+            self._muxer.close()
+            self.path.unlink(missing_ok=True)
+            return
+        self._muxer.mux(self._stream.encode(None))
+        self._muxer.finish()
+        if not self.path.exists():  # one may remove what is open
+            raise OSError("it was removed meanwhile")
+
+    def give_up(self) -> str:
+        """Keep what plays and nothing else; returns what to tell of it."""
+        self._muxer.close()
+        try:
+            video = open_driving(self.path)
+        except MediaError:
+            with contextlib.suppress(OSError):
+                self.path.unlink(missing_ok=True)
+            return "nothing of it could be kept"
+        return f"its first {round((video.frame_count or 1) / video.fps, 1):g} s are kept"
 
 
 def _metadata() -> dict[str, str]:
@@ -255,32 +264,21 @@ def _metadata() -> dict[str, str]:
     return {"title": "Avatar recording", "comment": DISCLOSURE, "description": DISCLOSURE, "creation_time": now}
 
 
-def _claimed(path: Path) -> Path:
-    """Create an empty file at the path, or beside it where one is there already.
+def _claimed(path: Path) -> tuple[Muxer, Path]:
+    """A muxer on a new file at the path, or beside it where one is there already.
 
     Raises:
         SinkError: it cannot be created.
     """
     if path.suffix.lower() != ".mp4":
         raise SinkError(f"cannot record to {path}: got suffix {path.suffix!r}, expected .mp4")
-    for number in itertools.count(1):
-        free = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+    while True:
+        free = free_name(path)
         try:
-            free.open("xb").close()
-        except FileExistsError:
+            return Muxer(free, "mp4", {"movflags": "+hybrid_fragmented"}, new=True), free
+        except FileExistsError:  # somebody was quicker
             continue
         except FileNotFoundError as error:
             raise SinkError(f"cannot record to {path}: there is no folder {path.parent}; make it first") from error
         except OSError as error:
-            raise SinkError(f"cannot record to {path}: {error.strerror or error}; choose another place") from error
-        return free
-    raise AssertionError("the numbers do not end")
-
-
-def _why(error: OSError | av.error.FFmpegError, encoder: _Encoder) -> str:
-    said = error.strerror or str(error)
-    todo = "make room, and record again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another place"
-    # FFmpeg writes a fragment when the next one begins, and tells a failure with the one after.
-    kept_s = (int(encoder.seconds / _KEYFRAME_S) - 2) * _KEYFRAME_S
-    kept = f"; its first {kept_s} s are kept" if kept_s > 0 else ""
-    return f"the recording {encoder.path} cannot go on: {said}{kept}; {todo}"
+            raise SinkError(f"cannot record to {path}: {cause_and_remedy(error)}") from error

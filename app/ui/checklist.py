@@ -7,8 +7,9 @@ from PyQt6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QPushButto
 
 from app.ui.chain import Chain, Link
 from app.ui.session import Session
+from app.ui.status import calibration_request
 from app.ui.theme import pixmap, theme_in_use
-from app.ui.widgets import ElidedLabel, button, label, restyle
+from app.ui.widgets import ElidedLabel, button, label, restyle, set_tip
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Checklist(QFrame):
             Step(2, "Camera", "Refresh", "Look again for cameras"),
             Step(3, "Virtual camera", "Switch on", "Let call programs see the output; it starts with the slate"),
             Step(4, "Portrait", "Add yours…", "Pick one on the left, or add a picture of yours"),
-            Step(5, "Calibrate", "Hands-free", "Look at the camera for a second or two (F)"),
+            Step(5, "Calibrate", "Hands-free", "Calibrate hands-free (F)"),
             Step(6, "Go live", "Go live", "Show the avatar to the call (G)"),
         )
         head = QHBoxLayout()
@@ -151,6 +152,8 @@ class Checklist(QFrame):
         )
         for step, standing in zip(self.steps, standings, strict=True):
             step.show_standing(standing)
+        request = calibration_request(in_space=session.in_space)
+        set_tip(self.steps[4].action, f"{request} A second or two is enough (F).")
         done = sum(step.done for step in self.steps)
         self._count.setText(f"  {done} of {len(self.steps)}")
 

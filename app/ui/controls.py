@@ -2,17 +2,28 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from PyQt6.QtCore import Qt, pyqtSignal
 from PyQt6.QtGui import QColor, QIcon, QPainter, QPixmap
 from PyQt6.QtWidgets import QColorDialog, QFrame, QHBoxLayout, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
-from app.settings import Background, LiveSettings, WindowSettings
+from app.settings import EXPRESSION_PARTS, MOTION_PARTS, Background, LiveSettings, MotionKind, WindowSettings
 from app.ui.doctor_row import DoctorRow
 from app.ui.session import Session
 from app.ui.theme import ThemeChoice
-from app.ui.widgets import Combo, ElidedLabel, Segmented, Switch, ValueSlider, button, label, rule
+from app.ui.widgets import (
+    Combo,
+    ElidedLabel,
+    Expander,
+    Segmented,
+    Switch,
+    ValueSlider,
+    button,
+    label,
+    rule,
+    set_tip,
+)
 
 ZOOM_STEP = 0.05
 NUDGE_STEP = 0.01
@@ -27,6 +38,17 @@ _COLOURS = (
     ("#00b140", "chroma green"),
 )
 _DEFAULTS = LiveSettings()
+_IN_SPACE_TIP = "The avatar keeps its own face and looks where you look, however you were turned at the calibration."
+_PARTS = {
+    "turn": ("Turn", "The head turned to the sides."),
+    "nod": ("Nod", "The head raised and lowered."),
+    "tilt": ("Tilt", "The head leant towards a shoulder."),
+    "shift": ("Shift", "The head moved in the picture."),
+    "nearness": ("Nearness", "The head moved towards the camera and away from it."),
+    "lids": ("Lids", "Blinks, and eyes wide open."),
+    "mouth": ("Mouth", "Lips, jaw and chin."),
+    "brows": ("Brows", "The brows raised and knit."),
+}
 
 
 class Controls(QFrame):
@@ -35,8 +57,9 @@ class Controls(QFrame):
     Attributes:
         camera, refresh_button, file_button: which camera.
         doctor: the virtual camera.
-        motion_kind, motion, expression, smoothing: how the avatar moves.
-        zoom, overlay, nudge_buttons: how the driver is framed.
+        motion_kind, no_space, motion, expression, smoothing: how the avatar moves, and why it cannot in space.
+        fine_tune, gains: the gains of the parts of motion and expression, by the parts' names in the settings.
+        zoom, overlay, nudge_buttons: how the performer is framed.
         background, swatches, badge, mirror_output, mirror_preview: the picture.
         driver, statistics, landmarks, theme: the window.
 
@@ -120,14 +143,16 @@ class Controls(QFrame):
         self.motion_kind = Segmented(
             "Motion",
             (
+                ("space", "In space", _IN_SPACE_TIP),
                 (
-                    "relative",
-                    "Relative",
-                    "Move the avatar as you move since the calibration: right for another's portrait",
+                    "plane",
+                    "In the plane",
+                    "The avatar moves as you move in the picture since the calibration: the paper's way.",
                 ),
-                ("absolute", "Absolute", "Give the avatar your very pose: right for a portrait of yourself"),
+                ("absolute", "Absolute", "The avatar takes your very pose and face: for a portrait of yourself."),
             ),
         )
+        self.no_space = label("", "muted", wrap=True)
         self.motion = ValueSlider(
             "Motion",
             "How far the head moves.",
@@ -146,6 +171,12 @@ class Controls(QFrame):
             step=0.05,
             words=_percent,
         )
+        self.fine_tune = Expander("Fine-tune", "Each part of motion and expression for itself, in space only.")
+        self.gains: dict[str, ValueSlider] = {}
+        for group, parts in (("Motion", MOTION_PARTS), ("Expression", EXPRESSION_PARTS)):
+            self.fine_tune.body.addWidget(label(f"Parts of {group.lower()}", "muted"))
+            for part in parts:
+                self._make_gain(part, group)
         self.smoothing = ValueSlider(
             "Smoothing",
             "Calms jitter; a slow movement is shown that much later.",
@@ -156,12 +187,35 @@ class Controls(QFrame):
             words=self._smoothing_words,
         )
         self._column.addWidget(label("Motion", "title"))
-        for widget in (self.motion_kind, self.motion, self.expression, self.smoothing):
+        for widget in (
+            self.motion_kind,
+            self.no_space,
+            self.motion,
+            self.expression,
+            self.fine_tune,
+            self.smoothing,
+        ):
             self._column.addWidget(widget)
-        self.motion_kind.chosen.connect(lambda key: self._set_live(replace(self._live, relative=key == "relative")))
+        self.motion_kind.chosen.connect(self._motion_chosen)
+        self.fine_tune.toggled.connect(lambda on: self._set_window(replace(self._window, show_fine_tune=on)))
         self.motion.moved.connect(lambda value: self._set_live(replace(self._live, motion_strength=value)))
         self.expression.moved.connect(lambda value: self._set_live(replace(self._live, expression_strength=value)))
         self.smoothing.moved.connect(lambda value: self._set_live(replace(self._live, smoothing=value)))
+
+    def _make_gain(self, part: str, group: str) -> None:
+        name, tip = _PARTS[part]
+        made = ValueSlider(
+            name,
+            f"{tip} Times {group}.",
+            low=0,
+            high=2,
+            default=getattr(_DEFAULTS, _strength(part)),
+            step=0.05,
+            words=_percent,
+        )
+        made.moved.connect(lambda value: self._set_gain(part, value))
+        self.gains[part] = made
+        self.fine_tune.body.addWidget(made)
 
     def _make_framing(self) -> None:
         self.zoom = ValueSlider(
@@ -175,7 +229,7 @@ class Controls(QFrame):
         )
         self.overlay = ValueSlider(
             "Overlay",
-            "The portrait over your picture, to line up the pose (Z and C).",
+            "The portrait over your picture (Z and C); for motion in the plane, to line up the pose.",
             low=0,
             high=1,
             default=0,
@@ -196,6 +250,7 @@ class Controls(QFrame):
             ("centre", "Put the crop back where the face is"),
         ):
             made = button("", tip=tip, icon_name=where, kind="flat", name=tip)
+            made.setFixedWidth(30)  # all five fit beside the scroll bar
             made.setAutoRepeat(where != "centre")
             made.clicked.connect(lambda _=False, where=where: self.nudge(where))
             self.nudge_buttons[where] = made
@@ -304,7 +359,7 @@ class Controls(QFrame):
         self._set_live(replace(self._live, zoom=_stepped(self._live.zoom, steps * ZOOM_STEP, 0.5, 2.0)))
 
     def step_overlay(self, steps: int) -> None:
-        """Make the portrait over the driver stronger (1) or fainter (-1)."""
+        """Make the portrait over the performer's picture stronger (1) or fainter (-1)."""
         opacity = _stepped(self._window.overlay_opacity, steps * OVERLAY_STEP, 0.0, 1.0)
         self._set_window(replace(self._window, overlay_opacity=opacity))
 
@@ -331,6 +386,17 @@ class Controls(QFrame):
 
     def _switch_virtual_camera(self, on: bool) -> None:
         self._session.set_virtual_camera(on)
+
+    def _motion_chosen(self, key: str) -> None:
+        live = replace(self._live, relative=key != "absolute")
+        # Where motion in space cannot be had, choosing the plane does not overwrite the wish for space.
+        if live.relative and not self._session.space.obstacle(live):
+            live = replace(live, motion=cast(MotionKind, key))
+        self._set_live(live)
+
+    def _set_gain(self, part: str, value: float) -> None:
+        changed: dict[str, Any] = {_strength(part): value}
+        self._set_live(replace(self._live, **changed))
 
     def _background_chosen(self, key: str) -> None:
         if key == "image" and (self._live.background == "image" or not Path(self._live.background_image).is_file()):
@@ -374,18 +440,36 @@ class Controls(QFrame):
         self.camera.setEnabled(bool(cameras))
         self.refresh_button.setEnabled(session.cameras is not None)
         self._camera_state.setText(session.chain.camera.text)
+        self._refresh_motion()
         link = session.chain.virtual_camera
         self.doctor.show_report(
             session.report, on=link.done, opening=session.opening_virtual_camera, device=link.text if link.done else ""
         )
 
-    def _refresh_live(self) -> None:
-        live = self._live
-        self.motion_kind.set_choice("relative" if live.relative else "absolute")
-        self.motion.set_value(live.motion_strength)
-        self.expression.set_value(live.expression_strength)
+    def _refresh_motion(self) -> None:
+        live, in_space = self._live, self._session.in_space
+        obstacle = self._session.space.obstacle(live)
+        space = self.motion_kind.button("space")
+        space.setEnabled(not obstacle)
+        set_tip(space, obstacle or _IN_SPACE_TIP)
+        self.no_space.setText(obstacle)
+        self.no_space.setVisible(bool(obstacle))
+        self.motion_kind.set_choice("space" if in_space else "plane" if live.relative else "absolute")
         self.motion.setEnabled(live.relative)
         self.expression.setEnabled(live.relative)
+        for parts, strength in ((MOTION_PARTS, live.motion_strength), (EXPRESSION_PARTS, live.expression_strength)):
+            for part in parts:
+                self.gains[part].setEnabled(in_space and strength > 0)
+
+    def _refresh_live(self) -> None:
+        live = self._live
+        self._refresh_motion()
+        self.motion.set_value(live.motion_strength)
+        self.expression.set_value(live.expression_strength)
+        for part, slider in self.gains.items():
+            slider.set_value(getattr(live, _strength(part)))
+        changed = sum(getattr(live, _strength(part)) != getattr(_DEFAULTS, _strength(part)) for part in self.gains)
+        self.fine_tune.set_remark(f"{changed} changed" if changed else "")
         self.smoothing.set_value(live.smoothing)
         self.zoom.set_value(live.zoom)
         self.background.set_choice(live.background)
@@ -399,6 +483,7 @@ class Controls(QFrame):
 
     def _refresh_window(self) -> None:
         window = self._window
+        self.fine_tune.set_open(window.show_fine_tune)
         self.overlay.set_value(window.overlay_opacity)
         self.mirror_preview.setChecked(window.mirror_preview)
         self.driver.setChecked(window.show_driver)
@@ -406,6 +491,11 @@ class Controls(QFrame):
         self.statistics.setChecked(window.show_statistics)
         self.checklist.setChecked(not window.checklist_done)
         self.theme.set_choice(window.theme)
+
+
+def _strength(part: str) -> str:
+    """The name of a part's gain in the settings."""
+    return f"{part}_strength"
 
 
 def _percent(value: float) -> str:

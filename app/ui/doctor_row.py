@@ -48,9 +48,7 @@ class DoctorRow(QWidget):
         self._command.setWordWrapMode(QTextOption.WrapMode.WrapAnywhere)
         self._command.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.copy_button = button("Copy", tip="Copy this command", icon_name="copy")
-        self.again_button = button(
-            "Check again", tip="Look again for a virtual camera", icon_name="refresh", kind="flat"
-        )
+        self.again_button = button("Recheck", tip="Look again for a virtual camera", icon_name="refresh", kind="flat")
         self.next_button = button("", tip="Show the next step", kind="link", name="Next step")
         buttons = QHBoxLayout()
         buttons.setSpacing(6)

@@ -32,7 +32,7 @@ _RADIUS_PX = 8.0
 class DriverWidget(QWidget):
     """Paints the camera's picture with the crop box, on demand the landmarks and keypoints, and the portrait over it.
 
-    A click, or Enter, makes it larger and smaller again.
+    A click, or Enter, makes it larger and smaller again. All work is done when it is painted: hidden, it costs nothing.
 
     Attributes:
         view: what is shown; None before the first frame.
@@ -54,6 +54,7 @@ class DriverWidget(QWidget):
         self.view: DriverView | None = None
         self.large = False
         self._image: QImage | None = None
+        self._imaged: DriverView | None = None  # which the image is of
         self._portrait: QImage | None = None
         self._opacity = 0.0
         self._mirrored = True
@@ -62,12 +63,13 @@ class DriverWidget(QWidget):
         self._landmarks: NDArray[np.float32] | None = None
 
     def show_view(self, view: "DriverView") -> None:
-        """Paint another frame of the driver."""
+        """Paint another frame of the performer."""
         if view.landmarks_px is not None or view.keypoints is None:
-            self._landmarks = view.landmarks_px  # while a face is followed, only some frames are searched for it
+            # Where the model detects the keypoints, a face that is followed is searched for in some frames only.
+            self._landmarks = view.landmarks_px
         self.view = view
-        self._image = to_image(view.frame.rgb)
-        aspect = self._image.width() / self._image.height()
+        height, width = view.frame.rgb.shape[:2]
+        aspect = width / height
         if aspect != self._aspect:
             self._aspect = aspect
             self.resized.emit()
@@ -75,7 +77,7 @@ class DriverWidget(QWidget):
 
     def clear(self) -> None:
         """Show nobody: the camera is gone."""
-        self.view = self._image = None
+        self.view = self._image = self._imaged = None
         self.update()
 
     def set_portrait(self, square: NDArray[np.uint8] | None) -> None:
@@ -84,7 +86,7 @@ class DriverWidget(QWidget):
         self.update()
 
     def set_opacity(self, opacity: float) -> None:
-        """Of the portrait over the driver, 0 to 1."""
+        """Of the portrait over the performer's picture, 0 to 1."""
         self._opacity = opacity
         self.update()
 
@@ -103,11 +105,16 @@ class DriverWidget(QWidget):
         self.large = not self.large
         self.resized.emit()
 
-    def _to_widget(self, frame: QRectF) -> QTransform:
+    def _image_of(self, view: "DriverView") -> QImage:
+        """The camera's picture; the same view again costs nothing."""
+        if self._image is None or self._imaged is not view:
+            self._image, self._imaged = to_image(view.frame.rgb), view
+        return self._image
+
+    def _to_widget(self, frame: QRectF, image: QImage) -> QTransform:
         """From the camera's pixels to the widget's."""
-        assert self._image is not None
-        scale = min(frame.width() / self._image.width(), frame.height() / self._image.height())
-        width, height = scale * self._image.width(), scale * self._image.height()
+        scale = min(frame.width() / image.width(), frame.height() / image.height())
+        width, height = scale * image.width(), scale * image.height()
         transform = QTransform()
         transform.translate(frame.center().x(), frame.center().y())
         transform.scale(-1 if self._mirrored else 1, 1)
@@ -124,8 +131,7 @@ class DriverWidget(QWidget):
             painter.setOpacity(self._opacity)
             painter.drawImage(square, self._portrait)
             painter.setOpacity(1.0)
-        found = view.landmarks_px is not None or view.keypoints is not None
-        pen = QPen(QColor(theme.live if found else theme.warning), 2)
+        pen = QPen(QColor(theme.warning if view.keypoints is None else theme.live), 2)
         pen.setCosmetic(True)
         painter.setPen(pen)
         painter.setBrush(Qt.BrushStyle.NoBrush)
@@ -184,15 +190,16 @@ class DriverWidget(QWidget):
         painter.save()
         painter.setClipPath(shape)
         painter.fillRect(frame, QColor(theme.window))
-        if self._image is None or self.view is None:
+        if self.view is None:
             painter.setPen(QColor(theme.muted))
             painter.drawText(frame, int(Qt.AlignmentFlag.AlignCenter), "no camera picture")
         else:
-            painter.setTransform(self._to_widget(frame), combine=True)
-            painter.drawImage(QPointF(0, 0), self._image)
-            self._paint_findings(painter, self.view, frame.width() / self._image.width())
+            image = self._image_of(self.view)
+            painter.setTransform(self._to_widget(frame, image), combine=True)
+            painter.drawImage(QPointF(0, 0), image)
+            self._paint_findings(painter, self.view, frame.width() / image.width())
         painter.restore()
         painter.setPen(QPen(QColor(theme.accent if self.hasFocus() else theme.line), 1.5))
         painter.drawPath(shape)
-        if self._image is not None:
+        if self.view is not None:
             self._paint_caption(painter, frame)

@@ -59,16 +59,16 @@ GROUPS: tuple[tuple[str, tuple[Key, ...]], ...] = (
     (
         "Pose",
         (
-            _key("calibrate_now", "X", "Calibrate: this very frame is the neutral pose"),
+            _key("calibrate_now", "X", "Calibrate: this very frame is the reference"),
             _key("calibrate", "F", "Calibrate hands-free: the best frame of a second or two"),
-            _key("zoom_in", "W", "Zoom in on the driver"),
+            _key("zoom_in", "W", "Zoom in on you"),
             _key("zoom_out", "S", "Zoom out"),
             Key("nudge_up", ("U",), ("U",), "Nudge the crop up"),
             Key("nudge_down", ("J",), ("J",), "Nudge it down"),
             Key("nudge_left", ("H",), ("H",), "Nudge it left"),
             Key("nudge_right", ("K",), ("K",), "Nudge it right"),
-            _key("overlay_less", "Z", "Portrait over the driver: fainter"),
-            _key("overlay_more", "C", "Portrait over the driver: stronger"),
+            _key("overlay_less", "Z", "Portrait over your picture: fainter"),
+            _key("overlay_more", "C", "Portrait over your picture: stronger"),
         ),
     ),
     (

@@ -37,9 +37,17 @@ from app.ui.keys import GROUPS, KeysPanel
 from app.ui.messages import Message, MessageBar
 from app.ui.preview import Preview
 from app.ui.session import Session
-from app.ui.status import StatusLine, Words, microphone_delay_ms, statistics_text, status_text, words_for
+from app.ui.status import (
+    StatusLine,
+    Words,
+    calibration_request,
+    microphone_delay_ms,
+    statistics_text,
+    status_text,
+    words_for,
+)
 from app.ui.theme import app_icon, apply_theme, current_theme
-from app.ui.widgets import ElidedLabel, button, restyle, tint
+from app.ui.widgets import ElidedLabel, button, restyle, set_tip, tint
 
 if TYPE_CHECKING:
     from app.pipeline.portraits import Portrait
@@ -112,11 +120,7 @@ class MainWindow(QMainWindow):
     def _lay_out(self) -> None:
         self.live_button = button("Go live", tip="Show the avatar to the call (G)", icon_name="live", kind="primary")
         self.live_button.setMinimumWidth(112)
-        self.calibrate_button = button(
-            "Calibrate",
-            tip="Look at the camera; the best frame of a second or two becomes the neutral pose (F)",
-            icon_name="calibrate",
-        )
+        self.calibrate_button = button("Calibrate", tip="Calibrate (F)", icon_name="calibrate")
         self.record_button = button("Record", tip="Record the output (V)", icon_name="record")
         self.record_button.setCheckable(True)
         self.snapshot_button = button("", tip="Save a picture of the output (P)", icon_name="snapshot", name="Snapshot")
@@ -352,7 +356,7 @@ class MainWindow(QMainWindow):
 
     def _show_state(self) -> None:
         session = self.session
-        words = words_for(session.state, on_air=session.on_air, more=session.why)
+        words = words_for(session.state, on_air=session.on_air, in_space=session.in_space, more=session.why)
         if session.measuring is not None:
             words = Words("MEASURING", "info", session.why)
         self.preview.set_words(words)
@@ -376,15 +380,16 @@ class MainWindow(QMainWindow):
             text, kind, icon_name, tip = "Go live", "primary", "live", "Show the avatar to the call (G)"
             tip = f"Not yet: {missing}" if missing else tip
         self.live_button.setText(text)
-        self.live_button.setToolTip(tip)
         self.live_button.setAccessibleName(text)
-        self.live_button.setAccessibleDescription(tip)
+        set_tip(self.live_button, tip)
         self.live_button.setProperty("icon_name", icon_name)
         restyle(self.live_button, "kind", kind)
         tint(self.live_button)
         self.live_button.setEnabled(text != "Go live" or not missing)
         self._missing.setText(f"Missing: {session.chain.missing_name()}" if missing and not session.live else "")
         self._missing.setToolTip(missing)
+        request = calibration_request(in_space=session.in_space)
+        set_tip(self.calibrate_button, f"{request} The best frame of a second or two becomes the reference (F).")
         self.calibrate_button.setEnabled(session.chain.model.done and session.chain.camera.done)
         self._show_recording()
         self.record_button.setEnabled(session.ready)

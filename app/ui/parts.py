@@ -69,8 +69,8 @@ class Parts:
         list_cameras: those that are there.
         parse_camera: text to spec.
         make_pipeline: from settings and the functions that it calls on its own threads: with each fact, with each
-            picture, and, before the model runs, with what was measured of it on this machine earlier.
-        measure: try what runs the model best here, telling the progress, and remember it; answers one sentence.
+            picture, and, before the model runs, with what was measured of it on this machine.
+        measure: try again what runs the model best here, telling the progress, and remember it; answers one sentence.
         examine_virtual_camera: ready, missing, busy or denied, and what to do.
         make_virtual_camera: a sink.
         make_recorder: a sink that writes that file.
@@ -145,17 +145,13 @@ def _make_pipeline(
 def _make_engine(settings: AppSettings, on_measured: Callable[[str], None]) -> "LiveEngine":
     from app.pipeline.tiers import make_engine
 
-    return make_engine(settings.model, settings.device, settings.precision, on_measured)
+    return make_engine(settings.model, settings.device, settings.precision, on_measured=on_measured)
 
 
 def _measure(settings: AppSettings, on_progress: Callable[[float, str], None]) -> str:
-    from app.pipeline.tiers import measure_tier, save_tier
-    from mcnet.checkpoint import load_model
+    from app.pipeline.tiers import measure_again
 
-    model = load_model(settings.model)
-    tier = measure_tier(model, progress=on_progress)
-    save_tier(tier, model)
-    return tier.sentence
+    return measure_again(settings.model, on_progress)
 
 
 def _examine_virtual_camera() -> "VirtualCameraReport":
@@ -173,7 +169,6 @@ def _make_virtual_camera() -> "Sink":
 def _make_recorder(path: Path) -> "Sink":
     from app.pipeline.recorder import RecorderSink
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     return RecorderSink(path)
 
 

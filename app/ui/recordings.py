@@ -14,11 +14,10 @@ from PyQt6.QtGui import QDesktopServices
 
 from app.errors import AppError
 from app.pipeline.events import SinkClosed, SinkFailed, SinkOpened
-from app.settings import free_name
 from app.ui.messages import Message
-from app.ui.pictures import to_image
 from app.ui.worker import Worker
 from mcnet.errors import UserError
+from mcnet.files import cause_and_remedy, free_name
 
 if TYPE_CHECKING:
     from app.pipeline.pipeline import Pipeline
@@ -69,7 +68,12 @@ class Recordings(QObject):
             self.told.emit(Message("recording", text, tone="warning"))
             return
         path = self._new_file("mp4")
-        self._worker.run(lambda: self._make_recorder(path), lambda sink: self._add(path, sink), self._failed)
+
+        def make() -> "Sink":
+            _make_folder(path.parent)
+            return self._make_recorder(path)
+
+        self._worker.run(make, lambda sink: self._add(path, sink), self._failed)
 
     def finish(self) -> None:
         """End the recording, if there is one, before the pipeline stops: its next start would begin another file."""
@@ -84,9 +88,10 @@ class Recordings(QObject):
         rgb, path = self.last, self._new_file("png")
 
         def write() -> Path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not to_image(rgb).save(str(path)):
-                raise AppError(f"the picture could not be written to {path}; check the folder's permissions")
+            from mcnet.media.images import write_rgb
+
+            _make_folder(path.parent)
+            write_rgb(path, rgb)
             return path
 
         self._worker.run(write, self._saved, self._failed)
@@ -120,11 +125,18 @@ class Recordings(QObject):
         )
 
     def _failed(self, error: Exception) -> None:
-        if isinstance(error, UserError | OSError):
+        if isinstance(error, UserError):
             self.told.emit(Message("recording", str(error)))
         else:
             logger.error("unexpected error about a recording", exc_info=error)
             self.told.emit(Message("recording", f"Something unexpected went wrong with the recording: {error!r}."))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AppError(f"cannot make the folder {folder}: {cause_and_remedy(error)}") from error
 
 
 def _show_folder(folder: QUrl) -> None:

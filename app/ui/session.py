@@ -39,6 +39,7 @@ from app.ui.parts import Parts, WindowOptions
 from app.ui.permissions import when_camera_is_allowed
 from app.ui.portrait_desk import PortraitDesk
 from app.ui.recordings import Recordings
+from app.ui.space import Space
 from app.ui.worker import Worker
 from mcnet.errors import UserError
 
@@ -67,6 +68,7 @@ class Session(QObject):
         device: where the engine runs, as `cuda:0`; "" before it does.
         engine: one sentence about it.
         backend: what computes, as `torch` or `openvino`; "" before it does.
+        space: whether the avatar can be moved in space.
         desk: the portraits.
         cameras: those that are there; None while they are looked for.
         camera: text of the one in use, or "".
@@ -103,6 +105,7 @@ class Session(QObject):
         self.device = ""
         self.engine = ""
         self.backend = ""
+        self.space = Space()
         self.cameras: list[CameraInfo] | None = None
         self.camera = options.camera or settings.camera
         self.report: VirtualCameraReport | None = None
@@ -121,7 +124,6 @@ class Session(QObject):
         self._virtual_camera: Sink | None = None
         self._virtual_camera_wanted = False
         self._panicked = False
-        self._offered = False
         self._closed = False
         self._bridge = Bridge(self._hear, self.woken.emit, self._measuring)
         self._worker = Worker("window worker", threads=2)
@@ -227,15 +229,6 @@ class Session(QObject):
 
         self._worker.run(work, done, failed)
 
-    def _offer_measuring(self) -> None:
-        """Once, and only where nobody has decided otherwise what the model runs on."""
-        wanted = self._options.over(self.settings)
-        if self.measured or self._offered or self.on_air or not wanted.device == wanted.precision == "auto":
-            return
-        self._offered = True
-        text = "This computer has not been measured yet: some seconds tell what runs the model best here."
-        self.told.emit(Message("measured", text, tone="info", action="Measure", act=self.measure))
-
     def _measuring(self, share: float, text: str) -> None:
         if self.measuring is None:
             self.measured = text
@@ -249,12 +242,18 @@ class Session(QObject):
         """Change what the stages read; they have it with the next frame."""
         if live == self.settings.live:
             return
+        in_space = self.in_space
         self.settings = replace(self.settings, live=live)
         if self._pipeline is not None:
             self._pipeline.update(live)
         self._save_timer.start()
         if self.chain.absolute == live.relative:
             self._set_chain(replace(self.chain, absolute=not live.relative))
+        if self.space.needs_calibration(live):
+            self.space = replace(self.space, reference=False)
+            self.calibrate(now=False)
+        if self.in_space != in_space:  # what a calibration asks for is other, too
+            self.changed.emit()
         self.live_changed.emit()
 
     def set_window(self, window: WindowSettings) -> None:
@@ -388,6 +387,11 @@ class Session(QObject):
         """Whether a call may see the avatar now."""
         return self.on_air and not self.settings.live.slate
 
+    @property
+    def in_space(self) -> bool:
+        """Whether the avatar is moved in space, as far as is known."""
+        return self.space.moves(self.settings.live)
+
     def go_live(self) -> None:
         """Take the slate away: with a virtual camera once the chain is proven, without one at any time."""
         if self._virtual_camera_wanted and self.chain.missing():
@@ -407,7 +411,7 @@ class Session(QObject):
         self.stop()
 
     def calibrate(self, *, now: bool) -> None:
-        """Take the reference pose: from this very frame, or hands-free from the best of the next ones."""
+        """Take the reference: from this very frame, or hands-free from the best of the next ones."""
         if self._pipeline is not None:
             self._pipeline.calibrate(now=now)
 
@@ -481,10 +485,12 @@ class Session(QObject):
         match event:
             case EngineReady():
                 self.device, self.engine, self.backend = event.reason.split(" ", 1)[0], event.reason, event.backend
+                self.space = Space(model=event.measures)
                 self._set_chain(replace(self.chain, model=Link(True, self.measured or event.reason)))
             case BackendChanged():
                 self.backend = event.backend
             case SourceReady():
+                self.space = replace(self.space, portrait=event.measured)
                 self.desk.settle(event.key)
                 if self._portrait is not None and self._portrait.entry.key == event.key:
                     self._proven_portrait = self._portrait
@@ -501,9 +507,9 @@ class Session(QObject):
                 self._set_chain(replace(self.chain, calibration=waiting))
             case Calibrated():
                 self.calibrating, self.why = None, ""
+                self.space = replace(self.space, reference=event.in_space)
                 remarks = f": {', '.join(event.remarks)}" if event.remarks else ""
                 self._set_chain(replace(self.chain, calibration=Link(True, f"{event.score} of 100{remarks}")))
-                self._offer_measuring()
             case StateChanged():
                 self._state_changed(event)
             case SinkOpened() | SinkFailed() | SinkClosed():

@@ -29,7 +29,7 @@ class Words:
 
 _WORDS = {
     State.STARTING: Words("STARTING", "quiet", "the model is loading"),
-    State.CALIBRATING: Words("CALIBRATING", "info", "look at the camera, mouth closed"),
+    State.CALIBRATING: Words("CALIBRATING", "info", "look as the portrait does"),
     State.LIVE: Words("LIVE", "live", ""),
     State.HOLD: Words("HOLD", "warning", "face lost: the last picture stays"),
     State.EASING: Words("HOLD", "warning", "face lost: returning to rest"),
@@ -41,12 +41,23 @@ _WORDS = {
 }
 
 
-def words_for(state: State, *, on_air: bool, more: str = "") -> Words:
+_CALIBRATING_IN_SPACE = "neutral face, any direction"
+
+
+def calibration_request(*, in_space: bool) -> str:
+    """What a calibration asks the user for: in space for the expression alone, otherwise for the pose too."""
+    if in_space:
+        return "Look as you do at rest: mouth closed, eyes open; any direction will do."
+    return "Look as the portrait does: the head turned alike, mouth and eyes as far open."
+
+
+def words_for(state: State, *, on_air: bool, in_space: bool, more: str = "") -> Words:
     """What to say about the output.
 
     Args:
         state: of the picture that is shown.
         on_air: whether a virtual camera takes the pictures; otherwise nobody but the user sees them.
+        in_space: whether the avatar moves in space, for which a calibration asks for less.
         more: a reason from the pipeline, in place of the usual words.
     """
     words = _WORDS[state]
@@ -54,6 +65,8 @@ def words_for(state: State, *, on_air: bool, more: str = "") -> Words:
         return Words("PREVIEW", "info", more or "only you see this")
     if state is State.SLATE and on_air:
         return Words("STANDBY", "warning", more or "the call sees the slate")
+    if state is State.CALIBRATING and in_space:
+        more = more or _CALIBRATING_IN_SPACE
     return Words(words.state, words.tone, more or words.more)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from PyQt6.QtCore import QPoint, QPointF, QRectF, QSize, Qt, pyqtSignal
-from PyQt6.QtGui import QColor, QFontMetrics, QMouseEvent, QPainter, QPaintEvent, QPalette, QWheelEvent
+from PyQt6.QtGui import QColor, QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPalette, QWheelEvent
 from PyQt6.QtWidgets import (
     QButtonGroup,
     QCheckBox,
@@ -16,12 +16,13 @@ from PyQt6.QtWidgets import (
     QSizePolicy,
     QSlider,
     QStyle,
+    QVBoxLayout,
     QWidget,
 )
 
 from app.ui.theme import ICON_PX, Tone, icon, theme_in_use
 
-ButtonKind = Literal["plain", "primary", "live", "danger", "recording", "flat", "link"]
+ButtonKind = Literal["plain", "primary", "live", "danger", "recording", "flat", "link", "expander"]
 LabelRole = Literal["text", "title", "heading", "muted", "value", "keycap", "code"]
 
 _ICON_GAP_PX = 4
@@ -38,15 +39,20 @@ def button(text: str, *, tip: str, icon_name: str = "", kind: ButtonKind = "plai
         name: for screen readers; the text where empty.
     """
     made = QPushButton(text)
-    made.setToolTip(tip)
     made.setAccessibleName(name or text or tip)
-    made.setAccessibleDescription(tip)
+    set_tip(made, tip)
     made.setProperty("kind", kind)
     made.setProperty("icon_name", icon_name)
     made.setAutoDefault(False)
     if icon_name:
         tint(made)
     return made
+
+
+def set_tip(widget: QWidget, tip: str) -> None:
+    """Say what something does, to those who point at it and to those who have it read out."""
+    widget.setToolTip(tip)
+    widget.setAccessibleDescription(tip)
 
 
 def tint(made: QPushButton) -> None:
@@ -150,9 +156,8 @@ class Switch(QCheckBox):
 
     def __init__(self, text: str, tip: str) -> None:
         super().__init__(text)
-        self.setToolTip(tip)
         self.setAccessibleName(text)
-        self.setAccessibleDescription(tip)
+        set_tip(self, tip)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def hitButton(self, pos: QPoint) -> bool:
@@ -214,7 +219,9 @@ class _QuietSlider(QSlider):
 
 
 class ValueSlider(QWidget):
-    """A named slider over a real number, its value in words beside it; a double click on the name resets it.
+    """A named slider over a real number, its value in words beside it.
+
+    A double click on the name resets it, and so does Backspace.
 
     Args:
         name: of what is set.
@@ -242,7 +249,7 @@ class ValueSlider(QWidget):
     ) -> None:
         super().__init__()
         self._low, self._step, self._default, self._words = low, step, default, words
-        tip = f"{tip} Double-click the name for {words(default)}."
+        tip = f"{tip} Double-click the name, or press Backspace, for {words(default)}."
         self.name_label = label(name)
         self.name_label.setFixedWidth(86)
         self.value_label = label("", "value")
@@ -280,14 +287,78 @@ class ValueSlider(QWidget):
         """Write the value again: its words may depend on more than the number."""
         self.value_label.setText(self._words(self.value))
 
+    def _reset(self) -> None:
+        self.set_value(self._default)
+        self._tell()
+
     def _tell(self) -> None:
         self.refresh_words()
         self.moved.emit(self.value)
 
     def mouseDoubleClickEvent(self, a0: QMouseEvent | None) -> None:
         if a0 is not None and self.name_label.geometry().contains(a0.position().toPoint()):
-            self.set_value(self._default)
-            self._tell()
+            self._reset()
+
+    def keyPressEvent(self, a0: QKeyEvent | None) -> None:
+        if a0 is not None and a0.key() == Qt.Key.Key_Backspace:  # which the slider, that has the focus, leaves to us
+            self._reset()
+        else:
+            super().keyPressEvent(a0)
+
+
+class Expander(QWidget):
+    """A button that shows and hides what lies below it.
+
+    Attributes:
+        button: the one.
+        body: takes what lies below.
+
+    Signals:
+        toggled: whether it is open now, when the user opens or closes it.
+    """
+
+    toggled = pyqtSignal(bool)
+
+    def __init__(self, text: str, tip: str) -> None:
+        super().__init__()
+        self.button = button(text, tip=tip, icon_name="right", kind="expander")
+        self.button.setCheckable(True)
+        self._remark = label("", "value")
+        self._area = QWidget()
+        self._area.hide()
+        self.body = QVBoxLayout(self._area)
+        self.body.setContentsMargins(12, 0, 0, 4)
+        self.body.setSpacing(8)
+        head = QHBoxLayout()
+        head.addWidget(self.button)
+        head.addStretch(1)
+        head.addWidget(self._remark)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        column.addLayout(head)
+        column.addWidget(self._area)
+        self.button.clicked.connect(self._clicked)
+
+    @property
+    def remark(self) -> str:
+        """What is written beside the button."""
+        return self._remark.text()
+
+    def set_remark(self, text: str) -> None:
+        """Say beside the button, in a word or two, what lies below."""
+        self._remark.setText(text)
+
+    def set_open(self, opened: bool) -> None:
+        """Show or hide what lies below, without telling."""
+        self.button.setChecked(opened)
+        self.button.setProperty("icon_name", "down" if opened else "right")
+        tint(self.button)
+        self._area.setVisible(opened)
+
+    def _clicked(self, opened: bool) -> None:
+        self.set_open(opened)
+        self.toggled.emit(opened)
 
 
 class Segmented(QWidget):

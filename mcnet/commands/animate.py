@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -72,7 +72,7 @@ def add_parser(commands: Any) -> None:
         "--backend",
         default="auto",
         choices=["auto", "torch", "openvino"],
-        help="what computes (default: auto: openvino on a CPU where it is installed, else torch)",
+        help="what computes (default: auto: what is measured to be fastest here; on a GPU torch, in batches)",
     )
     motion = parser.add_argument_group("motion and framing")
     motion.add_argument(
@@ -136,7 +136,6 @@ class Performance:
 def run(args: argparse.Namespace) -> int:
     """Animate, and say what came of it."""
     from mcnet.checkpoint import find_model, load_model
-    from mcnet.engine import Engine, EngineOptions
     from mcnet.media.video import VideoWriter, open_driving
 
     started = time.perf_counter()
@@ -146,8 +145,7 @@ def run(args: argparse.Namespace) -> int:
     measurable = check_motion(args, model)
     portrait = load_portrait(args, measurable=measurable)
     driving = open_driving(args.driving)
-    options = EngineOptions(device=args.device, precision=args.precision, backend=args.backend)
-    engine = Engine(model, options)
+    engine = make_engine(args, model)
     size_px = engine.config.size_px
     source = shot_of(portrait.rgb, portrait.face, portrait.box, size_px)
     width = size_px * (3 if args.side_by_side else 1)
@@ -158,7 +156,8 @@ def run(args: argparse.Namespace) -> int:
         performance = find_performance(driving, args, stop, measurable=measurable)
         backend = engine.settle()  # every frame from the same arithmetic
         drive = make_drive(args, engine, source, driving, performance, measurable=measurable)
-        print(f"model {engine.model_name} with {backend} on {engine.choice.reason}; {drive.name}", file=sys.stderr)
+        how = f"{engine.choice.reason}; with {backend}: {engine.backend_reason}"
+        print(f"model {engine.model_name} on {how}; {drive.name}", file=sys.stderr)
         result = animate(args, engine, drive, source.square, driving, performance, writer, stop)
     report(args, driving, result, writer.has_sound, time.perf_counter() - started)
     if args.contact_sheet:
@@ -247,6 +246,29 @@ def make_drive(
         measured=measured,
         adapt_scale=not args.no_adapt_scale,
     )
+
+
+def make_engine(args: argparse.Namespace, model: "Mcnet") -> "Engine":
+    """Make the engine; what is `auto` is as was measured to be fastest here, now if it was not before.
+
+    Raises:
+        EngineError: the device cannot be used.
+    """
+    from mcnet.engine import DeviceChoice, Engine, EngineOptions
+    from mcnet.places import measured_file
+    from mcnet.tiers import fastest
+
+    def tell() -> None:
+        print("measuring what runs the model best here, once", file=sys.stderr)
+
+    options = EngineOptions(device=args.device, precision=args.precision, backend=args.backend)
+    choice = DeviceChoice.of(options, model)
+    if choice.on_gpu and options.backend == "auto":  # it is for batches, which are torch's
+        options = replace(options, backend="torch")
+    device = choice.device
+    open_options = replace(options, device=str(device))
+    tier = fastest(model, open_options, measured_file(), batch=BATCH_FRAMES[device.type], on_measuring=tell)
+    return Engine(model, options if tier is None else tier.over(options))
 
 
 def check_places(args: argparse.Namespace) -> None:

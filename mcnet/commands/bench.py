@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 from mcnet.commands.arguments import whole_number_from_1
@@ -15,10 +16,11 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "bench",
         help="measure how fast a model is on this machine",
-        description="Measure every way of computing a model on a device: milliseconds a frame from uint8 to uint8, the "
-        "least that this machine could take, the error against the plain float32 network, and where the time goes. "
+        description="Measure every way of computing a model on a device: milliseconds per frame from uint8 to uint8, "
+        "the least that this machine could take, the error against the plain float32 network, and where the time goes. "
         "Each variant lives in a process of its own and runs a few frames in turn with the others, so that the ratios "
-        "hold on a noisy machine. The last line is JSON.",
+        "hold on a noisy machine. What the device only emulates is left out and named. Progress goes to standard "
+        "error; the last line of the output is JSON.",
     )
     parser.add_argument(
         "--model",
@@ -28,10 +30,23 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--threads", type=whole_number_from_1, help="CPU threads (default: torch's choice)")
-    parser.add_argument("--rounds", type=whole_number_from_1, default=5, help="turns of each variant (default: 5)")
-    parser.add_argument("--frames", type=whole_number_from_1, default=8, help="frames a turn (default: 8)")
     parser.add_argument(
-        "--variants", nargs="+", default=[], metavar="NAME", help="only these; the plain network is always measured"
+        "--rounds", type=whole_number_from_1, default=5, help="turns of each variant, at most (default: 5)"
+    )
+    parser.add_argument("--frames", type=whole_number_from_1, default=8, help="frames per turn, at most (default: 8)")
+    parser.add_argument(
+        "--seconds",
+        type=whole_number_from_1,
+        default=150,
+        metavar="S",
+        help="no further round is begun that would end later; there is always one (default: 150 for each model)",
+    )
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="only these, and also what the device only emulates; the plain network is always measured",
     )
     parser.set_defaults(run=run)
 
@@ -48,12 +63,18 @@ def run(args: argparse.Namespace) -> int:
             threads=args.threads,
             rounds=args.rounds,
             frames=args.frames,
+            seconds=args.seconds,
             only=args.variants,
+            progress=_tell,
         )
         print(as_text(report), flush=True)
         reports.append(as_table(report))
-    print(json.dumps({"unit": "ms a frame", "models": reports}))
+    print(json.dumps({"unit": "ms per frame", "models": reports}))
     return 0
+
+
+def _tell(line: str) -> None:
+    print(f"mcnet bench: {line}", file=sys.stderr, flush=True)
 
 
 def as_text(report: "Report") -> str:
@@ -74,13 +95,16 @@ def as_text(report: "Report") -> str:
         "error: largest  mean   PSNR",
     ]
     for row in report.rows:
-        floor_ms = row.floor.total_ms
+        floor = f"{'-':>7} {'-':>7}"
+        if row.floor is not None:
+            floor = f"{row.floor.total_ms:7.2f} {row.ms.median / row.floor.total_ms:6.2f}x"
         error = f"{row.accuracy.largest:14d}  {row.accuracy.mean:.4f} {row.accuracy.psnr_db:5.1f}"
         lines.append(
             f"{row.variant.name:{width}}  {row.ms.median:8.2f} {row.ms.p95:8.2f} {1000 / row.ms.median:8.1f} "
-            f"{base / row.ms.median:7.2f}x {floor_ms:7.2f} {row.ms.median / floor_ms:6.2f}x  "
+            f"{base / row.ms.median:7.2f}x {floor}  "
             f"{error if report.real else '      (no trained model on real faces)'}"
         )
+    lines += [f"{row.variant.name}: {row.emulated}" for row in report.rows if row.emulated]
     lines += [f"{name}: not measured: {why}" for name, why in report.left_out.items()]
     lines.append(f"\nerrors in steps of 255 on {report.pictures}, against plain; PSNR in dB of the worst frame")
     for row in report.rows:
@@ -96,9 +120,11 @@ def as_table(report: "Report") -> dict[str, Any]:
         row.variant.name: {
             "median": row.ms.median,
             "p95": row.ms.p95,
-            "floor": row.floor._asdict(),
+            "frames": row.frames,
+            "floor": None if row.floor is None else row.floor._asdict(),
             "error": (row.accuracy._asdict() | {"psnr_db": _finite(row.accuracy.psnr_db)}) if report.real else None,
             "stages": row.stages_ms,
+            "emulated": row.emulated,
         }
         for row in report.rows
     }

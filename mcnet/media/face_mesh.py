@@ -45,6 +45,7 @@ _CELLS, _CELL_PX = 48, 4  # the trunk's map of features: 48 x 48 cells of 4 x 4 
 _HEAD_CELLS = 16  # what a head sees of it, resampled
 _HEAD_MARGIN = 1.5  # and how much larger than its points' box that is
 _RIGHT_EYE_OUTER, _LEFT_EYE_OUTER = 33, 263
+_SLACK, _SLACK_RAD = 0.02, math.radians(2)
 _CLOSED = "cannot look for faces: the face mesh was closed, make a new one"
 
 
@@ -86,6 +87,22 @@ class Region(NamedTuple):
         low, high = turned.min(axis=0), turned.max(axis=0)
         center_x, center_y = ((low + high) / 2 @ upright).tolist()
         return cls(center_x, center_y, REGION_FACTOR * float((high - low).max()), angle)
+
+    def following(self, other: "Region") -> "Region":
+        """This region, drawn along as far as it has to be to lie near another one: for the next frame of a video.
+
+        A region around every frame's landmarks would tremble with them, and the answer with it, since the network's
+        depends a little on where it looks. So it rests while the face stays within 2 % of its side and 2 degrees.
+        """
+        slack = _SLACK * self.side
+        ratio = min(max(other.side / self.side, 1 - 2 * _SLACK), 1 + 2 * _SLACK)
+        turn = math.remainder(other.angle_rad - self.angle_rad, 2 * math.pi)
+        return Region(
+            other.center_x - min(max(other.center_x - self.center_x, -slack), slack),
+            other.center_y - min(max(other.center_y - self.center_y, -slack), slack),
+            other.side / ratio,
+            other.angle_rad - min(max(turn, -_SLACK_RAD), _SLACK_RAD),
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -194,15 +194,19 @@ class Gains:
 class PoseLimits(NamedTuple):
     """How far a portrait is posed away from its own pose; approached softly.
 
+    Measured with the bundled model on four portraits whose heads were turned about one axis: up to 30 degrees to a
+    side, 25 up, 20 down and 60 of tilt the shown face stays within 0.005 of the portrait's (Procrustes residual of the
+    mesh). At 40 degrees to a side it is 0.008, and at 50 it breaks.
+
     Attributes:
         turn_deg, nod_deg, tilt_deg: of the head, to either side.
         shift: in the picture's coordinates.
         nearness: factor of size, and its inverse.
     """
 
-    turn_deg: float = 38.0
-    nod_deg: float = 24.0
-    tilt_deg: float = 35.0
+    turn_deg: float = 32.0
+    nod_deg: float = 22.0
+    tilt_deg: float = 45.0
     shift: float = 0.45
     nearness: float = 1.4
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcnet.config import MIN_SIDE_PX
-from mcnet.files import replacing
+from mcnet.files import cause_and_remedy, replacing
 from mcnet.media.errors import MediaError
 
 WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -81,13 +81,22 @@ def write_rgb(path: str | Path, rgb: NDArray[np.uint8]) -> None:
         )
     if path.is_dir():
         raise MediaError(f"cannot write the picture {path}: it is a folder, expected a file name")
-    options = [] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    _, encoded = cv2.imencode(suffix, rgb[:, :, ::-1], options)
     try:
         with replacing(path) as partial:
-            partial.write_bytes(encoded.tobytes())
+            partial.write_bytes(encoded(rgb, suffix))
     except OSError as error:
-        raise MediaError(f"cannot write the picture {path}: {error.strerror or error}; choose another place") from error
+        raise MediaError(f"cannot write the picture {path}: {cause_and_remedy(error)}") from error
+
+
+def encoded(rgb: NDArray[np.uint8], suffix: str) -> bytes:
+    """The content of a picture's file.
+
+    Args:
+        rgb: (H, W, 3) uint8 RGB.
+        suffix: one of `WRITABLE_SUFFIXES`.
+    """
+    options = [] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    return cv2.imencode(suffix, rgb[:, :, ::-1], options)[1].tobytes()
 
 
 def _decode(content: bytes) -> tuple[NDArray[np.generic] | None, int]:

@@ -13,8 +13,10 @@ from av.audio.fifo import AudioFifo
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
-from av.container import InputContainer, OutputContainer
+from av.container import InputContainer
 from av.packet import Packet
+
+from mcnet.media.muxer import Muxer
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ class Sound(Protocol):
         """Let go of the driving video; harmless when called again."""
 
 
-def carry_sound(source: Path, target: OutputContainer, suffix: str) -> Sound | None:
+def carry_sound(source: Path, target: Muxer, suffix: str) -> Sound | None:
     """Add a sound track to a video that is to be written, before its first packet.
 
     Args:
@@ -80,10 +82,10 @@ def _origin_s(container: InputContainer) -> float:
 class _CopiedSound:
     """Packets as they are; its length is right to one packet, some 20 ms."""
 
-    def __init__(self, container: InputContainer, stream: AudioStream, target: OutputContainer) -> None:
+    def __init__(self, container: InputContainer, stream: AudioStream, target: Muxer) -> None:
         self._container = container
         self._target = target
-        self._stream = target.add_stream_from_template(stream)
+        self._stream = target.container.add_stream_from_template(stream)
         self._origin_s = _origin_s(container)
         self._packets = _unbroken(container.demux(stream), container.name)
         self._next: Packet[AudioStream] | None = None
@@ -117,7 +119,7 @@ class _CopiedSound:
 class _EncodedSound:
     """Decoded and encoded anew; its length is right to the sample."""
 
-    def __init__(self, container: InputContainer, stream: AudioStream, target: OutputContainer, encoder: str) -> None:
+    def __init__(self, container: InputContainer, stream: AudioStream, target: Muxer, encoder: str) -> None:
         rate_hz = stream.codec_context.sample_rate
         if encoder == "libopus" or rate_hz not in _AAC_RATES_HZ:
             rate_hz = _OPUS_RATE_HZ
@@ -125,7 +127,7 @@ class _EncodedSound:
         self._container = container
         self._target = target
         self._rate_hz = rate_hz
-        added = target.add_stream(encoder, rate=rate_hz, layout=layout)
+        added = target.container.add_stream(encoder, rate=rate_hz, layout=layout)
         assert isinstance(added, AudioStream)
         self._stream = added
         self._resampler = AudioResampler(format=added.codec_context.format.name, layout=layout, rate=rate_hz)

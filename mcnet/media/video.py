@@ -17,7 +17,7 @@ import av
 import av.error
 import cv2
 import numpy as np
-from av.container import InputContainer, OutputContainer
+from av.container import InputContainer
 from av.filter import Graph
 from av.filter.context import FilterContext
 from av.video.format import VideoFormat
@@ -25,9 +25,11 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from mcnet.files import cause_and_remedy, free_name, replacing
 from mcnet.media.errors import MediaError
-from mcnet.media.images import IMAGE_SUFFIXES, read_rgb, write_rgb
-from mcnet.media.sound import carry_sound
+from mcnet.media.images import IMAGE_SUFFIXES, encoded, read_rgb
+from mcnet.media.muxer import Muxer
+from mcnet.media.sound import Sound, carry_sound
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ _LONGEST_STEP_BACK_S = 1.0
 _EARLY_BY_FRAMES = 0.4
 _EARLY_BY_FRAMES_THINNED = 0.07
 _GIF_MAX_FPS = 50  # browsers slow down anything faster
+# MP4: the index to the front, so that it plays while it loads. WebM: how much is lost, in ms, when the disk is full.
+_MUXER_OPTIONS = {".mp4": {"movflags": "+faststart"}, ".webm": {"cluster_time_limit": "2000"}}
 _BT709 = 1
 _TV_RANGE = 1
 
@@ -166,6 +170,15 @@ def open_driving(path: str | Path, *, max_fps: float | None = None, folder_fps: 
         )
 
 
+def plays(path: Path) -> bool:
+    """Whether there is a video, or a folder of pictures, of which at least one frame can be shown."""
+    try:
+        open_driving(path)
+    except MediaError:
+        return False
+    return True
+
+
 def _open_folder(path: Path, fps: float) -> DrivingVideo:
     pictures = sorted(
         (
@@ -203,9 +216,8 @@ def _opened(path: Path) -> InputContainer:
     except (av.error.FFmpegError, ValueError, OSError) as error:
         if isinstance(error, MediaError):
             raise
-        raise MediaError(
-            f"cannot read the video {path}: {_reason(error)}; expected a video such as MP4, MOV or WebM"
-        ) from error
+        said = getattr(error, "strerror", None) or error
+        raise MediaError(f"cannot read the video {path}: {said}; expected a video such as MP4, MOV or WebM") from error
 
 
 def _video_stream(container: InputContainer, path: Path) -> VideoStream:
@@ -312,6 +324,9 @@ class VideoWriter:
     also by an exception or Ctrl-C, then holding the frames written so far. Left before the first frame, it leaves
     things as they were. An existing folder must be empty.
 
+    When the disk is full or gone, what can still be played of the frames so far is kept too, but beside an older file,
+    under a free name; nothing else stays.
+
     Args:
         path: where to write; its folder exists.
         fps: frames a second.
@@ -371,7 +386,7 @@ class VideoWriter:
             self._sink = self._make_sink()
         except (av.error.FFmpegError, OSError) as error:
             self._discard()
-            raise MediaError(f"cannot write {self.path}: {_reason(error)}; choose another place") from error
+            raise MediaError(f"cannot write {self.path}: {cause_and_remedy(error)}") from error
         except BaseException:
             self._discard()
             raise
@@ -391,7 +406,8 @@ class VideoWriter:
             rgb: (H, W, 3) uint8 of the size given at the start.
 
         Raises:
-            MediaError: another shape or type, the writer is not open, or the disk is full or gone.
+            MediaError: another shape or type, the writer is not open, or the disk is full or gone; after the last of
+                these the writer is closed.
         """
         width, height = self._size_px
         if rgb.shape != (height, width, 3) or rgb.dtype != np.uint8:
@@ -401,7 +417,7 @@ class VideoWriter:
         try:
             self._sink.write(rgb, self.frame_count)
         except (av.error.FFmpegError, OSError) as error:
-            raise MediaError(f"cannot go on writing {self.path}: {_reason(error)}") from error
+            raise self._given_up("cannot go on writing", error) from error
         self.frame_count += 1
 
     def close(self) -> None:
@@ -410,25 +426,40 @@ class VideoWriter:
         Raises:
             MediaError: it cannot be completed.
         """
-        sink, self._sink = self._sink, None
-        if sink is None:
+        if self._sink is None:
             return
         try:
-            sink.close(self.frame_count)
             if self.frame_count:
-                self._put_in_place()
-                self.has_sound = isinstance(sink, _VideoSink) and sink.has_sound
+                self._sink.finish()
+                self._put_at(self.path)
         except (av.error.FFmpegError, OSError) as error:
-            raise MediaError(f"cannot complete {self.path}: {_reason(error)}") from error
+            raise self._given_up("cannot complete", error) from error
         finally:
             self._discard()
 
-    def _put_in_place(self) -> None:
-        if not self._suffix and self.path.exists():
-            self.path.rmdir()  # it was empty at the start; if it no longer is, this fails and nothing is lost
-        self._partial.replace(self.path)
+    def _put_at(self, place: Path) -> None:
+        if not self._suffix and place.exists():
+            place.rmdir()  # it was empty at the start; if it no longer is, this fails and nothing is lost
+        self._partial.replace(place)
+        self.has_sound = isinstance(self._sink, _VideoSink) and self._sink.has_sound
+
+    def _given_up(self, what: str, error: Exception) -> MediaError:
+        """End after a failure, with what plays of the frames so far; returns what to tell."""
+        assert self._sink is not None
+        self._sink.close()
+        kept = "nothing of it could be kept"
+        place = free_name(self.path) if self._suffix else self.path
+        if plays(self._partial):
+            with contextlib.suppress(OSError):
+                self._put_at(place)
+                kept = f"what was written before is kept as {place}"
+        self._discard()
+        return MediaError(f"{what} {self.path}: {cause_and_remedy(error)}; {kept}")
 
     def _discard(self) -> None:
+        if self._sink is not None:
+            self._sink.close()
+            self._sink = None
         if self._partial.is_dir():
             shutil.rmtree(self._partial, ignore_errors=True)
             return
@@ -448,11 +479,15 @@ class VideoWriter:
 
 
 class _Sink(Protocol):
-    """Where frames go. `close` is called once, also when there was none; it may then leave anything at its path."""
+    """Where frames go."""
 
     def write(self, rgb: NDArray[np.uint8], index: int) -> None: ...
 
-    def close(self, frame_count: int) -> None: ...
+    def finish(self) -> None:
+        """Complete what was written: one frame at least."""
+
+    def close(self) -> None:
+        """Let go of it, finished or not. Harmless when called again."""
 
 
 class _PictureSink:
@@ -461,10 +496,14 @@ class _PictureSink:
         folder.mkdir()
 
     def write(self, rgb: NDArray[np.uint8], index: int) -> None:
-        write_rgb(self._folder / f"{index:06d}.png", rgb)
+        with replacing(self._folder / f"{index:06d}.png") as partial:
+            partial.write_bytes(encoded(rgb, ".png"))
 
-    def close(self, frame_count: int) -> None:
+    def finish(self) -> None:
         """Each picture is complete already."""
+
+    def close(self) -> None:
+        """Each picture is closed already."""
 
 
 class _VideoSink:
@@ -481,16 +520,18 @@ class _VideoSink:
         )
         self._fps = fps
         self._odd = (size_px[0] % 2, size_px[1] % 2)
+        self._end_s = 0.0
+        self._sound: Sound | None = None
+        self._muxer = Muxer(path, suffix[1:], _MUXER_OPTIONS[suffix])
         with contextlib.ExitStack() as on_failure:
-            self._container = av.open(path, "w", options={"movflags": "+faststart"} if suffix == ".mp4" else {})
-            on_failure.callback(self._container.close)
+            on_failure.callback(self.close)
             even_size_px = (size_px[0] + self._odd[0], size_px[1] + self._odd[1])
-            self._stream = _add_pictures(self._container, codec, fps, even_size_px, "yuv420p", options)
+            self._stream = _add_pictures(self._muxer, codec, fps, even_size_px, "yuv420p", options)
             context = self._stream.codec_context
             context.colorspace = context.color_primaries = context.color_trc = _BT709
             context.color_range = _TV_RANGE
-            self._sound = None if audio_from is None else carry_sound(audio_from, self._container, suffix)
-            self._container.start_encoding()
+            self._sound = None if audio_from is None else carry_sound(audio_from, self._muxer, suffix)
+            self._muxer.start()
             on_failure.pop_all()
 
     def write(self, rgb: NDArray[np.uint8], index: int) -> None:
@@ -499,23 +540,25 @@ class _VideoSink:
         frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709")
         frame.pts, frame.time_base = index, 1 / self._fps
-        self._container.mux(self._stream.encode(frame))
+        self._muxer.mux(self._stream.encode(frame))
+        self._end_s = float((index + 1) / self._fps)
         if self._sound is not None:
-            self._sound.advance(float((index + 1) / self._fps))
+            self._sound.advance(self._end_s)
 
     @property
     def has_sound(self) -> bool:
         return self._sound is not None and self._sound.heard
 
-    def close(self, frame_count: int) -> None:
-        with contextlib.ExitStack() as stack:
-            stack.callback(self._container.close)
-            if self._sound is not None:
-                stack.callback(self._sound.close)
-            if frame_count:
-                self._container.mux(self._stream.encode(None))
-                if self._sound is not None:
-                    self._sound.finish(float(frame_count / self._fps))
+    def finish(self) -> None:
+        self._muxer.mux(self._stream.encode(None))
+        if self._sound is not None:
+            self._sound.finish(self._end_s)
+        self._muxer.finish()
+
+    def close(self) -> None:
+        self._muxer.close()
+        if self._sound is not None:
+            self._sound.close()
 
 
 class _GifSink:
@@ -527,8 +570,9 @@ class _GifSink:
         self._fps = fps / self._step
         self._kept_path = _kept_beside(path)
         self._last_slot = -1
-        self._kept = av.open(self._kept_path, "w")
+        self._kept = Muxer(self._kept_path, "matroska")
         self._stream = _add_pictures(self._kept, "ffv1", self._fps, size_px, "bgr0")
+        self._kept.start()
 
     def write(self, rgb: NDArray[np.uint8], index: int) -> None:
         slot = math.floor(index / self._step)
@@ -539,15 +583,16 @@ class _GifSink:
         frame.pts, frame.time_base = slot, 1 / self._fps
         self._kept.mux(self._stream.encode(frame))
 
-    def close(self, frame_count: int) -> None:
-        if frame_count:
-            self._kept.mux(self._stream.encode(None))
+    def finish(self) -> None:
+        self._kept.mux(self._stream.encode(None))
+        self._kept.finish()
+        self._convert()
+
+    def close(self) -> None:
         self._kept.close()
-        if frame_count:
-            self._convert()
 
     def _convert(self) -> None:
-        with av.open(self._path, "w") as target:
+        with contextlib.closing(Muxer(self._path, "gif")) as target:
             stream = _add_pictures(target, "gif", self._fps, (self._stream.width, self._stream.height), "pal8")
             palette = self._palette()
             graph = Graph()
@@ -569,6 +614,7 @@ class _GifSink:
                 for mapped in _pulled(out):
                     target.mux(stream.encode(mapped))
             target.mux(stream.encode(None))
+            target.finish()
 
     def _palette(self) -> VideoFrame:
         graph = Graph()
@@ -598,14 +644,14 @@ def _kept_beside(path: Path) -> Path:
 
 
 def _add_pictures(
-    container: OutputContainer,
+    muxer: Muxer,
     codec: str,
     fps: Fraction,
     size_px: tuple[int, int],
     pixels: str,
     options: dict[str, str] | None = None,
 ) -> VideoStream:
-    stream = container.add_stream(codec, rate=fps, options=options)
+    stream = muxer.container.add_stream(codec, rate=fps, options=options)
     assert isinstance(stream, VideoStream)
     stream.width, stream.height = size_px
     stream.pix_fmt = pixels
@@ -620,7 +666,3 @@ def _pulled(sink: FilterContext) -> Iterator[VideoFrame]:
             return
         assert isinstance(frame, VideoFrame)
         yield frame
-
-
-def _reason(error: BaseException) -> str:
-    return str(getattr(error, "strerror", None) or error)

@@ -50,6 +50,7 @@ class FakeEngine:
     fingerprint = "fake/1"
     backend_name = "fake"
     keypoint_landmarks: tuple[int, ...] = ()
+    backend_reason = "a test says so"
 
     def __init__(self, delay_s: float = 0.0) -> None:
         self.delay_s = delay_s

@@ -510,6 +510,32 @@ def test_measured_keypoints_need_no_detector_once_calibrated(face: Face, woman: 
     assert stage.finder.searched - searched == 20  # the mesh measures every frame, and nothing else is looked for
 
 
+@pytest.mark.parametrize(
+    ("points", "settings", "mesh", "measured", "in_space"),
+    [
+        (POINTS, SETTINGS, True, True, True),
+        (POINTS, dataclasses.replace(SETTINGS, motion="plane"), True, True, False),
+        (POINTS, dataclasses.replace(SETTINGS, keypoints="detected"), True, False, False),
+        (POINTS, SETTINGS, False, False, False),
+        ((), SETTINGS, True, False, False),
+    ],
+    ids=["in space", "in the plane", "detected", "a portrait without a mesh", "a model without meaning"],
+)
+def test_it_tells_what_was_measured_and_what_the_calibration_asked_for(
+    face: Face,
+    woman: Portrait,
+    points: tuple[int, ...],
+    settings: LiveSettings,
+    mesh: bool,
+    measured: bool,
+    in_space: bool,
+) -> None:
+    stage = Stage(face, woman if mesh else dataclasses.replace(woman, landmarks_px=None), points)
+    stage.until(State.LIVE, settings)
+    assert [event.measured for event in stage.events if isinstance(event, SourceReady)][-1] is measured
+    assert [event.in_space for event in stage.events if isinstance(event, Calibrated)] == [in_space]
+
+
 def test_in_space_the_avatar_looks_where_the_performer_looks(face: Face, woman: Portrait) -> None:
     """A reference that looks aside melts nothing: turned back, the avatar has its own face."""
     straight = Stage(face, woman, POINTS)

@@ -7,10 +7,11 @@ import pytest
 from app.pipeline import cameras, doctor, tiers
 from app.pipeline.cameras import CameraInfo
 from app.pipeline.doctor import VirtualCameraReport, as_text, check_up
-from app.pipeline.tiers import Hardware, Tier
 from app.pipeline.virtual_camera_report import LinuxProbe
+from mcnet.engine import Way
 from mcnet.media.errors import MediaError
 from mcnet.media.faces import FaceFinder
+from mcnet.tiers import Tier, Timing
 from tests.app.linux_machine import LinuxMachine
 
 
@@ -33,8 +34,8 @@ class TestDiagnosis:
         monkeypatch.setattr(cameras, "list_cameras", lambda: [CameraInfo("HD Webcam", "/dev/video0")])
         monkeypatch.setattr(doctor, "examine_virtual_camera", lambda: look(machine))
         monkeypatch.setattr(doctor, "VideoDevices", lambda: machine.devices)
-        monkeypatch.setattr(tiers, "this_hardware", lambda: Hardware("CPU"))
-        monkeypatch.setattr(tiers, "load_tier", lambda *_, **__: None)
+        monkeypatch.setattr(tiers, "unused_gpus", tuple)
+        monkeypatch.setattr("mcnet.tiers.remembered", lambda *_, **__: None)
 
     def test_all_is_well(self) -> None:
         text = diagnose()
@@ -49,20 +50,20 @@ class TestDiagnosis:
         ]
         assert "HD Webcam (/dev/video0)." in text
         assert "starter (256 x 256 pixels" in text
-        assert "Not measured on this machine yet." in text
+        assert "Not measured on this machine yet: the first start does it." in text
 
     def test_what_was_measured(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        tier = Tier("cpu", "bf16", "torch", 16, "about 16 frames/s on this CPU")
-        monkeypatch.setattr(tiers, "load_tier", lambda *_, **__: tier)
-        assert "Measured: about 16 frames/s on this CPU." in diagnose()
+        tier = Tier(Timing(Way("cpu", "bf16", "torch"), 43.2))
+        monkeypatch.setattr("mcnet.tiers.remembered", lambda *_, **__: tier)
+        text = diagnose()
+        assert "Measured: a frame of the model takes 43.2 ms on cpu in bf16 with torch." in text
+        assert "in bf16 (measured to be the fastest here)" in text
 
     def test_what_is_missing_comes_with_the_fix(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         bare = LinuxMachine(tmp_path / "bare").install_module()
         monkeypatch.setattr(cameras, "list_cameras", list)
         monkeypatch.setattr(doctor, "examine_virtual_camera", lambda: look(bare))
-        monkeypatch.setattr(
-            tiers, "this_hardware", lambda: Hardware("CPU", (), ("an AMD GPU is there, but is not used: so",))
-        )
+        monkeypatch.setattr(tiers, "unused_gpus", lambda: ("an AMD GPU is there, but is not used: so",))
         text = diagnose("no such model")
         assert "[!!] Cameras: None was found.\n     1. Plug one in" in text
         assert "     1. Load the module:\n          sudo modprobe v4l2loopback devices=1 " in text

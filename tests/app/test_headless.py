@@ -1,15 +1,26 @@
 """The command without a window, with the real model on GRID's speaker and on a face that comes and goes."""
 
+import importlib.util
 import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import av
 import pytest
 
 from app.__main__ import main
+from app.headless import Watch
+from app.pipeline.events import Event, SinkFailed
+from app.pipeline.pipeline import Pipeline
 from tests.app.clips import face_that_leaves
+from tests.disks import full
 from tests.media.videos import GRID
+
+HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 
 
 def run(tmp_path: Path, *options: str) -> dict[str, Any]:
@@ -21,11 +32,11 @@ def run(tmp_path: Path, *options: str) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):  # the cache is all tests' own
         monkeypatch.setenv(name, str(tmp_path / name))
 
 
-def test_a_speaker_drives_a_portrait_into_a_file(tmp_path: Path) -> None:
+def test_a_speaker_drives_a_portrait_into_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     video = tmp_path / "out.mp4"
     report = run(
         tmp_path, "--camera", str(GRID), "--source", "man_2", "--sink", f"file:{video}", "--sink", "null",
@@ -35,6 +46,10 @@ def test_a_speaker_drives_a_portrait_into_a_file(tmp_path: Path) -> None:
     assert report["frames_in"] >= report["frames_out"]
     assert report["model"] == "starter"
     assert report["device"].startswith("cpu")
+    assert report["backend_reason"]
+    if HAS_OPENVINO:  # else there is nothing to choose
+        assert "(measured to be the fastest here)" in report["device"]
+        assert "measured: a frame of the model takes" in capsys.readouterr().err
     assert "live" in [row["state"] for row in report["states"]]
     assert report["failure"] == ""
     assert report["age_ms"]["p50"] > 0
@@ -45,16 +60,69 @@ def test_a_speaker_drives_a_portrait_into_a_file(tmp_path: Path) -> None:
         assert sum(1 for _ in container.decode(video=0)) > 5
 
 
-def test_a_face_that_leaves_goes_down_the_ladder_and_comes_back(tmp_path: Path) -> None:
+def went_down_the_ladder_and_came_back(states: list[dict[str, Any]]) -> bool:
+    rest = iter([row["state"] for row in states])  # a busy machine may hold for a moment in between
+    return all(state in rest for state in ("live", "hold", "easing", "idle", "live"))
+
+
+def test_a_face_that_leaves_goes_down_the_ladder_and_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clip = face_that_leaves(tmp_path / "leaves.mp4", there=30, slide=4, gone=75, back=25)
-    report = run(
-        tmp_path, "--camera", str(clip), "--source", "woman_3", "--frames", "1000", "--calibration-s", "0.2",
-        "--seconds", "20",
-    )  # fmt: skip
-    states = [row["state"] for row in report["states"]]
-    first_live = states.index("live")
-    rest = iter(states[first_live:])  # a busy machine may hold for a moment in between
-    assert all(state in rest for state in ("live", "hold", "easing", "idle", "live"))
+    follow = Watch.follow
+
+    def until_it_was_seen(
+        self: Watch, pipeline: Pipeline, frames: int | None, seconds: float | None, stopped: Callable[[], bool]
+    ) -> None:
+        follow(self, pipeline, frames, seconds, lambda: stopped() or went_down_the_ladder_and_came_back(self.states))
+
+    monkeypatch.setattr(Watch, "follow", until_it_was_seen)
+    report = run(tmp_path, "--camera", str(clip), "--source", "woman_3", "--calibration-s", "0.2", "--seconds", "120")
+    assert went_down_the_ladder_and_came_back(report["states"])
+
+
+def test_a_full_disk_ends_a_run_that_only_records(tmp_path: Path) -> None:
+    with full(tmp_path) as (folder, prefix):
+        command = [
+            *[*prefix, sys.executable, "-m", "app", "--headless", "--camera", str(GRID), "--source", "woman_1"],
+            *["--sink", f"file:{folder / 'x.mp4'}", "--frames", "5", "--report", str(folder / "r.json")],
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 1, done.stderr
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith(f"mcnet-avatar: the recording {folder / 'x.mp4'} cannot go on: ")
+        assert "; nothing of it could be kept; cannot write the report " in last
+        assert "Traceback" not in done.stderr
+        assert not list(folder.iterdir())
+
+
+def test_a_run_outlives_one_of_its_sinks_and_has_failed_nevertheless(capsys: pytest.CaptureFixture[str]) -> None:
+    events: SimpleQueue[Event] = SimpleQueue()
+    watch = Watch(events, give_up_s=1.0, file_camera=True, sinks={"file:x.mp4", "virtualcam"})
+    events.put(SinkFailed("file:x.mp4", "the disk is full"))
+    watch.drain()
+    assert watch.failure == ""
+    assert capsys.readouterr().err == "the disk is full; the run goes on without it\n"
+    watch.end()
+    assert watch.failure == "the disk is full"
+
+
+def test_a_run_ends_with_the_last_of_its_sinks() -> None:
+    events: SimpleQueue[Event] = SimpleQueue()
+    watch = Watch(events, give_up_s=1.0, file_camera=True, sinks={"file:x.mp4", "virtualcam"})
+    events.put(SinkFailed("virtualcam", "the device is gone"))
+    events.put(SinkFailed("file:x.mp4", "the disk is full"))
+    watch.drain()
+    assert watch.failure == "the device is gone; the disk is full"
+
+
+def test_a_recording_that_cannot_be_finished_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    events: SimpleQueue[Event] = SimpleQueue()
+    watch = Watch(events, give_up_s=1.0, file_camera=True, sinks={"file:x.mp4", "virtualcam"})
+    events.put(SinkFailed("file:x.mp4", "the disk is full"))
+    watch.end()
+    assert watch.failure == "the disk is full"
+    assert capsys.readouterr().err == "", "nothing goes on after the end"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from app.pipeline.motion import (
+    SLOW,
     MotionControl,
     OneEuroFilter,
     Pose,
@@ -109,23 +110,25 @@ def test_smoothing_of_nought_changes_nothing() -> None:
 
 
 def test_jitter_at_rest_is_damped_more_the_stronger_the_setting() -> None:
-    noise = 0.002 * np.random.default_rng(0).standard_normal((300, 15, 2))
+    noise = 0.0005 * np.random.default_rng(0).standard_normal((300, 468, 3))  # of a mesh under a camera's noise
     spread = {}
-    for smoothing in (0.1, 0.5, 1.0):
+    for smoothing in (0.1, 0.3, 1.0):
         filtered = OneEuroFilter()
         spread[smoothing] = np.std([filtered.update(value, 1 / 30, smoothing) for value in noise][50:])
-    assert spread[1.0] < spread[0.5] < spread[0.1] < 0.002
-    assert spread[1.0] < 0.6 * 0.002
+    assert spread[1.0] < spread[0.3] < spread[0.1] < 0.0005
+    assert spread[0.3] < 0.3 * 0.0005
 
 
-def test_the_stated_delay_is_that_of_a_slow_movement() -> None:
-    """A ramp comes out later by the filter's time constant; slow enough, its speed does not raise the cut-off."""
-    smoothing, dt_s, speed = 0.6, 1 / 200, 1e-3
+@pytest.mark.parametrize("smoothing", [0.3, 1.0])
+def test_the_stated_delay_is_that_of_a_slow_movement(smoothing: float) -> None:
+    """A ramp comes out later by the filter's time constant at its speed."""
+    dt_s = 1 / 200
     filtered = OneEuroFilter()
     for step in range(2000):
-        answer = filtered.update(np.array([speed * step * dt_s]), dt_s, smoothing)
-    lag_ms = 1000 * (speed * 1999 * dt_s - float(answer[0])) / speed
+        answer = filtered.update(np.array([SLOW * step * dt_s]), dt_s, smoothing)
+    lag_ms = 1000 * (SLOW * 1999 * dt_s - float(answer[0])) / SLOW
     assert lag_ms == pytest.approx(smoothing_delay_ms(smoothing), abs=1000 * dt_s)
+    assert smoothing_delay_ms(0.3) < 30
 
 
 def test_fast_movement_is_delayed_less() -> None:
@@ -157,7 +160,7 @@ def test_a_blink_is_not_held_back_by_the_stillness_of_the_head() -> None:
     closed[[159, 158, 160, 386, 385, 387], 1] += 0.05
     followed = apart.smooth_mesh(closed, 1 / 30, 0.6)[upper, 1] - mesh[upper, 1]
     held_back = together.update(closed, 1 / 30, 0.6)[upper, 1] - mesh[upper, 1]
-    assert followed > 1.1 * held_back
+    assert followed > 1.5 * held_back
     nose = 1
     np.testing.assert_allclose(apart.smooth_mesh(closed, 1 / 30, 0.6)[nose], mesh[nose], atol=1e-12)
 

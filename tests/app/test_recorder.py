@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,37 +16,27 @@ from app.pipeline.recorder import DISCLOSURE, RecorderSink
 from app.pipeline.sinks import OutputFormat
 from mcnet.media.video import open_driving
 from tests.app.fakes import wait_until
+from tests.app.recordings import STEPS
+from tests.disks import HOWS, in_child, mounted, place
 from tests.media.videos import counted, number_of
 
 OUTPUT = OutputFormat(96, 64, 30)
-RECORD = """
-import os, resource, sys, time
+RECORD_AND_DIE = """
+import os, sys, time
 from pathlib import Path
 import numpy as np
-from app.errors import SinkError
 from app.pipeline.output_frame import Composed, State
 from app.pipeline.recorder import RecorderSink
 from app.pipeline.sinks import OutputFormat
 
-path, limit, seconds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-if limit:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-sink = RecorderSink(path)
+sink = RecorderSink(Path(sys.argv[1]))
 sink.open(OutputFormat(96, 64, 10))
 noise = np.random.default_rng(0)
-try:
-    for index in range(10 * seconds):
-        sink.send(Composed(0, 0.0, State.LIVE, noise.integers(0, 255, (64, 96, 3), np.uint8), fresh=True))
-        while sink._recording._pending:
-            time.sleep(0.0005)
-except SinkError as error:
-    print(error)
-    sink.close()
-    while not sink.finished():
-        time.sleep(0.001)
-    sys.exit()
-if not limit:
-    os._exit(9)
+for index in range(100):
+    sink.send(Composed(0, 0.0, State.LIVE, noise.integers(0, 255, (64, 96, 3), np.uint8), fresh=True))
+    while sink._recording._pending:
+        time.sleep(0.0005)
+os._exit(9)
 """
 
 
@@ -178,11 +169,6 @@ def test_a_picture_of_another_size_and_one_too_early(tmp_path: Path) -> None:
     finish(sink)
 
 
-def _record(path: Path, *, limit: int, seconds: int) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", RECORD, str(path), str(limit), str(seconds)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-
-
 def _playable_frames(path: Path) -> int:
     count = 0
     with av.open(path) as container:
@@ -194,32 +180,52 @@ def _playable_frames(path: Path) -> int:
     return count
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files by POSIX means")
-def test_a_full_disk_ends_it_and_what_was_written_plays(tmp_path: Path) -> None:
-    done = _record(tmp_path / "me.mp4", limit=400_000, seconds=40)
-    assert done.returncode == 0, done.stderr
-    assert "cannot go on: File too large; its first " in done.stdout
-    kept_s = int(done.stdout.partition("its first ")[2].partition(" ")[0])
-    assert kept_s > 2
-    assert _playable_frames(tmp_path / "me.mp4") >= 10 * kept_s
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files by POSIX means")
 def test_what_was_written_plays_when_the_app_dies(tmp_path: Path) -> None:
-    assert _record(tmp_path / "me.mp4", limit=0, seconds=10).returncode == 9
+    command = [sys.executable, "-c", RECORD_AND_DIE, str(tmp_path / "me.mp4")]
+    assert subprocess.run(command, timeout=100, check=False).returncode == 9
     assert _playable_frames(tmp_path / "me.mp4") >= 40
 
 
-def test_a_failure_that_shows_at_the_end_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: recorder._Encoder) -> None:
-        close(self)
-        raise OSError(28, "No space left on device")
+@pytest.mark.parametrize("how", HOWS)
+def test_a_full_disk_ends_the_recording_and_not_the_call(tmp_path: Path, how: str) -> None:
+    with place(how, tmp_path) as folder:
+        *rows, call = in_child("tests.app.recordings", how, str(folder))
+    path = folder / "x.mp4"
+    full = {
+        "disk": "No space left on device; make room on the disk",
+        "limit": "File too large; choose a disk that takes larger files, or make it shorter",
+    }[how]
+    for step, row in zip(STEPS, rows, strict=True):
+        kept = f"its first {step.kept // 10} s are kept" if step.kept else "nothing of it could be kept"
+        if step.method == "open":
+            gone = f"there is no folder {folder}; make it first"
+            assert row["error"] == f"cannot record to {path}: {full if how == 'disk' else gone}"
+        else:
+            said = "Input/output error; choose another place" if step.method == "close" else full
+            assert row["error"] == f"the recording {path} cannot go on: {said}; {kept}"
+        assert row["files"] == (["x.mp4"] if step.kept else [])
+        assert row["frames"] == step.kept
+        assert row["comment"] == (DISCLOSURE if step.kept else "")
+        assert row["threads"] == []
+    assert call == {
+        "failed": [f"the recording {path} cannot go on: {full}; nothing of it could be kept"],
+        "shown": True,
+        "files": [],
+    }
 
-    close = recorder._Encoder.close
-    monkeypatch.setattr(recorder._Encoder, "close", full)
-    sink = RecorderSink(tmp_path / "me.mp4")
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there, what is open cannot be removed")
+def test_a_recording_that_is_removed_meanwhile(tmp_path: Path) -> None:
+    sink = RecorderSink(tmp_path / "videos" / "me.mp4")
+    (tmp_path / "videos").mkdir()
     sink.open(OUTPUT)
     sink.send(picture(counted(1)[0]))
-    with pytest.raises(SinkError, match="No space left on device; make room"):
+    shutil.rmtree(tmp_path / "videos")
+    with pytest.raises(SinkError, match=r"me\.mp4 cannot go on: it was removed meanwhile; nothing of it could be kept"):
         finish(sink)
     finish(sink)
+
+
+def test_a_disk_that_only_lets_read(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "ro"), pytest.raises(SinkError, match="Read-only file system; choose another pl"):
+        RecorderSink(tmp_path / "disk" / "me.mp4").open(OUTPUT)

@@ -14,8 +14,12 @@ from numpy.typing import NDArray
 
 from assets import ROOT as ASSETS
 from mcnet.__main__ import main
+from mcnet.checkpoint import save_model
 from mcnet.commands.animate import BATCH_FRAMES, Moment, Moments
+from mcnet.config import McnetConfig
+from mcnet.generator import Mcnet
 from mcnet.media.images import read_rgb, write_rgb
+from tests.disks import full
 
 PORTRAIT = ASSETS / "portraits" / "woman_1.jpg"
 CLIP = ASSETS / "driving" / "grid_bbaf2n.mpg"
@@ -70,16 +74,63 @@ def test_other_outputs(tmp_path: Path, name: str) -> None:
 
 
 def test_options_change_the_picture(tmp_path: Path) -> None:
-    """Each option moves the portrait otherwise than the default does."""
+    """Each option moves the portrait otherwise than what stands beside it does."""
+    uncropped = "--motion plane --no-crop"
     last = {}
-    for options in ("", "--absolute", "--best-frame", "--no-crop", "--no-crop --no-adapt-scale"):
+    for options, other in (
+        ("", None),
+        ("--motion plane", ""),
+        ("--keypoints detected", "--motion plane"),
+        ("--motion plane --best-frame", "--motion plane"),
+        ("--absolute", "--motion plane"),
+        ("--no-crop", ""),
+        (uncropped, "--motion plane"),
+        # Cropped alike, both faces are of one size, and adapting the scale has nothing to do.
+        (f"{uncropped} --no-adapt-scale", uncropped),
+    ):
         output = tmp_path / f"frames{options.replace(' ', '')}"
         assert animate(output, *options.split(), frames=20) == 0
         last[options] = read_rgb(output / "000019.png").astype(int)
-    for options in ("--absolute", "--best-frame", "--no-crop"):
-        assert np.abs(last[options] - last[""]).mean() > 0.2, options
-    # Cropped alike, both faces are of one size, and adapting the scale has nothing to do.
-    assert np.abs(last["--no-crop --no-adapt-scale"] - last["--no-crop"]).mean() > 0.2
+        if other is not None:
+            assert np.abs(last[options] - last[other]).mean() > 0.2, options
+
+
+def test_which_motion_and_keypoints_are_used_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for options, told in (
+        ((), "motion in space, keypoints measured"),
+        (("--motion", "plane"), "motion in the plane, keypoints measured"),
+        (("--absolute", "--keypoints", "detected"), "motion absolute, keypoints detected"),
+    ):
+        assert animate(tmp_path / "out.mp4", *options, frames=2) == 0
+        assert told in capsys.readouterr().err
+
+
+def test_a_model_without_meaning_moves_in_the_plane(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = Mcnet(McnetConfig.named("tiny"))
+    save_model(model, tmp_path / "own.safetensors")
+    assert animate(tmp_path / "out.mp4", "--model", str(tmp_path / "own.safetensors"), frames=2) == 0
+    assert "motion in the plane, keypoints detected" in capsys.readouterr().err
+    for options in (["--motion", "space"], ["--keypoints", "measured"]):
+        assert animate(tmp_path / "out.mp4", "--model", str(tmp_path / "own.safetensors"), *options) == 1
+        assert "can only be detected: use --motion plane --keypoints detected" in capsys.readouterr().err
+
+
+def test_motion_that_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert animate(tmp_path / "out.mp4", "--motion", "space", "--absolute") == 1
+    assert "got --absolute too" in capsys.readouterr().err
+    assert animate(tmp_path / "out.mp4", "--motion", "space", "--keypoints", "detected") == 1
+    assert "got --keypoints detected too" in capsys.readouterr().err
+
+
+def test_without_a_crop_a_portrait_without_a_face_is_detected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = noise_picture(tmp_path)
+    assert animate(tmp_path / "out.mp4", "--no-crop", source=noise, frames=2) == 0
+    said = capsys.readouterr().err
+    assert "keypoints are detected, since the portrait shows no face that can be measured" in said
+    assert animate(tmp_path / "out.mp4", "--no-crop", "--keypoints", "measured", source=noise, frames=2) == 1
+    assert "no face in the portrait: measured keypoints need one" in capsys.readouterr().err
 
 
 def test_a_folder_of_pictures_drives(tmp_path: Path) -> None:
@@ -143,6 +194,20 @@ def test_what_cannot_be_done_is_said_in_one_sentence(tmp_path: Path, capsys: pyt
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.mp4", "faceless", "noise.png"]
 
 
+def test_a_full_disk_is_told_before_the_work(tmp_path: Path) -> None:
+    with full(tmp_path) as (folder, prefix):
+        command = [
+            *[*prefix, sys.executable, "-m", "mcnet", "animate", "--source", str(PORTRAIT), "--driving", str(CLIP)],
+            *["--output", str(folder / "x.mp4"), "--device", "cpu", "--max-frames", "5"],
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 1, done.stderr
+        assert done.stderr.splitlines()[-1].startswith(f"mcnet animate: cannot write {folder / 'x.mp4'}: ")
+        assert "finding the face" not in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not list(folder.iterdir())
+
+
 def test_nothing_read_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     portrait = tmp_path / "me.png"
     write_rgb(portrait, read_rgb(PORTRAIT))
@@ -201,6 +266,7 @@ def test_misuse_names_the_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert "whole number from 1" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("_signals_are_heard")
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send to another process")
 def test_interrupt_leaves_a_playable_file(tmp_path: Path) -> None:
     folder = tmp_path / "driving"
@@ -212,7 +278,7 @@ def test_interrupt_leaves_a_playable_file(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mcnet", "animate", "--source", str(PORTRAIT), "--driving", str(folder)]
     with subprocess.Popen(
         # Without a search for faces, so that frames are being written as soon as there is a file.
-        [*command, "--output", str(output), "--device", "cpu", "--no-crop"],
+        [*command, "--output", str(output), "--device", "cpu", "--no-crop", "--keypoints", "detected"],
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
@@ -280,10 +346,11 @@ sys.exit(str(added) if added - {"mcnet", "assets"} else 0)
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_batches_show_what_single_frames_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert animate(tmp_path / "single", "--backend", "torch") == 0
+@pytest.mark.parametrize("motion", ["space", "plane"])
+def test_batches_show_what_single_frames_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, motion: str) -> None:
+    assert animate(tmp_path / "single", "--backend", "torch", "--motion", motion) == 0
     monkeypatch.setitem(BATCH_FRAMES, "cpu", 4)  # 6 frames: one whole batch and a rest
-    assert animate(tmp_path / "batched", "--backend", "torch") == 0
+    assert animate(tmp_path / "batched", "--backend", "torch", "--motion", motion) == 0
     names = sorted(path.name for path in (tmp_path / "single").iterdir())
     assert names == sorted(path.name for path in (tmp_path / "batched").iterdir())
     assert len(names) == FRAMES

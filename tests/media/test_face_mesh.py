@@ -1,5 +1,6 @@
 import importlib.util
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -313,3 +314,15 @@ def test_opencv_steps_in_where_openvino_fails(
 def test_without_openvino_opencv_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert loader_of("auto") is OpenCvNetwork
+
+
+def test_a_region_rests_until_the_face_leaves_it_and_then_goes_along() -> None:
+    here = Region(100.0, 80.0, 50.0, 0.1)
+    trembling = Region(100.6, 79.5, 51.0, 0.12)
+    assert here.following(trembling) == here
+    there = Region(140.0, 80.0, 60.0, -3.0)
+    moved = here.following(there)
+    assert moved.center_x == pytest.approx(139.0)  # 2 % of the side short of it
+    assert moved.center_y == pytest.approx(80.0)
+    assert moved.side == pytest.approx(60 / 1.04)
+    assert math.remainder(moved.angle_rad - there.angle_rad, 2 * math.pi) == pytest.approx(math.radians(2))

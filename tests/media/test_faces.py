@@ -79,6 +79,12 @@ def test_no_face_where_there_is_none(finder: FaceFinder) -> None:
         assert finder.find(rgb) == []
 
 
+@pytest.mark.parametrize("path", PORTRAITS, ids=lambda path: path.stem)
+def test_the_negative_of_a_face_is_none(finder: FaceFinder, path: Path) -> None:
+    """The detector and the attention mesh take most of these ten for faces, the plain mesh none."""
+    assert finder.find(255 - read_rgb(path)) == []
+
+
 def _scene(parts: list[tuple[Path, int, int, int]], size_px: tuple[int, int]) -> NDArray[np.uint8]:
     scene = np.full((size_px[1], size_px[0], 3), 120, np.uint8)
     for path, left, top, side in parts:

@@ -2,15 +2,19 @@ import logging
 import os
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mcnet.media import muxer
 from mcnet.media.errors import MediaError
 from mcnet.media.images import write_rgb
 from mcnet.media.video import VideoWriter, open_driving
+from tests.disks import mounted
+from tests.media.outputs import unclosable
 from tests.media.videos import GRID, counted, make_sound_only, make_video, number_of, sound_of
 
 
@@ -282,6 +286,28 @@ def test_a_failure_at_the_end_leaves_nothing_and_does_not_hide_the_first(
         interrupted()
     assert "No space left" in caplog.text
     assert names(tmp_path) == []
+
+
+def test_what_is_cut_short_does_not_replace_an_older_result(tmp_path: Path) -> None:
+    (tmp_path / "a.webm").write_bytes(b"precious")
+
+    def write() -> None:
+        with VideoWriter(tmp_path / "a.webm", 25, (96, 64)) as writer:
+            for rgb in counted(9):
+                writer.write(rgb)
+
+    with (
+        mock.patch.object(muxer, "FileIO", unclosable(".webm")),
+        pytest.raises(MediaError, match=r"cannot complete .*a\.webm: Input/output error; .* is kept as .*a-2\.webm$"),
+    ):
+        write()
+    assert (tmp_path / "a.webm").read_bytes() == b"precious"
+    assert len(list(open_driving(tmp_path / "a-2.webm"))) == 9
+
+
+def test_a_disk_that_only_lets_read(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "ro"), pytest.raises(MediaError, match="is not writable; choose another place"):
+        VideoWriter(tmp_path / "disk" / "a.mp4", 25, (96, 64))
 
 
 def test_sound_that_is_damaged_ends_early(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.tolerance import largest_error
 from tests.training.conftest import SIZE_PX
 from training.augment import Faces, augment, disturb
 from training.config import AugmentConfig
@@ -105,10 +106,10 @@ def test_colours_change_alike_in_both_and_stay_grey_where_they_were_grey() -> No
     config = AugmentConfig(flip=False, time_flip=False, jitter=0.1, hue=0.1)
     one, other = augment(faces, faces, plan, config)
     assert torch.equal(one.pictures, other.pictures)
-    assert (one.pictures - one.pictures.mean(1, keepdim=True)).abs().max() < 1e-3
-    assert torch.allclose(
-        one.pictures[:, 0, 0, 0], torch.from_numpy(0.5 * plan.draws.between("brightness", 0.9, 1.1)).float(), atol=2e-3
-    )
+    # The published matrix of YIQ has four digits; a quarter of a step of 255 is what they leave.
+    assert (one.pictures - one.pictures.mean(1, keepdim=True)).abs().max() < 0.25 / 255
+    bright = torch.from_numpy(0.5 * plan.draws.between("brightness", 0.9, 1.1))
+    assert largest_error(one.pictures[:, 0, 0, 0], bright) < 0.5 / 255
     red = faces._replace(pictures=torch.tensor([0.8, 0.2, 0.2])[:, None, None].expand(2, 3, 8, 8).clone())
     turned, _ = augment(red, red, plan, config)
     assert (turned.pictures[0] - turned.pictures[1]).abs().max() > 0.01

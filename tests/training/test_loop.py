@@ -20,6 +20,7 @@ from torch import Tensor
 import training.loop
 from mcnet.checkpoint import CheckpointError, load_model
 from mcnet.generator import Mcnet
+from tests.tolerance import EPSILON, PICTURE, largest_error
 from tests.training.conftest import TINY, tiny_config, write_dataset
 from training.augment import Faces, augment
 from training.config import AugmentConfig, StageConfig, format_config
@@ -29,6 +30,9 @@ from training.journal import Journal
 from training.loop import FitError, Stage, fit, learning_rate, resolve_stages, stage_at
 from training.objective import answer_full
 from training.state import CHECKPOINT, StateError, TrainState, load_state, save_state
+
+LOGGED = 1e-4
+"""Of figures in stats.jsonl: ten of six digits each, added up."""
 
 
 def stats(run: Path) -> list[dict[str, Any]]:
@@ -71,14 +75,14 @@ def test_a_short_run_learns_logs_and_saves(heads: Path, tmp_path: Path) -> None:
     for line in lines:
         weighted = ["equivariance_value", "equivariance_jacobian", "keypoint_distance", "warped", "occlusion"]
         weighted += ["guidance"] + (["l1", "feature_consistency"] if line["stage"] == "full" else [])
-        assert line["total"] == pytest.approx(sum(line[name] for name in weighted), rel=1e-4)
-        assert line["warped_of_copied"] == pytest.approx(line["warped_l1"] / line["copied_l1"], rel=1e-4)
+        assert line["total"] == pytest.approx(sum(line[name] for name in weighted), rel=LOGGED)
+        assert line["warped_of_copied"] == pytest.approx(line["warped_l1"] / line["copied_l1"], rel=LOGGED)
         assert 0 < line["occlusion_mean"] < 1
     assert [line["guidance"] > 0 for line in lines] == [True] * 4
     assert sorted(path.name for path in (tmp_path / "sheets").iterdir()) == [f"000000{n}.png" for n in (1, 2, 4)]
     assert list((tmp_path / "tensorboard").iterdir())
     times = json.loads((tmp_path / "stats.jsonl").read_text().splitlines()[0])
-    assert times["data_ms"] + times["compute_ms"] == pytest.approx(times["step_ms"], rel=1e-3)
+    assert times["data_ms"] + times["compute_ms"] == pytest.approx(times["step_ms"], rel=LOGGED)
     assert (tmp_path / "config.toml").read_text() == format_config(config)
     state = load_state(tmp_path / CHECKPOINT)
     assert (state.step, state.skipped) == (4, 0)
@@ -123,7 +127,7 @@ def test_the_detector_stage_teaches_the_detector_alone(heads: Path, tmp_path: Pa
     line = stats(tmp_path)[0]
     assert line["stage"] == "detector"
     weighted = ["equivariance_value", "equivariance_jacobian", "keypoint_distance", "guidance", "guidance_openings"]
-    assert line["total"] == pytest.approx(sum(line[name] for name in weighted), rel=1e-4)
+    assert line["total"] == pytest.approx(sum(line[name] for name in weighted), rel=LOGGED)
     assert "warped_l1" not in line
 
 
@@ -153,7 +157,8 @@ def test_the_average_follows_every_weight_in_any_layout(heads: Path, tmp_path: P
     assert not torch.equal(state.ema["generator.final.weight"], fresh["generator.final.weight"])
     for key, value in state.model.items():
         if value.is_floating_point():
-            assert torch.allclose(state.ema[key], value, atol=1e-6), key
+            # A decay of 0 makes old + 1 (new - old): a rounding at the size of each.
+            assert torch.allclose(state.ema[key], value, rtol=2 * EPSILON, atol=EPSILON), key
 
 
 def test_parts_whose_rate_is_0_stay_as_they_are(heads: Path, tmp_path: Path) -> None:
@@ -421,13 +426,12 @@ def test_an_exported_model_gives_the_same_picture(heads: Path, tmp_path: Path) -
     model = Mcnet(config.model).eval()
     model.load_state_dict(state.ema)
     pictures = torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(5))
-    for half, tolerance in ((False, 1e-6), (True, 0.02)):
+    # float16 rounds weights by up to 2^-11 of their size, which may be 5 steps of 255 after all the layers.
+    for half, bar in ((False, PICTURE), (True, 5 / 255)):
         info = export(tmp_path / "run", tmp_path / f"{half}.safetensors", name="mine", half=half)
         written = load_model(tmp_path / f"{half}.safetensors")
         with torch.inference_mode():
-            assert torch.allclose(
-                written(pictures[:1], pictures[1:]), model(pictures[:1], pictures[1:]), atol=tolerance
-            )
+            assert largest_error(written(pictures[:1], pictures[1:]), model(pictures[:1], pictures[1:])) <= bar
         assert written.info == info
         assert written.info.name == "mine"
         assert written.info.training["steps"] == 4
@@ -502,8 +506,10 @@ def test_two_processes_are_one_with_twice_the_batch(heads: Path, tmp_path: Path)
     assert len(two) == len(one) == 4
     for ours, theirs in zip(two, one, strict=True):
         for name in ("total", "warped_l1", "guidance", "gradient_detector", "gradient_generator"):
+            # Rounding errors grow from step to step, as is told below; a batch that is halved wrongly is a matter of
+            # percents, as each picture differs from the next.
             assert ours[name] == pytest.approx(theirs[name], rel=2e-3), (ours["step"], name)
-    assert two[0]["total"] == pytest.approx(one[0]["total"], rel=1e-5)
+    assert two[0]["total"] == pytest.approx(one[0]["total"], rel=LOGGED)
     weights = [load_state(tmp_path / f"run of {n}" / CHECKPOINT).model for n in (2, 1)]
     # Adam turns a gradient's sign into a step, so that rounding moves single weights by a whole step; few of them.
     far = sum(int(((weights[0][key] - weights[1][key]).abs() > 2e-5).sum()) for key in weights[0])

@@ -13,14 +13,15 @@ from mcnet.checkpoint import build_released
 from mcnet.dense_motion import Motion
 from mcnet.geometry import Keypoints, coordinate_grid
 from mcnet.memory import Compensation
-from tests.released import CASES, SHAPES, _draw_one, load_case
+from tests.released import CASES, SHAPES, _draw_one, load_case, to_tensor
+from tests.tolerance import FLOAT16, PICTURE, PLACE, assert_near, largest_error, of_sums, products
 from training import losses
 from training.discriminator import Discriminator
 from training.landmarks import EYE_OPENINGS, GUIDANCE_POINTS, MOUTH_OPENINGS, MOUTH_POINTS, TRAINING_POINTS
 from training.warps import Warp, random_warp
 
-LOSS = 2e-6
-FLOAT16 = 1e-3
+FEW = of_sums(100)
+"""Of places about 1: a warp adds up 25 control points and an affine part, a loss of keypoints 15 of them."""
 
 
 class Case(NamedTuple):
@@ -40,18 +41,15 @@ def case(request: pytest.FixtureRequest) -> Case:
     return Case(stored, keypoints, warp)
 
 
-def picture(rgb: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255
-
-
 def test_equivariance_value(case: Case) -> None:
     loss = losses.equivariance_value(case.keypoints["driving"], case.keypoints["transformed"], case.warp)
-    assert loss.item() == pytest.approx(float(case.stored["loss_equivariance_value"]), abs=LOSS)
+    assert loss.item() == pytest.approx(float(case.stored["loss_equivariance_value"]), abs=FEW)
 
 
 def test_equivariance_jacobian(case: Case) -> None:
     loss = losses.equivariance_jacobian(case.keypoints["driving"], case.keypoints["transformed"], case.warp)
-    assert loss.item() == pytest.approx(float(case.stored["loss_equivariance_jacobian"]), abs=2e-5, rel=2e-5)
+    # Three matrices in turn, one of them inverted; all are near the identity.
+    assert loss.item() == pytest.approx(float(case.stored["loss_equivariance_jacobian"]), abs=4 * FEW)
 
 
 def test_landmarks_lie_where_the_warped_picture_shows_them() -> None:
@@ -65,26 +63,25 @@ def test_landmarks_lie_where_the_warped_picture_shows_them() -> None:
     seen = seen / seen.sum()
     told = warp.landmarks(torch.tensor([[[line[41], line[20]]]]), 64)[0, 0]
     centre = torch.stack(((seen * line).sum(), (seen * line[:, None]).sum()))
-    assert (told - centre).abs().max() < 0.003
+    assert (told - centre).abs().max() < 0.1 * 2 / 63  # a tenth of a pixel of the 64: the blob is seen in pixels
 
 
 def test_warped_frame(case: Case) -> None:
-    warped = case.warp.pictures(picture(case.stored["driving"]))
-    error = (warped - torch.from_numpy(case.stored["transformed_frame"].astype(np.float32))).abs().max()
-    assert error.item() <= FLOAT16
+    warped = case.warp.pictures(to_tensor(case.stored["driving"]))
+    assert_near(warped, case.stored["transformed_frame"], FLOAT16 + PICTURE)
 
 
 def test_keypoint_distance_of_paper(case: Case) -> None:
     counted = losses.keypoint_distance_of_paper(case.keypoints["source"].value)
     counted = counted + losses.keypoint_distance_of_paper(case.keypoints["driving"].value)
-    assert counted.item() == pytest.approx(float(case.stored["loss_keypoint_distance_unweighted"]), abs=LOSS)
+    assert counted.item() == pytest.approx(float(case.stored["loss_keypoint_distance_unweighted"]), abs=FEW)
 
 
 def test_pyramid(case: Case) -> None:
-    levels = losses.Pyramid((1, 2, 4, 8))(picture(case.stored["source"]))
-    assert torch.equal(levels[0], picture(case.stored["source"]))
+    levels = losses.Pyramid((1, 2, 4, 8))(to_tensor(case.stored["source"]))
+    assert torch.equal(levels[0], to_tensor(case.stored["source"]))
     for level, share in zip(levels[1:], ("0.5", "0.25", "0.125"), strict=True):
-        assert (level - torch.from_numpy(case.stored[f"pyramid_{share}"].astype(np.float32))).abs().max() <= FLOAT16
+        assert_near(level, case.stored[f"pyramid_{share}"], FLOAT16 + PICTURE)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -105,10 +102,11 @@ def test_feature_consistency(name: str) -> None:
     motion = Motion(*(torch.from_numpy(stored[f"absolute_{part}"]).float() for part in names))
     assert generator.memory is not None
     with torch.inference_mode():
-        warped = generator.warp(generator.encode_source(picture(stored["source"]), points), motion)
+        warped = generator.warp(generator.encode_source(to_tensor(stored["source"]), points), motion)
         traces = [generator.memory.trace(feature, points, None) for feature in warped.features[:3]]
     loss = losses.feature_consistency(traces)
-    assert loss.item() == pytest.approx(float(stored["loss_feature_consistency_unweighted"]), rel=1e-5)
+    layers = sum(products(part) for part in (generator.first, generator.down_blocks, generator.memory))
+    assert loss.item() == pytest.approx(float(stored["loss_feature_consistency_unweighted"]), rel=of_sums(layers))
 
 
 def test_feature_consistency_leaves_the_feature_alone() -> None:
@@ -122,8 +120,8 @@ def test_feature_consistency_leaves_the_feature_alone() -> None:
 def test_keypoint_hinge_pushes_apart_what_the_paper_counts() -> None:
     points = torch.tensor([[[0.0, 0.0], [0.1, 0.0], [0.9, 0.9]]], requires_grad=True)
     loss = losses.keypoint_distance(points)
-    assert loss.item() == pytest.approx(2 * 0.1 / 9, abs=1e-6)
-    assert losses.keypoint_distance_of_paper(points).item() == pytest.approx(2 * 2 / 9, abs=1e-6)
+    assert loss.item() == pytest.approx(2 * 0.1 / 9, abs=FEW)
+    assert losses.keypoint_distance_of_paper(points).item() == pytest.approx(2 * 2 / 9, abs=FEW)
     loss.backward()  # type: ignore[no-untyped-call]
     assert points.grad is not None
     assert points.grad[0, 0, 0] > 0 > points.grad[0, 1, 0]  # gradient descent moves the first left, the second right
@@ -142,6 +140,7 @@ def test_jacobian_of_a_warp_is_its_derivative() -> None:
     for sample in range(2):
         for place in range(4):
             expected = derivative[sample, place, :, sample, place]
+            # In float64, whose rounding lies far below.
             assert torch.allclose(warp.jacobian(places)[sample, place], expected, atol=1e-10)
 
 
@@ -152,10 +151,10 @@ def test_inverse_of_a_warp(axes: int) -> None:
         0.1 * torch.randn(3, 2, 3, generator=generator), 0.005 * torch.randn(3, axes, 25, generator=generator)
     )
     targets = torch.rand(3, 6, 2, generator=generator) * 2 - 1
-    assert (warp.points(warp.inverse(targets)) - targets).abs().max() < 1e-4
+    assert largest_error(warp.points(warp.inverse(targets)), targets) < PLACE
     grid = warp.grid(16)
     identity = coordinate_grid(16, 16, grid).flatten(0, 1).expand(3, -1, -1)
-    assert torch.allclose(grid.flatten(1, 2), warp.points(identity), atol=1e-5)
+    assert largest_error(grid.flatten(1, 2), warp.points(identity)) < FEW * grid.abs().max().item()
 
 
 def test_gan_terms() -> None:
@@ -175,7 +174,7 @@ def test_feature_matching_sums_blocks_and_leaves_the_real_alone() -> None:
         (a - b).abs().mean()
         for a, b in zip(discriminator(real, points)[0], discriminator(fake, points)[0], strict=True)
     )
-    assert loss.item() == pytest.approx(torch.as_tensor(expected).item())
+    assert loss.item() == pytest.approx(torch.as_tensor(expected).item(), rel=of_sums(products(discriminator)))
     assert real.grad is None
     assert fake.grad is not None
 
@@ -187,7 +186,7 @@ def test_guidance_counts_only_landmarks_that_can_be_seen() -> None:
     landmarks[:, columns[1]] = torch.tensor([1.2, 0.0])  # left the picture
     points = torch.zeros(2, 3, 2, requires_grad=True)
     loss = losses.landmark_guidance(points, landmarks, torch.tensor([True, False]), columns)
-    assert loss.item() == pytest.approx(0.25 / 6)
+    assert loss.item() == pytest.approx(0.25 / 6, abs=FEW)
     loss.backward()  # type: ignore[no-untyped-call]
     assert points.grad is not None
     assert points.grad.nonzero().tolist() == [[0, 0, 0]]
@@ -207,9 +206,9 @@ def test_keypoint_openings_mind_the_gap_and_not_the_place() -> None:
     assert [(pair.upper, pair.lower) for pair in pairs] == [(1, 2)]  # 159 lacks its other lid
     landmarks, valid = eye_landmarks(0.1), torch.tensor([True])
     points = torch.tensor([[[0.0, 0.0], [0.9, 0.45], [0.9, 0.55], [0.0, 0.0]]])
-    assert losses.keypoint_openings(points, landmarks, valid, pairs).item() == pytest.approx(0.0, abs=1e-6)
+    assert losses.keypoint_openings(points, landmarks, valid, pairs).item() == pytest.approx(0.0, abs=FEW)
     points[0, 1, 1] = 0.55  # closed
-    assert losses.keypoint_openings(points, landmarks, valid, pairs).item() == pytest.approx(0.1 / 2)
+    assert losses.keypoint_openings(points, landmarks, valid, pairs).item() == pytest.approx(0.1 / 2, abs=FEW)
     assert losses.keypoint_openings(points, landmarks, ~valid, pairs).item() == 0
 
 
@@ -219,10 +218,10 @@ def test_correspondence_is_what_the_deformation_misses() -> None:
     source = driving + torch.tensor([0.1, 0.0])
     valid = torch.tensor([True])
     deformation = grid + torch.tensor([0.1, 0.0])
-    assert losses.correspondence(deformation, source, driving, valid).item() == pytest.approx(0, abs=1e-6)
+    assert losses.correspondence(deformation, source, driving, valid).item() == pytest.approx(0, abs=FEW)
     missed = losses.correspondence(grid, source, driving, valid)
-    assert missed.item() == pytest.approx(2 * 0.05 / 3)  # the third point left the picture
-    assert losses.correspondence(grid, source, driving, valid, [0]).item() == pytest.approx(0.05)
+    assert missed.item() == pytest.approx(2 * 0.05 / 3, abs=FEW)  # the third point left the picture
+    assert losses.correspondence(grid, source, driving, valid, [0]).item() == pytest.approx(0.05, abs=FEW)
     assert losses.correspondence(grid, source, driving, ~valid).item() == 0
 
 
@@ -232,11 +231,11 @@ def test_places_outside_a_closed_eye_are_apart_and_turn_with_it() -> None:
     assert closed.shape == (2 * count, 2)
     first = len(MOUTH_OPENINGS)
     above, below = closed[first], closed[first + count]
-    assert above.tolist() == pytest.approx([0.3, -losses.OUTSIDE])
-    assert below.tolist() == pytest.approx([0.3, losses.OUTSIDE])
+    assert above.tolist() == pytest.approx([0.3, -losses.OUTSIDE], abs=FEW)
+    assert below.tolist() == pytest.approx([0.3, losses.OUTSIDE], abs=FEW)
     quarter = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])  # clockwise as seen
     turned = losses.outside_openings(eye_landmarks(0.0) @ quarter)[0]
-    assert torch.allclose(turned[first], above @ quarter, atol=1e-6)
+    assert largest_error(turned[first], above @ quarter) < FEW
 
 
 def test_occlusion_judge_trusts_a_good_warp_only() -> None:
@@ -259,11 +258,11 @@ def test_region_weights_lie_on_the_mouth_and_have_mean_one() -> None:
         landmarks[:, TRAINING_POINTS.index(point)] = torch.tensor([0.3 * np.cos(a), 0.5 + 0.1 * np.sin(a)])
     weights = losses.region_weights(landmarks, torch.tensor([True, False]), 64, losses.Regions(mouth=4.0, eyes=0.0))
     assert weights is not None
-    assert torch.allclose(weights.mean((1, 2, 3)), torch.ones(2))
+    assert largest_error(weights.mean((1, 2, 3)), torch.ones(2)) < of_sums(64 * 64)
     assert torch.equal(weights[1], torch.ones(1, 64, 64))
     row, column = round((0.5 + 1) / 2 * 63), 31
     ratio = weights[0, 0, row, column] / weights[0, 0, 5, 5]
-    assert ratio.item() == pytest.approx(5.0, rel=0.02)
+    assert ratio.item() == pytest.approx(5.0, rel=0.02)  # the soft border leaves 0.998 of what is added in the middle
     assert losses.region_weights(landmarks, torch.tensor([True, False]), 64, losses.Regions(0, 0)) is None
 
 
@@ -280,6 +279,7 @@ def test_perceptual_is_zero_for_equal_pictures_and_grows() -> None:
     loss = losses.perceptual(taps, pyramid, other, same)
     expected = (backbone(other) - backbone(same)).abs().mean()
     expected = expected + (backbone(pyramid(other)[1]) - backbone(pyramid(same)[1])).abs().mean()
-    assert loss.item() == pytest.approx(expected.item())
+    # The features differ by a fifth of their size or more.
+    assert loss.item() == pytest.approx(expected.item(), rel=5 * of_sums(products(backbone)))
     loss.backward()  # type: ignore[no-untyped-call]
     assert other.grad is not None

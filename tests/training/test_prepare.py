@@ -403,6 +403,7 @@ def at_work(group: int) -> list[str]:
     return found
 
 
+@pytest.mark.usefixtures("_signals_are_heard")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_all_processes_and_leave_no_halves(short: Path, tmp_path: Path, sent: signal.Signals) -> None:
     out = tmp_path / "out"

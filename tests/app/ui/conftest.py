@@ -93,8 +93,8 @@ def open_window(
         windows.append(window)
         window.when_painted(window.session.start)
         window.show()
-        qtbot.waitUntil(lambda: window.session.ready and bool(window.session.desk.entries), timeout=3000)
-        qtbot.waitUntil(lambda: not window.session.busy, timeout=3000)
+        qtbot.waitUntil(lambda: window.session.ready and bool(window.session.desk.entries))
+        qtbot.waitUntil(lambda: not window.session.busy)
         return window
 
     yield make

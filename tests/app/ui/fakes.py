@@ -131,13 +131,21 @@ class FakePipeline:
         """Leave a view of the driver; the window looks for it when it is woken."""
         self.driver.put(view)
 
-    def prove(self, *, state: State = State.LIVE) -> None:
-        """Tell that model, camera, portrait and calibration are well."""
+    def prove(self, *, state: State = State.LIVE, measures: bool = True, measured: bool = True) -> None:
+        """Tell that model, camera, portrait and calibration are well.
+
+        Args:
+            state: what the output shows.
+            measures: whether the model's keypoints can be measured.
+            measured: whether the portrait's were.
+        """
         assert self.portrait is not None
-        self.tell(EngineReady("fake", "cuda:0 (fake GPU) in bf16, because a test says so", 0.1))
-        self.tell(SourceReady(self.portrait.entry.key, from_cache=False))
+        self.tell(EngineReady("fake", "cuda:0 (fake GPU) in bf16, because a test says so", 0.1, measures=measures))
+        self.tell(SourceReady(self.portrait.entry.key, from_cache=False, measured=measured))
         self.tell(CameraOpened("fake camera", 640, 480, 30.0))
-        self.tell(Calibrated(92, ("the head is turned",)))
+        live = self.settings
+        in_space = measured and live.relative and live.motion == "space"
+        self.tell(Calibrated(92, ("close your mouth",), in_space=in_space))
         self.tell(StateChanged(state))
 
     def open_sink(self, name: str) -> None:
@@ -313,7 +321,7 @@ def _parse(text: str) -> CameraSpec:
 
 
 def driver_view(*, found: bool = True) -> DriverView:
-    """A frame of the driver, 64 x 48, with a face or without."""
+    """A frame of the performer, 64 x 48, with a face or without."""
     frame = CameraFrame(1, time.monotonic(), plain(200, 64, 48))
     if not found:
         return DriverView(frame, None, None, None)

@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def take(folder: Path, *, quick: bool) -> int:
-    from PyQt6.QtWidgets import QApplication
+    from PyQt6.QtWidgets import QApplication, QScrollArea
 
     from app.pipeline.doctor import VirtualCameraReport, examine_virtual_camera
     from app.pipeline.sinks import NullSink
@@ -131,6 +131,21 @@ def take(folder: Path, *, quick: bool) -> int:
     shoot("4-small-dark")
     use(theme="light", checklist_done=False)
     shoot("5-small-light-checklist")
+    use(show_fine_tune=True, checklist_done=True)
+    rest(0.2)
+    scroll = window.controls.findChild(QScrollArea)
+    assert scroll is not None
+    scroll.ensureWidgetVisible(window.controls.fine_tune)
+    shoot("15-fine-tune-small-light")
+    use(theme="dark")
+    shoot("16-fine-tune-small-dark")
+    session.set_live(replace(session.settings.live, motion="plane"))
+    wait(lambda: session.calibrating is not None, 10, "a calibration for the plane")
+    shoot("17-plane-small-dark")
+    wait(lambda: session.chain.calibration.done, 20, "its end")
+    session.set_live(replace(session.settings.live, motion="space"))
+    use(show_fine_tune=False)
+    scroll.ensureWidgetVisible(window.controls.camera)
     use(theme="dark", checklist_done=True)
     window.resize(1180, 720)
     window.toggle_keys()

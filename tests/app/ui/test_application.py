@@ -118,6 +118,7 @@ def test_what_nobody_expected_is_told(opened: MainWindow, qtbot: QtBot, caplog: 
     assert "unexpected error in the window" in caplog.text
 
 
+@pytest.mark.usefixtures("_signals_are_heard")
 def test_the_real_program_opens_its_window_and_ends_in_order(tmp_path: Path) -> None:
     """Offscreen, with what a user gets; ended by a polite kill while the model is still being loaded."""
     code = (

@@ -7,17 +7,28 @@ from pathlib import Path
 import pytest
 from PyQt6.QtCore import QPoint, QPointF, Qt
 from PyQt6.QtGui import QColor, QWheelEvent
-from PyQt6.QtWidgets import QApplication, QColorDialog, QFileDialog, QWidget
+from PyQt6.QtWidgets import (
+    QAbstractButton,
+    QApplication,
+    QColorDialog,
+    QComboBox,
+    QFileDialog,
+    QLabel,
+    QScrollArea,
+    QSlider,
+    QWidget,
+)
 from pytestqt.qtbot import QtBot
 
 from app.pipeline.cameras import CameraInfo, CameraSpec
-from app.settings import AppSettings, LiveSettings, WindowSettings
+from app.settings import EXPRESSION_PARTS, MOTION_PARTS, AppSettings, LiveSettings, WindowSettings, load_settings
 from app.ui.controls import Controls
 from app.ui.main_window import MainWindow
+from app.ui.parts import WindowOptions
 from app.ui.theme import DARK, LIGHT
 from app.ui.widgets import ValueSlider
 from tests.app.ui.conftest import OpenWindow
-from tests.app.ui.fakes import World
+from tests.app.ui.fakes import MISSING, World
 from tests.app.ui.hand import click, double_click, press_key
 
 
@@ -39,6 +50,10 @@ def test_sliders(
     assert getattr(world.pipeline.settings, name) == pytest.approx(value)
     assert made.value == pytest.approx(value)
     double_click(made, made.name_label.geometry().center())
+    assert getattr(world.pipeline.settings, name) == getattr(LiveSettings(), name)
+    press_key(made.slider, Qt.Key.Key_End)
+    assert getattr(world.pipeline.settings, name) > value
+    press_key(made.slider, Qt.Key.Key_Backspace)
     assert getattr(world.pipeline.settings, name) == getattr(LiveSettings(), name)
 
 
@@ -78,14 +93,134 @@ def test_smoothing_tells_its_delay(window: MainWindow) -> None:
     assert window.controls.smoothing.value_label.text() == "30 ms"
 
 
-def test_absolute_motion_has_no_gains(window: MainWindow, world: World) -> None:
+def chosen(controls: Controls) -> list[str]:
+    return [key for key in ("space", "plane", "absolute") if controls.motion_kind.button(key).isChecked()]
+
+
+def enabled_gains(controls: Controls) -> set[str]:
+    return {part for part, slider in controls.gains.items() if slider.isEnabled()}
+
+
+def test_kinds_of_motion(window: MainWindow, world: World) -> None:
     controls = window.controls
+    assert chosen(controls) == ["space"]
+    for key, relative, motion in (
+        ("plane", True, "plane"),
+        ("absolute", False, "plane"),
+        ("space", True, "space"),
+        ("absolute", False, "space"),
+    ):
+        click(controls.motion_kind.button(key))
+        assert (world.pipeline.settings.relative, world.pipeline.settings.motion) == (relative, motion)
+        assert chosen(controls) == [key]
+
+
+def test_only_what_has_an_effect_can_be_moved(proven: MainWindow) -> None:
+    controls, every = proven.controls, {*MOTION_PARTS, *EXPRESSION_PARTS}
+    assert set(controls.gains) == every
+    for key, whole, parts in (("absolute", False, set()), ("plane", True, set()), ("space", True, every)):
+        click(controls.motion_kind.button(key))
+        assert controls.motion.isEnabled() is whole
+        assert controls.expression.isEnabled() is whole
+        assert enabled_gains(controls) == parts
+    press_key(controls.expression.slider, Qt.Key.Key_Home)
+    assert enabled_gains(controls) == set(MOTION_PARTS), "nothing times something is nothing"
+
+
+@pytest.mark.parametrize(
+    ("measures", "measured", "why"), [(False, False, "this model"), (True, False, "this portrait"), (True, True, "")]
+)
+def test_in_space_needs_measured_keypoints(
+    window: MainWindow, world: World, qtbot: QtBot, measures: bool, measured: bool, why: str
+) -> None:
+    controls = window.controls
+    assert controls.motion_kind.button("space").isEnabled(), "nothing is known yet"
+    world.pipeline.prove(measures=measures, measured=measured)
+    qtbot.waitUntil(lambda: window.session.chain.calibration.done)
+    space = controls.motion_kind.button("space")
+    assert space.isEnabled() is measured
+    assert chosen(controls) == ["space" if measured else "plane"]
+    assert enabled_gains(controls) == (set(controls.gains) if measured else set())
+    assert controls.no_space.isVisible() is not measured
+    assert why in space.toolTip()
+    assert why in controls.no_space.text()
     click(controls.motion_kind.button("absolute"))
-    assert world.pipeline.settings.relative is False
-    assert not controls.motion.isEnabled()
-    assert not controls.expression.isEnabled()
-    click(controls.motion_kind.button("relative"))
-    assert controls.motion.isEnabled()
+    click(controls.motion_kind.button("plane"))
+    wish = "plane" if measured else "space"
+    assert world.pipeline.settings.motion == wish, "where there is no choice, none is kept"
+
+
+def test_detected_keypoints_leave_the_plane(open_window: OpenWindow, world: World, qtbot: QtBot) -> None:
+    window = open_window(AppSettings(live=LiveSettings(keypoints="detected"), portrait="fake_1"))
+    world.pipeline.prove(measured=False)
+    qtbot.waitUntil(lambda: window.session.chain.calibration.done)
+    assert chosen(window.controls) == ["plane"]
+    assert "detected" in window.controls.no_space.text()
+
+
+@pytest.mark.parametrize("part", MOTION_PARTS + EXPRESSION_PARTS)
+def test_fine_tuning(window: MainWindow, world: World, part: str) -> None:
+    controls, name = window.controls, f"{part}_strength"
+    assert not controls.gains[part].isVisible()
+    click(controls.fine_tune.button)
+    QApplication.processEvents()  # the sliders find their places
+    slider = controls.gains[part]
+    assert slider.isVisible()
+    assert controls.fine_tune.remark == ""
+    press_key(slider.slider, Qt.Key.Key_Right)
+    assert world.pipeline.settings == replace(LiveSettings(), **{name: 1.05})  # type: ignore[arg-type]
+    assert slider.value_label.text() == "105 %"
+    assert controls.fine_tune.remark == "1 changed"
+    double_click(slider, slider.name_label.geometry().center())
+    assert world.pipeline.settings == LiveSettings()
+    assert controls.fine_tune.remark == ""
+    press_key(slider.slider, Qt.Key.Key_Home)
+    assert getattr(world.pipeline.settings, name) == 0
+    press_key(slider.slider, Qt.Key.Key_Backspace)
+    assert world.pipeline.settings == LiveSettings()
+
+
+def test_fine_tuning_is_opened_by_keyboard_and_stays_so(
+    open_window: OpenWindow, options: WindowOptions, qtbot: QtBot
+) -> None:
+    window = open_window()
+    press_key(window.controls.fine_tune.button, Qt.Key.Key_Space)
+    assert window.controls.gains["lids"].isVisible()
+    qtbot.waitUntil(options.settings_path.exists)
+    kept, _ = load_settings(options.settings_path)
+    again = open_window(replace(kept, live=replace(kept.live, nod_strength=0.5)))
+    assert again.controls.gains["lids"].isVisible()
+    assert again.controls.gains["nod"].value == 0.5
+    press_key(again.controls.fine_tune.button, Qt.Key.Key_Space)
+    assert not again.controls.gains["lids"].isVisible()
+    assert again.controls.fine_tune.remark == "1 changed", "what is hidden is not forgotten"
+
+
+def test_nothing_of_the_column_is_cut_in_the_smallest_window(
+    open_window: OpenWindow, world: World, qtbot: QtBot
+) -> None:
+    world.report = MISSING
+    live = LiveSettings(background="colour", motion="space")
+    window = open_window(AppSettings(live=live, window=WindowSettings(show_fine_tune=True), portrait="fake_1"))
+    window.resize(window.minimumSize())
+    world.pipeline.prove(measures=False, measured=False)
+    qtbot.waitUntil(lambda: window.session.chain.calibration.done)
+    scroll = window.controls.findChild(QScrollArea)
+    assert scroll is not None
+    body, bar, viewport = scroll.widget(), scroll.verticalScrollBar(), scroll.viewport()
+    assert body is not None
+    assert bar is not None
+    assert viewport is not None
+    qtbot.waitUntil(lambda: bar.maximum() > 0)
+    assert bar.maximum() + viewport.height() == body.height()
+    assert body.width() <= viewport.width()
+    widgets = [widget for kind in (QLabel, QAbstractButton, QSlider, QComboBox) for widget in body.findChildren(kind)]
+    for widget in widgets:
+        if widget.isVisible():
+            least = widget.minimumSizeHint()
+            height = widget.heightForWidth(widget.width()) if widget.hasHeightForWidth() else least.height()
+            assert widget.width() >= min(least.width(), widget.maximumWidth()), widget
+            assert widget.height() >= min(height, widget.maximumHeight()), widget
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,7 @@ def test_every_control_has_a_name_and_a_tip(window: MainWindow) -> None:
 
 
 def test_every_control_is_reached_by_the_tab_key(proven: MainWindow, qtbot: QtBot) -> None:
+    proven.controls.fine_tune.button.click()
     proven.activateWindow()
     qtbot.waitUntil(proven.isActiveWindow)
     reached: set[int] = set()
@@ -85,6 +86,7 @@ def test_every_control_is_reached_by_the_tab_key(proven: MainWindow, qtbot: QtBo
         reached.add(id(widget))
         press_key(widget, Qt.Key.Key_Tab)
     wanted = [widget for widget in controls_of(proven) if widget.isEnabled() and not exclusive(widget)]
+    assert proven.controls.gains["brows"].slider in wanted
     missed = [widget.accessibleName() for widget in wanted if id(widget) not in reached]
     assert not missed
 

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PyQt6.QtCore import Qt
-from PyQt6.QtGui import QColor, QImage
+from numpy.typing import NDArray
+from PyQt6.QtCore import QPointF, Qt
+from PyQt6.QtGui import QColor, QImage, QPolygonF
 from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
@@ -163,6 +164,43 @@ def test_a_driver_without_a_face(window: MainWindow, world: World, qtbot: QtBot)
     qtbot.waitUntil(lambda: window.driver.view is not None)
     window.controls.landmarks.click()
     assert not contains(window.driver.grab().toImage(), DARK.live)
+
+
+def test_a_mesh_that_does_not_move_the_avatar_is_no_find(window: MainWindow) -> None:
+    """It lies where the face is guessed to be, behind a hand: the box says that the avatar waits."""
+    window.driver.show_view(replace(driver_view(), keypoints=None))
+    picture = window.driver.grab().toImage()
+    assert contains(picture, DARK.warning)
+    assert not contains(picture, DARK.live)
+
+
+def test_what_is_hidden_costs_nothing(window: MainWindow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mesh comes with every frame: nothing of it is touched before it is painted."""
+    driver, pictures, meshes = window.driver, list[int](), list[int]()
+
+    def image(rgb: NDArray[np.uint8]) -> QImage:
+        pictures.append(len(rgb))
+        return to_image(rgb)
+
+    def polygon(points: list[QPointF]) -> QPolygonF:
+        meshes.append(len(points))
+        return QPolygonF(points)
+
+    monkeypatch.setattr("app.ui.driver_view.to_image", image)
+    monkeypatch.setattr("app.ui.driver_view.QPolygonF", polygon)
+    click(window.controls.driver)
+    for _ in range(3):
+        driver.show_view(driver_view())
+        QApplication.processEvents()
+    assert (pictures, meshes) == ([], [])
+    click(window.controls.driver)
+    QApplication.processEvents()
+    driver.grab()
+    assert (pictures, meshes) == ([48], []), "the newest picture, once, without landmarks"
+    window.controls.landmarks.click()
+    driver.grab()
+    assert pictures == [48]
+    assert set(meshes) == {468}
 
 
 def test_landmarks_do_not_flicker_between_the_looks_for_the_face(window: MainWindow) -> None:

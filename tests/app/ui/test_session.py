@@ -36,6 +36,7 @@ from app.ui.session import Session
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import STATS, FakePipeline, World
 from tests.app.ui.hand import press
+from tests.disks import Room, place
 
 
 def test_start_asks_for_everything(window: MainWindow, world: World) -> None:
@@ -170,7 +171,7 @@ def test_absolute_motion_needs_no_calibration(window: MainWindow) -> None:
 
 def test_calibration_is_seen(proven: MainWindow, world: World, qtbot: QtBot) -> None:
     session = proven.session
-    assert session.chain.calibration.text == "92 of 100: the head is turned"
+    assert session.chain.calibration.text == "92 of 100: close your mouth"
     world.pipeline.tell(CalibrationProgress(0.4, "close your mouth"))
     qtbot.waitUntil(lambda: session.calibrating == 0.4)
     assert proven.preview.words.more == "close your mouth"
@@ -180,6 +181,45 @@ def test_calibration_is_seen(proven: MainWindow, world: World, qtbot: QtBot) -> 
     assert session.calibrating is None
     world.pipeline.tell(StateChanged(State.CALIBRATING))
     qtbot.waitUntil(lambda: not session.chain.calibration.done)
+
+
+def test_what_a_calibration_asks_for_follows_the_motion(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.pipeline.show(State.CALIBRATING)
+    qtbot.waitUntil(lambda: proven.session.state is State.CALIBRATING)
+    controls, step = proven.controls, proven.checklist.steps[4]
+    for key, wanted, unwanted in (
+        ("plane", "as the portrait does", "any direction"),
+        ("space", "any direction", "portrait"),
+        ("absolute", "as the portrait does", "any direction"),
+    ):
+        controls.motion_kind.button(key).click()
+        for text in (proven.preview.words.more, proven.calibrate_button.toolTip(), step.action.toolTip()):
+            assert wanted in text
+            assert unwanted not in text
+        assert proven.calibrate_button.accessibleDescription() == proven.calibrate_button.toolTip()
+
+
+def test_a_reference_for_space_alone_is_taken_anew_in_the_plane(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    """It may look anywhere: what moves by differences in the picture would melt."""
+    session, choose = proven.session, proven.controls.motion_kind.button
+    choose("absolute").click()
+    assert world.pipeline.calibrations == []
+    choose("plane").click()
+    assert world.pipeline.calibrations == [False]
+    proven.controls.step_zoom(1)
+    choose("absolute").click()
+    choose("plane").click()
+    assert world.pipeline.calibrations == [False], "once is enough"
+    world.pipeline.tell(Calibrated(90, in_space=False))
+    qtbot.waitUntil(lambda: session.chain.calibration.text == "90 of 100")
+    for key in ("space", "plane"):
+        choose(key).click()
+    assert world.pipeline.calibrations == [False], "one that looked for the pose too serves both"
+    choose("space").click()
+    world.pipeline.tell(Calibrated(91, in_space=True))
+    qtbot.waitUntil(lambda: session.chain.calibration.text == "91 of 100")
+    choose("plane").click()
+    assert world.pipeline.calibrations == [False, False]
 
 
 def test_a_camera_that_fails_while_another_goes_on(proven: MainWindow, world: World, qtbot: QtBot) -> None:
@@ -352,12 +392,25 @@ def test_a_snapshot_that_cannot_be_written(window: MainWindow, world: World, qtb
         qtbot.waitUntil(lambda: bool(window.messages.text))
     assert not caught
     assert window.messages.messages[0].tone == "error"
+    assert window.messages.text.startswith(f"cannot make the folder {tmp_path / 'videos'}: ")
+
+
+def test_a_snapshot_on_a_full_disk_is_none(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path) -> None:
+    with place("disk", tmp_path) as folder:
+        Room("disk", folder).take()
+        (tmp_path / "videos").symlink_to(folder)
+        world.pipeline.show()
+        qtbot.waitUntil(lambda: window.preview.picture_size is not None)
+        window.snapshot_button.click()
+        qtbot.waitUntil(lambda: bool(window.messages.text))
+        assert window.messages.text.endswith("No space left on device; make room on the disk")
+        assert not list(folder.iterdir())
 
 
 def test_settings_are_kept_after_a_while(window: MainWindow, options: WindowOptions, qtbot: QtBot) -> None:
     window.controls.badge.click()
     assert not options.settings_path.exists()
-    qtbot.waitUntil(options.settings_path.exists, timeout=2000)
+    qtbot.waitUntil(options.settings_path.exists)
     kept, complaint = load_settings(options.settings_path)
     assert complaint is None
     assert kept.live.badge is False
@@ -379,7 +432,7 @@ def test_settings_that_cannot_be_kept_are_told(
     (tmp_path / "file").write_text("")
     window = open_window(options=replace(options, settings_path=tmp_path / "file" / "settings.toml"))
     window.controls.badge.click()
-    qtbot.waitUntil(lambda: "cannot keep the settings" in window.messages.text, timeout=2000)
+    qtbot.waitUntil(lambda: "cannot keep the settings" in window.messages.text)
 
 
 def test_closing_while_live_stops_everything(live: MainWindow, world: World) -> None:
@@ -409,11 +462,11 @@ def test_figures(live: MainWindow, world: World, qtbot: QtBot) -> None:
     world.pipeline.figures = STATS
     world.pipeline.show(State.LIVE)
     expected = "LIVE | 31 fps | 62 ms in app (p95 88) | dropped 3 % | cuda:0"
-    qtbot.waitUntil(lambda: live.status.text == expected, timeout=2000)
+    qtbot.waitUntil(lambda: live.status.text == expected)
     assert live.status.hint == "delay your microphone by 60 ms"
     live.session.stop()
     world.pipeline.show(State.SLATE)
-    qtbot.waitUntil(lambda: live.status.text.startswith("STANDBY"), timeout=2000)
+    qtbot.waitUntil(lambda: live.status.text.startswith("STANDBY"))
     assert live.status.hint == ""
 
 
@@ -448,16 +501,6 @@ def test_this_computer_is_measured(proven: MainWindow, world: World, qtbot: QtBo
     qtbot.waitUntil(lambda: proven.session.chain.model.text == "about 34 frames/s on a fake GPU")
 
 
-def test_measuring_is_offered_once_at_the_first_start(window: MainWindow, world: World, qtbot: QtBot) -> None:
-    world.pipeline.prove()
-    qtbot.waitUntil(lambda: "has not been measured yet" in window.messages.text)
-    assert window.messages.action_button.text() == "Measure"
-    window.messages.dismiss()
-    world.pipeline.tell(Calibrated(90))
-    qtbot.waitUntil(lambda: window.session.chain.calibration.text == "90 of 100")
-    assert window.messages.text == ""
-
-
 def test_measuring_that_fails(proven: MainWindow, world: World, qtbot: QtBot) -> None:
     world.measure_error = SinkError("nothing here runs the model")
     proven.session.measure()
@@ -478,10 +521,10 @@ def test_what_computes_is_told(proven: MainWindow, world: World, qtbot: QtBot) -
     proven.controls.statistics.click()
     assert "runs on  cuda:0" in proven.preview.statistics.text()
     world.pipeline.tell(BackendChanged("openvino"))
-    qtbot.waitUntil(lambda: "runs on  cuda:0 openvino" in proven.preview.statistics.text(), timeout=2000)
+    qtbot.waitUntil(lambda: "runs on  cuda:0 openvino" in proven.preview.statistics.text())
 
 
-def test_what_was_measured_earlier_is_told(window: MainWindow, world: World, qtbot: QtBot) -> None:
+def test_what_was_measured_is_told(window: MainWindow, world: World, qtbot: QtBot) -> None:
     world.pipeline.measured("about 12 frames/s on this CPU")
     world.pipeline.prove()
     qtbot.waitUntil(lambda: window.session.chain.model.text == "about 12 frames/s on this CPU")
@@ -497,10 +540,10 @@ def test_the_window_never_waits(
     world: World, options: WindowOptions, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Everything that can be slow hangs; keys and controls go on working, and so does closing."""
-    gate = threading.Event()
+    gate, hangs_s = threading.Event(), 20.0
 
     def hang(*_: object) -> Never:
-        gate.wait(20)
+        gate.wait(hangs_s)
         raise AppError("too late")
 
     parts = replace(world.parts(), open_store=hang, list_cameras=hang, make_pipeline=hang, examine_virtual_camera=hang)
@@ -515,9 +558,9 @@ def test_the_window_never_waits(
     window.snapshot_button.click()
     assert window.session.settings.live.zoom == 1.1
     assert window.session.settings.live.slate
-    assert time.monotonic() - began_s < 0.5
+    assert time.monotonic() - began_s < hangs_s / 4
     window.close()
-    assert time.monotonic() - began_s < 2.0
+    assert time.monotonic() - began_s < hangs_s / 2
     assert not window.ended
     gate.set()
     qtbot.waitUntil(lambda: not [thread for thread in threading.enumerate() if "worker" in thread.name])
