@@ -243,14 +243,16 @@ class _Observer:
         self.judges = judges
         self._judge = FaceFinder(mesh=PlainMesh())
         self._finder = FaceFinder()
+        self._tracker = FaceFinder(tracking=True) if measures else None
         self._measures = measures
 
     def __enter__(self) -> "_Observer":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._judge.close()
-        self._finder.close()
+        for finder in (self._judge, self._finder, self._tracker):
+            if finder is not None:
+                finder.close()
 
     def see(self, rgb: Rgb) -> Seen:
         """What the judges see."""
@@ -277,13 +279,20 @@ class _Observer:
         """What methods are given, with the face if they measure."""
         return _shot(rgb, self.measure(rgb) if self._measures else None)
 
-    def follow(self, shot: Shot, frames: Sequence[Rgb]) -> list[Shot]:
-        """Frames that continue a shot; the face is followed, as it is live, and not searched."""
-        shots = []
-        for rgb in frames:
-            shot = _shot(rgb, shot.face and self._finder.follow(rgb, shot.face))
-            shots.append(shot)
-        return shots
+    def follow(self, rgb: Rgb, frames: Sequence[Rgb]) -> list[Shot]:
+        """Frames of a driver who is still; the face is followed as it is live.
+
+        Args:
+            rgb: (S, S, 3), what the camera has seen for a while.
+            frames: what it sees then.
+        """
+        tracker = self._tracker
+        if tracker is None:
+            return [_shot(frame, None) for frame in frames]
+        tracker.forget()
+        for _ in range(_SETTLING_FRAMES):
+            tracker.find(rgb)
+        return [_shot(frame, next(iter(tracker.find(frame)), None)) for frame in frames]
 
 
 def _shot(rgb: Rgb, face: Face | None) -> Shot:
@@ -346,7 +355,7 @@ class _Session:
         self._self_results += self._score(own, stills)
         if still_driver:
             self._jitter_clips += 1
-            self._measure_jitter(stills.shot(Still(clip, 0)), stills.shot(Still(clip, *still_driver)))
+            self._measure_jitter(stills.shot(Still(clip, 0)), frames[Still(clip, *still_driver)])
         if not plan:
             return
         meshes: dict[int, Mesh | None] = {}
@@ -444,10 +453,9 @@ class _Session:
         if inception is not None:
             self._features.setdefault(name, Moments(Inception.SIZE)).add(inception(rgb))
 
-    def _measure_jitter(self, source: Shot, driver: Shot) -> None:
-        still = StillDriver(driver.square, self._rng)
-        settled = self._observer.follow(driver, [driver.square] * _SETTLING_FRAMES)[-1]
-        noisy, shifted = (self._observer.follow(settled, frames) for frames in (still.noisy, still.shifted))
+    def _measure_jitter(self, source: Shot, driver: Rgb) -> None:
+        still = StillDriver(driver, self._rng)
+        noisy, shifted = (self._observer.follow(driver, frames) for frames in (still.noisy, still.shifted))
         for method in self._animator.still_methods:
             row = measure_jitter(self._animator, method, source, noisy, shifted, still.shifts_px)
             if row is not None:
