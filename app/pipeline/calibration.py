@@ -14,7 +14,7 @@ _OPEN_MOUTH = 0.25
 _CLOSED_EYES = 0.12
 _TURNED_DEG = 15.0
 _OPEN_LIPS = 0.15
-_OPEN_LIDS, _SHUT_LIDS = 0.16, 0.06  # of the attention mesh; see mcnet.media.expressions.openings
+_OPEN_LIDS, _SHUT_LIDS = 0.14, 0.05  # of the attention mesh; see mcnet.media.expressions.openings
 _NEUTRAL = Expression(mouth=0.0, left_eye=0.3, right_eye=0.3)
 _FACE_SIDES = (234, 454)
 _REMARK_FROM = 0.6

@@ -42,6 +42,9 @@ BUNDLE_SHA256 = "e899fd44ac3891bbf2a2a1e179f199c01f87ca864e9f250cf29095afcfebc10
 
 _INPUT_PX = 192
 _CELLS, _CELL_PX = 48, 4  # the trunk's map of features: 48 x 48 cells of 4 x 4 input pixels
+# Of a region of 384 to 480 px this takes 0.9 ms in place of 2.3 (a busy machine, one thread); landmarks move by 0.02 px
+# of the input, and the camera's noise in them grows by 2 to 5 %.
+_SPACING_PX = 1.25
 _HEAD_CELLS = 16  # what a head sees of it, resampled
 _HEAD_MARGIN = 1.5  # and how much larger than its points' box that is
 _RIGHT_EYE_OUTER, _LEFT_EYE_OUTER = 33, 263
@@ -334,7 +337,12 @@ def checked_content(path: Path, expected: str) -> bytes:
 def _sample(rgb: NDArray[np.uint8], region: Region) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The region as (192, 192, 3) float32 in 0 to 1, and the map from its pixels to the picture's."""
     square, to_picture = sample_square(
-        rgb, (region.center_x, region.center_y), region.side, _INPUT_PX, angle_rad=region.angle_rad
+        rgb,
+        (region.center_x, region.center_y),
+        region.side,
+        _INPUT_PX,
+        angle_rad=region.angle_rad,
+        spacing_px=_SPACING_PX,
     )
     return np.multiply(square, np.float32(1 / 255), dtype=np.float32), to_picture
 

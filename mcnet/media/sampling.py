@@ -15,6 +15,7 @@ def sample_square(
     *,
     angle_rad: float = 0.0,
     border: int = cv2.BORDER_CONSTANT,
+    spacing_px: float = 1.0,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Sample a square, to fractions of a pixel: averaged where it shrinks, bicubic where it grows.
 
@@ -27,11 +28,14 @@ def sample_square(
         size_px: width and height of the answer.
         angle_rad: how far the square is turned, clockwise as seen.
         border: what lies beyond the picture, one of OpenCV's border modes.
+        spacing_px: how far apart, in the picture's pixels, samples may lie that are averaged. More than 1 is quicker
+            and lets a little more noise through.
 
     Returns:
         The (size_px, size_px, 3) uint8 square, and the (2, 3) float32 map from its coordinates to the picture's.
     """
-    finer = max(1, math.ceil(side / size_px - 1e-6))
+    finer = math.ceil(side / size_px - 1e-6)
+    finer = max(1, min(finer, 2), math.ceil(side / (size_px * spacing_px) - 1e-6))
     to_picture = _map(center, side / size_px, size_px, angle_rad)
     matrix = _map(center, side / (size_px * finer), size_px * finer, angle_rad)
     matrix[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5  # warpAffine counts from the first pixel's middle

@@ -29,6 +29,7 @@ from mcnet.media.face_mesh import (
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import read_rgb
 from mcnet.media.mesh_networks import OpenCvNetwork, OpenVinoNetwork, loader_of
+from mcnet.media.sampling import sample_square
 from mcnet.media.video import open_driving
 from tests.media.videos import GRID
 
@@ -253,6 +254,16 @@ def test_a_picture_cut_elsewhere_gives_the_same_places(mesh: AttentionMesh, clip
     cut = mesh.measure(rgb[7:, 13:].copy(), at._replace(center_x=at.center_x - 13, center_y=at.center_y - 7))
     moved_back = cut.landmarks_px + np.array([13, 7, 0])
     np.testing.assert_allclose(moved_back, mesh.measure(rgb, at).landmarks_px, atol=0.05)
+
+
+@pytest.mark.parametrize(("side", "differs"), [(150.0, False), (300.0, False), (384.0, False), (440.0, True)])
+def test_wider_spacing_is_quicker_only_where_that_is_hardly_seen(side: float, differs: bool) -> None:
+    rgb = read_rgb(PORTRAITS[0])
+    dense, _ = sample_square(rgb, (256, 256), side, 192, angle_rad=0.1)
+    sparse, _ = sample_square(rgb, (256, 256), side, 192, angle_rad=0.1, spacing_px=1.25)
+    off = np.abs(dense.astype(int) - sparse)
+    assert off.any() == differs
+    assert off.mean() < 1
 
 
 def test_a_region_that_leaves_the_picture_is_measured(mesh: AttentionMesh, found: list[tuple[Rgb, Face]]) -> None:
