@@ -8,6 +8,11 @@ from typing import Any
 from mcnet.commands.arguments import PRECISIONS, whole_number, whole_number_from_1
 from mcnet.errors import UserError
 
+REFERENCES = ("first", "neutral", "turned", "speaking")
+"""Kinds of reference frames. `first`: the clip's first frame, whatever it shows. Among some frames of the clip,
+`neutral`: the most neutral expression, which the app and `mcnet animate` look for; `turned`: the head turned farthest
+to a side; `speaking`: the mouth open widest."""
+
 
 class EvaluateError(UserError, ValueError):
     """A model, data or place that cannot be used; the message says what was found and what was expected."""
@@ -19,8 +24,9 @@ def add_parser(commands: Any) -> None:
         "evaluate",
         help="measure a model on held-out clips",
         description="Measure a model on clips that it has not learned from: self-reenactment (a clip's first frame is "
-        "animated by the rest of it) and cross-identity (by somebody else, relative motion). What needs a package or a "
-        "download that is not there is left out and named.",
+        "animated by the rest of it) and cross-identity (by somebody else). A model whose keypoints are points of the "
+        "face is judged with measured and with detected keypoints, and across people with motion in space and in the "
+        "picture's plane. What needs a package or a download that is not there is left out and named.",
     )
     parser.add_argument("model", help="a bundled name, a .safetensors file or a .pth.tar")
     parser.add_argument("data", type=Path, help="packed dataset or folder of clips")
@@ -41,6 +47,15 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         help="pairs of people in cross-identity (default: one a clip; 0: none)",
     )
+    parser.add_argument(
+        "--reference",
+        nargs="+",
+        default=["first"],
+        choices=REFERENCES,
+        help="where the driver's motion starts in cross-identity, one or several: the clip's first frame, which is "
+        "comparable from model to model as nothing chooses it; its most neutral expression, which the app looks for; "
+        "the head turned farthest; the mouth open widest (default: first)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of those pairs and of the noise (default: 0)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument(
@@ -53,7 +68,12 @@ def add_parser(commands: Any) -> None:
         "--paper-landmarks", action="store_true", help="also AKD by face-alignment as in the paper (slow on a CPU)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures, pair by pair too")
-    parser.add_argument("--sheet", type=Path, metavar="PNG", help="write best, median and worst pairs to look at")
+    parser.add_argument(
+        "--sheet",
+        type=Path,
+        metavar="PNG",
+        help="write best, median and worst pairs, by each method",
+    )
     parser.set_defaults(run_command=run)
 
 
@@ -75,6 +95,7 @@ def run(options: argparse.Namespace) -> int:
         frames_per_clip=options.frames_per_clip,
         max_clips=options.max_clips,
         cross_pairs=options.cross_pairs,
+        references=tuple(dict.fromkeys(options.reference)),
         seed=options.seed,
         device=options.device,
         precision=options.precision,

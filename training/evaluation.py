@@ -1,40 +1,55 @@
 """Evaluates a model on clips that it has not learned from.
 
 Self-reenactment: a clip's first frame is the source, frames of the same clip drive it with absolute keypoints, and what
-comes out is compared with the driving frame itself. Cross-identity: somebody else drives, relative to their first frame
-and with adapted scale, so that only identity, expression and the head's movement can be compared. Predictions come out
-of the engine, as people see them; beside them stand two that cost nothing: the source itself, and the source warped by
-the model's motion without what the decoder adds.
+comes out is compared with the driving frame itself. Cross-identity: somebody else drives, from a reference frame on,
+so that only identity, expression and the head's movement can be compared. Predictions come out of the engine, as people
+see them; `training.methods` tells what stands beside them.
 """
 
 import dataclasses
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from mcnet.backends import TorchBackend
+from mcnet.commands.drives import Shot
 from mcnet.engine import Engine, EngineOptions, Precision, Runtime
-from mcnet.generator import Mcnet, SourceCache
-from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
+from mcnet.generator import Mcnet
+from mcnet.media.crop import SquareBox
+from mcnet.media.expressions import Mesh
 from mcnet.media.face_mesh import PlainMesh
-from mcnet.media.faces import FaceFinder
+from mcnet.media.faces import Face, FaceFinder
 from training.data import CLIPS_FORMAT, Clip, DataError, decode, open_dataset, read_table
 from training.evaluate import EvaluateError
+from training.jitter import StillDriver, mean_jitter, measure_jitter
 from training.judges import Inception, Judges, open_judges
-from training.metrics import REFERENCE_SIDE_PX, Moments, Rgb, frechet_distance
-from training.scores import METHODS, Evaluation, Jitter, Pair, PairResult, Seen, Still, score_pair, summarise, who
+from training.methods import Animator
+from training.metrics import Moments, Rgb, frechet_distance
+from training.references import choose_reference, reference_candidates
+from training.scores import (
+    COPY,
+    Comparison,
+    Evaluation,
+    Jitter,
+    Pair,
+    PairResult,
+    Score,
+    Seen,
+    Still,
+    result_of,
+    score,
+    summarise,
+    who,
+)
+
+logger = logging.getLogger(__name__)
 
 JITTER_CLIPS = 4
-JITTER_FRAMES = 12
-NOISE_LEVELS = 2.0
-"""Standard deviation of the still driver's sensor noise, of 255 grey levels: a webcam's in good light."""
-SHIFT_PX = 0.25
-"""How far the still driver is shifted at most along x and y."""
+_SETTLING_FRAMES = 8
+"""How long a still driver's face is followed before it counts: where it is looked for settles over some frames."""
+_LEFT_OUT = "Left out: "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +64,8 @@ class EvaluateOptions:
     """At most so many clips, different people first; None: all."""
     cross_pairs: int | None = None
     """Pairs of different people; None: as many as clips; 0: none."""
+    references: tuple[str, ...] = ("first",)
+    """Kinds of frames from which the driver's motion starts in cross-identity; each kind gives figures of its own."""
     seed: int = 0
     """Of the cross-identity pairs and of the still driver's noise."""
     device: str = "auto"
@@ -100,84 +117,6 @@ class ClipStore:
         )
 
 
-def make_engine(model: Mcnet, options: EvaluateOptions) -> Engine:
-    """On torch from the first frame to the last, or with int8 on OpenVINO, which alone knows it.
-
-    Raises:
-        EngineError: the device or the precision cannot be had.
-    """
-    backend: Runtime = "openvino" if options.precision == "int8" else "torch"
-    return Engine(model, EngineOptions(device=options.device, precision=options.precision, backend=backend))
-
-
-class Animator:
-    """Makes the pictures of a pair: by the engine, by the warp alone, and by copying."""
-
-    def __init__(self, model: Mcnet, engine: Engine) -> None:
-        self.engine = engine
-        self.model = model.to(engine.choice.device)
-        self._source: Rgb | None = None
-        self._reference: Rgb | None = None
-        self._cache: SourceCache | None = None
-        self._calibrated: Keypoints | None = None
-
-    def pictures(self, source: Rgb, reference: Rgb | None, driver: Rgb) -> tuple[dict[str, Rgb], float]:
-        """The three methods' pictures, and the milliseconds that the engine took for its own.
-
-        Args:
-            source: who is animated; kept from call to call.
-            reference: the driver's reference pose for relative motion; None: absolute keypoints.
-            driver: the driving frame.
-        """
-        if source is not self._source:
-            self.engine.set_source(source)
-            self._cache = self.encode(source)
-            self._source = source
-        if reference is not None and reference is not self._reference:
-            self.engine.calibrate(reference)
-            self._calibrated = self.detect(reference)
-            self._reference = reference
-        started = time.perf_counter()
-        prediction = self.engine.animate(driver, relative=reference is not None)
-        elapsed_ms = 1000 * (time.perf_counter() - started)
-        return {"model": prediction, "warp": self._warp(driver, reference is not None), "copy": source}, elapsed_ms
-
-    @torch.inference_mode()
-    def encode(self, rgb: Rgb) -> SourceCache:
-        """The plain model's cache of a source."""
-        return self.model.encode_source(self._picture(rgb))
-
-    @torch.inference_mode()
-    def detect(self, rgb: Rgb) -> Keypoints:
-        """The plain model's keypoints."""
-        keypoints: Keypoints = self.model.keypoint_detector(self._picture(rgb))
-        return keypoints
-
-    @torch.inference_mode()
-    def motion(self, driver: Rgb) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(K, 2) keypoints of a driver, and the last source's (h, w, 2) deformation to them."""
-        assert self._cache is not None
-        keypoints = self.detect(driver)
-        deformation = self.model.generator.motion(self._cache, keypoints).deformation
-        return keypoints.value[0].cpu().numpy(), deformation[0].cpu().numpy()
-
-    @torch.inference_mode()
-    def _warp(self, driver: Rgb, relative: bool) -> Rgb:
-        assert self._cache is not None
-        keypoints = self.detect(driver)
-        if relative:
-            assert self._calibrated is not None
-            scale = adapted_scale(self._cache.keypoints, self._calibrated)
-            keypoints = relative_keypoints(self._cache.keypoints, keypoints, self._calibrated, scale)
-        generator = self.model.generator
-        warped = generator.warp(self._cache, generator.motion(self._cache, keypoints)).picture[0]
-        rgb: Rgb = warped.permute(1, 2, 0).mul(255).round().clamp(0, 255).byte().cpu().numpy()
-        return rgb
-
-    def _picture(self, rgb: Rgb) -> torch.Tensor:
-        return TorchBackend.to_picture(torch.from_numpy(np.ascontiguousarray(rgb))[None].to(self.engine.choice.device))
-
-
 def evaluate(model: Mcnet, data: Path, options: EvaluateOptions | None = None) -> Evaluation:
     """Evaluate.
 
@@ -204,39 +143,33 @@ def evaluate(model: Mcnet, data: Path, options: EvaluateOptions | None = None) -
         raise EvaluateError(
             f"{data} has no clip of two frames or more in split {options.split!r}; its splits: {splits}"
         )
-    self_plan = [self_pairs(clip, store.clips[clip].frames, options.frames_per_clip) for clip in chosen]
-    cross_plan = plan_cross_pairs(store.clips, chosen, options)
+    plan = plan_cross_pairs(store.clips, chosen, options)
     engine = make_engine(model, options)
-    judges = open_judges(engine.choice.device, sum(map(len, self_plan)), paper_landmarks=options.paper_landmarks)
-    notes = list(judges.notes)
-    if not cross_plan and options.cross_pairs != 0:
-        notes.append(f"Cross-identity is left out: split {options.split!r} shows one person only")
+    pictures = sum(len(self_pairs(clip, store.clips[clip].frames, options.frames_per_clip)) for clip in chosen)
+    judges = open_judges(engine.choice.device, pictures, paper_landmarks=options.paper_landmarks)
     animator = Animator(model, engine)
-    # The plain mesh judges: it measured all earlier figures, and it labelled no training data since the attention mesh.
-    with FaceFinder(mesh=PlainMesh()) as finder:
-        observer = _Observer(finder, judges)
-        of_self, features = _run(store, self_plan, animator, observer, notes, "self-reenactment")
-        of_cross, _ = _run(store, cross_plan, animator, observer, notes, "cross-identity")
-    if not of_self:
-        raise DataError(f"none of the {len(chosen)} clips of {data} can be used; the first: {notes[-1]}")
-    times_ms = [result.engine_ms for result in (*of_self, *of_cross)]
-    readable = sorted({result.pair.driver.clip for result in of_self}, key=chosen.index)
-    self_figures = {method: summarise(of_self, method) for method in METHODS}
-    for method, moments in features.items():
-        if method in METHODS:
-            self_figures[method]["fid"] = frechet_distance(moments, features["driver"])
-    return Evaluation(
-        clips=store.clips,
-        self_pairs=tuple(of_self),
-        cross_pairs=tuple(of_cross),
-        self_figures=self_figures,
-        cross_figures={method: summarise(of_cross, method) for method in METHODS} if of_cross else {},
-        jitter=measure_jitter(store, readable[:JITTER_CLIPS], animator, options.seed),
-        engine_ms=(float(np.median(times_ms)), float(np.percentile(times_ms, 95))),
-        device=engine.choice.reason,
-        size_px=store.size_px,
-        notes=tuple(notes),
-    )
+    with _Observer(judges, measures=animator.measures) as observer:
+        session = _Session(store, animator, observer, options)
+        session.notes += judges.notes
+        if not plan and options.cross_pairs != 0:
+            session.notes.append(f"Cross-identity is left out: split {options.split!r} shows one person only")
+        started = time.perf_counter()
+        for number, clip in enumerate(chosen, start=1):
+            session.evaluate_clip(clip, [pairs for pairs in plan if pairs[0].driver.clip == clip])
+            elapsed_s = time.perf_counter() - started
+            left_s = elapsed_s / number * (len(chosen) - number)
+            logger.info("clip %d of %d: %.0f s, about %.0f s left", number, len(chosen), elapsed_s, left_s)
+    return session.conclude()
+
+
+def make_engine(model: Mcnet, options: EvaluateOptions) -> Engine:
+    """On torch from the first frame to the last, or with int8 on OpenVINO, which alone knows it.
+
+    Raises:
+        EngineError: the device or the precision cannot be had.
+    """
+    backend: Runtime = "openvino" if options.precision == "int8" else "torch"
+    return Engine(model, EngineOptions(device=options.device, precision=options.precision, backend=backend))
 
 
 def choose_clips(clips: Sequence[Clip], split: str, max_clips: int | None) -> list[int]:
@@ -297,137 +230,260 @@ def plan_cross_pairs(clips: Sequence[Clip], drivers: Sequence[int], options: Eva
 
 
 class _Observer:
-    """Finds in a picture what the figures need."""
+    """Finds in a picture what figures and methods need.
 
-    def __init__(self, finder: FaceFinder, judges: Judges) -> None:
-        self._finder = finder
+    Judges look by the plain mesh, which makes no keypoints, and which earlier figures were told by.
+
+    Args:
+        judges: for what needs more than the mesh.
+        measures: whether the attention mesh is to measure keypoints for the methods.
+    """
+
+    def __init__(self, judges: Judges, *, measures: bool) -> None:
         self.judges = judges
+        self._judge = FaceFinder(mesh=PlainMesh())
+        self._finder = FaceFinder()
+        self._tracker = FaceFinder(tracking=True) if measures else None
+        self._measures = measures
+
+    def __enter__(self) -> "_Observer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for finder in (self._judge, self._finder, self._tracker):
+            if finder is not None:
+                finder.close()
 
     def see(self, rgb: Rgb) -> Seen:
-        faces = self._finder.find(rgb)
-        mesh = faces[0].landmarks_px if faces else None
+        """What the judges see."""
+        faces = self._judge.find(rgb)
         judges = self.judges
-        embedding = judges.identity.embed(rgb, mesh) if judges.identity and mesh is not None else None
-        return Seen(rgb, mesh, embedding, judges.paper.find(rgb) if judges.paper else None)
+        paper = judges.paper.find(rgb) if judges.paper else None
+        if not faces:
+            return Seen(rgb, None, None, paper, None)
+        mesh = faces[0].landmarks_px
+        return Seen(
+            rgb=rgb,
+            mesh=mesh,
+            embedding=judges.identity.embed(rgb, mesh) if judges.identity else None,
+            paper=paper,
+            eyes=judges.iris.look(rgb, mesh) if judges.iris else None,
+        )
+
+    def measure(self, rgb: Rgb) -> Face | None:
+        """The face as keypoints are measured on it, and references chosen by it."""
+        faces = self._finder.find(rgb)
+        return faces[0] if faces else None
+
+    def shot(self, rgb: Rgb) -> Shot:
+        """What methods are given, with the face if they measure."""
+        return _shot(rgb, self.measure(rgb) if self._measures else None)
+
+    def follow(self, rgb: Rgb, frames: Sequence[Rgb]) -> list[Shot]:
+        """Frames of a driver who is still; the face is followed as it is live.
+
+        Args:
+            rgb: (S, S, 3), what the camera has seen for a while.
+            frames: what it sees then.
+        """
+        tracker = self._tracker
+        if tracker is None:
+            return [_shot(frame, None) for frame in frames]
+        tracker.forget()
+        for _ in range(_SETTLING_FRAMES):
+            tracker.find(rgb)
+        return [_shot(frame, next(iter(tracker.find(frame)), None)) for frame in frames]
 
 
-def _run(
-    store: ClipStore,
-    plan: Sequence[Sequence[Pair]],
-    animator: Animator,
-    observer: _Observer,
-    notes: list[str],
-    what: str,
-) -> tuple[list[PairResult], dict[str, Moments]]:
-    """Animate and score a plan; clips that cannot be read are left out, with a note each."""
-    from tqdm import tqdm
+def _shot(rgb: Rgb, face: Face | None) -> Shot:
+    side_px = rgb.shape[0]
+    return Shot(rgb, face, SquareBox(side_px / 2, side_px / 2, side_px))
 
-    results: list[PairResult] = []
-    features: dict[str, Moments] = {}
-    inception = observer.judges.inception
-    for pairs in tqdm(plan, desc=what, unit=" clips", disable=None, leave=False):
+
+class _Stills:
+    """Some frames and what was found in them, each looked at once."""
+
+    def __init__(self, frames: dict[Still, Rgb], observer: _Observer) -> None:
+        self.frames = frames
+        self._observer = observer
+        self._seen: dict[Still, Seen] = {}
+        self._shots: dict[Still, Shot] = {}
+
+    def seen(self, still: Still) -> Seen:
+        if still not in self._seen:
+            self._seen[still] = self._observer.see(self.frames[still])
+        return self._seen[still]
+
+    def shot(self, still: Still) -> Shot:
+        if still not in self._shots:
+            self._shots[still] = self._observer.shot(self.frames[still])
+        return self._shots[still]
+
+
+class _Session:
+    """An evaluation in work."""
+
+    def __init__(self, store: ClipStore, animator: Animator, observer: _Observer, options: EvaluateOptions) -> None:
+        self.notes: list[str] = []
+        self._store = store
+        self._animator = animator
+        self._observer = observer
+        self._options = options
+        self._self_results: list[PairResult] = []
+        self._cross_results: dict[str, list[PairResult]] = {kind: [] for kind in options.references}
+        self._features: dict[str, Moments] = {}
+        self._jitter: dict[str, list[Jitter]] = {}
+        self._rng = np.random.default_rng(options.seed)
+        self._jitter_clips = 0
+
+    def evaluate_clip(self, clip: int, plan: Sequence[Sequence[Pair]]) -> None:
+        """Let a clip drive its first frame, and other people as planned; if it cannot be read it is noted.
+
+        Args:
+            clip: by number.
+            plan: cross-identity's pairs of each source, all driven by this clip.
+        """
+        count = self._store.clips[clip].frames
+        own = self_pairs(clip, count, self._options.frames_per_clip)
+        candidates = reference_candidates(count, self._options.references) if plan else []
+        still_driver = [count // 2] if self._jitter_clips < JITTER_CLIPS else []
+        wanted = [0, *candidates, *still_driver, *(pair.driver.frame for pair in own)]
+        frames = self._read(clip, wanted)
+        if frames is None:
+            return
+        stills = _Stills(frames, self._observer)
+        self._self_results += self._score(own, stills)
+        if still_driver:
+            self._jitter_clips += 1
+            self._measure_jitter(stills.shot(Still(clip, 0)), frames[Still(clip, *still_driver)])
+        if not plan:
+            return
+        meshes: dict[int, Mesh | None] = {}
+        for frame in candidates:
+            face = self._observer.measure(frames[Still(clip, frame)])
+            meshes[frame] = None if face is None else face.landmarks_px
+        references = {kind: Still(clip, choose_reference(kind, meshes)) for kind in self._options.references}
+        for pairs in plan:
+            source = pairs[0].source
+            frames = self._read(source.clip, [source.frame])
+            if frames is None:
+                continue
+            stills.frames |= frames
+            for kind, reference in references.items():
+                chosen = [pair._replace(reference=reference) for pair in pairs]
+                self._cross_results[kind] += self._score(chosen, stills)
+
+    def conclude(self) -> Evaluation:
+        """The figures.
+
+        Raises:
+            DataError: no clip could be read.
+        """
+        if not self._self_results:
+            left_out = [note for note in self.notes if note.startswith(_LEFT_OUT)]
+            raise DataError(f"none of the {len(left_out)} clips of {self._store.folder} can be used; {left_out[0]}")
+        animator = self._animator
+        own = self._compare(self._self_results, of_self=True)
+        for method, moments in self._features.items():
+            if method in own.figures:
+                own.figures[method]["fid"] = frechet_distance(moments, self._features["driver"])
+        cross = {kind: results for kind, results in self._cross_results.items() if results}
+        times_ms: dict[str, list[float]] = {}
+        for result in (*self._self_results, *(result for results in cross.values() for result in results)):
+            for method, elapsed_ms in result.engine_ms.items():
+                times_ms.setdefault(method, []).append(elapsed_ms)
+        if animator.held:
+            self.notes.append(
+                f"Measured keypoints: {animator.held} pictures hold the one before them, since the driving frame shows "
+                "no face that can be measured"
+            )
+        if animator.detected_instead:
+            self.notes.append(
+                f"Measured keypoints: {animator.detected_instead} times they were detected instead for a clip, since "
+                "its source or reference shows no face that can be measured"
+            )
+        return Evaluation(
+            clips=self._store.clips,
+            of_self=own,
+            of_cross={kind: self._compare(results, of_self=False) for kind, results in cross.items()},
+            jitter={method: mean_jitter(rows) for method, rows in self._jitter.items()},
+            engine_ms={
+                method: (float(np.median(times)), float(np.percentile(times, 95))) for method, times in times_ms.items()
+            },
+            device=animator.engine.choice.reason,
+            size_px=self._store.size_px,
+            notes=tuple(self.notes),
+        )
+
+    def _read(self, clip: int, frames: Sequence[int]) -> dict[Still, Rgb] | None:
         try:
-            frames = _frames_of(store, pairs)
+            return {Still(clip, number): rgb for number, rgb in self._store.read(clip, frames).items()}
         except DataError as error:
-            if (note := f"Left out: {error}".replace(f"{store.folder}/", "")) not in notes:
-                notes.append(note)
-            continue
-        source = observer.see(frames[pairs[0].source])
-        reference = observer.see(frames[pairs[0].reference]) if pairs[0].relative else source
-        for pair in pairs:
-            driver = observer.see(frames[pair.driver])
-            pictures, engine_ms = animator.pictures(source.rgb, reference.rgb if pair.relative else None, driver.rgb)
-            seen = {method: source if method == "copy" else observer.see(pictures[method]) for method in METHODS}
-            results.append(score_pair(pair, source, reference, driver, seen, observer.judges, engine_ms))
-            if inception is not None and not pair.relative:
-                for name, rgb in (("driver", driver.rgb), *pictures.items()):
-                    features.setdefault(name, Moments(Inception.SIZE)).add(inception(rgb))
-    return results, features
+            if (note := f"{_LEFT_OUT}{error}".replace(f"{self._store.folder}/", "")) not in self.notes:
+                self.notes.append(note)
+            return None
+
+    def _score(self, pairs: Sequence[Pair], stills: _Stills) -> list[PairResult]:
+        """Animate and score pairs of one source and one reference."""
+        source, first, of_self = stills.seen(pairs[0].source), stills.seen(pairs[0].reference), not pairs[0].relative
+        reference = None if of_self else stills.shot(pairs[0].reference)
+        drivers = [stills.shot(pair.driver) for pair in pairs]
+        scores: list[dict[str, Score]] = [{} for _ in pairs]
+        engine_ms: list[dict[str, float]] = [{} for _ in pairs]
+        for method in self._animator.methods(of_self=of_self):
+            pictures = self._animator.perform(method, stills.shot(pairs[0].source), reference, drivers)
+            for number, (pair, picture) in enumerate(zip(pairs, pictures, strict=True)):
+                shown = source if method == COPY else self._observer.see(picture.rgb)
+                driver = stills.seen(pair.driver)
+                scores[number][method] = score(shown, source, first, driver, self._observer.judges, of_self=of_self)
+                if picture.engine_ms is not None:
+                    engine_ms[number][method] = picture.engine_ms
+                if of_self:
+                    self._count_features(method, picture.rgb)
+        if of_self:
+            for pair in pairs:
+                self._count_features("driver", stills.frames[pair.driver])
+        return [
+            result_of(pair, source, first, stills.seen(pair.driver), scores[number], engine_ms[number])
+            for number, pair in enumerate(pairs)
+        ]
+
+    def _count_features(self, name: str, rgb: Rgb) -> None:
+        inception = self._observer.judges.inception
+        if inception is not None:
+            self._features.setdefault(name, Moments(Inception.SIZE)).add(inception(rgb))
+
+    def _measure_jitter(self, source: Shot, driver: Rgb) -> None:
+        still = StillDriver(driver, self._rng)
+        noisy, shifted = (self._observer.follow(driver, frames) for frames in (still.noisy, still.shifted))
+        for method in self._animator.still_methods:
+            row = measure_jitter(self._animator, method, source, noisy, shifted, still.shifts_px)
+            if row is not None:
+                self._jitter.setdefault(method, []).append(row)
+
+    def _compare(self, results: Sequence[PairResult], *, of_self: bool) -> Comparison:
+        methods = self._animator.methods(of_self=of_self)
+        return Comparison(tuple(results), {method: summarise(results, method) for method in methods})
 
 
-def _frames_of(store: ClipStore, pairs: Sequence[Pair]) -> dict[Still, Rgb]:
-    wanted: dict[int, set[int]] = {}
-    for pair in pairs:
-        for still in pair:
-            wanted.setdefault(still.clip, set()).add(still.frame)
-    return {
-        Still(clip, number): rgb
-        for clip, numbers in wanted.items()
-        for number, rgb in store.read(clip, sorted(numbers)).items()
-    }
-
-
-def measure_jitter(store: ClipStore, clips: Sequence[int], animator: Animator, seed: int) -> Jitter:
-    """Let the middle frame of each clip drive, again and again, with new noise or another shift each time.
+def pictures_of(store: ClipStore, pair: Pair, animator: Animator, finder: FaceFinder) -> dict[str, Rgb]:
+    """A pair's pictures once more, for a sheet: `source`, `reference`, `driver`, and one for each method.
 
     Args:
         store: the data.
-        clips: which clips.
+        pair: which.
         animator: of the model.
-        seed: of noise and shifts.
+        finder: measures keypoints.
     """
-    rng = np.random.default_rng(seed)
-    rows: list[Jitter] = []
-    for clip in clips:
-        middle = store.clips[clip].frames // 2
-        frames = store.read(clip, [0, middle])
-        driver, half_px = frames[middle], (store.size_px - 1) / 2
-        scale = REFERENCE_SIDE_PX / store.size_px
-        noisy = [_with_noise(driver, rng) for _ in range(JITTER_FRAMES)]
-        shifts = rng.uniform(-SHIFT_PX, SHIFT_PX, (JITTER_FRAMES, 2))
-        predictions = [animator.pictures(frames[0], None, frame)[0]["model"].astype(np.float32) for frame in noisy]
-        places, deformations = zip(*map(animator.motion, noisy), strict=True)
-        shifted = np.stack([animator.motion(_shifted(driver, shift))[0] for shift in shifts])
-        missed = shifted * half_px - shifts[:, None]
-        rows.append(
-            Jitter(
-                keypoints_px=_restlessness(np.stack(places) * half_px) * scale,
-                picture_px=_restlessness(np.stack(deformations) * half_px) * scale,
-                flicker_levels=_restlessness(np.stack(predictions)[..., None]),
-                shifted_keypoints_px=_restlessness(missed) * scale,
-            )
-        )
-    return Jitter(*(float(np.mean(column)) for column in zip(*map(dataclasses.astuple, rows), strict=True)))
 
+    def shot(still: Still) -> Shot:
+        rgb = store.read(still.clip, [still.frame])[still.frame]
+        faces = finder.find(rgb) if animator.measures else []
+        return _shot(rgb, faces[0] if faces else None)
 
-def _restlessness(places: NDArray[Any]) -> float:
-    """(times, ..., D) vectors: root mean square distance from each one's mean over time."""
-    away = places - places.mean(axis=0)
-    return float(np.sqrt(np.square(away).sum(axis=-1).mean()))
-
-
-def _with_noise(rgb: Rgb, rng: np.random.Generator) -> Rgb:
-    noisy: Rgb = (rgb + rng.normal(0, NOISE_LEVELS, rgb.shape)).round().clip(0, 255).astype(np.uint8)
-    return noisy
-
-
-def _shifted(rgb: Rgb, shift_px: NDArray[np.float64]) -> Rgb:
-    """Moved to the right and down by less than a pixel; what comes in repeats the border.
-
-    By Catmull-Rom's cubic. That of OpenCV and torch is steeper (-0.75 in place of -0.5) and does not even keep a ramp
-    straight: a shift of 0.25 px would become one of 0.28 px.
-    """
-    moved = rgb.astype(np.float64)
-    for axis, shift in ((1, shift_px[0]), (0, shift_px[1])):
-        whole = int(np.floor(-shift))
-        t = -shift - whole
-        weights = (
-            ((2 - t) * t - 1) * t / 2,
-            (3 * t - 5) * t * t / 2 + 1,
-            ((4 - 3 * t) * t + 1) * t / 2,
-            (t - 1) * t * t / 2,
-        )
-        padded = np.pad(moved, [(2, 2) if each == axis else (0, 0) for each in range(3)], mode="edge")
-        places = np.arange(moved.shape[axis]) + whole + 1  # of the sample before, counted with the padding
-        moved = sum(weight * padded.take(places + step, axis) for step, weight in enumerate(weights))
-    shifted: Rgb = moved.round().clip(0, 255).astype(np.uint8)
-    return shifted
-
-
-def pictures_of(data: Path, pair: Pair, animator: Animator) -> dict[str, Rgb]:
-    """A pair's pictures once more, for a sheet: `source`, `driver`, and one a method."""
-    store = ClipStore(data)
-    frames = _frames_of(store, [pair])
-    reference = frames[pair.reference] if pair.relative else None
-    pictures, _ = animator.pictures(frames[pair.source], reference, frames[pair.driver])
-    return {"source": frames[pair.source], "driver": frames[pair.driver], **pictures}
+    source, reference, driver = map(shot, pair)
+    pictures = {"source": source.square, "reference": reference.square, "driver": driver.square}
+    for method in animator.methods(of_self=not pair.relative):
+        performed = animator.perform(method, source, reference if pair.relative else None, [driver])
+        pictures[method] = next(performed).rgb
+    return pictures

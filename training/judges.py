@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mcnet.media.expressions import Mesh
+from training.iris import IrisJudge
 from training.metrics import Rgb
 
 ALEXNET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
@@ -200,6 +201,7 @@ class Judges:
     identity: Identity | None
     paper: PaperLandmarks | None
     inception: Inception | None
+    iris: IrisJudge | None
     notes: tuple[str, ...]
 
 
@@ -231,6 +233,7 @@ def open_judges(device: torch.device, pictures: int, *, paper_landmarks: bool) -
         identity=attempt("Identity (AED, CSIM, leakage)", Identity),
         paper=attempt("AKD by face-alignment, the paper's variant,", paper),
         inception=attempt("FID", lambda: Inception(device, pictures)),
+        iris=IrisJudge(),
         notes=tuple(notes),
     )
 

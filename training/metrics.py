@@ -59,6 +59,19 @@ def mesh_distance(one: Mesh, other: Mesh, side_px: int) -> float:
     return landmark_distance(one[points], other[points], side_px)
 
 
+def procrustes_residual(one: Mesh, other: Mesh) -> float:
+    """How far two faces differ in shape: what remains after the best similarity in space, all 468 points counting.
+
+    Returns:
+        The sum of the squared distances that are left, over that of the points from their mean: 0 for the same shape in
+        any size, place and pose, at most 1.
+    """
+    a, b = (mesh.astype(np.float64) - mesh.mean(axis=0, dtype=np.float64) for mesh in (one, other))
+    left, spread, right = np.linalg.svd((a / np.linalg.norm(a)).T @ (b / np.linalg.norm(b)))
+    spread[-1] *= np.sign(np.linalg.det(left @ right))  # a mirror image is another shape
+    return max(0.0, 1 - float(spread.sum()) ** 2)
+
+
 def correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
     """Pearson's; None for fewer than three pairs, or where one side does not change at all."""
     if len(one) < 3:

@@ -11,12 +11,13 @@ import numpy as np
 
 from mcnet.generator import Mcnet, ModelInfo
 from mcnet.media.contact_sheet import contact_sheet
+from mcnet.media.faces import FaceFinder
 from mcnet.media.images import write_rgb
-from training.evaluation import NOISE_LEVELS, SHIFT_PX, Animator, EvaluateOptions, make_engine, pictures_of
-from training.metrics import REFERENCE_SIDE_PX, Rgb
-from training.scores import METHODS, Evaluation, PairResult
-
-Figures = dict[str, dict[str, float | None]]
+from training.evaluation import ClipStore, EvaluateOptions, make_engine, pictures_of
+from training.jitter import NOISE_LEVELS, SHIFT_PX
+from training.methods import Animator
+from training.metrics import Rgb
+from training.scores import COPY, Comparison, Evaluation, PairResult, Score
 
 
 class _Row(NamedTuple):
@@ -24,7 +25,7 @@ class _Row(NamedTuple):
 
     Attributes:
         figure: its name in the figures.
-        label: for people.
+        label: for people; may name other figures, in braces.
         form: how the number is written.
     """
 
@@ -35,20 +36,33 @@ class _Row(NamedTuple):
 
 _PERCENT = "{:.0%}"
 _DEGREES = "{:.2f}"
-_EXPRESSION_ROWS = (
+_MOUTH_ROWS = (
     _Row("mouth_correlation", "mouth opening: correlation of change"),
     _Row("mouth_in_space_correlation", "  measured in space"),
     _Row("mouth_error", "  mean error, of the mouth's width"),
+)
+_EYE_ROWS = (
     _Row("eyes_correlation", "eye opening: correlation of change"),
     _Row("eyes_in_space_correlation", "  measured in space"),
     _Row("left_eye_correlation", "  left eye alone"),
     _Row("right_eye_correlation", "  right eye alone"),
     _Row("left_eye_error", "  left eye's mean error, of its width"),
     _Row("right_eye_error", "  right eye's mean error"),
-    _Row("angle_deg", "head pose error, degrees", _DEGREES),
+    _Row("lids_correlation", "lids (iris network): correlation of change"),
+    _Row("lids_error", "  mean error, of the eye's width"),
+)
+_GAZE_ROWS = (
+    _Row("shut_shown", "  shut eyes shown shut, of {shut:.0f} frames", _PERCENT),
+    _Row("gaze_correlation", "gaze (iris network), over {gaze_pairs:.0f} pairs with open eyes"),
+)
+_POSE_ROWS = (
+    _Row("angle_deg", "head pose error since the reference, degrees", _DEGREES),
     _Row("yaw_deg", "  yaw", _DEGREES),
     _Row("pitch_deg", "  pitch", _DEGREES),
     _Row("roll_deg", "  roll", _DEGREES),
+)
+_FACE_ROWS = (
+    _Row("distorted", "distorted faces (of the driver's own: {driver_distorted:.0%})", _PERCENT),
     _Row("faces_missing", "pictures in which no face is found", "{:.0f}"),
 )
 SELF_ROWS = (
@@ -64,14 +78,39 @@ SELF_ROWS = (
     _Row("akd_paper", "AKD, px of 256 (face-alignment)", "{:.2f}"),
     _Row("aed", "AED (dlib), to the driver"),
     _Row("csim_driver", "CSIM (dlib), to the driver"),
-    *_EXPRESSION_ROWS,
+    *_MOUTH_ROWS,
+    *_EYE_ROWS,
+    *_GAZE_ROWS,
+    *_POSE_ROWS,
+    *_FACE_ROWS,
 )
 CROSS_ROWS = (
     _Row("csim_source", "CSIM (dlib), to the source"),
     _Row("csim_driver", "leakage: CSIM to the driver"),
-    *_EXPRESSION_ROWS,
+    *_MOUTH_ROWS,
+    _Row("mouth_itself_correlation", "  with the driver's opening itself"),
+    *_EYE_ROWS,
+    _Row("lids_itself_correlation", "  with the driver's opening itself"),
+    *_GAZE_ROWS,
+    *_POSE_ROWS,
+    _Row("direction_angle_deg", "  against the driver's direction itself", _DEGREES),
+    *_FACE_ROWS,
 )
-_HEADINGS = {"model": "model", "warp": "warp only", "copy": "copy source"}
+_HEADINGS = {
+    "model": "model",
+    "measured": "measured",
+    "detected": "detected",
+    "space": "in space",
+    "plane": "in the plane",
+    "warp": "warp only",
+    COPY: "copy source",
+}
+_LEGENDS = {
+    "measured": "measured: keypoints by the face mesh at the clip's resolution; detected: by the model; warp only: of "
+    "measured ones",
+    "space": "in space: the source's shape, the driver's change of expression and pose; in the plane: relative motion; "
+    "both of measured keypoints",
+}
 _NOTHING = "-"
 
 
@@ -82,35 +121,41 @@ def format_table(evaluation: Evaluation, model_name: str, split: str) -> str:
         f"model {model_name} on {evaluation.device}",
         f"split {split}: {clips} clips of {people} people at {evaluation.size_px} px",
         "",
-        *_section("self-reenactment", evaluation.self_pairs, SELF_ROWS, evaluation.self_figures),
+        *_section("self-reenactment", evaluation.of_self, SELF_ROWS),
     ]
-    if evaluation.cross_figures:
-        lines += ["", *_section("cross-identity", evaluation.cross_pairs, CROSS_ROWS, evaluation.cross_figures)]
-    jitter, (median_ms, slow_ms) = evaluation.jitter, evaluation.engine_ms
-    lines += [
-        "",
-        f"still driver (noise of {NOISE_LEVELS:g} grey levels): keypoints move {jitter.keypoints_px:.3f} px of 256, "
-        f"the picture {jitter.picture_px:.3f} px; its colours flicker by {jitter.flicker_levels:.2f} levels of 255",
-        f"driver shifted by up to {SHIFT_PX:g} px: keypoints miss it by {jitter.shifted_keypoints_px:.3f} px of 256",
-        f"a frame takes {median_ms:.1f} ms in the engine (95 %: {slow_ms:.1f} ms)",
-        *evaluation.notes,
+    for kind, comparison in evaluation.of_cross.items():
+        lines += ["", *_section(f"cross-identity, {kind} reference", comparison, CROSS_ROWS)]
+    lines += ["", f"still driver, noise of {NOISE_LEVELS:g} grey levels or shifts of up to {SHIFT_PX:g} px; px of 256:"]
+    for method, jitter in evaluation.jitter.items():
+        lines.append(
+            f"  {_HEADINGS[method]}: keypoints move {jitter.keypoints_px:.3f} px, the picture {jitter.picture_px:.3f} "
+            f"px, its colours flicker by {jitter.flicker_levels:.2f} levels of 255; keypoints miss a shift by "
+            f"{jitter.shifted_keypoints_px:.3f} px"
+        )
+    times = [
+        f"{_HEADINGS[method]} {median_ms:.1f} ms (95 %: {slow_ms:.1f})"
+        for method, (median_ms, slow_ms) in evaluation.engine_ms.items()
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, f"a frame in the engine takes: {', '.join(times)}", *evaluation.notes]) + "\n"
 
 
-def _section(title: str, results: Sequence[PairResult], rows: Sequence[_Row], figures: Figures) -> list[str]:
-    width = max(len(row.label) for row in rows) + 2
-    columns = "".join(f"{_HEADINGS[method]:>13}" for method in METHODS)
-    lines = [f"{f'{title}, {len(results)} pairs':<{width}}{columns}"]
-    for row in rows:
-        values = [figures[method].get(row.figure) for method in METHODS]
+def _section(title: str, comparison: Comparison, rows: Sequence[_Row]) -> list[str]:
+    figures, main = comparison.figures, comparison.figures[comparison.main]
+    pairs = len(comparison.pairs)
+    labels = {row: row.label.format(**{name: value or 0 for name, value in main.items()}) for row in rows}
+    heading = f"{title}, {pairs} pairs"
+    width = max(map(len, [heading, *labels.values()])) + 2
+    lines = [f"{heading:<{width}}" + "".join(f"{_HEADINGS[method]:>13}" for method in figures)]
+    for row, label in labels.items():
+        values = [of_method.get(row.figure) for of_method in figures.values()]
         if any(value is not None for value in values):
             written = (_NOTHING if value is None else row.form.format(value) for value in values)
-            lines.append(f"{row.label:<{width}}" + "".join(f"{value:>13}" for value in written))
-    counts = figures["model"]
-    if (counts["complete"] or 0) < len(results):
-        lost = f", {counts['unmeasurable']:.0f} lack one in source or driver" if counts["unmeasurable"] else ""
-        lines.append(f"figures of faces count the {counts['complete']:.0f} pairs with a face in every picture{lost}")
+            lines.append(f"{label:<{width}}" + "".join(f"{value:>13}" for value in written))
+    if (main["complete"] or 0) < pairs:
+        lost = f", {main['unmeasurable']:.0f} lack one in source or driver" if main["unmeasurable"] else ""
+        lines.append(f"figures of faces count the {main['complete']:.0f} pairs with a face in every picture{lost}")
+    if comparison.main in _LEGENDS:
+        lines.append(_LEGENDS[comparison.main])
     return lines
 
 
@@ -120,19 +165,19 @@ def to_json(evaluation: Evaluation, info: ModelInfo, options: EvaluateOptions) -
     def rows(results: Sequence[PairResult]) -> list[dict[str, object]]:
         return [
             {
-                "source": [evaluation.clips[result.pair.source.clip].file, result.pair.source.frame],
-                "driver": [evaluation.clips[result.pair.driver.clip].file, result.pair.driver.frame],
+                **{
+                    name: [evaluation.clips[still.clip].file, still.frame]
+                    for name, still in result.pair._asdict().items()
+                },
                 "measurable": result.measurable,
-                "wanted": result.wanted and result.wanted._asdict(),
-                "wanted_in_space": result.wanted_in_space and result.wanted_in_space._asdict(),
+                "wanted": result.wanted,
+                "wanted_in_space": result.wanted_in_space,
+                "driving": result.driving,
+                "eyes": result.eyes,
+                "driver_distortion": result.driver_distortion,
                 "engine_ms": result.engine_ms,
                 "scores": {
-                    method: {
-                        **dataclasses.asdict(score),
-                        "moved": score.moved and score.moved._asdict(),
-                        "moved_in_space": score.moved_in_space and score.moved_in_space._asdict(),
-                        "turn": score.turn and score.turn._asdict(),
-                    }
+                    method: {field.name: getattr(score, field.name) for field in dataclasses.fields(score)}
                     for method, score in result.scores.items()
                 },
             }
@@ -140,36 +185,40 @@ def to_json(evaluation: Evaluation, info: ModelInfo, options: EvaluateOptions) -
         ]
 
     content = {
-        "format": "mcnet-evaluation/1",
+        "format": "mcnet-evaluation/2",
         "model": {"name": info.name, "content_hash": info.content_hash},
         "options": dataclasses.asdict(options),
         "data": {"size_px": evaluation.size_px, "clips": evaluation.driving[0], "people": evaluation.driving[1]},
         "device": evaluation.device,
-        "self": evaluation.self_figures,
-        "cross": evaluation.cross_figures,
-        "jitter": dataclasses.asdict(evaluation.jitter),
-        "engine_ms": {"median": evaluation.engine_ms[0], "p95": evaluation.engine_ms[1]},
+        "self": evaluation.of_self.figures,
+        "cross": {kind: comparison.figures for kind, comparison in evaluation.of_cross.items()},
+        "jitter": {method: dataclasses.asdict(jitter) for method, jitter in evaluation.jitter.items()},
+        "engine_ms": {method: {"median": times[0], "p95": times[1]} for method, times in evaluation.engine_ms.items()},
         "notes": evaluation.notes,
-        "self_pairs": rows(evaluation.self_pairs),
-        "cross_pairs": rows(evaluation.cross_pairs),
+        "self_pairs": rows(evaluation.of_self.pairs),
+        "cross_pairs": {kind: rows(comparison.pairs) for kind, comparison in evaluation.of_cross.items()},
     }
-    return json.dumps(_rounded(content), indent=1, allow_nan=False) + "\n"
+    return json.dumps(_plain(content), indent=1, allow_nan=False) + "\n"
 
 
-def _rounded(value: object) -> object:
+def _plain(value: object) -> object:
+    """For JSON: six digits, named tuples by their names."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return _plain(value._asdict())
     if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
+        return [_plain(item) for item in value]
     return value
 
 
 def write_sheet(path: Path, evaluation: Evaluation, model: Mcnet, data: Path, options: EvaluateOptions) -> None:
-    """Best, median and worst pairs as pictures: of self-reenactment by L1, of cross-identity by CSIM to the source.
+    """Best, median and worst pairs as pictures, a column for each method but copying.
 
-    A picture without a face counts as worse than any with one. Pictures are made again for it.
+    By what people get: of self-reenactment by L1, of cross-identity by CSIM to the source, a block for each kind of
+    reference. A picture without a face counts as worse than any with one. Pictures are made again for it.
 
     Args:
         path: of the PNG or JPEG.
@@ -178,60 +227,75 @@ def write_sheet(path: Path, evaluation: Evaluation, model: Mcnet, data: Path, op
         data: on which it was.
         options: of the evaluation.
     """
-    animator = Animator(model, make_engine(model, options))
-    chosen = [
-        *((f"self, {rank}", result) for rank, result in _ranked(evaluation.self_pairs, _self_loss)),
-        *((f"cross, {rank}", result) for rank, result in _ranked(evaluation.cross_pairs, _cross_loss)),
-    ]
-    rows: list[list[Rgb | None]] = []
-    for title, result in chosen:
-        pictures = pictures_of(data, result.pair, animator)
-        shown = [pictures[name] for name in ("source", "driver", "model", "warp")]
-        rows.append([_caption([title, *_facts(evaluation, result)]), *shown])
-    labels = ("", "source", "driver", "prediction", "warp only")
-    write_rgb(path, contact_sheet(rows, column_labels=labels))
+    store, animator = ClipStore(data), Animator(model, make_engine(model, options))
+    blocks: list[Rgb] = []
+    with FaceFinder() as finder:
+        for title, comparison in (("self", evaluation.of_self), *evaluation.of_cross.items()):
+            of_self = title == "self"
+            methods = [method for method in comparison.figures if method != COPY]
+            stills = ["source", "driver"] if of_self else ["source", "reference", "driver"]
+            rows: list[list[Rgb | None]] = []
+            for rank, result in _ranked(comparison, _self_loss if of_self else _cross_loss):
+                pictures = pictures_of(store, result.pair, animator, finder)
+                facts = [f"{title}, {rank}", *_facts(evaluation, result)]
+                rows.append([_caption(facts), *(pictures[name] for name in (*stills, *methods))])
+            blocks.append(contact_sheet(rows, column_labels=["", *stills, *(_HEADINGS[each] for each in methods)]))
+    write_rgb(path, _stacked(blocks))
 
 
-def _ranked(
-    results: Sequence[PairResult], loss: Callable[[PairResult], tuple[bool, float]]
-) -> list[tuple[str, PairResult]]:
-    ordered = sorted(results, key=loss)
-    if not ordered:
-        return []
+def _stacked(blocks: Sequence[Rgb]) -> Rgb:
+    """One above the other, narrow ones filled up with their own background."""
+    width = max(block.shape[1] for block in blocks)
+    filled = []
+    for block in blocks:
+        wide = np.full((block.shape[0], width, 3), block[0, 0], np.uint8)
+        wide[:, : block.shape[1]] = block
+        filled.append(wide)
+    return np.concatenate(filled)
+
+
+def _ranked(comparison: Comparison, loss: Callable[[Score], tuple[bool, float]]) -> list[tuple[str, PairResult]]:
+    ordered = sorted(comparison.pairs, key=lambda result: loss(result.scores[comparison.main]))
     return [("best", ordered[0]), ("median", ordered[len(ordered) // 2]), ("worst", ordered[-1])]
 
 
-def _self_loss(result: PairResult) -> tuple[bool, float]:
-    score = result.scores["model"]
+def _self_loss(score: Score) -> tuple[bool, float]:
     return not score.face, score.l1 or 0.0
 
 
-def _cross_loss(result: PairResult) -> tuple[bool, float]:
-    score = result.scores["model"]
+def _cross_loss(score: Score) -> tuple[bool, float]:
     if score.csim_source is not None:
         return not score.face, -score.csim_source
     return not score.face, score.turn.angle if score.turn else 0.0
 
 
 def _facts(evaluation: Evaluation, result: PairResult) -> list[str]:
-    """Lines of a few words and numbers."""
-    score, pair = result.scores["model"], result.pair
-    facts = [] if score.face else ["no face is found in it"]
-    numbers = [
-        ("L1", score.l1, "{:.4f}"),
-        ("L1 of the warp", result.scores["warp"].l1, "{:.4f}"),
-        ("L1 of copying", result.scores["copy"].l1, "{:.4f}"),
-        (f"AKD, px of {REFERENCE_SIDE_PX}", score.akd, "{:.2f}"),
-        ("CSIM to source", score.csim_source, "{:.3f}"),
-        ("CSIM to driver", score.csim_driver, "{:.3f}"),
-        ("head, degrees off", score.turn and score.turn.angle, "{:.1f}"),
-    ]
-    facts += [f"{name} {form.format(value)}" for name, value, form in numbers if value is not None]
-    if score.moved is not None and result.wanted is not None:
-        facts.append(f"mouth {score.moved.mouth:+.2f}, wanted {result.wanted.mouth:+.2f}")
-        facts.append(f"eyes {score.moved.eyes:+.2f}, wanted {result.wanted.eyes:+.2f}")
+    """Lines of a few words and numbers: what was asked for, and what each method made of it."""
+    pair = result.pair
+    asked = []
+    if result.wanted is not None:
+        asked.append(f"mouth {result.wanted.mouth:+.2f}")
+    if result.eyes is not None:
+        asked.append(f"lids {result.eyes.driver.opening - result.eyes.reference.opening:+.2f}")
+    facts = [f"wanted: {', '.join(asked)}"] if asked else []
+    for method, score in result.scores.items():
+        numbers = [
+            ("L1", score.l1, "{:.4f}"),
+            ("AKD", score.akd, "{:.2f}"),
+            ("CSIM", score.csim_source if pair.relative else None, "{:.3f}"),
+            ("turn off", score.turn and score.turn.angle if pair.relative else None, "{:.1f}"),
+            ("head off", score.direction and score.direction.angle, "{:.1f}"),
+            ("mouth", score.moved and score.moved.mouth, "{:+.2f}"),
+            ("lids", score.eyes and result.eyes and score.eyes.opening - result.eyes.source.opening, "{:+.2f}"),
+        ]
+        told = [f"{name} {form.format(value)}" for name, value, form in numbers if value is not None]
+        if not score.face:
+            told.append("no face is found")
+        facts.append(f"{_HEADINGS[method]}: {', '.join(told[:2])}")
+        if told[2:] and method != COPY:
+            facts.append(f"  {', '.join(told[2:])}")
     names = [Path(evaluation.clips[still.clip].file).stem[:24] for still in (pair.source, pair.driver)]
-    return [*facts, *dict.fromkeys(names), f"frame {pair.driver.frame}"]
+    return [*facts, *dict.fromkeys(names), f"frame {pair.driver.frame} since {pair.reference.frame}"]
 
 
 def _caption(lines: Sequence[str], side_px: int = 256) -> Rgb:

@@ -298,18 +298,27 @@ def read_bundle(bundle: Path, name: str) -> NDArray[np.uint8]:
     Raises:
         MediaError: the file is missing or is another one than the bundled one.
     """
-    content = _checked_content(bundle, BUNDLE_SHA256)
+    content = checked_content(bundle, BUNDLE_SHA256)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return np.frombuffer(archive.read(name), np.uint8)
 
 
 def _checked(folder: Path, name: str) -> Path:
     path = folder / f"{name}.tflite"
-    _checked_content(path, _SHA256[name])
+    checked_content(path, _SHA256[name])
     return path
 
 
-def _checked_content(path: Path, expected: str) -> bytes:
+def checked_content(path: Path, expected: str) -> bytes:
+    """The bytes of a bundled network.
+
+    Args:
+        path: of the file.
+        expected: its SHA-256.
+
+    Raises:
+        MediaError: the file is missing or is another one.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:

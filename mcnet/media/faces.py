@@ -66,8 +66,8 @@ class FaceFinder:
         self, *, tracking: bool = False, max_faces: int = 4, mesh: FaceMesh | None = None, bundle: Path = BUNDLE
     ) -> None:
         self._detector: cv2.dnn.Net | None = cv2.dnn.readNetFromTFLite(read_bundle(bundle, "face_detector.tflite"))
-        self._judge: FaceMesh = PlainMesh(bundle=bundle)
         self._mesh: FaceMesh = mesh or AttentionMesh(runtime="auto" if tracking else "opencv")
+        self._judge: FaceMesh = self._mesh if isinstance(self._mesh, PlainMesh) else PlainMesh(bundle=bundle)
         self._anchors = _anchors()
         self._tracking = tracking
         self._max_faces = max_faces
@@ -148,7 +148,8 @@ class FaceFinder:
                 seen = self._judge.measure(rgb, Region.around(seen.landmarks_px))
                 if seen.presence < _MIN_PRESENCE_ANEW:
                     continue
-                face = self._measure(rgb, Region.around(seen.landmarks_px))
+                # The judge's own answer is final: a third look by the same mesh differs, and is no better.
+                face = seen if self._mesh is self._judge else self._measure(rgb, Region.around(seen.landmarks_px))
                 if face is not None:
                     faces.append(face)
             if faces:

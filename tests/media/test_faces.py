@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from assets import ROOT as ASSETS
 from mcnet.media.errors import MediaError
+from mcnet.media.face_mesh import AttentionMesh, PlainMesh, Region
 from mcnet.media.faces import BUNDLE, LANDMARK_COUNT, Face, FaceFinder
 from mcnet.media.images import read_rgb
 from mcnet.media.video import open_driving
@@ -172,3 +173,29 @@ def test_importing_leaves_qt_alone(first: str, fonts: str) -> None:
         [sys.executable, "-c", first + show], env=environment, capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == str(["", fonts])
+
+
+class CountedPlainMesh(PlainMesh):
+    looks = 0
+
+    def measure(self, rgb: NDArray[np.uint8], region: Region) -> Face:
+        self.looks += 1
+        return super().measure(rgb, region)
+
+
+class CountedAttentionMesh(AttentionMesh):
+    looks = 0
+
+    def measure(self, rgb: NDArray[np.uint8], region: Region) -> Face:
+        self.looks += 1
+        return super().measure(rgb, region)
+
+
+def test_the_judging_mesh_looks_twice_and_another_one_once() -> None:
+    """Figures that the plain mesh measures depend on how often it looks: each look moves its points a little."""
+    rgb = read_rgb(PORTRAITS[0])
+    plain, attention = CountedPlainMesh(), CountedAttentionMesh(runtime="opencv")
+    for mesh in (plain, attention):
+        with FaceFinder(mesh=mesh) as finder:
+            assert len(finder.find(rgb)) == 1
+    assert (plain.looks, attention.looks) == (2, 1)

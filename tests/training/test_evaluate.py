@@ -13,11 +13,12 @@ import torch
 
 from assets import ROOT as ASSETS
 from mcnet.checkpoint import load_model
+from mcnet.commands.drives import Shot
 from mcnet.config import McnetConfig
 from mcnet.engine import DeviceChoice, EngineError, EngineOptions
 from mcnet.generator import Mcnet, ModelInfo
-from mcnet.media.crop import crop, frame_face, plan_crops
-from mcnet.media.expressions import Expression
+from mcnet.media.crop import SquareBox, crop, frame_face, plan_crops
+from mcnet.media.expressions import LIP_PAIRS, Expression, Mesh
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.video import VideoWriter, open_driving
@@ -37,8 +38,6 @@ from training.evaluate import EvaluateError
 from training.evaluation import (
     ClipStore,
     EvaluateOptions,
-    _restlessness,
-    _shifted,
     choose_clips,
     driving_frames,
     evaluate,
@@ -46,13 +45,18 @@ from training.evaluation import (
     plan_cross_pairs,
     self_pairs,
 )
+from training.iris import Eyes
+from training.jitter import _restlessness, _shifted
 from training.judges import ALEXNET_URL, AlexNet, Judges, Lpips, open_judges
+from training.methods import Animator
 from training.metrics import Rgb, picture_l1
+from training.references import choose_reference, reference_candidates
 from training.report import format_table
-from training.scores import METHODS, Pair, PairResult, Score, Seen, Still, score, score_pair, summarise
+from training.scores import DISTORTED, EyesAsked, Pair, PairResult, Score, Seen, Still, result_of, score, summarise
 
-NO_JUDGES = Judges(None, None, None, None, None, ())
-FRAMES = (0, 6, 12, 18, 24, 30)
+NO_JUDGES = Judges(None, None, None, None, None, None, ())
+METHODS = ("model", "warp", "copy")
+FRAMES = (0, 6, 12, 18, 24, 43)  # the last one is a blink
 
 
 @pytest.fixture(autouse=True)
@@ -104,11 +108,14 @@ def tiny_model() -> Mcnet:
 def test_the_starter_on_a_real_clip(grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """End to end: table, JSON and sheet, with baselines and with what is missing named."""
     places = ["--json", str(tmp_path / "out.json"), "--sheet", str(tmp_path / "out.png")]
-    assert run("starter", str(grid), "--frames-per-clip", "3", "--precision", "fp32", *places) == 0
+    some = ["--frames-per-clip", "3", "--precision", "fp32", "--reference", "first", "speaking"]
+    assert run("starter", str(grid), *some, *places) == 0
     table = capsys.readouterr().out
     assert "split test: 1 clips of 1 people at 256 px" in table
     assert "self-reenactment, 3 pairs" in table
-    assert "cross-identity, 3 pairs" in table
+    assert "cross-identity, first reference, 3 pairs" in table
+    assert "cross-identity, speaking reference, 3 pairs" in table
+    assert "shut eyes shown shut, of 1 frames" in table
     assert "LPIPS is left out: " in table
     assert "Left out: torn.mp4: got no frame 39, expected 40 frames" in table
     assert "FID is left out: it needs 2048 pictures at least, got 6" in table
@@ -116,24 +123,94 @@ def test_the_starter_on_a_real_clip(grid: Path, tmp_path: Path, capsys: pytest.C
     values = json.loads((tmp_path / "out.json").read_text())
     frames = ClipStore(grid).read(0, range(6))
     of_self, of_cross = values["self"], values["cross"]
+    assert list(of_self) == ["measured", "detected", "warp", "copy"]
+    assert list(of_cross) == ["first", "speaking"]
+    assert all(list(figures) == ["space", "plane", "copy"] for figures in of_cross.values())
     copied = [picture_l1(frames[0], frames[frame]) for frame in driving_frames(6, 3)]
     assert of_self["copy"]["l1"] == pytest.approx(np.mean(copied), rel=1e-4)
     assert of_self["copy"]["l1_of_copying"] == 1
     assert of_self["copy"]["mouth_correlation"] is None
-    assert of_self["model"]["akd_of_copying"] < 0.9, "the starter follows the head"
-    assert 0 < of_self["model"]["angle_deg"] < of_self["copy"]["angle_deg"] < 20
-    assert of_self["model"]["pairs"] == of_self["model"]["complete"] == 3
+    for method in ("measured", "detected"):
+        assert of_self[method]["akd_of_copying"] < 0.9, "the starter follows the head"
+        assert 0 < of_self[method]["angle_deg"] < of_self["copy"]["angle_deg"] < 20
+        assert of_self[method]["pairs"] == of_self[method]["complete"] == 3
+        assert 0 < values["jitter"][method]["keypoints_px"] < 2
+        assert values["engine_ms"][method]["median"] > 0
+    assert of_self["measured"]["l1"] != of_self["detected"]["l1"]
+    assert of_self["copy"]["distorted"] == 0
+    assert of_self["measured"]["lids_error"] > 0
+    assert of_self["copy"]["direction_angle_deg"] == pytest.approx(of_self["copy"]["angle_deg"], abs=0.3), "one person"
     if "Identity (AED, CSIM, leakage) is left out" not in table:  # the `eval` extra is installed
-        assert of_self["model"]["csim_driver"] > 0.9
-        assert of_cross["copy"]["csim_source"] == pytest.approx(1)
-        assert of_cross["model"]["csim_source"] > 0.9 > of_cross["copy"]["csim_driver"]
-    assert "l1" not in {name for name, value in of_cross["model"].items() if value is not None}
-    assert {pair["source"][0] for pair in values["cross_pairs"]} <= {"man_1.png", "woman_2.png"}
-    assert 0 < values["jitter"]["keypoints_px"] < 2
-    assert values["engine_ms"]["median"] > 0
+        assert of_self["measured"]["csim_driver"] > 0.9
+        assert of_cross["first"]["copy"]["csim_source"] == pytest.approx(1)
+        assert of_cross["first"]["space"]["csim_source"] > 0.9 > of_cross["first"]["copy"]["csim_driver"]
+    assert "l1" not in {name for name, value in of_cross["first"]["space"].items() if value is not None}
+    for kind, pairs in values["cross_pairs"].items():
+        assert {pair["source"][0] for pair in pairs} <= {"man_1.png", "woman_2.png"}
+        assert len({pair["reference"][1] for pair in pairs}) == 1
+        assert (pairs[0]["reference"][1] == 0) == (kind == "first")
+        assert of_cross[kind]["space"]["direction_angle_deg"] < of_cross[kind]["copy"]["direction_angle_deg"]
+        assert pairs[0]["eyes"]["driver"]["opening"] > 0.15 > 0.1 > pairs[2]["eyes"]["driver"]["opening"]
+    assert set(values["engine_ms"]) == {"measured", "detected", "space", "plane"}
     assert str(grid) not in (tmp_path / "out.json").read_text()
-    # Three rows of self-reenactment, three of cross-identity; a column of words and four of pictures.
-    assert read_rgb(tmp_path / "out.png").shape == (26 + 6 * 260, 4 + 5 * 260, 3)
+    # Three blocks of three rows: words, then source, driver and three methods, or source, reference, driver and two.
+    assert read_rgb(tmp_path / "out.png").shape == (3 * (26 + 3 * 260), 4 + 6 * 260, 3)
+
+
+def test_a_model_whose_keypoints_mean_nothing_is_judged_by_its_detector_alone(grid: Path) -> None:
+    options = EvaluateOptions(frames_per_clip=2, device="cpu", precision="fp32", references=("neutral",))
+    result = evaluate(tiny_model(), grid, options)
+    assert tuple(result.of_self.figures) == tuple(result.of_cross["neutral"].figures) == METHODS
+    assert tuple(result.jitter) == tuple(result.engine_ms) == ("model",)
+    assert "measured" not in format_table(result, "tiny", "test").replace("measured in space", "")
+    assert not any(note.startswith("Measured keypoints") for note in result.notes)
+
+
+@pytest.fixture(scope="module")
+def guided() -> Animator:
+    """Of a model that knows nothing, but whose keypoints are said to lie on the face."""
+    model = tiny_model()
+    points = [334, 105, 386, 374, 159, 145, 1, 291, 61, 13, 14, 152, 454, 234, 10][: model.config.num_keypoints]
+    model.info = ModelInfo(name="tiny", training={"loss": {"guidance": 1.0, "guidance_points": points}})
+    return Animator(model, make_engine(model, EvaluateOptions(device="cpu", precision="fp32")))
+
+
+def test_a_frame_without_a_face_holds_the_picture_before(guided: Animator, shots: list[Shot]) -> None:
+    source, driver = shots
+    faceless = driver._replace(face=None)
+    before = guided.held
+    shown = [each.rgb for each in guided.perform("measured", source, None, [faceless, driver, faceless])]
+    assert np.array_equal(shown[0], source.square)
+    assert not np.array_equal(shown[1], source.square)
+    assert np.array_equal(shown[1], shown[2])
+    assert guided.held == before + 2
+    list(guided.perform("detected", source, None, [faceless]))
+    assert guided.held == before + 2, "who detects needs no face"
+
+
+@pytest.mark.parametrize("lacking", ["source", "reference"])
+def test_where_no_face_can_be_measured_keypoints_are_detected(
+    guided: Animator, shots: list[Shot], lacking: str
+) -> None:
+    source, driver = (shot._replace(face=None) if lacking == "source" else shot for shot in shots)
+    reference = None if lacking == "source" else driver._replace(face=None)
+    before = guided.detected_instead
+    measured, detected = (
+        next(guided.perform(method, source, reference, [driver])).rgb for method in ("measured", "detected")
+    )
+    assert np.array_equal(measured, detected)
+    assert guided.detected_instead == before + 1
+
+
+def test_the_warp_is_that_of_measured_keypoints(guided: Animator, shots: list[Shot]) -> None:
+    source, driver = shots
+    warped = next(guided.perform("warp", source, None, [driver]))
+    assert warped.engine_ms is None
+    plain = guided.plain
+    expected = plain.warp(plain.encode(source, measured=True), plain.keypoints(driver, measured=True))
+    assert np.array_equal(warped.rgb, expected)
+    detected = plain.warp(plain.encode(source, measured=False), plain.keypoints(driver, measured=False))
+    assert not np.array_equal(warped.rgb, detected)
 
 
 def test_every_frame_is_of_one_arithmetic() -> None:
@@ -162,9 +239,9 @@ def test_a_dataset_without_faces_is_reported_not_dropped(tmp_path: Path) -> None
     write_landmarks(tmp_path / "landmarks.npz", points)
     write_table(tmp_path / "dataset.json", PACKED_FORMAT, ClipTable(256, (Clip("noise", "nobody", "test", 3),)))
     result = evaluate(tiny_model(), tmp_path, EvaluateOptions(frames_per_clip=2, cross_pairs=0, device="cpu"))
-    assert result.cross_pairs == ()
+    assert result.of_cross == {}
     assert not any(note.startswith("Cross") for note in result.notes), "none were wanted"
-    figures = result.self_figures["model"]
+    figures = result.of_self.figures["model"]
     assert (figures["pairs"], figures["unmeasurable"], figures["complete"]) == (2, 2, 0)
     assert figures["akd"] is None
     assert figures["l1"] is not None
@@ -262,12 +339,28 @@ def test_frames_of_a_packed_dataset(heads: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def two() -> tuple[Seen, Seen]:
-    """Two portraits, measured."""
+def shots() -> list[Shot]:
+    """Two portraits with their faces."""
     with FaceFinder() as finder:
         pictures = [read_rgb(ASSETS / "portraits" / f"{name}.jpg")[::2, ::2] for name in ("man_2", "woman_3")]
-        one, other = (Seen(rgb, finder.find(rgb)[0].landmarks_px, None, None) for rgb in pictures)
+        return [Shot(rgb, finder.find(rgb)[0], SquareBox(128, 128, 256)) for rgb in pictures]
+
+
+@pytest.fixture(scope="module")
+def two(shots: list[Shot]) -> tuple[Seen, Seen]:
+    """What judges saw in them."""
+    one, other = (
+        Seen(shot.square, shot.face.landmarks_px, None, None, Eyes(0.2, 0.0)) for shot in shots if shot.face is not None
+    )
     return one, other
+
+
+def compared(source: Seen, driver: Seen, shown: dict[str, Seen]) -> PairResult:
+    """A pair of self-reenactment."""
+    scores = {
+        method: score(picture, source, source, driver, NO_JUDGES, of_self=True) for method, picture in shown.items()
+    }
+    return result_of(PAIR, source, source, driver, scores, {})
 
 
 def test_copying_the_driver_is_perfect(two: tuple[Seen, Seen]) -> None:
@@ -275,11 +368,16 @@ def test_copying_the_driver_is_perfect(two: tuple[Seen, Seen]) -> None:
     perfect = score(driver, source, source, driver, NO_JUDGES, of_self=True)
     assert (perfect.l1, perfect.psnr, perfect.akd) == (0, 100, 0)
     assert perfect.turn == pytest.approx((0, 0, 0, 0), abs=1e-4)
-    result = score_pair(PAIR, source, source, driver, dict.fromkeys(METHODS, driver), NO_JUDGES, 1.0)
+    assert perfect.direction == pytest.approx((0, 0, 0, 0), abs=1e-4)
+    result = compared(source, driver, dict.fromkeys(METHODS, driver))
     assert result.complete
+    assert result.driver_distortion == perfect.distortion
+    assert perfect.distortion is not None
+    assert 0 < perfect.distortion < DISTORTED, "somebody else's face"
     assert result.scores["model"].moved == result.wanted
     copy = score(source, source, source, driver, NO_JUDGES, of_self=True)
     assert copy.moved == Expression(0, 0, 0)
+    assert copy.distortion == pytest.approx(0, abs=1e-9)
     assert copy.akd is not None
     assert copy.akd > 0
 
@@ -289,12 +387,9 @@ PAIR = Pair(Still(0, 0), Still(0, 0), Still(0, 1))
 
 def test_a_picture_that_lost_its_face_is_counted(two: tuple[Seen, Seen]) -> None:
     source, driver = two
-    lost = Seen(driver.rgb, None, None, None)
-    rows = [
-        score_pair(PAIR, source, source, driver, {"model": shown, "warp": source, "copy": source}, NO_JUDGES, 1.0)
-        for shown in (driver, lost)
-    ]
-    rows.append(score_pair(PAIR, source, source, lost, dict.fromkeys(METHODS, source), NO_JUDGES, 1.0))
+    lost = Seen(driver.rgb, None, None, None, None)
+    rows = [compared(source, driver, {"model": shown, "warp": source, "copy": source}) for shown in (driver, lost)]
+    rows.append(compared(source, lost, dict.fromkeys(METHODS, source)))
     model, copy = summarise(rows, "model"), summarise(rows, "copy")
     assert (model["pairs"], model["complete"], model["faces_missing"], model["unmeasurable"]) == (3, 1, 1, 1)
     assert copy["faces_missing"] == 0
@@ -306,17 +401,101 @@ def test_a_picture_that_lost_its_face_is_counted(two: tuple[Seen, Seen]) -> None
     assert model["l1_of_copying"] == pytest.approx(model["l1"] / copy["l1"])
 
 
+def test_distorted_faces_count_wherever_there_is_a_face(two: tuple[Seen, Seen]) -> None:
+    source, driver = two
+    assert source.mesh is not None
+    lost = driver._replace(mesh=None, eyes=None)
+    melted = source._replace(mesh=source.mesh * np.array([1, 1.4, 1], np.float32))
+    rows = [
+        compared(source, asked, {"model": shown, "warp": lost, "copy": source})
+        for shown, asked in ((melted, driver), (driver, driver), (lost, driver), (melted, melted), (melted, lost))
+    ]
+    model, warp, copy = (summarise(rows, method) for method in METHODS)
+    assert model["distorted"] == pytest.approx(2 / 3), "one face is lost, and one is driven by none"
+    assert warp["distorted"] is None
+    assert copy["distorted"] == 0
+    assert model["driver_distorted"] == pytest.approx(1 / 4)
+
+
+def test_pose_is_judged_by_turn_and_by_direction(two: tuple[Seen, Seen]) -> None:
+    """Who already looked aside, and then turned on as the driver did, is right in turn and wrong in direction."""
+    straight = two[0]
+    assert straight.mesh is not None
+
+    def turned(yaw_deg: float) -> Seen:
+        cos, sin = np.cos(np.radians(yaw_deg)), np.sin(np.radians(yaw_deg))
+        about_y = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
+        return straight._replace(mesh=(straight.mesh @ about_y.T).astype(np.float32))
+
+    found = score(turned(30), turned(20), straight, turned(10), NO_JUDGES, of_self=False)
+    assert found.turn == pytest.approx((0, 0, 0, 0), abs=0.01)
+    assert found.direction == pytest.approx((20, 0, 0, 20), abs=0.01)
+
+
+def test_eyes_are_judged_by_the_iris_network() -> None:
+    def result(driver: Eyes, shown: Eyes) -> PairResult:
+        asked = EyesAsked(source=Eyes(0.25, 0.1), reference=Eyes(0.2, 0.0), driver=driver)
+        still = Expression(0, 0, 0)
+        scores = {
+            method: Score(face=True, moved=still, moved_in_space=still, eyes=eyes)
+            for method, eyes in (("model", shown), ("copy", asked.source))
+        }
+        return PairResult(PAIR, True, still, still, still, asked, None, scores, {})
+
+    rows = [
+        result(Eyes(0.05, 0.9), Eyes(0.08, -0.9)),
+        result(Eyes(0.02, -0.9), Eyes(0.14, 0.9)),
+        result(Eyes(0.20, 0.2), Eyes(0.25, 0.2)),
+        result(Eyes(0.22, 0.4), Eyes(0.26, 0.3)),
+        result(Eyes(0.18, -0.2), Eyes(0.24, 0.0)),
+        result(Eyes(0.20, 0.3), Eyes(0.12, -0.5)),
+    ]
+    model, copy = summarise(rows, "model"), summarise(rows, "copy")
+    assert (model["shut"], model["shut_shown"]) == (2, 0.5)
+    assert (copy["shut"], copy["shut_shown"]) == (2, 0)
+    assert model["gaze_pairs"] == copy["gaze_pairs"] == 3, "eyes are open in the driver's and in every method's picture"
+    assert model["gaze_correlation"] == pytest.approx(1), "half as far, but in step"
+    assert copy["gaze_correlation"] is None
+    wanted = np.array([-0.15, -0.18, 0, 0.02, -0.02, 0])
+    moved = np.array([-0.17, -0.11, 0, 0.01, -0.01, -0.13])
+    assert model["lids_correlation"] == pytest.approx(np.corrcoef(wanted, moved)[0, 1])
+    itself = [0.05, 0.02, 0.2, 0.22, 0.18, 0.2]
+    assert model["lids_itself_correlation"] == pytest.approx(np.corrcoef(itself, moved)[0, 1])
+    assert model["lids_error"] == pytest.approx(np.abs(wanted - moved).mean())
+
+
+def test_references_are_chosen_by_what_a_clip_shows(shots: list[Shot]) -> None:
+    assert shots[0].face is not None
+    still = shots[0].face.landmarks_px.astype(np.float64)
+    cos, sin = np.cos(np.radians(35)), np.sin(np.radians(35))
+    aside = still @ np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]]).T
+    speaking = still.copy()
+    speaking[list(LIP_PAIRS[1]), 1] += 30
+    meshes: dict[int, Mesh | None] = {4: speaking, 9: None, 12: aside, 17: still, 20: speaking}
+    assert choose_reference("first", meshes) == 0
+    assert choose_reference("turned", meshes) == 12
+    assert choose_reference("speaking", meshes) == 4
+    assert choose_reference("neutral", meshes) == 17
+    assert [choose_reference(kind, {3: None}) for kind in ("neutral", "turned", "speaking")] == [0, 0, 0]
+    assert reference_candidates(50, ["first"]) == []
+    assert reference_candidates(5, ["first", "turned"]) == [0, 1, 2, 3, 4]
+    assert reference_candidates(500, ["neutral"])[-1] == 499
+
+
 def test_correlations_are_of_changes() -> None:
     def result(wanted: float, moved: float) -> PairResult:
         change, asked = Expression(moved, moved, -moved), Expression(wanted, wanted, wanted)
+        itself = Expression(1 - wanted, 0, 0)
         one = Score(face=True, moved=change, moved_in_space=change)
-        return PairResult(PAIR, True, asked, asked, dict.fromkeys(METHODS, one), 1.0)
+        return PairResult(PAIR, True, asked, asked, itself, None, None, dict.fromkeys(METHODS, one), {})
 
     figures = summarise([result(wanted, 0.5 * wanted) for wanted in (0.0, 0.1, 0.4)], "model")
     assert figures["mouth_correlation"] == pytest.approx(1)
     assert figures["mouth_error"] == pytest.approx(0.25 / 3)
+    assert figures["mouth_itself_correlation"] == pytest.approx(-1), "whatever the reference showed"
     assert figures["right_eye_correlation"] == pytest.approx(-1)
     assert figures["eyes_correlation"] is None, "both eyes together did not move at all"
+    assert (figures["lids_correlation"], figures["shut"], figures["distorted"]) == (None, 0, None), "no judge for these"
 
 
 def test_restlessness_is_root_mean_square() -> None:

@@ -19,6 +19,7 @@ from training.metrics import (
     landmark_distance,
     mesh_distance,
     picture_l1,
+    procrustes_residual,
     psnr,
 )
 
@@ -117,6 +118,22 @@ def test_the_mouth_does_not_turn_the_head(face: Mesh) -> None:
     lips = [point for point in range(468) if point not in RIGID_POINTS]
     talking[lips, 1] += 20
     assert head_turn(rotation_between(face, talking)).angle < 1e-3
+
+
+def test_a_face_of_the_same_shape_is_not_distorted(face: Mesh) -> None:
+    moved = (0.7 * face @ turn(20, -10, 5).T + [5, -7, 2]).astype(np.float32)
+    assert procrustes_residual(face, moved) == pytest.approx(0, abs=1e-9)
+    assert procrustes_residual(face, face * np.array([1, 1, -1], np.float32)) > 0.05, "turned inside out"
+    wide = face * np.array([1.1, 1, 1], np.float32)
+    wider = face * np.array([1.3, 1, 1], np.float32)
+    assert 1e-4 < procrustes_residual(face, wide) < procrustes_residual(face, wider) < 0.1
+
+
+def test_the_residual_is_that_of_procrustes_analysis() -> None:
+    square = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], np.float32)
+    oblong = square * np.array([3, 1, 1], np.float32)
+    # Singular values of the two unit shapes' product: (3 + 1) / (2 sqrt 5); what that explains is its square.
+    assert procrustes_residual(square, oblong) == pytest.approx(1 - 16 / 20)
 
 
 def test_a_rotation_is_no_mirror_image() -> None:
