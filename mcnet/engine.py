@@ -139,10 +139,8 @@ class DeviceChoice:
                 device = _explicit_device(measured.device)
             else:
                 device = torch.device("cpu" if lack else "cuda:0")
-            if device.type == "cuda":
-                why = "the GPU that torch found"
-            else:
-                why = f"because {lack}" if lack else "measured to be faster than the GPU"
+            on_cpu = f"because {lack}" if lack else "as measured"
+            why = "the GPU that torch found" if device.type == "cuda" else on_cpu
         wanted = options.precision if measured is None or options.precision != "auto" else measured.precision
         if wanted in ("auto", "int8"):
             dtype = torch.bfloat16 if "bf16" in processor.native_precisions(device) else torch.float32

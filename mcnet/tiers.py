@@ -168,7 +168,9 @@ def fastest(
         except EngineError as error:
             logger.warning("%s", error)
             return None
-        if tier.calm:
+        # What failed elsewhere than on the best's device, as a GPU that another program filled, may not fail again.
+        elsewhere = any(failure.way.device != tier.best.way.device for failure in tier.failures)
+        if tier.calm and not elsewhere:
             remember(tier, model, options, path, batch=batch)
     return tier
 

@@ -26,21 +26,20 @@ from mcnet.errors import UserError, sentence
 from mcnet.generator import SourceCache
 from mcnet.media.crop import CropSmoother, SquareBox, crop, frame_face
 from mcnet.media.errors import MediaError
+from mcnet.media.expressions import head_turn
 from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square
 
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.25
-"""While a face is followed, frames are searched for it so often only, since the crop moves slowly and the keypoints
-come from the model in every frame; and once these have moved by `_MOVED`, every `LOOK_AGAIN_S`."""
+"""Where the model detects the keypoints, a face that is followed is searched for so often only, since the crop moves
+slowly; and once the keypoints have moved by `_MOVED`, every `LOOK_AGAIN_S`. Measured ones need it in every frame."""
 LOOK_AGAIN_S = 0.1
 _MOVED = 0.04  # of the crop's side; or so much farther apart. Of one who only talks they stay within 0.01 and 0.03
-_ODD_FACE = 0.2
-"""A mesh whose rigid points are so far, in face sizes (root mean square), from those of a head is no face to be shown.
-Of real ones, hands before them and profiles included, they were 0.12 off at most."""
-_CLEARLY_BETTER = 10
-"""So many points more neutral an expression is to be before it takes the place of the calibrated one."""
+_CLEARLY_BETTER, _BETTER_FRAMES, _STRAIGHT_DEG = 10, 5, 25.0
+"""So many points more neutral an expression is to be, for so many frames, by a head turned by no more than that, before
+it takes the place of the calibrated one."""
 _CAMERA_GAP_S = 0.4
 _ENCODED_KEPT = 12
 _LONGEST_STEP_S = 0.5
@@ -171,6 +170,7 @@ class Animator:
         self._bridge: tuple[float, Pose | Head] | None = None
         self._keypoints = LiveSettings().keypoints
         self._reference_score = 0
+        self._better = 0
 
     def close(self) -> None:
         """Free the face finder."""
@@ -184,8 +184,8 @@ class Animator:
 
     def set_portrait(self, portrait: Portrait) -> None:
         """Animate this one from the next frame on; when it cannot be used, the one before stays."""
-        space = self._space_of(portrait)
         try:
+            space = self._space_of(portrait)
             cache, known = self._encode(portrait, space)
             self._engine.set_source(cache)
         except Exception as error:  # whatever it is, out of memory included: the call goes on with the one before
@@ -305,7 +305,10 @@ class Animator:
         """The performer's head in the square, steadied; None where this is hardly a face."""
         mesh = self._motion.smooth_mesh(self._mesh_of(face.landmarks_px, box), dt_s, settings.smoothing)
         head = Head.of(mesh)
-        return head if head.oddity < _ODD_FACE else None
+        if head.likely:
+            return head
+        self._finder.forget()  # what it follows is no face: the next frame is searched, and judged, anew
+        return None
 
     def _detect(self, square: NDArray[np.uint8], measured: Head | None) -> Pose:
         """Keypoints of the performer, at measured places if there are any.
@@ -441,9 +444,11 @@ class Animator:
     def _improve_reference(self, reference: Reference, measured: Head) -> None:
         """Take over a more neutral expression than that of the calibration; where the head was then stays."""
         score = score_expression(measured.openings).score
-        if score < self._reference_score + _CLEARLY_BETTER:
+        straight = head_turn(measured.rotation).angle < _STRAIGHT_DEG  # turned far, a mesh measures less well
+        self._better = self._better + 1 if straight and score >= self._reference_score + _CLEARLY_BETTER else 0
+        if self._better < _BETTER_FRAMES:
             return
-        self._reference_score = score
+        self._reference_score, self._better = score, 0
         assert reference.head is not None
         self._motion.reference = reference._replace(head=reference.head._replace(shape=measured.shape))
         self._recalibrated = True
@@ -479,7 +484,9 @@ class Animator:
             self._tell_progress(calibration.share, calibration.hint)
             return
         score, self._motion.reference = best
-        self._reference_score = score.score
+        head = self._motion.reference.head
+        self._reference_score = 0 if head is None else score_expression(head.openings).score
+        self._better = 0
         self._calibration = None
         self._recalibrated = True
         self._emit(Calibrated(score.score, score.remarks, in_space=in_space))

@@ -101,6 +101,7 @@ class Calibration:
     def __init__(self, duration_s: float, source: Mesh | None) -> None:
         self.duration_s = duration_s
         self._source = source
+        self._in_space = False
         self._frames = 0
         self._looked_s = 0.0
         self._latest_s: float | None = None
@@ -117,6 +118,8 @@ class Calibration:
             reference: what the frame would be as the reference.
             in_space: whether the expression alone counts, and not how the head is turned.
         """
+        if in_space != self._in_space:  # scores of the two kinds cannot be compared
+            self._best, self._in_space = None, in_space
         pose = reference.pose
         if not (np.isfinite(pose.value).all() and np.isfinite(pose.jacobian).all()):
             return

@@ -183,7 +183,7 @@ class MotionControl:
         """Likewise the performer's mesh, (468, 3) in coordinates of keypoints.
 
         Lids, lips and the rest are filtered apart: a blink is quick, and its filter must not take it for the stillness
-        of the head. As the head moves, all parts have the same speed and so the same delay.
+        of the head. As the head is moved, all parts have one speed and so one delay; as it turns, nearly so.
         """
         smooth = mesh.copy()
         for part, one in zip(_PARTS, self._filters_mesh, strict=True):

@@ -265,8 +265,10 @@ def load_portrait(text: str, store: PortraitStore) -> Portrait:
 def _prepare(entry: PortraitEntry, rgb: NDArray[np.uint8]) -> Portrait:
     with FaceFinder() as finder:
         faces = finder.find(rgb)
-    face = faces[0] if faces else None
     box = entry.box
+    # The largest face in the chosen square: it is measured, and another's would move the avatar to where that one is.
+    shown = faces if box is None else [face for face in faces if _lies_in(face, box)]
+    face = shown[0] if shown else None
     if box is None:
         if face is None:
             raise AppError(
@@ -275,9 +277,16 @@ def _prepare(entry: PortraitEntry, rgb: NDArray[np.uint8]) -> Portrait:
             )
         box = frame_face(face)
     square = crop(rgb, box, SQUARE_PX)
-    score, remarks = _score(face, box, rgb, square, several=len(faces) > 1)
+    score, remarks = _score(face, box, rgb, square, several=len(shown) > 1)
     landmarks = None if face is None else face.landmarks_px
     return Portrait(entry, rgb, box, square, landmarks, score, remarks)
+
+
+def _lies_in(face: Face, box: SquareBox) -> bool:
+    """Whether the middle of the face lies in the square."""
+    left, top, right, bottom = face.box
+    away_x, away_y = (left + right) / 2 - box.center_x, (top + bottom) / 2 - box.center_y
+    return max(abs(away_x), abs(away_y)) <= box.side / 2
 
 
 def _score(

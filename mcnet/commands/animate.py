@@ -189,7 +189,7 @@ def check_motion(args: argparse.Namespace, model: "Mcnet") -> bool:
         )
     if args.keypoints == "detected":
         return False
-    measurable = bool(model.info.keypoint_landmarks)
+    measurable = len(model.info.keypoint_landmarks) == model.config.num_keypoints
     if not measurable and (args.motion == "space" or args.keypoints == "measured"):
         option = "--motion space" if args.motion == "space" else "--keypoints measured"
         raise MediaError(
@@ -340,7 +340,18 @@ def load_portrait(args: argparse.Namespace, *, measurable: bool) -> Portrait:
         )
     if len(faces) > 1:
         print(f"{path} shows {len(faces)} faces; the largest is animated", file=sys.stderr)
-    return Portrait(rgb, faces[0], frame_face(faces[0]) if crop else None)
+    if crop:
+        return Portrait(rgb, faces[0], frame_face(faces[0]))
+    # Of the central square: a face beside it is not the one that is animated.
+    height, width = rgb.shape[:2]
+    half = min(width, height) / 2
+    shown = [face for face in faces if _middle_within(face, width / 2, height / 2, half)]
+    return Portrait(rgb, shown[0] if shown else faces[0] if args.best_frame else None, None)
+
+
+def _middle_within(face: "Face", center_x: float, center_y: float, half: float) -> bool:
+    left, top, right, bottom = face.box
+    return abs((left + right) / 2 - center_x) <= half and abs((top + bottom) / 2 - center_y) <= half
 
 
 def find_performance(
@@ -352,9 +363,12 @@ def find_performance(
         MediaError: no frame shows a face.
         KeyboardInterrupt: `stop` was filled.
     """
+    import numpy as np
+
     from mcnet.media.crop import plan_crops
     from mcnet.media.errors import MediaError
     from mcnet.media.faces import FaceFinder
+    from mcnet.media.head_motion import Head
 
     if args.no_crop and not (args.best_frame or measurable):
         return Performance((), ())
@@ -364,7 +378,9 @@ def find_performance(
             if stop:
                 raise KeyboardInterrupt
             found = finder.find(frame)
-            faces.append(found[0] if found else None)
+            # What is hardly a face is none, as live: the picture before it is held.
+            likely = bool(found) and Head.of(found[0].landmarks_px.astype(np.float64)).likely
+            faces.append(found[0] if likely else None)
     if not any(face is not None for face in faces):
         if args.no_crop and not args.best_frame:
             return Performance((), ())

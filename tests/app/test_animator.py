@@ -596,6 +596,31 @@ def test_what_is_hardly_a_face_is_held(face: Face, woman: Portrait) -> None:
     assert stage.until(State.LIVE).output is not None
 
 
+def test_what_is_hardly_a_face_is_not_followed(face: Face, woman: Portrait) -> None:
+    """It may be a poster behind the performer: the frame after it is searched, and judged, anew."""
+    stage = Stage(face, woman, POINTS)
+    stage.until(State.LIVE)
+    forgotten: list[bool] = []
+    stage.finder.forget = lambda: forgotten.append(True)  # type: ignore[method-assign]
+    squeezed = face.landmarks_px * np.array([1.8, 0.6, 1], np.float32)
+    stage.finder.face = Face(squeezed + (face.landmarks_px - squeezed).mean(0), 1.0)
+    stage.step()
+    assert forgotten == [True]
+
+
+@pytest.mark.parametrize("frames", [1, 30])
+def test_a_better_expression_has_to_last_and_to_look_ahead(face: Face, woman: Portrait, frames: int) -> None:
+    speaking = face.landmarks_px.copy()
+    speaking[[14, 87, 317, 178, 402, 88, 318, 95, 324, 17, 152], 1] += 0.12 * np.ptp(face.landmarks_px[:, 1])
+    stage = Stage(Face(speaking, 1.0), woman, POINTS)
+    stage.until(State.LIVE)
+    first = stage.animator._motion.reference
+    stage.finder.face = turned(face, 40) if frames > 1 else face
+    for _ in range(frames):
+        stage.step()
+    assert stage.animator._motion.reference is first
+
+
 def test_a_lost_face_eases_to_the_portraits_own_pose_in_space(face: Face, woman: Portrait) -> None:
     stage = Stage(face, woman, POINTS)
     stage.until(State.LIVE)

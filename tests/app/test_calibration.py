@@ -157,3 +157,17 @@ def test_a_mouth_in_the_middle_of_a_word_and_shut_eyes_are_no_neutral_expression
     assert talking.remarks == ("close your mouth",)
     assert blinking.score < 30
     assert blinking.remarks == ("open your eyes",)
+
+
+def test_scores_of_pose_and_of_expression_are_not_compared(face: Face) -> None:
+    """Whoever changes to the plane in the middle is not left with a head that looks aside."""
+    mesh = face.landmarks_px
+    calibration = Calibration(1.0, mesh)
+    aside = Reference(Pose(POSE.pose.value * 1.1, POSE.pose.jacobian))
+    for step in range(5):
+        calibration.offer(step / 10, turned(mesh, 40), aside, in_space=True)
+    for step in range(5, 20):
+        calibration.offer(step / 10, turned(mesh, 12), POSE)
+    result = calibration.result()
+    assert result is not None
+    assert result[1] is POSE

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -139,3 +140,21 @@ def test_a_command_line_names_files_and_keys(store: PortraitStore, tmp_path: Pat
     assert all(entry.bundled for entry in store.entries())  # a file that is only used is not taken in
     with pytest.raises(AppError, match="no portrait 'nobody'"):
         load_portrait("nobody", store)
+
+
+def test_a_face_beside_the_chosen_square_is_not_the_portraits(tmp_path: Path) -> None:
+    """Its mesh would give the avatar the keypoints, and the place, of somebody else."""
+    large, small = (read_rgb(ASSETS / "portraits" / name) for name in ("woman_1.jpg", "man_1.jpg"))
+    side = large.shape[0]
+    both = np.full((side, 2 * side, 3), 128, np.uint8)
+    both[:, :side] = large
+    half = cv2.resize(small, (side // 2, side // 2), interpolation=cv2.INTER_AREA)
+    both[side // 4 : side // 4 + half.shape[0], side + side // 4 : side + side // 4 + half.shape[1]] = half
+    store = PortraitStore(tmp_path)
+    portrait = store.look_at(both, "both")
+    on_the_small_one = SquareBox(1.5 * side, 0.5 * side, 0.5 * side)
+    chosen = store.reframe(portrait, on_the_small_one)
+    assert chosen.landmarks_px is None or abs(chosen.landmarks_px[:, 0].mean() - 1.5 * side) < 0.25 * side
+    nobody = store.reframe(portrait, SquareBox(1.9 * side, 0.1 * side, 0.15 * side))
+    assert nobody.landmarks_px is None
+    assert nobody.score == 20

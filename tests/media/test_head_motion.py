@@ -211,6 +211,15 @@ def test_keypoints_of_the_own_head_are_the_portraits(meshes: list[Array]) -> Non
     np.testing.assert_allclose(maps, np.tile(np.eye(2), (15, 1, 1)), atol=5e-3)  # but for what keeps a profile solvable
 
 
+def test_a_shut_eye_squeezes_what_lies_around_its_lids_and_nothing_else(meshes: list[Array]) -> None:
+    portrait = PortraitInSpace(meshes[0], POINTS)
+    _, maps = portrait.driving(with_lids(portrait.head, 0.0))
+    right_lids = [POINTS.index(point) for point in (159, 145)]
+    others = [index for index in range(15) if index not in right_lids]
+    assert (maps[right_lids, 1, 1] < 0.8).all()
+    np.testing.assert_allclose(maps[others], np.tile(np.eye(2), (13, 1, 1)), atol=5e-3)
+
+
 def test_affine_maps_follow_a_tilt_and_a_growth(meshes: list[Array]) -> None:
     portrait = PortraitInSpace(meshes[0], POINTS)
     head = portrait.head
