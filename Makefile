@@ -46,13 +46,17 @@ animate: setup
 test: setup
 	$(BIN)/python -m pytest --durations=10
 
-# Of the network and what computes it. The settings limit torch's own kernels, MKL and oneDNN, OpenVINO's too.
-NUMERIC := $(addprefix tests/mcnet/test_,bench.py checkpoint.py engine.py geometry.py golden.py openvino.py \
+# Of the network, what computes it, and faces. The settings limit torch's own kernels, MKL, oneDNN, OpenVINO and OpenCV to
+# what most laptops have.
+AVX2 := ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 OV_CPU_MAX_ISA=AVX2 \
+	OPENCV_CPU_DISABLE=AVX512-SKX
+NUMERIC := $(addprefix tests/mcnet/test_,bench.py engine.py geometry.py golden.py openvino.py \
 	quantization.py rewrites.py starter.py) \
 	$(addprefix tests/training/test_,augment.py backbones.py losses.py metrics.py) \
-	$(addprefix tests/app/test_,animator.py calibration.py motion.py source_store.py)
+	$(addprefix tests/app/test_,animator.py calibration.py motion.py source_store.py) \
+	$(addprefix tests/media/test_,crop.py face_mesh.py faces.py head_motion.py)
 test-avx2: setup
-	ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 OV_CPU_MAX_ISA=AVX2 $(BIN)/python -m pytest $(NUMERIC)
+	$(AVX2) $(BIN)/python -m pytest $(NUMERIC)
 
 # The line that CONTRIBUTING.md gives for such a machine, and the tests in these files that need no GPU.
 PLAIN := PYTHONPATH=. build/plain/bin/python -m pytest tests/mcnet/test_engine.py tests/mcnet/test_cuda_graph.py

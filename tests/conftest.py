@@ -8,6 +8,10 @@ import pytest
 
 # Before torch is imported, and as the `mcnet` command does: on a busy machine threads that spin long starve themselves.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+# Whoever has oneDNN take the processor for an older one means OpenVINO too, which has a limit of its own beside that of
+# its oneDNN, and fails where they differ.
+if "ONEDNN_MAX_CPU_ISA" in os.environ:
+    os.environ.setdefault("OV_CPU_MAX_ISA", os.environ["ONEDNN_MAX_CPU_ISA"])
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -31,14 +31,13 @@ from mcnet.bench import (
     variants_for,
     why_emulated,
 )
-from mcnet.checkpoint import CheckpointError, load_model
+from mcnet.checkpoint import CheckpointError
 from mcnet.commands.bench import as_table, as_text
 from mcnet.config import McnetConfig
 from mcnet.engine import DeviceChoice, EngineOptions
 from mcnet.errors import UserError
 from mcnet.generator import Mcnet
 from mcnet.macs import FrameMacs
-from tests.processors import skip_where_openvino_is_limited
 from tests.tolerance import PROMISED
 
 CPU = DeviceChoice.of(EngineOptions(device="cpu", precision="fp32"))
@@ -198,9 +197,6 @@ NATIVE = [one for one in variants_for(CPU, has_openvino=HAS_OPENVINO) if not why
 @pytest.mark.parametrize("variant", NATIVE, ids=lambda variant: str(variant.name))
 def test_every_variant_gives_the_same_picture(variant: Variant) -> None:
     """The accuracy guard: every backend and precision against the plain float32 model on real faces."""
-    if variant.runtime == "openvino":
-        options = EngineOptions(device="cpu", precision=variant.precision)
-        skip_where_openvino_is_limited(DeviceChoice.of(options, load_model("starter")).dtype)
     pictures = real_pictures(256, portraits=1, frames=3)
     shown = []
     for one in (BASELINE, variant):

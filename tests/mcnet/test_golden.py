@@ -84,12 +84,16 @@ def test_compensation(case: Case, mode: str, size_px: int, name: str) -> None:
     stem = f"{mode}_{name}_{size_px}"
     assert tuple(got.shape) == tuple(case.stored[f"{stem}_shape"])
     samples = got.flatten()[torch.from_numpy(case.stored[f"{stem}_index"])]
-    # What follows from the memory alone has few layers before it; the others have half of the network.
+    # The memory and what follows from it alone have few layers before them; the others have half of the network.
     memory = case.model.generator.memory
     assert memory is not None
-    layers = memory if name in ("memory", "key", "value", "residual") else case.model
-    # The size is that of the whole map, from which only the samples are stored.
-    assert_near(samples, case.stored[f"{stem}_sample"], of_sums(products(layers)) * got.abs().max().item())
+    layers = products(case.model)
+    if name == "memory":
+        layers = products(memory.style_route) + products(memory.modulated_bank)
+    elif name in ("key", "value", "residual"):
+        layers = products(memory)
+    # The size is that of the whole map, of which only samples are stored.
+    assert_near(samples, case.stored[f"{stem}_sample"], of_sums(layers) * got.abs().max().item())
 
 
 @pytest.mark.parametrize("mode", ["absolute", "relative"])

@@ -15,14 +15,13 @@ from assets import ROOT as ASSETS
 from mcnet.checkpoint import load_model
 from mcnet.commands.drives import Shot
 from mcnet.config import McnetConfig
-from mcnet.engine import DeviceChoice, EngineError, EngineOptions
+from mcnet.engine import EngineError
 from mcnet.generator import Mcnet, ModelInfo
 from mcnet.media.crop import SquareBox, crop, frame_face, plan_crops
 from mcnet.media.expressions import LIP_PAIRS, Expression, Mesh
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.video import VideoWriter, open_driving
-from tests.processors import skip_where_openvino_is_limited
 from training import evaluate as command
 from training.data import (
     CLIPS_FORMAT,
@@ -224,9 +223,7 @@ def test_every_frame_is_of_one_arithmetic() -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the extra `openvino` is not installed")
 def test_int8_is_computed_by_openvino_from_the_first_frame_on() -> None:
-    starter = load_model("starter")
-    skip_where_openvino_is_limited(DeviceChoice.of(EngineOptions(device="cpu", precision="int8"), starter).dtype)
-    engine = make_engine(starter, EvaluateOptions(device="cpu", precision="int8"))
+    engine = make_engine(load_model("starter"), EvaluateOptions(device="cpu", precision="int8"))
     assert engine.choice.int8
     assert engine.backend_name == "openvino"
 
