@@ -299,6 +299,11 @@ class Animator:
             self._motion.reference = self._calibration = None
             if self._source is not None:
                 self.set_portrait(self._source.portrait)
+        return self._is_measured
+
+    @property
+    def _is_measured(self) -> bool:
+        """Whether the keypoints of the portrait, and so those of the performer, come from the face mesh."""
         return self._source is not None and self._source.space is not None
 
     def _measure(self, face: Face, box: SquareBox, dt_s: float, settings: LiveSettings) -> Head | None:
@@ -337,8 +342,8 @@ class Animator:
         Returns:
             The view, with the landmarks if they were found in this very frame.
         """
-        measures = self._source is not None and self._source.space is not None  # and has looked for the picture
-        if measures or self._searches_first or not self._time_to_look(view.frame.captured_s):
+        # Where the mesh measures, it has looked at this frame already.
+        if self._is_measured or self._searches_first or not self._time_to_look(view.frame.captured_s):
             return view
         self._look(view.frame)
         self._looked_at = self._whereabouts

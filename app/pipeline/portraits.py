@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from app.errors import AppError
 from assets import ROOT as ASSETS
 from mcnet.files import free_name, replacing
-from mcnet.media.crop import SquareBox, crop, frame_face
+from mcnet.media.crop import SquareBox, crop, frame_face, lies_in
 from mcnet.media.expressions import expression
 from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.images import IMAGE_SUFFIXES, read_rgb, write_rgb
@@ -267,7 +267,7 @@ def _prepare(entry: PortraitEntry, rgb: NDArray[np.uint8]) -> Portrait:
         faces = finder.find(rgb)
     box = entry.box
     # The largest face in the chosen square: it is measured, and another's would move the avatar to where that one is.
-    shown = faces if box is None else [face for face in faces if _lies_in(face, box)]
+    shown = faces if box is None else [face for face in faces if lies_in(face, box)]
     face = shown[0] if shown else None
     if box is None:
         if face is None:
@@ -280,13 +280,6 @@ def _prepare(entry: PortraitEntry, rgb: NDArray[np.uint8]) -> Portrait:
     score, remarks = _score(face, box, rgb, square, several=len(shown) > 1)
     landmarks = None if face is None else face.landmarks_px
     return Portrait(entry, rgb, box, square, landmarks, score, remarks)
-
-
-def _lies_in(face: Face, box: SquareBox) -> bool:
-    """Whether the middle of the face lies in the square."""
-    left, top, right, bottom = face.box
-    away_x, away_y = (left + right) / 2 - box.center_x, (top + bottom) / 2 - box.center_y
-    return max(abs(away_x), abs(away_y)) <= box.side / 2
 
 
 def _score(

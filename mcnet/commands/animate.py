@@ -319,7 +319,7 @@ def load_portrait(args: argparse.Namespace, *, measurable: bool) -> Portrait:
     Raises:
         MediaError: it cannot be read, or there is no face in it.
     """
-    from mcnet.media.crop import frame_face
+    from mcnet.media.crop import central_square, frame_face, lies_in
     from mcnet.media.errors import MediaError
     from mcnet.media.faces import FaceFinder
     from mcnet.media.images import read_rgb
@@ -342,16 +342,9 @@ def load_portrait(args: argparse.Namespace, *, measurable: bool) -> Portrait:
         print(f"{path} shows {len(faces)} faces; the largest is animated", file=sys.stderr)
     if crop:
         return Portrait(rgb, faces[0], frame_face(faces[0]))
-    # Of the central square: a face beside it is not the one that is animated.
-    height, width = rgb.shape[:2]
-    half = min(width, height) / 2
-    shown = [face for face in faces if _middle_within(face, width / 2, height / 2, half)]
+    # A face beside the central square is not the one that is animated.
+    shown = [face for face in faces if lies_in(face, central_square(rgb))]
     return Portrait(rgb, shown[0] if shown else faces[0] if args.best_frame else None, None)
-
-
-def _middle_within(face: "Face", center_x: float, center_y: float, half: float) -> bool:
-    left, top, right, bottom = face.box
-    return abs((left + right) / 2 - center_x) <= half and abs((top + bottom) / 2 - center_y) <= half
 
 
 def find_performance(
@@ -482,10 +475,9 @@ def animate(
 def shot_of(rgb: "Rgb", face: "Face | None", box: "SquareBox | None", size_px: int) -> "Shot":
     """The crop at the model's size, with its face; without a box the central square."""
     from mcnet.commands.drives import Shot
-    from mcnet.media.crop import SquareBox, crop
+    from mcnet.media.crop import central_square, crop
 
-    height, width = rgb.shape[:2]
-    box = box or SquareBox(width / 2, height / 2, min(width, height))
+    box = box or central_square(rgb)
     return Shot(crop(rgb, box, size_px), face, box)
 
 

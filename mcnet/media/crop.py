@@ -66,6 +66,19 @@ def frame_face(face: Face) -> SquareBox:
     return SquareBox(x, y + SHIFT_PER_SIZE * size, SIDE_PER_SIZE * size)
 
 
+def lies_in(face: Face, box: SquareBox) -> bool:
+    """Whether the middle of the face lies in the square: whether that is who the square shows."""
+    left, top, right, bottom = face.box
+    away_x, away_y = (left + right) / 2 - box.center_x, (top + bottom) / 2 - box.center_y
+    return max(abs(away_x), abs(away_y)) <= box.side / 2
+
+
+def central_square(rgb: NDArray[np.uint8]) -> SquareBox:
+    """The largest square in the middle of a picture, (H, W, 3)."""
+    height, width = rgb.shape[:2]
+    return SquareBox(width / 2, height / 2, min(width, height))
+
+
 def crop(rgb: NDArray[np.uint8], box: SquareBox, size_px: int) -> NDArray[np.uint8]:
     """Cut a square out and scale it, to fractions of a pixel.
 
