@@ -53,7 +53,7 @@ AVX2 := ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA
 NUMERIC := $(addprefix tests/mcnet/test_,bench.py engine.py geometry.py golden.py openvino.py \
 	quantization.py rewrites.py starter.py) \
 	$(addprefix tests/training/test_,augment.py backbones.py losses.py metrics.py) \
-	$(addprefix tests/app/test_,animator.py calibration.py motion.py source_store.py) \
+	$(addprefix tests/app/pipeline/animation/test_,animator.py calibration.py motion.py source_store.py) \
 	$(addprefix tests/media/test_,crop.py face_mesh.py faces.py head_motion.py)
 test-avx2: setup
 	$(AVX2) $(BIN)/python -m pytest $(NUMERIC)

@@ -14,8 +14,8 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from app.errors import AppError
-from app.pipeline.camera_control import CameraTimes
-from app.pipeline.cameras import parse_camera
+from app.pipeline.capture.camera_control import CameraTimes
+from app.pipeline.capture.cameras import parse_camera
 from app.pipeline.events import (
     BackendChanged,
     Calibrated,
@@ -30,9 +30,9 @@ from app.pipeline.events import (
     StageFailed,
     StateChanged,
 )
+from app.pipeline.output.sinks import NullSink, Sink, parse_output
 from app.pipeline.pipeline import Pipeline, PipelineTimes
 from app.pipeline.portraits import PortraitStore, load_portrait
-from app.pipeline.sinks import NullSink, Sink, parse_output
 from app.pipeline.stats import Stats
 from app.pipeline.tiers import make_engine
 from app.places import portraits_folder, source_cache_folder
@@ -110,11 +110,11 @@ def parse_sink(text: str) -> Sink:
     if text == "null":
         return NullSink()
     if kind == "file" and rest:
-        from app.pipeline.recorder import RecorderSink
+        from app.pipeline.output.recorder import RecorderSink
 
         return RecorderSink(Path(rest))
     if kind == "virtualcam":
-        from app.pipeline.virtual_camera import VirtualCameraSink
+        from app.pipeline.output.virtual_camera import VirtualCameraSink
 
         return VirtualCameraSink(rest or None)
     raise AppError(f"--sink: got {text!r}, expected null, file:OUT.mp4, virtualcam or virtualcam:DEVICE")

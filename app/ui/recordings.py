@@ -20,8 +20,8 @@ from mcnet.errors import UserError
 from mcnet.files import cause_and_remedy, free_name
 
 if TYPE_CHECKING:
+    from app.pipeline.output.sinks import Sink
     from app.pipeline.pipeline import Pipeline
-    from app.pipeline.sinks import Sink
 
 logger = logging.getLogger(__name__)
 

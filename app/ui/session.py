@@ -27,7 +27,7 @@ from app.pipeline.events import (
     StageRecovered,
     StateChanged,
 )
-from app.pipeline.output_frame import Composed, State
+from app.pipeline.output.output_frame import Composed, State
 from app.pipeline.stats import Stats
 from app.places import videos_folder
 from app.settings import AppSettings, LiveSettings, WindowSettings, save_settings
@@ -44,12 +44,12 @@ from app.ui.worker import Worker
 from mcnet.errors import UserError
 
 if TYPE_CHECKING:
-    from app.pipeline.cameras import CameraInfo
+    from app.pipeline.animation.performer_view import DriverView
+    from app.pipeline.capture.cameras import CameraInfo
     from app.pipeline.doctor import VirtualCameraReport
-    from app.pipeline.driver_view import DriverView
+    from app.pipeline.output.sinks import Sink
     from app.pipeline.pipeline import Pipeline
     from app.pipeline.portraits import Portrait
-    from app.pipeline.sinks import Sink
 
 logger = logging.getLogger(__name__)
 

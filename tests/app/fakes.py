@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from app.errors import CameraError, SinkError
-from app.pipeline.cameras import CameraFormat, CameraSpec
-from app.pipeline.output_frame import Composed
-from app.pipeline.sinks import OutputFormat
+from app.pipeline.capture.cameras import CameraFormat, CameraSpec
+from app.pipeline.output.output_frame import Composed
+from app.pipeline.output.sinks import OutputFormat
 from mcnet.config import McnetConfig
 from mcnet.engine import DeviceChoice
 from mcnet.generator import SourceCache

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.pipeline.compositor import Compositor
-from app.pipeline.output_frame import State
+from app.pipeline.output.compositor import Compositor
+from app.pipeline.output.output_frame import State
+from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.portraits import PortraitStore, load_portrait
-from app.pipeline.sinks import OutputFormat
 from mcnet.checkpoint import save_model
 from mcnet.config import McnetConfig
 from mcnet.generator import Mcnet, ModelInfo

@@ -44,7 +44,7 @@ def take(folder: Path, *, quick: bool) -> int:
     from PyQt6.QtWidgets import QApplication, QScrollArea
 
     from app.pipeline.doctor import VirtualCameraReport, examine_virtual_camera
-    from app.pipeline.sinks import NullSink
+    from app.pipeline.output.sinks import NullSink
     from app.settings import AppSettings
     from app.ui.application import WindowOptions, _leave_behind, check_display
     from app.ui.main_window import MainWindow

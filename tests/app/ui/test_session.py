@@ -13,7 +13,7 @@ from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from app.errors import AppError, SinkError
-from app.pipeline.cameras import CameraSpec
+from app.pipeline.capture.cameras import CameraSpec
 from app.pipeline.events import (
     BackendChanged,
     Calibrated,
@@ -27,7 +27,7 @@ from app.pipeline.events import (
     StageRecovered,
     StateChanged,
 )
-from app.pipeline.output_frame import State
+from app.pipeline.output.output_frame import State
 from app.settings import AppSettings, load_settings
 from app.ui.chain import Link
 from app.ui.main_window import MainWindow
