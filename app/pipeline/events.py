@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.pipeline.output.output_frame import State
+from app.pipeline.state import State
 
 
 @dataclass(frozen=True)

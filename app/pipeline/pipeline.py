@@ -24,12 +24,13 @@ from app.pipeline.events import (
     StageFailed,
     StageRecovered,
 )
-from app.pipeline.output.output_frame import Composed, OutputFrame, State
+from app.pipeline.output.output_frame import Composed, OutputFrame
 from app.pipeline.output.presenter import Presenter
 from app.pipeline.output.sink_stage import SinkStage
 from app.pipeline.output.sinks import OutputFormat, Sink
 from app.pipeline.portraits import Portrait
 from app.pipeline.slot import LatestSlot
+from app.pipeline.state import State
 from app.pipeline.stats import Meter, Stats
 from app.settings import LiveSettings
 from mcnet.errors import sentence

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from app.pipeline.output.output_frame import State
+from app.pipeline.state import State
 
 _WINDOW_S = 5.0
 

@@ -27,7 +27,8 @@ from app.pipeline.events import (
     StageRecovered,
     StateChanged,
 )
-from app.pipeline.output.output_frame import Composed, State
+from app.pipeline.output.output_frame import Composed
+from app.pipeline.state import State
 from app.pipeline.stats import Stats
 from app.places import videos_folder
 from app.settings import AppSettings, LiveSettings, WindowSettings, save_settings

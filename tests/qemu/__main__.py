@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from app.pipeline.output.compositor import Compositor
-from app.pipeline.output.output_frame import State
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.portraits import PortraitStore, load_portrait
+from app.pipeline.state import State
 from mcnet.checkpoint import save_model
 from mcnet.config import McnetConfig
 from mcnet.generator import Mcnet, ModelInfo

@@ -18,8 +18,9 @@ from app.pipeline.animation.source_store import SourceStore
 from app.pipeline.animation.tracking_ladder import TrackingLadder, eased
 from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.events import Calibrated, CalibrationProgress, Event, SourceFailed, SourceReady
-from app.pipeline.output.output_frame import OutputFrame, State
+from app.pipeline.output.output_frame import OutputFrame
 from app.pipeline.portraits import Portrait
+from app.pipeline.state import State
 from app.settings import LiveSettings
 from mcnet.engine import EngineError
 from mcnet.errors import UserError, sentence

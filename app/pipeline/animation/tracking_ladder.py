@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from app.pipeline.output.output_frame import State
+from app.pipeline.state import State
 from app.settings import LiveSettings
 
 _RETURN_S = 0.3

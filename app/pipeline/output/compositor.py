@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import AppError
-from app.pipeline.output.output_frame import State
 from app.pipeline.output.sinks import OutputFormat
+from app.pipeline.state import State
 from app.settings import LiveSettings
 from mcnet.media.errors import MediaError
 from mcnet.media.images import read_rgb

@@ -1,40 +1,11 @@
 """What may leave the app: pictures that the engine generated, or the slate."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-
-class State(StrEnum):
-    """What the output shows, and why."""
-
-    STARTING = "starting"
-    """The model is being loaded, or no portrait has been chosen: the slate."""
-    CALIBRATING = "calibrating"
-    """Looking for the driver's reference pose: the slate."""
-    LIVE = "live"
-    """The avatar follows the driver."""
-    HOLD = "hold"
-    """The driver's face was lost just now: the last picture stays."""
-    EASING = "easing"
-    """Still lost: the avatar returns to its own pose."""
-    IDLE = "idle"
-    """Still lost: the avatar rests."""
-    NO_FACE = "no face"
-    """Lost for long: the slate."""
-    NO_CAMERA = "no camera"
-    """The camera gives no frames: hold, easing and idle come first, then the slate."""
-    SLATE = "slate"
-    """The user wants the slate."""
-    FAULT = "fault"
-    """A stage failed: the slate."""
-
-    @property
-    def shows_avatar(self) -> bool:
-        """Whether the output shows the avatar in this state; otherwise it shows the slate."""
-        return self in (State.LIVE, State.HOLD, State.EASING, State.IDLE)
+from app.pipeline.state import State
 
 
 @dataclass(frozen=True, eq=False)

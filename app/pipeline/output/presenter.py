@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from app.errors import AppError
 from app.pipeline.output.compositor import Compositor
-from app.pipeline.output.output_frame import Composed, OutputFrame, State
+from app.pipeline.output.output_frame import Composed, OutputFrame
 from app.pipeline.output.sinks import OutputFormat
+from app.pipeline.state import State
 from app.settings import LiveSettings
 
 logger = logging.getLogger(__name__)

@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 from app.errors import SinkError
 from app.pipeline.events import Event, SinkClosed, SinkFailed, SinkOpened, StageFailed, StageRecovered, StateChanged
-from app.pipeline.output.output_frame import Composed, OutputFrame, State
+from app.pipeline.output.output_frame import Composed, OutputFrame
 from app.pipeline.output.presenter import Presenter
 from app.pipeline.output.sinks import OutputFormat, Sink
 from app.pipeline.slot import LatestSlot
+from app.pipeline.state import State
 from app.pipeline.stats import Meter
 from app.settings import LiveSettings
 from mcnet.errors import sentence

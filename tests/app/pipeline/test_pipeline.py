@@ -25,10 +25,10 @@ from app.pipeline.events import (
     StageRecovered,
 )
 from app.pipeline.output.compositor import Compositor
-from app.pipeline.output.output_frame import State
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.pipeline import Pipeline, PipelineTimes
 from app.pipeline.portraits import Portrait
+from app.pipeline.state import State
 from app.settings import LiveSettings
 from mcnet.engine import EngineError
 from mcnet.media.faces import Face

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from app.pipeline.output.output_frame import State
+from app.pipeline.state import State
 from app.pipeline.stats import Meter, Percentiles
 
 

@@ -25,11 +25,12 @@ from app.pipeline.events import (
     SourceReady,
     StateChanged,
 )
-from app.pipeline.output.output_frame import Composed, State
+from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import NullSink, OutputFormat, Sink
 from app.pipeline.pipeline import Pipeline
 from app.pipeline.portraits import Portrait, PortraitEntry, PortraitStore
 from app.pipeline.slot import LatestSlot
+from app.pipeline.state import State
 from app.pipeline.stats import Percentiles, Stats
 from app.settings import AppSettings, LiveSettings
 from app.ui.parts import Parts

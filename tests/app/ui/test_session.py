@@ -27,7 +27,7 @@ from app.pipeline.events import (
     StageRecovered,
     StateChanged,
 )
-from app.pipeline.output.output_frame import State
+from app.pipeline.state import State
 from app.settings import AppSettings, load_settings
 from app.ui.chain import Link
 from app.ui.main_window import MainWindow

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from app.pipeline.animation.animator import LOOK_EVERY_S, Animator, Step
 from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.events import Calibrated, CalibrationProgress, Event, SourceFailed, SourceReady
-from app.pipeline.output.output_frame import State
 from app.pipeline.portraits import Portrait
+from app.pipeline.state import State
 from app.settings import LiveSettings
 from mcnet import Engine, EngineOptions, load_model
 from mcnet.commands.drives import Shot, SpaceDrive

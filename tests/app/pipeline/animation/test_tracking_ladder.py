@@ -1,7 +1,7 @@
 import pytest
 
 from app.pipeline.animation.tracking_ladder import Rung, TrackingLadder
-from app.pipeline.output.output_frame import State
+from app.pipeline.state import State
 from app.settings import LiveSettings
 
 TIMES = LiveSettings(hold_s=0.5, ease_s=1.0, idle_s=2.0)

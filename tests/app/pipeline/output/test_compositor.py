@@ -7,8 +7,8 @@ import pytest
 
 from app.errors import AppError
 from app.pipeline.output.compositor import Compositor
-from app.pipeline.output.output_frame import State
 from app.pipeline.output.sinks import OutputFormat
+from app.pipeline.state import State
 from app.settings import Background, LiveSettings
 from mcnet.media.images import write_rgb
 from tests.app.fakes import Rgb

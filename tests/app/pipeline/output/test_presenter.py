@@ -2,9 +2,10 @@ import dataclasses
 
 import numpy as np
 
-from app.pipeline.output.output_frame import OutputFrame, State
+from app.pipeline.output.output_frame import OutputFrame
 from app.pipeline.output.presenter import FADE_S, Presenter
 from app.pipeline.output.sinks import OutputFormat
+from app.pipeline.state import State
 from app.settings import LiveSettings
 from tests.app.fakes import AVATAR_RGB
 

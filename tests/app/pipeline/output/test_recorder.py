@@ -11,9 +11,10 @@ import pytest
 
 from app.errors import SinkError
 from app.pipeline.output import recorder
-from app.pipeline.output.output_frame import Composed, State
+from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.recorder import DISCLOSURE, RecorderSink
 from app.pipeline.output.sinks import OutputFormat
+from app.pipeline.state import State
 from mcnet.media.video import open_driving
 from tests.app.fakes import wait_until
 from tests.app.recordings import STEPS
@@ -25,7 +26,8 @@ RECORD_AND_DIE = """
 import os, sys, time
 from pathlib import Path
 import numpy as np
-from app.pipeline.output.output_frame import Composed, State
+from app.pipeline.output.output_frame import Composed
+from app.pipeline.state import State
 from app.pipeline.output.recorder import RecorderSink
 from app.pipeline.output.sinks import OutputFormat
 

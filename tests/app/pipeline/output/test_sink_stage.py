@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from app.pipeline.events import Event, SinkClosed, SinkFailed, SinkOpened, StageFailed, StateChanged
-from app.pipeline.output.output_frame import Composed, OutputFrame, State
+from app.pipeline.output.output_frame import Composed, OutputFrame
 from app.pipeline.output.presenter import Presenter
 from app.pipeline.output.sink_stage import SinkStage, Ticker
 from app.pipeline.output.sinks import HashSink, OutputFormat
 from app.pipeline.slot import LatestSlot
+from app.pipeline.state import State
 from app.pipeline.stats import Meter
 from app.settings import LiveSettings
 from tests.app.fakes import AVATAR_RGB, FakeSink, wait_until

@@ -12,10 +12,11 @@ from pyvirtualcam import camera as pyvirtualcam_camera
 from app.errors import SinkError
 from app.pipeline import v4l2
 from app.pipeline.output import virtual_camera
-from app.pipeline.output.output_frame import Composed, State
+from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.output.virtual_camera import VirtualCameraSink
 from app.pipeline.output.virtual_camera_report import Fix, Status, VirtualCameraReport
+from app.pipeline.state import State
 from tests.app.linux_machine import LinuxMachine
 
 OUTPUT = OutputFormat(128, 72, 30)
