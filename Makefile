@@ -52,7 +52,7 @@ AVX2 := ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA
 	OPENCV_CPU_DISABLE=AVX512-SKX
 NUMERIC := $(addprefix tests/mcnet/test_,bench.py engine.py geometry.py golden.py openvino.py \
 	quantization.py rewrites.py starter.py) \
-	$(addprefix tests/training/test_,augment.py backbones.py losses.py metrics.py) \
+	$(addprefix tests/training/fit/test_,augment.py backbones.py losses.py) tests/training/evaluate/test_metrics.py \
 	$(addprefix tests/app/pipeline/animation/test_,animator.py calibration.py motion.py source_store.py) \
 	$(addprefix tests/media/test_,crop.py face_mesh.py faces.py head_motion.py)
 test-avx2: setup
