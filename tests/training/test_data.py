@@ -20,23 +20,19 @@ from training.data import (
     Clip,
     ClipTable,
     DataError,
-    FrameStore,
     Landmarks,
-    LandmarkStore,
-    PairSampler,
     decode,
-    expressions,
-    held_out_pairs,
     open_dataset,
     open_or_pack,
     pack,
     read_landmarks,
-    to_coordinates,
     write_landmarks,
     write_table,
 )
 from training.draws import Draws
 from training.fit.config import AugmentConfig
+from training.fit.sampler import PairSampler, expressions, held_out_pairs
+from training.fit.stores import FrameStore, LandmarkStore, to_coordinates
 from training.landmarks import MESH_SIZE, MIRROR, TRAINING_POINTS
 from training.prepare.portable import Entry, build_clips_folder, write_jpeg
 

@@ -6,16 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mcnet.commands.arguments import PRECISIONS, whole_number, whole_number_from_1
-from mcnet.errors import UserError
-
-REFERENCES = ("first", "neutral", "turned", "speaking")
-"""Kinds of reference frames. `first`: the clip's first frame, whatever it shows. Among some frames of the clip,
-`neutral`: the most neutral expression, which the app and `mcnet animate` look for; `turned`: the head turned farthest
-to a side; `speaking`: the mouth open widest."""
-
-
-class EvaluateError(UserError, ValueError):
-    """A model, data or place that cannot be used; the message says what was found and what was expected."""
+from training.evaluate.options import REFERENCES, EvaluateError
 
 
 def add_parser(commands: Any) -> None:
@@ -86,7 +77,8 @@ def run(options: argparse.Namespace) -> int:
     _check_places(options)
     # Imported here: `--help` shall not wait for torch, nor `fit` need OpenCV.
     from mcnet.checkpoint import load_model
-    from training.evaluate.evaluation import EvaluateOptions, evaluate
+    from training.evaluate.evaluation import evaluate
+    from training.evaluate.options import EvaluateOptions
     from training.evaluate.report import format_table, to_json, write_sheet
 
     model = load_model(options.model)

@@ -6,7 +6,6 @@ so that only identity, expression and the head's movement can be compared. Predi
 see them; `training.evaluate.methods` tells what stands beside them.
 """
 
-import dataclasses
 import logging
 import time
 from collections.abc import Sequence
@@ -15,18 +14,18 @@ from pathlib import Path
 import numpy as np
 
 from mcnet.commands.drives import Shot
-from mcnet.engine import Engine, EngineOptions, Precision, Runtime
+from mcnet.engine import Engine, EngineOptions, Runtime
 from mcnet.generator import Mcnet
 from mcnet.media.crop import SquareBox
 from mcnet.media.expressions import Mesh
 from mcnet.media.face_mesh import PlainMesh
 from mcnet.media.faces import Face, FaceFinder
 from training.data import CLIPS_FORMAT, Clip, DataError, decode, open_dataset, read_table
-from training.evaluate.command import EvaluateError
 from training.evaluate.jitter import StillDriver, mean_jitter, measure_jitter
 from training.evaluate.judges import Inception, Judges, open_judges
 from training.evaluate.methods import Animator
 from training.evaluate.metrics import Moments, Rgb, frechet_distance
+from training.evaluate.options import EvaluateError, EvaluateOptions
 from training.evaluate.references import choose_reference, reference_candidates
 from training.evaluate.scores import (
     COPY,
@@ -50,28 +49,6 @@ JITTER_CLIPS = 4
 _SETTLING_FRAMES = 8
 """How long a still driver's face is followed before it counts: where it is looked for settles over some frames."""
 _LEFT_OUT = "Left out: "
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluateOptions:
-    """What to evaluate, and how much of it."""
-
-    split: str = "test"
-    """Clips of this split; nobody in it may be in the training data."""
-    frames_per_clip: int | None = 5
-    """Driving frames of each clip, evenly from after the first to the last; None: every frame, the first included."""
-    max_clips: int | None = None
-    """At most so many clips, different people first; None: all."""
-    cross_pairs: int | None = None
-    """Pairs of different people; None: as many as clips; 0: none."""
-    references: tuple[str, ...] = ("first",)
-    """Kinds of frames from which the driver's motion starts in cross-identity; each kind gives figures of its own."""
-    seed: int = 0
-    """Of the cross-identity pairs and of the still driver's noise."""
-    device: str = "auto"
-    precision: Precision = "auto"
-    paper_landmarks: bool = False
-    """Whether to measure AKD by face-alignment too."""
 
 
 class ClipStore:

@@ -22,7 +22,7 @@ def choose_reference(kind: str, meshes: dict[int, Mesh | None]) -> int:
     """The number of a clip's reference frame.
 
     Args:
-        kind: one of `training.evaluate.command.REFERENCES`.
+        kind: one of `training.evaluate.options.REFERENCES`.
         meshes: of the candidates, by frame; None where no face was found.
 
     Returns:

@@ -13,10 +13,11 @@ from mcnet.generator import Mcnet, ModelInfo
 from mcnet.media.contact_sheet import contact_sheet
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import write_rgb
-from training.evaluate.evaluation import ClipStore, EvaluateOptions, make_engine, pictures_of
+from training.evaluate.evaluation import ClipStore, make_engine, pictures_of
 from training.evaluate.jitter import NOISE_LEVELS, SHIFT_PX
 from training.evaluate.methods import Animator
 from training.evaluate.metrics import Rgb
+from training.evaluate.options import EvaluateOptions
 from training.evaluate.scores import COPY, Comparison, Evaluation, PairResult, Score
 
 

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.data import PairPlan
 from training.draws import Draws
 from training.fit.config import AugmentConfig
+from training.fit.sampler import PairPlan
 from training.fit.warps import Warp, random_warp
 from training.landmarks import MIRROR, TRAINING_POINTS
 

@@ -9,39 +9,39 @@ import functools
 import itertools
 import logging
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
 
 from mcnet.checkpoint import load_model
-from mcnet.errors import UserError
 from mcnet.generator import Mcnet
-from training.data import Dataset, FrameStore, LandmarkStore, PairPlan, PairSampler, held_out_pairs, open_or_pack
+from training.data import Dataset, open_or_pack
 from training.fit import losses
 from training.fit.augment import Faces, augment, disturb, equivariance_warp
 from training.fit.backbones import load_backbone
-from training.fit.config import STAGES, AugmentConfig, FitConfig, StageConfig, differences, format_config
+from training.fit.config import AugmentConfig, FitConfig, StageConfig, differences, format_config
 from training.fit.discriminator import Discriminator
 from training.fit.journal import HeldOut, Journal
 from training.fit.objective import Answer, Objective, answer_detector, answer_full, answer_motion
+from training.fit.running import Reader, StopSignals, Totals, average_gradients, clip_gradients, mixed_seed
+from training.fit.sampler import PairPlan, PairSampler, held_out_pairs
+from training.fit.stages import (
+    FitError,
+    learning_rate,
+    parameter_groups,
+    part_rate,
+    resolve_stages,
+    set_trainable,
+    stage_at,
+)
 from training.fit.state import CHECKPOINT, BatchNormGuard, TrainState, WeightAverage, load_state, save_state
+from training.fit.stores import FrameStore, LandmarkStore
 
 _log = logging.getLogger(__name__)
-
-
-class FitError(UserError, RuntimeError):
-    """A run that cannot go on; the message says why and what to do."""
 
 
 class FitResult(NamedTuple):
@@ -56,22 +56,6 @@ class FitResult(NamedTuple):
     step: int
     reason: str
     checkpoint: Path
-
-
-class Stage(NamedTuple):
-    """A stage with its place in the run.
-
-    Attributes:
-        name: one of `training.fit.config.STAGES`.
-        config: its table.
-        first: the run's step at which it begins.
-        steps: how many it has.
-    """
-
-    name: str
-    config: StageConfig
-    first: int
-    steps: int
 
 
 def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache: Path | None = None) -> FitResult:
@@ -139,7 +123,7 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
     average = WeightAverage(model, config.optim.ema_decay)
     if settings.channels_last:
         _channels_last(average.model)
-    optimizer: Any = torch.optim.Adam(_groups_of(model), lr=0.0, betas=(config.optim.beta1, config.optim.beta2))
+    optimizer: Any = torch.optim.Adam(parameter_groups(model), lr=0.0, betas=(config.optim.beta1, config.optim.beta2))
     judge_optimizer: Any = None
     if discriminator is not None:
         discriminator.to(device)
@@ -209,10 +193,10 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
         while step < last_step:
             stage = stage_at(stages, step)
             if stage.name != current:
-                wake(model, stage.config, freeze_batchnorm=settings.freeze_batchnorm)
+                set_trainable(model, stage.config, freeze_batchnorm=settings.freeze_batchnorm)
                 current = stage.name
             began = time.perf_counter()
-            torch.manual_seed(_mix(settings.seed, step, rank))  # the memory's noise
+            torch.manual_seed(mixed_seed(settings.seed, step, rank))  # the memory's noise
             plan, pictures = reader.take(step, stage.config, rank)
             source, driving = _faces(plan, frames.to_pictures(pictures), landmarks)
             source, driving = augment(source, driving, plan, _augmentation(config, stage.config))
@@ -241,17 +225,17 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
             rate = learning_rate(stage, step, settings.first_step)
             optimizer.zero_grad()
             accelerator.backward(terms.total)
-            _average(accelerator, list(itertools.chain(*networks.values())))
+            average_gradients(accelerator, list(itertools.chain(*networks.values())))
             accelerator.unscale_gradients(optimizer)
-            norms = {name: _clip(parameters, config.optim.clip_norm) for name, parameters in networks.items()}
+            norms = {name: clip_gradients(parameters, config.optim.clip_norm) for name, parameters in networks.items()}
             judge_loss = terms.total.new_zeros(())
             if joined and discriminator is not None and judge_optimizer is not None:
                 judge_loss = _judge(discriminator, answer)
                 judge_optimizer.zero_grad()
                 accelerator.backward(judge_loss)
-                _average(accelerator, list(discriminator.parameters()))
+                average_gradients(accelerator, list(discriminator.parameters()))
                 accelerator.unscale_gradients(judge_optimizer)
-                norms["discriminator"] = _clip(list(discriminator.parameters()), config.optim.clip_norm)
+                norms["discriminator"] = clip_gradients(list(discriminator.parameters()), config.optim.clip_norm)
             # One number for all processes, so that all of them leave the step out, or stop, together.
             wish = float(signals.received is not None or _over(started, max_minutes))
             agreed = torch.stack((terms.total.detach() + judge_loss.detach(), terms.total.new_tensor(wish)))
@@ -264,7 +248,7 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
                 for some_optimizer in (optimizer, judge_optimizer if joined else None):
                     if some_optimizer is not None:
                         for group in some_optimizer.param_groups:
-                            group["lr"] = rate * _part_rate(stage.config, group.get("part", ""))
+                            group["lr"] = rate * part_rate(stage.config, group.get("part", ""))
                         some_optimizer.step()
             if good:
                 average.update(step)
@@ -316,88 +300,6 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
     accelerator.end_training()
     _log.info("%s at step %d of %d; the state is in %s", reason, step, last_step, run / CHECKPOINT)
     return FitResult(step, reason, run / CHECKPOINT)
-
-
-def resolve_stages(config: FitConfig, clips: int, processes: int) -> tuple[Stage, ...]:
-    """The stages that have steps, in order; epochs become steps by the number of clips.
-
-    Raises:
-        FitError: no stage has any.
-    """
-    stages: list[Stage] = []
-    first = 0
-    for name in STAGES:
-        stage: StageConfig = getattr(config, name)
-        steps = stage.steps or stage.epochs * max(1, stage.repeats * clips // (stage.batch * processes))
-        if steps:
-            stages.append(Stage(name, stage, first, steps))
-            first += steps
-    if not stages:
-        raise FitError("none of detector.steps, motion.steps, full.steps (or .epochs) is above 0: nothing to do")
-    return tuple(stages)
-
-
-def stage_at(stages: Iterable[Stage], step: int) -> Stage:
-    """The stage that a step belongs to; the last one for steps beyond the end."""
-    stage = None
-    for candidate in stages:
-        if stage is None or candidate.first <= step:
-            stage = candidate
-    assert stage is not None
-    return stage
-
-
-def _parts(model: nn.Module) -> dict[str, list[nn.Module]]:
-    """What a stage's table gives a learning rate of its own."""
-    assert isinstance(model, Mcnet)
-    generator = model.generator
-    return {
-        "detector": [model.keypoint_detector],
-        "motion": [generator.dense_motion],
-        "encoder": [generator.first, generator.down_blocks],
-    }
-
-
-def _groups_of(model: nn.Module) -> list[dict[str, Any]]:
-    """The optimiser's groups: one a part, and one for the rest."""
-    named = {
-        name: [parameter for module in modules for parameter in module.parameters()]
-        for name, modules in _parts(model).items()
-    }
-    known = {id(parameter) for parameters in named.values() for parameter in parameters}
-    named[""] = [parameter for parameter in model.parameters() if id(parameter) not in known]
-    return [{"params": parameters, "part": name} for name, parameters in named.items()]
-
-
-def _part_rate(config: StageConfig, part: str) -> float:
-    return {"detector": config.detector_rate, "motion": config.motion_rate, "encoder": config.encoder_rate}.get(part, 1)
-
-
-def wake(model: nn.Module, config: StageConfig, *, freeze_batchnorm: bool) -> None:
-    """Let all learn but the parts whose rate is 0, which stay as they are: weights, and BatchNorm's statistics."""
-    model.train().requires_grad_(True)
-    for name, modules in _parts(model).items():
-        if _part_rate(config, name) == 0:
-            for module in modules:
-                module.eval().requires_grad_(False)
-    if freeze_batchnorm:
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
-
-
-def learning_rate(stage: Stage, step: int, first_step: int = 0) -> float:
-    """The learning rate of a step of a run that began at `first_step`; it warms up after either beginning."""
-    config = stage.config
-    done = step - stage.first
-    rate = config.learning_rate
-    if config.decay == "steps":
-        rate *= config.decay_factor ** sum(done >= share * stage.steps for share in config.decay_at)
-    elif config.decay == "cosine":
-        falling = 0.5 + 0.5 * math.cos(math.pi * min(1.0, done / stage.steps))
-        rate *= config.decay_factor + (1 - config.decay_factor) * falling
-    begun = step - max(stage.first, first_step)
-    return rate * min(1.0, (begun + 1) / max(1, config.warmup_steps))
 
 
 def take_weights(model: Mcnet, name_or_path: str) -> dict[str, Any]:
@@ -456,11 +358,6 @@ def _data_facts(dataset: Dataset, sampler: PairSampler) -> dict[str, Any]:
     }
 
 
-def _mix(seed: int, step: int, rank: int) -> int:
-    """A seed for torch from the three; NumPy's seed sequence spreads it."""
-    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1)
-
-
 def _channels_last(model: nn.Module) -> None:
     """Convolutions only: the memory's five-dimensional kernels have no such layout."""
     for convolution in (module for module in model.modules() if isinstance(module, nn.Conv2d)):
@@ -507,131 +404,3 @@ def _judge(discriminator: Discriminator, answer: Answer) -> Tensor:
     _, scores = discriminator(torch.cat((answer.target, answer.prediction.detach())), torch.cat((points, points)))
     real, fake = scores.chunk(2)
     return losses.gan_discriminator(real, fake)
-
-
-def _average(accelerator: Accelerator, parameters: list[nn.Parameter]) -> None:
-    """Average gradients over the processes.
-
-    Done here and not by DistributedDataParallel: the stages train different parts, and a reduction of one flat tensor
-    is all it takes.
-    """
-    if accelerator.num_processes == 1:
-        return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat: Tensor = accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
-    parts = torch.split(flat, [gradient.numel() for gradient in gradients])
-    for gradient, part in zip(gradients, parts, strict=True):
-        gradient.copy_(part.view_as(gradient))
-
-
-def _clip(parameters: list[nn.Parameter], clip_norm: float) -> Tensor:
-    """Limit the norm of a network's gradient; returns the norm before, 0 where nothing learns. 0 is no limit."""
-    if all(parameter.grad is None for parameter in parameters):
-        return torch.zeros((), device=parameters[0].device)
-    return clip_grad_norm_(parameters, clip_norm or math.inf)
-
-
-class Reader:
-    """Reads the next step's frames while this one computes. Use as a context manager: its thread ends with it."""
-
-    def __init__(self, sampler: PairSampler, frames: FrameStore) -> None:
-        self._sampler = sampler
-        self._frames = frames
-        # Frames that lie on a GPU are gathered by the thread that computes: one thread touches CUDA.
-        self._pool = None if frames.resident else ThreadPoolExecutor(1, thread_name_prefix="frame-reader")
-        self._asked: dict[tuple[int, int], Future[tuple[PairPlan, Tensor]]] = {}
-
-    def ask(self, step: int, stage: StageConfig, rank: int) -> None:
-        """Begin to read a step's frames."""
-        if self._pool is not None:
-            self._asked[step, rank] = self._pool.submit(self._read, step, stage, rank)
-
-    def take(self, step: int, stage: StageConfig, rank: int) -> tuple[PairPlan, Tensor]:
-        """A step's plan and its frames as `FrameStore.read` gives them: B sources, then B driving frames."""
-        asked = self._asked.pop((step, rank), None)
-        return self._read(step, stage, rank) if asked is None else asked.result()
-
-    def _read(self, step: int, stage: StageConfig, rank: int) -> tuple[PairPlan, Tensor]:
-        plan = self._sampler.plan(step, stage.batch, rank, stage.stills)
-        return plan, self._frames.read(np.concatenate((plan.source, plan.driving)))
-
-    def __enter__(self) -> "Reader":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-class StopSignals:
-    """Turns SIGTERM and Ctrl-C into a wish to stop after the current step; a second Ctrl-C interrupts at once.
-
-    Attributes:
-        received: the signal's name, or None.
-    """
-
-    def __init__(self) -> None:
-        self.received: str | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "StopSignals":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _receive(self, number: int, _frame: FrameType | None) -> None:
-        if self.received is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
-
-
-class Totals:
-    """Sums of figures since the last line, kept on the device so that adding makes no GPU wait."""
-
-    def __init__(self) -> None:
-        self._clear()
-
-    def _clear(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-        self._data_s = self._compute_s = 0.0
-        self._steps = 0
-
-    def add(self, values: dict[str, Tensor]) -> None:
-        """Of one step that counted."""
-        for name, value in values.items():
-            value = value.detach().float()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-            self._counts[name] = self._counts.get(name, 0) + 1
-
-    def time(self, data_s: float, compute_s: float) -> None:
-        """Of any step: waiting for pictures, and the rest of it.
-
-        On a GPU, work that was asked for while fetching may be waited for while computing.
-        """
-        self._data_s += data_s
-        self._compute_s += compute_s
-        self._steps += 1
-
-    def take(self, accelerator: Accelerator) -> dict[str, float]:
-        """Means over steps and processes since the last call, and milliseconds a step."""
-        names = sorted(self._sums)
-        line: dict[str, float] = {}
-        if names:
-            means = torch.stack([self._sums[name] / self._counts[name] for name in names])
-            if accelerator.num_processes > 1:
-                means = accelerator.reduce(means, "mean")
-            line = dict(zip(names, means.tolist(), strict=True))
-        for name in ("warped", "predicted"):
-            if f"{name}_l1" in line:
-                line[f"{name}_of_copied"] = line[f"{name}_l1"] / max(line["copied_l1"], 1e-9)
-        line["data_ms"] = 1000 * self._data_s / self._steps
-        line["compute_ms"] = 1000 * self._compute_s / self._steps
-        line["step_ms"] = line["data_ms"] + line["compute_ms"]
-        self._clear()
-        return line

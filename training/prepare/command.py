@@ -1,8 +1,8 @@
 """`mcnet-train prepare`: from raw videos to a folder of clips that `fit` reads.
 
 Every face of every video is followed (`training.prepare.tracks`), divided where it is cut, lost or moves too far,
-judged, and cut out by one resting square per clip, framed as the live app frames faces (`training.prepare.clips`). What a
-source gave is put in place in one step, so that a call that was interrupted goes on where it stopped.
+judged, and cut out by one resting square per clip, framed as the live app frames faces (`training.prepare.clips`). What
+a source gave is put in place in one step, so that a call that was interrupted goes on where it stopped.
 `training.prepare.assembly` then names the clips, splits them by identity, and writes the tables.
 """
 

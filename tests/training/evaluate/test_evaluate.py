@@ -33,10 +33,8 @@ from training.data import (
     write_table,
 )
 from training.evaluate import command as command
-from training.evaluate.command import EvaluateError
 from training.evaluate.evaluation import (
     ClipStore,
-    EvaluateOptions,
     choose_clips,
     driving_frames,
     evaluate,
@@ -49,6 +47,7 @@ from training.evaluate.jitter import _restlessness, _shifted
 from training.evaluate.judges import ALEXNET_URL, AlexNet, Judges, Lpips, open_judges
 from training.evaluate.methods import Animator
 from training.evaluate.metrics import Rgb, picture_l1
+from training.evaluate.options import EvaluateError, EvaluateOptions
 from training.evaluate.references import choose_reference, reference_candidates
 from training.evaluate.report import format_table
 from training.evaluate.scores import (

@@ -8,10 +8,12 @@ import torch
 
 from tests.tolerance import largest_error
 from tests.training.conftest import SIZE_PX
-from training.data import FrameStore, LandmarkStore, PairPlan, PairSampler, open_dataset
+from training.data import open_dataset
 from training.draws import Draws
 from training.fit.augment import Faces, augment, disturb
 from training.fit.config import AugmentConfig
+from training.fit.sampler import PairPlan, PairSampler
+from training.fit.stores import FrameStore, LandmarkStore
 from training.landmarks import MOUTH_POINTS, TRAINING_POINTS
 
 CPU = torch.device("cpu")

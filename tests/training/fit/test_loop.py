@@ -22,13 +22,15 @@ from mcnet.checkpoint import CheckpointError, load_model
 from mcnet.generator import Mcnet
 from tests.tolerance import EPSILON, PICTURE, largest_error
 from tests.training.conftest import TINY, tiny_config, write_dataset
-from training.data import Clip, PairPlan
+from training.data import Clip
 from training.fit.augment import Faces, augment
 from training.fit.config import AugmentConfig, StageConfig, format_config
 from training.fit.export import export
 from training.fit.journal import Journal
-from training.fit.loop import FitError, Stage, fit, learning_rate, resolve_stages, stage_at
+from training.fit.loop import fit
 from training.fit.objective import answer_full
+from training.fit.sampler import PairPlan
+from training.fit.stages import FitError, Stage, learning_rate, resolve_stages, stage_at
 from training.fit.state import CHECKPOINT, StateError, TrainState, load_state, save_state
 
 LOGGED = 1e-4

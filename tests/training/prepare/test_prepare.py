@@ -31,7 +31,8 @@ from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.video import VideoWriter, open_driving
 from tests.media.videos import GRID, make_sound_only, make_video
 from tests.training.chores import dies_on_two, stops_on_two
-from training.data import DataError, Dataset, LandmarkStore, decode, open_or_pack, read_landmarks
+from training.data import DataError, Dataset, decode, open_or_pack, read_landmarks
+from training.fit.stores import LandmarkStore
 from training.landmarks import TRAINING_POINTS
 from training.prepare import clips as clips_module
 from training.prepare import command as prepare
