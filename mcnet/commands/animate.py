@@ -254,9 +254,9 @@ def make_engine(args: argparse.Namespace, model: "Mcnet") -> "Engine":
     Raises:
         EngineError: the device cannot be used.
     """
+    from mcnet.bench.tiers import fastest
     from mcnet.engine import DeviceChoice, Engine, EngineOptions
     from mcnet.places import measured_file
-    from mcnet.tiers import fastest
 
     def tell() -> None:
         print("measuring what runs the model best here, once", file=sys.stderr)

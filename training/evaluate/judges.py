@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mcnet.media.expressions import Mesh
+from mcnet.pictures import to_picture
 from training.evaluate.iris import IrisJudge
 from training.evaluate.metrics import Rgb
 
@@ -251,4 +252,4 @@ def _import(name: str, remedy: str) -> Any:
 
 def _batch(rgb: Rgb) -> Tensor:
     """(1, 3, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].float() / 255
+    return to_picture(torch.from_numpy(np.ascontiguousarray(rgb))[None])

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mcnet.backends import TorchBackend
 from mcnet.commands.drives import Drive, PlaneDrive, Shot, SpaceDrive
 from mcnet.engine import Engine
 from mcnet.generator import Mcnet, SourceCache
 from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
+from mcnet.pictures import to_picture, to_rgb
 from training.evaluate.metrics import Rgb
 from training.evaluate.scores import COPY
 
@@ -148,12 +148,12 @@ class PlainModel:
     def warp(self, source: SourceCache, driving: Keypoints) -> Rgb:
         """(S, S, 3): the source's picture, warped."""
         generator = self._model.generator
-        warped = generator.warp(source, generator.motion(source, driving)).picture[0]
-        rgb: Rgb = warped.permute(1, 2, 0).mul(255).round().clamp(0, 255).byte().cpu().numpy()
+        warped = generator.warp(source, generator.motion(source, driving)).picture
+        rgb: Rgb = to_rgb(warped)[0].cpu().numpy()
         return rgb
 
     def _picture(self, shot: Shot) -> torch.Tensor:
-        return TorchBackend.to_picture(torch.from_numpy(np.ascontiguousarray(shot.square))[None].to(self._device))
+        return to_picture(torch.from_numpy(np.ascontiguousarray(shot.square))[None].to(self._device))
 
 
 class _WarpDrive:

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
+from mcnet.bench.ranges import note_bundled_ranges
 from mcnet.checkpoint import CheckpointError, build, load_model, save_model
 from mcnet.config import ConfigError
 from mcnet.generator import Mcnet, ModelInfo
-from mcnet.media.bundled import note_bundled_ranges
 from training.fit.config import FitConfig
 from training.fit.state import CHECKPOINT, StateError, TrainState, load_state
 

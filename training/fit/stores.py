@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mcnet.pictures import to_picture
 from training.data import DataError, Dataset
 from training.landmarks import MESH_SIZE, TRAINING_POINTS
 
@@ -45,7 +46,7 @@ class FrameStore:
 
     def to_pictures(self, frames: Tensor) -> Tensor:
         """What `read` gave -> (n, 3, S, S) float32 RGB in [0, 1] on the device."""
-        return frames.to(self._device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+        return to_picture(frames.to(self._device, non_blocking=True))
 
 
 class LandmarkStore:

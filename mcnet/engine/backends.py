@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mcnet.generator import Mcnet, SourceCache, Warped, blend
 from mcnet.geometry import Keypoints
+from mcnet.pictures import to_picture, to_rgb
 
 Rgb = NDArray[np.uint8]
 
@@ -64,7 +65,7 @@ class TorchBackend:
     name = "torch"
 
     def __init__(self, model: Mcnet, device: torch.device, dtype: torch.dtype) -> None:
-        """Take a copy of `model`, which is rewritten already (`mcnet.rewrites.rewrite`)."""
+        """Take a copy of `model`, which is rewritten already (`mcnet.engine.rewrites.rewrite`)."""
         self.device = device
         self._dtype = dtype
         self.model = copy.deepcopy(model).to(device)
@@ -77,11 +78,11 @@ class TorchBackend:
                 part.to(dtype)
 
     def detect(self, rgb: Rgb) -> Keypoints:
-        keypoints: Keypoints = self.model.keypoint_detector(self.to_picture(torch.from_numpy(rgb).to(self.device)))
+        keypoints: Keypoints = self.model.keypoint_detector(to_picture(torch.from_numpy(rgb).to(self.device)))
         return keypoints
 
     def encode(self, rgb: Rgb, places: Tensor | None = None) -> SourceCache:
-        picture = self.to_picture(torch.from_numpy(rgb).to(self.device))
+        picture = to_picture(torch.from_numpy(rgb).to(self.device))
         keypoints: Keypoints = self.model.keypoint_detector(picture)
         if places is not None:
             keypoints = keypoints._replace(value=places)
@@ -102,7 +103,7 @@ class TorchBackend:
         # One number tells of any NaN or infinity: each of them survives a sum. Keypoints are in it, since sampling at
         # NaN gives zeros.
         witness = prediction.sum() + driving.value.sum() + driving.jacobian.sum()
-        return pack(prediction), witness
+        return to_rgb(prediction), witness
 
     def narrow(self, warped: Warped) -> Warped:
         """As the decoder wants it."""
@@ -110,16 +111,6 @@ class TorchBackend:
             return warped
         features = tuple(feature.to(self._dtype, memory_format=torch.channels_last) for feature in warped.features)
         return Warped(features, warped.picture, warped.occlusion.to(self._dtype))
-
-    @staticmethod
-    def to_picture(rgb: Tensor) -> Tensor:
-        """(B, size_px, size_px, 3) uint8 -> (B, 3, size_px, size_px) float32 RGB in [0, 1]."""
-        return rgb.permute(0, 3, 1, 2).float().div_(255)
-
-
-def pack(prediction: Tensor) -> Tensor:
-    """(B, 3, size_px, size_px) RGB in [0, 1] -> (B, size_px, size_px, 3) uint8."""
-    return prediction.permute(0, 2, 3, 1).mul(255).round_().clamp_(0, 255).to(torch.uint8).contiguous()
 
 
 class Preparation:

@@ -1,7 +1,7 @@
 import pytest
 
+from mcnet.bench.macs import FrameMacs, count_macs
 from mcnet.config import McnetConfig
-from mcnet.macs import FrameMacs, count_macs
 
 
 def test_the_released_networks_cost_is_what_was_counted_by_hand() -> None:

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mcnet.backends import TorchBackend
-from mcnet.config import McnetConfig
+from mcnet.config import range_names
+from mcnet.engine.rewrites import rewrite
 from mcnet.errors import UserError
 from mcnet.generator import Mcnet
 from mcnet.geometry import relative_keypoints
-from mcnet.rewrites import rewrite
+from mcnet.pictures import to_picture
 
 Ranges = Mapping[str, tuple[float, float]]
 """Least and largest value that may go into a convolution, by its name in the rewritten generator; `warped_N` is what
@@ -31,16 +31,6 @@ and drivers that were not measured the largest error that bf16 gives them."""
 
 class QuantizationError(UserError, ValueError):
     """A model's activations cannot be measured; the message says where."""
-
-
-def range_names(config: McnetConfig) -> set[str]:
-    """What `measure_ranges` measures of a network of that size."""
-    below = config.level_sizes_px[:-1]
-    names = {f"warped_{size_px}" for size_px in below} | {f"up_blocks.{level}" for level in range(len(below))}
-    names |= {f"memory.levels.{size_px}.outward" for size_px in config.memory.levels_px}
-    for level, count in enumerate(config.resblocks):
-        names |= {f"res_stages.{level}.{block}.conv{conv}" for block in range(count) for conv in (1, 2)}
-    return names
 
 
 @torch.inference_mode()
@@ -99,4 +89,4 @@ def note_ranges(model: Mcnet, sources: NDArray[np.uint8], driving: NDArray[np.ui
 
 
 def _pictures(rgb: NDArray[np.uint8]) -> Tensor:
-    return TorchBackend.to_picture(torch.from_numpy(np.ascontiguousarray(rgb)))
+    return to_picture(torch.from_numpy(np.ascontiguousarray(rgb)))

@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from mcnet import Engine, EngineError, EngineOptions, Mcnet, load_model
-from mcnet.backends import TorchBackend
-from mcnet.cuda_graph import Capture, CudaGraphBackend, capture_cuda
 from mcnet.engine import DeviceChoice, Way
+from mcnet.engine.backends import TorchBackend
+from mcnet.engine.cuda_graph import Capture, CudaGraphBackend, capture_cuda
+from mcnet.engine.rewrites import rewrite
 from mcnet.generator import SourceCache
 from mcnet.geometry import Keypoints
-from mcnet.rewrites import rewrite
-from tests.mcnet.test_engine import Pictures, difference, plain_picture
+from tests.mcnet.engine.test_engine import Pictures, difference, plain_picture
 
 CPU = torch.device("cpu")
 
@@ -82,7 +82,9 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[Capture], None]:
 
     def pretend(capture: Capture) -> None:
         monkeypatch.setattr(DeviceChoice, "on_gpu", True)
-        monkeypatch.setattr("mcnet.engine.CudaGraphBackend", functools.partial(CudaGraphBackend, capture=capture))
+        monkeypatch.setattr(
+            "mcnet.engine.engine.CudaGraphBackend", functools.partial(CudaGraphBackend, capture=capture)
+        )
 
     return pretend
 
@@ -248,7 +250,7 @@ class FakeCuda:
 def test_the_stream_is_the_one_before_whether_recording_fails_or_not(
     error: Exception | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mcnet.cuda_graph._abandoned", [])
+    monkeypatch.setattr("mcnet.engine.cuda_graph._abandoned", [])
     cuda = FakeCuda(monkeypatch, error)
     user = cuda.stream
     seen: list[object] = []

@@ -15,13 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mcnet.config import MOTION_SIZE_PX, Border, McnetConfig
-from mcnet.generator import Mcnet, SourceCache
-from mcnet.geometry import HEATMAP_VARIANCE
-from mcnet.keypoints import TEMPERATURE
-from mcnet.memory import DEMODULATION_EPS, KERNEL_TEMPERATURE
-from mcnet.openvino_import import op, ov
-from mcnet.quantization import Ranges
-from mcnet.rewrites import (
+from mcnet.engine.quantization import Ranges
+from mcnet.engine.rewrites import (
     ComposedLevel,
     ComposedMemoryCompensation,
     FoldedResBlock,
@@ -29,6 +24,11 @@ from mcnet.rewrites import (
     MergedKeypointDetector,
     TransposedUpBlock,
 )
+from mcnet.generator import Mcnet, SourceCache
+from mcnet.geometry import HEATMAP_VARIANCE
+from mcnet.keypoints import TEMPERATURE
+from mcnet.memory import DEMODULATION_EPS, KERNEL_TEMPERATURE
+from mcnet.openvino_import import op, ov
 
 Array = NDArray[Any]
 Node = Any  # of openvino, which has no types

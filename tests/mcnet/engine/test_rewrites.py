@@ -10,12 +10,7 @@ from torch import Tensor, nn
 
 from mcnet.config import McnetConfig
 from mcnet.dense_motion import DenseMotion
-from mcnet.generator import Mcnet
-from mcnet.geometry import Keypoints, gaussian_heatmaps
-from mcnet.keypoints import KeypointDetector
-from mcnet.layers import DownBlock, ResBlock, SameBlock, UpBlock
-from mcnet.memory import MemoryCompensation
-from mcnet.rewrites import (
+from mcnet.engine.rewrites import (
     ComposedMemoryCompensation,
     FoldedResBlock,
     MergedDenseMotion,
@@ -25,6 +20,11 @@ from mcnet.rewrites import (
     fold_batchnorm,
     rewrite,
 )
+from mcnet.generator import Mcnet
+from mcnet.geometry import Keypoints, gaussian_heatmaps
+from mcnet.keypoints import KeypointDetector
+from mcnet.layers import DownBlock, ResBlock, SameBlock, UpBlock
+from mcnet.memory import MemoryCompensation
 from tests.tolerance import PICTURE, PLACE, largest_error, of_sums, products
 
 M = TypeVar("M", bound=nn.Module)

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from mcnet import Mcnet, load_model
 from mcnet.__main__ import main
 from mcnet.checkpoint import CheckpointError, save_model
-from mcnet.quantization import HEADROOM, QuantizationError, measure_ranges, note_ranges, range_names
+from mcnet.config import range_names
+from mcnet.engine.quantization import HEADROOM, QuantizationError, measure_ranges, note_ranges
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mcnet.config import McnetConfig
+from mcnet.engine.rewrites import rewrite
 from mcnet.generator import Mcnet, SourceCache, Warped
-from mcnet.rewrites import rewrite
 
 
 class FrameMacs(NamedTuple):

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from mcnet import bench
 from mcnet.__main__ import main
-from mcnet.bench import (
+from mcnet.bench import measure as bench
+from mcnet.bench.macs import FrameMacs
+from mcnet.bench.measure import (
     BASELINE,
     Accuracy,
     Rates,
@@ -37,7 +38,6 @@ from mcnet.config import McnetConfig
 from mcnet.engine import DeviceChoice, EngineOptions
 from mcnet.errors import UserError
 from mcnet.generator import Mcnet
-from mcnet.macs import FrameMacs
 from tests.tolerance import PROMISED
 
 CPU = DeviceChoice.of(EngineOptions(device="cpu", precision="fp32"))
@@ -116,7 +116,7 @@ def test_it_ends_in_time_on_slow_processors(frame_s: float, monkeypatch: pytest.
 
 @pytest.mark.parametrize("native", [{"fp32"}, {"fp32", "int8"}, {"fp32", "bf16", "int8"}])
 def test_what_is_only_emulated_is_left_out_and_named(native: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcnet.processor.native_precisions", lambda _: frozenset(native))
+    monkeypatch.setattr("mcnet.engine.processor.native_precisions", lambda _: frozenset(native))
     workers = FakeWorkers(monkeypatch, 0.1)
     told: list[str] = []
     arguments: dict[str, Any] = {"threads": None, "rounds": 1, "frames": 2, "seconds": 100, "progress": told.append}
@@ -140,7 +140,7 @@ def test_what_is_only_emulated_is_left_out_and_named(native: set[str], monkeypat
 
 @pytest.mark.parametrize("native", [{"fp32"}, {"fp32", "int8"}, {"fp32", "bf16"}])
 def test_rates_are_of_what_is_native(native: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcnet.processor.native_precisions", lambda _: frozenset(native))
+    monkeypatch.setattr("mcnet.engine.processor.native_precisions", lambda _: frozenset(native))
     multiplied: list[torch.dtype] = []
     monkeypatch.setattr(torch, "mm", lambda a, _: multiplied.append(a.dtype))
     monkeypatch.setattr(torch, "_int_mm", lambda a, _: multiplied.append(a.dtype))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mcnet import processor
+from mcnet.engine import processor
 
 CPU = torch.device("cpu")
 

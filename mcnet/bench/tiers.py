@@ -20,12 +20,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from mcnet import processor
-from mcnet.backends import Rgb
 from mcnet.checkpoint import content_hash
-from mcnet.engine import (
+from mcnet.engine import processor
+from mcnet.engine.backends import Rgb
+from mcnet.engine.device import (
     DeviceChoice,
-    Engine,
     EngineError,
     EngineOptions,
     Precision,
@@ -34,6 +33,7 @@ from mcnet.engine import (
     why_no_cuda,
     why_no_openvino,
 )
+from mcnet.engine.engine import Engine
 from mcnet.errors import UserError, sentence
 from mcnet.files import replacing
 from mcnet.generator import Mcnet

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcnet.backends import Rendered, Rgb, TorchBackend
+from mcnet.engine.backends import Rendered, Rgb, TorchBackend
 from mcnet.generator import SourceCache
 from mcnet.geometry import Keypoints
+from mcnet.pictures import to_picture
 
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
 """Takes what launches operations on fixed buffers; gives what launches the same ones again."""
@@ -99,7 +100,7 @@ class _Detector:
         self._host.copy_(torch.from_numpy(rgb))
 
         def launch() -> None:
-            picture = backend.to_picture(self._host.to(backend.device, non_blocking=True))
+            picture = to_picture(self._host.to(backend.device, non_blocking=True))
             self._found[:] = [backend.model.keypoint_detector(picture)]
 
         self._replay = capture(launch)

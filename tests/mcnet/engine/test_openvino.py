@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from mcnet import Engine, EngineError, EngineOptions, Mcnet, load_model
-from mcnet.config import McnetConfig
+from mcnet.config import McnetConfig, range_names
 from mcnet.engine import DeviceChoice
+from mcnet.engine.quantization import note_ranges
 from mcnet.geometry import Keypoints
-from mcnet.quantization import note_ranges, range_names
-from tests.mcnet.test_engine import Pictures, difference, plain_picture
+from tests.mcnet.engine.test_engine import Pictures, difference, plain_picture
 from tests.released import to_tensor
 from tests.tolerance import PICTURE, PLACE, PROMISED, ROUNDED_OTHERWISE, largest_error
 
@@ -163,7 +163,7 @@ def test_the_family_in_eight_bits(name: str, pictures: Pictures) -> None:
 
 def test_logits_stay_float32_in_a_graph_in_bfloat16() -> None:
     """Two keys whose logits, 100 and 100.25, are one number in bfloat16: the weights would be equal."""
-    openvino_graph = pytest.importorskip("mcnet.openvino_graph")
+    openvino_graph = pytest.importorskip("mcnet.engine.openvino_graph")
     channels, rows = 64, 256
     query, key = np.zeros((1024, channels), np.float32), np.zeros((rows, channels), np.float32)
     query[:, :2], key[:, 0] = (10, 1), -10
@@ -202,12 +202,12 @@ def test_torch_is_not_warmed_up_where_it_is_soon_relieved(tiny: Mcnet, monkeypat
 def test_auto_takes_eight_bits_where_they_are_worth_it(monkeypatch: pytest.MonkeyPatch, tiny: Mcnet) -> None:
     starter = load_model("starter")
     auto = EngineOptions(device="cpu")
-    monkeypatch.setattr("mcnet.processor.native_precisions", lambda _: frozenset({"fp32", "int8"}))
+    monkeypatch.setattr("mcnet.engine.processor.native_precisions", lambda _: frozenset({"fp32", "int8"}))
     assert DeviceChoice.of(auto, starter).int8
     assert not DeviceChoice.of(auto, tiny).int8  # its ranges were not measured
     assert not DeviceChoice.of(dataclasses.replace(auto, backend="torch"), starter).int8
     assert not DeviceChoice.of(dataclasses.replace(auto, precision="bf16"), starter).int8
-    monkeypatch.setattr("mcnet.processor.native_precisions", lambda _: frozenset({"fp32"}))
+    monkeypatch.setattr("mcnet.engine.processor.native_precisions", lambda _: frozenset({"fp32"}))
     assert not DeviceChoice.of(auto, starter).int8
     assert DeviceChoice.of(dataclasses.replace(auto, precision="int8"), starter).int8  # as asked
 
@@ -272,7 +272,7 @@ def test_keypoints_from_nowhere(tiny: Mcnet, noise: NDArray[np.uint8], value: fl
 def test_it_takes_over_between_two_frames(
     tiny: Mcnet, pictures: Pictures, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    import mcnet.openvino_backend as module
+    import mcnet.engine.openvino_backend as module
 
     go_on = threading.Event()
     real = module.OpenVinoBackend
@@ -302,7 +302,7 @@ def test_torch_goes_on_where_it_cannot_be_made(
     def broken(*_: Any) -> None:
         raise ImportError("libtbb.so.12: cannot open shared object file")
 
-    monkeypatch.setattr("mcnet.openvino_backend.OpenVinoBackend", broken)
+    monkeypatch.setattr("mcnet.engine.openvino_backend.OpenVinoBackend", broken)
     engine = Engine(tiny, AUTO)
     assert engine.settle() == "torch"
     engine.set_source(noise)
@@ -323,7 +323,7 @@ def test_torch_goes_on_where_it_fails_later(
     def failing(*_: Any) -> None:
         raise RuntimeError("primitive could not be executed")
 
-    monkeypatch.setattr("mcnet.openvino_backend._infer", failing)
+    monkeypatch.setattr("mcnet.engine.openvino_backend._infer", failing)
     after = engine.animate(noise, relative=False)
     assert difference(before, after).max() <= 1
     assert engine.backend_name == "torch"

@@ -6,10 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcnet.backends import Backend, Rendered, Rgb
-from mcnet.generator import Mcnet, SourceCache
-from mcnet.geometry import Keypoints
-from mcnet.openvino_graph import (
+from mcnet.engine.backends import Backend, Rendered, Rgb
+from mcnet.engine.openvino_graph import (
     decoder_graph,
     detector_graph,
     mask_graph,
@@ -18,9 +16,11 @@ from mcnet.openvino_graph import (
     tables,
     warp_graph,
 )
+from mcnet.engine.quantization import Ranges
+from mcnet.engine.rewrites import affine_motions
+from mcnet.generator import Mcnet, SourceCache
+from mcnet.geometry import Keypoints
 from mcnet.openvino_import import ov
-from mcnet.quantization import Ranges
-from mcnet.rewrites import affine_motions
 
 _PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
@@ -42,7 +42,7 @@ class OpenVinoBackend:
         """Compile.
 
         Args:
-            model: rewritten (`mcnet.rewrites.rewrite`), in float32 on the CPU; not needed afterwards.
+            model: rewritten (`mcnet.engine.rewrites.rewrite`), in float32 on the CPU; not needed afterwards.
             torch_backend: what encodes sources, which is rare, and computes batches.
             dtype: of the two graphs that may be rounded; float32 or bfloat16.
             threads: of one frame.

@@ -47,3 +47,8 @@ def cpu_name(root: Path = Path("/")) -> str:
         lines = []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, "") or platform.processor() or platform.machine()
+
+
+def description() -> str:
+    """The processor with what torch uses of it: name, cores and threads."""
+    return f"{cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from mcnet import Engine, EngineError, EngineOptions, Mcnet, load_model, tiers
-from mcnet.backends import Rgb
+from mcnet import Engine, EngineError, EngineOptions, Mcnet, load_model
+from mcnet.bench import tiers
+from mcnet.bench.tiers import Failure, Tier, Timing, fastest, measure, remember, remembered, ways
 from mcnet.engine import Way
-from mcnet.tiers import Failure, Tier, Timing, fastest, measure, remember, remembered, ways
+from mcnet.engine.backends import Rgb
 
 AUTO = EngineOptions()
 INT8, BF16, FP32 = (Way("cpu", precision, "openvino") for precision in ("int8", "bf16", "fp32"))
@@ -45,11 +46,11 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
         def natively(device: torch.device) -> frozenset[str]:
             return frozenset({"fp32", *(gpu_native if device.type == "cuda" else native)})
 
-        monkeypatch.setattr("mcnet.processor.native_precisions", natively)
+        monkeypatch.setattr("mcnet.engine.processor.native_precisions", natively)
         monkeypatch.setattr(importlib.util, "find_spec", lambda _: object() if openvino else None)
         monkeypatch.setattr("platform.machine", lambda: kind)
         lacks = dict.fromkeys(range(len(gpus)))
-        for module in ("mcnet.engine", "mcnet.tiers"):
+        for module in ("mcnet.engine", "mcnet.bench.tiers"):
             monkeypatch.setattr(f"{module}.why_no_cuda", lambda index: lacks.get(index or 0, "there is none"))
         monkeypatch.setattr(torch.cuda, "device_count", lambda: len(gpus))
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: gpus[device.index])
@@ -398,7 +399,7 @@ class TestMemory:
         remember(TIER, starter, AUTO, path)
         assert remembered(starter, AUTO, path) == TIER
         if change == "processor":
-            monkeypatch.setattr("mcnet.processor.cpu_name", lambda: "another processor")
+            monkeypatch.setattr("mcnet.engine.processor.cpu_name", lambda: "another processor")
         elif change == "cores":
             monkeypatch.setattr("os.cpu_count", lambda: 64)
         elif change == "instructions":

@@ -26,19 +26,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mcnet import processor
-from mcnet.backends import Rgb, TorchBackend, pack
+from mcnet.bench.macs import FrameMacs, Macs, count_macs
 from mcnet.checkpoint import bundled_models, find_model, load_model
 from mcnet.config import McnetConfig
-from mcnet.engine import DeviceChoice, Engine, EngineError, EngineOptions, Precision, Runtime
+from mcnet.engine import DeviceChoice, Engine, EngineError, EngineOptions, Precision, Runtime, processor
+from mcnet.engine.backends import Rgb, TorchBackend
+from mcnet.engine.quantization import note_ranges
 from mcnet.errors import UserError
 from mcnet.generator import Mcnet, SourceCache, blend
 from mcnet.geometry import Keypoints, relative_keypoints
-from mcnet.macs import FrameMacs, Macs, count_macs
-from mcnet.quantization import note_ranges
+from mcnet.pictures import to_picture, to_rgb
 
 if TYPE_CHECKING:
-    from mcnet.openvino_backend import OpenVinoBackend
+    from mcnet.engine.openvino_backend import OpenVinoBackend
 
 T = TypeVar("T")
 
@@ -356,7 +356,7 @@ def _plain_runner(model: Mcnet, device: torch.device, *, cached: bool) -> Runner
     caches: list[tuple[SourceCache, Keypoints]] = []
 
     def upload(rgb: Rgb) -> Tensor:
-        return TorchBackend.to_picture(torch.from_numpy(rgb)[None].to(device))
+        return to_picture(torch.from_numpy(rgb)[None].to(device))
 
     @torch.inference_mode()
     def set_source(source: Rgb, reference: Rgb) -> None:
@@ -369,7 +369,7 @@ def _plain_runner(model: Mcnet, device: torch.device, *, cached: bool) -> Runner
         if not cached:
             cache = model.generator.encode_source(upload(pictures[0]), cache.keypoints)
         keypoints = relative_keypoints(cache.keypoints, model.keypoint_detector(upload(rgb)), reference)
-        shown: Rgb = pack(model.generator(cache, keypoints))[0].cpu().numpy()
+        shown: Rgb = to_rgb(model.generator(cache, keypoints))[0].cpu().numpy()
         return shown
 
     return Runner(set_source, frame, lambda _: {})
@@ -424,7 +424,7 @@ def _torch_stages_ms(backend: TorchBackend, cache: SourceCache, rgb: Rgb, device
                 clock.time("memory", functools.partial(memory, feature, cache.keypoints, cache.memory))
     logits = clock.time("decode", lambda: generator.decode(cache, warped))
     clock.taken_ms["decode"] -= clock.taken_ms.get("memory", 0.0)  # it was called once more in there
-    clock.time("pack", lambda: pack(blend(logits.float(), warped)).cpu())
+    clock.time("pack", lambda: to_rgb(blend(logits.float(), warped)).cpu())
     return clock.taken_ms
 
 
@@ -637,4 +637,4 @@ def machine_name(choice: DeviceChoice, *, has_openvino: bool) -> str:
         return f"{torch.cuda.get_device_name(choice.device)}, {parts[0]}"
     if has_openvino:
         parts.append(f"openvino {importlib.metadata.version('openvino')}")
-    return f"{processor.cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {', '.join(parts)}"
+    return f"{processor.description()}, {', '.join(parts)}"

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from mcnet import Engine, EngineError, EngineOptions, Mcnet, load_model
 from mcnet.commands.arguments import PRECISIONS
 from mcnet.config import McnetConfig
-from mcnet.engine import DeviceChoice, Precision, Way, _automatic_backend
+from mcnet.engine import DeviceChoice, Precision, Way
+from mcnet.engine.device import automatic_backend
 from mcnet.geometry import adapted_scale, relative_keypoints
 from tests.released import to_tensor
 from tests.tolerance import PROMISED, ROUNDED_OTHERWISE
@@ -259,9 +260,9 @@ def test_auto_says_what_it_took_and_why() -> None:
 
 def test_auto_records_frames_on_gpus() -> None:
     gpu = DeviceChoice(torch.device("cuda"), torch.float32, "")
-    assert _automatic_backend(gpu, None) == ("cudagraph", "recorded frames are the fastest on GPUs")
+    assert automatic_backend(gpu, None) == ("cudagraph", "recorded frames are the fastest on GPUs")
     measured = Way("cuda:0", "fp16", "torch")
-    assert _automatic_backend(gpu, measured) == ("torch", "measured to be the fastest here")
+    assert automatic_backend(gpu, measured) == ("torch", "measured to be the fastest here")
 
 
 def test_what_was_measured_is_taken_where_nothing_is_asked_for(tiny: Mcnet) -> None:
@@ -279,7 +280,7 @@ def test_what_was_measured_is_taken_where_nothing_is_asked_for(tiny: Mcnet) -> N
 
 
 def test_a_cpu_that_was_measured_to_be_best_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcnet.engine.why_no_cuda", lambda _: None)
+    monkeypatch.setattr("mcnet.engine.device.why_no_cuda", lambda _: None)
     choice = DeviceChoice.of(EngineOptions(measured=Way("cpu", "fp32", "torch")))
     assert choice.reason.endswith("as measured")
 
