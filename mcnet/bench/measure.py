@@ -215,7 +215,7 @@ def floor_of(macs: FrameMacs, bytes_: float, rates: Rates, precision: str, runti
         precision: of the parts that may be rounded: the decoder and the memory, with OpenVINO dense motion's hourglass
             too. The others are float32; with int8 it is the decoder alone, and the other two are bf16, or float32
             where the device has no bf16.
-        runtime: which of the two.
+        runtime: what computes.
     """
     if precision not in rates.gmac_per_s:
         return None

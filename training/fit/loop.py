@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mcnet.checkpoint import load_model
 from mcnet.generator import Mcnet
+from mcnet.signals import StopSignals
 from training.data import Dataset, open_or_pack
 from training.fit import losses
 from training.fit.augment import Faces, augment, disturb, equivariance_warp
@@ -27,7 +28,7 @@ from training.fit.config import AugmentConfig, FitConfig, StageConfig, differenc
 from training.fit.discriminator import Discriminator
 from training.fit.journal import HeldOut, Journal
 from training.fit.objective import Answer, Objective, answer_detector, answer_full, answer_motion
-from training.fit.running import Reader, StopSignals, Totals, average_gradients, clip_gradients, mixed_seed
+from training.fit.running import Reader, Totals, average_gradients, clip_gradients, mixed_seed
 from training.fit.sampler import PairPlan, PairSampler, held_out_pairs
 from training.fit.stages import (
     FitError,

@@ -1,4 +1,4 @@
-"""The training objective's terms (REFERENCE section 7), each a plain function of tensors, unweighted.
+"""The training objective's terms: MCNet's, and our own where it is said; plain functions of tensors, unweighted.
 
 Pictures are (B, 3, S, S) float32 RGB in [0, 1]; every term is a mean, so that weights mean the same at any size.
 """

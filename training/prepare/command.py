@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcnet.commands.arguments import whole_number_from_1
 from mcnet.commands.status import INTERRUPTED
+from mcnet.signals import handled_by
 
 if TYPE_CHECKING:  # OpenCV is imported by what prepares only: `fit` runs on machines that have none
     from training.prepare.assembly import Workplace
@@ -118,7 +119,9 @@ def run(options: argparse.Namespace) -> int:
     if rules.max_seconds < rules.min_seconds:
         raise DataError(f"got --max-seconds {rules.max_seconds:g}, expected at least --min-seconds")
     try:
-        with _terminated_like_ctrl_c():
+        with handled_by(
+            signal.default_int_handler, signal.SIGTERM
+        ):  # as batch systems send it: it ends this as Ctrl-C does
             return _prepare(options, rules)
     except (SourceError, WorkerError) as error:
         raise DataError(str(error)) from error
@@ -283,20 +286,6 @@ def _one_at_a_time(workplace: "Workplace") -> Iterator[None]:
             yield
         finally:
             workplace.clean()
-
-
-@contextlib.contextmanager
-def _terminated_like_ctrl_c() -> Iterator[None]:
-    """SIGTERM, as batch systems send it, ends this as Ctrl-C does."""
-    try:
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _positive(text: str) -> float:
