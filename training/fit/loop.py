@@ -27,7 +27,7 @@ from training.fit.backbones import load_backbone
 from training.fit.config import AugmentConfig, FitConfig, StageConfig, differences, format_config
 from training.fit.discriminator import Discriminator
 from training.fit.journal import HeldOut, Journal
-from training.fit.objective import Answer, Objective, answer_detector, answer_full, answer_motion
+from training.fit.objective import Objective, Outputs, detector_outputs, full_outputs, motion_outputs
 from training.fit.running import Reader, Totals, average_gradients, clip_gradients, mixed_seed
 from training.fit.sampler import PairPlan, PairSampler, held_out_pairs
 from training.fit.stages import (
@@ -208,21 +208,21 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
 
             # ---- Gradients ----------------------------------------------------------------------------------------
             guard.remember()
-            answer: Answer
+            outputs: Outputs
             if stage.name == "detector":
                 disturbing = functools.partial(disturb, draws=plan.draws, share=config.augment.disturb_share)
-                answer = answer_detector(
+                outputs = detector_outputs(
                     model, source.pictures, driving.pictures, warp, accelerator.autocast, disturbing
                 )
             elif stage.name == "motion":
-                answer = answer_motion(
+                outputs = motion_outputs(
                     model, source.pictures, driving.pictures, warp, accelerator.autocast, config.loss.warped_px
                 )
             else:
-                answer = answer_full(model, source.pictures, driving.pictures, warp, accelerator.autocast)
+                outputs = full_outputs(model, source.pictures, driving.pictures, warp, accelerator.autocast)
             joined = discriminator is not None and stage.name == "full" and step - stage.first >= config.loss.gan_after
-            adversarial = _adversarial(discriminator, answer) if joined and discriminator is not None else {}
-            terms = objective.terms(answer, source, driving, warp, step, adversarial)
+            adversarial = _adversarial(discriminator, outputs) if joined and discriminator is not None else {}
+            terms = objective.terms(outputs, source, driving, warp, step, adversarial)
             rate = learning_rate(stage, step, settings.first_step)
             optimizer.zero_grad()
             accelerator.backward(terms.total)
@@ -231,7 +231,7 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
             norms = {name: clip_gradients(parameters, config.optim.clip_norm) for name, parameters in networks.items()}
             judge_loss = terms.total.new_zeros(())
             if joined and discriminator is not None and judge_optimizer is not None:
-                judge_loss = _judge(discriminator, answer)
+                judge_loss = _judge(discriminator, outputs)
                 judge_optimizer.zero_grad()
                 accelerator.backward(judge_loss)
                 average_gradients(accelerator, list(discriminator.parameters()))
@@ -382,14 +382,14 @@ def _faces(plan: PairPlan, pictures: Tensor, landmarks: LandmarkStore) -> tuple[
     )
 
 
-def _adversarial(discriminator: Discriminator, answer: Answer) -> dict[str, Tensor]:
+def _adversarial(discriminator: Discriminator, outputs: Outputs) -> dict[str, Tensor]:
     """The generator's side: the discriminator's weights get no gradient from it."""
-    assert answer.prediction is not None
-    points = answer.driving.value.detach()
+    assert outputs.prediction is not None
+    points = outputs.driving.value.detach()
     discriminator.requires_grad_(False)
     with torch.no_grad():
-        real_features, _ = discriminator(answer.target, points)
-    fake_features, fake_scores = discriminator(answer.prediction, points)
+        real_features, _ = discriminator(outputs.target, points)
+    fake_features, fake_scores = discriminator(outputs.prediction, points)
     discriminator.requires_grad_(True)
     return {
         "gan": losses.gan_generator(fake_scores),
@@ -397,11 +397,11 @@ def _adversarial(discriminator: Discriminator, answer: Answer) -> dict[str, Tens
     }
 
 
-def _judge(discriminator: Discriminator, answer: Answer) -> Tensor:
+def _judge(discriminator: Discriminator, outputs: Outputs) -> Tensor:
     """The discriminator's side: prediction and keypoints get no gradient from it."""
-    assert answer.prediction is not None
-    points = answer.driving.value.detach()
+    assert outputs.prediction is not None
+    points = outputs.driving.value.detach()
     # One pass for both: InstanceNorm keeps samples apart.
-    _, scores = discriminator(torch.cat((answer.target, answer.prediction.detach())), torch.cat((points, points)))
+    _, scores = discriminator(torch.cat((outputs.target, outputs.prediction.detach())), torch.cat((points, points)))
     real, fake = scores.chunk(2)
     return losses.gan_discriminator(real, fake)

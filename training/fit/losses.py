@@ -251,7 +251,7 @@ def outside_openings(landmarks: Tensor) -> Tensor:
     return torch.cat((upper + up, lower - up), dim=1)
 
 
-def occlusion_as_judge(occlusion: Tensor, warped: Tensor, target: Tensor, price: float) -> Tensor:
+def occlusion_by_errors(occlusion: Tensor, warped: Tensor, target: Tensor, price: float) -> Tensor:
     """Teaches the occlusion map how far the warp can be trusted, pixel by pixel.
 
     Binary cross entropy with price / (price + error): the share that the warp deserves in a mean of two estimates of
