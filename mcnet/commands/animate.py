@@ -15,9 +15,7 @@ from mcnet.commands.status import INTERRUPTED
 from mcnet.signals import StopSignals
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from mcnet.arrays import Rgb
     from mcnet.commands.drives import Drive, Shot
     from mcnet.engine import Engine
     from mcnet.generator import Mcnet
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
     from mcnet.media.faces import Face
     from mcnet.media.video import DrivingVideo, VideoWriter
 
-    Rgb = NDArray[np.uint8]
 
 SHEET_MOMENTS = 6
 BATCH_FRAMES = {"cpu": 1, "cuda": 16}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mcnet.arrays import Rgb
 from mcnet.commands.drives import Shot
 from mcnet.engine import Engine, EngineOptions, Runtime
 from mcnet.generator import Mcnet
@@ -22,9 +23,9 @@ from mcnet.media.face_mesh import PlainMesh
 from mcnet.media.faces import Face, FaceFinder
 from training.data import CLIPS_FORMAT, Clip, DataError, decode, open_dataset, read_table
 from training.evaluate.jitter import StillDriver, mean_jitter, measure_jitter
-from training.evaluate.judges import Inception, Judges, open_judges
-from training.evaluate.methods import Animator
-from training.evaluate.metrics import Moments, Rgb, frechet_distance
+from training.evaluate.methods import MethodRunner
+from training.evaluate.metric_networks import Inception, MetricNetworks, open_metric_networks
+from training.evaluate.metrics import Moments, frechet_distance
 from training.evaluate.options import EvaluateError, EvaluateOptions
 from training.evaluate.references import choose_reference, reference_candidates
 from training.evaluate.scores import (
@@ -123,11 +124,11 @@ def evaluate(model: Mcnet, data: Path, options: EvaluateOptions | None = None) -
     plan = plan_cross_pairs(store.clips, chosen, options)
     engine = make_engine(model, options)
     pictures = sum(len(self_pairs(clip, store.clips[clip].frames, options.frames_per_clip)) for clip in chosen)
-    judges = open_judges(engine.choice.device, pictures, paper_landmarks=options.paper_landmarks)
-    animator = Animator(model, engine)
-    with _Observer(judges, measures=animator.measures) as observer:
-        session = _Session(store, animator, observer, options)
-        session.notes += judges.notes
+    networks = open_metric_networks(engine.choice.device, pictures, paper_landmarks=options.paper_landmarks)
+    runner = MethodRunner(model, engine)
+    with _Observer(networks, measures=runner.measures) as observer:
+        session = _Session(store, runner, observer, options)
+        session.notes += networks.notes
         if not plan and options.cross_pairs != 0:
             session.notes.append(f"Cross-identity is left out: split {options.split!r} shows one person only")
         started = time.perf_counter()
@@ -209,16 +210,16 @@ def plan_cross_pairs(clips: Sequence[Clip], drivers: Sequence[int], options: Eva
 class _Observer:
     """Finds in a picture what figures and methods need.
 
-    Judges look by the plain mesh, which makes no keypoints, and which earlier figures were told by.
+    The metrics are taken by the plain mesh, which makes no keypoints, and by which earlier figures were taken.
 
     Args:
-        judges: for what needs more than the mesh.
+        networks: for what needs more than the mesh.
         measures: whether the attention mesh is to measure keypoints for the methods.
     """
 
-    def __init__(self, judges: Judges, *, measures: bool) -> None:
-        self.judges = judges
-        self._judge = FaceFinder(mesh=PlainMesh())
+    def __init__(self, networks: MetricNetworks, *, measures: bool) -> None:
+        self.networks = networks
+        self._plain_finder = FaceFinder(mesh=PlainMesh())
         self._finder = FaceFinder()
         self._tracker = FaceFinder(tracking=True) if measures else None
         self._measures = measures
@@ -227,24 +228,24 @@ class _Observer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for finder in (self._judge, self._finder, self._tracker):
+        for finder in (self._plain_finder, self._finder, self._tracker):
             if finder is not None:
                 finder.close()
 
     def see(self, rgb: Rgb) -> Seen:
-        """What the judges see."""
-        faces = self._judge.find(rgb)
-        judges = self.judges
-        paper = judges.paper.find(rgb) if judges.paper else None
+        """What the networks see."""
+        faces = self._plain_finder.find(rgb)
+        networks = self.networks
+        paper = networks.paper.find(rgb) if networks.paper else None
         if not faces:
             return Seen(rgb, None, None, paper, None)
         mesh = faces[0].landmarks_px
         return Seen(
             rgb=rgb,
             mesh=mesh,
-            embedding=judges.identity.embed(rgb, mesh) if judges.identity else None,
+            embedding=networks.identity.embed(rgb, mesh) if networks.identity else None,
             paper=paper,
-            eyes=judges.iris.look(rgb, mesh) if judges.iris else None,
+            eyes=networks.iris.look(rgb, mesh) if networks.iris else None,
         )
 
     def measure(self, rgb: Rgb) -> Face | None:
@@ -300,10 +301,10 @@ class _Stills:
 class _Session:
     """An evaluation in work."""
 
-    def __init__(self, store: ClipStore, animator: Animator, observer: _Observer, options: EvaluateOptions) -> None:
+    def __init__(self, store: ClipStore, runner: MethodRunner, observer: _Observer, options: EvaluateOptions) -> None:
         self.notes: list[str] = []
         self._store = store
-        self._animator = animator
+        self._runner = runner
         self._observer = observer
         self._options = options
         self._self_results: list[PairResult] = []
@@ -359,7 +360,7 @@ class _Session:
         if not self._self_results:
             left_out = [note for note in self.notes if note.startswith(_LEFT_OUT)]
             raise DataError(f"none of the {len(left_out)} clips of {self._store.folder} can be used; {left_out[0]}")
-        animator = self._animator
+        runner = self._runner
         own = self._compare(self._self_results, of_self=True)
         for method, moments in self._features.items():
             if method in own.figures:
@@ -369,14 +370,14 @@ class _Session:
         for result in (*self._self_results, *(result for results in cross.values() for result in results)):
             for method, elapsed_ms in result.engine_ms.items():
                 times_ms.setdefault(method, []).append(elapsed_ms)
-        if animator.held:
+        if runner.held:
             self.notes.append(
-                f"Measured keypoints: {animator.held} pictures hold the one before them, since the driving frame shows "
+                f"Measured keypoints: {runner.held} pictures hold the one before them, since the driving frame shows "
                 "no face that can be measured"
             )
-        if animator.detected_instead:
+        if runner.detected_instead:
             self.notes.append(
-                f"Measured keypoints: {animator.detected_instead} times they were detected instead for a clip, since "
+                f"Measured keypoints: {runner.detected_instead} times they were detected instead for a clip, since "
                 "its source or reference shows no face that can be measured"
             )
         return Evaluation(
@@ -387,7 +388,7 @@ class _Session:
             engine_ms={
                 method: (float(np.median(times)), float(np.percentile(times, 95))) for method, times in times_ms.items()
             },
-            device=animator.engine.choice.reason,
+            device=runner.engine.choice.reason,
             size_px=self._store.size_px,
             notes=tuple(self.notes),
         )
@@ -407,12 +408,12 @@ class _Session:
         drivers = [stills.shot(pair.driver) for pair in pairs]
         scores: list[dict[str, Score]] = [{} for _ in pairs]
         engine_ms: list[dict[str, float]] = [{} for _ in pairs]
-        for method in self._animator.methods(of_self=of_self):
-            pictures = self._animator.perform(method, stills.shot(pairs[0].source), reference, drivers)
+        for method in self._runner.methods(of_self=of_self):
+            pictures = self._runner.perform(method, stills.shot(pairs[0].source), reference, drivers)
             for number, (pair, picture) in enumerate(zip(pairs, pictures, strict=True)):
                 shown = source if method == COPY else self._observer.see(picture.rgb)
                 driver = stills.seen(pair.driver)
-                scores[number][method] = score(shown, source, first, driver, self._observer.judges, of_self=of_self)
+                scores[number][method] = score(shown, source, first, driver, self._observer.networks, of_self=of_self)
                 if picture.engine_ms is not None:
                     engine_ms[number][method] = picture.engine_ms
                 if of_self:
@@ -426,41 +427,41 @@ class _Session:
         ]
 
     def _count_features(self, name: str, rgb: Rgb) -> None:
-        inception = self._observer.judges.inception
+        inception = self._observer.networks.inception
         if inception is not None:
             self._features.setdefault(name, Moments(Inception.SIZE)).add(inception(rgb))
 
     def _measure_jitter(self, source: Shot, driver: Rgb) -> None:
         still = StillDriver(driver, self._rng)
         noisy, shifted = (self._observer.follow(driver, frames) for frames in (still.noisy, still.shifted))
-        for method in self._animator.still_methods:
-            row = measure_jitter(self._animator, method, source, noisy, shifted, still.shifts_px)
+        for method in self._runner.still_methods:
+            row = measure_jitter(self._runner, method, source, noisy, shifted, still.shifts_px)
             if row is not None:
                 self._jitter.setdefault(method, []).append(row)
 
     def _compare(self, results: Sequence[PairResult], *, of_self: bool) -> Comparison:
-        methods = self._animator.methods(of_self=of_self)
+        methods = self._runner.methods(of_self=of_self)
         return Comparison(tuple(results), {method: summarise(results, method) for method in methods})
 
 
-def pictures_of(store: ClipStore, pair: Pair, animator: Animator, finder: FaceFinder) -> dict[str, Rgb]:
+def pictures_of(store: ClipStore, pair: Pair, runner: MethodRunner, finder: FaceFinder) -> dict[str, Rgb]:
     """A pair's pictures once more, for a sheet: `source`, `reference`, `driver`, and one for each method.
 
     Args:
         store: the data.
         pair: which.
-        animator: of the model.
+        runner: of the model.
         finder: measures keypoints.
     """
 
     def shot(still: Still) -> Shot:
         rgb = store.read(still.clip, [still.frame])[still.frame]
-        faces = finder.find(rgb) if animator.measures else []
+        faces = finder.find(rgb) if runner.measures else []
         return _shot(rgb, faces[0] if faces else None)
 
     source, reference, driver = map(shot, pair)
     pictures = {"source": source.square, "reference": reference.square, "driver": driver.square}
-    for method in animator.methods(of_self=not pair.relative):
-        performed = animator.perform(method, source, reference if pair.relative else None, [driver])
+    for method in runner.methods(of_self=not pair.relative):
+        performed = runner.perform(method, source, reference if pair.relative else None, [driver])
         pictures[method] = next(performed).rgb
     return pictures

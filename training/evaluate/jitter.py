@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mcnet.arrays import Rgb
 from mcnet.commands.drives import Shot
-from training.evaluate.methods import Animator
-from training.evaluate.metrics import REFERENCE_SIDE_PX, Rgb
+from training.evaluate.methods import MethodRunner
+from training.evaluate.metrics import REFERENCE_SIDE_PX
 from training.evaluate.scores import Jitter
 
 JITTER_FRAMES = 12
@@ -34,12 +35,12 @@ class StillDriver:
 
 
 def measure_jitter(
-    animator: Animator, method: str, source: Shot, noisy: Sequence[Shot], shifted: Sequence[Shot], shifts_px: Any
+    runner: MethodRunner, method: str, source: Shot, noisy: Sequence[Shot], shifted: Sequence[Shot], shifts_px: Any
 ) -> Jitter | None:
     """Let a still driver drive, by absolute keypoints.
 
     Args:
-        animator: of the model.
+        runner: of the model.
         method: `measured`, `detected` or `model`.
         source: who is animated.
         noisy: the driver with noise.
@@ -54,8 +55,8 @@ def measure_jitter(
         return None
     half_px = (source.square.shape[0] - 1) / 2
     scale = REFERENCE_SIDE_PX / source.square.shape[0]
-    plain = animator.plain
-    predictions = [shown.rgb.astype(np.float32) for shown in animator.perform(method, source, None, noisy)]
+    plain = runner.plain
+    predictions = [shown.rgb.astype(np.float32) for shown in runner.perform(method, source, None, noisy)]
     cache = plain.encode(source, measured=measured)
     driving = [plain.keypoints(shot, measured=measured) for shot in noisy]
     deformations = [plain.deformation(cache, keypoints) for keypoints in driving]

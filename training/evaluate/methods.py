@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mcnet.arrays import Rgb
 from mcnet.commands.drives import Drive, PlaneDrive, Shot, SpaceDrive
 from mcnet.engine import Engine
 from mcnet.generator import Mcnet, SourceCache
 from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
 from mcnet.pictures import to_picture, to_rgb
-from training.evaluate.metrics import Rgb
 from training.evaluate.scores import COPY
 
 _SELF_METHODS = {True: ("measured", "detected", "warp", COPY), False: ("model", "warp", COPY)}
@@ -40,7 +40,7 @@ class Performed(NamedTuple):
     engine_ms: float | None
 
 
-class Animator:
+class MethodRunner:
     """Makes the methods' pictures.
 
     Attributes:

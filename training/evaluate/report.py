@@ -9,14 +9,14 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from mcnet.arrays import Rgb
 from mcnet.generator import Mcnet, ModelInfo
 from mcnet.media.contact_sheet import contact_sheet
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import write_rgb
 from training.evaluate.evaluation import ClipStore, make_engine, pictures_of
 from training.evaluate.jitter import NOISE_LEVELS, SHIFT_PX
-from training.evaluate.methods import Animator
-from training.evaluate.metrics import Rgb
+from training.evaluate.methods import MethodRunner
 from training.evaluate.options import EvaluateOptions
 from training.evaluate.scores import COPY, Comparison, Evaluation, PairResult, Score
 
@@ -228,7 +228,7 @@ def write_sheet(path: Path, evaluation: Evaluation, model: Mcnet, data: Path, op
         data: on which it was.
         options: of the evaluation.
     """
-    store, animator = ClipStore(data), Animator(model, make_engine(model, options))
+    store, runner = ClipStore(data), MethodRunner(model, make_engine(model, options))
     blocks: list[Rgb] = []
     with FaceFinder() as finder:
         for title, comparison in (("self", evaluation.of_self), *evaluation.of_cross.items()):
@@ -237,7 +237,7 @@ def write_sheet(path: Path, evaluation: Evaluation, model: Mcnet, data: Path, op
             stills = ["source", "driver"] if of_self else ["source", "reference", "driver"]
             rows: list[list[Rgb | None]] = []
             for rank, result in _ranked(comparison, _self_loss if of_self else _cross_loss):
-                pictures = pictures_of(store, result.pair, animator, finder)
+                pictures = pictures_of(store, result.pair, runner, finder)
                 facts = [f"{title}, {rank}", *_facts(evaluation, result)]
                 rows.append([_caption(facts), *(pictures[name] for name in (*stills, *methods))])
             blocks.append(contact_sheet(rows, column_labels=["", *stills, *(_HEADINGS[each] for each in methods)]))

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mcnet.arrays import Rgb
 from mcnet.media.expressions import Expression, HeadTurn, Mesh, expression, head_turn, rotation_between
 from training.data import Clip
 from training.evaluate.iris import Eyes
-from training.evaluate.judges import Judges
+from training.evaluate.metric_networks import MetricNetworks
 from training.evaluate.metrics import (
-    Rgb,
     correlation,
     cosine,
     landmark_distance,
@@ -114,7 +114,7 @@ class PairResult:
         wanted: the driver's change of expression since the reference, in the picture's plane.
         wanted_in_space: likewise in three dimensions.
         driving: how far the driver's mouth and eyes are open, in the picture's plane.
-        eyes: of source, reference and driving frame; None without a face in each, or without the judge.
+        eyes: of source, reference and driving frame; None without a face in each, or without the network.
         driver_distortion: how far the driver's shape is from that in the reference, the same person's.
         scores: by method.
         engine_ms: what the engine took for a frame, by method; not in it are those that need no engine.
@@ -217,7 +217,7 @@ class Seen(NamedTuple):
     Attributes:
         rgb: (S, S, 3).
         mesh: of the largest face, or None.
-        embedding: who it is, if there is a face and a judge.
+        embedding: who it is, if there is a face and a network.
         paper: face-alignment's 68 points.
         eyes: of the face, by the iris network.
     """
@@ -269,7 +269,9 @@ def _distortion(own: Seen, now: Seen) -> float | None:
     return None if own.mesh is None or now.mesh is None else procrustes_residual(now.mesh, own.mesh)
 
 
-def score(shown: Seen, source: Seen, reference: Seen, driver: Seen, judges: Judges, *, of_self: bool) -> Score:
+def score(
+    shown: Seen, source: Seen, reference: Seen, driver: Seen, networks: MetricNetworks, *, of_self: bool
+) -> Score:
     """Compare what a method shows with what it was asked for.
 
     Args:
@@ -277,15 +279,15 @@ def score(shown: Seen, source: Seen, reference: Seen, driver: Seen, judges: Judg
         source: who is animated.
         reference: the driver's reference frame.
         driver: the driving frame.
-        judges: for what needs more than arithmetic.
+        networks: for what needs more than arithmetic.
         of_self: whether the driving frame is what should come out, pixel by pixel.
     """
     values: dict[str, Any] = {}
     if of_self:
         values["l1"] = picture_l1(shown.rgb, driver.rgb)
         values["psnr"] = psnr(shown.rgb, driver.rgb)
-        values["ssim"] = judges.ssim(shown.rgb, driver.rgb) if judges.ssim else None
-        values["lpips"] = judges.lpips(shown.rgb, driver.rgb) if judges.lpips else None
+        values["ssim"] = networks.ssim(shown.rgb, driver.rgb) if networks.ssim else None
+        values["lpips"] = networks.lpips(shown.rgb, driver.rgb) if networks.lpips else None
         side_px = driver.rgb.shape[0]
         if shown.mesh is not None and driver.mesh is not None:
             values["akd"] = mesh_distance(shown.mesh, driver.mesh, side_px)

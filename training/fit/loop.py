@@ -125,10 +125,10 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
     if settings.channels_last:
         _channels_last(average.model)
     optimizer: Any = torch.optim.Adam(parameter_groups(model), lr=0.0, betas=(config.optim.beta1, config.optim.beta2))
-    judge_optimizer: Any = None
+    discriminator_optimizer: Any = None
     if discriminator is not None:
         discriminator.to(device)
-        judge_optimizer = torch.optim.Adam(
+        discriminator_optimizer = torch.optim.Adam(
             discriminator.parameters(), lr=0.0, betas=(config.optim.beta1, config.optim.beta2)
         )
     step, skipped = settings.first_step, 0
@@ -138,11 +138,11 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
         step, skipped = state.step, state.skipped
         average.model.load_state_dict(state.ema)
         optimizer.load_state_dict(state.optimizer)
-        if discriminator is not None and judge_optimizer is not None and state.discriminator:
+        if discriminator is not None and discriminator_optimizer is not None and state.discriminator:
             discriminator.load_state_dict(state.discriminator)
-            judge_optimizer.load_state_dict(state.discriminator_optimizer)
+            discriminator_optimizer.load_state_dict(state.discriminator_optimizer)
     optimizer = accelerator.prepare(optimizer)
-    judge_optimizer = None if judge_optimizer is None else accelerator.prepare(judge_optimizer)
+    discriminator_optimizer = None if discriminator_optimizer is None else accelerator.prepare(discriminator_optimizer)
     if state is not None and state.scaler and accelerator.scaler is not None:
         accelerator.scaler.load_state_dict(state.scaler)
     del state
@@ -176,7 +176,7 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
                 ema=average.model.state_dict(),
                 optimizer=optimizer.state_dict(),
                 discriminator={} if discriminator is None else discriminator.state_dict(),
-                discriminator_optimizer={} if judge_optimizer is None else judge_optimizer.state_dict(),
+                discriminator_optimizer={} if discriminator_optimizer is None else discriminator_optimizer.state_dict(),
                 scaler={} if scaler is None else scaler.state_dict(),
                 config=config.to_dict(),
                 facts=facts,
@@ -221,7 +221,7 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
             else:
                 outputs = full_outputs(model, source.pictures, driving.pictures, warp, accelerator.autocast)
             joined = discriminator is not None and stage.name == "full" and step - stage.first >= config.loss.gan_after
-            adversarial = _adversarial(discriminator, outputs) if joined and discriminator is not None else {}
+            adversarial = _generator_terms(discriminator, outputs) if joined and discriminator is not None else {}
             terms = objective.terms(outputs, source, driving, warp, step, adversarial)
             rate = learning_rate(stage, step, settings.first_step)
             optimizer.zero_grad()
@@ -229,24 +229,24 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
             average_gradients(accelerator, list(itertools.chain(*networks.values())))
             accelerator.unscale_gradients(optimizer)
             norms = {name: clip_gradients(parameters, config.optim.clip_norm) for name, parameters in networks.items()}
-            judge_loss = terms.total.new_zeros(())
-            if joined and discriminator is not None and judge_optimizer is not None:
-                judge_loss = _judge(discriminator, outputs)
-                judge_optimizer.zero_grad()
-                accelerator.backward(judge_loss)
+            discriminator_loss = terms.total.new_zeros(())
+            if joined and discriminator is not None and discriminator_optimizer is not None:
+                discriminator_loss = _discriminator_loss(discriminator, outputs)
+                discriminator_optimizer.zero_grad()
+                accelerator.backward(discriminator_loss)
                 average_gradients(accelerator, list(discriminator.parameters()))
-                accelerator.unscale_gradients(judge_optimizer)
+                accelerator.unscale_gradients(discriminator_optimizer)
                 norms["discriminator"] = clip_gradients(list(discriminator.parameters()), config.optim.clip_norm)
             # One number for all processes, so that all of them leave the step out, or stop, together.
             wish = float(signals.received is not None or _over(started, max_minutes))
-            agreed = torch.stack((terms.total.detach() + judge_loss.detach(), terms.total.new_tensor(wish)))
+            agreed = torch.stack((terms.total.detach() + discriminator_loss.detach(), terms.total.new_tensor(wish)))
             if processes > 1:
                 agreed = accelerator.reduce(agreed, "sum")
             # The only place in a step where the host waits for a GPU.
             loss, wishes, *lengths = torch.cat((agreed, torch.stack(list(norms.values())))).tolist()
             good = all(map(math.isfinite, (loss, *lengths)))
             if good or accelerator.scaler is not None:  # the scaler leaves a bad step out itself, and learns from it
-                for some_optimizer in (optimizer, judge_optimizer if joined else None):
+                for some_optimizer in (optimizer, discriminator_optimizer if joined else None):
                     if some_optimizer is not None:
                         for group in some_optimizer.param_groups:
                             group["lr"] = rate * part_rate(stage.config, group.get("part", ""))
@@ -257,7 +257,7 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
                 totals.add({"total": terms.total, **terms.weighted, **terms.readings})
                 totals.add({f"gradient_{name}": norm for name, norm in norms.items()})
                 if joined:
-                    totals.add({"discriminator": judge_loss})
+                    totals.add({"discriminator": discriminator_loss})
             else:
                 guard.put_back()
                 skipped, bad_in_row = skipped + 1, bad_in_row + 1
@@ -382,7 +382,7 @@ def _faces(plan: PairPlan, pictures: Tensor, landmarks: LandmarkStore) -> tuple[
     )
 
 
-def _adversarial(discriminator: Discriminator, outputs: Outputs) -> dict[str, Tensor]:
+def _generator_terms(discriminator: Discriminator, outputs: Outputs) -> dict[str, Tensor]:
     """The generator's side: the discriminator's weights get no gradient from it."""
     assert outputs.prediction is not None
     points = outputs.driving.value.detach()
@@ -397,7 +397,7 @@ def _adversarial(discriminator: Discriminator, outputs: Outputs) -> dict[str, Te
     }
 
 
-def _judge(discriminator: Discriminator, outputs: Outputs) -> Tensor:
+def _discriminator_loss(discriminator: Discriminator, outputs: Outputs) -> Tensor:
     """The discriminator's side: prediction and keypoints get no gradient from it."""
     assert outputs.prediction is not None
     points = outputs.driving.value.detach()

@@ -176,7 +176,7 @@ class Record:
         path.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
 
-class Task(NamedTuple):
+class SourceTask(NamedTuple):
     """What a worker needs.
 
     Attributes:
@@ -208,7 +208,7 @@ class _Found(NamedTuple):
     landmarks: NDArray[np.float16]
 
 
-def prepare_source(task: Task) -> Record:
+def prepare_source(task: SourceTask) -> Record:
     """Make the clips of one source.
 
     Returns:

@@ -180,13 +180,13 @@ def _prepare_sources(
     """
     from tqdm import tqdm
 
-    from training.prepare.clips import Reject, Task, prepare_source
+    from training.prepare.clips import Reject, SourceTask, prepare_source
     from training.prepare.workers import run_tasks
 
     stamps = {source.name: source.stamp for source in sources}
     files = workplace.clip_files()
     records: dict[str, Record] = {}
-    tasks: list[Task] = []
+    tasks: list[SourceTask] = []
     for source in sources:
         record = workplace.finished(source, stamps[source.name], files)
         if record is not None:
@@ -194,7 +194,7 @@ def _prepare_sources(
             continue
         workplace.discard(source.name, files)
         done = workplace.done / source.name
-        tasks.append(Task(source, stamps[source.name], rules, workplace.partial / source.name, done))
+        tasks.append(SourceTask(source, stamps[source.name], rules, workplace.partial / source.name, done))
     if records:
         sys.stderr.write(f"{len(records)} of {len(sources)} sources are finished already\n")
     failures: list[Reject] = []

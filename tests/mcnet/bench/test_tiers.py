@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from mcnet import Engine, EngineError, EngineOptions, Mcnet, load_model
+from mcnet.arrays import Rgb
 from mcnet.bench import tiers
 from mcnet.bench.tiers import Failure, Tier, Timing, fastest, measure, remember, remembered, ways
 from mcnet.engine import Way
-from mcnet.engine.backends import Rgb
 
 AUTO = EngineOptions()
 INT8, BF16, FP32 = (Way("cpu", precision, "openvino") for precision in ("int8", "bf16", "fp32"))

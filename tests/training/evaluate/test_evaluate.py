@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from assets import ROOT as ASSETS
+from mcnet.arrays import Rgb
 from mcnet.checkpoint import load_model
 from mcnet.commands.drives import Shot
 from mcnet.config import McnetConfig
@@ -44,9 +45,9 @@ from training.evaluate.evaluation import (
 )
 from training.evaluate.iris import Eyes
 from training.evaluate.jitter import _restlessness, _shifted
-from training.evaluate.judges import ALEXNET_URL, AlexNet, Judges, Lpips, open_judges
-from training.evaluate.methods import Animator
-from training.evaluate.metrics import Rgb, picture_l1
+from training.evaluate.methods import MethodRunner
+from training.evaluate.metric_networks import ALEXNET_URL, AlexNet, Lpips, MetricNetworks, open_metric_networks
+from training.evaluate.metrics import picture_l1
 from training.evaluate.options import EvaluateError, EvaluateOptions
 from training.evaluate.references import choose_reference, reference_candidates
 from training.evaluate.report import format_table
@@ -63,7 +64,7 @@ from training.evaluate.scores import (
     summarise,
 )
 
-NO_JUDGES = Judges(None, None, None, None, None, None, ())
+NO_NETWORKS = MetricNetworks(None, None, None, None, None, None, ())
 METHODS = ("model", "warp", "copy")
 FRAMES = (0, 6, 12, 18, 24, 43)  # the last one is a blink
 
@@ -176,15 +177,15 @@ def test_a_model_whose_keypoints_mean_nothing_is_judged_by_its_detector_alone(gr
 
 
 @pytest.fixture(scope="module")
-def guided() -> Animator:
+def guided() -> MethodRunner:
     """Of a model that knows nothing, but whose keypoints are said to lie on the face."""
     model = tiny_model()
     points = [334, 105, 386, 374, 159, 145, 1, 291, 61, 13, 14, 152, 454, 234, 10][: model.config.num_keypoints]
     model.info = ModelInfo(name="tiny", training={"loss": {"guidance": 1.0, "guidance_points": points}})
-    return Animator(model, make_engine(model, EvaluateOptions(device="cpu", precision="fp32")))
+    return MethodRunner(model, make_engine(model, EvaluateOptions(device="cpu", precision="fp32")))
 
 
-def test_a_frame_without_a_face_holds_the_picture_before(guided: Animator, shots: list[Shot]) -> None:
+def test_a_frame_without_a_face_holds_the_picture_before(guided: MethodRunner, shots: list[Shot]) -> None:
     source, driver = shots
     faceless = driver._replace(face=None)
     before = guided.held
@@ -199,7 +200,7 @@ def test_a_frame_without_a_face_holds_the_picture_before(guided: Animator, shots
 
 @pytest.mark.parametrize("lacking", ["source", "reference"])
 def test_where_no_face_can_be_measured_keypoints_are_detected(
-    guided: Animator, shots: list[Shot], lacking: str
+    guided: MethodRunner, shots: list[Shot], lacking: str
 ) -> None:
     source, driver = (shot._replace(face=None) if lacking == "source" else shot for shot in shots)
     reference = None if lacking == "source" else driver._replace(face=None)
@@ -211,7 +212,7 @@ def test_where_no_face_can_be_measured_keypoints_are_detected(
     assert guided.detected_instead == before + 1
 
 
-def test_the_warp_is_that_of_measured_keypoints(guided: Animator, shots: list[Shot]) -> None:
+def test_the_warp_is_that_of_measured_keypoints(guided: MethodRunner, shots: list[Shot]) -> None:
     source, driver = shots
     warped = next(guided.perform("warp", source, None, [driver]))
     assert warped.engine_ms is None
@@ -355,7 +356,7 @@ def shots() -> list[Shot]:
 
 @pytest.fixture(scope="module")
 def two(shots: list[Shot]) -> tuple[Seen, Seen]:
-    """What judges saw in them."""
+    """What networks saw in them."""
     one, other = (
         Seen(shot.square, shot.face.landmarks_px, None, None, Eyes(0.2, 0.0)) for shot in shots if shot.face is not None
     )
@@ -365,14 +366,14 @@ def two(shots: list[Shot]) -> tuple[Seen, Seen]:
 def compared(source: Seen, driver: Seen, shown: dict[str, Seen]) -> PairResult:
     """A pair of self-reenactment."""
     scores = {
-        method: score(picture, source, source, driver, NO_JUDGES, of_self=True) for method, picture in shown.items()
+        method: score(picture, source, source, driver, NO_NETWORKS, of_self=True) for method, picture in shown.items()
     }
     return result_of(PAIR, source, source, driver, scores, {})
 
 
 def test_copying_the_driver_is_perfect(two: tuple[Seen, Seen]) -> None:
     source, driver = two
-    perfect = score(driver, source, source, driver, NO_JUDGES, of_self=True)
+    perfect = score(driver, source, source, driver, NO_NETWORKS, of_self=True)
     assert (perfect.l1, perfect.psnr, perfect.akd) == (0, 100, 0)
     assert perfect.turn == pytest.approx((0, 0, 0, 0), abs=1e-4)
     assert perfect.direction == pytest.approx((0, 0, 0, 0), abs=1e-4)
@@ -382,7 +383,7 @@ def test_copying_the_driver_is_perfect(two: tuple[Seen, Seen]) -> None:
     assert perfect.distortion is not None
     assert 0 < perfect.distortion < DISTORTED, "somebody else's face"
     assert result.scores["model"].moved == result.wanted
-    copy = score(source, source, source, driver, NO_JUDGES, of_self=True)
+    copy = score(source, source, source, driver, NO_NETWORKS, of_self=True)
     assert copy.moved == Expression(0, 0, 0)
     assert copy.distortion == pytest.approx(0, abs=1e-9)
     assert copy.akd is not None
@@ -434,7 +435,7 @@ def test_pose_is_judged_by_turn_and_by_direction(two: tuple[Seen, Seen]) -> None
         about_y = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
         return straight._replace(mesh=(straight.mesh @ about_y.T).astype(np.float32))
 
-    found = score(turned(30), turned(20), straight, turned(10), NO_JUDGES, of_self=False)
+    found = score(turned(30), turned(20), straight, turned(10), NO_NETWORKS, of_self=False)
     assert found.turn == pytest.approx((0, 0, 0, 0), abs=0.01)
     assert found.direction == pytest.approx((20, 0, 0, 20), abs=0.01)
 
@@ -531,7 +532,7 @@ def test_a_shift_moves_to_the_right_and_down() -> None:
 )
 def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, package: str, sentence: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    notes = open_judges(torch.device("cpu"), 5000, paper_landmarks=package == "face_alignment").notes
+    notes = open_metric_networks(torch.device("cpu"), 5000, paper_landmarks=package == "face_alignment").notes
     assert any(sentence in note for note in notes), notes
 
 
@@ -553,7 +554,7 @@ def test_lpips_of_equal_pictures_is_zero(monkeypatch: pytest.MonkeyPatch, two: t
 
 def test_identity_tells_people_apart(two: tuple[Seen, Seen]) -> None:
     pytest.importorskip("dlib", reason="the eval extra is not installed")
-    identity = open_judges(torch.device("cpu"), 0, paper_landmarks=False).identity
+    identity = open_metric_networks(torch.device("cpu"), 0, paper_landmarks=False).identity
     assert identity is not None
     assert two[0].mesh is not None
     assert two[1].mesh is not None

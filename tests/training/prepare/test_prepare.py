@@ -37,7 +37,7 @@ from training.landmarks import TRAINING_POINTS
 from training.prepare import clips as clips_module
 from training.prepare import command as prepare
 from training.prepare import shards
-from training.prepare.clips import ClipRules, Record, Task, prepare_source
+from training.prepare.clips import ClipRules, Record, SourceTask, prepare_source
 from training.prepare.sources import Identities, Source, SourceError, find_sources, read_mapping, split_identities
 from training.prepare.tracks import CORE_PER_SIZE, MAX_SIDE_PER_SIZE, clip_square, head_pose_deg, outside_share
 from training.prepare.workers import WorkerError, run_tasks
@@ -330,7 +330,7 @@ def test_other_rules_are_refused_and_a_changed_source_is_done_again(
     assert call(short, out) == 0
     done: list[str] = []
 
-    def spy(task: Task) -> Record:
+    def spy(task: SourceTask) -> Record:
         done.append(task.source.label)
         return prepare_source(task)
 
@@ -358,7 +358,7 @@ def test_an_interrupted_call_is_gone_on_with(
     out = tmp_path / "out"
     finished: list[str] = []
 
-    def interrupted(task: Task) -> Record:
+    def interrupted(task: SourceTask) -> Record:
         if finished:
             (task.partial / "clips").mkdir(parents=True)
             raise KeyboardInterrupt
@@ -372,7 +372,7 @@ def test_an_interrupted_call_is_gone_on_with(
     assert not (out / "clips.json").exists()
     assert not (out / ".prepare" / "partial").exists()
 
-    def rest(task: Task) -> Record:
+    def rest(task: SourceTask) -> Record:
         assert task.source.label not in finished
         return prepare_source(task)
 
@@ -447,7 +447,7 @@ def test_a_process_that_dies_fails_its_task_only() -> None:
 def test_an_error_of_ours_is_counted_and_tried_again(
     short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(task: Task) -> Record:
+    def fails(task: SourceTask) -> Record:
         if task.source.label == "a.mp4":
             raise RuntimeError("out of luck")
         return prepare_source(task)
