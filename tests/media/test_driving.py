@@ -128,7 +128,7 @@ def test_what_is_no_video_is_named(tmp_path: Path) -> None:
 def test_a_video_cut_short_yields_what_is_there_and_warns_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from mcnet.media.video import VideoWriter  # puts the index first, as a download that broke off has it
+    from mcnet.media.video_writer import VideoWriter  # puts the index first, as a download that broke off has it
 
     rng = np.random.default_rng(0)
     with VideoWriter(tmp_path / "whole.mp4", 25, (96, 64)) as writer:
