@@ -1,5 +1,6 @@
 """Driving videos, read by PyAV with their true timing."""
 
+import contextlib
 import itertools
 import logging
 import math
@@ -7,10 +8,10 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import av.error
-import cv2
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
@@ -18,26 +19,30 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from mcnet.media.errors import MediaError
+from mcnet.media.frame_rgb import RgbConverter, shown_size_px
 from mcnet.media.images import IMAGE_SUFFIXES, read_rgb
+from mcnet.media.timing import LONGEST_HOLD_S, PictureClock, constant_rate, one_a_slot
 
 logger = logging.getLogger(__name__)
 
 FOLDER_FPS = 25.0
-_PLAUSIBLE_FPS = (0.5, 1000.0)
-_LONGEST_HOLD_S = 60.0  # a longer gap between two frames is a break in the time stamps, not a still picture
-_LONGEST_STEP_BACK_S = 1.0
-# Time stamps are rounded, and taken unevenly: by so many frames before its time a frame may be shown. Less where a
-# video is thinned out, so that it is always the same one of several that is kept.
-_EARLY_BY_FRAMES = 0.4
+# A video is thinned out where so few of its pictures are wanted; then it is always the same one of several that is
+# kept, although time stamps are rounded: by so many frames before its time it may be shown.
+_THINNED_BELOW = 0.7
 _EARLY_BY_FRAMES_THINNED = 0.07
+# Where it is longer, its rate is taken from so many packets at its beginning: some ten minutes.
+_MOST_TIMED_PACKETS = 20_000
+# Of the pictures so many may be left out or doubled before a video counts as one of variable rate.
+_TOLD_SHARE = 0.02
 
 
 class DrivingVideo:
     """A video, or a folder of pictures, as RGB frames at a constant rate. Made by `open_driving`.
 
-    Iterating reads it from the start, as often as wanted; each iteration opens the file for itself. Frames with uneven
-    time stamps are dropped or repeated so that frame `i` shows what is to be seen at `i / fps` seconds and the picture
-    stays in step with the sound.
+    Iterating reads it from the start, as often as wanted; each iteration opens the file for itself. Frame `i` shows
+    what is to be seen at `i / fps` seconds after the first picture that can be decoded: where the time stamps are
+    uneven, pictures come up to 0.75 frames early or late so that none is lost for which there is room, and are repeated
+    where none comes; the log then says how many. Time stamps that restart go on after what was.
 
     Attributes:
         path: the file or folder.
@@ -55,10 +60,12 @@ class DrivingVideo:
         frame_count: int | None,
         size_px: tuple[int, int],
         has_audio: bool,
+        own_fps: float | None = None,
         pictures: tuple[Path, ...] = (),
     ) -> None:
         self.path = path
         self.fps = fps
+        self._own_fps = own_fps or fps
         self.frame_count = frame_count
         self.size_px = size_px
         self.has_audio = has_audio
@@ -79,23 +86,39 @@ class DrivingVideo:
             yield rgb
 
     def _iterate_video(self) -> Iterator[NDArray[np.uint8]]:
-        """Show each frame from the first slot of the constant rate at its time up to the next frame's."""
+        """Show each picture from its slot up to the next one's."""
+        to_rgb = RgbConverter(self.size_px)
+        thinned = self.fps < _THINNED_BELOW * self._own_fps
         shown: VideoFrame | None = None
-        slot = count = 0
+        slot = pictures = doubled = 0
         with open_container(self.path) as container:
-            stream = _video_stream(container, self.path)
-            thinned = self.fps < 0.7 * _average_fps(stream)
-            early = _EARLY_BY_FRAMES_THINNED if thinned else _EARLY_BY_FRAMES
-            decoder = _Decoder(container, stream, self.fps)
-            for frame, time_s in decoder:
-                due = max(slot, math.ceil(time_s * self.fps - early))
-                if shown is not None and due > slot:
-                    yield from itertools.repeat(_to_rgb(shown, self.size_px), due - slot)
+            decoder = _Decoder(container, picture_track(container, self.path), 1 / self._own_fps)
+            for frame, due in _thinned_out(decoder, self.fps) if thinned else one_a_slot(decoder, self.fps):
+                if shown is not None:
+                    yield from itertools.repeat(to_rgb(shown), due - slot)
+                    doubled += due - slot > 1
                 shown, slot = frame, due
+                pictures += 1
+            count = 0
             if shown is not None:
-                count = max(slot, round(decoder.end_s * self.fps), 1)
-                yield from itertools.repeat(_to_rgb(shown, self.size_px), count - slot)
+                count = max(slot if thinned else slot + 1, round(decoder.end_s * self.fps), 1)
+                yield from itertools.repeat(to_rgb(shown), count - slot)
         self._warn_if_cut_short(decoder, count)
+        if not thinned:
+            self._tell_if_uneven(decoder.decoded, decoder.decoded - pictures, doubled)
+
+    def _tell_if_uneven(self, pictures: int, lost: int, doubled: int) -> None:
+        if self._warned or lost + doubled <= 1 + _TOLD_SHARE * pictures:
+            return
+        self._warned = True
+        logger.warning(
+            "%s has no constant frame rate: at %.5g frames/s %d of its %d pictures are left out, %d are shown longer",
+            self.path,
+            self.fps,
+            lost,
+            pictures,
+            doubled,
+        )
 
     def _warn_if_cut_short(self, decoder: "_Decoder", count: int) -> None:
         promised = decoder.stream.frames
@@ -116,7 +139,8 @@ class DrivingVideo:
 def open_driving(path: str | Path, *, max_fps: float | None = None, folder_fps: float = FOLDER_FPS) -> DrivingVideo:
     """Open a driving video or a folder of pictures (in natural order: 2 before 10).
 
-    Phones' rotation is applied, unless it is not a quarter turn. A video keeps its average rate.
+    What phones turn and mirror is set upright. A video has the constant rate that its time stamps fit best, whatever
+    its header says.
 
     Args:
         path: any video that FFmpeg reads, or a folder of PNG, JPEG, WebP, BMP or TIFF pictures of one size.
@@ -135,21 +159,20 @@ def open_driving(path: str | Path, *, max_fps: float | None = None, folder_fps: 
         raise MediaError(f"cannot open {path} at {max_fps or folder_fps} frames/s: expected more than 0")
     if path.is_dir():
         return _open_folder(path, folder_fps)
+    timing = _timing(path)
     with open_container(path) as container:
-        stream = _video_stream(container, path)
-        fps = _average_fps(stream)
-        if max_fps is not None:
-            fps = min(fps, max_fps)
-        first = next((frame for frame, _ in _Decoder(container, stream, fps)), None)
+        stream = picture_track(container, path)
+        first = next((frame for frame, _ in _Decoder(container, stream, 1 / timing.fps)), None)
         if first is None:
             raise MediaError(f"no frame of {path} can be decoded: it is damaged or cut short; export it again")
-        duration_s = _duration_s(container, stream)
+        fps = timing.fps if max_fps is None else min(timing.fps, max_fps)
         return DrivingVideo(
             path,
             fps=fps,
-            frame_count=None if duration_s is None else max(1, round(duration_s * fps)),
-            size_px=_shown_size_px(first, stream.sample_aspect_ratio),
-            has_audio=bool(container.streams.audio),
+            frame_count=None if timing.length_s is None else max(1, round(timing.length_s * fps)),
+            size_px=shown_size_px(first, stream.sample_aspect_ratio),
+            has_audio=any(sound.codec_context is not None for sound in container.streams.audio),
+            own_fps=timing.fps,
         )
 
 
@@ -208,7 +231,12 @@ def open_container(path: Path) -> InputContainer:
         raise MediaError(f"cannot read the video {path}: {said}; expected a video such as MP4, MOV or WebM") from error
 
 
-def _video_stream(container: InputContainer, path: Path) -> VideoStream:
+def picture_track(container: InputContainer, path: Path) -> VideoStream:
+    """The track that is shown.
+
+    Raises:
+        MediaError: there is none.
+    """
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:  # the cover of a song is no video
             stream.thread_type = "AUTO"
@@ -217,14 +245,70 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     raise MediaError(f"cannot use {path} as a video: got {what}, expected a video with pictures")
 
 
-def _average_fps(stream: VideoStream) -> float:
-    for rate in (stream.average_rate, stream.guessed_rate):
-        if rate and _PLAUSIBLE_FPS[0] <= rate <= _PLAUSIBLE_FPS[1]:
-            return float(rate)
-    return FOLDER_FPS
+def first_picture_s(path: Path) -> float:
+    """When the first picture of a video is shown that can be decoded, on the clock of its `PictureClock`.
+
+    Returns:
+        0 where there is none.
+
+    Raises:
+        MediaError: the file cannot be opened, or has no picture track.
+    """
+    with open_container(path) as container:
+        decoder = _Decoder(container, picture_track(container, path), 1 / FOLDER_FPS)
+        next(iter(decoder), None)
+        return decoder.origin_s or 0.0
 
 
-def _duration_s(container: InputContainer, stream: VideoStream) -> float | None:
+class _Timing(NamedTuple):
+    """What the time stamps of a picture track say.
+
+    Attributes:
+        fps: pictures per second.
+        length_s: how long they are shown; None where neither they nor the file tell.
+    """
+
+    fps: float
+    length_s: float | None
+
+
+def _timing(path: Path) -> _Timing:
+    """Read the time stamps of the picture track, without decoding it.
+
+    Raises:
+        MediaError: the file cannot be opened, or has no picture track.
+    """
+    times: list[int] = []
+    with open_container(path) as container:
+        stream = picture_track(container, path)
+        declared = (stream.average_rate, stream.guessed_rate)
+        length_s = _declared_length_s(container, stream)
+        tick = stream.time_base or Fraction(1, av.time_base)
+        clock = PictureClock(tick)
+        packets = 0
+        for packet in _packets(container, stream):
+            clock.place(packet)
+            packets += 1
+            if packet.pts is not None and packet.size and not packet.is_discard:
+                times.append(packet.pts)
+            if length_s is not None and packets >= _MOST_TIMED_PACKETS:
+                break
+        else:
+            if times and clock.end is not None:
+                length_s = float((clock.end - min(times)) * tick)
+    # Where the stamps are but a few, as of some program streams, they tell nothing of the rate.
+    trusted = sorted(times) if len(times) > packets / 2 else []
+    fps = constant_rate([float(time * tick) for time in trusted], declared, float(tick))
+    return _Timing(float(fps or FOLDER_FPS), length_s)
+
+
+def _packets(container: InputContainer, stream: VideoStream) -> "Iterator[av.packet.Packet[VideoStream]]":
+    """Up to the first damage to the container itself."""
+    with contextlib.suppress(av.error.FFmpegError):
+        yield from container.demux(stream)
+
+
+def _declared_length_s(container: InputContainer, stream: VideoStream) -> float | None:
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     if container.duration:
@@ -233,41 +317,46 @@ def _duration_s(container: InputContainer, stream: VideoStream) -> float | None:
 
 
 class _Decoder:
-    """Frames with their time since the first one, over damage and breaks in the time stamps.
+    """Frames with their time since the first one, over damage and restarts of the time stamps.
+
+    Args:
+        container: read from its beginning.
+        stream: its picture track.
+        step_s: from one picture to the next, where nothing else is known.
 
     Attributes:
         stream: the picture track.
         decoded: frames so far.
         errors: damaged packets so far.
+        origin_s: when the first frame is shown, on the clock of the file; None before it.
         end_s: when the last frame so far stops being seen.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream, fps: float) -> None:
+    def __init__(self, container: InputContainer, stream: VideoStream, step_s: float) -> None:
         self.stream = stream
         self.decoded = 0
         self.errors = 0
+        self.origin_s: float | None = None
         self.end_s = 0.0
         self._container = container
-        self._step_s = 1 / fps
+        self._step_s = step_s
 
     def __iter__(self) -> Iterator[tuple[VideoFrame, float]]:
-        origin_s: float | None = None
         time_s = -self._step_s
         for frame in self._frames():
-            expected_s = time_s + self._step_s
-            stamped_s = expected_s if frame.time is None or origin_s is None else frame.time - origin_s
-            if -_LONGEST_STEP_BACK_S < stamped_s - expected_s < _LONGEST_HOLD_S:
-                time_s = stamped_s
+            if frame.time is None:
+                time_s += self._step_s
             else:
-                time_s, origin_s = expected_s, None
-            if origin_s is None and frame.time is not None:
-                origin_s = frame.time - time_s
+                if self.origin_s is None:
+                    self.origin_s = frame.time - (time_s + self._step_s)
+                time_s = frame.time - self.origin_s
             lasts_s = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else self._step_s
-            self.end_s = time_s + min(lasts_s, _LONGEST_HOLD_S)
+            self.end_s = time_s + min(lasts_s, LONGEST_HOLD_S)
             self.decoded += 1
             yield frame, time_s
 
     def _frames(self) -> Iterator[VideoFrame]:
+        clock = PictureClock(self.stream.time_base or Fraction(1, av.time_base))
         packets = self._container.demux(self.stream)
         while True:
             try:
@@ -277,25 +366,20 @@ class _Decoder:
                 return
             if packet is None:
                 return
+            clock.place(packet)
             try:
                 yield from self.stream.decode(packet)
             except av.error.FFmpegError:
                 self.errors += 1
 
 
-def _turns(frame: VideoFrame) -> int:
-    """Quarter turns, counter-clockwise, that set a frame upright."""
-    return round(frame.rotation / 90) % 4
-
-
-def _shown_size_px(frame: VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
-    """(width, height) upright and with square pixels; `aspect` is a stored pixel's width over its height."""
-    width = round(frame.width * aspect) if aspect and abs(aspect - 1) > Fraction(1, 100) else frame.width
-    return (frame.height, width) if _turns(frame) % 2 else (width, frame.height)
-
-
-def _to_rgb(frame: VideoFrame, size_px: tuple[int, int]) -> NDArray[np.uint8]:
-    rgb = np.rot90(frame.to_ndarray(format="rgb24"), _turns(frame)).astype(np.uint8, copy=False)
-    if (rgb.shape[1], rgb.shape[0]) != size_px:  # square pixels, or a video that changes its size midway
-        rgb = cv2.resize(rgb, size_px, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-    return np.ascontiguousarray(rgb)
+def _thinned_out(decoder: _Decoder, fps: float) -> Iterator[tuple[VideoFrame, int]]:
+    """Of a video that is much faster, the picture that is due at each slot."""
+    kept: tuple[VideoFrame, int] | None = None
+    for frame, time_s in decoder:
+        slot = max(0, math.ceil(time_s * fps - _EARLY_BY_FRAMES_THINNED))
+        if kept is not None and slot > kept[1]:
+            yield kept
+        kept = frame, slot if kept is None else max(slot, kept[1])
+    if kept is not None:
+        yield kept
