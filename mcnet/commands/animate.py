@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from mcnet.generator import Mcnet
     from mcnet.media.crop import SquareBox
     from mcnet.media.faces import Face
-    from mcnet.media.video import DrivingVideo, VideoWriter
+    from mcnet.media.video import DrivingVideo
+    from mcnet.media.video_writer import VideoWriter
 
 
 SHEET_MOMENTS = 6
@@ -132,7 +133,8 @@ class Performance:
 def run(args: argparse.Namespace) -> int:
     """Animate, and say what came of it."""
     from mcnet.checkpoint import find_model, load_model
-    from mcnet.media.video import VideoWriter, open_driving
+    from mcnet.media.video import open_driving
+    from mcnet.media.video_writer import VideoWriter
 
     started = time.perf_counter()
     check_places(args)

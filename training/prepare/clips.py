@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from mcnet.media.crop import SquareBox, crop
 from mcnet.media.errors import MediaError
 from mcnet.media.faces import Face, FaceFinder
-from mcnet.media.video import DrivingVideo, VideoWriter, open_driving
+from mcnet.media.video import DrivingVideo, open_driving
+from mcnet.media.video_writer import VideoWriter
 from training.landmarks import MESH_SIZE, TRAINING_POINTS
 from training.prepare.sources import Source
 from training.prepare.tracks import (

@@ -22,7 +22,8 @@ from mcnet.media.crop import SquareBox, crop, frame_face, plan_crops
 from mcnet.media.expressions import LIP_PAIRS, Expression, Mesh
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import read_rgb, write_rgb
-from mcnet.media.video import VideoWriter, open_driving
+from mcnet.media.video import open_driving
+from mcnet.media.video_writer import VideoWriter
 from training.data import (
     CLIPS_FORMAT,
     PACKED_FORMAT,

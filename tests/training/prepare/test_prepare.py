@@ -28,7 +28,8 @@ from mcnet.commands.status import INTERRUPTED
 from mcnet.media.crop import SIDE_PER_SIZE, SquareBox, crop, face_size_px
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import read_rgb, write_rgb
-from mcnet.media.video import VideoWriter, open_driving
+from mcnet.media.video import open_driving
+from mcnet.media.video_writer import VideoWriter
 from tests.media.videos import GRID, make_sound_only, make_video
 from tests.training.chores import dies_on_two, stops_on_two
 from training.data import DataError, Dataset, decode, open_or_pack, read_landmarks
