@@ -5,7 +5,6 @@ import itertools
 import logging
 import math
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from fractions import Fraction
@@ -27,7 +26,7 @@ from numpy.typing import NDArray
 
 from mcnet.files import cause_and_remedy, free_name, replacing
 from mcnet.media.errors import MediaError
-from mcnet.media.images import IMAGE_SUFFIXES, encoded, read_rgb
+from mcnet.media.images import encoded, pictures_in, read_rgb
 from mcnet.media.muxer import Muxer
 from mcnet.media.sound import Sound, carry_sound
 
@@ -136,7 +135,7 @@ def open_driving(path: str | Path, *, max_fps: float | None = None, folder_fps: 
     Phones' rotation is applied, unless it is not a quarter turn. A video keeps its average rate.
 
     Args:
-        path: any video that FFmpeg reads, or a folder of PNG, JPEG, WebP, BMP or TIFF pictures of one size.
+        path: any video that FFmpeg reads, or a folder of pictures of one size (what is one, `mcnet.media.images` says).
         max_fps: a faster video is thinned out to this rate; None keeps its own.
         folder_fps: the rate of a folder's pictures.
 
@@ -180,16 +179,9 @@ def plays(path: Path) -> bool:
 
 
 def _open_folder(path: Path, fps: float) -> DrivingVideo:
-    pictures = sorted(
-        (
-            entry
-            for entry in path.iterdir()
-            if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")
-        ),
-        key=_natural,
-    )
+    pictures = pictures_in(path)
     if not pictures:
-        raise MediaError(f"the folder {path} holds no picture: expected PNG, JPEG, WebP, BMP or TIFF files")
+        raise MediaError(f"the folder {path} holds no picture: expected files such as PNG, JPEG or HEIC")
     height, width = read_rgb(pictures[0]).shape[:2]
     return DrivingVideo(
         path,
@@ -199,11 +191,6 @@ def _open_folder(path: Path, fps: float) -> DrivingVideo:
         has_audio=False,
         pictures=tuple(pictures),
     )
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    parts = re.split(r"(\d+)", path.name.lower())
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _opened(path: Path) -> InputContainer:
