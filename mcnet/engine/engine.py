@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mcnet.allocator import keep_freed_memory
 from mcnet.arrays import Rgb
 from mcnet.checkpoint import content_hash
 from mcnet.config import MIN_SIDE_PX, McnetConfig
-from mcnet.engine.allocator import keep_freed_memory
 from mcnet.engine.backends import Backend, Preparation, TorchBackend
 from mcnet.engine.cuda_graph import CudaGraphBackend
 from mcnet.engine.device import DeviceChoice, EngineError, EngineOptions, Runtime, automatic_backend, why_no_openvino

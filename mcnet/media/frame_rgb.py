@@ -2,7 +2,7 @@
 
 import itertools
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -49,9 +49,10 @@ class Orientation(NamedTuple):
     def of(cls, frame: VideoFrame) -> "Orientation":
         """What a frame's display matrix asks for; the nearest of the eight, where it asks for another angle."""
         try:
-            values = np.frombuffer(bytes(frame.side_data[Type.DISPLAYMATRIX]), np.int32)
+            matrix: Any = frame.side_data[Type.DISPLAYMATRIX]  # type: ignore[typeddict-item]  # PyAV's stub lacks it
         except KeyError:
             return cls(False, False, False)
+        values = np.frombuffer(bytes(matrix), np.int32)
         # It brings a stored x, y to a x + c y, b x + d y.
         a, b, c, d = (int(values[place]) for place in (0, 1, 3, 4))
         if abs(b) + abs(c) > abs(a) + abs(d):

@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import logging
 import math
-import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from mcnet.media.errors import MediaError
 from mcnet.media.frame_rgb import RgbConverter, shown_size_px
-from mcnet.media.images import IMAGE_SUFFIXES, read_rgb
+from mcnet.media.images import pictures_in, read_rgb
 from mcnet.media.timing import LONGEST_HOLD_S, PictureClock, constant_rate, one_a_slot
 
 logger = logging.getLogger(__name__)
@@ -143,7 +142,7 @@ def open_driving(path: str | Path, *, max_fps: float | None = None, folder_fps: 
     its header says.
 
     Args:
-        path: any video that FFmpeg reads, or a folder of PNG, JPEG, WebP, BMP or TIFF pictures of one size.
+        path: any video that FFmpeg reads, or a folder of pictures of one size (what is one, `mcnet.media.images` says).
         max_fps: a faster video is thinned out to this rate; None keeps its own.
         folder_fps: the rate of a folder's pictures.
 
@@ -186,16 +185,9 @@ def plays(path: Path) -> bool:
 
 
 def _open_folder(path: Path, fps: float) -> DrivingVideo:
-    pictures = sorted(
-        (
-            entry
-            for entry in path.iterdir()
-            if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")
-        ),
-        key=_natural,
-    )
+    pictures = pictures_in(path)
     if not pictures:
-        raise MediaError(f"the folder {path} holds no picture: expected PNG, JPEG, WebP, BMP or TIFF files")
+        raise MediaError(f"the folder {path} holds no picture: expected files such as PNG, JPEG or HEIC")
     height, width = read_rgb(pictures[0]).shape[:2]
     return DrivingVideo(
         path,
@@ -205,11 +197,6 @@ def _open_folder(path: Path, fps: float) -> DrivingVideo:
         has_audio=False,
         pictures=tuple(pictures),
     )
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    parts = re.split(r"(\d+)", path.name.lower())
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def open_container(path: Path) -> InputContainer:
@@ -344,7 +331,7 @@ class _Decoder:
     def __iter__(self) -> Iterator[tuple[VideoFrame, float]]:
         time_s = -self._step_s
         for frame in self._frames():
-            if frame.time is None:
+            if frame.pts is None:  # PyAV's type of `time` lacks None
                 time_s += self._step_s
             else:
                 if self.origin_s is None:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mcnet.media.images import meant_as_picture
+
 _VIDEOS = "3gp avi flv gif m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv"
-_PICTURES = "bmp jpeg jpg png tif tiff webp"
 VIDEO_SUFFIXES = frozenset(f".{name}" for name in _VIDEOS.split())
-PICTURE_SUFFIXES = frozenset(f".{name}" for name in _PICTURES.split())
 _LONGEST_NAME = 80
 
 
@@ -81,7 +81,7 @@ def _walk(folder: Path, leave_out: Path) -> Iterator[Path]:
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     videos = [entry for entry in entries if entry.suffix.lower() in VIDEO_SUFFIXES and entry.is_file()]
     yield from videos
-    if not videos and any(entry.suffix.lower() in PICTURE_SUFFIXES and entry.is_file() for entry in entries):
+    if not videos and any(map(meant_as_picture, entries)):
         yield folder
     for entry in entries:
         if entry.is_dir():
