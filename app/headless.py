@@ -19,6 +19,7 @@ from app.pipeline.capture.cameras import parse_camera
 from app.pipeline.events import (
     BackendChanged,
     Calibrated,
+    CameraDark,
     CameraFailed,
     CameraOpened,
     EngineReady,
@@ -210,6 +211,11 @@ class Watch:
                 print(message, file=sys.stderr)
                 if self._file_camera and not self._opened:
                     self.failure = message
+            case CameraDark(camera=camera):
+                self._trouble = (
+                    f"{camera} gives a picture of one colour: open its shutter, or switch it on with its key"
+                )
+                print(self._trouble, file=sys.stderr)
             case SinkFailed(sink=sink, message=message):
                 self._lose(sink, message)
             case SourceFailed(message=message) | StageFailed(message=message):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.state import State
 
 
@@ -51,8 +52,20 @@ class SourceFailed:
 
 @dataclass(frozen=True)
 class CameraOpened:
-    """Frames arrive. `fps_hz` is measured over the first frames where the camera is a device."""
+    """Frames of a camera arrive.
 
+    Attributes:
+        spec: the camera, as it was wished for.
+        wish: number of the newest wish for a camera that the pipeline had heard of by then, as `Pipeline.set_camera`
+            gave it. An event of an older wish than the last one is late: it says nothing about the camera of now.
+        camera: the camera's name, for people.
+        width_px, height_px: of its frames.
+        fps_hz: frames per second; measured over the first frames where the camera is a device.
+        remark: what differs from what was asked for, or "".
+    """
+
+    spec: CameraSpec
+    wish: int
     camera: str
     width_px: int
     height_px: int
@@ -62,14 +75,36 @@ class CameraOpened:
 
 @dataclass(frozen=True)
 class CameraFailed:
-    """The camera cannot be opened, stalls, or is gone. `kept`: name of the camera that goes on in its place, or "".
-    `retry_s`: seconds until it is tried again, or None where it is not.
+    """A camera cannot be opened, stalls, or is gone.
+
+    Attributes:
+        spec, wish, camera: as of `CameraOpened`.
+        message: what happened and what to do, for people.
+        kept: the camera that goes on in its place, or None.
+        kept_name: that one's name, for people; "" where there is none.
+        retry_s: seconds until the failed one is tried again, or None where it is not.
     """
 
+    spec: CameraSpec
+    wish: int
     camera: str
     message: str
-    kept: str = ""
+    kept: CameraSpec | None = None
+    kept_name: str = ""
     retry_s: float | None = None
+
+
+@dataclass(frozen=True)
+class CameraDark:
+    """A camera goes on, but has given one flat colour for long, as behind a closed shutter.
+
+    Attributes:
+        spec, wish, camera: as of `CameraOpened`.
+    """
+
+    spec: CameraSpec
+    wish: int
+    camera: str
 
 
 @dataclass(frozen=True)
@@ -156,6 +191,7 @@ Event = (
     | SourceFailed
     | CameraOpened
     | CameraFailed
+    | CameraDark
     | CalibrationProgress
     | Calibrated
     | StateChanged

@@ -13,6 +13,7 @@ from app.pipeline.events import (
     BackendChanged,
     Calibrated,
     CalibrationProgress,
+    CameraDark,
     CameraFailed,
     CameraOpened,
     EngineReady,
@@ -387,7 +388,7 @@ class Session(QObject):
                 self._portrait_link = Link(True, self.desk.name_of(event.key))
             case SourceFailed():
                 self._source_failed(event)
-            case CameraOpened() | CameraFailed():
+            case CameraOpened() | CameraFailed() | CameraDark():
                 self.camera_desk.hear(event)
             case CalibrationProgress():
                 self.calibrating, self.why = event.share, event.hint

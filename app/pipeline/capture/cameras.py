@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from time import monotonic
-from typing import Literal, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import CameraError
+from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.v4l2 import Holder, VideoDevices, VideoNode
 from mcnet.config import MIN_SIDE_PX
 from mcnet.media.errors import MediaError
@@ -49,35 +50,6 @@ _TOLERATED_FAILURES = 5
 _STALLED_READ_S = 1.0
 _MOST_FILE_FPS_HZ = 60.0  # a faster video is thinned out: no camera of a call is faster
 _LATEST_S = 0.5
-
-
-@dataclass(frozen=True)
-class CameraSpec:
-    """Which camera, and how it is wanted.
-
-    Attributes:
-        kind: `device`, `file` (a video, looping) or `folder` (pictures, looping).
-        device: index or path (`/dev/video0`) of a device.
-        path: of a file or folder.
-        width_px, height_px, fps_hz: what a device is asked for; it may answer otherwise.
-    """
-
-    kind: Literal["device", "file", "folder"]
-    device: int | str = 0
-    path: Path | None = None
-    width_px: int = 640
-    height_px: int = 480
-    fps_hz: float = 30.0
-
-    @property
-    def name(self) -> str:
-        """For people; also says whether two specs mean the same device."""
-        if self.path is not None:
-            return str(self.path)
-        if isinstance(self.device, str) and self.device.startswith("/dev/"):
-            number = VideoDevices().number(Path(self.device))
-            return f"camera {Path(self.device).name if number is None else number}"
-        return f"camera {self.device}"
 
 
 @dataclass(frozen=True)

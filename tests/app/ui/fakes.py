@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from app.errors import AppError, CameraError
 from app.pipeline.animation.performer_view import DriverView
+from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera_frame import CameraFrame
-from app.pipeline.capture.cameras import CameraInfo, CameraSpec
+from app.pipeline.capture.cameras import CameraInfo
 from app.pipeline.doctor import Fix, VirtualCameraReport
 from app.pipeline.events import (
     Calibrated,
+    CameraFailed,
     CameraOpened,
     EngineReady,
     Event,
@@ -77,6 +79,7 @@ class FakePipeline:
         self.driver: LatestSlot[DriverView] = LatestSlot("driver")
         self.settings = settings.live
         self.camera: CameraSpec | None = None
+        self.wish = 0
         self.portrait: Portrait | None = None
         self.sinks: dict[str, Sink] = {}
         self.calibrations: list[bool] = []
@@ -102,8 +105,10 @@ class FakePipeline:
     def update(self, settings: LiveSettings) -> None:
         self.settings = settings
 
-    def set_camera(self, spec: CameraSpec | None) -> None:
+    def set_camera(self, spec: CameraSpec | None) -> int:
         self.camera = spec
+        self.wish += 1
+        return self.wish
 
     def set_portrait(self, portrait: Portrait) -> None:
         self.portrait = portrait
@@ -143,11 +148,22 @@ class FakePipeline:
         assert self.portrait is not None
         self.tell(EngineReady("fake", "cuda:0 (fake GPU) in bf16, because a test says so", 0.1, measures=measures))
         self.tell(SourceReady(self.portrait.entry.key, from_cache=False, measured=measured))
-        self.tell(CameraOpened("fake camera", 640, 480, 30.0))
+        self.open_camera()
         live = self.settings
         in_space = measured and live.relative and live.motion == "space"
         self.tell(Calibrated(92, ("close your mouth",), in_space=in_space))
         self.tell(StateChanged(state))
+
+    def open_camera(self, remark: str = "") -> None:
+        """Tell that the camera that was wished for gives frames."""
+        assert self.camera is not None
+        self.tell(CameraOpened(self.camera, self.wish, "fake camera", 640, 480, 30.0, remark))
+
+    def fail_camera(self, message: str, kept: CameraSpec | None = None, retry_s: float | None = None) -> None:
+        """Tell that the camera that was wished for fails."""
+        assert self.camera is not None
+        name = "" if kept is None else kept.name
+        self.tell(CameraFailed(self.camera, self.wish, self.camera.name, message, kept, name, retry_s))
 
     def open_sink(self, name: str) -> None:
         """Tell that a sink takes pictures."""
@@ -316,8 +332,10 @@ class FakeSink(NullSink):
 def _parse(text: str) -> CameraSpec:
     if text == "nonsense":
         raise CameraError("got 'nonsense', expected a camera")
-    if text.isdecimal():
-        return CameraSpec("device", int(text))
+    number, _, size = text.partition("@")
+    if number.isdecimal():
+        width, height = map(int, size.split("x")) if size else (640, 480)
+        return CameraSpec("device", int(number), width_px=width, height_px=height)
     return CameraSpec("file", path=Path(text))
 
 

@@ -11,11 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from app.errors import CameraError
+from app.pipeline import camera_spec
+from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture import cameras
 from app.pipeline.capture.cameras import (
     CameraFormat,
     CameraInfo,
-    CameraSpec,
     list_cameras,
     list_linux_cameras,
     open_camera,
@@ -92,7 +93,7 @@ class TestParse:
 
     def test_one_device_has_one_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         machine = LinuxMachine(tmp_path).add(2, "Webcam").link("usb-C920-video-index0", 2)
-        monkeypatch.setattr(cameras, "VideoDevices", lambda: machine.devices)
+        monkeypatch.setattr(camera_spec, "VideoDevices", lambda: machine.devices)
         texts = ("2", "2@1280x720", "/dev/video2", "/dev/v4l/by-id/usb-C920-video-index0")
         assert {parse_camera(text).name for text in texts} == {"camera 2"}
         assert parse_camera("/dev/v4l/by-id/usb-unplugged").name == "camera usb-unplugged"
