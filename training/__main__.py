@@ -9,9 +9,11 @@ from pathlib import Path
 
 from mcnet.config import ConfigError
 from mcnet.errors import UserError
-from training import evaluate, prepare, shards
-from training.config import FitConfig, format_config, load_config
 from training.data import pack
+from training.evaluate import command as evaluate
+from training.fit.config import FitConfig, format_config, load_config
+from training.prepare import command as prepare
+from training.prepare import shards
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,7 +90,7 @@ def _fit(options: argparse.Namespace) -> int:
         return 0
     if not config.data.path:
         raise ConfigError("data.path is empty: give --data FOLDER")
-    from training.loop import fit
+    from training.fit.loop import fit
 
     run = options.run_dir or Path("runs") / Path(options.config).stem
     result = fit(config, run, max_minutes=options.max_minutes, cache=options.cache)
@@ -98,7 +100,7 @@ def _fit(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from training.export import export
+    from training.fit.export import export
 
     info = export(options.run, options.out, name=options.name, half=options.half)
     sys.stdout.write(f"wrote {options.out}: {info.name}, {info.training['steps']} steps, {info.content_hash[:12]}\n")

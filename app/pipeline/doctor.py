@@ -90,11 +90,11 @@ def _cameras() -> Finding:
 
 def _device_and_model(model: str) -> tuple[Finding, Finding]:
     from app.pipeline import tiers
+    from mcnet.bench.tiers import Tier, remembered
     from mcnet.checkpoint import find_model, load_model
     from mcnet.engine import DeviceChoice
     from mcnet.generator import Mcnet
     from mcnet.places import measured_file
-    from mcnet.tiers import Tier, remembered
 
     tier: Tier | None = None
     loaded: Mcnet | None = None

@@ -32,7 +32,7 @@ from app.ui.checklist import ChainRow, Checklist
 from app.ui.controls import Controls
 from app.ui.crop_editor import CropEditor
 from app.ui.driver_view import DriverWidget
-from app.ui.gallery import PICTURE_ENDINGS, Gallery, is_picture
+from app.ui.gallery import Gallery
 from app.ui.keys import GROUPS, KeysPanel
 from app.ui.messages import Message, MessageBar
 from app.ui.preview import Preview
@@ -263,8 +263,7 @@ class MainWindow(QMainWindow):
 
     def pick_portrait(self) -> None:
         """Let the user pick pictures to add."""
-        endings = " ".join(f"*{ending}" for ending in PICTURE_ENDINGS)
-        dialog = self._file_dialog("Add a portrait", f"Pictures ({endings})")
+        dialog = self._file_dialog("Add a portrait", _kinds_of_pictures())
         dialog.setFileMode(QFileDialog.FileMode.ExistingFiles)
         dialog.filesSelected.connect(lambda paths: self.session.desk.add_files([Path(path) for path in paths]))
         dialog.show()
@@ -290,8 +289,7 @@ class MainWindow(QMainWindow):
         dialog.show()
 
     def _pick_background(self) -> None:
-        endings = " ".join(f"*{ending}" for ending in PICTURE_ENDINGS)
-        dialog = self._file_dialog("A picture as background", f"Pictures ({endings})")
+        dialog = self._file_dialog("A picture as background", _kinds_of_pictures())
         dialog.fileSelected.connect(lambda path: self.controls.set_background_picture(Path(path)))
         dialog.show()
 
@@ -309,8 +307,10 @@ class MainWindow(QMainWindow):
 
     def _take(self, mime: QMimeData) -> bool:
         """Use dropped or pasted files: pictures become portraits, a video stands in for the camera."""
+        from mcnet.media.images import meant_as_picture
+
         paths = [Path(url.toLocalFile()) for url in mime.urls() if url.isLocalFile()]
-        pictures = [path for path in paths if is_picture(path)]
+        pictures = [path for path in paths if meant_as_picture(path)]
         videos = [path for path in paths if path.suffix.lower() in _VIDEO_ENDINGS]
         if pictures:
             self.session.desk.add_files(pictures)
@@ -515,3 +515,11 @@ class MainWindow(QMainWindow):
             self.session.desk.close()
             self.closed.emit()
         super().closeEvent(a0)
+
+
+def _kinds_of_pictures() -> str:
+    """For a file dialog, which can go by names only: the usual ones, and all, for what counts is the content."""
+    from mcnet.media.images import usual_endings
+
+    endings = " ".join(f"*{ending}" for ending in usual_endings())
+    return f"Pictures ({endings});;All files (*)"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mcnet.commands.arguments import whole_number_from_1
 
 if TYPE_CHECKING:
-    from mcnet.bench import Report
+    from mcnet.bench.measure import Report
 
 
 def add_parser(commands: Any) -> None:
@@ -53,7 +53,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, and print tables and JSON."""
-    from mcnet.bench import measure
+    from mcnet.bench.measure import measure
 
     reports = []
     for model in args.model:

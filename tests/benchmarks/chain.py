@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mcnet.bench import machine_name
+from mcnet.bench.measure import machine_name
 from mcnet.engine import DeviceChoice, EngineOptions
 from mcnet.media.video import open_driving
 from tests.media.videos import GRID, make_video

@@ -1,7 +1,7 @@
 """Recordings of the output: H.264 in MP4.
 
-`mcnet.media.video.VideoWriter` makes the better file of a finished clip, at six times the work a frame and with nothing
-to show for it before its end; a recording must not starve the model, and must survive a full disk or a crash.
+`mcnet.media.video_writer.VideoWriter` makes the better file of a finished clip, at six times the work a frame and with
+nothing to show for it before its end; a recording must not starve the model, and must survive a full disk or a crash.
 """
 
 import contextlib

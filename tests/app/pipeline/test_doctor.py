@@ -9,10 +9,10 @@ from app.pipeline.capture import cameras
 from app.pipeline.capture.cameras import CameraInfo
 from app.pipeline.doctor import VirtualCameraReport, as_text, check_up
 from app.pipeline.output.virtual_camera_report import LinuxProbe
+from mcnet.bench.tiers import Tier, Timing
 from mcnet.engine import Way
 from mcnet.media.errors import MediaError
 from mcnet.media.faces import FaceFinder
-from mcnet.tiers import Tier, Timing
 from tests.app.linux_machine import LinuxMachine
 
 
@@ -36,7 +36,7 @@ class TestDiagnosis:
         monkeypatch.setattr(doctor, "examine_virtual_camera", lambda: look(machine))
         monkeypatch.setattr(doctor, "VideoDevices", lambda: machine.devices)
         monkeypatch.setattr(tiers, "unused_gpus", tuple)
-        monkeypatch.setattr("mcnet.tiers.remembered", lambda *_, **__: None)
+        monkeypatch.setattr("mcnet.bench.tiers.remembered", lambda *_, **__: None)
 
     def test_all_is_well(self) -> None:
         text = diagnose()
@@ -55,7 +55,7 @@ class TestDiagnosis:
 
     def test_what_was_measured(self, monkeypatch: pytest.MonkeyPatch) -> None:
         tier = Tier(Timing(Way("cpu", "bf16", "torch"), 43.2))
-        monkeypatch.setattr("mcnet.tiers.remembered", lambda *_, **__: tier)
+        monkeypatch.setattr("mcnet.bench.tiers.remembered", lambda *_, **__: tier)
         text = diagnose()
         assert "Measured: a frame of the model takes 43.2 ms on cpu in bf16 with torch." in text
         assert "in bf16 (measured to be the fastest here)" in text

@@ -9,9 +9,9 @@ import torch
 
 from app.pipeline import tiers
 from app.pipeline.tiers import described, make_engine, measure_again, unused_gpus
+from mcnet.bench.tiers import Failure, Tier, Timing, remember, remembered
 from mcnet.engine import EngineError, EngineOptions, Way
 from mcnet.generator import Mcnet
-from mcnet.tiers import Failure, Tier, Timing, remember, remembered
 
 TORCH = Way("cpu", "fp32", "torch")
 TIER = Tier(Timing(TORCH, 48.1), (Timing(Way("cpu", "bf16", "torch"), 60.0),))
@@ -35,8 +35,8 @@ def measurements(monkeypatch: pytest.MonkeyPatch) -> list[EngineOptions]:
         more.get("progress", lambda *_: None)(1.0, "done")
         return TIER
 
-    monkeypatch.setattr("mcnet.tiers.measure", measure)
-    monkeypatch.setattr("mcnet.tiers.ways", lambda *_: [TORCH, Way("cpu", "bf16", "torch")])
+    monkeypatch.setattr("mcnet.bench.tiers.measure", measure)
+    monkeypatch.setattr("mcnet.bench.tiers.ways", lambda *_: [TORCH, Way("cpu", "bf16", "torch")])
     monkeypatch.setattr(tiers, "measure", measure)
     return done
 
@@ -54,7 +54,7 @@ def test_the_first_start_measures_and_the_next_one_remembers(measured: Path, mea
 
 
 def test_what_is_asked_for_is_not_measured(measured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcnet.tiers.why_no_openvino", lambda *_, **__: "a test says so")
+    monkeypatch.setattr("mcnet.bench.tiers.why_no_openvino", lambda *_, **__: "a test says so")
     told: list[str] = []
     engine = make_engine("starter", "cpu", "fp32", on_measured=told.append)
     assert "as asked" in engine.choice.reason
@@ -68,7 +68,7 @@ def test_measuring_that_fails_leaves_what_is_known(
     def fails(*_: object, **__: object) -> None:
         raise EngineError("nothing here runs model starter")
 
-    monkeypatch.setattr("mcnet.tiers.measure", fails)
+    monkeypatch.setattr("mcnet.bench.tiers.measure", fails)
     assert "measured" not in make_engine("starter", "auto", "auto").choice.reason
     assert "nothing here runs model starter" in caplog.text
     assert not measured.exists()
