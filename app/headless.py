@@ -23,6 +23,7 @@ from app.pipeline.events import (
     CameraOpened,
     EngineReady,
     Event,
+    Measured,
     SinkClosed,
     SinkFailed,
     SinkOpened,
@@ -37,6 +38,7 @@ from app.pipeline.stats import Stats
 from app.pipeline.tiers import make_engine
 from app.places import portraits_folder, source_cache_folder
 from app.settings import LiveSettings
+from app.words import dark_camera_words, measured_words
 from mcnet.files import cause_and_remedy, replacing
 from mcnet.signals import StopSignals
 
@@ -65,7 +67,7 @@ def run_headless(args: argparse.Namespace) -> int:
     )
     events: SimpleQueue[Event] = SimpleQueue()
     pipeline = Pipeline(
-        lambda: make_engine(model, device, precision, on_measuring=_tell_measuring, on_measured=_tell_measured),
+        lambda: make_engine(model, device, precision, on_measuring=_tell_measuring, on_measured=events.put),
         settings=settings,
         output=parse_output(args.size, args.fps),
         on_event=events.put,
@@ -191,6 +193,8 @@ class Watch:
             case StateChanged(state=state):
                 self.states.append({"state": state.value, "at_s": round(time.monotonic() - self._began_s, 3)})
                 logger.info("state: %s", state)
+            case Measured():
+                print(f"measured: {measured_words(event)}", file=sys.stderr)
             case EngineReady(model=model, reason=reason, load_s=load_s, backend=backend, backend_reason=why):
                 self.model, self.device, self.backend, self.backend_reason = model, reason, backend, why
                 print(f"model {model} on {reason}; loaded in {load_s:.1f} s; with {backend}: {why}", file=sys.stderr)
@@ -211,10 +215,8 @@ class Watch:
                 print(message, file=sys.stderr)
                 if self._file_camera and not self._opened:
                     self.failure = message
-            case CameraDark(camera=camera):
-                self._trouble = (
-                    f"{camera} gives a picture of one colour: open its shutter, or switch it on with its key"
-                )
+            case CameraDark():
+                self._trouble = dark_camera_words(event)
                 print(self._trouble, file=sys.stderr)
             case SinkFailed(sink=sink, message=message):
                 self._lose(sink, message)
@@ -270,10 +272,6 @@ def write_report(path: Path, values: dict[str, Any]) -> None:
 
 def _tell_measuring() -> None:
     print("measuring what runs the model best here, once", file=sys.stderr)
-
-
-def _tell_measured(sentence: str) -> None:
-    print(f"measured: {sentence}", file=sys.stderr)
 
 
 def _line(stats: Stats) -> str:

@@ -11,6 +11,7 @@ from app.ui.chain import Chain, Link
 from app.ui.messages import Message, failure_message
 from app.ui.permissions import when_camera_is_allowed
 from app.ui.worker import Worker
+from app.words import dark_camera_words
 from mcnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -118,8 +119,8 @@ class CameraDesk(QObject):
         elif isinstance(event, CameraFailed):
             self._take_failed(event)
         else:
-            text = f"{event.camera} gives a picture of one colour: open its shutter, or switch it on with its key."
-            self.told.emit(Message("camera", text, action="Refresh cameras", act=self.refresh))
+            text = dark_camera_words(event)
+            self.told.emit(Message("camera", f"{text}.", action="Refresh cameras", act=self.refresh))
 
     def _refuse(self, message: str) -> None:
         """What was chosen means no camera: the one in use, if there is one, goes on and stays chosen."""

@@ -22,6 +22,8 @@ from app.pipeline.events import (
     CameraOpened,
     EngineReady,
     Event,
+    Measured,
+    MeasuringProgress,
     SinkClosed,
     SinkOpened,
     SourceReady,
@@ -36,6 +38,8 @@ from app.pipeline.state import State
 from app.pipeline.stats import Percentiles, Stats
 from app.settings import AppSettings, LiveSettings
 from app.ui.parts import Parts
+from mcnet.bench.tiers import Tier, Timing
+from mcnet.engine import Way
 from mcnet.media.crop import SquareBox
 
 _AUTOMATIC = SquareBox(50.0, 40.0, 60.0)
@@ -58,6 +62,14 @@ STATS = Stats(
 )
 
 
+GPU_WAY = Way("cuda:0", "fp16", "cudagraph")
+
+
+def measured(frame_ms: float) -> Measured:
+    """What was measured on a fake GPU."""
+    return Measured(Tier(Timing(GPU_WAY, frame_ms)))
+
+
 def plain(colour: int = 120, width: int = 64, height: int = 36) -> NDArray[np.uint8]:
     return np.full((height, width, 3), colour, np.uint8)
 
@@ -70,9 +82,7 @@ class FakePipeline:
         settings: AppSettings,
         on_event: Callable[[Event], None],
         on_picture: Callable[[], None],
-        on_measured: Callable[[str], None],
     ) -> None:
-        self.measured = on_measured
         self.made_from = settings
         self.tell = on_event
         self.preview: LatestSlot[Composed] = LatestSlot("preview", on_put=on_picture)
@@ -146,7 +156,7 @@ class FakePipeline:
             measured: whether the portrait's were.
         """
         assert self.portrait is not None
-        self.tell(EngineReady("fake", "cuda:0 (fake GPU) in bf16, because a test says so", 0.1, measures=measures))
+        self.tell(EngineReady("fake", "cuda:0", "the fake GPU in bf16, because a test says so", 0.1, measures=measures))
         self.tell(SourceReady(self.portrait.entry.key, from_cache=False, measured=measured))
         self.open_camera()
         live = self.settings
@@ -260,6 +270,7 @@ class World:
     sink_error: Exception | None = None
     measure_error: Exception | None = None
     gate: threading.Event = field(default_factory=threading.Event)
+    measured_with: list[tuple[str, str, str]] = field(default_factory=list)
     listed: int = 0
     examined: int = 0
 
@@ -296,18 +307,17 @@ class World:
         settings: AppSettings,
         on_event: Callable[[Event], None],
         on_picture: Callable[[], None],
-        on_measured: Callable[[str], None],
     ) -> Pipeline:
-        self.pipelines.append(FakePipeline(settings, on_event, on_picture, on_measured))
+        self.pipelines.append(FakePipeline(settings, on_event, on_picture))
         return cast(Pipeline, self.pipelines[-1])
 
-    def _measure(self, settings: AppSettings, on_progress: Callable[[float, str], None]) -> str:
-        del settings
+    def _measure(self, settings: AppSettings, tell: Callable[[MeasuringProgress], None]) -> Measured:
+        self.measured_with.append((settings.model, settings.device, settings.precision))
         if self.measure_error is not None:
             raise self.measure_error
-        on_progress(0.5, "trying cuda:0 in fp16")
+        tell(MeasuringProgress(0.5, GPU_WAY))
         self.gate.wait(5)
-        return "about 34 frames/s on a fake GPU"
+        return measured(1.5)
 
     def _sink(self, name: str) -> Sink:
         if self.sink_error is not None:
