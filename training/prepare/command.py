@@ -206,12 +206,13 @@ def _prepare_sources(
             clips = 0
             for outcome in outcomes:
                 source = outcome.task.source
-                if outcome.result is None:
-                    reason = "crashed" if outcome.failure.startswith("the process died") else "failed"
-                    last_line = outcome.failure.strip().splitlines()[-1]
-                    failures.append(Reject(source.label, reason, f"{last_line}; tried again by the next call"))
-                    tqdm.write(f"{source.label}: {outcome.failure}", file=sys.stderr)
+                if outcome.failure is not None:
+                    reason = "crashed" if outcome.failure.died else "failed"
+                    why = f"{outcome.failure.reason}; tried again by the next call"
+                    failures.append(Reject(source.label, reason, why))
+                    tqdm.write(f"{source.label}: {outcome.failure.details}", file=sys.stderr)
                 else:
+                    assert outcome.result is not None
                     records[source.name] = outcome.result
                     clips += len(outcome.result.clips)
                 bar.update()
