@@ -28,6 +28,7 @@ from app.pipeline.events import (
     SinkFailed,
     SinkOpened,
     SourceFailed,
+    SourceReady,
     StageFailed,
     StateChanged,
 )
@@ -38,7 +39,8 @@ from app.pipeline.stats import Stats
 from app.pipeline.tiers import make_engine
 from app.places import portraits_folder, source_cache_folder
 from app.settings import LiveSettings
-from app.words import dark_camera_words, measured_words
+from app.space import Obstacle, Space
+from app.words import dark_camera_words, measured_words, not_in_space_words
 from mcnet.files import cause_and_remedy, replacing
 from mcnet.signals import StopSignals
 
@@ -59,9 +61,10 @@ def run_headless(args: argparse.Namespace) -> int:
 
     model, device, precision = args.model or "starter", args.device or "auto", args.precision or "auto"
     find_model(model)  # a misspelt name shall not wait for the threads
+    _check_motion(args)
     settings = LiveSettings(
         relative=not args.absolute,
-        motion=args.motion,
+        motion=args.motion or LiveSettings().motion,
         keypoints=args.keypoints,
         calibration_s=args.calibration_s,
     )
@@ -81,7 +84,12 @@ def run_headless(args: argparse.Namespace) -> int:
     camera = parse_camera(args.camera or "0")
     pipeline.set_camera(camera)
     watch = Watch(
-        events, give_up_s=args.give_up_s, file_camera=camera.kind != "device", sinks={sink.name for sink in sinks}
+        events,
+        settings,
+        in_space_or_fail=args.motion == "space",
+        give_up_s=args.give_up_s,
+        file_camera=camera.kind != "device",
+        sinks={sink.name for sink in sinks},
     )
     with StopSignals() as stop:
         pipeline.start()
@@ -101,6 +109,21 @@ def run_headless(args: argparse.Namespace) -> int:
     if failures:
         raise AppError("; ".join(failures))
     return 0
+
+
+def _check_motion(args: argparse.Namespace) -> None:
+    """See that the options for motion and keypoints go together.
+
+    Raises:
+        AppError: they do not.
+    """
+    if args.motion == "space" and args.absolute:
+        raise AppError("--motion space: got --absolute too, expected one of them; --absolute is motion in the plane")
+    if args.motion == "space" and args.keypoints == "detected":
+        raise AppError(
+            "--motion space: got --keypoints detected too, but motion in space is measured by the face mesh: use "
+            "--keypoints measured, or --motion plane"
+        )
 
 
 def parse_sink(text: str) -> Sink:
@@ -128,6 +151,14 @@ class Watch:
 
     A sink that fails does not end it as long as another one goes on: a call shall outlive its recording.
 
+    Args:
+        events: what the pipeline tells.
+        settings: of the run.
+        in_space_or_fail: motion in space was asked for; otherwise the plane does where it cannot be had, and is told.
+        give_up_s: seconds until which a frame must have been animated.
+        file_camera: a file stands in for the camera, so that trying again is of no use.
+        sinks: their names.
+
     Attributes:
         failure: why the run failed, or "".
         states: what the output showed, and since when in seconds from the start.
@@ -137,8 +168,21 @@ class Watch:
         backend_reason: why.
     """
 
-    def __init__(self, events: "SimpleQueue[Event]", *, give_up_s: float, file_camera: bool, sinks: set[str]) -> None:
+    def __init__(
+        self,
+        events: "SimpleQueue[Event]",
+        settings: LiveSettings,
+        *,
+        in_space_or_fail: bool,
+        give_up_s: float,
+        file_camera: bool,
+        sinks: set[str],
+    ) -> None:
         self._events = events
+        self._settings = settings
+        self._in_space_or_fail = in_space_or_fail
+        self._space = Space()
+        self._obstacle: Obstacle | None = None
         self._sinks = sinks
         self._failed_sinks: list[str] = []
         self._give_up_s = give_up_s
@@ -198,6 +242,9 @@ class Watch:
             case EngineReady(model=model, reason=reason, load_s=load_s, backend=backend, backend_reason=why):
                 self.model, self.device, self.backend, self.backend_reason = model, reason, backend, why
                 print(f"model {model} on {reason}; loaded in {load_s:.1f} s; with {backend}: {why}", file=sys.stderr)
+                self._learn(Space(model=event.measures))
+            case SourceReady():
+                self._learn(dataclasses.replace(self._space, portrait=event.measured))
             case BackendChanged(backend=backend, reason=why):
                 self.backend, self.backend_reason = backend, why
                 print(f"{backend} computes from now on: {why}", file=sys.stderr)
@@ -224,6 +271,18 @@ class Watch:
                 self.failure = message
             case _:
                 logger.info("%s", event)
+
+    def _learn(self, space: Space) -> None:
+        """Take what is known of motion in space; say it once where it cannot be had."""
+        self._space, obstacle = space, space.obstacle(self._settings)
+        if obstacle is None or not self._settings.relative or self._settings.motion != "space":
+            return
+        why = not_in_space_words(obstacle)
+        if self._in_space_or_fail:
+            self.failure = f"--motion space: {why}; use --motion plane, or another model or portrait"
+        elif obstacle is not self._obstacle:
+            self._obstacle = obstacle
+            print(f"motion in the plane: {why}", file=sys.stderr)
 
     def _lose(self, sink: str, message: str) -> None:
         self._failed_sinks.append(message)

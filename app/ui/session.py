@@ -35,6 +35,7 @@ from app.pipeline.state import State
 from app.pipeline.stats import Stats
 from app.places import videos_folder
 from app.settings import AppSettings, LiveSettings, WindowSettings, save_settings
+from app.space import Space
 from app.ui.bridge import Bridge
 from app.ui.camera_desk import CameraDesk
 from app.ui.chain import Chain, Link
@@ -44,7 +45,6 @@ from app.ui.messages import Message, failure_message
 from app.ui.parts import Parts, WindowOptions
 from app.ui.portrait_desk import PortraitDesk
 from app.ui.recordings import Recordings
-from app.ui.space import Space
 from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
 
