@@ -40,7 +40,7 @@ from app.pipeline.tiers import make_engine
 from app.places import portraits_folder, source_cache_folder
 from app.settings import LiveSettings
 from app.space import Obstacle, Space
-from app.words import dark_camera_words, measured_words, not_in_space_words
+from app.words import dark_camera_words, measured_words, not_in_space_words, unmet_wishes_words
 from mcnet.files import cause_and_remedy, replacing
 from mcnet.signals import StopSignals
 
@@ -248,9 +248,9 @@ class Watch:
             case BackendChanged(backend=backend, reason=why):
                 self.backend, self.backend_reason = backend, why
                 print(f"{backend} computes from now on: {why}", file=sys.stderr)
-            case CameraOpened(camera=camera, width_px=width, height_px=height, fps_hz=fps_hz, remark=remark):
+            case CameraOpened(camera=camera, width_px=width, height_px=height, fps_hz=fps_hz):
                 self._opened = True
-                note = f" ({remark})" if remark else ""
+                note = f" ({unmet})" if (unmet := unmet_wishes_words(event)) else ""
                 print(f"{camera}: {width} x {height} at {fps_hz:g} frames/s{note}", file=sys.stderr)
             case Calibrated(score=score, remarks=remarks):
                 note = f" ({'; '.join(remarks)})" if remarks else ""

@@ -1,8 +1,9 @@
 """Words for the pipeline's facts that the window and the command line say alike."""
 
-from app.pipeline.events import CameraDark, Measured
+from app.pipeline.events import CameraDark, CameraOpened, Measured
 from app.space import Obstacle
 
+_SLOW_SHARE = 0.85
 _NOT_IN_SPACE = {
     Obstacle.DETECTED: "the settings ask for detected keypoints, and this needs measured ones",
     Obstacle.MODEL: "this model's keypoints are not known points of a face",
@@ -17,6 +18,18 @@ def measured_words(event: Measured) -> str:
     if tier.best.way.device == "cpu":
         words += [f"the GPU is not used: {failure}" for failure in tier.failures if failure.way.device != "cpu"][:1]
     return "; ".join([*words, *map(str, event.unused_gpus)])
+
+
+def unmet_wishes_words(event: CameraOpened) -> str:
+    """What a device was asked for and gives otherwise; "" where it gives all of it. Files were asked for nothing."""
+    if event.spec.kind != "device":
+        return ""
+    asked, words = event.spec, []
+    if (event.width_px, event.height_px) != (asked.width_px, asked.height_px):
+        words.append(f"asked for {asked.width_px}x{asked.height_px}, gives {event.width_px}x{event.height_px}")
+    if event.fps_hz < _SLOW_SHARE * asked.fps_hz:
+        words.append(f"asked for {asked.fps_hz:g} frames/s, gives {event.fps_hz:g} (more light often helps)")
+    return "; ".join(words)
 
 
 def dark_camera_words(event: CameraDark) -> str:

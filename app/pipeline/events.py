@@ -116,7 +116,6 @@ class CameraOpened:
         camera: the camera's name, for people.
         width_px, height_px: of its frames.
         fps_hz: frames per second; measured over the first frames where the camera is a device.
-        remark: what differs from what was asked for, or "".
     """
 
     spec: CameraSpec
@@ -125,7 +124,6 @@ class CameraOpened:
     width_px: int
     height_px: int
     fps_hz: float
-    remark: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from app.ui.chain import Chain, Link
 from app.ui.messages import Message, failure_message
 from app.ui.permissions import when_camera_is_allowed
 from app.ui.worker import Worker
-from app.words import dark_camera_words
+from app.words import dark_camera_words, unmet_wishes_words
 from mcnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -180,5 +180,5 @@ class CameraDesk(QObject):
 
 
 def _link_of(event: CameraOpened) -> Link:
-    size = f"{event.width_px} x {event.height_px}, {event.fps_hz:.0f} fps"
-    return Link(True, f"{size}; {event.remark}" if event.remark else size)
+    size, unmet = f"{event.width_px} x {event.height_px}, {event.fps_hz:.0f} fps", unmet_wishes_words(event)
+    return Link(True, f"{size}; {unmet}" if unmet else size)

@@ -253,13 +253,7 @@ class CameraControl:
             form = candidate.format
             self._emit(
                 CameraOpened(
-                    candidate.spec,
-                    self._wish_number,
-                    candidate.name,
-                    form.width_px,
-                    form.height_px,
-                    form.fps_hz,
-                    form.remark,
+                    candidate.spec, self._wish_number, candidate.name, form.width_px, form.height_px, form.fps_hz
                 )
             )
             return

@@ -44,7 +44,6 @@ _DEVICE_BUFFERS = 2
 _PROBED_FRAMES = 12
 _PROBED_S = 1.0
 _UNEVEN_FRAMES = 2  # the first ones may come late, or in a heap from the driver's buffers
-_SLOW_SHARE = 0.85
 # A damaged JPEG now and then is no reason to close a camera; an unplugged one fails again at once.
 _TOLERATED_FAILURES = 5
 _STALLED_READ_S = 1.0
@@ -73,13 +72,11 @@ class CameraFormat:
     Attributes:
         width_px, height_px: of every frame.
         fps_hz: frames per second: measured over the first frames of a device, the true rate of a file.
-        remark: what differs from what was asked, or "".
     """
 
     width_px: int
     height_px: int
     fps_hz: float
-    remark: str = ""
 
 
 class Camera(Protocol):
@@ -354,8 +351,7 @@ def _open_device(spec: CameraSpec) -> DeviceCamera:
         if frame is not None and not problem:
             height, width = _shaped(frame, capture).shape[:2]
             logger.info("%s gives %dx%d at %.1f frames/s", name, width, height, fps_hz)
-            remark = _remark(spec, width, height, fps_hz)
-            return DeviceCamera(name, capture, CameraFormat(width, height, fps_hz, remark))
+            return DeviceCamera(name, capture, CameraFormat(width, height, fps_hz))
         capture.release()
     raise CameraError(_why_not(name, device, problem))
 
@@ -479,15 +475,6 @@ def _shaped(frame: NDArray[np.uint8], capture: cv2.VideoCapture) -> NDArray[np.u
     width, height = (int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
     is_bgr = int(capture.get(cv2.CAP_PROP_FOURCC)) == cv2.VideoWriter.fourcc(*"BGR3")
     return frame.reshape(height, width, 3) if is_bgr and frame.size == width * height * 3 else frame
-
-
-def _remark(spec: CameraSpec, width_px: int, height_px: int, fps_hz: float) -> str:
-    remarks = []
-    if (width_px, height_px) != (spec.width_px, spec.height_px):
-        remarks.append(f"asked for {spec.width_px}x{spec.height_px}, gives {width_px}x{height_px}")
-    if fps_hz < _SLOW_SHARE * spec.fps_hz:
-        remarks.append(f"asked for {spec.fps_hz:g} frames/s, gives {fps_hz:g} (more light often helps)")
-    return "; ".join(remarks)
 
 
 def _why_not(name: str, device: int | str, problem: str) -> str:

@@ -164,10 +164,10 @@ class FakePipeline:
         self.tell(Calibrated(92, ("close your mouth",), in_space=in_space))
         self.tell(StateChanged(state))
 
-    def open_camera(self, remark: str = "") -> None:
+    def open_camera(self, fps_hz: float = 30.0) -> None:
         """Tell that the camera that was wished for gives frames."""
         assert self.camera is not None
-        self.tell(CameraOpened(self.camera, self.wish, "fake camera", 640, 480, 30.0, remark))
+        self.tell(CameraOpened(self.camera, self.wish, "fake camera", 640, 480, fps_hz))
 
     def fail_camera(self, message: str, kept: CameraSpec | None = None, retry_s: float | None = None) -> None:
         """Tell that the camera that was wished for fails."""

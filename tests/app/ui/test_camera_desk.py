@@ -18,7 +18,7 @@ ZERO, ONE, TWO = (CameraSpec("device", number) for number in range(3))
 CameraEvent = CameraOpened | CameraFailed | CameraDark
 
 OF_CAMERA_0: dict[str, Callable[[int], CameraEvent]] = {
-    "opened": lambda wish: CameraOpened(ZERO, wish, "camera 0", 320, 240, 15.0, "asked for 640x480"),
+    "opened": lambda wish: CameraOpened(ZERO, wish, "camera 0", 320, 240, 15.0),
     "gone": lambda wish: CameraFailed(ZERO, wish, "camera 0", "camera 0 is gone"),
     "tried again": lambda wish: CameraFailed(ZERO, wish, "camera 0", "camera 0 is gone", retry_s=1.0),
     "another goes on": lambda wish: CameraFailed(ZERO, wish, "camera 0", "busy", kept=TWO, kept_name="camera 2"),
@@ -105,14 +105,14 @@ def test_a_camera_that_was_opened_unheard_goes_on(proven: MainWindow, world: Wor
     """Its opening was told before the pipeline heard of the next wish, and nevertheless it is what goes on."""
     session, pipeline = proven.session, world.pipeline
     session.camera_desk.choose("1")
-    opening = CameraOpened(ONE, pipeline.wish, "Other", 800, 600, 25.0)
+    opening = CameraOpened(ONE, pipeline.wish, "Other", 640, 480, 26.0)
     session.camera_desk.choose("2")
     heard(world, proven, opening, qtbot)
     assert session.camera_desk.current == "2"
     assert not session.chain.camera.done
     pipeline.fail_camera("camera 2 is busy", kept=ONE)
     qtbot.waitUntil(lambda: session.camera_desk.current == "1")
-    assert session.chain.camera == Link(True, "800 x 600, 25 fps")
+    assert session.chain.camera == Link(True, "640 x 480, 26 fps")
 
 
 def test_a_format_that_cannot_be_had_leaves_the_old_one(proven: MainWindow, world: World, qtbot: QtBot) -> None:
@@ -133,10 +133,10 @@ def test_a_camera_that_is_gone_and_comes_back(proven: MainWindow, world: World, 
     world.pipeline.fail_camera("camera 0 is gone", retry_s=0.4)
     qtbot.waitUntil(lambda: proven.messages.text == "camera 0 is gone. Trying again in 1 s.")
     assert session.chain.missing_name() == "camera"
-    world.pipeline.open_camera("asked for 60")
+    world.pipeline.open_camera(fps_hz=15.0)
     qtbot.waitUntil(lambda: session.chain.camera.done)
     assert proven.messages.text == ""
-    assert session.chain.camera.text == "640 x 480, 30 fps; asked for 60"
+    assert session.chain.camera.text == ("640 x 480, 15 fps; asked for 30 frames/s, gives 15 (more light often helps)")
 
 
 def test_a_dark_camera_goes_on(proven: MainWindow, world: World, qtbot: QtBot) -> None:

@@ -355,14 +355,9 @@ class TestDevice:
             open_camera(parse_camera("0"))
         assert [one.released for one in kind.made] == [1, 1, 1]
 
-    def test_the_rate_is_measured_and_what_differs_is_told(self, capture: Callable[..., type[FakeCapture]]) -> None:
+    def test_the_rate_is_measured(self, capture: Callable[..., type[FakeCapture]]) -> None:
         capture(size_px=(1280, 720), step_s=1 / 15)
-        assert open_camera(parse_camera("0")).format == CameraFormat(
-            1280,
-            720,
-            15.0,
-            "asked for 640x480, gives 1280x720; asked for 30 frames/s, gives 15 (more light often helps)",
-        )
+        assert open_camera(parse_camera("0")).format == CameraFormat(1280, 720, 15.0)
 
     def test_a_slow_camera_is_not_waited_for(self, capture: Callable[..., type[FakeCapture]]) -> None:
         made = capture(step_s=1.0).made
