@@ -15,7 +15,7 @@ from typing import Any
 
 from app.errors import AppError
 from app.pipeline.camera_control import CameraTimes
-from app.pipeline.cameras import parse_camera
+from app.pipeline.cameras import CameraSpec, parse_camera
 from app.pipeline.events import (
     BackendChanged,
     Calibrated,
@@ -37,10 +37,12 @@ from app.pipeline.stats import Stats
 from app.pipeline.tiers import make_engine
 from app.places import portraits_folder, source_cache_folder
 from app.settings import LiveSettings
+from mcnet.commands.outputs import check_outputs
 from mcnet.files import cause_and_remedy, replacing
 
 logger = logging.getLogger(__name__)
 
+_FILE_SINK = "file:"
 _TELL_EVERY_S = 2.0
 _POLL_S = 0.02
 _STOP_S = 12.0
@@ -56,6 +58,8 @@ def run_headless(args: argparse.Namespace) -> int:
 
     model, device, precision = args.model or "starter", args.device or "auto", args.precision or "auto"
     find_model(model)  # a misspelt name shall not wait for the threads
+    camera, portrait = parse_camera(args.camera or "0"), args.source or "woman_1"
+    check_places(args, camera, portrait, model)
     settings = LiveSettings(
         relative=not args.absolute,
         motion=args.motion,
@@ -74,8 +78,7 @@ def run_headless(args: argparse.Namespace) -> int:
     sinks = [parse_sink(text) for text in args.sink or ["null"]]
     for sink in sinks:
         pipeline.add_sink(sink)
-    pipeline.set_portrait(load_portrait(args.source or "woman_1", PortraitStore(portraits_folder())))
-    camera = parse_camera(args.camera or "0")
+    pipeline.set_portrait(load_portrait(portrait, PortraitStore(portraits_folder())))
     pipeline.set_camera(camera)
     watch = Watch(
         events, give_up_s=args.give_up_s, file_camera=camera.kind != "device", sinks={sink.name for sink in sinks}
@@ -100,6 +103,27 @@ def run_headless(args: argparse.Namespace) -> int:
     return 0
 
 
+def check_places(args: argparse.Namespace, camera: CameraSpec, portrait: str, model: str) -> None:
+    """See that report and recordings can be written, and take the place of nothing that is read, before any work.
+
+    Raises:
+        OutputError: it is not so.
+    """
+    sinks = [text for text in args.sink or () if _names_file(text)]
+    if twice := {text for text in sinks if sinks.count(text) > 1}:
+        raise AppError(f"--sink {twice.pop()}: got it twice, expected each recording once; choose another name")
+    recordings = {f"--sink {text}": Path(text.removeprefix(_FILE_SINK)) for text in sinks}
+    report = {} if args.report is None else {"--report": args.report}
+    read = {"--source": Path(portrait), "--model": Path(model)}
+    if camera.path is not None:
+        read["--camera"] = camera.path
+    check_outputs(report | recordings, read, dict.fromkeys(recordings, (".mp4",)))
+
+
+def _names_file(text: str) -> bool:
+    return text.startswith(_FILE_SINK) and text != _FILE_SINK
+
+
 def parse_sink(text: str) -> Sink:
     """A sink as the command line names it.
 
@@ -109,7 +133,7 @@ def parse_sink(text: str) -> Sink:
     kind, _, rest = text.partition(":")
     if text == "null":
         return NullSink()
-    if kind == "file" and rest:
+    if _names_file(text):
         from app.pipeline.recorder import RecorderSink
 
         return RecorderSink(Path(rest))

@@ -38,7 +38,7 @@ def free_name(path: Path) -> Path:
     Raises:
         OSError: the folder cannot be looked into, or the name itself is too long.
     """
-    room = _most_name_bytes(path.parent)
+    room = most_name_bytes(path.parent)
     tails = (f"-{number}{path.suffix}" for number in itertools.count(2))
     numbered = (path.with_name(_start_of(path.stem, room - len(os.fsencode(tail))) + tail) for tail in tails)
     return next(name for name in itertools.chain([path], numbered) if not name.exists())
@@ -56,19 +56,19 @@ def scratch_beside(path: Path, suffix: str = "") -> Path:
     return path.with_name(f".{_start_of(path.name, _SCRATCH_BYTES)}.{number:08x}.{os.getpid()}.partial{suffix}")
 
 
-def _start_of(name: str, room: int) -> str:
-    """As much of a name's start as has room in so many bytes, by whole characters."""
-    while len(os.fsencode(name)) > room:
-        name = name[:-1]
-    return name
-
-
-def _most_name_bytes(folder: Path) -> int:
+def most_name_bytes(folder: Path) -> int:
     """How long a name may be, in bytes, on the folder's file system."""
     try:
         return os.pathconf(folder, "PC_NAME_MAX")
     except (AttributeError, OSError, ValueError):  # Windows; a folder that is not there
         return _USUAL_NAME_BYTES
+
+
+def _start_of(name: str, room: int) -> str:
+    """As much of a name's start as has room in so many bytes, by whole characters."""
+    while len(os.fsencode(name)) > room:
+        name = name[:-1]
+    return name
 
 
 @contextlib.contextmanager

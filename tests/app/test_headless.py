@@ -135,6 +135,15 @@ def test_a_recording_that_cannot_be_finished_is_told(capsys: pytest.CaptureFixtu
         (["--camera", str(GRID), "--size", "big"], "--size: got 'big', expected"),
         (["--camera", str(GRID), "--size", "641x360"], "even number"),
         (["--camera", str(GRID), "--device", "cuda:9"], "cuda:9"),
+        (["--camera", str(GRID), "--report", "nowhere/r.json"], "--report nowhere/r.json: there is no folder"),
+        (["--camera", str(GRID), "--report", "."], "--report .: it is a folder"),
+        (["--camera", str(GRID), "--report", str(GRID)], "it would write over what --camera reads"),
+        (["--camera", str(GRID), "--sink", "file:nowhere/x.mp4"], "there is no folder"),
+        (["--camera", str(GRID), "--sink", "file:x.avi"], "got suffix '.avi', expected .mp4"),
+        (["--camera", str(GRID), "--sink", "file:a.mp4", "--sink", "file:a.mp4"], "got it twice"),
+        (["--camera", str(GRID), "--sink", "file:a.mp4", "--report", "a.mp4"], "is to be written there, too"),
+        (["--camera", 300 * "x"], "there is no such file"),
+        (["--camera", str(GRID), "--source", 300 * "x"], "got neither a file nor a known name"),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(
