@@ -12,7 +12,7 @@ help:
 	@echo "make test-avx2  the numeric tests once more, computed as on a processor that has AVX2 and nothing newer"
 	@echo "make test-plain  what a machine with torch, numpy, safetensors and pytest alone can run of them"
 	@echo "make check  ruff, mypy and import-linter"
-	@echo "make bench  milliseconds a frame, plain model against engine; the whole chain"
+	@echo "make bench  milliseconds per frame, plain model against engine; the whole chain"
 	@echo "make cuda   what needs a GPU: parity tests and benchmark on CUDA"
 	@echo "make screenshots  pictures of the real window, to look at: out/screenshots"
 	@echo "make qemu   the app between a real V4L2 webcam and a real virtual camera, in a virtual machine (as root)"
@@ -50,16 +50,16 @@ test: setup
 # what most laptops have.
 AVX2 := ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 OV_CPU_MAX_ISA=AVX2 \
 	OPENCV_CPU_DISABLE=AVX512-SKX
-NUMERIC := $(addprefix tests/mcnet/test_,bench.py engine.py geometry.py golden.py openvino.py \
-	quantization.py rewrites.py starter.py) \
-	$(addprefix tests/training/test_,augment.py backbones.py losses.py metrics.py) \
-	$(addprefix tests/app/test_,animator.py calibration.py motion.py source_store.py) \
+NUMERIC := $(addprefix tests/mcnet/test_,geometry.py golden.py starter.py) tests/mcnet/bench/test_measure.py \
+	$(addprefix tests/mcnet/engine/test_,engine.py openvino.py quantization.py rewrites.py) \
+	$(addprefix tests/training/fit/test_,augment.py backbones.py losses.py) tests/training/evaluate/test_metrics.py \
+	$(addprefix tests/app/pipeline/animation/test_,animator.py calibration.py motion.py source_store.py) \
 	$(addprefix tests/media/test_,crop.py face_mesh.py faces.py head_motion.py)
 test-avx2: setup
 	$(AVX2) $(BIN)/python -m pytest $(NUMERIC)
 
 # The line that CONTRIBUTING.md gives for such a machine, and the tests in these files that need no GPU.
-PLAIN := PYTHONPATH=. build/plain/bin/python -m pytest tests/mcnet/test_engine.py tests/mcnet/test_cuda_graph.py
+PLAIN := PYTHONPATH=. build/plain/bin/python -m pytest tests/mcnet/engine/test_engine.py tests/mcnet/engine/test_cuda_graph.py
 test-plain: setup
 	$(PYTHON) -m venv --clear build/plain
 	$(BIN)/python -m pip freeze | grep -E '^(torch|numpy|safetensors|pytest)==' >build/plain/requirements.txt

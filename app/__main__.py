@@ -78,7 +78,7 @@ def _run(args: argparse.Namespace) -> int:
         from app.headless import run_headless
 
         return run_headless(args)
-    from app.pipeline.sinks import parse_output
+    from app.pipeline.output.sinks import parse_output
     from app.ui.application import WindowOptions, run_window
 
     parse_output(args.size, args.fps)  # what cannot be is told before a window opens

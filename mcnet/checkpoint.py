@@ -18,11 +18,18 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from assets import ROOT as ASSETS
-from mcnet.config import MOTION_SIZE_PX, Conditioning, ConfigError, HourglassConfig, McnetConfig, MemoryConfig
+from mcnet.config import (
+    MOTION_SIZE_PX,
+    Conditioning,
+    ConfigError,
+    HourglassConfig,
+    McnetConfig,
+    MemoryConfig,
+    range_names,
+)
 from mcnet.errors import UserError
 from mcnet.files import replacing
 from mcnet.generator import Mcnet, ModelInfo
-from mcnet.quantization import range_names
 
 FORMAT = "mcnet-avatar/1"
 _SHOWN = 5

@@ -276,3 +276,16 @@ _NAMED = {
         ),
     ),
 }
+
+
+def range_names(config: McnetConfig) -> set[str]:
+    """The convolutions of the fast network whose inputs' ranges have to be known for 8 bits, by name.
+
+    `warped_N` is what the motion shows of the source at N px.
+    """
+    below = config.level_sizes_px[:-1]
+    names = {f"warped_{size_px}" for size_px in below} | {f"up_blocks.{level}" for level in range(len(below))}
+    names |= {f"memory.levels.{size_px}.outward" for size_px in config.memory.levels_px}
+    for level, count in enumerate(config.resblocks):
+        names |= {f"res_stages.{level}.{block}.conv{conv}" for block in range(count) for conv in (1, 2)}
+    return names

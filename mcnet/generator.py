@@ -44,7 +44,7 @@ class Warped(NamedTuple):
     """The source as the motion shows it.
 
     Attributes:
-        features: one a level, lowest resolution first, occluded.
+        features: one per level, lowest resolution first, occluded.
         picture: (B, 3, size_px, size_px), not occluded.
         occlusion: (B, 1, size_px, size_px).
     """
@@ -201,8 +201,8 @@ class ModelInfo:
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Facts of the training run: data, steps, metrics. Plain values, ready for JSON."""
     ranges: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
-    """Least and largest value that may go into each convolution that is computed in 8 bits; see `mcnet.quantization`.
-    Empty: not measured, so that nothing is."""
+    """Least and largest value that may go into each convolution that is computed in 8 bits, by its name in the fast
+    network (`mcnet.config.range_names`). Empty: not measured, so that nothing is."""
 
     @property
     def keypoint_landmarks(self) -> tuple[int, ...]:

@@ -6,5 +6,5 @@ import platformdirs
 
 
 def measured_file() -> Path:
-    """What `mcnet.tiers` measured; may be deleted at any time."""
+    """What `mcnet.bench.tiers` measured; may be deleted at any time."""
     return platformdirs.user_cache_path("mcnet-avatar", appauthor=False) / "tiers.json"

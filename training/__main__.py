@@ -11,9 +11,11 @@ from mcnet.commands.arguments import number
 from mcnet.commands.outputs import check_outputs
 from mcnet.config import ConfigError
 from mcnet.errors import UserError
-from training import evaluate, prepare, shards
-from training.config import FitConfig, format_config, load_config
 from training.data import pack
+from training.evaluate import command as evaluate
+from training.fit.config import FitConfig, format_config, load_config
+from training.prepare import command as prepare
+from training.prepare import shards
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,7 +93,7 @@ def _fit(options: argparse.Namespace) -> int:
         return 0
     if not config.data.path:
         raise ConfigError("data.path is empty: give --data FOLDER")
-    from training.loop import fit
+    from training.fit.loop import fit
 
     run = options.run_dir or Path("runs") / Path(options.config).stem
     result = fit(config, run, max_minutes=options.max_minutes, cache=options.cache)
@@ -101,7 +103,7 @@ def _fit(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from training.export import export
+    from training.fit.export import export
 
     check_outputs({"OUT": options.out}, {"RUN": options.run}, {"OUT": (".safetensors",)})
     info = export(options.run, options.out, name=options.name, half=options.half)

@@ -6,8 +6,8 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.pipeline.output.virtual_camera_report import JOIN_VIDEO_GROUP, Fix, VirtualCameraReport, examine_virtual_camera
 from app.pipeline.v4l2 import VideoDevices
-from app.pipeline.virtual_camera_report import JOIN_VIDEO_GROUP, Fix, VirtualCameraReport, examine_virtual_camera
 from mcnet.errors import UserError
 
 __all__ = ["Finding", "Fix", "VirtualCameraReport", "as_text", "check_up", "examine_virtual_camera"]
@@ -74,7 +74,7 @@ def _version(package: str) -> str:
 
 
 def _cameras() -> Finding:
-    from app.pipeline.cameras import list_cameras
+    from app.pipeline.capture.cameras import list_cameras
 
     found = list_cameras()
     if not found:
@@ -90,11 +90,11 @@ def _cameras() -> Finding:
 
 def _device_and_model(model: str) -> tuple[Finding, Finding]:
     from app.pipeline import tiers
+    from mcnet.bench.tiers import Tier, remembered
     from mcnet.checkpoint import find_model, load_model
     from mcnet.engine import DeviceChoice
     from mcnet.generator import Mcnet
     from mcnet.places import measured_file
-    from mcnet.tiers import Tier, remembered
 
     tier: Tier | None = None
     loaded: Mcnet | None = None

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.pipeline.animator import Animator, Finder
-from app.pipeline.camera_control import CameraControl, CameraTimes
-from app.pipeline.camera_frame import CameraFrame
-from app.pipeline.cameras import Camera, CameraSpec, open_camera
-from app.pipeline.driver_view import DriverView
-from app.pipeline.engine import EngineFactory, LiveEngine
+from app.pipeline.animation.animator import Animator, Finder
+from app.pipeline.animation.live_engine import EngineFactory, LiveEngine
+from app.pipeline.animation.performer_view import DriverView
+from app.pipeline.animation.source_store import SourceStore
+from app.pipeline.capture.camera_control import CameraControl, CameraTimes
+from app.pipeline.capture.camera_frame import CameraFrame
+from app.pipeline.capture.cameras import Camera, CameraSpec, open_camera
 from app.pipeline.events import (
     BackendChanged,
     EngineReady,
@@ -23,13 +24,13 @@ from app.pipeline.events import (
     StageFailed,
     StageRecovered,
 )
-from app.pipeline.output_frame import Composed, OutputFrame, State
+from app.pipeline.output.output_frame import Composed, OutputFrame
+from app.pipeline.output.presenter import Presenter
+from app.pipeline.output.sink_stage import SinkStage
+from app.pipeline.output.sinks import OutputFormat, Sink
 from app.pipeline.portraits import Portrait
-from app.pipeline.presenter import Presenter
-from app.pipeline.sink_stage import SinkStage
-from app.pipeline.sinks import OutputFormat, Sink
 from app.pipeline.slot import LatestSlot
-from app.pipeline.source_store import SourceStore
+from app.pipeline.state import State
 from app.pipeline.stats import Meter, Stats
 from app.settings import LiveSettings
 from mcnet.errors import sentence

@@ -1,4 +1,4 @@
-"""What was measured of a model on this machine, as the app uses it and says it; `mcnet.tiers` measures."""
+"""What was measured of a model on this machine, as the app uses it and says it; `mcnet.bench.tiers` measures."""
 
 import logging
 import platform
@@ -12,10 +12,10 @@ from typing import cast
 
 import torch
 
+from mcnet.bench.tiers import Tier, fastest, measure, remember
 from mcnet.checkpoint import load_model
 from mcnet.engine import Engine, EngineOptions, Precision, why_no_cuda
 from mcnet.places import measured_file
-from mcnet.tiers import Tier, fastest, measure, remember
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from app.ui.pictures import to_image
 from app.ui.theme import theme_in_use
 
 if TYPE_CHECKING:
-    from app.pipeline.driver_view import DriverView
+    from app.pipeline.animation.performer_view import DriverView
 
 _SMALL_PX, _LARGE_PX = 168, 320
 _RADIUS_PX = 8.0

@@ -285,7 +285,7 @@ class MainWindow(QMainWindow):
     def _pick_video(self) -> None:
         endings = " ".join(f"*{ending}" for ending in _VIDEO_ENDINGS)
         dialog = self._file_dialog("A video in the camera's place", f"Videos ({endings});;All files (*)")
-        dialog.fileSelected.connect(self.session.choose_camera)
+        dialog.fileSelected.connect(self.session.camera_desk.choose)
         dialog.show()
 
     def _pick_background(self) -> None:
@@ -315,7 +315,7 @@ class MainWindow(QMainWindow):
         if pictures:
             self.session.desk.add_files(pictures)
         if videos:
-            self.session.choose_camera(str(videos[-1]))
+            self.session.camera_desk.choose(str(videos[-1]))
         return bool(pictures or videos)
 
     def _record(self) -> None:
@@ -356,12 +356,13 @@ class MainWindow(QMainWindow):
 
     def _show_state(self) -> None:
         session = self.session
-        words = words_for(session.state, on_air=session.on_air, in_space=session.in_space, more=session.why)
-        if session.measuring is not None:
-            words = Words("MEASURING", "info", session.why)
+        on_air = session.virtual_camera.on_air
+        words = words_for(session.state, on_air=on_air, in_space=session.in_space, more=session.why)
+        if session.measuring.under_way:
+            words = Words("MEASURING", "info", session.measuring.doing)
         self.preview.set_words(words)
         self.setWindowTitle(f"{words.state.capitalize()} - mcnet-avatar")
-        self.preview.set_progress(session.calibrating if session.measuring is None else session.measuring)
+        self.preview.set_progress(session.measuring.share if session.measuring.under_way else session.calibrating)
         self.status.set_words(words)
         if session.portrait is not self._portrait:
             self._portrait = session.portrait
@@ -374,7 +375,7 @@ class MainWindow(QMainWindow):
         missing, slate = session.chain.missing(), session.settings.live.slate
         if session.live:
             text, kind, icon_name, tip = "Stop", "live", "stop", "Leave the slate up; the call keeps its picture (G)"
-        elif slate and not session.on_air:
+        elif slate and not on_air:
             text, kind, icon_name, tip = "Lift slate", "primary", "live", "Show the avatar in the preview again (G)"
         else:
             text, kind, icon_name, tip = "Go live", "primary", "live", "Show the avatar to the call (G)"

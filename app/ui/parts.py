@@ -5,18 +5,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.pipeline.sinks import parse_output
+from app.pipeline.output.sinks import parse_output
 from app.places import portraits_folder, settings_file, source_cache_folder
 from app.settings import AppSettings
 
 if TYPE_CHECKING:
-    from app.pipeline.cameras import CameraInfo, CameraSpec
+    from app.pipeline.animation.live_engine import LiveEngine
+    from app.pipeline.capture.cameras import CameraInfo, CameraSpec
     from app.pipeline.doctor import VirtualCameraReport
-    from app.pipeline.engine import LiveEngine
     from app.pipeline.events import Event
+    from app.pipeline.output.sinks import Sink
     from app.pipeline.pipeline import Pipeline
     from app.pipeline.portraits import PortraitStore
-    from app.pipeline.sinks import Sink
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class WindowOptions:
 
     Attributes:
         model, device, precision: of the engine.
-        camera: as `app.pipeline.cameras.parse_camera` reads it.
+        camera: as `app.pipeline.capture.cameras.parse_camera` reads it.
         portrait: a portrait's key or a picture's path.
         size: of the output, as `1280x720`.
         fps_hz: of the output.
@@ -112,13 +112,13 @@ def _open_store() -> "PortraitStore":
 
 
 def _list_cameras() -> "list[CameraInfo]":
-    from app.pipeline.cameras import list_cameras
+    from app.pipeline.capture.cameras import list_cameras
 
     return list(list_cameras())
 
 
 def _parse_camera(text: str) -> "CameraSpec":
-    from app.pipeline.cameras import parse_camera
+    from app.pipeline.capture.cameras import parse_camera
 
     return parse_camera(text)
 
@@ -129,8 +129,8 @@ def _make_pipeline(
     on_picture: Callable[[], None],
     on_measured: Callable[[str], None],
 ) -> "Pipeline":
+    from app.pipeline.output.sinks import OutputFormat
     from app.pipeline.pipeline import Pipeline
-    from app.pipeline.sinks import OutputFormat
 
     return Pipeline(
         lambda: _make_engine(settings, on_measured),
@@ -161,18 +161,18 @@ def _examine_virtual_camera() -> "VirtualCameraReport":
 
 
 def _make_virtual_camera() -> "Sink":
-    from app.pipeline.virtual_camera import VirtualCameraSink
+    from app.pipeline.output.virtual_camera import VirtualCameraSink
 
     return VirtualCameraSink()
 
 
 def _make_recorder(path: Path) -> "Sink":
-    from app.pipeline.recorder import RecorderSink
+    from app.pipeline.output.recorder import RecorderSink
 
     return RecorderSink(path)
 
 
 def _load_smoothing_delay() -> Callable[[float], float]:
-    from app.pipeline.motion import smoothing_delay_ms
+    from app.pipeline.animation.motion import smoothing_delay_ms
 
     return smoothing_delay_ms

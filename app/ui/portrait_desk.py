@@ -1,6 +1,5 @@
 """The portraits on the window's side: which there are, which is chosen, what is being added or cropped."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,16 +8,13 @@ from typing import TYPE_CHECKING
 from PyQt6.QtCore import QObject, QSize, Qt, pyqtSignal
 from PyQt6.QtGui import QImage
 
-from app.ui.messages import Message
+from app.ui.messages import Message, failure_message
 from app.ui.pictures import to_image, to_rgb
 from app.ui.worker import Worker
-from mcnet.errors import UserError
 
 if TYPE_CHECKING:
     from app.pipeline.portraits import Portrait, PortraitEntry, PortraitStore
     from mcnet.media.crop import SquareBox
-
-logger = logging.getLogger(__name__)
 
 THUMBNAIL_PX = 176
 
@@ -348,15 +344,12 @@ class PortraitDesk(QObject):
         self._worker.run(lambda: {key: _read_thumbnail(path, box) for key, path, box in jobs}, made, self._failed)
 
     def _failed(self, error: Exception, action: str = "", act: Callable[[], None] | None = None) -> None:
-        if isinstance(error, UserError):
-            self.told.emit(Message("portrait", str(error), action=action, act=act))
-        else:
-            logger.error("unexpected error about a portrait", exc_info=error)
-            self.told.emit(Message("portrait", f"Something unexpected went wrong with the portrait: {error!r}."))
+        self.told.emit(failure_message("portrait", error, action, act))
 
 
 def _read_thumbnail(path: Path, box: "SquareBox | None") -> QImage:
     """The chosen square of a picture, or the largest one high up in its middle, where portraits have their face."""
+    from mcnet.errors import UserError
     from mcnet.media.crop import SquareBox, crop
     from mcnet.media.images import read_rgb
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel
 
-from app.pipeline.output_frame import State
+from app.pipeline.state import State
 from app.pipeline.stats import Stats
 from app.ui.theme import Tone
 from app.ui.widgets import ElidedLabel, button, label, restyle

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if args.name:
         model.info = dataclasses.replace(model.info, name=args.name)
     if args.int8:
-        from mcnet.media.bundled import note_bundled_ranges
+        from mcnet.bench.ranges import note_bundled_ranges
 
         note_bundled_ranges(model)
     info = save_model(model, args.output, half=args.half)

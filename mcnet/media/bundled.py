@@ -6,12 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assets import ROOT
-from mcnet.generator import Mcnet
 from mcnet.media.crop import crop, frame_face
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import read_rgb
 from mcnet.media.video import open_driving
-from mcnet.quantization import note_ranges
 
 CLIP = ROOT / "driving" / "grid_bbaf2n.mpg"
 """Of one speaker."""
@@ -45,13 +43,3 @@ def bundled_faces(size_px: int, *, portraits: int, frames: int) -> Faces:
         box = frame_face(finder.find(shown[0])[0])
     driving = [crop(rgb, box, size_px) for rgb in shown[:: len(shown) // frames][:frames]]
     return Faces(np.stack(sources), np.stack(driving))
-
-
-def note_bundled_ranges(model: Mcnet) -> None:
-    """Note in a model's `info` the ranges that its activations have on the bundled faces.
-
-    Raises:
-        QuantizationError: they are not finite.
-        UserError: OpenCV does not load.
-    """
-    note_ranges(model, *bundled_faces(model.config.size_px, portraits=10, frames=4))

@@ -20,12 +20,13 @@ import numpy as np
 
 from app.errors import SinkError
 from app.pipeline.events import Event, SinkFailed
-from app.pipeline.output_frame import Composed, OutputFrame, State
-from app.pipeline.presenter import Presenter
-from app.pipeline.recorder import RecorderSink
-from app.pipeline.sink_stage import SinkStage
-from app.pipeline.sinks import HashSink, OutputFormat
+from app.pipeline.output.output_frame import Composed, OutputFrame
+from app.pipeline.output.presenter import Presenter
+from app.pipeline.output.recorder import RecorderSink
+from app.pipeline.output.sink_stage import SinkStage
+from app.pipeline.output.sinks import HashSink, OutputFormat
 from app.pipeline.slot import LatestSlot
+from app.pipeline.state import State
 from app.pipeline.stats import Meter
 from app.settings import LiveSettings
 from mcnet.media import muxer

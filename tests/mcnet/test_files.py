@@ -8,7 +8,7 @@ import pytest
 
 from mcnet.files import cause_and_remedy, free_name, replacing, scratch_beside
 from mcnet.media.images import read_rgb, write_rgb
-from mcnet.media.video import VideoWriter
+from mcnet.media.video_writer import VideoWriter
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
 from mcnet.layers import AntiAlias
 from tests.released import CASES, draw, load_case, to_tensor
 from tests.tolerance import FLOAT16, PICTURE, PLACE, assert_near, of_sums, products
-from training.discriminator import Discriminator
+from training.fit.discriminator import Discriminator
 
 
 class Case(NamedTuple):

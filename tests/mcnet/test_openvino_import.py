@@ -14,7 +14,7 @@ def no_network(*_):
 
 socket.socket.connect = no_network
 socket.getaddrinfo = no_network
-import mcnet.openvino_backend
+import mcnet.engine.openvino_backend
 from openvino.tools.ovc import telemetry_utils
 assert sys.modules["openvino_telemetry"] is None
 print(telemetry_utils.tm.__name__)

@@ -2,7 +2,7 @@
 
 import os
 
-from training.workers import WorkerError
+from training.prepare.workers import WorkerError
 
 
 def dies_on_two(number: int) -> int:

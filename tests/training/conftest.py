@@ -9,8 +9,8 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 from numpy.typing import NDArray
 
-from training.config import FitConfig
 from training.data import PACKED_FORMAT, Clip, ClipTable, Landmarks, write_landmarks, write_table
+from training.fit.config import FitConfig
 from training.landmarks import (
     INNER_MOUTH_POINTS,
     LEFT_EYE_POINTS,

@@ -15,30 +15,26 @@ from mcnet.media.crop import SHIFT_PER_SIZE, SIDE_PER_SIZE
 from mcnet.media.faces import Face
 from tests.tolerance import EPSILON, largest_error
 from tests.training.conftest import SIZE_PX, head, write_dataset
-from training.config import AugmentConfig
 from training.data import (
     CLIPS_FORMAT,
     Clip,
     ClipTable,
     DataError,
-    FrameStore,
     Landmarks,
-    LandmarkStore,
-    PairSampler,
     decode,
-    expressions,
-    held_out_pairs,
     open_dataset,
     open_or_pack,
     pack,
     read_landmarks,
-    to_coordinates,
     write_landmarks,
     write_table,
 )
 from training.draws import Draws
+from training.fit.config import AugmentConfig
+from training.fit.sampler import PairSampler, expressions, held_out_pairs
+from training.fit.stores import FrameStore, LandmarkStore, to_coordinates
 from training.landmarks import MESH_SIZE, MIRROR, TRAINING_POINTS
-from training.portable import Entry, build_clips_folder, write_jpeg
+from training.prepare.portable import Entry, build_clips_folder, write_jpeg
 
 CPU = torch.device("cpu")
 

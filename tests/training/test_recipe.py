@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mcnet.checkpoint import load_model
+from training.fit.state import CHECKPOINT, load_state
 from training.recipes import starter
-from training.state import CHECKPOINT, load_state
 
 SMALL = (
     "run.device=cpu",

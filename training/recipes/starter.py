@@ -22,12 +22,12 @@ from mcnet.checkpoint import CheckpointError, load_model
 from mcnet.commands.arguments import number
 from mcnet.commands.outputs import check_outputs
 from training.__main__ import tell_mistakes
-from training.backbones import write_backbone
-from training.config import FitConfig, load_config
-from training.export import export
-from training.journal import STATS
-from training.loop import fit
-from training.state import CHECKPOINT
+from training.fit.backbones import write_backbone
+from training.fit.config import FitConfig, load_config
+from training.fit.export import export
+from training.fit.journal import STATS
+from training.fit.loop import fit
+from training.fit.state import CHECKPOINT
 
 ON_A_CPU = (
     "data.frames=memmap",

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import AppError, CameraError
-from app.pipeline.camera_frame import CameraFrame
-from app.pipeline.cameras import CameraInfo, CameraSpec
+from app.pipeline.animation.performer_view import DriverView
+from app.pipeline.capture.camera_frame import CameraFrame
+from app.pipeline.capture.cameras import CameraInfo, CameraSpec
 from app.pipeline.doctor import Fix, VirtualCameraReport
-from app.pipeline.driver_view import DriverView
 from app.pipeline.events import (
     Calibrated,
     CameraOpened,
@@ -25,11 +25,12 @@ from app.pipeline.events import (
     SourceReady,
     StateChanged,
 )
-from app.pipeline.output_frame import Composed, State
+from app.pipeline.output.output_frame import Composed
+from app.pipeline.output.sinks import NullSink, OutputFormat, Sink
 from app.pipeline.pipeline import Pipeline
 from app.pipeline.portraits import Portrait, PortraitEntry, PortraitStore
-from app.pipeline.sinks import NullSink, OutputFormat, Sink
 from app.pipeline.slot import LatestSlot
+from app.pipeline.state import State
 from app.pipeline.stats import Percentiles, Stats
 from app.settings import AppSettings, LiveSettings
 from app.ui.parts import Parts

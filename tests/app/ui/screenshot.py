@@ -44,7 +44,7 @@ def take(folder: Path, *, quick: bool) -> int:
     from PyQt6.QtWidgets import QApplication, QScrollArea
 
     from app.pipeline.doctor import VirtualCameraReport, examine_virtual_camera
-    from app.pipeline.sinks import NullSink
+    from app.pipeline.output.sinks import NullSink
     from app.settings import AppSettings
     from app.ui.application import WindowOptions, _leave_behind, check_display
     from app.ui.main_window import MainWindow
@@ -167,10 +167,10 @@ def take(folder: Path, *, quick: bool) -> int:
     session.set_live(replace(session.settings.live, background="blur"))
     use(checklist_done=False)
     virtual_cameras.pop(0)
-    session.examine_virtual_camera()
-    wait(lambda: session.report is not None, 5, "virtual camera")
-    session.set_virtual_camera(True)
-    wait(lambda: session.on_air, 5, "sink")
+    session.virtual_camera.examine()
+    wait(lambda: session.virtual_camera.report is not None, 5, "virtual camera")
+    session.virtual_camera.switch(True)
+    wait(lambda: session.virtual_camera.on_air, 5, "sink")
     shoot("10-standby")
     use(mirror_preview=False)
     session.go_live()

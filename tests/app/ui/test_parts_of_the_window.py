@@ -7,7 +7,7 @@ from PyQt6.QtWidgets import QSystemTrayIcon
 from pytestqt.qtbot import QtBot
 
 from app.pipeline.doctor import Fix, VirtualCameraReport
-from app.pipeline.output_frame import State
+from app.pipeline.state import State
 from app.pipeline.stats import Percentiles, Stats
 from app.ui import messages
 from app.ui.main_window import MainWindow

@@ -10,7 +10,7 @@ from PyQt6.QtGui import QColor, QColorSpace, QImage, QPolygonF
 from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
-from app.pipeline.output_frame import State
+from app.pipeline.state import State
 from app.settings import load_settings
 from app.ui.main_window import MainWindow
 from app.ui.parts import WindowOptions

@@ -1,0 +1,539 @@
+"""The inference stage's work on one frame: find the face, crop, detect, move, render. It owns no thread."""
+
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.pipeline.animation.calibration import Calibration, score_expression
+from app.pipeline.animation.live_engine import LiveEngine
+from app.pipeline.animation.motion import MotionControl, Pose, Reference, gains_of
+from app.pipeline.animation.performer_view import DriverView
+from app.pipeline.animation.source_store import SourceStore
+from app.pipeline.animation.tracking_ladder import TrackingLadder, eased
+from app.pipeline.capture.camera_frame import CameraFrame
+from app.pipeline.events import Calibrated, CalibrationProgress, Event, SourceFailed, SourceReady
+from app.pipeline.output.output_frame import OutputFrame
+from app.pipeline.portraits import Portrait
+from app.pipeline.state import State
+from app.settings import LiveSettings
+from mcnet.engine import EngineError
+from mcnet.errors import UserError, sentence
+from mcnet.generator import SourceCache
+from mcnet.media.crop import CropSmoother, SquareBox, crop, frame_face
+from mcnet.media.errors import MediaError
+from mcnet.media.expressions import head_turn
+from mcnet.media.faces import Face, FaceFinder
+from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 0.25
+"""Where the model detects the keypoints, a face that is followed is searched for so often only, since the crop moves
+slowly; and once the keypoints have moved by `_MOVED`, every `LOOK_AGAIN_S`. Measured ones need it in every frame."""
+LOOK_AGAIN_S = 0.1
+_MOVED = 0.04  # of the crop's side; or so much farther apart. Of one who only talks they stay within 0.01 and 0.03
+_CLEARLY_BETTER, _BETTER_FRAMES, _STRAIGHT_DEG = 10, 5, 25.0
+"""So many points more neutral an expression is to be, for so many frames, by a head turned by no more than that, before
+it takes the place of the calibrated one."""
+_CAMERA_GAP_S = 0.4
+_ENCODED_KEPT = 12
+_LONGEST_STEP_S = 0.5
+_PROGRESS_STEP = 0.05
+_BRIDGE_S = 0.3
+
+
+class Finder(Protocol):
+    """Follows the driver's face; see `mcnet.media.faces.FaceFinder`."""
+
+    def find(self, rgb: NDArray[np.uint8]) -> list[Face]: ...
+
+    def forget(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Step(NamedTuple):
+    """What a step made: `output` for the sinks, `view` for the window; None where there is nothing new.
+
+    The view is for `Animator.follow` first.
+    """
+
+    output: OutputFrame | None
+    view: DriverView | None
+
+
+class _Whereabouts(NamedTuple):
+    """Where a frame's keypoints lie together, in the camera's pixels; so whether the crop moved makes no difference."""
+
+    center_px: NDArray[np.float64]
+    spread_px: float
+    side_px: float
+    """Of the crop."""
+
+    @classmethod
+    def of(cls, value: NDArray[np.float64], box: SquareBox) -> "_Whereabouts":
+        """Of keypoints, (K, 2) xy in [-1, 1] of the box."""
+        center = value.mean(0)
+        spread = float(np.sqrt(np.square(value - center).sum(1).mean()))
+        half = box.side / 2
+        return cls(np.array((box.center_x, box.center_y)) + center * half, spread * half, box.side)
+
+
+class _Source(NamedTuple):
+    """The portrait that is animated.
+
+    Attributes:
+        portrait: as the gallery has it.
+        pose: its own keypoints.
+        cache: for the engine.
+        space: its head, where its keypoints are measured; None where they are detected.
+    """
+
+    portrait: Portrait
+    pose: Pose
+    cache: SourceCache
+    space: PortraitInSpace | None
+
+    def rest(self, like: Pose | Head) -> Pose | Head:
+        """The portrait as it is, told as `like` is."""
+        return self.space.head if self.space is not None and isinstance(like, Head) else self.pose
+
+    def pose_of(self, stance: Pose | Head) -> Pose:
+        """The portrait's keypoints in a stance."""
+        if isinstance(stance, Pose):
+            return stance
+        assert self.space is not None
+        value, maps = self.space.driving(stance)
+        return Pose(value, maps @ self.pose.jacobian)
+
+    def between(self, start: Pose | Head, end: Pose | Head, share: float) -> Pose | Head:
+        """`start` at share 0, `end` at 1; in space where both are told so."""
+        if share >= 1:
+            return end
+        if isinstance(start, Head) and isinstance(end, Head):
+            return start.towards(end, share)
+        return self.pose_of(start).towards(self.pose_of(end), share)
+
+
+class Animator:
+    """Animates the chosen portrait by camera frames. Used on one thread, the engine's.
+
+    Args:
+        engine: makes the pictures.
+        emit: told what happens.
+        stage_done: told the name and the seconds of each part of a step.
+        store: for encoded portraits, or None.
+        finder: finds faces; made here unless a test gives another.
+    """
+
+    def __init__(
+        self,
+        engine: LiveEngine,
+        emit: Callable[[Event], None],
+        stage_done: Callable[[str, float], None],
+        *,
+        store: SourceStore | None = None,
+        finder: Finder | None = None,
+    ) -> None:
+        self._engine = engine
+        self._emit = emit
+        self._stage_done = stage_done
+        self._store = store
+        self._finder: Finder = finder or FaceFinder(tracking=True)
+        self._smoother = CropSmoother()
+        self._motion = MotionControl()
+        self._ladder = TrackingLadder()
+        self._encoded: dict[bytes, SourceCache] = {}
+        self._source: _Source | None = None
+        self._calibration: Calibration | None = None
+        self._told_share = -1.0
+        self._told_hint = ""
+        self._camera = ""
+        self._frame_id = -1
+        self._captured_s = 0.0
+        self._face: Face | None = None
+        self._looked_s = 0.0
+        self._looked_at: _Whereabouts | None = None
+        self._whereabouts: _Whereabouts | None = None
+        self._target: Pose | Head | None = None
+        self._picture: NDArray[np.uint8] | None = None
+        self._resting = False
+        self._gone = True
+        self._shape: tuple[int, ...] = ()
+        self._mode = LiveSettings().relative, LiveSettings().motion
+        self._recalibrated = False
+        self._bridge: tuple[float, Pose | Head] | None = None
+        self._keypoints = LiveSettings().keypoints
+        self._reference_score = 0
+        self._better = 0
+
+    def close(self) -> None:
+        """Free the face finder."""
+        self._finder.close()
+
+    def recover(self) -> None:
+        """Forget what a failed frame may have left behind: filters, and where the face was."""
+        self._motion.reset_filter()
+        self._finder.forget()
+        self._face = None
+
+    def set_portrait(self, portrait: Portrait) -> None:
+        """Animate this one from the next frame on; when it cannot be used, the one before stays."""
+        try:
+            space = self._space_of(portrait)
+            cache, known = self._encode(portrait, space)
+            self._engine.set_source(cache)
+        except Exception as error:  # whatever it is, out of memory included: the call goes on with the one before
+            if not isinstance(error, UserError):
+                logger.exception("portrait %s", portrait.entry.name)
+            if self._source is not None:
+                self._engine.set_source(self._source.cache)
+            self._emit(SourceFailed(portrait.entry.key, sentence(error)))
+            return
+        if self._source is not None and (self._source.space is None) != (space is None):
+            self._motion.reference = None  # it was found in the other way
+        self._source = _Source(portrait, Pose.of(cache.keypoints), cache, space)
+        self._target = self._picture = self._bridge = None
+        self._resting = False
+        if self._calibration is not None:
+            self.calibrate(self._calibration.duration_s)
+        self._emit(SourceReady(portrait.entry.key, from_cache=known, measured=space is not None))
+
+    def _space_of(self, portrait: Portrait) -> PortraitInSpace | None:
+        """The portrait's head, if the model's keypoints can be measured on it and are to be."""
+        points = self._engine.keypoint_landmarks
+        if not points or portrait.landmarks_px is None or self._keypoints == "detected":
+            return None
+        return PortraitInSpace(self._mesh_of(portrait.landmarks_px, portrait.box), points)
+
+    def _mesh_of(self, landmarks_px: NDArray[np.float32], box: SquareBox) -> NDArray[np.float64]:
+        return mesh_in_square(landmarks_px, box, self._engine.config.size_px)
+
+    def _encode(self, portrait: Portrait, space: PortraitInSpace | None) -> tuple[SourceCache, bool]:
+        places = None if space is None else space.places.astype(np.float32)
+        key = portrait.square.tobytes() + (b"" if places is None else places.tobytes())
+        cache = self._encoded.get(key)
+        if cache is not None:
+            return cache, True
+        cache = self._store.load(portrait.square, self._engine.fingerprint, places) if self._store else None
+        known = cache is not None
+        if cache is None:
+            with self._timed("encode"):
+                cache = self._engine.set_source(portrait.square, places)
+            if self._store:
+                self._store.save(portrait.square, cache, places)
+        self._encoded[key] = cache
+        while len(self._encoded) > _ENCODED_KEPT:
+            del self._encoded[next(iter(self._encoded))]
+        return cache, known
+
+    def calibrate(self, duration_s: float) -> None:
+        """Look for the reference pose anew: hands-free over `duration_s` seconds; 0 takes the next frame's face."""
+        mesh = None if self._source is None else self._source.portrait.landmarks_px
+        self._calibration = Calibration(duration_s, mesh)
+        self._told_share, self._told_hint = -1.0, ""
+
+    def step(self, frame: CameraFrame | None, now_s: float, settings: LiveSettings) -> Step:
+        """Take a camera frame, or the lack of one, and answer what the output shows.
+
+        Args:
+            frame: the newest, or None when none came for a while.
+            now_s: of the monotonic clock.
+            settings: in force for this step.
+
+        Raises:
+            EngineError: the model failed on this frame.
+        """
+        if frame is None:
+            if now_s - self._captured_s < _CAMERA_GAP_S:
+                return Step(None, None)
+            return Step(self._without_driver(now_s, settings, camera=False), None)
+        if frame.camera != self._camera:
+            self._change_camera(frame.camera)
+        if frame.rgb.shape != self._shape:
+            self._shape = frame.rgb.shape
+            self._reframe()
+        dt_s = min(_LONGEST_STEP_S, max(0.0, frame.captured_s - self._captured_s))
+        self._frame_id, self._captured_s = frame.frame_id, frame.captured_s
+        measures = self._measures(settings)
+        looked = measures or self._searches_first
+        if looked:
+            self._look(frame)
+        box = self._frame(dt_s, settings)
+        if self._face is None or box is None:
+            return Step(self._without_driver(now_s, settings, camera=True), DriverView(frame, box, None, None))
+        landmarks = self._face.landmarks_px if looked else None
+        measured = self._measure(self._face, box, dt_s, settings) if measures else None
+        if measures and measured is None:
+            return Step(self._without_driver(now_s, settings, camera=True), DriverView(frame, box, landmarks, None))
+        driving = None
+        if measured is None or not self._in_space(settings) or self._calibrates:
+            square = self._crop(frame.rgb, box)
+            if square is None:
+                return Step(self._without_driver(now_s, settings, camera=True), DriverView(frame, box, None, None))
+            driving = self._detect(square, measured)
+        places = driving.value if measured is None and driving is not None else self._places_of(measured)
+        self._whereabouts = _Whereabouts.of(places, box)
+        if looked:
+            self._looked_at = self._whereabouts
+        view = DriverView(frame, box, landmarks, places.astype(np.float32))
+        return Step(self._with_driver(driving, measured, landmarks, dt_s, now_s, settings), view)
+
+    @property
+    def _calibrates(self) -> bool:
+        return self._calibration is not None or self._motion.reference is None
+
+    @staticmethod
+    def _in_space(settings: LiveSettings) -> bool:
+        return settings.relative and settings.motion == "space"
+
+    def _measures(self, settings: LiveSettings) -> bool:
+        """Whether the face mesh gives the keypoints; after a change of the wish everything is found anew."""
+        if settings.keypoints != self._keypoints:
+            self._keypoints = settings.keypoints
+            self._motion.reference = self._calibration = None
+            if self._source is not None:
+                self.set_portrait(self._source.portrait)
+        return self._is_measured
+
+    @property
+    def _is_measured(self) -> bool:
+        """Whether the keypoints of the portrait, and so those of the performer, come from the face mesh."""
+        return self._source is not None and self._source.space is not None
+
+    def _measure(self, face: Face, box: SquareBox, dt_s: float, settings: LiveSettings) -> Head | None:
+        """The performer's head in the square, steadied; None where this is hardly a face."""
+        mesh = self._motion.smooth_mesh(self._mesh_of(face.landmarks_px, box), dt_s, settings.smoothing)
+        head = Head.of(mesh)
+        if head.likely:
+            return head
+        self._finder.forget()  # what it follows is no face: the next frame is searched, and judged, anew
+        return None
+
+    def _detect(self, square: NDArray[np.uint8], measured: Head | None) -> Pose:
+        """Keypoints of the performer, at measured places if there are any.
+
+        Raises:
+            EngineError: the model gave NaN.
+        """
+        with self._timed("detect"):
+            driving = Pose.of(self._engine.detect(square))
+        if not (np.isfinite(driving.value).all() and np.isfinite(driving.jacobian).all()):
+            raise EngineError(
+                f"model {self._engine.model_name} gave NaN for the keypoints of this frame: use precision fp32 or "
+                "another model; the frame is not shown"
+            )
+        return driving if measured is None else driving._replace(value=self._places_of(measured))
+
+    def _places_of(self, head: Head | None) -> NDArray[np.float64]:
+        assert head is not None
+        return head.mesh[list(self._engine.keypoint_landmarks), :2]
+
+    def follow(self, view: DriverView) -> DriverView:
+        """Search a step's frame for the driver's face if it is time, for the frames to come.
+
+        Apart from the step, so that no picture waits for it.
+
+        Returns:
+            The view, with the landmarks if they were found in this very frame.
+        """
+        # Where the mesh measures, it has looked at this frame already.
+        if self._is_measured or self._searches_first or not self._time_to_look(view.frame.captured_s):
+            return view
+        self._look(view.frame)
+        self._looked_at = self._whereabouts
+        return view if self._face is None else dataclasses.replace(view, landmarks_px=self._face.landmarks_px)
+
+    @property
+    def _searches_first(self) -> bool:
+        """Whether a frame has to be searched for the face before anything else is made of it."""
+        return self._face is None or self._calibration is not None
+
+    def _time_to_look(self, captured_s: float) -> bool:
+        rested_s = captured_s - self._looked_s
+        here, there = self._whereabouts, self._looked_at
+        if rested_s >= LOOK_EVERY_S or here is None or there is None:
+            return True
+        if rested_s < LOOK_AGAIN_S:
+            return False
+        moved = np.hypot(*(here.center_px - there.center_px)) / here.side_px
+        grown = abs(here.spread_px / max(there.spread_px, 1e-6) - 1)
+        return bool(max(moved, grown) > _MOVED)
+
+    def _change_camera(self, camera: str) -> None:
+        self._camera = camera
+        self._reframe()
+        self._ladder.reset()
+        self._motion.reference = None
+        self._calibration = None
+
+    def _reframe(self) -> None:
+        """Look for the face anew and frame it afresh."""
+        self.recover()
+        self._smoother.reset()
+
+    def _look(self, frame: CameraFrame) -> None:
+        """Search a frame for the driver's face."""
+        self._looked_s = frame.captured_s
+        with self._timed("face"):
+            faces = self._finder.find(frame.rgb)
+        if faces and self._gone:
+            # Back after more than a blink: perhaps elsewhere, so the crop does not glide there but is there.
+            self._smoother.reset()
+            self._motion.reset_filter()
+            self._gone = False
+        self._face = faces[0] if faces else None
+
+    def _crop(self, rgb: NDArray[np.uint8], box: SquareBox) -> NDArray[np.uint8] | None:
+        """The square that the model sees; None where the user's zoom and nudge left nothing of the picture in it."""
+        try:
+            with self._timed("crop"):
+                return crop(rgb, box, self._engine.config.size_px)
+        except MediaError:
+            return None
+
+    def _frame(self, dt_s: float, settings: LiveSettings) -> SquareBox | None:
+        """Where to crop: the training's framing rule, steadied, with the user's zoom and nudge."""
+        box = self._smoother.update(None if self._face is None else frame_face(self._face), dt_s)
+        if box is None:
+            return None
+        return SquareBox(
+            box.center_x + settings.nudge_x * box.side,
+            box.center_y + settings.nudge_y * box.side,
+            box.side / settings.zoom,
+        )
+
+    def _with_driver(
+        self,
+        driving: Pose | None,
+        measured: Head | None,
+        landmarks: NDArray[np.float32] | None,
+        dt_s: float,
+        now_s: float,
+        settings: LiveSettings,
+    ) -> OutputFrame:
+        if self._source is None:
+            return self._slate(State.STARTING)
+        if driving is not None:
+            self._take_calibration(Reference(driving, measured), landmarks, now_s, settings)
+        if settings.relative and self._motion.reference is None:
+            return self._slate(State.CALIBRATING)
+        stance = self._stance(driving, measured, dt_s, settings)
+        self._target = target = self._bridged(stance, now_s, settings)
+        rung = self._ladder.update(now_s, face=True, camera=True, settings=settings)
+        self._render(self._source.between(self._source.rest(target), target, rung.presence))
+        return OutputFrame(self._frame_id, self._captured_s, rung.state, self._picture, fresh=True)
+
+    def _stance(self, driving: Pose | None, measured: Head | None, dt_s: float, settings: LiveSettings) -> Pose | Head:
+        """How the portrait is to be posed."""
+        assert self._source is not None
+        reference = self._motion.reference
+        if measured is not None and self._in_space(settings):
+            assert self._source.space is not None
+            assert reference is not None
+            assert reference.head is not None
+            self._improve_reference(reference, measured)
+            return self._source.space.follow(measured, reference.head, gains_of(settings))
+        assert driving is not None
+        smooth = self._motion.smooth(driving, dt_s, settings.smoothing, steady=measured is not None)
+        if settings.relative:
+            gains = settings.motion_strength, settings.expression_strength
+            return self._motion.relative(self._source.pose, smooth, *gains)
+        return smooth
+
+    def _improve_reference(self, reference: Reference, measured: Head) -> None:
+        """Take over a more neutral expression than that of the calibration; where the head was then stays."""
+        score = score_expression(measured.openings).score
+        straight = head_turn(measured.rotation).angle < _STRAIGHT_DEG  # turned far, a mesh measures less well
+        self._better = self._better + 1 if straight and score >= self._reference_score + _CLEARLY_BETTER else 0
+        if self._better < _BETTER_FRAMES:
+            return
+        self._reference_score, self._better = score, 0
+        assert reference.head is not None
+        self._motion.reference = reference._replace(head=reference.head._replace(shape=measured.shape))
+        self._recalibrated = True
+
+    def _bridged(self, target: Pose | Head, now_s: float, settings: LiveSettings) -> Pose | Head:
+        """Glide where a performer means another pose from now on: after a calibration or a change of the mode."""
+        mode = settings.relative, settings.motion
+        if mode != self._mode or self._recalibrated:
+            self._bridge = None if self._target is None else (now_s, self._target)
+        self._mode, self._recalibrated = mode, False
+        if self._bridge is None:
+            return target
+        began_s, start = self._bridge
+        share = (now_s - began_s) / _BRIDGE_S
+        if share >= 1:
+            self._bridge = None
+            return target
+        assert self._source is not None
+        return self._source.between(start, target, eased(share))
+
+    def _take_calibration(
+        self, now: Reference, landmarks: NDArray[np.float32] | None, now_s: float, settings: LiveSettings
+    ) -> None:
+        if self._calibration is None and self._motion.reference is None and settings.relative:
+            self.calibrate(settings.calibration_s)
+        calibration = self._calibration
+        if calibration is None or landmarks is None:
+            return
+        in_space = now.head is not None and self._in_space(settings)
+        calibration.offer(now_s, landmarks, now, in_space=in_space)
+        best = calibration.result()
+        if best is None:
+            self._tell_progress(calibration.share, calibration.hint)
+            return
+        score, self._motion.reference = best
+        head = self._motion.reference.head
+        self._reference_score = 0 if head is None else score_expression(head.openings).score
+        self._better = 0
+        self._calibration = None
+        self._recalibrated = True
+        self._emit(Calibrated(score.score, score.remarks, in_space=in_space))
+
+    def _tell_progress(self, share: float, hint: str) -> None:
+        if share >= self._told_share + _PROGRESS_STEP or hint != self._told_hint:
+            self._told_share, self._told_hint = share, hint
+            self._emit(CalibrationProgress(share, hint))
+
+    def _without_driver(self, now_s: float, settings: LiveSettings, *, camera: bool) -> OutputFrame:
+        if self._source is None:
+            return self._slate(State.STARTING)
+        self._face = None
+        if settings.relative and self._motion.reference is None:
+            if self._calibration is not None:
+                self._tell_progress(self._calibration.share, "show your face to the camera")
+            return self._slate(State.CALIBRATING if camera else State.NO_CAMERA)
+        rung = self._ladder.update(now_s, face=False, camera=camera, settings=settings)
+        if rung.state is not State.HOLD:
+            self._gone = True
+        if not rung.state.shows_avatar:
+            return self._slate(rung.state)
+        if rung.state is State.EASING and self._target is not None:
+            self._render(self._source.between(self._source.rest(self._target), self._target, rung.presence))
+        elif self._picture is None or (rung.state is not State.HOLD and not self._resting):
+            self._render(self._source.pose)
+            self._resting = True
+        return OutputFrame(self._frame_id, self._captured_s, rung.state, self._picture, fresh=False)
+
+    def _render(self, stance: Pose | Head) -> None:
+        assert self._source is not None
+        pose = self._source.pose_of(stance)
+        with self._timed("render"):
+            self._picture = self._engine.render(pose.to_keypoints(self._engine.choice.device))
+        self._resting = False
+
+    def _slate(self, state: State) -> OutputFrame:
+        return OutputFrame(self._frame_id, self._captured_s, state, None, fresh=False)
+
+    @contextlib.contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        began_s = time.perf_counter()
+        yield
+        self._stage_done(name, time.perf_counter() - began_s)

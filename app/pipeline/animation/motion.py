@@ -1,0 +1,245 @@
+"""From the performer's keypoints to the avatar's: smoothed, relative to the reference pose, with gains and soft limits.
+
+Everything here is arithmetic on K keypoints; it knows no pictures and no clock of its own.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from app.settings import LiveSettings
+from mcnet.geometry import Keypoints, hull_area
+from mcnet.media.expressions import LEFT_LID_PAIRS, LIP_PAIRS, RIGHT_LID_PAIRS
+from mcnet.media.head_motion import Gains, Head
+
+Array = NDArray[np.float64]
+
+_WEAK_HZ, _STRONG_HZ = 1.0, 0.1
+_STILL = 0.02
+_SPEED_GAIN = 400.0
+_SPEED_HZ = 3.0
+SLOW = 0.1
+"""A slow movement, for which the delay is told: in coordinates per second, 13 pixels of 256."""
+_LIDS, _LIPS = sorted({*sum(RIGHT_LID_PAIRS + LEFT_LID_PAIRS, ())}), sorted({*sum(LIP_PAIRS, ())})
+_PARTS = (_LIDS, _LIPS, sorted({*range(468)} - {*_LIDS, *_LIPS}))
+
+
+class Pose(NamedTuple):
+    """Keypoints on the host.
+
+    Attributes:
+        value: (K, 2) xy in [-1, 1].
+        jacobian: (K, 2, 2).
+    """
+
+    value: Array
+    jacobian: Array
+
+    @classmethod
+    def of(cls, keypoints: Keypoints) -> "Pose":
+        """The first of a batch of keypoints."""
+        value, jacobian = (tensor[0].detach().cpu().numpy().astype(np.float64) for tensor in keypoints)
+        return cls(value, jacobian)
+
+    def to_keypoints(self, device: torch.device) -> Keypoints:
+        """A batch of one, float32, for the engine."""
+        value, jacobian = (torch.from_numpy(array[None].astype(np.float32)).to(device) for array in self)
+        return Keypoints(value, jacobian)
+
+    def towards(self, other: "Pose", share: float) -> "Pose":
+        """This pose at share 0, the other one at 1, on a straight line in between."""
+        return Pose(*((1 - share) * mine + share * theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+def smoothing_cutoff_hz(smoothing: float, speed: float = 0.0) -> float:
+    """The filter's cut-off frequency; infinite for a setting of 0.
+
+    Args:
+        smoothing: the setting, 0 to 1.
+        speed: of what is smoothed, root mean square, in coordinates per second. Up to 0.02 it is taken for jitter:
+            that of a still face is 0.01, measured by the mesh with two grey levels of noise at 30 frames per second.
+    """
+    if smoothing <= 0:
+        return math.inf
+    rest_hz = _WEAK_HZ * (_STRONG_HZ / _WEAK_HZ) ** smoothing
+    return float(rest_hz * (1 + _SPEED_GAIN * max(0.0, speed - _STILL)))
+
+
+def smoothing_delay_ms(smoothing: float) -> float:
+    """How far smoothed keypoints lag behind a slow movement (`SLOW`), in milliseconds; faster ones are delayed less."""
+    return 1000 / (2 * math.pi * smoothing_cutoff_hz(smoothing, SLOW))
+
+
+class OneEuroFilter:
+    """Smooths an array over time: strongly at rest, where jitter shows, and hardly in motion, where delay shows.
+
+    The 1 Euro filter (Casiez, Roussel, Vogel: CHI 2012): a first-order low-pass whose cut-off frequency rises with the
+    speed of what is measured, here above the speed of mere jitter. The speed is that of the whole array (root mean
+    square), so that the points of one part of a face are delayed alike and the part is not bent.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the past: the next value goes through as it is."""
+        self._value: Array | None = None
+        self._speed: Array | None = None
+        self._latest: Array | None = None
+        self._taken = 0
+
+    def update(self, value: Array, dt_s: float, smoothing: float) -> Array:
+        """Take the next value and answer the smoothed one.
+
+        Args:
+            value: any shape, always the same.
+            dt_s: seconds since the one before; 0 keeps the answer as it was.
+            smoothing: the setting, 0 to 1.
+        """
+        if self._value is None or self._speed is None or self._latest is None or smoothing <= 0:
+            self._value, self._speed, self._latest, self._taken = value, np.zeros_like(value), value, 1
+            return value
+        if dt_s <= 0:
+            return self._value
+        speed, self._latest = (value - self._latest) / dt_s, value
+        self._speed = self._speed + _share(_SPEED_HZ, dt_s) * (speed - self._speed)
+        moving = float(np.sqrt(np.square(self._speed).mean()))
+        cutoff_hz = smoothing_cutoff_hz(smoothing, moving)
+        self._taken += 1
+        # The first values count alike: the jitter of the very first one would stay for seconds.
+        share = max(_share(cutoff_hz, dt_s), 1 / self._taken)
+        self._value = self._value + share * (value - self._value)
+        return self._value
+
+
+def _share(cutoff_hz: float, dt_s: float) -> float:
+    """How much of a difference a first-order low-pass makes up in one step (exact for a constant input)."""
+    return 1 - math.exp(-2 * math.pi * cutoff_hz * dt_s)
+
+
+class Reference(NamedTuple):
+    """What a performer's motion is measured from.
+
+    Attributes:
+        pose: keypoints in the square, for motion in the plane.
+        head: for motion in space, of which the expression counts and where the head was; None where no mesh measured.
+    """
+
+    pose: Pose
+    head: Head | None = None
+
+
+def gains_of(settings: LiveSettings) -> Gains:
+    """The settings' gains of motion in space: each part's own times that of its group."""
+    motion, expression = settings.motion_strength, settings.expression_strength
+    return Gains(
+        turn=motion * settings.turn_strength,
+        nod=motion * settings.nod_strength,
+        tilt=motion * settings.tilt_strength,
+        shift=motion * settings.shift_strength,
+        nearness=motion * settings.nearness_strength,
+        lids=expression * settings.lids_strength,
+        mouth=expression * settings.mouth_strength,
+        brows=expression * settings.brows_strength,
+    )
+
+
+class MotionControl:
+    """Turns the performer's keypoints into those that the source takes.
+
+    Attributes:
+        reference: the performer's, or None before a calibration.
+    """
+
+    def __init__(self) -> None:
+        self.reference: Reference | None = None
+        self._filters_mesh = [OneEuroFilter() for _ in _PARTS]
+        self._filter_value = OneEuroFilter()
+        self._filter_jacobian = OneEuroFilter()
+
+    def reset_filter(self) -> None:
+        """Let the next keypoints through unsmoothed, as after a gap."""
+        for one in (self._filter_value, self._filter_jacobian, *self._filters_mesh):
+            one.reset()
+
+    def smooth(self, driving: Pose, dt_s: float, smoothing: float, *, steady: bool = False) -> Pose:
+        """The performer's keypoints without their jitter; `dt_s` seconds after those before.
+
+        Args:
+            driving: the keypoints.
+            dt_s: seconds.
+            smoothing: the setting, 0 to 1.
+            steady: whether the places come from a mesh that was smoothed already.
+        """
+        return Pose(
+            driving.value if steady else self._filter_value.update(driving.value, dt_s, smoothing),
+            self._filter_jacobian.update(driving.jacobian, dt_s, smoothing),
+        )
+
+    def smooth_mesh(self, mesh: Array, dt_s: float, smoothing: float) -> Array:
+        """Likewise the performer's mesh, (468, 3) in coordinates of keypoints.
+
+        Lids, lips and the rest are filtered apart: a blink is quick, and its filter must not take it for the stillness
+        of the head. As the head is moved, all parts have one speed and so one delay; as it turns, nearly so.
+        """
+        smooth = mesh.copy()
+        for part, one in zip(_PARTS, self._filters_mesh, strict=True):
+            smooth[part] = one.update(mesh[part], dt_s, smoothing)
+        return smooth
+
+    def relative(self, source: Pose, driving: Pose, motion_strength: float, expression_strength: float) -> Pose:
+        """The source's keypoints moved as the performer moved since the reference pose, with gains.
+
+        With both gains at 1 this is FOMM's relative motion with adapted scale (`mcnet.geometry.relative_keypoints`).
+        For other gains the movement is parted in two: the affine map that brings the reference pose closest to the
+        performer's (the head's motion) and what remains (the expression). The map's turn and stretch are amplified each
+        for itself, so that a tilted head is tilted further and not blown up.
+
+        Raises:
+            ValueError: the reference pose spans no area.
+        """
+        assert self.reference is not None
+        reference = self.reference.pose
+        area = hull_area(reference.value.astype(np.float32))
+        if not area > 0:
+            raise ValueError("the keypoints of the reference pose span no area: got a flat hull; calibrate again")
+        scale = math.sqrt(hull_area(source.value.astype(np.float32)) / area)
+        centre = reference.value.mean(axis=0)
+        around = reference.value - centre
+        linear, shift = _affine_fit(around, driving.value - centre)
+        expression = driving.value - centre - (around @ linear.T + shift)
+        turned = driving.jacobian @ np.linalg.inv(reference.jacobian)
+        head = _amplified(linear, motion_strength)
+        moved = around @ head.T + motion_strength * shift + expression_strength * expression
+        turned = head + expression_strength * (turned - linear)
+        return Pose(source.value + scale * (moved - around), turned @ source.jacobian)
+
+
+def _affine_fit(start: Array, end: Array) -> tuple[Array, Array]:
+    """The affine map that brings (K, 2) points closest to others in the least squares: linear part (2, 2), shift (2,).
+
+    The points must not all lie on one line.
+    """
+    columns = np.column_stack((start, np.ones(len(start))))
+    solution = np.asarray(np.linalg.lstsq(columns, end, rcond=None)[0], np.float64)
+    return solution[:2].T, solution[2]
+
+
+def _amplified(linear: Array, gain: float) -> Array:
+    """A (2, 2) linear map of a face's motion, as strong as `gain` says: 0 none, 1 itself, 2 the map done twice.
+
+    Polar decomposition: the angle of the rotation times the gain, the stretch to the power of the gain. A map that
+    turns the face inside out, which no head does, has no such power and is scaled linearly.
+    """
+    if gain == 1:
+        return linear
+    if np.linalg.det(linear) <= 0:
+        return np.asarray(np.eye(2) + gain * (linear - np.eye(2)), np.float64)
+    left, stretch, right = np.linalg.svd(linear)
+    rotation = left @ right
+    angle = gain * math.atan2(rotation[1, 0], rotation[0, 0])
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    return np.asarray(turn @ right.T @ np.diag(stretch**gain) @ right, np.float64)

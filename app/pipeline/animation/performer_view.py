@@ -1,0 +1,26 @@
+"""The performer as the window shows him to himself. No sink may import this module (import-linter)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.pipeline.capture.camera_frame import CameraFrame
+from mcnet.media.crop import SquareBox
+
+
+@dataclass(frozen=True, eq=False)
+class DriverView:
+    """A camera frame, and what was found in it.
+
+    Attributes:
+        frame: what the camera gave.
+        box: the square that the model sees, in the frame's pixels; None before a face was found.
+        landmarks_px: (468, 3) float32 in the frame's pixels; None where no face was found in this very frame.
+        keypoints: (K, 2) float32 xy in [-1, 1] of `box`; None where the avatar is not moved by this frame.
+    """
+
+    frame: CameraFrame
+    box: SquareBox | None
+    landmarks_px: NDArray[np.float32] | None
+    keypoints: NDArray[np.float32] | None

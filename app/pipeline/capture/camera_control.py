@@ -1,0 +1,317 @@
+"""Keeps a camera running: opens it without blocking anybody, watches it, tries again, and switches without a gap."""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import CameraError
+from app.pipeline.capture.camera_frame import CameraFrame
+from app.pipeline.capture.cameras import Camera, CameraFormat, CameraSpec
+from app.pipeline.events import CameraFailed, CameraOpened, Event
+from mcnet.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+_WATCH_S = 0.05
+_LAST_JOIN_S = 0.1
+_FLAT_LEVELS = 12
+_SAMPLED = (slice(None, None, 16), slice(None, None, 16))
+
+
+@dataclass(frozen=True)
+class CameraTimes:
+    """How patient the supervisor is, in seconds."""
+
+    open_s: float = 10.0
+    """Until an opened device must have given its first frame."""
+    stall_s: float = 2.0
+    """Without a frame, a running camera counts as stalled."""
+    frozen_s: float = 5.0
+    """With identical frames, a device counts as frozen: real sensors are never quite still."""
+    first_retry_s: float = 0.5
+    """Before the first new try; doubled each time."""
+    longest_retry_s: float = 8.0
+    healthy_s: float = 5.0
+    """A camera that ran for so long starts from the first wait again when it fails."""
+
+
+class _Session:
+    """One camera from opening to closing, on a thread of its own: a blocked driver call blocks nobody else.
+
+    The thread is a daemon: one that never comes back from the driver is left behind.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        spec: CameraSpec,
+        open_camera: Callable[[CameraSpec], Camera],
+        deliver: Callable[["_Session", NDArray[np.uint8], float], None],
+    ) -> None:
+        self.spec = spec
+        self.format: CameraFormat | None = None
+        self.name = self.device = spec.name
+        self.started_s = time.monotonic()
+        self.last_frame_s: float | None = None
+        self.changed_s = self.started_s
+        self.flat = False
+        self.error: str | None = None
+        self.is_device = False
+        self._open_camera = open_camera
+        self._deliver = deliver
+        self._camera: Camera | None = None
+        self._stop = threading.Event()
+        self._latest: NDArray[np.uint8] | None = None
+        self._thread = threading.Thread(target=self._run, name=f"camera {number} ({spec.name})", daemon=True)
+        self._thread.start()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the thread is through, and the device with it."""
+        return not self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Ask for the end; harmless when called again."""
+        self._stop.set()
+        if self._camera is not None:
+            self._camera.close()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end; returns whether it came."""
+        self._thread.join(timeout_s)
+        return self.ended
+
+    def _run(self) -> None:
+        try:
+            camera = self._open_camera(self.spec)
+        except UserError as error:
+            self.error = str(error)
+            return
+        except Exception as error:  # whatever a driver's binding may raise is this camera's failure, not the app's
+            logger.exception("opening %s", self.spec.name)
+            self.error = f"{self.spec.name} cannot be opened: {type(error).__name__}: {error}"
+            return
+        self._camera = camera
+        try:
+            self.name, self.format, self.is_device = camera.name, camera.format, camera.is_device
+            while not self._stop.is_set():
+                self._take(camera.read())
+        except CameraError as error:
+            if not self._stop.is_set():
+                self.error = str(error)
+        except Exception as error:
+            logger.exception("reading %s", self.name)
+            self.error = f"{self.name} failed: {type(error).__name__}: {error}"
+        finally:
+            camera.close()
+
+    def _take(self, rgb: NDArray[np.uint8]) -> None:
+        now_s = time.monotonic()
+        if self._stop.is_set():
+            return
+        if self._latest is None or not np.array_equal(rgb, self._latest):
+            self._latest, self.changed_s = rgb, now_s
+            self.flat = int(rgb[_SAMPLED].max()) - int(rgb[_SAMPLED].min()) < _FLAT_LEVELS
+        self.last_frame_s = now_s
+        self._deliver(self, rgb, now_s)
+
+
+class CameraControl:
+    """Supervises cameras on a thread of its own.
+
+    Args:
+        deliver: takes every frame of the camera in use, on that camera's thread.
+        emit: told what happens.
+        open_camera: opens one; blocks as long as the driver does.
+        times: how patient to be.
+    """
+
+    def __init__(
+        self,
+        deliver: Callable[[CameraFrame], None],
+        emit: Callable[[Event], None],
+        open_camera: Callable[[CameraSpec], Camera],
+        times: CameraTimes | None = None,
+    ) -> None:
+        self._deliver = deliver
+        self._emit = emit
+        self._open_camera = open_camera
+        self._times = times or CameraTimes()
+        self._wishes: queue.SimpleQueue[CameraSpec | None] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._frame_id = 0
+        self._numbers = 0
+        self._active: _Session | None = None
+        self._candidate: _Session | None = None
+        self._fallback: CameraSpec | None = None
+        self._dark: _Session | None = None
+        self._waiting: tuple[float, CameraSpec] | None = None
+        self._old: list[_Session] = []
+        self._backoff_s = self._times.first_retry_s
+
+    def set_camera(self, spec: CameraSpec | None) -> None:
+        """Wish for a camera, or for none; any thread."""
+        self._wishes.put(spec)
+
+    def request_stop(self) -> None:
+        """Ask `run` to end; any thread."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """The thread's body."""
+        try:
+            while not self._stop.wait(_WATCH_S):
+                while not self._wishes.empty():
+                    self._wish(self._wishes.get())
+                self._watch_candidate()
+                self._watch_active()
+                self._open_what_waits()
+        finally:
+            self._drop_active()
+            self._drop_candidate()
+            for session in self._old:
+                session.join(_LAST_JOIN_S)
+
+    def left_behind(self) -> list[str]:
+        """Threads of cameras that have been told to end and have not."""
+        return [session.name for session in self._old if not session.ended]
+
+    def _open_what_waits(self) -> None:
+        """Open the camera whose time has come, once nobody of ours has that device any more: it bears one user only."""
+        self._old = [session for session in self._old if not session.ended]
+        if self._waiting is None or self._candidate is not None:
+            return
+        due_s, spec = self._waiting
+        held = spec.kind == "device" and any(session.device == spec.name for session in self._old)
+        if time.monotonic() < due_s or held:
+            return
+        self._waiting = None
+        self._numbers += 1
+        self._candidate = _Session(self._numbers, spec, self._open_camera, self._take)
+
+    def _take(self, session: _Session, rgb: NDArray[np.uint8], now_s: float) -> None:
+        """On a session's thread: only the camera in use is heard."""
+        with self._lock:
+            if session is not self._active:
+                return
+            frame = CameraFrame(self._frame_id, now_s, rgb, session.device)
+            self._frame_id += 1
+        self._deliver(frame)
+
+    def _wish(self, spec: CameraSpec | None) -> None:
+        self._waiting = None
+        self._backoff_s = self._times.first_retry_s
+        self._drop_candidate()
+        active = self._active
+        self._fallback = None if active is None else active.spec
+        if spec is None:
+            self._drop_active()
+            return
+        if active is not None and active.device == spec.name:
+            # One device cannot be opened twice: let go first, and come back to the old way if the new one fails.
+            self._drop_active()
+        self._waiting = (time.monotonic(), spec)
+
+    def _drop_candidate(self) -> None:
+        candidate, self._candidate = self._candidate, None
+        self._retire(candidate)
+
+    def _drop_active(self) -> None:
+        with self._lock:
+            active, self._active = self._active, None
+        self._retire(active)
+
+    def _retire(self, session: _Session | None) -> None:
+        if session is not None:
+            session.stop()
+            self._old.append(session)
+
+    def _watch_candidate(self) -> None:
+        candidate = self._candidate
+        if candidate is None:
+            return
+        if candidate.last_frame_s is not None and candidate.format is not None:
+            self._candidate, self._fallback = None, None
+            with self._lock:
+                old, self._active = self._active, candidate
+            self._retire(old)
+            form = candidate.format
+            self._emit(CameraOpened(candidate.name, form.width_px, form.height_px, form.fps_hz, form.remark))
+            return
+        waited_s = time.monotonic() - candidate.started_s
+        if candidate.error is None and candidate.ended:
+            candidate.error = f"{candidate.name} ended without a frame"
+        if candidate.error is None and waited_s < self._times.open_s:
+            return
+        message = candidate.error or (
+            f"{candidate.name} gave no frame within {self._times.open_s:g} s: unplug it and plug it in again, close "
+            "other programs that use it, or choose another camera"
+        )
+        self._drop_candidate()
+        self._candidate_failed(candidate, message)
+
+    def _candidate_failed(self, candidate: _Session, message: str) -> None:
+        if self._active is not None:
+            self._emit(CameraFailed(candidate.name, message, kept=self._active.name))
+        elif self._fallback is not None and self._fallback != candidate.spec:
+            fallback, self._fallback = self._fallback, None
+            self._emit(CameraFailed(candidate.name, message, kept=fallback.name))
+            self._waiting = (time.monotonic(), fallback)
+        else:
+            self._try_again(candidate.spec, candidate.name, message)
+
+    def _try_again(self, spec: CameraSpec, name: str, message: str) -> None:
+        wait_s = self._backoff_s
+        self._backoff_s = min(self._times.longest_retry_s, 2 * self._backoff_s)
+        self._waiting = (time.monotonic() + wait_s, spec)
+        self._emit(CameraFailed(name, message, retry_s=wait_s))
+
+    def _watch_active(self) -> None:
+        active = self._active
+        if active is None or active.last_frame_s is None:
+            return
+        now_s = time.monotonic()
+        frozen = active.is_device and now_s - active.changed_s > self._times.frozen_s
+        if active.error is not None or active.ended:
+            message = active.error or f"{active.name} has ended; plug it in again, or choose another camera"
+        elif now_s - active.last_frame_s > self._times.stall_s:
+            message = (
+                f"{active.name} has given no frame for {self._times.stall_s:g} s; it is opened anew. If that does not "
+                "help, plug it in again, or choose another camera"
+            )
+        elif frozen and active.flat:
+            self._tell_of_darkness(active)
+            return
+        elif frozen:
+            message = (
+                f"{active.name} has given the very same picture for {self._times.frozen_s:g} s: it is frozen and is "
+                "opened anew. If that does not help, plug it in again"
+            )
+        else:
+            return
+        if now_s - active.started_s > self._times.healthy_s:
+            self._backoff_s = self._times.first_retry_s
+        self._drop_active()
+        if self._candidate is None and self._waiting is None:
+            self._try_again(active.spec, active.name, message)
+        else:
+            self._emit(CameraFailed(active.name, message))
+
+    def _tell_of_darkness(self, active: _Session) -> None:
+        """A closed shutter gives one flat picture for ever: no reason to open the camera anew."""
+        if self._dark is not active:
+            self._dark = active
+            self._emit(
+                CameraFailed(
+                    active.name,
+                    f"{active.name} gives a picture of one colour: open its shutter, or switch it on with its key",
+                    kept=active.name,
+                )
+            )

@@ -1,0 +1,1 @@
+"""What leaves the app: pictures are composed, presented and written. Nothing here can name a camera's frame."""

@@ -1,0 +1,212 @@
+"""From the square avatar to the picture that a call sees, and the slate that stands in for it."""
+
+import functools
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import AppError
+from app.pipeline.output.sinks import OutputFormat
+from app.pipeline.state import State
+from app.settings import LiveSettings
+from mcnet.arrays import Rgb
+from mcnet.media.errors import MediaError
+from mcnet.media.images import read_rgb
+
+_FEATHER_SHARE = 0.035
+_BLUR_SIDE_PX = 48
+_BLUR_SIGMA = 3.0
+_DIM = 0.55
+_SLATE_TOP, _SLATE_BOTTOM = (38, 43, 54), (20, 22, 28)
+_INK = (232, 234, 240)
+_QUIET_INK = (150, 156, 170)
+_SLATE_LINES = {
+    State.STARTING: ("One moment", "the avatar is getting ready"),
+    State.CALIBRATING: ("One moment", "the avatar is getting ready"),
+    State.NO_FACE: ("Be right back", ""),
+    State.NO_CAMERA: ("Be right back", ""),
+    State.SLATE: ("Camera is off", ""),
+    State.FAULT: ("Be right back", ""),
+}
+_BADGE = "AI avatar"
+
+
+class Compositor:
+    """Draws what the sinks get, always of one size.
+
+    The avatar's square is scaled to the output's height (bicubic) and stands in the middle; its sides fade into the
+    background.
+    """
+
+    def __init__(self, output: OutputFormat) -> None:
+        self._width, self._height = output.width_px, output.height_px
+        self._side = min(self._width, self._height)
+        self._along_x = self._width > self._height
+        # Where the square begins and ends on the longer way, and how much of it fades at each end.
+        self._begin = (max(self._width, self._height) - self._side) // 2
+        self._end = self._begin + self._side
+        self._edge = max(2, round(_FEATHER_SHARE * self._side))
+        self._backdrop: tuple[LiveSettings, Rgb] | None = None
+
+    def compose(self, avatar: Rgb, settings: LiveSettings) -> Rgb:
+        """Put the avatar on its background.
+
+        Args:
+            avatar: (size, size, 3) uint8 RGB.
+            settings: for background, mirror and badge.
+
+        Returns:
+            (height, width, 3) uint8 RGB, a fresh array.
+
+        Raises:
+            AppError: the background picture cannot be read.
+        """
+        if settings.mirror_output:
+            avatar = np.ascontiguousarray(avatar[:, ::-1])
+        picture = np.empty((self._height, self._width, 3), np.uint8)
+        square = self._between(picture, self._begin, self._end)
+        cv2.resize(avatar, (self._side, self._side), dst=square, interpolation=cv2.INTER_CUBIC)
+        if self._width != self._height:
+            blur = settings.background == "blur"
+            self._surround(picture, *(self._blurred(avatar) if blur else self._strips(self._backdrop_for(settings))))
+        if settings.badge:
+            _write(picture, _BADGE, scale=0.026, bottom_right=True)
+        return picture
+
+    def slate(self, state: State) -> Rgb:
+        """The picture in place of the avatar; the same array each time for a state, not to be written to."""
+        return _slate(self._width, self._height, *_SLATE_LINES.get(state, ("Be right back", "")))
+
+    def _between(self, picture: Rgb, start: int, stop: int | None) -> Rgb:
+        """The part of a picture between two places on the output's longer way; a view."""
+        return picture[:, start:stop] if self._along_x else picture[start:stop]
+
+    def _strips(self, backdrop: Rgb) -> tuple[Rgb, Rgb]:
+        """What is seen of a backdrop before and after the square, below its fading edges too; views."""
+        before = self._between(backdrop, 0, self._begin + self._edge)
+        return before, self._between(backdrop, self._end - self._edge, None)
+
+    def _blurred(self, avatar: Rgb) -> tuple[Rgb, Rgb]:
+        """As `_strips`, of the avatar's own picture, enlarged until it covers the output, dimmed, without detail."""
+        small = cv2.resize(avatar, (_BLUR_SIDE_PX, _BLUR_SIDE_PX), interpolation=cv2.INTER_AREA)
+        long = max(self._width, self._height)
+        cut = round(_BLUR_SIDE_PX * self._height / long), round(_BLUR_SIDE_PX * self._width / long)
+        top, left = (_BLUR_SIDE_PX - cut[0]) // 2, (_BLUR_SIDE_PX - cut[1]) // 2
+        window = cv2.GaussianBlur(small, (0, 0), _BLUR_SIGMA)[top : top + cut[0], left : left + cut[1]]
+        window = cv2.convertScaleAbs(window, alpha=_DIM)
+        if not self._along_x:  # OpenCV widens each row that it is given: cheapest before there are many
+            return self._strips(_resized(window, (self._width, self._height), cv2.INTER_LINEAR))
+        before, after = self._strips(_resized(window, (self._width, cut[0]), cv2.INTER_LINEAR))
+        return self._heightened(before), self._heightened(after)
+
+    def _heightened(self, strip: Rgb) -> Rgb:
+        return _resized(strip, (strip.shape[1], self._height), cv2.INTER_LINEAR)
+
+    def _backdrop_for(self, settings: LiveSettings) -> Rgb:
+        kept = self._backdrop
+        wanted = (settings.background, settings.background_colour, settings.background_image)
+        if kept is None or wanted != (kept[0].background, kept[0].background_colour, kept[0].background_image):
+            kept = self._backdrop = (settings, self._draw_backdrop(settings))
+        return kept[1]
+
+    def _draw_backdrop(self, settings: LiveSettings) -> Rgb:
+        if settings.background == "image":
+            return self._cover(_read_background(settings.background_image))
+        colour = settings.background_colour
+        picture = np.empty((self._height, self._width, 3), np.uint8)
+        picture[:] = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+        return picture
+
+    def _cover(self, rgb: Rgb) -> Rgb:
+        """Scale a picture until it covers the output, and cut off what is over."""
+        height, width = rgb.shape[:2]
+        factor = max(self._width / width, self._height / height)
+        size = max(self._width, round(width * factor)), max(self._height, round(height * factor))
+        scaled = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+        top, left = (size[1] - self._height) // 2, (size[0] - self._width) // 2
+        return np.ascontiguousarray(scaled[top : top + self._height, left : left + self._width], np.uint8)
+
+    def _surround(self, picture: Rgb, before: Rgb, after: Rgb) -> None:
+        """Draw the backdrop's strips around the square, whose edges there fade into them."""
+        self._between(picture, 0, self._begin)[:] = self._between(before, 0, self._begin)
+        self._between(picture, self._end, None)[:] = self._between(after, self._edge, None)
+        self._fade(picture, self._begin, self._between(before, self._begin, None), at_start=True)
+        self._fade(picture, self._end - self._edge, self._between(after, 0, self._edge), at_start=False)
+
+    def _fade(self, picture: Rgb, start: int, backdrop: Rgb, *, at_start: bool) -> None:
+        edge = self._between(picture, start, start + self._edge)
+        share = _ramp(self._edge, self._side, at_start=at_start, along_x=self._along_x)
+        cv2.blendLinear(edge, backdrop, share, 1 - share, dst=edge)
+
+
+@functools.lru_cache(maxsize=8)
+def _ramp(length: int, side: int, *, at_start: bool, along_x: bool) -> NDArray[np.float32]:
+    """The square's share of an edge's pixels: (side, length), or (length, side)."""
+    share = (np.arange(length, dtype=np.float32) + 0.5) / length
+    share = share * share * (3 - 2 * share)
+    rows = np.tile(share if at_start else share[::-1], (side, 1))
+    return np.ascontiguousarray(rows if along_x else rows.T, np.float32)
+
+
+def _resized(rgb: cv2.typing.MatLike, size_px: tuple[int, int], interpolation: int) -> Rgb:
+    return np.asarray(cv2.resize(rgb, size_px, interpolation=interpolation), np.uint8)
+
+
+def _read_background(path: str) -> Rgb:
+    if not path:
+        raise AppError("the background is to be a picture, but none is chosen: choose a file, or another background")
+    try:
+        return read_rgb(Path(path).expanduser())
+    except (MediaError, OSError, RuntimeError, ValueError) as error:  # the last two: ~nobody, and a NUL in the name
+        raise AppError(f"the background picture cannot be used: {error}") from error
+
+
+@functools.lru_cache(maxsize=16)
+def _slate(width: int, height: int, title: str, subtitle: str) -> Rgb:
+    share = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
+    picture = np.empty((height, width, 3), np.uint8)
+    picture[:] = (np.array(_SLATE_TOP) * (1 - share) + np.array(_SLATE_BOTTOM) * share + 0.5).astype(np.uint8)
+    _write(picture, title, scale=0.085, offset=-0.01)
+    if subtitle:
+        _write(picture, subtitle, scale=0.034, offset=0.075, ink=_QUIET_INK)
+    picture.flags.writeable = False
+    return picture
+
+
+def _write(
+    picture: Rgb,
+    text: str,
+    *,
+    scale: float,
+    offset: float = 0.0,
+    ink: tuple[int, int, int] = _INK,
+    bottom_right: bool = False,
+) -> None:
+    """Write a line in OpenCV's own sans-serif face, in the middle or in the lower right corner.
+
+    Args:
+        picture: written into.
+        text: what.
+        scale: the letters' height, of the picture's height.
+        offset: below the middle, of the picture's height.
+        ink: its colour.
+        bottom_right: in the corner instead.
+    """
+    height, width = picture.shape[:2]
+    face, size = _face(), max(10, round(scale * height))
+    box = cv2.getTextSize((width, height), text, (0, 0), face, size)
+    margin = round(0.022 * height)
+    if bottom_right:
+        origin = (width - box[2] - margin, height - margin)
+        shadow = max(1, size // 14)
+        cv2.putText(picture, text, (origin[0] + shadow, origin[1] + shadow), (0, 0, 0), face, size)
+    else:
+        origin = ((width - box[2]) // 2, round(height * (0.5 + offset)) + size // 3)
+    cv2.putText(picture, text, origin, ink, face, size)
+
+
+@functools.cache
+def _face() -> cv2.FontFace:
+    return cv2.FontFace("sans")

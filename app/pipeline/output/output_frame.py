@@ -1,0 +1,46 @@
+"""What may leave the app: pictures that the engine generated, or the slate."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.pipeline.state import State
+
+
+@dataclass(frozen=True, eq=False)
+class OutputFrame:
+    """One step of the output, made by the inference stage.
+
+    Attributes:
+        frame_id: of the camera frame that moved it; a repeated or eased picture bears the last one's.
+        captured_s: when that camera frame arrived, in seconds of `time.monotonic`.
+        state: what this is.
+        avatar: (size_px, size_px, 3) uint8 RGB as the engine generated it; None where the slate is to be shown.
+        fresh: whether a new camera frame moved it.
+    """
+
+    frame_id: int
+    captured_s: float
+    state: State
+    avatar: NDArray[np.uint8] | None
+    fresh: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Composed:
+    """A picture as a call sees it, made by the compositor from an `OutputFrame`.
+
+    Attributes:
+        frame_id: of the `OutputFrame`.
+        captured_s: of the `OutputFrame`.
+        state: of the `OutputFrame`, or `SLATE` or `FAULT` where the sink stage decided so.
+        rgb: (height, width, 3) uint8 RGB, C-contiguous, never written to again.
+        fresh: whether it shows a camera frame's motion for the first time; a repeated picture is not fresh.
+    """
+
+    frame_id: int
+    captured_s: float
+    state: State
+    rgb: NDArray[np.uint8]
+    fresh: bool

@@ -1,0 +1,215 @@
+"""Where and how an engine runs: what may be asked for, what is there, and what is chosen."""
+
+import dataclasses
+import importlib.util
+import platform
+from typing import Literal, get_args
+
+import torch
+
+from mcnet.engine import processor
+from mcnet.errors import UserError
+from mcnet.generator import Mcnet
+
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+Runtime = Literal["auto", "torch", "openvino", "cudagraph"]
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class EngineError(UserError, RuntimeError):
+    """The engine cannot do what it was asked; the message says what was got, what was expected and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """One way of running a model, with nothing left to choose.
+
+    Attributes:
+        device: `cpu` or `cuda:N`.
+        precision: any but `auto`.
+        backend: any but `auto`.
+    """
+
+    device: str
+    precision: Precision
+    backend: Runtime
+
+    def __str__(self) -> str:
+        return f"{self.device} in {self.precision} with {self.backend}"
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineOptions:
+    """How to run a model.
+
+    What is `auto` follows from `measured`, where there is one. Otherwise it follows from what the hardware is known to
+    do well; `mcnet.bench.tiers` measures, and remembers.
+    """
+
+    device: str = "auto"
+    """`auto` (CUDA where torch can use it, else the CPU), `cpu`, `cuda` or `cuda:N`. An explicit one that is not there
+    is an error, never another one in silence."""
+    precision: Precision = "auto"
+    """Of the decoder and the memory, with OpenVINO of dense motion's hourglass too. Keypoints, sampling and the
+    attention's softmax are always float32. `int8`: the decoder's convolutions in 8 bits, what is left in bf16 or fp32;
+    OpenVINO does it, for a model that tells the ranges of its activations (`mcnet convert --int8`). `auto`, unless
+    measured: int8 where that can be had and the processor has instructions for it, else bf16 where the device
+    multiplies it natively, else fp32."""
+    backend: Runtime = "auto"
+    """What computes. `auto`, unless measured: on an x86-64 CPU OpenVINO, where it is installed; it is made ready in the
+    background while torch animates, and takes over between two frames. On a GPU `cudagraph`, which records a frame's
+    operations and was measured to be 1.5 (released size) to 3.8 times (starter) as fast as torch on an NVIDIA H200, at
+    the same accuracy; batches are torch's. Else torch, and torch goes on where any other one fails, with a warning and
+    `Engine.backend_reason`. An explicit one is ready from the start, or an error, and so is an explicit precision
+    int8."""
+    measured: Way | None = None
+    """What was measured to be fastest here, among all that the options above leave open (`mcnet.bench.tiers`)."""
+    threads: int | None = None
+    """CPU threads of one operation; None leaves torch's own choice (all cores). Holds for the whole process."""
+    keep_memory: bool = True
+    """Whether glibc may keep freed memory for the next frame; see `mcnet.allocator`. It holds for the whole
+    process."""
+    warm_up_frames: int = 2
+    """Frames that are animated and thrown away at the start, so that the first real one is not slow. None while another
+    backend is made ready in the background; an explicit `cudagraph` takes at least one, to see that it can record."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceChoice:
+    """Where and how an engine runs, and why."""
+
+    device: torch.device
+    dtype: torch.dtype
+    reason: str
+    """One plain sentence for people."""
+    int8: bool = False
+    """Whether OpenVINO computes convolutions in 8 bits, and only what is left in `dtype`."""
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the device is a GPU."""
+        return self.device.type == "cuda"
+
+    @classmethod
+    def of(cls, options: EngineOptions, model: Mcnet | None = None) -> "DeviceChoice":
+        """Decide.
+
+        Args:
+            options: what is asked for.
+            model: to be run; without one, `auto` is never 8 bits.
+
+        Raises:
+            EngineError: the device that was asked for is not there, or does not know the precision, or int8 is asked
+                for and cannot be had.
+        """
+        if options.precision not in get_args(Precision):
+            raise EngineError(f"precision: got {options.precision!r}, expected one of {', '.join(get_args(Precision))}")
+        measured = options.measured
+        if options.device != "auto":
+            device, why = explicit_device(options.device), "as asked"
+        else:
+            lack = why_no_cuda(None)
+            if measured is not None:
+                device = explicit_device(measured.device)
+            else:
+                device = torch.device("cpu" if lack else "cuda:0")
+            on_cpu = f"because {lack}" if lack else "as measured"
+            why = "the GPU that torch found" if device.type == "cuda" else on_cpu
+        wanted = options.precision if measured is None or options.precision != "auto" else measured.precision
+        if wanted in ("auto", "int8"):
+            dtype = torch.bfloat16 if "bf16" in processor.native_precisions(device) else torch.float32
+        else:
+            dtype = _DTYPES[wanted]
+        if device.type == "cpu" and dtype == torch.float16:
+            raise EngineError("precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)")
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor.description()
+        precision = next(name for name, value in _DTYPES.items() if value == dtype)
+        int8 = False
+        if wanted == "int8":
+            if lack := why_no_int8(model, options, device):
+                raise EngineError(f"precision: got 'int8', but {lack}")
+            int8 = True
+        elif wanted == "auto":
+            precision += f" (which it multiplies {'natively' if dtype == torch.bfloat16 else 'best'})"
+            int8 = (
+                model is not None
+                and not why_no_int8(model, options, device)
+                and "int8" in processor.native_precisions(device)
+            )
+        if int8:
+            precision = f"int8 with OpenVINO, else {precision}"
+        if wanted != options.precision:
+            precision += " (measured to be the fastest here)"
+        return cls(device, dtype, f"{device} ({name}) in {precision}, {why}", int8)
+
+
+def explicit_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        EngineError: it is none that torch knows, or it is not there.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
+        raise EngineError(f"device: got {name!r}, expected auto, cpu, cuda or cuda:N")
+    if device.type == "cuda":
+        device = torch.device("cuda", device.index or 0)
+        if lack := why_no_cuda(device.index):
+            raise EngineError(f"device: got {name!r}, but {lack}; use --device cpu (or auto), or mend that")
+    return device
+
+
+def why_no_cuda(index: int | None) -> str | None:
+    """Why torch cannot compute on a GPU, or None where it can."""
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is a build without CUDA"
+    if not torch.cuda.is_available():
+        return f"torch {torch.__version__} (for CUDA {torch.version.cuda}) finds no usable NVIDIA GPU or driver"
+    index = index or 0
+    if index >= torch.cuda.device_count():
+        return f"there is no GPU {index}: torch finds {torch.cuda.device_count()}"
+    major, minor = torch.cuda.get_device_capability(index)
+    known = [
+        int(arch.removeprefix("sm_").rstrip("af")) for arch in torch.cuda.get_arch_list() if arch.startswith("sm_")
+    ]
+    if known and 10 * major + minor < min(known):
+        name = torch.cuda.get_device_name(index)
+        return f"{name} (sm_{major}{minor}) is older than what this torch was built for (sm_{min(known)})"
+    return None
+
+
+def automatic_backend(choice: DeviceChoice, measured: Way | None) -> tuple[Runtime, str]:
+    """What shall compute where no backend is asked for, and why."""
+    if measured is not None:
+        return measured.backend, "measured to be the fastest here"
+    if choice.on_gpu:
+        return "cudagraph", "recorded frames are the fastest on GPUs"
+    if lack := why_no_openvino(choice.device, measured_only=True):
+        return "torch", lack
+    return "openvino", "it is the fastest on x86-64 CPUs"
+
+
+def why_no_openvino(device: torch.device, *, measured_only: bool) -> str | None:
+    """Why OpenVINO cannot compute there, or None where it can; `measured_only`: and is known to be faster."""
+    if device.type != "cpu":
+        return f"OpenVINO computes on the CPU only, and {device} was chosen"
+    if importlib.util.find_spec("openvino") is None:
+        return 'the package openvino is not installed (pip install "mcnet-avatar[openvino]")'
+    if measured_only and platform.machine() not in ("x86_64", "AMD64"):
+        return f"OpenVINO was measured on x86-64 CPUs only, and this is {platform.machine()}"
+    return None
+
+
+def why_no_int8(model: Mcnet | None, options: EngineOptions, device: torch.device) -> str | None:
+    """Why the decoder cannot be computed in 8 bits, or None where it can; unasked for, only where it was measured."""
+    if options.backend not in ("auto", "openvino"):
+        return f"OpenVINO alone knows it, and backend {options.backend} was chosen; use backend auto, or bf16 or fp32"
+    if lack := why_no_openvino(device, measured_only=options.precision == "auto"):
+        return f"{lack}; use device cpu, or another precision" if device.type != "cpu" else lack
+    if model is None or not model.info.ranges:
+        name = "the model" if model is None else f"model {model.info.name}"
+        return f"{name} does not tell the ranges of its activations: write a file that does (`mcnet convert --int8`)"
+    return None

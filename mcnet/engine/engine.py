@@ -1,0 +1,465 @@
+"""The engine: the only place that knows about speed.
+
+It runs a rewritten copy of a model, picture in and picture out, on one thread. It does not find or crop faces, does not
+smooth motion, and knows no clock: frames are squares that show a face as the training clips do.
+"""
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mcnet.allocator import keep_freed_memory
+from mcnet.arrays import Rgb
+from mcnet.checkpoint import content_hash
+from mcnet.config import MIN_SIDE_PX, McnetConfig
+from mcnet.engine.backends import Backend, Preparation, TorchBackend
+from mcnet.engine.cuda_graph import CudaGraphBackend
+from mcnet.engine.device import DeviceChoice, EngineError, EngineOptions, Runtime, automatic_backend, why_no_openvino
+from mcnet.engine.rewrites import rewrite
+from mcnet.generator import Mcnet, SourceCache
+from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
+from mcnet.memory import ConditionedMemory
+
+if TYPE_CHECKING:
+    from mcnet.engine.openvino_backend import OpenVinoBackend
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Engine:
+    """Animates one source after another, frame by frame.
+
+    Create it, call it and drop it on one thread. It holds no buffers of its own: what a frame frees, the next one gets
+    again from the allocator, glibc's (see `EngineOptions.keep_memory`) or torch's on a GPU.
+
+    Attributes:
+        config: of the model.
+        model_name: from the model's file.
+        choice: device and precision, with the reason.
+        backend_reason: why `backend_name` computes, or what keeps a faster one from it; for people.
+        source: the cache in use, or None before `set_source`.
+        fingerprint: of weights and precision; a source cached under another one is refused.
+        keypoint_landmarks: which points of the 468-point face mesh the model's keypoints are, in their order. Places
+            of such a model may be measured by a mesh, at the camera's resolution, instead of detected on 64 px;
+            jacobians are detected either way. Empty where the keypoints mean nothing.
+    """
+
+    def __init__(self, model: Mcnet, options: EngineOptions | None = None) -> None:
+        """Copy and rewrite `model` (which stays as it is), and warm up.
+
+        Raises:
+            EngineError: device, precision or backend that were asked for cannot be had, or the model gives NaN while
+                it warms up.
+        """
+        options = options or EngineOptions()
+        self.config: McnetConfig = model.config
+        self.model_name = model.info.name
+        meant = model.info.keypoint_landmarks
+        self.keypoint_landmarks = meant if len(meant) == model.config.num_keypoints else ()
+        if options.threads is not None:
+            if options.threads < 1:
+                raise EngineError(f"threads: got {options.threads}, expected at least 1, or None for all cores")
+            torch.set_num_threads(options.threads)
+        self.choice = DeviceChoice.of(options, model)
+        self.source: SourceCache | None = None
+        self._reference: Keypoints | None = None
+        self._reference_measured = False
+        self._scale: float | None = None
+        self._thread = threading.get_ident()
+        if options.keep_memory and self.choice.device.type == "cpu":
+            keep_freed_memory()
+        # Of the weights at hand: a model's `info` tells of its file, and training may have gone on since.
+        self.fingerprint = f"{content_hash(model.state_dict())}/{self.choice.dtype}"
+        with _exact_float32():
+            rewritten = rewrite(model)
+            self._torch = TorchBackend(rewritten, self.choice.device, self.choice.dtype)
+        self._backend: Backend = self._torch
+        self._preparation: Preparation | None = None
+        self._reason_when_ready = ""
+        logger.info("model %s runs on %s", self.model_name, self.choice.reason)
+        self.backend_reason = "as asked"
+        self._choose_backend(rewritten, options)
+        if self._preparation is None:  # else torch is soon relieved, and the backend warms itself up
+            has_to_record = options.backend == "cudagraph"
+            self._warm_up(max(1, options.warm_up_frames) if has_to_record else options.warm_up_frames)
+            if has_to_record and self.backend_name != "cudagraph":
+                raise EngineError(f"backend: got 'cudagraph', but {self.backend_reason}; use backend auto or torch")
+
+    @property
+    def backend_name(self) -> str:
+        """What computes at present: `torch`, `openvino` or `cudagraph`."""
+        return self._backend.name
+
+    @property
+    def backend(self) -> Backend:
+        """What computes at present, for those who measure it."""
+        return self._backend
+
+    def settle(self) -> str:
+        """Wait until what is being made ready in the background has taken over, or failed.
+
+        For callers who want every frame from the same arithmetic, or to measure; nobody has to call it.
+
+        Returns:
+            `backend_name` from now on.
+        """
+        self._check_thread()
+        if self._preparation is not None:
+            self._preparation.wait()
+            self._take_over()
+        return self.backend_name
+
+    def set_source(
+        self, source: NDArray[np.uint8] | SourceCache, places: NDArray[np.floating[Any]] | None = None
+    ) -> SourceCache:
+        """Choose who is animated.
+
+        Args:
+            source: (H, W, 3) uint8 RGB, at least 64 px per side (of a picture that is not square the central square is
+                taken), or a cache that this method gave before.
+            places: (K, 2) xy in [-1, 1] of the square, corner-aligned: the keypoints as a face mesh measured them, for
+                a model with `keypoint_landmarks`. None: the model detects them. Source, reference pose and driving
+                frames are to be measured alike. Goes with a picture only, as a cache holds its keypoints.
+
+        Returns:
+            The cache: keep it, and setting it again costs nothing.
+
+        Raises:
+            EngineError: the picture or the places cannot be used, or the cache is of another model or precision.
+        """
+        self._check_thread()
+        if isinstance(source, SourceCache):
+            if source.fingerprint != self.fingerprint:
+                raise EngineError(
+                    f"the source was cached for {source.fingerprint[:12] or 'the plain model'}..., expected "
+                    f"{self.fingerprint[:12]}... (this model and precision): set the picture itself again"
+                )
+            cache: SourceCache = _map_tensors(source, lambda tensor: tensor.to(self.choice.device))
+        else:
+            rgb = self._picture(source)[None]
+            measured = None if places is None else self._places([places], 1)
+            cache = self._compute(lambda backend: backend.encode(rgb, measured))
+            self._require_finite(cache.keypoints, "keypoints of the source")
+            cache = cache._replace(fingerprint=self.fingerprint, measured=measured is not None)
+        self.source = cache
+        self._scale = None
+        return cache
+
+    def calibrate(self, driving: NDArray[np.uint8], places: NDArray[np.floating[Any]] | None = None) -> None:
+        """Take a frame of the performer, best with a neutral face, as the reference pose for relative motion.
+
+        Args:
+            driving: (H, W, 3) uint8 RGB, at least 64 px per side.
+            places: (K, 2), measured in that picture; see `set_source`.
+
+        Raises:
+            EngineError: the picture or the places cannot be used; the reference pose before it stays.
+        """
+        reference = self.detect(driving, places)
+        self._require_finite(reference, "keypoints of the reference pose")
+        self._reference, self._reference_measured = reference, places is not None
+        self._scale = None
+
+    def detect(self, picture: NDArray[np.uint8], places: NDArray[np.floating[Any]] | None = None) -> Keypoints:
+        """The keypoints of a picture, for a caller who moves them before `render`.
+
+        Args:
+            picture: (H, W, 3) uint8 RGB, at least 64 px per side.
+            places: (K, 2), measured in that picture; see `set_source`. The model then adds the jacobians.
+
+        Returns:
+            Batch 1, float32, on the engine's device.
+
+        Raises:
+            EngineError: the picture or the places cannot be used.
+        """
+        self._check_thread()
+        rgb = self._picture(picture)[None]
+        return self._keypoints(rgb, None if places is None else [places])
+
+    def _keypoints(self, rgb: Rgb, places: Sequence[NDArray[np.floating[Any]]] | None) -> Keypoints:
+        """Of (B, size_px, size_px, 3), detected, with measured places if they are given."""
+        detected = self._compute(lambda backend: backend.detect(rgb))
+        return detected if places is None else detected._replace(value=self._places(places, len(rgb)))
+
+    def _places(self, places: Sequence[NDArray[np.floating[Any]]], pictures: int) -> Tensor:
+        """Check measured places and bring them to the device: (B, K, 2) float32."""
+        if not self.keypoint_landmarks:
+            raise EngineError(
+                f"places: got measured ones, but nothing says which points of a face the keypoints of model "
+                f"{self.model_name} are, so they can only be detected: leave places out"
+            )
+        shape = (self.config.num_keypoints, 2)
+        found = [np.asarray(one) for one in places]
+        if len(found) != pictures or any(one.shape != shape or not np.isfinite(one).all() for one in found):
+            got = ", ".join(sorted({str(one.shape) for one in found})) or "none"
+            raise EngineError(
+                f"places: got {len(found)} of shape {got}, expected {pictures} of shape {shape}, finite numbers"
+            )
+        return torch.from_numpy(np.stack(found).astype(np.float32)).to(self.choice.device)
+
+    def render(self, driving: Keypoints) -> NDArray[np.uint8]:
+        """The source, taking the given keypoints.
+
+        Args:
+            driving: (1, K, 2) and (1, K, 2, 2) float32, on the engine's device.
+
+        Returns:
+            (size_px, size_px, 3) uint8 RGB, a fresh array.
+
+        Raises:
+            EngineError: there is no source, or the keypoints or the model's answer are NaN.
+        """
+        rgb: Rgb = self.render_batch(driving)[0]
+        return rgb
+
+    def render_batch(self, driving: Keypoints) -> NDArray[np.uint8]:
+        """Likewise for several frames at once: (B, K, 2) and (B, K, 2, 2) -> (B, size_px, size_px, 3)."""
+        self._check_thread()
+        if self.source is None:
+            raise EngineError("render: got no source, expected one: call set_source(rgb) first")
+        source = self.source
+        rgb, witness = self._compute(lambda backend: backend.render(source, driving))
+        if not math.isfinite(witness):
+            raise EngineError(
+                f"model {self.model_name} gave NaN or infinite values for this frame, expected colours in [0, 1]: use "
+                "precision fp32 or another model; the frame is not shown"
+            )
+        return rgb
+
+    def animate(
+        self,
+        driving: NDArray[np.uint8],
+        places: NDArray[np.floating[Any]] | None = None,
+        *,
+        relative: bool = True,
+        adapt_scale: bool = True,
+    ) -> NDArray[np.uint8]:
+        """Animate the source by one frame.
+
+        Args:
+            driving: (H, W, 3) uint8 RGB, at least 64 px per side.
+            places: (K, 2), measured in that picture; see `set_source`.
+            relative: move the source as the performer moved since the reference pose; otherwise the source takes the
+                performer's keypoints as they are, which suits a source and a performer who are the same person.
+            adapt_scale: with `relative`, scale the motion by the size of the source's face over the performer's.
+
+        Returns:
+            (size_px, size_px, 3) uint8 RGB, a fresh array.
+
+        Raises:
+            EngineError: there is no source, or no reference pose for relative motion; the picture or the places cannot
+                be used, or are measured where the source's or the reference's are not; or the model gave NaN.
+        """
+        measured = None if places is None else [places]
+        rgb: Rgb = self.animate_batch([driving], measured, relative=relative, adapt_scale=adapt_scale)[0]
+        return rgb
+
+    def animate_batch(
+        self,
+        driving: Sequence[NDArray[np.uint8]],
+        places: Sequence[NDArray[np.floating[Any]]] | None = None,
+        *,
+        relative: bool = True,
+        adapt_scale: bool = True,
+    ) -> NDArray[np.uint8]:
+        """Animate the source by several frames at once: for a GPU that one frame does not fill, and no live video.
+
+        Args:
+            driving: at least one, each as `animate` takes it.
+            places: as many, likewise.
+            relative: as in `animate`.
+            adapt_scale: as in `animate`.
+
+        Returns:
+            (B, size_px, size_px, 3) uint8 RGB, a fresh array.
+
+        Raises:
+            EngineError: as `animate`.
+        """
+        self._check_thread()
+        if self.source is None:
+            raise EngineError("animate: got no source, expected one: call set_source(rgb) first")
+        if relative and self._reference is None:
+            raise EngineError(
+                "animate: got no reference pose, expected one for relative motion: call calibrate(rgb) with a frame of "
+                "the performer first, or pass relative=False"
+            )
+        alike = {"source": self.source.measured, "driving frame": places is not None}
+        if relative:
+            alike["reference pose"] = self._reference_measured
+        if len(set(alike.values())) > 1:
+            told = ", ".join(f"{what} {'measured' if is_so else 'detected'}" for what, is_so in alike.items())
+            raise EngineError(
+                f"places: got {told}; expected all alike, as the two differ by some pixels: pass places to set_source, "
+                "calibrate and animate, or to none of them"
+            )
+        rgb = np.stack([self._picture(picture) for picture in driving])
+        keypoints = self._keypoints(rgb, places)
+        if relative:
+            keypoints = self._relative(self.source, keypoints, adapt_scale)
+        return self.render_batch(keypoints)
+
+    def _relative(self, cache: SourceCache, driving: Keypoints, adapt_scale: bool) -> Keypoints:
+        assert self._reference is not None
+        if adapt_scale and self._scale is None:
+            try:
+                self._scale = adapted_scale(cache.keypoints, self._reference)
+            except ValueError as error:
+                raise EngineError(f"{error}; calibrate with another frame") from error
+        scale = self._scale if adapt_scale and self._scale is not None else 1.0
+        return relative_keypoints(cache.keypoints, driving, self._reference, scale)
+
+    def _choose_backend(self, rewritten: Mcnet, options: EngineOptions) -> None:
+        """Set up what shall compute beside torch, if anything.
+
+        Raises:
+            EngineError: it was asked for by name and cannot be had.
+        """
+        wanted, asked = options.backend, True
+        if wanted not in get_args(Runtime):
+            raise EngineError(f"backend: got {wanted!r}, expected one of {', '.join(get_args(Runtime))}")
+        if options.precision == "int8":
+            wanted = "openvino"
+        elif wanted == "auto":
+            asked = False
+            wanted, self.backend_reason = automatic_backend(self.choice, options.measured)
+        if wanted == "torch":
+            logger.info("torch computes: %s", self.backend_reason)
+        elif wanted == "cudagraph":
+            if not self.choice.on_gpu:
+                raise EngineError(f"backend: got 'cudagraph', but {self.choice.device} was chosen, expected a GPU")
+            self._backend = CudaGraphBackend(self._torch)
+        elif asked and (lack := why_no_openvino(self.choice.device, measured_only=False)):
+            raise EngineError(f"backend: got 'openvino', but {lack}; use backend torch (or auto), or mend that")
+        else:
+            self._prepare_openvino(rewritten, asked=asked)
+
+    def _prepare_openvino(self, rewritten: Mcnet, *, asked: bool) -> None:
+        """Begin to make it ready in the background; wait for it if it was asked for.
+
+        Raises:
+            EngineError: it was asked for and fails.
+        """
+        threads = torch.get_num_threads()
+        ranges = rewritten.info.ranges if self.choice.int8 else None
+
+        def make() -> "OpenVinoBackend":
+            from mcnet.engine.openvino_backend import OpenVinoBackend
+
+            return OpenVinoBackend(rewritten, self._torch, self.choice.dtype, threads, ranges)
+
+        self._preparation = Preparation(make)
+        self._reason_when_ready, self.backend_reason = self.backend_reason, "openvino is being made ready"
+        if asked:
+            self._preparation.wait()
+            if self._preparation.failure is not None:
+                raise EngineError(f"backend: OpenVINO failed: {self._preparation.failure}") from (
+                    self._preparation.failure
+                )
+            self._take_over()
+
+    def _take_over(self) -> None:
+        """Change to the backend that is being prepared if it is ready."""
+        preparation = self._preparation
+        if preparation is None or not preparation.done:
+            return
+        self._preparation = None
+        if preparation.backend is None:
+            self.backend_reason = f"openvino cannot be used: {preparation.failure}"
+            logger.warning("torch goes on: %s", self.backend_reason)
+            return
+        self._backend = preparation.backend
+        self.backend_reason = self._reason_when_ready
+        logger.info("%s took over: %s", self._backend.name, self.backend_reason)
+
+    def _compute(self, call: Callable[[Backend], T]) -> T:
+        """Ask the backend; one that fails is given up, and torch answers."""
+        self._take_over()
+        with torch.inference_mode(), _exact_float32():
+            try:
+                return call(self._backend)
+            except RuntimeError as error:  # torch.OutOfMemoryError is one, and whatever CUDA says of a recording
+                if self._backend is self._torch:
+                    raise
+                self.backend_reason = f"{self._backend.name} failed: {error}"
+            # Not in the handler: the error holds on to the memory of what failed, which torch may need.
+            logger.warning("torch goes on: %s", self.backend_reason)
+            self._backend = self._torch
+            return call(self._torch)
+
+    def _picture(self, rgb: Rgb) -> Rgb:
+        """Check a picture and bring it to the model's size: (size_px, size_px, 3) uint8 RGB."""
+        if not isinstance(rgb, np.ndarray) or rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+            got = f"{rgb.dtype} {rgb.shape}" if isinstance(rgb, np.ndarray) else type(rgb).__name__
+            raise EngineError(f"picture: got {got}, expected a uint8 array of shape (height, width, 3), RGB")
+        height, width = rgb.shape[:2]
+        side = min(height, width)
+        if side < MIN_SIDE_PX:
+            raise EngineError(f"picture: got {width}x{height} pixels, expected at least {MIN_SIDE_PX} a side")
+        top, left = (height - side) // 2, (width - side) // 2
+        square = np.ascontiguousarray(rgb[top : top + side, left : left + side])
+        if not square.flags.writeable:
+            square = square.copy()  # torch warns of arrays that it could write to and must not
+        size_px = self.config.size_px
+        if side == size_px:
+            return square
+        resized = F.interpolate(
+            torch.from_numpy(square).permute(2, 0, 1)[None].float(),
+            size=(size_px, size_px),
+            mode="bilinear",
+            align_corners=False,
+            antialias=True,
+        )
+        whole: Rgb = resized[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).contiguous().numpy()
+        return whole
+
+    def _warm_up(self, frames: int) -> None:
+        if frames <= 0:
+            return
+        size_px = self.config.size_px
+        noise = np.random.default_rng(0).integers(0, 256, (size_px, size_px, 3), np.uint8)
+        self.set_source(noise)
+        self.calibrate(noise)
+        try:
+            for _ in range(frames):
+                self.animate(noise, adapt_scale=False)
+        finally:
+            self.source = self._reference = None
+
+    def _check_thread(self) -> None:
+        if threading.get_ident() != self._thread:
+            raise EngineError(
+                f"the engine was called on thread {threading.current_thread().name!r}, expected the one that made it: "
+                "create and call an engine on one thread"
+            )
+
+    def _require_finite(self, keypoints: Keypoints, what: str) -> None:
+        if not torch.isfinite(keypoints.value.sum() + keypoints.jacobian.sum()).item():
+            raise EngineError(f"model {self.model_name} gave NaN for the {what}: use precision fp32 or another model")
+
+
+def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """`value` (a tensor, a string, None, or tuples of them) with every tensor changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Keypoints | ConditionedMemory | SourceCache):
+        return type(value)(*(_map_tensors(item, change) for item in value))
+    if isinstance(value, tuple):
+        return tuple(_map_tensors(item, change) for item in value)
+    return value
+
+
+def _exact_float32() -> Any:
+    """Keep cuDNN from computing float32 convolutions in TF32: its ten bits are 0.1 px of a keypoint's place."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)

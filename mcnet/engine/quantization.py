@@ -1,0 +1,92 @@
+"""Where the decoder's activations lie, so that its convolutions may be computed in 8 bits.
+
+Not those of dense motion: what its hourglass sees depends on how far a performer moves, and where values are clipped or
+rounded the wrong part of the face is shown (measured: errors of up to half the range).
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mcnet.config import range_names
+from mcnet.engine.rewrites import rewrite
+from mcnet.errors import UserError
+from mcnet.generator import Mcnet
+from mcnet.geometry import relative_keypoints
+from mcnet.pictures import to_picture
+
+Ranges = Mapping[str, tuple[float, float]]
+"""Least and largest value that may go into a convolution, by its name in the rewritten generator; `warped_N` is what
+the motion shows of the source at N px."""
+
+HEADROOM = 1.5
+"""Ranges are taken so much wider than what was seen; what lies beyond them is clipped. Anything from 1 to 2 gives faces
+and performers that were not measured the largest error that bf16 gives them."""
+
+
+class QuantizationError(UserError, ValueError):
+    """A model's activations cannot be measured; the message says where."""
+
+
+@torch.inference_mode()
+def measure_ranges(
+    model: Mcnet, sources: NDArray[np.uint8], driving: NDArray[np.uint8]
+) -> dict[str, tuple[float, float]]:
+    """Animate every source by every frame, in float32 on the CPU, and see which values go into the convolutions.
+
+    Args:
+        model: stays as it is.
+        sources: (N, size_px, size_px, 3) uint8 RGB.
+        driving: (M, size_px, size_px, 3) uint8 RGB; relative motion, the first frame is the reference pose.
+
+    Returns:
+        By name, as `Ranges`, with the `HEADROOM`.
+
+    Raises:
+        QuantizationError: the model gives values that are not finite.
+    """
+    fast = rewrite(model).float().cpu()
+    generator = fast.generator
+    seen: dict[str, tuple[float, float]] = {}
+
+    def see(name: str, values: Tensor) -> None:
+        least, largest = (float(value) for value in torch.aminmax(values))
+        if not (np.isfinite(least) and np.isfinite(largest)):
+            raise QuantizationError(
+                f"{name}: got values between {least} and {largest}, expected finite ones; the model overflows on these "
+                "pictures and cannot be computed in 8 bits"
+            )
+        before = seen.get(name, (least, largest))
+        seen[name] = min(before[0], least), max(before[1], largest)
+
+    def hook(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        return lambda _, inputs: see(name, inputs[0])
+
+    wanted = range_names(model.config)
+    for name, module in generator.named_modules():
+        if name in wanted:
+            module.register_forward_pre_hook(hook(name))
+    frames = [fast.keypoint_detector(picture[None]) for picture in _pictures(driving)]
+    for picture in _pictures(sources):
+        cache = fast.encode_source(picture[None])
+        for frame in frames:
+            pose = relative_keypoints(cache.keypoints, frame, frames[0])
+            warped = generator.warp(cache, generator.motion(cache, pose))
+            for feature in warped.features[:-1]:
+                see(f"warped_{feature.shape[-1]}", feature)
+            generator.decode(cache, warped)
+    return {name: (HEADROOM * least, HEADROOM * largest) for name, (least, largest) in sorted(seen.items())}
+
+
+def note_ranges(model: Mcnet, sources: NDArray[np.uint8], driving: NDArray[np.uint8]) -> None:
+    """Measure the ranges of a model's activations and note them in its `info`; arguments as `measure_ranges`'."""
+    model.info = dataclasses.replace(model.info, ranges=measure_ranges(model, sources, driving))
+
+
+def _pictures(rgb: NDArray[np.uint8]) -> Tensor:
+    return to_picture(torch.from_numpy(np.ascontiguousarray(rgb)))

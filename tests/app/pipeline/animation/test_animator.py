@@ -1,0 +1,679 @@
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from app.pipeline.animation.animator import LOOK_EVERY_S, Animator, Step
+from app.pipeline.capture.camera_frame import CameraFrame
+from app.pipeline.events import Calibrated, CalibrationProgress, Event, SourceFailed, SourceReady
+from app.pipeline.portraits import Portrait
+from app.pipeline.state import State
+from app.settings import LiveSettings
+from mcnet import Engine, EngineOptions, load_model
+from mcnet.commands.drives import Shot, SpaceDrive
+from mcnet.engine import EngineError
+from mcnet.media.crop import SquareBox, crop, frame_face
+from mcnet.media.faces import Face, FaceFinder
+from mcnet.media.head_motion import mesh_in_square
+from mcnet.media.video import open_driving
+from tests.app.fakes import FakeEngine, FakeFinder, keypoints, marked_picture
+from tests.media.videos import GRID
+
+SETTINGS = LiveSettings(calibration_s=0.2, hold_s=0.5, ease_s=0.5, idle_s=1.0, smoothing=0.0)
+DT_S = 0.04
+
+
+POINTS = (33, 263, 13, 14, 152)
+
+
+class Stage:
+    """An animator with fakes, and a clock that goes on by a frame's time at each step.
+
+    Args:
+        face: what the finder finds.
+        portrait: who is animated.
+        points: which points of the face the keypoints are; empty: they are detected.
+    """
+
+    def __init__(self, face: Face | None, portrait: Portrait | None, points: tuple[int, ...] = ()) -> None:
+        self.engine = FakeEngine()
+        self.engine.keypoint_landmarks = points
+        self.finder = FakeFinder(face)
+        self.events: list[Event] = []
+        self.animator = Animator(self.engine, self.events.append, lambda *_: None, finder=self.finder)
+        self.now_s = 100.0
+        self.frames = 0
+        if portrait is not None:
+            self.animator.set_portrait(portrait)
+
+    def step(self, settings: LiveSettings = SETTINGS, *, camera: str = "one", frame: bool = True) -> Step:
+        if not frame:
+            self.now_s += DT_S
+            return self.animator.step(None, self.now_s, settings)
+        step = self.only_step(settings, camera=camera)
+        return step if step.view is None else step._replace(view=self.animator.follow(step.view))
+
+    def only_step(self, settings: LiveSettings = SETTINGS, *, camera: str = "one") -> Step:
+        """As `step`, without what comes after the picture was handed on."""
+        self.now_s += DT_S
+        self.frames += 1
+        return self.animator.step(CameraFrame(self.frames, self.now_s, marked_picture(), camera), self.now_s, settings)
+
+    def until(self, state: State, settings: LiveSettings = SETTINGS, *, frame: bool = True) -> Step:
+        for _ in range(200):
+            step = self.step(settings, frame=frame)
+            if step.output is not None and step.output.state is state:
+                return step
+        raise AssertionError(f"never {state}")
+
+
+def test_no_portrait_no_avatar(face: Face) -> None:
+    output = Stage(face, None).step().output
+    assert output is not None
+    assert (output.state, output.avatar) == (State.STARTING, None)
+
+
+def test_the_slate_stays_until_the_reference_pose_is_taken(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    first = stage.step().output
+    assert first is not None
+    assert (first.state, first.avatar) == (State.CALIBRATING, None)
+    live = stage.until(State.LIVE).output
+    assert live is not None
+    assert live.avatar is not None
+    assert live.fresh
+    assert [event for event in stage.events if isinstance(event, Calibrated)] != []
+    assert [event for event in stage.events if isinstance(event, CalibrationProgress)] != []
+
+
+def test_absolute_motion_needs_no_calibration(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.engine.shift = 0.2
+    for _ in range(20):
+        output = stage.step(dataclasses.replace(SETTINGS, relative=False)).output
+    assert output is not None
+    assert output.state is State.LIVE
+    shown = stage.engine.rendered[-1].value[0].numpy()
+    np.testing.assert_allclose(shown, stage.engine.detect(np.zeros((256, 256, 3), np.uint8)).value[0], atol=1e-6)
+
+
+def test_relative_motion_moves_the_avatar_as_the_driver_moved(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.engine.shift = 0.3  # the driver sits aside, which is not to be seen
+    stage.until(State.LIVE)
+    for _ in range(20):
+        stage.step()
+    np.testing.assert_allclose(stage.engine.rendered[-1].value[0, 4], [0.0, 0.1], atol=1e-6)
+    stage.engine.shift = 0.4
+    stage.step()
+    np.testing.assert_allclose(stage.engine.rendered[-1].value[0, 4], [0.1, 0.1], atol=1e-6)
+
+
+def test_a_lost_face_goes_down_the_ladder_and_comes_back_by_itself(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.engine.shift = 0.1
+    stage.until(State.LIVE)
+    stage.engine.shift = 0.3
+    for _ in range(20):
+        live = stage.step().output
+    stage.finder.face = None
+    held = stage.step().output
+    while held is not None and held.state is State.LIVE:  # until the next look for the face
+        live, held = held, stage.step().output
+    assert live is not None
+    assert held is not None
+    assert held.state is State.HOLD
+    assert held.avatar is live.avatar
+    assert not held.fresh
+    stage.until(State.EASING)
+    idle = stage.until(State.IDLE).output
+    assert idle is not None
+    np.testing.assert_allclose(stage.engine.rendered[-1].value[0, 4], [0.0, 0.1], atol=1e-6)
+    rendered = len(stage.engine.rendered)
+    stage.step()
+    assert len(stage.engine.rendered) == rendered  # resting costs nothing
+    gone = stage.until(State.NO_FACE).output
+    assert gone is not None
+    assert gone.avatar is None
+    stage.finder.face = face
+    back = stage.until(State.LIVE).output
+    assert back is not None
+    assert back.avatar is not None
+    for _ in range(20):
+        stage.step()
+    np.testing.assert_allclose(stage.engine.rendered[-1].value[0, 4], [0.2, 0.1], atol=1e-6)
+
+
+def test_a_camera_that_stops_goes_down_the_same_ladder(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    assert stage.step(frame=False).output is None  # one frame late is no loss
+    stage.until(State.HOLD, frame=False)
+    stage.until(State.EASING, frame=False)
+    stage.until(State.NO_CAMERA, frame=False)
+    stage.until(State.LIVE)
+
+
+def test_another_camera_is_calibrated_anew_and_the_same_one_is_not(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    stage.until(State.NO_CAMERA, frame=False)
+    back = stage.step().output
+    assert back is not None
+    assert back.state is State.LIVE
+    other = stage.step(camera="two").output
+    assert other is not None
+    assert other.state is State.CALIBRATING
+
+
+def test_recalibrating_while_live_shows_the_avatar_all_along(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    stage.engine.shift = 0.2
+    stage.animator.calibrate(0.0)
+    for _ in range(20):
+        output = stage.step().output
+        assert output is not None
+        assert output.state is State.LIVE
+    np.testing.assert_allclose(stage.engine.rendered[-1].value[0, 4], [0.0, 0.1], atol=1e-6)
+
+
+def test_a_portrait_that_fails_leaves_the_one_before(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    stage.engine.fail_source = EngineError("the model gave NaN")
+    other = dataclasses.replace(woman, square=np.zeros_like(woman.square))
+    stage.animator.set_portrait(other)
+    assert stage.events[-1] == SourceFailed("woman_1", "the model gave NaN")
+    output = stage.step().output
+    assert output is not None
+    assert output.state is State.LIVE
+
+
+def test_a_portrait_seen_before_is_not_encoded_again(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.animator.set_portrait(woman)
+    assert stage.engine.sources == 1
+    assert [event.from_cache for event in stage.events if isinstance(event, SourceReady)] == [False, True]
+
+
+def test_a_followed_face_is_not_searched_in_every_frame(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    searched = stage.finder.searched
+    views = [stage.step().view for _ in range(30)]
+    looks = stage.finder.searched - searched
+    assert looks == pytest.approx(30 * DT_S / LOOK_EVERY_S, abs=1.1)  # in whole frames, so a little less often
+    assert sum(view is not None and view.landmarks_px is not None for view in views) == looks
+    assert all(view is not None and view.keypoints is not None for view in views)
+
+
+def test_a_face_that_moves_is_searched_more_often(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    searched = stage.finder.searched
+    for _ in range(30):
+        stage.engine.shift += 0.05  # of half the crop's side, each frame
+        stage.step()
+    assert stage.finder.searched - searched == 10  # every third frame of 0.04 s is the first after 0.1 s
+    searched = stage.finder.searched
+    for index in range(30):
+        stage.engine.shift += 0.03 if index % 2 else -0.03  # trembling is no moving
+        stage.step()
+    assert stage.finder.searched - searched <= 30 * DT_S / LOOK_EVERY_S + 1
+    searched = stage.finder.searched
+    for _ in range(30):
+        stage.engine.scale *= 1.02  # it comes nearer
+        stage.step()
+    assert stage.finder.searched - searched == 10
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_where_a_face_is_counts_in_the_camera_not_in_the_crop(face: Face, woman: Portrait, stays: bool) -> None:
+    """The crop widens and wanders, over a face that stays where it is; or the face goes along."""
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    searched = stage.finder.searched
+    for index in range(1, 31):
+        zoom, nudge_x = 1.02**index, 0.01 * index
+        if stays:
+            stage.engine.scale, stage.engine.shift = zoom, -2 * nudge_x * zoom
+        stage.step(dataclasses.replace(SETTINGS, zoom=zoom, nudge_x=nudge_x))
+    looks = stage.finder.searched - searched
+    assert looks == (pytest.approx(30 * DT_S / LOOK_EVERY_S, abs=1.1) if stays else 10)
+
+
+def test_the_picture_does_not_wait_for_the_search(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    stage.now_s += 10 * LOOK_EVERY_S
+    searched = stage.finder.searched
+    step = stage.only_step()
+    assert step.output is not None
+    assert step.output.state is State.LIVE
+    assert step.view is not None
+    assert step.view.landmarks_px is None
+    assert stage.finder.searched == searched
+    followed = stage.animator.follow(step.view)
+    assert stage.finder.searched == searched + 1
+    assert followed.landmarks_px is face.landmarks_px
+    assert followed.frame is step.view.frame
+    assert stage.animator.follow(step.view).landmarks_px is None  # it was searched already
+
+
+def test_a_lost_face_and_a_calibration_are_searched_for_at_once(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    stage.finder.face = None
+    searched = stage.finder.searched
+    while stage.finder.searched == searched:  # it is found to be lost after a picture of it
+        output = stage.step().output
+        assert output is not None
+        assert output.state is State.LIVE
+    searched = stage.finder.searched
+    output = stage.only_step().output
+    assert output is not None
+    assert output.state is State.HOLD
+    assert stage.finder.searched == searched + 1
+    stage.finder.face = face
+    stage.until(State.LIVE)
+    stage.animator.calibrate(1.0)
+    for _ in range(5):
+        searched = stage.finder.searched
+        step = stage.only_step()
+        assert step.view is not None
+        assert step.view.landmarks_px is face.landmarks_px  # of this very frame: the calibration needs them
+        assert stage.animator.follow(step.view) is step.view
+        assert stage.finder.searched == searched + 1
+
+
+def test_another_camera_or_size_is_searched_at_once(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    searched = stage.finder.searched
+    views = [stage.only_step(camera="two").view]
+    stage.now_s += DT_S
+    frame = CameraFrame(999, stage.now_s, marked_picture(960, 1280), "two")
+    views.append(stage.animator.step(frame, stage.now_s, SETTINGS).view)
+    assert stage.finder.searched == searched + 2
+    for view in views:
+        assert view is not None
+        assert view.landmarks_px is face.landmarks_px
+        assert stage.animator.follow(view) is view
+
+
+def test_after_a_search_that_failed_the_next_frame_is_searched_at_once(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    stage.now_s += 10 * LOOK_EVERY_S
+    view = stage.only_step().view
+    assert view is not None
+    stage.finder.fail = RuntimeError("out of memory")
+    with pytest.raises(RuntimeError, match="out of memory"):
+        stage.animator.follow(view)
+    stage.animator.recover()
+    stage.finder.fail = None
+    searched = stage.finder.searched
+    output = stage.only_step().output
+    assert output is not None
+    assert output.state is State.LIVE
+    assert stage.finder.searched == searched + 1
+
+
+def test_zoom_and_nudge_move_the_crop(face: Face, woman: Portrait) -> None:
+    plain = Stage(face, woman).step().view
+    moved = Stage(face, woman).step(dataclasses.replace(SETTINGS, zoom=1.25, nudge_x=0.1, nudge_y=-0.1)).view
+    assert plain is not None
+    assert plain.box is not None
+    assert moved is not None
+    assert moved.box is not None
+    assert moved.box.side == pytest.approx(plain.box.side / 1.25)
+    assert moved.box.center_x - plain.box.center_x == pytest.approx(0.1 * plain.box.side)
+    assert moved.box.center_y - plain.box.center_y == pytest.approx(-0.1 * plain.box.side)
+
+
+def test_who_comes_back_elsewhere_is_framed_there_at_once(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    stage.finder.face = None
+    stage.until(State.IDLE)
+    aside = face.landmarks_px + np.array([150, 20, 0], np.float32)
+    stage.finder.face = Face(aside, 1.0)
+    view = stage.until(State.LIVE).view
+    assert view is not None
+    assert view.box is not None
+    assert dataclasses.astuple(view.box) == pytest.approx(dataclasses.astuple(frame_face(Face(aside, 1.0))))
+
+
+def test_another_size_of_frames_is_framed_afresh(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    double = Face(face.landmarks_px * 2, 1.0)
+    stage.finder.face = double
+    stage.now_s += DT_S
+    frame = CameraFrame(999, stage.now_s, marked_picture(960, 1280), "one")
+    view = stage.animator.step(frame, stage.now_s, SETTINGS).view
+    assert view is not None
+    assert view.box is not None
+    assert dataclasses.astuple(view.box) == pytest.approx(dataclasses.astuple(frame_face(double)))
+
+
+def test_another_portrait_while_the_face_is_lost_shows_at_once(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    stage.finder.face = None
+    stage.until(State.HOLD)
+    stage.animator.set_portrait(dataclasses.replace(woman, square=woman.square[:, ::-1].copy()))
+    for _ in range(20):
+        output = stage.step().output
+        assert output is not None
+        assert output.avatar is not None
+
+
+def test_a_change_of_the_reference_is_glided_over(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    stage.engine.shift = 0.3
+    for _ in range(20):
+        stage.step()
+    stage.animator.calibrate(0.0)
+    places = []
+    for _ in range(20):
+        stage.step()
+        places.append(float(stage.engine.rendered[-1].value[0, 4, 0]))
+    assert places[-1] == pytest.approx(0.0, abs=1e-6)
+    assert max(abs(np.diff([0.3, *places]))) < 0.1
+
+
+def test_one_frame_without_keypoints_spoils_no_other(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    settings = dataclasses.replace(SETTINGS, smoothing=0.5)
+    stage.until(State.LIVE, settings)
+    stage.engine.nan = True
+    with pytest.raises(EngineError, match="gave NaN for the keypoints"):
+        stage.step(settings)
+    stage.animator.recover()
+    stage.engine.nan = False
+    stage.until(State.LIVE, settings)
+    assert np.isfinite(stage.engine.rendered[-1].value.numpy()).all()
+
+
+def test_whatever_a_portrait_meets_the_one_before_stays(
+    face: Face, woman: Portrait, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    stage.engine.fail_source = RuntimeError("out of memory")
+    stage.animator.set_portrait(dataclasses.replace(woman, square=np.zeros_like(woman.square)))
+    assert stage.events[-1] == SourceFailed("woman_1", "RuntimeError: out of memory")
+    assert "out of memory" in caplog.text
+    stage.until(State.LIVE)
+
+
+def test_a_model_that_fails_is_not_hidden(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    stage.engine.fail = EngineError("NaN")
+    with pytest.raises(EngineError, match="NaN"):
+        stage.step()
+
+
+def test_with_the_real_model_it_shows_what_the_engine_animates(woman: Portrait) -> None:
+    """GRID's speaker drives: the same crop, reference and motion as `Engine.animate`, so the same picture."""
+    engine = Engine(load_model("starter"), EngineOptions(device="cpu", precision="fp32"))
+    events: list[Event] = []
+    finder = FaceFinder(tracking=True)
+    animator = Animator(engine, events.append, lambda *_: None, finder=finder)
+    animator.set_portrait(woman)
+    settings = LiveSettings(calibration_s=0.0, smoothing=0.0, keypoints="detected")
+    frames = list(open_driving(GRID))[:12:3]
+    shown = None
+    for index, rgb in enumerate(frames):
+        now_s = 10.0 + index
+        shown = animator.step(CameraFrame(index, now_s, rgb, "grid"), now_s, settings).output
+    assert shown is not None
+    assert shown.state is State.LIVE
+    with FaceFinder() as fresh:
+        box = frame_face(fresh.find(frames[0])[0])
+    engine.calibrate(crop(frames[0], box, 256))
+    expected = engine.animate(crop(frames[-1], box, 256))
+    assert shown.avatar is not None
+    difference = np.abs(shown.avatar.astype(int) - expected)
+    assert difference.mean() < 0.6  # the finder, tracking, frames the head a fraction of a pixel otherwise
+    still = np.abs(shown.avatar.astype(int) - engine.render(engine.set_source(woman.square).keypoints))
+    assert still.mean() > 2 * difference.mean()
+
+
+def test_with_the_real_model_space_is_what_the_offline_command_makes(woman: Portrait) -> None:
+    engine = Engine(load_model("starter"), EngineOptions(device="cpu", precision="fp32"))
+    finder = FaceFinder(tracking=True)
+    events: list[Event] = []
+    animator = Animator(engine, events.append, lambda *_: None, finder=finder)
+    animator.set_portrait(woman)
+    settings = LiveSettings(calibration_s=0.0, smoothing=0.0)
+    frames = list(open_driving(GRID))[:12:3]
+    shown = None
+    shots = []
+    for index, rgb in enumerate(frames):
+        now_s = 10.0 + index
+        step = animator.step(CameraFrame(index, now_s, rgb, "grid"), now_s, settings)
+        shown = step.output
+        assert step.view is not None
+        assert step.view.box is not None
+        assert step.view.landmarks_px is not None
+        square = crop(rgb, step.view.box, 256)
+        shots.append(Shot(square, Face(step.view.landmarks_px, 1.0), step.view.box))
+    assert shown is not None
+    assert shown.state is State.LIVE
+    assert shown.avatar is not None
+    assert woman.landmarks_px is not None
+    source = Shot(crop(woman.square, SquareBox(256, 256, 512), 256), Face(woman.landmarks_px, 1.0), woman.box)
+    expected = SpaceDrive(engine, source, shots[0]).pictures(shots[-1:])[0]
+    difference = np.abs(shown.avatar.astype(int) - expected)
+    assert difference.mean() < 1  # live, the portrait's larger square is shrunk by the engine
+    still = np.abs(shown.avatar.astype(int) - source.square)
+    assert still.mean() > 2 * difference.mean()
+
+
+def turned(face: Face, yaw_deg: float) -> Face:
+    angle = np.radians(yaw_deg)
+    rotation = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]], np.float32)
+    centre = face.landmarks_px.mean(axis=0)
+    return Face((face.landmarks_px - centre) @ rotation.T + centre, 1.0)
+
+
+def shown_head(stage: Stage) -> NDArray[np.float32]:
+    places: NDArray[np.float32] = stage.engine.rendered[-1].value[0].numpy()
+    return places
+
+
+def test_measured_keypoints_need_no_detector_once_calibrated(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman, POINTS)
+    stage.until(State.LIVE)
+    stage.engine.nan = True  # whatever the detector would say now
+    searched = stage.finder.searched
+    for _ in range(20):
+        step = stage.step()
+        assert step.output is not None
+        assert step.output.state is State.LIVE
+        assert step.view is not None
+        assert step.view.landmarks_px is face.landmarks_px
+        assert step.view.keypoints is not None
+        assert step.view.box is not None
+        np.testing.assert_allclose(
+            step.view.keypoints,
+            mesh_in_square(face.landmarks_px, step.view.box, 256)[list(POINTS), :2].astype(np.float32),
+            atol=1e-6,
+        )
+    assert stage.finder.searched - searched == 20  # the mesh measures every frame, and nothing else is looked for
+
+
+@pytest.mark.parametrize(
+    ("points", "settings", "mesh", "measured", "in_space"),
+    [
+        (POINTS, SETTINGS, True, True, True),
+        (POINTS, dataclasses.replace(SETTINGS, motion="plane"), True, True, False),
+        (POINTS, dataclasses.replace(SETTINGS, keypoints="detected"), True, False, False),
+        (POINTS, SETTINGS, False, False, False),
+        ((), SETTINGS, True, False, False),
+    ],
+    ids=["in space", "in the plane", "detected", "a portrait without a mesh", "a model without meaning"],
+)
+def test_it_tells_what_was_measured_and_what_the_calibration_asked_for(
+    face: Face,
+    woman: Portrait,
+    points: tuple[int, ...],
+    settings: LiveSettings,
+    mesh: bool,
+    measured: bool,
+    in_space: bool,
+) -> None:
+    stage = Stage(face, woman if mesh else dataclasses.replace(woman, landmarks_px=None), points)
+    stage.until(State.LIVE, settings)
+    assert [event.measured for event in stage.events if isinstance(event, SourceReady)][-1] is measured
+    assert [event.in_space for event in stage.events if isinstance(event, Calibrated)] == [in_space]
+
+
+def test_in_space_the_avatar_looks_where_the_performer_looks(face: Face, woman: Portrait) -> None:
+    """A reference that looks aside melts nothing: turned back, the avatar has its own face."""
+    straight = Stage(face, woman, POINTS)
+    straight.until(State.LIVE)
+    aside = Stage(turned(face, 40), woman, POINTS)
+    aside.until(State.LIVE)
+    for stage in (straight, aside):
+        stage.finder.face = face
+        for _ in range(30):
+            stage.step()
+    size = np.ptp(shown_head(straight), axis=0).max()
+    np.testing.assert_allclose(
+        shown_head(aside) - shown_head(aside).mean(0), shown_head(straight) - shown_head(straight).mean(0),
+        atol=0.03 * size,
+    )  # fmt: skip
+    own = aside.engine.set_source(woman.square, np.asarray(aside.animator._source.space.places, np.float32))  # type: ignore[union-attr]
+    away = own.keypoints.value[0].numpy() - shown_head(aside)
+    assert np.abs(away - away.mean(0)).max() < 0.1 * size, "the face shape is the portrait's"
+
+
+def test_a_more_neutral_expression_takes_the_place_of_the_calibrated_one(face: Face, woman: Portrait) -> None:
+    """Who is caught in the middle of a word is not measured from it for the rest of the call."""
+    speaking = face.landmarks_px.copy()
+    lower = [14, 87, 317, 178, 402, 88, 318, 95, 324, 17, 152, 148, 377]
+    speaking[lower, 1] += 0.12 * np.ptp(face.landmarks_px[:, 1])
+    stage = Stage(Face(speaking, 1.0), woman, POINTS)
+    stage.until(State.LIVE)
+    first = stage.animator._motion.reference
+    stage.finder.face = face
+    for _ in range(30):
+        stage.step()
+    second = stage.animator._motion.reference
+    assert first is not None
+    assert second is not None
+    assert first.head is not None
+    assert second.head is not None
+    assert second.head.openings.mouth < first.head.openings.mouth - 0.1
+    assert second.head.shift.tolist() == first.head.shift.tolist()  # where the head was stays
+    stage.finder.face = Face(speaking, 1.0)
+    for _ in range(30):
+        stage.step()
+    third = stage.animator._motion.reference
+    assert third is second, "the word does not come back as the reference"
+
+
+def test_what_is_hardly_a_face_is_held(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman, POINTS)
+    shown = stage.until(State.LIVE).output
+    assert shown is not None
+    torn = face.landmarks_px.copy()
+    torn[:, :2] = torn[:, :2].mean(0) + (torn[:, :2] - torn[:, :2].mean(0)) * [1.8, 0.6]
+    stage.finder.face = Face(torn, 1.0)
+    held = stage.step().output
+    assert held is not None
+    assert held.state is State.HOLD
+    assert held.avatar is shown.avatar
+    stage.finder.face = face
+    assert stage.until(State.LIVE).output is not None
+
+
+def test_what_is_hardly_a_face_is_not_followed(face: Face, woman: Portrait) -> None:
+    """It may be a poster behind the performer: the frame after it is searched, and judged, anew."""
+    stage = Stage(face, woman, POINTS)
+    stage.until(State.LIVE)
+    forgotten: list[bool] = []
+    stage.finder.forget = lambda: forgotten.append(True)  # type: ignore[method-assign]
+    squeezed = face.landmarks_px * np.array([1.8, 0.6, 1], np.float32)
+    stage.finder.face = Face(squeezed + (face.landmarks_px - squeezed).mean(0), 1.0)
+    stage.step()
+    assert forgotten == [True]
+
+
+@pytest.mark.parametrize("frames", [1, 30])
+def test_a_better_expression_has_to_last_and_to_look_ahead(face: Face, woman: Portrait, frames: int) -> None:
+    speaking = face.landmarks_px.copy()
+    speaking[[14, 87, 317, 178, 402, 88, 318, 95, 324, 17, 152], 1] += 0.12 * np.ptp(face.landmarks_px[:, 1])
+    stage = Stage(Face(speaking, 1.0), woman, POINTS)
+    stage.until(State.LIVE)
+    first = stage.animator._motion.reference
+    stage.finder.face = turned(face, 40) if frames > 1 else face
+    for _ in range(frames):
+        stage.step()
+    assert stage.animator._motion.reference is first
+
+
+def test_a_lost_face_eases_to_the_portraits_own_pose_in_space(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman, POINTS)
+    stage.until(State.LIVE)
+    stage.finder.face = turned(face, 25)
+    for _ in range(20):
+        stage.step()
+    stage.finder.face = None
+    stage.until(State.IDLE)
+    source = stage.animator._source
+    assert source is not None
+    assert source.space is not None
+    np.testing.assert_allclose(shown_head(stage), source.space.places, atol=1e-5)
+
+
+@pytest.mark.parametrize("change", [{"motion": "plane"}, {"relative": False}])
+def test_measured_keypoints_in_the_plane(face: Face, woman: Portrait, change: dict[str, Any]) -> None:
+    stage = Stage(face, woman, POINTS)
+    settings = dataclasses.replace(SETTINGS, **change)
+    stage.until(State.LIVE, settings)
+    for _ in range(20):
+        stage.step(settings)
+    source = stage.animator._source
+    assert source is not None
+    assert source.space is not None
+    view = stage.step(settings).view
+    assert view is not None
+    assert view.box is not None
+    measured = mesh_in_square(face.landmarks_px, view.box, 256)[list(POINTS), :2]
+    expected = source.space.places if settings.relative else measured
+    np.testing.assert_allclose(shown_head(stage), expected, atol=1e-5)
+
+
+def test_keypoints_that_are_to_be_detected_after_all_are_found_anew(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman, POINTS)
+    stage.until(State.LIVE)
+    settings = dataclasses.replace(SETTINGS, keypoints="detected")
+    first = stage.step(settings).output
+    assert first is not None
+    assert first.state is State.CALIBRATING  # measured and detected ones are never mixed
+    stage.until(State.LIVE, settings)
+    for _ in range(20):
+        stage.step(settings)
+    np.testing.assert_allclose(shown_head(stage), keypoints().value[0].numpy(), atol=1e-6)
+
+
+def test_a_portrait_without_a_face_is_detected(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, dataclasses.replace(woman, landmarks_px=None), POINTS)
+    stage.until(State.LIVE)
+    assert stage.animator._source is not None
+    assert not stage.animator._source.cache.measured
+    stage.animator.set_portrait(woman)
+    output = stage.step().output
+    assert output is not None
+    assert output.state is State.CALIBRATING
+    stage.until(State.LIVE)
+    assert stage.animator._source.cache.measured

@@ -1,0 +1,86 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app.pipeline.animation.source_store import SourceStore
+from mcnet import Engine, EngineOptions, load_model
+from mcnet.config import McnetConfig
+from mcnet.generator import Mcnet
+
+SQUARE = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
+
+
+def tiny_engine(seed: int = 0) -> Engine:
+    torch.manual_seed(seed)
+    model = Mcnet(McnetConfig.named("tiny")).eval()
+    return Engine(model, EngineOptions(device="cpu", precision="fp32", warm_up_frames=0))
+
+
+def test_a_cache_comes_back_as_it_was_and_gives_the_same_picture(tmp_path: Path) -> None:
+    engine = tiny_engine()
+    cache = engine.set_source(SQUARE)
+    store = SourceStore(tmp_path / "sources")
+    assert store.load(SQUARE, engine.fingerprint) is None
+    store.save(SQUARE, cache)
+    expected = engine.render(cache.keypoints)
+    again = store.load(SQUARE, engine.fingerprint)
+    assert again is not None
+    engine.set_source(again)
+    np.testing.assert_array_equal(engine.render(again.keypoints), expected)
+
+
+def test_the_starters_cache_comes_back_too(tmp_path: Path) -> None:
+    engine = Engine(load_model("starter"), EngineOptions(device="cpu", warm_up_frames=0))
+    store = SourceStore(tmp_path)
+    cache = engine.set_source(SQUARE)
+    store.save(SQUARE, cache)
+    again = store.load(SQUARE, engine.fingerprint)
+    assert again is not None
+    assert again.memory is not None
+    assert cache.memory is not None
+    torch.testing.assert_close(again.memory.responses, cache.memory.responses, rtol=0, atol=0)
+    assert [feature.shape for feature in again.features] == [feature.shape for feature in cache.features]
+
+
+def test_another_picture_or_model_is_another_key(tmp_path: Path) -> None:
+    engine = tiny_engine()
+    store = SourceStore(tmp_path)
+    store.save(SQUARE, engine.set_source(SQUARE))
+    assert store.load(SQUARE[::-1].copy(), engine.fingerprint) is None
+    assert store.load(SQUARE, tiny_engine(1).fingerprint) is None
+
+
+def test_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
+    engine = tiny_engine()
+    store = SourceStore(tmp_path)
+    cache = engine.set_source(SQUARE)
+    store.save(SQUARE, cache)
+    (path,) = tmp_path.glob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:1000])
+    assert store.load(SQUARE, engine.fingerprint) is None
+    store.save(SQUARE, cache)
+    assert store.load(SQUARE, engine.fingerprint) is not None
+
+
+def test_a_place_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("in the way")
+    engine = tiny_engine()
+    SourceStore(tmp_path / "file").save(SQUARE, engine.set_source(SQUARE))
+    assert "could not be kept" in caplog.text
+
+
+def test_only_the_last_used_ones_stay(tmp_path: Path) -> None:
+    engine = tiny_engine()
+    store = SourceStore(tmp_path)
+    cache = engine.set_source(SQUARE)
+    for number in range(45):
+        square = SQUARE.copy()
+        square[0, 0] = number
+        store.save(square, cache)
+        for path in tmp_path.glob("*.safetensors"):
+            os.utime(path, (path.stat().st_mtime - 10,) * 2)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 40
+    assert store.load(square, engine.fingerprint) is not None

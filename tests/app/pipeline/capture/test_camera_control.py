@@ -1,0 +1,178 @@
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from app.pipeline.capture.camera_control import CameraControl, CameraTimes
+from app.pipeline.capture.camera_frame import CameraFrame
+from app.pipeline.capture.cameras import CameraSpec
+from app.pipeline.events import CameraFailed, CameraOpened, Event
+from tests.app.fakes import Cameras, FakeCamera, wait_until
+
+TIMES = CameraTimes(open_s=0.3, stall_s=0.3, frozen_s=0.4, first_retry_s=0.05, longest_retry_s=0.1)
+ONE, TWO = CameraSpec("device", 1), CameraSpec("device", 2)
+
+
+class Desk:
+    """A camera control on a thread of its own, and what it told."""
+
+    def __init__(self, cameras: Cameras) -> None:
+        self.cameras = cameras
+        self.frames: list[CameraFrame] = []
+        self.events: list[Event] = []
+        self.control = CameraControl(self.frames.append, self.events.append, cameras, TIMES)
+        self.thread = threading.Thread(target=self.control.run, name="camera control")
+        self.thread.start()
+
+    def opened(self) -> list[str]:
+        return [event.camera for event in self.events if isinstance(event, CameraOpened)]
+
+    def failures(self) -> list[CameraFailed]:
+        return [event for event in self.events if isinstance(event, CameraFailed)]
+
+    def current(self) -> str:
+        return self.frames[-1].camera if self.frames else ""
+
+    def flowing(self) -> None:
+        count = len(self.frames)
+        wait_until(lambda: len(self.frames) > count + 3, "frames flow")
+
+    def close(self) -> None:
+        for camera in self.cameras.opened:
+            camera.block.clear()
+        self.control.request_stop()
+        self.thread.join(5.0)
+        assert not self.thread.is_alive()
+        wait_until(lambda: all(camera.closed for camera in self.cameras.opened), "every camera is closed")
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    desk = Desk(Cameras())
+    yield desk
+    desk.close()
+
+
+def test_frames_are_numbered_and_stamped(desk: Desk) -> None:
+    desk.control.set_camera(ONE)
+    desk.flowing()
+    assert desk.opened() == ["camera 1"]
+    assert [frame.frame_id for frame in desk.frames] == list(range(len(desk.frames)))
+    stamps = [frame.captured_s for frame in desk.frames]
+    assert stamps == sorted(stamps)
+
+
+def test_a_camera_that_is_not_there_is_tried_again_with_growing_waits(desk: Desk) -> None:
+    desk.cameras.broken.add("camera 1")
+    desk.control.set_camera(ONE)
+    wait_until(lambda: len(desk.failures()) >= 3, "three tries")
+    assert [failure.retry_s for failure in desk.failures()[:3]] == [0.05, 0.1, 0.1]
+    assert desk.failures()[0].message == "camera 1 is not there"
+    desk.cameras.broken.clear()
+    wait_until(lambda: desk.opened() == ["camera 1"], "it is found")
+    desk.flowing()
+
+
+def test_a_switch_keeps_the_old_camera_until_the_new_one_gives_frames(desk: Desk) -> None:
+    desk.control.set_camera(ONE)
+    desk.flowing()
+    desk.cameras.slow_s = 0.15
+    desk.control.set_camera(TWO)
+    desk.flowing()
+    assert desk.current() == "camera 1"
+    wait_until(lambda: desk.current() == "camera 2", "the switch")
+    wait_until(lambda: desk.cameras.opened[0].closed >= 1, "the old one is let go of")
+
+
+def test_a_switch_that_fails_leaves_the_old_camera(desk: Desk) -> None:
+    desk.control.set_camera(ONE)
+    desk.flowing()
+    desk.cameras.broken.add("camera 2")
+    desk.control.set_camera(TWO)
+    wait_until(lambda: bool(desk.failures()), "the failure is told")
+    assert desk.failures()[0].kept == "camera 1"
+    assert desk.failures()[0].retry_s is None
+    desk.flowing()
+    assert desk.current() == "camera 1"
+
+
+def test_the_same_device_is_let_go_of_before_it_is_opened_otherwise(desk: Desk) -> None:
+    desk.control.set_camera(ONE)
+    desk.flowing()
+    desk.control.set_camera(CameraSpec("device", 1, width_px=1280, height_px=720))
+    wait_until(lambda: len(desk.cameras.opened) == 2, "opened again")
+    assert desk.cameras.opened[0].closed
+    desk.flowing()
+
+
+def test_the_same_device_comes_back_as_it_was_if_the_other_way_fails(desk: Desk) -> None:
+    desk.control.set_camera(ONE)
+    desk.flowing()
+    desk.cameras.broken.add("camera 1")
+    desk.control.set_camera(CameraSpec("device", 1, width_px=1280, height_px=720))
+    wait_until(lambda: bool(desk.failures()), "the failure is told")
+    assert desk.failures()[0].kept == "camera 1"
+    desk.cameras.broken.clear()
+    wait_until(lambda: len(desk.opened()) == 2, "the old way")
+    desk.flowing()
+
+
+def test_an_opening_that_blocks_blocks_nobody_and_is_given_up(desk: Desk) -> None:
+    desk.cameras.slow_s = 1.0
+    desk.control.set_camera(ONE)
+    wait_until(lambda: bool(desk.failures()), "the time-out")
+    assert "gave no frame within 0.3 s" in desk.failures()[0].message
+    desk.control.set_camera(None)
+
+
+def test_an_unplugged_camera_comes_back_by_itself(desk: Desk) -> None:
+    desk.control.set_camera(ONE)
+    desk.flowing()
+    desk.cameras.opened[0].fail_after = 0
+    wait_until(lambda: bool(desk.failures()), "the failure is told")
+    assert "unplugged" in desk.failures()[0].message
+    wait_until(lambda: len(desk.opened()) == 2, "it is back")
+    desk.flowing()
+
+
+def test_a_read_that_hangs_counts_as_stalled(desk: Desk) -> None:
+    desk.control.set_camera(ONE)
+    desk.flowing()
+    desk.cameras.opened[0].block.set()
+    wait_until(lambda: bool(desk.failures()), "the stall is told")
+    assert "no frame for 0.3 s" in desk.failures()[0].message
+    wait_until(lambda: len(desk.opened()) == 2, "it is opened again")
+
+
+def test_a_device_that_repeats_one_picture_counts_as_frozen(desk: Desk) -> None:
+    desk.control.set_camera(ONE)
+    desk.flowing()
+    desk.cameras.opened[0].frozen = True
+    wait_until(lambda: bool(desk.failures()), "the freeze is told")
+    assert "frozen" in desk.failures()[0].message
+
+
+def test_a_file_may_stand_still() -> None:
+    class StillFile(FakeCamera):
+        is_device = False
+
+    cameras = Cameras(StillFile)
+    desk = Desk(cameras)
+    try:
+        desk.control.set_camera(ONE)
+        desk.flowing()
+        cameras.opened[0].frozen = True
+        wait_until(lambda: desk.frames[-1].captured_s - desk.frames[0].captured_s > 1.0, "a second of frames")
+        assert desk.failures() == []
+    finally:
+        desk.close()
+
+
+def test_no_camera_may_be_wished_for(desk: Desk) -> None:
+    desk.control.set_camera(ONE)
+    desk.flowing()
+    desk.control.set_camera(None)
+    wait_until(lambda: desk.cameras.opened[0].closed >= 1, "it is closed")
+    count = len(desk.frames)
+    wait_until(lambda: not any(t.name.startswith("camera 1") for t in threading.enumerate()), "its thread ends")
+    assert len(desk.frames) <= count + 1

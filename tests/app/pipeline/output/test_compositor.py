@@ -1,0 +1,137 @@
+import dataclasses
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from app.errors import AppError
+from app.pipeline.output.compositor import Compositor
+from app.pipeline.output.sinks import OutputFormat
+from app.pipeline.state import State
+from app.settings import Background, LiveSettings
+from mcnet.arrays import Rgb
+from mcnet.media.images import write_rgb
+
+PLAIN = LiveSettings(background="colour", background_colour="#102030", badge=False)
+
+
+def avatar() -> Rgb:
+    """Red on its left, blue on its right."""
+    rgb = np.zeros((256, 256, 3), np.uint8)
+    rgb[:, :128, 0] = 200
+    rgb[:, 128:, 2] = 200
+    return rgb
+
+
+def test_the_avatar_fills_the_height_and_stands_in_the_middle_of_a_colour() -> None:
+    picture = Compositor(OutputFormat(1280, 720)).compose(avatar(), PLAIN)
+    assert picture.shape == (720, 1280, 3)
+    assert picture.flags.c_contiguous
+    for column in (0, 270, 1010, 1279):
+        assert picture[360, column].tolist() == [16, 32, 48]
+    assert picture[10, 640 - 100].tolist() == [200, 0, 0]
+    assert picture[710, 640 + 100].tolist() == [0, 0, 200]
+
+
+def test_its_sides_fade_into_the_background() -> None:
+    row = Compositor(OutputFormat(1280, 720)).compose(avatar(), PLAIN)[360, 280:306, 0].astype(int)
+    assert row[0] <= 20
+    assert row[-1] == 200
+    assert (np.diff(row) >= 0).all()
+
+
+def test_mirrored_output_swaps_the_sides() -> None:
+    picture = Compositor(OutputFormat(1280, 720)).compose(avatar(), dataclasses.replace(PLAIN, mirror_output=True))
+    assert picture[360, 540].tolist() == [0, 0, 200]
+    assert picture[360, 740].tolist() == [200, 0, 0]
+
+
+def test_the_blurred_background_is_the_avatars_own_picture_dimmed() -> None:
+    picture = Compositor(OutputFormat(1280, 720)).compose(avatar(), LiveSettings(badge=False))
+    assert picture[360, 20, 0] > 60
+    assert picture[360, 20, 0] < 140
+    assert picture[360, 20, 2] < 10
+    assert picture[360, 1260, 2] > 60
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (720, 1280), (640, 480), (740, 720), (720, 720), (400, 256)])
+@pytest.mark.parametrize("background", ["blur", "colour"])
+def test_only_what_is_seen_is_drawn_and_it_looks_like_all_of_it(size: tuple[int, int], background: Background) -> None:
+    """Against the plain way: the whole backdrop, and a square laid on it pixel by pixel in floating point."""
+    width, height = size
+    rgb = np.asarray(cv2.resize(np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8), (256, 256)), np.uint8)
+    settings = LiveSettings(background=background, background_colour="#c02080", badge=False)
+    compositor = Compositor(OutputFormat(width, height))
+    picture = compositor.compose(rgb, settings)
+    if background == "blur":
+        small = cv2.GaussianBlur(cv2.resize(rgb, (48, 48), interpolation=cv2.INTER_AREA), (0, 0), 3.0)
+        cut = round(48 * height / max(size)), round(48 * width / max(size))
+        top, left = (48 - cut[0]) // 2, (48 - cut[1]) // 2
+        seen = cv2.convertScaleAbs(small[top : top + cut[0], left : left + cut[1]], alpha=0.55)
+        expected = cv2.resize(seen, size, interpolation=cv2.INTER_LINEAR).astype(float)
+    else:
+        expected = np.tile(np.array([0xC0, 0x20, 0x80], float), (height, width, 1))
+    side = min(size)
+    square = cv2.resize(rgb, (side, side), interpolation=cv2.INTER_CUBIC)
+    edge = max(2, round(0.035 * side))
+    share = np.minimum(1, (np.minimum(np.arange(side), np.arange(side)[::-1]) + 0.5) / edge)
+    share = share * share * (3 - 2 * share) if width != height else np.ones(side)
+    share = share[None, :, None] if width > height else share[:, None, None]
+    top, left = (height - side) // 2, (width - side) // 2
+    middle = expected[top : top + side, left : left + side]
+    middle[:] = square * share + middle * (1 - share)
+    assert np.abs(picture - expected).max() <= 2
+    again = compositor.compose(rgb, settings)
+    assert not np.shares_memory(picture, again)  # a fresh one, and the backdrop that is kept was not drawn on
+    assert np.array_equal(picture, again)
+
+
+def test_a_background_picture_covers_everything(tmp_path: Path) -> None:
+    path = tmp_path / "wall.png"
+    wall = np.full((300, 100, 3), (10, 220, 30), np.uint8)
+    write_rgb(path, wall)
+    settings = dataclasses.replace(PLAIN, background="image", background_image=str(path))
+    picture = Compositor(OutputFormat(640, 360)).compose(avatar(), settings)
+    assert picture[5, 5].tolist() == [10, 220, 30]
+    assert picture[355, 635].tolist() == [10, 220, 30]
+
+
+@pytest.mark.parametrize(("path", "message"), [("", "none is chosen"), ("missing.png", "no picture at")])
+def test_a_background_picture_that_is_not_there_is_told(path: str, message: str) -> None:
+    settings = dataclasses.replace(PLAIN, background="image", background_image=path)
+    with pytest.raises(AppError, match=message):
+        Compositor(OutputFormat(640, 360)).compose(avatar(), settings)
+
+
+@pytest.mark.parametrize("size", [(640, 640), (480, 640), (640, 360)])
+def test_any_even_size_will_do(size: tuple[int, int]) -> None:
+    picture = Compositor(OutputFormat(*size)).compose(avatar(), PLAIN)
+    assert picture.shape == (size[1], size[0], 3)
+    assert picture[size[1] // 2, size[0] // 2 - 60, 0] > 150
+
+
+def test_the_badge_says_that_it_is_synthetic_and_can_be_left_out() -> None:
+    compositor = Compositor(OutputFormat(1280, 720))
+    with_badge = compositor.compose(avatar(), dataclasses.replace(PLAIN, badge=True)).astype(int)
+    without = compositor.compose(avatar(), PLAIN).astype(int)
+    changed = np.argwhere(np.abs(with_badge - without).sum(axis=2) > 60)
+    assert len(changed) > 150
+    assert changed[:, 0].min() > 660
+    assert changed[:, 1].min() > 1100
+
+
+def test_slates_differ_by_state_and_are_never_written_to() -> None:
+    compositor = Compositor(OutputFormat(1280, 720))
+    off, starting = compositor.slate(State.SLATE), compositor.slate(State.STARTING)
+    assert off.shape == (720, 1280, 3)
+    assert not np.array_equal(off, starting)
+    assert compositor.slate(State.SLATE) is off
+    with pytest.raises(ValueError, match="read-only"):
+        off[0, 0] = 0
+
+
+@pytest.mark.parametrize("size", [(1279, 720), (1280, 62), (1280, 5000)])
+def test_sizes_that_devices_do_not_bear_are_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="expected an even number"):
+        OutputFormat(*size)

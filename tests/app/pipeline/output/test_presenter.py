@@ -1,0 +1,90 @@
+import dataclasses
+
+import numpy as np
+
+from app.pipeline.output.output_frame import OutputFrame
+from app.pipeline.output.presenter import FADE_S, Presenter
+from app.pipeline.output.sinks import OutputFormat
+from app.pipeline.state import State
+from app.settings import LiveSettings
+from tests.app.fakes import AVATAR_RGB
+
+OUTPUT = OutputFormat(640, 360)
+SETTINGS = LiveSettings(background="colour", badge=False)
+AVATAR = np.full((256, 256, 3), AVATAR_RGB, np.uint8)
+MIDDLE = (180, 320)
+
+
+def live(frame_id: int = 1, state: State = State.LIVE) -> OutputFrame:
+    shown = AVATAR if state.shows_avatar else None
+    return OutputFrame(frame_id, 9.0, state, shown, fresh=state is State.LIVE)
+
+
+def test_before_anything_came_the_slate_is_shown() -> None:
+    picture = Presenter(OUTPUT, 2.0).present(None, SETTINGS, 0.0, fault=False)
+    assert picture.state is State.STARTING
+    assert not picture.fresh
+
+
+def test_a_live_picture_is_fresh_once_and_then_repeated() -> None:
+    presenter = Presenter(OUTPUT, 2.0)
+    first = presenter.present(live(), SETTINGS, 10.0, fault=False)
+    again = presenter.present(None, SETTINGS, 10.03, fault=False)
+    assert (first.state, first.fresh, first.frame_id, first.captured_s) == (State.LIVE, True, 1, 9.0)
+    assert (again.state, again.fresh) == (State.LIVE, False)
+    assert again.rgb is first.rgb
+    assert first.rgb[MIDDLE].tolist() == list(AVATAR_RGB)
+
+
+def test_the_panic_key_takes_effect_with_the_next_picture_without_a_fade() -> None:
+    presenter = Presenter(OUTPUT, 2.0)
+    presenter.present(live(), SETTINGS, 10.0, fault=False)
+    panic = dataclasses.replace(SETTINGS, slate=True)
+    picture = presenter.present(live(2), panic, 10.03, fault=False)
+    assert picture.state is State.SLATE
+    assert not picture.fresh
+    assert picture.rgb is presenter.present(None, panic, 10.06, fault=False).rgb
+
+
+def test_a_silent_model_and_a_fault_give_the_slate_at_once() -> None:
+    presenter = Presenter(OUTPUT, 2.0)
+    presenter.present(live(), SETTINGS, 10.0, fault=False)
+    assert presenter.present(None, SETTINGS, 11.9, fault=False).state is State.LIVE
+    assert presenter.present(None, SETTINGS, 12.1, fault=False).state is State.FAULT
+    assert presenter.present(live(2), SETTINGS, 12.2, fault=False).state is State.LIVE
+    assert presenter.present(live(3), SETTINGS, 12.3, fault=True).state is State.FAULT
+
+
+def test_between_slate_and_avatar_there_is_a_fade() -> None:
+    presenter = Presenter(OUTPUT, 2.0)
+    presenter.present(live(1, State.CALIBRATING), SETTINGS, 10.0, fault=False)
+    green = [
+        int(presenter.present(live(2), SETTINGS, 10.0 + share * FADE_S, fault=False).rgb[MIDDLE][1])
+        for share in (0.0, 0.25, 0.5, 0.75, 1.0)
+    ]
+    assert green == sorted(green)
+    assert green[0] < 60
+    assert 60 < green[2] < 130
+    assert green[-1] == AVATAR_RGB[1]
+    back = presenter.present(live(3, State.NO_FACE), SETTINGS, 20.0, fault=False)
+    assert back.state is State.NO_FACE
+    assert back.rgb[MIDDLE].tolist() == list(AVATAR_RGB)  # the fade begins with what was shown
+
+
+def test_a_setting_that_cannot_be_used_is_told_once_and_replaced() -> None:
+    told: list[str] = []
+    presenter = Presenter(OUTPUT, 2.0, told.append)
+    broken = dataclasses.replace(SETTINGS, background="image", background_image="missing.png")
+    for frame_id in range(3):
+        frame = dataclasses.replace(live(frame_id), avatar=AVATAR.copy())
+        assert presenter.present(frame, broken, 10.0 + frame_id, fault=False).state is State.LIVE
+    assert len(told) == 1
+    assert "missing.png" in told[0]
+
+
+def test_a_change_of_background_shows_without_a_new_frame() -> None:
+    presenter = Presenter(OUTPUT, 2.0)
+    before = presenter.present(live(), SETTINGS, 10.0, fault=False)
+    other = dataclasses.replace(SETTINGS, background_colour="#ff0000")
+    after = presenter.present(None, other, 10.03, fault=False)
+    assert before.rgb[5, 5].tolist() != after.rgb[5, 5].tolist() == [255, 0, 0]

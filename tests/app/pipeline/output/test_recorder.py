@@ -1,0 +1,233 @@
+import shutil
+import subprocess
+import sys
+import threading
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from app.errors import SinkError
+from app.pipeline.output import recorder
+from app.pipeline.output.output_frame import Composed
+from app.pipeline.output.recorder import DISCLOSURE, RecorderSink
+from app.pipeline.output.sinks import OutputFormat
+from app.pipeline.state import State
+from mcnet.media.video import open_driving
+from tests.app.fakes import wait_until
+from tests.app.recordings import STEPS
+from tests.disks import HOWS, in_child, mounted, place
+from tests.media.videos import counted, number_of
+
+OUTPUT = OutputFormat(96, 64, 30)
+RECORD_AND_DIE = """
+import os, sys, time
+from pathlib import Path
+import numpy as np
+from app.pipeline.output.output_frame import Composed
+from app.pipeline.state import State
+from app.pipeline.output.recorder import RecorderSink
+from app.pipeline.output.sinks import OutputFormat
+
+sink = RecorderSink(Path(sys.argv[1]))
+sink.open(OutputFormat(96, 64, 10))
+noise = np.random.default_rng(0)
+for index in range(100):
+    sink.send(Composed(0, 0.0, State.LIVE, noise.integers(0, 255, (64, 96, 3), np.uint8), fresh=True))
+    while sink._recording._pending:
+        time.sleep(0.0005)
+os._exit(9)
+"""
+
+
+def finish(sink: RecorderSink) -> None:
+    """Close it, and wait until its file is finished."""
+    sink.close()
+    wait_until(sink.finished, "the file is finished")
+
+
+def picture(rgb: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Composed:
+    return Composed(0, 0.0, State.LIVE, rgb, fresh=True)
+
+
+def test_one_picture_a_tick_at_the_outputs_size_and_rate(tmp_path: Path) -> None:
+    sink = RecorderSink(tmp_path / "me.mp4")
+    sink.open(OUTPUT)
+    for rgb in counted(6):
+        sink.send(picture(rgb))
+    finish(sink)
+    finish(sink)
+    assert (sink.name, sink.detail) == (f"file:{tmp_path / 'me.mp4'}", str(tmp_path / "me.mp4"))
+    assert (sink.sent, sink.dropped) == (6, 0)
+    video = open_driving(tmp_path / "me.mp4")
+    assert (video.fps, video.size_px, video.frame_count) == (30.0, (96, 64), 6)
+    assert [number_of(rgb) for rgb in video] == [0, 1, 2, 3, 4, 5]
+
+
+def test_colours_survive(tmp_path: Path) -> None:
+    sink = RecorderSink(tmp_path / "red.mp4")
+    sink.open(OUTPUT)
+    red = np.zeros((64, 96, 3), np.uint8)
+    red[:] = (200, 40, 60)
+    sink.send(picture(red))
+    finish(sink)
+    shown = next(iter(open_driving(tmp_path / "red.mp4")))
+    assert np.abs(shown.astype(int) - red).max() <= 4
+
+
+def test_it_is_h264_and_says_that_it_is_synthetic(tmp_path: Path) -> None:
+    sink = RecorderSink(tmp_path / "me.mp4")
+    sink.open(OutputFormat(96, 64, 29.97))
+    sink.send(picture(counted(1)[0]))
+    finish(sink)
+    with av.open(tmp_path / "me.mp4") as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert stream.average_rate == Fraction(2997, 100)
+        assert container.metadata["comment"] == container.metadata["description"] == DISCLOSURE
+        assert "Synthetic media" in DISCLOSURE
+
+
+def test_a_slow_encoder_never_stops_the_stage_and_keeps_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go_on = threading.Event(), threading.Event()
+    write = recorder._Encoder.write
+
+    def slow(self: recorder._Encoder, tick: int, rgb: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
+        began.set()
+        assert go_on.wait(20)
+        write(self, tick, rgb)
+
+    monkeypatch.setattr(recorder._Encoder, "write", slow)
+    sink = RecorderSink(tmp_path / "me.mp4")
+    sink.open(OUTPUT)
+    frames = counted(40)
+    sink.send(picture(frames[0]))
+    assert began.wait(20)
+    for rgb in frames[1:]:
+        sink.send(picture(rgb))
+    go_on.set()
+    finish(sink)
+    assert (sink.sent, sink.dropped) == (40, 31)
+    assert _numbers_and_ticks(tmp_path / "me.mp4") == [(number, number) for number in (0, *range(32, 40))]
+
+
+def _numbers_and_ticks(path: Path) -> list[tuple[int, int]]:
+    with av.open(path) as container:
+        frames = list(container.decode(video=0))
+    return [
+        (number_of(frame.to_ndarray(format="rgb24").astype(np.uint8)), round((frame.time or 0) * OUTPUT.fps_hz))
+        for frame in frames
+    ]
+
+
+def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
+    (tmp_path / "me.mp4").write_text("precious")
+    names = []
+    for _ in range(2):
+        sink = RecorderSink(tmp_path / "me.mp4")
+        sink.open(OUTPUT)
+        sink.send(picture(counted(1)[0]))
+        finish(sink)
+        names.append(Path(sink.detail).name)
+    assert names == ["me-2.mp4", "me-3.mp4"]
+    assert (tmp_path / "me.mp4").read_text() == "precious"
+
+
+def test_without_a_picture_there_is_no_file_and_it_opens_again(tmp_path: Path) -> None:
+    sink = RecorderSink(tmp_path / "me.mp4")
+    sink.open(OUTPUT)
+    with pytest.raises(SinkError, match="going on already"):
+        sink.open(OUTPUT)
+    finish(sink)
+    assert not list(tmp_path.iterdir())
+    sink.open(OUTPUT)
+    sink.send(picture(counted(1)[0]))
+    finish(sink)
+    assert [path.name for path in tmp_path.iterdir()] == ["me.mp4"]
+
+
+def test_places_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path, message in (
+        (tmp_path / "me.avi", r"got suffix '.avi', expected .mp4"),
+        (tmp_path / "none" / "me.mp4", "there is no folder"),
+        (tmp_path / "file" / "me.mp4", "choose another place"),
+    ):
+        with pytest.raises(SinkError, match=message):
+            RecorderSink(path).open(OUTPUT)
+
+
+def test_a_picture_of_another_size_and_one_too_early(tmp_path: Path) -> None:
+    sink = RecorderSink(tmp_path / "me.mp4")
+    with pytest.raises(SinkError, match="not open"):
+        sink.send(picture(counted(1)[0]))
+    sink.open(OUTPUT)
+    with pytest.raises(SinkError, match=r"got a picture of \(64, 64, 3\), expected \(64, 96, 3\)"):
+        sink.send(picture(counted(1, (64, 64))[0]))
+    finish(sink)
+
+
+def _playable_frames(path: Path) -> int:
+    count = 0
+    with av.open(path) as container:
+        try:
+            for _ in container.decode(video=0):
+                count += 1
+        except av.error.InvalidDataError:  # the end of the last fragment is missing
+            pass
+    return count
+
+
+def test_what_was_written_plays_when_the_app_dies(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", RECORD_AND_DIE, str(tmp_path / "me.mp4")]
+    assert subprocess.run(command, timeout=100, check=False).returncode == 9
+    assert _playable_frames(tmp_path / "me.mp4") >= 40
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_a_full_disk_ends_the_recording_and_not_the_call(tmp_path: Path, how: str) -> None:
+    with place(how, tmp_path) as folder:
+        *rows, call = in_child("tests.app.recordings", how, str(folder))
+    path = folder / "x.mp4"
+    full = {
+        "disk": "No space left on device; make room on the disk",
+        "limit": "File too large; choose a disk that takes larger files, or make it shorter",
+    }[how]
+    for step, row in zip(STEPS, rows, strict=True):
+        kept = f"its first {step.kept // 10} s are kept" if step.kept else "nothing of it could be kept"
+        if step.method == "open":
+            gone = f"there is no folder {folder}; make it first"
+            assert row["error"] == f"cannot record to {path}: {full if how == 'disk' else gone}"
+        else:
+            said = "Input/output error; choose another place" if step.method == "close" else full
+            assert row["error"] == f"the recording {path} cannot go on: {said}; {kept}"
+        assert row["files"] == (["x.mp4"] if step.kept else [])
+        assert row["frames"] == step.kept
+        assert row["comment"] == (DISCLOSURE if step.kept else "")
+        assert row["threads"] == []
+    assert call == {
+        "failed": [f"the recording {path} cannot go on: {full}; nothing of it could be kept"],
+        "shown": True,
+        "files": [],
+    }
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there, what is open cannot be removed")
+def test_a_recording_that_is_removed_meanwhile(tmp_path: Path) -> None:
+    sink = RecorderSink(tmp_path / "videos" / "me.mp4")
+    (tmp_path / "videos").mkdir()
+    sink.open(OUTPUT)
+    sink.send(picture(counted(1)[0]))
+    shutil.rmtree(tmp_path / "videos")
+    with pytest.raises(SinkError, match=r"me\.mp4 cannot go on: it was removed meanwhile; nothing of it could be kept"):
+        finish(sink)
+    finish(sink)
+
+
+def test_a_disk_that_only_lets_read(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "ro"), pytest.raises(SinkError, match="Read-only file system; choose another pl"):
+        RecorderSink(tmp_path / "disk" / "me.mp4").open(OUTPUT)

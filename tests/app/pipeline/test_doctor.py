@@ -1,0 +1,90 @@
+import errno
+import importlib
+from pathlib import Path
+
+import pytest
+
+from app.pipeline import doctor, tiers
+from app.pipeline.capture import cameras
+from app.pipeline.capture.cameras import CameraInfo
+from app.pipeline.doctor import VirtualCameraReport, as_text, check_up
+from app.pipeline.output.virtual_camera_report import LinuxProbe
+from mcnet.bench.tiers import Tier, Timing
+from mcnet.engine import Way
+from mcnet.media.errors import MediaError
+from mcnet.media.faces import FaceFinder
+from tests.app.linux_machine import LinuxMachine
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> LinuxMachine:
+    return LinuxMachine(tmp_path / "machine").add(0, "HD Webcam").add_loopback(10)
+
+
+def look(machine: LinuxMachine) -> VirtualCameraReport:
+    return LinuxProbe(machine.devices, "6.1.0").examine(None)
+
+
+def diagnose(model: str = "starter") -> str:
+    return as_text(check_up(model))
+
+
+class TestDiagnosis:
+    @pytest.fixture(autouse=True)
+    def _well(self, monkeypatch: pytest.MonkeyPatch, machine: LinuxMachine) -> None:
+        monkeypatch.setattr(cameras, "list_cameras", lambda: [CameraInfo("HD Webcam", "/dev/video0")])
+        monkeypatch.setattr(doctor, "examine_virtual_camera", lambda: look(machine))
+        monkeypatch.setattr(doctor, "VideoDevices", lambda: machine.devices)
+        monkeypatch.setattr(tiers, "unused_gpus", tuple)
+        monkeypatch.setattr("mcnet.bench.tiers.remembered", lambda *_, **__: None)
+
+    def test_all_is_well(self) -> None:
+        text = diagnose()
+        assert text.startswith("mcnet-avatar ")
+        assert "torch 2." in text
+        assert [line.partition(":")[0] for line in text.splitlines()[3:]] == [
+            "[ok] Cameras",
+            "[ok] Virtual camera",
+            "[ok] Device",
+            "[ok] Model",
+            "[ok] Face finder",
+        ]
+        assert "HD Webcam (/dev/video0)." in text
+        assert "starter (256 x 256 pixels" in text
+        assert "Not measured on this machine yet: the first start does it." in text
+
+    def test_what_was_measured(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        tier = Tier(Timing(Way("cpu", "bf16", "torch"), 43.2))
+        monkeypatch.setattr("mcnet.bench.tiers.remembered", lambda *_, **__: tier)
+        text = diagnose()
+        assert "Measured: a frame of the model takes 43.2 ms on cpu in bf16 with torch." in text
+        assert "in bf16 (measured to be the fastest here)" in text
+
+    def test_what_is_missing_comes_with_the_fix(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        bare = LinuxMachine(tmp_path / "bare").install_module()
+        monkeypatch.setattr(cameras, "list_cameras", list)
+        monkeypatch.setattr(doctor, "examine_virtual_camera", lambda: look(bare))
+        monkeypatch.setattr(tiers, "unused_gpus", lambda: ("an AMD GPU is there, but is not used: so",))
+        text = diagnose("no such model")
+        assert "[!!] Cameras: None was found.\n     1. Plug one in" in text
+        assert "     1. Load the module:\n          sudo modprobe v4l2loopback devices=1 " in text
+        assert "     2. Have it at every start of the system:\n          echo v4l2loopback" in text
+        assert "[!!] Device" in text
+        assert "an AMD GPU is there, but is not used: so." in text
+        assert "https://pytorch.org" in text
+        assert "[!!] Model: no model" in text
+
+    def test_a_camera_that_is_not_permitted(self, machine: LinuxMachine) -> None:
+        machine.add(1, "Locked", error=errno.EACCES)
+        assert "[!!] Cameras: HD Webcam (/dev/video0). You may not use /dev/video1." in diagnose()
+
+    def test_a_face_finder_that_is_damaged(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(FaceFinder, "find", lambda *_: [])
+        assert "[!!] Face finder: It sees 0 faces in a bundled portrait, expected 1." in diagnose()
+
+    def test_an_opencv_that_does_not_load(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(name: str) -> None:
+            raise MediaError(f"OpenCV does not load for {name}: apt-get install libgl1")
+
+        monkeypatch.setattr(importlib, "import_module", broken)
+        assert diagnose().endswith("[!!] OpenCV: OpenCV does not load for mcnet.media: apt-get install libgl1.\n")

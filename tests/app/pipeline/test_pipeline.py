@@ -1,0 +1,481 @@
+"""The whole pipeline with fakes at its ends: latest wins, ages, faults, stops; and that no camera picture gets out."""
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import pytest
+
+from app.errors import SinkError
+from app.pipeline.animation.live_engine import LiveEngine
+from app.pipeline.capture.camera_control import CameraTimes
+from app.pipeline.capture.cameras import CameraSpec
+from app.pipeline.events import (
+    Calibrated,
+    CameraFailed,
+    EngineReady,
+    Event,
+    SinkClosed,
+    SinkFailed,
+    StageFailed,
+    StageRecovered,
+)
+from app.pipeline.output.compositor import Compositor
+from app.pipeline.output.sinks import OutputFormat
+from app.pipeline.pipeline import Pipeline, PipelineTimes
+from app.pipeline.portraits import Portrait
+from app.pipeline.state import State
+from app.settings import LiveSettings
+from mcnet.arrays import Rgb
+from mcnet.engine import EngineError
+from mcnet.media.faces import Face
+from tests.app.fakes import AVATAR_RGB, Cameras, FakeEngine, FakeFinder, FakeSink, marked_picture, wait_until
+
+OUTPUT = OutputFormat(640, 480, fps_hz=60)
+SETTINGS = LiveSettings(calibration_s=0.1, hold_s=0.1, ease_s=0.1, idle_s=0.2, background="colour", badge=False)
+TIMES = PipelineTimes(
+    model_s=0.4, camera=CameraTimes(open_s=1.0, stall_s=0.3, frozen_s=0.4, first_retry_s=0.05, longest_retry_s=0.1)
+)
+SPEC = CameraSpec("device", 0)
+
+T = TypeVar("T")
+
+
+class Rig:
+    """A pipeline between fakes."""
+
+    def __init__(self, face: Face, portrait: Portrait) -> None:
+        self.engine = FakeEngine()
+        self.portrait = portrait
+        self.finder = FakeFinder(face)
+        self.cameras = Cameras()
+        self.sink = FakeSink()
+        self.events: list[Event] = []
+        self.load: Callable[[], LiveEngine] = lambda: self.engine
+        self.pipeline = Pipeline(
+            lambda: self.load(),
+            settings=SETTINGS,
+            output=OUTPUT,
+            on_event=self.events.append,
+            times=TIMES,
+            camera_opener=self.cameras,
+            finder_factory=lambda: self.finder,
+        )
+        self.pipeline.add_sink(self.sink)
+        self.pipeline.set_portrait(portrait)
+        self.pipeline.set_camera(SPEC)
+
+    def reach(self, state: State, timeout_s: float = 10.0) -> None:
+        wait_until(lambda: self.pipeline.state is state, f"the output is {state}", timeout_s)
+
+    def told(self, kind: type) -> list[Event]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@pytest.fixture
+def rig(face: Face, woman: Portrait) -> Iterator[Rig]:
+    before = set(threading.enumerate())
+    rig = Rig(face, woman)
+    yield rig
+    for camera in rig.cameras.opened:
+        camera.block.clear()
+    rig.pipeline.stop(5.0)
+    wait_until(lambda: not set(threading.enumerate()) - before, "no thread is left")
+
+
+@pytest.mark.parametrize("points", [(), (33, 263, 13, 14, 152)])
+def test_it_tells_whether_the_models_keypoints_can_be_measured(rig: Rig, points: tuple[int, ...]) -> None:
+    rig.engine.keypoint_landmarks = points
+    rig.pipeline.start()
+    wait_until(lambda: bool(rig.told(EngineReady)), "the model runs")
+    assert [event.measures for event in rig.events if isinstance(event, EngineReady)] == [bool(points)]
+
+
+def test_from_the_slate_over_calibration_to_live_and_to_every_end(rig: Rig) -> None:
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    wait_until(lambda: rig.pipeline.stats().frames_out > 10, "frames flow")
+    assert [event.model for event in rig.events if isinstance(event, EngineReady)] == ["fake"]
+    assert len(rig.told(Calibrated)) == 1
+    states = list(dict.fromkeys(picture.state for picture in rig.sink.pictures))
+    assert states[-1] is State.LIVE
+    assert states[0] in (State.STARTING, State.CALIBRATING)
+    wait_until(lambda: rig.sink.pictures[-1].rgb[240, 320].tolist() == list(AVATAR_RGB), "the fade is over")
+    view = rig.pipeline.driver.take(1.0)
+    assert view is not None
+    assert view.frame.rgb.shape == (480, 640, 3)
+    picture = rig.pipeline.preview.take(1.0)
+    assert picture is not None
+    assert picture.rgb.shape == (480, 640, 3)
+
+
+def test_a_slow_model_gets_the_newest_frame_and_the_rest_is_dropped_and_counted(rig: Rig) -> None:
+    rig.engine.delay_s = 0.05  # the camera gives 100 frames/s
+    rig.pipeline.start()
+    wait_until(lambda: rig.pipeline.stats().frames_out > 15, "frames flow")
+    rig.pipeline.stop(5.0)
+    stats = rig.pipeline.report()
+    assert stats.dropped["camera to model"] > stats.frames_out
+    # Never older than a frame's wait, its rendering and the beat of the sinks; a queue would grow without end.
+    assert stats.age_ms.p50 < 250
+    ids = [picture.frame_id for picture in rig.sink.pictures if picture.fresh]
+    assert ids == sorted(ids)
+    assert len(set(ids)) == len(ids)
+    assert stats.pictures_out > stats.frames_out
+
+
+def test_the_sinks_beat_goes_on_while_the_model_hangs_and_shows_the_slate(rig: Rig) -> None:
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    rig.engine.delay_s = 3.0
+    rig.reach(State.FAULT)
+    pictures, rendered = len(rig.sink.pictures), len(rig.engine.rendered)
+    wait_until(lambda: len(rig.sink.pictures) > pictures + 10, "pictures go on")
+    assert len(rig.engine.rendered) == rendered  # it hangs still
+    rig.engine.delay_s = 0.0
+    rig.reach(State.LIVE)
+
+
+def test_a_model_that_fails_gives_the_slate_once_told_and_recovers(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    rig.engine.fail = EngineError("the model gave NaN")
+    rig.reach(State.FAULT)
+    time.sleep(0.5)
+    assert rig.told(StageFailed) == [StageFailed("inference", "the model gave NaN")]
+    rig.engine.fail = None
+    rig.reach(State.LIVE)
+    assert "the model gave NaN" in caplog.text
+
+
+def test_the_sinks_have_a_frames_picture_before_it_is_searched(rig: Rig, face: Face) -> None:
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    rig.finder.go_on.clear()
+    wait_until(lambda: rig.finder.hangs, "a search hangs")
+    view = rig.pipeline.driver.take(0.0)  # of a frame before: it is put after the search
+    assert view is not None
+    before = view.frame.frame_id
+    wait_until(lambda: any(picture.frame_id > before for picture in rig.sink.pictures), "the picture is shown")
+    assert rig.pipeline.driver.take(0.0) is None
+    rig.finder.go_on.set()
+    after = rig.pipeline.driver.take(5.0)
+    assert after is not None
+    assert after.landmarks_px is face.landmarks_px
+
+
+def test_a_search_for_the_face_that_fails_between_two_pictures_gives_the_slate_and_recovers(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    rig.finder.fail = RuntimeError("the face finder is out of memory")
+    rig.reach(State.FAULT)
+    wait_until(lambda: bool(rig.told(StageFailed)), "the failure is told")
+    assert rig.told(StageFailed) == [StageFailed("inference", "RuntimeError: the face finder is out of memory")]
+    rig.finder.fail = None
+    rig.reach(State.LIVE)
+    assert len(rig.told(StageRecovered)) == 1
+    assert "inference" in caplog.text
+
+
+def test_a_model_that_fails_now_and_then_does_not_make_the_call_blink(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    for _ in range(4):
+        rig.engine.fail = EngineError("NaN")
+        rig.reach(State.FAULT)
+        rig.engine.fail = None
+        time.sleep(0.3)
+    rig.reach(State.LIVE)
+    assert len(rig.told(StageFailed)) == 1
+    assert rig.told(StageRecovered) == [StageRecovered("inference")]
+    assert caplog.text.count("EngineError") >= 1
+
+
+def test_a_stop_closes_the_sinks_without_anybody_having_asked_for_it(rig: Rig) -> None:
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    rig.pipeline.stop(5.0)
+    assert SinkClosed("fake", "in memory", asked=False) in rig.events
+    rig.pipeline.remove_sink("fake")
+    assert rig.events[-1] == SinkClosed("fake", "in memory", asked=True)
+
+
+def test_what_a_sink_meets_at_the_very_end_is_told(rig: Rig) -> None:
+    class Full(FakeSink):
+        def finished(self) -> bool:
+            raise SinkError("the disk is full")
+
+    rig.pipeline.add_sink(Full("recording"))
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    rig.pipeline.stop(5.0)
+    assert SinkFailed("recording", "the disk is full") in rig.events
+
+
+def test_a_run_after_one_that_hung_waits_for_its_threads_and_then_goes_live(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    rig.engine.delay_s = 1.0
+    time.sleep(0.1)
+    assert not rig.pipeline.stop(0.2)
+    rig.engine.delay_s = 0.0
+    rig.pipeline.start()
+    assert sum(thread.name == "inference" for thread in threading.enumerate()) == 2
+    rig.reach(State.LIVE)
+    assert sum(thread.name == "inference" for thread in threading.enumerate()) == 1
+    assert "left behind: inference" in caplog.text
+
+
+def test_of_many_portraits_only_the_last_is_encoded(rig: Rig) -> None:
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    rig.engine.delay_s = 0.3
+    time.sleep(0.1)
+    before = rig.engine.sources
+    for shade in range(1, 6):
+        square = np.full_like(rig.portrait.square, shade)
+        rig.pipeline.set_portrait(dataclasses.replace(rig.portrait, square=square))
+    wait_until(lambda: rig.engine.sources > before, "it is encoded")
+    rig.engine.delay_s = 0.0
+    time.sleep(0.3)
+    assert rig.engine.sources <= before + 2
+
+
+def test_a_model_that_cannot_be_loaded_gives_the_slate(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> LiveEngine:
+        raise EngineError("no such model")
+
+    rig.load = broken
+    rig.pipeline.start()
+    rig.reach(State.FAULT)
+    assert rig.told(StageFailed) == [StageFailed("model", "no such model")]
+    assert "loading the model" in caplog.text
+
+
+def test_the_panic_key_shows_the_slate_and_hides_everything_until_it_is_let_go(rig: Rig) -> None:
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    rig.pipeline.update(dataclasses.replace(SETTINGS, slate=True))
+    rig.reach(State.SLATE)
+    count = len(rig.sink.pictures)
+    wait_until(lambda: len(rig.sink.pictures) > count + 10, "pictures go on")
+    assert all(picture.state is State.SLATE for picture in rig.sink.pictures[count:])
+    rig.pipeline.update(SETTINGS)
+    rig.reach(State.LIVE)
+
+
+def test_stop_and_start_as_often_as_wanted(rig: Rig) -> None:
+    for _ in range(3):
+        rig.pipeline.start()
+        rig.pipeline.start()
+        rig.reach(State.LIVE)
+        assert rig.pipeline.stop(5.0)
+        assert rig.pipeline.stop(5.0)
+        assert not rig.pipeline.running
+    assert rig.sink.opened == rig.sink.closed == 3
+    assert all(camera.closed for camera in rig.cameras.opened)
+
+
+@pytest.mark.parametrize("moment", ["loading", "opening", "hanging read", "hanging model", "live"])
+def test_a_stop_comes_back_in_time_from_every_state(
+    rig: Rig, moment: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Within half a second and a busy machine's grace; what hangs is left behind, and ends by itself later."""
+    hangs_s, go_on = 20.0, threading.Event()
+
+    def hang(answer: T) -> T:
+        go_on.wait(hangs_s)
+        return answer
+
+    if moment == "loading":
+        rig.load = lambda: hang(rig.engine)
+    if moment == "opening":
+        rig.pipeline.camera_opener = lambda spec: hang(rig.cameras(spec))
+    rig.pipeline.start()
+    if moment in ("loading", "opening"):
+        time.sleep(0.1)
+    else:
+        rig.reach(State.LIVE)
+    if moment == "hanging read":
+        rig.cameras.opened[0].block.set()
+        rig.cameras.opened[0].close = lambda: None  # type: ignore[method-assign]
+    if moment == "hanging model":
+        monkeypatch.setattr(rig.engine, "render", lambda _: hang(marked_picture(256, 256)))
+        time.sleep(0.1)
+    began_s = time.monotonic()
+    clean = rig.pipeline.stop(0.5)
+    took_s = time.monotonic() - began_s
+    go_on.set()
+    assert took_s < hangs_s / 4  # the half second, and what a busy machine takes to run a thread
+    if moment == "live":
+        assert clean
+    count = len(rig.events)
+    time.sleep(0.1)
+    assert len(rig.events) == count  # a stopped pipeline says nothing more
+    assert all(record.levelname == "WARNING" for record in caplog.records)
+
+
+def test_a_sink_can_be_added_and_removed_while_live(rig: Rig) -> None:
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    other = FakeSink("other")
+    rig.pipeline.add_sink(other)
+    wait_until(lambda: len(other.pictures) > 5, "the other gets pictures")
+    rig.pipeline.remove_sink("other")
+    wait_until(lambda: other.closed == 1, "it is closed")
+    assert rig.pipeline.state is State.LIVE
+
+
+# Privacy: the camera's picture is magenta and nothing else is, so that no crop, scale or mirror hides it.
+
+
+def leaked(rgb: Rgb) -> float:
+    """The strongest magenta in a picture, 0 to 255: how far red and blue both exceed green."""
+    channels = rgb.astype(np.int16)
+    return float((np.minimum(channels[..., 0], channels[..., 2]) - channels[..., 1]).max())
+
+
+HARMLESS = 40  # the slate is a bluish grey
+
+
+@pytest.mark.parametrize("leak", ["whole", "crop", "squeezed", "faint", "corner"])
+def test_the_measure_knows_a_camera_picture_when_it_sees_one(leak: str) -> None:
+    camera = marked_picture()
+    composed = Compositor(OUTPUT)
+    squeezed = np.asarray(cv2.resize(camera, (256, 256)), np.uint8)
+    pictures: dict[str, Rgb] = {
+        "whole": camera,
+        "crop": composed.compose(camera[100:356, 200:456].copy(), SETTINGS),
+        "squeezed": composed.compose(squeezed, SETTINGS),
+        "faint": (0.7 * composed.slate(State.SLATE) + 0.3 * camera).astype(np.uint8),
+        "corner": np.vstack((np.zeros((460, 640, 3), np.uint8), camera[460:])),
+    }
+    shown = pictures[leak]
+    assert leaked(shown) > HARMLESS
+    assert leaked(composed.slate(State.SLATE)) < HARMLESS
+    assert leaked(composed.compose(np.full((256, 256, 3), AVATAR_RGB, np.uint8), SETTINGS)) < HARMLESS
+
+
+def _unplug(rig: Rig) -> None:
+    rig.cameras.broken.add(SPEC.name)
+    rig.cameras.opened[-1].fail_after = 0
+
+
+def _hang(rig: Rig) -> None:
+    rig.cameras.opened[-1].block.set()
+
+
+def _freeze(rig: Rig) -> None:
+    rig.cameras.opened[-1].frozen = True
+
+
+def _lose_face(rig: Rig) -> None:
+    rig.finder.face = None
+
+
+def _break_model(rig: Rig) -> None:
+    rig.engine.fail = EngineError("NaN")
+
+
+def _break_keypoints(rig: Rig) -> None:
+    rig.engine.nan = True
+
+
+def _break_portrait(rig: Rig) -> None:
+    rig.engine.fail_source = RuntimeError("out of memory")
+    portrait = rig.portrait
+    rig.pipeline.set_portrait(dataclasses.replace(portrait, square=np.zeros_like(portrait.square)))
+
+
+def _break_everything(rig: Rig) -> None:
+    rig.engine.fail = ZeroDivisionError("a bug")
+
+
+def _slow_model(rig: Rig) -> None:
+    rig.engine.delay_s = 0.8
+
+
+def _panic(rig: Rig) -> None:
+    rig.pipeline.update(dataclasses.replace(SETTINGS, slate=True))
+
+
+def _other_camera(rig: Rig) -> None:
+    rig.pipeline.set_camera(CameraSpec("device", 1))
+
+
+def _no_camera(rig: Rig) -> None:
+    rig.pipeline.set_camera(None)
+
+
+def _break_sink(rig: Rig) -> None:
+    bad = FakeSink("bad")
+    bad.fail_after = 1
+    rig.pipeline.add_sink(bad)
+
+
+def _break_background(rig: Rig) -> None:
+    rig.pipeline.update(dataclasses.replace(SETTINGS, background="image", background_image="missing.png"))
+
+
+def _restart(rig: Rig) -> None:
+    rig.pipeline.stop(5.0)
+    rig.pipeline.start()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        _unplug,
+        _hang,
+        _freeze,
+        _lose_face,
+        _break_model,
+        _break_keypoints,
+        _break_portrait,
+        _break_everything,
+        _slow_model,
+        _panic,
+        _other_camera,
+        _no_camera,
+        _break_sink,
+        _break_background,
+        _restart,
+    ],
+    ids=lambda fault: fault.__name__.strip("_"),
+)
+def test_no_camera_picture_reaches_a_sink_whatever_fails(
+    rig: Rig, fault: Callable[[Rig], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    before = len(rig.sink.pictures)
+    fault(rig)
+    wait_until(lambda: len(rig.sink.pictures) > before + 70, "more than a second of pictures after the fault")
+    rig.pipeline.stop(5.0)
+    pictures = rig.sink.pictures
+    assert max(leaked(picture.rgb) for picture in pictures) < HARMLESS
+    assert {picture.rgb.shape for picture in pictures} == {(480, 640, 3)}
+    assert not [record for record in caplog.records if "stage " in record.message]  # no thread died of it
+
+
+def test_faults_are_told(rig: Rig) -> None:
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    _unplug(rig)
+    wait_until(lambda: len(rig.told(CameraFailed)) > 0, "the camera's failure")
+    rig.reach(State.NO_CAMERA)
+    rig.cameras.broken.clear()
+    rig.reach(State.LIVE)
+    _break_sink(rig)
+    wait_until(lambda: len(rig.told(SinkFailed)) > 0, "the sink's failure")
+    assert rig.pipeline.state is State.LIVE

@@ -1,0 +1,132 @@
+"""What the app makes of what was measured, and the GPUs that it cannot use."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from app.pipeline import tiers
+from app.pipeline.tiers import described, make_engine, measure_again, unused_gpus
+from mcnet.bench.tiers import Failure, Tier, Timing, remember, remembered
+from mcnet.engine import EngineError, EngineOptions, Way
+from mcnet.generator import Mcnet
+
+TORCH = Way("cpu", "fp32", "torch")
+TIER = Tier(Timing(TORCH, 48.1), (Timing(Way("cpu", "bf16", "torch"), 60.0),))
+
+
+@pytest.fixture
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that remembers, a test's own."""
+    path = tmp_path / "tiers.json"
+    monkeypatch.setattr(tiers, "measured_file", lambda: path)
+    return path
+
+
+@pytest.fixture
+def measurements(monkeypatch: pytest.MonkeyPatch) -> list[EngineOptions]:
+    """What was measured so far; each answers `TIER`."""
+    done: list[EngineOptions] = []
+
+    def measure(_: Mcnet, options: EngineOptions, **more: Any) -> Tier:
+        done.append(options)
+        more.get("progress", lambda *_: None)(1.0, "done")
+        return TIER
+
+    monkeypatch.setattr("mcnet.bench.tiers.measure", measure)
+    monkeypatch.setattr("mcnet.bench.tiers.ways", lambda *_: [TORCH, Way("cpu", "bf16", "torch")])
+    monkeypatch.setattr(tiers, "measure", measure)
+    return done
+
+
+def test_the_first_start_measures_and_the_next_one_remembers(measured: Path, measurements: list[EngineOptions]) -> None:
+    for start in range(2):
+        told: list[str] = []
+        measuring = functools.partial(told.append, "measuring")
+        engine = make_engine("starter", "auto", "auto", on_measuring=measuring, on_measured=told.append)
+        assert told == ["measuring"] * (start == 0) + [described(TIER)]
+        assert (engine.backend_name, engine.backend_reason) == ("torch", "measured to be the fastest here")
+        assert "fp32 (measured to be the fastest here)" in engine.choice.reason
+    assert measurements == [EngineOptions()]
+    assert measured.is_file()
+
+
+def test_what_is_asked_for_is_not_measured(measured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcnet.bench.tiers.why_no_openvino", lambda *_, **__: "a test says so")
+    told: list[str] = []
+    engine = make_engine("starter", "cpu", "fp32", on_measured=told.append)
+    assert "as asked" in engine.choice.reason
+    assert told == []
+    assert not measured.exists()
+
+
+def test_measuring_that_fails_leaves_what_is_known(
+    measured: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise EngineError("nothing here runs model starter")
+
+    monkeypatch.setattr("mcnet.bench.tiers.measure", fails)
+    assert "measured" not in make_engine("starter", "auto", "auto").choice.reason
+    assert "nothing here runs model starter" in caplog.text
+    assert not measured.exists()
+
+
+def test_it_can_be_measured_again(measured: Path, measurements: list[EngineOptions], starter: Mcnet) -> None:
+    worse = Tier(Timing(Way("cpu", "bf16", "torch"), 60.0))
+    remember(worse, starter, EngineOptions(), measured)
+    told: list[tuple[float, str]] = []
+    assert measure_again("starter", lambda share, text: told.append((share, text))) == described(TIER)
+    assert told == [(1.0, "done")]
+    assert remembered(starter, EngineOptions(), measured) == TIER
+    assert len(measurements) == 1
+
+
+@pytest.fixture(scope="module")
+def starter() -> Mcnet:
+    from mcnet.checkpoint import load_model
+
+    return load_model("starter")
+
+
+def test_a_gpu_that_is_not_used_is_told_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiers, "unused_gpus", lambda _: ("an AMD GPU is there, but is not used: so",))
+    lost = Failure(Way("cuda:0", "fp16", "cudagraph"), "CUDA error: out of memory")
+    assert described(Tier(Timing(TORCH, 48.123), (), (lost,))) == (
+        "a frame of the model takes 48.1 ms on cpu in fp32 with torch; the GPU is not used: cuda:0 in fp16 with "
+        "cudagraph: CUDA error: out of memory; an AMD GPU is there, but is not used: so"
+    )
+    used = Tier(Timing(Way("cuda:0", "fp16", "cudagraph"), 1.67), (Timing(TORCH, 48.123),))
+    assert described(used) == (
+        "a frame of the model takes 1.67 ms on cuda:0 in fp16 with cudagraph (48.1 ms on cpu in fp32 with torch)"
+    )
+
+
+class TestGpus:
+    @pytest.fixture(autouse=True)
+    def _without_cuda(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+        monkeypatch.setattr(torch.version, "cuda", None)
+
+    def test_without_a_driver(self, tmp_path: Path) -> None:
+        for slot, (kind, vendor) in enumerate((("0x030000", "0x10de"), ("0x020000", "0x10de"), ("0x030000", "0x8086"))):
+            device = tmp_path / f"sys/bus/pci/devices/0000:0{slot}:00.0"
+            device.mkdir(parents=True)
+            (device / "class").write_text(kind + "\n")
+            (device / "vendor").write_text(vendor + "\n")
+        assert unused_gpus(tmp_path) == (
+            f"an NVIDIA GPU is there, but is not used: torch {torch.__version__} is a build without CUDA",
+        )
+
+    def test_with_a_driver_by_its_name(self, tmp_path: Path) -> None:
+        gpu = tmp_path / "proc/driver/nvidia/gpus/0000:01:00.0"
+        gpu.mkdir(parents=True)
+        (gpu / "information").write_text("Model: \t\t NVIDIA GeForce GTX 970\nIRQ:   \t\t 10\n")
+        assert unused_gpus(tmp_path)[0].startswith("NVIDIA GeForce GTX 970 is there, but is not used: torch")
+
+    def test_one_of_two(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setattr(tiers, "why_no_cuda", lambda index: "it is too old" if index else None)
+        assert unused_gpus(tmp_path) == ("a further GPU is there, but is not used: it is too old",)

@@ -1,0 +1,371 @@
+"""The engine against the plain model, and what it refuses."""
+
+import dataclasses
+import threading
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from mcnet import Engine, EngineError, EngineOptions, Mcnet, load_model
+from mcnet.commands.arguments import PRECISIONS
+from mcnet.config import McnetConfig
+from mcnet.engine import DeviceChoice, Precision, Way
+from mcnet.engine.device import automatic_backend
+from mcnet.geometry import adapted_scale, relative_keypoints
+from tests.released import to_tensor
+from tests.tolerance import PROMISED, ROUNDED_OTHERWISE
+
+FP32 = EngineOptions(device="cpu", precision="fp32", backend="torch")
+Pictures = dict[str, NDArray[Any]]
+
+
+def plain_picture(
+    model: Mcnet,
+    source: NDArray[Any],
+    driving: NDArray[Any],
+    reference: NDArray[Any] | None = None,
+    *,
+    adapt: bool = True,
+) -> NDArray[np.uint8]:
+    """What the plain model makes of it, as uint8."""
+    with torch.inference_mode():
+        cache = model.encode_source(to_tensor(source))
+        keypoints = model.keypoint_detector(to_tensor(driving))
+        if reference is not None:
+            first = model.keypoint_detector(to_tensor(reference))
+            scale = adapted_scale(cache.keypoints, first) if adapt else 1.0
+            keypoints = relative_keypoints(cache.keypoints, keypoints, first, scale)
+        prediction = model.generator(cache, keypoints)[0].permute(1, 2, 0)
+        rgb: NDArray[np.uint8] = (prediction * 255).round().to(torch.uint8).numpy()
+    return rgb
+
+
+def difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.int16]:
+    return np.abs(a.astype(np.int16) - b.astype(np.int16))
+
+
+def test_absolute_motion_gives_the_plain_picture(pictures: Pictures) -> None:
+    model = load_model("starter")
+    engine = Engine(model, FP32)
+    engine.set_source(pictures["source"])
+    got = engine.animate(pictures["driving"], relative=False)
+    assert got.shape == (256, 256, 3)
+    assert got.dtype == np.uint8
+    wrong = difference(got, plain_picture(model, pictures["source"], pictures["driving"]))
+    assert wrong.max() <= 1
+    assert wrong.mean() < ROUNDED_OTHERWISE
+
+
+@pytest.mark.parametrize("adapt", [True, False])
+def test_relative_motion_gives_the_plain_picture(pictures: Pictures, adapt: bool) -> None:
+    model = load_model("starter")
+    engine = Engine(model, FP32)
+    source, driving = pictures["source"], pictures["driving"]
+    reference = np.ascontiguousarray(driving[:, ::-1])
+    engine.set_source(source)
+    engine.calibrate(reference)
+    got = engine.animate(driving, adapt_scale=adapt)
+    assert difference(got, plain_picture(model, source, driving, reference, adapt=adapt)).max() <= 1
+    # It is neither the absolute picture nor the one of the other scale, or the test would prove nothing.
+    assert difference(got, engine.animate(driving, relative=False)).max() > 10
+    assert difference(got, engine.animate(driving, adapt_scale=not adapt)).max() > 1
+
+
+def test_bfloat16_stays_close_to_float32(pictures: Pictures) -> None:
+    model = load_model("starter")
+    engine = Engine(model, dataclasses.replace(FP32, precision="bf16", warm_up_frames=0))  # slow where it is emulated
+    engine.set_source(pictures["source"])
+    wrong = difference(
+        engine.animate(pictures["driving"], relative=False),
+        plain_picture(model, pictures["source"], pictures["driving"]),
+    )
+    assert wrong.max() <= PROMISED["bf16"].largest
+    assert wrong.mean() <= PROMISED["bf16"].mean
+
+
+def test_the_model_stays_as_it_is(tiny: Mcnet, noise: NDArray[np.uint8]) -> None:
+    before = {key: value.clone() for key, value in tiny.state_dict().items()}
+    engine = Engine(tiny, dataclasses.replace(FP32, precision="bf16", warm_up_frames=0))
+    engine.set_source(noise)
+    engine.animate(noise, relative=False)
+    after = tiny.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) and before[key].dtype == after[key].dtype for key in before)
+
+
+def test_a_cache_can_be_set_again(tiny: Mcnet, pictures: Pictures, noise: NDArray[np.uint8]) -> None:
+    engine = Engine(tiny, FP32)
+    cache = engine.set_source(pictures["source"])
+    first = engine.animate(pictures["driving"], relative=False)
+    engine.set_source(noise)
+    assert difference(first, engine.animate(pictures["driving"], relative=False)).max() > 0
+    engine.set_source(cache)
+    np.testing.assert_array_equal(engine.animate(pictures["driving"], relative=False), first)
+    twin = Engine(tiny, FP32)
+    twin.set_source(cache)
+    np.testing.assert_array_equal(twin.animate(pictures["driving"], relative=False), first)
+
+
+@pytest.mark.parametrize("stored_hash", ["", "0123abcd"])
+def test_another_models_cache_is_refused(tiny: Mcnet, noise: NDArray[np.uint8], stored_hash: str) -> None:
+    tiny.info = dataclasses.replace(tiny.info, content_hash=stored_hash)
+    cache = Engine(tiny, FP32).set_source(noise)
+    with torch.no_grad():
+        tiny.generator.final.weight.mul_(1.5)
+    with pytest.raises(EngineError, match="set the picture itself again"):
+        Engine(tiny, FP32).set_source(cache)
+
+
+def test_output_is_a_fresh_array_each_time(tiny: Mcnet, pictures: Pictures) -> None:
+    engine = Engine(tiny, FP32)
+    engine.set_source(pictures["source"])
+    first = engine.animate(pictures["driving"], relative=False)
+    kept = first.copy()
+    second = engine.animate(pictures["source"], relative=False)
+    assert not np.shares_memory(first, second)
+    np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (300, 200), (480, 640)])
+def test_any_size_is_taken_from_its_centre(tiny: Mcnet, shape: tuple[int, int], noise: NDArray[np.uint8]) -> None:
+    height, width = shape
+    side = min(shape)
+    picture = np.zeros((height, width, 3), np.uint8)
+    face = np.resize(noise[:side, :side], (side, side, 3))
+    top, left = (height - side) // 2, (width - side) // 2
+    picture[top : top + side, left : left + side] = face
+    engine = Engine(tiny, FP32)
+    engine.set_source(picture)
+    whole = engine.animate(picture, relative=False)
+    engine.set_source(face)
+    np.testing.assert_array_equal(engine.animate(face, relative=False), whole)
+    assert whole.shape == (256, 256, 3)
+
+
+def test_read_only_pictures_are_taken(tiny: Mcnet, noise: NDArray[np.uint8]) -> None:
+    noise = noise.copy()
+    noise.flags.writeable = False
+    engine = Engine(tiny, FP32)
+    engine.set_source(noise)
+    assert engine.animate(noise, relative=False).flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (np.zeros((256, 256, 3), np.float32), r"got float32 \(256, 256, 3\), expected a uint8 array"),
+        (np.zeros((256, 256), np.uint8), r"got uint8 \(256, 256\)"),
+        (np.zeros((256, 256, 4), np.uint8), r"got uint8 \(256, 256, 4\)"),
+        (np.zeros((63, 200, 3), np.uint8), "got 200x63 pixels, expected at least 64"),
+        ("face.png", "got str"),
+    ],
+)
+def test_pictures_that_cannot_be_used(tiny: Mcnet, noise: NDArray[np.uint8], picture: Any, message: str) -> None:
+    engine = Engine(tiny, FP32)
+    for call in (engine.set_source, engine.calibrate):
+        with pytest.raises(EngineError, match=message):
+            call(picture)
+    engine.set_source(noise)
+    with pytest.raises(EngineError, match=message):
+        engine.animate(picture, relative=False)
+
+
+def test_order_of_calls(tiny: Mcnet, noise: NDArray[np.uint8]) -> None:
+    engine = Engine(tiny, FP32)
+    with pytest.raises(EngineError, match=r"call set_source\(rgb\) first"):
+        engine.animate(noise)
+    engine.set_source(noise)
+    with pytest.raises(EngineError, match=r"call calibrate\(rgb\)"):
+        engine.animate(noise)
+    engine.calibrate(noise)
+    engine.animate(noise)
+
+
+@pytest.mark.parametrize("poisoned", ["generator.final", "generator.first.conv", "keypoint_detector.jacobians"])
+def test_nan_is_never_shown(tiny: Mcnet, noise: NDArray[np.uint8], poisoned: str) -> None:
+    bias = tiny.get_submodule(poisoned).bias
+    assert isinstance(bias, torch.Tensor)
+    with torch.no_grad():
+        bias[0] = float("nan")
+    engine = Engine(tiny, EngineOptions(device="cpu", precision="fp32", backend="torch", warm_up_frames=0))
+    with pytest.raises(EngineError, match="NaN"):  # noqa: PT012 - either step may be the one that sees it
+        engine.set_source(noise)
+        engine.animate(noise, relative=False)
+
+
+def test_nan_is_found_when_the_engine_starts(tiny: Mcnet) -> None:
+    with torch.no_grad():
+        tiny.generator.final.weight.fill_(float("nan"))
+    with pytest.raises(EngineError, match="NaN"):
+        Engine(tiny, FP32)
+
+
+def test_one_thread(tiny: Mcnet, noise: NDArray[np.uint8]) -> None:
+    engine = Engine(tiny, FP32)
+    caught: list[BaseException] = []
+
+    def elsewhere() -> None:
+        try:
+            engine.set_source(noise)
+        except EngineError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=elsewhere, name="elsewhere")
+    thread.start()
+    thread.join()
+    assert len(caught) == 1
+    assert "'elsewhere'" in str(caught[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (EngineOptions(device="cuda:99"), "got 'cuda:99', but"),
+        (EngineOptions(device="gpu"), "got 'gpu', expected auto, cpu, cuda"),
+        (EngineOptions(device="mps"), "got 'mps', expected auto, cpu, cuda"),
+        (EngineOptions(device="cpu:7"), "got 'cpu:7', expected auto, cpu, cuda"),
+        (EngineOptions(device="cpu", precision="fp16"), "got fp16 on the CPU"),
+        (EngineOptions(precision="int4"), "got 'int4', expected one of"),  # type: ignore[arg-type]
+        # These tests also run where there is no OpenVINO, and then that is what is lacking.
+        (EngineOptions(device="cpu", precision="int8"), "int8', but (the model does not tell the ranges|the package)"),
+        (
+            EngineOptions(device="cpu", precision="int8", backend="torch"),
+            "int8', but OpenVINO alone knows it",
+        ),
+    ],
+)
+def test_options_that_cannot_be_met(options: EngineOptions, message: str) -> None:
+    with pytest.raises(EngineError, match=message):
+        DeviceChoice.of(options)
+
+
+def test_the_commands_offer_every_precision() -> None:
+    assert get_args(Precision) == PRECISIONS
+
+
+def test_threads_are_checked(tiny: Mcnet) -> None:
+    with pytest.raises(EngineError, match="threads: got 0, expected at least 1"):
+        Engine(tiny, EngineOptions(device="cpu", threads=0))
+
+
+def test_auto_says_what_it_took_and_why() -> None:
+    choice = DeviceChoice.of(EngineOptions())
+    assert choice.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert str(choice.device) in choice.reason
+    assert ("because" in choice.reason) == (choice.device.type == "cpu")
+
+
+def test_auto_records_frames_on_gpus() -> None:
+    gpu = DeviceChoice(torch.device("cuda"), torch.float32, "")
+    assert automatic_backend(gpu, None) == ("cudagraph", "recorded frames are the fastest on GPUs")
+    measured = Way("cuda:0", "fp16", "torch")
+    assert automatic_backend(gpu, measured) == ("torch", "measured to be the fastest here")
+
+
+def test_what_was_measured_is_taken_where_nothing_is_asked_for(tiny: Mcnet) -> None:
+    measured = Way("cpu", "bf16", "torch")
+    choice = DeviceChoice.of(EngineOptions(measured=measured))
+    assert (choice.device.type, choice.dtype) == ("cpu", torch.bfloat16)
+    assert "in bf16 (measured to be the fastest here)" in choice.reason
+    asked = EngineOptions(device="cpu", precision="fp32", backend="torch", measured=measured)
+    choice = DeviceChoice.of(asked)
+    assert choice.dtype == torch.float32
+    assert "measured" not in choice.reason
+    engine = Engine(tiny, EngineOptions(device="cpu", measured=measured, warm_up_frames=0))
+    assert (engine.backend_name, engine.backend_reason) == ("torch", "measured to be the fastest here")
+    assert Engine(tiny, dataclasses.replace(asked, warm_up_frames=0)).backend_reason == "as asked"
+
+
+def test_a_cpu_that_was_measured_to_be_best_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcnet.engine.device.why_no_cuda", lambda _: None)
+    choice = DeviceChoice.of(EngineOptions(measured=Way("cpu", "fp32", "torch")))
+    assert choice.reason.endswith("as measured")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize(("precision", "largest"), [("fp32", 1), ("bf16", 8), ("fp16", 4)])
+def test_cuda_gives_the_plain_picture(pictures: Pictures, precision: Any, largest: int) -> None:
+    model = load_model("starter")
+    engine = Engine(model, EngineOptions(device="cuda", precision=precision, backend="torch"))
+    engine.set_source(pictures["source"])
+    got = engine.animate(pictures["driving"], relative=False)
+    assert difference(got, plain_picture(model, pictures["source"], pictures["driving"])).max() <= largest
+
+
+@pytest.mark.parametrize("name", ["starter", "tiny"])
+def test_a_batch_is_its_frames(name: str, tiny: Mcnet, pictures: Pictures) -> None:
+    engine = Engine(tiny if name == "tiny" else load_model(name), FP32)
+    engine.set_source(pictures["source"])
+    frames = [pictures["driving"], np.ascontiguousarray(pictures["driving"][:, ::-1]), pictures["source"][8:248, 8:248]]
+    engine.calibrate(frames[0])
+    batch = engine.animate_batch(frames)
+    assert batch.shape == (3, 256, 256, 3)
+    for frame, picture in zip(frames, batch, strict=True):
+        assert difference(engine.animate(frame), picture).max() <= 1
+    assert difference(batch[0], batch[1]).max() > 10
+
+
+def test_a_batch_of_a_network_whose_memory_sees_the_frame(pictures: Pictures) -> None:
+    tiny = McnetConfig.named("tiny")
+    torch.manual_seed(0)
+    memory = dataclasses.replace(tiny.memory, conditioning="keypoints+appearance")
+    engine = Engine(Mcnet(dataclasses.replace(tiny, memory=memory)).eval(), FP32)
+    engine.set_source(pictures["source"])
+    frames = [pictures["driving"], pictures["source"]]
+    batch = engine.animate_batch(frames, relative=False)
+    for frame, picture in zip(frames, batch, strict=True):
+        assert difference(engine.animate(frame, relative=False), picture).max() <= 1
+
+
+def test_measured_places_stand_in_for_detected_ones(pictures: Pictures) -> None:
+    model = load_model("starter")
+    engine = Engine(model, FP32)
+    assert engine.keypoint_landmarks == (334, 105, 386, 374, 159, 145, 1, 291, 61, 13, 14, 152, 454, 234, 10)
+    source, driving = pictures["source"], pictures["driving"]
+    found = {name: engine.detect(picture) for name, picture in (("source", source), ("driving", driving))}
+    moved = {name: keypoints.value[0].numpy() + 0.02 for name, keypoints in found.items()}
+    measured = engine.detect(driving, moved["driving"])
+    torch.testing.assert_close(measured.value[0], torch.from_numpy(moved["driving"]), rtol=0, atol=0)
+    torch.testing.assert_close(measured.jacobian, found["driving"].jacobian, rtol=0, atol=0)
+    cache = engine.set_source(source, moved["source"])
+    assert cache.measured
+    torch.testing.assert_close(cache.keypoints.value[0], torch.from_numpy(moved["source"]), rtol=0, atol=0)
+    with torch.inference_mode():
+        plain = model.generator(model.generator.encode_source(to_tensor(source), cache.keypoints), measured)
+    expected = (plain[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+    got = engine.animate(driving, moved["driving"], relative=False)
+    assert difference(got, expected).max() <= 1
+    engine.calibrate(driving, moved["driving"])
+    # At the reference pose the source keeps its own keypoints, measured ones.
+    still = engine.animate(driving, moved["driving"], adapt_scale=False)
+    assert difference(still, engine.render(cache.keypoints)).max() <= 1
+
+
+def test_measured_and_detected_places_are_not_mixed(pictures: Pictures) -> None:
+    engine = Engine(load_model("starter"), FP32)
+    places = engine.detect(pictures["driving"]).value[0].numpy()
+    engine.set_source(pictures["source"])
+    with pytest.raises(EngineError, match="got source detected, driving frame measured; expected all alike"):
+        engine.animate(pictures["driving"], places, relative=False)
+    engine.set_source(pictures["source"], engine.detect(pictures["source"]).value[0].numpy())
+    engine.calibrate(pictures["driving"])
+    with pytest.raises(EngineError, match="reference pose detected"):
+        engine.animate(pictures["driving"], places)
+
+
+@pytest.mark.parametrize("strange", [np.zeros((14, 2)), np.zeros(30), np.full((15, 2), np.nan)])
+def test_places_that_cannot_be(pictures: Pictures, strange: NDArray[Any]) -> None:
+    engine = Engine(load_model("starter"), FP32)
+    with pytest.raises(EngineError, match=r"expected 1 of shape \(15, 2\), finite"):
+        engine.set_source(pictures["source"], strange)
+
+
+def test_a_model_without_meaning_detects(pictures: Pictures, tiny: Mcnet) -> None:
+    engine = Engine(tiny, FP32)
+    assert engine.keypoint_landmarks == ()
+    with pytest.raises(EngineError, match="can only be detected: leave places out"):
+        engine.set_source(pictures["source"], np.zeros((5, 2)))

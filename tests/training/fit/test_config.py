@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import pytest
+
+from mcnet.config import ConfigError, McnetConfig
+from training.fit.config import FitConfig, differences, format_config, load_config
+
+
+@pytest.mark.parametrize("name", ["released", "starter", "smoke"])
+def test_shipped_configurations_load_and_print_what_they_are(name: str, tmp_path: Path) -> None:
+    config = load_config(name)
+    printed = tmp_path / "printed.toml"
+    printed.write_text(format_config(config))
+    assert load_config(printed) == config
+    assert FitConfig.from_dict(config.to_dict()) == config
+
+
+def test_released_is_the_reference() -> None:
+    config = load_config("released")
+    assert config.model == McnetConfig.named("released")
+    loss = config.loss
+    assert (loss.perceptual, loss.backbone, loss.scales) == (10, "vgg19", (1, 2, 4, 8))
+    assert (loss.equivariance_value, loss.equivariance_jacobian, loss.keypoint_distance) == (10, 10, 10)
+    assert (loss.feature_consistency, loss.gan, loss.feature_matching) == (10, 0, 10)
+    assert (loss.l1, loss.warped, loss.occlusion, loss.guidance, loss.mouth, loss.eyes) == (0, 0, 0, 0, 0, 0)
+    assert (loss.warp_affine, loss.warp_bend) == (0.05, 0.005)
+    assert (config.full.epochs, config.full.repeats, config.full.batch) == (100, 75, 8)
+    assert (config.full.learning_rate, config.full.decay_at, config.full.decay_factor) == (2e-4, (0.8,), 0.1)
+    assert (config.optim.beta1, config.optim.beta2, config.optim.clip_norm) == (0.5, 0.999, 10)
+    assert config.motion.steps == config.motion.epochs == config.detector.steps == config.detector.epochs == 0
+    assert (loss.correspondence, loss.openings, loss.guidance_openings) == (0, 0, 0)
+    assert (config.full.detector_rate, config.full.motion_rate, config.full.encoder_rate) == (1, 1, 1)
+    assert (config.data.lively_share, config.augment.disturb_share) == (0, 0)
+
+
+def test_overrides() -> None:
+    config = load_config("smoke", ["loss.l1=2", "run.initial=starter", "model.memory.levels_px=[]", "loss.scales=[1]"])
+    assert config.loss.l1 == 2.0
+    assert config.run.initial == "starter"
+    assert config.model.memory.levels_px == ()
+    assert config.loss.scales == (1,)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("loss.l2=1", r"unknown config key loss\.l2"),
+        ("lose.l1=1", "unknown config key lose"),
+        ("model.width=1", "unknown config key width"),
+        ("loss.l1", "expected key=value"),
+        ("loss.l1=[1]", r"loss\.l1: got \[1\], expected float"),
+        ("loss.l1=true", r"loss\.l1: got True, expected float"),
+        ("loss.l1=-1", r"loss\.l1: got -1.0, expected a finite number from 0"),
+        ("loss.l1=inf", r"loss\.l1: got inf, expected"),
+        ("optim.clip_norm=nan", r"optim\.clip_norm: got nan, expected"),
+        ("loss.backbone=resnet", r"loss\.backbone: got 'resnet', expected vgg19 or"),
+        ("loss=1", "loss: got 1, expected a table"),
+        ("loss.guidance_points=[1]", "expected 5 mesh points"),
+        ("loss.guidance_points=[386, 159, 1, 291, 3]", r"got \[3\], expected some of"),
+        ("loss.guidance_points=[386, 145, 1, 291, 61]", "both points of each left-right pair"),
+        ("model.base=big", "no configuration is named 'big'"),
+        ("run.precision=fp16", "bf16 or fp32 where loss.gan is above 0"),
+        ("motion.epochs=3", "0 where steps is given"),
+        ("loss.warped_px=100", r"loss\.warped_px: got 100, expected 64 or 256"),
+        ("data.lively_share=2", r"data\.lively_share: got 2.0, expected at most 1"),
+    ],
+)
+def test_refused_by_name(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config("smoke", [override])
+
+
+def test_a_stage_may_not_have_more_pairs_than_there_are() -> None:
+    with pytest.raises(
+        ConfigError, match=r"full\.stills: got 3.0, expected a share of at most 1 \(stills: 0.5 of it\)"
+    ):
+        load_config("smoke", ["data.stills_share=0.5", "full.stills=3.0"])
+
+
+def test_a_file_that_is_not_there_and_one_that_is_no_toml(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="neither a file nor a shipped name"):
+        load_config("nothing")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("[loss\n")
+    with pytest.raises(ConfigError, match="is no TOML"):
+        load_config(broken)
+    empty = tmp_path / "empty.toml"
+    empty.write_text("")
+    with pytest.raises(ConfigError, match="model is missing"):
+        load_config(empty)
+
+
+def test_differences_are_named() -> None:
+    old, new = load_config("smoke").to_dict(), load_config("smoke", ["loss.l1=3.0"]).to_dict()
+    assert differences(old, new) == ["loss.l1: 10.0 -> 3.0"]

@@ -1,0 +1,582 @@
+"""Short runs on a CPU, from the first step to the model file."""
+
+import dataclasses
+import json
+import math
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import training.fit.loop
+from mcnet.checkpoint import CheckpointError, load_model
+from mcnet.generator import Mcnet
+from tests.tolerance import EPSILON, PICTURE, largest_error
+from tests.training.conftest import TINY, tiny_config, write_dataset
+from training.data import Clip
+from training.fit.augment import Faces, augment
+from training.fit.config import AugmentConfig, StageConfig, format_config
+from training.fit.export import export
+from training.fit.journal import Journal
+from training.fit.loop import fit
+from training.fit.objective import full_outputs
+from training.fit.sampler import PairPlan
+from training.fit.stages import FitError, Stage, learning_rate, resolve_stages, stage_at
+from training.fit.state import CHECKPOINT, StateError, TrainState, load_state, save_state
+
+LOGGED = 1e-4
+"""Of figures in stats.jsonl: ten of six digits each, added up."""
+
+
+def stats(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run, without what a clock says."""
+    lines = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if "_ms" not in key and "_per_s" not in key} for line in lines]
+
+
+def same_state(one: TrainState, other: TrainState) -> None:
+    for name in ("model", "ema", "discriminator"):
+        ours, theirs = getattr(one, name), getattr(other, name)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    moments = [[v for s in state.optimizer["state"].values() for v in s.values()] for state in (one, other)]
+    assert len(moments[0]) > 0
+    assert all(torch.equal(a, b) for a, b in zip(*moments, strict=True))
+    assert (one.step, one.skipped) == (other.step, other.skipped)
+
+
+def kill_at(step: int, number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send this process a signal while it is in the middle of a step."""
+    original = augment
+
+    def killing(*arguments: Any) -> Any:
+        if arguments[2].draws.step == step:
+            os.kill(os.getpid(), number)
+        return original(*arguments)
+
+    monkeypatch.setattr(training.fit.loop, "augment", killing)
+
+
+def test_a_short_run_learns_logs_and_saves(heads: Path, tmp_path: Path) -> None:
+    config = tiny_config(heads, log={"sheet_every": 2, "tensorboard": True})
+    before = torch.random.get_rng_state()
+    result = fit(config, tmp_path)
+    torch.random.set_rng_state(before)
+    assert (result.step, result.reason) == (4, "done")
+    lines = [line for line in stats(tmp_path) if "total" in line]
+    assert [(line["step"], line["stage"]) for line in lines] == [(1, "motion"), (2, "motion"), (3, "full"), (4, "full")]
+    for line in lines:
+        weighted = ["equivariance_value", "equivariance_jacobian", "keypoint_distance", "warped", "occlusion"]
+        weighted += ["guidance"] + (["l1", "feature_consistency"] if line["stage"] == "full" else [])
+        assert line["total"] == pytest.approx(sum(line[name] for name in weighted), rel=LOGGED)
+        assert line["warped_of_copied"] == pytest.approx(line["warped_l1"] / line["copied_l1"], rel=LOGGED)
+        assert 0 < line["occlusion_mean"] < 1
+    assert [line["guidance"] > 0 for line in lines] == [True] * 4
+    assert sorted(path.name for path in (tmp_path / "sheets").iterdir()) == [f"000000{n}.png" for n in (1, 2, 4)]
+    assert list((tmp_path / "tensorboard").iterdir())
+    times = json.loads((tmp_path / "stats.jsonl").read_text().splitlines()[0])
+    assert times["data_ms"] + times["compute_ms"] == pytest.approx(times["step_ms"], rel=LOGGED)
+    assert (tmp_path / "config.toml").read_text() == format_config(config)
+    state = load_state(tmp_path / CHECKPOINT)
+    assert (state.step, state.skipped) == (4, 0)
+    assert state.facts["data"]["clips"] == 3
+    assert state.facts["data"]["stills"] == 2
+
+
+def test_the_motion_stage_leaves_encoder_and_decoder_alone(heads: Path, tmp_path: Path) -> None:
+    config = tiny_config(heads, full={"steps": 0})
+    fit(config, tmp_path)
+    torch.manual_seed(config.run.seed)
+    fresh = Mcnet(config.model).state_dict()
+    changed = {
+        key for key, value in load_state(tmp_path / CHECKPOINT).model.items() if not torch.equal(value, fresh[key])
+    }
+    prefixes = ("keypoint_detector.", "generator.dense_motion.")
+    assert changed
+    assert all(key.startswith(prefixes) for key in changed)
+    for prefix in prefixes:
+        parameters = {key for key in fresh if key.startswith(prefix) and key.endswith(("conv.weight", "logits.weight"))}
+        assert parameters <= changed
+
+
+def test_the_detector_stage_teaches_the_detector_alone(heads: Path, tmp_path: Path) -> None:
+    config = tiny_config(
+        heads,
+        model={"num_keypoints": 6},
+        detector={"steps": 2, "batch": 2, "decay": "none"},
+        motion={"steps": 0},
+        full={"steps": 0},
+        augment={"disturb_share": 0.5},
+        loss={"guidance_openings": 10.0, "guidance_points": [386, 374, 159, 145, 13, 14]},
+    )
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, lively_share=0.5))
+    fit(config, tmp_path)
+    torch.manual_seed(config.run.seed)
+    fresh = Mcnet(config.model).state_dict()
+    state = load_state(tmp_path / CHECKPOINT)
+    changed = {key for key, value in state.model.items() if not torch.equal(value, fresh[key])}
+    assert changed
+    assert all(key.startswith("keypoint_detector.") for key in changed)
+    line = stats(tmp_path)[0]
+    assert line["stage"] == "detector"
+    weighted = ["equivariance_value", "equivariance_jacobian", "keypoint_distance", "guidance", "guidance_openings"]
+    assert line["total"] == pytest.approx(sum(line[name] for name in weighted), rel=LOGGED)
+    assert "warped_l1" not in line
+
+
+def test_a_stage_transforms_its_own_share_of_pairs(
+    heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[tuple[float, float]] = []
+    original = augment
+
+    def watched(source: Faces, driving: Faces, plan: PairPlan, config: AugmentConfig) -> tuple[Faces, Faces]:
+        shares.append((config.similarity_share, float(plan.still.mean())))
+        return original(source, driving, plan, config)
+
+    monkeypatch.setattr(training.fit.loop, "augment", watched)
+    config = tiny_config(heads, motion={"steps": 1}, full={"steps": 1, "similarity": 0.5, "stills": 0.0})
+    fit(config, tmp_path)
+    assert [share for share, _ in shares] == [0.5, 0.25]
+    assert shares[1][1] == 0
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_the_average_follows_every_weight_in_any_layout(heads: Path, tmp_path: Path, channels_last: bool) -> None:
+    fit(tiny_config(heads, run={"channels_last": channels_last}, optim={"ema_decay": 0.0}), tmp_path)
+    state = load_state(tmp_path / CHECKPOINT)
+    torch.manual_seed(3)
+    fresh = Mcnet(tiny_config(heads).model).state_dict()
+    assert not torch.equal(state.ema["generator.final.weight"], fresh["generator.final.weight"])
+    for key, value in state.model.items():
+        if value.is_floating_point():
+            # A decay of 0 makes old + 1 (new - old): a rounding at the size of each.
+            assert torch.allclose(state.ema[key], value, rtol=2 * EPSILON, atol=EPSILON), key
+
+
+def test_parts_whose_rate_is_0_stay_as_they_are(heads: Path, tmp_path: Path) -> None:
+    resting = {"detector_rate": 0.0, "motion_rate": 0.0, "encoder_rate": 0.0}
+    config = tiny_config(heads, motion={"steps": 1, "detector_rate": 0.0}, full={"steps": 1, **resting})
+    fit(config, tmp_path)
+    torch.manual_seed(config.run.seed)
+    fresh = Mcnet(config.model).state_dict()
+    state = load_state(tmp_path / CHECKPOINT)
+    changed = {key for key, value in state.model.items() if not torch.equal(value, fresh[key])}
+    learned = ("dense_motion", "laterals", "memory", "res_stages", "up_blocks", "final")
+    assert {key.split(".")[1] for key in changed} <= {*learned}
+    assert {"generator.final.weight", "generator.dense_motion.mask.weight"} <= changed
+    motion, full = stats(tmp_path)
+    assert motion["gradient_detector"] == full["gradient_detector"] == 0
+    assert not {"guidance", "equivariance_value", "keypoint_distance"} & {*motion, *full}
+    # The motion rests in the second stage: its weights are the first stage's.
+    only = tiny_config(heads, motion={"steps": 1, "detector_rate": 0.0}, full={"steps": 0})
+    fit(only, tmp_path / "only")
+    first = load_state(tmp_path / "only" / CHECKPOINT)
+    for key, value in first.model.items():
+        if key.startswith("generator.dense_motion."):
+            assert torch.equal(value, state.model[key])
+
+
+def test_the_motion_stage_compares_at_full_size_if_told(heads: Path, tmp_path: Path) -> None:
+    loss: dict[str, object] = {"warped_px": 256, "correspondence": 20.0, "openings": 40.0}
+    fit(tiny_config(heads, loss=loss, motion={"steps": 1}, full={"steps": 0}), tmp_path)
+    line = stats(tmp_path)[0]
+    assert line["correspondence"] > 0
+    assert line["openings"] > 0
+    fit(tiny_config(heads, motion={"steps": 1}, full={"steps": 0}), tmp_path / "small")
+    assert line["copied_l1"] != stats(tmp_path / "small")[0]["copied_l1"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_by_a_signal_it_saves_and_resumes_bit_for_bit(
+    heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    # Stop in the first stage for one signal and in the second for the other.
+    stop = 1 if number == signal.SIGTERM else 2
+    config = tiny_config(heads, loss={"gan": 1.0, "discriminator_widths": [4, 4, 4, 4]}, optim={"ema_decay": 0.5})
+    fit(config, tmp_path / "whole")
+    handlers = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
+    with monkeypatch.context() as patch:
+        kill_at(stop, number, patch)
+        stopped = fit(config, tmp_path / "parts")
+    assert (stopped.step, stopped.reason) == (stop + 1, number.name)
+    assert handlers == [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
+    assert load_state(stopped.checkpoint).step == stop + 1
+    # A run that was killed later may have left lines of steps that it did not save.
+    with (tmp_path / "parts/stats.jsonl").open("a") as file:
+        file.write('{"step": 4, "stage": "full", "total": 0.0}\n{"step": 4, "st')
+    assert fit(config, tmp_path / "parts").reason == "done"
+    assert stats(tmp_path / "parts") == stats(tmp_path / "whole")
+    same_state(load_state(tmp_path / "parts" / CHECKPOINT), load_state(tmp_path / "whole" / CHECKPOINT))
+    # Once more is nothing more.
+    assert fit(config, tmp_path / "parts").step == 4
+    assert stats(tmp_path / "parts") == stats(tmp_path / "whole")
+
+
+def test_minutes_that_are_over_stop_it_cleanly(heads: Path, tmp_path: Path) -> None:
+    result = fit(tiny_config(heads), tmp_path, max_minutes=0.0)
+    assert (result.step, result.reason) == (1, "time")
+    assert load_state(result.checkpoint).step == 1
+
+
+def poison(steps: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a NaN into the pictures of some steps."""
+    original = augment
+
+    def poisoned(source: Faces, driving: Faces, plan: Any, config: Any) -> tuple[Faces, Faces]:
+        source, driving = original(source, driving, plan, config)
+        if plan.draws.step in steps:
+            source.pictures[0, 0, 0, 0] = float("nan")
+        return source, driving
+
+    monkeypatch.setattr(training.fit.loop, "augment", poisoned)
+
+
+def test_a_nan_step_is_left_out_and_counted(
+    heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny_config(heads)
+    fit(tiny_config(heads, full={"steps": 0}), tmp_path / "two")
+    two = load_state(tmp_path / "two" / CHECKPOINT)
+    poison({2, 3}, monkeypatch)
+    fit(config, tmp_path / "four")
+    four = load_state(tmp_path / "four" / CHECKPOINT)
+    assert four.skipped == 2
+    assert "step 3 left out" in caplog.text
+    assert all(torch.equal(two.model[key], four.model[key]) for key in two.model)  # BatchNorm's statistics too
+    assert [line.get("total") is None for line in stats(tmp_path / "four")] == [False, False, True, True]
+    assert stats(tmp_path / "four")[-1]["skipped"] == 2
+
+
+def test_too_many_nan_steps_stop_the_run(heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(heads, run={"max_bad_steps": 1}, motion={"steps": 9}, log={"checkpoint_every": 1})
+    poison({2, 4, 5}, monkeypatch)
+    with pytest.raises(FitError, match=r"2 steps in a row had a loss or gradient that is not finite, the last one 5"):
+        fit(config, tmp_path)
+    assert load_state(tmp_path / CHECKPOINT).step == 5
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(heads: Path, tmp_path: Path) -> None:
+    config = tiny_config(heads, full={"steps": 0})
+    fit(config, tmp_path)
+    old = (tmp_path / CHECKPOINT).read_bytes()
+    more = tiny_config(heads, motion={"steps": 3}, full={"steps": 0})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(old) // 2, before[1]))
+    try:
+        with pytest.raises(StateError, match=r"cannot be written .*is still the one of before.*Make room"):
+            fit(more, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / CHECKPOINT).read_bytes() == old
+    assert not list(tmp_path.glob(".*partial"))
+    assert fit(more, tmp_path).step == 3
+
+
+def test_a_damaged_checkpoint_is_refused(heads: Path, tmp_path: Path) -> None:
+    config = tiny_config(heads, full={"steps": 0}, motion={"steps": 1})
+    fit(config, tmp_path)
+    whole = (tmp_path / CHECKPOINT).read_bytes()
+    (tmp_path / CHECKPOINT).write_bytes(whole[:1000])
+    with pytest.raises(StateError, match="cannot be read"):
+        fit(config, tmp_path)
+    torch.save({"format": "another"}, tmp_path / CHECKPOINT)
+    with pytest.raises(StateError, match="no training checkpoint of this version"):
+        fit(config, tmp_path)
+
+
+def test_another_run_is_not_continued_and_changes_are_named(
+    heads: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    short: dict[str, dict[str, object]] = {"full": {"steps": 0}, "motion": {"steps": 1}}
+    fit(tiny_config(heads, **short), run)
+    with pytest.raises(FitError, match=r"model\.output_kernel: 3 -> 5"):
+        fit(tiny_config(heads, **short, model={"output_kernel": 5}), run)
+    with pytest.raises(FitError, match=r"run\.seed: 3 -> 4"):
+        fit(tiny_config(heads, **short, run={"seed": 4}), run)
+    other = write_dataset(tmp_path / "other", [Clip("a", "zoe", "train", 2), Clip("s", "dee", "train", 1)])
+    with pytest.raises(FitError, match="the data's fingerprint"):
+        fit(tiny_config(other, **short), run)
+    fit(tiny_config(heads, full={"steps": 0}, motion={"steps": 2}, loss={"warped": 7.0}), run)
+    assert "changed since the last call: loss.warped: 10.0 -> 7.0" in caplog.text
+
+
+def test_weights_are_taken_where_they_fit(heads: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    first = tiny_config(heads, full={"steps": 1}, motion={"steps": 1})
+    fit(first, tmp_path / "first")
+    export(tmp_path / "first", tmp_path / "first.safetensors")
+    wider: dict[str, object] = {"base": "tiny", "motion_hourglass": {"width": 12}}
+    second = tiny_config(
+        heads,
+        model=wider,
+        run={"initial": str(tmp_path / "first.safetensors")},
+        motion={"steps": 1, "learning_rate": 0.0},
+        full={"steps": 0},
+    )
+    fit(second, tmp_path / "second")
+    state, given = load_state(tmp_path / "second" / CHECKPOINT), load_model(tmp_path / "first.safetensors").state_dict()
+    key = "keypoint_detector.logits.weight"
+    assert torch.equal(state.model[key], given[key])
+    taken = state.facts["initial"]
+    assert taken["from"] == "first"
+    assert "generator.dense_motion.hourglass.down_blocks.0.conv" in taken["fresh"]
+    assert "generator.final" not in taken["fresh"]
+    assert 0 < taken["taken"] < len(given)
+    assert f"took {taken['taken']} of {len(given)} tensors" in caplog.text
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_keypoints_motion_and_sampling_stay_float32(
+    heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    seen: list[tuple[torch.dtype, ...]] = []
+    decoded: list[torch.dtype] = []
+    original = full_outputs
+
+    def watched(model: Mcnet, *arguments: Any) -> Any:
+        handle = model.generator.final.register_forward_hook(lambda _m, _i, output: decoded.append(output.dtype))
+        outputs = original(model, *arguments)
+        handle.remove()
+        assert outputs.motion is not None
+        assert outputs.warped is not None
+        parts: list[Tensor] = [*outputs.source, *outputs.driving, *outputs.motion, outputs.warped]
+        seen.append(tuple(part.dtype for part in parts))
+        assert outputs.prediction is not None
+        assert outputs.prediction.dtype == torch.float32
+        return outputs
+
+    monkeypatch.setattr(training.fit.loop, "full_outputs", watched)
+    fit(tiny_config(heads, run={"precision": precision}, motion={"steps": 0}, full={"steps": 1}), tmp_path)
+    assert set(seen[0]) == {torch.float32}
+    assert decoded == [torch.bfloat16 if precision == "bf16" else torch.float32]
+    assert math.isfinite(stats(tmp_path)[0]["total"])
+
+
+def test_a_network_without_memory_and_one_as_released(heads: Path, tmp_path: Path) -> None:
+    models: list[dict[str, object]] = [
+        {"memory": {"levels_px": []}},
+        {"memory": {"conditioning": "keypoints+appearance"}},
+    ]
+    for number, model in enumerate(models):
+        run = tmp_path / str(number)
+        fit(tiny_config(heads, model=model, motion={"steps": 0}, full={"steps": 1}), run)
+        line = stats(run)[0]
+        assert ("feature_consistency" in line) == (number == 1)
+        assert line["gradient_generator"] > 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize("run", [{"device": "cuda"}, {"device": "auto", "precision": "fp16"}])
+def test_a_missing_gpu_is_told(heads: Path, tmp_path: Path, run: dict[str, object]) -> None:
+    with pytest.raises(FitError, match="there is no CUDA device here"):
+        fit(tiny_config(heads, run=run), tmp_path)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_gpu_trains_resumes_and_exports(heads: Path, tmp_path: Path, precision: str) -> None:
+    loss: dict[str, object] = {} if precision == "fp16" else {"gan": 1.0, "discriminator_widths": [4, 4, 4, 4]}
+    config = tiny_config(heads, run={"device": "cuda", "precision": precision}, loss=loss, log={"sheet_every": 2})
+    assert fit(config, tmp_path, max_minutes=0.0).step == 1
+    assert fit(config, tmp_path).step == 4
+    lines = [line for line in stats(tmp_path) if "total" in line]
+    assert all(math.isfinite(line["total"]) for line in lines)
+    export(tmp_path, tmp_path / "out.safetensors")
+
+
+def test_the_backbones_weights_are_missing(heads: Path, tmp_path: Path) -> None:
+    from training.fit.backbones import BackboneError
+
+    config = tiny_config(heads, loss={"perceptual": 1.0, "backbone_weights": str(tmp_path / "none.pth")})
+    with pytest.raises(BackboneError, match="there is no file"):
+        fit(config, tmp_path / "run")
+
+
+def test_stages_and_learning_rates(heads: Path, tmp_path: Path) -> None:
+    config = tiny_config(Path(), motion={"steps": 10}, full={"steps": 0, "epochs": 4, "repeats": 6, "batch": 2})
+    stages = resolve_stages(config, clips=5, processes=3)
+    assert [(s.name, s.first, s.steps) for s in stages] == [("motion", 0, 10), ("full", 10, 4 * (6 * 5 // 6))]
+    assert [stage_at(stages, step).name for step in (0, 9, 10, 99)] == ["motion", "motion", "full", "full"]
+    steps = Stage("full", StageConfig(steps=10, learning_rate=1.0, decay="steps", decay_at=(0.5, 0.8)), 100, 10)
+    assert [learning_rate(steps, 100 + n) for n in (0, 4, 5, 8)] == pytest.approx([1, 1, 0.1, 0.01])
+    cosine = Stage("full", StageConfig(learning_rate=1.0, decay="cosine", decay_factor=0.2, warmup_steps=2), 0, 10)
+    assert [learning_rate(cosine, n) for n in (0, 5, 10)] == pytest.approx([0.5, 0.6, 0.2])
+    # A run that begins at step 6 of the schedule warms up there.
+    assert [learning_rate(cosine, n, 6) for n in (6, 7)] == pytest.approx([0.5 * 0.4764, 0.3649], rel=1e-3)
+    with pytest.raises(FitError, match=r"first_step is 4, but the stages have 4 steps"):
+        fit(tiny_config(heads, run={"first_step": 4}), tmp_path)
+    with pytest.raises(FitError, match="nothing to do"):
+        resolve_stages(tiny_config(Path(), motion={"steps": 0}, full={"steps": 0}), 1, 1)
+
+
+def test_an_exported_model_gives_the_same_picture(heads: Path, tmp_path: Path) -> None:
+    config = tiny_config(heads)
+    fit(config, tmp_path / "run")
+    state = load_state(tmp_path / "run" / CHECKPOINT)
+    model = Mcnet(config.model).eval()
+    model.load_state_dict(state.ema)
+    pictures = torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(5))
+    # float16 rounds weights by up to 2^-11 of their size, which may be 5 steps of 255 after all the layers.
+    for half, bar in ((False, PICTURE), (True, 5 / 255)):
+        info = export(tmp_path / "run", tmp_path / f"{half}.safetensors", name="mine", half=half)
+        written = load_model(tmp_path / f"{half}.safetensors")
+        with torch.inference_mode():
+            assert largest_error(written(pictures[:1], pictures[1:]), model(pictures[:1], pictures[1:])) <= bar
+        assert written.info == info
+        assert written.info.name == "mine"
+        assert written.info.training["steps"] == 4
+        assert written.info.training["data"]["clip_identities"] == 2
+        assert written.info.training["last"]["step"] == 4
+
+
+def test_an_export_that_does_not_fit_says_what_differs(heads: Path, tmp_path: Path) -> None:
+    fit(tiny_config(heads, motion={"steps": 1}, full={"steps": 0}), tmp_path)
+    state = load_state(tmp_path / CHECKPOINT)
+    state.config["model"]["output_kernel"] = 5
+    save_state(state, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match=r"other\.pt does not hold the network it should: .*got .*expected"):
+        export(tmp_path / "other.pt", tmp_path / "x.safetensors")
+    state.config["lose"] = {}
+    save_state(state, tmp_path / "newer.pt")
+    with pytest.raises(StateError, match="unknown config key lose"):
+        export(tmp_path / "newer.pt", tmp_path / "x.safetensors")
+    with pytest.raises(StateError, match=r"holds no checkpoint\.pt"):
+        export(tmp_path / "sheets", tmp_path / "x.safetensors")
+    with pytest.raises(CheckpointError, match=r"expected \.safetensors"):
+        export(tmp_path, tmp_path / "x.pth")
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+_WORKER = """
+    import sys
+    # A GPU machine on which nothing can be added has none of these.
+    for name in ("av", "cv2", "mediapipe", "PyQt6", "tensorboard", "tqdm"):
+        sys.modules[name] = None
+    from pathlib import Path
+    import torch
+    torch.set_num_threads(1)
+    torch.randn_like = torch.zeros_like  # the memory's noise is each process's own, so it is silenced here
+    from training.fit.config import load_config
+    from training.fit.loop import fit
+    fit(load_config(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_two_processes_are_one_with_twice_the_batch(heads: Path, tmp_path: Path) -> None:
+    # BatchNorm sees each process's own batch on a CPU (torch synchronises it on GPUs only), so that its statistics are
+    # frozen here, in both runs. Everything else is as it always is: sampling, augmentation, averaging, clipping.
+    tables: dict[str, dict[str, object]] = {
+        "run": {"freeze_batchnorm": True},
+        "loss": {"gan": 1.0, "discriminator_widths": [4, 4, 4, 4]},
+        "motion": {"steps": 2, "batch": 2},
+        "full": {"steps": 2, "batch": 1},
+    }
+    config = tiny_config(heads, **tables)
+    (tmp_path / "two.toml").write_text(format_config(config))
+    tables["motion"]["batch"], tables["full"]["batch"] = 4, 2
+    (tmp_path / "one.toml").write_text(format_config(tiny_config(heads, **tables)))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def start(config_file: str, rank: int, processes: int) -> "subprocess.Popen[str]":
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+        place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+        run = tmp_path / f"run of {processes}"
+        arguments = [sys.executable, "-c", textwrap.dedent(_WORKER), str(tmp_path / config_file), str(run)]
+        return subprocess.Popen(
+            arguments, env={**os.environ, **(place if processes > 1 else {})}, stderr=subprocess.PIPE, text=True
+        )
+
+    workers = [start("two.toml", 0, 2), start("two.toml", 1, 2), start("one.toml", 0, 1)]
+    for worker in workers:
+        _, errors = worker.communicate(timeout=120)
+        assert worker.returncode == 0, errors
+    two, one = stats(tmp_path / "run of 2"), stats(tmp_path / "run of 1")
+    assert len(two) == len(one) == 4
+    for ours, theirs in zip(two, one, strict=True):
+        for name in ("total", "warped_l1", "guidance", "gradient_detector", "gradient_generator"):
+            # Rounding errors grow from step to step, as is told below; a batch that is halved wrongly is a matter of
+            # percents, as each picture differs from the next.
+            assert ours[name] == pytest.approx(theirs[name], rel=2e-3), (ours["step"], name)
+    assert two[0]["total"] == pytest.approx(one[0]["total"], rel=LOGGED)
+    weights = [load_state(tmp_path / f"run of {n}" / CHECKPOINT).model for n in (2, 1)]
+    # Adam turns a gradient's sign into a step, so that rounding moves single weights by a whole step; few of them.
+    far = sum(int(((weights[0][key] - weights[1][key]).abs() > 2e-5).sum()) for key in weights[0])
+    assert far < 0.01 * sum(value.numel() for value in weights[0].values())
+
+
+def command(*arguments: str) -> int:
+    from training.__main__ import main
+
+    return main(arguments)
+
+
+def write_config(path: Path, **changes: dict[str, object]) -> Path:
+    config = tiny_config(Path("unused"), **changes)
+    path.write_text(format_config(config))
+    return path
+
+
+def test_the_command_fits_resumes_and_exports(
+    heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = str(write_config(tmp_path / "mine.toml"))
+    fitting = ("fit", config, "--run-dir", str(tmp_path / "run"), "--data", str(heads))
+    with monkeypatch.context() as patch:
+        kill_at(2, signal.SIGTERM, patch)
+        assert command(*fitting) == 128 + signal.SIGTERM
+    assert command(*fitting) == 0
+    out = tmp_path / "mine.safetensors"
+    assert command("export", str(tmp_path / "run"), str(out), "--half") == 0
+    assert "mine, 4 steps" in capsys.readouterr().out
+    assert load_model(out).info.name == "mine"
+
+
+def test_the_command_prints_the_resolved_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("fit", "smoke", "--dry-run", "--set", "loss.l1=3.5", "--data", "somewhere") == 0
+    printed = capsys.readouterr().out
+    assert "l1 = 3.5" in printed
+    assert 'path = "somewhere"' in printed
+    assert "num_keypoints = 5" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("fit", "smoke"), "data.path is empty"),
+        (("fit", "smoke", "--data", "nowhere"), "nowhere is no dataset"),
+        (("fit", "smoke", "--set", "a.b=1", "--data", "x"), "unknown config key a"),
+        (("export", "nowhere", "x.safetensors"), "nowhere holds no checkpoint.pt"),
+        (("pack", "nowhere", "out"), "nowhere holds no clips.json"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(
+    arguments: tuple[str, ...],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command(*arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_lines_of_a_journal_beyond_the_step_are_dropped(tmp_path: Path) -> None:
+    (tmp_path / "stats.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
+    Journal(tmp_path, 1, tensorboard=False).close()
+    assert (tmp_path / "stats.jsonl").read_text() == '{"step": 1}\n'
+    assert TINY["log"]["tensorboard"] is False

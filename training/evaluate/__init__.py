@@ -1,0 +1,1 @@
+"""`mcnet-train evaluate`: what a model does to faces that it has not learned from."""

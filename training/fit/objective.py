@@ -1,0 +1,344 @@
+"""What a step computes: the network's answers for a batch of pairs, and the named losses of each stage."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mcnet.config import MOTION_SIZE_PX
+from mcnet.dense_motion import DenseMotion, Motion, combine
+from mcnet.generator import Mcnet, blend
+from mcnet.geometry import Keypoints, gaussian_heatmaps, resize_deformation, sample
+from mcnet.keypoints import expected_keypoints
+from mcnet.memory import Compensation
+from training.data import DataError
+from training.fit import losses
+from training.fit.augment import Faces
+from training.fit.config import LossConfig
+from training.fit.warps import Warp
+from training.landmarks import TRAINING_POINTS
+
+Autocast = Callable[[], contextlib.AbstractContextManager[None]]
+"""Opens the run's precision for what stands inside; keypoints, motion and sampling stay outside."""
+
+
+class Outputs(NamedTuple):
+    """What the network says about a batch of pairs.
+
+    Attributes:
+        source: keypoints of the source.
+        driving: keypoints of the driving frame.
+        target: the driving frame, at the size of what is compared with it.
+        copied: the source at that size.
+        transformed: keypoints of the driving frame under the equivariance warp; None where the detector rests.
+        motion: the dense motion; None in the `detector` stage.
+        warped: the warped source, (B, 3, w, w): w is `warped_px` in the `motion` stage, else the picture's side; None
+            in the `detector` stage.
+        prediction: (B, 3, S, S); None before the `full` stage.
+        consistency: the feature consistency; None before the `full` stage and for a network without memory.
+    """
+
+    source: Keypoints
+    driving: Keypoints
+    target: Tensor
+    copied: Tensor
+    transformed: Keypoints | None = None
+    motion: Motion | None = None
+    warped: Tensor | None = None
+    prediction: Tensor | None = None
+    consistency: Tensor | None = None
+
+
+def detector_outputs(
+    model: Mcnet, source: Tensor, driving: Tensor, warp: Warp, autocast: Autocast, disturb: Callable[[Tensor], Tensor]
+) -> Outputs:
+    """Keypoints alone.
+
+    Args:
+        model: its detector is used.
+        source: (B, 3, S, S) RGB in [0, 1].
+        driving: (B, 3, S, S).
+        warp: the equivariance warp.
+        autocast: the run's precision, of the hourglass.
+        disturb: what is done to the (2 B, 3, 64, 64) pictures that the detector sees.
+    """
+    small, transformed = _small_pictures(model, source, driving, warp)
+    small_source, small_driving = small.chunk(2)
+    found = _detect(model, torch.cat((disturb(small), transformed)), 3, autocast)
+    return Outputs(found[0], found[1], target=small_driving, copied=small_source, transformed=found[2])
+
+
+def motion_outputs(
+    model: Mcnet, source: Tensor, driving: Tensor, warp: Warp, autocast: Autocast, warped_px: int = MOTION_SIZE_PX
+) -> Outputs:
+    """Keypoints and dense motion on pictures shrunk to 64x64, without encoder and decoder: a tenth of the work.
+
+    Args:
+        model: its detector and dense motion are used.
+        source: (B, 3, S, S) RGB in [0, 1].
+        driving: (B, 3, S, S).
+        warp: the equivariance warp.
+        autocast: the run's precision, of the hourglasses.
+        warped_px: side of the warped picture: 64 or S.
+    """
+    small, transformed = _small_pictures(model, source, driving, warp)
+    small_source, small_driving = small.chunk(2)
+    if _learns(model.keypoint_detector):
+        found = _detect(model, torch.cat((small, transformed)), 3, autocast)
+    else:
+        found = _detect(model, small, 2, autocast)
+    motion = _move(model.generator.dense_motion, small_source, found[0], found[1], autocast)
+    if warped_px == small_source.shape[-1]:
+        source, driving = small_source, small_driving
+    warped = sample(source, resize_deformation(motion.deformation, source.shape[-1]), model.config.border)
+    return Outputs(
+        found[0],
+        found[1],
+        target=driving,
+        copied=source,
+        transformed=found[2] if len(found) > 2 else None,
+        motion=motion,
+        warped=warped,
+    )
+
+
+def _learns(network: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in network.parameters())
+
+
+@torch.no_grad()
+def _small_pictures(model: Mcnet, source: Tensor, driving: Tensor, warp: Warp) -> tuple[Tensor, Tensor]:
+    """(2 B, 3, 64, 64) sources and driving frames, and (B, 3, 64, 64) driving frames under the equivariance warp."""
+    small: Tensor = model.keypoint_detector.shrink(torch.cat((source, driving)))
+    return small, warp.pictures(small.chunk(2)[1])
+
+
+def _detect(model: Mcnet, small: Tensor, parts: int, autocast: Autocast) -> list[Keypoints]:
+    """Keypoints of so many batches in one pass, from their pictures at 64x64; the hourglass in the run's precision."""
+    detector = model.keypoint_detector
+    with autocast():
+        features = detector.hourglass(small)
+    keypoints = expected_keypoints(detector.logits(features.float()), detector.jacobians(features.float()))
+    return [
+        Keypoints(value, jacobian)
+        for value, jacobian in zip(keypoints.value.chunk(parts), keypoints.jacobian.chunk(parts), strict=True)
+    ]
+
+
+def _move(
+    dense_motion: DenseMotion, small: Tensor, source: Keypoints, driving: Keypoints, autocast: Autocast
+) -> Motion:
+    """The dense motion, with its hourglass in the run's precision."""
+    sparse, seen = dense_motion.sparse(small, gaussian_heatmaps(source.value, small.shape[-1]), source, driving)
+    with autocast():
+        features = dense_motion.hourglass(seen)
+    return combine(sparse, dense_motion.mask(features.float()), dense_motion.occlusion(features.float()))
+
+
+def full_outputs(model: Mcnet, source: Tensor, driving: Tensor, warp: Warp, autocast: Autocast) -> Outputs:
+    """The whole network. Arguments as in `motion_outputs`.
+
+    The detections share one pass, and with it the batch statistics of their BatchNorms. There are three, or two where
+    the detector rests.
+    """
+    generator = model.generator
+    pictures, parts = torch.cat((source, driving)), 2
+    if _learns(model.keypoint_detector):
+        pictures, parts = torch.cat((pictures, warp.pictures(driving))), 3
+    found = _detect(model, model.keypoint_detector.shrink(pictures), parts, autocast)
+    source_points, driving_points, *transformed_points = found
+    with autocast():
+        cache = generator.encode_source(source, source_points)
+    # What is sampled goes on in float32; what motion and memory are conditioned on is small, and is taken again in it.
+    cache = cache._replace(
+        features=tuple(feature.float() for feature in cache.features),
+        small=generator.dense_motion.shrink(source),
+        memory=None if generator.memory is None else generator.memory.condition(source_points),
+    )
+    motion = _move(generator.dense_motion, cache.small, source_points, driving_points, autocast)
+    warped = generator.warp(cache, motion)
+    compensations: dict[int, Compensation] = {}
+    with autocast():
+        logits = generator.decode(cache, warped, compensations)
+    return Outputs(
+        source_points,
+        driving_points,
+        target=driving,
+        copied=source,
+        transformed=transformed_points[0] if transformed_points else None,
+        motion=motion,
+        warped=warped.picture,
+        prediction=blend(logits.float(), warped),
+        consistency=losses.feature_consistency(list(compensations.values())) if compensations else None,
+    )
+
+
+def guidance_weight(config: LossConfig, step: int) -> float:
+    """The landmark guidance's weight at a step of the run: from `guidance` linearly to `guidance_late`."""
+    progress = min(1.0, step / max(1, config.guidance_steps))
+    return config.guidance + (config.guidance_late - config.guidance) * progress
+
+
+class _Seen(NamedTuple):
+    """Keypoints of pictures, and those pictures' landmarks."""
+
+    points: Tensor
+    landmarks: Tensor
+    valid: Tensor
+
+
+class Terms(NamedTuple):
+    """The objective of one step.
+
+    Attributes:
+        total: what is minimised.
+        weighted: its terms by name, weights included; they sum to `total`.
+        readings: figures to read only: the paper's keypoint distance, the warped and predicted L1 as shares of copying
+            the source, the mean occlusion.
+    """
+
+    total: Tensor
+    weighted: dict[str, Tensor]
+    readings: dict[str, Tensor]
+
+
+class Objective:
+    """Weighs the losses of an outputs.
+
+    Args:
+        config: the weights.
+        backbone: of the perceptual pyramid; None where the `full` stage or the perceptual term is off.
+        pyramid: its sizes.
+        autocast: the run's precision.
+    """
+
+    def __init__(
+        self, config: LossConfig, backbone: nn.Module | None, pyramid: losses.Pyramid, autocast: Autocast
+    ) -> None:
+        self._config = config
+        self._backbone = backbone
+        self._pyramid = pyramid
+        self._autocast = autocast
+        self._regions = losses.Regions(config.mouth, config.eyes)
+        self._columns: list[int] = []
+        if config.guidance or config.guidance_late:
+            self._columns = [TRAINING_POINTS.index(point) for point in config.guidance_points]
+        self._pairs = losses.keypoint_pairs(config.guidance_points) if config.guidance_openings else []
+
+    def terms(
+        self, outputs: Outputs, source: Faces, driving: Faces, warp: Warp, step: int, adversarial: dict[str, Tensor]
+    ) -> Terms:
+        """The objective of a batch.
+
+        Args:
+            outputs: of the network.
+            source: what it was asked about.
+            driving: likewise.
+            warp: the equivariance warp.
+            step: of the run, for the guidance's weight.
+            adversarial: unweighted `gan` and `feature_matching` where a discriminator plays, else empty.
+        """
+        config = self._config
+        target, size_px = outputs.target, outputs.target.shape[-1]
+        weights = losses.region_weights(driving.landmarks, driving.valid, size_px, self._regions)
+        weighted: dict[str, Tensor] = {}
+
+        def add(name: str, weight: float, loss: Callable[[], Tensor]) -> None:
+            if weight:
+                weighted[name] = weight * loss()
+
+        seen, moved = outputs.driving, outputs.transformed
+        if moved is not None:
+            pictures = [
+                _Seen(outputs.source.value, source.landmarks, source.valid),
+                _Seen(seen.value, driving.landmarks, driving.valid),
+            ]
+            if outputs.motion is None:  # the detector alone: what is known of the third picture counts as well
+                pictures.append(_Seen(moved.value, warp.landmarks(driving.landmarks, MOTION_SIZE_PX), driving.valid))
+            add("equivariance_value", config.equivariance_value, lambda: losses.equivariance_value(seen, moved, warp))
+            add(
+                "equivariance_jacobian",
+                config.equivariance_jacobian,
+                lambda: losses.equivariance_jacobian(seen, moved, warp),
+            )
+            add(
+                "keypoint_distance",
+                config.keypoint_distance,
+                lambda: losses.keypoint_distance(outputs.source.value) + losses.keypoint_distance(seen.value),
+            )
+            if self._columns:
+                add("guidance", guidance_weight(config, step), lambda: self._guidance(pictures))
+            if self._pairs:
+                add("guidance_openings", config.guidance_openings, lambda: self._openings(pictures))
+        motion, warped = outputs.motion, outputs.warped
+        if motion is not None and warped is not None:
+            add("warped", config.warped, lambda: losses.picture_l1(warped, target, weights))
+            add(
+                "occlusion",
+                config.occlusion,
+                lambda: losses.occlusion_by_errors(motion.occlusion, warped, target, config.occlusion_price),
+            )
+            valid = source.valid & driving.valid
+            add(
+                "correspondence",
+                config.correspondence,
+                lambda: losses.correspondence(
+                    motion.deformation, source.landmarks, driving.landmarks, valid, losses.PLAIN_COLUMNS
+                ),
+            )
+            add(
+                "openings",
+                config.openings,
+                lambda: losses.correspondence(
+                    motion.deformation,
+                    losses.outside_openings(source.landmarks),
+                    losses.outside_openings(driving.landmarks),
+                    valid,
+                ),
+            )
+        prediction, consistency = outputs.prediction, outputs.consistency
+        if prediction is not None:
+            add("l1", config.l1, lambda: losses.picture_l1(prediction, target, weights))
+            add("perceptual", config.perceptual, lambda: self._perceptual(prediction, target, weights))
+        if consistency is not None:
+            add("feature_consistency", config.feature_consistency, lambda: consistency)
+        if adversarial:
+            add("gan", config.gan, lambda: adversarial["gan"])
+            add("feature_matching", config.feature_matching, lambda: adversarial["feature_matching"])
+        if not weighted:
+            raise DataError("all loss weights of this stage are 0: nothing would be learned")
+        return Terms(torch.stack(list(weighted.values())).sum(), weighted, _readings(outputs))
+
+    def _guidance(self, seen: Sequence[_Seen]) -> Tensor:
+        terms = [losses.landmark_guidance(*one, self._columns) for one in seen]
+        return torch.stack(terms).sum()
+
+    def _openings(self, seen: Sequence[_Seen]) -> Tensor:
+        terms = [losses.keypoint_openings(*one, self._pairs) for one in seen]
+        return torch.stack(terms).sum()
+
+    def _perceptual(self, prediction: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
+        def features(picture: Tensor) -> list[Tensor]:
+            assert self._backbone is not None
+            with self._autocast():
+                maps: list[Tensor] = self._backbone(picture)
+            return maps
+
+        return losses.perceptual(features, self._pyramid, prediction, target, weights)
+
+
+@torch.no_grad()
+def _readings(outputs: Outputs) -> dict[str, Tensor]:
+    readings = {
+        "keypoint_distance_of_paper": losses.keypoint_distance_of_paper(outputs.source.value)
+        + losses.keypoint_distance_of_paper(outputs.driving.value),
+        "copied_l1": losses.picture_l1(outputs.copied, outputs.target),
+    }
+    if outputs.warped is not None and outputs.motion is not None:
+        readings["warped_l1"] = losses.picture_l1(outputs.warped, outputs.target)
+        readings["occlusion_mean"] = outputs.motion.occlusion.mean()
+    if outputs.prediction is not None:
+        readings["predicted_l1"] = losses.picture_l1(outputs.prediction, outputs.target)
+    return readings

@@ -1,0 +1,142 @@
+"""Everything that a resume needs, in one bundle, written so that a failure leaves the one before."""
+
+import dataclasses
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mcnet.errors import UserError
+from mcnet.files import replacing
+from mcnet.generator import Mcnet
+
+FORMAT = "mcnet-training/1"
+CHECKPOINT = "checkpoint.pt"
+
+
+class StateError(UserError, ValueError):
+    """A checkpoint that cannot be written or read; the message says what to do."""
+
+
+@dataclasses.dataclass
+class TrainState:
+    """The bundle. Random numbers need no place in it: they follow from the seed and the step (training.draws)."""
+
+    step: int
+    """Steps done in all stages together; the next one is number `step`, from 0."""
+    skipped: int
+    """Steps that were left out, since a loss or gradient was not finite."""
+    model: dict[str, Tensor]
+    """The network's state dict."""
+    ema: dict[str, Tensor]
+    """The same, averaged over the steps."""
+    optimizer: dict[str, Any]
+    discriminator: dict[str, Tensor]
+    """Empty while no discriminator plays."""
+    discriminator_optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    """Of the fp16 gradient scaler; else empty."""
+    config: dict[str, Any]
+    """The configuration of the run, as `FitConfig.to_dict`."""
+    facts: dict[str, Any]
+    """What a model card needs: the data's fingerprint and counts, the stage, the last figures."""
+
+
+def save_state(state: TrainState, path: Path) -> None:
+    """Write a checkpoint in one step: a failure leaves the file that was there.
+
+    Raises:
+        StateError: it cannot be written, for instance since the disk is full.
+    """
+    try:
+        with replacing(path) as partial, partial.open("wb") as file:
+            torch.save({"format": FORMAT, **{f.name: getattr(state, f.name) for f in dataclasses.fields(state)}}, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:  # torch wraps what its file object raises
+        kept = f"{path} is still the one of before" if path.is_file() else "there is none from before"
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+        raise StateError(
+            f"the checkpoint cannot be written ({reason}); {kept}. Make room, then run the same command to go on"
+        ) from error
+
+
+def load_state(path: Path, device: torch.device | str = "cpu") -> TrainState:
+    """Read a checkpoint.
+
+    Raises:
+        StateError: it is damaged, or none of ours.
+    """
+    try:
+        values = torch.load(path, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise StateError(
+            f"{path} cannot be read ({str(error).splitlines()[0]}): it may be truncated; take a copy, or start anew"
+        ) from error
+    names = {field.name for field in dataclasses.fields(TrainState)}
+    if not isinstance(values, dict) or values.pop("format", None) != FORMAT or set(values) != names:
+        raise StateError(f"{path} is no training checkpoint of this version: expected format {FORMAT}")
+    return TrainState(**values)
+
+
+class WeightAverage:
+    """An exponential moving average of a model's weights and BatchNorm statistics.
+
+    Args:
+        model: whose; the average starts as a copy.
+        decay: what it keeps of itself a step; (1 + n) / (10 + n) in step n while that is less.
+    """
+
+    def __init__(self, model: Mcnet, decay: float) -> None:
+        self.model = Mcnet(model.config).eval().requires_grad_(False)
+        self.model.load_state_dict(model.state_dict())
+        self.model.to(next(model.parameters()).device)
+        self._decay = decay
+        self._pairs = _float_pairs(model, self.model)
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move towards the model's weights after step `step`, from 0."""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        current, averaged = self._pairs
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+
+
+def _float_pairs(model: nn.Module, average: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """The floating-point parameters and buffers of two networks, in the same order.
+
+    They are the tensors themselves and no state dicts' views of them: those stay behind when a network is converted to
+    another memory layout.
+    """
+    current, averaged = ({**dict(each.named_parameters()), **dict(each.named_buffers())} for each in (model, average))
+    keys = [key for key, value in current.items() if value.is_floating_point()]
+    return [current[key] for key in keys], [averaged[key] for key in keys]
+
+
+class BatchNormGuard:
+    """Puts BatchNorm's running statistics back as they were before a step that turned out bad.
+
+    A forward pass changes them before anybody knows whether its loss is finite.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._current = [
+            b for name, b in model.named_buffers() if name.rsplit(".", 1)[-1].startswith(("running", "num_b"))
+        ]
+        self._kept = [buffer.clone() for buffer in self._current]
+
+    @torch.no_grad()
+    def remember(self) -> None:
+        """Before a step."""
+        for kept, current in zip(self._kept, self._current, strict=True):
+            kept.copy_(current)
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """After a bad one."""
+        for kept, current in zip(self._kept, self._current, strict=True):
+            current.copy_(kept)

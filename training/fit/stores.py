@@ -1,0 +1,88 @@
+"""Frames and landmarks by row, where the training step needs them."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mcnet.pictures import to_picture
+from training.data import DataError, Dataset
+from training.landmarks import MESH_SIZE, TRAINING_POINTS
+
+
+class FrameStore:
+    """Frames by row, as float pictures on the training device.
+
+    Args:
+        dataset: where they come from.
+        device: where they are needed.
+        where: `memmap` reads them from disk each time; `device` copies all of them to the device now; `auto` does so on
+            a GPU with twice the room.
+    """
+
+    def __init__(self, dataset: Dataset, device: torch.device, where: str) -> None:
+        self._frames = dataset.frames
+        self._device = device
+        if where == "auto":
+            roomy = device.type == "cuda" and torch.cuda.mem_get_info(device)[0] > 2 * dataset.frames.nbytes
+            where = "device" if roomy else "memmap"
+        self._resident: Tensor | None = None
+        if where == "device":
+            self._resident = torch.empty(dataset.frames.shape, dtype=torch.uint8, device=device)
+            for start in range(0, len(dataset.frames), 256):
+                chunk = np.array(dataset.frames[start : start + 256])
+                self._resident[start : start + len(chunk)] = torch.from_numpy(chunk)
+
+    @property
+    def resident(self) -> bool:
+        """Whether all frames lie on the device."""
+        return self._resident is not None
+
+    def read(self, rows: NDArray[np.int64]) -> Tensor:
+        """What lies nearest: (n, S, S, 3) uint8, on the device if all frames are there, else on the host."""
+        if self._resident is not None:
+            return self._resident[torch.from_numpy(rows).to(self._device)]
+        return torch.from_numpy(np.take(self._frames, rows, axis=0))
+
+    def to_pictures(self, frames: Tensor) -> Tensor:
+        """What `read` gave -> (n, 3, S, S) float32 RGB in [0, 1] on the device."""
+        return to_picture(frames.to(self._device, non_blocking=True))
+
+
+class LandmarkStore:
+    """Landmarks of the points that training uses, on the training device, in the network's coordinates.
+
+    Args:
+        dataset: where they come from.
+        device: where they are needed.
+
+    Raises:
+        DataError: the dataset keeps too few points.
+    """
+
+    def __init__(self, dataset: Dataset, device: torch.device) -> None:
+        points, landmarks, valid = dataset.landmarks
+        missing = sorted(set(TRAINING_POINTS) - set(points.tolist()))
+        if missing:
+            raise DataError(
+                f"{dataset.folder / 'landmarks.npz'} lacks mesh points {missing[:5]}: expected all {MESH_SIZE} of the "
+                "mesh, or at least training.landmarks.TRAINING_POINTS"
+            )
+        columns = np.searchsorted(points, TRAINING_POINTS)
+        chosen = torch.from_numpy(landmarks[:, columns].astype(np.float32))
+        usable = valid & np.isfinite(landmarks).all((1, 2))
+        self._places = to_coordinates(torch.nan_to_num(chosen), dataset.size_px).to(device)
+        self._valid = torch.from_numpy(usable).to(device)
+
+    def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """(n, P, 2) xy in [-1, 1] of TRAINING_POINTS, and (n,) whether they can be trusted."""
+        index = torch.from_numpy(rows).to(self._places.device)
+        return self._places[index], self._valid[index]
+
+
+def to_coordinates(landmarks: Tensor, size_px: int) -> Tensor:
+    """Shares of the picture's side (0 its left edge, 1 its right edge) -> corner-aligned coordinates.
+
+    Pixel i's centre lies at (i + 0.5) / size_px of the side, and at 2 i / (size_px - 1) - 1 in coordinates.
+    """
+    return (landmarks * size_px - 0.5) * (2 / (size_px - 1)) - 1

@@ -1,0 +1,294 @@
+"""`mcnet-train prepare`: from raw videos to a folder of clips that `fit` reads.
+
+Every face of every video is followed (`training.prepare.tracks`), divided where it is cut, lost or moves too far,
+judged, and cut out by one resting square per clip, framed as the live app frames faces (`training.prepare.clips`). What
+a source gave is put in place in one step, so that a call that was interrupted goes on where it stopped.
+`training.prepare.assembly` then names the clips, splits them by identity, and writes the tables.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mcnet.commands.arguments import number, seconds, seed, whole_number
+from mcnet.commands.status import INTERRUPTED
+from mcnet.signals import handled_by
+
+if TYPE_CHECKING:  # OpenCV is imported by what prepares only: `fit` runs on machines that have none
+    from training.prepare.assembly import Workplace
+    from training.prepare.clips import ClipRules, Record, Reject
+    from training.prepare.sources import Identities, Source
+
+_VERSION = 1
+"""Raised when the same rules would give other clips."""
+_FACE_PER_SIZE = 0.3
+_SHARE = number(0, 1, below=True)
+
+
+def add_parser(commands: Any) -> None:
+    """Add the subcommand to the parser's."""
+    parser = commands.add_parser(
+        "prepare",
+        help="cut clips of faces out of videos",
+        description="Follow the faces in videos and cut clips out of them: a folder that 'fit --data' reads. The same "
+        "call again goes on where it was interrupted and takes up videos that were added. Look at contact_sheet.png, "
+        "report.txt and rejects.csv in it.",
+    )
+    parser.add_argument(
+        "inputs", type=Path, nargs="+", metavar="INPUT", help="videos, folders of videos, folders of a video's frames"
+    )
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder that is made, or gone on with")
+    clips = parser.add_argument_group("clips")
+    clips.add_argument("--size", type=int, choices=(256, 512), default=256, help="side in pixels (default: 256)")
+    clips.add_argument("--fps", type=number(0, 1000, above=True), default=25.0, help="frames per second (default: 25)")
+    clips.add_argument("--png", action="store_true", help="folders of PNGs, the released layout, instead of H.264")
+    clips.add_argument(
+        "--points",
+        choices=("all", "training"),
+        default="all",
+        help="landmarks to store: the mesh's 468, or those that fit uses, an eighth of the space (default: all)",
+    )
+    quality = parser.add_argument_group("what is good enough")
+    quality.add_argument(
+        "--min-face-px",
+        type=number(0, 100_000, above=True),
+        help="width of the face in the source (default: 0.3 of the size)",
+    )
+    quality.add_argument("--min-seconds", type=seconds(zero=True), default=1.0, help="length of a clip (default: 1)")
+    quality.add_argument("--max-seconds", type=seconds(), default=20.0, help="longer ones are divided (default: 20)")
+    quality.add_argument(
+        "--min-sharpness",
+        type=number(0, 1_000_000),
+        default=12.0,
+        help="see manifest.csv for what there is (default: 12)",
+    )
+    quality.add_argument(
+        "--min-motion", type=number(0, 1000), default=0.005, help="in face widths a second (default: 0.005)"
+    )
+    quality.add_argument(
+        "--max-outside", type=_SHARE, default=0.15, help="share of a clip beyond the picture's border (default: 0.15)"
+    )
+    people = parser.add_argument_group("people")
+    people.add_argument("--test-share", type=_SHARE, default=0.1, help="of identities held out (default: 0.1)")
+    people.add_argument("--seed", type=seed(), default=0, help="another seed, others held out (default: 0)")
+    people.add_argument(
+        "--identity",
+        choices=("source", "folder"),
+        default="source",
+        help="who is seen: each source another person, or the first folder's name. Files named ID#... tell it",
+    )
+    people.add_argument(
+        "--identities", type=Path, metavar="CSV", help="columns source,identity; also NAME#TRACK of one face of several"
+    )
+    work = parser.add_argument_group("work")
+    work.add_argument(
+        "--workers", type=whole_number(1, 1024), default=os.cpu_count() or 1, help="processes (default: one per core)"
+    )
+    work.add_argument("--shards", action="store_true", help="also write WebDataset tar shards into OUT/shards")
+    work.add_argument("--redo", action="store_true", help="discard clips that were made by other rules")
+    parser.set_defaults(run_command=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prepare, and say what came of it.
+
+    Raises:
+        DataError: nothing usable was given, the folder cannot be written, or holds something else.
+    """
+    from training.data import DataError
+    from training.prepare.clips import ClipRules
+    from training.prepare.sources import SourceError
+    from training.prepare.workers import WorkerError
+
+    min_face_px = _FACE_PER_SIZE * options.size if options.min_face_px is None else options.min_face_px
+    rules = ClipRules(
+        size_px=options.size,
+        fps=options.fps,
+        min_face_px=round(min_face_px, 1),
+        min_seconds=options.min_seconds,
+        max_seconds=options.max_seconds,
+        min_sharpness=options.min_sharpness,
+        min_motion=options.min_motion,
+        max_outside=options.max_outside,
+        png=options.png,
+        all_points=options.points == "all",
+    )
+    if options.shards and options.png:
+        raise DataError("--shards hold H.264 clips: leave out --png")
+    if rules.max_seconds < rules.min_seconds:
+        raise DataError(f"got --max-seconds {rules.max_seconds:g}, expected at least --min-seconds")
+    try:
+        with handled_by(
+            signal.default_int_handler, signal.SIGTERM
+        ):  # as batch systems send it: it ends this as Ctrl-C does
+            return _prepare(options, rules)
+    except (SourceError, WorkerError) as error:
+        raise DataError(str(error)) from error
+    except OSError as error:
+        raise DataError(f"cannot go on in {options.out}: {error}; what is finished is kept") from error
+    except KeyboardInterrupt:
+        sys.stderr.write("mcnet-train prepare: interrupted; the same call again goes on with what is not finished\n")
+        return INTERRUPTED
+
+
+def _prepare(options: argparse.Namespace, rules: "ClipRules") -> int:
+    from training.data import DataError
+    from training.prepare.assembly import Workplace, assemble, report, write_rejects, write_sheet, write_text
+    from training.prepare.shards import load_webdataset, write_shards
+    from training.prepare.sources import Identities, find_sources, read_mapping
+
+    if options.shards:
+        load_webdataset()  # what is not installed is told before hours of work
+    mapping = {} if options.identities is None else read_mapping(options.identities)
+    identities = Identities(mapping, by_folder=options.identity == "folder")
+    sources = find_sources(options.inputs, options.out)
+    workplace = Workplace(options.out)
+    with _one_at_a_time(workplace):
+        _agree_on_rules(workplace, rules, redo=options.redo)
+        records, failures = _prepare_sources(workplace, sources, rules, options.workers)
+        rows = assemble(workplace, records, rules, identities, options.test_share, options.seed)
+        rejects = [reject for _, record in records for reject in record.rejects] + failures
+        write_rejects(workplace.out / "rejects.csv", rejects)
+        write_sheet(workplace.out / "contact_sheet.png", workplace.out, rows)
+        text = report(records, rows, rejects, rules)
+        write_text(workplace.out / "report.txt", text)
+        sys.stdout.write(text)
+        if not rows:
+            first = rejects[0]
+            raise DataError(
+                f"no clip came of {len(sources)} sources: {first.source}: {first.reason}, {first.detail}; all reasons "
+                f"are in {workplace.out / 'rejects.csv'}"
+            )
+        _warn_of_unused(mapping, identities, records)
+        if options.shards:
+            shards = write_shards(workplace.out, workplace.out / "shards")
+            sys.stdout.write(f"{len(shards)} shards in {workplace.out / 'shards'}\n")
+    sys.stdout.write(
+        f"look at {workplace.out / 'contact_sheet.png'}, then: mcnet-train fit CONFIG --data {workplace.out}\n"
+    )
+    return 0
+
+
+def _prepare_sources(
+    workplace: "Workplace", sources: Sequence["Source"], rules: "ClipRules", workers: int
+) -> tuple[list[tuple["Source", "Record"]], list["Reject"]]:
+    """Do what is not done yet.
+
+    Returns:
+        The records of what is finished now, in the order of the sources, and the sources that failed.
+    """
+    from tqdm import tqdm
+
+    from training.prepare.clips import Reject, SourceTask, prepare_source
+    from training.prepare.workers import run_tasks
+
+    stamps = {source.name: source.stamp for source in sources}
+    files = workplace.clip_files()
+    records: dict[str, Record] = {}
+    tasks: list[SourceTask] = []
+    for source in sources:
+        record = workplace.finished(source, stamps[source.name], files)
+        if record is not None:
+            records[source.name] = record
+            continue
+        workplace.discard(source.name, files)
+        done = workplace.done / source.name
+        tasks.append(SourceTask(source, stamps[source.name], rules, workplace.partial / source.name, done))
+    if records:
+        sys.stderr.write(f"{len(records)} of {len(sources)} sources are finished already\n")
+    failures: list[Reject] = []
+    # The largest first: the last process shall not work alone for long.
+    tasks.sort(key=lambda task: (-_bytes(task.source.path), task.source.label))
+    with tqdm(total=len(tasks), unit="source", disable=None) as bar:
+        outcomes = run_tasks(prepare_source, tasks, min(workers, max(1, len(tasks))))
+        with contextlib.closing(outcomes):
+            clips = 0
+            for outcome in outcomes:
+                source = outcome.task.source
+                if outcome.result is None:
+                    reason = "crashed" if outcome.failure.startswith("the process died") else "failed"
+                    last_line = outcome.failure.strip().splitlines()[-1]
+                    failures.append(Reject(source.label, reason, f"{last_line}; tried again by the next call"))
+                    tqdm.write(f"{source.label}: {outcome.failure}", file=sys.stderr)
+                else:
+                    records[source.name] = outcome.result
+                    clips += len(outcome.result.clips)
+                bar.update()
+                bar.set_postfix(clips=clips, refresh=False)
+    failures.sort(key=lambda reject: reject.source)
+    return [(source, records[source.name]) for source in sources if source.name in records], failures
+
+
+def _bytes(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else path.stat().st_size
+
+
+def _agree_on_rules(workplace: "Workplace", rules: "ClipRules", *, redo: bool) -> None:
+    """Refuse to mix clips that were made by different rules."""
+    from training.data import DataError
+
+    wanted = {"version": _VERSION, **dataclasses.asdict(rules)}
+    if workplace.rules.is_file():
+        try:
+            found = json.loads(workplace.rules.read_text())
+        except ValueError as error:
+            raise DataError(f"{workplace.rules} is damaged ({error}): --redo begins anew") from error
+        changed = [
+            f"{name} {found.get(name)} instead of {wanted[name]}" for name in wanted if _differs(found, wanted, name)
+        ]
+        if changed and not redo:
+            raise DataError(
+                f"{workplace.out} was prepared by other rules: {', '.join(changed)}; choose another folder, or discard "
+                "its clips by --redo"
+            )
+        if changed:
+            workplace.discard_all()
+    workplace.rules.write_text(json.dumps(wanted, indent=1) + "\n")
+
+
+def _differs(found: Any, wanted: dict[str, Any], name: str) -> bool:
+    return not isinstance(found, dict) or name not in found or found[name] != wanted[name]
+
+
+def _warn_of_unused(
+    mapping: dict[str, str], identities: "Identities", records: Sequence[tuple["Source", "Record"]]
+) -> None:
+    used = {key for source, record in records for clip in record.clips for key in identities.keys(source, clip.track)}
+    if unused := sorted(set(mapping) - used):
+        sys.stderr.write(f"no clip is of {len(unused)} sources of the identities' table, such as {unused[0]}\n")
+
+
+@contextlib.contextmanager
+def _one_at_a_time(workplace: "Workplace") -> Iterator[None]:
+    """Make the folder, and keep a second call out of it."""
+    import fcntl
+
+    from training.data import DataError
+
+    out = workplace.out
+    try:
+        if out.exists() and not out.is_dir():
+            raise DataError(f"cannot write into {out}: got a file, expected a folder or a new name")
+        if out.is_dir() and any(out.iterdir()) and not workplace.state.is_dir():
+            raise DataError(f"{out} holds something else: choose an empty folder, or one that prepare made")
+        workplace.state.mkdir(parents=True, exist_ok=True)
+        lock = (workplace.state / "lock").open("w")
+    except OSError as error:
+        raise DataError(f"cannot write into {out}: {error.strerror or error}; choose another place") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"another call is preparing {out}: wait for it, or choose another folder") from None
+        workplace.clean()
+        try:
+            yield
+        finally:
+            workplace.clean()

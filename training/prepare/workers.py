@@ -1,0 +1,164 @@
+"""Many tasks in several processes: a process that dies fails its task only, and Ctrl-C ends all of them at once."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import traceback
+from collections.abc import Callable, Generator, Iterable, Iterator
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Generic, NamedTuple, TypeVar
+
+from mcnet.signals import handled_by
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_PATIENCE_S = 5.0
+
+
+class WorkerError(RuntimeError):
+    """What stops everything, such as a full disk; the message says what it is."""
+
+
+class Outcome(NamedTuple, Generic[T, R]):
+    """What became of a task.
+
+    Attributes:
+        task: it.
+        result: what the function answered; None if it failed.
+        failure: why it failed; empty if it did not.
+    """
+
+    task: T
+    result: R | None
+    failure: str
+
+
+def run_tasks(function: Callable[[T], R], tasks: Iterable[T], workers: int) -> Generator[Outcome[T, R], None, None]:
+    """Run a function on many tasks, and answer in the order in which they end.
+
+    With one worker it runs here, in this process. With more, each is a fresh process ("spawn": threads and locks of
+    this one are not copied) with one thread for numerical libraries. Leaving the iterator early ends the processes.
+
+    Args:
+        function: of a module's top level, so that it can be sent.
+        tasks: what can be sent likewise.
+        workers: at least 1.
+
+    Yields:
+        One outcome a task. An exception, or the death of a worker, is a failure of its task.
+
+    Raises:
+        WorkerError: a function raised it.
+    """
+    if workers > 1:
+        yield from _run_in_processes(function, list(tasks), workers)
+        return
+    for task in tasks:
+        try:
+            outcome = Outcome[T, R](task, function(task), "")
+        except WorkerError:
+            raise
+        except Exception:
+            outcome = Outcome(task, None, traceback.format_exc())
+        yield outcome
+
+
+class _Worker(Generic[T, R]):
+    """A process that takes tasks one by one."""
+
+    def __init__(self, function: Callable[[T], R]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, its_end = context.Pipe()
+        self.process: SpawnProcess = context.Process(target=_serve, args=(its_end, function), daemon=True)
+        self.task: T | None = None
+        # Inherited: Ctrl-C reaches the whole group, and this process ends the others.
+        with handled_by(signal.SIG_IGN, signal.SIGINT):
+            before = os.environ.get("OMP_NUM_THREADS")
+            os.environ["OMP_NUM_THREADS"] = "1"
+            try:
+                self.process.start()
+            finally:
+                if before is None:
+                    del os.environ["OMP_NUM_THREADS"]
+                else:
+                    os.environ["OMP_NUM_THREADS"] = before
+        its_end.close()  # so that its death is the end of the connection
+
+    def give(self, task: T) -> None:
+        self.task = task
+        # A worker that died before its first task is found out when its answer is waited for.
+        with contextlib.suppress(BrokenPipeError):
+            self.connection.send(task)
+
+    def receive(self) -> Outcome[T, R]:
+        task, self.task = self.task, None
+        assert task is not None
+        try:
+            kind, value = self.connection.recv()
+        except (EOFError, ConnectionError):
+            self.process.join(_PATIENCE_S)
+            return Outcome(task, None, f"the process died (exit code {self.process.exitcode})")
+        if kind == "stop":
+            raise WorkerError(value)
+        return Outcome(task, value, "") if kind == "done" else Outcome(task, None, value)
+
+    def close(self) -> None:
+        self.connection.close()
+        if self.task is not None:
+            self.process.terminate()
+        self.process.join(_PATIENCE_S)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.process.close()
+
+
+def _run_in_processes(function: Callable[[T], R], tasks: list[T], workers: int) -> Iterator[Outcome[T, R]]:
+    waiting = iter(tasks)
+    team: dict[Connection, _Worker[T, R]] = {}
+
+    def engage() -> None:
+        task = next(waiting, None)
+        if task is not None:
+            worker = _Worker(function)
+            team[worker.connection] = worker
+            worker.give(task)
+
+    try:
+        for _ in range(min(workers, len(tasks))):
+            engage()
+        while busy := [connection for connection, worker in team.items() if worker.task is not None]:
+            for ready in wait(busy):
+                assert isinstance(ready, Connection)
+                worker = team[ready]
+                outcome = worker.receive()
+                if not worker.process.is_alive():
+                    team.pop(ready).close()
+                    engage()
+                elif (task := next(waiting, None)) is not None:
+                    worker.give(task)
+                yield outcome
+    finally:
+        for worker in team.values():
+            worker.close()
+
+
+def _serve(connection: Connection, function: Callable[[T], R]) -> None:
+    """A worker's life: until the other end is closed."""
+    with connection:
+        while True:
+            try:
+                task = connection.recv()
+            except EOFError:
+                return
+            answer: tuple[str, R | str]
+            try:
+                answer = ("done", function(task))
+            except WorkerError as error:
+                answer = ("stop", str(error))
+            except Exception:
+                answer = ("failed", traceback.format_exc())
+            connection.send(answer)
