@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from app.errors import AppError
+from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera_control import CameraTimes
 from app.pipeline.capture.cameras import parse_camera
 from app.pipeline.events import (
@@ -41,11 +42,13 @@ from app.places import portraits_folder, source_cache_folder
 from app.settings import LiveSettings
 from app.space import Obstacle, Space
 from app.words import dark_camera_words, measured_words, not_in_space_words, unmet_wishes_words
+from mcnet.commands.outputs import check_outputs
 from mcnet.files import cause_and_remedy, replacing
 from mcnet.signals import StopSignals
 
 logger = logging.getLogger(__name__)
 
+_FILE_SINK = "file:"
 _TELL_EVERY_S = 2.0
 _POLL_S = 0.02
 _STOP_S = 12.0
@@ -62,6 +65,9 @@ def run_headless(args: argparse.Namespace) -> int:
     model, device, precision = args.model or "starter", args.device or "auto", args.precision or "auto"
     find_model(model)  # a misspelt name shall not wait for the threads
     _check_motion(args)
+
+    camera, portrait = parse_camera(args.camera or "0"), args.source or "woman_1"
+    check_places(args, camera, portrait, model)
     settings = LiveSettings(
         relative=not args.absolute,
         motion=args.motion or LiveSettings().motion,
@@ -80,8 +86,7 @@ def run_headless(args: argparse.Namespace) -> int:
     sinks = [parse_sink(text) for text in args.sink or ["null"]]
     for sink in sinks:
         pipeline.add_sink(sink)
-    pipeline.set_portrait(load_portrait(args.source or "woman_1", PortraitStore(portraits_folder())))
-    camera = parse_camera(args.camera or "0")
+    pipeline.set_portrait(load_portrait(portrait, PortraitStore(portraits_folder())))
     pipeline.set_camera(camera)
     watch = Watch(
         events,
@@ -126,6 +131,27 @@ def _check_motion(args: argparse.Namespace) -> None:
         )
 
 
+def check_places(args: argparse.Namespace, camera: CameraSpec, portrait: str, model: str) -> None:
+    """See that report and recordings can be written, and take the place of nothing that is read, before any work.
+
+    Raises:
+        OutputError: it is not so.
+    """
+    sinks = [text for text in args.sink or () if _names_file(text)]
+    if twice := {text for text in sinks if sinks.count(text) > 1}:
+        raise AppError(f"--sink {twice.pop()}: got it twice, expected each recording once; choose another name")
+    recordings = {f"--sink {text}": Path(text.removeprefix(_FILE_SINK)) for text in sinks}
+    report = {} if args.report is None else {"--report": args.report}
+    read = {"--source": Path(portrait), "--model": Path(model)}
+    if camera.path is not None:
+        read["--camera"] = camera.path
+    check_outputs(report | recordings, read, dict.fromkeys(recordings, (".mp4",)))
+
+
+def _names_file(text: str) -> bool:
+    return text.startswith(_FILE_SINK) and text != _FILE_SINK
+
+
 def parse_sink(text: str) -> Sink:
     """A sink as the command line names it.
 
@@ -135,7 +161,7 @@ def parse_sink(text: str) -> Sink:
     kind, _, rest = text.partition(":")
     if text == "null":
         return NullSink()
-    if kind == "file" and rest:
+    if _names_file(text):
         from app.pipeline.output.recorder import RecorderSink
 
         return RecorderSink(Path(rest))

@@ -199,6 +199,15 @@ def test_nothing_is_said_of_space_where_it_is_had_or_not_wanted(
         (["--camera", str(GRID), "--device", "cuda:9"], "cuda:9"),
         (["--camera", str(GRID), "--motion", "space", "--absolute"], "--motion space: got --absolute too"),
         (["--camera", str(GRID), "--motion", "space", "--keypoints", "detected"], "got --keypoints detected too"),
+        (["--camera", str(GRID), "--report", "nowhere/r.json"], "--report nowhere/r.json: there is no folder"),
+        (["--camera", str(GRID), "--report", "."], "--report .: it is a folder"),
+        (["--camera", str(GRID), "--report", str(GRID)], "it would write over what --camera reads"),
+        (["--camera", str(GRID), "--sink", "file:nowhere/x.mp4"], "there is no folder"),
+        (["--camera", str(GRID), "--sink", "file:x.avi"], "got suffix '.avi', expected .mp4"),
+        (["--camera", str(GRID), "--sink", "file:a.mp4", "--sink", "file:a.mp4"], "got it twice"),
+        (["--camera", str(GRID), "--sink", "file:a.mp4", "--report", "a.mp4"], "is to be written there, too"),
+        (["--camera", 300 * "x"], "there is no such file"),
+        (["--camera", str(GRID), "--source", 300 * "x"], "got neither a file nor a known name"),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(

@@ -1,6 +1,7 @@
 """What `mcnet-train fit` is told: TOML files to frozen dataclasses."""
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -407,7 +408,7 @@ def _check(config: FitConfig) -> None:
     for table in ("run", "data", "augment", "loss", *STAGES, "optim", "log"):
         for name, value in dataclasses.asdict(getattr(config, table)).items():
             if isinstance(value, int | float):
-                require(value >= 0, f"{table}.{name}", value, "no negative number")
+                require(0 <= value < math.inf, f"{table}.{name}", value, "a finite number from 0")
     for key, share in (
         ("data.stills_share", config.data.stills_share),
         ("data.lively_share", config.data.lively_share),

@@ -119,18 +119,19 @@ def parse_camera(text: str) -> CameraSpec:
     Raises:
         CameraError: it is none of them, or there is no such file.
     """
-    text = text.strip()
-    asked = _SIZE.search(text)
-    device = text[: asked.start()] if asked else text
+    asked = _SIZE.search(text.strip())
+    device = text.strip()[: asked.start()] if asked else text.strip()
     if device.isdecimal() or device.startswith(("/dev/", "\\\\.\\", "\\\\?\\")):
         return _device_spec(device, asked)
-    if not text:
+    if not text.strip():
         raise CameraError(f"camera: got nothing, expected {_EXPECTED}")
-    path = Path(text).expanduser()
-    if path.is_dir():
-        return CameraSpec("folder", path=path)
-    if path.is_file():
-        return CameraSpec("file", path=path)
+    for name in (text, text.strip()):  # a name may end in a space, and what is typed may too
+        with contextlib.suppress(OSError, RuntimeError):  # too long a name, or ~ of nobody: no such file either
+            path = Path(name).expanduser()
+            if path.is_dir():
+                return CameraSpec("folder", path=path)
+            if path.is_file():
+                return CameraSpec("file", path=path)
     raise CameraError(f"camera: got {text!r}, and there is no such file; expected {_EXPECTED}")
 
 

@@ -81,6 +81,15 @@ class TestParse:
         monkeypatch.setenv("HOME", str(tmp_path))
         assert parse_camera("~/me@640x480").path == tmp_path / "me@640x480"
 
+    def test_a_name_may_end_in_a_space_and_what_is_typed_too(self, tmp_path: Path) -> None:
+        for name in ("clip ", "other", " first"):
+            (tmp_path / name).touch()
+        for typed, name in (("clip ", "clip "), ("other ", "other"), (" first", " first")):
+            assert parse_camera(str(tmp_path / typed)).path == tmp_path / name
+        assert parse_camera(" 1 ") == CameraSpec("device", 1)
+        with pytest.raises(CameraError, match="there is no such file"):
+            parse_camera(300 * "x")
+
     @pytest.mark.parametrize("text", ["", "  ", "no such clip.mp4", "clip.mp4@640x480", "-1", "0@640", "camera 0"])
     def test_anything_else_is_told_what_was_expected(self, text: str) -> None:
         with pytest.raises(CameraError, match=r"camera: got .* expected a camera's number"):
