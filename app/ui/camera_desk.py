@@ -16,7 +16,7 @@ from mcnet.errors import UserError
 
 if TYPE_CHECKING:
     from app.pipeline.camera_spec import CameraSpec
-    from app.pipeline.capture.cameras import CameraInfo
+    from app.pipeline.capture.camera import CameraInfo
     from app.pipeline.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from app.settings import AppSettings
 if TYPE_CHECKING:
     from app.pipeline.animation.live_engine import LiveEngine
     from app.pipeline.camera_spec import CameraSpec
-    from app.pipeline.capture.cameras import CameraInfo
+    from app.pipeline.capture.camera import CameraInfo
     from app.pipeline.doctor import VirtualCameraReport
     from app.pipeline.events import Event, Measured, MeasuringProgress
     from app.pipeline.output.sinks import Sink

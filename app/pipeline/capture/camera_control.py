@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from app.errors import CameraError
 from app.pipeline.camera_spec import CameraSpec
+from app.pipeline.capture.camera import Camera, CameraFormat
 from app.pipeline.capture.camera_frame import CameraFrame
-from app.pipeline.capture.cameras import Camera, CameraFormat
 from app.pipeline.events import CameraDark, CameraFailed, CameraOpened, Event
 from mcnet.errors import UserError
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from app.errors import AppError, CameraError
 from app.pipeline.animation.performer_view import DriverView
 from app.pipeline.camera_spec import CameraSpec
+from app.pipeline.capture.camera import CameraInfo
 from app.pipeline.capture.camera_frame import CameraFrame
-from app.pipeline.capture.cameras import CameraInfo
 from app.pipeline.doctor import Fix, VirtualCameraReport
 from app.pipeline.events import (
     Calibrated,
