@@ -13,8 +13,8 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from app.errors import AppError
+from app.pipeline.capture.camera import CameraSpec, parse_camera
 from app.pipeline.capture.camera_control import CameraTimes
-from app.pipeline.capture.cameras import CameraSpec, parse_camera
 from app.pipeline.events import (
     BackendChanged,
     Calibrated,
@@ -80,9 +80,8 @@ def run_headless(args: argparse.Namespace) -> int:
         pipeline.add_sink(sink)
     pipeline.set_portrait(load_portrait(portrait, PortraitStore(portraits_folder())))
     pipeline.set_camera(camera)
-    watch = Watch(
-        events, give_up_s=args.give_up_s, file_camera=camera.kind != "device", sinks={sink.name for sink in sinks}
-    )
+    is_file = camera.kind in ("file", "folder")
+    watch = Watch(events, give_up_s=args.give_up_s, file_camera=is_file, sinks={sink.name for sink in sinks})
     with StopSignals() as stop:
         pipeline.start()
         try:

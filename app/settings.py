@@ -143,7 +143,7 @@ class AppSettings:
     live: LiveSettings = LiveSettings()
     window: WindowSettings = WindowSettings()
     camera: str = ""
-    """As `app.pipeline.capture.cameras.parse_camera` reads it; empty: the first camera found."""
+    """As `app.pipeline.capture.camera.parse_camera` reads it; empty: the first camera found."""
     portrait: str = "woman_1"
     """A bundled portrait's name, or the key of one that the user added."""
     model: str = "starter"

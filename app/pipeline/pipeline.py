@@ -12,9 +12,10 @@ from app.pipeline.animation.animator import Animator, Finder
 from app.pipeline.animation.live_engine import EngineFactory, LiveEngine
 from app.pipeline.animation.performer_view import DriverView
 from app.pipeline.animation.source_store import SourceStore
+from app.pipeline.capture.camera import Camera, CameraSpec
 from app.pipeline.capture.camera_control import CameraControl, CameraTimes
 from app.pipeline.capture.camera_frame import CameraFrame
-from app.pipeline.capture.cameras import Camera, CameraSpec, open_camera
+from app.pipeline.capture.cameras import open_camera
 from app.pipeline.events import (
     BackendChanged,
     EngineReady,

@@ -14,7 +14,8 @@ from app.ui.worker import Worker
 from mcnet.errors import UserError
 
 if TYPE_CHECKING:
-    from app.pipeline.capture.cameras import CameraInfo, CameraSpec
+    from app.pipeline.capture.camera import CameraSpec
+    from app.pipeline.capture.cameras import CameraInfo
     from app.pipeline.pipeline import Pipeline
 
 

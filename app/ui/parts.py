@@ -11,7 +11,8 @@ from app.settings import AppSettings
 
 if TYPE_CHECKING:
     from app.pipeline.animation.live_engine import LiveEngine
-    from app.pipeline.capture.cameras import CameraInfo, CameraSpec
+    from app.pipeline.capture.camera import CameraSpec
+    from app.pipeline.capture.cameras import CameraInfo
     from app.pipeline.doctor import VirtualCameraReport
     from app.pipeline.events import Event
     from app.pipeline.output.sinks import Sink
@@ -25,7 +26,7 @@ class WindowOptions:
 
     Attributes:
         model, device, precision: of the engine.
-        camera: as `app.pipeline.capture.cameras.parse_camera` reads it.
+        camera: as `app.pipeline.capture.camera.parse_camera` reads it.
         portrait: a portrait's key or a picture's path.
         size: of the output, as `1280x720`.
         fps_hz: of the output.
@@ -118,7 +119,7 @@ def _list_cameras() -> "list[CameraInfo]":
 
 
 def _parse_camera(text: str) -> "CameraSpec":
-    from app.pipeline.capture.cameras import parse_camera
+    from app.pipeline.capture.camera import parse_camera
 
     return parse_camera(text)
 

@@ -1,26 +1,24 @@
 """Cameras, and what stands in for them: a video file played in real time, a folder of pictures."""
 
-import contextlib
 import errno
 import itertools
 import logging
 import math
 import os
-import re
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from time import monotonic
-from typing import Literal, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import CameraError
+from app.pipeline.capture.camera import Camera, CameraFormat, CameraSpec, Tenancy
+from app.pipeline.capture.network_camera import open_network_camera
 from app.pipeline.v4l2 import Holder, VideoDevices, VideoNode
 from mcnet.config import MIN_SIDE_PX
 from mcnet.media.errors import MediaError
@@ -32,8 +30,6 @@ VIRTUAL_CAMERAS = ("OBS Virtual Camera", "Unity Video Capture")
 """Names of what the app writes to on Windows and macOS: never offered as a camera."""
 
 _SYSTEM: str = sys.platform
-_EXPECTED = "a camera's number (0), a device (/dev/video0), a video file, or a folder of pictures"
-_SIZE = re.compile(r"@(\d+)x(\d+)(?:@(\d+(?:\.\d+)?))?$")
 _BACKENDS = {"linux": cv2.CAP_V4L2, "win32": cv2.CAP_DSHOW, "darwin": cv2.CAP_AVFOUNDATION}
 # Compressed first: uncompressed, most cameras do not reach 30 frames/s above 640x480 over USB 2.
 _PIXEL_FORMATS = ("MJPG", "YUYV", "")
@@ -52,35 +48,6 @@ _LATEST_S = 0.5
 
 
 @dataclass(frozen=True)
-class CameraSpec:
-    """Which camera, and how it is wanted.
-
-    Attributes:
-        kind: `device`, `file` (a video, looping) or `folder` (pictures, looping).
-        device: index or path (`/dev/video0`) of a device.
-        path: of a file or folder.
-        width_px, height_px, fps_hz: what a device is asked for; it may answer otherwise.
-    """
-
-    kind: Literal["device", "file", "folder"]
-    device: int | str = 0
-    path: Path | None = None
-    width_px: int = 640
-    height_px: int = 480
-    fps_hz: float = 30.0
-
-    @property
-    def name(self) -> str:
-        """For people; also says whether two specs mean the same device."""
-        if self.path is not None:
-            return str(self.path)
-        if isinstance(self.device, str) and self.device.startswith("/dev/"):
-            number = VideoDevices().number(Path(self.device))
-            return f"camera {Path(self.device).name if number is None else number}"
-        return f"camera {self.device}"
-
-
-@dataclass(frozen=True)
 class CameraInfo:
     """A camera that is there.
 
@@ -92,92 +59,6 @@ class CameraInfo:
 
     name: str
     spec_text: str
-
-
-@dataclass(frozen=True)
-class CameraFormat:
-    """What an opened camera gives.
-
-    Attributes:
-        width_px, height_px: of every frame.
-        fps_hz: frames per second: measured over the first frames of a device, the true rate of a file.
-        remark: what differs from what was asked, or "".
-    """
-
-    width_px: int
-    height_px: int
-    fps_hz: float
-    remark: str = ""
-
-
-class Camera(Protocol):
-    """An open camera. Opened and read on one thread.
-
-    Attributes:
-        name: for people.
-        format: what it gives.
-        is_device: whether frames come from a sensor, so that identical ones mean that it froze.
-    """
-
-    name: str
-    format: CameraFormat
-    is_device: bool
-
-    def read(self) -> NDArray[np.uint8]:
-        """Wait for the next frame: (H, W, 3) uint8 RGB of the format's size, a fresh array.
-
-        Raises:
-            CameraError: the camera gives no frames any more, or was closed.
-        """
-        ...
-
-    def close(self) -> None:
-        """Let go of the device; harmless when called again, and from any thread.
-
-        A file's or folder's `read` that waits on another thread ends at once. A device's cannot be interrupted: there
-        the device is let go of as soon as that `read` is over.
-        """
-        ...
-
-
-def parse_camera(text: str) -> CameraSpec:
-    r"""Read what a user wrote or what `list_cameras` gave.
-
-    Args:
-        text: an index (`0`), a device (`/dev/video0`, `\\?\usb#...`), a video file or a folder of pictures. A device
-            may be followed by the size and rate to ask it for: `0@1280x720`, `/dev/video2@1280x720@30`.
-
-    Raises:
-        CameraError: it is none of them, or there is no such file.
-    """
-    asked = _SIZE.search(text.strip())
-    device = text.strip()[: asked.start()] if asked else text.strip()
-    if device.isdecimal() or device.startswith(("/dev/", "\\\\.\\", "\\\\?\\")):
-        return _device_spec(device, asked)
-    if not text.strip():
-        raise CameraError(f"camera: got nothing, expected {_EXPECTED}")
-    for name in (text, text.strip()):  # a name may end in a space, and what is typed may too
-        with contextlib.suppress(OSError, RuntimeError):  # too long a name, or ~ of nobody: no such file either
-            path = Path(name).expanduser()
-            if path.is_dir():
-                return CameraSpec("folder", path=path)
-            if path.is_file():
-                return CameraSpec("file", path=path)
-    raise CameraError(f"camera: got {text!r}, and there is no such file; expected {_EXPECTED}")
-
-
-def _device_spec(device: str, asked: re.Match[str] | None) -> CameraSpec:
-    spec = CameraSpec("device", int(device) if device.isdecimal() else device)
-    if asked is None:
-        return spec
-    width, height = int(asked[1]), int(asked[2])
-    fps = float(asked[3]) if asked[3] else spec.fps_hz
-    if not (MIN_SIDE_PX <= width <= 8192 and MIN_SIDE_PX <= height <= 8192 and 1 <= fps <= 240):
-        raise CameraError(
-            f"camera: got {asked[0]!r} for size and rate, expected {MIN_SIDE_PX} to 8192 pixels per side and 1 to 240 "
-            "frames/s, as @1280x720@30"
-        )
-    return CameraSpec("device", spec.device, width_px=width, height_px=height, fps_hz=fps)
 
 
 def list_cameras() -> list[CameraInfo]:
@@ -220,58 +101,13 @@ def open_camera(spec: CameraSpec) -> Camera:
     """
     if spec.kind == "device":
         return _open_device(spec)
+    if spec.kind == "network":
+        return open_network_camera(spec)
     assert spec.path is not None
     try:
         return FileCamera(spec.name, open_driving(spec.path, max_fps=_MOST_FILE_FPS_HZ))
     except MediaError as error:
         raise CameraError(str(error)) from error
-
-
-class _Tenancy:
-    """Lets go of something as soon as nobody uses it, whichever thread asks for that.
-
-    Attributes:
-        closed: set by the first `close`.
-    """
-
-    def __init__(self, name: str, release: Callable[[], None]) -> None:
-        self.closed = threading.Event()
-        self._name = name
-        self._release = release
-        self._released = False
-        self._in_use = threading.Lock()
-
-    @contextlib.contextmanager
-    def use(self) -> Iterator[None]:
-        """Keep it from being let go of within the block."""
-        try:
-            with self._in_use:
-                self.require_open()
-                yield
-        finally:
-            if self.closed.is_set():
-                self._try_release()
-
-    def require_open(self) -> None:
-        """Raise a CameraError once closed."""
-        if self.closed.is_set():
-            raise CameraError(f"{self._name} was closed; open it again to read on")
-
-    def close(self) -> None:
-        """Let go of it now, or when the user of now is done."""
-        self.closed.set()
-        self._try_release()
-
-    def _try_release(self) -> None:
-        # Whoever comes second finds the lock free: the closer after the user's block, or the user after the closer.
-        if not self._in_use.acquire(blocking=False):
-            return
-        try:
-            if not self._released:
-                self._released = True
-                self._release()
-        finally:
-            self._in_use.release()
 
 
 class FileCamera:
@@ -291,7 +127,7 @@ class FileCamera:
         self._frames: Iterator[NDArray[np.uint8]] = iter(())
         self._next = 0  # index of the frame that the iterator yields next, over all loops
         self._start_s: float | None = None  # when frame 0 was due
-        self._tenancy = _Tenancy(name, self._release)
+        self._tenancy = Tenancy(name, self._release)
 
     def read(self) -> NDArray[np.uint8]:
         with self._tenancy.use():
@@ -345,7 +181,7 @@ class DeviceCamera:
         self.name = name
         self.format = camera_format
         self._capture = capture
-        self._tenancy = _Tenancy(name, capture.release)
+        self._tenancy = Tenancy(name, capture.release)
 
     def read(self) -> NDArray[np.uint8]:
         with self._tenancy.use():

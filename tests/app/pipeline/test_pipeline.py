@@ -12,8 +12,8 @@ import pytest
 
 from app.errors import SinkError
 from app.pipeline.animation.live_engine import LiveEngine
+from app.pipeline.capture.camera import CameraSpec
 from app.pipeline.capture.camera_control import CameraTimes
-from app.pipeline.capture.cameras import CameraSpec
 from app.pipeline.events import (
     Calibrated,
     CameraFailed,

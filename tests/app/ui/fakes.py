@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from app.errors import AppError, CameraError
 from app.pipeline.animation.performer_view import DriverView
+from app.pipeline.capture.camera import CameraSpec
 from app.pipeline.capture.camera_frame import CameraFrame
-from app.pipeline.capture.cameras import CameraInfo, CameraSpec
+from app.pipeline.capture.cameras import CameraInfo
 from app.pipeline.doctor import Fix, VirtualCameraReport
 from app.pipeline.events import (
     Calibrated,

@@ -2,7 +2,7 @@
 
 from pytestqt.qtbot import QtBot
 
-from app.pipeline.capture.cameras import CameraSpec
+from app.pipeline.capture.camera import CameraSpec
 from app.pipeline.events import (
     CameraFailed,
     CameraOpened,

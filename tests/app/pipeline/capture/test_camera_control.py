@@ -3,9 +3,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from app.pipeline.capture.camera import CameraSpec
 from app.pipeline.capture.camera_control import CameraControl, CameraTimes
 from app.pipeline.capture.camera_frame import CameraFrame
-from app.pipeline.capture.cameras import CameraSpec
 from app.pipeline.events import CameraFailed, CameraOpened, Event
 from tests.app.fakes import Cameras, FakeCamera, wait_until
 

@@ -11,17 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from app.errors import CameraError
-from app.pipeline.capture import cameras
-from app.pipeline.capture.cameras import (
-    CameraFormat,
-    CameraInfo,
-    CameraSpec,
-    list_cameras,
-    list_linux_cameras,
-    open_camera,
-    parse_camera,
-    require_linux_camera,
-)
+from app.pipeline.capture import camera, cameras
+from app.pipeline.capture.camera import Camera, CameraFormat, CameraSpec, parse_camera
+from app.pipeline.capture.cameras import CameraInfo, list_cameras, list_linux_cameras, open_camera, require_linux_camera
 from app.pipeline.v4l2 import VideoDevices
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import write_rgb
@@ -52,7 +44,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def _on_clock(camera: cameras.Camera, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> cameras.FileCamera:
+def _on_clock(camera: Camera, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> cameras.FileCamera:
     assert isinstance(camera, cameras.FileCamera)
     monkeypatch.setattr(camera._tenancy.closed, "wait", clock.pass_s)
     return camera
@@ -101,7 +93,7 @@ class TestParse:
 
     def test_one_device_has_one_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         machine = LinuxMachine(tmp_path).add(2, "Webcam").link("usb-C920-video-index0", 2)
-        monkeypatch.setattr(cameras, "VideoDevices", lambda: machine.devices)
+        monkeypatch.setattr(camera, "VideoDevices", lambda: machine.devices)
         texts = ("2", "2@1280x720", "/dev/video2", "/dev/v4l/by-id/usb-C920-video-index0")
         assert {parse_camera(text).name for text in texts} == {"camera 2"}
         assert parse_camera("/dev/v4l/by-id/usb-unplugged").name == "camera usb-unplugged"
