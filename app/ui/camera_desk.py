@@ -122,7 +122,7 @@ class CameraDesk(QObject):
             self.current = self._proven
             self.chosen.emit(self.current)
             self._set_link(self._proven_link)
-            text += f" {Path(event.kept).name} goes on."
+            text += f" {Path(event.kept).name if Path(event.kept).is_absolute() else event.kept} goes on."
         else:
             self.interrupted.emit()
             self._set_link(Link(text="the camera gives no frames", failed=True))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,9 +141,24 @@ def is_address(text: str) -> bool:
 
 def without_secrets(address: str) -> str:
     """An address to show: without user name and password, and without what may have one further on."""
-    parts = urlsplit(address)
+    scheme = address.strip().partition(":")[0].lower()
+    parts = _readable(address.strip())
+    if parts is None:
+        return f"{scheme}://..."
     path = "/..." if re.search("[=@:]", unquote(parts.path)) else parts.path
-    return f"{parts.scheme.lower()}://{parts.netloc.rpartition('@')[2]}{path}{'?...' if parts.query else ''}"
+    return f"{scheme}://{parts.netloc.rpartition('@')[2]}{path}{'?...' if parts.query else ''}"
+
+
+def _readable(address: str) -> SplitResult | None:
+    """An address in its parts, or None where it has none, or what stands before the host cannot be told from it."""
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError:  # a port that is no number: a password with a slash, maybe
+        return None
+    after_host = parts.path + parts.query + parts.fragment
+    usable = parts.hostname and port != 0 and "@" not in after_host and not re.search(r"\s", address)
+    return parts if usable else None
 
 
 def _network_spec(text: str) -> CameraSpec:
@@ -155,13 +170,7 @@ def _network_spec(text: str) -> CameraSpec:
     scheme = text.partition(":")[0].lower()
     if scheme not in _SCHEMES:
         raise CameraError(f"camera: got an address that begins with {scheme}://, expected http://, https:// or rtsp://")
-    try:
-        parts = urlsplit(text)
-        after_host = parts.path + parts.query + parts.fragment
-        usable = bool(parts.hostname) and parts.port != 0 and "@" not in after_host and not re.search(r"\s", text)
-    except ValueError:  # a port that is no number: a password with a slash, maybe
-        usable = False
-    if not usable:
+    if _readable(text) is None:
         raise CameraError(
             f"camera: got an address that cannot be read, expected one such as {scheme}://192.168.1.20:8080/video; in "
             "a user name or password write / as %2F, @ as %40, # as %23 and ? as %3F"

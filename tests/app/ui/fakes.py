@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from app.errors import AppError, CameraError
 from app.pipeline.animation.performer_view import DriverView
-from app.pipeline.capture.camera import CameraSpec
+from app.pipeline.capture.camera import CameraSpec, is_address, parse_camera
 from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.capture.cameras import CameraInfo
 from app.pipeline.doctor import Fix, VirtualCameraReport
@@ -317,6 +317,8 @@ class FakeSink(NullSink):
 def _parse(text: str) -> CameraSpec:
     if text == "nonsense":
         raise CameraError("got 'nonsense', expected a camera")
+    if is_address(text):
+        return parse_camera(text)
     if text.isdecimal():
         return CameraSpec("device", int(text))
     return CameraSpec("file", path=Path(text))
