@@ -13,9 +13,8 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from app.errors import AppError
-from app.pipeline.camera_spec import CameraSpec
+from app.pipeline.camera_spec import CameraSpec, parse_camera
 from app.pipeline.capture.camera_control import CameraTimes
-from app.pipeline.capture.cameras import parse_camera
 from app.pipeline.events import (
     BackendChanged,
     Calibrated,
@@ -93,7 +92,7 @@ def run_headless(args: argparse.Namespace) -> int:
         settings,
         in_space_or_fail=args.motion == "space",
         give_up_s=args.give_up_s,
-        file_camera=camera.kind != "device",
+        file_camera=camera.kind in ("file", "folder"),
         sinks={sink.name for sink in sinks},
     )
     with StopSignals() as stop:

@@ -21,7 +21,7 @@ def measured_words(event: Measured) -> str:
 
 
 def unmet_wishes_words(event: CameraOpened) -> str:
-    """What a device was asked for and gives otherwise; "" where it gives all of it. Files were asked for nothing."""
+    """What a device was asked for and gives otherwise; "" where it gives all of it. Others were asked for nothing."""
     if event.spec.kind != "device":
         return ""
     asked, words = event.spec, []

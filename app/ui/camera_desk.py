@@ -78,23 +78,42 @@ class CameraDesk(QObject):
         self.changed.emit()
         self._worker.run(self._list_cameras, self._take_cameras, self._no_cameras)
 
-    def choose(self, text: str) -> None:
-        """Take another camera, or a file that stands in for one, and remember it."""
+    def choose(self, text: str) -> bool:
+        """Take another camera, or what stands in for one, and remember it.
+
+        Returns:
+            Whether the text means a camera. If not, the one in use, if there is one, goes on and stays chosen.
+        """
         if text == self.current and self.link.done:
-            return
-        self.current = text
-        self.chosen.emit(text)
-        self.open()
+            return True
+        before, self.current = self.current, text
+        spec = self._parsed()
+        if spec is None and self._spec is not None:
+            self.current = before
+        else:
+            self.chosen.emit(text)
+            self._take(spec)
         self.changed.emit()
+        return spec is not None
 
     def open(self) -> None:
         """Have the pipeline open the current camera, if there is one."""
-        if self.pipeline is None or not self.current:
-            return
+        if self.pipeline is not None and self.current:
+            self._take(self._parsed())
+
+    def _parsed(self) -> "CameraSpec | None":
+        """The current camera's spec, or None, with a message, where the text means none."""
         try:
-            spec = self._parse_camera(self.current)
+            return self._parse_camera(self.current)
         except UserError as error:
-            self._refuse(str(error))
+            self.told.emit(Message("camera", str(error)))
+            return None
+
+    def _take(self, spec: "CameraSpec | None") -> None:
+        if self.pipeline is None:
+            return
+        if spec is None:
+            self._set_link(Link(text="the camera cannot be used", failed=True))
             return
         self._spec, self._wish = spec, None
         self._texts[spec] = self.current
@@ -121,16 +140,6 @@ class CameraDesk(QObject):
         else:
             text = dark_camera_words(event)
             self.told.emit(Message("camera", f"{text}.", action="Refresh cameras", act=self.refresh))
-
-    def _refuse(self, message: str) -> None:
-        """What was chosen means no camera: the one in use, if there is one, goes on and stays chosen."""
-        before = self.current if self._spec is None else self._texts[self._spec]
-        if before == self.current:
-            self._set_link(Link(text="the camera cannot be used", failed=True))
-        else:
-            self.current = before
-            self.chosen.emit(before)
-        self.told.emit(Message("camera", message))
 
     def _ask_for(self, spec: "CameraSpec") -> None:
         # The system may have asked the user first, and the answer may come when another camera was chosen.

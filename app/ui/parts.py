@@ -26,7 +26,7 @@ class WindowOptions:
 
     Attributes:
         model, device, precision: of the engine.
-        camera: as `app.pipeline.capture.cameras.parse_camera` reads it.
+        camera: as `app.pipeline.camera_spec.parse_camera` reads it.
         portrait: a portrait's key or a picture's path.
         size: of the output, as `1280x720`.
         fps_hz: of the output.
@@ -117,7 +117,7 @@ def _list_cameras() -> "list[CameraInfo]":
 
 
 def _parse_camera(text: str) -> "CameraSpec":
-    from app.pipeline.capture.cameras import parse_camera
+    from app.pipeline.camera_spec import parse_camera
 
     return parse_camera(text)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from app.errors import AppError, CameraError
 from app.pipeline.animation.performer_view import DriverView
-from app.pipeline.camera_spec import CameraSpec
+from app.pipeline.camera_spec import CameraSpec, is_address, parse_camera
 from app.pipeline.capture.camera import CameraInfo
 from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.doctor import Fix, VirtualCameraReport
@@ -342,6 +342,8 @@ class FakeSink(NullSink):
 def _parse(text: str) -> CameraSpec:
     if text == "nonsense":
         raise CameraError("got 'nonsense', expected a camera")
+    if is_address(text):
+        return parse_camera(text)
     number, _, size = text.partition("@")
     if number.isdecimal():
         width, height = map(int, size.split("x")) if size else (640, 480)

@@ -162,11 +162,11 @@ def test_a_permission_that_comes_late_opens_nothing(
 
 
 def test_what_means_no_camera_leaves_the_one_in_use(proven: MainWindow, world: World) -> None:
-    desk, link = proven.session.camera_desk, proven.session.chain.camera
-    desk.choose("nonsense")
+    desk, link, settings = proven.session.camera_desk, proven.session.chain.camera, proven.session.settings
+    assert not desk.choose("nonsense")
     assert "expected a camera" in proven.messages.text
     assert world.pipeline.camera == ZERO
-    assert (desk.current, desk.link, proven.session.settings.camera) == ("0", link, "0")
+    assert (desk.current, desk.link, proven.session.settings) == ("0", link, settings)
     assert proven.controls.camera.currentText() == "Fake Cam"
 
 

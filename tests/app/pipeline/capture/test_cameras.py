@@ -6,10 +6,10 @@ import pytest
 
 from app.errors import CameraError
 from app.pipeline import camera_spec
-from app.pipeline.camera_spec import CameraSpec
+from app.pipeline.camera_spec import CameraSpec, parse_camera
 from app.pipeline.capture import cameras
 from app.pipeline.capture.camera import Camera, CameraFormat, CameraInfo
-from app.pipeline.capture.cameras import camera_system, list_cameras, open_camera, parse_camera
+from app.pipeline.capture.cameras import camera_system, list_cameras, open_camera
 from app.pipeline.capture.enumerated_cameras import EnumeratedCameras
 from app.pipeline.capture.file_camera import FileCamera
 from app.pipeline.capture.linux_cameras import LinuxCameras

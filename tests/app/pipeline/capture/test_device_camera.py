@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from app.errors import CameraError
+from app.pipeline.camera_spec import parse_camera
 from app.pipeline.capture.camera import CameraFormat
-from app.pipeline.capture.cameras import parse_camera
 from app.pipeline.capture.device_camera import open_device
 from app.pipeline.capture.linux_cameras import LinuxCameras
 from tests.app.linux_machine import LinuxMachine

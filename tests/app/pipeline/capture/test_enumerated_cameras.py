@@ -6,8 +6,8 @@ import cv2
 import pytest
 
 from app.errors import CameraError
+from app.pipeline.camera_spec import parse_camera
 from app.pipeline.capture.camera import CameraInfo
-from app.pipeline.capture.cameras import parse_camera
 from app.pipeline.capture.device_camera import CameraSystem, FoundDevice, open_device
 from app.pipeline.capture.enumerated_cameras import Enumerated, EnumeratedCameras
 from app.pipeline.capture.macos_cameras import MacCameras

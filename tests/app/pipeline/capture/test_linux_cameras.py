@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from app.errors import CameraError
-from app.pipeline.camera_spec import CameraSpec
+from app.pipeline.camera_spec import CameraSpec, parse_camera
 from app.pipeline.capture.camera import CameraInfo
-from app.pipeline.capture.cameras import parse_camera
 from app.pipeline.capture.device_camera import FoundDevice, open_device
 from app.pipeline.capture.linux_cameras import LinuxCameras
 from app.pipeline.v4l2 import VideoDevices
