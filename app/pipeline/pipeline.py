@@ -12,9 +12,11 @@ from app.pipeline.animation.animator import Animator, Finder
 from app.pipeline.animation.live_engine import EngineFactory, LiveEngine
 from app.pipeline.animation.performer_view import DriverView
 from app.pipeline.animation.source_store import SourceStore
+from app.pipeline.camera_spec import CameraSpec
+from app.pipeline.capture.camera import Camera
 from app.pipeline.capture.camera_control import CameraControl, CameraTimes
 from app.pipeline.capture.camera_frame import CameraFrame
-from app.pipeline.capture.cameras import Camera, CameraSpec, open_camera
+from app.pipeline.capture.cameras import open_camera
 from app.pipeline.events import (
     BackendChanged,
     EngineReady,
@@ -110,6 +112,7 @@ class Pipeline:
         self._settings = settings
         self._on_picture = on_picture
         self._camera_spec: CameraSpec | None = None
+        self._camera_wish = 0
         self._portrait: Portrait | None = None
         self._sinks: dict[str, Sink] = {}
         self._run: _Run | None = None
@@ -142,7 +145,7 @@ class Pipeline:
         if self._portrait is not None:
             run.commands.put(self._portrait)
         if self._camera_spec is not None:
-            run.camera.set_camera(self._camera_spec)
+            run.camera.set_camera(self._camera_spec, self._camera_wish)
         run.start()
 
     def stop(self, timeout_s: float = 0.5) -> bool:
@@ -162,11 +165,17 @@ class Pipeline:
         """Put other settings in force with the next frame."""
         self._settings = settings
 
-    def set_camera(self, spec: CameraSpec | None) -> None:
-        """Use another camera, or none. The one in use goes on until the new one gives frames."""
+    def set_camera(self, spec: CameraSpec | None) -> int:
+        """Use another camera, or none. The one in use goes on until the new one gives frames.
+
+        Returns:
+            The number of this wish: events of cameras that carry another one are late, and of a former wish.
+        """
         self._camera_spec = spec
+        self._camera_wish += 1
         if self._run is not None:
-            self._run.camera.set_camera(spec)
+            self._run.camera.set_camera(spec, self._camera_wish)
+        return self._camera_wish
 
     def set_portrait(self, portrait: Portrait) -> None:
         """Animate another portrait."""
@@ -362,6 +371,7 @@ class _Run:
         self._emit(
             EngineReady(
                 engine.model_name,
+                str(engine.choice.device),
                 engine.choice.reason,
                 load_s,
                 engine.backend_name,

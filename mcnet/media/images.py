@@ -1,5 +1,6 @@
 """Still pictures: any that people have in, through Pillow; PNG or JPEG out."""
 
+import ctypes
 import functools
 import logging
 import math
@@ -227,6 +228,10 @@ def _get_ready() -> None:
     pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
     Image.MAX_IMAGE_PIXELS = None
     warnings.filterwarnings("ignore", module="PIL")
+    # Pillow passes on what libtiff says of a damaged file, and libtiff says it on standard error besides. Its library
+    # lies beside Pillow in the packages for Linux; elsewhere it goes on talking.
+    for library in Path(Image.__file__).parents[1].glob("pillow.libs/libtiff*"):
+        ctypes.CDLL(str(library)).TIFFSetErrorHandler(None)
 
 
 def _bounded(image: ImageFile.ImageFile) -> Image.Image:

@@ -22,7 +22,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from mcnet.files import cause_and_remedy, free_name, replacing
+from mcnet.files import cause_and_remedy, free_name, replacing, scratch_beside
 from mcnet.media.errors import MediaError
 from mcnet.media.images import encoded
 from mcnet.media.muxer import Muxer
@@ -81,7 +81,7 @@ class VideoWriter:
         self._size_px = size_px
         self._audio_from = None if audio_from is None or Path(audio_from).is_dir() else Path(audio_from).absolute()
         self._sink: _Sink | None = None
-        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial{self._suffix}")
+        self._partial = scratch_beside(self.path, self._suffix)
         self._check()
 
     def _check(self) -> None:

@@ -49,7 +49,6 @@ logger = logging.getLogger(__name__)
 JITTER_CLIPS = 4
 _SETTLING_FRAMES = 8
 """How long a still performer's face is followed before it counts: where it is looked for settles over some frames."""
-_LEFT_OUT = "Left out: "
 
 
 class ClipStore:
@@ -303,6 +302,7 @@ class _Session:
 
     def __init__(self, store: ClipStore, runner: MethodRunner, observer: _Observer, options: EvaluateOptions) -> None:
         self.notes: list[str] = []
+        self._left_out: list[str] = []
         self._store = store
         self._runner = runner
         self._observer = observer
@@ -358,8 +358,9 @@ class _Session:
             DataError: no clip could be read.
         """
         if not self._self_results:
-            left_out = [note for note in self.notes if note.startswith(_LEFT_OUT)]
-            raise DataError(f"none of the {len(left_out)} clips of {self._store.folder} can be used; {left_out[0]}")
+            raise DataError(
+                f"none of the {len(self._left_out)} clips of {self._store.folder} can be used; {self._left_out[0]}"
+            )
         runner = self._runner
         own = self._compare(self._self_results, of_self=True)
         for method, moments in self._features.items():
@@ -390,15 +391,15 @@ class _Session:
             },
             device=runner.engine.choice.reason,
             size_px=self._store.size_px,
-            notes=tuple(self.notes),
+            notes=(*self.notes, *(f"Left out: {reason}" for reason in self._left_out)),
         )
 
     def _read(self, clip: int, frames: Sequence[int]) -> dict[Still, Rgb] | None:
         try:
             return {Still(clip, number): rgb for number, rgb in self._store.read(clip, frames).items()}
         except DataError as error:
-            if (note := f"{_LEFT_OUT}{error}".replace(f"{self._store.folder}/", "")) not in self.notes:
-                self.notes.append(note)
+            if (reason := str(error).replace(f"{self._store.folder}/", "")) not in self._left_out:
+                self._left_out.append(reason)
             return None
 
     def _score(self, pairs: Sequence[Pair], stills: _Stills) -> list[PairResult]:

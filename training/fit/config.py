@@ -1,11 +1,12 @@
 """What `mcnet-train fit` is told: TOML files to frozen dataclasses."""
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from mcnet.config import MOTION_SIZE_PX, ConfigError, McnetConfig
 from mcnet.tables import TableError, build
@@ -321,15 +322,31 @@ def format_config(config: FitConfig) -> str:
     return "\n".join(lines[1:]) + "\n"
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Keys whose values differ between two nested dicts, as `loss.l1: 1.0 -> 2.0`, sorted."""
+class Difference(NamedTuple):
+    """A value that differs between two nested dicts.
+
+    Attributes:
+        key: with those of the dicts around it, as `loss.l1`.
+        before, after: the values; None where there is none.
+    """
+
+    key: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.before!r} -> {self.after!r}"
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[Difference]:
+    """Values that differ between two nested dicts, sorted by their keys."""
     found = []
     for key in sorted({*old, *new}):
         before, after = old.get(key), new.get(key)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             found += differences(before, after, f"{prefix}{key}.")
         elif before != after:
-            found.append(f"{prefix}{key}: {before!r} -> {after!r}")
+            found.append(Difference(f"{prefix}{key}", before, after))
     return found
 
 
@@ -391,7 +408,7 @@ def _check(config: FitConfig) -> None:
     for table in ("run", "data", "augment", "loss", *STAGES, "optim", "log"):
         for name, value in dataclasses.asdict(getattr(config, table)).items():
             if isinstance(value, int | float):
-                require(value >= 0, f"{table}.{name}", value, "no negative number")
+                require(0 <= value < math.inf, f"{table}.{name}", value, "a finite number from 0")
     for key, share in (
         ("data.stills_share", config.data.stills_share),
         ("data.lively_share", config.data.lively_share),

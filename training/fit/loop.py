@@ -44,6 +44,9 @@ from training.fit.stores import FrameStore, LandmarkStore
 
 _log = logging.getLogger(__name__)
 
+_OF_THE_RUN = ("run.seed", "loss.discriminator_widths")
+"""Values that cannot change within a run, besides the network's configuration."""
+
 
 class FitResult(NamedTuple):
     """How a call of `fit` ended.
@@ -335,7 +338,7 @@ def _groups(keys: list[str]) -> list[str]:
 def _check_same_run(config: FitConfig, dataset: Dataset, state: TrainState, run: Path) -> None:
     """Refuse to go on with another network, seed or data; anything else may change, and is logged."""
     changed = differences(state.config, config.to_dict())
-    fatal = [c for c in changed if c.startswith(("model.", "run.seed:", "loss.discriminator_widths:"))]
+    fatal = [str(change) for change in changed if change.key.startswith("model.") or change.key in _OF_THE_RUN]
     before = state.facts["data"]["fingerprint"]
     if before != dataset.fingerprint:
         fatal.append(f"the data's fingerprint: {before} -> {dataset.fingerprint}")

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mcnet.commands.arguments import whole_number_from_1
+from mcnet.commands.arguments import number, seconds, seed, whole_number
 from mcnet.commands.status import INTERRUPTED
 from mcnet.signals import handled_by
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # OpenCV is imported by what prepares only: `fit` runs on mac
 _VERSION = 1
 """Raised when the same rules would give other clips."""
 _FACE_PER_SIZE = 0.3
+_SHARE = number(0, 1, below=True)
 
 
 def add_parser(commands: Any) -> None:
@@ -46,7 +47,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder that is made, or gone on with")
     clips = parser.add_argument_group("clips")
     clips.add_argument("--size", type=int, choices=(256, 512), default=256, help="side in pixels (default: 256)")
-    clips.add_argument("--fps", type=_positive, default=25.0, help="frames per second (default: 25)")
+    clips.add_argument("--fps", type=number(0, 1000, above=True), default=25.0, help="frames per second (default: 25)")
     clips.add_argument("--png", action="store_true", help="folders of PNGs, the released layout, instead of H.264")
     clips.add_argument(
         "--points",
@@ -56,22 +57,27 @@ def add_parser(commands: Any) -> None:
     )
     quality = parser.add_argument_group("what is good enough")
     quality.add_argument(
-        "--min-face-px", type=_positive, help="width of the face in the source (default: 0.3 of the size)"
+        "--min-face-px",
+        type=number(0, 100_000, above=True),
+        help="width of the face in the source (default: 0.3 of the size)",
     )
-    quality.add_argument("--min-seconds", type=_not_negative, default=1.0, help="length of a clip (default: 1)")
-    quality.add_argument("--max-seconds", type=_positive, default=20.0, help="longer ones are divided (default: 20)")
+    quality.add_argument("--min-seconds", type=seconds(zero=True), default=1.0, help="length of a clip (default: 1)")
+    quality.add_argument("--max-seconds", type=seconds(), default=20.0, help="longer ones are divided (default: 20)")
     quality.add_argument(
-        "--min-sharpness", type=_not_negative, default=12.0, help="see manifest.csv for what there is (default: 12)"
+        "--min-sharpness",
+        type=number(0, 1_000_000),
+        default=12.0,
+        help="see manifest.csv for what there is (default: 12)",
     )
     quality.add_argument(
-        "--min-motion", type=_not_negative, default=0.005, help="in face widths a second (default: 0.005)"
+        "--min-motion", type=number(0, 1000), default=0.005, help="in face widths a second (default: 0.005)"
     )
     quality.add_argument(
-        "--max-outside", type=_share, default=0.15, help="share of a clip beyond the picture's border (default: 0.15)"
+        "--max-outside", type=_SHARE, default=0.15, help="share of a clip beyond the picture's border (default: 0.15)"
     )
     people = parser.add_argument_group("people")
-    people.add_argument("--test-share", type=_share, default=0.1, help="of identities held out (default: 0.1)")
-    people.add_argument("--seed", type=int, default=0, help="another seed, others held out (default: 0)")
+    people.add_argument("--test-share", type=_SHARE, default=0.1, help="of identities held out (default: 0.1)")
+    people.add_argument("--seed", type=seed(), default=0, help="another seed, others held out (default: 0)")
     people.add_argument(
         "--identity",
         choices=("source", "folder"),
@@ -83,7 +89,7 @@ def add_parser(commands: Any) -> None:
     )
     work = parser.add_argument_group("work")
     work.add_argument(
-        "--workers", type=whole_number_from_1, default=os.cpu_count() or 1, help="processes (default: one per core)"
+        "--workers", type=whole_number(1, 1024), default=os.cpu_count() or 1, help="processes (default: one per core)"
     )
     work.add_argument("--shards", action="store_true", help="also write WebDataset tar shards into OUT/shards")
     work.add_argument("--redo", action="store_true", help="discard clips that were made by other rules")
@@ -206,12 +212,13 @@ def _prepare_sources(
             clips = 0
             for outcome in outcomes:
                 source = outcome.task.source
-                if outcome.result is None:
-                    reason = "crashed" if outcome.failure.startswith("the process died") else "failed"
-                    last_line = outcome.failure.strip().splitlines()[-1]
-                    failures.append(Reject(source.label, reason, f"{last_line}; tried again by the next call"))
-                    tqdm.write(f"{source.label}: {outcome.failure}", file=sys.stderr)
+                if outcome.failure is not None:
+                    reason = "crashed" if outcome.failure.died else "failed"
+                    why = f"{outcome.failure.reason}; tried again by the next call"
+                    failures.append(Reject(source.label, reason, why))
+                    tqdm.write(f"{source.label}: {outcome.failure.details}", file=sys.stderr)
                 else:
+                    assert outcome.result is not None
                     records[source.name] = outcome.result
                     clips += len(outcome.result.clips)
                 bar.update()
@@ -286,24 +293,3 @@ def _one_at_a_time(workplace: "Workplace") -> Iterator[None]:
             yield
         finally:
             workplace.clean()
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"got {text}, expected more than 0")
-    return value
-
-
-def _not_negative(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"got {text}, expected 0 or more")
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"got {text}, expected at least 0 and less than 1")
-    return value

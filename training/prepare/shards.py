@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mcnet.files import scratch_beside
 from training.data import (
     CLIPS_FORMAT,
     Clip,
@@ -95,7 +96,7 @@ def write_shards(folder: Path, out: Path, *, shard_bytes: int = SHARD_BYTES) -> 
     points, landmarks, _ = read_landmarks(folder / "landmarks.npz")
     starts = np.cumsum([0, *(clip.frames for clip in table.clips)])
     order = sorted(range(len(table.clips)), key=lambda index: hashlib.sha256(table.clips[index].file.encode()).digest())
-    partial = out.with_name(f".{out.name}.partial")
+    partial = scratch_beside(out)
     names: list[str] = []
     try:
         shutil.rmtree(partial, ignore_errors=True)

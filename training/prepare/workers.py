@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Generic, NamedTuple, TypeVar
 
+from mcnet.errors import sentence
 from mcnet.signals import handled_by
 
 T = TypeVar("T")
@@ -22,18 +23,37 @@ class WorkerError(RuntimeError):
     """What stops everything, such as a full disk; the message says what it is."""
 
 
+class Failure(NamedTuple):
+    """Why a task failed.
+
+    Attributes:
+        reason: in one line.
+        details: the traceback where there is one, else the reason.
+        died: whether the process died of it.
+    """
+
+    reason: str
+    details: str
+    died: bool = False
+
+    @classmethod
+    def of(cls, error: Exception) -> "Failure":
+        """Of an exception that is being handled."""
+        return cls(" ".join(sentence(error).split()), traceback.format_exc())
+
+
 class Outcome(NamedTuple, Generic[T, R]):
     """What became of a task.
 
     Attributes:
         task: it.
         result: what the function answered; None if it failed.
-        failure: why it failed; empty if it did not.
+        failure: why it failed; None if it did not.
     """
 
     task: T
     result: R | None
-    failure: str
+    failure: Failure | None = None
 
 
 def run_tasks(function: Callable[[T], R], tasks: Iterable[T], workers: int) -> Generator[Outcome[T, R], None, None]:
@@ -58,11 +78,11 @@ def run_tasks(function: Callable[[T], R], tasks: Iterable[T], workers: int) -> G
         return
     for task in tasks:
         try:
-            outcome = Outcome[T, R](task, function(task), "")
+            outcome = Outcome[T, R](task, function(task))
         except WorkerError:
             raise
-        except Exception:
-            outcome = Outcome(task, None, traceback.format_exc())
+        except Exception as error:
+            outcome = Outcome(task, None, Failure.of(error))
         yield outcome
 
 
@@ -100,10 +120,11 @@ class _Worker(Generic[T, R]):
             kind, value = self.connection.recv()
         except (EOFError, ConnectionError):
             self.process.join(_PATIENCE_S)
-            return Outcome(task, None, f"the process died (exit code {self.process.exitcode})")
+            reason = f"the process died (exit code {self.process.exitcode})"
+            return Outcome(task, None, Failure(reason, reason, died=True))
         if kind == "stop":
             raise WorkerError(value)
-        return Outcome(task, value, "") if kind == "done" else Outcome(task, None, value)
+        return Outcome(task, value) if kind == "done" else Outcome(task, None, value)
 
     def close(self) -> None:
         self.connection.close()
@@ -154,11 +175,11 @@ def _serve(connection: Connection, function: Callable[[T], R]) -> None:
                 task = connection.recv()
             except EOFError:
                 return
-            answer: tuple[str, R | str]
+            answer: tuple[str, R | str | Failure]
             try:
                 answer = ("done", function(task))
             except WorkerError as error:
                 answer = ("stop", str(error))
-            except Exception:
-                answer = ("failed", traceback.format_exc())
+            except Exception as error:
+                answer = ("failed", Failure.of(error))
             connection.send(answer)

@@ -12,8 +12,8 @@ import pytest
 
 from app.errors import SinkError
 from app.pipeline.animation.live_engine import LiveEngine
+from app.pipeline.camera_spec import CameraSpec, parse_camera
 from app.pipeline.capture.camera_control import CameraTimes
-from app.pipeline.capture.cameras import CameraSpec
 from app.pipeline.events import (
     Calibrated,
     CameraFailed,
@@ -34,6 +34,7 @@ from mcnet.arrays import Rgb
 from mcnet.engine import EngineError
 from mcnet.media.faces import Face
 from tests.app.fakes import AVATAR_RGB, Cameras, FakeEngine, FakeFinder, FakeSink, marked_picture, wait_until
+from tests.app.pipeline.capture.phone import PASSWORD, phone
 
 OUTPUT = OutputFormat(640, 480, fps_hz=60)
 SETTINGS = LiveSettings(calibration_s=0.1, hold_s=0.1, ease_s=0.1, idle_s=0.2, background="colour", badge=False)
@@ -479,3 +480,33 @@ def test_faults_are_told(rig: Rig) -> None:
     _break_sink(rig)
     wait_until(lambda: len(rig.told(SinkFailed)) > 0, "the sink's failure")
     assert rig.pipeline.state is State.LIVE
+
+
+def test_the_slate_stands_for_a_network_camera_while_it_is_gone(face: Face, woman: Portrait) -> None:
+    with phone() as server:
+        rig = Rig(face, woman)
+        pipeline = Pipeline(
+            lambda: rig.load(),
+            settings=SETTINGS,
+            output=OUTPUT,
+            on_event=rig.events.append,
+            times=dataclasses.replace(TIMES, camera=dataclasses.replace(TIMES.camera, open_s=10.0)),
+            finder_factory=lambda: rig.finder,
+        )
+        rig.pipeline = pipeline
+        pipeline.add_sink(rig.sink)
+        pipeline.set_portrait(woman)
+        pipeline.set_camera(parse_camera(server.address("/video", f"me:{PASSWORD}")))
+        pipeline.start()
+        try:
+            rig.reach(State.LIVE)
+            server.awake = False
+            rig.reach(State.NO_CAMERA)
+            shown = len(rig.sink.pictures)
+            wait_until(lambda: len(rig.sink.pictures) > shown + 10, "pictures go on")
+            assert all(not picture.state.shows_avatar for picture in rig.sink.pictures[shown + 2 :])
+            server.awake = True
+            rig.reach(State.LIVE)
+        finally:
+            assert pipeline.stop(timeout_s=10.0)
+        assert PASSWORD not in repr(rig.events)

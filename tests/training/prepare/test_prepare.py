@@ -41,7 +41,7 @@ from training.prepare import shards
 from training.prepare.clips import ClipRules, Record, SourceTask, prepare_source
 from training.prepare.sources import Identities, Source, SourceError, find_sources, read_mapping, split_identities
 from training.prepare.tracks import CORE_PER_SIZE, MAX_SIDE_PER_SIZE, clip_square, head_pose_deg, outside_share
-from training.prepare.workers import WorkerError, run_tasks
+from training.prepare.workers import Failure, WorkerError, run_tasks
 
 Frames = list[NDArray[np.uint8]]
 
@@ -439,8 +439,12 @@ def test_signals_end_all_processes_and_leave_no_halves(short: Path, tmp_path: Pa
 def test_a_process_that_dies_fails_its_task_only() -> None:
     outcomes = {outcome.task: outcome for outcome in run_tasks(dies_on_two, [1, 2, 3, 4], 2)}
     assert [outcomes[task].result for task in (1, 2, 3, 4)] == [10, None, None, 40]
-    assert "exit code 7" in outcomes[2].failure
-    assert outcomes[3].failure.endswith("ValueError: three\n")
+    died, raised = outcomes[2].failure, outcomes[3].failure
+    assert died == Failure("the process died (exit code 7)", "the process died (exit code 7)", died=True)
+    assert raised is not None
+    assert (raised.reason, raised.died) == ("ValueError: three", False)
+    assert raised.details.startswith("Traceback")
+    assert [outcomes[task].failure for task in (1, 4)] == [None, None]
     with pytest.raises(WorkerError, match="disk is full"):
         list(run_tasks(stops_on_two, [1, 2, 3], 2))
 
