@@ -1,11 +1,13 @@
 """A decoded frame as it is meant to be seen: upright, with square pixels, in the colours of a plain screen."""
 
 import itertools
+from collections.abc import Mapping
 from fractions import Fraction
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
+from av.buffer import Buffer
 from av.filter import Graph
 from av.filter.context import FilterContext
 from av.sidedata.sidedata import Type
@@ -48,8 +50,9 @@ class Orientation(NamedTuple):
     @classmethod
     def of(cls, frame: VideoFrame) -> "Orientation":
         """What a frame's display matrix asks for; the nearest of the eight, where it asks for another angle."""
+        side_data = cast("Mapping[Type, Buffer]", frame.side_data)  # PyAV's own type knows one key only
         try:
-            values = np.frombuffer(bytes(frame.side_data[Type.DISPLAYMATRIX]), np.int32)
+            values = np.frombuffer(bytes(side_data[Type.DISPLAYMATRIX]), np.int32)
         except KeyError:
             return cls(False, False, False)
         # It brings a stored x, y to a x + c y, b x + d y.

@@ -41,7 +41,8 @@ class PictureClock:
         self.shift = 0
         self.end: int | None = None
         self._time_base = time_base
-        self._last: int | None = None
+        self._decoded: int | None = None  # the last time stamp of decoding, as stored
+        self._shown: int | None = None  # the last one of showing
         self._step = 1
 
     def place(self, packet: "Packet[Any]") -> None:
@@ -49,13 +50,16 @@ class PictureClock:
         stamp = packet.pts if packet.dts is None else packet.dts
         if stamp is None:
             return
-        if self._last is not None and self.end is not None:
-            by_s = float((stamp - self._last) * self._time_base)
-            if by_s > LONGEST_HOLD_S or by_s < -(_STEP_BACK_SHOWN_S if packet.dts is None else _STEP_BACK_S):
+        if packet.dts is None:
+            before, furthest_back_s, self._shown = self._shown, _STEP_BACK_SHOWN_S, stamp
+        else:
+            before, furthest_back_s, self._decoded = self._decoded, _STEP_BACK_S, stamp
+        if before is not None and self.end is not None:
+            by_s = float((stamp - before) * self._time_base)
+            if not -furthest_back_s <= by_s <= LONGEST_HOLD_S:
                 self.shift = self.end - (stamp if packet.pts is None else packet.pts)
-            elif stamp > self._last:
-                self._step = stamp - self._last
-        self._last = stamp
+            elif stamp > before:
+                self._step = stamp - before
         packet.dts = None if packet.dts is None else packet.dts + self.shift
         if packet.pts is not None:
             packet.pts += self.shift

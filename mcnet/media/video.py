@@ -5,6 +5,7 @@ import itertools
 import logging
 import math
 import re
+from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -121,8 +122,8 @@ class DrivingVideo:
         )
 
     def _warn_if_cut_short(self, decoder: "_Decoder", count: int) -> None:
-        promised = decoder.stream.frames
-        # Nine tenths, for an edit list may leave out frames that the file counts.
+        promised = max(0, decoder.stream.frames - decoder.cut_out)
+        # Nine tenths, for what the file counts and what its edit list leaves out need not be told exactly.
         if self._warned or not (decoder.errors or decoder.decoded < 0.9 * promised):
             return
         self._warned = True
@@ -328,6 +329,7 @@ class _Decoder:
         stream: the picture track.
         decoded: frames so far.
         errors: damaged packets so far.
+        cut_out: packets so far that the file's edit list leaves out.
         origin_s: when the first frame is shown, on the clock of the file; None before it.
         end_s: when the last frame so far stops being seen.
     """
@@ -336,6 +338,7 @@ class _Decoder:
         self.stream = stream
         self.decoded = 0
         self.errors = 0
+        self.cut_out = 0
         self.origin_s: float | None = None
         self.end_s = 0.0
         self._container = container
@@ -344,7 +347,7 @@ class _Decoder:
     def __iter__(self) -> Iterator[tuple[VideoFrame, float]]:
         time_s = -self._step_s
         for frame in self._frames():
-            if frame.time is None:
+            if frame.pts is None:
                 time_s += self._step_s
             else:
                 if self.origin_s is None:
@@ -357,6 +360,9 @@ class _Decoder:
 
     def _frames(self) -> Iterator[VideoFrame]:
         clock = PictureClock(self.stream.time_base or Fraction(1, av.time_base))
+        # AVI numbers the packets and knows no order of showing: what FFmpeg makes up for it is wrong with B-frames.
+        numbered = self._container.format.name == "avi"
+        numbers: deque[int] = deque()
         packets = self._container.demux(self.stream)
         while True:
             try:
@@ -367,8 +373,14 @@ class _Decoder:
             if packet is None:
                 return
             clock.place(packet)
+            self.cut_out += packet.is_discard
+            if numbered and packet.dts is not None:
+                numbers.append(packet.dts)
             try:
-                yield from self.stream.decode(packet)
+                for frame in self.stream.decode(packet):
+                    if numbered:
+                        frame.pts = numbers.popleft() if numbers else None
+                    yield frame
             except av.error.FFmpegError:
                 self.errors += 1
 
