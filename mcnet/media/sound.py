@@ -45,6 +45,8 @@ _JITTER_S = 0.02
 _ROUNDING_S = 0.0021
 _LONGEST_OVERLAP_S = 1.0  # stamps that go back further restart
 _BESIDE_S = 5.0  # in a file, sound lies so near to the pictures of its time
+# What a decoder starts up with lies before the first picture and is not heard; Opus asks for most, 80 ms.
+_START_UP_S = 0.1
 _TRIED_PACKETS = 200
 _BLOCK = 4096
 
@@ -340,7 +342,8 @@ class _CopiedSound:
             if start_s + float((packet.duration or 0) * packet.time_base) / 2 > until_s:
                 self._next = packet
                 return
-            # What comes before 0 is what the decoder starts up with; it is not heard.
+            if start_s < -_START_UP_S:
+                continue
             shift = round(self._origin_s / packet.time_base)
             packet.pts -= shift
             packet.dts = packet.pts if packet.dts is None else packet.dts - shift

@@ -32,6 +32,8 @@ class Tone:
         rate_hz, layout: of the samples.
         stretches: (from, to) in seconds; between them nothing is stored.
         language: as the container tells it.
+        volume: 0 is silence.
+        default: whether the container is to prefer it; None: as the format does.
     """
 
     codec: str = "aac"
@@ -39,6 +41,8 @@ class Tone:
     layout: str = "stereo"
     stretches: tuple[tuple[float, float], ...] = ((0.0, 1.2),)
     language: str = ""
+    volume: float = 1.0
+    default: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,11 @@ class Clip:
                 target.mux(sound.encode(None))
         return path
 
+    @property
+    def seen_flashes_s(self) -> tuple[float, ...]:
+        """When the flashes begin: with the first picture at or after their time."""
+        return tuple(min(time for time in self.shown_s if time >= at - 1e-6) for at in self.flashes_s)
+
     def flashed(self) -> list[bool]:
         """Whether each picture is a flash."""
         return [any(at - 1e-6 <= time < at + BEEP_S for at in self.flashes_s) for time in self.shown_s]
@@ -108,9 +117,10 @@ class Clip:
         for start_s, end_s in tone.stretches:
             first, last = round(start_s * tone.rate_hz), round(end_s * tone.rate_hz)
             for place in range(first, last, 1024):
-                wave = beeps(self.flashes_s, tone.rate_hz, range(place, min(last, place + 1024)))
+                wave = tone.volume * beeps(self.flashes_s, tone.rate_hz, range(place, min(last, place + 1024)))
                 channels = av.AudioLayout(tone.layout).nb_channels
-                piece = AudioFrame.from_ndarray(np.tile(wave, (channels, 1)), format="fltp", layout=tone.layout)
+                packed = np.repeat(wave, channels)[None]
+                piece = AudioFrame.from_ndarray(packed, format="flt", layout=tone.layout)
                 piece.sample_rate = tone.rate_hz
                 piece.pts = place + round(self.starts_s * tone.rate_hz)
                 piece.time_base = Fraction(1, tone.rate_hz)
@@ -133,6 +143,8 @@ def _add_sound(target: av.container.OutputContainer, tone: Tone) -> AudioStream:
     assert isinstance(sound, AudioStream)
     if tone.language:
         sound.metadata["language"] = tone.language
+    if tone.default is not None:
+        sound.disposition = av.stream.Disposition.default if tone.default else av.stream.Disposition(0)
     return sound
 
 
@@ -216,6 +228,15 @@ def carried(source: Path, target: Path) -> VideoWriter:
         for rgb in video:
             writer.write(rgb)
     return writer
+
+
+def is_copied(source: Path, target: Path) -> bool:
+    """Whether the sound of a written video is the packets of the driving video."""
+    with av.open(source) as container:
+        stored = [bytes(packet) for packet in container.demux(container.streams.audio) if packet.size]
+    with av.open(target) as container:
+        written = max((bytes(packet) for packet in container.demux(container.streams.audio[0])), key=len)  # not silence
+    return any(packet.endswith(written) for packet in stored)  # a transport stream puts a header before each
 
 
 def turned(path: Path, matrix: tuple[int, int, int, int]) -> Path:
