@@ -42,7 +42,7 @@ class DrivingVideo:
 
     Iterating reads it from the start, as often as wanted; each iteration opens the file for itself. Frame `i` shows
     what is to be seen at `i / fps` seconds after the first picture that can be decoded: where the time stamps are
-    uneven, pictures come up to 0.75 frames early or late so that none is lost for which there is room, and are repeated
+    uneven, pictures come some milliseconds early or late so that none is lost for which there is room, and are repeated
     where none comes; the log then says how many. Time stamps that restart go on after what was.
 
     Attributes:

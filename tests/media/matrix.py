@@ -49,7 +49,8 @@ The rules:
   is passed over with a warning, and the next one is taken; of several the one that is marked as the default.
 - **Rate.** What the time stamps say, whatever the header declares: of the median and the averages of their differences,
   and of the rates near them, the one that loses and doubles the fewest pictures. Where they are uneven, pictures come
-  up to 0.75 frames early or late so that none is lost for which there is room, and a warning tells how many are.
+  up to 30 ms (at low rates half a frame) early or late so that none is lost for which there is room, and a warning
+  tells how many are.
 - **Orientation.** The eight ways to turn and mirror a picture.
 - **Colours.** HDR (PQ and HLG) is mapped to a plain screen by ITU-R BT.2390, for a peak of 1,000 nits and a white of
   203 nits (ITU-R BT.2408); what is darker than 88 nits stays as it is. Wide colours (BT.2020) become those of BT.709.
