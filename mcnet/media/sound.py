@@ -375,7 +375,8 @@ class _EncodedSound:
         assert isinstance(added, AudioStream)
         added.bit_rate = _BITS_PER_S_A_CHANNEL * added.codec_context.channels
         self._stream = added
-        self._waves = _continuous(_Pieces(container, stream, survey), self._layout, rate_hz)
+        self._pieces = _Pieces(container, stream, survey)
+        self._waves = _continuous(self._pieces, self._layout, rate_hz)
         self._waiting = np.zeros((added.codec_context.channels, 0), np.float32)
         self._written = 0
         self.heard = False
@@ -394,6 +395,12 @@ class _EncodedSound:
     def finish(self, end_s: float) -> None:
         self.advance(end_s)
         self._target.mux(self._stream.encode(None))
+        if errors := self._pieces.errors:
+            logger.warning(
+                "the sound of %s is damaged: %d of its packets cannot be decoded and are silent",
+                self._container.name,
+                errors,
+            )
 
     def close(self) -> None:
         self._container.close()
@@ -431,8 +438,6 @@ def _continuous(pieces: _Pieces, layout: str, rate_hz: int) -> Iterator[Wave]:
         if rest.shape[1]:
             position += rest.shape[1]
             yield rest
-    if pieces.errors:
-        logger.warning("the sound is damaged: %d packets cannot be decoded and are silent", pieces.errors)
 
 
 def _resampled(pieces: _Pieces, layout: str, rate_hz: int) -> Iterator[tuple[int, Wave]]:

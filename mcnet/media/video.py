@@ -27,6 +27,8 @@ from mcnet.media.timing import LONGEST_HOLD_S, PictureClock, constant_rate, one_
 logger = logging.getLogger(__name__)
 
 FOLDER_FPS = 25.0
+# The cover of a song, and the preview that some cameras store, are no videos.
+_NO_VIDEO = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
 # A video is thinned out where so few of its pictures are wanted; then it is always the same one of several that is
 # kept, although time stamps are rounded: by so many frames before its time it may be shown.
 _THINNED_BELOW = 0.7
@@ -233,17 +235,19 @@ def open_container(path: Path) -> InputContainer:
 
 
 def picture_track(container: InputContainer, path: Path) -> VideoStream:
-    """The track that is shown.
+    """The track that is shown: the first that can be decoded.
 
     Raises:
         MediaError: there is none.
     """
-    for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:  # the cover of a song is no video
-            stream.thread_type = "AUTO"
-            return stream
+    tracks = [stream for stream in container.streams.video if not stream.disposition & _NO_VIDEO]
+    for stream in (track for track in tracks if track.codec_context is not None):
+        stream.thread_type = "AUTO"
+        return stream
     what = "only sound" if container.streams.audio else "no picture track"
-    raise MediaError(f"cannot use {path} as a video: got {what}, expected a video with pictures")
+    if tracks:
+        what = "pictures in a codec that cannot be decoded"
+    raise MediaError(f"cannot use {path} as a video: got {what}, expected a video with pictures, such as H.264 in MP4")
 
 
 def first_picture_s(path: Path) -> float:

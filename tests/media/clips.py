@@ -171,7 +171,7 @@ def beeps(at_s: Iterable[float], rate_hz: int, samples: range) -> NDArray[np.flo
     """A tone of 1 kHz at times, of samples counted from the first picture."""
     time_s = np.arange(samples.start, samples.stop) / rate_hz
     sounding = np.any([(time_s >= at) & (time_s < at + BEEP_S) for at in at_s], axis=0)
-    return (0.5 * np.sin(2 * np.pi * 1000 * time_s) * sounding).astype(np.float32)
+    return np.asarray(0.5 * np.sin(2 * np.pi * 1000 * time_s) * sounding, np.float32)
 
 
 class Measured(NamedTuple):
@@ -214,6 +214,7 @@ def measure(path: Path) -> Measured:
                 wave = frame.to_ndarray()
                 wave = wave if frame.format.is_planar else wave.reshape(-1, frame.layout.nb_channels).T
                 level = np.abs(wave).max(axis=0) / (32768 if wave.dtype == np.int16 else 1)
+                assert frame.time is not None
                 start_s = frame.time - origin_s
                 end_s = start_s + frame.samples / frame.sample_rate
                 loud += (start_s + np.flatnonzero(level > 0.1) / frame.sample_rate).tolist()
