@@ -5,7 +5,6 @@ track once: whether it can be copied as it is, and where its time stamps restart
 brought to one layout and rate piece by piece, and encoded anew.
 """
 
-import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ from numpy.typing import NDArray
 from mcnet.media.errors import MediaError
 from mcnet.media.muxer import Muxer
 from mcnet.media.timing import LONGEST_HOLD_S, PictureClock
-from mcnet.media.video import first_picture_s, open_container, picture_track
+from mcnet.media.video import first_picture_s, open_container, picture_track, whole_packets_of
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +132,7 @@ def _why_undecodable(source: Path, index: int) -> str | None:
         if not isinstance(stream, AudioStream) or stream.codec_context is None:
             return "has a codec that cannot be decoded"
         packets = 0
-        for packet in _packets(container, stream):
+        for packet in whole_packets_of(container, stream):
             try:
                 if stream.decode(packet):
                     return None
@@ -143,12 +142,6 @@ def _why_undecodable(source: Path, index: int) -> str | None:
             if packets == _TRIED_PACKETS:
                 break
         return "is damaged or encrypted" if packets > 1 else "is empty"
-
-
-def _packets(container: InputContainer, *streams: "AudioStream | av.VideoStream") -> "Iterator[Packet[AudioStream]]":
-    """Up to the first damage to the container itself."""
-    with contextlib.suppress(av.error.FFmpegError):
-        yield from container.demux(*streams)  # type: ignore[misc]
 
 
 @dataclass
@@ -257,7 +250,7 @@ def _runs(source: Path, index: int) -> tuple[list[_Run], list[Fraction]]:
             pictures = None
         clock = PictureClock(pictures.time_base) if pictures is not None and pictures.time_base else None
         count = -1
-        for packet in _packets(container, *([stream] if clock is None else [stream, pictures])):
+        for packet in whole_packets_of(container, *([stream] if clock is None else [stream, pictures])):
             if packet.stream_index != index:
                 if clock is None or packet.pts is None:
                     continue
@@ -311,7 +304,7 @@ def _placed(container: InputContainer, stream: AudioStream, survey: _Survey) -> 
     """A track's packets, their time stamps on the clock of the pictures."""
     shifts = list(reversed(survey.shifts))
     _, shift = shifts.pop()
-    for count, packet in enumerate(_packets(container, stream)):
+    for count, packet in enumerate(whole_packets_of(container, stream)):
         if shifts and count >= shifts[-1][0]:
             _, shift = shifts.pop()
         if shift and packet.time_base:

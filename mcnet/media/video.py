@@ -9,12 +9,14 @@ from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import av.error
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -234,6 +236,23 @@ def open_container(path: Path) -> InputContainer:
         raise MediaError(f"cannot read the video {path}: {said}; expected a video such as MP4, MOV or WebM") from error
 
 
+def packets_of(container: InputContainer, *streams: VideoStream | AudioStream) -> "Iterator[Packet[Any]]":
+    """The packets of some tracks, in the file's order.
+
+    Raises:
+        av.error.FFmpegError: the container itself is damaged; what comes then cannot be read.
+    """
+    # PyAV fails at the end of a file in which further tracks turn up midway.
+    with contextlib.suppress(IndexError):
+        yield from container.demux(*streams)
+
+
+def whole_packets_of(container: InputContainer, *streams: VideoStream | AudioStream) -> "Iterator[Packet[Any]]":
+    """Likewise, up to the first damage to the container."""
+    with contextlib.suppress(av.error.FFmpegError):
+        yield from packets_of(container, *streams)
+
+
 def picture_track(container: InputContainer, path: Path) -> VideoStream:
     """The track that is shown: the first that can be decoded.
 
@@ -291,7 +310,7 @@ def _timing(path: Path) -> _Timing:
         tick = stream.time_base or Fraction(1, av.time_base)
         clock = PictureClock(tick)
         packets = 0
-        for packet in _packets(container, stream):
+        for packet in whole_packets_of(container, stream):
             clock.place(packet)
             packets += 1
             if packet.pts is not None and packet.size and not packet.is_discard:
@@ -305,12 +324,6 @@ def _timing(path: Path) -> _Timing:
     trusted = sorted(times) if len(times) > packets / 2 else []
     fps = constant_rate([float(time * tick) for time in trusted], declared, float(tick))
     return _Timing(float(fps or FOLDER_FPS), length_s)
-
-
-def _packets(container: InputContainer, stream: VideoStream) -> "Iterator[av.packet.Packet[VideoStream]]":
-    """Up to the first damage to the container itself."""
-    with contextlib.suppress(av.error.FFmpegError):
-        yield from container.demux(stream)
 
 
 def _declared_length_s(container: InputContainer, stream: VideoStream) -> float | None:
@@ -367,7 +380,7 @@ class _Decoder:
         # AVI numbers the packets and knows no order of showing: what FFmpeg makes up for it is wrong with B-frames.
         numbered = self._container.format.name == "avi"
         numbers: deque[int] = deque()
-        packets = self._container.demux(self.stream)
+        packets = packets_of(self._container, self.stream)
         while True:
             try:
                 packet = next(packets, None)

@@ -1,14 +1,20 @@
 import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
+import av
 import cv2
 import numpy as np
 import pytest
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
 
 from mcnet.media.errors import MediaError
 from mcnet.media.images import write_rgb
-from mcnet.media.video import open_driving
+from mcnet.media.video import open_driving, packets_of
 from tests.media.videos import GRID, counted, make_sound_only, make_video, number_of
 
 
@@ -187,3 +193,17 @@ def test_a_song_with_a_cover_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "b.m4a").write_bytes(flac[:at] + (size + len(udta)).to_bytes(4, "big") + flac[at + 4 :] + udta)
     with pytest.raises(MediaError, match="only sound"):
         open_driving(tmp_path / "b.m4a")
+
+
+def test_tracks_that_turn_up_midway_do_not_disturb(tmp_path: Path) -> None:
+    """PyAV then fails at the end, as chance would have it."""
+
+    class Container:
+        def demux(self, *_: VideoStream) -> "Iterator[Packet[VideoStream]]":
+            yield from container.demux(video=0)
+            raise IndexError("list index out of range")
+
+    with av.open(make_video(tmp_path / "a.mp4", counted(5))) as container:
+        stream = container.streams.video[0]
+        packets = list(packets_of(cast("InputContainer", Container()), stream))
+    assert len([packet for packet in packets if packet.size]) == 5
