@@ -1,5 +1,6 @@
 """A decoded frame as it is meant to be seen: upright, with square pixels, in the colours of a plain screen."""
 
+import functools
 import itertools
 from collections.abc import Mapping
 from fractions import Fraction
@@ -154,6 +155,7 @@ class _ColourMapping:
         return mapped.to_ndarray().astype(np.uint8, copy=False)
 
 
+@functools.cache  # a video that loops asks for it every time
 def _hald_table(transfer: int, *, wide: bool) -> NDArray[np.uint16]:
     """The colours of a screen for those of a frame, as a picture in which red runs fastest, then green, then blue."""
     along = np.linspace(0, 1, _CLUT_LEVEL**2)

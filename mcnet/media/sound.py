@@ -5,12 +5,13 @@ track once: whether it can be copied as it is, and where its time stamps restart
 brought to one layout and rate piece by piece, and encoded anew.
 """
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import av
 import av.error
@@ -21,12 +22,13 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from mcnet.media.errors import MediaError
 from mcnet.media.muxer import Muxer
 from mcnet.media.timing import LONGEST_HOLD_S, PictureClock
-from mcnet.media.video import first_picture_s, open_container, picture_track, whole_packets_of
+from mcnet.media.video import first_picture_s, open_container, packets_of, picture_track, placed_packets
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ _JITTER_S = 0.02
 # To copy, less is asked for: a packet is where its stamp is, in the copy as in the original.
 _ROUNDING_S = 0.0021
 _LONGEST_OVERLAP_S = 1.0  # stamps that go back further restart
+_LONGEST_GAP_S = 1.0  # a longer one may be a restart
 _BESIDE_S = 5.0  # in a file, sound lies so near to the pictures of its time
 # What a decoder starts up with lies before the first picture and is not heard; Opus asks for most, 80 ms.
 _START_UP_S = 0.1
@@ -132,7 +135,7 @@ def _why_undecodable(source: Path, index: int) -> str | None:
         if not isinstance(stream, AudioStream) or stream.codec_context is None:
             return "has a codec that cannot be decoded"
         packets = 0
-        for packet in whole_packets_of(container, stream):
+        for packet in _whole(packets_of(container, stream)):
             try:
                 if stream.decode(packet):
                     return None
@@ -188,9 +191,10 @@ class _Survey:
             candidates = [(abs(run.start + shift - run.beside), place) for place, shift in enumerate(shifts)][step:]
             distance, nearest = min(candidates, default=(Fraction(0), 0))
             shift = previous
-            if distance < _BESIDE_S and nearest > step:
+            goes_back = end is not None and run.start + previous - end < -_LONGEST_OVERLAP_S
+            if distance < _BESIDE_S and (nearest > step or not goes_back):
                 step, shift = nearest, shifts[nearest]
-            elif end is not None and not -_LONGEST_OVERLAP_S < run.start + previous - end < LONGEST_HOLD_S:
+            elif end is not None and (goes_back or run.start + previous - end > LONGEST_HOLD_S):
                 shift = end - run.start
             if shift != previous:
                 self.shifts.append((run.first, shift))
@@ -244,32 +248,40 @@ def _runs(source: Path, index: int) -> tuple[list[_Run], list[Fraction]]:
     with open_container(source) as container:
         stream = container.streams[index]
         assert isinstance(stream, AudioStream)
-        try:
+        clock: PictureClock | None = None
+        packets = _whole(packets_of(container, stream))
+        with contextlib.suppress(MediaError):  # a song
             pictures = picture_track(container, source)
-        except MediaError:
-            pictures = None
-        clock = PictureClock(pictures.time_base) if pictures is not None and pictures.time_base else None
+            clock = PictureClock(pictures.time_base or Fraction(1, av.time_base))
+            packets = _whole(placed_packets(container, pictures, clock))
         count = -1
-        for packet in whole_packets_of(container, *([stream] if clock is None else [stream, pictures])):
-            if packet.stream_index != index:
-                if clock is None or packet.pts is None:
-                    continue
-                clock.place(packet)
+        for packet in packets:
+            if packet.stream.index == index:
+                count += 1
+                _go_on(runs, packet, count, picture_s)
+            elif isinstance(packet.stream, VideoStream) and clock is not None and packet.pts is not None:
                 picture_s = packet.pts * packet.time_base
                 shift = clock.shift * packet.time_base
                 if shift != shifts[-1]:
                     shifts.append(shift)
-                continue
-            count += 1
-            if packet.pts is None:
-                continue
-            start = packet.pts * packet.time_base
-            end = start + (packet.duration or 0) * packet.time_base
-            if not runs or not -_JITTER_S < start - runs[-1].end < _LONGEST_OVERLAP_S:
-                runs.append(_Run(count, start, end, start if picture_s is None else picture_s))
-            else:
-                runs[-1] = runs[-1]._replace(end=end)
     return runs, shifts
+
+
+def _go_on(runs: list[_Run], packet: "Packet[Any]", count: int, picture_s: Fraction | None) -> None:
+    if packet.pts is None:
+        return
+    start = packet.pts * packet.time_base
+    end = start + (packet.duration or 0) * packet.time_base
+    if runs and -_JITTER_S < start - runs[-1].end < _LONGEST_GAP_S:
+        runs[-1] = runs[-1]._replace(end=end)
+    else:
+        runs.append(_Run(count, start, end, start if picture_s is None else picture_s))
+
+
+def _whole(packets: "Iterator[Packet[Any]]") -> "Iterator[Packet[Any]]":
+    """Up to the first damage to the container itself."""
+    with contextlib.suppress(av.error.FFmpegError):
+        yield from packets
 
 
 def _kind_of(frame: AudioFrame) -> tuple[str, str, int]:
@@ -304,7 +316,7 @@ def _placed(container: InputContainer, stream: AudioStream, survey: _Survey) -> 
     """A track's packets, their time stamps on the clock of the pictures."""
     shifts = list(reversed(survey.shifts))
     _, shift = shifts.pop()
-    for count, packet in enumerate(whole_packets_of(container, stream)):
+    for count, packet in enumerate(_whole(packets_of(container, stream))):
         if shifts and count >= shifts[-1][0]:
             _, shift = shifts.pop()
         if shift and packet.time_base:

@@ -12,7 +12,7 @@ from av.packet import Packet
 
 PLAUSIBLE_FPS = (0.5, 1000.0)
 LONGEST_HOLD_S = 60.0
-"""A longer gap between two pictures is a break in the time stamps, not a still picture."""
+"""A longer gap between two pictures is a restart of the time stamps, not a still picture, unless there is sound."""
 _STEP_BACK_S = 0.1  # decoding times only ever grow
 _STEP_BACK_SHOWN_S = 1.0  # where a container has the times of showing alone, which step back by some frames
 _STANDARD_FPS = [
@@ -33,6 +33,9 @@ _Part = TypeVar("_Part")
 class PictureClock:
     """Makes the time stamps of a picture track go on where they restart, as in joined recordings.
 
+    A step back is a restart, and so is a step ahead of more than a minute, unless the sound went on meanwhile: then the
+    picture stood still, as a recorded screen does.
+
     Attributes:
         shift: what is added to the time stamps now, in ticks.
         end: when the last picture so far stops being shown, in ticks; None before the first.
@@ -45,6 +48,17 @@ class PictureClock:
         self._decoded: int | None = None  # the last time stamp of decoding, as stored
         self._shown: int | None = None  # the last one of showing
         self._step = 1
+        self._heard: Fraction | None = None  # the last time stamp of the sound, in seconds
+        self._heard_on_s = Fraction(0)  # for so long the sound went on since the last picture
+
+    def hear(self, packet: "Packet[Any]") -> None:
+        """Take note of a packet of the sound that lies between the pictures."""
+        if packet.pts is None:
+            return
+        stamp = packet.pts * packet.time_base
+        if self._heard is not None and 0 < stamp - self._heard < 1:
+            self._heard_on_s += stamp - self._heard
+        self._heard = stamp
 
     def place(self, packet: "Packet[Any]") -> None:
         """Set a packet's time stamps right; all packets of the track are to come, in the file's order."""
@@ -57,10 +71,12 @@ class PictureClock:
             before, furthest_back_s, self._decoded = self._decoded, _STEP_BACK_S, stamp
         if before is not None and self.end is not None:
             by_s = float((stamp - before) * self._time_base)
-            if not -furthest_back_s <= by_s <= LONGEST_HOLD_S:
+            longest_s = max(LONGEST_HOLD_S, 2 * float(self._heard_on_s))
+            if not -furthest_back_s <= by_s <= longest_s:
                 self.shift = self.end - (stamp if packet.pts is None else packet.pts)
             elif stamp > before:
                 self._step = stamp - before
+        self._heard_on_s = Fraction(0)
         packet.dts = None if packet.dts is None else packet.dts + self.shift
         if packet.pts is not None:
             packet.pts += self.shift

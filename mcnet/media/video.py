@@ -247,10 +247,18 @@ def packets_of(container: InputContainer, *streams: VideoStream | AudioStream) -
         yield from container.demux(*streams)
 
 
-def whole_packets_of(container: InputContainer, *streams: VideoStream | AudioStream) -> "Iterator[Packet[Any]]":
-    """Likewise, up to the first damage to the container."""
-    with contextlib.suppress(av.error.FFmpegError):
-        yield from packets_of(container, *streams)
+def placed_packets(container: InputContainer, pictures: VideoStream, clock: PictureClock) -> "Iterator[Packet[Any]]":
+    """All packets of the pictures, as the clock places them, and of the sound, as stored, in the file's order.
+
+    Raises:
+        av.error.FFmpegError: the container itself is damaged; what comes then cannot be read.
+    """
+    for packet in packets_of(container, pictures, *container.streams.audio):
+        if packet.stream.index == pictures.index:
+            clock.place(packet)
+        elif packet.stream.index == container.streams.audio[0].index:
+            clock.hear(packet)
+        yield packet
 
 
 def picture_track(container: InputContainer, path: Path) -> VideoStream:
@@ -310,16 +318,17 @@ def _timing(path: Path) -> _Timing:
         tick = stream.time_base or Fraction(1, av.time_base)
         clock = PictureClock(tick)
         packets = 0
-        for packet in whole_packets_of(container, stream):
-            clock.place(packet)
-            packets += 1
-            if packet.pts is not None and packet.size and not packet.is_discard:
-                times.append(packet.pts)
-            if length_s is not None and packets >= _MOST_TIMED_PACKETS:
-                break
-        else:
-            if times and clock.end is not None:
-                length_s = float((clock.end - min(times)) * tick)
+        with contextlib.suppress(av.error.FFmpegError):
+            for packet in placed_packets(container, stream, clock):
+                if packet.stream.index != stream.index:
+                    continue
+                packets += 1
+                if packet.pts is not None and packet.size and not packet.is_discard:
+                    times.append(packet.pts)
+                if length_s is not None and packets >= _MOST_TIMED_PACKETS:
+                    break
+        if times and clock.end is not None and packets < _MOST_TIMED_PACKETS:
+            length_s = float((clock.end - min(times)) * tick)
     # Where the stamps are but a few, as of some program streams, they tell nothing of the rate.
     trusted = sorted(times) if len(times) > packets / 2 else []
     fps = constant_rate([float(time * tick) for time in trusted], declared, float(tick))
@@ -380,7 +389,7 @@ class _Decoder:
         # AVI numbers the packets and knows no order of showing: what FFmpeg makes up for it is wrong with B-frames.
         numbered = self._container.format.name == "avi"
         numbers: deque[int] = deque()
-        packets = packets_of(self._container, self.stream)
+        packets = placed_packets(self._container, self.stream, clock)
         while True:
             try:
                 packet = next(packets, None)
@@ -389,7 +398,8 @@ class _Decoder:
                 return
             if packet is None:
                 return
-            clock.place(packet)
+            if packet.stream.index != self.stream.index:
+                continue
             self.cut_out += packet.is_discard
             if numbered and packet.dts is not None:
                 numbers.append(packet.dts)

@@ -210,7 +210,7 @@ def _sounds() -> Iterator[Case]:
         ("joined: 44.1 kHz in one channel, 48 kHz in two", _Carried(
             with_tone(transport, codec="aac", rate_hz=44_100, layout="mono"), (with_tone(transport, codec="aac"),)
         )),
-        ("the first track cannot be decoded", _Carried(spatial, change=_unknown_first_sound)),
+        ("the first track cannot be decoded", _Carried(spatial, change=unknown_first_sound)),
         ("two languages, the second is the default", _Carried(second)),
     ]  # fmt: skip
     for name, examine in named:
@@ -227,7 +227,7 @@ def _cut(path: Path) -> Path:
     return path
 
 
-def _unknown_first_sound(path: Path) -> Path:
+def unknown_first_sound(path: Path) -> Path:
     """Make the first sound track one of Apple's spatial audio, which FFmpeg does not decode."""
     content = path.read_bytes()
     place = content.index(b"mp4a", content.rindex(b"moov"))

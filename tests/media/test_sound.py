@@ -1,4 +1,5 @@
 import logging
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.media.clips import Clip, Tone, carried, is_copied, measure
-from tests.media.matrix import _unknown_first_sound
+from tests.media.matrix import unknown_first_sound
 from tests.media.videos import sound_of
 
 OUTPUTS = ("out.mp4", "out.webm")
@@ -16,7 +17,7 @@ OUTPUTS = ("out.mp4", "out.webm")
 def test_a_track_that_cannot_be_decoded_is_passed_over_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    source = _unknown_first_sound(Clip(tones=(Tone(volume=0.0), Tone())).make(tmp_path / "two.mp4"))
+    source = unknown_first_sound(Clip(tones=(Tone(volume=0.0), Tone())).make(tmp_path / "two.mp4"))
     with caplog.at_level(logging.WARNING):
         assert carried(source, tmp_path / name).has_sound
     assert [record.getMessage() for record in caplog.records] == [
@@ -28,7 +29,7 @@ def test_a_track_that_cannot_be_decoded_is_passed_over_with_a_warning(
 def test_without_any_track_that_can_be_decoded_the_video_is_silent(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    source = _unknown_first_sound(Clip().make(tmp_path / "one.mp4"))
+    source = unknown_first_sound(Clip().make(tmp_path / "one.mp4"))
     with caplog.at_level(logging.WARNING):
         assert not carried(source, tmp_path / name).has_sound
     assert "sound track 1 has a codec that cannot be decoded; the video will be silent" in caplog.text
@@ -81,3 +82,22 @@ def test_sound_that_sets_in_after_the_end_is_not_there(tmp_path: Path) -> None:
     source = Clip(seconds=0.6, tones=(Tone(stretches=((0.8, 1.2),)),)).make(tmp_path / "in.mp4")
     for name in OUTPUTS:
         assert not measure(tmp_path / name).beeps_s if carried(source, tmp_path / name).has_sound else True
+
+
+def test_a_microphone_that_was_muted_for_more_than_a_minute(tmp_path: Path) -> None:
+    tone = Tone(stretches=((0.0, 3.0), (71.5, 73.0)))
+    source = Clip(".mkv", fps=Fraction(2), seconds=73, flashes_s=(2.0, 72.0), tones=(tone,)).make(tmp_path / "in.mkv")
+    carried(source, tmp_path / "out.mp4")
+    got = measure(tmp_path / "out.mp4")
+    assert got.flashes_s == pytest.approx([2, 72], abs=0.01)
+    assert got.beeps_s == pytest.approx([2, 72], abs=0.04)
+
+
+def test_a_screen_that_stood_still_for_more_than_a_minute_while_somebody_spoke(tmp_path: Path) -> None:
+    times_s = (*(index / 5 for index in range(6)), *(71 + index / 5 for index in range(10)))
+    tone = Tone(rate_hz=16_000, layout="mono", stretches=((0.0, 73.0),))
+    source = Clip(".mkv", times_s=times_s, flashes_s=(0.6, 72.0), tones=(tone,)).make(tmp_path / "in.mkv")
+    carried(source, tmp_path / "out.mp4")
+    got = measure(tmp_path / "out.mp4")
+    assert got.flashes_s == pytest.approx([0.6, 72], abs=0.01)
+    assert got.beeps_s == pytest.approx([0.6, 72], abs=0.04)

@@ -76,3 +76,21 @@ def test_a_jump_ahead_is_no_still_picture_but_a_hold_is() -> None:
 def test_the_first_stamps_of_matroska_are_no_restart() -> None:
     stamps = [(0, None), (120, None), (40, 0), (80, 40)]
     assert packets(*stamps) == stamps
+
+
+def test_a_long_still_picture_is_one_where_there_is_sound() -> None:
+    clock = PictureClock(Fraction(1, 1000))
+
+    def shown(pts: int) -> int | None:
+        picture = Packet(1)
+        picture.time_base, picture.pts, picture.dts, picture.duration = Fraction(1, 1000), pts, pts, 40
+        clock.place(picture)
+        return picture.pts
+
+    assert shown(0) == 0
+    for pts in range(0, 200_000, 20):
+        piece = Packet(1)
+        piece.time_base, piece.pts = Fraction(1, 1000), pts
+        clock.hear(piece)
+    assert shown(200_000) == 200_000
+    assert shown(400_000) == 200_040, "nothing was heard meanwhile"
