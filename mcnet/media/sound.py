@@ -44,6 +44,7 @@ _AAC_RATES_HZ = frozenset({16_000, 22_050, 24_000, 32_000, 44_100, 48_000})
 _JITTER_S = 0.02
 # To copy, less is asked for: a packet is where its stamp is, in the copy as in the original.
 _ROUNDING_S = 0.0021
+_MISJUDGED = 0.02  # a packet's duration is rounded, by less
 _LONGEST_OVERLAP_S = 1.0  # stamps that go back further restart
 _LONGEST_GAP_S = 1.0  # a longer one may be a restart
 _BESIDE_S = 5.0  # in a file, sound lies so near to the pictures of its time
@@ -205,7 +206,7 @@ class _Survey:
     def _decode(self, source: Path, index: int) -> None:
         """See whether it is all of one kind and without gaps."""
         kind: tuple[str, str, int] | None = None
-        expected_s: float | None = None
+        expected_s = 0.0
         with open_container(source) as container:
             stream = container.streams[index]
             assert isinstance(stream, AudioStream)
@@ -214,13 +215,13 @@ class _Survey:
                 if kind is None:
                     kind = _kind_of(frame)
                     self.rate_hz, self.channels = frame.sample_rate, frame.layout.nb_channels
-                    self.exact = self.exact and time_s is not None and time_s > -_ROUNDING_S
-                off_s = 0.0 if time_s is None or expected_s is None else time_s - expected_s
-                self.exact = self.exact and kind == _kind_of(frame) and abs(off_s) < _ROUNDING_S
+                    fits = time_s is not None and time_s > -_ROUNDING_S
+                else:
+                    fits = kind == _kind_of(frame) and (time_s is None or abs(time_s - expected_s) < _ROUNDING_S)
+                self.exact = self.exact and fits
                 if not self.exact:
                     return
-                assert time_s is not None or expected_s is not None
-                expected_s = (expected_s if time_s is None else time_s) + frame.samples / frame.sample_rate  # type: ignore[operator]
+                expected_s = (expected_s if time_s is None else time_s) + frame.samples / frame.sample_rate
             self.exact = self.exact and not pieces.errors
 
 
@@ -289,7 +290,7 @@ def _kind_of(frame: AudioFrame) -> tuple[str, str, int]:
 
 
 class _Pieces:
-    """Decoded sound with its time from the first picture on, over restarts and damage.
+    """Decoded sound with its time from the first picture on, where it has a stamp, over restarts and damage.
 
     Attributes:
         errors: packets so far that could not be decoded.
@@ -302,14 +303,24 @@ class _Pieces:
         self._survey = survey
 
     def __iter__(self) -> Iterator[tuple[AudioFrame, float | None]]:
+        follows: int | None = None  # the stamp of a packet that only follows the one before it
+        misjudged = False
         for packet in _placed(self._container, self._stream, self._survey):
+            # Transport streams stamp one packet of several; FFmpeg makes up the others by the rate that it found at the
+            # beginning, which is wrong after a change. What is made up so is no stamp.
+            made_up = misjudged and packet.pts == follows
+            follows = None if packet.pts is None or not packet.duration else packet.pts + packet.duration
             try:
                 frames = self._stream.decode(packet)
             except av.error.FFmpegError:
                 self.errors += 1
                 continue
             for frame in frames:
-                yield frame, None if frame.time is None else frame.time - self._survey.origin_s
+                time_s = None if frame.time is None or made_up else frame.time - self._survey.origin_s
+                yield frame, time_s
+            if frames and packet.duration:
+                lasts_s = sum(frame.samples / frame.sample_rate for frame in frames)
+                misjudged = abs(float(packet.duration * packet.time_base) / lasts_s - 1) > _MISJUDGED
 
 
 def _placed(container: InputContainer, stream: AudioStream, survey: _Survey) -> "Iterator[Packet[AudioStream]]":

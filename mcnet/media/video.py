@@ -37,6 +37,7 @@ _THINNED_BELOW = 0.7
 _EARLY_BY_FRAMES_THINNED = 0.07
 # Where it is longer, its rate is taken from so many packets at its beginning: some ten minutes.
 _MOST_TIMED_PACKETS = 20_000
+_MOST_UNSTAMPED = 250
 # Of the pictures so many may be left out or doubled before a video counts as one of variable rate.
 _TOLD_SHARE = 0.02
 
@@ -288,7 +289,8 @@ def first_picture_s(path: Path) -> float:
     """
     with open_container(path) as container:
         decoder = _Decoder(container, picture_track(container, path), 1 / FOLDER_FPS)
-        next(iter(decoder), None)
+        # The first ones may have no time stamps, where those would be negative; a later one then tells theirs.
+        next((frame for frame, _ in itertools.islice(decoder, _MOST_UNSTAMPED) if decoder.origin_s is not None), None)
         return decoder.origin_s or 0.0
 
 

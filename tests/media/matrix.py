@@ -57,7 +57,7 @@ The rules:
   Files that do not tell their matrix are read by BT.601 up to 1024 x 576 pixels, by BT.709 beyond. Dolby Vision without
   a base layer (profile 5) is not supported.
 
-DTS is decoded, and then takes the way of AC-3; no encoder for it is at hand, so it is not in the table.
+DTS is decoded, and then takes the way of AC-3; PyAV has no encoder for it, so it is not in the table.
 """
 
 
@@ -209,6 +209,9 @@ def _sounds() -> Iterator[Case]:
         )),
         ("joined: 44.1 kHz in one channel, 48 kHz in two", _Carried(
             with_tone(transport, codec="aac", rate_hz=44_100, layout="mono"), (with_tone(transport, codec="aac"),)
+        )),
+        ("joined: 48 kHz in two channels, 32 kHz in one", _Carried(
+            with_tone(transport, codec="aac"), (with_tone(transport, codec="aac", rate_hz=32_000, layout="mono"),)
         )),
         ("the first track cannot be decoded", _Carried(spatial, change=unknown_first_sound)),
         ("two languages, the second is the default", _Carried(second)),
