@@ -30,6 +30,8 @@ from mcnet.media.faces import FaceFinder
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.video import open_driving
 from mcnet.media.video_writer import VideoWriter
+from tests.media.clips import turned
+from tests.media.matrix import stored_for
 from tests.media.videos import GRID, make_sound_only, make_video
 from tests.training.chores import dies_on_two, stops_on_two
 from training.data import DataError, Dataset, decode, open_or_pack, read_landmarks
@@ -162,6 +164,19 @@ def test_a_talking_head_becomes_one_clip_framed_as_the_app_frames_it(prepared: P
     x, y, side = (float(row[name]) for name in ("center_x", "center_y", "side_px"))
     wanted = crop(grid[40], SquareBox(x, y, side), 256)
     assert np.abs(frames[40].astype(int) - wanted.astype(int)).mean() < 2.5
+
+
+def test_a_phone_video_that_is_turned_and_mirrored_is_prepared_upright(tmp_path: Path, grid: Frames) -> None:
+    (tmp_path / "raw").mkdir()
+    matrix = (0, 1, 1, 0)
+    path = make_video(tmp_path / "raw" / "phone.mp4", [stored_for(frame, matrix) for frame in grid[:30]])
+    turned(path, matrix)
+    assert call(tmp_path / "raw", tmp_path / "out") == 0
+    (row,) = rows_of(tmp_path / "out", "phone.mp4")
+    x, y, side = (float(row[name]) for name in ("center_x", "center_y", "side_px"))
+    wanted = crop(grid[0], SquareBox(x, y, side), 256)
+    shown = next(iter(decode(tmp_path / "out" / row["file"])))
+    assert np.abs(shown.astype(int) - wanted.astype(int)).mean() < 3
 
 
 def test_everybody_in_the_picture_is_followed(prepared: Path) -> None:

@@ -21,6 +21,8 @@ from mcnet.media.video import open_driving
 from tests.app.clips import face_that_leaves
 from tests.app.linux_machine import LinuxMachine
 from tests.app.pipeline.capture.fake_capture import Clock
+from tests.media.clips import turned
+from tests.media.matrix import bundled_frame, stored_for
 from tests.media.videos import GRID, counted, make_sound_only, make_video, number_of
 
 
@@ -127,7 +129,7 @@ class TestFile:
     def test_every_frame_is_the_readers_own(
         self, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        held = make_video(tmp_path / "held.mp4", counted(2), times_ms=[0, 400])
+        held = make_video(tmp_path / "held.mp4", counted(3), times_ms=[0, 400, 440])
         camera = _on_clock(open_camera(parse_camera(str(held))), clock, monkeypatch)
         first, second = camera.read(), camera.read()
         assert number_of(first) == number_of(second) == 0
@@ -177,6 +179,15 @@ class TestFile:
         camera.close()
         with pytest.raises(CameraError, match="was closed"):
             camera.read()
+
+    @pytest.mark.parametrize("matrix", [(-1, 0, 0, 1), (0, 1, -1, 0), (0, 1, 1, 0), (0, -1, -1, 0)])
+    def test_a_phones_video_is_upright(self, tmp_path: Path, matrix: tuple[int, int, int, int]) -> None:
+        face = bundled_frame()
+        path = turned(make_video(tmp_path / "a.mp4", [stored_for(face, matrix)] * 2), matrix)
+        camera = open_camera(parse_camera(str(path)))
+        assert (camera.format.width_px, camera.format.height_px) == (face.shape[1], face.shape[0])
+        assert np.abs(camera.read().astype(int) - face).mean() < 6
+        camera.close()
 
     def test_the_face_of_the_test_clip_leaves_and_comes_back(self, tmp_path: Path) -> None:
         video = face_that_leaves(tmp_path / "leaves.mp4")
