@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import io
 import logging
 import math
 import mmap
@@ -33,6 +34,7 @@ KEPT_PIXELS = 24_000_000
 _READABLE = "JPEG, PNG, WebP, HEIC, AVIF, TIFF, GIF, BMP, JPEG 2000 or PPM"
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "JPEG2000", "PPM")
 _JPEG_QUALITY = 95
+_JPEG_END = b"\xff\xd9"
 _ORIENTATION_TAG = 0x0112
 _SUBFILE_TAG, _REDUCED = 0x00FE, 1
 _DNG_TAG = 0xC612
@@ -143,9 +145,12 @@ def encoded(rgb: NDArray[np.uint8], suffix: str) -> bytes:
     return cv2.imencode(suffix, rgb[:, :, ::-1], options)[1].tobytes()
 
 
-def _read(path: Path) -> tuple[NDArray[np.uint8], bool]:
-    """The picture, and whether reading it took much memory."""
-    with _opened(path) as image:
+def _read(path: Path, *, completed: bool = False) -> tuple[NDArray[np.uint8], bool]:
+    """The picture, and whether reading it took much memory.
+
+    A JPEG that is cut short is `completed` by its end mark, as viewers do it: what is missing becomes grey.
+    """
+    with _opened(path, completed=completed) as image:
         width, height = image.size
         if width * height > MOST_PIXELS:
             raise MediaError(
@@ -171,6 +176,10 @@ def _read(path: Path) -> tuple[NDArray[np.uint8], bool]:
             raise MediaError(f"cannot read the picture {path}: {error}") from error
         except Exception as error:  # each of Pillow's decoders fails in its own way when a file is damaged
             logger.debug("reading %s", path, exc_info=True)
+            if image.format in ("JPEG", "MPO") and "truncated" in str(error) and not completed:
+                answer = _read(path, completed=True)
+                logger.warning("the picture %s is cut short: what is missing of it is grey", path)
+                return answer
             raise MediaError(
                 f"cannot read the picture {path}: it is damaged, cut short or of a kind that cannot be decoded "
                 f"({_said(error)}); open it in a viewer and save it as JPEG, or take another"
@@ -188,8 +197,8 @@ def _array(rgb: Image.Image) -> NDArray[np.uint8]:
     return pixels
 
 
-def _opened(path: Path) -> ImageFile.ImageFile:
-    """A picture of which the beginning is read."""
+def _opened(path: Path, *, completed: bool = False) -> ImageFile.ImageFile:
+    """A picture of which the beginning is read; `completed` by a JPEG's end mark."""
     _get_ready()
     try:
         with path.open("rb") as file:
@@ -205,7 +214,7 @@ def _opened(path: Path) -> ImageFile.ImageFile:
         raise MediaError(f"cannot read the picture {path}: {said}; check its permissions") from error
     what = "something else or a damaged file" if start else "an empty file"
     try:
-        return Image.open(path, formats=_formats(start))
+        return Image.open(io.BytesIO(path.read_bytes() + _JPEG_END) if completed else path, formats=_formats(start))
     except Exception as error:  # as in `_read`
         logger.debug("opening %s", path, exc_info=True)
         raise MediaError(f"cannot read the picture {path}: got {what}, expected {_READABLE}") from error

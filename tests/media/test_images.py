@@ -200,7 +200,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("not a picture")
     cv2.imwrite(str(tmp_path / "small.png"), np.zeros((80, 63, 3), np.uint8))
-    whole = _saved(tmp_path / "cut.jpg", np.random.default_rng(1).integers(0, 256, (80, 80, 3), np.uint8), "JPEG")
+    whole = _saved(tmp_path / "cut.png", np.random.default_rng(1).integers(0, 256, (80, 80, 3), np.uint8), "PNG")
     whole.write_bytes(whole.read_bytes()[:3000])
     Image.fromarray(np.zeros((80, 80), np.float32)).save(tmp_path / "float.tif")
     version = TiffImagePlugin.ImageFileDirectory_v2()
@@ -214,13 +214,34 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         ("text.png", "expected JPEG, PNG"),
         ("small.png", "63 x 80, expected at least 64"),
         (".", "got a folder"),
-        ("cut.jpg", "damaged, cut short"),
+        ("cut.png", "damaged, cut short"),
         ("float.tif", "got 32 bits per channel"),
         ("raw.dng", "a camera's raw data"),
         ("thumbnail.nef", "a camera's raw data"),
     ):
         with pytest.raises(MediaError, match=message):
             read_rgb(tmp_path / name)
+
+
+def test_a_jpeg_without_its_end_is_shown_as_viewers_show_it(
+    tmp_path: Path, picture: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = _saved(tmp_path / "a.jpg", picture, "JPEG").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(whole[:-2])
+    assert np.abs(read_rgb(tmp_path / "a.jpg").astype(int) - picture).mean() < 4
+    noise = np.random.default_rng(1).integers(0, 256, (96, 80, 3), np.uint8)
+    whole = _saved(tmp_path / "b.jpg", noise, "JPEG").read_bytes()
+    expected = read_rgb(tmp_path / "b.jpg")
+    (tmp_path / "b.jpg").write_bytes(whole[: len(whole) * 3 // 4])
+    caplog.clear()
+    cut = read_rgb(tmp_path / "b.jpg")
+    assert np.array_equal(cut[:40], expected[:40])
+    assert not np.array_equal(cut[80:], expected[80:])
+    assert [record.message for record in caplog.records] == [
+        f"the picture {tmp_path / 'b.jpg'} is cut short: what is missing of it is grey"
+    ]
+    (tmp_path / "c.jpg").write_bytes(whole + b"what a phone puts behind it" * 50)
+    assert np.array_equal(read_rgb(tmp_path / "c.jpg"), expected)
 
 
 def test_what_cannot_be_written_is_named_and_leaves_nothing(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
