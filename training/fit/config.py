@@ -58,8 +58,10 @@ class DataConfig:
     stills_share: float = 0.0
     """Share of pairs that are made from stills, in [0, 1]; 0 leaves stills out."""
     lively_share: float = 0.0
-    """Share of the other pairs whose driving frame is, of four drawn, the one whose mouth and eyes differ the most from
-    the source's: wide mouths and closed eyes are rare in talking heads."""
+    """Share of the pairs from clips whose driving frame is, of four drawn, the one whose mouth and eyes differ the most
+    from the source's: wide mouths and closed eyes are rare in talking heads."""
+    photos_share: float = 0.1
+    """Share of the pairs of two frames that are two photographs of one person's pack, where the data has packs."""
     frames: FramesOn = "auto"
     """`memmap`: read from disk; `device`: all decoded frames in the device's memory; `auto`: `device` on a GPU that has
     twice the room."""
@@ -383,6 +385,7 @@ def _check(config: FitConfig) -> None:
     for key, share in (
         ("data.stills_share", config.data.stills_share),
         ("data.lively_share", config.data.lively_share),
+        ("data.photos_share", config.data.photos_share),
         ("augment.disturb_share", config.augment.disturb_share),
         ("augment.similarity_share", config.augment.similarity_share),
         ("optim.ema_decay", config.optim.ema_decay),

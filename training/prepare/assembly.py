@@ -38,7 +38,7 @@ class Row(NamedTuple):
         facts: of it.
         source: where it comes from.
         record: of the source.
-        landmarks: (frames, points, 2) float16, mapped from a file.
+        landmarks: (frames, points, 3) float16, mapped from a file.
     """
 
     clip: Clip
@@ -157,7 +157,7 @@ def assemble(
         places = np.concatenate([row.landmarks for row in rows])
         points = np.array(rules.points, np.int64)
         partial = workplace.state / "landmarks.npz"
-        write_landmarks(partial, Landmarks(points, places, np.ones(len(places), bool)))
+        write_landmarks(partial, Landmarks(points, places[..., :2], np.ones(len(places), bool), places[..., 2]))
         partial.replace(workplace.out / "landmarks.npz")
         partial = workplace.state / "clips.json"
         write_table(partial, CLIPS_FORMAT, ClipTable(rules.size_px, tuple(row.clip for row in rows)))

@@ -3,7 +3,8 @@
 What a source gives lies in a folder of its own, put in place in one step when it is complete:
 
     record.json     the source's facts, its clips and rejects
-    landmarks.npy   (frames of all clips in the record's order, points, 2) float16 in [0, 1] of the clip's side
+    landmarks.npy   (frames of all clips in the record's order, points, 3) float16: x and y in [0, 1] of the clip's
+                    side, z in the same unit
     clips/          KEY.mp4: H.264, or a folder of PNGs; KEY is NAME#TRACK#FIRST#LAST, frames of the source counted at
                     the clips' rate
 """
@@ -200,7 +201,7 @@ class _Found(NamedTuple):
     Attributes:
         facts: of it.
         square: where.
-        landmarks: (frames, points, 2) float16.
+        landmarks: (frames, points, 3) float16.
     """
 
     facts: ClipFacts
@@ -228,7 +229,7 @@ def prepare_source(task: Task) -> Record:
                 _cut_out(source, rules, found, task.partial / "clips")
         record = dataclasses.replace(record, stamp=task.stamp, remarks=tuple(dict.fromkeys(remarks)))
         landmarks = [clip.landmarks for clip in found]
-        empty = np.zeros((0, len(rules.points), 2), np.float16)
+        empty = np.zeros((0, len(rules.points), 3), np.float16)
         np.save(task.partial / LANDMARKS, np.concatenate([empty, *landmarks]))
         record.write(task.partial / RECORD)
         shutil.rmtree(task.done, ignore_errors=True)
@@ -338,8 +339,8 @@ def _measure(
 
 
 def _in_square(faces: list[Face], square: SquareBox, points: tuple[int, ...]) -> NDArray[np.float16]:
-    corner = np.array([square.center_x - square.side / 2, square.center_y - square.side / 2])
-    places = np.stack([face.landmarks_px[list(points), :2] for face in faces])
+    corner = np.array([square.center_x - square.side / 2, square.center_y - square.side / 2, 0])
+    places = np.stack([face.landmarks_px[list(points)] for face in faces])
     return np.asarray((places - corner) / square.side, np.float16)
 
 

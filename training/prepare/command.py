@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # OpenCV is imported by what prepares only: `fit` runs on mac
     from training.prepare.clips import ClipRules, Record, Reject
     from training.prepare.sources import Identities, Source
 
-_VERSION = 1
+_VERSION = 2
 """Raised when the same rules would give other clips."""
 _FACE_PER_SIZE = 0.3
 
