@@ -5,10 +5,9 @@ import contextlib
 import dataclasses
 import json
 import logging
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -38,6 +37,7 @@ from app.pipeline.tiers import make_engine
 from app.places import portraits_folder, source_cache_folder
 from app.settings import LiveSettings
 from mcnet.files import cause_and_remedy, replacing
+from mcnet.signals import StopSignals
 
 logger = logging.getLogger(__name__)
 
@@ -80,10 +80,10 @@ def run_headless(args: argparse.Namespace) -> int:
     watch = Watch(
         events, give_up_s=args.give_up_s, file_camera=camera.kind != "device", sinks={sink.name for sink in sinks}
     )
-    with stop_on_signals() as stopped:
+    with StopSignals() as stop:
         pipeline.start()
         try:
-            watch.follow(pipeline, args.frames, args.seconds, stopped)
+            watch.follow(pipeline, args.frames, args.seconds, lambda: stop.received is not None)
         finally:
             stats = pipeline.report()
             pipeline.stop(timeout_s=_STOP_S)
@@ -276,17 +276,3 @@ def _line(stats: Stats) -> str:
         f"{stats.state.upper()} | {stats.fps:.1f} fps | {age.p50:.0f} ms in app (p95 {age.p95:.0f}) | "
         f"dropped {100 * stats.drop_share:.0f} % | {stats.frames_out} frames"
     )
-
-
-@contextlib.contextmanager
-def stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM end the run in order; yields what tells whether one came."""
-    caught: list[int] = []
-    before = {
-        number: signal.signal(number, lambda seen, _: caught.append(seen)) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield lambda: bool(caught)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

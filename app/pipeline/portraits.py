@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import AppError
-from assets import ROOT as ASSETS
 from mcnet.files import free_name, replacing
+from mcnet.media import portraits as shipped
 from mcnet.media.crop import SquareBox, crop, frame_face, lies_in
 from mcnet.media.expressions import expression
 from mcnet.media.faces import Face, FaceFinder
-from mcnet.media.images import IMAGE_SUFFIXES, read_rgb, write_rgb
+from mcnet.media.images import read_rgb, write_rgb
 
 logger = logging.getLogger(__name__)
 
@@ -90,19 +90,6 @@ class PortraitStore:
         """All there are: the bundled ones, then the user's own in the order of adding."""
         return [*bundled_portraits(), *self._read_index()]
 
-    def find(self, key: str) -> PortraitEntry:
-        """The entry of that key.
-
-        Raises:
-            AppError: there is none.
-        """
-        entries = self.entries()
-        for entry in entries:
-            if entry.key == key:
-                return entry
-        names = ", ".join(entry.key for entry in entries)
-        raise AppError(f"no portrait {key!r}: got neither a file nor a known name ({names})")
-
     def look(self, path: Path) -> Portrait:
         """Read a picture file that may become a portrait; nothing is written. One of the gallery is answered as it is.
 
@@ -117,7 +104,9 @@ class PortraitStore:
         Raises:
             AppError, MediaError: it shows no face.
         """
-        key = hashlib.sha256(str(rgb.shape).encode() + rgb.tobytes()).hexdigest()[:16]
+        digest = hashlib.sha256(str(rgb.shape).encode())
+        digest.update(np.ascontiguousarray(rgb).data)
+        key = digest.hexdigest()[:16]
         known = {entry.key: entry for entry in self._read_index()}
         if key in known:
             return self.prepare(known[key])
@@ -245,8 +234,7 @@ def bundled_portraits() -> list[PortraitEntry]:
     """What ships with the app."""
     return [
         PortraitEntry(path.stem, path.stem.replace("_", " ").capitalize(), path, bundled=True)
-        for path in sorted((ASSETS / "portraits").iterdir())
-        if path.suffix.lower() in IMAGE_SUFFIXES
+        for path in shipped.bundled_portraits().values()
     ]
 
 
@@ -256,10 +244,10 @@ def load_portrait(text: str, store: PortraitStore) -> Portrait:
     Raises:
         AppError, MediaError: there is none such, or it cannot be animated.
     """
-    path = Path(text).expanduser()
-    if path.is_file():
-        return store.prepare(PortraitEntry(path.stem, path.stem, path, bundled=False))
-    return store.prepare(store.find(text))
+    entries = store.entries()
+    path = shipped.find_portrait(text, {entry.key: entry.path for entry in entries})
+    other = PortraitEntry(path.stem, path.stem, path, bundled=False)
+    return store.prepare(next((entry for entry in entries if entry.path == path), other))
 
 
 def _prepare(entry: PortraitEntry, rgb: NDArray[np.uint8]) -> Portrait:

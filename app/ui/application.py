@@ -1,9 +1,9 @@
 """The window's entry point."""
 
+import contextlib
 import ctypes
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from app.errors import AppError
 from app.settings import AppSettings, load_settings
 from app.ui.parts import Parts, WindowOptions
+from mcnet.signals import handled_by
 
 if TYPE_CHECKING:
     from PyQt6.QtWidgets import QApplication
@@ -176,13 +177,9 @@ def _close_on_signals(close: Callable[[], object]) -> Callable[[], None]:
         logger.info("signal %d: closing", number)
         QTimer.singleShot(0, close)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def undo() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    return undo
+    stack = contextlib.ExitStack()
+    stack.enter_context(handled_by(handle))
+    return stack.close
 
 
 def _tell_unexpected(tell: Callable[[str], None]) -> Callable[[], None]:

@@ -117,8 +117,8 @@ class Checklist(QFrame):
         self.close_button.clicked.connect(self.put_away)
         actions: tuple[QPushButton, ...] = tuple(step.action for step in self.steps)
         actions[0].clicked.connect(session.measure)
-        actions[1].clicked.connect(session.refresh_cameras)
-        actions[2].clicked.connect(lambda: session.set_virtual_camera(True))
+        actions[1].clicked.connect(session.camera_desk.refresh)
+        actions[2].clicked.connect(lambda: session.virtual_camera.switch(True))
         actions[3].clicked.connect(self.portrait_wanted)
         actions[4].clicked.connect(lambda: session.calibrate(now=False))
         actions[5].clicked.connect(session.go_live)
@@ -127,11 +127,11 @@ class Checklist(QFrame):
 
     def refresh(self) -> None:
         """Show how everything stands."""
-        session, chain = self._session, self._session.chain
-        found = session.report is not None and session.report.status == "ready"
-        virtual = _of(chain.virtual_camera, can_act=found and not session.opening_virtual_camera and not session.on_air)
-        if session.report is not None and not chain.virtual_camera.done:
-            virtual = _Standing(False, not found, session.report.sentence, virtual.can_act)
+        session, chain, switch = self._session, self._session.chain, self._session.virtual_camera
+        found = switch.report is not None and switch.report.status == "ready"
+        virtual = _of(switch.link, can_act=found and not switch.opening and not switch.on_air)
+        if switch.report is not None and not switch.on_air:
+            virtual = _Standing(False, not found, switch.report.sentence, virtual.can_act)
         portrait = chain.portrait
         if session.portrait is not None and portrait.done:
             portrait = Link(True, f"{portrait.text}, score {session.portrait.score} of 100")
@@ -143,8 +143,8 @@ class Checklist(QFrame):
             not missing and not session.live,
         )
         standings = (
-            _of(chain.model, can_act=chain.model.done and not session.on_air),
-            _of(chain.camera, can_act=session.cameras is not None),
+            _of(chain.model, can_act=chain.model.done and not switch.on_air),
+            _of(chain.camera, can_act=session.camera_desk.cameras is not None),
             virtual,
             _of(portrait),
             _of(chain.pose(), can_act=chain.model.done and chain.camera.done),

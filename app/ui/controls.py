@@ -130,14 +130,14 @@ class Controls(QFrame):
         self._column.addLayout(row)
         self._column.addLayout(foot)
         self.camera.activated.connect(self._camera_chosen)
-        self.refresh_button.clicked.connect(self._session.refresh_cameras)
+        self.refresh_button.clicked.connect(self._session.camera_desk.refresh)
         self.file_button.clicked.connect(self.video_wanted)
 
     def _make_virtual_camera(self) -> None:
         self.doctor = DoctorRow()
         self._column.addWidget(self.doctor)
         self.doctor.switched.connect(self._switch_virtual_camera)
-        self.doctor.again_wanted.connect(self._session.examine_virtual_camera)
+        self.doctor.again_wanted.connect(self._session.virtual_camera.examine)
 
     def _make_motion(self) -> None:
         self.motion_kind = Segmented(
@@ -382,10 +382,10 @@ class Controls(QFrame):
         self._session.set_window(window)
 
     def _camera_chosen(self, row: int) -> None:
-        self._session.choose_camera(str(self.camera.itemData(row)))
+        self._session.camera_desk.choose(str(self.camera.itemData(row)))
 
     def _switch_virtual_camera(self, on: bool) -> None:
-        self._session.set_virtual_camera(on)
+        self._session.virtual_camera.switch(on)
 
     def _motion_chosen(self, key: str) -> None:
         live = replace(self._live, relative=key != "absolute")
@@ -425,25 +425,26 @@ class Controls(QFrame):
     # Showing
 
     def _refresh(self) -> None:
-        session = self._session
-        cameras = [(camera.name, camera.spec_text) for camera in session.cameras or []]
-        if session.camera and session.camera not in [text for _, text in cameras]:
-            name = Path(session.camera).name or session.camera
-            cameras.append((name if not session.camera.isdigit() else f"Camera {session.camera}", session.camera))
+        desk, virtual_camera = self._session.camera_desk, self._session.virtual_camera
+        cameras = [(camera.name, camera.spec_text) for camera in desk.cameras or []]
+        current = desk.current
+        if current and current not in [text for _, text in cameras]:
+            name = f"Camera {current}" if current.isdigit() else Path(current).name or current
+            cameras.append((name, current))
         shown = [(self.camera.itemText(row), self.camera.itemData(row)) for row in range(self.camera.count())]
         if shown != cameras:
             self.camera.clear()
             for name, text in cameras:
                 self.camera.addItem(name, text)
-        self.camera.setCurrentIndex(self.camera.findData(session.camera))
-        self.camera.setPlaceholderText("Looking for cameras…" if session.cameras is None else "No camera")
+        self.camera.setCurrentIndex(self.camera.findData(current))
+        self.camera.setPlaceholderText("Looking for cameras…" if desk.cameras is None else "No camera")
         self.camera.setEnabled(bool(cameras))
-        self.refresh_button.setEnabled(session.cameras is not None)
-        self._camera_state.setText(session.chain.camera.text)
+        self.refresh_button.setEnabled(desk.cameras is not None)
+        self._camera_state.setText(desk.link.text)
         self._refresh_motion()
-        link = session.chain.virtual_camera
+        on, device = virtual_camera.on_air, virtual_camera.link.text
         self.doctor.show_report(
-            session.report, on=link.done, opening=session.opening_virtual_camera, device=link.text if link.done else ""
+            virtual_camera.report, on=on, opening=virtual_camera.opening, device=device if on else ""
         )
 
     def _refresh_motion(self) -> None:

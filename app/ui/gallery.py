@@ -1,6 +1,5 @@
 """The portraits on the left."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PyQt6.QtCore import QModelIndex, QPersistentModelIndex, QRectF, QSize, Qt, pyqtSignal
@@ -25,7 +24,6 @@ from app.ui.widgets import ElidedLabel, button, label
 if TYPE_CHECKING:
     from app.pipeline.portraits import Portrait
 
-PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _CELL_PX = 90
 _PICTURE_PX = 84
 _KEY = Qt.ItemDataRole.UserRole
@@ -222,8 +220,3 @@ class _Thumbnails(QStyledItemDelegate):
             painter.setBrush(Qt.BrushStyle.NoBrush)
             painter.drawRoundedRect(place, 8, 8)
         painter.restore()
-
-
-def is_picture(path: Path) -> bool:
-    """Whether a file's name says that it is a picture."""
-    return path.suffix.lower() in PICTURE_ENDINGS

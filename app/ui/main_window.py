@@ -32,7 +32,7 @@ from app.ui.checklist import ChainRow, Checklist
 from app.ui.controls import Controls
 from app.ui.crop_editor import CropEditor
 from app.ui.driver_view import DriverWidget
-from app.ui.gallery import PICTURE_ENDINGS, Gallery, is_picture
+from app.ui.gallery import Gallery
 from app.ui.keys import GROUPS, KeysPanel
 from app.ui.messages import Message, MessageBar
 from app.ui.preview import Preview
@@ -263,8 +263,7 @@ class MainWindow(QMainWindow):
 
     def pick_portrait(self) -> None:
         """Let the user pick pictures to add."""
-        endings = " ".join(f"*{ending}" for ending in PICTURE_ENDINGS)
-        dialog = self._file_dialog("Add a portrait", f"Pictures ({endings})")
+        dialog = self._file_dialog("Add a portrait", _kinds_of_pictures())
         dialog.setFileMode(QFileDialog.FileMode.ExistingFiles)
         dialog.filesSelected.connect(lambda paths: self.session.desk.add_files([Path(path) for path in paths]))
         dialog.show()
@@ -286,12 +285,11 @@ class MainWindow(QMainWindow):
     def _pick_video(self) -> None:
         endings = " ".join(f"*{ending}" for ending in _VIDEO_ENDINGS)
         dialog = self._file_dialog("A video in the camera's place", f"Videos ({endings});;All files (*)")
-        dialog.fileSelected.connect(self.session.choose_camera)
+        dialog.fileSelected.connect(self.session.camera_desk.choose)
         dialog.show()
 
     def _pick_background(self) -> None:
-        endings = " ".join(f"*{ending}" for ending in PICTURE_ENDINGS)
-        dialog = self._file_dialog("A picture as background", f"Pictures ({endings})")
+        dialog = self._file_dialog("A picture as background", _kinds_of_pictures())
         dialog.fileSelected.connect(lambda path: self.controls.set_background_picture(Path(path)))
         dialog.show()
 
@@ -309,13 +307,15 @@ class MainWindow(QMainWindow):
 
     def _take(self, mime: QMimeData) -> bool:
         """Use dropped or pasted files: pictures become portraits, a video stands in for the camera."""
+        from mcnet.media.images import meant_as_picture
+
         paths = [Path(url.toLocalFile()) for url in mime.urls() if url.isLocalFile()]
-        pictures = [path for path in paths if is_picture(path)]
+        pictures = [path for path in paths if meant_as_picture(path)]
         videos = [path for path in paths if path.suffix.lower() in _VIDEO_ENDINGS]
         if pictures:
             self.session.desk.add_files(pictures)
         if videos:
-            self.session.choose_camera(str(videos[-1]))
+            self.session.camera_desk.choose(str(videos[-1]))
         return bool(pictures or videos)
 
     def _record(self) -> None:
@@ -356,12 +356,13 @@ class MainWindow(QMainWindow):
 
     def _show_state(self) -> None:
         session = self.session
-        words = words_for(session.state, on_air=session.on_air, in_space=session.in_space, more=session.why)
-        if session.measuring is not None:
-            words = Words("MEASURING", "info", session.why)
+        on_air = session.virtual_camera.on_air
+        words = words_for(session.state, on_air=on_air, in_space=session.in_space, more=session.why)
+        if session.measuring.under_way:
+            words = Words("MEASURING", "info", session.measuring.doing)
         self.preview.set_words(words)
         self.setWindowTitle(f"{words.state.capitalize()} - mcnet-avatar")
-        self.preview.set_progress(session.calibrating if session.measuring is None else session.measuring)
+        self.preview.set_progress(session.measuring.share if session.measuring.under_way else session.calibrating)
         self.status.set_words(words)
         if session.portrait is not self._portrait:
             self._portrait = session.portrait
@@ -374,7 +375,7 @@ class MainWindow(QMainWindow):
         missing, slate = session.chain.missing(), session.settings.live.slate
         if session.live:
             text, kind, icon_name, tip = "Stop", "live", "stop", "Leave the slate up; the call keeps its picture (G)"
-        elif slate and not session.on_air:
+        elif slate and not on_air:
             text, kind, icon_name, tip = "Lift slate", "primary", "live", "Show the avatar in the preview again (G)"
         else:
             text, kind, icon_name, tip = "Go live", "primary", "live", "Show the avatar to the call (G)"
@@ -514,3 +515,11 @@ class MainWindow(QMainWindow):
             self.session.desk.close()
             self.closed.emit()
         super().closeEvent(a0)
+
+
+def _kinds_of_pictures() -> str:
+    """For a file dialog, which can go by names only: the usual ones, and all, for what counts is the content."""
+    from mcnet.media.images import usual_endings
+
+    endings = " ".join(f"*{ending}" for ending in usual_endings())
+    return f"Pictures ({endings});;All files (*)"

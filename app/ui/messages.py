@@ -1,5 +1,6 @@
 """What went wrong and what to do, one message at a time, in the window's own space."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +10,9 @@ from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy
 
 from app.ui.theme import pixmap, theme_in_use
 from app.ui.widgets import button, label, restyle
+from mcnet.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 _INFO_MS = 6000
 _ACTION_MS = 20000
@@ -32,6 +36,21 @@ class Message:
     tone: Literal["error", "warning", "info"] = "error"
     action: str = ""
     act: Callable[[], None] | None = None
+
+
+def failure_message(key: str, error: Exception, action: str = "", act: Callable[[], None] | None = None) -> Message:
+    """What to show of an error: our own messages as they are; others are logged, and shown as what nobody expected.
+
+    Args:
+        key: what the message is about.
+        error: what went wrong.
+        action: text of a button, or "".
+        act: what the button does.
+    """
+    if isinstance(error, UserError):
+        return Message(key, str(error), action=action, act=act)
+    logger.error("unexpected error about the %s", key, exc_info=error)
+    return Message(key, f"Something unexpected went wrong ({key}): {error!r}.")
 
 
 class MessageBar(QFrame):

@@ -4,7 +4,7 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PyQt6.QtGui import QImage, QPainter
+from PyQt6.QtGui import QColorSpace, QImage, QPainter
 
 
 def to_image(rgb: NDArray[np.uint8]) -> QImage:
@@ -16,7 +16,10 @@ def to_image(rgb: NDArray[np.uint8]) -> QImage:
 
 
 def to_rgb(image: QImage) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB of a Qt picture; what is transparent becomes white."""
+    """(H, W, 3) uint8 of a Qt picture, in sRGB; what is transparent becomes white."""
+    srgb = QColorSpace(QColorSpace.NamedColorSpace.SRgb)
+    if image.colorSpace().isValid() and image.colorSpace() != srgb:
+        image = image.convertedToColorSpace(srgb)
     if image.hasAlphaChannel():
         flat = QImage(image.size(), QImage.Format.Format_RGB32)
         flat.fill(0xFFFFFFFF)

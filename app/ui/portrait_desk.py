@@ -1,24 +1,20 @@
 """The portraits on the window's side: which there are, which is chosen, what is being added or cropped."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PyQt6.QtCore import QObject, QRect, QSize, Qt, pyqtSignal
-from PyQt6.QtGui import QImage, QImageReader
+from PyQt6.QtCore import QObject, QSize, Qt, pyqtSignal
+from PyQt6.QtGui import QImage
 
-from app.ui.messages import Message
+from app.ui.messages import Message, failure_message
 from app.ui.pictures import to_image, to_rgb
 from app.ui.worker import Worker
-from mcnet.errors import UserError
 
 if TYPE_CHECKING:
     from app.pipeline.portraits import Portrait, PortraitEntry, PortraitStore
     from mcnet.media.crop import SquareBox
-
-logger = logging.getLogger(__name__)
 
 THUMBNAIL_PX = 176
 
@@ -348,27 +344,24 @@ class PortraitDesk(QObject):
         self._worker.run(lambda: {key: _read_thumbnail(path, box) for key, path, box in jobs}, made, self._failed)
 
     def _failed(self, error: Exception, action: str = "", act: Callable[[], None] | None = None) -> None:
-        if isinstance(error, UserError):
-            self.told.emit(Message("portrait", str(error), action=action, act=act))
-        else:
-            logger.error("unexpected error about a portrait", exc_info=error)
-            self.told.emit(Message("portrait", f"Something unexpected went wrong with the portrait: {error!r}."))
+        self.told.emit(failure_message("portrait", error, action, act))
 
 
 def _read_thumbnail(path: Path, box: "SquareBox | None") -> QImage:
     """The chosen square of a picture, or the largest one high up in its middle, where portraits have their face."""
-    reader = QImageReader(str(path))
-    reader.setAutoTransform(True)
-    image = reader.read()
-    if image.isNull():
-        return image
-    if box is None:
-        side = min(image.width(), image.height())
-        square = QRect((image.width() - side) // 2, (image.height() - side) // 4, side, side)
-    else:
-        side = round(box.side)
-        square = QRect(round(box.center_x - side / 2), round(box.center_y - side / 2), side, side)
-    return _scaled(image.copy(square & image.rect()))
+    from mcnet.errors import UserError
+    from mcnet.media.crop import SquareBox, crop
+    from mcnet.media.images import read_rgb
+
+    try:
+        rgb = read_rgb(path)
+        if box is None:
+            height, width = rgb.shape[:2]
+            side = min(width, height)
+            box = SquareBox(width / 2, (height - side) / 4 + side / 2, side)
+        return to_image(crop(rgb, box, THUMBNAIL_PX))
+    except UserError:  # said once the portrait is chosen
+        return QImage()
 
 
 def _scaled(image: QImage) -> QImage:

@@ -1,6 +1,5 @@
 """Recordings and snapshots of the output."""
 
-import logging
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -14,16 +13,13 @@ from PyQt6.QtGui import QDesktopServices
 
 from app.errors import AppError
 from app.pipeline.events import SinkClosed, SinkFailed, SinkOpened
-from app.ui.messages import Message
+from app.ui.messages import Message, failure_message
 from app.ui.worker import Worker
-from mcnet.errors import UserError
 from mcnet.files import cause_and_remedy, free_name
 
 if TYPE_CHECKING:
     from app.pipeline.output.sinks import Sink
     from app.pipeline.pipeline import Pipeline
-
-logger = logging.getLogger(__name__)
 
 
 class Recordings(QObject):
@@ -125,11 +121,7 @@ class Recordings(QObject):
         )
 
     def _failed(self, error: Exception) -> None:
-        if isinstance(error, UserError):
-            self.told.emit(Message("recording", str(error)))
-        else:
-            logger.error("unexpected error about a recording", exc_info=error)
-            self.told.emit(Message("recording", f"Something unexpected went wrong with the recording: {error!r}."))
+        self.told.emit(failure_message("recording", error))
 
 
 def _make_folder(folder: Path) -> None:

@@ -33,51 +33,46 @@ from app.pipeline.stats import Stats
 from app.places import videos_folder
 from app.settings import AppSettings, LiveSettings, WindowSettings, save_settings
 from app.ui.bridge import Bridge
+from app.ui.camera_desk import CameraDesk
 from app.ui.chain import Chain, Link
 from app.ui.cleanup import Cleanup
-from app.ui.messages import Message
+from app.ui.measuring import Measuring
+from app.ui.messages import Message, failure_message
 from app.ui.parts import Parts, WindowOptions
-from app.ui.permissions import when_camera_is_allowed
 from app.ui.portrait_desk import PortraitDesk
 from app.ui.recordings import Recordings
 from app.ui.space import Space
+from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
-from mcnet.errors import UserError
 
 if TYPE_CHECKING:
     from app.pipeline.animation.performer_view import DriverView
-    from app.pipeline.capture.cameras import CameraInfo
-    from app.pipeline.doctor import VirtualCameraReport
-    from app.pipeline.output.sinks import Sink
     from app.pipeline.pipeline import Pipeline
     from app.pipeline.portraits import Portrait
 
 logger = logging.getLogger(__name__)
 
 _SAVE_AFTER_MS = 800
-_MEASURING_STOP_S = 5.0
 
 
 class Session(QObject):
-    """Owns what runs, and answers the window's wishes. Lives on the GUI thread and never waits.
+    """Wires what runs to what the window shows, and answers its wishes. Lives on the GUI thread and never waits.
 
     Attributes:
         settings: as they are kept.
-        chain: what is proven so far.
         state: what the output shows.
         why: the pipeline's reason for the state, or "".
         device: where the engine runs, as `cuda:0`; "" before it does.
         engine: one sentence about it.
         backend: what computes, as `torch` or `openvino`; "" before it does.
         space: whether the avatar can be moved in space.
-        desk: the portraits.
-        cameras: those that are there; None while they are looked for.
-        camera: text of the one in use, or "".
-        report: of the virtual camera's doctor; None while it looks.
-        recordings: what is written to files.
         calibrating: how far the calibration has come, 0 to 1, or None.
-        measuring: how far the measuring of this machine has come, 0 to 1, or None.
-        measured: what it said, one sentence, or "".
+        smoothing_delay_ms: from a smoothing setting to its delay; None before it is known.
+        desk: the portraits.
+        camera_desk: the cameras.
+        virtual_camera: its switch.
+        recordings: what is written to files.
+        measuring: what runs the model best here.
 
     Signals:
         changed: anything of the above.
@@ -100,33 +95,26 @@ class Session(QObject):
     def __init__(self, options: WindowOptions, settings: AppSettings, parts: Parts) -> None:
         super().__init__()
         self.settings = replace(settings, live=replace(settings.live, slate=False))
-        self.chain = Chain(absolute=not settings.live.relative)
         self.state = State.STARTING
         self.why = ""
         self.device = ""
         self.engine = ""
         self.backend = ""
         self.space = Space()
-        self.cameras: list[CameraInfo] | None = None
-        self.camera = options.camera or settings.camera
-        self.report: VirtualCameraReport | None = None
         self.calibrating: float | None = None
-        self.measuring: float | None = None
-        self.measured = ""
         self.smoothing_delay_ms: Callable[[float], float] | None = None
+        self._model, self._calibration, self._portrait_link = Chain().model, Chain().calibration, Chain().portrait
         self._options = options
         self._parts = parts
         self._cleanup = Cleanup()
         self._pipeline: Pipeline | None = None
         self._portrait: Portrait | None = None
         self._proven_portrait: Portrait | None = None
-        self._proven_camera = ""
-        self._proven_link = Link()
-        self._virtual_camera: Sink | None = None
-        self._virtual_camera_wanted = False
         self._panicked = False
         self._closed = False
-        self._bridge = Bridge(self._hear, self.woken.emit, self._measuring)
+        self._bridge = Bridge(
+            self._hear, self.woken.emit, lambda share, text: self.measuring.take_progress(share, text)
+        )
         self._worker = Worker("window worker", threads=2)
         self._cleanup.add("worker", self._worker.stop)
         self._portrait_worker = Worker("portrait worker")  # one thread: the gallery's index is read and written whole
@@ -137,12 +125,27 @@ class Session(QObject):
         self._save_timer.setInterval(_SAVE_AFTER_MS)
         self._save_timer.timeout.connect(self._save)
         self._cleanup.add("settings", self._save_at_last)
+        camera = options.camera or settings.camera
         self.desk = PortraitDesk(self._portrait_worker, parts.open_store)
-        self.desk.told.connect(self.told)
-        self.desk.chosen.connect(self._use_portrait)
+        self.camera_desk = CameraDesk(self._worker, parts.list_cameras, parts.parse_camera, camera)
+        self.virtual_camera = VirtualCameraSwitch(self._worker, parts.examine_virtual_camera, parts.make_virtual_camera)
         self.recordings = Recordings(self._worker, parts.make_recorder, self._videos_folder)
-        self.recordings.told.connect(self.told)
-        self.recordings.changed.connect(self.changed)
+        self.measuring = Measuring(self._worker, parts.measure, self._bridge.progress)
+        self._connect()
+
+    def _connect(self) -> None:
+        for part in (self.desk, self.camera_desk, self.virtual_camera, self.recordings, self.measuring):
+            part.told.connect(self.told)
+        for part in (self.camera_desk, self.virtual_camera, self.recordings, self.measuring):
+            part.changed.connect(self._changed)
+        for part in (self.camera_desk, self.virtual_camera):
+            part.cleared.connect(self.cleared)
+        self.desk.chosen.connect(self._use_portrait)
+        self.camera_desk.chosen.connect(lambda text: self._keep(replace(self.settings, camera=text)))
+        self.camera_desk.interrupted.connect(self._end_calibrating)
+        self.virtual_camera.switched_on.connect(lambda: self._set_slate(True))
+        self.virtual_camera.gone.connect(self._virtual_camera_gone)
+        self.measuring.ended.connect(self._start_again)
         for worker in (self._worker, self._portrait_worker):
             worker.busy_changed.connect(self._tell_busy)
 
@@ -152,8 +155,8 @@ class Session(QObject):
         """Begin everything that a run needs, side by side, off the GUI thread."""
         self.desk.open(self._options.portrait or self.settings.portrait)
         self._worker.run(self._load_pipeline, self._begin, self._report("pipeline"))
-        self.refresh_cameras()
-        self.examine_virtual_camera()
+        self.camera_desk.refresh()
+        self.virtual_camera.examine()
         self._tell_busy()
 
     def close(self) -> bool:
@@ -175,13 +178,14 @@ class Session(QObject):
 
     def _begin(self, made: "tuple[Pipeline, Callable[[float], float]]") -> None:
         pipeline, self.smoothing_delay_ms = made
-        self._pipeline = self.recordings.pipeline = pipeline
+        self._pipeline = pipeline
+        self.camera_desk.pipeline = self.virtual_camera.pipeline = self.recordings.pipeline = pipeline
         self._cleanup.add("pipeline", pipeline.stop)
         pipeline.update(self.settings.live)
         pipeline.start()
         if self._portrait is not None:
             pipeline.set_portrait(self._portrait)
-        self._open_camera()
+        self.camera_desk.open()
         self.live_changed.emit()
         self.changed.emit()
 
@@ -189,72 +193,49 @@ class Session(QObject):
         if (pipeline := self._pipeline) is None:
             return
         self.recordings.finish()
-        self._set_chain(replace(self.chain, model=Chain().model))
-        self._worker.run(pipeline.stop, lambda _: self._start_again(pipeline), self._report("stage"))
+        self._model = Chain().model
+        self._changed()
+        self._worker.run(pipeline.stop, lambda _: self._start_again(), self._report("stage"))
 
-    def _start_again(self, pipeline: "Pipeline") -> None:
+    def _start_again(self) -> None:
         """After a stop: everything has to be proven anew."""
+        assert self._pipeline is not None
         self.state, self.why, self.calibrating = State.STARTING, "", None
-        self._set_chain(replace(self.chain, model=Chain().model, calibration=Chain().calibration))
-        self._open_camera()  # these may not be the ones that were wished for last: those may have failed
+        self._model, self._calibration = Chain().model, Chain().calibration
+        self.camera_desk.open()  # these may not be the ones that were wished for last: those may have failed
         if self._portrait is not None:
-            pipeline.set_portrait(self._portrait)
-        pipeline.start()
+            self._pipeline.set_portrait(self._portrait)
+        self._pipeline.start()
+        self._changed()
 
     def measure(self) -> None:
         """Try what runs the model best here, with everything else at rest, and go on with that."""
-        pipeline = self._pipeline
-        if pipeline is None or self.measuring is not None or self.on_air:
+        if self._pipeline is None or self.measuring.under_way or self.virtual_camera.on_air:
             return
         self.recordings.finish()
-        self.measuring, self.why = 0.0, "getting ready"
-        settings = self._options.over(self.settings)
-        self._set_chain(replace(self.chain, model=Link(text="this computer is being measured")))
+        self.measuring.start(self._pipeline, self._options.over(self.settings))
 
-        def work() -> str:
-            pipeline.stop(_MEASURING_STOP_S)
-            return self._parts.measure(settings, self._bridge.progress)
-
-        def go_on() -> None:
-            self.measuring, self.why = None, ""
-            self._start_again(pipeline)
-
-        def failed(error: Exception) -> None:
-            go_on()
-            self._report("measuring")(error)
-
-        def done(sentence: str) -> None:
-            self.measured = sentence
-            go_on()
-            self.told.emit(Message("measured", f"Measured: {sentence}.", tone="info"))
-
-        self._worker.run(work, done, failed)
-
-    def _measuring(self, share: float, text: str) -> None:
-        if self.measuring is None:
-            self.measured = text
-        else:
-            self.measuring, self.why = share, text
-        self.changed.emit()
+    def _tell_measuring(self, share: float, text: str) -> None:
+        self.measuring.take_progress(share, text)
 
     # Settings
 
     def set_live(self, live: LiveSettings) -> None:
         """Change what the stages read; they have it with the next frame."""
-        if live == self.settings.live:
+        before = self.settings.live
+        if live == before:
             return
         in_space = self.in_space
         self.settings = replace(self.settings, live=live)
         if self._pipeline is not None:
             self._pipeline.update(live)
         self._save_timer.start()
-        if self.chain.absolute == live.relative:
-            self._set_chain(replace(self.chain, absolute=not live.relative))
         if self.space.needs_calibration(live):
             self.space = replace(self.space, reference=False)
             self.calibrate(now=False)
-        if self.in_space != in_space:  # what a calibration asks for is other, too
-            self.changed.emit()
+        # The chain asks for a calibration or does not, and for another one in space than in the plane.
+        if live.relative != before.relative or self.in_space != in_space:
+            self._changed()
         self.live_changed.emit()
 
     def set_window(self, window: WindowSettings) -> None:
@@ -287,74 +268,17 @@ class Session(QObject):
             self._save_timer.stop()
             self._save()
 
-    # Cameras
-
-    def refresh_cameras(self) -> None:
-        """Look again which cameras are there."""
-        self.cameras = None
-        self.changed.emit()
-        self._worker.run(self._parts.list_cameras, self._take_cameras, self._no_cameras)
-
-    def choose_camera(self, text: str) -> None:
-        """Take another camera, or a file that stands in for one, and remember it."""
-        if text == self.camera and self.chain.camera.done:
-            return
-        self.camera = text
-        self._keep(replace(self.settings, camera=text))
-        self._open_camera()
-        self.changed.emit()
-
-    def _take_cameras(self, cameras: "list[CameraInfo]") -> None:
-        self.cameras = cameras
-        if not self.camera and cameras:
-            self.camera = cameras[0].spec_text
-            self._open_camera()
-        elif not self.camera:
-            self._set_chain(replace(self.chain, camera=Link(text="no camera was found", failed=True)))
-            self.told.emit(
-                Message("camera", "No camera was found. Plug one in and refresh, or let a video file stand in for it.")
-            )
-        self.changed.emit()
-
-    def _no_cameras(self, error: Exception) -> None:
-        self.cameras = []
-        self._report("cameras")(error)
-        self.changed.emit()
-
-    def _open_camera(self) -> None:
-        if self._pipeline is None or not self.camera:
-            return
-        try:
-            spec = self._parts.parse_camera(self.camera)
-        except UserError as error:
-            self._set_chain(replace(self.chain, camera=Link(text="the camera cannot be used", failed=True)))
-            self.told.emit(Message("camera", str(error)))
-            return
-        pipeline = self._pipeline
-        self.calibrating = None
-        self._set_chain(replace(self.chain, camera=Link(text="the camera is being opened")))
-        if spec.kind == "device":
-            when_camera_is_allowed(lambda: pipeline.set_camera(spec), self._camera_is_forbidden)
-        else:
-            pipeline.set_camera(spec)
-
-    def _camera_is_forbidden(self) -> None:
-        self._set_chain(replace(self.chain, camera=Link(text="the system forbids the camera", failed=True)))
-        self.told.emit(
-            Message("camera", "The system does not let this app use the camera. Allow it in System Settings, Privacy.")
-        )
-
     # Portraits
 
     def _use_portrait(self, portrait: "Portrait") -> None:
         self._portrait = portrait
         if portrait.entry.key != self._options.portrait:
             self._keep(replace(self.settings, portrait=portrait.entry.key))
-        if not self.chain.portrait.done:
-            self._set_chain(replace(self.chain, portrait=Link(text="the portrait is being prepared")))
+        if not self._portrait_link.done:
+            self._portrait_link = Link(text="the portrait is being prepared")
         if self._pipeline is not None:
             self._pipeline.set_portrait(portrait)
-        self.changed.emit()
+        self._changed()
 
     @property
     def portrait(self) -> "Portrait | None":
@@ -374,19 +298,21 @@ class Session(QObject):
         return self._worker.busy + self._portrait_worker.busy > 0
 
     @property
-    def on_air(self) -> bool:
-        """Whether a virtual camera takes the pictures."""
-        return self.chain.virtual_camera.done
-
-    @property
-    def opening_virtual_camera(self) -> bool:
-        """Whether the virtual camera was switched on and has not answered yet."""
-        return self._virtual_camera_wanted and not self.on_air
+    def chain(self) -> Chain:
+        """What is proven so far."""
+        return Chain(
+            model=Link(text="this computer is being measured") if self.measuring.under_way else self._model,
+            camera=self.camera_desk.link,
+            portrait=self._portrait_link,
+            calibration=self._calibration,
+            virtual_camera=self.virtual_camera.link,
+            absolute=not self.settings.live.relative,
+        )
 
     @property
     def live(self) -> bool:
         """Whether a call may see the avatar now."""
-        return self.on_air and not self.settings.live.slate
+        return self.virtual_camera.on_air and not self.settings.live.slate
 
     @property
     def in_space(self) -> bool:
@@ -395,15 +321,15 @@ class Session(QObject):
 
     def go_live(self) -> None:
         """Take the slate away: with a virtual camera once the chain is proven, without one at any time."""
-        if self._virtual_camera_wanted and self.chain.missing():
+        if self.virtual_camera.wanted and self.chain.missing():
             return
         self._panicked = False
-        self.set_live(replace(self.settings.live, slate=False))
+        self._set_slate(False)
         self.changed.emit()
 
     def stop(self) -> None:
         """Leave the slate up. The virtual camera stays, so that the call keeps its picture."""
-        self.set_live(replace(self.settings.live, slate=True))
+        self._set_slate(True)
         self.changed.emit()
 
     def slate(self) -> None:
@@ -416,52 +342,15 @@ class Session(QObject):
         if self._pipeline is not None:
             self._pipeline.calibrate(now=now)
 
-    # Sinks
+    def _set_slate(self, slate: bool) -> None:
+        self.set_live(replace(self.settings.live, slate=slate))
 
-    def examine_virtual_camera(self) -> None:
-        """Have the doctor look."""
-        self.report = None
-        self.changed.emit()
-        self._worker.run(self._parts.examine_virtual_camera, self._take_report, self._report("virtual camera"))
-
-    def set_virtual_camera(self, on: bool) -> None:
-        """Switch the virtual camera. It starts with the slate; going live is another step."""
-        if self._pipeline is None:
-            return
-        if not on:
-            if self._virtual_camera is None:
-                self._virtual_camera_gone(Chain().virtual_camera)
-            else:
-                self._pipeline.remove_sink(self._virtual_camera.name)
-            return
-        if self._virtual_camera_wanted:
-            return
-        self._virtual_camera_wanted = True
-        self.set_live(replace(self.settings.live, slate=True))
-        self._set_chain(replace(self.chain, virtual_camera=Link(text="the virtual camera is being opened")))
-        self._worker.run(self._parts.make_virtual_camera, self._add_virtual_camera, self._no_virtual_camera)
-
-    def _take_report(self, report: "VirtualCameraReport") -> None:
-        self.report = report
-        self.changed.emit()
-
-    def _add_virtual_camera(self, sink: "Sink") -> None:
-        if self._pipeline is not None and self._virtual_camera_wanted and self._virtual_camera is None:
-            self._virtual_camera = sink
-            self._pipeline.add_sink(sink)
-            self.changed.emit()
-
-    def _no_virtual_camera(self, error: Exception) -> None:
-        self._virtual_camera_gone(Link(text="the virtual camera cannot be opened", failed=True))
-        self._report("virtual camera")(error)
-
-    def _virtual_camera_gone(self, link: Link) -> None:
-        if self._pipeline is not None and self._virtual_camera is not None:
-            self._pipeline.remove_sink(self._virtual_camera.name)  # or it would come back with the next start
-        self._virtual_camera, self._virtual_camera_wanted = None, False
-        self._set_chain(replace(self.chain, virtual_camera=link))
+    def _virtual_camera_gone(self) -> None:
         if not self._panicked:  # nobody watches any more: the preview goes on
-            self.set_live(replace(self.settings.live, slate=False))
+            self._set_slate(False)
+
+    def _end_calibrating(self) -> None:
+        self.calibrating = None
 
     # What the pipeline gives
 
@@ -487,7 +376,7 @@ class Session(QObject):
             case EngineReady():
                 self.device, self.engine, self.backend = event.reason.split(" ", 1)[0], event.reason, event.backend
                 self.space = Space(model=event.measures)
-                self._set_chain(replace(self.chain, model=Link(True, self.measured or event.reason)))
+                self._model = Link(True, self.measuring.sentence or event.reason)
             case BackendChanged():
                 self.backend = event.backend
             case SourceReady():
@@ -495,26 +384,24 @@ class Session(QObject):
                 self.desk.settle(event.key)
                 if self._portrait is not None and self._portrait.entry.key == event.key:
                     self._proven_portrait = self._portrait
-                self._set_chain(replace(self.chain, portrait=Link(True, self.desk.name_of(event.key))))
+                self._portrait_link = Link(True, self.desk.name_of(event.key))
             case SourceFailed():
                 self._source_failed(event)
-            case CameraOpened():
-                self._camera_opened(event)
-            case CameraFailed():
-                self._camera_failed(event)
+            case CameraOpened() | CameraFailed():
+                self.camera_desk.hear(event)
             case CalibrationProgress():
                 self.calibrating, self.why = event.share, event.hint
-                waiting = Link(text="the calibration is under way")
-                self._set_chain(replace(self.chain, calibration=waiting))
+                self._calibration = Link(text="the calibration is under way")
             case Calibrated():
                 self.calibrating, self.why = None, ""
                 self.space = replace(self.space, reference=event.in_space)
                 remarks = f": {', '.join(event.remarks)}" if event.remarks else ""
-                self._set_chain(replace(self.chain, calibration=Link(True, f"{event.score} of 100{remarks}")))
+                self._calibration = Link(True, f"{event.score} of 100{remarks}")
             case StateChanged():
                 self._state_changed(event)
             case SinkOpened() | SinkFailed() | SinkClosed():
-                self._hear_of_sink(event)
+                self.virtual_camera.hear(event)
+                self.recordings.hear(event)
             case SettingRefused():
                 self.told.emit(Message(event.setting, event.message, tone="warning"))
             case StageFailed():
@@ -523,12 +410,12 @@ class Session(QObject):
                 self._stage_recovered()
             case _:
                 assert_never(event)
-        self.changed.emit()
+        self._changed()
 
     def _state_changed(self, event: StateChanged) -> None:
         self.state, self.why = event.state, event.message
-        if event.state is State.CALIBRATING and self.chain.calibration.done:
-            self._set_chain(replace(self.chain, calibration=Chain().calibration))
+        if event.state is State.CALIBRATING and self._calibration.done:
+            self._calibration = Chain().calibration
 
     def _source_failed(self, event: SourceFailed) -> None:
         self.desk.refuse(event.key)
@@ -537,59 +424,20 @@ class Session(QObject):
             self._keep(replace(self.settings, portrait=self._portrait.entry.key))
         self.told.emit(Message("portrait", event.message))
 
-    def _camera_opened(self, event: CameraOpened) -> None:
-        size = f"{event.width_px} x {event.height_px}, {event.fps_hz:.0f} fps"
-        text = f"{size}; {event.remark}" if event.remark else size
-        self._proven_camera, self._proven_link = self.camera, Link(True, text)
-        self._set_chain(replace(self.chain, camera=self._proven_link))
-        self.cleared.emit("camera")
-
-    def _camera_failed(self, event: CameraFailed) -> None:
-        text = f"{event.message.rstrip('.')}."
-        if event.retry_s is not None:
-            text += f" Trying again in {max(1, round(event.retry_s))} s."
-        if event.kept:
-            self._set_chain(replace(self.chain, camera=self._proven_link))
-            self.camera = self._proven_camera
-            self._keep(replace(self.settings, camera=self.camera))
-            text += f" {Path(event.kept).name} goes on."
-        else:
-            self.calibrating = None
-            self._set_chain(replace(self.chain, camera=Link(text="the camera gives no frames", failed=True)))
-        self.told.emit(Message("camera", text, action="Refresh cameras", act=self.refresh_cameras))
-
-    def _hear_of_sink(self, event: SinkOpened | SinkFailed | SinkClosed) -> None:
-        if self._virtual_camera is not None and event.sink == self._virtual_camera.name:
-            if isinstance(event, SinkOpened):
-                self._set_chain(replace(self.chain, virtual_camera=Link(True, event.detail or event.sink)))
-                self.cleared.emit("virtual camera")
-            elif isinstance(event, SinkClosed) and not event.asked:
-                again = Link(text="the virtual camera is being opened again")
-                self._set_chain(replace(self.chain, virtual_camera=again))
-            elif isinstance(event, SinkFailed):
-                self._virtual_camera_gone(Link(text="the virtual camera does not take pictures", failed=True))
-                self.told.emit(Message("virtual camera", event.message))
-                self.examine_virtual_camera()
-            else:
-                self._virtual_camera_gone(Chain().virtual_camera)
-        else:
-            self.recordings.hear(event)
-
     def _stage_failed(self, event: StageFailed) -> None:
-        self._set_chain(replace(self.chain, model=Link(text="a part has failed", failed=True)))
+        self._model = Link(text="a part has failed", failed=True)
         what = "The model cannot be loaded" if event.stage == "model" else f"The {event.stage} has failed"
         text = f"{what}: {event.message.rstrip('.')}. The output shows the slate."
         self.told.emit(Message("stage", text, action="Start again", act=self._restart))
 
     def _stage_recovered(self) -> None:
-        if self.chain.model.failed and self.engine:
-            self._set_chain(replace(self.chain, model=Link(True, self.measured or self.engine)))
+        if self._model.failed and self.engine:
+            self._model = Link(True, self.measuring.sentence or self.engine)
             self.cleared.emit("stage")
 
     # Helpers
 
-    def _set_chain(self, chain: Chain) -> None:
-        self.chain = chain
+    def _changed(self) -> None:
         self._tell_busy()
         self.changed.emit()
 
@@ -597,21 +445,14 @@ class Session(QObject):
         return Path(self.settings.recordings) if self.settings.recordings else videos_folder()
 
     def _report(self, key: str) -> Callable[[Exception], None]:
-        def report(error: Exception) -> None:
-            if isinstance(error, UserError):
-                self.told.emit(Message(key, str(error)))
-            else:
-                logger.error("unexpected error about the %s", key, exc_info=error)
-                self.told.emit(Message(key, f"Something unexpected went wrong ({key}): {error!r}."))
-
-        return report
+        return lambda error: self.told.emit(failure_message(key, error))
 
     def _tell_busy(self) -> None:
         if self._closed:
             return
-        if self.measuring is not None:
+        if self.measuring.under_way:
             self.busy_changed.emit("measuring…")
-        elif not self.chain.model.done and not self.chain.model.failed:
+        elif not self._model.done and not self._model.failed:
             self.busy_changed.emit("loading the model…")
         else:
             reading = "reading the portrait…" if self._portrait_worker.busy else ""

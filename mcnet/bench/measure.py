@@ -26,11 +26,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mcnet.arrays import Rgb
 from mcnet.bench.macs import FrameMacs, Macs, count_macs
 from mcnet.checkpoint import bundled_models, find_model, load_model
 from mcnet.config import McnetConfig
 from mcnet.engine import DeviceChoice, Engine, EngineError, EngineOptions, Precision, Runtime, processor
-from mcnet.engine.backends import Rgb, TorchBackend
+from mcnet.engine.backends import TorchBackend
 from mcnet.engine.quantization import note_ranges
 from mcnet.errors import UserError
 from mcnet.generator import Mcnet, SourceCache, blend
@@ -215,7 +216,7 @@ def floor_of(macs: FrameMacs, bytes_: float, rates: Rates, precision: str, runti
         precision: of the parts that may be rounded: the decoder and the memory, with OpenVINO dense motion's hourglass
             too. The others are float32; with int8 it is the decoder alone, and the other two are bf16, or float32
             where the device has no bf16.
-        runtime: which of the two.
+        runtime: what computes.
     """
     if precision not in rates.gmac_per_s:
         return None
@@ -296,7 +297,7 @@ def open_model(name_or_path: str) -> tuple[Mcnet, bool]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class VariantTask:
     """What a worker is to prepare. Plain values: it travels to another process."""
 
     model: str
@@ -319,7 +320,7 @@ class Runner(NamedTuple):
     stages: Callable[[Rgb], dict[str, float]]
 
 
-def prepare(task: Task) -> Runner:
+def prepare(task: VariantTask) -> Runner:
     """Build a variant in this process.
 
     Raises:
@@ -428,7 +429,7 @@ def _torch_stages_ms(backend: TorchBackend, cache: SourceCache, rgb: Rgb, device
     return clock.taken_ms
 
 
-def work(pipe: Connection, task: Task) -> None:
+def work(pipe: Connection, task: VariantTask) -> None:
     """One variant in a process of its own.
 
     Answers with None or a sentence on what is amiss; then to pictures with what it makes of all of them, and after that
@@ -550,7 +551,7 @@ def measure(
                 progress(f"{heading}: left out: {emulated[variant]}")
                 continue
             ready_s = time.perf_counter()
-            pipe, lack = stack.enter_context(_worker(Task(model, device, threads, variant)))
+            pipe, lack = stack.enter_context(_worker(VariantTask(model, device, threads, variant)))
             if lack is not None:
                 left_out[variant.name] = lack
                 progress(f"{heading}: left out: {lack}")
@@ -603,7 +604,7 @@ def measure(
 
 
 @contextlib.contextmanager
-def _worker(task: Task) -> Iterator[tuple[Connection, str | None]]:
+def _worker(task: VariantTask) -> Iterator[tuple[Connection, str | None]]:
     """A worker's pipe, and what is amiss with it."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()

@@ -20,9 +20,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from mcnet.arrays import Rgb
 from mcnet.checkpoint import content_hash
 from mcnet.engine import processor
-from mcnet.engine.backends import Rgb
 from mcnet.engine.device import (
     DeviceChoice,
     EngineError,

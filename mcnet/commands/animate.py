@@ -3,30 +3,27 @@
 import argparse
 import itertools
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcnet.commands.arguments import PRECISIONS, whole_number_from_1
 from mcnet.commands.status import INTERRUPTED
+from mcnet.signals import StopSignals
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from mcnet.arrays import Rgb
     from mcnet.commands.drives import Drive, Shot
     from mcnet.engine import Engine
     from mcnet.generator import Mcnet
     from mcnet.media.crop import SquareBox
     from mcnet.media.faces import Face
-    from mcnet.media.video import DrivingVideo, VideoWriter
+    from mcnet.media.video import DrivingVideo
+    from mcnet.media.video_writer import VideoWriter
 
-    Rgb = NDArray[np.uint8]
 
 SHEET_MOMENTS = 6
 BATCH_FRAMES = {"cpu": 1, "cuda": 16}
@@ -110,7 +107,7 @@ def add_parser(commands: Any) -> None:
     motion.add_argument(
         "--no-crop", action="store_true", help="take the central square of portrait and video instead of the face"
     )
-    motion.add_argument("--side-by-side", action="store_true", help="show portrait and driver beside the result")
+    motion.add_argument("--side-by-side", action="store_true", help="show portrait and performer beside the result")
     motion.add_argument("--max-frames", type=whole_number_from_1, metavar="N", help="stop after N frames")
     parser.set_defaults(run=run)
 
@@ -136,7 +133,8 @@ class Performance:
 def run(args: argparse.Namespace) -> int:
     """Animate, and say what came of it."""
     from mcnet.checkpoint import find_model, load_model
-    from mcnet.media.video import VideoWriter, open_driving
+    from mcnet.media.video import open_driving
+    from mcnet.media.video_writer import VideoWriter
 
     started = time.perf_counter()
     check_places(args)
@@ -150,7 +148,7 @@ def run(args: argparse.Namespace) -> int:
     source = shot_of(portrait.rgb, portrait.face, portrait.box, size_px)
     width = size_px * (3 if args.side_by_side else 1)
     with (
-        stop_on_interrupt() as stop,
+        StopSignals() as stop,
         VideoWriter(args.output, driving.fps, (width, size_px), audio_from=driving.path) as writer,
     ):
         performance = find_performance(driving, args, stop, measurable=measurable)
@@ -163,7 +161,7 @@ def run(args: argparse.Namespace) -> int:
     if args.contact_sheet:
         write_sheet(args.contact_sheet, source.square, result.moments)
         print(f"{args.contact_sheet}: {len(result.moments)} moments")
-    if stop:
+    if stop.received:
         print(f"interrupted: {args.output} holds the first {result.frames} frames", file=sys.stderr)
         return INTERRUPTED
     return 0
@@ -348,13 +346,13 @@ def load_portrait(args: argparse.Namespace, *, measurable: bool) -> Portrait:
 
 
 def find_performance(
-    driving: "DrivingVideo", args: argparse.Namespace, stop: list[int], *, measurable: bool
+    driving: "DrivingVideo", args: argparse.Namespace, stop: StopSignals, *, measurable: bool
 ) -> Performance:
     """Follow the performer's face through the video, if anything needs it, and plan the crop, if there is to be one.
 
     Raises:
         MediaError: no frame shows a face.
-        KeyboardInterrupt: `stop` was filled.
+        KeyboardInterrupt: `stop` has received a signal.
     """
     import numpy as np
 
@@ -368,7 +366,7 @@ def find_performance(
     faces: list[Face | None] = []
     with FaceFinder(tracking=True) as finder:
         for frame in _progress(driving, args.max_frames, "finding the face"):
-            if stop:
+            if stop.received:
                 raise KeyboardInterrupt
             found = finder.find(frame)
             # What is hardly a face is none, as live: the picture before it is held.
@@ -391,7 +389,7 @@ class Moment(NamedTuple):
     """One frame for the contact sheet."""
 
     time_s: float
-    driver: "Rgb"
+    performer: "Rgb"
     result: "Rgb"
 
 
@@ -444,9 +442,9 @@ def animate(
     driving: "DrivingVideo",
     performance: Performance,
     writer: "VideoWriter",
-    stop: list[int],
+    stop: StopSignals,
 ) -> Result:
-    """Animate every frame and write it, until `stop` is filled. A frame without a face holds the picture before it."""
+    """Animate frames and write them until `stop` has a signal. A frame without a face holds the picture before it."""
     import numpy as np
 
     moments = Moments(SHEET_MOMENTS)
@@ -467,7 +465,7 @@ def animate(
             result = result if is_lost else next(results)
             writer.write(np.hstack((source, shot.square, result)) if args.side_by_side else result)
             moments.offer(index, Moment(index / driving.fps, shot.square, result))
-        if stop:
+        if stop.received:
             break
     return Result(writer.frame_count, held, animate_s, moments.chosen())
 
@@ -482,12 +480,12 @@ def shot_of(rgb: "Rgb", face: "Face | None", box: "SquareBox | None", size_px: i
 
 
 def write_sheet(path: Path, source: "Rgb", moments: Sequence[Moment]) -> None:
-    """The portrait, then driver above result at each moment."""
+    """The portrait, then performer above result at each moment."""
     from mcnet.media.contact_sheet import contact_sheet
     from mcnet.media.images import write_rgb
 
     rows: list[list[Rgb | None]] = [
-        [source, *(moment.driver for moment in moments)],
+        [source, *(moment.performer for moment in moments)],
         [None, *(moment.result for moment in moments)],
     ]
     times = (f"{moment.time_s:.1f} s" for moment in moments)
@@ -509,7 +507,7 @@ def report(
 
 
 def _progress(driving: "DrivingVideo", max_frames: int | None, what: str) -> "Iterator[Rgb]":
-    """The frames, at most `max_frames`, with a bar on a terminal that tells frames a second."""
+    """The frames, at most `max_frames`, with a bar on a terminal that tells frames per second."""
     from tqdm import tqdm
 
     expected = driving.frame_count
@@ -517,21 +515,3 @@ def _progress(driving: "DrivingVideo", max_frames: int | None, what: str) -> "It
         expected = max_frames if expected is None else min(expected, max_frames)
     frames = itertools.islice(driving, max_frames)
     yield from tqdm(frames, total=expected, desc=what, unit=" frames", disable=None, leave=False)
-
-
-@contextmanager
-def stop_on_interrupt() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM fill the list, so that the file in work is finished; only a second one raises."""
-    caught: list[int] = []
-
-    def note(number: int, _: object) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

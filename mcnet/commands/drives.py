@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mcnet.arrays import Rgb
 from mcnet.media.crop import SquareBox
 from mcnet.media.faces import Face
 from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square
 
 if TYPE_CHECKING:
     from mcnet.engine import Engine
-
-Rgb = NDArray[np.uint8]
 
 
 class Shot(NamedTuple):

@@ -5,16 +5,13 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from mcnet.arrays import Rgb
 from mcnet.generator import Mcnet, SourceCache, Warped, blend
 from mcnet.geometry import Keypoints
 from mcnet.pictures import to_picture, to_rgb
-
-Rgb = NDArray[np.uint8]
 
 
 class Rendered(NamedTuple):

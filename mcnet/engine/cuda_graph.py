@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcnet.engine.backends import Rendered, Rgb, TorchBackend
+from mcnet.arrays import Rgb
+from mcnet.engine.backends import Rendered, TorchBackend
 from mcnet.generator import SourceCache
 from mcnet.geometry import Keypoints
 from mcnet.pictures import to_picture

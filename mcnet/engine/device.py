@@ -67,7 +67,7 @@ class EngineOptions:
     threads: int | None = None
     """CPU threads of one operation; None leaves torch's own choice (all cores). Holds for the whole process."""
     keep_memory: bool = True
-    """Whether glibc may keep freed memory for the next frame; see `mcnet.engine.allocator`. It holds for the whole
+    """Whether glibc may keep freed memory for the next frame; see `mcnet.allocator`. It holds for the whole
     process."""
     warm_up_frames: int = 2
     """Frames that are animated and thrown away at the start, so that the first real one is not slow. None while another

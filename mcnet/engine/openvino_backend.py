@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcnet.engine.backends import Backend, Rendered, Rgb
+from mcnet.arrays import Rgb
+from mcnet.engine.backends import Backend, Rendered
 from mcnet.engine.openvino_graph import (
     decoder_graph,
     detector_graph,

@@ -36,7 +36,7 @@ Node = Any  # of openvino, which has no types
 MARGIN = 3
 """A warped map's table has a ring of zeros: one row and column before the map, two after it."""
 
-FRAME = 1
+BORDER_PX = 1
 """Pixels of zeros around the warped map of the full size."""
 
 
@@ -99,7 +99,7 @@ def mask_graph(model: Mcnet) -> ov.Model:
 def warp_graph(model: Mcnet) -> ov.Model:
     """The mask -> every level's source as the motion shows it.
 
-    Inputs: affine, as for `sparse_graph`; those that `mask_graph` gives; of the source: a table a level, lowest first
+    Inputs: affine, as for `sparse_graph`; those that `mask_graph` gives; of the source: a table per level, lowest first
     (the last one with the picture's colours appended).
     Outputs: those that `decoder_graph` takes, and motion_witness, which is NaN or infinite if any place is.
     """
@@ -122,14 +122,14 @@ def warp_graph(model: Mcnet) -> ov.Model:
     for size_px, width in zip(config.level_sizes_px, _table_widths(model), strict=True):
         table = _parameter(f"table_{size_px}", ((size_px + MARGIN) ** 2, width))
         inputs.append(table)
-        margin = FRAME if size_px == config.size_px else 0
+        margin = BORDER_PX if size_px == config.size_px else 0
         x, y, occlusion = _split(_resized(maps, side, size_px, margin), [1, 1, 1], axis=0)
         points = (size_px + 2 * margin) ** 2
         rows = _sampled(table, x, y, occlusion, side=size_px, points=points, border=config.border)
         results.append(_result(f"warped_{size_px}", rows))
     # Clamped places would hide NaN from the decoder.
     results.append(_result("motion_witness", op.reduce_sum(maps, _axes(0, 1, 2), keep_dims=False)))
-    inside = np.pad(np.ones((config.size_px, config.size_px)), FRAME)
+    inside = np.pad(np.ones((config.size_px, config.size_px)), BORDER_PX)
     results.append(_result("generated", op.subtract(_constant(inside), _reshape(occlusion, inside.shape))))
     return ov.Model(results, inputs, "warp")
 
@@ -143,8 +143,8 @@ def decoder_graph(model: Mcnet, ranges: Ranges | None = None) -> ov.Model:
 
     Convolutions whose input's range is given are computed in 8 bits, but for the last one.
 
-    Inputs: warped rows a level, lowest first, the last one with the FRAME of zeros; generated (size + 2, size + 2), how
-    much of each pixel is generated, 1 - the occlusion, and 0 in the frame; where there is a memory, what a source
+    Inputs: warped rows per level, lowest first, the last one with its border of zeros; generated (size + 2, size + 2),
+    how much of each pixel is generated, 1 - the occlusion, and 0 in the frame; where there is a memory, what a source
     settles of it (`settled_of_memory`).
     Outputs: (size, size, 3) uint8 RGB, and its sum in [0, 1], which is NaN or infinite if any colour is.
     """
@@ -181,7 +181,7 @@ def decoder_graph(model: Mcnet, ranges: Ranges | None = None) -> ov.Model:
         x = _doubled(x, up_block, order) if 2 * size_px < config.size_px else _paired(x, up_block, order)
     assert x is not None
     size_px, width = config.size_px, config.decoder_widths[-1]
-    framed, pairs = size_px + 2 * FRAME, size_px // 2 + 1
+    framed, pairs = size_px + 2 * BORDER_PX, size_px // 2 + 1
     warped = _parameter(f"warped_{size_px}", (framed**2, width + 3))
     generated = _parameter("generated", (framed, framed))
     shares = op.transpose(_reshape(generated, (pairs, 2, pairs, 2)), _axes(0, 2, 1, 3))
@@ -219,7 +219,7 @@ def _table_widths(model: Mcnet) -> list[int]:
 
 
 def channel_order(config: McnetConfig, size_px: int) -> list[int]:
-    """Which of the network's channels a level's are: where the memory compensates, the kept half comes first."""
+    """Which of the network's channels per level's are: where the memory compensates, the kept half comes first."""
     width = config.decoder_widths[config.level_sizes_px.index(size_px)]
     if size_px not in config.memory.levels_px:
         return list(range(width))
@@ -477,10 +477,14 @@ def _pair_taps(weight: Tensor) -> Tensor:
 
 
 def _unframed(rows: Node, first: int) -> Node:
-    """Maps without the FRAME, from a channel on: (side + 2, side + 2, C) -> (side, side, C - first)."""
+    """Maps without their border, from a channel on: (side + 2, side + 2, C) -> (side, side, C - first)."""
     side, _, channels = rows.get_output_shape(0)
     return op.slice(
-        rows, _axes(FRAME, FRAME, first), _axes(side - FRAME, side - FRAME, channels), _axes(1, 1, 1), _axes(0, 1, 2)
+        rows,
+        _axes(BORDER_PX, BORDER_PX, first),
+        _axes(side - BORDER_PX, side - BORDER_PX, channels),
+        _axes(1, 1, 1),
+        _axes(0, 1, 2),
     )
 
 

@@ -1,66 +1,109 @@
-"""Still pictures: any common file in, PNG or JPEG out."""
+"""Still pictures: any that people have in, through Pillow; PNG or JPEG out."""
 
+import functools
+import logging
+import math
+import mmap
+import re
 import struct
+import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pillow_heif
 from numpy.typing import NDArray
+from PIL import Image, ImageFile
 
+from mcnet.allocator import give_back_freed_memory
 from mcnet.config import MIN_SIDE_PX
 from mcnet.files import cause_and_remedy, replacing
+from mcnet.media.colours import as_srgb, eight_bit
 from mcnet.media.errors import MediaError
 
-WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg")
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-BEHIND_TRANSPARENCY = 128
-"""The grey, 0 to 255, that shows through where a picture is transparent."""
+logger = logging.getLogger(__name__)
 
+WRITABLE_SUFFIXES = (".png", ".jpg", ".jpeg")
+MOST_PIXELS = 500_000_000
+"""A picture of more is refused unread: a few kilobytes may unfold to any size."""
+KEPT_PIXELS = 24_000_000
+"""A picture of more is scaled down to so many while it is read, which bounds what everything after it needs."""
+
+_READABLE = "JPEG, PNG, WebP, HEIC, AVIF, TIFF, GIF, BMP, JPEG 2000 or PPM"
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "JPEG2000", "PPM")
 _JPEG_QUALITY = 95
 _ORIENTATION_TAG = 0x0112
+_SUBFILE_TAG, _REDUCED = 0x00FE, 1
+_DNG_TAG = 0xC612
+_LARGE_PIXELS = 4_000_000
+_AVIF_HEADER_BYTES = 2**16
+_RESIZABLE = ("L", "LA", "RGB", "RGBA", "CMYK")
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def read_rgb(path: str | Path) -> NDArray[np.uint8]:
     """Read a picture the way a viewer shows it.
 
-    Its EXIF orientation is applied, 16 bits become 8, grey and palettes become RGB, and transparent parts are blended
-    over mid-grey (128).
+    Its orientation is applied (EXIF in JPEG, PNG, WebP and TIFF; `irot` and `imir` in HEIC and AVIF), its colours are
+    converted to sRGB, 16 bits become 8, and transparent parts are blended over mid-grey (128). Of an animation or of
+    several pages the first picture is read. One of more than `KEPT_PIXELS` is scaled down to these.
 
     Args:
-        path: a PNG, JPEG, WebP, BMP or TIFF file; what counts is its content, not its name.
+        path: a JPEG, PNG, WebP, HEIC, AVIF, TIFF, GIF, BMP, JPEG 2000 or PPM file; what counts is its content, not its
+            name.
 
     Returns:
         (H, W, 3) uint8 RGB, at least 64 pixels on each side.
 
     Raises:
-        MediaError: the file is missing, cannot be read, is no picture or is too small.
+        MediaError: the file is missing, cannot be read, is no picture, is damaged or cut short, has more than
+            `MOST_PIXELS` pixels, or is too small.
     """
     path = Path(path)
+    rgb, is_large = _read(path)
+    if is_large:
+        give_back_freed_memory()
+    return rgb
+
+
+def is_picture(path: str | Path) -> bool:
+    """Whether `read_rgb` would take a file for a picture: by its content, not its name. It may still be damaged."""
     try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise MediaError(f"no picture at {path}: check the path") from error
-    except IsADirectoryError as error:
-        raise MediaError(
-            f"cannot read the picture {path}: got a folder, expected a file; name one of its files"
-        ) from error
-    except OSError as error:
-        raise MediaError(f"cannot read the picture {path}: {error.strerror or error}; check its permissions") from error
-    pixels, orientation = _decode(content)
-    if pixels is None:
-        what = "an empty file" if not content else "something else or a damaged file"
-        raise MediaError(f"cannot read the picture {path}: got {what}, expected PNG, JPEG, WebP, BMP or TIFF")
-    height, width = pixels.shape[:2]
-    if min(height, width) < MIN_SIDE_PX:
-        raise MediaError(
-            f"the picture {path} is too small: got {width} x {height}, expected at least {MIN_SIDE_PX} pixels on each "
-            "side; use a larger one"
-        )
-    if pixels.dtype == np.uint16:
-        pixels = np.rint(pixels.astype(np.float32) / 257).astype(np.uint8)
-    if pixels.dtype != np.uint8:
-        raise MediaError(f"the picture {path} holds {pixels.dtype}, expected 8 or 16 bits a channel; convert it to PNG")
-    return np.ascontiguousarray(_upright(_to_rgb(pixels), orientation))
+        with _opened(Path(path)):
+            return True
+    except MediaError:
+        return False
+
+
+def meant_as_picture(path: Path) -> bool:
+    """Whether a file is a picture, or is named as one: then it is damaged, and reading it tells so."""
+    return path.is_file() and (path.suffix.lower() in usual_endings() or is_picture(path))
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures of a folder, in natural order (2 before 10), but for hidden files.
+
+    A damaged one is among them, as `meant_as_picture` says: leaving it out would move all that come after it.
+    """
+    pictures = (entry for entry in folder.iterdir() if not entry.name.startswith(".") and meant_as_picture(entry))
+    return sorted(pictures, key=_natural)
+
+
+@functools.cache
+def usual_endings() -> tuple[str, ...]:
+    """How pictures that can be read are usually named, as `.jpg`: for file dialogs, which know names only."""
+    _get_ready()
+    Image.init()
+    formats = (*_FORMATS, "HEIF", "AVIF")
+    return tuple(sorted(ending for ending, name in Image.EXTENSION.items() if name in formats))
 
 
 def write_rgb(path: str | Path, rgb: NDArray[np.uint8]) -> None:
@@ -99,51 +142,138 @@ def encoded(rgb: NDArray[np.uint8], suffix: str) -> bytes:
     return cv2.imencode(suffix, rgb[:, :, ::-1], options)[1].tobytes()
 
 
-def _decode(content: bytes) -> tuple[NDArray[np.generic] | None, int]:
-    """The stored pixels, not yet turned, in OpenCV's channel order, and the EXIF orientation (1 to 8)."""
-    if not content:
-        return None, 1
+def _read(path: Path) -> tuple[NDArray[np.uint8], bool]:
+    """The picture, and whether reading it took much memory."""
+    with _opened(path) as image:
+        width, height = image.size
+        if width * height > MOST_PIXELS:
+            raise MediaError(
+                f"the picture {path} is too large: got {width} x {height}, expected at most {MOST_PIXELS // 10**6} "
+                "million pixels; make it smaller"
+            )
+        if min(width, height) < MIN_SIDE_PX:
+            raise MediaError(
+                f"the picture {path} is too small: got {width} x {height}, expected at least {MIN_SIDE_PX} pixels on "
+                "each side; use a larger one"
+            )
+        if image.format == "TIFF" and (_tag(image, _DNG_TAG) or _tag(image, _SUBFILE_TAG) & _REDUCED):
+            raise MediaError(
+                f"cannot read the picture {path}: got a camera's raw data, expected {_READABLE}; export it as JPEG"
+            )
+        if image.format == "AVIF":
+            _note_colours(image, path)
+        try:
+            rgb = as_srgb(_bounded(image))
+            turn = _UPRIGHT.get(_tag(image, _ORIENTATION_TAG))  # read last: a TIFF has turned itself by now
+            pixels = _array(rgb if turn is None else rgb.transpose(turn))
+        except MediaError as error:
+            raise MediaError(f"cannot read the picture {path}: {error}") from error
+        except Exception as error:  # each of Pillow's decoders fails in its own way when a file is damaged
+            logger.debug("reading %s", path, exc_info=True)
+            raise MediaError(
+                f"cannot read the picture {path}: it is damaged, cut short or of a kind that cannot be decoded "
+                f"({_said(error)}); open it in a viewer and save it as JPEG, or take another"
+            ) from error
+    return pixels, width * height > _LARGE_PIXELS
+
+
+def _array(rgb: Image.Image) -> NDArray[np.uint8]:
+    """A picture's own array. A large one lies in pages of its own, which go back to the system along with it."""
+    shape = (rgb.height, rgb.width, 3)
+    if rgb.width * rgb.height <= _LARGE_PIXELS:
+        return np.array(rgb)
+    pixels = np.frombuffer(mmap.mmap(-1, math.prod(shape)), np.uint8).reshape(shape)
+    pixels[:] = np.asarray(rgb)
+    return pixels
+
+
+def _opened(path: Path) -> ImageFile.ImageFile:
+    """A picture of which the beginning is read."""
+    _get_ready()
     try:
-        pixels, kinds, metadata = cv2.imdecodeWithMetadata(np.frombuffer(content, np.uint8), flags=cv2.IMREAD_UNCHANGED)
-    except cv2.error:  # a picture of absurd size, for one
-        return None, 1
-    exif = next((part for kind, part in zip(kinds, metadata, strict=False) if kind == cv2.IMAGE_METADATA_EXIF), None)
-    return pixels, 1 if exif is None else _orientation(np.asarray(exif, np.uint8).tobytes())
-
-
-def _orientation(exif: bytes) -> int:
-    """Read the orientation tag of the first directory of a TIFF header; 1, upright, where there is none."""
-    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
-    if order is None:
-        return 1
+        with path.open("rb") as file:
+            start = file.read(64)
+    except FileNotFoundError as error:
+        raise MediaError(f"no picture at {path}: check the path") from error
+    except IsADirectoryError as error:
+        raise MediaError(
+            f"cannot read the picture {path}: got a folder, expected a file; name one of its files"
+        ) from error
+    except (OSError, ValueError) as error:  # the latter: a NUL in the name
+        said = getattr(error, "strerror", None) or error
+        raise MediaError(f"cannot read the picture {path}: {said}; check its permissions") from error
+    what = "something else or a damaged file" if start else "an empty file"
     try:
-        (start,) = struct.unpack_from(order + "I", exif, 4)
-        (count,) = struct.unpack_from(order + "H", exif, start)
-        for entry in range(count):
-            tag, _, _, value = struct.unpack_from(order + "HHIH", exif, start + 2 + 12 * entry)
-            if tag == _ORIENTATION_TAG:
-                return int(value)
-    except struct.error:
-        return 1
-    return 1
+        return Image.open(path, formats=_formats(start))
+    except Exception as error:  # as in `_read`
+        logger.debug("opening %s", path, exc_info=True)
+        raise MediaError(f"cannot read the picture {path}: got {what}, expected {_READABLE}") from error
 
 
-def _upright(rgb: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Undo an EXIF orientation; an unknown value changes nothing."""
-    if orientation in {2, 4, 5, 7}:
-        rgb = rgb[:, ::-1]
-    return np.rot90(rgb, {3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}.get(orientation, 0))
+def _formats(start: bytes) -> tuple[str, ...]:
+    """Which of Pillow's readers are to be asked, by a file's first 64 bytes.
+
+    HEIC and AVIF have one container, whose first brand may name neither: the reader of the other must not have it.
+    """
+    if start[4:8] != b"ftyp":
+        return _FORMATS
+    (size,) = struct.unpack_from(">I", start)
+    return ("AVIF",) if re.search(b"avi[fs]", start[8 : min(size, len(start))]) else ("HEIF",)
 
 
-def _to_rgb(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
-    stored = pixels.astype(np.uint8, copy=False)
-    if stored.ndim == 2:
-        return np.repeat(stored[:, :, None], 3, axis=2)
-    if stored.shape[2] == 1:
-        return np.repeat(stored, 3, axis=2)
-    rgb = stored[:, :, 2::-1]
-    if stored.shape[2] == 3:
-        return rgb
-    alpha = stored[:, :, 3:].astype(np.float32) / 255
-    blended = rgb * alpha + BEHIND_TRANSPARENCY * (1 - alpha)
-    return np.rint(blended).astype(np.uint8)
+@functools.cache
+def _get_ready() -> None:
+    """Make Pillow know HEIC, and keep it from judging sizes, which is done here, and from talking on standard error."""
+    pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+    Image.MAX_IMAGE_PIXELS = None
+    warnings.filterwarnings("ignore", module="PIL")
+
+
+def _bounded(image: ImageFile.ImageFile) -> Image.Image:
+    """The pixels, at most `KEPT_PIXELS`. Of a large JPEG no more are decoded than twice as many each way."""
+    width, height = image.size
+    factor = math.sqrt(KEPT_PIXELS / (width * height))
+    if factor >= 1:
+        image.load()
+        return image
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    if image.format in ("JPEG", "MPO"):
+        image.draft(None, size)
+    image.load()
+    size = size if (image.width < image.height) == (width < height) else size[::-1]  # a TIFF turns as it is loaded
+    whole = eight_bit(image)
+    if whole.mode not in _RESIZABLE:
+        whole = whole.convert("RGBA" if whole.has_transparency_data else "RGB")
+    smaller = whole.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    smaller.info = image.info
+    return smaller
+
+
+def _note_colours(image: Image.Image, path: Path) -> None:
+    """Note the numbers of an AVIF's colours (primaries and curve), which Pillow does not tell, as it does a HEIC's."""
+    with path.open("rb") as file:
+        found = re.search(rb"colrnclx(.{4})", file.read(_AVIF_HEADER_BYTES), re.DOTALL)
+    if found is not None:
+        primaries, transfer = struct.unpack(">HH", found[1])
+        image.info["nclx_profile"] = {"color_primaries": primaries, "transfer_characteristics": transfer}
+
+
+def _tag(image: Image.Image, tag: int) -> int:
+    """A number from a picture's EXIF; 0 where it is missing or damaged, 1 where it is no number."""
+    try:
+        value = image.getexif().get(tag, 0)
+    except Exception:  # damaged in whatever way: the picture itself is not
+        logger.debug("reading EXIF", exc_info=True)
+        return 0
+    return value if isinstance(value, int) else 1
+
+
+def _said(error: Exception) -> str:
+    """What a library says, as a part of a sentence."""
+    said = " ".join(str(error).split()).rstrip(".")
+    return said or type(error).__name__
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]

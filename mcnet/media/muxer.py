@@ -4,7 +4,6 @@ import contextlib
 import errno
 import os
 import signal
-import threading
 from collections.abc import Iterator, Sequence
 from io import FileIO
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 import av
 import av.error
 from av.packet import Packet
+
+from mcnet.signals import STOPPING, handled_by
 
 
 class Muxer:
@@ -160,16 +161,10 @@ def _said(error: BaseException) -> tuple[int, str]:
 def _handlers_wait() -> Iterator[None]:
     """Let Python's signal handlers run after the block; on any but the main thread there are none."""
     came: list[int] = []
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        before = {number: handler for number, handler in handlers.items() if callable(handler)}
-    for number in before:
-        signal.signal(number, lambda seen, _: came.append(seen))
+    asked = [number for number in STOPPING if callable(signal.getsignal(number))]
     try:
-        yield
+        with handled_by(lambda number, _: came.append(number), *asked) if asked else contextlib.nullcontext():
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         for waited in came:
             signal.raise_signal(waited)

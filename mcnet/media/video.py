@@ -1,67 +1,54 @@
-"""Videos in and out, on PyAV: driving videos with their true timing, and what `mcnet` writes, with the sound."""
+"""Driving videos, read by PyAV with their true timing."""
 
 import contextlib
 import itertools
 import logging
 import math
-import os
-import re
-import shutil
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol
+from typing import NamedTuple
 
 import av
 import av.error
-import cv2
 import numpy as np
 from av.container import InputContainer
-from av.filter import Graph
-from av.filter.context import FilterContext
-from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from mcnet.files import cause_and_remedy, free_name, replacing
 from mcnet.media.errors import MediaError
-from mcnet.media.images import IMAGE_SUFFIXES, encoded, read_rgb
-from mcnet.media.muxer import Muxer
-from mcnet.media.sound import Sound, carry_sound
+from mcnet.media.frame_rgb import RgbConverter, shown_size_px
+from mcnet.media.images import pictures_in, read_rgb
+from mcnet.media.timing import LONGEST_HOLD_S, PictureClock, constant_rate, one_a_slot
 
 logger = logging.getLogger(__name__)
 
 FOLDER_FPS = 25.0
-VIDEO_SUFFIXES = (".mp4", ".webm", ".gif")
-_PLAUSIBLE_FPS = (0.5, 1000.0)
-_LONGEST_HOLD_S = 60.0  # a longer gap between two frames is a break in the time stamps, not a still picture
-_LONGEST_STEP_BACK_S = 1.0
-# Time stamps are rounded, and taken unevenly: by so many frames before its time a frame may be shown. Less where a
-# video is thinned out, so that it is always the same one of several that is kept.
-_EARLY_BY_FRAMES = 0.4
+# A video is thinned out where so few of its pictures are wanted; then it is always the same one of several that is
+# kept, although time stamps are rounded: by so many frames before its time it may be shown.
+_THINNED_BELOW = 0.7
 _EARLY_BY_FRAMES_THINNED = 0.07
-_GIF_MAX_FPS = 50  # browsers slow down anything faster
-# MP4: the index to the front, so that it plays while it loads. WebM: how much is lost, in ms, when the disk is full.
-_MUXER_OPTIONS = {".mp4": {"movflags": "+faststart"}, ".webm": {"cluster_time_limit": "2000"}}
-_BT709 = 1
-_TV_RANGE = 1
+# Where it is longer, its rate is taken from so many packets at its beginning: some ten minutes.
+_MOST_TIMED_PACKETS = 20_000
+# Of the pictures so many may be left out or doubled before a video counts as one of variable rate.
+_TOLD_SHARE = 0.02
 
 
 class DrivingVideo:
     """A video, or a folder of pictures, as RGB frames at a constant rate. Made by `open_driving`.
 
-    Iterating reads it from the start, as often as wanted; each iteration opens the file for itself. Frames with uneven
-    time stamps are dropped or repeated so that frame `i` shows what is to be seen at `i / fps` seconds and the picture
-    stays in step with the sound.
+    Iterating reads it from the start, as often as wanted; each iteration opens the file for itself. Frame `i` shows
+    what is to be seen at `i / fps` seconds after the first picture that can be decoded: where the time stamps are
+    uneven, pictures come up to 0.75 frames early or late so that none is lost for which there is room, and are repeated
+    where none comes; the log then says how many. Time stamps that restart go on after what was.
 
     Attributes:
         path: the file or folder.
-        fps: frames a second as they are yielded.
+        fps: frames per second as they are yielded.
         frame_count: how many frames are to be expected; None where the file does not tell.
         size_px: (width, height) as yielded: turned upright, pixels square.
-        has_audio: whether a `VideoWriter` will find sound in it.
+        has_audio: whether a `mcnet.media.video_writer.VideoWriter` will find sound in it.
     """
 
     def __init__(
@@ -72,10 +59,12 @@ class DrivingVideo:
         frame_count: int | None,
         size_px: tuple[int, int],
         has_audio: bool,
+        own_fps: float | None = None,
         pictures: tuple[Path, ...] = (),
     ) -> None:
         self.path = path
         self.fps = fps
+        self._own_fps = own_fps or fps
         self.frame_count = frame_count
         self.size_px = size_px
         self.has_audio = has_audio
@@ -96,23 +85,39 @@ class DrivingVideo:
             yield rgb
 
     def _iterate_video(self) -> Iterator[NDArray[np.uint8]]:
-        """Show each frame from the first slot of the constant rate at its time up to the next frame's."""
+        """Show each picture from its slot up to the next one's."""
+        to_rgb = RgbConverter(self.size_px)
+        thinned = self.fps < _THINNED_BELOW * self._own_fps
         shown: VideoFrame | None = None
-        slot = count = 0
-        with _opened(self.path) as container:
-            stream = _video_stream(container, self.path)
-            thinned = self.fps < 0.7 * _average_fps(stream)
-            early = _EARLY_BY_FRAMES_THINNED if thinned else _EARLY_BY_FRAMES
-            decoder = _Decoder(container, stream, self.fps)
-            for frame, time_s in decoder:
-                due = max(slot, math.ceil(time_s * self.fps - early))
-                if shown is not None and due > slot:
-                    yield from itertools.repeat(_to_rgb(shown, self.size_px), due - slot)
+        slot = pictures = doubled = 0
+        with open_container(self.path) as container:
+            decoder = _Decoder(container, picture_track(container, self.path), 1 / self._own_fps)
+            for frame, due in _thinned_out(decoder, self.fps) if thinned else one_a_slot(decoder, self.fps):
+                if shown is not None:
+                    yield from itertools.repeat(to_rgb(shown), due - slot)
+                    doubled += due - slot > 1
                 shown, slot = frame, due
+                pictures += 1
+            count = 0
             if shown is not None:
-                count = max(slot, round(decoder.end_s * self.fps), 1)
-                yield from itertools.repeat(_to_rgb(shown, self.size_px), count - slot)
+                count = max(slot if thinned else slot + 1, round(decoder.end_s * self.fps), 1)
+                yield from itertools.repeat(to_rgb(shown), count - slot)
         self._warn_if_cut_short(decoder, count)
+        if not thinned:
+            self._tell_if_uneven(decoder.decoded, decoder.decoded - pictures, doubled)
+
+    def _tell_if_uneven(self, pictures: int, lost: int, doubled: int) -> None:
+        if self._warned or lost + doubled <= 1 + _TOLD_SHARE * pictures:
+            return
+        self._warned = True
+        logger.warning(
+            "%s has no constant frame rate: at %.5g frames/s %d of its %d pictures are left out, %d are shown longer",
+            self.path,
+            self.fps,
+            lost,
+            pictures,
+            doubled,
+        )
 
     def _warn_if_cut_short(self, decoder: "_Decoder", count: int) -> None:
         promised = decoder.stream.frames
@@ -133,10 +138,11 @@ class DrivingVideo:
 def open_driving(path: str | Path, *, max_fps: float | None = None, folder_fps: float = FOLDER_FPS) -> DrivingVideo:
     """Open a driving video or a folder of pictures (in natural order: 2 before 10).
 
-    Phones' rotation is applied, unless it is not a quarter turn. A video keeps its average rate.
+    What phones turn and mirror is set upright. A video has the constant rate that its time stamps fit best, whatever
+    its header says.
 
     Args:
-        path: any video that FFmpeg reads, or a folder of PNG, JPEG, WebP, BMP or TIFF pictures of one size.
+        path: any video that FFmpeg reads, or a folder of pictures of one size (what is one, `mcnet.media.images` says).
         max_fps: a faster video is thinned out to this rate; None keeps its own.
         folder_fps: the rate of a folder's pictures.
 
@@ -152,21 +158,20 @@ def open_driving(path: str | Path, *, max_fps: float | None = None, folder_fps: 
         raise MediaError(f"cannot open {path} at {max_fps or folder_fps} frames/s: expected more than 0")
     if path.is_dir():
         return _open_folder(path, folder_fps)
-    with _opened(path) as container:
-        stream = _video_stream(container, path)
-        fps = _average_fps(stream)
-        if max_fps is not None:
-            fps = min(fps, max_fps)
-        first = next((frame for frame, _ in _Decoder(container, stream, fps)), None)
+    timing = _timing(path)
+    with open_container(path) as container:
+        stream = picture_track(container, path)
+        first = next((frame for frame, _ in _Decoder(container, stream, 1 / timing.fps)), None)
         if first is None:
             raise MediaError(f"no frame of {path} can be decoded: it is damaged or cut short; export it again")
-        duration_s = _duration_s(container, stream)
+        fps = timing.fps if max_fps is None else min(timing.fps, max_fps)
         return DrivingVideo(
             path,
             fps=fps,
-            frame_count=None if duration_s is None else max(1, round(duration_s * fps)),
-            size_px=_shown_size_px(first, stream.sample_aspect_ratio),
-            has_audio=bool(container.streams.audio),
+            frame_count=None if timing.length_s is None else max(1, round(timing.length_s * fps)),
+            size_px=shown_size_px(first, stream.sample_aspect_ratio),
+            has_audio=any(sound.codec_context is not None for sound in container.streams.audio),
+            own_fps=timing.fps,
         )
 
 
@@ -180,16 +185,9 @@ def plays(path: Path) -> bool:
 
 
 def _open_folder(path: Path, fps: float) -> DrivingVideo:
-    pictures = sorted(
-        (
-            entry
-            for entry in path.iterdir()
-            if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")
-        ),
-        key=_natural,
-    )
+    pictures = pictures_in(path)
     if not pictures:
-        raise MediaError(f"the folder {path} holds no picture: expected PNG, JPEG, WebP, BMP or TIFF files")
+        raise MediaError(f"the folder {path} holds no picture: expected files such as PNG, JPEG or HEIC")
     height, width = read_rgb(pictures[0]).shape[:2]
     return DrivingVideo(
         path,
@@ -201,12 +199,12 @@ def _open_folder(path: Path, fps: float) -> DrivingVideo:
     )
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
-    parts = re.split(r"(\d+)", path.name.lower())
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+def open_container(path: Path) -> InputContainer:
+    """Open what FFmpeg can read.
 
-
-def _opened(path: Path) -> InputContainer:
+    Raises:
+        MediaError: nothing there, empty or unreadable.
+    """
     try:
         if path.stat().st_size == 0:
             raise MediaError(f"cannot read the video {path}: got an empty file; export or download it again")
@@ -220,7 +218,12 @@ def _opened(path: Path) -> InputContainer:
         raise MediaError(f"cannot read the video {path}: {said}; expected a video such as MP4, MOV or WebM") from error
 
 
-def _video_stream(container: InputContainer, path: Path) -> VideoStream:
+def picture_track(container: InputContainer, path: Path) -> VideoStream:
+    """The track that is shown.
+
+    Raises:
+        MediaError: there is none.
+    """
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:  # the cover of a song is no video
             stream.thread_type = "AUTO"
@@ -229,14 +232,70 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     raise MediaError(f"cannot use {path} as a video: got {what}, expected a video with pictures")
 
 
-def _average_fps(stream: VideoStream) -> float:
-    for rate in (stream.average_rate, stream.guessed_rate):
-        if rate and _PLAUSIBLE_FPS[0] <= rate <= _PLAUSIBLE_FPS[1]:
-            return float(rate)
-    return FOLDER_FPS
+def first_picture_s(path: Path) -> float:
+    """When the first picture of a video is shown that can be decoded, on the clock of its `PictureClock`.
+
+    Returns:
+        0 where there is none.
+
+    Raises:
+        MediaError: the file cannot be opened, or has no picture track.
+    """
+    with open_container(path) as container:
+        decoder = _Decoder(container, picture_track(container, path), 1 / FOLDER_FPS)
+        next(iter(decoder), None)
+        return decoder.origin_s or 0.0
 
 
-def _duration_s(container: InputContainer, stream: VideoStream) -> float | None:
+class _Timing(NamedTuple):
+    """What the time stamps of a picture track say.
+
+    Attributes:
+        fps: pictures per second.
+        length_s: how long they are shown; None where neither they nor the file tell.
+    """
+
+    fps: float
+    length_s: float | None
+
+
+def _timing(path: Path) -> _Timing:
+    """Read the time stamps of the picture track, without decoding it.
+
+    Raises:
+        MediaError: the file cannot be opened, or has no picture track.
+    """
+    times: list[int] = []
+    with open_container(path) as container:
+        stream = picture_track(container, path)
+        declared = (stream.average_rate, stream.guessed_rate)
+        length_s = _declared_length_s(container, stream)
+        tick = stream.time_base or Fraction(1, av.time_base)
+        clock = PictureClock(tick)
+        packets = 0
+        for packet in _packets(container, stream):
+            clock.place(packet)
+            packets += 1
+            if packet.pts is not None and packet.size and not packet.is_discard:
+                times.append(packet.pts)
+            if length_s is not None and packets >= _MOST_TIMED_PACKETS:
+                break
+        else:
+            if times and clock.end is not None:
+                length_s = float((clock.end - min(times)) * tick)
+    # Where the stamps are but a few, as of some program streams, they tell nothing of the rate.
+    trusted = sorted(times) if len(times) > packets / 2 else []
+    fps = constant_rate([float(time * tick) for time in trusted], declared, float(tick))
+    return _Timing(float(fps or FOLDER_FPS), length_s)
+
+
+def _packets(container: InputContainer, stream: VideoStream) -> "Iterator[av.packet.Packet[VideoStream]]":
+    """Up to the first damage to the container itself."""
+    with contextlib.suppress(av.error.FFmpegError):
+        yield from container.demux(stream)
+
+
+def _declared_length_s(container: InputContainer, stream: VideoStream) -> float | None:
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     if container.duration:
@@ -245,41 +304,46 @@ def _duration_s(container: InputContainer, stream: VideoStream) -> float | None:
 
 
 class _Decoder:
-    """Frames with their time since the first one, over damage and breaks in the time stamps.
+    """Frames with their time since the first one, over damage and restarts of the time stamps.
+
+    Args:
+        container: read from its beginning.
+        stream: its picture track.
+        step_s: from one picture to the next, where nothing else is known.
 
     Attributes:
         stream: the picture track.
         decoded: frames so far.
         errors: damaged packets so far.
+        origin_s: when the first frame is shown, on the clock of the file; None before it.
         end_s: when the last frame so far stops being seen.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream, fps: float) -> None:
+    def __init__(self, container: InputContainer, stream: VideoStream, step_s: float) -> None:
         self.stream = stream
         self.decoded = 0
         self.errors = 0
+        self.origin_s: float | None = None
         self.end_s = 0.0
         self._container = container
-        self._step_s = 1 / fps
+        self._step_s = step_s
 
     def __iter__(self) -> Iterator[tuple[VideoFrame, float]]:
-        origin_s: float | None = None
         time_s = -self._step_s
         for frame in self._frames():
-            expected_s = time_s + self._step_s
-            stamped_s = expected_s if frame.time is None or origin_s is None else frame.time - origin_s
-            if -_LONGEST_STEP_BACK_S < stamped_s - expected_s < _LONGEST_HOLD_S:
-                time_s = stamped_s
+            if frame.pts is None:  # PyAV's type of `time` lacks None
+                time_s += self._step_s
             else:
-                time_s, origin_s = expected_s, None
-            if origin_s is None and frame.time is not None:
-                origin_s = frame.time - time_s
+                if self.origin_s is None:
+                    self.origin_s = frame.time - (time_s + self._step_s)
+                time_s = frame.time - self.origin_s
             lasts_s = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else self._step_s
-            self.end_s = time_s + min(lasts_s, _LONGEST_HOLD_S)
+            self.end_s = time_s + min(lasts_s, LONGEST_HOLD_S)
             self.decoded += 1
             yield frame, time_s
 
     def _frames(self) -> Iterator[VideoFrame]:
+        clock = PictureClock(self.stream.time_base or Fraction(1, av.time_base))
         packets = self._container.demux(self.stream)
         while True:
             try:
@@ -289,380 +353,20 @@ class _Decoder:
                 return
             if packet is None:
                 return
+            clock.place(packet)
             try:
                 yield from self.stream.decode(packet)
             except av.error.FFmpegError:
                 self.errors += 1
 
 
-def _turns(frame: VideoFrame) -> int:
-    """Quarter turns, counter-clockwise, that set a frame upright."""
-    return round(frame.rotation / 90) % 4
-
-
-def _shown_size_px(frame: VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
-    """(width, height) upright and with square pixels; `aspect` is a stored pixel's width over its height."""
-    width = round(frame.width * aspect) if aspect and abs(aspect - 1) > Fraction(1, 100) else frame.width
-    return (frame.height, width) if _turns(frame) % 2 else (width, frame.height)
-
-
-def _to_rgb(frame: VideoFrame, size_px: tuple[int, int]) -> NDArray[np.uint8]:
-    rgb = np.rot90(frame.to_ndarray(format="rgb24"), _turns(frame)).astype(np.uint8, copy=False)
-    if (rgb.shape[1], rgb.shape[0]) != size_px:  # square pixels, or a video that changes its size midway
-        rgb = cv2.resize(rgb, size_px, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-    return np.ascontiguousarray(rgb)
-
-
-class VideoWriter:
-    """Writes a video, or numbered pictures, frame by frame; a context manager.
-
-    By the path: `.mp4` (H.264, 4:2:0, crf 18), `.webm` (VP9), `.gif` (a palette for the clip, at most 50 frames a
-    second, silent), or a folder (no suffix, or ending in a slash) of `000000.png` and so on. The first two need even
-    sizes: an odd width or height grows by one pixel, its last column or row repeated.
-
-    Nothing is touched at `path` until the end: a partial file beside it takes its place when the `with` block is left,
-    also by an exception or Ctrl-C, then holding the frames written so far. Left before the first frame, it leaves
-    things as they were. An existing folder must be empty.
-
-    When the disk is full or gone, what can still be played of the frames so far is kept too, but beside an older file,
-    under a free name; nothing else stays.
-
-    Args:
-        path: where to write; its folder exists.
-        fps: frames a second.
-        size_px: (width, height) of the frames.
-        audio_from: a video whose sound is carried over, from its first picture up to the length of what is written:
-            copied where the format allows, else as AAC or Opus. A video without sound, or a folder, is fine.
-
-    Attributes:
-        frame_count: frames written so far.
-        has_sound: after the end, whether any sound was carried over.
-
-    Raises:
-        MediaError: the suffix is unknown, the place cannot be written, or `audio_from` cannot be read; raised when the
-            writer is made or entered, before any frame.
-    """
-
-    def __init__(
-        self, path: str | Path, fps: float, size_px: tuple[int, int], audio_from: str | Path | None = None
-    ) -> None:
-        as_folder = str(path).endswith(("/", os.sep)) or Path(path).is_dir()
-        self.path = Path(path).absolute()  # FFmpeg takes a relative name with a colon for an address
-        self.frame_count = 0
-        self.has_sound = False
-        self._suffix = "" if as_folder else self.path.suffix.lower()
-        self._fps = Fraction(fps).limit_denominator(1001)
-        self._size_px = size_px
-        self._audio_from = None if audio_from is None or Path(audio_from).is_dir() else Path(audio_from).absolute()
-        self._sink: _Sink | None = None
-        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial{self._suffix}")
-        self._check()
-
-    def _check(self) -> None:
-        if self._suffix and self._suffix not in VIDEO_SUFFIXES:
-            raise MediaError(
-                f"cannot write {self.path}: got suffix {self.path.suffix!r}, expected {', '.join(VIDEO_SUFFIXES)}, "
-                "or none for a folder of PNGs"
-            )
-        if self._fps <= 0 or min(self._size_px) < 1:
-            raise MediaError(f"cannot write {self.path}: got {self._fps} frames/s of {self._size_px} pixels")
-        parent = self.path.parent
-        if not parent.is_dir():
-            raise MediaError(f"cannot write {self.path}: there is no folder {parent}; make it first")
-        if not os.access(parent, os.W_OK):
-            raise MediaError(f"cannot write {self.path}: the folder {parent} is not writable; choose another place")
-        if not self._suffix and self.path.exists():
-            if not self.path.is_dir():
-                raise MediaError(f"cannot write the folder {self.path}: got a file of that name; choose another")
-            if any(self.path.iterdir()):
-                raise MediaError(f"cannot write the folder {self.path}: it is not empty; empty it or choose another")
-        if self._audio_from is not None:
-            if self._suffix and self.path.exists() and self.path.samefile(self._audio_from):
-                raise MediaError(f"cannot write {self.path}: it is the driving video itself; choose another name")
-            _opened(self._audio_from).close()
-
-    def __enter__(self) -> "VideoWriter":
-        try:
-            self._sink = self._make_sink()
-        except (av.error.FFmpegError, OSError) as error:
-            self._discard()
-            raise MediaError(f"cannot write {self.path}: {cause_and_remedy(error)}") from error
-        except BaseException:
-            self._discard()
-            raise
-        return self
-
-    def _make_sink(self) -> "_Sink":
-        if not self._suffix:
-            return _PictureSink(self._partial)
-        if self._suffix == ".gif":
-            return _GifSink(self._partial, self._fps, self._size_px)
-        return _VideoSink(self._partial, self._suffix, self._fps, self._size_px, self._audio_from)
-
-    def write(self, rgb: NDArray[np.uint8]) -> None:
-        """Append a frame.
-
-        Args:
-            rgb: (H, W, 3) uint8 of the size given at the start.
-
-        Raises:
-            MediaError: another shape or type, the writer is not open, or the disk is full or gone; after the last of
-                these the writer is closed.
-        """
-        width, height = self._size_px
-        if rgb.shape != (height, width, 3) or rgb.dtype != np.uint8:
-            raise MediaError(f"cannot write a frame: got {rgb.dtype} {rgb.shape}, expected uint8 {(height, width, 3)}")
-        if self._sink is None:
-            raise MediaError(f"cannot write to {self.path}: the writer is not open; use it in a with block")
-        try:
-            self._sink.write(rgb, self.frame_count)
-        except (av.error.FFmpegError, OSError) as error:
-            raise self._given_up("cannot go on writing", error) from error
-        self.frame_count += 1
-
-    def close(self) -> None:
-        """Complete the file and put it in its place; without a frame, leave nothing. Harmless when called again.
-
-        Raises:
-            MediaError: it cannot be completed.
-        """
-        if self._sink is None:
-            return
-        try:
-            if self.frame_count:
-                self._sink.finish()
-                self._put_at(self.path)
-        except (av.error.FFmpegError, OSError) as error:
-            raise self._given_up("cannot complete", error) from error
-        finally:
-            self._discard()
-
-    def _put_at(self, place: Path) -> None:
-        if not self._suffix and place.exists():
-            place.rmdir()  # it was empty at the start; if it no longer is, this fails and nothing is lost
-        self._partial.replace(place)
-        self.has_sound = isinstance(self._sink, _VideoSink) and self._sink.has_sound
-
-    def _given_up(self, what: str, error: Exception) -> MediaError:
-        """End after a failure, with what plays of the frames so far; returns what to tell."""
-        assert self._sink is not None
-        self._sink.close()
-        kept = "nothing of it could be kept"
-        place = free_name(self.path) if self._suffix else self.path
-        if plays(self._partial):
-            with contextlib.suppress(OSError):
-                self._put_at(place)
-                kept = f"what was written before is kept as {place}"
-        self._discard()
-        return MediaError(f"{what} {self.path}: {cause_and_remedy(error)}; {kept}")
-
-    def _discard(self) -> None:
-        if self._sink is not None:
-            self._sink.close()
-            self._sink = None
-        if self._partial.is_dir():
-            shutil.rmtree(self._partial, ignore_errors=True)
-            return
-        for left in (self._partial, _kept_beside(self._partial)):
-            with contextlib.suppress(OSError):
-                left.unlink(missing_ok=True)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self.close()
-        except MediaError as failure:
-            if error is None:
-                raise
-            logger.warning("%s", failure)  # the first trouble is the one to be told
-
-
-class _Sink(Protocol):
-    """Where frames go."""
-
-    def write(self, rgb: NDArray[np.uint8], index: int) -> None: ...
-
-    def finish(self) -> None:
-        """Complete what was written: one frame at least."""
-
-    def close(self) -> None:
-        """Let go of it, finished or not. Harmless when called again."""
-
-
-class _PictureSink:
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        folder.mkdir()
-
-    def write(self, rgb: NDArray[np.uint8], index: int) -> None:
-        with replacing(self._folder / f"{index:06d}.png") as partial:
-            partial.write_bytes(encoded(rgb, ".png"))
-
-    def finish(self) -> None:
-        """Each picture is complete already."""
-
-    def close(self) -> None:
-        """Each picture is closed already."""
-
-
-class _VideoSink:
-    """H.264 or VP9 with sound; the sound is fed along, so that both lie beside each other in the file."""
-
-    def __init__(
-        self, path: Path, suffix: str, fps: Fraction, size_px: tuple[int, int], audio_from: Path | None
-    ) -> None:
-        codec = "libx264" if suffix == ".mp4" else "libvpx-vp9"
-        options = (
-            {"crf": "18", "preset": "medium"}
-            if suffix == ".mp4"
-            else {"crf": "24", "b": "0", "deadline": "realtime", "cpu-used": "6", "row-mt": "1"}
-        )
-        self._fps = fps
-        self._odd = (size_px[0] % 2, size_px[1] % 2)
-        self._end_s = 0.0
-        self._sound: Sound | None = None
-        self._muxer = Muxer(path, suffix[1:], _MUXER_OPTIONS[suffix])
-        with contextlib.ExitStack() as on_failure:
-            on_failure.callback(self.close)
-            even_size_px = (size_px[0] + self._odd[0], size_px[1] + self._odd[1])
-            self._stream = _add_pictures(self._muxer, codec, fps, even_size_px, "yuv420p", options)
-            context = self._stream.codec_context
-            context.colorspace = context.color_primaries = context.color_trc = _BT709
-            context.color_range = _TV_RANGE
-            self._sound = None if audio_from is None else carry_sound(audio_from, self._muxer, suffix)
-            self._muxer.start()
-            on_failure.pop_all()
-
-    def write(self, rgb: NDArray[np.uint8], index: int) -> None:
-        if any(self._odd):
-            rgb = np.pad(rgb, ((0, self._odd[1]), (0, self._odd[0]), (0, 0)), mode="edge")
-        frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709")
-        frame.pts, frame.time_base = index, 1 / self._fps
-        self._muxer.mux(self._stream.encode(frame))
-        self._end_s = float((index + 1) / self._fps)
-        if self._sound is not None:
-            self._sound.advance(self._end_s)
-
-    @property
-    def has_sound(self) -> bool:
-        return self._sound is not None and self._sound.heard
-
-    def finish(self) -> None:
-        self._muxer.mux(self._stream.encode(None))
-        if self._sound is not None:
-            self._sound.finish(self._end_s)
-        self._muxer.finish()
-
-    def close(self) -> None:
-        self._muxer.close()
-        if self._sound is not None:
-            self._sound.close()
-
-
-class _GifSink:
-    """Keeps the frames losslessly in a file until all are known, for the palette is made from all of them."""
-
-    def __init__(self, path: Path, fps: Fraction, size_px: tuple[int, int]) -> None:
-        self._path = path
-        self._step = max(Fraction(1), fps / _GIF_MAX_FPS)  # in frames
-        self._fps = fps / self._step
-        self._kept_path = _kept_beside(path)
-        self._last_slot = -1
-        self._kept = Muxer(self._kept_path, "matroska")
-        self._stream = _add_pictures(self._kept, "ffv1", self._fps, size_px, "bgr0")
-        self._kept.start()
-
-    def write(self, rgb: NDArray[np.uint8], index: int) -> None:
-        slot = math.floor(index / self._step)
-        if slot == self._last_slot:
-            return
-        self._last_slot = slot
-        frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24").reformat(format="bgr0")
-        frame.pts, frame.time_base = slot, 1 / self._fps
-        self._kept.mux(self._stream.encode(frame))
-
-    def finish(self) -> None:
-        self._kept.mux(self._stream.encode(None))
-        self._kept.finish()
-        self._convert()
-
-    def close(self) -> None:
-        self._kept.close()
-
-    def _convert(self) -> None:
-        with contextlib.closing(Muxer(self._path, "gif")) as target:
-            stream = _add_pictures(target, "gif", self._fps, (self._stream.width, self._stream.height), "pal8")
-            palette = self._palette()
-            graph = Graph()
-            frames_in, palette_in = (
-                self._buffer(graph),
-                graph.add_buffer(
-                    width=palette.width, height=palette.height, format=palette.format, time_base=1 / self._fps
-                ),
-            )
-            use, out = graph.add("paletteuse", "dither=sierra2_4a:diff_mode=rectangle"), graph.add("buffersink")
-            frames_in.link_to(use, 0, 0)
-            palette_in.link_to(use, 0, 1)
-            use.link_to(out)
-            graph.configure()
-            palette_in.push(palette)
-            palette_in.push(None)
-            for frame in itertools.chain(self._frames(), (None,)):
-                frames_in.push(frame)
-                for mapped in _pulled(out):
-                    target.mux(stream.encode(mapped))
-            target.mux(stream.encode(None))
-            target.finish()
-
-    def _palette(self) -> VideoFrame:
-        graph = Graph()
-        frames_in, make, out = self._buffer(graph), graph.add("palettegen"), graph.add("buffersink")
-        frames_in.link_to(make)
-        make.link_to(out)
-        graph.configure()
-        for frame in self._frames():
-            frames_in.push(frame)
-        frames_in.push(None)
-        return next(_pulled(out))
-
-    def _frames(self) -> Iterator[VideoFrame]:
-        with av.open(self._kept_path) as kept:
-            for frame in kept.decode(video=0):
-                frame.pts, frame.time_base = round((frame.time or 0) * self._fps), 1 / self._fps
-                yield frame
-
-    def _buffer(self, graph: Graph) -> FilterContext:
-        return graph.add_buffer(
-            width=self._stream.width, height=self._stream.height, format=VideoFormat("bgr0"), time_base=1 / self._fps
-        )
-
-
-def _kept_beside(path: Path) -> Path:
-    return path.with_suffix(".mkv")
-
-
-def _add_pictures(
-    muxer: Muxer,
-    codec: str,
-    fps: Fraction,
-    size_px: tuple[int, int],
-    pixels: str,
-    options: dict[str, str] | None = None,
-) -> VideoStream:
-    stream = muxer.container.add_stream(codec, rate=fps, options=options)
-    assert isinstance(stream, VideoStream)
-    stream.width, stream.height = size_px
-    stream.pix_fmt = pixels
-    return stream
-
-
-def _pulled(sink: FilterContext) -> Iterator[VideoFrame]:
-    while True:
-        try:
-            frame = sink.pull()
-        except (av.error.BlockingIOError, av.error.EOFError):
-            return
-        assert isinstance(frame, VideoFrame)
-        yield frame
+def _thinned_out(decoder: _Decoder, fps: float) -> Iterator[tuple[VideoFrame, int]]:
+    """Of a video that is much faster, the picture that is due at each slot."""
+    kept: tuple[VideoFrame, int] | None = None
+    for frame, time_s in decoder:
+        slot = max(0, math.ceil(time_s * fps - _EARLY_BY_FRAMES_THINNED))
+        if kept is not None and slot > kept[1]:
+            yield kept
+        kept = frame, slot if kept is None else max(slot, kept[1])
+    if kept is not None:
+        yield kept

@@ -13,13 +13,12 @@ from app.errors import CameraError, SinkError
 from app.pipeline.capture.cameras import CameraFormat, CameraSpec
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import OutputFormat
+from mcnet.arrays import Rgb
 from mcnet.config import McnetConfig
 from mcnet.engine import DeviceChoice
 from mcnet.generator import SourceCache
 from mcnet.geometry import Keypoints
 from mcnet.media.faces import Face
-
-Rgb = NDArray[np.uint8]
 
 SIZE_PX = 256
 AVATAR_RGB = (40, 160, 90)

@@ -18,7 +18,7 @@ from unittest import mock
 
 import numpy as np
 
-from mcnet.media import muxer, video
+from mcnet.media import muxer, video, video_writer
 from mcnet.media.errors import MediaError
 from tests.disks import Room
 from tests.media.videos import GRID
@@ -115,7 +115,7 @@ def unclosable(suffix: str) -> type[FileIO]:
 @contextmanager
 def before_call(container: str, method: str, nth: int, act: Callable[[Path | None], None]) -> Iterator[None]:
     """Have something happen before the n-th call of a muxer's method, or of what writes a folder's pictures."""
-    owner: Any = video._PictureSink if container == "folder" else muxer.Muxer
+    owner: Any = video_writer._PictureSink if container == "folder" else muxer.Muxer
     call = getattr(owner, method)
     calls = 0
 
@@ -136,7 +136,7 @@ def before_call(container: str, method: str, nth: int, act: Callable[[Path | Non
 def attempt(path: Path, step: Step, room: Room) -> tuple[str, list[str], int]:
     """Write; returns what was said, what then lies in the folder, and how many frames of it play. Leaves nothing."""
     error = ""
-    writer = video.VideoWriter(path, 10, (64, 64), audio_from=GRID if step.container == "mp4" else None)
+    writer = video_writer.VideoWriter(path, 10, (64, 64), audio_from=GRID if step.container == "mp4" else None)
     long = (step.container, step.method) == ("mp4", "finish")
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     if step.method == "open":

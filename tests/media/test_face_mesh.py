@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from assets import ROOT as ASSETS
+from mcnet.arrays import Rgb
 from mcnet.media import mesh_networks
 from mcnet.media.errors import MediaError
 from mcnet.media.expressions import openings
@@ -37,8 +37,6 @@ HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 PORTRAITS = sorted((ASSETS / "portraits").glob("*.jpg"))
 HEADS = (RIGHT_EYE_POINTS, LEFT_EYE_POINTS, LIPS_POINTS)
 NEUTRAL, SPEAKING, BLINKING = 0, 36, 43  # frames of the clip
-
-Rgb = NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,29 @@
 import struct
+import subprocess
+import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pillow_heif
 import pytest
 from numpy.typing import NDArray
+from PIL import Image, TiffImagePlugin
 
 from mcnet.media.errors import MediaError
-from mcnet.media.images import read_rgb, write_rgb
+from mcnet.media.images import (
+    KEPT_PIXELS,
+    MOST_PIXELS,
+    is_picture,
+    pictures_in,
+    read_rgb,
+    usual_endings,
+    write_rgb,
+)
+
+ORIENTATION = 0x0112
 
 
 @pytest.fixture
@@ -20,11 +35,6 @@ def picture() -> NDArray[np.uint8]:
     rgb[40:, :50] = (10, 30, 230)
     rgb[40:, 50:] = (200, 200, 40)
     return rgb
-
-
-def _with_orientation(jpeg: bytes, orientation: int) -> bytes:
-    exif = b"Exif\0\0II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
-    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
 
 
 def test_png_survives_a_round_trip_under_a_name_beyond_ascii(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
@@ -39,27 +49,123 @@ def test_jpeg_keeps_the_colours_in_their_order(tmp_path: Path, picture: NDArray[
     assert np.abs(read_rgb(tmp_path / "a.jpg").astype(int) - picture).mean() < 2
 
 
-@pytest.mark.parametrize(
-    ("orientation", "undo"),
-    [
-        (1, lambda x: x),
-        (2, lambda x: x[:, ::-1]),
-        (3, lambda x: x[::-1, ::-1]),
-        (4, lambda x: x[::-1]),
-        (5, lambda x: x.transpose(1, 0, 2)),
-        (6, lambda x: x.transpose(1, 0, 2)[:, ::-1]),
-        (7, lambda x: x[::-1, ::-1].transpose(1, 0, 2)),
-        (8, lambda x: x.transpose(1, 0, 2)[::-1]),
-        (99, lambda x: x),
-    ],
-)
-def test_exif_orientation_is_applied(tmp_path: Path, picture: NDArray[np.uint8], orientation: int, undo) -> None:  # type: ignore[no-untyped-def]
-    _, jpeg = cv2.imencode(".jpg", picture[:, :, ::-1])
-    (tmp_path / "a.jpg").write_bytes(_with_orientation(jpeg.tobytes(), orientation))
-    read = read_rgb(tmp_path / "a.jpg")
-    expected = undo(picture)
+FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "TIFF": "tif", "AVIF": "avif", "HEIF": "heic"}
+UPRIGHT: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.transpose(1, 0, 2),
+    6: lambda x: x.transpose(1, 0, 2)[:, ::-1],
+    7: lambda x: x[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda x: x.transpose(1, 0, 2)[::-1],
+    99: lambda x: x,
+}
+
+
+def _saved(path: Path, rgb: NDArray[np.uint8], kind: str, **how: object) -> Path:
+    pillow_heif.register_heif_opener()
+    Image.fromarray(rgb).save(path, kind, quality=92, **how)
+    return path
+
+
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
+@pytest.mark.parametrize("kind", FORMATS)
+def test_all_eight_orientations_are_set_upright_once(
+    tmp_path: Path, picture: NDArray[np.uint8], kind: str, orientation: int
+) -> None:
+    """Pillow writes EXIF, and for AVIF and HEIC the container's own turn and mirror."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    path = _saved(tmp_path / f"a.{FORMATS[kind]}", picture, kind, exif=exif.tobytes())
+    if kind in ("AVIF", "HEIF"):
+        stored = path.read_bytes()
+        assert (b"irot" in stored or b"imir" in stored) == (orientation != 1)
+    read, expected = read_rgb(path), UPRIGHT[orientation](picture)
     assert read.shape == expected.shape
-    assert np.abs(read.astype(int) - expected).mean() < 3
+    assert np.abs(read.astype(int) - expected).mean() < 4
+
+
+def test_a_heic_is_turned_by_its_container_and_not_by_its_exif_besides(
+    tmp_path: Path, picture: NDArray[np.uint8]
+) -> None:
+    """As an iPhone writes it: `irot` says 90 degrees clockwise, and so does EXIF."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    content = _saved(tmp_path / "a.heic", picture, "HEIF", exif=exif.tobytes()).read_bytes()
+    assert b"irot\x03" in content
+    order = "<" if b"Exif\0\0II*\0" in content else ">"
+    entry = struct.pack(f"{order}HHI", ORIENTATION, 3, 1)
+    place = content.index(entry) + len(entry)
+    (tmp_path / "a.heic").write_bytes(content[:place] + struct.pack(f"{order}H", 6) + content[place + 2 :])
+    read = read_rgb(tmp_path / "a.heic")
+    assert np.abs(read.astype(int) - UPRIGHT[6](picture)).mean() < 4
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_an_unknown_orientation_or_damaged_exif_changes_nothing(
+    tmp_path: Path, picture: NDArray[np.uint8], kind: str
+) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 99
+    path = _saved(tmp_path / "a.bin", picture, kind, exif=exif.tobytes())
+    assert np.abs(read_rgb(path).astype(int) - picture).mean() < 4
+    if kind != "TIFF":  # whose EXIF is its own directory
+        path = _saved(tmp_path / "b.bin", picture, kind, exif=b"Exif\0\0II*\0\xff\xff\xff\x7fnonsense")
+        assert np.abs(read_rgb(path).astype(int) - picture).mean() < 4
+
+
+def test_what_a_picture_is_its_content_says_and_not_its_name(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
+    for kind in (*FORMATS, "GIF", "BMP", "JPEG2000", "PPM"):
+        path = _saved(tmp_path / f"{kind}.txt", picture, kind)
+        assert is_picture(path)
+        assert read_rgb(path).shape == picture.shape
+    (tmp_path / "text.jpg").write_text("not a picture")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "video.heic").write_bytes(b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41" + bytes(100))
+    for name in ("text.jpg", "empty.png", "video.heic", "missing.png", "."):
+        assert not is_picture(tmp_path / name)
+
+
+def test_heic_and_avif_are_told_apart_where_the_first_brand_names_neither(
+    tmp_path: Path, picture: NDArray[np.uint8]
+) -> None:
+    for kind, brand in (("HEIF", b"heic"), ("AVIF", b"avif")):
+        content = _saved(tmp_path / "a.bin", picture, kind).read_bytes()
+        size = int.from_bytes(content[:4], "big")
+        brands = content[8:size].replace(b"mif1", brand)
+        (tmp_path / "a.bin").write_bytes(content[:8] + b"mif1" + brands[4:] + content[size:])
+        assert brand in brands[4:]
+        assert np.abs(read_rgb(tmp_path / "a.bin").astype(int) - picture).mean() < 4
+
+
+def test_a_folder_has_its_pictures_by_content_and_what_is_named_as_one(
+    tmp_path: Path, picture: NDArray[np.uint8]
+) -> None:
+    for name, kind in (("10.bin", "PNG"), ("9", "HEIF"), ("2.JPG", "JPEG"), (".hidden.png", "PNG")):
+        _saved(tmp_path / name, picture, kind)
+    (tmp_path / "3.png").write_bytes(b"damaged")
+    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in pictures_in(tmp_path)] == ["2.JPG", "3.png", "9", "10.bin"]
+
+
+def test_dialogs_are_given_the_usual_endings() -> None:
+    endings = usual_endings()
+    assert {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".heic", ".heif", ".hif", ".avif", ".tif", ".gif"} <= {*endings}
+    assert not {".mp4", ".pdf", ".eps", ".psd"} & {*endings}
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "AVIF", "TIFF", "HEIF", "MPO"])
+def test_of_an_animation_or_of_several_pages_the_first_is_read(
+    tmp_path: Path, picture: NDArray[np.uint8], kind: str
+) -> None:
+    pillow_heif.register_heif_opener()
+    first, second = Image.fromarray(picture), Image.fromarray(255 - picture)
+    first.save(tmp_path / "a.bin", kind, save_all=True, append_images=[second])
+    with Image.open(tmp_path / "a.bin") as stored:
+        assert getattr(stored, "n_frames", 1) == 2
+    assert np.abs(read_rgb(tmp_path / "a.bin").astype(int) - picture).mean() < 8
 
 
 def test_all_kinds_of_pixels_become_rgb(tmp_path: Path) -> None:
@@ -94,12 +200,24 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("not a picture")
     cv2.imwrite(str(tmp_path / "small.png"), np.zeros((80, 63, 3), np.uint8))
+    whole = _saved(tmp_path / "cut.jpg", np.random.default_rng(1).integers(0, 256, (80, 80, 3), np.uint8), "JPEG")
+    whole.write_bytes(whole.read_bytes()[:3000])
+    Image.fromarray(np.zeros((80, 80), np.float32)).save(tmp_path / "float.tif")
+    version = TiffImagePlugin.ImageFileDirectory_v2()
+    version.tagtype[0xC612] = 1  # bytes
+    version[0xC612] = b"\1\4\0\0"
+    Image.new("RGB", (80, 80)).save(tmp_path / "raw.dng", "TIFF", tiffinfo=version)
+    Image.new("RGB", (160, 120)).save(tmp_path / "thumbnail.nef", "TIFF", tiffinfo={0x00FE: 1})
     for name, message in (
         ("missing.png", "no picture at"),
         ("empty.png", "empty file"),
-        ("text.png", "expected PNG, JPEG"),
+        ("text.png", "expected JPEG, PNG"),
         ("small.png", "63 x 80, expected at least 64"),
         (".", "got a folder"),
+        ("cut.jpg", "damaged, cut short"),
+        ("float.tif", "got 32 bits per channel"),
+        ("raw.dng", "a camera's raw data"),
+        ("thumbnail.nef", "a camera's raw data"),
     ):
         with pytest.raises(MediaError, match=message):
             read_rgb(tmp_path / name)
@@ -115,3 +233,66 @@ def test_what_cannot_be_written_is_named_and_leaves_nothing(tmp_path: Path, pict
         with pytest.raises(MediaError, match=message):
             write_rgb(tmp_path / name, picture)
     assert [entry.name for entry in tmp_path.iterdir()] == ["folder.png"]
+
+
+def _png_header(width: int, height: int) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b""))
+    )
+
+
+def test_a_picture_of_too_many_pixels_is_refused_unread(tmp_path: Path) -> None:
+    (tmp_path / "bomb.png").write_bytes(_png_header(25_000, MOST_PIXELS // 25_000 + 1))
+    with pytest.raises(MediaError, match=r"25000 x 20001, expected at most 500 million pixels; make it smaller"):
+        read_rgb(tmp_path / "bomb.png")
+    (tmp_path / "most.png").write_bytes(_png_header(25_000, MOST_PIXELS // 25_000))
+    with pytest.raises(MediaError, match="damaged, cut short"):  # not for its size
+        read_rgb(tmp_path / "most.png")
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("JPEG", "RGB"), ("PNG", "P"), ("TIFF", "RGB")])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_picture_is_scaled_down_to_what_is_kept(
+    tmp_path: Path, kind: str, mode: str, orientation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcnet.media.images.KEPT_PIXELS", 10_000)
+    tall = np.zeros((400, 300, 3), np.uint8)
+    tall[:200, :, 0] = tall[:, 150:, 2] = 200
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    Image.fromarray(tall).convert(mode).save(tmp_path / "a.bin", kind, exif=exif)
+    read = read_rgb(tmp_path / "a.bin")
+    expected = cv2.resize(UPRIGHT[orientation](tall), read.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert read.shape == ((115, 87, 3) if orientation == 1 else (87, 115, 3))
+    assert np.abs(read.astype(int) - expected).mean() < 4
+
+
+def test_a_phone_photograph_of_108_megapixels_is_read_and_its_memory_given_back(tmp_path: Path) -> None:
+    """In a process of its own, where the engine has told the C library to keep freed memory."""
+    path = tmp_path / "phone.jpg"
+    Image.new("RGB", (12_000, 9_000), (200, 120, 60)).save(path, quality=60)
+    script = """
+import pathlib, sys
+from mcnet.allocator import keep_freed_memory
+from mcnet.media.images import read_rgb
+def resident_mib():
+    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * 4 / 1024
+read_rgb(sys.argv[2])
+keep_freed_memory()
+before = resident_mib()
+rgb = read_rgb(sys.argv[1])
+shape, colour = rgb.shape, rgb[100, 100].tolist()
+del rgb
+print(*shape, *colour, resident_mib() - before)
+"""
+    small = _saved(tmp_path / "small.jpg", np.zeros((80, 80, 3), np.uint8), "JPEG")
+    run = subprocess.run(
+        [sys.executable, "-c", script, path, small], capture_output=True, text=True, timeout=120, check=True
+    )
+    height, width, _, *colour, grown_mib = map(float, run.stdout.split())
+    assert 0.99 * KEPT_PIXELS < width * height < 1.01 * KEPT_PIXELS
+    assert np.allclose(colour, (200, 120, 60), atol=4)
+    if sys.platform == "linux":
+        assert grown_mib < 40  # of the 100 and more that were needed

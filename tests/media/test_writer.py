@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from mcnet.media import muxer
 from mcnet.media.errors import MediaError
 from mcnet.media.images import write_rgb
-from mcnet.media.video import VideoWriter, open_driving
+from mcnet.media.video import open_driving
+from mcnet.media.video_writer import VideoWriter
 from tests.disks import mounted
 from tests.media.outputs import unclosable
 from tests.media.videos import GRID, counted, make_sound_only, make_video, number_of, sound_of

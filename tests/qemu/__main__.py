@@ -21,6 +21,7 @@ from app.pipeline.output.compositor import Compositor
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.portraits import PortraitStore, load_portrait
 from app.pipeline.state import State
+from mcnet.arrays import Rgb
 from mcnet.checkpoint import save_model
 from mcnet.config import McnetConfig
 from mcnet.generator import Mcnet, ModelInfo
@@ -30,8 +31,6 @@ from mcnet.media.images import write_rgb
 from mcnet.media.video import open_driving
 from tests.qemu.guest import FPS_HZ, FRAMES, Seen
 from tests.qemu.machine import CannotEmulateError, Machine
-
-Rgb = NDArray[np.uint8]
 
 _ROOT = Path(__file__).parents[2]
 _FOLDER = _ROOT / "build" / "qemu"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mcnet.arrays import Rgb
 from mcnet.commands.drives import Shot
 from mcnet.engine import Engine, EngineOptions, Runtime
 from mcnet.generator import Mcnet
@@ -21,10 +22,10 @@ from mcnet.media.expressions import Mesh
 from mcnet.media.face_mesh import PlainMesh
 from mcnet.media.faces import Face, FaceFinder
 from training.data import CLIP, CLIPS_FORMAT, Clip, DataError, decode, open_dataset, read_table
-from training.evaluate.jitter import StillDriver, mean_jitter, measure_jitter
-from training.evaluate.judges import Inception, Judges, open_judges
-from training.evaluate.methods import Animator
-from training.evaluate.metrics import Moments, Rgb, frechet_distance
+from training.evaluate.jitter import StillPerformer, mean_jitter, measure_jitter
+from training.evaluate.methods import MethodRunner
+from training.evaluate.metric_networks import Inception, MetricNetworks, open_metric_networks
+from training.evaluate.metrics import Moments, frechet_distance
 from training.evaluate.options import EvaluateError, EvaluateOptions
 from training.evaluate.references import choose_reference, reference_candidates
 from training.evaluate.scores import (
@@ -47,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 JITTER_CLIPS = 4
 _SETTLING_FRAMES = 8
-"""How long a still driver's face is followed before it counts: where it is looked for settles over some frames."""
+"""How long a still performer's face is followed before it counts: where it is looked for settles over some frames."""
 _LEFT_OUT = "Left out: "
 
 
@@ -123,16 +124,16 @@ def evaluate(model: Mcnet, data: Path, options: EvaluateOptions | None = None) -
     plan = plan_cross_pairs(store.clips, chosen, options)
     engine = make_engine(model, options)
     pictures = sum(len(self_pairs(clip, store.clips[clip].frames, options.frames_per_clip)) for clip in chosen)
-    judges = open_judges(engine.choice.device, pictures, paper_landmarks=options.paper_landmarks)
-    animator = Animator(model, engine)
-    with _Observer(judges, measures=animator.measures) as observer:
-        session = _Session(store, animator, observer, options)
-        session.notes += judges.notes
+    networks = open_metric_networks(engine.choice.device, pictures, paper_landmarks=options.paper_landmarks)
+    runner = MethodRunner(model, engine)
+    with _Observer(networks, measures=runner.measures) as observer:
+        session = _Session(store, runner, observer, options)
+        session.notes += networks.notes
         if not plan and options.cross_pairs != 0:
             session.notes.append(f"Cross-identity is left out: split {options.split!r} shows one person only")
         started = time.perf_counter()
         for number, clip in enumerate(chosen, start=1):
-            session.evaluate_clip(clip, [pairs for pairs in plan if pairs[0].driver.clip == clip])
+            session.evaluate_clip(clip, [pairs for pairs in plan if pairs[0].performer.clip == clip])
             elapsed_s = time.perf_counter() - started
             left_s = elapsed_s / number * (len(chosen) - number)
             logger.info("clip %d of %d: %.0f s, about %.0f s left", number, len(chosen), elapsed_s, left_s)
@@ -176,12 +177,12 @@ def self_pairs(clip: int, frames: int, count: int | None) -> list[Pair]:
     return [Pair(first, first, Still(clip, frame)) for frame in driving_frames(frames, count)]
 
 
-def plan_cross_pairs(clips: Sequence[Clip], drivers: Sequence[int], options: EvaluateOptions) -> list[list[Pair]]:
+def plan_cross_pairs(clips: Sequence[Clip], performers: Sequence[int], options: EvaluateOptions) -> list[list[Pair]]:
     """Pairs of different people, drawn by the seed: clips drive in turn, and a person's clip or still is the source.
 
     Args:
         clips: all of the dataset.
-        drivers: clips that drive.
+        performers: clips that drive.
         options: the split, how many, and the seed.
 
     Returns:
@@ -189,39 +190,39 @@ def plan_cross_pairs(clips: Sequence[Clip], drivers: Sequence[int], options: Eva
     """
     people: dict[str, list[int]] = {}
     for number, clip in enumerate(clips):
-        if clip.split == options.split and (clip.frames == 1 or number in drivers):
+        if clip.split == options.split and (clip.frames == 1 or number in performers):
             people.setdefault(who(clip), []).append(number)
-    count = len(drivers) if options.cross_pairs is None else options.cross_pairs
+    count = len(performers) if options.cross_pairs is None else options.cross_pairs
     if len(people) < 2:
         return []
     rng = np.random.default_rng(options.seed)
     orders = {
-        driver: rng.permutation([person for person in sorted(people) if person != who(clips[driver])])
-        for driver in drivers
+        performer: rng.permutation([person for person in sorted(people) if person != who(clips[performer])])
+        for performer in performers
     }
     plan: list[list[Pair]] = []
     for turn in range(count):
-        driver = drivers[turn % len(drivers)]
-        others = orders[driver]
-        source = Still(int(rng.choice(people[str(others[turn // len(drivers) % len(others)])])), 0)
-        wanted = driving_frames(clips[driver].frames, options.frames_per_clip)
-        plan.append([Pair(source, Still(driver, 0), Still(driver, frame)) for frame in wanted])
+        performer = performers[turn % len(performers)]
+        others = orders[performer]
+        source = Still(int(rng.choice(people[str(others[turn // len(performers) % len(others)])])), 0)
+        wanted = driving_frames(clips[performer].frames, options.frames_per_clip)
+        plan.append([Pair(source, Still(performer, 0), Still(performer, frame)) for frame in wanted])
     return plan
 
 
 class _Observer:
     """Finds in a picture what figures and methods need.
 
-    Judges look by the plain mesh, which makes no keypoints, and which earlier figures were told by.
+    The metrics are taken by the plain mesh, which makes no keypoints, and by which earlier figures were taken.
 
     Args:
-        judges: for what needs more than the mesh.
+        networks: for what needs more than the mesh.
         measures: whether the attention mesh is to measure keypoints for the methods.
     """
 
-    def __init__(self, judges: Judges, *, measures: bool) -> None:
-        self.judges = judges
-        self._judge = FaceFinder(mesh=PlainMesh())
+    def __init__(self, networks: MetricNetworks, *, measures: bool) -> None:
+        self.networks = networks
+        self._plain_finder = FaceFinder(mesh=PlainMesh())
         self._finder = FaceFinder()
         self._tracker = FaceFinder(tracking=True) if measures else None
         self._measures = measures
@@ -230,24 +231,24 @@ class _Observer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for finder in (self._judge, self._finder, self._tracker):
+        for finder in (self._plain_finder, self._finder, self._tracker):
             if finder is not None:
                 finder.close()
 
     def see(self, rgb: Rgb) -> Seen:
-        """What the judges see."""
-        faces = self._judge.find(rgb)
-        judges = self.judges
-        paper = judges.paper.find(rgb) if judges.paper else None
+        """What the networks see."""
+        faces = self._plain_finder.find(rgb)
+        networks = self.networks
+        paper = networks.paper.find(rgb) if networks.paper else None
         if not faces:
             return Seen(rgb, None, None, paper, None)
         mesh = faces[0].landmarks_px
         return Seen(
             rgb=rgb,
             mesh=mesh,
-            embedding=judges.identity.embed(rgb, mesh) if judges.identity else None,
+            embedding=networks.identity.embed(rgb, mesh) if networks.identity else None,
             paper=paper,
-            eyes=judges.iris.look(rgb, mesh) if judges.iris else None,
+            eyes=networks.iris.look(rgb, mesh) if networks.iris else None,
         )
 
     def measure(self, rgb: Rgb) -> Face | None:
@@ -260,7 +261,7 @@ class _Observer:
         return _shot(rgb, self.measure(rgb) if self._measures else None)
 
     def follow(self, rgb: Rgb, frames: Sequence[Rgb]) -> list[Shot]:
-        """Frames of a driver who is still; the face is followed as it is live.
+        """Frames of a performer who is still; the face is followed as it is live.
 
         Args:
             rgb: (S, S, 3), what the camera has seen for a while.
@@ -303,10 +304,10 @@ class _Stills:
 class _Session:
     """An evaluation in work."""
 
-    def __init__(self, store: ClipStore, animator: Animator, observer: _Observer, options: EvaluateOptions) -> None:
+    def __init__(self, store: ClipStore, runner: MethodRunner, observer: _Observer, options: EvaluateOptions) -> None:
         self.notes: list[str] = []
         self._store = store
-        self._animator = animator
+        self._runner = runner
         self._observer = observer
         self._options = options
         self._self_results: list[PairResult] = []
@@ -326,16 +327,16 @@ class _Session:
         count = self._store.clips[clip].frames
         own = self_pairs(clip, count, self._options.frames_per_clip)
         candidates = reference_candidates(count, self._options.references) if plan else []
-        still_driver = [count // 2] if self._jitter_clips < JITTER_CLIPS else []
-        wanted = [0, *candidates, *still_driver, *(pair.driver.frame for pair in own)]
+        still_performer = [count // 2] if self._jitter_clips < JITTER_CLIPS else []
+        wanted = [0, *candidates, *still_performer, *(pair.performer.frame for pair in own)]
         frames = self._read(clip, wanted)
         if frames is None:
             return
         stills = _Stills(frames, self._observer)
         self._self_results += self._score(own, stills)
-        if still_driver:
+        if still_performer:
             self._jitter_clips += 1
-            self._measure_jitter(stills.shot(Still(clip, 0)), frames[Still(clip, *still_driver)])
+            self._measure_jitter(stills.shot(Still(clip, 0)), frames[Still(clip, *still_performer)])
         if not plan:
             return
         meshes: dict[int, Mesh | None] = {}
@@ -362,24 +363,24 @@ class _Session:
         if not self._self_results:
             left_out = [note for note in self.notes if note.startswith(_LEFT_OUT)]
             raise DataError(f"none of the {len(left_out)} clips of {self._store.folder} can be used; {left_out[0]}")
-        animator = self._animator
+        runner = self._runner
         own = self._compare(self._self_results, of_self=True)
         for method, moments in self._features.items():
             if method in own.figures:
-                own.figures[method]["fid"] = frechet_distance(moments, self._features["driver"])
+                own.figures[method]["fid"] = frechet_distance(moments, self._features["performer"])
         cross = {kind: results for kind, results in self._cross_results.items() if results}
         times_ms: dict[str, list[float]] = {}
         for result in (*self._self_results, *(result for results in cross.values() for result in results)):
             for method, elapsed_ms in result.engine_ms.items():
                 times_ms.setdefault(method, []).append(elapsed_ms)
-        if animator.held:
+        if runner.held:
             self.notes.append(
-                f"Measured keypoints: {animator.held} pictures hold the one before them, since the driving frame shows "
+                f"Measured keypoints: {runner.held} pictures hold the one before them, since the driving frame shows "
                 "no face that can be measured"
             )
-        if animator.detected_instead:
+        if runner.detected_instead:
             self.notes.append(
-                f"Measured keypoints: {animator.detected_instead} times they were detected instead for a clip, since "
+                f"Measured keypoints: {runner.detected_instead} times they were detected instead for a clip, since "
                 "its source or reference shows no face that can be measured"
             )
         return Evaluation(
@@ -390,7 +391,7 @@ class _Session:
             engine_ms={
                 method: (float(np.median(times)), float(np.percentile(times, 95))) for method, times in times_ms.items()
             },
-            device=animator.engine.choice.reason,
+            device=runner.engine.choice.reason,
             size_px=self._store.size_px,
             notes=tuple(self.notes),
         )
@@ -407,63 +408,65 @@ class _Session:
         """Animate and score pairs of one source and one reference."""
         source, first, of_self = stills.seen(pairs[0].source), stills.seen(pairs[0].reference), not pairs[0].relative
         reference = None if of_self else stills.shot(pairs[0].reference)
-        drivers = [stills.shot(pair.driver) for pair in pairs]
+        performers = [stills.shot(pair.performer) for pair in pairs]
         scores: list[dict[str, Score]] = [{} for _ in pairs]
         engine_ms: list[dict[str, float]] = [{} for _ in pairs]
-        for method in self._animator.methods(of_self=of_self):
-            pictures = self._animator.perform(method, stills.shot(pairs[0].source), reference, drivers)
+        for method in self._runner.methods(of_self=of_self):
+            pictures = self._runner.perform(method, stills.shot(pairs[0].source), reference, performers)
             for number, (pair, picture) in enumerate(zip(pairs, pictures, strict=True)):
                 shown = source if method == COPY else self._observer.see(picture.rgb)
-                driver = stills.seen(pair.driver)
-                scores[number][method] = score(shown, source, first, driver, self._observer.judges, of_self=of_self)
+                performer = stills.seen(pair.performer)
+                scores[number][method] = score(
+                    shown, source, first, performer, self._observer.networks, of_self=of_self
+                )
                 if picture.engine_ms is not None:
                     engine_ms[number][method] = picture.engine_ms
                 if of_self:
                     self._count_features(method, picture.rgb)
         if of_self:
             for pair in pairs:
-                self._count_features("driver", stills.frames[pair.driver])
+                self._count_features("performer", stills.frames[pair.performer])
         return [
-            result_of(pair, source, first, stills.seen(pair.driver), scores[number], engine_ms[number])
+            result_of(pair, source, first, stills.seen(pair.performer), scores[number], engine_ms[number])
             for number, pair in enumerate(pairs)
         ]
 
     def _count_features(self, name: str, rgb: Rgb) -> None:
-        inception = self._observer.judges.inception
+        inception = self._observer.networks.inception
         if inception is not None:
             self._features.setdefault(name, Moments(Inception.SIZE)).add(inception(rgb))
 
-    def _measure_jitter(self, source: Shot, driver: Rgb) -> None:
-        still = StillDriver(driver, self._rng)
-        noisy, shifted = (self._observer.follow(driver, frames) for frames in (still.noisy, still.shifted))
-        for method in self._animator.still_methods:
-            row = measure_jitter(self._animator, method, source, noisy, shifted, still.shifts_px)
+    def _measure_jitter(self, source: Shot, performer: Rgb) -> None:
+        still = StillPerformer(performer, self._rng)
+        noisy, shifted = (self._observer.follow(performer, frames) for frames in (still.noisy, still.shifted))
+        for method in self._runner.still_methods:
+            row = measure_jitter(self._runner, method, source, noisy, shifted, still.shifts_px)
             if row is not None:
                 self._jitter.setdefault(method, []).append(row)
 
     def _compare(self, results: Sequence[PairResult], *, of_self: bool) -> Comparison:
-        methods = self._animator.methods(of_self=of_self)
+        methods = self._runner.methods(of_self=of_self)
         return Comparison(tuple(results), {method: summarise(results, method) for method in methods})
 
 
-def pictures_of(store: ClipStore, pair: Pair, animator: Animator, finder: FaceFinder) -> dict[str, Rgb]:
-    """A pair's pictures once more, for a sheet: `source`, `reference`, `driver`, and one for each method.
+def pictures_of(store: ClipStore, pair: Pair, runner: MethodRunner, finder: FaceFinder) -> dict[str, Rgb]:
+    """A pair's pictures once more, for a sheet: `source`, `reference`, `performer`, and one for each method.
 
     Args:
         store: the data.
         pair: which.
-        animator: of the model.
+        runner: of the model.
         finder: measures keypoints.
     """
 
     def shot(still: Still) -> Shot:
         rgb = store.read(still.clip, [still.frame])[still.frame]
-        faces = finder.find(rgb) if animator.measures else []
+        faces = finder.find(rgb) if runner.measures else []
         return _shot(rgb, faces[0] if faces else None)
 
-    source, reference, driver = map(shot, pair)
-    pictures = {"source": source.square, "reference": reference.square, "driver": driver.square}
-    for method in animator.methods(of_self=not pair.relative):
-        performed = animator.perform(method, source, reference if pair.relative else None, [driver])
+    source, reference, performer = map(shot, pair)
+    pictures = {"source": source.square, "reference": reference.square, "performer": performer.square}
+    for method in runner.methods(of_self=not pair.relative):
+        performed = runner.perform(method, source, reference if pair.relative else None, [performer])
         pictures[method] = next(performed).rgb
     return pictures

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assets import ROOT as ASSETS
+from mcnet.arrays import Rgb
 from mcnet.media.expressions import Mesh
 from mcnet.media.face_mesh import checked_content
 from mcnet.media.sampling import sample_square
-from training.evaluate.metrics import Rgb
 
 IRIS_NETWORK = ASSETS / "models" / "iris_landmark.tflite"
 _SHA256 = "d1744d2a09c25f501d39eba4faff47e53ecca8852c5ce19bce8eeac39357521f"
@@ -58,7 +58,7 @@ class Eyes(NamedTuple):
         return self.opening > OPEN
 
 
-class IrisJudge:
+class IrisNetwork:
     """Measures the eyes of a face whose mesh is known. It belongs to one thread.
 
     Args:

@@ -1,4 +1,4 @@
-"""How restless the animation of a driver is who does not move."""
+"""How restless the animation of a performer is who does not move."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,19 +7,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mcnet.arrays import Rgb
 from mcnet.commands.drives import Shot
-from training.evaluate.methods import Animator
-from training.evaluate.metrics import REFERENCE_SIDE_PX, Rgb
+from training.evaluate.methods import MethodRunner
+from training.evaluate.metrics import REFERENCE_SIDE_PX
 from training.evaluate.scores import Jitter
 
 JITTER_FRAMES = 12
 NOISE_LEVELS = 2.0
-"""Standard deviation of the still driver's sensor noise, of 255 grey levels: a webcam's in good light."""
+"""Standard deviation of the still performer's sensor noise, of 255 grey levels: a webcam's in good light."""
 SHIFT_PX = 0.25
-"""How far the still driver is shifted at most along x and y."""
+"""How far the still performer is shifted at most along x and y."""
 
 
-class StillDriver:
+class StillPerformer:
     """One frame again and again, each time with new noise or another shift.
 
     Args:
@@ -34,16 +35,16 @@ class StillDriver:
 
 
 def measure_jitter(
-    animator: Animator, method: str, source: Shot, noisy: Sequence[Shot], shifted: Sequence[Shot], shifts_px: Any
+    runner: MethodRunner, method: str, source: Shot, noisy: Sequence[Shot], shifted: Sequence[Shot], shifts_px: Any
 ) -> Jitter | None:
-    """Let a still driver drive, by absolute keypoints.
+    """Let a still performer drive, by absolute keypoints.
 
     Args:
-        animator: of the model.
+        runner: of the model.
         method: `measured`, `detected` or `model`.
         source: who is animated.
-        noisy: the driver with noise.
-        shifted: the driver shifted.
+        noisy: the performer with noise.
+        shifted: the performer shifted.
         shifts_px: (N, 2) by how much.
 
     Returns:
@@ -54,8 +55,8 @@ def measure_jitter(
         return None
     half_px = (source.square.shape[0] - 1) / 2
     scale = REFERENCE_SIDE_PX / source.square.shape[0]
-    plain = animator.plain
-    predictions = [shown.rgb.astype(np.float32) for shown in animator.perform(method, source, None, noisy)]
+    plain = runner.plain
+    predictions = [shown.rgb.astype(np.float32) for shown in runner.perform(method, source, None, noisy)]
     cache = plain.encode(source, measured=measured)
     driving = [plain.keypoints(shot, measured=measured) for shot in noisy]
     deformations = [plain.deformation(cache, keypoints) for keypoints in driving]

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mcnet.arrays import Rgb
 from mcnet.media.expressions import Mesh
-
-Rgb = NDArray[np.uint8]
 
 PSNR_OF_EQUALS = 100.0
 """dB that equal pictures count, so that a mean over pairs stays finite; one grey level in one channel of one pixel of

@@ -165,7 +165,7 @@ def disturb(pictures: Tensor, draws: Draws, share: float) -> Tensor:
 
 
 def equivariance_warp(draws: Draws, affine: float, bend: float, device: torch.device) -> Warp:
-    """The warp under which keypoints shall be equivariant (REFERENCE section 7)."""
+    """The warp T under which keypoints shall be equivariant: p(x) = T(p(T(x))) for a frame x."""
     return random_warp(
         torch.from_numpy(affine * draws.normal("equivariance affine", 2, 3)).float().to(device),
         torch.from_numpy(bend * draws.normal("equivariance bend", 1, 25)).float().to(device),

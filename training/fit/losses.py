@@ -1,4 +1,4 @@
-"""The training objective's terms (REFERENCE section 7), each a plain function of tensors, unweighted.
+"""The training objective's terms: MCNet's, and our own where it is said; plain functions of tensors, unweighted.
 
 Pictures are (B, 3, S, S) float32 RGB in [0, 1]; every term is a mean, so that weights mean the same at any size.
 """
@@ -155,7 +155,7 @@ def feature_consistency(compensations: Sequence[Compensation]) -> Tensor:
     """Sum over the levels of mean |sg(feature) - value|: what the memory holds shall look like warped features.
 
     Args:
-        compensations: one a level; each feature is resized to its memory's size.
+        compensations: one per level; each feature is resized to its memory's size.
     """
     total = compensations[0].value.new_zeros(())
     for compensation in compensations:
@@ -251,7 +251,7 @@ def outside_openings(landmarks: Tensor) -> Tensor:
     return torch.cat((upper + up, lower - up), dim=1)
 
 
-def occlusion_as_judge(occlusion: Tensor, warped: Tensor, target: Tensor, price: float) -> Tensor:
+def occlusion_by_errors(occlusion: Tensor, warped: Tensor, target: Tensor, price: float) -> Tensor:
     """Teaches the occlusion map how far the warp can be trusted, pixel by pixel.
 
     Binary cross entropy with price / (price + error): the share that the warp deserves in a mean of two estimates of

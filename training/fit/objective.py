@@ -24,7 +24,7 @@ Autocast = Callable[[], contextlib.AbstractContextManager[None]]
 """Opens the run's precision for what stands inside; keypoints, motion and sampling stay outside."""
 
 
-class Answer(NamedTuple):
+class Outputs(NamedTuple):
     """What the network says about a batch of pairs.
 
     Attributes:
@@ -51,9 +51,9 @@ class Answer(NamedTuple):
     consistency: Tensor | None = None
 
 
-def answer_detector(
+def detector_outputs(
     model: Mcnet, source: Tensor, driving: Tensor, warp: Warp, autocast: Autocast, disturb: Callable[[Tensor], Tensor]
-) -> Answer:
+) -> Outputs:
     """Keypoints alone.
 
     Args:
@@ -67,12 +67,12 @@ def answer_detector(
     small, transformed = _small_pictures(model, source, driving, warp)
     small_source, small_driving = small.chunk(2)
     found = _detect(model, torch.cat((disturb(small), transformed)), 3, autocast)
-    return Answer(found[0], found[1], target=small_driving, copied=small_source, transformed=found[2])
+    return Outputs(found[0], found[1], target=small_driving, copied=small_source, transformed=found[2])
 
 
-def answer_motion(
+def motion_outputs(
     model: Mcnet, source: Tensor, driving: Tensor, warp: Warp, autocast: Autocast, warped_px: int = MOTION_SIZE_PX
-) -> Answer:
+) -> Outputs:
     """Keypoints and dense motion on pictures shrunk to 64x64, without encoder and decoder: a tenth of the work.
 
     Args:
@@ -93,7 +93,7 @@ def answer_motion(
     if warped_px == small_source.shape[-1]:
         source, driving = small_source, small_driving
     warped = sample(source, resize_deformation(motion.deformation, source.shape[-1]), model.config.border)
-    return Answer(
+    return Outputs(
         found[0],
         found[1],
         target=driving,
@@ -137,8 +137,8 @@ def _move(
     return combine(sparse, dense_motion.mask(features.float()), dense_motion.occlusion(features.float()))
 
 
-def answer_full(model: Mcnet, source: Tensor, driving: Tensor, warp: Warp, autocast: Autocast) -> Answer:
-    """The whole network. Arguments as in `answer_motion`.
+def full_outputs(model: Mcnet, source: Tensor, driving: Tensor, warp: Warp, autocast: Autocast) -> Outputs:
+    """The whole network. Arguments as in `motion_outputs`.
 
     The detections share one pass, and with it the batch statistics of their BatchNorms. There are three, or two where
     the detector rests.
@@ -162,7 +162,7 @@ def answer_full(model: Mcnet, source: Tensor, driving: Tensor, warp: Warp, autoc
     compensations: dict[int, Compensation] = {}
     with autocast():
         logits = generator.decode(cache, warped, compensations)
-    return Answer(
+    return Outputs(
         source_points,
         driving_points,
         target=driving,
@@ -205,7 +205,7 @@ class Terms(NamedTuple):
 
 
 class Objective:
-    """Weighs the losses of an answer.
+    """Weighs the losses of an outputs.
 
     Args:
         config: the weights.
@@ -228,12 +228,12 @@ class Objective:
         self._pairs = losses.keypoint_pairs(config.guidance_points) if config.guidance_openings else []
 
     def terms(
-        self, answer: Answer, source: Faces, driving: Faces, warp: Warp, step: int, adversarial: dict[str, Tensor]
+        self, outputs: Outputs, source: Faces, driving: Faces, warp: Warp, step: int, adversarial: dict[str, Tensor]
     ) -> Terms:
         """The objective of a batch.
 
         Args:
-            answer: of the network.
+            outputs: of the network.
             source: what it was asked about.
             driving: likewise.
             warp: the equivariance warp.
@@ -241,7 +241,7 @@ class Objective:
             adversarial: unweighted `gan` and `feature_matching` where a discriminator plays, else empty.
         """
         config = self._config
-        target, size_px = answer.target, answer.target.shape[-1]
+        target, size_px = outputs.target, outputs.target.shape[-1]
         weights = losses.region_weights(driving.landmarks, driving.valid, size_px, self._regions)
         weighted: dict[str, Tensor] = {}
 
@@ -249,13 +249,13 @@ class Objective:
             if weight:
                 weighted[name] = weight * loss()
 
-        seen, moved = answer.driving, answer.transformed
+        seen, moved = outputs.driving, outputs.transformed
         if moved is not None:
             pictures = [
-                _Seen(answer.source.value, source.landmarks, source.valid),
+                _Seen(outputs.source.value, source.landmarks, source.valid),
                 _Seen(seen.value, driving.landmarks, driving.valid),
             ]
-            if answer.motion is None:  # the detector alone: what is known of the third picture counts as well
+            if outputs.motion is None:  # the detector alone: what is known of the third picture counts as well
                 pictures.append(_Seen(moved.value, warp.landmarks(driving.landmarks, MOTION_SIZE_PX), driving.valid))
             add("equivariance_value", config.equivariance_value, lambda: losses.equivariance_value(seen, moved, warp))
             add(
@@ -266,19 +266,19 @@ class Objective:
             add(
                 "keypoint_distance",
                 config.keypoint_distance,
-                lambda: losses.keypoint_distance(answer.source.value) + losses.keypoint_distance(seen.value),
+                lambda: losses.keypoint_distance(outputs.source.value) + losses.keypoint_distance(seen.value),
             )
             if self._columns:
                 add("guidance", guidance_weight(config, step), lambda: self._guidance(pictures))
             if self._pairs:
                 add("guidance_openings", config.guidance_openings, lambda: self._openings(pictures))
-        motion, warped = answer.motion, answer.warped
+        motion, warped = outputs.motion, outputs.warped
         if motion is not None and warped is not None:
             add("warped", config.warped, lambda: losses.picture_l1(warped, target, weights))
             add(
                 "occlusion",
                 config.occlusion,
-                lambda: losses.occlusion_as_judge(motion.occlusion, warped, target, config.occlusion_price),
+                lambda: losses.occlusion_by_errors(motion.occlusion, warped, target, config.occlusion_price),
             )
             valid = source.valid & driving.valid
             add(
@@ -298,7 +298,7 @@ class Objective:
                     valid,
                 ),
             )
-        prediction, consistency = answer.prediction, answer.consistency
+        prediction, consistency = outputs.prediction, outputs.consistency
         if prediction is not None:
             add("l1", config.l1, lambda: losses.picture_l1(prediction, target, weights))
             add("perceptual", config.perceptual, lambda: self._perceptual(prediction, target, weights))
@@ -309,7 +309,7 @@ class Objective:
             add("feature_matching", config.feature_matching, lambda: adversarial["feature_matching"])
         if not weighted:
             raise DataError("all loss weights of this stage are 0: nothing would be learned")
-        return Terms(torch.stack(list(weighted.values())).sum(), weighted, _readings(answer))
+        return Terms(torch.stack(list(weighted.values())).sum(), weighted, _readings(outputs))
 
     def _guidance(self, seen: Sequence[_Seen]) -> Tensor:
         terms = [losses.landmark_guidance(*one, self._columns) for one in seen]
@@ -330,15 +330,15 @@ class Objective:
 
 
 @torch.no_grad()
-def _readings(answer: Answer) -> dict[str, Tensor]:
+def _readings(outputs: Outputs) -> dict[str, Tensor]:
     readings = {
-        "keypoint_distance_of_paper": losses.keypoint_distance_of_paper(answer.source.value)
-        + losses.keypoint_distance_of_paper(answer.driving.value),
-        "copied_l1": losses.picture_l1(answer.copied, answer.target),
+        "keypoint_distance_of_paper": losses.keypoint_distance_of_paper(outputs.source.value)
+        + losses.keypoint_distance_of_paper(outputs.driving.value),
+        "copied_l1": losses.picture_l1(outputs.copied, outputs.target),
     }
-    if answer.warped is not None and answer.motion is not None:
-        readings["warped_l1"] = losses.picture_l1(answer.warped, answer.target)
-        readings["occlusion_mean"] = answer.motion.occlusion.mean()
-    if answer.prediction is not None:
-        readings["predicted_l1"] = losses.picture_l1(answer.prediction, answer.target)
+    if outputs.warped is not None and outputs.motion is not None:
+        readings["warped_l1"] = losses.picture_l1(outputs.warped, outputs.target)
+        readings["occlusion_mean"] = outputs.motion.occlusion.mean()
+    if outputs.prediction is not None:
+        readings["predicted_l1"] = losses.picture_l1(outputs.prediction, outputs.target)
     return readings

@@ -1,11 +1,7 @@
 """What keeps a run going: reading ahead, stopping on a signal, sums of figures, gradients of several processes."""
 
 import math
-import signal
-import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import FrameType
-from typing import Any
 
 import numpy as np
 import torch
@@ -77,33 +73,6 @@ class Reader:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-class StopSignals:
-    """Turns SIGTERM and Ctrl-C into a wish to stop after the current step; a second Ctrl-C interrupts at once.
-
-    Attributes:
-        received: the signal's name, or None.
-    """
-
-    def __init__(self) -> None:
-        self.received: str | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "StopSignals":
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _receive(self, number: int, _frame: FrameType | None) -> None:
-        if self.received is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
-
-
 class Totals:
     """Sums of figures since the last line, kept on the device so that adding makes no GPU wait."""
 
@@ -133,7 +102,7 @@ class Totals:
         self._steps += 1
 
     def take(self, accelerator: Accelerator) -> dict[str, float]:
-        """Means over steps and processes since the last call, and milliseconds a step."""
+        """Means over steps and processes since the last call, and milliseconds per step."""
         names = sorted(self._sums)
         line: dict[str, float] = {}
         if names:

@@ -27,7 +27,7 @@ class TrainState:
     """The bundle. Random numbers need no place in it: they follow from the seed and the step (training.draws)."""
 
     step: int
-    """Steps done, both stages together; the next one is number `step`, from 0."""
+    """Steps done in all stages together; the next one is number `step`, from 0."""
     skipped: int
     """Steps that were left out, since a loss or gradient was not finite."""
     model: dict[str, Tensor]

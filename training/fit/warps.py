@@ -1,4 +1,8 @@
-"""Random smooth warps: an affine map plus a thin-plate bend (REFERENCE section 7, from FOMM's equivariance loss)."""
+"""Random smooth warps: an affine map plus a thin-plate bend, as of FOMM's equivariance loss.
+
+With the affine part (A, t), `d_i` the L1 distance of z to control point i and one weight `c_i` for x and y:
+T(z) = A z + t + sum_i c_i d_i^2 log(d_i + 1e-6).
+"""
 
 import functools
 from typing import NamedTuple

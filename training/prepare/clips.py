@@ -33,7 +33,8 @@ from mcnet.media.crop import SquareBox, crop
 from mcnet.media.errors import MediaError
 from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.images import read_rgb
-from mcnet.media.video import DrivingVideo, VideoWriter, open_driving
+from mcnet.media.video import DrivingVideo, open_driving
+from mcnet.media.video_writer import VideoWriter
 from training.landmarks import MESH_SIZE, TRAINING_POINTS
 from training.prepare.progress import NOTE_SUFFIX, Note
 from training.prepare.sources import Source
@@ -190,7 +191,7 @@ class Record:
         path.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
 
-class Task(NamedTuple):
+class SourceTask(NamedTuple):
     """What a worker needs.
 
     Attributes:
@@ -227,7 +228,7 @@ class _Found(NamedTuple):
     landmarks: NDArray[np.float16]
 
 
-def prepare_source(task: Task) -> Record:
+def prepare_source(task: SourceTask) -> Record:
     """Make the clips of one source.
 
     Returns:

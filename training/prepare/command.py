@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcnet.commands.arguments import whole_number, whole_number_from_1
 from mcnet.commands.status import INTERRUPTED
+from mcnet.signals import handled_by
 
 if TYPE_CHECKING:  # OpenCV is imported by what prepares only: `fit` runs on machines that have none
     from training.prepare.assembly import Workplace
@@ -49,7 +50,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder that is made, or gone on with")
     clips = parser.add_argument_group("clips")
     clips.add_argument("--size", type=int, choices=(256, 512), default=256, help="side in pixels (default: 256)")
-    clips.add_argument("--fps", type=_number(1, 240), default=25.0, help="frames a second (default: 25)")
+    clips.add_argument("--fps", type=_number(1, 240), default=25.0, help="frames per second (default: 25)")
     clips.add_argument("--png", action="store_true", help="folders of PNGs, the released layout, instead of H.264")
     clips.add_argument(
         "--points",
@@ -104,7 +105,7 @@ def add_parser(commands: Any) -> None:
     )
     work = parser.add_argument_group("work")
     work.add_argument(
-        "--workers", type=whole_number_from_1, default=os.cpu_count() or 1, help="processes (default: one a core)"
+        "--workers", type=whole_number_from_1, default=os.cpu_count() or 1, help="processes (default: one per core)"
     )
     work.add_argument("--shards", action="store_true", help="also write WebDataset tar shards into OUT/shards")
     work.add_argument("--redo", action="store_true", help="discard clips that were made by other rules")
@@ -140,7 +141,9 @@ def run(options: argparse.Namespace) -> int:
     if rules.max_seconds < rules.min_seconds:
         raise DataError(f"got --max-seconds {rules.max_seconds:g}, expected at least --min-seconds")
     try:
-        with _terminated_like_ctrl_c():
+        with handled_by(
+            signal.default_int_handler, signal.SIGTERM
+        ):  # as batch systems send it: it ends this as Ctrl-C does
             return _prepare(options, rules)
     except (SourceError, WorkerError) as error:
         raise DataError(str(error)) from error
@@ -197,7 +200,7 @@ def _prepare_sources(
     Returns:
         The records of what is finished now, in the order of the sources, and the sources that failed.
     """
-    from training.prepare.clips import Reject, Task, prepare_source
+    from training.prepare.clips import Reject, SourceTask, prepare_source
     from training.prepare.progress import Progress
     from training.prepare.sources import cost_of
     from training.prepare.workers import run_tasks
@@ -205,7 +208,7 @@ def _prepare_sources(
     stamps = {source.name: source.stamp for source in sources}
     files = workplace.clip_files()
     records: dict[str, Record] = {}
-    tasks: list[Task] = []
+    tasks: list[SourceTask] = []
     for source in sources:
         record = workplace.finished(source, stamps[source.name], files)
         if record is not None:
@@ -213,7 +216,7 @@ def _prepare_sources(
             continue
         workplace.discard(source.name, files)
         done = workplace.done / source.name
-        tasks.append(Task(source, stamps[source.name], rules, workplace.partial / source.name, done))
+        tasks.append(SourceTask(source, stamps[source.name], rules, workplace.partial / source.name, done))
     if records:
         sys.stderr.write(f"{len(records)} of {len(sources)} sources are finished already\n")
     failures: list[Reject] = []
@@ -299,20 +302,6 @@ def _one_at_a_time(workplace: "Workplace") -> Iterator[None]:
             yield
         finally:
             workplace.clean()
-
-
-@contextlib.contextmanager
-def _terminated_like_ctrl_c() -> Iterator[None]:
-    """SIGTERM, as batch systems send it, ends this as Ctrl-C does."""
-    try:
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _number(low: float, high: float) -> Callable[[str], float]:

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcnet.media.crop import crop, frame_face
+from mcnet.media.errors import MediaError
 from mcnet.media.faces import Face
+from mcnet.media.images import read_rgb
 from training.data import (
     CLIPS_FORMAT,
     Clip,
@@ -83,9 +85,10 @@ def build_clips_folder(
     skipped: list[str] = []
     for entry in entries:
         try:
-            frames = list(decode(entry.path))
             if entry.still:
-                frames = [crop_still(frames[0], finder, size_px, entry.path)]
+                frames = [crop_still(read_rgb(entry.path), finder, size_px, entry.path)]
+            else:
+                frames = list(decode(entry.path))
             if frames[0].shape != (size_px, size_px, 3):
                 height, width, _ = frames[0].shape
                 raise DataError(f"{entry.path}: got {width}x{height}, expected clips cut to {size_px}x{size_px}")
@@ -95,7 +98,7 @@ def build_clips_folder(
                 write_jpeg(file, frames[0])
             else:
                 shutil.copyfile(entry.path, file)
-        except DataError as error:
+        except (DataError, MediaError) as error:
             skipped.append(str(error))
             _log.warning("left out: %s", error)
             continue

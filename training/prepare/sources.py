@@ -10,12 +10,11 @@ from typing import NamedTuple
 
 import av
 
+from mcnet.media.images import meant_as_picture, pictures_in
 from training.data import CLIP, PHOTOS
 
 _VIDEOS = "3gp avi flv gif m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv"
-_PICTURES = "bmp jpeg jpg png tif tiff webp"
 VIDEO_SUFFIXES = frozenset(f".{name}" for name in _VIDEOS.split())
-PICTURE_SUFFIXES = frozenset(f".{name}" for name in _PICTURES.split())
 _LONGEST_NAME = 80
 
 
@@ -41,7 +40,7 @@ class Pack(NamedTuple):
     """Photographs of one person.
 
     Attributes:
-        pictures: in the order of their names.
+        pictures: in natural order.
         identity: who is seen, where the table or the pictures' names tell it; else empty.
         licence: as the table states it for the pictures.
         rows: the table's lines that name them.
@@ -148,7 +147,7 @@ def _walk(folder: Path, leave_out: Path) -> Iterator[Path]:
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     videos = [entry for entry in entries if entry.suffix.lower() in VIDEO_SUFFIXES and entry.is_file()]
     yield from videos
-    if not videos and any(entry.suffix.lower() in PICTURE_SUFFIXES and entry.is_file() for entry in entries):
+    if not videos and any(map(meant_as_picture, entries)):
         yield folder
     for entry in entries:
         if entry.is_dir():
@@ -176,9 +175,9 @@ def cost_of(source: Source) -> float:
 
 def _packs(folder: Path, label: str, table: Mapping[str, Statement], *, photos: bool) -> list[Pack]:
     """The packs of photographs of a folder of pictures; none where these are a video's frames."""
-    pictures = sorted(
-        file for file in folder.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".")
-    )
+    if not photos and all(line.kind != PHOTOS for line in table.values()):
+        return []
+    pictures = pictures_in(folder)
     rows = {
         picture: [key for key in _labels(f"{label}/{picture.name}") if key in table and table[key].kind != CLIP]
         for picture in pictures

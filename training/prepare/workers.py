@@ -5,12 +5,13 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import threading
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Generic, NamedTuple, TypeVar
+
+from mcnet.signals import handled_by
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -83,7 +84,8 @@ class _Worker(Generic[T, R]):
         self.connection, its_end = context.Pipe()
         self.process: SpawnProcess = context.Process(target=_serve, args=(its_end, function), daemon=True)
         self.task: T | None = None
-        with _ctrl_c_ignored():  # inherited: Ctrl-C reaches the whole group, and this process ends the others
+        # Inherited: Ctrl-C reaches the whole group, and this process ends the others.
+        with handled_by(signal.SIG_IGN, signal.SIGINT):
             before = os.environ.get("OMP_NUM_THREADS")
             os.environ["OMP_NUM_THREADS"] = "1"
             try:
@@ -173,15 +175,3 @@ def _serve(connection: Connection, function: Callable[[T], R]) -> None:
             except Exception:
                 answer = ("failed", traceback.format_exc())
             connection.send(answer)
-
-
-@contextlib.contextmanager
-def _ctrl_c_ignored() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

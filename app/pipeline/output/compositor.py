@@ -11,10 +11,9 @@ from app.errors import AppError
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
 from app.settings import LiveSettings
+from mcnet.arrays import Rgb
 from mcnet.media.errors import MediaError
 from mcnet.media.images import read_rgb
-
-Rgb = NDArray[np.uint8]
 
 _FEATHER_SHARE = 0.035
 _BLUR_SIDE_PX = 48

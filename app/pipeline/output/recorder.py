@@ -1,7 +1,7 @@
 """Recordings of the output: H.264 in MP4.
 
-`mcnet.media.video.VideoWriter` makes the better file of a finished clip, at six times the work a frame and with nothing
-to show for it before its end; a recording must not starve the model, and must survive a full disk or a crash.
+`mcnet.media.video_writer.VideoWriter` makes the better file of a finished clip, at six times the work a frame and with
+nothing to show for it before its end; a recording must not starve the model, and must survive a full disk or a crash.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ DISCLOSURE = (
 
 _PENDING_PICTURES = 8
 # 8 to 10 ms of processor time a picture of 1280x720, of which 2 for the colours; superfast takes 12, veryfast 15 for
-# less than half the bytes. The model needs the time more than the disk needs the room (20 MB a minute).
+# less than half the bytes. The model needs the time more than the disk needs the room (20 MB per minute).
 _PRESET, _CRF, _THREADS = "ultrafast", "20", 2
 _KEYFRAME_S = 2  # also what a crash may cost
 _BT709 = 1

@@ -30,9 +30,10 @@ from app.pipeline.pipeline import Pipeline, PipelineTimes
 from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
+from mcnet.arrays import Rgb
 from mcnet.engine import EngineError
 from mcnet.media.faces import Face
-from tests.app.fakes import AVATAR_RGB, Cameras, FakeEngine, FakeFinder, FakeSink, Rgb, marked_picture, wait_until
+from tests.app.fakes import AVATAR_RGB, Cameras, FakeEngine, FakeFinder, FakeSink, marked_picture, wait_until
 
 OUTPUT = OutputFormat(640, 480, fps_hz=60)
 SETTINGS = LiveSettings(calibration_s=0.1, hold_s=0.1, ease_s=0.1, idle_s=0.2, background="colour", badge=False)

@@ -137,8 +137,13 @@ def test_a_command_line_names_files_and_keys(store: PortraitStore, tmp_path: Pat
     write_rgb(path, read_rgb(WOMAN))
     assert load_portrait(str(path), store).entry.name == "me"
     assert load_portrait("man_3", store).entry.bundled
+    assert load_portrait(str(WOMAN), store).entry.bundled
+    kept = store.look(path)
+    store.keep(kept)
+    assert load_portrait(kept.entry.key, store).entry == kept.entry
+    store.remove(kept.entry)
     assert all(entry.bundled for entry in store.entries())  # a file that is only used is not taken in
-    with pytest.raises(AppError, match="no portrait 'nobody'"):
+    with pytest.raises(MediaError, match="no portrait 'nobody'"):
         load_portrait("nobody", store)
 
 

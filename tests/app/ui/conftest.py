@@ -121,9 +121,9 @@ def proven(window: MainWindow, world: World, qtbot: QtBot) -> MainWindow:
 @pytest.fixture
 def live(proven: MainWindow, world: World, qtbot: QtBot) -> MainWindow:
     """A window that is live."""
-    proven.session.set_virtual_camera(True)
+    proven.session.virtual_camera.switch(True)
     qtbot.waitUntil(lambda: "virtualcam" in world.pipeline.sinks)
     world.pipeline.open_sink("virtualcam")
-    qtbot.waitUntil(lambda: proven.session.on_air)
+    qtbot.waitUntil(lambda: proven.session.virtual_camera.on_air)
     proven.session.go_live()
     return proven

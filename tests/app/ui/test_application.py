@@ -191,7 +191,7 @@ def test_other_systems_do_not_ask(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_forbidden_camera_is_told(open_window: OpenWindow, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.ui.session.when_camera_is_allowed", lambda _, forbidden: forbidden())
+    monkeypatch.setattr("app.ui.camera_desk.when_camera_is_allowed", lambda _, forbidden: forbidden())
     window = open_window()
     assert "does not let this app use the camera" in window.messages.text
     assert window.session.chain.camera.failed

@@ -3,7 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pillow_heif
 import pytest
+from PIL import Image
 from PyQt6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from PyQt6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QGuiApplication, QImage
 from PyQt6.QtWidgets import QApplication, QFileDialog
@@ -191,6 +193,39 @@ def test_dropping_pictures_and_videos(window: MainWindow, world: World, qtbot: Q
     wait_for_editor(window, qtbot)
     assert drop(window, files(tmp_path / "clip.mp4"))
     assert world.pipeline.camera == CameraSpec("file", path=tmp_path / "clip.mp4")
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF", "JPEG", "TIFF", "GIF"])
+def test_what_is_dropped_or_pasted_is_told_by_its_content(
+    window: MainWindow, qtbot: QtBot, tmp_path: Path, kind: str
+) -> None:
+    pillow_heif.register_heif_opener()
+    Image.new("RGB", (90, 60), (32, 64, 96)).save(tmp_path / "from a phone", kind)
+    assert drop(window, files(tmp_path / "from a phone"))
+    wait_for_editor(window, qtbot)
+    window.session.desk.cancel_crop()
+    clipboard_with(files(tmp_path / "from a phone"))
+    click(window.gallery.paste_button)
+    wait_for_editor(window, qtbot)
+
+
+def test_a_damaged_picture_that_is_dropped_is_taken_for_one_so_that_it_is_told(
+    window: MainWindow, qtbot: QtBot, tmp_path: Path
+) -> None:
+    (tmp_path / "damaged.jfif").write_bytes(b"damaged")
+    assert drop(window, files(tmp_path / "damaged.jfif"))
+    wait_for_editor(window, qtbot)  # whose stand-in reads anything
+
+
+def test_the_file_dialogs_show_every_kind_of_picture_and_all_files(window: MainWindow, qtbot: QtBot) -> None:
+    for ask in (window.gallery.add_button.click, window.controls.background_wanted.emit):
+        ask()
+        dialog = next(dialog for dialog in window.findChildren(QFileDialog) if dialog.isVisible())
+        pictures, everything = dialog.nameFilters()
+        assert {"*.heic", "*.avif", "*.jfif", "*.tif", "*.jpg", "*.png"} <= {*pictures[10:-1].split()}
+        assert everything == "All files (*)"
+        dialog.reject()
+        qtbot.waitUntil(lambda: not [dialog for dialog in window.findChildren(QFileDialog) if dialog.isVisible()])
 
 
 def test_dropping_something_else(window: MainWindow, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PyQt6.QtCore import QPointF, Qt
-from PyQt6.QtGui import QColor, QImage, QPolygonF
+from PyQt6.QtGui import QColor, QColorSpace, QImage, QPolygonF
 from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
@@ -240,6 +240,14 @@ def test_what_is_transparent_becomes_white() -> None:
     image = QImage(3, 2, QImage.Format.Format_ARGB32)
     image.fill(0x00112233)
     assert (to_rgb(image) == 255).all()
+
+
+def test_a_pasted_pictures_colours_become_srgb() -> None:
+    image = to_image(np.full((4, 4, 3), (200, 120, 90), np.uint8))
+    image.setColorSpace(QColorSpace(QColorSpace.NamedColorSpace.SRgb))
+    wide = image.convertedToColorSpace(QColorSpace(QColorSpace.NamedColorSpace.DisplayP3))
+    assert wide.pixelColor(1, 1).red() < 195
+    assert np.abs(to_rgb(wide).astype(int) - (200, 120, 90)).max() <= 1
 
 
 def test_the_drivers_own_picture_can_be_hidden_and_stays_so(

@@ -12,14 +12,12 @@ from PyQt6.QtGui import QDesktopServices, QImage
 from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
-from app.errors import AppError, SinkError
+from app.errors import AppError
 from app.pipeline.capture.cameras import CameraSpec
 from app.pipeline.events import (
     BackendChanged,
     Calibrated,
     CalibrationProgress,
-    CameraFailed,
-    CameraOpened,
     SettingRefused,
     SinkFailed,
     SourceFailed,
@@ -29,7 +27,6 @@ from app.pipeline.events import (
 )
 from app.pipeline.state import State
 from app.settings import AppSettings, load_settings
-from app.ui.chain import Link
 from app.ui.main_window import MainWindow
 from app.ui.parts import WindowOptions
 from app.ui.session import Session
@@ -45,8 +42,8 @@ def test_start_asks_for_everything(window: MainWindow, world: World) -> None:
     assert pipeline.camera == CameraSpec("device", 0)
     assert pipeline.portrait is not None
     assert pipeline.portrait.entry.key == "fake_1"
-    assert session.cameras is not None
-    assert session.report is world.report
+    assert session.camera_desk.cameras is not None
+    assert session.virtual_camera.report is world.report
     assert session.chain.missing_name() == "model"
 
 
@@ -78,12 +75,12 @@ def test_the_chain_says_what_is_missing(window: MainWindow, world: World, qtbot:
 
 def test_going_live(proven: MainWindow, world: World, qtbot: QtBot) -> None:
     session = proven.session
-    session.set_virtual_camera(True)
+    session.virtual_camera.switch(True)
     assert world.pipeline.slated(), "the virtual camera starts with the slate"
-    assert session.opening_virtual_camera
+    assert session.virtual_camera.opening
     qtbot.waitUntil(lambda: "virtualcam" in world.pipeline.sinks)
     world.pipeline.open_sink("virtualcam")
-    qtbot.waitUntil(lambda: session.on_air)
+    qtbot.waitUntil(lambda: session.virtual_camera.on_air)
     assert proven.live_button.text() == "Go live"
     assert proven.live_button.isEnabled()
     proven.live_button.click()
@@ -109,57 +106,6 @@ def test_the_slate_can_be_lifted_without_a_virtual_camera(window: MainWindow, wo
     assert window.live_button.text() == "Lift slate"
     window.live_button.click()
     assert not world.pipeline.slated()
-
-
-def test_switching_the_virtual_camera_off_shows_the_preview_again(live: MainWindow, world: World, qtbot: QtBot) -> None:
-    live.session.stop()
-    live.session.set_virtual_camera(False)
-    qtbot.waitUntil(lambda: not live.session.on_air)
-    assert not world.pipeline.slated()
-    assert not live.controls.doctor.switch.isChecked()
-
-
-def test_a_panic_outlives_the_virtual_camera(live: MainWindow, world: World, qtbot: QtBot) -> None:
-    live.session.slate()
-    live.session.set_virtual_camera(False)
-    qtbot.waitUntil(lambda: not live.session.on_air)
-    assert world.pipeline.slated()
-
-
-def test_a_virtual_camera_that_fails_is_examined(live: MainWindow, world: World, qtbot: QtBot) -> None:
-    looked = world.examined
-    world.pipeline.tell(SinkFailed("virtualcam", "the device is gone: plug it in"))
-    qtbot.waitUntil(lambda: not live.session.on_air)
-    assert live.messages.text == "the device is gone: plug it in"
-    qtbot.waitUntil(lambda: world.examined == looked + 1)
-    live.session.set_virtual_camera(True)
-    qtbot.waitUntil(lambda: live.session.opening_virtual_camera)
-
-
-def test_a_virtual_camera_that_failed_does_not_come_back_by_itself(
-    live: MainWindow, world: World, qtbot: QtBot
-) -> None:
-    world.pipeline.tell(SinkFailed("virtualcam", "gone"))
-    qtbot.waitUntil(lambda: not live.session.on_air)
-    assert "virtualcam" not in world.pipeline.sinks
-
-
-def test_switching_off_while_it_opens(proven: MainWindow, world: World, qtbot: QtBot) -> None:
-    session = proven.session
-    session.set_virtual_camera(True)
-    session.set_virtual_camera(False)
-    qtbot.waitUntil(lambda: not session.busy)
-    assert not session.opening_virtual_camera
-    assert not world.pipeline.sinks
-    assert not world.pipeline.slated()
-
-
-def test_a_virtual_camera_that_cannot_be_made(proven: MainWindow, world: World, qtbot: QtBot) -> None:
-    world.sink_error = SinkError("no driver: install one")
-    proven.session.set_virtual_camera(True)
-    qtbot.waitUntil(lambda: proven.messages.text == "no driver: install one")
-    assert not proven.session.opening_virtual_camera
-    assert not proven.controls.doctor.switch.isChecked()
 
 
 def test_absolute_motion_needs_no_calibration(window: MainWindow) -> None:
@@ -222,46 +168,6 @@ def test_a_reference_for_space_alone_is_taken_anew_in_the_plane(proven: MainWind
     assert world.pipeline.calibrations == [False, False]
 
 
-def test_a_camera_that_fails_while_another_goes_on(proven: MainWindow, world: World, qtbot: QtBot) -> None:
-    session = proven.session
-    session.choose_camera("1")
-    assert world.pipeline.camera == CameraSpec("device", 1)
-    world.pipeline.tell(CameraFailed("camera 1", "camera 1 is busy: close other programs", kept="camera 0"))
-    qtbot.waitUntil(lambda: session.camera == "0")
-    assert session.settings.camera == "0"
-    assert proven.controls.camera.currentText() == "Fake Cam"
-    assert proven.messages.text == "camera 1 is busy: close other programs. camera 0 goes on."
-    assert session.chain.camera == Link(True, "640 x 480, 30 fps")
-
-
-def test_a_camera_that_is_gone_and_comes_back(proven: MainWindow, world: World, qtbot: QtBot) -> None:
-    session = proven.session
-    world.pipeline.tell(CameraFailed("camera 0", "camera 0 is gone.", retry_s=2.0))
-    qtbot.waitUntil(lambda: session.chain.camera.failed)
-    assert proven.messages.text == "camera 0 is gone. Trying again in 2 s."
-    world.pipeline.tell(CameraFailed("camera 0", "camera 0 is gone", retry_s=0.4))
-    qtbot.waitUntil(lambda: proven.messages.text == "camera 0 is gone. Trying again in 1 s.")
-    assert session.chain.missing_name() == "camera"
-    world.pipeline.tell(CameraOpened("camera 0", 640, 480, 30.0, "asked for 60"))
-    qtbot.waitUntil(lambda: session.chain.camera.done)
-    assert proven.messages.text == ""
-    assert session.chain.camera.text == "640 x 480, 30 fps; asked for 60"
-
-
-def test_a_camera_that_cannot_be_parsed(open_window: OpenWindow, world: World) -> None:
-    window = open_window(AppSettings(camera="nonsense", portrait="fake_1"))
-    assert world.pipeline.camera is None
-    assert "expected a camera" in window.messages.text
-    assert window.session.chain.camera.failed
-
-
-def test_no_camera_at_all(open_window: OpenWindow, world: World) -> None:
-    world.cameras = []
-    window = open_window()
-    assert "No camera was found" in window.messages.text
-    assert world.pipeline.camera is None
-
-
 def test_a_portrait_that_fails_leaves_the_one_before(proven: MainWindow, world: World, qtbot: QtBot) -> None:
     desk = proven.session.desk
     desk.choose("fake_2")
@@ -308,11 +214,11 @@ def test_starting_again_in_a_call_keeps_the_virtual_camera_and_the_slate(
     qtbot.waitUntil(lambda: world.pipeline.starts == 2)
     assert "virtualcam" in world.pipeline.sinks
     assert world.pipeline.slated()
-    assert not live.session.on_air
+    assert not live.session.virtual_camera.on_air
     live.session.go_live()  # nothing is proven yet
     assert world.pipeline.slated()
     world.pipeline.open_sink("virtualcam")
-    qtbot.waitUntil(lambda: live.session.on_air)
+    qtbot.waitUntil(lambda: live.session.virtual_camera.on_air)
     assert world.pipeline.slated()
 
 
@@ -487,53 +393,11 @@ def test_an_unexpected_error_is_told_and_logged(
     del world
 
 
-def test_this_computer_is_measured(proven: MainWindow, world: World, qtbot: QtBot) -> None:
-    proven.checklist.steps[0].action.click()
-    qtbot.waitUntil(lambda: proven.preview.words.more == "trying cuda:0 in fp16")
-    assert proven.preview.words.state == "MEASURING"
-    assert proven.status.busy == "measuring…"
-    assert world.pipeline.stops == 1
-    assert not proven.checklist.steps[0].action.isEnabled()
-    world.gate.set()
-    qtbot.waitUntil(lambda: world.pipeline.starts == 2)
-    assert proven.messages.text == "Measured: about 34 frames/s on a fake GPU."
-    world.pipeline.prove()
-    qtbot.waitUntil(lambda: proven.session.chain.model.text == "about 34 frames/s on a fake GPU")
-
-
-def test_measuring_that_fails(proven: MainWindow, world: World, qtbot: QtBot) -> None:
-    world.measure_error = SinkError("nothing here runs the model")
-    proven.session.measure()
-    qtbot.waitUntil(lambda: world.pipeline.starts == 2)
-    assert proven.messages.text == "nothing here runs the model"
-    assert proven.session.measuring is None
-
-
-def test_closing_while_measuring(proven: MainWindow, world: World, qtbot: QtBot) -> None:
-    proven.session.measure()
-    qtbot.waitUntil(lambda: proven.session.measuring == 0.5)
-    world.gate.set()
-    proven.close()
-    assert world.pipeline.starts == 1
-
-
 def test_what_computes_is_told(proven: MainWindow, world: World, qtbot: QtBot) -> None:
     proven.controls.statistics.click()
     assert "runs on  cuda:0" in proven.preview.statistics.text()
     world.pipeline.tell(BackendChanged("openvino"))
     qtbot.waitUntil(lambda: "runs on  cuda:0 openvino" in proven.preview.statistics.text())
-
-
-def test_what_was_measured_is_told(window: MainWindow, world: World, qtbot: QtBot) -> None:
-    world.pipeline.measured("about 12 frames/s on this CPU")
-    world.pipeline.prove()
-    qtbot.waitUntil(lambda: window.session.chain.model.text == "about 12 frames/s on this CPU")
-
-
-def test_no_measuring_while_a_call_watches(live: MainWindow, world: World) -> None:
-    live.session.measure()
-    assert live.session.measuring is None
-    assert world.pipeline.stops == 0
 
 
 def test_the_window_never_waits(

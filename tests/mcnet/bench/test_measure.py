@@ -21,8 +21,8 @@ from mcnet.bench.measure import (
     Accuracy,
     Rates,
     Spread,
-    Task,
     Variant,
+    VariantTask,
     bytes_of,
     floor_of,
     noise_pictures,
@@ -50,7 +50,7 @@ def test_the_command_ends_with_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", *arguments]) == 0
     printed, progress = capsys.readouterr()
     assert "tiny (random weights) on" in printed
-    assert "GMAC a frame" in printed
+    assert "GMAC per frame" in printed
     result = json.loads(printed.splitlines()[-1])
     (model,) = result["models"]
     assert list(model["variants"]) == ["plain", *chosen]
@@ -87,7 +87,7 @@ class FakeWorkers:
         monkeypatch.setattr(bench, "measure_rates", lambda _: Rates({"fp32": 100.0}, 10.0))
 
     @contextmanager
-    def _worker(self, task: Task) -> Iterator[tuple[str, None]]:
+    def _worker(self, task: VariantTask) -> Iterator[tuple[str, None]]:
         self.made.append(task.variant.name)
         self.now_s += 3
         yield task.variant.name, None
@@ -177,7 +177,7 @@ def test_a_worker_stops_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
     answers: list[Any] = []
     pipe = SimpleNamespace(recv=lambda: orders.pop(0), send=answers.append)
-    bench.work(cast("Connection", pipe), Task("tiny", "cpu", None, BASELINE))
+    bench.work(cast("Connection", pipe), VariantTask("tiny", "cpu", None, BASELINE))
     assert answers[2:] == [[2000.0] * 3, [2000.0], [{"all": 48}] * 2]
 
 
@@ -200,7 +200,7 @@ def test_every_variant_gives_the_same_picture(variant: Variant) -> None:
     pictures = real_pictures(256, portraits=1, frames=3)
     shown = []
     for one in (BASELINE, variant):
-        runner = prepare(Task("starter", "cpu", None, one))
+        runner = prepare(VariantTask("starter", "cpu", None, one))
         runner.set_source(pictures.sources[0], pictures.driving[0])
         shown.append(np.stack([runner.frame(rgb) for rgb in pictures.driving]))
         assert set(runner.stages(pictures.driving[1])) == set() or one.kind == "engine"

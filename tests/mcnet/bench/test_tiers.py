@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from mcnet import Engine, EngineError, EngineOptions, Mcnet, load_model
+from mcnet.arrays import Rgb
 from mcnet.bench import tiers
 from mcnet.bench.tiers import Failure, Tier, Timing, fastest, measure, remember, remembered, ways
 from mcnet.engine import Way
-from mcnet.engine.backends import Rgb
 
 AUTO = EngineOptions()
 INT8, BF16, FP32 = (Way("cpu", precision, "openvino") for precision in ("int8", "bf16", "fp32"))
@@ -50,7 +50,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
         monkeypatch.setattr(importlib.util, "find_spec", lambda _: object() if openvino else None)
         monkeypatch.setattr("platform.machine", lambda: kind)
         lacks = dict.fromkeys(range(len(gpus)))
-        for module in ("mcnet.engine", "mcnet.bench.tiers"):
+        for module in ("mcnet.engine.device", "mcnet.bench.tiers"):
             monkeypatch.setattr(f"{module}.why_no_cuda", lambda index: lacks.get(index or 0, "there is none"))
         monkeypatch.setattr(torch.cuda, "device_count", lambda: len(gpus))
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: gpus[device.index])

@@ -8,7 +8,7 @@ from assets import ROOT as ASSETS
 from mcnet.media.expressions import RIGID_POINTS, Expression, Mesh, expression, head_turn, rotation_between
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import read_rgb
-from training.evaluate.judges import Ssim
+from training.evaluate.metric_networks import Ssim
 from training.evaluate.metrics import (
     LANDMARKS_68,
     PSNR_OF_EQUALS,

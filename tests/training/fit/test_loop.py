@@ -28,7 +28,7 @@ from training.fit.config import AugmentConfig, StageConfig, format_config
 from training.fit.export import export
 from training.fit.journal import Journal
 from training.fit.loop import fit
-from training.fit.objective import answer_full
+from training.fit.objective import full_outputs
 from training.fit.sampler import PairPlan
 from training.fit.stages import FitError, Stage, learning_rate, resolve_stages, stage_at
 from training.fit.state import CHECKPOINT, StateError, TrainState, load_state, save_state
@@ -342,21 +342,21 @@ def test_keypoints_motion_and_sampling_stay_float32(
 ) -> None:
     seen: list[tuple[torch.dtype, ...]] = []
     decoded: list[torch.dtype] = []
-    original = answer_full
+    original = full_outputs
 
     def watched(model: Mcnet, *arguments: Any) -> Any:
         handle = model.generator.final.register_forward_hook(lambda _m, _i, output: decoded.append(output.dtype))
-        answer = original(model, *arguments)
+        outputs = original(model, *arguments)
         handle.remove()
-        assert answer.motion is not None
-        assert answer.warped is not None
-        parts: list[Tensor] = [*answer.source, *answer.driving, *answer.motion, answer.warped]
+        assert outputs.motion is not None
+        assert outputs.warped is not None
+        parts: list[Tensor] = [*outputs.source, *outputs.driving, *outputs.motion, outputs.warped]
         seen.append(tuple(part.dtype for part in parts))
-        assert answer.prediction is not None
-        assert answer.prediction.dtype == torch.float32
-        return answer
+        assert outputs.prediction is not None
+        assert outputs.prediction.dtype == torch.float32
+        return outputs
 
-    monkeypatch.setattr(training.fit.loop, "answer_full", watched)
+    monkeypatch.setattr(training.fit.loop, "full_outputs", watched)
     fit(tiny_config(heads, run={"precision": precision}, motion={"steps": 0}, full={"steps": 1}), tmp_path)
     assert set(seen[0]) == {torch.float32}
     assert decoded == [torch.bfloat16 if precision == "bf16" else torch.float32]

@@ -244,7 +244,7 @@ def test_occlusion_judge_trusts_a_good_warp_only() -> None:
     warped[..., 32:] = 0.5
     warped.requires_grad_()
     occlusion = torch.full((1, 1, 64, 64), 0.5, requires_grad=True)
-    losses.occlusion_as_judge(occlusion, warped, target, price=1.5).backward()  # type: ignore[no-untyped-call]
+    losses.occlusion_by_errors(occlusion, warped, target, price=1.5).backward()  # type: ignore[no-untyped-call]
     assert warped.grad is None
     assert occlusion.grad is not None
     assert (occlusion.grad[..., :28] < 0).all()  # descent opens it where the warp is right

@@ -29,7 +29,8 @@ from mcnet.commands.status import INTERRUPTED
 from mcnet.media.crop import SIDE_PER_SIZE, SquareBox, crop, face_size_px
 from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.images import read_rgb, write_rgb
-from mcnet.media.video import VideoWriter, open_driving
+from mcnet.media.video import open_driving
+from mcnet.media.video_writer import VideoWriter
 from tests.media.videos import GRID, make_sound_only, make_video
 from tests.training.chores import Errand, dies_on_two, run_errand, stops_on_two
 from training.data import DataError, Dataset, decode, open_or_pack, read_landmarks
@@ -39,7 +40,7 @@ from training.landmarks import TRAINING_POINTS
 from training.prepare import clips as clips_module
 from training.prepare import command as prepare
 from training.prepare import progress, shards
-from training.prepare.clips import ClipRules, Record, Task, prepare_source
+from training.prepare.clips import ClipRules, Record, SourceTask, prepare_source
 from training.prepare.sources import (
     Identities,
     Source,
@@ -355,7 +356,7 @@ def test_other_rules_are_refused_and_a_changed_source_is_done_again(
     assert call(short, out) == 0
     done: list[str] = []
 
-    def spy(task: Task) -> Record:
+    def spy(task: SourceTask) -> Record:
         done.append(task.source.label)
         return prepare_source(task)
 
@@ -383,7 +384,7 @@ def test_an_interrupted_call_is_gone_on_with(
     out = tmp_path / "out"
     finished: list[str] = []
 
-    def interrupted(task: Task) -> Record:
+    def interrupted(task: SourceTask) -> Record:
         if finished:
             (task.partial / "clips").mkdir(parents=True)
             raise KeyboardInterrupt
@@ -397,7 +398,7 @@ def test_an_interrupted_call_is_gone_on_with(
     assert not (out / "clips.json").exists()
     assert not (out / ".prepare" / "partial").exists()
 
-    def rest(task: Task) -> Record:
+    def rest(task: SourceTask) -> Record:
         assert task.source.label not in finished
         return prepare_source(task)
 
@@ -494,7 +495,7 @@ def test_short_work_comes_first(tmp_path: Path, grid: Frames, monkeypatch: pytes
     assert costs["e broken.mp4"] == 80 * 160
     order: list[str] = []
 
-    def spy(task: Task) -> Record:
+    def spy(task: SourceTask) -> Record:
         order.append(task.source.label)
         return prepare_source(task)
 
@@ -566,7 +567,7 @@ def test_numbers_out_of_range_are_refused_with_the_range(
 def test_an_error_of_ours_is_counted_and_tried_again(
     short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(task: Task) -> Record:
+    def fails(task: SourceTask) -> Record:
         if task.source.label == "a.mp4":
             raise RuntimeError("out of luck")
         return prepare_source(task)

@@ -10,8 +10,8 @@ from app.pipeline.output.compositor import Compositor
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
 from app.settings import Background, LiveSettings
+from mcnet.arrays import Rgb
 from mcnet.media.images import write_rgb
-from tests.app.fakes import Rgb
 
 PLAIN = LiveSettings(background="colour", background_colour="#102030", badge=False)
 

@@ -9,7 +9,7 @@ import pytest
 PROGRAM = """
 import resource, sys
 import torch
-from mcnet.engine.allocator import keep_freed_memory
+from mcnet.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory() and keep_freed_memory()
 for _ in range(20):  # the heap grows until there is a piece that fits

@@ -37,3 +37,12 @@ def keep_freed_memory() -> bool:
     if not all(taken):
         logger.warning("glibc refused an allocator setting: frames may be slower than they could be")
     return all(taken)
+
+
+def give_back_freed_memory() -> None:
+    """Return freed memory to the operating system, also where `keep_freed_memory` keeps it: after a rare large need.
+
+    Does nothing where the C library is not glibc.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(ctypes.c_size_t(0))

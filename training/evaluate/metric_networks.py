@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mcnet.arrays import Rgb
 from mcnet.media.expressions import Mesh
 from mcnet.pictures import to_picture
-from training.evaluate.iris import IrisJudge
-from training.evaluate.metrics import Rgb
+from training.evaluate.iris import IrisNetwork
 
 ALEXNET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 MIN_FID_PICTURES = 2048
@@ -190,7 +190,7 @@ class Inception:
 
 
 @dataclasses.dataclass(frozen=True)
-class Judges:
+class MetricNetworks:
     """Those that are there.
 
     Attributes:
@@ -202,11 +202,11 @@ class Judges:
     identity: Identity | None
     paper: PaperLandmarks | None
     inception: Inception | None
-    iris: IrisJudge | None
+    iris: IrisNetwork | None
     notes: tuple[str, ...]
 
 
-def open_judges(device: torch.device, pictures: int, *, paper_landmarks: bool) -> Judges:
+def open_metric_networks(device: torch.device, pictures: int, *, paper_landmarks: bool) -> MetricNetworks:
     """Open what can be had.
 
     Args:
@@ -228,13 +228,13 @@ def open_judges(device: torch.device, pictures: int, *, paper_landmarks: bool) -
             raise JudgeMissingError("it was not asked for (--paper-landmarks)")
         return PaperLandmarks(device)
 
-    return Judges(
+    return MetricNetworks(
         ssim=attempt("SSIM", Ssim),
         lpips=attempt("LPIPS", lambda: Lpips(device)),
         identity=attempt("Identity (AED, CSIM, leakage)", Identity),
         paper=attempt("AKD by face-alignment, the paper's variant,", paper),
         inception=attempt("FID", lambda: Inception(device, pictures)),
-        iris=IrisJudge(),
+        iris=IrisNetwork(),
         notes=tuple(notes),
     )
 

@@ -1,0 +1,213 @@
+"""A decoded frame as it is meant to be seen: upright, with square pixels, in the colours of a plain screen."""
+
+import itertools
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from av.filter import Graph
+from av.filter.context import FilterContext
+from av.sidedata.sidedata import Type
+from av.video.frame import VideoFrame
+from av.video.reformatter import Colorspace
+from numpy.typing import NDArray
+
+# Code points of ITU-T H.273, as frames carry them.
+_PRIMARIES_BT709, _PRIMARIES_BT2020 = 1, 9
+_TRANSFER_PQ, _TRANSFER_HLG = 16, 18
+_MATRIX_UNSPECIFIED = 2
+# What is larger was made for HD, as DVDs and DV of 720 x 576 pixels at most were not.
+_SD_LARGEST_PX = (1024, 576)
+
+_WHITE_NITS = 203.0  # HDR reference white, ITU-R BT.2408
+_PEAK_NITS = 1000.0  # what films are graded for, and the display of HLG in ITU-R BT.2100
+_PQ_PEAK_NITS = 10_000.0
+_SCREEN_GAMMA = 2.4  # ITU-R BT.1886
+_HLG_SYSTEM_GAMMA = 1.2  # at 1000 nits
+_LUMA_BT2020 = np.array([0.2627, 0.6780, 0.0593])
+_BT2020_TO_BT709 = np.array(  # ITU-R BT.2407, 2.2
+    [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]]
+)
+_CLUT_LEVEL = 8  # 64 colours along each axis; between them FFmpeg interpolates
+
+
+class Orientation(NamedTuple):
+    """One of the eight ways in which a stored picture may be turned and mirrored.
+
+    Attributes:
+        transposed: rows are columns; comes first.
+        flipped_x: mirrored left to right, after that.
+        flipped_y: mirrored top to bottom, after that.
+    """
+
+    transposed: bool
+    flipped_x: bool
+    flipped_y: bool
+
+    @classmethod
+    def of(cls, frame: VideoFrame) -> "Orientation":
+        """What a frame's display matrix asks for; the nearest of the eight, where it asks for another angle."""
+        try:
+            matrix: Any = frame.side_data[Type.DISPLAYMATRIX]  # type: ignore[typeddict-item]  # PyAV's stub lacks it
+        except KeyError:
+            return cls(False, False, False)
+        values = np.frombuffer(bytes(matrix), np.int32)
+        # It brings a stored x, y to a x + c y, b x + d y.
+        a, b, c, d = (int(values[place]) for place in (0, 1, 3, 4))
+        if abs(b) + abs(c) > abs(a) + abs(d):
+            return cls(True, c < 0, b < 0)
+        return cls(False, a < 0, d < 0)
+
+    def upright(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Set a stored (H, W, 3) picture upright."""
+        if self.transposed:
+            rgb = rgb.transpose(1, 0, 2)
+        return rgb[:: -1 if self.flipped_y else 1, :: -1 if self.flipped_x else 1]
+
+
+def shown_size_px(frame: VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
+    """(width, height) upright and with square pixels; `aspect` is a stored pixel's width over its height."""
+    width = round(frame.width * aspect) if aspect and abs(aspect - 1) > Fraction(1, 100) else frame.width
+    return (frame.height, width) if Orientation.of(frame).transposed else (width, frame.height)
+
+
+class RgbConverter:
+    """Makes RGB pictures of one size of a video's frames.
+
+    High dynamic range (PQ and HLG) is mapped to a plain screen's by ITU-R BT.2390 for a peak of 1,000 nits and a white
+    of 203 nits: what is darker than 88 nits, as faces are, stays as it is, lights are compressed. The colours of
+    BT.2020 become those of BT.709. A frame that does not tell its matrix is read by BT.601 up to 1024 x 576 pixels, by
+    BT.709 beyond.
+
+    Args:
+        size_px: (width, height) of the pictures, upright.
+    """
+
+    def __init__(self, size_px: tuple[int, int]) -> None:
+        self._size_px = size_px
+        self._mapping: _ColourMapping | None = None
+
+    def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8, upright and of the size."""
+        rgb = Orientation.of(frame).upright(self._stored(frame))
+        if (rgb.shape[1], rgb.shape[0]) != self._size_px:  # square pixels, or a video that changes its size midway
+            rgb = cv2.resize(np.ascontiguousarray(rgb), self._size_px, interpolation=cv2.INTER_AREA).astype(
+                np.uint8, copy=False
+            )
+        return np.ascontiguousarray(rgb)
+
+    def _stored(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        wide = frame.color_primaries == _PRIMARIES_BT2020
+        if frame.color_trc not in (_TRANSFER_PQ, _TRANSFER_HLG) and not wide:
+            return frame.to_ndarray(format="rgb24", src_colorspace=_matrix(frame)).astype(np.uint8, copy=False)
+        kind = (frame.color_trc, frame.color_primaries != _PRIMARIES_BT709, frame.width, frame.height)
+        if self._mapping is None or self._mapping.kind != kind:
+            self._mapping = _ColourMapping(kind)
+        return self._mapping(frame.reformat(format="rgb48le", src_colorspace=_matrix(frame)))
+
+
+def _matrix(frame: VideoFrame) -> int | None:
+    """By what luma and colour differences become red, green and blue; None: as the frame says."""
+    if frame.colorspace != _MATRIX_UNSPECIFIED:
+        return None
+    if frame.color_trc in (_TRANSFER_PQ, _TRANSFER_HLG) or frame.color_primaries == _PRIMARIES_BT2020:
+        return Colorspace.BT2020
+    is_sd = max(frame.width, frame.height) <= _SD_LARGEST_PX[0] and min(frame.width, frame.height) <= _SD_LARGEST_PX[1]
+    return Colorspace.ITU601 if is_sd else Colorspace.ITU709
+
+
+class _ColourMapping:
+    """Maps the colours of frames of one kind by a table, which FFmpeg looks up."""
+
+    def __init__(self, kind: tuple[int, bool, int, int]) -> None:
+        self.kind = kind
+        transfer, wide, width, height = kind
+        table = VideoFrame.from_ndarray(_hald_table(transfer, wide=wide), format="rgb48le")
+        self._graph = Graph()
+        self._frames_in = self._graph.add_buffer(
+            width=width, height=height, format=VideoFrame(16, 16, "rgb48le").format, time_base=Fraction(1)
+        )
+        table_in = self._graph.add_buffer(
+            width=table.width, height=table.height, format=table.format, time_base=Fraction(1)
+        )
+        look_up, to_bytes = self._graph.add("haldclut"), self._graph.add("format", "rgb24")
+        self._out: FilterContext = self._graph.add("buffersink")
+        self._frames_in.link_to(look_up, 0, 0)
+        table_in.link_to(look_up, 0, 1)
+        look_up.link_to(to_bytes)
+        to_bytes.link_to(self._out)
+        self._graph.configure()
+        table.pts, table.time_base = 0, Fraction(1)
+        table_in.push(table)
+        table_in.push(None)
+        self._count = itertools.count()
+
+    def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 of a frame of 16 bits per colour."""
+        frame.pts, frame.time_base = next(self._count), Fraction(1)
+        self._frames_in.push(frame)
+        mapped = self._out.pull()
+        assert isinstance(mapped, VideoFrame)
+        return mapped.to_ndarray().astype(np.uint8, copy=False)
+
+
+def _hald_table(transfer: int, *, wide: bool) -> NDArray[np.uint16]:
+    """The colours of a screen for those of a frame, as a picture in which red runs fastest, then green, then blue."""
+    along = np.linspace(0, 1, _CLUT_LEVEL**2)
+    blue, green, red = np.meshgrid(along, along, along, indexing="ij")
+    shown = to_screen(np.stack([red, green, blue], axis=-1), transfer, wide=wide)
+    side = _CLUT_LEVEL**3
+    return np.round(shown * 65535).astype(np.uint16).reshape(side, side, 3)
+
+
+def to_screen(rgb: NDArray[np.float64], transfer: int, *, wide: bool) -> NDArray[np.float64]:
+    """Signals of a plain screen for those of a video of high dynamic range or of wide colours.
+
+    Args:
+        rgb: (..., 3) in [0, 1], as stored.
+        transfer: as H.273 numbers it: 16 is PQ, 18 is HLG (both ITU-R BT.2100), any other is a plain screen's.
+        wide: whether the colours are those of BT.2020, or BT.709's.
+
+    Returns:
+        (..., 3) in [0, 1], BT.709 for a screen of BT.1886.
+    """
+    if transfer == _TRANSFER_PQ:
+        nits = _pq_to_nits(rgb)
+    elif transfer == _TRANSFER_HLG:
+        scene = np.where(rgb <= 0.5, rgb**2 / 3, (np.exp((rgb - 0.55991073) / 0.17883277) + 0.28466892) / 12)
+        luminance = (scene @ _LUMA_BT2020)[..., None]
+        nits = _PEAK_NITS * luminance ** (_HLG_SYSTEM_GAMMA - 1) * scene
+    else:
+        nits = _WHITE_NITS * rgb**_SCREEN_GAMMA
+    if wide:
+        nits = np.maximum(nits @ _BT2020_TO_BT709.T, 0)
+    if transfer in (_TRANSFER_PQ, _TRANSFER_HLG):
+        # By the brightest of the three, all alike: the hue stays.
+        brightest = np.max(nits, axis=-1, keepdims=True)
+        nits = nits * _compressed(brightest) / np.maximum(brightest, 1e-6)
+    return np.asarray(np.clip(nits / _WHITE_NITS, 0, 1) ** (1 / _SCREEN_GAMMA), np.float64)
+
+
+def _compressed(nits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Bring what is up to `_PEAK_NITS` bright below `_WHITE_NITS`: ITU-R BT.2390, 5.4.1, with black at 0."""
+    peak = _nits_to_pq(np.array(_PEAK_NITS))
+    level = np.minimum(_nits_to_pq(nits) / peak, 1)
+    top = _nits_to_pq(np.array(_WHITE_NITS)) / peak
+    knee = 1.5 * top - 0.5
+    t = np.maximum(level - knee, 0) / (1 - knee)
+    bent = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (3 * t**2 - 2 * t**3) * top
+    return _pq_to_nits(np.where(level < knee, level, bent) * peak)
+
+
+_M1, _M2, _C1, _C2, _C3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128  # SMPTE ST 2084
+
+
+def _pq_to_nits(signal: NDArray[np.float64]) -> NDArray[np.float64]:
+    root = np.asarray(signal, np.float64) ** (1 / _M2)
+    return np.asarray(_PQ_PEAK_NITS * (np.maximum(root - _C1, 0) / (_C2 - _C3 * root)) ** (1 / _M1), np.float64)
+
+
+def _nits_to_pq(nits: NDArray[np.float64]) -> NDArray[np.float64]:
+    power = (np.asarray(nits, np.float64) / _PQ_PEAK_NITS) ** _M1
+    return np.asarray(((_C1 + _C2 * power) / (1 + _C3 * power)) ** _M2, np.float64)

@@ -1,0 +1,37 @@
+"""Which portrait a command line means."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from assets import ROOT
+from mcnet.media.errors import MediaError
+
+
+def bundled_portraits() -> dict[str, Path]:
+    """The pictures that ship with the project, by their names (`woman_1`)."""
+    return {path.stem: path for path in sorted((ROOT / "portraits").glob("*.jpg"))}
+
+
+def find_portrait(text: str, known: Mapping[str, Path] | None = None) -> Path:
+    """The file of a portrait that is named by its path or by a known name; a file goes first.
+
+    Args:
+        text: what a user wrote; `~` is expanded.
+        known: names and their files; None: the bundled ones.
+
+    Raises:
+        MediaError: there is neither such a file nor such a name.
+    """
+    known = bundled_portraits() if known is None else known
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:  # ~nobody
+        path = Path(text)
+    if path.is_dir():
+        raise MediaError(f"the portrait {text}: got a folder, expected a picture; name one of its files")
+    if path.exists():  # a device or a pipe, too: reading says what is wrong
+        return path
+    if text in known:
+        return known[text]
+    names = ", ".join(known)
+    raise MediaError(f"no portrait {text!r}: got neither a file nor a known name ({names}); check the path or the name")

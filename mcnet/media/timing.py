@@ -1,0 +1,140 @@
+"""Time stamps: one clock over restarts, the constant rate that fits them, and a place for each picture at that rate."""
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from statistics import fmean, median
+from typing import Any, TypeVar
+
+from av.packet import Packet
+
+PLAUSIBLE_FPS = (0.5, 1000.0)
+LONGEST_HOLD_S = 60.0
+"""A longer gap between two pictures is a break in the time stamps, not a still picture."""
+_STEP_BACK_S = 0.1  # decoding times only ever grow
+_STEP_BACK_SHOWN_S = 1.0  # where a container has the times of showing alone, which step back by some frames
+_STANDARD_FPS = [
+    *(Fraction(fps) for fps in (5, 8, 10, 12, 15, 16, 18, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120, 144, 200, 240)),
+    *(Fraction(fps * 1000, 1001) for fps in (12, 15, 24, 30, 48, 60, 120, 240)),
+]
+# Time stamps are rounded, and taken unevenly: by so many frames a picture may be shown before or after its time where
+# its own place is taken. At 25 frames/s it is 30 ms, which nobody hears or sees.
+_OFF_BY_FRAMES = 0.75
+# A picture that is left out is a movement not seen; one that is shown twice is hardly noticed.
+_LOST_AGAINST_DOUBLED = 4
+_LOOK_AHEAD = 4
+
+_Part = TypeVar("_Part")
+
+
+class PictureClock:
+    """Makes the time stamps of a picture track go on where they restart, as in joined recordings.
+
+    Attributes:
+        shift: what is added to the time stamps now, in ticks.
+        end: when the last picture so far stops being shown, in ticks; None before the first.
+    """
+
+    def __init__(self, time_base: Fraction) -> None:
+        self.shift = 0
+        self.end: int | None = None
+        self._time_base = time_base
+        self._last: int | None = None
+        self._step = 1
+
+    def place(self, packet: "Packet[Any]") -> None:
+        """Set a packet's time stamps right; all packets of the track are to come, in the file's order."""
+        stamp = packet.pts if packet.dts is None else packet.dts
+        if stamp is None:
+            return
+        if self._last is not None and self.end is not None:
+            by_s = float((stamp - self._last) * self._time_base)
+            if by_s > LONGEST_HOLD_S or by_s < -(_STEP_BACK_SHOWN_S if packet.dts is None else _STEP_BACK_S):
+                self.shift = self.end - (stamp if packet.pts is None else packet.pts)
+            elif stamp > self._last:
+                self._step = stamp - self._last
+        self._last = stamp
+        packet.dts = None if packet.dts is None else packet.dts + self.shift
+        if packet.pts is not None:
+            packet.pts += self.shift
+        shown = stamp + self.shift if packet.pts is None else packet.pts
+        self.end = max(shown + (packet.duration or self._step), shown + 1 if self.end is None else self.end)
+
+
+def constant_rate(times_s: Sequence[float], declared: Iterable[Fraction | None], tick_s: float) -> Fraction | None:
+    """The rate that loses and doubles the fewest pictures.
+
+    Args:
+        times_s: when each picture is shown, in ascending order.
+        declared: what the container says, the most trusted first; it is believed only where it fits best.
+        tick_s: how finely the times are told.
+
+    Returns:
+        Pictures per second, in `PLAUSIBLE_FPS`; None where neither the times nor the container tell.
+    """
+    low, high = PLAUSIBLE_FPS
+    candidates = [rate for rate in declared if rate and low <= rate <= high]
+    steps = [after - before for before, after in itertools.pairwise(times_s) if after - before > tick_s / 2]
+    if not steps:
+        # A single picture: what browsers write for "unknown" is 1000.
+        return next((rate for rate in candidates if rate < high), None)
+    usual_s = median(steps)
+    regular = [step for step in steps if 0.5 * usual_s < step < 1.5 * usual_s]
+    # Both ends of the measured stretch are rounded by half a tick.
+    slack = tick_s / sum(regular) + 1e-5
+    measured = [rate for rate in (1 / fmean(regular), 1 / usual_s, len(steps) / sum(steps)) if low <= rate <= high]
+    nearest = [_nearest_standard(rate) for rate in measured]
+    candidates += [fps for fps, rate in zip(nearest, measured, strict=True) if abs(rate / float(fps) - 1) <= slack]
+    candidates += [Fraction(whole(rate)) for rate in measured for whole in (round, math.ceil) if rate > 2]
+    candidates += [Fraction(rate).limit_denominator(1001) for rate in measured]
+
+    def cost(fps: Fraction) -> int:
+        lost, doubled = lost_and_doubled(times_s, float(fps))
+        return _LOST_AGAINST_DOUBLED * lost + doubled
+
+    return min(candidates, key=cost, default=None)
+
+
+def _nearest_standard(fps: float) -> Fraction:
+    return min(_STANDARD_FPS, key=lambda standard: abs(standard - fps))
+
+
+def lost_and_doubled(times_s: Sequence[float], fps: float) -> tuple[int, int]:
+    """How many pictures have no place at a constant rate, and how many of the others are shown more than once."""
+    first_s = times_s[0] if times_s else 0.0
+    slots = [slot for _, slot in one_a_slot(((None, time_s - first_s) for time_s in times_s), fps)]
+    return len(times_s) - len(slots), sum(after - before > 1 for before, after in itertools.pairwise(slots))
+
+
+def one_a_slot(timed: Iterable[tuple[_Part, float]], fps: float) -> Iterator[tuple[_Part, int]]:
+    """Give each picture a slot of a constant rate: the nearest to its time that is free.
+
+    A slot holds one picture. Where the nearest is taken, a picture comes up to `_OFF_BY_FRAMES` before or after its
+    time; only where there is no room so near is it left out.
+
+    Args:
+        timed: pictures with their times in seconds from the first one, in the order of showing.
+        fps: slots per second; slot `i` is shown at `i / fps`.
+
+    Yields:
+        The pictures with a place, and their slots, which ascend.
+    """
+    coming = iter(timed)
+    waiting: deque[tuple[_Part, float]] = deque()
+    last = -1
+    while True:
+        waiting.extend(itertools.islice(coming, _LOOK_AHEAD + 1 - len(waiting)))
+        if not waiting:
+            return
+        # So that those behind it find a place too, it may have to come early; the furthest is looked at first.
+        latest = math.inf
+        for _, time_s in reversed(waiting):
+            latest = min(latest - 1, math.floor(time_s * fps + _OFF_BY_FRAMES))
+        part, time_s = waiting.popleft()
+        earliest = max(last + 1, math.ceil(time_s * fps - _OFF_BY_FRAMES))
+        slot = max(earliest, min(math.floor(time_s * fps + 0.5), int(latest)))
+        if slot <= time_s * fps + _OFF_BY_FRAMES:
+            last = slot
+            yield part, slot

@@ -1,0 +1,49 @@
+"""Measuring what runs the model best, from the window."""
+
+from pytestqt.qtbot import QtBot
+
+from app.errors import SinkError
+from app.ui.main_window import MainWindow
+from tests.app.ui.fakes import World
+
+
+def test_this_computer_is_measured(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    proven.checklist.steps[0].action.click()
+    qtbot.waitUntil(lambda: proven.preview.words.more == "trying cuda:0 in fp16")
+    assert proven.preview.words.state == "MEASURING"
+    assert proven.status.busy == "measuring…"
+    assert world.pipeline.stops == 1
+    assert not proven.checklist.steps[0].action.isEnabled()
+    world.gate.set()
+    qtbot.waitUntil(lambda: world.pipeline.starts == 2)
+    assert proven.messages.text == "Measured: about 34 frames/s on a fake GPU."
+    world.pipeline.prove()
+    qtbot.waitUntil(lambda: proven.session.chain.model.text == "about 34 frames/s on a fake GPU")
+
+
+def test_measuring_that_fails(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.measure_error = SinkError("nothing here runs the model")
+    proven.session.measure()
+    qtbot.waitUntil(lambda: world.pipeline.starts == 2)
+    assert proven.messages.text == "nothing here runs the model"
+    assert not proven.session.measuring.under_way
+
+
+def test_closing_while_measuring(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    proven.session.measure()
+    qtbot.waitUntil(lambda: proven.session.measuring.share == 0.5)
+    world.gate.set()
+    proven.close()
+    assert world.pipeline.starts == 1
+
+
+def test_what_was_measured_is_told(window: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.pipeline.measured("about 12 frames/s on this CPU")
+    world.pipeline.prove()
+    qtbot.waitUntil(lambda: window.session.chain.model.text == "about 12 frames/s on this CPU")
+
+
+def test_no_measuring_while_a_call_watches(live: MainWindow, world: World) -> None:
+    live.session.measure()
+    assert not live.session.measuring.under_way
+    assert world.pipeline.stops == 0

@@ -1,0 +1,26 @@
+from pathlib import Path
+
+import pytest
+
+from assets import ROOT
+from mcnet.media.errors import MediaError
+from mcnet.media.portraits import bundled_portraits, find_portrait
+
+
+def test_a_portrait_is_named_by_its_file_or_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_portrait("woman_1") == ROOT / "portraits" / "woman_1.jpg"
+    assert set(bundled_portraits()) == {path.stem for path in (ROOT / "portraits").iterdir()}
+    Path("woman_1").touch()
+    Path("me ").touch()
+    assert find_portrait("woman_1") == Path("woman_1")  # a file goes first
+    assert find_portrait("me ") == Path("me ")
+    assert find_portrait("mine", {"mine": Path("there.png")}) == Path("there.png")
+    for text, message in (
+        ("nobody", r"no portrait 'nobody': got neither a file nor a known name \(man_1, "),
+        ("~nobody/me.jpg", "got neither a file"),
+        ("~", "got a folder"),
+        ("", "got neither a file|got a folder"),
+    ):
+        with pytest.raises(MediaError, match=message):
+            find_portrait(text)
