@@ -220,12 +220,12 @@ def _prepare_sources(
     if records:
         sys.stderr.write(f"{len(records)} of {len(sources)} sources are finished already\n")
     failures: list[Reject] = []
-    # Short work first, so that something is there soon; see `run_tasks` for who takes the long.
-    costs = {task.source.name: cost_of(task.source) for task in tasks} if len(tasks) > 1 else {}
-    tasks.sort(key=lambda task: (costs.get(task.source.name, 0.0), task.source.label))
     labels = {task.source.name: task.source.label for task in tasks}
-    outcomes = run_tasks(prepare_source, tasks, min(workers, max(1, len(tasks))))
-    with Progress(labels, workplace.partial) as progress, contextlib.closing(outcomes):
+    with Progress(labels, workplace.partial) as progress, contextlib.ExitStack() as stack:
+        # Short work first, so that something is there soon; see `run_tasks` for who takes the long.
+        tasks.sort(key=lambda task: (cost_of(task.source), task.source.label))
+        outcomes = run_tasks(prepare_source, tasks, min(workers, max(1, len(tasks))))
+        stack.callback(outcomes.close)
         for outcome in outcomes:
             source = outcome.task.source
             if outcome.result is None:
@@ -235,7 +235,7 @@ def _prepare_sources(
                 progress.tell(f"{source.label}: {outcome.failure}")
             else:
                 records[source.name] = outcome.result
-            progress.done(0 if outcome.result is None else len(outcome.result.clips))
+            progress.done(source.name, 0 if outcome.result is None else len(outcome.result.clips))
     failures.sort(key=lambda reject: reject.source)
     return [(source, records[source.name]) for source in sources if source.name in records], failures
 

@@ -34,7 +34,8 @@ class Note:
         now = time.monotonic()
         if now - self._written >= _NOTE_EVERY_S:
             self._written = now
-            self._path.write_text(f"{_clock(done_s)}{self._ending}")
+            with contextlib.suppress(OSError):  # a full disk is told where clips are written
+                self._path.write_text(f"{_clock(done_s)}{self._ending}")
 
 
 class Progress:
@@ -68,8 +69,9 @@ class Progress:
             self._lines.join()
         self._bar.close()
 
-    def done(self, clips: int) -> None:
+    def done(self, name: str, clips: int) -> None:
         """A source is finished, and gave so many clips."""
+        (self._folder / f"{name}{NOTE_SUFFIX}").unlink(missing_ok=True)  # what a process that died left
         self._sources += 1
         self._clips += clips
         self._bar.set_postfix(clips=self._clips, refresh=False)
@@ -81,16 +83,14 @@ class Progress:
 
     def _write_lines(self) -> None:
         while not self._over.wait(EVERY_S):
-            notes = [(path.name.removesuffix(NOTE_SUFFIX), _read(path)) for path in self._notes()]
-            at_work = [f"{self._labels.get(name, name)} ({how_far})" for name, how_far in notes if how_far]
+            paths = sorted(self._folder.glob(f"*{NOTE_SUFFIX}"))
+            notes = [(self._labels[path.name.removesuffix(NOTE_SUFFIX)], _read(path)) for path in paths]
+            at_work = [f"{label} ({how_far})" for label, how_far in notes if how_far]
             sys.stderr.write(
                 f"{_clock(time.monotonic() - self._started)}: {self._sources} of {len(self._labels)} sources, "
                 f"{self._clips} clips{'; at work: ' if at_work else ''}{', '.join(at_work)}\n"
             )
             sys.stderr.flush()
-
-    def _notes(self) -> list[Path]:
-        return sorted(self._folder.glob(f"*{NOTE_SUFFIX}"))
 
 
 def _read(path: Path) -> str:
