@@ -21,7 +21,7 @@ from mcnet.media.crop import SquareBox
 from mcnet.media.expressions import Mesh
 from mcnet.media.face_mesh import PlainMesh
 from mcnet.media.faces import Face, FaceFinder
-from training.data import CLIPS_FORMAT, Clip, DataError, decode, open_dataset, read_table
+from training.data import CLIP, CLIPS_FORMAT, Clip, DataError, decode, open_dataset, read_table
 from training.evaluate.jitter import StillPerformer, mean_jitter, measure_jitter
 from training.evaluate.methods import MethodRunner
 from training.evaluate.metric_networks import Inception, MetricNetworks, open_metric_networks
@@ -150,11 +150,14 @@ def make_engine(model: Mcnet, options: EvaluateOptions) -> Engine:
 
 
 def choose_clips(clips: Sequence[Clip], split: str, max_clips: int | None) -> list[int]:
-    """The split's clips of two frames or more by number: everybody's first clip, then everybody's second, and so on."""
+    """The split's clips of two frames or more by number: everybody's first clip, then everybody's second, and so on.
+
+    Packs of photographs are no clips: nobody moves in them.
+    """
     seen: dict[str, int] = {}
     ranked: list[tuple[int, int]] = []
     for number, clip in enumerate(clips):
-        if clip.split == split and clip.frames > 1:
+        if clip.split == split and clip.frames > 1 and clip.kind == CLIP:
             seen[who(clip)] = seen.get(who(clip), 0) + 1
             ranked.append((seen[who(clip)], number))
     return [number for _, number in sorted(ranked)][:max_clips]

@@ -62,8 +62,10 @@ class DataConfig:
     stills_share: float = 0.0
     """The share of pairs that are made from stills, in [0, 1]; 0 leaves stills out."""
     lively_share: float = 0.0
-    """The share of the other pairs whose driving frame is, of four drawn, the one whose mouth and eyes differ the most
-    from the source's: wide mouths and closed eyes are rare in talking heads."""
+    """The share of the pairs from clips whose driving frame is, of four drawn, the one whose mouth and eyes differ the
+    most from the source's: wide mouths and closed eyes are rare in talking heads."""
+    photos_share: float = 0.1
+    """The share of the pairs of two frames that are two photographs of one person's pack, where the data has packs."""
     frames: FramesOn = "auto"
     """Where decoded frames lie: `memmap` reads them from disk, `device` keeps all of them in the device's memory, and
     `auto` is `device` on a GPU that has twice the room."""
@@ -412,6 +414,7 @@ def _check(config: FitConfig) -> None:
     for key, share in (
         ("data.stills_share", config.data.stills_share),
         ("data.lively_share", config.data.lively_share),
+        ("data.photos_share", config.data.photos_share),
         ("augment.disturb_share", config.augment.disturb_share),
         ("augment.similarity_share", config.augment.similarity_share),
         ("optim.ema_decay", config.optim.ema_decay),
