@@ -41,7 +41,7 @@ FRAME = 1
 """Pixels of zeros around the warped map of the full size."""
 
 _COLOURS = 4
-"""Colours of a pixel while it is computed: red, green, blue, and a zero, since runs of four fill a processor's registers."""
+"""Colours of a pixel while it is computed: red, green, blue, and a zero, since runs of four fill registers."""
 
 
 def detector_graph(model: Mcnet) -> ov.Model:
