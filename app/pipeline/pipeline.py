@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
+
 from app.pipeline.animation.animator import Animator
 from app.pipeline.animation.live_engine import EngineFactory, LiveEngine
 from app.pipeline.animation.look_ahead import Finder, LookAhead
@@ -138,6 +140,8 @@ class Pipeline:
             return
         self.preview = LatestSlot("preview", on_put=self._on_picture)
         self.driver = LatestSlot("driver")
+        # What it does here is too small to be shared, and its workers spin for the next piece on a core of the model's.
+        cv2.setNumThreads(1)
         self._run = run = _Run(self, lambda: self._settings, self._before)
         for sink in self._sinks.values():
             run.sink_stage.add(sink)

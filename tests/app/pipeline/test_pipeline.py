@@ -199,6 +199,12 @@ def test_where_the_mesh_measures_the_next_frame_is_searched_while_one_is_rendere
     wait_until(lambda: any(searched_meanwhile), "a frame is searched while one is rendered")
 
 
+def test_opencv_leaves_the_cores_to_the_model(rig: Rig) -> None:
+    cv2.setNumThreads(2)
+    rig.pipeline.start()
+    assert cv2.getNumThreads() == 1
+
+
 def test_a_search_for_the_face_that_fails_between_two_pictures_gives_the_slate_and_recovers(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
