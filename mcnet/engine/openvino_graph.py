@@ -308,19 +308,21 @@ def _sampled(table: Node, x: Node, y: Node, occlusion: Node, *, side: int, point
     least, largest = (-1, side) if border == "zeros" else (0, side - 1)
     corners, fractions = [], []
     for coordinate in (x, y):
-        place = op.multiply(op.add(_reshape(coordinate, (points, 1)), _constant(1.0)), _constant((side - 1) / 2))
+        place = op.multiply(op.add(coordinate, _constant(1.0)), _constant((side - 1) / 2))
         place = op.add(op.clamp(place, least, largest), _constant(1.0))
         corner = op.floor(place)
         corners.append(corner)
         fractions.append(op.subtract(place, corner))
     stride = side + MARGIN
     first = op.convert(op.add(op.multiply(corners[1], _constant(float(stride))), corners[0]), np.int32)
-    bags = op.add(first, _constant([[0, 1, stride, stride + 1]], np.int32))
+    # Of four rows each and turned at the end: along an axis of one or four a processor computes number by number.
+    first, occlusion, *fractions = (_reshape(part, (1, points)) for part in (first, occlusion, *fractions))
+    bags = op.add(first, _constant([[0], [1], [stride], [stride + 1]], np.int32))
     # (1 - f, f) along x, twice; along y each of them twice.
-    along_x = op.add(op.multiply(fractions[0], _constant([[-1, 1, -1, 1]])), _constant([[1, 0, 1, 0]]))
-    along_y = op.add(op.multiply(fractions[1], _constant([[-1, -1, 1, 1]])), _constant([[1, 1, 0, 0]]))
-    weights = op.multiply(op.multiply(along_x, along_y), _reshape(occlusion, (points, 1)))
-    return op.embedding_bag_packed_sum(table, bags, weights)
+    along_x = op.add(op.multiply(fractions[0], _constant([[-1], [1], [-1], [1]])), _constant([[1], [0], [1], [0]]))
+    along_y = op.add(op.multiply(fractions[1], _constant([[-1], [-1], [1], [1]])), _constant([[1], [1], [0], [0]]))
+    weights = op.multiply(op.multiply(along_x, along_y), occlusion)
+    return op.embedding_bag_packed_sum(table, op.transpose(bags, _axes(1, 0)), op.transpose(weights, _axes(1, 0)))
 
 
 def _attended(memory: ComposedMemoryCompensation, level: ComposedLevel, rows: Node, settled: Node) -> Node:
