@@ -83,8 +83,8 @@ _LOWER_LID = 0.3
 _LID_SQUEEZE = 0.25
 """By so much a shut lid's surroundings are squeezed from above. It shuts eyes by a tenth to a quarter more than places
 alone do; twice as much bends the nose."""
-_CALM = 0.006
-_PER_OPENING = 0.1
+_CALM = 0.0045
+_PER_OPENING = 0.085
 """Limits of a change of expression: the sum of the squared ways of the mesh's points over that of the points from their
 mean. With closed lips it is below 0.008 in 99 of 100 frames of talking heads, and it grows with the square of the
 mouth's
@@ -317,14 +317,14 @@ class PortraitInSpace:
         own, limits = self.head, self._limits
         yaw, pitch, roll, _ = head_turn(performer.rotation @ own.rotation.T)
         turned = _rotation(
-            _softly(gains.turn * yaw, limits.turn_deg),
-            _softly(gains.nod * pitch, limits.nod_deg),
-            _softly(gains.tilt * roll, limits.tilt_deg),
+            softly(gains.turn * yaw, limits.turn_deg),
+            softly(gains.nod * pitch, limits.nod_deg),
+            softly(gains.tilt * roll, limits.tilt_deg),
         )
         nearer = gains.nearness * math.log(performer.scale / reference.scale)
-        scale = own.scale * math.exp(_softly(nearer, math.log(limits.nearness)))
+        scale = own.scale * math.exp(softly(nearer, math.log(limits.nearness)))
         moved = gains.shift * (performer.shift - reference.shift) * (own.scale / reference.scale)
-        shift = own.shift + np.array([_softly(part, limits.shift) for part in moved])
+        shift = own.shift + np.array([softly(part, limits.shift) for part in moved])
         return turned @ own.rotation, scale, shift
 
     def _shape(self, performer: Head, reference: Head, gains: Gains) -> Array:
@@ -335,7 +335,7 @@ class PortraitInSpace:
         change = gain[:, None] * (performer.shape - closed)
         size = math.sqrt(float(np.square(change).sum()) / self._spread)
         limit = math.sqrt(_CALM + _PER_OPENING * max(now.mouth, 0.0) ** 2) * max(1.0, gains.mouth, gains.brows)
-        shape = own + change * (_softly(size, limit) / size if size else 1.0)
+        shape = own + change * (softly(size, limit) / size if size else 1.0)
         for eye, pairs in zip(("right_eye", "left_eye"), _LIDS, strict=True):
             share = 1 + gains.lids * (getattr(now, eye) / max(getattr(neutral, eye), _OPEN_EYE) - 1)
             share = min(max(share, 0.0), _WIDEST_LIDS)
@@ -380,7 +380,7 @@ def _rotation(yaw_deg: float, pitch_deg: float, roll_deg: float) -> Array:
     return np.asarray(about_z @ about_y @ about_x, np.float64)
 
 
-def _softly(value: float, limit: float) -> float:
+def softly(value: float, limit: float) -> float:
     """The value itself up to 0.6 of the limit; beyond, ever less of it, and never more than the limit."""
     free = 0.6 * limit
     beyond = abs(value) - free
