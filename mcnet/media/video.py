@@ -110,7 +110,7 @@ class DrivingVideo:
                 count = max(slot if thinned else slot + 1, round(decoder.end_s * self.fps), 1)
                 yield from itertools.repeat(to_rgb(shown), count - slot)
         self._warn_if_cut_short(decoder, count)
-        if not thinned:
+        if self.fps == self._own_fps:  # else somebody wanted it so
             self._tell_if_uneven(decoder.decoded, decoder.decoded - pictures, doubled)
 
     def _tell_if_uneven(self, pictures: int, lost: int, doubled: int) -> None:
@@ -227,7 +227,8 @@ def open_container(path: Path) -> InputContainer:
     try:
         if path.stat().st_size == 0:
             raise MediaError(f"cannot read the video {path}: got an empty file; export or download it again")
-        return av.open(path.absolute())  # FFmpeg takes a relative name with a colon for an address
+        # FFmpeg takes a relative name with a colon for an address; titles of old files are in any encoding.
+        return av.open(path.absolute(), metadata_errors="replace")
     except FileNotFoundError as error:
         raise MediaError(f"no video at {path}: check the path") from error
     except (av.error.FFmpegError, ValueError, OSError) as error:

@@ -64,6 +64,13 @@ def test_a_video_of_no_constant_rate_is_told_of_once(tmp_path: Path, caplog: pyt
     assert re.search(r"at (30|29\.9\d*) frames/s 0 of its 40 pictures are left out, (19|20) are shown longer", told)
 
 
+def test_a_rate_that_was_asked_for_is_not_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = make_video(tmp_path / "a.mp4", counted(60), fps=30)
+    with caplog.at_level(logging.WARNING):
+        assert len(list(open_driving(path, max_fps=25))) == 50
+    assert not caplog.records
+
+
 def test_a_long_still_picture_is_held(tmp_path: Path) -> None:
     video = open_driving(make_video(tmp_path / "a.mp4", counted(11), times_ms=[*range(0, 400, 40), 2400]))
     shown = [number_of(rgb) for rgb in video]
@@ -207,3 +214,11 @@ def test_tracks_that_turn_up_midway_do_not_disturb(tmp_path: Path) -> None:
         stream = container.streams.video[0]
         packets = list(packets_of(cast("InputContainer", Container()), stream))
     assert len([packet for packet in packets if packet.size]) == 5
+
+
+def test_a_title_in_another_encoding_does_not_matter(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", counted(5))
+    content = path.read_bytes()
+    assert b"VideoHandler" in content
+    path.write_bytes(content.replace(b"VideoHandler", "VidéoHandlér".encode("latin-1")))
+    assert len(list(open_driving(path))) == 5
