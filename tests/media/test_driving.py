@@ -13,6 +13,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from mcnet.media.errors import MediaError
+from mcnet.media.frame_rgb import RgbConverter
 from mcnet.media.images import write_rgb
 from mcnet.media.video import open_driving, packets_of
 from tests.media.videos import GRID, counted, make_sound_only, make_video, number_of
@@ -222,3 +223,13 @@ def test_a_title_in_another_encoding_does_not_matter(tmp_path: Path) -> None:
     assert b"VideoHandler" in content
     path.write_bytes(content.replace(b"VideoHandler", "VidéoHandlér".encode("latin-1")))
     assert len(list(open_driving(path))) == 5
+
+
+def test_pictures_that_cannot_be_converted_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    path = make_video(tmp_path / "a.mp4", counted(5))
+    monkeypatch.setattr(RgbConverter, "__call__", refused)
+    with pytest.raises(MediaError, match=r"got yuv420p, 96 x 64, which cannot be converted .* export it again"):
+        list(open_driving(path))
