@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 # Code points of ITU-T H.273, as frames carry them.
 _PRIMARIES_BT709, _PRIMARIES_BT2020 = 1, 9
 _TRANSFER_PQ, _TRANSFER_HLG = 16, 18
-_MATRIX_UNSPECIFIED = 2
+_MATRIX_BT2020_CONSTANT = 10
+_KNOWN_MATRICES = frozenset({0, 1, 4, 5, 6, 7, 9})  # those that FFmpeg converts by; it refuses frames with others
+_UNSPECIFIED = 2
 # What is larger was made for HD, as DVDs and DV of 720 x 576 pixels at most were not.
 _SD_LARGEST_PX = (1024, 576)
 
@@ -112,9 +114,13 @@ class RgbConverter:
 
 def _matrix(frame: VideoFrame) -> int | None:
     """By what luma and colour differences become red, green and blue; None: as the frame says."""
-    if frame.colorspace != _MATRIX_UNSPECIFIED:
+    if frame.colorspace in _KNOWN_MATRICES:
         return None
-    if frame.color_trc in (_TRANSFER_PQ, _TRANSFER_HLG) or frame.color_primaries == _PRIMARIES_BT2020:
+    if (
+        frame.colorspace == _MATRIX_BT2020_CONSTANT
+        or frame.color_trc in (_TRANSFER_PQ, _TRANSFER_HLG)
+        or frame.color_primaries == _PRIMARIES_BT2020
+    ):
         return Colorspace.BT2020
     is_sd = max(frame.width, frame.height) <= _SD_LARGEST_PX[0] and min(frame.width, frame.height) <= _SD_LARGEST_PX[1]
     return Colorspace.ITU601 if is_sd else Colorspace.ITU709
@@ -149,6 +155,7 @@ class _ColourMapping:
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 of a frame of 16 bits per colour."""
         frame.pts, frame.time_base = next(self._count), Fraction(1)
+        frame.color_trc = frame.color_primaries = _UNSPECIFIED  # they are in the table; FFmpeg refuses some
         self._frames_in.push(frame)
         mapped = self._out.pull()
         assert isinstance(mapped, VideoFrame)

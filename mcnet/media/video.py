@@ -100,17 +100,26 @@ class DrivingVideo:
             decoder = _Decoder(container, picture_track(container, self.path), 1 / self._own_fps)
             for frame, due in _thinned_out(decoder, self.fps) if thinned else one_a_slot(decoder, self.fps):
                 if shown is not None:
-                    yield from itertools.repeat(to_rgb(shown), due - slot)
+                    yield from itertools.repeat(self._converted(shown, to_rgb), due - slot)
                     doubled += due - slot > 1
                 shown, slot = frame, due
                 pictures += 1
             count = 0
             if shown is not None:
                 count = max(slot if thinned else slot + 1, round(decoder.end_s * self.fps), 1)
-                yield from itertools.repeat(to_rgb(shown), count - slot)
+                yield from itertools.repeat(self._converted(shown, to_rgb), count - slot)
         self._warn_if_cut_short(decoder, count)
-        if not thinned:
+        if self.fps == self._own_fps:  # else somebody wanted it so
             self._tell_if_uneven(decoder.decoded, decoder.decoded - pictures, doubled)
+
+    def _converted(self, frame: VideoFrame, to_rgb: RgbConverter) -> NDArray[np.uint8]:
+        try:
+            return to_rgb(frame)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise MediaError(
+                f"cannot use the pictures of {self.path}: got {frame.format.name}, {frame.width} x {frame.height}, "
+                f"which cannot be converted ({error}); export it again as H.264 in MP4"
+            ) from error
 
     def _tell_if_uneven(self, pictures: int, lost: int, doubled: int) -> None:
         if self._warned or lost + doubled <= 1 + _TOLD_SHARE * pictures:
@@ -214,7 +223,8 @@ def open_container(path: Path) -> InputContainer:
     try:
         if path.stat().st_size == 0:
             raise MediaError(f"cannot read the video {path}: got an empty file; export or download it again")
-        return av.open(path.absolute())  # FFmpeg takes a relative name with a colon for an address
+        # FFmpeg takes a relative name with a colon for an address; titles of old files are in any encoding.
+        return av.open(path.absolute(), metadata_errors="replace")
     except FileNotFoundError as error:
         raise MediaError(f"no video at {path}: check the path") from error
     except (av.error.FFmpegError, ValueError, OSError) as error:

@@ -58,7 +58,7 @@ class VideoWriter:
         fps: frames per second.
         size_px: (width, height) of the frames.
         audio_from: a video whose sound is carried over, from its first picture up to the length of what is written:
-            copied where the format allows, else as AAC or Opus. A video without sound, or a folder, is fine.
+            copied where that is exact, else as AAC or Opus. A video without sound, or a folder, is fine.
 
     Attributes:
         frame_count: frames written so far.

@@ -13,6 +13,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from mcnet.media.errors import MediaError
+from mcnet.media.frame_rgb import RgbConverter
 from mcnet.media.images import write_rgb
 from mcnet.media.video import open_driving, packets_of
 from tests.media.videos import GRID, counted, make_sound_only, make_video, number_of
@@ -62,6 +63,13 @@ def test_a_video_of_no_constant_rate_is_told_of_once(tmp_path: Path, caplog: pyt
     assert sorted(set(shown)) == list(range(40))
     (told,) = (record.getMessage() for record in caplog.records)
     assert re.search(r"at (30|29\.9\d*) frames/s 0 of its 40 pictures are left out, (19|20) are shown longer", told)
+
+
+def test_a_rate_that_was_asked_for_is_not_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = make_video(tmp_path / "a.mp4", counted(60), fps=30)
+    with caplog.at_level(logging.WARNING):
+        assert len(list(open_driving(path, max_fps=25))) == 50
+    assert not caplog.records
 
 
 def test_a_long_still_picture_is_held(tmp_path: Path) -> None:
@@ -207,3 +215,21 @@ def test_tracks_that_turn_up_midway_do_not_disturb(tmp_path: Path) -> None:
         stream = container.streams.video[0]
         packets = list(packets_of(cast("InputContainer", Container()), stream))
     assert len([packet for packet in packets if packet.size]) == 5
+
+
+def test_a_title_in_another_encoding_does_not_matter(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", counted(5))
+    content = path.read_bytes()
+    assert b"VideoHandler" in content
+    path.write_bytes(content.replace(b"VideoHandler", "VidéoHandlér".encode("latin-1")))
+    assert len(list(open_driving(path))) == 5
+
+
+def test_pictures_that_cannot_be_converted_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    path = make_video(tmp_path / "a.mp4", counted(5))
+    monkeypatch.setattr(RgbConverter, "__call__", refused)
+    with pytest.raises(MediaError, match=r"got yuv420p, 96 x 64, which cannot be converted .* export it again"):
+        list(open_driving(path))

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 
 from mcnet.media.frame_rgb import RgbConverter, to_screen
 from tests.media.matrix import bundled_frame, hdr_frame
@@ -61,3 +62,12 @@ def test_a_video_that_changes_its_size_midway() -> None:
         frame = hdr_frame(np.ascontiguousarray(size), PQ)
         frame.color_primaries, frame.color_trc = 9, PQ
         assert convert(frame).shape == (128, 160, 3)
+
+
+@pytest.mark.parametrize("matrix", range(18))
+@pytest.mark.parametrize(("transfer", "primaries"), [(1, 1), (0, 9), (3, 9), (16, 22), (18, 3), (19, 0)])
+def test_tags_of_any_kind_are_taken(matrix: int, transfer: int, primaries: int) -> None:
+    """FFmpeg refuses frames whose tags it does not know."""
+    frame = VideoFrame.from_ndarray(np.full((64, 96, 3), 120, np.uint8), format="rgb24").reformat(format="yuv420p")
+    frame.colorspace, frame.color_trc, frame.color_primaries = matrix, transfer, primaries
+    assert RgbConverter((96, 64))(frame).shape == (64, 96, 3)
