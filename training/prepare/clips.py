@@ -55,8 +55,10 @@ from training.prepare.workers import WorkerError
 
 RECORD = "record.json"
 LANDMARKS = "landmarks.npy"
-REASONS = ("unreadable", "no_face", "too_short", "too_small", "blurred", "still", "cut_off", "apart", "failed")
-"""Why something is rejected, in the order in which it is checked; `failed` is an error of ours, and tried again."""
+_CLIP_REASONS = ("unreadable", "no_face", "too_short", "too_small", "blurred", "still", "cut_off", "moving")
+REASONS = (*_CLIP_REASONS, "apart", "failed")
+"""Why something is rejected, in the order in which it is checked; `apart` is told of photographs; `failed` is an error
+of ours, and tried again."""
 
 
 @dataclass(frozen=True)
@@ -322,8 +324,7 @@ def _judge(
     accepted: list[_Found] = []
     rejects: list[Reject] = []
     longest = max(1, round(rules.max_seconds * rules.fps))
-    moved = split_by_movement(track.faces, *size_px, rules.max_outside, rules.min_frames)
-    for part in moved:
+    for part, held in split_by_movement(track.faces, *size_px, rules.max_outside, rules.min_frames):
         pieces = math.ceil(len(part) / longest)
         borders = [part.start + len(part) * piece // pieces for piece in range(pieces + 1)]
         for first, last in itertools.pairwise(borders):
@@ -333,7 +334,10 @@ def _judge(
             sharpness = [track.sharpness[index] for index in measured]
             piece = _Piece(track.number, track.start + first, track.faces[first:last], sharpness, ended)
             clip = _measure(piece, source, rules, size_px)
-            if reason := _reason_against(clip.facts, rules):
+            reason = _reason_against(clip.facts, rules)
+            if not held and reason is None:
+                reason = "moving", f"got a head that no square holds for {rules.min_seconds:g} s"
+            if reason:
                 seconds = clip.facts.frames / rules.fps
                 start_s = round(clip.facts.start / rules.fps, 3)
                 rejects.append(Reject(source.label, *reason, track.number, start_s, round(seconds, 3)))

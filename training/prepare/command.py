@@ -44,7 +44,11 @@ def add_parser(commands: Any) -> None:
         "report.txt and rejects.csv in it.",
     )
     parser.add_argument(
-        "inputs", type=Path, nargs="+", metavar="INPUT", help="videos, folders of videos, folders of a video's frames"
+        "inputs",
+        type=Path,
+        nargs="+",
+        metavar="INPUT",
+        help="videos, folders of videos, folders of a video's frames, or with --photos of photographs",
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="folder that is made, or gone on with")
     clips = parser.add_argument_group("clips")

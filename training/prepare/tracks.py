@@ -16,6 +16,7 @@ import collections
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -311,48 +312,63 @@ for it, and for squares that rest rather than follow the head, are in docs/train
 _OUTLIER_FRAMES = 5
 
 
+class Part(NamedTuple):
+    """Consecutive frames of a track.
+
+    Attributes:
+        frames: their indices.
+        held: whether one square shows all of them as it should.
+    """
+
+    frames: range
+    held: bool
+
+
 def split_by_movement(
     faces: Sequence[Face], width_px: int, height_px: int, max_outside: float, min_frames: int
-) -> list[range]:
+) -> list[Part]:
     """Divide a track where its person moves too far, or too near, for one square to frame all of it.
 
     A part goes on for as long as its square is no wider than 6.4 sizes of its smallest face, and shows no more than the
-    given share beyond the picture's border. Where a face cannot be framed within that share by itself, the part lasts
-    until one can for long enough; nothing but its being rejected comes of it.
+    given share beyond the picture's border. Frames from which on no square holds the head for long enough are parts of
+    their own.
 
     Args:
         faces: of consecutive frames.
         width_px: of the picture.
         height_px: of the picture.
         max_outside: share of a square that may lie outside the picture.
-        min_frames: of a part that is of use.
+        min_frames: of a part that is of use, at least 1.
 
     Returns:
-        Ranges of indices that cover the track without a gap; for each there is a `clip_square`.
+        Parts that cover the track without a gap. For those that are held there is a `clip_square`.
     """
     cores = _without_outliers(_cores(faces))
     size = np.array([width_px, height_px], np.float64)
-    low, high = _corners(cores)
-    framed = _outside(*_squares(low, high, cores[:, 2], size), size) <= max_outside
-    lasting = np.zeros(len(cores), bool)
-    count = 0
-    for index in reversed(range(len(cores))):
-        count = count + 1 if framed[index] else 0
-        lasting[index] = count >= min_frames
-    parts: list[range] = []
+
+    def held_from(first: int, stop: int) -> int:
+        """How many frames one square holds."""
+        low, high = _corners(cores[first:stop])
+        low, high = np.minimum.accumulate(low), np.maximum.accumulate(high)
+        smallest = np.minimum.accumulate(cores[first:stop, 2]) / CORE_PER_SIZE
+        squares = _squares(low, high, _running_median(cores[first:stop, 2]), size)
+        holds = (high - low).max(axis=1) <= MAX_SIDE_PER_SIZE * smallest
+        holds &= _outside(*squares, size) <= max_outside
+        return len(holds) if holds.all() else int(np.argmin(holds))
+
+    parts: list[Part] = []
     first = 0
     while first < len(cores):
-        if lasting[first]:
-            union = np.minimum.accumulate(low[first:]), np.maximum.accumulate(high[first:])
-            squares = _squares(*union, _running_median(cores[first:, 2]), size)
-            smallest = np.minimum.accumulate(cores[first:, 2]) / CORE_PER_SIZE
-            goes_on = (union[1] - union[0]).max(axis=1) <= MAX_SIDE_PER_SIZE * smallest
-            goes_on &= _outside(*squares, size) <= max_outside
+        begin = first
+        while begin < len(cores) and held_from(begin, begin + min_frames) < min_frames:
+            begin += 1
+        if begin > first:
+            parts.append(Part(range(first, begin), held=False))
+        if begin < len(cores):
+            first = begin + held_from(begin, len(cores))
+            parts.append(Part(range(begin, first), held=True))
         else:
-            goes_on = ~lasting[first:]
-        count = len(goes_on) if goes_on.all() else int(np.argmin(goes_on))
-        parts.append(range(first, first + count))
-        first += count
+            first = begin
     return parts
 
 
