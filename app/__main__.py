@@ -143,9 +143,8 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--motion",
         choices=get_args(MotionKind),
-        default=LiveSettings().motion,
-        help="space: the avatar looks where the performer looks; plane: differences of places in the picture (default: "
-        "space, where keypoints are measured)",
+        help="space: the avatar looks where the performer looks, or the run fails where keypoints cannot be measured; "
+        "plane: differences of places in the picture (default: space, where keypoints are measured)",
     )
     group.add_argument(
         "--keypoints",

@@ -13,19 +13,22 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from app.errors import AppError
-from app.pipeline.capture.camera import CameraSpec, parse_camera
+from app.pipeline.camera_spec import CameraSpec, parse_camera
 from app.pipeline.capture.camera_control import CameraTimes
 from app.pipeline.events import (
     BackendChanged,
     Calibrated,
+    CameraDark,
     CameraFailed,
     CameraOpened,
     EngineReady,
     Event,
+    Measured,
     SinkClosed,
     SinkFailed,
     SinkOpened,
     SourceFailed,
+    SourceReady,
     StageFailed,
     StateChanged,
 )
@@ -36,6 +39,8 @@ from app.pipeline.stats import Stats
 from app.pipeline.tiers import make_engine
 from app.places import portraits_folder, source_cache_folder
 from app.settings import LiveSettings
+from app.space import Obstacle, Space
+from app.words import dark_camera_words, measured_words, not_in_space_words, unmet_wishes_words
 from mcnet.commands.outputs import check_outputs
 from mcnet.files import cause_and_remedy, replacing
 from mcnet.signals import StopSignals
@@ -58,17 +63,19 @@ def run_headless(args: argparse.Namespace) -> int:
 
     model, device, precision = args.model or "starter", args.device or "auto", args.precision or "auto"
     find_model(model)  # a misspelt name shall not wait for the threads
+    _check_motion(args)
+
     camera, portrait = parse_camera(args.camera or "0"), args.source or "woman_1"
     check_places(args, camera, portrait, model)
     settings = LiveSettings(
         relative=not args.absolute,
-        motion=args.motion,
+        motion=args.motion or LiveSettings().motion,
         keypoints=args.keypoints,
         calibration_s=args.calibration_s,
     )
     events: SimpleQueue[Event] = SimpleQueue()
     pipeline = Pipeline(
-        lambda: make_engine(model, device, precision, on_measuring=_tell_measuring, on_measured=_tell_measured),
+        lambda: make_engine(model, device, precision, on_measuring=_tell_measuring, on_measured=events.put),
         settings=settings,
         output=parse_output(args.size, args.fps),
         on_event=events.put,
@@ -80,8 +87,14 @@ def run_headless(args: argparse.Namespace) -> int:
         pipeline.add_sink(sink)
     pipeline.set_portrait(load_portrait(portrait, PortraitStore(portraits_folder())))
     pipeline.set_camera(camera)
-    is_file = camera.kind in ("file", "folder")
-    watch = Watch(events, give_up_s=args.give_up_s, file_camera=is_file, sinks={sink.name for sink in sinks})
+    watch = Watch(
+        events,
+        settings,
+        in_space_or_fail=args.motion == "space",
+        give_up_s=args.give_up_s,
+        file_camera=camera.kind in ("file", "folder"),
+        sinks={sink.name for sink in sinks},
+    )
     with StopSignals() as stop:
         pipeline.start()
         try:
@@ -100,6 +113,21 @@ def run_headless(args: argparse.Namespace) -> int:
     if failures:
         raise AppError("; ".join(failures))
     return 0
+
+
+def _check_motion(args: argparse.Namespace) -> None:
+    """See that the options for motion and keypoints go together.
+
+    Raises:
+        AppError: they do not.
+    """
+    if args.motion == "space" and args.absolute:
+        raise AppError("--motion space: got --absolute too, expected one of them; --absolute is motion in the plane")
+    if args.motion == "space" and args.keypoints == "detected":
+        raise AppError(
+            "--motion space: got --keypoints detected too, but motion in space is measured by the face mesh: use "
+            "--keypoints measured, or --motion plane"
+        )
 
 
 def check_places(args: argparse.Namespace, camera: CameraSpec, portrait: str, model: str) -> None:
@@ -148,6 +176,14 @@ class Watch:
 
     A sink that fails does not end it as long as another one goes on: a call shall outlive its recording.
 
+    Args:
+        events: what the pipeline tells.
+        settings: of the run.
+        in_space_or_fail: motion in space was asked for; otherwise the plane does where it cannot be had, and is told.
+        give_up_s: seconds until which a frame must have been animated.
+        file_camera: a file stands in for the camera, so that trying again is of no use.
+        sinks: their names.
+
     Attributes:
         failure: why the run failed, or "".
         states: what the output showed, and since when in seconds from the start.
@@ -157,8 +193,21 @@ class Watch:
         backend_reason: why.
     """
 
-    def __init__(self, events: "SimpleQueue[Event]", *, give_up_s: float, file_camera: bool, sinks: set[str]) -> None:
+    def __init__(
+        self,
+        events: "SimpleQueue[Event]",
+        settings: LiveSettings,
+        *,
+        in_space_or_fail: bool,
+        give_up_s: float,
+        file_camera: bool,
+        sinks: set[str],
+    ) -> None:
         self._events = events
+        self._settings = settings
+        self._in_space_or_fail = in_space_or_fail
+        self._space = Space()
+        self._obstacle: Obstacle | None = None
         self._sinks = sinks
         self._failed_sinks: list[str] = []
         self._give_up_s = give_up_s
@@ -213,15 +262,20 @@ class Watch:
             case StateChanged(state=state):
                 self.states.append({"state": state.value, "at_s": round(time.monotonic() - self._began_s, 3)})
                 logger.info("state: %s", state)
+            case Measured():
+                print(f"measured: {measured_words(event)}", file=sys.stderr)
             case EngineReady(model=model, reason=reason, load_s=load_s, backend=backend, backend_reason=why):
                 self.model, self.device, self.backend, self.backend_reason = model, reason, backend, why
                 print(f"model {model} on {reason}; loaded in {load_s:.1f} s; with {backend}: {why}", file=sys.stderr)
+                self._learn(Space(model=event.measures))
+            case SourceReady():
+                self._learn(dataclasses.replace(self._space, portrait=event.measured))
             case BackendChanged(backend=backend, reason=why):
                 self.backend, self.backend_reason = backend, why
                 print(f"{backend} computes from now on: {why}", file=sys.stderr)
-            case CameraOpened(camera=camera, width_px=width, height_px=height, fps_hz=fps_hz, remark=remark):
+            case CameraOpened(camera=camera, width_px=width, height_px=height, fps_hz=fps_hz):
                 self._opened = True
-                note = f" ({remark})" if remark else ""
+                note = f" ({unmet})" if (unmet := unmet_wishes_words(event)) else ""
                 print(f"{camera}: {width} x {height} at {fps_hz:g} frames/s{note}", file=sys.stderr)
             case Calibrated(score=score, remarks=remarks):
                 note = f" ({'; '.join(remarks)})" if remarks else ""
@@ -234,12 +288,27 @@ class Watch:
                 print(f"{message}{again}", file=sys.stderr)
                 if self._file_camera and not self._opened:
                     self.failure = message
+            case CameraDark():
+                self._trouble = dark_camera_words(event)
+                print(self._trouble, file=sys.stderr)
             case SinkFailed(sink=sink, message=message):
                 self._lose(sink, message)
             case SourceFailed(message=message) | StageFailed(message=message):
                 self.failure = message
             case _:
                 logger.info("%s", event)
+
+    def _learn(self, space: Space) -> None:
+        """Take what is known of motion in space; say it once where it cannot be had."""
+        self._space, obstacle = space, space.obstacle(self._settings)
+        if obstacle is None or not self._settings.relative or self._settings.motion != "space":
+            return
+        why = not_in_space_words(obstacle)
+        if self._in_space_or_fail:
+            self.failure = f"--motion space: {why}; use --motion plane, or another model or portrait"
+        elif obstacle is not self._obstacle:
+            self._obstacle = obstacle
+            print(f"motion in the plane: {why}", file=sys.stderr)
 
     def _lose(self, sink: str, message: str) -> None:
         self._failed_sinks.append(message)
@@ -288,10 +357,6 @@ def write_report(path: Path, values: dict[str, Any]) -> None:
 
 def _tell_measuring() -> None:
     print("measuring what runs the model best here, once", file=sys.stderr)
-
-
-def _tell_measured(sentence: str) -> None:
-    print(f"measured: {sentence}", file=sys.stderr)
 
 
 def _line(stats: Stats) -> str:

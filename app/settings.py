@@ -143,7 +143,7 @@ class AppSettings:
     live: LiveSettings = LiveSettings()
     window: WindowSettings = WindowSettings()
     camera: str = ""
-    """As `app.pipeline.capture.camera.parse_camera` reads it; empty: the first camera found. A network camera's may
+    """As `app.pipeline.camera_spec.parse_camera` reads it; empty: the first camera found. A network camera's may
     have a password in it, so that the file is its owner's alone."""
     portrait: str = "woman_1"
     """A bundled portrait's name, or the key of one that the user added."""

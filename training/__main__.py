@@ -108,6 +108,10 @@ def _export(options: argparse.Namespace) -> int:
     check_outputs({"OUT": options.out}, {"RUN": options.run}, {"OUT": (".safetensors",)})
     info = export(options.run, options.out, name=options.name, half=options.half)
     sys.stdout.write(f"wrote {options.out}: {info.name}, {info.training['steps']} steps, {info.content_hash[:12]}\n")
+    licences = info.training["data"].get("licences", {})  # runs of before did not note them
+    if licences:
+        told = ", ".join(f"{licence} ({clips} clip{'s' * (clips != 1)})" for licence, clips in licences.items())
+        sys.stdout.write(f"licences of the data: {told}\n")
     return 0
 
 

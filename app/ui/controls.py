@@ -8,7 +8,7 @@ from PyQt6.QtCore import Qt, pyqtSignal
 from PyQt6.QtGui import QColor, QIcon, QPainter, QPixmap
 from PyQt6.QtWidgets import QColorDialog, QFrame, QHBoxLayout, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
-from app.pipeline.capture.camera import is_address, without_secrets
+from app.pipeline.camera_spec import is_address, without_secrets
 from app.settings import EXPRESSION_PARTS, MOTION_PARTS, Background, LiveSettings, MotionKind, WindowSettings
 from app.ui.doctor_row import DoctorRow
 from app.ui.session import Session
@@ -25,6 +25,7 @@ from app.ui.widgets import (
     rule,
     set_tip,
 )
+from app.words import not_in_space_words
 
 ZOOM_STEP = 0.05
 NUDGE_STEP = 0.01
@@ -399,7 +400,7 @@ class Controls(QFrame):
     def _motion_chosen(self, key: str) -> None:
         live = replace(self._live, relative=key != "absolute")
         # Where motion in space cannot be had, choosing the plane does not overwrite the wish for space.
-        if live.relative and not self._session.space.obstacle(live):
+        if live.relative and self._session.space.obstacle(live) is None:
             live = replace(live, motion=cast(MotionKind, key))
         self._set_live(live)
 
@@ -462,11 +463,12 @@ class Controls(QFrame):
     def _refresh_motion(self) -> None:
         live, in_space = self._live, self._session.in_space
         obstacle = self._session.space.obstacle(live)
+        words = "" if obstacle is None else f"Not in space: {not_in_space_words(obstacle)}."
         space = self.motion_kind.button("space")
-        space.setEnabled(not obstacle)
-        set_tip(space, obstacle or _IN_SPACE_TIP)
-        self.no_space.setText(obstacle)
-        self.no_space.setVisible(bool(obstacle))
+        space.setEnabled(obstacle is None)
+        set_tip(space, words or _IN_SPACE_TIP)
+        self.no_space.setText(words)
+        self.no_space.setVisible(obstacle is not None)
         self.motion_kind.set_choice("space" if in_space else "plane" if live.relative else "absolute")
         self.motion.setEnabled(live.relative)
         self.expression.setEnabled(live.relative)

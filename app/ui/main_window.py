@@ -307,8 +307,7 @@ class MainWindow(QMainWindow):
 
     def _take_address(self, text: str) -> None:
         address = text.strip() if "://" in text else f"http://{text.strip()}"
-        self.session.camera_desk.choose(address)
-        self._refused_address = address if self.session.camera_desk.link.failed else ""
+        self._refused_address = "" if self.session.camera_desk.choose(address) else address
 
     def _pick_background(self) -> None:
         dialog = self._file_dialog("A picture as background", _kinds_of_pictures())

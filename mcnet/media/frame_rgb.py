@@ -1,11 +1,14 @@
 """A decoded frame as it is meant to be seen: upright, with square pixels, in the colours of a plain screen."""
 
+import functools
 import itertools
+from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
+from av.buffer import Buffer
 from av.filter import Graph
 from av.filter.context import FilterContext
 from av.sidedata.sidedata import Type
@@ -48,11 +51,11 @@ class Orientation(NamedTuple):
     @classmethod
     def of(cls, frame: VideoFrame) -> "Orientation":
         """What a frame's display matrix asks for; the nearest of the eight, where it asks for another angle."""
+        side_data = cast("Mapping[Type, Buffer]", frame.side_data)  # PyAV's own type knows one key only
         try:
-            matrix: Any = frame.side_data[Type.DISPLAYMATRIX]  # type: ignore[typeddict-item]  # PyAV's stub lacks it
+            values = np.frombuffer(bytes(side_data[Type.DISPLAYMATRIX]), np.int32)
         except KeyError:
             return cls(False, False, False)
-        values = np.frombuffer(bytes(matrix), np.int32)
         # It brings a stored x, y to a x + c y, b x + d y.
         a, b, c, d = (int(values[place]) for place in (0, 1, 3, 4))
         if abs(b) + abs(c) > abs(a) + abs(d):
@@ -152,6 +155,7 @@ class _ColourMapping:
         return mapped.to_ndarray().astype(np.uint8, copy=False)
 
 
+@functools.cache  # a video that loops asks for it every time
 def _hald_table(transfer: int, *, wide: bool) -> NDArray[np.uint16]:
     """The colours of a screen for those of a frame, as a picture in which red runs fastest, then green, then blue."""
     along = np.linspace(0, 1, _CLUT_LEVEL**2)

@@ -5,13 +5,14 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.pipeline.animation.calibration import Calibration, score_expression
 from app.pipeline.animation.live_engine import LiveEngine
+from app.pipeline.animation.look_ahead import Finder
 from app.pipeline.animation.motion import MotionControl, Pose, Reference, gains_of
 from app.pipeline.animation.performer_view import DriverView
 from app.pipeline.animation.source_store import SourceStore
@@ -28,7 +29,7 @@ from mcnet.generator import SourceCache
 from mcnet.media.crop import CropSmoother, SquareBox, crop, frame_face
 from mcnet.media.errors import MediaError
 from mcnet.media.expressions import head_turn
-from mcnet.media.faces import Face, FaceFinder
+from mcnet.media.faces import Face
 from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square
 
 logger = logging.getLogger(__name__)
@@ -46,16 +47,6 @@ _ENCODED_KEPT = 12
 _LONGEST_STEP_S = 0.5
 _PROGRESS_STEP = 0.05
 _BRIDGE_S = 0.3
-
-
-class Finder(Protocol):
-    """Follows the driver's face; see `mcnet.media.faces.FaceFinder`."""
-
-    def find(self, rgb: NDArray[np.uint8]) -> list[Face]: ...
-
-    def forget(self) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class Step(NamedTuple):
@@ -128,8 +119,8 @@ class Animator:
         engine: makes the pictures.
         emit: told what happens.
         stage_done: told the name and the seconds of each part of a step.
+        finder: finds faces; the animator closes it.
         store: for encoded portraits, or None.
-        finder: finds faces; made here unless a test gives another.
     """
 
     def __init__(
@@ -138,14 +129,14 @@ class Animator:
         emit: Callable[[Event], None],
         stage_done: Callable[[str, float], None],
         *,
+        finder: Finder,
         store: SourceStore | None = None,
-        finder: Finder | None = None,
     ) -> None:
         self._engine = engine
         self._emit = emit
         self._stage_done = stage_done
         self._store = store
-        self._finder: Finder = finder or FaceFinder(tracking=True)
+        self._finder = finder
         self._smoother = CropSmoother()
         self._motion = MotionControl()
         self._ladder = TrackingLadder()

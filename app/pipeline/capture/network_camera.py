@@ -19,7 +19,8 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from app.errors import CameraError
-from app.pipeline.capture.camera import CameraFormat, CameraSpec, Tenancy
+from app.pipeline.camera_spec import CameraSpec
+from app.pipeline.capture.camera import CameraFormat, Tenancy
 from mcnet.config import MIN_SIDE_PX
 
 logger = logging.getLogger(__name__)

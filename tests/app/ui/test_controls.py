@@ -21,8 +21,8 @@ from PyQt6.QtWidgets import (
 )
 from pytestqt.qtbot import QtBot
 
-from app.pipeline.capture.camera import CameraSpec
-from app.pipeline.capture.cameras import CameraInfo
+from app.pipeline.camera_spec import CameraSpec
+from app.pipeline.capture.camera import CameraInfo
 from app.settings import EXPRESSION_PARTS, MOTION_PARTS, AppSettings, LiveSettings, WindowSettings, load_settings
 from app.ui.controls import Controls
 from app.ui.main_window import MainWindow

@@ -28,6 +28,7 @@ from mcnet.media.video_writer import VideoWriter
 from training.data import (
     CLIPS_FORMAT,
     PACKED_FORMAT,
+    PHOTOS,
     Clip,
     ClipTable,
     DataError,
@@ -317,6 +318,7 @@ def test_different_people_come_first() -> None:
     assert choose_clips(CLIPS, "test", None) == [0, 2, 6, 1]
     assert choose_clips(CLIPS, "test", 2) == [0, 2]
     assert choose_clips(CLIPS, "train", None) == [3]
+    assert choose_clips((Clip("p", "gus", "test", 3, PHOTOS), *CLIPS), "test", 2) == [1, 3]  # nobody moves in a pack
 
 
 def test_cross_pairs_are_of_different_people_and_drawn_by_the_seed() -> None:

@@ -92,4 +92,6 @@ def test_a_file_that_is_not_there_and_one_that_is_no_toml(tmp_path: Path) -> Non
 
 def test_differences_are_named() -> None:
     old, new = load_config("smoke").to_dict(), load_config("smoke", ["loss.l1=3.0"]).to_dict()
-    assert differences(old, new) == ["loss.l1: 10.0 -> 3.0"]
+    (difference,) = differences(old, new)
+    assert difference == ("loss.l1", 10.0, 3.0)
+    assert str(difference) == "loss.l1: 10.0 -> 3.0"

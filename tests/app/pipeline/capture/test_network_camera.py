@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from app.errors import CameraError
+from app.pipeline.camera_spec import CameraSpec, parse_camera
 from app.pipeline.capture import network_camera
-from app.pipeline.capture.camera import Camera, CameraSpec, parse_camera
+from app.pipeline.capture.camera import Camera
 from app.pipeline.capture.camera_control import CameraControl, CameraTimes
 from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.capture.cameras import open_camera
@@ -178,7 +179,7 @@ class TestReconnection:
         thread = threading.Thread(target=control.run)
         thread.start()
         try:
-            control.set_camera(parse_camera(phone.address("/video", f"me:{PASSWORD}")))
+            control.set_camera(parse_camera(phone.address("/video", f"me:{PASSWORD}")), 1)
             wait_for(lambda: len(frames) > 5)
             phone.awake = False
             wait_for(lambda: any(isinstance(event, CameraFailed) for event in events))
@@ -203,7 +204,7 @@ class TestReconnection:
         thread = threading.Thread(target=control.run)
         thread.start()
         try:
-            control.set_camera(parse_camera(phone.address("/stall")))
+            control.set_camera(parse_camera(phone.address("/stall")), 1)
             wait_for(lambda: len([event for event in events if isinstance(event, CameraOpened)]) == 2)
         finally:
             control.request_stop()
