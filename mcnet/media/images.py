@@ -39,7 +39,8 @@ _ORIENTATION_TAG = 0x0112
 _SUBFILE_TAG, _REDUCED = 0x00FE, 1
 _DNG_TAG = 0xC612
 _LARGE_PIXELS = 4_000_000
-_AVIF_HEADER_BYTES = 2**16
+_HEADER_BYTES = 2**16
+_NUMBERED_COLOURS = {"AVIF": (rb"colrnclx(.{4})", ">HH"), "PNG": (b"\x00\x00\x00\x04cICP(.{2})", ">BB")}
 _RESIZABLE = ("L", "LA", "RGB", "RGBA", "CMYK")
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -167,7 +168,7 @@ def _read(path: Path, most_kept: int, *, completed: bool = False) -> tuple[NDArr
             raise MediaError(
                 f"cannot read the picture {path}: got a camera's raw data, expected {_READABLE}; export it as JPEG"
             )
-        if image.format == "AVIF":
+        if image.format in _NUMBERED_COLOURS:
             _note_colours(image)
         try:
             rgb = as_srgb(_bounded(image, most_kept))
@@ -274,12 +275,18 @@ def _bounded(image: ImageFile.ImageFile, most_kept: int) -> Image.Image:
 
 
 def _note_colours(image: ImageFile.ImageFile) -> None:
-    """Note the numbers of an AVIF's colours (primaries and curve), which Pillow does not tell, as it does a HEIC's."""
+    """Note the numbers of a picture's colours (primaries and curve) as Pillow does it for a HEIC alone.
+
+    An AVIF has them in a box, a PNG in a chunk; both near the start.
+    """
+    pattern, numbers = _NUMBERED_COLOURS[str(image.format)]
     assert image.fp is not None, "it is not loaded yet"
+    place = image.fp.tell()
     image.fp.seek(0)
-    found = re.search(rb"colrnclx(.{4})", image.fp.read(_AVIF_HEADER_BYTES), re.DOTALL)
+    found = re.search(pattern, image.fp.read(_HEADER_BYTES), re.DOTALL)
+    image.fp.seek(place)
     if found is not None:
-        primaries, transfer = struct.unpack(">HH", found[1])
+        primaries, transfer = struct.unpack(numbers, found[1])
         image.info["nclx_profile"] = {"color_primaries": primaries, "transfer_characteristics": transfer}
 
 
