@@ -282,9 +282,10 @@ class Watch:
                 print(f"calibrated: the reference scores {score} of 100{note}", file=sys.stderr)
             case SinkOpened(sink=sink, detail=detail) | SinkClosed(sink=sink, detail=detail):
                 logger.info("%s: %s %s", type(event).__name__, sink, detail)
-            case CameraFailed(message=message):
+            case CameraFailed(message=message, retry_s=retry_s):
                 self._trouble = message
-                print(message, file=sys.stderr)
+                again = "" if retry_s is None else f"; trying again in {retry_s:g} s"
+                print(f"{message}{again}", file=sys.stderr)
                 if self._file_camera and not self._opened:
                     self.failure = message
             case CameraDark():

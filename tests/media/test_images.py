@@ -1,6 +1,8 @@
+import os
 import struct
 import subprocess
 import sys
+import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -275,16 +277,13 @@ def test_a_picture_of_too_many_pixels_is_refused_unread(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "mode"), [("JPEG", "RGB"), ("PNG", "P"), ("TIFF", "RGB")])
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_a_large_picture_is_scaled_down_to_what_is_kept(
-    tmp_path: Path, kind: str, mode: str, orientation: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mcnet.media.images.KEPT_PIXELS", 10_000)
+def test_a_large_picture_is_scaled_down_to_what_is_kept(tmp_path: Path, kind: str, mode: str, orientation: int) -> None:
     tall = np.zeros((400, 300, 3), np.uint8)
     tall[:200, :, 0] = tall[:, 150:, 2] = 200
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     Image.fromarray(tall).convert(mode).save(tmp_path / "a.bin", kind, exif=exif)
-    read = read_rgb(tmp_path / "a.bin")
+    read = read_rgb(tmp_path / "a.bin", most_kept=10_000)
     expected = cv2.resize(UPRIGHT[orientation](tall), read.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert read.shape == ((115, 87, 3) if orientation == 1 else (87, 115, 3))
     assert np.abs(read.astype(int) - expected).mean() < 4
@@ -317,3 +316,21 @@ print(*shape, *colour, resident_mib() - before)
     assert np.allclose(colour, (200, 120, 60), atol=4)
     if sys.platform == "linux":
         assert grown_mib < 40  # of the 100 and more that were needed
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such pipes")
+@pytest.mark.parametrize("kind", ["JPEG", "AVIF", "HEIF"])
+def test_a_picture_may_come_out_of_a_pipe(tmp_path: Path, picture: NDArray[np.uint8], kind: str) -> None:
+    """As `--source <(decrypt me.jpg)` gives it."""
+    content = _saved(tmp_path / "a.bin", picture, kind).read_bytes()
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(content,))
+    writer.start()
+    assert np.abs(read_rgb(tmp_path / "pipe").astype(int) - picture).mean() < 4
+    writer.join()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such devices")
+def test_a_device_is_no_picture() -> None:
+    with pytest.raises(MediaError, match="got a device, expected a file"):
+        read_rgb("/dev/zero")

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pillow_heif
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from mcnet.media.crop import SHIFT_PER_SIZE, SIDE_PER_SIZE
 from mcnet.media.faces import Face
@@ -404,3 +406,22 @@ def test_building_a_folder_of_clips_with_a_finder(tmp_path: Path) -> None:
     assert places.max(0) == pytest.approx([0.5 + 50 / side, 0.5 + (50 - shift) / side], abs=0.01)
     with pytest.raises(DataError, match="nothing can be used"):
         build_clips_folder(entries[-1:], tmp_path / "none", finder)
+
+
+def test_a_still_is_read_as_a_viewer_shows_it(tmp_path: Path) -> None:
+    """Upright, by the reader of all pictures, whatever its kind."""
+    pillow_heif.register_heif_opener()
+    seen: list[tuple[int, ...]] = []
+
+    def finder(rgb: NDArray[np.uint8]) -> None:
+        seen.append(rgb.shape)
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    entries = []
+    for kind in ("JPEG", "HEIF"):
+        Image.new("RGB", (120, 90)).save(tmp_path / kind, kind, exif=exif.tobytes())
+        entries.append(Entry(tmp_path / kind, "ann", "train", still=True))
+    with pytest.raises(DataError, match="nothing can be used"):
+        build_clips_folder(entries, tmp_path / "out", finder)
+    assert seen == [(120, 90, 3), (120, 90, 3)]

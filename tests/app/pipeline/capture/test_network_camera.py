@@ -18,6 +18,7 @@ from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.capture.cameras import open_camera
 from app.pipeline.events import CameraFailed, CameraOpened, Event
 from tests.app.pipeline.capture.phone import PASSWORD, Phone, phone, wait_for
+from tests.app.pipeline.capture.rtsp import COLOUR, SIZE_PX, rtsp_camera
 
 
 @pytest.fixture(name="phone")
@@ -211,3 +212,18 @@ class TestReconnection:
         failed = next(event for event in events if isinstance(event, CameraFailed))
         assert "has given no frame for 0.4 s; it is opened anew" in failed.message
         assert "the phone awake" in failed.message
+
+
+class TestRtsp:
+    def test_pictures_come_and_an_end_is_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(network_camera, "_ANSWER_S", 4.0)
+        with rtsp_camera() as relay:
+            camera = open_camera(parse_camera(relay.address))
+            assert (camera.format.width_px, camera.format.height_px) == SIZE_PX
+            assert 10 < camera.format.fps_hz < 60
+            rgb = camera.read()
+            assert np.abs(rgb[60, 150].astype(int) - COLOUR).max() < 12
+            relay.hang_up()
+            with pytest.raises(CameraError, match=r"has closed the connection|has given no picture"):
+                read_many(camera)
+            camera.close()
