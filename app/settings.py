@@ -75,6 +75,11 @@ class LiveSettings:
     """Shift of the performer's crop downwards, likewise."""
     mirror_output: bool = False
     """Flip what the call sees."""
+    sharpness: float = 0.5
+    """How far the enlarged avatar is sharpened, 0 (not at all) to 1."""
+    portrait_size: float = 1.0
+    """The side of the avatar's square over the output's shorter side, 0.5 to 1.7. A smaller one stands on the lower
+    edge; of a larger one more is cut off below than above."""
     background: Background = "blur"
     """Around the square avatar: its own blurred extension, a colour, or a picture."""
     background_colour: str = "#1f2430"
@@ -102,6 +107,8 @@ class LiveSettings:
             ("zoom", 0.5, 2),
             ("nudge_x", -0.3, 0.3),
             ("nudge_y", -0.3, 0.3),
+            ("sharpness", 0, 1),
+            ("portrait_size", 0.5, 1.7),
             ("hold_s", 0, 60),
             ("ease_s", 0, 60),
             ("idle_s", 0, 3600),
