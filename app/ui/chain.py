@@ -42,6 +42,12 @@ class Chain:
         """The name of that link."""
         return next((name for name, link in self.links() if not link.done), "")
 
+    def sentence(self) -> str:
+        """What is wrong, or else what is missing, with the link's name; that all is well where it is."""
+        links = [(name, link) for name, link in self.links() if link.failed or not link.done]
+        name, link = next((pair for pair in links if pair[1].failed), links[0] if links else ("", Link()))
+        return f"{name.capitalize()}: {link.text}" if name else "Everything is ready."
+
     def pose(self) -> Link:
         """The calibration's link, which absolute motion does not need."""
         return Link(True, "not needed in absolute motion") if self.absolute else self.calibration

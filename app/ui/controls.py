@@ -6,13 +6,15 @@ from typing import Any, Literal, cast, get_args
 
 from PyQt6.QtCore import Qt, pyqtSignal
 from PyQt6.QtGui import QColor, QIcon, QPainter, QPixmap
-from PyQt6.QtWidgets import QColorDialog, QFrame, QHBoxLayout, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from PyQt6.QtWidgets import QColorDialog, QFrame, QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from app.settings import EXPRESSION_PARTS, MOTION_PARTS, Background, LiveSettings, MotionKind, WindowSettings
 from app.ui.doctor_row import DoctorRow
 from app.ui.session import Session
 from app.ui.theme import ThemeChoice
 from app.ui.widgets import (
+    NAME_PX,
+    ColumnScroll,
     Combo,
     ElidedLabel,
     Expander,
@@ -25,6 +27,7 @@ from app.ui.widgets import (
     set_tip,
 )
 
+_LEAST_PX = 308
 ZOOM_STEP = 0.05
 NUDGE_STEP = 0.01
 OVERLAY_STEP = 0.1
@@ -75,17 +78,13 @@ class Controls(QFrame):
         super().__init__()
         self._session = session
         self.setProperty("role", "panel")
-        self.setFixedWidth(308)
+        self.setMinimumWidth(_LEAST_PX)
+        self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Preferred)
         self.setAccessibleName("Controls")
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        body = QWidget()
         whole = QVBoxLayout(self)
         whole.setContentsMargins(1, 4, 2, 4)
-        whole.addWidget(scroll)
-        body = QWidget()
+        whole.addWidget(ColumnScroll(body))
         self._column = QVBoxLayout(body)
         self._column.setContentsMargins(14, 8, 14, 8)
         self._column.setSpacing(8)
@@ -101,7 +100,6 @@ class Controls(QFrame):
         self._column.addWidget(rule())
         self._make_view()
         self._column.addStretch(1)
-        scroll.setWidget(body)
         session.changed.connect(self._refresh)
         session.live_changed.connect(self._refresh_live)
         session.window_changed.connect(self._refresh_window)
@@ -240,7 +238,7 @@ class Controls(QFrame):
         grid = QHBoxLayout()
         grid.setSpacing(4)
         name = label("Nudge")
-        name.setFixedWidth(86)
+        name.setMinimumWidth(NAME_PX)
         grid.addWidget(name)
         for where, tip in (
             ("left", "Move the crop to the left (H)"),
@@ -318,7 +316,7 @@ class Controls(QFrame):
             "Show me to myself", "Your own picture in the preview's corner (B). Hide it before you share this window."
         )
         self.landmarks = Switch("Landmarks and keypoints", "Draw on your picture what was found in it (O).")
-        self.statistics = Switch("Statistics", "Lay the figures over the preview (I).")
+        self.statistics = Switch("Statistics", "Show below what is measured (I).")
         self.checklist = Switch("First steps", "Show the checklist of the first launch.")
         self.theme = Segmented(
             "Theme",

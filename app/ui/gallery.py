@@ -24,6 +24,8 @@ from app.ui.widgets import ElidedLabel, button, label
 if TYPE_CHECKING:
     from app.pipeline.portraits import Portrait
 
+GALLERY_PX = 220
+"""Two portraits side by side."""
 _CELL_PX = 90
 _PICTURE_PX = 84
 _KEY = Qt.ItemDataRole.UserRole
@@ -49,7 +51,7 @@ class Gallery(QFrame):
     def __init__(self, desk: PortraitDesk) -> None:
         super().__init__()
         self.setProperty("role", "panel")
-        self.setFixedWidth(220)
+        self.setFixedWidth(GALLERY_PX)
         self._desk = desk
         self._marked = ""
         self.list = QListWidget()

@@ -2,9 +2,9 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from PyQt6.QtCore import QPointF, QRectF, QSize, Qt
+from PyQt6.QtCore import QPointF, QRectF, QSize, Qt, pyqtSignal
 from PyQt6.QtGui import QColor, QFontMetricsF, QImage, QPainter, QPainterPath, QPaintEvent, QPen, QResizeEvent
-from PyQt6.QtWidgets import QLabel, QSizePolicy, QWidget
+from PyQt6.QtWidgets import QSizePolicy, QWidget
 
 from app.ui.pictures import to_image
 from app.ui.status import Words
@@ -14,6 +14,7 @@ from app.ui.widgets import tone_colour
 _RADIUS_PX = 10.0
 _PILL_HEIGHT_PX = 24.0
 _INSET_PX = 14
+_LEAST_PX = (320, 160)
 _MARGIN_PX = 8
 _BADGE_SHARE = 0.085  # of the picture's height, at its foot: where the output says that it is synthetic
 
@@ -24,9 +25,13 @@ class Preview(QWidget):
     Attributes:
         words: what the border says.
         picture_size: of the output shown last, in its own pixels; None before the first.
-        statistics: text laid over the picture's upper left corner; hidden at first.
         inset: a widget in the picture's lower right corner, or None.
+
+    Signals:
+        laid_out: the picture, or what lies over it, has another place.
     """
+
+    laid_out = pyqtSignal()
 
     def __init__(self, aspect: float) -> None:
         """Reserve the place of a picture that is `aspect` times as wide as high."""
@@ -34,16 +39,10 @@ class Preview(QWidget):
         self.setObjectName("Preview")
         self.setAccessibleName("Output preview")
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self.setMinimumSize(320, 200)
+        self.setMinimumSize(*_LEAST_PX)
         self.words = Words("STARTING", "quiet", "")
         self.picture_size: QSize | None = None
         self.inset: QWidget | None = None
-        self.statistics = QLabel(self)
-        self.statistics.setObjectName("Statistics")
-        self.statistics.setTextFormat(Qt.TextFormat.PlainText)
-        self.statistics.setAccessibleName("Statistics")
-        self.statistics.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
-        self.statistics.hide()
         self._aspect = aspect
         self._image: QImage | None = None
         self._shown: NDArray[np.uint8] | None = None
@@ -74,12 +73,6 @@ class Preview(QWidget):
             self._progress = share
             self.update()
 
-    def set_statistics(self, text: str) -> None:
-        """Write the statistics; "" hides them."""
-        self.statistics.setText(text)
-        self.statistics.setVisible(bool(text))
-        self.lay_out()
-
     def picture_rect(self) -> QRectF:
         """Where the picture lies."""
         room = QRectF(self.rect()).adjusted(_MARGIN_PX, _PILL_HEIGHT_PX / 2 + _MARGIN_PX, -_MARGIN_PX, -_MARGIN_PX)
@@ -97,8 +90,7 @@ class Preview(QWidget):
                 picture.right() - self.inset.width() - _INSET_PX + 1,
                 picture.bottom() - self.inset.height() - max(_INSET_PX, above_badge_px) + 1,
             )
-        self.statistics.adjustSize()
-        self.statistics.move(picture.left() + _INSET_PX, picture.top() + _INSET_PX + 8)
+        self.laid_out.emit()
 
     def _round_corners(self, painter: QPainter, picture: QRectF) -> None:
         outside, inside = QPainterPath(), QPainterPath()

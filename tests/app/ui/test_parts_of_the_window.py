@@ -102,7 +102,7 @@ def test_the_microphones_delay_can_be_set_by_hand() -> None:
 
 def test_statistics_tell_everything() -> None:
     text = statistics_text(STATS, "cuda:0 torch")
-    for part in ("runs on  cuda:0 torch", "camera", "render", "p50   12.0", "camera to model 3", "p99   99.0"):
+    for part in ("runs on  cuda:0 torch", "camera", "render", "render     12.0", "3 from camera to model", "99.0"):
         assert part in text
 
 
