@@ -22,6 +22,7 @@ from app.pipeline.events import (
     CameraOpened,
     EngineReady,
     Event,
+    Measured,
     SinkClosed,
     SinkFailed,
     SinkOpened,
@@ -266,8 +267,8 @@ def _tell_measuring() -> None:
     print("measuring what runs the model best here, once", file=sys.stderr)
 
 
-def _tell_measured(sentence: str) -> None:
-    print(f"measured: {sentence}", file=sys.stderr)
+def _tell_measured(measured: Measured) -> None:
+    print(f"measured: {measured.sentence}", file=sys.stderr)
 
 
 def _line(stats: Stats) -> str:

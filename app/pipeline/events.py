@@ -21,6 +21,16 @@ class EngineReady:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """How fast the model runs here, measured now or remembered. `sentence`: for people; `frame_ms`: what one frame
+    takes, keypoints included.
+    """
+
+    sentence: str
+    frame_ms: float
+
+
+@dataclass(frozen=True)
 class BackendChanged:
     """Something else computes from now on: what was made ready in the background, or torch where that failed. `reason`:
     why, for people.
@@ -151,6 +161,7 @@ class StageRecovered:
 
 Event = (
     EngineReady
+    | Measured
     | BackendChanged
     | SourceReady
     | SourceFailed

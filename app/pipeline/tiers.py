@@ -12,6 +12,7 @@ from typing import cast
 
 import torch
 
+from app.pipeline.events import Measured
 from mcnet.bench.tiers import Tier, fastest, measure, remember
 from mcnet.checkpoint import load_model
 from mcnet.engine import Engine, EngineOptions, Precision, why_no_cuda
@@ -30,7 +31,7 @@ def make_engine(
     precision: str,
     *,
     on_measuring: Callable[[], None] = lambda: None,
-    on_measured: Callable[[str], None] = lambda _: None,
+    on_measured: Callable[[Measured], None] = lambda _: None,
 ) -> Engine:
     """Make the engine; what is `auto` is as was measured to be fastest here, now if it was not before.
 
@@ -42,7 +43,7 @@ def make_engine(
         device: as `EngineOptions.device`.
         precision: as `EngineOptions.precision`.
         on_measuring: called before it is measured.
-        on_measured: told in a sentence what was measured, now or before.
+        on_measured: told what was measured, now or before.
 
     Raises:
         CheckpointError, EngineError: the model or the device cannot be used.
@@ -52,12 +53,12 @@ def make_engine(
     tier = fastest(loaded, options, measured_file(), on_measuring=on_measuring)
     if tier is not None:
         options = tier.over(options)
-        on_measured(described(tier))
+        on_measured(Measured(described(tier), tier.best.frame_ms))
     return Engine(loaded, options)
 
 
-def measure_again(model: str, progress: Callable[[float, str], None]) -> str:
-    """Measure at leisure what runs a model best here, remember it, and say it in a sentence. Blocks.
+def measure_again(model: str, progress: Callable[[float, str], None]) -> Measured:
+    """Measure at leisure what runs a model best here, remember it, and answer it. Blocks.
 
     Args:
         model: bundled name or file.
@@ -69,7 +70,7 @@ def measure_again(model: str, progress: Callable[[float, str], None]) -> str:
     loaded = load_model(model)
     tier = measure(loaded, AUTO, seconds=_MEASURE_S, progress=progress)
     remember(tier, loaded, AUTO, measured_file())
-    return described(tier)
+    return Measured(described(tier), tier.best.frame_ms)
 
 
 def described(tier: Tier, root: Path = Path("/")) -> str:

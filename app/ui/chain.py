@@ -11,11 +11,18 @@ class Link:
         done: proven.
         text: how it stands, for people.
         failed: it needs a hand.
+        slow: it is proven, but too slow to be of use; the text says what to do.
     """
 
     done: bool = False
     text: str = ""
     failed: bool = False
+    slow: bool = False
+
+    @property
+    def wrong(self) -> bool:
+        """Whether something is to be done about it."""
+        return self.failed or self.slow
 
 
 @dataclass(frozen=True)
@@ -44,8 +51,8 @@ class Chain:
 
     def sentence(self) -> str:
         """What is wrong, or else what is missing, with the link's name; that all is well where it is."""
-        links = [(name, link) for name, link in self.links() if link.failed or not link.done]
-        name, link = next((pair for pair in links if pair[1].failed), links[0] if links else ("", Link()))
+        links = [(name, link) for name, link in self.links() if link.wrong or not link.done]
+        name, link = next((pair for pair in links if pair[1].wrong), links[0] if links else ("", Link()))
         return f"{name.capitalize()}: {link.text}" if name else "Everything is ready."
 
     def pose(self) -> Link:

@@ -67,7 +67,7 @@ class Step(QFrame):
         self._text.setText(standing.text)
         self.action.setEnabled(standing.can_act)
         restyle(self, "done", "true" if standing.done else "false")
-        state = "done" if standing.done else "needs a hand" if standing.failed else "to do"
+        state = "needs a hand" if standing.failed else "done" if standing.done else "to do"
         self.setAccessibleName(f"Step {self._number}, {self._title}: {state}. {standing.text}")
 
 
@@ -185,7 +185,7 @@ class Checklist(QFrame):
 
 
 def _of(link: Link, *, can_act: bool = True) -> _Standing:
-    return _Standing(link.done, link.failed, link.text, can_act)
+    return _Standing(link.done, link.wrong, link.text, can_act)
 
 
 class ChainRow(QFrame):
@@ -225,7 +225,7 @@ class ChainRow(QFrame):
         theme = theme_in_use()
         for (mark, text), (name, link) in zip(self._parts, chain.links(), strict=True):
             icon_name, colour = ("done", theme.live) if link.done else ("todo", theme.muted)
-            if link.failed:
+            if link.wrong:
                 icon_name, colour = "warning", theme.warning
             mark.setPixmap(pixmap(icon_name, colour, 14, self.devicePixelRatioF()))
             for widget in (mark, text):

@@ -8,6 +8,7 @@ from PyQt6.QtCore import Qt, pyqtSignal
 from PyQt6.QtGui import QColor, QIcon, QPainter, QPixmap
 from PyQt6.QtWidgets import QColorDialog, QFrame, QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
+from app.pipeline.animation.smoothing import smoothing_delay_ms
 from app.settings import EXPRESSION_PARTS, MOTION_PARTS, Background, LiveSettings, MotionKind, WindowSettings
 from app.ui.doctor_row import DoctorRow
 from app.ui.session import Session
@@ -182,7 +183,7 @@ class Controls(QFrame):
             high=1,
             default=_DEFAULTS.smoothing,
             step=0.05,
-            words=self._smoothing_words,
+            words=lambda value: f"{smoothing_delay_ms(value):.0f} ms",
         )
         self._column.addWidget(label("Motion", "title"))
         for widget in (
@@ -414,11 +415,6 @@ class Controls(QFrame):
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.colorSelected.connect(lambda colour: self._set_colour(colour.name()))
         dialog.show()  # not modal: Ctrl+0 reaches the slate from here, and the window can still be clicked
-
-    def _smoothing_words(self, value: float) -> str:
-        if self._session.smoothing_delay_ms is None:
-            return _percent(value)
-        return f"{self._session.smoothing_delay_ms(value):.0f} ms"
 
     # Showing
 

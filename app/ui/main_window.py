@@ -374,6 +374,7 @@ class MainWindow(QMainWindow):
 
     def _show_figures(self) -> None:
         session, stats = self.session, self.session.stats()
+        session.watch_speed(stats)
         text = status_text(self.preview.words.state, stats, session.device)
         delay_ms = microphone_delay_ms(stats) if session.live else 0
         self.status.set_figures(text, delay_ms=delay_ms, tooltip=session.engine)

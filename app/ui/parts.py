@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.pipeline.events import Measured
 from app.pipeline.output.sinks import parse_output
 from app.places import portraits_folder, settings_file, source_cache_folder
 from app.settings import AppSettings
@@ -68,26 +69,22 @@ class Parts:
         open_store: the gallery's portraits.
         list_cameras: those that are there.
         parse_camera: text to spec.
-        make_pipeline: from settings and the functions that it calls on its own threads: with each fact, with each
-            picture, and, before the model runs, with what was measured of it on this machine.
-        measure: try again what runs the model best here, telling the progress, and remember it; answers one sentence.
+        make_pipeline: from settings and the functions that it calls on its own threads: with each fact, what was
+            measured of the model on this machine among them, and with each picture.
+        measure: try again what runs the model best here, telling the progress, and remember it.
         examine_virtual_camera: ready, missing, busy or denied, and what to do.
         make_virtual_camera: a sink.
         make_recorder: a sink that writes that file.
-        load_smoothing_delay: the function from a smoothing setting to its delay in milliseconds.
     """
 
     open_store: "Callable[[], PortraitStore]"
     list_cameras: "Callable[[], list[CameraInfo]]"
     parse_camera: "Callable[[str], CameraSpec]"
-    make_pipeline: (
-        "Callable[[AppSettings, Callable[[Event], None], Callable[[], None], Callable[[str], None]], Pipeline]"
-    )
-    measure: Callable[[AppSettings, Callable[[float, str], None]], str]
+    make_pipeline: "Callable[[AppSettings, Callable[[Event], None], Callable[[], None]], Pipeline]"
+    measure: Callable[[AppSettings, Callable[[float, str], None]], Measured]
     examine_virtual_camera: "Callable[[], VirtualCameraReport]"
     make_virtual_camera: "Callable[[], Sink]"
     make_recorder: "Callable[[Path], Sink]"
-    load_smoothing_delay: Callable[[], Callable[[float], float]]
 
 
 def real_parts() -> Parts:
@@ -101,7 +98,6 @@ def real_parts() -> Parts:
         examine_virtual_camera=_examine_virtual_camera,
         make_virtual_camera=_make_virtual_camera,
         make_recorder=_make_recorder,
-        load_smoothing_delay=_load_smoothing_delay,
     )
 
 
@@ -127,13 +123,12 @@ def _make_pipeline(
     settings: AppSettings,
     on_event: "Callable[[Event], None]",
     on_picture: Callable[[], None],
-    on_measured: Callable[[str], None],
 ) -> "Pipeline":
     from app.pipeline.output.sinks import OutputFormat
     from app.pipeline.pipeline import Pipeline
 
     return Pipeline(
-        lambda: _make_engine(settings, on_measured),
+        lambda: _make_engine(settings, on_event),
         settings=settings.live,
         output=OutputFormat(settings.output_width_px, settings.output_height_px, settings.output_fps_hz),
         on_event=on_event,
@@ -142,13 +137,13 @@ def _make_pipeline(
     )
 
 
-def _make_engine(settings: AppSettings, on_measured: Callable[[str], None]) -> "LiveEngine":
+def _make_engine(settings: AppSettings, on_measured: "Callable[[Measured], None]") -> "LiveEngine":
     from app.pipeline.tiers import make_engine
 
     return make_engine(settings.model, settings.device, settings.precision, on_measured=on_measured)
 
 
-def _measure(settings: AppSettings, on_progress: Callable[[float, str], None]) -> str:
+def _measure(settings: AppSettings, on_progress: Callable[[float, str], None]) -> Measured:
     from app.pipeline.tiers import measure_again
 
     return measure_again(settings.model, on_progress)
@@ -170,9 +165,3 @@ def _make_recorder(path: Path) -> "Sink":
     from app.pipeline.output.recorder import RecorderSink
 
     return RecorderSink(path)
-
-
-def _load_smoothing_delay() -> Callable[[float], float]:
-    from app.pipeline.animation.motion import smoothing_delay_ms
-
-    return smoothing_delay_ms

@@ -17,6 +17,7 @@ from app.pipeline.events import (
     CameraOpened,
     EngineReady,
     Event,
+    Measured,
     SettingRefused,
     SinkClosed,
     SinkFailed,
@@ -36,7 +37,7 @@ from app.ui.bridge import Bridge
 from app.ui.camera_desk import CameraDesk
 from app.ui.chain import Chain, Link
 from app.ui.cleanup import Cleanup
-from app.ui.measuring import Measuring
+from app.ui.measuring import LEAST_HZ, Measuring, too_slow
 from app.ui.messages import Message, failure_message
 from app.ui.parts import Parts, WindowOptions
 from app.ui.portrait_desk import PortraitDesk
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SAVE_AFTER_MS = 800
+_STEADY_FRAMES = 60
+_ONCE_SLOW = 1.2
+"""How much faster than too slow it has to become to count as fast enough again."""
 
 
 class Session(QObject):
@@ -67,7 +71,6 @@ class Session(QObject):
         backend: what computes, as `torch` or `openvino`; "" before it does.
         space: whether the avatar can be moved in space.
         calibrating: how far the calibration has come, 0 to 1, or None.
-        smoothing_delay_ms: from a smoothing setting to its delay; None before it is known.
         desk: the portraits.
         camera_desk: the cameras.
         virtual_camera: its switch.
@@ -102,7 +105,6 @@ class Session(QObject):
         self.backend = ""
         self.space = Space()
         self.calibrating: float | None = None
-        self.smoothing_delay_ms: Callable[[float], float] | None = None
         self._model, self._calibration, self._portrait_link = Chain().model, Chain().calibration, Chain().portrait
         self._options = options
         self._parts = parts
@@ -112,6 +114,7 @@ class Session(QObject):
         self._proven_portrait: Portrait | None = None
         self._panicked = False
         self._closed = False
+        self._slow = ""
         self._bridge = Bridge(
             self._hear, self.woken.emit, lambda share, text: self.measuring.take_progress(share, text)
         )
@@ -168,16 +171,12 @@ class Session(QObject):
         self._closed = True
         return self._cleanup.run()
 
-    def _load_pipeline(self) -> "tuple[Pipeline, Callable[[float], float]]":
+    def _load_pipeline(self) -> "Pipeline":
         settings = self._options.over(self.settings)
         bridge = self._bridge
-        pipeline = self._parts.make_pipeline(
-            settings, bridge.tell, bridge.wake, lambda sentence: bridge.progress(1.0, sentence)
-        )
-        return pipeline, self._parts.load_smoothing_delay()
+        return self._parts.make_pipeline(settings, bridge.tell, bridge.wake)
 
-    def _begin(self, made: "tuple[Pipeline, Callable[[float], float]]") -> None:
-        pipeline, self.smoothing_delay_ms = made
+    def _begin(self, pipeline: "Pipeline") -> None:
         self._pipeline = pipeline
         self.camera_desk.pipeline = self.virtual_camera.pipeline = self.recordings.pipeline = pipeline
         self._cleanup.add("pipeline", pipeline.stop)
@@ -201,7 +200,7 @@ class Session(QObject):
         """After a stop: everything has to be proven anew."""
         assert self._pipeline is not None
         self.state, self.why, self.calibrating = State.STARTING, "", None
-        self._model, self._calibration = Chain().model, Chain().calibration
+        self._model, self._calibration, self._slow = Chain().model, Chain().calibration, ""
         self.camera_desk.open()  # these may not be the ones that were wished for last: those may have failed
         if self._portrait is not None:
             self._pipeline.set_portrait(self._portrait)
@@ -214,9 +213,6 @@ class Session(QObject):
             return
         self.recordings.finish()
         self.measuring.start(self._pipeline, self._options.over(self.settings))
-
-    def _tell_measuring(self, share: float, text: str) -> None:
-        self.measuring.take_progress(share, text)
 
     # Settings
 
@@ -301,13 +297,33 @@ class Session(QObject):
     def chain(self) -> Chain:
         """What is proven so far."""
         return Chain(
-            model=Link(text="this computer is being measured") if self.measuring.under_way else self._model,
+            model=self._model_link(),
             camera=self.camera_desk.link,
             portrait=self._portrait_link,
             calibration=self._calibration,
             virtual_camera=self.virtual_camera.link,
             absolute=not self.settings.live.relative,
         )
+
+    def _model_link(self) -> Link:
+        if self.measuring.under_way:
+            return Link(text="this computer is being measured")
+        if not self._model.done:
+            return self._model
+        if slow := self._slow or self.measuring.too_slow:
+            return Link(True, slow, slow=True)
+        measured = self.measuring.measured
+        return Link(True, measured.sentence if measured is not None else self._model.text)
+
+    def watch_speed(self, stats: Stats) -> None:
+        """Notice that the avatar moves too slowly for a call, or fast enough again."""
+        if stats.state is not State.LIVE or stats.frames_out < _STEADY_FRAMES:
+            return
+        enough_hz = LEAST_HZ * (_ONCE_SLOW if self._slow else 1.0)
+        slow = too_slow(stats.fps) if stats.fps < enough_hz else ""
+        if bool(slow) != bool(self._slow):
+            self._slow = slow
+            self._changed()
 
     @property
     def live(self) -> bool:
@@ -376,7 +392,9 @@ class Session(QObject):
             case EngineReady():
                 self.device, self.engine, self.backend = event.reason.split(" ", 1)[0], event.reason, event.backend
                 self.space = Space(model=event.measures)
-                self._model = Link(True, self.measuring.sentence or event.reason)
+                self._model = Link(True, event.reason)
+            case Measured():
+                self.measuring.take(event)
             case BackendChanged():
                 self.backend = event.backend
             case SourceReady():
@@ -432,7 +450,7 @@ class Session(QObject):
 
     def _stage_recovered(self) -> None:
         if self._model.failed and self.engine:
-            self._model = Link(True, self.measuring.sentence or self.engine)
+            self._model = Link(True, self.engine)
             self.cleared.emit("stage")
 
     # Helpers

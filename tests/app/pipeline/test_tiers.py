@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from app.pipeline import tiers
+from app.pipeline.events import Measured
 from app.pipeline.tiers import described, make_engine, measure_again, unused_gpus
 from mcnet.bench.tiers import Failure, Tier, Timing, remember, remembered
 from mcnet.engine import EngineError, EngineOptions, Way
@@ -43,10 +44,10 @@ def measurements(monkeypatch: pytest.MonkeyPatch) -> list[EngineOptions]:
 
 def test_the_first_start_measures_and_the_next_one_remembers(measured: Path, measurements: list[EngineOptions]) -> None:
     for start in range(2):
-        told: list[str] = []
+        told: list[str | Measured] = []
         measuring = functools.partial(told.append, "measuring")
         engine = make_engine("starter", "auto", "auto", on_measuring=measuring, on_measured=told.append)
-        assert told == ["measuring"] * (start == 0) + [described(TIER)]
+        assert told == ["measuring"] * (start == 0) + [Measured(described(TIER), TIER.best.frame_ms)]
         assert (engine.backend_name, engine.backend_reason) == ("torch", "measured to be the fastest here")
         assert "fp32 (measured to be the fastest here)" in engine.choice.reason
     assert measurements == [EngineOptions()]
@@ -55,7 +56,7 @@ def test_the_first_start_measures_and_the_next_one_remembers(measured: Path, mea
 
 def test_what_is_asked_for_is_not_measured(measured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mcnet.bench.tiers.why_no_openvino", lambda *_, **__: "a test says so")
-    told: list[str] = []
+    told: list[Measured] = []
     engine = make_engine("starter", "cpu", "fp32", on_measured=told.append)
     assert "as asked" in engine.choice.reason
     assert told == []
@@ -78,7 +79,8 @@ def test_it_can_be_measured_again(measured: Path, measurements: list[EngineOptio
     worse = Tier(Timing(Way("cpu", "bf16", "torch"), 60.0))
     remember(worse, starter, EngineOptions(), measured)
     told: list[tuple[float, str]] = []
-    assert measure_again("starter", lambda share, text: told.append((share, text))) == described(TIER)
+    answer = measure_again("starter", lambda share, text: told.append((share, text)))
+    assert answer == Measured(described(TIER), TIER.best.frame_ms)
     assert told == [(1.0, "done")]
     assert remembered(starter, EngineOptions(), measured) == TIER
     assert len(measurements) == 1

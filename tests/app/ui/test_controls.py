@@ -20,11 +20,13 @@ from PyQt6.QtWidgets import (
 )
 from pytestqt.qtbot import QtBot
 
+from app.pipeline.animation.smoothing import smoothing_delay_ms
 from app.pipeline.capture.cameras import CameraInfo, CameraSpec
 from app.settings import EXPRESSION_PARTS, MOTION_PARTS, AppSettings, LiveSettings, WindowSettings, load_settings
 from app.ui.controls import Controls
 from app.ui.main_window import MainWindow
 from app.ui.parts import WindowOptions
+from app.ui.session import Session
 from app.ui.theme import DARK, LIGHT
 from app.ui.widgets import ValueSlider
 from tests.app.ui.conftest import OpenWindow
@@ -89,8 +91,14 @@ def turn_wheel(widget: QWidget) -> None:
     QApplication.sendEvent(widget, event)
 
 
-def test_smoothing_tells_its_delay(window: MainWindow) -> None:
-    assert window.controls.smoothing.value_label.text() == "30 ms"
+def test_smoothing_tells_its_delay_from_the_start(
+    qtbot: QtBot, world: World, options: WindowOptions, tmp_path: Path
+) -> None:
+    window = MainWindow(Session(options, AppSettings(recordings=str(tmp_path)), world.parts()))
+    qtbot.addWidget(window)
+    assert not window.session.ready
+    assert window.controls.smoothing.value_label.text() == f"{smoothing_delay_ms(0.3):.0f} ms"
+    window.close()
 
 
 def chosen(controls: Controls) -> list[str]:

@@ -1,10 +1,14 @@
 """Measuring what runs the model best, from the window."""
 
+from dataclasses import replace
+
 from pytestqt.qtbot import QtBot
 
 from app.errors import SinkError
+from app.pipeline.events import Measured
+from app.ui.chain import Link
 from app.ui.main_window import MainWindow
-from tests.app.ui.fakes import World
+from tests.app.ui.fakes import STATS, World
 
 
 def test_this_computer_is_measured(proven: MainWindow, world: World, qtbot: QtBot) -> None:
@@ -16,9 +20,9 @@ def test_this_computer_is_measured(proven: MainWindow, world: World, qtbot: QtBo
     assert not proven.checklist.steps[0].action.isEnabled()
     world.gate.set()
     qtbot.waitUntil(lambda: world.pipeline.starts == 2)
-    assert proven.messages.text == "Measured: about 34 frames/s on a fake GPU."
+    assert proven.messages.text == "Measured: a frame of the model takes 29.4 ms on a fake GPU."
     world.pipeline.prove()
-    qtbot.waitUntil(lambda: proven.session.chain.model.text == "about 34 frames/s on a fake GPU")
+    qtbot.waitUntil(lambda: "29.4 ms" in proven.session.chain.model.text)
 
 
 def test_measuring_that_fails(proven: MainWindow, world: World, qtbot: QtBot) -> None:
@@ -38,9 +42,35 @@ def test_closing_while_measuring(proven: MainWindow, world: World, qtbot: QtBot)
 
 
 def test_what_was_measured_is_told(window: MainWindow, world: World, qtbot: QtBot) -> None:
-    world.pipeline.measured("about 12 frames/s on this CPU")
+    world.pipeline.tell(Measured("a frame of the model takes 80 ms on cpu", 80.0))
     world.pipeline.prove()
-    qtbot.waitUntil(lambda: window.session.chain.model.text == "about 12 frames/s on this CPU")
+    qtbot.waitUntil(lambda: window.session.chain.model == Link(True, "a frame of the model takes 80 ms on cpu"))
+
+
+def test_too_slow_is_no_tick_and_comes_with_the_next_step(window: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.pipeline.tell(Measured("a frame of the model takes 313 ms on cpu", 313.0))
+    world.pipeline.prove()
+    qtbot.waitUntil(lambda: window.session.chain.model.done)
+    assert window.session.chain.model.slow
+    said = window.session.chain.model.text
+    assert said.startswith("about 3.2 frames per second are too slow")
+    assert "Measure" in said
+    assert "needs a hand" in window.checklist.steps[0].accessibleName()
+    assert said in window.chain_row.sentence
+    assert window.session.chain.missing_name() != "model"  # slow or not, one may go live
+
+
+def test_what_turns_out_too_slow_is_told_until_it_is_fast_enough(
+    proven: MainWindow, world: World, qtbot: QtBot
+) -> None:
+    world.pipeline.figures = replace(STATS, fps=6.0)
+    qtbot.waitUntil(lambda: proven.session.chain.model.slow)
+    assert "about 6 frames per second" in proven.chain_row.sentence
+    world.pipeline.figures = replace(STATS, fps=11.0)
+    qtbot.wait(300)
+    assert proven.session.chain.model.slow
+    world.pipeline.figures = STATS
+    qtbot.waitUntil(lambda: not proven.session.chain.model.slow)
 
 
 def test_no_measuring_while_a_call_watches(live: MainWindow, world: World) -> None:
