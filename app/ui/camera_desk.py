@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from PyQt6.QtCore import QObject, pyqtSignal
 
@@ -88,10 +88,11 @@ class CameraDesk(QObject):
         try:
             spec = self._parse_camera(self.current)
         except UserError as error:
-            self._set_link(Link(text="the camera cannot be used", failed=True))
+            self._set_link(Link(text="the camera cannot be used: choose another one", failed=True))
             self.told.emit(Message("camera", str(error)))
             return
         pipeline = self.pipeline
+        self.cleared.emit("camera")  # it was about what was in use before
         self.interrupted.emit()
         self._set_link(Link(text="the camera is being opened"))
         if spec.kind == "device":
@@ -124,22 +125,26 @@ class CameraDesk(QObject):
             text += f" {Path(event.kept).name} goes on."
         else:
             self.interrupted.emit()
-            self._set_link(Link(text="the camera gives no frames", failed=True))
-        self.told.emit(Message("camera", text, action="Refresh cameras", act=self.refresh))
+            self._set_link(
+                Link(text="the camera gives no frames: plug it in again, or choose another one", failed=True)
+            )
+        tone: Literal["error", "warning"] = "warning" if event.kept else "error"
+        self.told.emit(Message("camera", text, tone, action="Refresh cameras", act=self.refresh))
 
     def _forbidden(self) -> None:
-        self._set_link(Link(text="the system forbids the camera", failed=True))
+        self._set_link(Link(text="the system forbids the camera: allow it in System Settings, Privacy", failed=True))
         self.told.emit(
             Message("camera", "The system does not let this app use the camera. Allow it in System Settings, Privacy.")
         )
 
     def _take_cameras(self, cameras: "list[CameraInfo]") -> None:
         self.cameras = cameras
+        self.cleared.emit("cameras")
         if not self.current and cameras:
             self.current = cameras[0].spec_text
             self.open()
         elif not self.current:
-            self._set_link(Link(text="no camera was found", failed=True))
+            self._set_link(Link(text="no camera was found: plug one in, or use a video file", failed=True))
             self.told.emit(
                 Message("camera", "No camera was found. Plug one in and refresh, or let a video file stand in for it.")
             )

@@ -35,10 +35,10 @@ class Chain:
     """
 
     model: Link = Link(text="the model is loading")
-    camera: Link = Link(text="no camera yet")
-    portrait: Link = Link(text="no portrait yet")
-    calibration: Link = Link(text="not calibrated yet")
-    virtual_camera: Link = Link(text="the virtual camera is off")
+    camera: Link = Link(text="no camera yet: choose one under Camera")
+    portrait: Link = Link(text="no portrait yet: choose one, or add yours")
+    calibration: Link = Link(text="not calibrated yet: look into the camera, or press Calibrate")
+    virtual_camera: Link = Link(text="the virtual camera is off: switch it on for a call")
     absolute: bool = False
 
     def missing(self) -> str:
@@ -50,10 +50,12 @@ class Chain:
         return next((name for name, link in self.links() if not link.done), "")
 
     def sentence(self) -> str:
-        """What is wrong, or else what is missing, with the link's name; that all is well where it is."""
-        links = [(name, link) for name, link in self.links() if link.wrong or not link.done]
-        name, link = next((pair for pair in links if pair[1].wrong), links[0] if links else ("", Link()))
-        return f"{name.capitalize()}: {link.text}" if name else "Everything is ready."
+        """What is wrong, or else what is missing, and what to do; that all is well where it is."""
+        links = [link for _, link in self.links() if link.wrong or not link.done]
+        if not links:
+            return "Everything is ready."
+        text = next((link for link in links if link.wrong), links[0]).text
+        return f"{text[:1].upper()}{text[1:]}."
 
     def pose(self) -> Link:
         """The calibration's link, which absolute motion does not need."""

@@ -140,7 +140,7 @@ class Checklist(QFrame):
         if switch.report is not None and not switch.on_air:
             virtual = _Standing(False, not found, switch.report.sentence, virtual.can_act)
         portrait = chain.portrait
-        if session.portrait is not None and portrait.done:
+        if session.portrait is not None and portrait.done and session.portrait.entry.key == session.animated:
             portrait = Link(True, f"{portrait.text}, score {session.portrait.score} of 100")
         missing = chain.missing()
         live = _Standing(

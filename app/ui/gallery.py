@@ -54,6 +54,7 @@ class Gallery(QFrame):
         self.setFixedWidth(GALLERY_PX)
         self._desk = desk
         self._marked = ""
+        self._portrait: Portrait | None = None
         self.list = QListWidget()
         self.list.setObjectName("Gallery")
         self.list.setAccessibleName("Portraits")
@@ -119,14 +120,25 @@ class Gallery(QFrame):
         self._refresh()
 
     @property
+    def name(self) -> str:
+        """What the portrait in use is called."""
+        return self._name.text()
+
+    @property
     def score(self) -> str:
         """What is said about the portrait in use."""
         return self._score.text()
 
     def set_portrait(self, portrait: "Portrait | None") -> None:
         """Say how well the portrait in use should animate, and why."""
-        if portrait is None:
-            self._score.setText("")
+        self._portrait = portrait
+        self._show_score()
+
+    def _show_score(self) -> None:
+        """Of the portrait whose name stands above it; while another one is read, there is none yet."""
+        portrait, current = self._portrait, self._desk.current
+        if portrait is None or portrait.entry.key != current:
+            self._score.setText("One moment: it is being read…" if current else "")
             return
         remarks = f": {', '.join(portrait.remarks)}" if portrait.remarks else ""
         self._score.setText(f"Score {portrait.score} of 100{remarks}")
@@ -162,6 +174,7 @@ class Gallery(QFrame):
             self.list.setCurrentRow(keys.index(mark))
         chosen = next((entry for entry in desk.entries if entry.key == desk.current), None)
         self._name.setText(chosen.name if chosen else "")
+        self._show_score()
         self.crop_button.setEnabled(chosen is not None)
         self.remove_button.setVisible(chosen is not None and not chosen.bundled)
 

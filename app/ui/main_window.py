@@ -245,7 +245,7 @@ class MainWindow(QMainWindow):
         image = clipboard.image() if clipboard is not None else None
         if image is None or image.isNull():
             self.messages.show_message(
-                Message("paste", "There is no picture in the clipboard: copy one first.", tone="warning")
+                Message("paste", "There is no picture in the clipboard: copy one first.", tone="info")
             )
         else:
             self.session.desk.add_image(image)
@@ -325,7 +325,7 @@ class MainWindow(QMainWindow):
     def _show_state(self) -> None:
         session = self.session
         on_air = session.virtual_camera.on_air
-        words = words_for(session.state, on_air=on_air, in_space=session.in_space, more=session.why)
+        words = words_for(session.state, on_air=on_air, in_space=session.in_space, more=session.reason)
         if session.measuring.under_way:
             words = Words("MEASURING", "info", session.measuring.doing)
         self.preview.set_words(words)
@@ -375,7 +375,7 @@ class MainWindow(QMainWindow):
     def _show_figures(self) -> None:
         session, stats = self.session, self.session.stats()
         session.watch_speed(stats)
-        text = status_text(self.preview.words.state, stats, session.device)
+        text = status_text(self.preview.words, stats, session.device)
         delay_ms = microphone_delay_ms(stats) if session.live else 0
         self.status.set_figures(text, delay_ms=delay_ms, tooltip=session.engine)
         self.actions.show_recording()
@@ -420,9 +420,7 @@ class MainWindow(QMainWindow):
             a0.acceptProposedAction()
         else:
             self.messages.show_message(
-                Message(
-                    "drop", "Drop a picture to add a portrait, or a video to stand in for the camera.", tone="warning"
-                )
+                Message("drop", "Drop a picture to add a portrait, or a video to stand in for the camera.", tone="info")
             )
 
     def showEvent(self, a0: QShowEvent | None) -> None:

@@ -75,6 +75,7 @@ class Measuring(QObject):
         if self.under_way:
             return
         self.share, self.doing = 0.0, "getting ready"
+        self.cleared.emit("measuring")
         self.changed.emit()
 
         def work() -> Measured:
@@ -104,7 +105,6 @@ class Measuring(QObject):
     def _done(self, measured: Measured) -> None:
         self.measured = measured
         self._end()
-        self.cleared.emit("measuring")
         self.told.emit(Message("measured", f"Measured: {measured.sentence}.", tone="info"))
 
     def _failed(self, error: Exception) -> None:

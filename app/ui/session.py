@@ -66,6 +66,7 @@ class Session(QObject):
         settings: as they are kept.
         state: what the output shows.
         why: the pipeline's reason for the state, or "".
+        fault: what has failed and what to do, while it has; or "".
         device: where the engine runs, as `cuda:0`; "" before it does.
         engine: one sentence about it.
         backend: what computes, as `torch` or `openvino`; "" before it does.
@@ -100,6 +101,7 @@ class Session(QObject):
         self.settings = replace(settings, live=replace(settings.live, slate=False))
         self.state = State.STARTING
         self.why = ""
+        self.fault = ""
         self.device = ""
         self.engine = ""
         self.backend = ""
@@ -115,6 +117,8 @@ class Session(QObject):
         self._panicked = False
         self._closed = False
         self._slow = ""
+        self._animated = ""
+        self._refused: set[str] = set()
         self._bridge = Bridge(
             self._hear, self.woken.emit, lambda share, text: self.measuring.take_progress(share, text)
         )
@@ -141,7 +145,7 @@ class Session(QObject):
             part.told.connect(self.told)
         for part in (self.camera_desk, self.virtual_camera, self.recordings, self.measuring):
             part.changed.connect(self._changed)
-        for part in (self.camera_desk, self.virtual_camera):
+        for part in (self.desk, self.camera_desk, self.virtual_camera, self.recordings, self.measuring):
             part.cleared.connect(self.cleared)
         self.desk.chosen.connect(self._use_portrait)
         self.camera_desk.chosen.connect(lambda text: self._keep(replace(self.settings, camera=text)))
@@ -200,6 +204,7 @@ class Session(QObject):
         """After a stop: everything has to be proven anew."""
         assert self._pipeline is not None
         self.state, self.why, self.calibrating = State.STARTING, "", None
+        self._end_fault()
         self._model, self._calibration, self._slow = Chain().model, Chain().calibration, ""
         self.camera_desk.open()  # these may not be the ones that were wished for last: those may have failed
         if self._portrait is not None:
@@ -221,6 +226,7 @@ class Session(QObject):
         before = self.settings.live
         if live == before:
             return
+        self._forget_refused(before, live)
         in_space = self.in_space
         self.settings = replace(self.settings, live=live)
         if self._pipeline is not None:
@@ -233,6 +239,13 @@ class Session(QObject):
         if live.relative != before.relative or self.in_space != in_space:
             self._changed()
         self.live_changed.emit()
+
+    def _forget_refused(self, before: LiveSettings, live: LiveSettings) -> None:
+        """Another background is wished for than the one that could not be had: the notice about that one goes."""
+        if (before.background, before.background_image) != (live.background, live.background_image):
+            for setting in self._refused:
+                self.cleared.emit(setting)
+            self._refused.clear()
 
     def set_window(self, window: WindowSettings) -> None:
         """Change how the window looks."""
@@ -281,6 +294,11 @@ class Session(QObject):
         """The portrait that was chosen last, once it is read."""
         return self._portrait
 
+    @property
+    def animated(self) -> str:
+        """Key of the portrait that is animated, or ""."""
+        return self._animated
+
     # Going live
 
     @property
@@ -304,6 +322,15 @@ class Session(QObject):
             virtual_camera=self.virtual_camera.link,
             absolute=not self.settings.live.relative,
         )
+
+    @property
+    def reason(self) -> str:
+        """Why the output shows what it shows, and what to do, as far as the state alone does not say it; or ""."""
+        if self.state is State.FAULT:
+            return self.fault or self.why
+        if self.state is State.STARTING:
+            return self.why or self.chain.missing()
+        return self.why
 
     def _model_link(self) -> Link:
         if self.measuring.under_way:
@@ -378,7 +405,8 @@ class Session(QObject):
         if composed is not None:
             self.recordings.last = composed.rgb
             if composed.state is not self.state:
-                self.state, self.why = composed.state, ""
+                before, self.state, self.why = self.state, composed.state, ""
+                self._follow_state(before)
                 self.changed.emit()
         return composed, self._pipeline.driver.take(0)
 
@@ -403,6 +431,7 @@ class Session(QObject):
                 if self._portrait is not None and self._portrait.entry.key == event.key:
                     self._proven_portrait = self._portrait
                 self._portrait_link = Link(True, self.desk.name_of(event.key))
+                self._animated = event.key
             case SourceFailed():
                 self._source_failed(event)
             case CameraOpened() | CameraFailed():
@@ -421,6 +450,7 @@ class Session(QObject):
                 self.virtual_camera.hear(event)
                 self.recordings.hear(event)
             case SettingRefused():
+                self._refused.add(event.setting)
                 self.told.emit(Message(event.setting, event.message, tone="warning"))
             case StageFailed():
                 self._stage_failed(event)
@@ -431,7 +461,8 @@ class Session(QObject):
         self._changed()
 
     def _state_changed(self, event: StateChanged) -> None:
-        self.state, self.why = event.state, event.message
+        before, self.state, self.why = self.state, event.state, event.message
+        self._follow_state(before)
         if event.state is State.CALIBRATING and self._calibration.done:
             self._calibration = Chain().calibration
 
@@ -443,14 +474,32 @@ class Session(QObject):
         self.told.emit(Message("portrait", event.message))
 
     def _stage_failed(self, event: StageFailed) -> None:
-        self._model = Link(text="a part has failed", failed=True)
         what = "The model cannot be loaded" if event.stage == "model" else f"The {event.stage} has failed"
-        text = f"{what}: {event.message.rstrip('.')}. The output shows the slate."
+        said = event.message.rstrip(".")
+        self.fault = f"{what[0].lower()}{what[1:]}: {said}"
+        self._model = Link(text=self.fault, failed=True)
+        self._tell_fault(f"{what}: {said}. The output shows the slate.")
+
+    def _tell_fault(self, text: str) -> None:
         self.told.emit(Message("stage", text, action="Start again", act=self._restart))
 
     def _stage_recovered(self) -> None:
-        if self._model.failed and self.engine:
-            self._model = Link(True, self.engine)
+        if self._model.failed:
+            self._model = Link(True, self.engine) if self.engine else Chain().model
+            self._end_fault()
+
+    def _end_fault(self) -> None:
+        self.fault = ""
+        self.cleared.emit("stage")
+
+    def _follow_state(self, before: State) -> None:
+        """A fault may come of pictures that fail to come, of which no stage has told; it goes with them."""
+        if self.state is State.FAULT and before is not State.FAULT and not self.fault:
+            self._tell_fault(
+                "The model has given no picture for a while, so the output shows the slate. It goes on by itself once "
+                "there is one; if it stays so, start again."
+            )
+        elif before is State.FAULT and self.state is not State.FAULT and not self.fault:
             self.cleared.emit("stage")
 
     # Helpers

@@ -37,7 +37,7 @@ _WORDS = {
     State.NO_FACE: Words("NO FACE", "warning", "slate until your face is back"),
     State.NO_CAMERA: Words("NO CAMERA", "error", "slate until the camera is back"),
     State.SLATE: Words("SLATE", "error", "no face is shown"),
-    State.FAULT: Words("FAULT", "error", "slate; see the message"),
+    State.FAULT: Words("FAULT", "error", "the model gives no pictures: wait, or press Start again"),
 }
 
 
@@ -75,9 +75,12 @@ def microphone_delay_ms(stats: Stats) -> int:
     return round(stats.age_ms.p50 / _MICROPHONE_STEP_MS) * _MICROPHONE_STEP_MS
 
 
-def status_text(word: str, stats: Stats, device: str) -> str:
-    """The status line: `LIVE | 31 fps | 62 ms in app (p95 88) | dropped 3 % | cuda:0`."""
-    parts = [word]
+def status_text(words: Words, stats: Stats, device: str) -> str:
+    """The status line: `LIVE | 31 fps | 62 ms in app (p95 88) | dropped 3 % | cuda:0`.
+
+    Where something is wrong, what it is and what to do come first.
+    """
+    parts = [f"{words.state}: {words.more}" if words.tone in ("error", "warning") and words.more else words.state]
     if stats.frames_out:
         parts += [
             f"{stats.fps:.0f} fps",
