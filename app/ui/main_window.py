@@ -316,9 +316,9 @@ class MainWindow(QMainWindow):
     def _pull(self) -> None:
         composed, view = self.session.pull()
         if composed is not None:
-            # A mirror is for one's own movements; the slate's words are read.
+            # A mirror is for one's own movements; words are read.
             mirrored = self.session.settings.window.mirror_preview and composed.state.shows_avatar
-            self.preview.show_picture(composed.rgb, mirrored=mirrored)
+            self.preview.show_picture(composed.rgb, mirrored=mirrored, badge=self.session.settings.live.badge)
         if view is not None and self.pages.currentWidget() is self.preview:
             self.driver.show_view(view)
 

@@ -86,6 +86,7 @@ class MessageBar(QFrame):
         self._grid.setHorizontalSpacing(10)
         self._grid.setVerticalSpacing(2)
         self._grid.setColumnStretch(1, 1)
+        self._grid.setRowStretch(0, 1)
         self._grid.addWidget(self._icon, 0, 0)
         self._grid.addWidget(scroll, 0, 1)
         self._foot = QHBoxLayout()

@@ -6,6 +6,7 @@ from PyQt6.QtCore import QPointF, QRectF, QSize, Qt, pyqtSignal
 from PyQt6.QtGui import QColor, QFontMetricsF, QImage, QPainter, QPainterPath, QPaintEvent, QPen, QResizeEvent
 from PyQt6.QtWidgets import QSizePolicy, QWidget
 
+from app.pipeline.output.output_frame import badge_place
 from app.ui.pictures import to_image
 from app.ui.status import Words
 from app.ui.theme import theme_in_use
@@ -47,13 +48,17 @@ class Preview(QWidget):
         self._image: QImage | None = None
         self._shown: NDArray[np.uint8] | None = None
         self._mirrored = False
+        self._badge = False
         self._progress: float | None = None
 
-    def show_picture(self, rgb: NDArray[np.uint8], *, mirrored: bool) -> None:
-        """Paint (H, W, 3) uint8 RGB from now on, as it is or as in a mirror; the same array again costs nothing."""
-        if rgb is self._shown and mirrored == self._mirrored:
+    def show_picture(self, rgb: NDArray[np.uint8], *, mirrored: bool, badge: bool = False) -> None:
+        """Paint (H, W, 3) uint8 RGB from now on, as it is or as in a mirror; the same array again costs nothing.
+
+        A badge in it can be read in the mirror too: it changes sides, and is not turned round.
+        """
+        if rgb is self._shown and (mirrored, badge) == (self._mirrored, self._badge):
             return
-        self._shown, self._mirrored = rgb, mirrored
+        self._shown, self._mirrored, self._badge = rgb, mirrored, badge
         self._image = to_image(rgb)
         self.picture_size = self._image.size()
         self._aspect = self._image.width() / self._image.height()
@@ -97,6 +102,14 @@ class Preview(QWidget):
         outside.addRect(picture.adjusted(-1, -1, 1, 1))
         inside.addRoundedRect(picture, _RADIUS_PX, _RADIUS_PX)
         painter.fillPath(outside - inside, QColor(theme_in_use().surface))
+
+    def _paint_badge(self, painter: QPainter, picture: QRectF, image: QImage) -> None:
+        """The badge of a mirrored picture, as it is written."""
+        left, top, width, height = badge_place(image.width(), image.height())
+        scale = picture.width() / image.width()
+        mirrored_left = image.width() - left - width
+        place = QRectF(mirrored_left * scale, top * scale, width * scale, height * scale)
+        painter.drawImage(place.translated(picture.topLeft()), image, QRectF(left, top, width, height))
 
     def _paint_progress(self, painter: QPainter, picture: QRectF) -> None:
         bar = QRectF(picture.left(), picture.bottom() - 6, picture.width(), 6)
@@ -154,6 +167,8 @@ class Preview(QWidget):
                 painter.scale(-1, 1)
             painter.drawImage(picture, self._image)
             painter.restore()
+            if self._mirrored and self._badge:
+                self._paint_badge(painter, picture, self._image)
         if self._progress is not None:
             self._paint_progress(painter, picture)
         self._round_corners(painter, picture)

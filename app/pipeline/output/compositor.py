@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import AppError
+from app.pipeline.output.output_frame import badge_place
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
 from app.settings import LiveSettings
@@ -31,6 +32,7 @@ _SLATE_LINES = {
     State.FAULT: ("Be right back", ""),
 }
 _BADGE = "AI avatar"
+_BADGE_LETTERS, _PLATE_SHARE = 0.62, 0.78
 
 
 class Compositor:
@@ -72,7 +74,7 @@ class Compositor:
             blur = settings.background == "blur"
             self._surround(picture, *(self._blurred(avatar) if blur else self._strips(self._backdrop_for(settings))))
         if settings.badge:
-            _write(picture, _BADGE, scale=0.026, bottom_right=True)
+            _put_badge(picture)
         return picture
 
     def slate(self, state: State) -> Rgb:
@@ -175,16 +177,39 @@ def _slate(width: int, height: int, title: str, subtitle: str) -> Rgb:
     return picture
 
 
-def _write(
-    picture: Rgb,
-    text: str,
-    *,
-    scale: float,
-    offset: float = 0.0,
-    ink: tuple[int, int, int] = _INK,
-    bottom_right: bool = False,
-) -> None:
-    """Write a line in OpenCV's own sans-serif face, in the middle or in the lower right corner.
+def _put_badge(picture: Rgb) -> None:
+    """Say in the lower right corner that the picture is synthetic, on a plate that is dark whatever lies below it."""
+    left, top, width, height = badge_place(picture.shape[1], picture.shape[0])
+    plate, share = _plate(width, height)
+    place = picture[top : top + height, left : left + width]
+    cv2.blendLinear(plate, place, share, 1 - share, dst=place)
+
+
+@functools.lru_cache(maxsize=8)
+def _plate(width: int, height: int) -> tuple[Rgb, NDArray[np.float32]]:
+    """The badge, and its share of each pixel: its letters cover what is below them, its plate lets some through."""
+    plate = np.empty((height, width, 3), np.uint8)
+    plate[:] = _SLATE_BOTTOM
+    size = round(_BADGE_LETTERS * height)
+    while size > 4 and cv2.getTextSize((width, height), _BADGE, (0, 0), _face(), size)[2] > width - height // 2:
+        size -= 1
+    letters = np.zeros_like(plate)
+    _write_centred(letters, _BADGE, size=size, bottom=(height + round(0.72 * size)) // 2, ink=(255, 255, 255))
+    ink = letters[:, :, 0].astype(np.float32) / 255
+    plate = np.where(letters > 0, (ink[..., None] * np.array(_INK) + (1 - ink[..., None]) * plate), plate)
+    radius = height // 4
+    round_plate = np.zeros((height, width), np.uint8)
+    cv2.rectangle(round_plate, (radius, 0), (width - 1 - radius, height - 1), 255, -1)
+    cv2.rectangle(round_plate, (0, radius), (width - 1, height - 1 - radius), 255, -1)
+    for x in (radius, width - 1 - radius):
+        for y in (radius, height - 1 - radius):
+            cv2.circle(round_plate, (x, y), radius, 255, -1, cv2.LINE_AA)
+    share = np.maximum(ink, _PLATE_SHARE * round_plate.astype(np.float32) / 255)
+    return np.ascontiguousarray(plate, np.uint8), share
+
+
+def _write(picture: Rgb, text: str, *, scale: float, offset: float = 0.0, ink: tuple[int, int, int] = _INK) -> None:
+    """Write a line in the middle of a picture.
 
     Args:
         picture: written into.
@@ -192,19 +217,17 @@ def _write(
         scale: the letters' height, of the picture's height.
         offset: below the middle, of the picture's height.
         ink: its colour.
-        bottom_right: in the corner instead.
     """
+    height = picture.shape[0]
+    size = max(10, round(scale * height))
+    _write_centred(picture, text, size=size, bottom=round(height * (0.5 + offset)) + size // 3, ink=ink)
+
+
+def _write_centred(picture: Rgb, text: str, *, size: int, bottom: int, ink: tuple[int, int, int]) -> None:
+    """Write a line in OpenCV's own sans-serif face, centred, its foot at a height in pixels."""
     height, width = picture.shape[:2]
-    face, size = _face(), max(10, round(scale * height))
-    box = cv2.getTextSize((width, height), text, (0, 0), face, size)
-    margin = round(0.022 * height)
-    if bottom_right:
-        origin = (width - box[2] - margin, height - margin)
-        shadow = max(1, size // 14)
-        cv2.putText(picture, text, (origin[0] + shadow, origin[1] + shadow), (0, 0, 0), face, size)
-    else:
-        origin = ((width - box[2]) // 2, round(height * (0.5 + offset)) + size // 3)
-    cv2.putText(picture, text, origin, ink, face, size)
+    box = cv2.getTextSize((width, height), text, (0, 0), _face(), size)
+    cv2.putText(picture, text, ((width - box[2]) // 2, bottom), ink, _face(), size)
 
 
 @functools.cache

@@ -84,7 +84,7 @@ class Stage:
     def _prepare(self, world: World) -> None:
         world.cameras[0] = replace(world.cameras[0], name="Integrated Camera of a Notebook: HD 1080p (V4L2)")
 
-    def until(self, condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    def until(self, condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
         """Let the window run until something holds."""
         deadline_s = time.monotonic() + timeout_s
         while not condition():
@@ -94,7 +94,7 @@ class Stage:
 
     def rest(self) -> None:
         """Let what was asked for be laid out."""
-        for _ in range(4):
+        for _ in range(8):
             QApplication.processEvents()
 
     def prove(self) -> None:

@@ -10,6 +10,7 @@ from PyQt6.QtGui import QColor, QColorSpace, QImage, QPolygonF
 from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
+from app.pipeline.output.output_frame import badge_place
 from app.pipeline.state import State
 from app.settings import load_settings
 from app.ui.main_window import MainWindow
@@ -96,6 +97,23 @@ def test_progress_is_painted(preview: Preview) -> None:
     row = round(picture.bottom() - 4)
     assert image.pixelColor(round(picture.left() + picture.width() / 4), row).name() == DARK.accent
     assert image.pixelColor(round(picture.right() - picture.width() / 4), row).name() != DARK.accent
+
+
+def test_the_badge_is_not_turned_round_in_the_mirror(preview: Preview) -> None:
+    rgb = plain(60, 640, 360)
+    left, top, width, height = badge_place(640, 360)
+    rgb[top : top + height, left : left + width // 2] = (255, 0, 0)
+    rgb[top : top + height, left + width // 2 : left + width] = (0, 0, 255)
+    for badge, expected in ((True, ("red", "blue")), (False, ("blue", "red"))):
+        preview.show_picture(rgb, mirrored=True, badge=badge)
+        image, picture = preview.grab().toImage(), preview.picture_rect()
+        scale, row = picture.width() / 640, picture.top() + (top + height / 2) * picture.width() / 640
+        found = []
+        for share in (0.25, 0.75):
+            column = picture.left() + (640 - left - width + share * width) * scale  # at the other side of the picture
+            colour = image.pixelColor(round(column), round(row))
+            found.append("red" if colour.red() > colour.blue() else "blue")
+        assert tuple(found) == expected
 
 
 def test_no_mirror_for_the_slate(window: MainWindow, world: World, qtbot: QtBot) -> None:
