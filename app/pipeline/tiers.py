@@ -86,6 +86,12 @@ def described(tier: Tier, root: Path = Path("/")) -> str:
     return "; ".join([tier.sentence, *on_gpus[:1], *unused_gpus(root)])
 
 
+def gpus() -> tuple[tuple[str, str], ...]:
+    """The GPUs that torch can use: as `EngineOptions.device` names them, and for people."""
+    usable = [index for index in range(torch.cuda.device_count()) if why_no_cuda(index) is None]
+    return tuple((f"cuda:{index}", f"GPU {index}: {torch.cuda.get_device_name(index)}") for index in usable)
+
+
 def unused_gpus(root: Path = Path("/")) -> tuple[str, ...]:
     """A sentence for each GPU that is there and that torch cannot use, with the reason.
 

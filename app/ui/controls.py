@@ -11,6 +11,7 @@ from PyQt6.QtWidgets import QColorDialog, QFrame, QHBoxLayout, QPushButton, QSiz
 from app.pipeline.animation.smoothing import smoothing_delay_ms
 from app.settings import EXPRESSION_PARTS, MOTION_PARTS, Background, LiveSettings, MotionKind, WindowSettings
 from app.ui.doctor_row import DoctorRow
+from app.ui.run_settings import RunSettings
 from app.ui.session import Session
 from app.ui.theme import ThemeChoice
 from app.ui.widgets import (
@@ -65,7 +66,8 @@ class Controls(QFrame):
         fine_tune, gains: the gains of the parts of motion and expression, by the parts' names in the settings.
         zoom, overlay, nudge_buttons: how the performer is framed.
         background, swatches, badge, mirror_output, mirror_preview: the picture.
-        driver, statistics, landmarks, theme: the window.
+        run: the output, the model and the device.
+        driver, pause, statistics, landmarks, theme: the window.
 
     Signals:
         video_wanted: the user wants to pick a video that stands in for a camera.
@@ -98,6 +100,10 @@ class Controls(QFrame):
         self._make_framing()
         self._column.addWidget(rule())
         self._make_picture()
+        self._column.addWidget(rule())
+        self.run = RunSettings(session)
+        self._column.addWidget(label("Output and computer", "title"))
+        self._column.addWidget(self.run)
         self._column.addWidget(rule())
         self._make_view()
         self._column.addStretch(1)
@@ -318,6 +324,7 @@ class Controls(QFrame):
         )
         self.landmarks = Switch("Landmarks and keypoints", "Draw on your picture what was found in it (O).")
         self.statistics = Switch("Statistics", "Show below what is measured (I).")
+        self.pause = Switch("Pause the preview", "Stop painting it, as saves power; the call and recordings go on.")
         self.checklist = Switch("First steps", "Show the checklist of the first launch.")
         self.theme = Segmented(
             "Theme",
@@ -328,7 +335,7 @@ class Controls(QFrame):
             ),
         )
         self._column.addWidget(label("Window", "title"))
-        for widget in (self.driver, self.landmarks, self.statistics, self.checklist, self.theme):
+        for widget in (self.driver, self.landmarks, self.statistics, self.pause, self.checklist, self.theme):
             self._column.addWidget(widget)
         self.driver.clicked.connect(lambda on: self._set_window(replace(self._window, show_driver=on)))
         self.landmarks.clicked.connect(lambda on: self._set_window(replace(self._window, show_landmarks=on)))

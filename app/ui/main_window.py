@@ -65,7 +65,7 @@ class MainWindow(QMainWindow):
     Attributes:
         session: what it shows.
         gallery, preview, driver, controls, checklist, chain_row, statistics, status, messages: its parts.
-        actions: the bar of buttons below the preview.
+        action_bar: the buttons below the preview.
         centre, columns: where all of that is.
         crop_editor, keys_panel: pages that take the preview's place for a while.
         pages: the preview and those.
@@ -106,9 +106,9 @@ class MainWindow(QMainWindow):
         self.checklist = Checklist(session)
         self.controls = Controls(session)
         self.statistics = StatisticsPanel()
-        self.actions = ActionBar(session)
+        self.action_bar = ActionBar(session)
         self.status = StatusLine()
-        self.centre = Centre(self.preview, self.pages, self.messages, self.actions, self.checklist, self.chain_row)
+        self.centre = Centre(self.preview, self.pages, self.messages, self.action_bar, self.checklist, self.chain_row)
         self.columns = Columns(self.gallery, self.centre, self.controls, self.statistics)
         self._lay_out()
         self._connect()
@@ -145,16 +145,19 @@ class MainWindow(QMainWindow):
         self.gallery.paste_wanted.connect(self.paste)
         self.controls.video_wanted.connect(self._pick_video)
         self.controls.background_wanted.connect(self._pick_background)
+        self.controls.run.model_wanted.connect(self._pick_model)
+        self.controls.run.folder_wanted.connect(self._pick_folder)
+        self.controls.pause.clicked.connect(self.preview.set_paused)
         self.checklist.portrait_wanted.connect(self.pick_portrait)
         self.checklist.put_away.connect(lambda: self.controls.checklist.click())
         self.driver.resized.connect(self.preview.lay_out)
         self.keys_panel.closed.connect(self.toggle_keys)
         self.status.help_button.clicked.connect(self.toggle_keys)
-        self.actions.live_button.clicked.connect(self.toggle_live)
-        self.actions.calibrate_button.clicked.connect(lambda: session.calibrate(now=False))
-        self.actions.record_button.clicked.connect(self._record)
-        self.actions.snapshot_button.clicked.connect(session.recordings.snapshot)
-        self.actions.slate_button.clicked.connect(self._slate_clicked)
+        self.action_bar.live_button.clicked.connect(self.toggle_live)
+        self.action_bar.calibrate_button.clicked.connect(lambda: session.calibrate(now=False))
+        self.action_bar.record_button.clicked.connect(self._record)
+        self.action_bar.snapshot_button.clicked.connect(session.recordings.snapshot)
+        self.action_bar.slate_button.clicked.connect(self._slate_clicked)
 
     def _commands(self) -> dict[str, Callable[[], None]]:
         """What each key of `app.ui.keys` does, but for the digits."""
@@ -209,7 +212,7 @@ class MainWindow(QMainWindow):
     @property
     def missing(self) -> str:
         """What is said to be missing before going live."""
-        return self.actions.missing.text()
+        return self.action_bar.missing.text()
 
     # Wishes
 
@@ -259,6 +262,18 @@ class MainWindow(QMainWindow):
     def _pick_background(self) -> None:
         dialog = self._file_dialog("A picture as background", _kinds_of_pictures())
         dialog.fileSelected.connect(lambda path: self.controls.set_background_picture(Path(path)))
+        dialog.show()
+
+    def _pick_model(self) -> None:
+        dialog = self._file_dialog("A model", "Models (*.safetensors *.pth *.tar);;All files (*)")
+        dialog.fileSelected.connect(lambda path: self.controls.run.set_model(Path(path)))
+        dialog.show()
+
+    def _pick_folder(self) -> None:
+        dialog = self._file_dialog("A folder for recordings", "")
+        dialog.setFileMode(QFileDialog.FileMode.Directory)
+        dialog.setDirectory(str(self.session.recordings_folder))
+        dialog.fileSelected.connect(lambda path: self.controls.run.set_folder(Path(path)))
         dialog.show()
 
     def _file_dialog(self, title: str, kinds: str) -> QFileDialog:
@@ -319,7 +334,7 @@ class MainWindow(QMainWindow):
             # A mirror is for one's own movements; words are read.
             mirrored = self.session.settings.window.mirror_preview and composed.state.shows_avatar
             self.preview.show_picture(composed.rgb, mirrored=mirrored, badge=self.session.settings.live.badge)
-        if view is not None and self.pages.currentWidget() is self.preview:
+        if view is not None and self.pages.currentWidget() is self.preview and not self.preview.paused:
             self.driver.show_view(view)
 
     def _show_state(self) -> None:
@@ -340,7 +355,7 @@ class MainWindow(QMainWindow):
             self.driver.clear()
 
         self.chain_row.show_chain(session.chain)
-        self.actions.show_state()
+        self.action_bar.show_state()
 
     def _show_window(self) -> None:
         window = self.session.settings.window
@@ -378,7 +393,7 @@ class MainWindow(QMainWindow):
         text = status_text(self.preview.words, stats, session.device)
         delay_ms = microphone_delay_ms(stats) if session.live else 0
         self.status.set_figures(text, delay_ms=delay_ms, tooltip=session.engine)
-        self.actions.show_recording()
+        self.action_bar.show_recording()
         if session.settings.window.show_statistics:
             self.statistics.set_text(statistics_text(stats, f"{session.device} {session.backend}".strip()))
 

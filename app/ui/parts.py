@@ -69,6 +69,7 @@ class Parts:
         open_store: the gallery's portraits.
         list_cameras: those that are there.
         parse_camera: text to spec.
+        list_devices: where the model can run besides the processor, each with a name for people.
         make_pipeline: from settings and the functions that it calls on its own threads: with each fact, what was
             measured of the model on this machine among them, and with each picture.
         measure: try again what runs the model best here, telling the progress, and remember it.
@@ -80,6 +81,7 @@ class Parts:
     open_store: "Callable[[], PortraitStore]"
     list_cameras: "Callable[[], list[CameraInfo]]"
     parse_camera: "Callable[[str], CameraSpec]"
+    list_devices: Callable[[], tuple[tuple[str, str], ...]]
     make_pipeline: "Callable[[AppSettings, Callable[[Event], None], Callable[[], None]], Pipeline]"
     measure: Callable[[AppSettings, Callable[[float, str], None]], Measured]
     examine_virtual_camera: "Callable[[], VirtualCameraReport]"
@@ -93,6 +95,7 @@ def real_parts() -> Parts:
         open_store=_open_store,
         list_cameras=_list_cameras,
         parse_camera=_parse_camera,
+        list_devices=_list_devices,
         make_pipeline=_make_pipeline,
         measure=_measure,
         examine_virtual_camera=_examine_virtual_camera,
@@ -117,6 +120,12 @@ def _parse_camera(text: str) -> "CameraSpec":
     from app.pipeline.capture.cameras import parse_camera
 
     return parse_camera(text)
+
+
+def _list_devices() -> tuple[tuple[str, str], ...]:
+    from app.pipeline.tiers import gpus
+
+    return gpus()
 
 
 def _make_pipeline(

@@ -13,6 +13,7 @@ from app.ui.theme import theme_in_use
 from app.ui.widgets import tone_colour
 
 _RADIUS_PX = 10.0
+_PAUSED = "The preview is paused; the output goes on."
 _PILL_HEIGHT_PX = 24.0
 _INSET_PX = 14
 _LEAST_PX = (320, 160)
@@ -27,6 +28,7 @@ class Preview(QWidget):
         words: what the border says.
         picture_size: of the output shown last, in its own pixels; None before the first.
         inset: a widget in the picture's lower right corner, or None.
+        paused: whether the picture stands still, whatever the output shows.
 
     Signals:
         laid_out: the picture, or what lies over it, has another place.
@@ -44,11 +46,13 @@ class Preview(QWidget):
         self.words = Words("STARTING", "quiet", "")
         self.picture_size: QSize | None = None
         self.inset: QWidget | None = None
+        self.paused = False
         self._aspect = aspect
         self._image: QImage | None = None
         self._shown: NDArray[np.uint8] | None = None
         self._mirrored = False
         self._badge = False
+        self._held: tuple[NDArray[np.uint8], bool, bool] | None = None
         self._progress: float | None = None
 
     def show_picture(self, rgb: NDArray[np.uint8], *, mirrored: bool, badge: bool = False) -> None:
@@ -56,12 +60,24 @@ class Preview(QWidget):
 
         A badge in it can be read in the mirror too: it changes sides, and is not turned round.
         """
+        if self.paused:
+            self._held = (rgb, mirrored, badge)
+            return
         if rgb is self._shown and (mirrored, badge) == (self._mirrored, self._badge):
             return
         self._shown, self._mirrored, self._badge = rgb, mirrored, badge
         self._image = to_image(rgb)
         self.picture_size = self._image.size()
         self._aspect = self._image.width() / self._image.height()
+        self.update()
+
+    def set_paused(self, paused: bool) -> None:
+        """Let the picture stand still, which saves the work of painting, or show the newest one again."""
+        self.paused = paused
+        if not paused and self._held is not None:
+            rgb, mirrored, badge = self._held
+            self.show_picture(rgb, mirrored=mirrored, badge=badge)
+        self._held = None
         self.update()
 
     def set_words(self, words: Words) -> None:
@@ -169,6 +185,11 @@ class Preview(QWidget):
             painter.restore()
             if self._mirrored and self._badge:
                 self._paint_badge(painter, picture, self._image)
+        if self.paused:
+            painter.fillRect(picture, QColor(10, 12, 15, 150))
+            painter.setPen(QColor("#e7eaee"))
+            text = painter.fontMetrics().elidedText(_PAUSED, Qt.TextElideMode.ElideRight, int(picture.width()) - 16)
+            painter.drawText(picture, int(Qt.AlignmentFlag.AlignCenter), text)
         if self._progress is not None:
             self._paint_progress(painter, picture)
         self._round_corners(painter, picture)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
@@ -59,6 +59,35 @@ _ONCE_SLOW = 1.2
 """How much faster than too slow it has to become to count as fast enough again."""
 
 
+@dataclass(frozen=True)
+class RunChanges:
+    """What is to be used from now on; None leaves it as it is.
+
+    Attributes:
+        model: a bundled name, or a file.
+        device: as `AppSettings.device`.
+        size_px: width and height of the output.
+        fps_hz: pictures per second of the output.
+    """
+
+    model: str | None = None
+    device: str | None = None
+    size_px: tuple[int, int] | None = None
+    fps_hz: float | None = None
+
+    def over(self, settings: AppSettings) -> AppSettings:
+        """The settings with these changes."""
+        width_px, height_px = self.size_px or (settings.output_width_px, settings.output_height_px)
+        return replace(
+            settings,
+            model=self.model or settings.model,
+            device=self.device or settings.device,
+            output_width_px=width_px,
+            output_height_px=height_px,
+            output_fps_hz=self.fps_hz or settings.output_fps_hz,
+        )
+
+
 class Session(QObject):
     """Wires what runs to what the window shows, and answers its wishes. Lives on the GUI thread and never waits.
 
@@ -75,6 +104,7 @@ class Session(QObject):
         desk: the portraits.
         camera_desk: the cameras.
         virtual_camera: its switch.
+        devices: where the model can run besides the processor, as the settings name it, with a name for people.
         recordings: what is written to files.
         measuring: what runs the model best here.
 
@@ -119,6 +149,7 @@ class Session(QObject):
         self._slow = ""
         self._animated = ""
         self._refused: set[str] = set()
+        self.devices: tuple[tuple[str, str], ...] = ()
         self._bridge = Bridge(
             self._hear, self.woken.emit, lambda share, text: self.measuring.take_progress(share, text)
         )
@@ -132,6 +163,7 @@ class Session(QObject):
         self._save_timer.setInterval(_SAVE_AFTER_MS)
         self._save_timer.timeout.connect(self._save)
         self._cleanup.add("settings", self._save_at_last)
+        self._cleanup.add("pipeline", self._stop_pipeline)
         camera = options.camera or settings.camera
         self.desk = PortraitDesk(self._portrait_worker, parts.open_store)
         self.camera_desk = CameraDesk(self._worker, parts.list_cameras, parts.parse_camera, camera)
@@ -164,6 +196,7 @@ class Session(QObject):
         self._worker.run(self._load_pipeline, self._begin, self._report("pipeline"))
         self.camera_desk.refresh()
         self.virtual_camera.examine()
+        self._worker.run(self._parts.list_devices, self._take_devices, self._report("devices"))
         self._tell_busy()
 
     def close(self) -> bool:
@@ -175,6 +208,10 @@ class Session(QObject):
         self._closed = True
         return self._cleanup.run()
 
+    def _take_devices(self, devices: tuple[tuple[str, str], ...]) -> None:
+        self.devices = devices
+        self._changed()
+
     def _load_pipeline(self) -> "Pipeline":
         settings = self._options.over(self.settings)
         bridge = self._bridge
@@ -183,7 +220,6 @@ class Session(QObject):
     def _begin(self, pipeline: "Pipeline") -> None:
         self._pipeline = pipeline
         self.camera_desk.pipeline = self.virtual_camera.pipeline = self.recordings.pipeline = pipeline
-        self._cleanup.add("pipeline", pipeline.stop)
         pipeline.update(self.settings.live)
         pipeline.start()
         if self._portrait is not None:
@@ -191,6 +227,9 @@ class Session(QObject):
         self.camera_desk.open()
         self.live_changed.emit()
         self.changed.emit()
+
+    def _stop_pipeline(self) -> bool:
+        return self._pipeline is None or self._pipeline.stop()
 
     def _restart(self) -> None:
         if (pipeline := self._pipeline) is None:
@@ -254,6 +293,61 @@ class Session(QObject):
         self.settings = replace(self.settings, window=window)
         self._save_timer.start()
         self.window_changed.emit()
+
+    # What runs
+
+    @property
+    def run_settings(self) -> AppSettings:
+        """What engine and output are made from: the kept settings, and what the command line says otherwise."""
+        return self._options.over(self.settings)
+
+    @property
+    def can_change_run(self) -> bool:
+        """Whether the pipeline may be made anew: it is there, and no call or measuring depends on it."""
+        return self._pipeline is not None and not self.virtual_camera.wanted and not self.measuring.under_way
+
+    def set_run(self, changes: RunChanges) -> None:
+        """Use another model, device, or output's size or rate: engine and output are made anew, and it is kept."""
+        if not self.can_change_run or changes.over(self.run_settings) == self.run_settings:
+            return
+        self._options = replace(
+            self._options,
+            model=self._options.model if changes.model is None else None,
+            device=self._options.device if changes.device is None else None,
+            size=self._options.size if changes.size_px is None else None,
+            fps_hz=self._options.fps_hz if changes.fps_hz is None else None,
+        )
+        self._keep(changes.over(self.settings))
+        self.recordings.finish()
+        pipeline, self._pipeline = self._pipeline, None
+        assert pipeline is not None
+        self.camera_desk.pipeline = self.virtual_camera.pipeline = self.recordings.pipeline = None
+        self._forget_run()
+        self._changed()
+
+        def make() -> "Pipeline":
+            pipeline.stop()
+            return self._load_pipeline()
+
+        self._worker.run(make, self._begin, self._report("pipeline"))
+
+    def _forget_run(self) -> None:
+        """Everything has to be proven anew."""
+        self.state, self.why, self.calibrating, self._slow = State.STARTING, "", None, ""
+        self.device = self.engine = self.backend = ""
+        self.space = Space()
+        self.measuring.measured = None
+        self._model, self._calibration, self._portrait_link = Chain().model, Chain().calibration, Chain().portrait
+        self._end_fault()
+
+    @property
+    def recordings_folder(self) -> Path:
+        """Where recordings and snapshots go."""
+        return self._videos_folder()
+
+    def set_recordings_folder(self, folder: Path) -> None:
+        """Put recordings and snapshots there from now on."""
+        self._keep(replace(self.settings, recordings=str(folder)))
 
     def set_window_size(self, width_px: int, height_px: int) -> None:
         """Remember how large the window is; nobody needs to be told."""

@@ -258,6 +258,7 @@ class World:
             open_store=lambda: cast(PortraitStore, self.store),
             list_cameras=self._list,
             parse_camera=_parse,
+            list_devices=lambda: (("cuda:0", "GPU 0: a fake one"),),
             make_pipeline=self._make_pipeline,
             measure=self._measure,
             examine_virtual_camera=self._examine,

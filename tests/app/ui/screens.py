@@ -52,7 +52,7 @@ from app.ui.preview import Preview
 from app.ui.session import Session
 from app.ui.status import Words
 from app.ui.theme import apply_theme, current_theme
-from app.ui.widgets import Combo, ElidedLabel
+from app.ui.widgets import ColumnScroll, Combo, ElidedLabel
 from mcnet.media.images import read_rgb
 from tests.app.ui.fakes import MISSING, STATS, World, driver_view
 
@@ -184,6 +184,13 @@ def _stages(folder: Path, theme: str) -> Iterator[tuple[str, Stage]]:
     stage.prove()
     stage.session.set_live(replace(stage.session.settings.live, background="colour", keypoints="detected"))
     yield "colours and no motion in space", stage
+
+    stage = Stage(folder, theme, checklist_done=True)
+    stage.prove()
+    scroll = stage.window.controls.findChild(ColumnScroll)
+    assert scroll is not None
+    scroll.ensureWidgetVisible(stage.window.controls.theme)
+    yield "output, computer and window", stage
 
     stage = Stage(folder, theme, checklist_done=True)
     stage.prove()
@@ -323,10 +330,14 @@ def lengthen(text: str) -> str:
 
 def speak_longer() -> None:
     """Have every text of labels, buttons and states lengthened from now on, in this process."""
-    for kind in (QLabel, QPushButton, QCheckBox):
-        _lengthen_argument(kind, "__init__")
-    for kind in (QLabel, QAbstractButton):
-        _lengthen_argument(kind, "setText")
+    for kind, method in (
+        (QLabel, "__init__"),
+        (QPushButton, "__init__"),
+        (QCheckBox, "__init__"),
+        (QLabel, "setText"),
+        (QAbstractButton, "setText"),
+    ):
+        _lengthen_argument(kind, method)
     before = Preview.set_words
 
     def set_words(self: Preview, words: Words) -> None:

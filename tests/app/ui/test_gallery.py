@@ -460,7 +460,7 @@ def test_the_panic_key_works_while_cropping(window: MainWindow, world: World, qt
     wait_for_editor(window, qtbot)
     press_key(window.crop_editor.canvas, Qt.Key.Key_0)
     assert world.pipeline.slated()
-    assert window.actions.slate_button.isVisible()
+    assert window.action_bar.slate_button.isVisible()
 
 
 def test_a_kept_portrait_that_is_gone(open_window: OpenWindow, world: World, qtbot: QtBot) -> None:

@@ -177,7 +177,7 @@ def test_keys_work_wherever_the_focus_is(window: MainWindow) -> None:
         window.controls.camera,
         window.controls.zoom.slider,
         window.gallery.list,
-        window.actions.slate_button,
+        window.action_bar.slate_button,
     ):
         widget.setFocus()
         press(window, "t")

@@ -104,9 +104,9 @@ def test_nothing_is_squeezed_at_1024_by_640(open_window: OpenWindow, checklist_d
     window = open_window(settings)
     assert (window.width(), window.height()) == (1024, 640)
     for made in (
-        window.actions.live_button,
-        window.actions.slate_button,
-        window.actions.snapshot_button,
+        window.action_bar.live_button,
+        window.action_bar.slate_button,
+        window.action_bar.snapshot_button,
         window.status,
     ):
         assert window.rect().contains(made.mapTo(window, made.rect().center()))

@@ -116,6 +116,21 @@ def test_the_badge_is_not_turned_round_in_the_mirror(preview: Preview) -> None:
         assert tuple(found) == expected
 
 
+def test_a_paused_preview_stands_still_and_says_so(window: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.pipeline.show(State.LIVE, plain(200))
+    qtbot.waitUntil(lambda: window.preview.picture_size is not None)
+    shown, _ = colours(window.preview)
+    window.controls.pause.click()
+    paused, _ = colours(window.preview)
+    assert paused.lightness() < shown.lightness()
+    world.pipeline.show(State.SLATE, plain(20))
+    qtbot.waitUntil(lambda: window.session.state is State.SLATE)
+    assert window.preview.words.state == "SLATE"  # the words go on
+    assert colours(window.preview)[0] == paused
+    window.controls.pause.click()
+    assert colours(window.preview)[0] == QColor(20, 20, 20)
+
+
 def test_no_mirror_for_the_slate(window: MainWindow, world: World, qtbot: QtBot) -> None:
     for state, expected in ((State.LIVE, (0, 255)), (State.SLATE, (255, 0))):
         world.pipeline.show(state, halves())

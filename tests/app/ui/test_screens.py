@@ -31,7 +31,7 @@ def test_every_screen_fits(theme: str, scale: int, longer: bool) -> None:
 def test_the_look_at_screens_finds_what_is_wrong(window: MainWindow) -> None:
     assert faults(window) == []
     text = label("a text that needs more than twenty points")
-    text.setParent(window.actions)
+    text.setParent(window.action_bar)
     text.setGeometry(0, 0, 20, 30)
     text.show()
     found = faults(window)
