@@ -55,6 +55,7 @@ GROUPS: tuple[tuple[str, tuple[Key, ...]], ...] = (
             _key("next", "D", "Next portrait"),
             Key("add", ("Ctrl+O",), ("Ctrl", "O"), "Add a picture from a file"),
             Key("paste", ("Ctrl+V",), ("Ctrl", "V"), "Add a picture from the clipboard"),
+            _key("rename", "F2", "Rename a portrait of yours"),
         ),
     ),
     (

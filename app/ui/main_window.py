@@ -171,6 +171,7 @@ class MainWindow(QMainWindow):
             "next": lambda: session.desk.step(1),
             "add": self.pick_portrait,
             "paste": self.paste,
+            "rename": self.gallery.begin_renaming,
             "calibrate_now": lambda: session.calibrate(now=True),
             "calibrate": lambda: session.calibrate(now=False),
             "zoom_in": lambda: controls.step_zoom(1),
@@ -311,7 +312,9 @@ class MainWindow(QMainWindow):
 
     def _escape(self) -> None:
         page = self.pages.currentWidget()
-        if page is self.keys_panel:
+        if self.gallery.renaming:
+            self.gallery.cancel_renaming()
+        elif page is self.keys_panel:
             self.toggle_keys()
         elif page is self.crop_editor:
             self.session.desk.cancel_crop()

@@ -265,6 +265,20 @@ class PortraitDesk(QObject):
 
             self._worker.run(work, removed, self._failed)
 
+    def rename(self, key: str, name: str) -> None:
+        """Call one of the user's own portraits something else."""
+        if (entry := self._own(key)) is not None and (store := self._store) is not None and name != entry.name:
+
+            def work() -> "list[PortraitEntry]":
+                store.rename(entry, name)
+                return store.entries()
+
+            def renamed(entries: "list[PortraitEntry]") -> None:
+                self._take_entries(entries)
+                self.changed.emit()
+
+            self._worker.run(work, renamed, self._failed)
+
     def _put_back(self, entry: "PortraitEntry", *, use: bool) -> None:
         if (store := self._store) is None:
             return

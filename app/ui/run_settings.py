@@ -8,6 +8,7 @@ from PyQt6.QtCore import QUrl, pyqtSignal
 from PyQt6.QtGui import QDesktopServices
 from PyQt6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
+from app.ui.flow import FlowLayout
 from app.ui.session import RunChanges, Session
 from app.ui.widgets import NAME_PX, Combo, ElidedLabel, button, label
 
@@ -54,21 +55,24 @@ class RunSettings(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(8)
-        for name, widgets in (
-            ("Size", (self.size_choice,)),
-            ("Rate", (self.rate_choice,)),
-            ("Model", (self.model_choice,)),
-            ("Device", (self.device_choice,)),
-            ("Recordings", (self._folder, self.open_button, self.folder_button)),
+        for name, widget in (
+            ("Size", self.size_choice),
+            ("Rate", self.rate_choice),
+            ("Model", self.model_choice),
+            ("Device", self.device_choice),
+            ("Recordings", self._folder),
         ):
             row = QHBoxLayout()
             row.setSpacing(6)
             name_label = label(name)
             name_label.setMinimumWidth(NAME_PX)
             row.addWidget(name_label)
-            for number, widget in enumerate(widgets):
-                row.addWidget(widget, 0 if number else 1)
+            row.addWidget(widget, 1)
             column.addLayout(row)
+        buttons = FlowLayout()
+        buttons.addWidget(self.open_button)
+        buttons.addWidget(self.folder_button)
+        column.addLayout(buttons)
         self.size_choice.activated.connect(self._size_chosen)
         self.rate_choice.activated.connect(
             lambda row: self._set(RunChanges(fps_hz=float(self.rate_choice.itemData(row))))

@@ -411,7 +411,7 @@ class Session(QObject):
         return Chain(
             model=self._model_link(),
             camera=self.camera_desk.link,
-            portrait=self._portrait_link,
+            portrait=self._name_of_portrait(),
             calibration=self._calibration,
             virtual_camera=self.virtual_camera.link,
             absolute=not self.settings.live.relative,
@@ -425,6 +425,10 @@ class Session(QObject):
         if self.state is State.STARTING:
             return self.why or self.chain.missing()
         return self.why
+
+    def _name_of_portrait(self) -> Link:
+        """The portrait's link, by the name that it bears now."""
+        return Link(True, self.desk.name_of(self._animated)) if self._portrait_link.done else self._portrait_link
 
     def _model_link(self) -> Link:
         if self.measuring.under_way:

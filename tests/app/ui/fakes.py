@@ -213,6 +213,9 @@ class FakeStore:
         self.kept = [one for one in self.kept if one.key != entry.key]
         self.aside.append(entry)
 
+    def rename(self, entry: PortraitEntry, name: str) -> None:
+        self.kept = [replace(one, name=name) if one.key == entry.key else one for one in self.kept]
+
     def restore(self, entry: PortraitEntry) -> None:
         self.aside.remove(entry)
         self.kept.append(entry)
