@@ -32,12 +32,13 @@ def _require_within(settings: object, *limits: tuple[str, float, float]) -> None
 
 @dataclasses.dataclass(frozen=True)
 class LiveSettings:
-    """What the stages read once a frame. Every value may change while frames flow."""
+    """What the stages read once per frame. Every value may change while frames flow."""
 
     slate: bool = False
     """Show the slate, whatever else happens: the panic key. Takes effect with the next picture."""
     relative: bool = True
-    """Move the avatar as the driver moved since the reference pose; otherwise give it the driver's own keypoints."""
+    """Move the avatar as the performer moved since the reference pose; otherwise give it the performer's own
+    keypoints."""
     motion: MotionKind = "space"
     """Of relative motion. `space`: the avatar looks where the performer looks and takes the change of expression on its
     own shape, if keypoints are measured. `plane`, also where they are not: differences of places in the picture."""
@@ -67,13 +68,18 @@ class LiveSettings:
     smoothing: float = 0.3
     """Of the keypoints, 0 (none) to 1 (strong, at the price of delay)."""
     zoom: float = 1.0
-    """Of the driver's crop, 0.5 to 2: above 1 the driver's face fills more of it."""
+    """Of the performer's crop, 0.5 to 2: above 1 the performer's face fills more of it."""
     nudge_x: float = 0.0
-    """Shift of the driver's crop to the right, -0.3 to 0.3 of its side."""
+    """Shift of the performer's crop to the right, -0.3 to 0.3 of its side."""
     nudge_y: float = 0.0
-    """Shift of the driver's crop downwards, likewise."""
+    """Shift of the performer's crop downwards, likewise."""
     mirror_output: bool = False
     """Flip what the call sees."""
+    sharpness: float = 0.5
+    """How far the enlarged avatar is sharpened, 0 (not at all) to 1."""
+    portrait_size: float = 1.0
+    """The side of the avatar's square over the output's shorter side, 0.5 to 1.7. A smaller one stands on the lower
+    edge; of a larger one more is cut off below than above."""
     background: Background = "blur"
     """Around the square avatar: its own blurred extension, a colour, or a picture."""
     background_colour: str = "#1f2430"
@@ -89,7 +95,7 @@ class LiveSettings:
     idle_s: float = 6.0
     """Then it rests this long before the slate comes."""
     calibration_s: float = 2.0
-    """How long the hands-free calibration looks at the driver: half of it if he looks as wanted, thrice if never."""
+    """How long the hands-free calibration looks at the performer: half of it if he looks as wanted, thrice if never."""
 
     def __post_init__(self) -> None:
         _require_within(
@@ -101,6 +107,8 @@ class LiveSettings:
             ("zoom", 0.5, 2),
             ("nudge_x", -0.3, 0.3),
             ("nudge_y", -0.3, 0.3),
+            ("sharpness", 0, 1),
+            ("portrait_size", 0.5, 1.7),
             ("hold_s", 0, 60),
             ("ease_s", 0, 60),
             ("idle_s", 0, 3600),
@@ -142,7 +150,8 @@ class AppSettings:
     live: LiveSettings = LiveSettings()
     window: WindowSettings = WindowSettings()
     camera: str = ""
-    """As `app.pipeline.capture.cameras.parse_camera` reads it; empty: the first camera found."""
+    """As `app.pipeline.camera_spec.parse_camera` reads it; empty: the first camera found. A network camera's may
+    have a password in it, so that the file is its owner's alone."""
     portrait: str = "woman_1"
     """A bundled portrait's name, or the key of one that the user added."""
     model: str = "starter"
@@ -208,6 +217,7 @@ def save_settings(path: Path, settings: AppSettings) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
+            partial.touch(mode=0o600)  # a network camera's address may have a password in it
             partial.write_text(tomli_w.dumps(dataclasses.asdict(settings)), encoding="utf-8")
     except OSError as error:
         raise AppError(f"cannot keep the settings in {path}: {error}; check the folder's permissions") from error

@@ -9,21 +9,25 @@ from importlib.metadata import PackageNotFoundError, version
 
 from mcnet.commands import animate, bench, convert
 from mcnet.commands.status import INTERRUPTED
-from mcnet.errors import UserError
+from mcnet.errors import UserError, told
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 done, 1 failed with a message, 2 misused, 130 interrupted."""
     args = build_parser().parse_args(argv)
     # Before torch is imported: how long its OpenMP threads spin before they sleep. Measured on two cores with the
-    # starter in bf16: about 55 ms a frame, against 60 as it comes and 86 without spinning; beside another busy process
-    # 93, 103 and 104.
+    # starter in bf16: about 55 ms per frame, against 60 as it comes and 86 without spinning; beside another busy
+    # process 93, 103 and 104.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         return int(args.run(args))
     except UserError as error:
         print(f"mcnet {args.command}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:  # whatever a file system may say that nobody has made a sentence of
+        logging.getLogger(__name__).debug("from where it came", exc_info=True)
+        print(f"mcnet {args.command}: {told(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"mcnet {args.command}: interrupted before there was anything to write", file=sys.stderr)

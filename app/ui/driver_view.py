@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from app.pipeline.animation.performer_view import DriverView
 
 _LEAST_PX, _SMALL_PX, _LARGE_PX = 96, 168, 320
-_ABOVE_PX = 140
-"""What is left above it at least: for a notice, and for the avatar."""
 _RADIUS_PX = 8.0
 
 
@@ -172,7 +170,6 @@ class DriverWidget(QWidget):
         width, aspect = _LARGE_PX if self.large else _SMALL_PX, max(self._aspect, 0.75)
         if (parent := self.parentWidget()) is not None:
             width = min(width, max(_LEAST_PX, parent.width() * (45 if self.large else 27) // 100))
-            width = min(width, max(_LEAST_PX, round(aspect * (parent.height() - _ABOVE_PX))))
         return QSize(width, round(width / aspect))
 
     def mousePressEvent(self, a0: QMouseEvent | None) -> None:

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 from PyQt6.QtCore import QObject, pyqtSignal
 
-from app.pipeline.events import Measured
+from app.pipeline.events import Measured, MeasuringProgress
 from app.settings import AppSettings
 from app.ui.messages import Message, failure_message
 from app.ui.worker import Worker
+from app.words import measured_words, too_slow_words
 
 if TYPE_CHECKING:
     from app.pipeline.pipeline import Pipeline
@@ -18,25 +19,17 @@ LEAST_HZ = 10.0
 """Fewer frames per second than this are no moving face any more."""
 
 
-def too_slow(rate_hz: float) -> str:
-    """That so many frames per second are too few, and what to do."""
-    return (
-        f"about {rate_hz:.2g} frames per second are too slow for a call: close what else is running and press Measure "
-        "under First steps, or use a computer with a GPU"
-    )
-
-
 class Measuring(QObject):
     """Stops the pipeline and tries what runs the model best, on the worker. Lives on the GUI thread.
 
     Args:
         worker: measures.
-        measure: tries it, telling the share and the name of what goes on. Blocks.
-        progress: brings the share and the name to `take_progress`, on the GUI thread.
+        measure: tries it, and tells how far it has come. Blocks.
+        tell: brings those facts to `hear`, on the GUI thread.
 
     Attributes:
         share: how far the measuring has come, 0 to 1, or None while nothing is measured.
-        doing: what is being tried.
+        doing: what is being tried, for people.
         measured: what was measured last, or remembered; None before.
 
     Signals:
@@ -54,8 +47,8 @@ class Measuring(QObject):
     def __init__(
         self,
         worker: Worker,
-        measure: Callable[[AppSettings, Callable[[float, str], None]], Measured],
-        progress: Callable[[float, str], None],
+        measure: Callable[[AppSettings, Callable[[MeasuringProgress], None]], Measured],
+        tell: Callable[[MeasuringProgress], None],
     ) -> None:
         super().__init__()
         self.share: float | None = None
@@ -63,7 +56,19 @@ class Measuring(QObject):
         self.measured: Measured | None = None
         self._worker = worker
         self._measure = measure
-        self._progress = progress
+        self._tell = tell
+
+    @property
+    def words(self) -> str:
+        """What was measured last, for people, or ""."""
+        return "" if self.measured is None else measured_words(self.measured)
+
+    @property
+    def too_slow(self) -> str:
+        """That the model is too slow for a call here, and what to do, one sentence; "" where it is not, or unknown."""
+        if self.measured is None or self.measured.tier.best.frame_ms <= 1000 / LEAST_HZ:
+            return ""
+        return too_slow_words(1000 / self.measured.tier.best.frame_ms)
 
     @property
     def under_way(self) -> bool:
@@ -80,32 +85,23 @@ class Measuring(QObject):
 
         def work() -> Measured:
             pipeline.stop(_STOP_S)
-            return self._measure(settings, self._progress)
+            return self._measure(settings, self._tell)
 
         self._worker.run(work, self._done, self._failed)
 
-    def take_progress(self, share: float, text: str) -> None:
-        """Show how far it has come."""
-        if self.under_way:
-            self.share, self.doing = share, text
-            self.changed.emit()
-
-    def take(self, measured: Measured) -> None:
-        """What the engine was found to take when it was made."""
-        self.measured = measured
+    def hear(self, event: MeasuringProgress | Measured) -> None:
+        """Take how far it has come, or what was measured: also by the pipeline, when it made the engine."""
+        if isinstance(event, Measured):
+            self.measured = event
+        elif self.under_way:
+            self.share = event.share
+            self.doing = "measuring" if event.way is None else f"trying {event.way}"
         self.changed.emit()
 
-    @property
-    def too_slow(self) -> str:
-        """That the model is too slow for a call here, and what to do, one sentence; "" where it is not, or unknown."""
-        if self.measured is None or self.measured.frame_ms <= 1000 / LEAST_HZ:
-            return ""
-        return too_slow(1000 / self.measured.frame_ms)
-
     def _done(self, measured: Measured) -> None:
-        self.measured = measured
+        self.hear(measured)
         self._end()
-        self.told.emit(Message("measured", f"Measured: {measured.sentence}.", tone="info"))
+        self.told.emit(Message("measured", f"Measured: {self.words}.", tone="info"))
 
     def _failed(self, error: Exception) -> None:
         self._end()

@@ -17,6 +17,9 @@ _PAUSED = "The preview is paused; the output goes on."
 _PILL_HEIGHT_PX = 24.0
 _INSET_PX = 14
 _LEAST_PX = (320, 160)
+_LEAST_INSET_PX, _ABOVE_INSET_PX = 60, 116
+"""Above it there is room for a notice of a line or two, and for the avatar's face."""
+_KEEP_ASPECT = Qt.AspectRatioMode.KeepAspectRatio
 _MARGIN_PX = 8
 _BADGE_SHARE = 0.085  # of the picture's height, at its foot: where the output says that it is synthetic
 
@@ -105,7 +108,9 @@ class Preview(QWidget):
         """Put what lies over the picture in its place."""
         picture = self.picture_rect().toRect()
         if self.inset is not None:
-            self.inset.adjustSize()
+            size = self.inset.sizeHint()
+            most = QSize(size.width(), max(_LEAST_INSET_PX, picture.height() - _ABOVE_INSET_PX))
+            self.inset.resize(size if size.height() <= most.height() else size.scaled(most, _KEEP_ASPECT))
             above_badge_px = round(_BADGE_SHARE * picture.height())
             self.inset.move(
                 picture.right() - self.inset.width() - _INSET_PX + 1,

@@ -13,11 +13,13 @@ from app.pipeline.events import (
     BackendChanged,
     Calibrated,
     CalibrationProgress,
+    CameraDark,
     CameraFailed,
     CameraOpened,
     EngineReady,
     Event,
     Measured,
+    MeasuringProgress,
     SettingRefused,
     SinkClosed,
     SinkFailed,
@@ -33,18 +35,19 @@ from app.pipeline.state import State
 from app.pipeline.stats import Stats
 from app.places import videos_folder
 from app.settings import AppSettings, LiveSettings, WindowSettings, save_settings
+from app.space import Space
 from app.ui.bridge import Bridge
 from app.ui.camera_desk import CameraDesk
 from app.ui.chain import Chain, Link
 from app.ui.cleanup import Cleanup
-from app.ui.measuring import LEAST_HZ, Measuring, too_slow
+from app.ui.measuring import LEAST_HZ, Measuring
 from app.ui.messages import Message, failure_message
 from app.ui.parts import Parts, WindowOptions
 from app.ui.portrait_desk import PortraitDesk
 from app.ui.recordings import Recordings
-from app.ui.space import Space
 from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
+from app.words import too_slow_words
 
 if TYPE_CHECKING:
     from app.pipeline.animation.performer_view import DriverView
@@ -150,9 +153,7 @@ class Session(QObject):
         self._animated = ""
         self._refused: set[str] = set()
         self.devices: tuple[tuple[str, str], ...] = ()
-        self._bridge = Bridge(
-            self._hear, self.woken.emit, lambda share, text: self.measuring.take_progress(share, text)
-        )
+        self._bridge = Bridge(self._hear, self.woken.emit)
         self._worker = Worker("window worker", threads=2)
         self._cleanup.add("worker", self._worker.stop)
         self._portrait_worker = Worker("portrait worker")  # one thread: the gallery's index is read and written whole
@@ -169,7 +170,7 @@ class Session(QObject):
         self.camera_desk = CameraDesk(self._worker, parts.list_cameras, parts.parse_camera, camera)
         self.virtual_camera = VirtualCameraSwitch(self._worker, parts.examine_virtual_camera, parts.make_virtual_camera)
         self.recordings = Recordings(self._worker, parts.make_recorder, self._videos_folder)
-        self.measuring = Measuring(self._worker, parts.measure, self._bridge.progress)
+        self.measuring = Measuring(self._worker, parts.measure, self._bridge.tell)
         self._connect()
 
     def _connect(self) -> None:
@@ -214,8 +215,7 @@ class Session(QObject):
 
     def _load_pipeline(self) -> "Pipeline":
         settings = self._options.over(self.settings)
-        bridge = self._bridge
-        return self._parts.make_pipeline(settings, bridge.tell, bridge.wake)
+        return self._parts.make_pipeline(settings, self._bridge.tell, self._bridge.wake)
 
     def _begin(self, pipeline: "Pipeline") -> None:
         self._pipeline = pipeline
@@ -437,15 +437,14 @@ class Session(QObject):
             return self._model
         if slow := self._slow or self.measuring.too_slow:
             return Link(True, slow, slow=True)
-        measured = self.measuring.measured
-        return Link(True, measured.sentence if measured is not None else self._model.text)
+        return Link(True, self.measuring.words or self._model.text)
 
     def watch_speed(self, stats: Stats) -> None:
         """Notice that the avatar moves too slowly for a call, or fast enough again."""
         if stats.state is not State.LIVE or stats.frames_out < _STEADY_FRAMES:
             return
         enough_hz = LEAST_HZ * (_ONCE_SLOW if self._slow else 1.0)
-        slow = too_slow(stats.fps) if stats.fps < enough_hz else ""
+        slow = too_slow_words(stats.fps) if stats.fps < enough_hz else ""
         if bool(slow) != bool(self._slow):
             self._slow = slow
             self._changed()
@@ -515,12 +514,12 @@ class Session(QObject):
     def _hear(self, event: Event) -> None:
         logger.debug("event %s", event)
         match event:
+            case MeasuringProgress() | Measured():
+                self.measuring.hear(event)
             case EngineReady():
-                self.device, self.engine, self.backend = event.reason.split(" ", 1)[0], event.reason, event.backend
+                self.device, self.engine, self.backend = event.device, event.reason, event.backend
                 self.space = Space(model=event.measures)
                 self._model = Link(True, event.reason)
-            case Measured():
-                self.measuring.take(event)
             case BackendChanged():
                 self.backend = event.backend
             case SourceReady():
@@ -532,7 +531,7 @@ class Session(QObject):
                 self._animated = event.key
             case SourceFailed():
                 self._source_failed(event)
-            case CameraOpened() | CameraFailed():
+            case CameraOpened() | CameraFailed() | CameraDark():
                 self.camera_desk.hear(event)
             case CalibrationProgress():
                 self.calibrating, self.why = event.share, event.hint

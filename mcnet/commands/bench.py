@@ -5,7 +5,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mcnet.commands.arguments import whole_number_from_1
+from mcnet.commands.arguments import seconds, whole_number
 
 if TYPE_CHECKING:
     from mcnet.bench.measure import Report
@@ -29,14 +29,12 @@ def add_parser(commands: Any) -> None:
         help="bundled names, files, or names of configurations (random weights: time is the same) (default: starter)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument("--threads", type=whole_number_from_1, help="CPU threads (default: torch's choice)")
-    parser.add_argument(
-        "--rounds", type=whole_number_from_1, default=5, help="turns of each variant, at most (default: 5)"
-    )
-    parser.add_argument("--frames", type=whole_number_from_1, default=8, help="frames per turn, at most (default: 8)")
+    parser.add_argument("--threads", type=whole_number(1, 1024), help="CPU threads (default: torch's choice)")
+    parser.add_argument("--rounds", type=whole_number(1), default=5, help="turns of each variant, at most (default: 5)")
+    parser.add_argument("--frames", type=whole_number(1), default=8, help="frames per turn, at most (default: 8)")
     parser.add_argument(
         "--seconds",
-        type=whole_number_from_1,
+        type=seconds(),
         default=150,
         metavar="S",
         help="no further round is begun that would end later; there is always one (default: 150 for each model)",
@@ -86,7 +84,7 @@ def as_text(report: "Report") -> str:
     lines = [
         f"\n{report.model} on {report.machine}",
         f"load {report.load[0]:.1f} before, {report.load[1]:.1f} at the end (each worker counts while it runs)",
-        f"GMAC a frame: {plain.total + report.macs.source:.2f} with the encoder, {plain.total:.2f} plain, "
+        f"GMAC per frame: {plain.total + report.macs.source:.2f} with the encoder, {plain.total:.2f} plain, "
         f"{fast.total:.2f} after the exact rewrites (detector {fast.detector:.2f}, motion {fast.motion:.2f}, "
         f"memory {fast.memory:.2f}, decoder {fast.decoder:.2f})",
         f"measured here: {rates} GMAC/s, copies {report.rates.copy_gb_per_s:.1f} GB/s",

@@ -34,18 +34,19 @@ _PEAK_NITS = 1000.0
 def as_srgb(image: Image.Image) -> Image.Image:
     """Convert a loaded picture to 8 bits of sRGB.
 
-    Its profile is applied, or the primaries and curve that a HEIC or AVIF file names by their numbers; without either
-    its numbers are taken as they are. What is transparent is blended over mid-grey (128).
+    Its profile is applied, or the primaries and curve that a HEIC, AVIF or PNG file names by their numbers; without
+    either its numbers are taken as they are. What is transparent is blended over mid-grey (128).
 
     Args:
-        image: of any mode; an AVIF's numbers are expected where Pillow leaves a HEIC's, in `info["nclx_profile"]`.
+        image: of any mode; the numbers of its colours are expected where Pillow leaves a HEIC's, in
+            `info["nclx_profile"]`.
 
     Returns:
         Of mode `RGB`.
 
     Raises:
-        MediaError: it has 32 bits a channel, so that nothing says which of its values is white, or Lab colours that its
-            profile does not explain.
+        MediaError: it has 32 bits per channel, so that nothing says which of its values is white, or Lab colours that
+            its profile does not explain.
     """
     image = eight_bit(image)
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
@@ -56,10 +57,10 @@ def as_srgb(image: Image.Image) -> Image.Image:
 
 
 def eight_bit(image: Image.Image) -> Image.Image:
-    """The same with 8 bits a channel, where it has other depths.
+    """The same with 8 bits per channel, where it has other depths.
 
     Raises:
-        MediaError: it has 32 bits a channel.
+        MediaError: it has 32 bits per channel.
     """
     if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
         raise MediaError("got 32 bits per channel, expected 8 or 16; convert it to JPEG or PNG")

@@ -47,11 +47,11 @@ def test_animates_with_sound_and_a_sheet(tmp_path: Path, capsys: pytest.CaptureF
     frames = frames_of(output)
     assert len(frames) == 40
     assert {frame.shape for frame in frames} == {(256, 768, 3)}
-    source, driver, result = (np.stack([frame[:, i * 256 : (i + 1) * 256] for frame in frames]) for i in range(3))
-    # The portrait beside it stands still (up to compression); the result moves, and is the portrait, not the driver.
+    source, performer, result = (np.stack([frame[:, i * 256 : (i + 1) * 256] for frame in frames]) for i in range(3))
+    # The portrait beside it stands still (up to compression); the result moves, and is the portrait, not the performer.
     assert np.abs(source[0].astype(int) - source[-1]).mean() < 2
     assert max(np.abs(result[0].astype(int) - frame).mean() for frame in result) > 3
-    assert np.abs(result[0].astype(int) - source[0]).mean() < 0.5 * np.abs(result[0].astype(int) - driver[0]).mean()
+    assert np.abs(result[0].astype(int) - source[0]).mean() < 0.5 * np.abs(result[0].astype(int) - performer[0]).mean()
     assert seconds_of_sound(output) == pytest.approx(40 / 25, abs=0.1)
     assert read_rgb(sheet).shape[1] > 6 * 256
     said = capsys.readouterr()
@@ -222,7 +222,7 @@ def test_nothing_read_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixt
         (folder, (), "is not empty", {}),
         (out, (sheet, str(portrait)), "--contact-sheet", {"source": portrait}),
         (out, (sheet, str(folder / "000001.png")), "--contact-sheet", {"driving": folder}),
-        (out, (sheet, str(tmp_path / "no" / "sheet.png")), "its folder is not there", {}),
+        (out, (sheet, str(tmp_path / "no" / "sheet.png")), "there is no folder", {}),
         (out, (sheet, str(tmp_path / "sheet.bmp")), "got suffix '.bmp'", {}),
         (tmp_path / "x.png", (), "got suffix '.png'", {}),
     ]
@@ -230,6 +230,26 @@ def test_nothing_read_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixt
         assert animate(output, *more, **files) == 1, message  # type: ignore[arg-type]
         assert message in capsys.readouterr().err
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+@pytest.mark.parametrize("option", ["--source", "--driving", "--output", "--model", "--contact-sheet"])
+def test_a_name_that_no_file_system_takes_is_told_in_a_line(
+    tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {"--source": str(PORTRAIT), "--driving": str(CLIP), "--output": str(tmp_path / "out.mp4")}
+    files[option] = str(tmp_path / (300 * "x" + ".png"))
+    assert main(["animate", *(word for pair in files.items() for word in pair), "--device", "cpu"]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("mcnet animate: ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bundled_portrait_goes_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert animate(tmp_path / "out", source=Path("man_3"), frames=1) == 0
+    capsys.readouterr()
+    assert animate(tmp_path / "x.mp4", source=Path("nobody")) == 1
+    assert "no portrait 'nobody': got neither a file nor a known name (man_1, " in capsys.readouterr().err
 
 
 def test_names_with_colons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,7 +283,7 @@ def test_misuse_names_the_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert "not allowed with" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         animate(Path("out.mp4"), frames=0)
-    assert "whole number from 1" in capsys.readouterr().err
+    assert "whole number from 1 to 1000000000" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("_signals_are_heard")
@@ -309,7 +329,7 @@ def test_convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "expected .safetensors" in capsys.readouterr().err
     before = output.read_bytes()
     assert main(["convert", str(output), str(output), "--half"]) == 1
-    assert "it is the model that is read" in capsys.readouterr().err
+    assert "it would write over what IN reads" in capsys.readouterr().err
     assert output.read_bytes() == before
     assert main(["convert", str(tmp_path / "none.pth.tar"), str(output)]) == 1
     assert "no model" in capsys.readouterr().err

@@ -10,6 +10,7 @@ import itertools
 import logging
 import math
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from mcnet.checkpoint import load_model
 from mcnet.generator import Mcnet
 from mcnet.signals import StopSignals
-from training.data import Dataset, open_or_pack
+from training.data import NO_LICENCE, Dataset, open_or_pack
 from training.fit import losses
 from training.fit.augment import Faces, augment, disturb, equivariance_warp
 from training.fit.backbones import load_backbone
@@ -43,6 +44,9 @@ from training.fit.state import CHECKPOINT, BatchNormGuard, TrainState, WeightAve
 from training.fit.stores import FrameStore, LandmarkStore
 
 _log = logging.getLogger(__name__)
+
+_OF_THE_RUN = ("run.seed", "loss.discriminator_widths")
+"""Values that cannot change within a run, besides the network's configuration."""
 
 
 class FitResult(NamedTuple):
@@ -96,7 +100,8 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
     dataset = open_or_pack(Path(config.data.path), cache or run / "frames")
     if dataset.size_px != config.model.size_px:
         raise FitError(f"the data has pictures of {dataset.size_px} px, the model wants {config.model.size_px} px")
-    sampler = PairSampler(dataset, config.data.split, config.data.stills_share, settings.seed, config.data.lively_share)
+    data = config.data
+    sampler = PairSampler(dataset, data.split, data.stills_share, settings.seed, data.lively_share, data.photos_share)
     frames = FrameStore(dataset, device, config.data.frames)
     landmarks = LandmarkStore(dataset, device)
     stages = resolve_stages(config, len(sampler.clips), processes)
@@ -107,7 +112,7 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
     playing = config.loss.gan > 0
     discriminator = Discriminator(config.model.num_keypoints, config.loss.discriminator_widths) if playing else None
     state = load_state(run / CHECKPOINT) if (run / CHECKPOINT).is_file() else None
-    facts: dict[str, Any] = {"data": _data_facts(dataset, sampler)}
+    facts: dict[str, Any] = {"data": _data_facts(dataset, sampler, data.split)}
     if state is not None:
         _check_same_run(config, dataset, state, run)
         model.load_state_dict(state.model)
@@ -335,7 +340,7 @@ def _groups(keys: list[str]) -> list[str]:
 def _check_same_run(config: FitConfig, dataset: Dataset, state: TrainState, run: Path) -> None:
     """Refuse to go on with another network, seed or data; anything else may change, and is logged."""
     changed = differences(state.config, config.to_dict())
-    fatal = [c for c in changed if c.startswith(("model.", "run.seed:", "loss.discriminator_widths:"))]
+    fatal = [str(change) for change in changed if change.key.startswith("model.") or change.key in _OF_THE_RUN]
     before = state.facts["data"]["fingerprint"]
     if before != dataset.fingerprint:
         fatal.append(f"the data's fingerprint: {before} -> {dataset.fingerprint}")
@@ -349,12 +354,16 @@ def _check_same_run(config: FitConfig, dataset: Dataset, state: TrainState, run:
     _log.info("resuming %s at step %d", run, state.step)
 
 
-def _data_facts(dataset: Dataset, sampler: PairSampler) -> dict[str, Any]:
+def _data_facts(dataset: Dataset, sampler: PairSampler, split: str) -> dict[str, Any]:
+    """What a model's card tells of the data that it learned from."""
+    licences = Counter(clip.licence or NO_LICENCE for clip in dataset.clips if clip.split == split)
     return {
         "fingerprint": dataset.fingerprint,
         "clips": len(sampler.clips),
         "clip_identities": sampler.clips.identities,
         "stills": len(sampler.stills),
+        "packs_of_photos": len(sampler.photos),
+        "licences": dict(sorted(licences.items())),
         "frames": sum(clip.frames for clip in dataset.clips),
     }
 

@@ -102,7 +102,7 @@ class Totals:
         self._steps += 1
 
     def take(self, accelerator: Accelerator) -> dict[str, float]:
-        """Means over steps and processes since the last call, and milliseconds a step."""
+        """Means over steps and processes since the last call, and milliseconds per step."""
         names = sorted(self._sums)
         line: dict[str, float] = {}
         if names:

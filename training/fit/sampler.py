@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data import Clip, DataError, Dataset, Landmarks
+from training.data import CLIP, PHOTOS, Clip, DataError, Dataset, Landmarks
 from training.draws import Draws
 from training.landmarks import EYE_OPENINGS, MOUTH_OPENINGS, Opening
 
@@ -15,7 +15,7 @@ class PairPlan(NamedTuple):
 
     Attributes:
         source: (B,) rows of the dataset.
-        driving: (B,) rows; of the same clip, and another frame unless it is a still.
+        driving: (B,) rows; of the same clip or pack of photographs, and another frame unless it is a still.
         still: (B,) whether the pair has to be made from one picture.
         draws: the step's random numbers, for what else is random in it.
     """
@@ -50,20 +50,30 @@ def expressions(landmarks: Landmarks) -> NDArray[np.float64]:
 
 
 class PairSampler:
-    """Chooses pairs: first a person, then one of their clips, then two frames of it.
+    """Chooses pairs: first a person, then one of their clips (or packs of photographs), then two frames of it.
 
     Args:
         dataset: what there is.
         split: the split to draw from.
         stills_share: share of pairs that are made from stills.
         seed: of the run.
-        lively_share: share of the other pairs whose driving frame is chosen for its expression.
+        lively_share: share of the pairs from clips whose driving frame is chosen for its expression.
+        photos_share: share of the pairs of two frames that are two photographs of one pack. It counts for nothing where
+            there are no packs; where there are packs and no clips, all pairs of two frames are photographs.
 
     Raises:
-        DataError: the split has no clips, or stills are wanted and there are none.
+        DataError: the split has neither clips nor packs, or stills are wanted and there are none.
     """
 
-    def __init__(self, dataset: Dataset, split: str, stills_share: float, seed: int, lively_share: float = 0.0) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        split: str,
+        stills_share: float,
+        seed: int,
+        lively_share: float = 0.0,
+        photos_share: float = 0.0,
+    ) -> None:
         self._seed = seed
         self._lively_share = lively_share
         self._expressions = expressions(dataset.landmarks) if lively_share else None
@@ -71,10 +81,11 @@ class PairSampler:
         of_split = [
             (clip, int(start)) for clip, start in zip(dataset.clips, starts, strict=True) if clip.split == split
         ]
-        self.clips = _People([pair for pair in of_split if pair[0].frames > 1])
+        self.clips = _People([pair for pair in of_split if pair[0].frames > 1 and pair[0].kind == CLIP])
+        self.photos = _People([pair for pair in of_split if pair[0].frames > 1 and pair[0].kind == PHOTOS])
         stills = _People([pair for pair in of_split if pair[0].frames == 1])
         splits = sorted({clip.split for clip in dataset.clips})
-        if not len(self.clips) and stills_share < 1:
+        if not len(self.clips) and not len(self.photos) and stills_share < 1:
             raise DataError(
                 f"{dataset.folder} has no clip of two frames or more in split {split!r} (its splits: "
                 f"{', '.join(splits)}); a pair needs two frames, unless data.stills_share is 1"
@@ -86,6 +97,7 @@ class PairSampler:
             )
         self.stills = stills
         self._stills_share = stills_share
+        self._photos_share = (photos_share if len(self.clips) else 1.0) if len(self.photos) else 0.0
 
     def plan(self, step: int, batch: int, rank: int = 0, stills: float = 1.0) -> PairPlan:
         """The pairs of one process in one step: a pure function of its arguments and the seed.
@@ -98,11 +110,12 @@ class PairSampler:
         """
         draws = Draws(self._seed, step, rank * batch, batch)
         still = draws.chance("still", self._stills_share * stills)
+        photos = draws.chance("photos", self._photos_share) & ~still
         source = np.zeros(batch, np.int64)
         driving = np.zeros(batch, np.int64)
         who, which = draws.uniform("identity"), draws.uniform("clip")
         a, b = draws.uniform("first frame"), draws.uniform("second frame")
-        for chosen, people in ((still, self.stills), (~still, self.clips)):
+        for chosen, people in ((still, self.stills), (photos, self.photos), (~still & ~photos, self.clips)):
             if chosen.any():
                 start, length = people.choose(who[chosen], which[chosen])
                 one = (a[chosen] * length).astype(np.int64)

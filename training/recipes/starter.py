@@ -19,6 +19,8 @@ from pathlib import Path
 import torch
 
 from mcnet.checkpoint import CheckpointError, load_model
+from mcnet.commands.arguments import number
+from mcnet.commands.outputs import check_outputs
 from training.__main__ import tell_mistakes
 from training.fit.backbones import write_backbone
 from training.fit.config import FitConfig, load_config
@@ -54,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--run-dir", type=Path, default=Path("runs/starter"), help="folder of the run")
     parser.add_argument("--cache", type=Path, help="where a folder of clips is unpacked")
-    parser.add_argument("--max-minutes", type=float, default=9.0, help="of this call, export included (default: 9)")
+    parser.add_argument(
+        "--max-minutes", type=number(0, 1_000_000), default=9.0, help="of this call, export included (default: 9)"
+    )
     parser.add_argument("--resume-from", type=Path, metavar="MODEL", help="go on from the model of an earlier call")
     parser.add_argument("--write-backbone", type=Path, metavar="FILE", help="write the backbone's weights and stop")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
@@ -68,6 +72,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.write_backbone is not None:
         write_backbone(config.loss.backbone, options.write_backbone, config.loss.backbone_weights)
         return 0
+    check_outputs({"OUT": options.out}, {}, {"OUT": (".safetensors",)})
     minutes = max(0.0, options.max_minutes - _EXPORT_MINUTES)
     result = fit(config, options.run_dir, max_minutes=minutes, cache=options.cache)
     info = export(options.run_dir, options.out, half=True)

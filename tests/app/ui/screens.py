@@ -38,7 +38,7 @@ from PyQt6.QtWidgets import (
 )
 
 import assets
-from app.pipeline.events import CameraFailed, StageFailed, StateChanged
+from app.pipeline.events import StageFailed, StateChanged
 from app.pipeline.output.compositor import Compositor
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
@@ -160,7 +160,7 @@ def _stages(folder: Path, theme: str) -> Iterator[tuple[str, Stage]]:
 
     stage = Stage(folder, theme, checklist_done=True)
     stage.prove()
-    stage.world.pipeline.tell(CameraFailed("0", "The camera is gone: plug it in again", retry_s=2.0))
+    stage.world.pipeline.fail_camera("The camera is gone: plug it in again", retry_s=2.0)
     stage.world.pipeline.tell(StateChanged(State.NO_CAMERA))
     stage.until(lambda: stage.session.state is State.NO_CAMERA)
     yield "no camera", stage

@@ -5,24 +5,25 @@ from dataclasses import replace
 from pytestqt.qtbot import QtBot
 
 from app.errors import SinkError
-from app.pipeline.events import Measured
-from app.ui.chain import Link
+from app.settings import AppSettings
 from app.ui.main_window import MainWindow
-from tests.app.ui.fakes import STATS, World
+from app.ui.parts import WindowOptions
+from tests.app.ui.conftest import OpenWindow
+from tests.app.ui.fakes import STATS, World, measured
 
 
 def test_this_computer_is_measured(proven: MainWindow, world: World, qtbot: QtBot) -> None:
     proven.checklist.steps[0].action.click()
-    qtbot.waitUntil(lambda: proven.preview.words.more == "trying cuda:0 in fp16")
+    qtbot.waitUntil(lambda: proven.preview.words.more == "trying cuda:0 in fp16 with cudagraph")
     assert proven.preview.words.state == "MEASURING"
     assert proven.status.busy == "measuring…"
     assert world.pipeline.stops == 1
     assert not proven.checklist.steps[0].action.isEnabled()
     world.gate.set()
     qtbot.waitUntil(lambda: world.pipeline.starts == 2)
-    assert proven.messages.text == "Measured: a frame of the model takes 29.4 ms on a fake GPU."
+    assert proven.messages.text == "Measured: a frame of the model takes 1.5 ms on cuda:0 in fp16 with cudagraph."
     world.pipeline.prove()
-    qtbot.waitUntil(lambda: "29.4 ms" in proven.session.chain.model.text)
+    qtbot.waitUntil(lambda: proven.session.chain.model.text.startswith("a frame of the model takes 1.5 ms"))
 
 
 def test_measuring_that_fails(proven: MainWindow, world: World, qtbot: QtBot) -> None:
@@ -42,13 +43,13 @@ def test_closing_while_measuring(proven: MainWindow, world: World, qtbot: QtBot)
 
 
 def test_what_was_measured_is_told(window: MainWindow, world: World, qtbot: QtBot) -> None:
-    world.pipeline.tell(Measured("a frame of the model takes 80 ms on cpu", 80.0))
+    world.pipeline.tell(measured(12.3))
     world.pipeline.prove()
-    qtbot.waitUntil(lambda: window.session.chain.model == Link(True, "a frame of the model takes 80 ms on cpu"))
+    qtbot.waitUntil(lambda: window.session.chain.model.text.startswith("a frame of the model takes 12.3 ms on"))
 
 
 def test_too_slow_is_no_tick_and_comes_with_the_next_step(window: MainWindow, world: World, qtbot: QtBot) -> None:
-    world.pipeline.tell(Measured("a frame of the model takes 313 ms on cpu", 313.0))
+    world.pipeline.tell(measured(313.0))
     world.pipeline.prove()
     qtbot.waitUntil(lambda: window.session.chain.model.done)
     assert window.session.chain.model.slow
@@ -77,3 +78,14 @@ def test_no_measuring_while_a_call_watches(live: MainWindow, world: World) -> No
     live.session.measure()
     assert not live.session.measuring.under_way
     assert world.pipeline.stops == 0
+
+
+def test_what_was_chosen_is_what_is_measured(
+    open_window: OpenWindow, options: WindowOptions, world: World, qtbot: QtBot
+) -> None:
+    settings = AppSettings(portrait="fake_1", device="cpu", precision="fp32")
+    window = open_window(settings, replace(options, device="cuda:1"))
+    world.gate.set()
+    window.session.measure()
+    qtbot.waitUntil(lambda: world.pipeline.starts == 2)
+    assert world.measured_with == [("starter", "cuda:1", "fp32")]

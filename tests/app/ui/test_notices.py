@@ -7,7 +7,7 @@ import pytest
 from pytestqt.qtbot import QtBot
 
 from app.errors import SinkError
-from app.pipeline.events import CameraFailed, CameraOpened, SettingRefused, StageFailed, StageRecovered, StateChanged
+from app.pipeline.events import SettingRefused, StageFailed, StageRecovered, StateChanged
 from app.pipeline.state import State
 from app.ui.main_window import MainWindow
 from app.ui.session import Session
@@ -43,14 +43,19 @@ def test_of_a_picture_once_another_one_is_added(notices: MainWindow, qtbot: QtBo
 
 
 def test_of_a_camera_once_another_one_is_tried(notices: MainWindow, world: World, qtbot: QtBot) -> None:
-    world.pipeline.tell(CameraFailed("0", "It is gone", retry_s=2.0))
+    world.pipeline.fail_camera("It is gone", retry_s=2.0)
     qtbot.waitUntil(lambda: keys(notices) == ["camera"])
+    first = world.pipeline.camera
     notices.session.camera_desk.choose("1")
     assert keys(notices) == []
-    world.pipeline.tell(CameraFailed("1", "It is busy", kept="0"))
+    world.pipeline.fail_camera("It is busy", kept=first)
     qtbot.waitUntil(lambda: keys(notices) == ["camera"])
     assert notices.messages.messages[0].tone == "warning"  # frames arrive all the same
-    world.pipeline.tell(CameraOpened("1", 640, 480, 30.0))
+    notices.session.camera_desk.choose("1")
+    assert keys(notices) == []
+    world.pipeline.fail_camera("It is busy still")
+    qtbot.waitUntil(lambda: keys(notices) == ["camera"])
+    world.pipeline.open_camera()
     qtbot.waitUntil(lambda: keys(notices) == [])
 
 
@@ -129,7 +134,7 @@ def test_a_fault_of_which_no_stage_has_told_has_a_notice_too(notices: MainWindow
 
 
 def test_starting_says_what_it_waits_for(notices: MainWindow, world: World, qtbot: QtBot) -> None:
-    world.pipeline.tell(CameraFailed("0", "It is gone"))
+    world.pipeline.fail_camera("It is gone")
     world.pipeline.tell(StateChanged(State.STARTING))
     qtbot.waitUntil(lambda: notices.preview.words.state == "STARTING")
     assert notices.preview.words.more == "the camera gives no frames: plug it in again, or choose another one"
