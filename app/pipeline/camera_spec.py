@@ -15,7 +15,7 @@ _EXPECTED = (
     "a camera's number (0), a device (/dev/video0), a network camera's address (http://, rtsp://), a video file, or a "
     "folder of pictures"
 )
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # longer than a drive's letter
 _SCHEMES = ("http", "https", "rtsp", "rtsps")
 _SIZE = re.compile(r"@(\d+)x(\d+)(?:@(\d+(?:\.\d+)?))?$")
 

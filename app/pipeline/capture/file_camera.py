@@ -44,7 +44,7 @@ class FileCamera:
 
     def __init__(self, name: str, video: DrivingVideo) -> None:
         self.name = name
-        width, height = video.size_px
+        width, height = video.frame_size_px
         self.format = CameraFormat(width, height, round(video.fps, 3))
         self._video = video
         self._frames: Iterator[NDArray[np.uint8]] = iter(())
