@@ -67,7 +67,7 @@ class Controls(QFrame):
         motion_kind, no_space, motion, expression, smoothing: how the avatar moves, and why it cannot in space.
         fine_tune, gains: the gains of the parts of motion and expression, by the parts' names in the settings.
         zoom, overlay, nudge_buttons: how the performer is framed.
-        background, swatches, badge, mirror_output, mirror_preview: the picture.
+        background, swatches, portrait_size, sharpness, badge, mirror_output, mirror_preview: the picture.
         run: the output, the model and the device.
         driver, pause, statistics, landmarks, theme: the window.
 
@@ -306,24 +306,47 @@ class Controls(QFrame):
         row.addWidget(self.other_colour_button)
         row.addStretch(1)
         self._background_file = ElidedLabel()
+        self.portrait_size = ValueSlider(
+            "Portrait size",
+            "How large the portrait stands in the picture.",
+            low=0.5,
+            high=1.7,
+            default=_DEFAULTS.portrait_size,
+            step=0.05,
+            words=_percent,
+        )
+        self.sharpness = ValueSlider(
+            "Sharpness",
+            "How far the enlarged portrait is sharpened.",
+            low=0,
+            high=1,
+            default=_DEFAULTS.sharpness,
+            step=0.05,
+            words=_percent,
+        )
         self.badge = Switch(
             "“AI avatar” badge", "Says in the picture that it is synthetic. Please leave it on among people."
         )
         self.mirror_output = Switch("Mirror the output", "Flip what the call sees (T).")
         self.mirror_preview = Switch(
-            "Mirror the preview", "Show me the output as in a mirror (R), writing included; the call sees it unchanged."
+            "Mirror the preview",
+            "Show me the output as in a mirror (R), but for the badge; the call sees it unchanged.",
         )
         self._column.addWidget(label("Picture", "title"))
         for widget in (
             self.background,
             self._swatch_row,
             self._background_file,
+            self.portrait_size,
+            self.sharpness,
             self.badge,
             self.mirror_output,
             self.mirror_preview,
         ):
             self._column.addWidget(widget)
         self.background.chosen.connect(self._background_chosen)
+        self.portrait_size.moved.connect(lambda value: self._set_live(replace(self._live, portrait_size=value)))
+        self.sharpness.moved.connect(lambda value: self._set_live(replace(self._live, sharpness=value)))
         self.badge.clicked.connect(lambda on: self._set_live(replace(self._live, badge=on)))
         self.mirror_output.clicked.connect(lambda on: self._set_live(replace(self._live, mirror_output=on)))
         self.mirror_preview.clicked.connect(lambda on: self._set_window(replace(self._window, mirror_preview=on)))
@@ -494,6 +517,8 @@ class Controls(QFrame):
             made.setChecked(colour == live.background_colour)
         self._background_file.setVisible(live.background == "image")
         self._background_file.setText(Path(live.background_image).name)
+        self.portrait_size.set_value(live.portrait_size)
+        self.sharpness.set_value(live.sharpness)
         self.badge.setChecked(live.badge)
         self.mirror_output.setChecked(live.mirror_output)
 

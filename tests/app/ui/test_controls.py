@@ -43,6 +43,8 @@ from tests.app.ui.hand import click, double_click, press_key
         (lambda controls: controls.expression, "expression_strength", -2, 0.9),
         (lambda controls: controls.smoothing, "smoothing", 4, 0.5),
         (lambda controls: controls.zoom, "zoom", 1, 1.05),
+        (lambda controls: controls.portrait_size, "portrait_size", -2, 0.9),
+        (lambda controls: controls.sharpness, "sharpness", 1, 0.55),
     ],
 )
 def test_sliders(
