@@ -6,11 +6,19 @@ from typing import Any, Literal, cast, get_args
 
 from PyQt6.QtCore import Qt, pyqtSignal
 from PyQt6.QtGui import QColor, QIcon, QPainter, QPixmap
-from PyQt6.QtWidgets import QColorDialog, QFrame, QHBoxLayout, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from PyQt6.QtWidgets import QColorDialog, QFrame, QHBoxLayout, QLineEdit, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from app.pipeline.animation.smoothing import smoothing_delay_ms
 from app.pipeline.camera_spec import is_address, without_secrets
-from app.settings import EXPRESSION_PARTS, MOTION_PARTS, Background, LiveSettings, MotionKind, WindowSettings
+from app.settings import (
+    EXPRESSION_PARTS,
+    LONGEST_SLATE_TEXT,
+    MOTION_PARTS,
+    Background,
+    LiveSettings,
+    MotionKind,
+    WindowSettings,
+)
 from app.ui.doctor_row import DoctorRow
 from app.ui.run_settings import RunSettings
 from app.ui.session import Session
@@ -67,7 +75,7 @@ class Controls(QFrame):
         motion_kind, no_space, motion, expression, smoothing: how the avatar moves, and why it cannot in space.
         fine_tune, gains: the gains of the parts of motion and expression, by the parts' names in the settings.
         zoom, overlay, nudge_buttons: how the performer is framed.
-        background, swatches, portrait_size, sharpness, badge, mirror_output, mirror_preview: the picture.
+        background, swatches, portrait_size, sharpness, slate_text, badge, mirror_output, mirror_preview: the picture.
         run: the output, the model and the device.
         driver, pause, statistics, landmarks, theme: the window.
 
@@ -306,6 +314,17 @@ class Controls(QFrame):
         row.addWidget(self.other_colour_button)
         row.addStretch(1)
         self._background_file = ElidedLabel()
+        self.slate_text = QLineEdit()
+        self.slate_text.setMaxLength(LONGEST_SLATE_TEXT)
+        self.slate_text.setPlaceholderText("as usual")
+        self.slate_text.setAccessibleName("Text of the slate")
+        set_tip(self.slate_text, "What the slate says instead of “Camera is off” or “Be right back”; Enter keeps it.")
+        slate_row = QHBoxLayout()
+        slate_row.setSpacing(8)
+        slate_name = label("Slate says")
+        slate_name.setMinimumWidth(NAME_PX)
+        slate_row.addWidget(slate_name)
+        slate_row.addWidget(self.slate_text, 1)
         self.portrait_size = ValueSlider(
             "Portrait size",
             "How large the portrait stands in the picture.",
@@ -345,6 +364,10 @@ class Controls(QFrame):
         ):
             self._column.addWidget(widget)
         self.background.chosen.connect(self._background_chosen)
+        self._column.addLayout(slate_row)
+        self.slate_text.editingFinished.connect(
+            lambda: self._set_live(replace(self._live, slate_text=self.slate_text.text().strip()))
+        )
         self.portrait_size.moved.connect(lambda value: self._set_live(replace(self._live, portrait_size=value)))
         self.sharpness.moved.connect(lambda value: self._set_live(replace(self._live, sharpness=value)))
         self.badge.clicked.connect(lambda on: self._set_live(replace(self._live, badge=on)))
@@ -517,6 +540,8 @@ class Controls(QFrame):
             made.setChecked(colour == live.background_colour)
         self._background_file.setVisible(live.background == "image")
         self._background_file.setText(Path(live.background_image).name)
+        if not self.slate_text.hasFocus():  # what is being written stays
+            self.slate_text.setText(live.slate_text)
         self.portrait_size.set_value(live.portrait_size)
         self.sharpness.set_value(live.sharpness)
         self.badge.setChecked(live.badge)

@@ -31,6 +31,7 @@ _SLATE_LINES = {
     State.SLATE: ("Camera is off", ""),
     State.FAULT: ("Be right back", ""),
 }
+_WIDEST = 0.92  # of the picture, for a line on the slate
 _BADGE = "AI avatar"
 _BADGE_LETTERS, _PLATE_SHARE = 0.62, 0.78
 _SHARPEN_SIGMA_PX = 0.8
@@ -130,9 +131,15 @@ class Compositor:
             return _resized(self._blurred_window(avatar), (self._width, self._height), cv2.INTER_LINEAR)
         return self._backdrop_for(settings).copy()
 
-    def slate(self, state: State) -> Rgb:
-        """The picture in place of the avatar; the same array each time for a state, not to be written to."""
-        return _slate(self._width, self._height, *_SLATE_LINES.get(state, ("Be right back", "")))
+    def slate(self, state: State, text: str = "") -> Rgb:
+        """The picture in place of the avatar; the same array each time for a state and a text, not to be written to.
+
+        Args:
+            state: why it is shown.
+            text: of the user, in place of ours; not while the avatar gets ready. Empty: ours.
+        """
+        title, subtitle = _SLATE_LINES.get(state, ("Be right back", ""))
+        return _slate(self._width, self._height, title if subtitle else text or title, subtitle)
 
     def _between(self, picture: Rgb, start: int, stop: int | None) -> Rgb:
         """The part of a picture between two places on the output's longer way; a view."""
@@ -273,7 +280,7 @@ def _plate(width: int, height: int) -> tuple[Rgb, NDArray[np.float32]]:
 
 
 def _write(picture: Rgb, text: str, *, scale: float, offset: float = 0.0, ink: tuple[int, int, int] = _INK) -> None:
-    """Write a line in the middle of a picture.
+    """Write a line in the middle of a picture, smaller where it would be too wide.
 
     Args:
         picture: written into.
@@ -282,8 +289,10 @@ def _write(picture: Rgb, text: str, *, scale: float, offset: float = 0.0, ink: t
         offset: below the middle, of the picture's height.
         ink: its colour.
     """
-    height = picture.shape[0]
+    height, width = picture.shape[:2]
     size = max(10, round(scale * height))
+    while size > 6 and cv2.getTextSize((width, height), text, (0, 0), _face(), size)[2] > _WIDEST * width:
+        size -= 1
     _write_centred(picture, text, size=size, bottom=round(height * (0.5 + offset)) + size // 3, ink=ink)
 
 

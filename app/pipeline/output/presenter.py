@@ -66,7 +66,7 @@ class Presenter:
             assert current.avatar is not None
             picture = self._composed(current.avatar, settings)
         else:
-            picture = self._compositor.slate(state)
+            picture = self._compositor.slate(state, settings.slate_text)
         rgb = self._faded(picture, now_s, shows_avatar=shows_avatar, at_once=state in _AT_ONCE)
         return Composed(
             frame_id=-1 if current is None else current.frame_id,

@@ -29,6 +29,7 @@ from PyQt6.QtWidgets import (
     QCheckBox,
     QComboBox,
     QLabel,
+    QLineEdit,
     QListWidget,
     QPlainTextEdit,
     QPushButton,
@@ -58,7 +59,17 @@ from tests.app.ui.fakes import MISSING, STATS, World, driver_view
 
 SIZES = ((800, 480), (920, 560), (960, 540), (1024, 600), (1180, 720), (1366, 700))
 """In points: the smallest, what used to be, 200 % of 1920x1080, two notebooks less their panels, and the default."""
-_LEAVES = (QLabel, QAbstractButton, QComboBox, QListWidget, QPlainTextEdit, QSlider, CropCanvas, DriverWidget)
+_LEAVES = (
+    QLabel,
+    QAbstractButton,
+    QComboBox,
+    QLineEdit,
+    QListWidget,
+    QPlainTextEdit,
+    QSlider,
+    CropCanvas,
+    DriverWidget,
+)
 _LONG = (
     "The model cannot be loaded: cannot read /home/somebody/models/another-model.safetensors: it ends after 1024 bytes "
     "of 61211904; copy it again, or choose another model. The output shows the slate."

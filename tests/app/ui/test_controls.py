@@ -33,7 +33,7 @@ from app.ui.theme import DARK, LIGHT
 from app.ui.widgets import ValueSlider
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import MISSING, World
-from tests.app.ui.hand import click, double_click, press_key
+from tests.app.ui.hand import click, double_click, press, press_key
 
 
 @pytest.mark.parametrize(
@@ -400,3 +400,13 @@ def test_the_theme_changes_at_once(window: MainWindow, qapp: QApplication) -> No
     assert qapp.palette().window().color().name() == LIGHT.window
     click(window.controls.theme.button("dark"))
     assert qapp.palette().window().color().name() == DARK.window
+
+
+def test_the_slate_says_what_is_written(window: MainWindow, world: World) -> None:
+    field = window.controls.slate_text
+    field.setFocus()
+    press(field, "Back at 10")  # letters and digits are no commands here
+    assert world.pipeline.settings.slate_text == ""
+    press_key(field, Qt.Key.Key_Return)
+    assert world.pipeline.settings.slate_text == "Back at 10"
+    assert not world.pipeline.settings.slate

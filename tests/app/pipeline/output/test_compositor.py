@@ -11,7 +11,7 @@ from app.pipeline.output.compositor import Compositor
 from app.pipeline.output.output_frame import badge_place
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
-from app.settings import Background, LiveSettings
+from app.settings import LONGEST_SLATE_TEXT, Background, LiveSettings
 from assets import ROOT
 from mcnet.arrays import Rgb
 from mcnet.media.images import read_rgb, write_rgb
@@ -148,6 +148,22 @@ def test_the_badge_lies_in_the_picture(size: tuple[int, int]) -> None:
     assert left + width <= size[0]
     assert top + height <= size[1]
     Compositor(OutputFormat(*size)).compose(avatar(), dataclasses.replace(PLAIN, badge=True))
+
+
+def test_the_slate_says_what_the_user_wants_but_while_the_avatar_gets_ready() -> None:
+    compositor = Compositor(OutputFormat(640, 360))
+    own = compositor.slate(State.SLATE, "Back at ten")
+    assert not np.array_equal(own, compositor.slate(State.SLATE))
+    assert np.array_equal(own, compositor.slate(State.NO_FACE, "Back at ten"))
+    assert compositor.slate(State.STARTING, "Back at ten") is compositor.slate(State.STARTING)
+
+
+def test_a_long_text_of_the_slate_is_written_smaller() -> None:
+    bare = Compositor(OutputFormat(640, 360)).slate(State.SLATE, " ").astype(int)
+    long = Compositor(OutputFormat(640, 360)).slate(State.SLATE, LONGEST_SLATE_TEXT * "W").astype(int)
+    written = np.flatnonzero(np.abs(long - bare).sum(axis=2).any(axis=0))
+    assert written.min() > 10
+    assert written.max() < 630
 
 
 def test_slates_differ_by_state_and_are_never_written_to() -> None:

@@ -46,6 +46,15 @@ def test_the_panic_key_takes_effect_with_the_next_picture_without_a_fade() -> No
     assert picture.rgb is presenter.present(None, panic, 10.06, fault=False).rgb
 
 
+def test_the_users_text_stands_on_the_slate() -> None:
+    presenter = Presenter(OUTPUT, 2.0)
+    panic = dataclasses.replace(SETTINGS, slate=True)
+    usual = presenter.present(None, panic, 10.0, fault=False).rgb
+    own = presenter.present(None, dataclasses.replace(panic, slate_text="Back at ten"), 10.03, fault=False)
+    assert (own.rgb != usual).any()
+    assert presenter.present(None, panic, 10.06, fault=False).rgb is usual
+
+
 def test_a_silent_model_and_a_fault_give_the_slate_at_once() -> None:
     presenter = Presenter(OUTPUT, 2.0)
     presenter.present(live(), SETTINGS, 10.0, fault=False)
