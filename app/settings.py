@@ -91,6 +91,8 @@ class LiveSettings:
     """A file; covers the whole output."""
     slate_text: str = ""
     """What the slate says, at most 60 characters; empty: what is usual. While the avatar gets ready it says that."""
+    slate_image: str = ""
+    """A picture's file that the slate shows, covering it; empty: none. Not while the avatar gets ready."""
     badge: bool = True
     """Whether the output says that the picture is synthetic."""
     hold_s: float = 0.5

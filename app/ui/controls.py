@@ -20,6 +20,7 @@ from app.settings import (
     WindowSettings,
 )
 from app.ui.doctor_row import DoctorRow
+from app.ui.flow import FlowLayout
 from app.ui.run_settings import RunSettings
 from app.ui.session import Session
 from app.ui.theme import ThemeChoice
@@ -75,7 +76,8 @@ class Controls(QFrame):
         motion_kind, no_space, motion, expression, smoothing: how the avatar moves, and why it cannot in space.
         fine_tune, gains: the gains of the parts of motion and expression, by the parts' names in the settings.
         zoom, overlay, nudge_buttons: how the performer is framed.
-        background, swatches, portrait_size, sharpness, slate_text, badge, mirror_output, mirror_preview: the picture.
+        background, swatches, portrait_size, sharpness, badge, mirror_output, mirror_preview: the picture.
+        slate_text, slate_button, no_slate_button: the slate.
         run: the output, the model and the device.
         driver, pause, statistics, landmarks, theme: the window.
 
@@ -83,11 +85,13 @@ class Controls(QFrame):
         video_wanted: the user wants to pick a video that stands in for a camera.
         network_wanted: the user wants to give the address of a network camera.
         background_wanted: the user wants to pick a picture as background.
+        slate_picture_wanted: the user wants to pick a picture for the slate.
     """
 
     video_wanted = pyqtSignal()
     network_wanted = pyqtSignal()
     background_wanted = pyqtSignal()
+    slate_picture_wanted = pyqtSignal()
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -319,6 +323,8 @@ class Controls(QFrame):
         self.slate_text.setPlaceholderText("as usual")
         self.slate_text.setAccessibleName("Text of the slate")
         set_tip(self.slate_text, "What the slate says instead of “Camera is off” or “Be right back”; Enter keeps it.")
+        self.slate_button = button("Slate's picture…", tip="A picture of yours that the slate shows", kind="link")
+        self.no_slate_button = button("Without", tip="Show the slate without a picture again", kind="link")
         slate_row = QHBoxLayout()
         slate_row.setSpacing(8)
         slate_name = label("Slate says")
@@ -365,6 +371,12 @@ class Controls(QFrame):
             self._column.addWidget(widget)
         self.background.chosen.connect(self._background_chosen)
         self._column.addLayout(slate_row)
+        slate_pictures = FlowLayout()
+        slate_pictures.addWidget(self.slate_button)
+        slate_pictures.addWidget(self.no_slate_button)
+        self._column.addLayout(slate_pictures)
+        self.slate_button.clicked.connect(self.slate_picture_wanted)
+        self.no_slate_button.clicked.connect(lambda: self.set_slate_picture(None))
         self.slate_text.editingFinished.connect(
             lambda: self._set_live(replace(self._live, slate_text=self.slate_text.text().strip()))
         )
@@ -428,6 +440,10 @@ class Controls(QFrame):
     def set_background_picture(self, path: Path) -> None:
         """Use a picture as background."""
         self._set_live(replace(self._live, background="image", background_image=str(path)))
+
+    def set_slate_picture(self, path: Path | None) -> None:
+        """Have the slate show a picture, or none."""
+        self._set_live(replace(self._live, slate_image="" if path is None else str(path)))
 
     @property
     def _live(self) -> LiveSettings:
@@ -540,6 +556,8 @@ class Controls(QFrame):
             made.setChecked(colour == live.background_colour)
         self._background_file.setVisible(live.background == "image")
         self._background_file.setText(Path(live.background_image).name)
+        self.no_slate_button.setVisible(bool(live.slate_image))
+        set_tip(self.slate_button, f"A picture of yours that the slate shows; now: {live.slate_image or 'none'}")
         if not self.slate_text.hasFocus():  # what is being written stays
             self.slate_text.setText(live.slate_text)
         self.portrait_size.set_value(live.portrait_size)

@@ -148,6 +148,7 @@ class MainWindow(QMainWindow):
         self.controls.video_wanted.connect(self._pick_video)
         self.controls.network_wanted.connect(self._ask_for_address)
         self.controls.background_wanted.connect(self._pick_background)
+        self.controls.slate_picture_wanted.connect(self._pick_slate_picture)
         self.controls.run.model_wanted.connect(self._pick_model)
         self.controls.run.folder_wanted.connect(self._pick_folder)
         self.controls.pause.clicked.connect(self.preview.set_paused)
@@ -284,6 +285,11 @@ class MainWindow(QMainWindow):
     def _pick_background(self) -> None:
         dialog = self._file_dialog("A picture as background", _kinds_of_pictures())
         dialog.fileSelected.connect(lambda path: self.controls.set_background_picture(Path(path)))
+        dialog.show()
+
+    def _pick_slate_picture(self) -> None:
+        dialog = self._file_dialog("A picture for the slate", _kinds_of_pictures())
+        dialog.fileSelected.connect(lambda path: self.controls.set_slate_picture(Path(path)))
         dialog.show()
 
     def _pick_model(self) -> None:

@@ -280,11 +280,13 @@ class Session(QObject):
         self.live_changed.emit()
 
     def _forget_refused(self, before: LiveSettings, live: LiveSettings) -> None:
-        """Another background is wished for than the one that could not be had: the notice about that one goes."""
+        """Another picture is wished for than the one that could not be had: the notice about that one goes."""
+        changed = {"slate_image"} if before.slate_image != live.slate_image else set()
         if (before.background, before.background_image) != (live.background, live.background_image):
-            for setting in self._refused:
-                self.cleared.emit(setting)
-            self._refused.clear()
+            changed.add("background")
+        for setting in self._refused & changed:
+            self.cleared.emit(setting)
+        self._refused -= changed
 
     def set_window(self, window: WindowSettings) -> None:
         """Change how the window looks."""

@@ -60,6 +60,8 @@ class Compositor:
         self._end = self._begin + self._side
         self._edge = max(2, round(_FEATHER_SHARE * self._side))
         self._backdrop: tuple[LiveSettings, Rgb] | None = None
+        self._slate_picture: Rgb | None = None
+        self._own_slates: dict[str, Rgb] = {}
 
     def compose(self, avatar: Rgb, settings: LiveSettings) -> Rgb:
         """Put the avatar on its background.
@@ -139,7 +141,33 @@ class Compositor:
             text: of the user, in place of ours; not while the avatar gets ready. Empty: ours.
         """
         title, subtitle = _SLATE_LINES.get(state, ("Be right back", ""))
-        return _slate(self._width, self._height, title if subtitle else text or title, subtitle)
+        if subtitle:
+            return _slate(self._width, self._height, title, subtitle)
+        if self._slate_picture is None:
+            return _slate(self._width, self._height, text or title, "")
+        return self._own_slate(self._slate_picture, text)
+
+    def use_slate_picture(self, path: str) -> None:
+        """Have slates show a picture from now on, but while the avatar gets ready; "": none.
+
+        It is read at once, for a slate may be wanted with the next picture.
+
+        Raises:
+            AppError: it cannot be read; slates show none.
+        """
+        self._slate_picture, self._own_slates = None, {}
+        if path:
+            self._slate_picture = self._cover(_read_picture(path, "the slate's picture"))
+
+    def _own_slate(self, back: Rgb, text: str) -> Rgb:
+        """The user's picture; a text of his stands on it, dimmed."""
+        if text not in self._own_slates:
+            picture = np.asarray(cv2.convertScaleAbs(back, alpha=_DIM), np.uint8) if text else back.copy()
+            if text:
+                _write(picture, text, scale=0.085, offset=-0.01)
+            picture.flags.writeable = False
+            self._own_slates = {text: picture}
+        return self._own_slates[text]
 
     def _between(self, picture: Rgb, start: int, stop: int | None) -> Rgb:
         """The part of a picture between two places on the output's longer way; a view."""
@@ -179,7 +207,7 @@ class Compositor:
 
     def _draw_backdrop(self, settings: LiveSettings) -> Rgb:
         if settings.background == "image":
-            return self._cover(_read_background(settings.background_image))
+            return self._cover(_read_picture(settings.background_image, "the background picture"))
         colour = settings.background_colour
         picture = np.empty((self._height, self._width, 3), np.uint8)
         picture[:] = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
@@ -227,13 +255,13 @@ def _sharpened(rgb: Rgb, sharpness: float) -> Rgb:
     return np.asarray(cv2.addWeighted(rgb, 1 + amount, smooth, -amount, 0), np.uint8)
 
 
-def _read_background(path: str) -> Rgb:
+def _read_picture(path: str, what: str) -> Rgb:
     if not path:
         raise AppError("the background is to be a picture, but none is chosen: choose a file, or another background")
     try:
         return read_rgb(Path(path).expanduser())
     except (MediaError, OSError, RuntimeError, ValueError) as error:  # the last two: ~nobody, and a NUL in the name
-        raise AppError(f"the background picture cannot be used: {error}") from error
+        raise AppError(f"{what} cannot be used: {error}") from error
 
 
 @functools.lru_cache(maxsize=16)

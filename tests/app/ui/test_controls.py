@@ -410,3 +410,16 @@ def test_the_slate_says_what_is_written(window: MainWindow, world: World) -> Non
     press_key(field, Qt.Key.Key_Return)
     assert world.pipeline.settings.slate_text == "Back at 10"
     assert not world.pipeline.settings.slate
+
+
+def test_the_slate_shows_a_picture_of_ones_own(window: MainWindow, world: World, tmp_path: Path) -> None:
+    assert not window.controls.no_slate_button.isVisible()
+    window.controls.slate_button.click()
+    dialog = window.findChild(QFileDialog)
+    assert dialog is not None
+    dialog.fileSelected.emit(str(tmp_path / "own.png"))
+    dialog.close()
+    assert world.pipeline.settings.slate_image == str(tmp_path / "own.png")
+    assert not window.controls.no_slate_button.isHidden()
+    window.controls.no_slate_button.click()
+    assert world.pipeline.settings.slate_image == ""
