@@ -102,7 +102,8 @@ class LiveSettings:
     idle_s: float = 6.0
     """Then it rests this long before the slate comes."""
     calibration_s: float = 2.0
-    """How long the hands-free calibration looks at the performer: half of it if he looks as wanted, thrice if never."""
+    """How long the hands-free calibration looks: half as long once a pose scores well, up to three times as long while
+    none does."""
 
     def __post_init__(self) -> None:
         _require_within(
@@ -140,7 +141,8 @@ class WindowSettings:
     show_statistics: bool = False
     show_landmarks: bool = False
     show_driver: bool = True
-    """Show the user his own picture in the preview's corner; off before the window itself is captured or shared."""
+    """Show the user's own picture in the preview's corner; turn it off before the window itself is captured or
+    shared."""
     theme: Literal["system", "dark", "light"] = "system"
     width_px: int = 1180
     height_px: int = 720

@@ -50,7 +50,7 @@ from app.ui.worker import Worker
 from app.words import too_slow_words
 
 if TYPE_CHECKING:
-    from app.pipeline.animation.performer_view import DriverView
+    from app.pipeline.animation.performer_view import PerformerView
     from app.pipeline.pipeline import Pipeline
     from app.pipeline.portraits import Portrait
 
@@ -496,7 +496,7 @@ class Session(QObject):
 
     # What the pipeline gives
 
-    def pull(self) -> "tuple[Composed | None, DriverView | None]":
+    def pull(self) -> "tuple[Composed | None, PerformerView | None]":
         """The newest pictures, each at most once."""
         if self._pipeline is None:
             return None, None
@@ -507,7 +507,7 @@ class Session(QObject):
                 before, self.state, self.why = self.state, composed.state, ""
                 self._follow_state(before)
                 self.changed.emit()
-        return composed, self._pipeline.driver.take(0)
+        return composed, self._pipeline.performer.take(0)
 
     def stats(self) -> Stats:
         """How the pipeline does."""

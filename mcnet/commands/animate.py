@@ -253,7 +253,8 @@ def make_drive(
 
 
 def make_engine(args: argparse.Namespace, model: "Mcnet") -> "Engine":
-    """Make the engine; what is `auto` is as was measured to be fastest here, now if it was not before.
+    """Make the engine. What is left at `auto` is taken as measured to be fastest on this machine; the first call
+    measures.
 
     Raises:
         EngineError: the device cannot be used.

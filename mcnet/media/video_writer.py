@@ -42,7 +42,7 @@ _TV_RANGE = 1
 class VideoWriter:
     """Writes a video, or numbered pictures, frame by frame; a context manager.
 
-    By the path: `.mp4` (H.264, 4:2:0, crf 18), `.webm` (VP9), `.gif` (a palette for the clip, at most 50 frames a
+    By the path: `.mp4` (H.264, 4:2:0, crf 18), `.webm` (VP9), `.gif` (a palette for the clip, at most 50 frames per
     second, silent), or a folder (no suffix, or ending in a slash) of `000000.png` and so on. The first two need even
     sizes: an odd width or height grows by one pixel, its last column or row repeated.
 

@@ -67,7 +67,7 @@ def _twice(chosen: NDArray[np.bool_], device: torch.device) -> Tensor:
 
 
 def _warps(draws: Draws, still: NDArray[np.bool_], config: AugmentConfig, device: torch.device) -> Warp:
-    """One warp a picture, sources first: a similarity, and for stills an affine deviation and a bend."""
+    """One warp per picture, sources first: a similarity, and for stills an affine deviation and a bend."""
     thetas, bends = [], []
     for role in ("source", "driving"):
         angle = np.radians(draws.between(f"{role} rotation", -config.rotation_deg, config.rotation_deg))

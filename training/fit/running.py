@@ -1,4 +1,4 @@
-"""What keeps a run going: reading ahead, stopping on a signal, sums of figures, gradients of several processes."""
+"""What keeps a run going: reading ahead, sums of figures, gradients of several processes."""
 
 import math
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -56,7 +56,7 @@ from training.prepare.workers import WorkerError
 RECORD = "record.json"
 LANDMARKS = "landmarks.npy"
 _CLIP_REASONS = ("unreadable", "no_face", "too_short", "too_small", "blurred", "still", "cut_off", "moving")
-REASONS = (*_CLIP_REASONS, "apart", "failed")
+REASONS = (*_CLIP_REASONS, "apart", "failed", "crashed")
 """Why something is rejected, in the order in which it is checked; `apart` is told of photographs; `failed` is an error
 of ours, and tried again."""
 
@@ -68,7 +68,7 @@ class ClipRules:
     size_px: int = 256
     """Side of the clips."""
     fps: float = 25.0
-    """Frames a second of the clips. Videos are resampled by their time stamps; folders of pictures count as such."""
+    """Frames per second of the clips. Videos are resampled by their time stamps; folders of pictures count as such."""
     min_face_px: float = 77.0
     """A clip is rejected if the median width of its face in the source is less."""
     min_seconds: float = 1.0
@@ -146,9 +146,9 @@ class Reject:
     track: int = -1
     """Which of the source's faces; -1 for the whole source."""
     start_s: float = 0.0
-    """From here in the source."""
+    """Where it begins in the source."""
     seconds: float = 0.0
-    """For so long."""
+    """How long it lasts."""
 
 
 @dataclass(frozen=True)

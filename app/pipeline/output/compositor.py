@@ -47,8 +47,8 @@ only."""
 class Compositor:
     """Draws what the sinks get, always of one size.
 
-    The avatar's square is scaled to the output's height (bicubic) and stands in the middle; its sides fade into the
-    background.
+    The avatar's square is scaled to the output's shorter side, times the setting, and stands in the middle; where its
+    edges lie in the picture they fade into the background.
     """
 
     def __init__(self, output: OutputFormat) -> None:
