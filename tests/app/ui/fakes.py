@@ -240,6 +240,9 @@ class FakeStore:
         self.kept = [one for one in self.kept if one.key != entry.key]
         self.aside.append(entry)
 
+    def rename(self, entry: PortraitEntry, name: str) -> None:
+        self.kept = [replace(one, name=name) if one.key == entry.key else one for one in self.kept]
+
     def restore(self, entry: PortraitEntry) -> None:
         self.aside.remove(entry)
         self.kept.append(entry)
@@ -286,12 +289,12 @@ class World:
             open_store=lambda: cast(PortraitStore, self.store),
             list_cameras=self._list,
             parse_camera=_parse,
+            list_devices=lambda: (("cuda:0", "GPU 0: a fake one"),),
             make_pipeline=self._make_pipeline,
             measure=self._measure,
             examine_virtual_camera=self._examine,
             make_virtual_camera=lambda: self._sink("virtualcam"),
             make_recorder=self._record,
-            load_smoothing_delay=lambda: lambda smoothing: 100 * smoothing,
         )
 
     def _list(self) -> list[CameraInfo]:

@@ -132,6 +132,7 @@ def take(folder: Path, *, quick: bool) -> int:
     use(theme="light", checklist_done=False)
     shoot("5-small-light-checklist")
     use(show_fine_tune=True, checklist_done=True)
+    window.columns.show_side("controls")
     rest(0.2)
     scroll = window.controls.findChild(QScrollArea)
     assert scroll is not None
@@ -144,6 +145,9 @@ def take(folder: Path, *, quick: bool) -> int:
     shoot("17-plane-small-dark")
     wait(lambda: session.chain.calibration.done, 20, "its end")
     session.set_live(replace(session.settings.live, motion="space"))
+    window.resize(800, 480)
+    shoot("18-smallest-dark")
+    window.columns.show_side("portraits")
     use(show_fine_tune=False)
     scroll.ensureWidgetVisible(window.controls.camera)
     use(theme="dark", checklist_done=True)

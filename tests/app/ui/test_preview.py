@@ -10,6 +10,7 @@ from PyQt6.QtGui import QColor, QColorSpace, QImage, QPolygonF
 from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
+from app.pipeline.output.output_frame import badge_place
 from app.pipeline.state import State
 from app.settings import load_settings
 from app.ui.main_window import MainWindow
@@ -98,6 +99,38 @@ def test_progress_is_painted(preview: Preview) -> None:
     assert image.pixelColor(round(picture.right() - picture.width() / 4), row).name() != DARK.accent
 
 
+def test_the_badge_is_not_turned_round_in_the_mirror(preview: Preview) -> None:
+    rgb = plain(60, 640, 360)
+    left, top, width, height = badge_place(640, 360)
+    rgb[top : top + height, left : left + width // 2] = (255, 0, 0)
+    rgb[top : top + height, left + width // 2 : left + width] = (0, 0, 255)
+    for badge, expected in ((True, ("red", "blue")), (False, ("blue", "red"))):
+        preview.show_picture(rgb, mirrored=True, badge=badge)
+        image, picture = preview.grab().toImage(), preview.picture_rect()
+        scale, row = picture.width() / 640, picture.top() + (top + height / 2) * picture.width() / 640
+        found = []
+        for share in (0.25, 0.75):
+            column = picture.left() + (640 - left - width + share * width) * scale  # at the other side of the picture
+            colour = image.pixelColor(round(column), round(row))
+            found.append("red" if colour.red() > colour.blue() else "blue")
+        assert tuple(found) == expected
+
+
+def test_a_paused_preview_stands_still_and_says_so(window: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.pipeline.show(State.LIVE, plain(200))
+    qtbot.waitUntil(lambda: window.preview.picture_size is not None)
+    shown, _ = colours(window.preview)
+    window.controls.pause.click()
+    paused, _ = colours(window.preview)
+    assert paused.lightness() < shown.lightness()
+    world.pipeline.show(State.SLATE, plain(20))
+    qtbot.waitUntil(lambda: window.session.state is State.SLATE)
+    assert window.preview.words.state == "SLATE"  # the words go on
+    assert colours(window.preview)[0] == paused
+    window.controls.pause.click()
+    assert colours(window.preview)[0] == QColor(20, 20, 20)
+
+
 def test_no_mirror_for_the_slate(window: MainWindow, world: World, qtbot: QtBot) -> None:
     for state, expected in ((State.LIVE, (0, 255)), (State.SLATE, (255, 0))):
         world.pipeline.show(state, halves())
@@ -106,14 +139,16 @@ def test_no_mirror_for_the_slate(window: MainWindow, world: World, qtbot: QtBot)
         assert (left.red(), left.blue()) == expected
 
 
-def test_statistics_lie_over_the_picture(window: MainWindow, qtbot: QtBot) -> None:
+def test_statistics_cover_nothing_and_move_nothing(window: MainWindow, qtbot: QtBot) -> None:
+    before = window.preview.geometry()
     window.controls.statistics.click()
-    assert window.preview.statistics.isVisible()
-    assert "camera" in window.preview.statistics.text()
-    assert window.preview.picture_rect().contains(window.preview.statistics.geometry().toRectF().center())
+    assert window.statistics.isVisible()
+    assert "camera" in window.statistics.text
+    qtbot.wait(50)
+    assert window.preview.geometry() == before
+    assert not window.preview.isAncestorOf(window.statistics)
     window.controls.statistics.click()
-    qtbot.wait(300)
-    assert not window.preview.statistics.isVisible()
+    assert not window.statistics.isVisible()
 
 
 @pytest.mark.parametrize(
