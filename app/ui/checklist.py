@@ -93,7 +93,12 @@ class Checklist(QFrame):
         self.setAccessibleName("First steps")
         self.close_button = button("Hide", tip="Put the first steps away; they come back under Window", kind="flat")
         self.steps = (
-            Step(1, "Computer", "Measure", "Try for some seconds what runs the model best here, and remember it"),
+            Step(
+                1,
+                "Computer",
+                "Measure",
+                "Find the fastest way to run the model on this computer (a few seconds), and remember it",
+            ),
             Step(2, "Camera", "Refresh", "Look again for cameras"),
             Step(3, "Virtual camera", "Switch on", "Let call programs see the output; it starts with the slate"),
             Step(4, "Portrait", "Add yours…", "Pick one on the left, or add a picture of yours"),

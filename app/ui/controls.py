@@ -79,7 +79,7 @@ class Controls(QFrame):
         background, swatches, portrait_size, sharpness, badge, mirror_output, mirror_preview: the picture.
         slate_text, slate_button, no_slate_button: the slate.
         run: the output, the model and the device.
-        driver, pause, statistics, landmarks, theme: the window.
+        performer, pause, statistics, landmarks, theme: the window.
 
     Signals:
         video_wanted: the user wants to pick a video that stands in for a camera.
@@ -136,11 +136,11 @@ class Controls(QFrame):
         self.camera = Combo("Camera", "The camera that sees you. Only the avatar leaves this app, never its picture.")
         self.refresh_button = button("", tip="Look again for cameras", icon_name="refresh", name="Refresh cameras")
         self._camera_state = ElidedLabel()
-        self.file_button = button(
-            "Use a video file…", tip="A video stands in for a camera, again and again", kind="link"
-        )
+        self.file_button = button("Use a video file…", tip="Use a video, in a loop, instead of a camera", kind="link")
         self.network_button = button(
-            "Network camera…", tip="A phone with a camera app, or what else has an address in your network", kind="link"
+            "Network camera…",
+            tip="A phone with a camera app, or any camera with an address on your network",
+            kind="link",
         )
         row = QHBoxLayout()
         row.setSpacing(6)
@@ -350,7 +350,7 @@ class Controls(QFrame):
             words=_percent,
         )
         self.badge = Switch(
-            "“AI avatar” badge", "Says in the picture that it is synthetic. Please leave it on among people."
+            "“AI avatar” badge", "Says in the picture that it is synthetic. Please leave it on when others watch."
         )
         self.mirror_output = Switch("Mirror the output", "Flip what the call sees (T).")
         self.mirror_preview = Switch(
@@ -387,8 +387,9 @@ class Controls(QFrame):
         self.mirror_preview.clicked.connect(lambda on: self._set_window(replace(self._window, mirror_preview=on)))
 
     def _make_view(self) -> None:
-        self.driver = Switch(
-            "Show me to myself", "Your own picture in the preview's corner (B). Hide it before you share this window."
+        self.performer = Switch(
+            "Show my camera picture",
+            "Your own picture in the preview's corner (B). Hide it before you share this window.",
         )
         self.landmarks = Switch("Landmarks and keypoints", "Draw on your picture what was found in it (O).")
         self.statistics = Switch("Statistics", "Show below what is measured (I).")
@@ -403,9 +404,9 @@ class Controls(QFrame):
             ),
         )
         self._column.addWidget(label("Window", "title"))
-        for widget in (self.driver, self.landmarks, self.statistics, self.pause, self.checklist, self.theme):
+        for widget in (self.performer, self.landmarks, self.statistics, self.pause, self.checklist, self.theme):
             self._column.addWidget(widget)
-        self.driver.clicked.connect(lambda on: self._set_window(replace(self._window, show_driver=on)))
+        self.performer.clicked.connect(lambda on: self._set_window(replace(self._window, show_driver=on)))
         self.landmarks.clicked.connect(lambda on: self._set_window(replace(self._window, show_landmarks=on)))
         self.statistics.clicked.connect(lambda on: self._set_window(replace(self._window, show_statistics=on)))
         self.checklist.clicked.connect(lambda on: self._set_window(replace(self._window, checklist_done=not on)))
@@ -570,7 +571,7 @@ class Controls(QFrame):
         self.fine_tune.set_open(window.show_fine_tune)
         self.overlay.set_value(window.overlay_opacity)
         self.mirror_preview.setChecked(window.mirror_preview)
-        self.driver.setChecked(window.show_driver)
+        self.performer.setChecked(window.show_driver)
         self.landmarks.setChecked(window.show_landmarks)
         self.statistics.setChecked(window.show_statistics)
         self.checklist.setChecked(not window.checklist_done)

@@ -80,7 +80,7 @@ GROUPS: tuple[tuple[str, tuple[Key, ...]], ...] = (
             _key("mirror_output", "T", "Mirror what the call sees"),
             _key("statistics", "I", "Statistics"),
             _key("landmarks", "O", "Landmarks and keypoints"),
-            _key("driver", "B", "Show me to myself, or hide my picture"),
+            _key("performer", "B", "Show or hide my camera picture"),
             Key("help", ("?", "F1"), ("?",), "This list"),
             Key("quit", ("Ctrl+Q",), ("Ctrl", "Q"), "Stop everything and quit"),
         ),

@@ -33,10 +33,10 @@ from app.ui.checklist import ChainRow, Checklist
 from app.ui.columns import Columns
 from app.ui.controls import Controls
 from app.ui.crop_editor import CropEditor
-from app.ui.driver_view import DriverWidget
 from app.ui.gallery import Gallery
 from app.ui.keys import GROUPS, KeysPanel
 from app.ui.messages import Message, MessageBar
+from app.ui.performer_widget import PerformerWidget
 from app.ui.preview import Preview
 from app.ui.session import Session
 from app.ui.status import (
@@ -65,7 +65,7 @@ class MainWindow(QMainWindow):
 
     Attributes:
         session: what it shows.
-        gallery, preview, driver, controls, checklist, chain_row, statistics, status, messages: its parts.
+        gallery, preview, performer, controls, checklist, chain_row, statistics, status, messages: its parts.
         action_bar: the buttons below the preview.
         centre, columns: where all of that is.
         crop_editor, keys_panel: pages that take the preview's place for a while.
@@ -97,9 +97,9 @@ class MainWindow(QMainWindow):
         self.messages = MessageBar()
         self.chain_row = ChainRow()
         self.preview = Preview(session.settings.output_width_px / session.settings.output_height_px)
-        self.driver = DriverWidget()
-        self.driver.setParent(self.preview)
-        self.preview.inset = self.driver
+        self.performer = PerformerWidget()
+        self.performer.setParent(self.preview)
+        self.preview.inset = self.performer
         self.crop_editor = CropEditor(session.desk)
         self.keys_panel = KeysPanel()
         self.pages = QStackedWidget()
@@ -154,7 +154,7 @@ class MainWindow(QMainWindow):
         self.controls.pause.clicked.connect(self.preview.set_paused)
         self.checklist.portrait_wanted.connect(self.pick_portrait)
         self.checklist.put_away.connect(lambda: self.controls.checklist.click())
-        self.driver.resized.connect(self.preview.lay_out)
+        self.performer.resized.connect(self.preview.lay_out)
         self.keys_panel.closed.connect(self.toggle_keys)
         self.status.help_button.clicked.connect(self.toggle_keys)
         self.action_bar.live_button.clicked.connect(self.toggle_live)
@@ -190,7 +190,7 @@ class MainWindow(QMainWindow):
             "mirror_output": controls.mirror_output.click,
             "statistics": controls.statistics.click,
             "landmarks": controls.landmarks.click,
-            "driver": controls.driver.click,
+            "performer": controls.performer.click,
             "help": self.toggle_keys,
             "quit": self._quit,
         }
@@ -365,7 +365,7 @@ class MainWindow(QMainWindow):
             mirrored = self.session.settings.window.mirror_preview and composed.state.shows_avatar
             self.preview.show_picture(composed.rgb, mirrored=mirrored, badge=self.session.settings.live.badge)
         if view is not None and self.pages.currentWidget() is self.preview and not self.preview.paused:
-            self.driver.show_view(view)
+            self.performer.show_view(view)
 
     def _show_state(self) -> None:
         session = self.session
@@ -380,9 +380,9 @@ class MainWindow(QMainWindow):
         if session.portrait is not self._portrait:
             self._portrait = session.portrait
             self.gallery.set_portrait(session.portrait)
-            self.driver.set_portrait(None if session.portrait is None else session.portrait.square)
+            self.performer.set_portrait(None if session.portrait is None else session.portrait.square)
         if session.chain.camera.failed:
-            self.driver.clear()
+            self.performer.clear()
 
         self.chain_row.show_chain(session.chain)
         self.action_bar.show_state()
@@ -394,10 +394,10 @@ class MainWindow(QMainWindow):
         if isinstance(app, QApplication) and app.palette().window().color().name() != theme.window:
             apply_theme(app, theme)
             self.refresh_theme()
-        self.driver.set_mirrored(window.mirror_preview)
-        self.driver.set_opacity(window.overlay_opacity)
-        self.driver.set_points(window.show_landmarks)
-        self.driver.setVisible(window.show_driver)
+        self.performer.set_mirrored(window.mirror_preview)
+        self.performer.set_opacity(window.overlay_opacity)
+        self.performer.set_points(window.show_landmarks)
+        self.performer.setVisible(window.show_driver)
         self.centre.show_steps(not window.checklist_done)
         self.statistics.setVisible(window.show_statistics)
         self._show_figures()

@@ -143,8 +143,8 @@ class FakePipeline:
         """Leave a picture for the window."""
         self.preview.put(Composed(0, time.monotonic(), state, plain() if rgb is None else rgb, fresh=True))
 
-    def show_driver(self, view: PerformerView) -> None:
-        """Leave a view of the driver; the window looks for it when it is woken."""
+    def show_performer(self, view: PerformerView) -> None:
+        """Leave a view of the performer; the window looks for it when it is woken."""
         self.performer.put(view)
 
     def prove(self, *, state: State = State.LIVE, measures: bool = True, measured: bool = True) -> None:
@@ -354,7 +354,7 @@ def _parse(text: str) -> CameraSpec:
     return CameraSpec("file", path=Path(text))
 
 
-def driver_view(*, found: bool = True) -> PerformerView:
+def performer_view_of(*, found: bool = True) -> PerformerView:
     """A frame of the performer, 64 x 48, with a face or without."""
     frame = CameraFrame(1, time.monotonic(), plain(200, 64, 48))
     if not found:

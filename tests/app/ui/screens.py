@@ -45,17 +45,17 @@ from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
 from app.settings import AppSettings, LiveSettings, WindowSettings
 from app.ui.crop_editor import CropCanvas
-from app.ui.driver_view import DriverWidget
 from app.ui.main_window import MainWindow
 from app.ui.messages import Message
 from app.ui.parts import WindowOptions
+from app.ui.performer_widget import PerformerWidget
 from app.ui.preview import Preview
 from app.ui.session import Session
 from app.ui.status import Words
 from app.ui.theme import apply_theme, current_theme
 from app.ui.widgets import ColumnScroll, Combo, ElidedLabel
 from mcnet.media.images import read_rgb
-from tests.app.ui.fakes import MISSING, STATS, World, driver_view
+from tests.app.ui.fakes import MISSING, STATS, World, performer_view_of
 
 SIZES = ((800, 480), (920, 560), (960, 540), (1024, 600), (1180, 720), (1366, 700))
 """In points: the smallest, what used to be, 200 % of 1920x1080, two notebooks less their panels, and the default."""
@@ -68,7 +68,7 @@ _LEAVES = (
     QPlainTextEdit,
     QSlider,
     CropCanvas,
-    DriverWidget,
+    PerformerWidget,
 )
 _LONG = (
     "The model cannot be loaded: cannot read /home/somebody/models/another-model.safetensors: it ends after 1024 bytes "
@@ -115,7 +115,7 @@ class Stage:
         avatar = read_rgb(assets.ROOT / "portraits" / "woman_1.jpg")
         picture = Compositor(OutputFormat(1280, 720)).compose(avatar, LiveSettings())
         self.world.pipeline.show(State.LIVE, picture)
-        self.world.pipeline.show_driver(driver_view())
+        self.world.pipeline.show_performer(performer_view_of())
         self.world.pipeline.figures = STATS
         self.until(lambda: self.window.preview.picture_size is not None)
         self.window.messages.clear("measured")
@@ -182,12 +182,12 @@ def _stages(folder: Path, theme: str) -> Iterator[tuple[str, Stage]]:
 
     stage = Stage(folder, theme, checklist_done=True, show_statistics=True, show_landmarks=True, show_fine_tune=True)
     stage.go_live()
-    stage.window.driver.toggle_size()
+    stage.window.performer.toggle_size()
     yield "statistics, fine-tune and a large self view", stage
 
     stage = Stage(folder, theme, checklist_done=True, show_statistics=True)
     stage.prove()
-    stage.window.driver.toggle_size()
+    stage.window.performer.toggle_size()
     stage.notice()
     yield "statistics, a large self view and a notice", stage
 

@@ -42,7 +42,7 @@ def test_the_look_at_screens_finds_what_is_wrong(window: MainWindow) -> None:
     text.hide()
     assert faults(window) == []
     window.preview.lay_out()
-    window.driver.move(-3, 0)
+    window.performer.move(-3, 0)
     assert any("outside of the picture" in fault for fault in faults(window))
 
 

@@ -29,7 +29,7 @@ _LEAST_PX, _SMALL_PX, _LARGE_PX = 96, 168, 320
 _RADIUS_PX = 8.0
 
 
-class DriverWidget(QWidget):
+class PerformerWidget(QWidget):
     """Paints the camera's picture with the crop box, on demand the landmarks and keypoints, and the portrait over it.
 
     A click, or Enter, makes it larger and smaller again. All work is done when it is painted: hidden, it costs nothing.
