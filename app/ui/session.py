@@ -149,7 +149,7 @@ class Session(QObject):
         self._proven_portrait: Portrait | None = None
         self._panicked = False
         self._closed = False
-        self._slow = ""
+        self._slow: str | None = None  # not seen yet; what was measured is told meanwhile
         self._animated = ""
         self._refused: set[str] = set()
         self.devices: tuple[tuple[str, str], ...] = ()
@@ -244,7 +244,7 @@ class Session(QObject):
         assert self._pipeline is not None
         self.state, self.why, self.calibrating = State.STARTING, "", None
         self._end_fault()
-        self._model, self._calibration, self._slow = Chain().model, Chain().calibration, ""
+        self._model, self._calibration, self._slow = Chain().model, Chain().calibration, None
         self.camera_desk.open()  # these may not be the ones that were wished for last: those may have failed
         if self._portrait is not None:
             self._pipeline.set_portrait(self._portrait)
@@ -335,7 +335,7 @@ class Session(QObject):
 
     def _forget_run(self) -> None:
         """Everything has to be proven anew."""
-        self.state, self.why, self.calibrating, self._slow = State.STARTING, "", None, ""
+        self.state, self.why, self.calibrating, self._slow = State.STARTING, "", None, None
         self.device = self.engine = self.backend = ""
         self.space = Space()
         self.measuring.measured = None
@@ -437,7 +437,7 @@ class Session(QObject):
             return Link(text="this computer is being measured")
         if not self._model.done:
             return self._model
-        if slow := self._slow or self.measuring.too_slow:
+        if slow := self.measuring.too_slow if self._slow is None else self._slow:
             return Link(True, slow, slow=True)
         return Link(True, self.measuring.words or self._model.text)
 
@@ -447,7 +447,7 @@ class Session(QObject):
             return
         enough_hz = LEAST_HZ * (_ONCE_SLOW if self._slow else 1.0)
         slow = too_slow_words(stats.fps) if stats.fps < enough_hz else ""
-        if bool(slow) != bool(self._slow):
+        if self._slow is None or bool(slow) != bool(self._slow):
             self._slow = slow
             self._changed()
 

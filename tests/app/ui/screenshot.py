@@ -149,7 +149,9 @@ def take(folder: Path, *, quick: bool) -> int:
     shoot("18-smallest-dark")
     window.columns.show_side("portraits")
     use(show_fine_tune=False)
-    scroll.ensureWidgetVisible(window.controls.camera)
+    bar = scroll.verticalScrollBar()
+    assert bar is not None
+    bar.setValue(0)
     use(theme="dark", checklist_done=True)
     window.resize(1180, 720)
     window.toggle_keys()
