@@ -36,6 +36,7 @@ class _Row(NamedTuple):
 
 
 _PERCENT = "{:.0%}"
+_TENTHS = "{:.1%}"
 _DEGREES = "{:.2f}"
 _MOUTH_ROWS = (
     _Row("mouth_correlation", "mouth opening: correlation of change"),
@@ -54,6 +55,7 @@ _EYE_ROWS = (
 )
 _GAZE_ROWS = (
     _Row("shut_shown", "  shut eyes shown shut, of {shut:.0f} frames", _PERCENT),
+    _Row("open_shown", "  open eyes shown open, of {open:.0f} frames", _PERCENT),
     _Row("gaze_correlation", "gaze (iris network), over {gaze_pairs:.0f} pairs with open eyes"),
 )
 _POSE_ROWS = (
@@ -66,22 +68,37 @@ _FACE_ROWS = (
     _Row("distorted", "distorted faces (of the performer's own: {performer_distorted:.0%})", _PERCENT),
     _Row("faces_missing", "pictures in which no face is found", "{:.0f}"),
 )
+_REGIONS_IN_SPACE_ROWS = (
+    _Row("mouth_expression_error", "expression in space: mouth's error, of the face size", _TENTHS),
+    _Row("right_eye_expression_error", "  right eye", _TENTHS),
+    _Row("left_eye_expression_error", "  left eye", _TENTHS),
+    _Row("brows_expression_error", "  brows", _TENTHS),
+)
+_REGIONS_ROWS = (
+    _Row("mouth_akd", "  of the mouth", "{:.2f}"),
+    _Row("right_eye_akd", "  of the right eye", "{:.2f}"),
+    _Row("left_eye_akd", "  of the left eye", "{:.2f}"),
+    _Row("brows_akd", "  of the brows", "{:.2f}"),
+)
 SELF_ROWS = (
     _Row("l1", "L1, of 1", "{:.4f}"),
     _Row("l1_of_copying", "  of copying the source", _PERCENT),
     _Row("psnr", "PSNR, dB", "{:.2f}"),
     _Row("ssim", "SSIM"),
     _Row("lpips", "LPIPS (AlexNet)"),
+    _Row("sharpness", "sharpness of the face, of the driving frame's", _PERCENT),
     _Row("fid", "FID", "{:.1f}"),
     _Row("akd", "AKD, px of 256 (68 points of the mesh)", "{:.2f}"),
     _Row("akd_of_copying", "  of copying the source", _PERCENT),
     _Row("akd_wherever_found", "  over all pictures with a face", "{:.2f}"),
+    *_REGIONS_ROWS,
     _Row("akd_paper", "AKD, px of 256 (face-alignment)", "{:.2f}"),
     _Row("aed", "AED (dlib), to the performer"),
     _Row("csim_performer", "CSIM (dlib), to the performer"),
     *_MOUTH_ROWS,
     *_EYE_ROWS,
     *_GAZE_ROWS,
+    *_REGIONS_IN_SPACE_ROWS,
     *_POSE_ROWS,
     *_FACE_ROWS,
 )
@@ -93,6 +110,7 @@ CROSS_ROWS = (
     *_EYE_ROWS,
     _Row("lids_itself_correlation", "  with the performer's opening itself"),
     *_GAZE_ROWS,
+    *_REGIONS_IN_SPACE_ROWS,
     *_POSE_ROWS,
     _Row("direction_angle_deg", "  against the performer's direction itself", _DEGREES),
     *_FACE_ROWS,

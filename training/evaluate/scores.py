@@ -20,6 +20,7 @@ from training.data import Clip
 from training.evaluate.iris import Eyes
 from training.evaluate.metric_networks import MetricNetworks
 from training.evaluate.metrics import (
+    Regions,
     correlation,
     cosine,
     landmark_distance,
@@ -27,6 +28,9 @@ from training.evaluate.metrics import (
     picture_l1,
     procrustes_residual,
     psnr,
+    region_changes,
+    region_distances,
+    sharpness,
 )
 
 COPY = "copy"
@@ -77,6 +81,9 @@ class Score:
         direction: how far the head looks from where the performer's looks; absolute angles.
         distortion: how far the face's shape is from the source's own.
         eyes: of the face in it, by the iris network.
+        sharpness: the face's over that of the driving frame's; self-reenactment only.
+        regions: AKD of each region of the face, in pixels of 256; self-reenactment only.
+        regions_in_space: what each region's change of expression misses, in face sizes.
     """
 
     face: bool
@@ -95,6 +102,9 @@ class Score:
     direction: HeadTurn | None = None
     distortion: float | None = None
     eyes: Eyes | None = None
+    sharpness: float | None = None
+    regions: Regions | None = None
+    regions_in_space: Regions | None = None
 
 
 class EyesAsked(NamedTuple):
@@ -292,6 +302,8 @@ def score(
         side_px = performer.rgb.shape[0]
         if shown.mesh is not None and performer.mesh is not None:
             values["akd"] = mesh_distance(shown.mesh, performer.mesh, side_px)
+            values["regions"] = region_distances(shown.mesh, performer.mesh, side_px)
+            values["sharpness"] = _relative_sharpness(shown, performer)
         if shown.paper is not None and performer.paper is not None:
             values["akd_paper"] = landmark_distance(shown.paper, performer.paper, side_px)
     if shown.embedding is not None and performer.embedding is not None:
@@ -307,8 +319,17 @@ def score(
         wanted = rotation_between(reference.mesh, performer.mesh)
         values["turn"] = _size(turned @ wanted.T)
         values["direction"] = _size(rotation_between(performer.mesh, shown.mesh))
+        values["regions_in_space"] = region_changes(source.mesh, shown.mesh, reference.mesh, performer.mesh)
     values["distortion"] = _distortion(source, shown)
     return Score(face=shown.mesh is not None, eyes=shown.eyes, **values)
+
+
+def _relative_sharpness(shown: Seen, performer: Seen) -> float | None:
+    """None where a face lies outside of its picture, or the performer's has no edge at all."""
+    if shown.mesh is None or performer.mesh is None:
+        return None
+    of_shown, of_performer = sharpness(shown.rgb, shown.mesh), sharpness(performer.rgb, performer.mesh)
+    return of_shown / of_performer if of_shown is not None and of_performer else None
 
 
 def _size(rotation: NDArray[np.float64]) -> HeadTurn:
@@ -316,7 +337,7 @@ def _size(rotation: NDArray[np.float64]) -> HeadTurn:
 
 
 _OF_PICTURES = ("l1", "psnr", "ssim", "lpips")
-_OF_FACES = ("akd", "akd_paper", "aed", "csim_performer", "csim_source")
+_OF_FACES = ("akd", "akd_paper", "aed", "csim_performer", "csim_source", "sharpness")
 
 
 def summarise(results: Sequence[PairResult], method: str) -> dict[str, float | None]:
@@ -342,6 +363,11 @@ def summarise(results: Sequence[PairResult], method: str) -> dict[str, float | N
     for name, counted in (("l1", results), ("akd", complete)):
         shown, copied = figures[name], _mean([getattr(result.scores[COPY], name) for result in counted])
         figures[f"{name}_of_copying"] = shown / copied if shown is not None and copied else None
+    for name, suffix in (("regions", "akd"), ("regions_in_space", "expression_error")):
+        parts = [getattr(result.scores[method], name) for result in complete]
+        for region in Regions._fields:
+            values = [None if part is None else getattr(part, region) for part in parts]
+            figures[f"{region}_{suffix}"] = _mean(values)
     figures["akd_wherever_found"] = _mean([result.scores[method].akd for result in results])
     for suffix in ("", "_in_space"):
         moves = [getattr(result.scores[method], f"moved{suffix}") for result in complete]
@@ -364,11 +390,16 @@ def summarise(results: Sequence[PairResult], method: str) -> dict[str, float | N
 
 
 def _of_eyes(complete: Sequence[PairResult], method: str) -> dict[str, float | None]:
-    """What the iris network tells: lids, shut eyes, and the gaze where eyes are open in every picture of a pair."""
+    """What the iris network tells: lids, blinks, and the gaze where eyes are open in every picture of a pair.
+
+    A blink counts frame by frame: `shut_shown` is the share of the performer's shut frames that are shown shut,
+    `open_shown` that of the open ones that are shown open. Who never moves a lid has 0 in the one and 1 in the other.
+    """
     moved: dict[str, list[float]] = {"opening": [], "gaze": []}
     wanted: dict[str, list[float]] = {"opening": [], "gaze": []}
     driving: list[float] = []
     shut: list[float] = []
+    opened: list[float] = []
     for result in complete:
         asked, shown = result.eyes, result.scores[method].eyes
         if asked is None or shown is None:
@@ -380,6 +411,8 @@ def _of_eyes(complete: Sequence[PairResult], method: str) -> dict[str, float | N
         driving.append(asked.performer.opening)
         if asked.performer.shut:
             shut.append(shown.shut)
+        if asked.performer.open:
+            opened.append(shown.open)
     return {
         **_compared("lids", moved["opening"], wanted["opening"]),
         "lids_itself_correlation": correlation(moved["opening"], driving),
@@ -387,6 +420,8 @@ def _of_eyes(complete: Sequence[PairResult], method: str) -> dict[str, float | N
         "gaze_pairs": len(moved["gaze"]),
         "shut": len(shut),
         "shut_shown": _mean(shut),
+        "open": len(opened),
+        "open_shown": _mean(opened),
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -50,7 +51,7 @@ from training.evaluate.iris import Eyes
 from training.evaluate.jitter import _restlessness, _shifted
 from training.evaluate.methods import MethodRunner
 from training.evaluate.metric_networks import ALEXNET_URL, AlexNet, Lpips, MetricNetworks, open_metric_networks
-from training.evaluate.metrics import picture_l1
+from training.evaluate.metrics import Regions, picture_l1
 from training.evaluate.options import EvaluateError, EvaluateOptions
 from training.evaluate.references import choose_reference, reference_candidates
 from training.evaluate.report import format_table
@@ -129,6 +130,7 @@ def test_the_starter_on_a_real_clip(grid: Path, tmp_path: Path, capsys: pytest.C
     assert "cross-identity, first reference, 3 pairs" in table
     assert "cross-identity, speaking reference, 3 pairs" in table
     assert "shut eyes shown shut, of 1 frames" in table
+    assert "open eyes shown open, of 2 frames" in table
     assert "LPIPS is left out: " in table
     assert "Left out: torn.mp4: got no frame 39, expected 40 frames" in table
     assert "FID is left out: it needs 2048 pictures at least, got 6" in table
@@ -149,6 +151,9 @@ def test_the_starter_on_a_real_clip(grid: Path, tmp_path: Path, capsys: pytest.C
         assert of_self[method]["pairs"] == of_self[method]["complete"] == 3
         assert 0 < values["jitter"][method]["keypoints_px"] < 2
         assert values["engine_ms"][method]["median"] > 0
+        assert 0.2 < of_self[method]["sharpness"] < 1.2
+        assert 0 < of_self[method]["mouth_akd"] < of_self["copy"]["mouth_akd"]
+        assert 0 < of_self[method]["brows_expression_error"] < 0.2
     assert of_self["measured"]["l1"] != of_self["detected"]["l1"]
     assert of_self["copy"]["distorted"] == 0
     assert of_self["measured"]["lids_error"] > 0
@@ -389,6 +394,9 @@ def test_copying_the_performer_is_perfect(two: tuple[Seen, Seen]) -> None:
     assert perfect.distortion is not None
     assert 0 < perfect.distortion < DISTORTED, "somebody else's face"
     assert result.scores["model"].moved == result.wanted
+    assert perfect.sharpness == 1
+    assert perfect.regions == (0, 0, 0, 0)
+    assert perfect.regions_in_space == (0, 0, 0, 0)
     copy = score(source, source, source, performer, NO_NETWORKS, of_self=True)
     assert copy.moved == Expression(0, 0, 0)
     assert copy.distortion == pytest.approx(0, abs=1e-9)
@@ -397,6 +405,37 @@ def test_copying_the_performer_is_perfect(two: tuple[Seen, Seen]) -> None:
 
 
 PAIR = Pair(Still(0, 0), Still(0, 0), Still(0, 1))
+
+
+def test_blur_costs_sharpness(two: tuple[Seen, Seen]) -> None:
+    source, performer = two
+    shares = [
+        score(
+            performer._replace(rgb=cv2.GaussianBlur(performer.rgb, (0, 0), sigma).astype(np.uint8)),
+            *(source, source, performer, NO_NETWORKS),
+            of_self=True,
+        ).sharpness
+        or 0
+        for sigma in (0.5, 1.0, 2.0)
+    ]
+    assert 1 > shares[0] > 1.3 * shares[1] > 1.3**2 * shares[2] > 0
+    across = score(performer, source, performer, performer, NO_NETWORKS, of_self=False)
+    assert across.sharpness is None, "another person's skin is no measure"
+    assert across.regions is None
+    assert across.regions_in_space is not None
+
+
+def test_regions_are_means_over_pairs_with_a_face() -> None:
+    def result(error: float) -> PairResult:
+        still = Expression(0, 0, 0)
+        regions = Regions(error, 2 * error, 3 * error, 4 * error)
+        one = Score(face=True, moved=still, moved_in_space=still, sharpness=error, regions=regions)
+        return PairResult(PAIR, True, still, still, still, None, None, dict.fromkeys(METHODS, one), {})
+
+    figures = summarise([result(0.5), result(1.5)], "model")
+    assert [figures[f"{region}_akd"] for region in Regions._fields] == [1, 2, 3, 4]
+    assert figures["sharpness"] == 1
+    assert figures["mouth_expression_error"] is None
 
 
 def test_a_picture_that_lost_its_face_is_counted(two: tuple[Seen, Seen]) -> None:
@@ -475,6 +514,8 @@ def test_eyes_are_judged_by_the_iris_network() -> None:
     model, copy = summarise(rows, "model"), summarise(rows, "copy")
     assert (model["shut"], model["shut_shown"]) == (2, 0.5)
     assert (copy["shut"], copy["shut_shown"]) == (2, 0)
+    assert (model["open"], model["open_shown"]) == (4, 0.75), "one of four open frames is shown half shut"
+    assert (copy["open"], copy["open_shown"]) == (4, 1)
     assert model["gaze_pairs"] == copy["gaze_pairs"] == 3, (
         "eyes are open in the performer's and in every method's picture"
     )
