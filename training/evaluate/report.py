@@ -14,6 +14,7 @@ from mcnet.generator import Mcnet, ModelInfo
 from mcnet.media.contact_sheet import contact_sheet
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import write_rgb
+from training.evaluate.blending import NEIGHBOURHOOD_PX, BlendShares
 from training.evaluate.evaluation import ClipStore, make_engine, pictures_of
 from training.evaluate.jitter import NOISE_LEVELS, SHIFT_PX
 from training.evaluate.methods import MethodRunner
@@ -142,6 +143,7 @@ def format_table(evaluation: Evaluation, model_name: str, split: str) -> str:
         "",
         *_section("self-reenactment", evaluation.of_self, SELF_ROWS),
     ]
+    lines += _blend_lines(evaluation.blend)
     for kind, comparison in evaluation.of_cross.items():
         lines += ["", *_section(f"cross-identity, {kind} reference", comparison, CROSS_ROWS)]
     lines += [
@@ -181,6 +183,21 @@ def _section(title: str, comparison: Comparison, rows: Sequence[_Row]) -> list[s
     return lines
 
 
+def _blend_lines(blend: BlendShares | None) -> list[str]:
+    if blend is None:
+        return []
+    shares = (
+        ("the prediction, which blends the two below", blend.blended),
+        ("  the warped source alone", blend.warped),
+        ("  the generated picture alone", blend.generated),
+        (f"  the better of both in each neighbourhood of {NEIGHBOURHOOD_PX}x{NEIGHBOURHOOD_PX} px", blend.better),
+        ("  what the blend misses to that", blend.gap),
+    )
+    heading = f"blend, {blend.pairs} pairs by the plain model: L1 of copying the source"
+    width = max(len(heading), *(len(label) for label, _ in shares)) + 2
+    return ["", heading, *(f"{label:<{width}}{share:>7.1%}" for label, share in shares)]
+
+
 def to_json(evaluation: Evaluation, info: ModelInfo, options: EvaluateOptions) -> str:
     """All figures, and every pair's."""
 
@@ -198,6 +215,7 @@ def to_json(evaluation: Evaluation, info: ModelInfo, options: EvaluateOptions) -
                 "eyes": result.eyes,
                 "performer_distortion": result.performer_distortion,
                 "engine_ms": result.engine_ms,
+                "blend": result.blend,
                 "scores": {
                     method: {field.name: getattr(score, field.name) for field in dataclasses.fields(score)}
                     for method, score in result.scores.items()
@@ -213,6 +231,7 @@ def to_json(evaluation: Evaluation, info: ModelInfo, options: EvaluateOptions) -
         "data": {"size_px": evaluation.size_px, "clips": evaluation.driving[0], "people": evaluation.driving[1]},
         "device": evaluation.device,
         "self": evaluation.of_self.figures,
+        "blend": evaluation.blend,
         "cross": {kind: comparison.figures for kind, comparison in evaluation.of_cross.items()},
         "jitter": {method: dataclasses.asdict(jitter) for method, jitter in evaluation.jitter.items()},
         "engine_ms": {method: {"median": times[0], "p95": times[1]} for method, times in evaluation.engine_ms.items()},

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mcnet.arrays import Rgb
 from mcnet.media.expressions import Expression, HeadTurn, Mesh, expression, head_turn, rotation_between
 from training.data import Clip
+from training.evaluate.blending import BlendL1, BlendShares
 from training.evaluate.iris import Eyes
 from training.evaluate.metric_networks import MetricNetworks
 from training.evaluate.metrics import (
@@ -129,6 +130,7 @@ class PairResult:
         performer_distortion: how far the performer's shape is from that in the reference, the same person's.
         scores: by method.
         engine_ms: what the engine took for a frame, by method; not in it are those that need no engine.
+        blend: the prediction beside what it is blended of; self-reenactment only.
     """
 
     pair: Pair
@@ -140,6 +142,7 @@ class PairResult:
     performer_distortion: float | None
     scores: dict[str, Score]
     engine_ms: dict[str, float]
+    blend: BlendL1 | None = None
 
     @property
     def complete(self) -> bool:
@@ -193,6 +196,7 @@ class Evaluation:
     Attributes:
         clips: the dataset's clips, by number.
         of_self: self-reenactment.
+        blend: self-reenactment's predictions beside what they are blended of; None if nothing was animated.
         of_cross: cross-identity, by the kind of the reference frame; empty if there are no pairs.
         jitter: of a still performer, by self-reenactment's methods.
         engine_ms: median and 95th percentile of a frame, by method.
@@ -203,6 +207,7 @@ class Evaluation:
 
     clips: tuple[Clip, ...]
     of_self: Comparison
+    blend: BlendShares | None
     of_cross: dict[str, Comparison]
     jitter: dict[str, Jitter]
     engine_ms: dict[str, tuple[float, float]]
@@ -241,7 +246,13 @@ class Seen(NamedTuple):
 
 
 def result_of(
-    pair: Pair, source: Seen, reference: Seen, performer: Seen, scores: dict[str, Score], engine_ms: dict[str, float]
+    pair: Pair,
+    source: Seen,
+    reference: Seen,
+    performer: Seen,
+    scores: dict[str, Score],
+    engine_ms: dict[str, float],
+    blend: BlendL1 | None = None,
 ) -> PairResult:
     """Put a pair's scores beside what was asked for.
 
@@ -252,6 +263,7 @@ def result_of(
         performer: the driving frame.
         scores: by method.
         engine_ms: by method.
+        blend: the prediction beside its parts.
     """
     wanted = _change(reference, performer, in_space=False)
     asked = None
@@ -267,6 +279,7 @@ def result_of(
         performer_distortion=_distortion(reference, performer),
         scores=scores,
         engine_ms=engine_ms,
+        blend=blend,
     )
 
 

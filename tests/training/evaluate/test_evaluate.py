@@ -141,6 +141,12 @@ def test_the_starter_on_a_real_clip(grid: Path, tmp_path: Path, capsys: pytest.C
     assert list(of_self) == ["measured", "detected", "warp", "copy"]
     assert list(of_cross) == ["first", "speaking"]
     assert all(list(figures) == ["space", "plane", "copy"] for figures in of_cross.values())
+    blend = values["blend"]
+    assert blend["pairs"] == 3
+    assert blend["better"] < min(blend["warped"], blend["generated"])
+    assert blend["gap"] == pytest.approx(blend["blended"] - blend["better"], abs=1e-5)
+    assert blend["blended"] == pytest.approx(of_self["measured"]["l1_of_copying"], abs=0.01)
+    assert "the better of both in each neighbourhood of 9x9 px" in table
     copied = [picture_l1(frames[0], frames[frame]) for frame in driving_frames(6, 3)]
     assert of_self["copy"]["l1"] == pytest.approx(np.mean(copied), rel=1e-4)
     assert of_self["copy"]["l1_of_copying"] == 1
@@ -230,6 +236,23 @@ def test_the_warp_is_that_of_measured_keypoints(guided: MethodRunner, shots: lis
     assert np.array_equal(warped.rgb, expected)
     detected = plain.warp(plain.encode(source, measured=False), plain.keypoints(performer, measured=False))
     assert not np.array_equal(warped.rgb, detected)
+
+
+def test_the_blend_is_the_models_own_prediction(guided: MethodRunner, shots: list[Shot]) -> None:
+    source, performer = shots
+    first, faceless = guided.blends(source, [performer, performer._replace(face=None)])
+    assert first is not None
+    assert faceless is None, "nothing is animated by it"
+    pictures = {
+        method: next(guided.perform(method, source, None, [performer])).rgb for method in ("measured", "warp", "copy")
+    }
+    l1 = {method: picture_l1(rgb, performer.square) for method, rgb in pictures.items()}
+    # The engine's pictures are rounded to 8 bits: by half a level at most.
+    for part, method in (("blended", "measured"), ("warped", "warp"), ("copied", "copy")):
+        assert getattr(first, part) == pytest.approx(l1[method], abs=0.5 / 255)
+    assert first.better < min(first.warped, first.generated)
+    detected = guided.blends(source._replace(face=None), [performer._replace(face=None)])
+    assert detected[0] is not None, "a source without a face is animated by detected keypoints"
 
 
 def test_every_frame_is_of_one_arithmetic() -> None:
