@@ -14,11 +14,13 @@ from mcnet.generator import Mcnet, ModelInfo
 from mcnet.media.contact_sheet import contact_sheet
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import write_rgb
+from training.evaluate.bars import TEST_SPLIT, bar_lines, standings
 from training.evaluate.blending import NEIGHBOURHOOD_PX, BlendShares
-from training.evaluate.evaluation import ClipStore, make_engine, pictures_of
+from training.evaluate.evaluation import ClipStore, choose_clips, make_engine, pictures_of
 from training.evaluate.jitter import NOISE_LEVELS, SHIFT_PX
 from training.evaluate.methods import MethodRunner
 from training.evaluate.options import EvaluateOptions
+from training.evaluate.per_clip import RANKINGS, by_clip, worst
 from training.evaluate.scores import COPY, Comparison, Evaluation, PairResult, Score
 
 
@@ -143,7 +145,7 @@ def format_table(evaluation: Evaluation, model_name: str, split: str) -> str:
         "",
         *_section("self-reenactment", evaluation.of_self, SELF_ROWS),
     ]
-    lines += _blend_lines(evaluation.blend)
+    lines += [*_blend_lines(evaluation.blend), *_clip_lines(evaluation), *_bar_lines(evaluation, split)]
     for kind, comparison in evaluation.of_cross.items():
         lines += ["", *_section(f"cross-identity, {kind} reference", comparison, CROSS_ROWS)]
     lines += [
@@ -198,6 +200,32 @@ def _blend_lines(blend: BlendShares | None) -> list[str]:
     return ["", heading, *(f"{label:<{width}}{share:>7.1%}" for label, share in shares)]
 
 
+def _clip_lines(evaluation: Evaluation) -> list[str]:
+    """The worst clips by each ranking; nothing where there is only one."""
+    clips = by_clip(evaluation.of_self)
+    if len(clips) < 2:
+        return []
+    lines = ["", f"worst of {len(clips)} clips in self-reenactment, each clip by itself"]
+    width = max(len(ranking.label) for ranking in RANKINGS) + 2
+    for ranking in RANKINGS:
+        named = [
+            f"{Path(evaluation.clips[clip].file).stem} {ranking.form.format(value)}"
+            for clip, value in worst(clips, ranking.figure)
+        ]
+        if named:
+            lines.append(f"{ranking.label:<{width}}{', '.join(named)}")
+    return lines
+
+
+def _bar_lines(evaluation: Evaluation, split: str) -> list[str]:
+    if split != TEST_SPLIT:
+        return []
+    all_clips, used = len(choose_clips(evaluation.clips, split, None)), evaluation.driving[0]
+    extent = "" if used == all_clips else f" (these figures are of {used} of its {all_clips} clips)"
+    of_self = evaluation.of_self
+    return ["", f"the project's bars for its test split{extent}", *bar_lines(of_self.figures[of_self.main])]
+
+
 def to_json(evaluation: Evaluation, info: ModelInfo, options: EvaluateOptions) -> str:
     """All figures, and every pair's."""
 
@@ -224,6 +252,11 @@ def to_json(evaluation: Evaluation, info: ModelInfo, options: EvaluateOptions) -
             for result in results
         ]
 
+    clips, main_figures = by_clip(evaluation.of_self), evaluation.of_self.figures[evaluation.of_self.main]
+
+    def name(clip: int) -> str:
+        return evaluation.clips[clip].file
+
     content = {
         "format": "mcnet-evaluation/2",
         "model": {"name": info.name, "content_hash": info.content_hash},
@@ -232,6 +265,24 @@ def to_json(evaluation: Evaluation, info: ModelInfo, options: EvaluateOptions) -
         "device": evaluation.device,
         "self": evaluation.of_self.figures,
         "blend": evaluation.blend,
+        "self_clips": [
+            {"clip": name(of_clip.clip), "figures": of_clip.figures, "blend": of_clip.blend} for of_clip in clips
+        ],
+        "worst_clips": {
+            ranking.figure: [{"clip": name(clip), "value": value} for clip, value in worst(clips, ranking.figure)]
+            for ranking in RANKINGS
+        },
+        "bars": [
+            {
+                "figure": standing.bar.figure,
+                "bar": standing.bar.value,
+                "at_most": standing.bar.at_most,
+                "value": standing.value,
+                "reached": standing.reached,
+                "missing": standing.missing,
+            }
+            for standing in (standings(main_figures) if options.split == TEST_SPLIT else [])
+        ],
         "cross": {kind: comparison.figures for kind, comparison in evaluation.of_cross.items()},
         "jitter": {method: dataclasses.asdict(jitter) for method, jitter in evaluation.jitter.items()},
         "engine_ms": {method: {"median": times[0], "p95": times[1]} for method, times in evaluation.engine_ms.items()},

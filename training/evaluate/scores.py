@@ -361,7 +361,7 @@ def summarise(results: Sequence[PairResult], method: str) -> dict[str, float | N
     without a face though source, reference and performer show one; `unmeasurable`, the pairs where those do not;
     `complete`, the pairs that count. `akd_wherever_found` is the mean over all of this method's pictures with a face,
     `distorted` the share of these whose face is distorted, `performer_distorted` that of the driving frames themselves.
-    `*_of_copying` is the figure over that of the copied source.
+    `*_of_copying` is the figure over that of the copied source; None where that is perfect, as nothing moves.
     """
     complete = [result for result in results if result.complete]
     figures: dict[str, float | None] = {

@@ -54,7 +54,7 @@ from training.evaluate.metric_networks import ALEXNET_URL, AlexNet, Lpips, Metri
 from training.evaluate.metrics import Regions, picture_l1
 from training.evaluate.options import EvaluateError, EvaluateOptions
 from training.evaluate.references import choose_reference, reference_candidates
-from training.evaluate.report import format_table
+from training.evaluate.report import format_table, to_json
 from training.evaluate.scores import (
     DISTORTED,
     EyesAsked,
@@ -147,6 +147,18 @@ def test_the_starter_on_a_real_clip(grid: Path, tmp_path: Path, capsys: pytest.C
     assert blend["gap"] == pytest.approx(blend["blended"] - blend["better"], abs=1e-5)
     assert blend["blended"] == pytest.approx(of_self["measured"]["l1_of_copying"], abs=0.01)
     assert "the better of both in each neighbourhood of 9x9 px" in table
+    (of_clip,) = values["self_clips"]
+    assert of_clip["clip"] == "grid.mp4"
+    assert of_clip["figures"]["l1"] == of_self["measured"]["l1"]
+    assert of_clip["blend"] == blend
+    assert values["worst_clips"]["akd_of_copying"] == [
+        {"clip": "grid.mp4", "value": of_self["measured"]["akd_of_copying"]}
+    ]
+    assert "worst of" not in table, "there is one clip only"
+    bars = {bar["figure"]: bar for bar in values["bars"]}
+    assert (bars["l1_of_copying"]["bar"], bars["l1_of_copying"]["at_most"]) == (0.54, True)
+    assert bars["shut_shown"]["value"] == of_self["measured"]["shut_shown"]
+    assert "bars for its test split (these figures are of 1 of its 2 clips)" in table, "the torn clip is missing"
     copied = [picture_l1(frames[0], frames[frame]) for frame in driving_frames(6, 3)]
     assert of_self["copy"]["l1"] == pytest.approx(np.mean(copied), rel=1e-4)
     assert of_self["copy"]["l1_of_copying"] == 1
@@ -288,6 +300,33 @@ def test_a_dataset_without_faces_is_reported_not_dropped(tmp_path: Path) -> None
     assert "count the 0 pairs with a face in every picture, 2 lack one in source or performer" in format_table(
         result, "tiny", "test"
     )
+
+
+def picture_share(shown: Score, copied: Score) -> float:
+    """L1 of copying of one pair."""
+    assert shown.l1 is not None
+    assert copied.l1
+    return shown.l1 / copied.l1
+
+
+def test_the_worst_clips_are_named(tmp_path: Path) -> None:
+    """Of two clips, one of them still; and other splits than the test split have no bars."""
+    noise = np.random.default_rng(0).integers(0, 256, (4, 256, 256, 3), np.uint8)
+    noise[3] = noise[2]
+    (tmp_path / "frames.u8").write_bytes(noise.tobytes())
+    points = Landmarks(np.arange(2), np.zeros((4, 2, 2), np.float16), np.zeros(4, bool))
+    write_landmarks(tmp_path / "landmarks.npz", points)
+    clips = (Clip("lively.mp4", "ann", "val", 2), Clip("still.mp4", "ben", "val", 2))
+    write_table(tmp_path / "dataset.json", PACKED_FORMAT, ClipTable(256, clips))
+    options = EvaluateOptions(split="val", frames_per_clip=1, cross_pairs=0, device="cpu")
+    result = evaluate(tiny_model(), tmp_path, options)
+    table = format_table(result, "tiny", "val")
+    lively = result.of_self.pairs[0]
+    share = picture_share(lively.scores["model"], lively.scores["copy"])
+    assert "worst of 2 clips in self-reenactment" in table
+    assert f"lively {share:.0%}\n" in table, "copying is perfect in the other one: it has no share"
+    assert "bars" not in table
+    assert json.loads(to_json(result, ModelInfo(), options))["bars"] == []
 
 
 def test_mistakes_are_told(heads: Path, grid: Path, tmp_path: Path) -> None:
