@@ -94,6 +94,7 @@ def _numbers(standing: Standing) -> str:
     return f"{limit:<14} {told:>7}, {amount} {'too much' if bar.at_most else 'too little'}"
 
 
-def _up(value: float, digits: int) -> float:
+def _up(missing: float, digits: int) -> float:
     # Less a millionth of the last digit, so that 0.1 + 0.2 does not become 0.4.
-    return math.ceil(value * 10**digits - 1e-6) / 10**digits
+    units = math.ceil(missing * 10.0**digits - 1e-6)
+    return float(max(1, units) / 10.0**digits)

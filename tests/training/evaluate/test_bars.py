@@ -45,6 +45,11 @@ def test_a_line_has_a_tick_or_tells_what_is_missing() -> None:
     assert gaze == "[ ] gaze (iris network), over 2 pairs at least 0.60: not measured"
 
 
+def test_what_is_missing_is_never_told_as_nothing() -> None:
+    mouth = " ".join(bar_lines({"mouth_correlation": 0.88 - 1e-9})[2].split())
+    assert mouth.endswith("0.880, 0.001 too little")
+
+
 def test_every_bar_is_a_figure_of_the_evaluation() -> None:
     still = Still(0, 0)
     result = PairResult(Pair(still, still, still), False, None, None, None, None, None, {COPY: Score(face=False)}, {})

@@ -457,8 +457,8 @@ def test_copying_the_performer_is_perfect(two: tuple[Seen, Seen]) -> None:
     assert 0 < perfect.distortion < DISTORTED, "somebody else's face"
     assert result.scores["model"].moved == result.wanted
     assert perfect.sharpness == 1
-    assert perfect.regions == (0, 0, 0, 0)
-    assert perfect.regions_in_space == (0, 0, 0, 0)
+    assert perfect.regions == Regions(0, 0, 0, 0)
+    assert perfect.regions_in_space == Regions(0, 0, 0, 0)
     copy = score(source, source, source, performer, NO_NETWORKS, of_self=True)
     assert copy.moved == Expression(0, 0, 0)
     assert copy.distortion == pytest.approx(0, abs=1e-9)
