@@ -1,20 +1,20 @@
-"""What the project asks of a model on its test split, and how far a model is from it."""
+"""The figures that the project wants a model to reach on its test split, and how far a model is from them."""
 
 import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
 TEST_SPLIT = "test"
-"""The split that the bars are made for: other footage is harder or easier."""
+"""The split that the bars were set for; they say nothing about other footage, which is harder or easier."""
 
 
 class Bar(NamedTuple):
-    """What a figure of self-reenactment has to reach, by the method that people get.
+    """A limit for a figure of self-reenactment, by the method that people get.
 
     Attributes:
         figure: its name in `scores.summarise`.
         label: for people; may name other figures, in braces.
-        value: which has to be reached.
+        value: the limit.
         at_most: whether the figure must not be above it; else it must not be below it.
         percent: whether people read it in percent.
     """

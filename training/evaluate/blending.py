@@ -2,7 +2,8 @@
 
 The prediction is the warped source where the map trusts the warp, and the generated picture elsewhere
 (`mcnet.generator.blend`). A map that chose the picture with the smaller error in each neighbourhood would come closer
-to the driving frame than either: the gap to that is what can be won by the map alone, with both pictures as they are.
+to the driving frame than either picture. The gap between the blend and that choice is what a better map could gain
+with the same two pictures.
 """
 
 from collections.abc import Sequence
@@ -76,7 +77,7 @@ class BlendShares(NamedTuple):
     Attributes:
         pairs: so many.
         blended, warped, generated, better: see `BlendL1`.
-        gap: what the blend misses to the better of both.
+        gap: `blended` minus `better`: what a better occlusion map could gain with the same two pictures.
     """
 
     pairs: int

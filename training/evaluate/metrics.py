@@ -85,9 +85,9 @@ def mesh_distance(one: Mesh, other: Mesh, side_px: int) -> float:
 
 
 def region_distances(one: Mesh, other: Mesh, side_px: int) -> Regions:
-    """AKD of each region, in pixels of 256: how far its points lie from where they should in the picture.
+    """AKD of each region in the picture's plane, in pixels of 256.
 
-    The head's own error counts as well: a region of a head in the wrong place is in the wrong place.
+    It includes the error of the head's pose: where the head is in the wrong place, its regions are as well.
     """
     return Regions(
         **{region: landmark_distance(one[points], other[points], side_px) for region, points in REGION_POINTS.items()}
@@ -95,9 +95,10 @@ def region_distances(one: Mesh, other: Mesh, side_px: int) -> Regions:
 
 
 def region_changes(source: Mesh, shown: Mesh, reference: Mesh, performer: Mesh) -> Regions:
-    """How far each region's change of expression in space is from the one that was asked for.
+    """The error of each region's change of expression in space.
 
-    Pose, place and size do not count: every mesh is brought into the head's frame first (`head_motion.Head`).
+    The head's pose, place and size have no influence: every mesh is brought into the head's frame first
+    (`head_motion.Head`).
 
     Args:
         source: (468, 3) in pixels, of the picture that is animated.
@@ -120,8 +121,8 @@ def region_changes(source: Mesh, shown: Mesh, reference: Mesh, performer: Mesh) 
 def sharpness(rgb: Rgb, mesh: Mesh) -> float | None:
     """The mean squared gradient of a face's brightness, a measure of focus (Tenengrad, of neighbouring pixels).
 
-    Blur costs: an edge that is spread over two pixels has half of it. The gradient itself would not do, as an edge
-    climbs by as much however wide it is. Noise and compression count as sharp.
+    Blur lowers it: an edge that is spread over two pixels counts half. The mean gradient without the square would not
+    notice, since an edge climbs by the same amount however wide it is. Noise and block edges count as sharp.
 
     Args:
         rgb: (H, W, 3).

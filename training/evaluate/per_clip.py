@@ -1,4 +1,4 @@
-"""Self-reenactment clip by clip: a mean hides the person whom a model does not know how to show."""
+"""Self-reenactment clip by clip, since a mean over all clips hides the people whom a model shows badly."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,7 +16,7 @@ class ClipFigures(NamedTuple):
     Attributes:
         clip: by number.
         figures: of the method that people get; see `scores.summarise`.
-        blend: what the predictions miss to the better of both.
+        blend: the shares of the blend and of its parts; None if nothing was animated.
     """
 
     clip: int

@@ -193,7 +193,7 @@ def _blend_lines(blend: BlendShares | None) -> list[str]:
         ("  the warped source alone", blend.warped),
         ("  the generated picture alone", blend.generated),
         (f"  the better of both in each neighbourhood of {NEIGHBOURHOOD_PX}x{NEIGHBOURHOOD_PX} px", blend.better),
-        ("  what the blend misses to that", blend.gap),
+        ("  gap between the blend and the better of both", blend.gap),
     )
     heading = f"blend, {blend.pairs} pairs by the plain model: L1 of copying the source"
     width = max(len(heading), *(len(label) for label, _ in shares)) + 2

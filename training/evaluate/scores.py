@@ -84,7 +84,7 @@ class Score:
         eyes: of the face in it, by the iris network.
         sharpness: the face's over that of the driving frame's; self-reenactment only.
         regions: AKD of each region of the face, in pixels of 256; self-reenactment only.
-        regions_in_space: what each region's change of expression misses, in face sizes.
+        regions_in_space: the error of each region's change of expression, in face sizes.
     """
 
     face: bool

@@ -46,7 +46,7 @@ def test_a_line_has_a_tick_or_tells_what_is_missing() -> None:
 
 
 def test_what_is_missing_is_never_told_as_nothing() -> None:
-    mouth = " ".join(bar_lines({"mouth_correlation": 0.88 - 1e-9})[2].split())
+    mouth = " ".join(bar_lines(FIGURES | {"mouth_correlation": 0.88 - 1e-9})[2].split())
     assert mouth.endswith("0.880, 0.001 too little")
 
 

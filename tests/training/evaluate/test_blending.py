@@ -12,7 +12,7 @@ def even(level: float, side_px: int = 40) -> Tensor:
 
 
 def test_the_better_of_both_is_chosen_in_each_neighbourhood() -> None:
-    """The warp is right on the left half and the decoder on the right one: far from the seam nothing is missed."""
+    """The warp is right on the left half and the decoder on the right one: away from the seam the choice is perfect."""
     driving, warped, generated = even(0.5), even(0.5), even(0.5)
     warped[..., 20:] = 0.8
     generated[..., :20] = 0.3

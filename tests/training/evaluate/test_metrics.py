@@ -113,7 +113,7 @@ def test_regions_of_the_picture_are_told_apart(face: Mesh) -> None:
     )
 
 
-def test_a_region_misses_what_its_expression_lacks_whatever_the_pose(face: Mesh) -> None:
+def test_the_error_of_an_expression_does_not_depend_on_the_pose(face: Mesh) -> None:
     """The performer raises the left brows' points by 0.2 face sizes and the picture by half of it, turned and small."""
     head = Head.of(face.astype(np.float64))
 
