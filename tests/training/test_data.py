@@ -173,7 +173,7 @@ def test_missing_landmarks_and_points(tmp_path: Path) -> None:
     lost = whole.landmarks.copy()
     lost[1, 0, 0] = np.nan
     write_landmarks(folder / "landmarks.npz", whole._replace(landmarks=lost))
-    places, valid = LandmarkStore(open_dataset(folder), CPU).read(np.array([0, 1]))
+    places, valid = LandmarkStore(open_dataset(folder), CPU).read(torch.tensor([0, 1]))
     assert valid.tolist() == [True, False]
     assert torch.isfinite(places).all()
 
@@ -192,7 +192,7 @@ def test_pairs_are_of_one_clip_two_frames_and_fair_to_people(heads: Path) -> Non
     dataset = open_dataset(heads)
     sampler = PairSampler(dataset, "train", 0.25, 7)
     plans = [sampler.plan(step, 16) for step in range(60)]
-    source, driving, still = (np.concatenate([plan[i] for plan in plans]) for i in range(3))
+    source, driving, still = (torch.cat([plan[i] for plan in plans]).numpy() for i in range(3))
     clip_of = np.repeat(np.arange(len(dataset.clips)), [clip.frames for clip in dataset.clips])
     assert (clip_of[source] == clip_of[driving]).all()
     assert ((source == driving) == still).all()
@@ -205,7 +205,7 @@ def test_pairs_are_of_one_clip_two_frames_and_fair_to_people(heads: Path) -> Non
 
 def test_a_stage_takes_its_own_share_of_stills(heads: Path) -> None:
     sampler = PairSampler(open_dataset(heads), "train", 0.25, 7)
-    shares = [sampler.plan(0, 2000, stills=stills).still.mean() for stills in (0.0, 1.0, 2.0)]
+    shares = [sampler.plan(0, 2000, stills=stills).still.float().mean().item() for stills in (0.0, 1.0, 2.0)]
     assert shares == pytest.approx([0.0, 0.25, 0.5], abs=0.04)
 
 
@@ -216,10 +216,11 @@ def test_lively_pairs_differ_more_in_expression(heads: Path) -> None:
     change = []
     for share in (0.0, 1.0):
         plan = PairSampler(dataset, "train", 0.0, 7, share).plan(0, 256)
-        assert (plan.source != plan.driving).all()
+        source, driving = plan.source.numpy(), plan.driving.numpy()
+        assert (source != driving).all()
         clip_of = np.repeat(np.arange(len(dataset.clips)), [clip.frames for clip in dataset.clips])
-        assert (clip_of[plan.source] == clip_of[plan.driving]).all()
-        change.append(np.abs(mouth[plan.driving] - mouth[plan.source]).sum(1).mean())
+        assert (clip_of[source] == clip_of[driving]).all()
+        change.append(np.abs(mouth[driving] - mouth[source]).sum(1).mean())
     assert change[1] > 1.2 * change[0]
     blind = dataset.landmarks._replace(valid=np.zeros(len(dataset.frames), bool))
     assert not expressions(blind).any()
@@ -230,23 +231,37 @@ def test_the_sampler_is_a_function_of_seed_step_and_place(heads: Path) -> None:
     whole = PairSampler(dataset, "train", 0.25, 7).plan(5, 8)
     parts = [PairSampler(dataset, "train", 0.25, 7).plan(5, 4, rank) for rank in (0, 1)]
     for name in ("source", "driving", "still"):
-        assert np.array_equal(getattr(whole, name), np.concatenate([getattr(part, name) for part in parts]))
-    assert np.array_equal(whole.draws.normal("x", 3), np.concatenate([part.draws.normal("x", 3) for part in parts]))
-    assert not np.array_equal(PairSampler(dataset, "train", 0.25, 8).plan(5, 8).source, whole.source)
+        assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
+    assert torch.equal(whole.draws.normal("x", 3), torch.cat([part.draws.normal("x", 3) for part in parts]))
+    assert not torch.equal(PairSampler(dataset, "train", 0.25, 8).plan(5, 8).source, whole.source)
+    # A recorded step has its number in a tensor.
+    recorded = PairSampler(dataset, "train", 0.25, 7).plan(torch.tensor(5), 8)
+    assert torch.equal(recorded.source, whole.source)
+    assert torch.equal(recorded.draws.normal("x", 3), whole.draws.normal("x", 3))
 
 
 def test_draws_are_uniform_and_normal() -> None:
-    numbers = Draws(0, 1, 0, 200_000).uniform("u")
+    numbers = Draws(0, 1, 0, 200_000).uniform("u").numpy()
     assert np.abs(np.histogram(numbers, 20, (0, 1))[0] / 10_000 - 1).max() < 0.05
-    normal = Draws(0, 1, 0, 200_000).normal("n")
+    normal = Draws(0, 1, 0, 200_000).normal("n").numpy()
     assert abs(normal.mean()) < 0.01
     assert abs(normal.std() - 1) < 0.01
-    assert abs(np.corrcoef(numbers, Draws(0, 2, 0, 200_000).uniform("u"))[0, 1]) < 0.01
+    assert abs((normal**3).mean()) < 0.05
+    assert (normal**4).mean() == pytest.approx(3, abs=0.1)
+    others = [Draws(0, 2, 0, 200_000).uniform("u"), Draws(1, 1, 0, 200_000).uniform("u")]
+    others += [Draws(0, 1, 0, 200_000).uniform("v"), Draws(0, 1, 1, 200_000).uniform("u")]
+    for other in others:
+        assert abs(np.corrcoef(numbers, other.numpy())[0, 1]) < 0.01
+    limits = torch.tensor([1, 3, 2**31]).repeat(40_000)
+    below = Draws(0, 1, 0, 120_000).below("b", limits).view(-1, 3)
+    assert (below[:, 0] == 0).all()
+    assert np.bincount(below[:, 1]).tolist() == pytest.approx([40_000 / 3] * 3, rel=0.05)
+    assert below[:, 2].float().mean().item() / 2**31 == pytest.approx(0.5, abs=0.01)
 
 
 def test_frames_are_the_same_from_disk_and_from_the_device(heads: Path) -> None:
     dataset = open_dataset(heads)
-    rows = np.array([3, 0, 7])
+    rows = torch.tensor([3, 0, 7])
     stores = [FrameStore(dataset, CPU, where) for where in ("memmap", "device", "auto")]
     assert [store.resident for store in stores] == [False, True, False]
     pictures = [store.to_pictures(store.read(rows)) for store in stores]

@@ -252,7 +252,7 @@ def test_fit_reads_the_result(prepared: Path, packed: Dataset) -> None:
     manifest = read_csv(prepared / "manifest.csv")
     assert [clip.file for clip in packed.clips] == [row["file"] for row in manifest]
     assert len(packed.frames) == sum(int(row["frames"]) for row in manifest)
-    places, valid = LandmarkStore(packed, torch.device("cpu")).read(np.arange(len(packed.frames)))
+    places, valid = LandmarkStore(packed, torch.device("cpu")).read(torch.arange(len(packed.frames)))
     assert valid.all()
     assert float(places.abs().max()) < 1
 
