@@ -12,7 +12,7 @@ help:
 	@echo "make test-avx2  the numeric tests once more, computed as on a processor that has AVX2 and nothing newer"
 	@echo "make test-plain  what a machine with torch, numpy, safetensors and pytest alone can run of them"
 	@echo "make check  ruff, mypy and import-linter"
-	@echo "make bench  milliseconds a frame, plain model against engine; the whole chain"
+	@echo "make bench  milliseconds per frame, plain model against engine; the whole chain"
 	@echo "make cuda   what needs a GPU: parity tests and benchmark on CUDA"
 	@echo "make screenshots  pictures of the real window, to look at: out/screenshots"
 	@echo "make qemu   the app between a real V4L2 webcam and a real virtual camera, in a virtual machine (as root)"

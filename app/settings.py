@@ -32,12 +32,13 @@ def _require_within(settings: object, *limits: tuple[str, float, float]) -> None
 
 @dataclasses.dataclass(frozen=True)
 class LiveSettings:
-    """What the stages read once a frame. Every value may change while frames flow."""
+    """What the stages read once per frame. Every value may change while frames flow."""
 
     slate: bool = False
     """Show the slate, whatever else happens: the panic key. Takes effect with the next picture."""
     relative: bool = True
-    """Move the avatar as the driver moved since the reference pose; otherwise give it the driver's own keypoints."""
+    """Move the avatar as the performer moved since the reference pose; otherwise give it the performer's own
+    keypoints."""
     motion: MotionKind = "space"
     """Of relative motion. `space`: the avatar looks where the performer looks and takes the change of expression on its
     own shape, if keypoints are measured. `plane`, also where they are not: differences of places in the picture."""
@@ -67,11 +68,11 @@ class LiveSettings:
     smoothing: float = 0.3
     """Of the keypoints, 0 (none) to 1 (strong, at the price of delay)."""
     zoom: float = 1.0
-    """Of the driver's crop, 0.5 to 2: above 1 the driver's face fills more of it."""
+    """Of the performer's crop, 0.5 to 2: above 1 the performer's face fills more of it."""
     nudge_x: float = 0.0
-    """Shift of the driver's crop to the right, -0.3 to 0.3 of its side."""
+    """Shift of the performer's crop to the right, -0.3 to 0.3 of its side."""
     nudge_y: float = 0.0
-    """Shift of the driver's crop downwards, likewise."""
+    """Shift of the performer's crop downwards, likewise."""
     mirror_output: bool = False
     """Flip what the call sees."""
     background: Background = "blur"
@@ -89,7 +90,7 @@ class LiveSettings:
     idle_s: float = 6.0
     """Then it rests this long before the slate comes."""
     calibration_s: float = 2.0
-    """How long the hands-free calibration looks at the driver: half of it if he looks as wanted, thrice if never."""
+    """How long the hands-free calibration looks at the performer: half of it if he looks as wanted, thrice if never."""
 
     def __post_init__(self) -> None:
         _require_within(

@@ -16,8 +16,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 done, 1 failed with a message, 2 misused, 130 interrupted."""
     args = build_parser().parse_args(argv)
     # Before torch is imported: how long its OpenMP threads spin before they sleep. Measured on two cores with the
-    # starter in bf16: about 55 ms a frame, against 60 as it comes and 86 without spinning; beside another busy process
-    # 93, 103 and 104.
+    # starter in bf16: about 55 ms per frame, against 60 as it comes and 86 without spinning; beside another busy
+    # process 93, 103 and 104.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s: %(message)s")
     try:

@@ -44,7 +44,7 @@ class Warped(NamedTuple):
     """The source as the motion shows it.
 
     Attributes:
-        features: one a level, lowest resolution first, occluded.
+        features: one per level, lowest resolution first, occluded.
         picture: (B, 3, size_px, size_px), not occluded.
         occlusion: (B, 1, size_px, size_px).
     """

@@ -123,11 +123,11 @@ def hull_area(points: NDArray[np.float32]) -> float:
 
 
 def adapted_scale(source: Keypoints, reference: Keypoints) -> float:
-    """How much larger the source's face is than the driver's: sqrt(hull area of the source's keypoints / driver's).
+    """How much larger the source's face is than the performer's: the root of the ratio of their keypoints' hull areas.
 
     Args:
         source: keypoints of the source, batch 1.
-        reference: keypoints of the driver's reference pose, batch 1.
+        reference: keypoints of the performer's reference pose, batch 1.
 
     Raises:
         ValueError: all keypoints of the reference lie on one line, so no scale can be told.
@@ -139,7 +139,7 @@ def adapted_scale(source: Keypoints, reference: Keypoints) -> float:
 
 
 def relative_keypoints(source: Keypoints, driving: Keypoints, reference: Keypoints, scale: float = 1.0) -> Keypoints:
-    """The source's keypoints, moved as the driver moved since the reference pose (FOMM, "relative motion transfer").
+    """The source's keypoints, moved as the performer moved since the reference pose (FOMM, "relative motion transfer").
 
     p = (p_d - p_0) * scale + p_s and J = J_d J_0^-1 J_s.
 

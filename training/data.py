@@ -113,7 +113,7 @@ def open_dataset(folder: Path) -> Dataset:
     landmarks = read_landmarks(folder / "landmarks.npz")
     if len(landmarks.valid) != total:
         raise DataError(
-            f"{folder / 'landmarks.npz'}: got {len(landmarks.valid)} rows, expected {total}, one a frame; pack it again"
+            f"{folder / 'landmarks.npz'}: got {len(landmarks.valid)} rows, expected {total}, one per frame: pack again"
         )
     return Dataset(folder, table.size_px, table.clips, frames, landmarks)
 
@@ -254,7 +254,7 @@ def pack(folder: Path, out: Path) -> PackReport:
     landmarks = read_landmarks(folder / "landmarks.npz")
     total = sum(clip.frames for clip in table.clips)
     if len(landmarks.valid) != total:
-        raise DataError(f"{folder / 'landmarks.npz'}: got {len(landmarks.valid)} rows, expected {total}, one a frame")
+        raise DataError(f"{folder / 'landmarks.npz'}: got {len(landmarks.valid)} rows, expected {total}, one per frame")
     out.mkdir(parents=True, exist_ok=True)
     # The table is what makes it a dataset: removed first and written last, so that half of one is never opened.
     (out / "dataset.json").unlink(missing_ok=True)

@@ -74,7 +74,10 @@ class CameraFailed:
 
 @dataclass(frozen=True)
 class CalibrationProgress:
-    """The hands-free calibration looks at the driver. `share` of its time, 0 to 1; `hint`: what to do better, or ""."""
+    """The hands-free calibration looks at the performer.
+
+    `share`: of its time, 0 to 1. `hint`: what to do better, or "".
+    """
 
     share: float
     hint: str = ""

@@ -44,8 +44,8 @@ class Stats:
         pictures_out: pictures sent to the sinks, repeated ones included.
         dropped: frames that a newer one replaced before they were taken, by hop.
         fps: `frames_out` a second.
-        camera_fps: frames a second from the camera.
-        sink_fps: pictures a second.
+        camera_fps: frames per second from the camera.
+        sink_fps: pictures per second.
         age_ms: from capture to the last sink's return.
         stage_ms: time of each stage.
         drop_share: share of the camera's frames that were dropped at any hop, 0 to 1.

@@ -211,7 +211,7 @@ class CropCanvas(QWidget):
         return QRectF(centre.x() - half, centre.y() - half, 2 * half, 2 * half)
 
     def _place(self) -> tuple[QRectF, float]:
-        """Where the picture lies, and widget pixels a picture pixel."""
+        """Where the picture lies, and widget pixels per picture pixel."""
         assert self._image is not None
         room = QRectF(self.rect()).adjusted(8, 8, -8, -8)
         scale = min(room.width() / self._image.width(), room.height() / self._image.height())

@@ -18,7 +18,7 @@ class FrameMacs(NamedTuple):
     BatchNorms and sampling are left out.
 
     Attributes:
-        detector: the driver's keypoints.
+        detector: the performer's keypoints.
         motion: dense motion.
         memory: compensation of the warped features.
         decoder: the rest.

@@ -107,7 +107,7 @@ def add_parser(commands: Any) -> None:
     motion.add_argument(
         "--no-crop", action="store_true", help="take the central square of portrait and video instead of the face"
     )
-    motion.add_argument("--side-by-side", action="store_true", help="show portrait and driver beside the result")
+    motion.add_argument("--side-by-side", action="store_true", help="show portrait and performer beside the result")
     motion.add_argument("--max-frames", type=whole_number_from_1, metavar="N", help="stop after N frames")
     parser.set_defaults(run=run)
 
@@ -389,7 +389,7 @@ class Moment(NamedTuple):
     """One frame for the contact sheet."""
 
     time_s: float
-    driver: "Rgb"
+    performer: "Rgb"
     result: "Rgb"
 
 
@@ -480,12 +480,12 @@ def shot_of(rgb: "Rgb", face: "Face | None", box: "SquareBox | None", size_px: i
 
 
 def write_sheet(path: Path, source: "Rgb", moments: Sequence[Moment]) -> None:
-    """The portrait, then driver above result at each moment."""
+    """The portrait, then performer above result at each moment."""
     from mcnet.media.contact_sheet import contact_sheet
     from mcnet.media.images import write_rgb
 
     rows: list[list[Rgb | None]] = [
-        [source, *(moment.driver for moment in moments)],
+        [source, *(moment.performer for moment in moments)],
         [None, *(moment.result for moment in moments)],
     ]
     times = (f"{moment.time_s:.1f} s" for moment in moments)
@@ -507,7 +507,7 @@ def report(
 
 
 def _progress(driving: "DrivingVideo", max_frames: int | None, what: str) -> "Iterator[Rgb]":
-    """The frames, at most `max_frames`, with a bar on a terminal that tells frames a second."""
+    """The frames, at most `max_frames`, with a bar on a terminal that tells frames per second."""
     from tqdm import tqdm
 
     expected = driving.frame_count

@@ -86,7 +86,7 @@ def as_text(report: "Report") -> str:
     lines = [
         f"\n{report.model} on {report.machine}",
         f"load {report.load[0]:.1f} before, {report.load[1]:.1f} at the end (each worker counts while it runs)",
-        f"GMAC a frame: {plain.total + report.macs.source:.2f} with the encoder, {plain.total:.2f} plain, "
+        f"GMAC per frame: {plain.total + report.macs.source:.2f} with the encoder, {plain.total:.2f} plain, "
         f"{fast.total:.2f} after the exact rewrites (detector {fast.detector:.2f}, motion {fast.motion:.2f}, "
         f"memory {fast.memory:.2f}, decoder {fast.decoder:.2f})",
         f"measured here: {rates} GMAC/s, copies {report.rates.copy_gb_per_s:.1f} GB/s",

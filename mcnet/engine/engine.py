@@ -156,7 +156,7 @@ class Engine:
         return cache
 
     def calibrate(self, driving: NDArray[np.uint8], places: NDArray[np.floating[Any]] | None = None) -> None:
-        """Take a frame of the driver, best with a neutral face, as the reference pose for relative motion.
+        """Take a frame of the performer, best with a neutral face, as the reference pose for relative motion.
 
         Args:
             driving: (H, W, 3) uint8 RGB, at least 64 px per side.
@@ -250,9 +250,9 @@ class Engine:
         Args:
             driving: (H, W, 3) uint8 RGB, at least 64 px per side.
             places: (K, 2), measured in that picture; see `set_source`.
-            relative: move the source as the driver moved since the reference pose; otherwise the source takes the
-                driver's keypoints as they are, which suits a source and a driver who are the same person.
-            adapt_scale: with `relative`, scale the motion by the size of the source's face over the driver's.
+            relative: move the source as the performer moved since the reference pose; otherwise the source takes the
+                performer's keypoints as they are, which suits a source and a performer who are the same person.
+            adapt_scale: with `relative`, scale the motion by the size of the source's face over the performer's.
 
         Returns:
             (size_px, size_px, 3) uint8 RGB, a fresh array.
@@ -293,7 +293,7 @@ class Engine:
         if relative and self._reference is None:
             raise EngineError(
                 "animate: got no reference pose, expected one for relative motion: call calibrate(rgb) with a frame of "
-                "the driver first, or pass relative=False"
+                "the performer first, or pass relative=False"
             )
         alike = {"source": self.source.measured, "driving frame": places is not None}
         if relative:

@@ -99,7 +99,7 @@ def mask_graph(model: Mcnet) -> ov.Model:
 def warp_graph(model: Mcnet) -> ov.Model:
     """The mask -> every level's source as the motion shows it.
 
-    Inputs: affine, as for `sparse_graph`; those that `mask_graph` gives; of the source: a table a level, lowest first
+    Inputs: affine, as for `sparse_graph`; those that `mask_graph` gives; of the source: a table per level, lowest first
     (the last one with the picture's colours appended).
     Outputs: those that `decoder_graph` takes, and motion_witness, which is NaN or infinite if any place is.
     """
@@ -143,7 +143,7 @@ def decoder_graph(model: Mcnet, ranges: Ranges | None = None) -> ov.Model:
 
     Convolutions whose input's range is given are computed in 8 bits, but for the last one.
 
-    Inputs: warped rows a level, lowest first, the last one with its border of zeros; generated (size + 2, size + 2),
+    Inputs: warped rows per level, lowest first, the last one with its border of zeros; generated (size + 2, size + 2),
     how much of each pixel is generated, 1 - the occlusion, and 0 in the frame; where there is a memory, what a source
     settles of it (`settled_of_memory`).
     Outputs: (size, size, 3) uint8 RGB, and its sum in [0, 1], which is NaN or infinite if any colour is.
@@ -219,7 +219,7 @@ def _table_widths(model: Mcnet) -> list[int]:
 
 
 def channel_order(config: McnetConfig, size_px: int) -> list[int]:
-    """Which of the network's channels a level's are: where the memory compensates, the kept half comes first."""
+    """Which of the network's channels per level's are: where the memory compensates, the kept half comes first."""
     width = config.decoder_widths[config.level_sizes_px.index(size_px)]
     if size_px not in config.memory.levels_px:
         return list(range(width))

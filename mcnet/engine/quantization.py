@@ -1,6 +1,6 @@
 """Where the decoder's activations lie, so that its convolutions may be computed in 8 bits.
 
-Not those of dense motion: what its hourglass sees depends on how far a driver moves, and where values are clipped or
+Not those of dense motion: what its hourglass sees depends on how far a performer moves, and where values are clipped or
 rounded the wrong part of the face is shown (measured: errors of up to half the range).
 """
 
@@ -26,7 +26,7 @@ the motion shows of the source at N px."""
 
 HEADROOM = 1.5
 """Ranges are taken so much wider than what was seen; what lies beyond them is clipped. Anything from 1 to 2 gives faces
-and drivers that were not measured the largest error that bf16 gives them."""
+and performers that were not measured the largest error that bf16 gives them."""
 
 
 class QuantizationError(UserError, ValueError):

@@ -44,8 +44,8 @@ def as_srgb(image: Image.Image) -> Image.Image:
         Of mode `RGB`.
 
     Raises:
-        MediaError: it has 32 bits a channel, so that nothing says which of its values is white, or Lab colours that its
-            profile does not explain.
+        MediaError: it has 32 bits per channel, so that nothing says which of its values is white, or Lab colours that
+            its profile does not explain.
     """
     image = eight_bit(image)
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
@@ -56,10 +56,10 @@ def as_srgb(image: Image.Image) -> Image.Image:
 
 
 def eight_bit(image: Image.Image) -> Image.Image:
-    """The same with 8 bits a channel, where it has other depths.
+    """The same with 8 bits per channel, where it has other depths.
 
     Raises:
-        MediaError: it has 32 bits a channel.
+        MediaError: it has 32 bits per channel.
     """
     if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
         raise MediaError("got 32 bits per channel, expected 8 or 16; convert it to JPEG or PNG")

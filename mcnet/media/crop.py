@@ -167,7 +167,7 @@ def plan_crops(faces: Sequence[Face | None], fps: float) -> list[SquareBox]:
 
     Args:
         faces: the followed face of each frame, or None.
-        fps: frames a second.
+        fps: frames per second.
 
     Returns:
         A square for each frame.

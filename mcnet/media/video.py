@@ -45,7 +45,7 @@ class DrivingVideo:
 
     Attributes:
         path: the file or folder.
-        fps: frames a second as they are yielded.
+        fps: frames per second as they are yielded.
         frame_count: how many frames are to be expected; None where the file does not tell.
         size_px: (width, height) as yielded: turned upright, pixels square.
         has_audio: whether a `mcnet.media.video_writer.VideoWriter` will find sound in it.

@@ -55,7 +55,7 @@ class VideoWriter:
 
     Args:
         path: where to write; its folder exists.
-        fps: frames a second.
+        fps: frames per second.
         size_px: (width, height) of the frames.
         audio_from: a video whose sound is carried over, from its first picture up to the length of what is written:
             copied where the format allows, else as AAC or Opus. A video without sound, or a folder, is fine.

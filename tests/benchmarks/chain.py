@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--precision", nargs="+", default=["auto"], help="ways to run it, in turn (default: auto)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each (default: 3)")
     parser.add_argument("--seconds", type=float, default=20, help="of a run (default: 20)")
-    parser.add_argument("--camera-fps", type=int, default=30, help="frames a second of the camera (default: 30)")
+    parser.add_argument("--camera-fps", type=int, default=30, help="frames per second of the camera (default: 30)")
     parser.add_argument("--model", default="starter", help="default: starter")
     args = parser.parse_args()
     runs: dict[str, list[dict[str, Any]]] = {precision: [] for precision in args.precision}

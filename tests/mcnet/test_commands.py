@@ -47,11 +47,11 @@ def test_animates_with_sound_and_a_sheet(tmp_path: Path, capsys: pytest.CaptureF
     frames = frames_of(output)
     assert len(frames) == 40
     assert {frame.shape for frame in frames} == {(256, 768, 3)}
-    source, driver, result = (np.stack([frame[:, i * 256 : (i + 1) * 256] for frame in frames]) for i in range(3))
-    # The portrait beside it stands still (up to compression); the result moves, and is the portrait, not the driver.
+    source, performer, result = (np.stack([frame[:, i * 256 : (i + 1) * 256] for frame in frames]) for i in range(3))
+    # The portrait beside it stands still (up to compression); the result moves, and is the portrait, not the performer.
     assert np.abs(source[0].astype(int) - source[-1]).mean() < 2
     assert max(np.abs(result[0].astype(int) - frame).mean() for frame in result) > 3
-    assert np.abs(result[0].astype(int) - source[0]).mean() < 0.5 * np.abs(result[0].astype(int) - driver[0]).mean()
+    assert np.abs(result[0].astype(int) - source[0]).mean() < 0.5 * np.abs(result[0].astype(int) - performer[0]).mean()
     assert seconds_of_sound(output) == pytest.approx(40 / 25, abs=0.1)
     assert read_rgb(sheet).shape[1] > 6 * 256
     said = capsys.readouterr()

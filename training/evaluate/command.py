@@ -36,14 +36,14 @@ def add_parser(commands: Any) -> None:
         "--cross-pairs",
         type=whole_number,
         metavar="N",
-        help="pairs of people in cross-identity (default: one a clip; 0: none)",
+        help="pairs of people in cross-identity (default: one per clip; 0: none)",
     )
     parser.add_argument(
         "--reference",
         nargs="+",
         default=["first"],
         choices=REFERENCES,
-        help="where the driver's motion starts in cross-identity, one or several: the clip's first frame, which is "
+        help="where the performer's motion starts in cross-identity, one or several: the clip's first frame, which is "
         "comparable from model to model as nothing chooses it; its most neutral expression, which the app looks for; "
         "the head turned farthest; the mouth open widest (default: first)",
     )

@@ -22,7 +22,7 @@ from mcnet.media.expressions import Mesh
 from mcnet.media.face_mesh import PlainMesh
 from mcnet.media.faces import Face, FaceFinder
 from training.data import CLIPS_FORMAT, Clip, DataError, decode, open_dataset, read_table
-from training.evaluate.jitter import StillDriver, mean_jitter, measure_jitter
+from training.evaluate.jitter import StillPerformer, mean_jitter, measure_jitter
 from training.evaluate.methods import MethodRunner
 from training.evaluate.metric_networks import Inception, MetricNetworks, open_metric_networks
 from training.evaluate.metrics import Moments, frechet_distance
@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 JITTER_CLIPS = 4
 _SETTLING_FRAMES = 8
-"""How long a still driver's face is followed before it counts: where it is looked for settles over some frames."""
+"""How long a still performer's face is followed before it counts: where it is looked for settles over some frames."""
 _LEFT_OUT = "Left out: "
 
 
@@ -133,7 +133,7 @@ def evaluate(model: Mcnet, data: Path, options: EvaluateOptions | None = None) -
             session.notes.append(f"Cross-identity is left out: split {options.split!r} shows one person only")
         started = time.perf_counter()
         for number, clip in enumerate(chosen, start=1):
-            session.evaluate_clip(clip, [pairs for pairs in plan if pairs[0].driver.clip == clip])
+            session.evaluate_clip(clip, [pairs for pairs in plan if pairs[0].performer.clip == clip])
             elapsed_s = time.perf_counter() - started
             left_s = elapsed_s / number * (len(chosen) - number)
             logger.info("clip %d of %d: %.0f s, about %.0f s left", number, len(chosen), elapsed_s, left_s)
@@ -174,12 +174,12 @@ def self_pairs(clip: int, frames: int, count: int | None) -> list[Pair]:
     return [Pair(first, first, Still(clip, frame)) for frame in driving_frames(frames, count)]
 
 
-def plan_cross_pairs(clips: Sequence[Clip], drivers: Sequence[int], options: EvaluateOptions) -> list[list[Pair]]:
+def plan_cross_pairs(clips: Sequence[Clip], performers: Sequence[int], options: EvaluateOptions) -> list[list[Pair]]:
     """Pairs of different people, drawn by the seed: clips drive in turn, and a person's clip or still is the source.
 
     Args:
         clips: all of the dataset.
-        drivers: clips that drive.
+        performers: clips that drive.
         options: the split, how many, and the seed.
 
     Returns:
@@ -187,23 +187,23 @@ def plan_cross_pairs(clips: Sequence[Clip], drivers: Sequence[int], options: Eva
     """
     people: dict[str, list[int]] = {}
     for number, clip in enumerate(clips):
-        if clip.split == options.split and (clip.frames == 1 or number in drivers):
+        if clip.split == options.split and (clip.frames == 1 or number in performers):
             people.setdefault(who(clip), []).append(number)
-    count = len(drivers) if options.cross_pairs is None else options.cross_pairs
+    count = len(performers) if options.cross_pairs is None else options.cross_pairs
     if len(people) < 2:
         return []
     rng = np.random.default_rng(options.seed)
     orders = {
-        driver: rng.permutation([person for person in sorted(people) if person != who(clips[driver])])
-        for driver in drivers
+        performer: rng.permutation([person for person in sorted(people) if person != who(clips[performer])])
+        for performer in performers
     }
     plan: list[list[Pair]] = []
     for turn in range(count):
-        driver = drivers[turn % len(drivers)]
-        others = orders[driver]
-        source = Still(int(rng.choice(people[str(others[turn // len(drivers) % len(others)])])), 0)
-        wanted = driving_frames(clips[driver].frames, options.frames_per_clip)
-        plan.append([Pair(source, Still(driver, 0), Still(driver, frame)) for frame in wanted])
+        performer = performers[turn % len(performers)]
+        others = orders[performer]
+        source = Still(int(rng.choice(people[str(others[turn // len(performers) % len(others)])])), 0)
+        wanted = driving_frames(clips[performer].frames, options.frames_per_clip)
+        plan.append([Pair(source, Still(performer, 0), Still(performer, frame)) for frame in wanted])
     return plan
 
 
@@ -258,7 +258,7 @@ class _Observer:
         return _shot(rgb, self.measure(rgb) if self._measures else None)
 
     def follow(self, rgb: Rgb, frames: Sequence[Rgb]) -> list[Shot]:
-        """Frames of a driver who is still; the face is followed as it is live.
+        """Frames of a performer who is still; the face is followed as it is live.
 
         Args:
             rgb: (S, S, 3), what the camera has seen for a while.
@@ -324,16 +324,16 @@ class _Session:
         count = self._store.clips[clip].frames
         own = self_pairs(clip, count, self._options.frames_per_clip)
         candidates = reference_candidates(count, self._options.references) if plan else []
-        still_driver = [count // 2] if self._jitter_clips < JITTER_CLIPS else []
-        wanted = [0, *candidates, *still_driver, *(pair.driver.frame for pair in own)]
+        still_performer = [count // 2] if self._jitter_clips < JITTER_CLIPS else []
+        wanted = [0, *candidates, *still_performer, *(pair.performer.frame for pair in own)]
         frames = self._read(clip, wanted)
         if frames is None:
             return
         stills = _Stills(frames, self._observer)
         self._self_results += self._score(own, stills)
-        if still_driver:
+        if still_performer:
             self._jitter_clips += 1
-            self._measure_jitter(stills.shot(Still(clip, 0)), frames[Still(clip, *still_driver)])
+            self._measure_jitter(stills.shot(Still(clip, 0)), frames[Still(clip, *still_performer)])
         if not plan:
             return
         meshes: dict[int, Mesh | None] = {}
@@ -364,7 +364,7 @@ class _Session:
         own = self._compare(self._self_results, of_self=True)
         for method, moments in self._features.items():
             if method in own.figures:
-                own.figures[method]["fid"] = frechet_distance(moments, self._features["driver"])
+                own.figures[method]["fid"] = frechet_distance(moments, self._features["performer"])
         cross = {kind: results for kind, results in self._cross_results.items() if results}
         times_ms: dict[str, list[float]] = {}
         for result in (*self._self_results, *(result for results in cross.values() for result in results)):
@@ -405,24 +405,26 @@ class _Session:
         """Animate and score pairs of one source and one reference."""
         source, first, of_self = stills.seen(pairs[0].source), stills.seen(pairs[0].reference), not pairs[0].relative
         reference = None if of_self else stills.shot(pairs[0].reference)
-        drivers = [stills.shot(pair.driver) for pair in pairs]
+        performers = [stills.shot(pair.performer) for pair in pairs]
         scores: list[dict[str, Score]] = [{} for _ in pairs]
         engine_ms: list[dict[str, float]] = [{} for _ in pairs]
         for method in self._runner.methods(of_self=of_self):
-            pictures = self._runner.perform(method, stills.shot(pairs[0].source), reference, drivers)
+            pictures = self._runner.perform(method, stills.shot(pairs[0].source), reference, performers)
             for number, (pair, picture) in enumerate(zip(pairs, pictures, strict=True)):
                 shown = source if method == COPY else self._observer.see(picture.rgb)
-                driver = stills.seen(pair.driver)
-                scores[number][method] = score(shown, source, first, driver, self._observer.networks, of_self=of_self)
+                performer = stills.seen(pair.performer)
+                scores[number][method] = score(
+                    shown, source, first, performer, self._observer.networks, of_self=of_self
+                )
                 if picture.engine_ms is not None:
                     engine_ms[number][method] = picture.engine_ms
                 if of_self:
                     self._count_features(method, picture.rgb)
         if of_self:
             for pair in pairs:
-                self._count_features("driver", stills.frames[pair.driver])
+                self._count_features("performer", stills.frames[pair.performer])
         return [
-            result_of(pair, source, first, stills.seen(pair.driver), scores[number], engine_ms[number])
+            result_of(pair, source, first, stills.seen(pair.performer), scores[number], engine_ms[number])
             for number, pair in enumerate(pairs)
         ]
 
@@ -431,9 +433,9 @@ class _Session:
         if inception is not None:
             self._features.setdefault(name, Moments(Inception.SIZE)).add(inception(rgb))
 
-    def _measure_jitter(self, source: Shot, driver: Rgb) -> None:
-        still = StillDriver(driver, self._rng)
-        noisy, shifted = (self._observer.follow(driver, frames) for frames in (still.noisy, still.shifted))
+    def _measure_jitter(self, source: Shot, performer: Rgb) -> None:
+        still = StillPerformer(performer, self._rng)
+        noisy, shifted = (self._observer.follow(performer, frames) for frames in (still.noisy, still.shifted))
         for method in self._runner.still_methods:
             row = measure_jitter(self._runner, method, source, noisy, shifted, still.shifts_px)
             if row is not None:
@@ -445,7 +447,7 @@ class _Session:
 
 
 def pictures_of(store: ClipStore, pair: Pair, runner: MethodRunner, finder: FaceFinder) -> dict[str, Rgb]:
-    """A pair's pictures once more, for a sheet: `source`, `reference`, `driver`, and one for each method.
+    """A pair's pictures once more, for a sheet: `source`, `reference`, `performer`, and one for each method.
 
     Args:
         store: the data.
@@ -459,9 +461,9 @@ def pictures_of(store: ClipStore, pair: Pair, runner: MethodRunner, finder: Face
         faces = finder.find(rgb) if runner.measures else []
         return _shot(rgb, faces[0] if faces else None)
 
-    source, reference, driver = map(shot, pair)
-    pictures = {"source": source.square, "reference": reference.square, "driver": driver.square}
+    source, reference, performer = map(shot, pair)
+    pictures = {"source": source.square, "reference": reference.square, "performer": performer.square}
     for method in runner.methods(of_self=not pair.relative):
-        performed = runner.perform(method, source, reference if pair.relative else None, [driver])
+        performed = runner.perform(method, source, reference if pair.relative else None, [performer])
         pictures[method] = next(performed).rgb
     return pictures

@@ -1,4 +1,4 @@
-"""How restless the animation of a driver is who does not move."""
+"""How restless the animation of a performer is who does not move."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from training.evaluate.scores import Jitter
 
 JITTER_FRAMES = 12
 NOISE_LEVELS = 2.0
-"""Standard deviation of the still driver's sensor noise, of 255 grey levels: a webcam's in good light."""
+"""Standard deviation of the still performer's sensor noise, of 255 grey levels: a webcam's in good light."""
 SHIFT_PX = 0.25
-"""How far the still driver is shifted at most along x and y."""
+"""How far the still performer is shifted at most along x and y."""
 
 
-class StillDriver:
+class StillPerformer:
     """One frame again and again, each time with new noise or another shift.
 
     Args:
@@ -37,14 +37,14 @@ class StillDriver:
 def measure_jitter(
     runner: MethodRunner, method: str, source: Shot, noisy: Sequence[Shot], shifted: Sequence[Shot], shifts_px: Any
 ) -> Jitter | None:
-    """Let a still driver drive, by absolute keypoints.
+    """Let a still performer drive, by absolute keypoints.
 
     Args:
         runner: of the model.
         method: `measured`, `detected` or `model`.
         source: who is animated.
-        noisy: the driver with noise.
-        shifted: the driver shifted.
+        noisy: the performer with noise.
+        shifted: the performer shifted.
         shifts_px: (N, 2) by how much.
 
     Returns:

@@ -69,11 +69,11 @@ class MethodRunner:
 
     @property
     def still_methods(self) -> tuple[str, ...]:
-        """By which a driver's restlessness is told: one for each way to find keypoints."""
+        """By which a performer's restlessness is told: one for each way to find keypoints."""
         return ("measured", "detected") if self.measures else ("model",)
 
     def perform(
-        self, method: str, source: Shot, reference: Shot | None, drivers: Sequence[Shot]
+        self, method: str, source: Shot, reference: Shot | None, performers: Sequence[Shot]
     ) -> Iterator[Performed]:
         """One picture after the other. Finish one performance before the next begins: they share the engine.
 
@@ -83,17 +83,17 @@ class MethodRunner:
         Args:
             method: one of `methods`.
             source: who is animated.
-            reference: the driver's frame from which relative motion starts; None: absolute keypoints.
-            drivers: the driving frames.
+            reference: the performer's frame from which relative motion starts; None: absolute keypoints.
+            performers: the driving frames.
         """
         drive = self._drive(method, source, reference)
         shown = source.square
-        for driver in drivers:
+        for performer in performers:
             started = time.perf_counter()
-            if drive.measures and driver.face is None:
+            if drive.measures and performer.face is None:
                 self.held += 1
             else:
-                shown = drive.pictures([driver])[0]
+                shown = drive.pictures([performer])[0]
             elapsed_ms = 1000 * (time.perf_counter() - started)
             yield Performed(shown, None if method in _WITHOUT_ENGINE else elapsed_ms)
 

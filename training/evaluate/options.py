@@ -31,9 +31,10 @@ class EvaluateOptions:
     cross_pairs: int | None = None
     """Pairs of different people; None: as many as clips; 0: none."""
     references: tuple[str, ...] = ("first",)
-    """Kinds of frames from which the driver's motion starts in cross-identity; each kind gives figures of its own."""
+    """Kinds of frames from which the performer's motion starts in cross-identity; each kind gives figures of its
+    own."""
     seed: int = 0
-    """Of the cross-identity pairs and of the still driver's noise."""
+    """Of the cross-identity pairs and of the still performer's noise."""
     device: str = "auto"
     precision: "Precision" = "auto"
     paper_landmarks: bool = False

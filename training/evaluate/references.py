@@ -1,4 +1,4 @@
-"""From which of a driver's frames relative motion starts: the reference."""
+"""From which of a performer's frames relative motion starts: the reference."""
 
 from collections.abc import Sequence
 

@@ -63,7 +63,7 @@ _POSE_ROWS = (
     _Row("roll_deg", "  roll", _DEGREES),
 )
 _FACE_ROWS = (
-    _Row("distorted", "distorted faces (of the driver's own: {driver_distorted:.0%})", _PERCENT),
+    _Row("distorted", "distorted faces (of the performer's own: {performer_distorted:.0%})", _PERCENT),
     _Row("faces_missing", "pictures in which no face is found", "{:.0f}"),
 )
 SELF_ROWS = (
@@ -77,8 +77,8 @@ SELF_ROWS = (
     _Row("akd_of_copying", "  of copying the source", _PERCENT),
     _Row("akd_wherever_found", "  over all pictures with a face", "{:.2f}"),
     _Row("akd_paper", "AKD, px of 256 (face-alignment)", "{:.2f}"),
-    _Row("aed", "AED (dlib), to the driver"),
-    _Row("csim_driver", "CSIM (dlib), to the driver"),
+    _Row("aed", "AED (dlib), to the performer"),
+    _Row("csim_performer", "CSIM (dlib), to the performer"),
     *_MOUTH_ROWS,
     *_EYE_ROWS,
     *_GAZE_ROWS,
@@ -87,14 +87,14 @@ SELF_ROWS = (
 )
 CROSS_ROWS = (
     _Row("csim_source", "CSIM (dlib), to the source"),
-    _Row("csim_driver", "leakage: CSIM to the driver"),
+    _Row("csim_performer", "leakage: CSIM to the performer"),
     *_MOUTH_ROWS,
-    _Row("mouth_itself_correlation", "  with the driver's opening itself"),
+    _Row("mouth_itself_correlation", "  with the performer's opening itself"),
     *_EYE_ROWS,
-    _Row("lids_itself_correlation", "  with the driver's opening itself"),
+    _Row("lids_itself_correlation", "  with the performer's opening itself"),
     *_GAZE_ROWS,
     *_POSE_ROWS,
-    _Row("direction_angle_deg", "  against the driver's direction itself", _DEGREES),
+    _Row("direction_angle_deg", "  against the performer's direction itself", _DEGREES),
     *_FACE_ROWS,
 )
 _HEADINGS = {
@@ -109,8 +109,8 @@ _HEADINGS = {
 _LEGENDS = {
     "measured": "measured: keypoints by the face mesh at the clip's resolution; detected: by the model; warp only: of "
     "measured ones",
-    "space": "in space: the source's shape, the driver's change of expression and pose; in the plane: relative motion; "
-    "both of measured keypoints",
+    "space": "in space: the source's shape, the performer's change of expression and pose; in the plane: relative "
+    "motion; both of measured keypoints",
 }
 _NOTHING = "-"
 
@@ -126,7 +126,10 @@ def format_table(evaluation: Evaluation, model_name: str, split: str) -> str:
     ]
     for kind, comparison in evaluation.of_cross.items():
         lines += ["", *_section(f"cross-identity, {kind} reference", comparison, CROSS_ROWS)]
-    lines += ["", f"still driver, noise of {NOISE_LEVELS:g} grey levels or shifts of up to {SHIFT_PX:g} px; px of 256:"]
+    lines += [
+        "",
+        f"still performer, noise of {NOISE_LEVELS:g} grey levels or shifts of up to {SHIFT_PX:g} px; px of 256:",
+    ]
     for method, jitter in evaluation.jitter.items():
         lines.append(
             f"  {_HEADINGS[method]}: keypoints move {jitter.keypoints_px:.3f} px, the picture {jitter.picture_px:.3f} "
@@ -153,7 +156,7 @@ def _section(title: str, comparison: Comparison, rows: Sequence[_Row]) -> list[s
             written = (_NOTHING if value is None else row.form.format(value) for value in values)
             lines.append(f"{label:<{width}}" + "".join(f"{value:>13}" for value in written))
     if (main["complete"] or 0) < pairs:
-        lost = f", {main['unmeasurable']:.0f} lack one in source or driver" if main["unmeasurable"] else ""
+        lost = f", {main['unmeasurable']:.0f} lack one in source or performer" if main["unmeasurable"] else ""
         lines.append(f"figures of faces count the {main['complete']:.0f} pairs with a face in every picture{lost}")
     if comparison.main in _LEGENDS:
         lines.append(_LEGENDS[comparison.main])
@@ -175,7 +178,7 @@ def to_json(evaluation: Evaluation, info: ModelInfo, options: EvaluateOptions) -
                 "wanted_in_space": result.wanted_in_space,
                 "driving": result.driving,
                 "eyes": result.eyes,
-                "driver_distortion": result.driver_distortion,
+                "performer_distortion": result.performer_distortion,
                 "engine_ms": result.engine_ms,
                 "scores": {
                     method: {field.name: getattr(score, field.name) for field in dataclasses.fields(score)}
@@ -234,7 +237,7 @@ def write_sheet(path: Path, evaluation: Evaluation, model: Mcnet, data: Path, op
         for title, comparison in (("self", evaluation.of_self), *evaluation.of_cross.items()):
             of_self = title == "self"
             methods = [method for method in comparison.figures if method != COPY]
-            stills = ["source", "driver"] if of_self else ["source", "reference", "driver"]
+            stills = ["source", "performer"] if of_self else ["source", "reference", "performer"]
             rows: list[list[Rgb | None]] = []
             for rank, result in _ranked(comparison, _self_loss if of_self else _cross_loss):
                 pictures = pictures_of(store, result.pair, runner, finder)
@@ -277,7 +280,7 @@ def _facts(evaluation: Evaluation, result: PairResult) -> list[str]:
     if result.wanted is not None:
         asked.append(f"mouth {result.wanted.mouth:+.2f}")
     if result.eyes is not None:
-        asked.append(f"lids {result.eyes.driver.opening - result.eyes.reference.opening:+.2f}")
+        asked.append(f"lids {result.eyes.performer.opening - result.eyes.reference.opening:+.2f}")
     facts = [f"wanted: {', '.join(asked)}"] if asked else []
     for method, score in result.scores.items():
         numbers = [
@@ -295,8 +298,8 @@ def _facts(evaluation: Evaluation, result: PairResult) -> list[str]:
         facts.append(f"{_HEADINGS[method]}: {', '.join(told[:2])}")
         if told[2:] and method != COPY:
             facts.append(f"  {', '.join(told[2:])}")
-    names = [Path(evaluation.clips[still.clip].file).stem[:24] for still in (pair.source, pair.driver)]
-    return [*facts, *dict.fromkeys(names), f"frame {pair.driver.frame} since {pair.reference.frame}"]
+    names = [Path(evaluation.clips[still.clip].file).stem[:24] for still in (pair.source, pair.performer)]
+    return [*facts, *dict.fromkeys(names), f"frame {pair.performer.frame} since {pair.reference.frame}"]
 
 
 def _caption(lines: Sequence[str], side_px: int = 256) -> Rgb:

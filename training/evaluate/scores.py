@@ -1,9 +1,10 @@
 """What an evaluation keeps of each pair, and the figures that it makes of them.
 
 Changes are measured from a reference: a person's mouth counts as opened by so much since the source picture, and the
-driver's since the driver's reference frame. In self-reenactment both references are the source. Motion in the picture's
-plane aims at that. Motion in space aims at what the driver does whatever the reference shows, so that figures "itself"
-stand beside: how the change since the source picture follows the driver's own opening and direction.
+performer's since the performer's reference frame. In self-reenactment both references are the source. Motion in the
+picture's plane aims at that. Motion in space aims at what the performer does whatever the reference shows, so that
+figures "itself" stand beside: how the change since the source picture follows the performer's own opening and
+direction.
 """
 
 import dataclasses
@@ -32,7 +33,7 @@ COPY = "copy"
 """The method that shows the source as it is: what every other one has to beat."""
 DISTORTED = 5e-3
 """A face whose shape differs by more from the source's own counts as distorted (`procrustes_residual`). Expression and
-the mesh's guess of depth differ by so much now and then as well: how often, the driver's own frames tell."""
+the mesh's guess of depth differ by so much now and then as well: how often, the performer's own frames tell."""
 
 
 class Still(NamedTuple):
@@ -47,13 +48,13 @@ class Pair(NamedTuple):
 
     Attributes:
         source: who is animated.
-        reference: the driver's frame from which relative motion starts; the source itself in self-reenactment.
-        driver: the driving frame.
+        reference: the performer's frame from which relative motion starts; the source itself in self-reenactment.
+        performer: the driving frame.
     """
 
     source: Still
     reference: Still
-    driver: Still
+    performer: Still
 
     @property
     def relative(self) -> bool:
@@ -68,12 +69,12 @@ class Score:
     Attributes:
         face: whether a face is found in it.
         l1, psnr, ssim, lpips, akd, akd_paper, aed: against the driving frame; self-reenactment only.
-        csim_driver: cosine between the embeddings of picture and driving frame; of a stranger: leakage.
+        csim_performer: cosine between the embeddings of picture and driving frame; of a stranger: leakage.
         csim_source: likewise of picture and source.
         moved: the expression's change since the source, in the picture's plane.
         moved_in_space: likewise in three dimensions.
-        turn: what is missing to the head's turn that the driver asks for since the reference; absolute angles.
-        direction: how far the head looks from where the driver's looks; absolute angles.
+        turn: what is missing to the head's turn that the performer asks for since the reference; absolute angles.
+        direction: how far the head looks from where the performer's looks; absolute angles.
         distortion: how far the face's shape is from the source's own.
         eyes: of the face in it, by the iris network.
     """
@@ -86,7 +87,7 @@ class Score:
     akd: float | None = None
     akd_paper: float | None = None
     aed: float | None = None
-    csim_driver: float | None = None
+    csim_performer: float | None = None
     csim_source: float | None = None
     moved: Expression | None = None
     moved_in_space: Expression | None = None
@@ -101,7 +102,7 @@ class EyesAsked(NamedTuple):
 
     source: Eyes
     reference: Eyes
-    driver: Eyes
+    performer: Eyes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,11 +112,11 @@ class PairResult:
     Attributes:
         pair: which.
         measurable: whether source, reference and driving frame show a face each.
-        wanted: the driver's change of expression since the reference, in the picture's plane.
+        wanted: the performer's change of expression since the reference, in the picture's plane.
         wanted_in_space: likewise in three dimensions.
-        driving: how far the driver's mouth and eyes are open, in the picture's plane.
+        driving: how far the performer's mouth and eyes are open, in the picture's plane.
         eyes: of source, reference and driving frame; None without a face in each, or without the network.
-        driver_distortion: how far the driver's shape is from that in the reference, the same person's.
+        performer_distortion: how far the performer's shape is from that in the reference, the same person's.
         scores: by method.
         engine_ms: what the engine took for a frame, by method; not in it are those that need no engine.
     """
@@ -126,7 +127,7 @@ class PairResult:
     wanted_in_space: Expression | None
     driving: Expression | None
     eyes: EyesAsked | None
-    driver_distortion: float | None
+    performer_distortion: float | None
     scores: dict[str, Score]
     engine_ms: dict[str, float]
 
@@ -138,7 +139,7 @@ class PairResult:
 
 @dataclasses.dataclass(frozen=True)
 class Jitter:
-    """How restless the animation of a driver is who does not move; root mean squares, means over some clips.
+    """How restless the animation of a performer is who does not move; root mean squares, means over some clips.
 
     Attributes:
         keypoints_px: of the keypoints' places under sensor noise, in pixels of 256.
@@ -183,7 +184,7 @@ class Evaluation:
         clips: the dataset's clips, by number.
         of_self: self-reenactment.
         of_cross: cross-identity, by the kind of the reference frame; empty if there are no pairs.
-        jitter: of a still driver, by self-reenactment's methods.
+        jitter: of a still performer, by self-reenactment's methods.
         engine_ms: median and 95th percentile of a frame, by method.
         device: where and how the engine ran.
         size_px: side of the model's pictures.
@@ -202,7 +203,7 @@ class Evaluation:
     @property
     def driving(self) -> tuple[int, int]:
         """Clips that were used in self-reenactment, and people in them."""
-        clips = {result.pair.driver.clip for result in self.of_self.pairs}
+        clips = {result.pair.performer.clip for result in self.of_self.pairs}
         return len(clips), len({who(self.clips[clip]) for clip in clips})
 
 
@@ -230,30 +231,30 @@ class Seen(NamedTuple):
 
 
 def result_of(
-    pair: Pair, source: Seen, reference: Seen, driver: Seen, scores: dict[str, Score], engine_ms: dict[str, float]
+    pair: Pair, source: Seen, reference: Seen, performer: Seen, scores: dict[str, Score], engine_ms: dict[str, float]
 ) -> PairResult:
     """Put a pair's scores beside what was asked for.
 
     Args:
         pair: which.
         source: who is animated.
-        reference: the driver's reference frame.
-        driver: the driving frame.
+        reference: the performer's reference frame.
+        performer: the driving frame.
         scores: by method.
         engine_ms: by method.
     """
-    wanted = _change(reference, driver, in_space=False)
+    wanted = _change(reference, performer, in_space=False)
     asked = None
-    if source.eyes is not None and reference.eyes is not None and driver.eyes is not None:
-        asked = EyesAsked(source.eyes, reference.eyes, driver.eyes)
+    if source.eyes is not None and reference.eyes is not None and performer.eyes is not None:
+        asked = EyesAsked(source.eyes, reference.eyes, performer.eyes)
     return PairResult(
         pair=pair,
         measurable=wanted is not None and source.mesh is not None,
         wanted=wanted,
-        wanted_in_space=_change(reference, driver, in_space=True),
-        driving=None if driver.mesh is None else expression(driver.mesh),
+        wanted_in_space=_change(reference, performer, in_space=True),
+        driving=None if performer.mesh is None else expression(performer.mesh),
         eyes=asked,
-        driver_distortion=_distortion(reference, driver),
+        performer_distortion=_distortion(reference, performer),
         scores=scores,
         engine_ms=engine_ms,
     )
@@ -270,42 +271,42 @@ def _distortion(own: Seen, now: Seen) -> float | None:
 
 
 def score(
-    shown: Seen, source: Seen, reference: Seen, driver: Seen, networks: MetricNetworks, *, of_self: bool
+    shown: Seen, source: Seen, reference: Seen, performer: Seen, networks: MetricNetworks, *, of_self: bool
 ) -> Score:
     """Compare what a method shows with what it was asked for.
 
     Args:
         shown: the method's picture.
         source: who is animated.
-        reference: the driver's reference frame.
-        driver: the driving frame.
+        reference: the performer's reference frame.
+        performer: the driving frame.
         networks: for what needs more than arithmetic.
         of_self: whether the driving frame is what should come out, pixel by pixel.
     """
     values: dict[str, Any] = {}
     if of_self:
-        values["l1"] = picture_l1(shown.rgb, driver.rgb)
-        values["psnr"] = psnr(shown.rgb, driver.rgb)
-        values["ssim"] = networks.ssim(shown.rgb, driver.rgb) if networks.ssim else None
-        values["lpips"] = networks.lpips(shown.rgb, driver.rgb) if networks.lpips else None
-        side_px = driver.rgb.shape[0]
-        if shown.mesh is not None and driver.mesh is not None:
-            values["akd"] = mesh_distance(shown.mesh, driver.mesh, side_px)
-        if shown.paper is not None and driver.paper is not None:
-            values["akd_paper"] = landmark_distance(shown.paper, driver.paper, side_px)
-    if shown.embedding is not None and driver.embedding is not None:
-        values["csim_driver"] = cosine(shown.embedding, driver.embedding)
+        values["l1"] = picture_l1(shown.rgb, performer.rgb)
+        values["psnr"] = psnr(shown.rgb, performer.rgb)
+        values["ssim"] = networks.ssim(shown.rgb, performer.rgb) if networks.ssim else None
+        values["lpips"] = networks.lpips(shown.rgb, performer.rgb) if networks.lpips else None
+        side_px = performer.rgb.shape[0]
+        if shown.mesh is not None and performer.mesh is not None:
+            values["akd"] = mesh_distance(shown.mesh, performer.mesh, side_px)
+        if shown.paper is not None and performer.paper is not None:
+            values["akd_paper"] = landmark_distance(shown.paper, performer.paper, side_px)
+    if shown.embedding is not None and performer.embedding is not None:
+        values["csim_performer"] = cosine(shown.embedding, performer.embedding)
         if of_self:
-            values["aed"] = float(np.linalg.norm(shown.embedding - driver.embedding))
+            values["aed"] = float(np.linalg.norm(shown.embedding - performer.embedding))
     if shown.embedding is not None and source.embedding is not None:
         values["csim_source"] = cosine(shown.embedding, source.embedding)
     values["moved"] = _change(source, shown, in_space=False)
     values["moved_in_space"] = _change(source, shown, in_space=True)
-    if shown.mesh is not None and source.mesh is not None and driver.mesh is not None and reference.mesh is not None:
+    if shown.mesh is not None and source.mesh is not None and performer.mesh is not None and reference.mesh is not None:
         turned = rotation_between(source.mesh, shown.mesh)
-        wanted = rotation_between(reference.mesh, driver.mesh)
+        wanted = rotation_between(reference.mesh, performer.mesh)
         values["turn"] = _size(turned @ wanted.T)
-        values["direction"] = _size(rotation_between(driver.mesh, shown.mesh))
+        values["direction"] = _size(rotation_between(performer.mesh, shown.mesh))
     values["distortion"] = _distortion(source, shown)
     return Score(face=shown.mesh is not None, eyes=shown.eyes, **values)
 
@@ -315,7 +316,7 @@ def _size(rotation: NDArray[np.float64]) -> HeadTurn:
 
 
 _OF_PICTURES = ("l1", "psnr", "ssim", "lpips")
-_OF_FACES = ("akd", "akd_paper", "aed", "csim_driver", "csim_source")
+_OF_FACES = ("akd", "akd_paper", "aed", "csim_performer", "csim_source")
 
 
 def summarise(results: Sequence[PairResult], method: str) -> dict[str, float | None]:
@@ -323,9 +324,9 @@ def summarise(results: Sequence[PairResult], method: str) -> dict[str, float | N
 
     What needs faces counts over the pairs that show one in every picture, each method's included: a method that lost
     the hardest faces would look better for it. So three counts stand beside it: `faces_missing`, this method's pictures
-    without a face though source, reference and driver show one; `unmeasurable`, the pairs where those do not;
+    without a face though source, reference and performer show one; `unmeasurable`, the pairs where those do not;
     `complete`, the pairs that count. `akd_wherever_found` is the mean over all of this method's pictures with a face,
-    `distorted` the share of these whose face is distorted, `driver_distorted` that of the driving frames themselves.
+    `distorted` the share of these whose face is distorted, `performer_distorted` that of the driving frames themselves.
     `*_of_copying` is the figure over that of the copied source.
     """
     complete = [result for result in results if result.complete]
@@ -358,7 +359,7 @@ def summarise(results: Sequence[PairResult], method: str) -> dict[str, float | N
             figures[f"{prefix}{part}_deg"] = _mean([None if turn is None else getattr(turn, part) for turn in turns])
     measurable = [result for result in results if result.measurable]
     figures["distorted"] = _share_distorted([result.scores[method].distortion for result in measurable])
-    figures["driver_distorted"] = _share_distorted([result.driver_distortion for result in measurable])
+    figures["performer_distorted"] = _share_distorted([result.performer_distortion for result in measurable])
     return figures | _of_eyes(complete, method)
 
 
@@ -375,9 +376,9 @@ def _of_eyes(complete: Sequence[PairResult], method: str) -> dict[str, float | N
         seen = [*asked, *(score.eyes for score in result.scores.values())]
         for part in ("opening", "gaze") if all(eyes and eyes.open for eyes in seen) else ("opening",):
             moved[part].append(getattr(shown, part) - getattr(asked.source, part))
-            wanted[part].append(getattr(asked.driver, part) - getattr(asked.reference, part))
-        driving.append(asked.driver.opening)
-        if asked.driver.shut:
+            wanted[part].append(getattr(asked.performer, part) - getattr(asked.reference, part))
+        driving.append(asked.performer.opening)
+        if asked.performer.shut:
             shut.append(shown.shut)
     return {
         **_compared("lids", moved["opening"], wanted["opening"]),

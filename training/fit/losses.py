@@ -159,7 +159,7 @@ def feature_consistency(compensations: Sequence[Compensation]) -> Tensor:
     """Sum over the levels of mean |sg(feature) - value|: what the memory holds shall look like warped features.
 
     Args:
-        compensations: one a level; each feature is resized to its memory's size.
+        compensations: one per level; each feature is resized to its memory's size.
     """
     total = compensations[0].value.new_zeros(())
     for compensation in compensations:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,6 +21,8 @@ def write_png(path: Path, rgb: NDArray[np.uint8]) -> None:
     Raises:
         OSError: it cannot be written.
     """
+    import cv2  # here: a run without sheets needs no OpenCV
+
     _, coded = cv2.imencode(".png", rgb[:, :, ::-1])
     path.write_bytes(coded.tobytes())
 

@@ -72,7 +72,7 @@ def _parts(model: nn.Module) -> dict[str, list[nn.Module]]:
 
 
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
-    """The optimiser's groups: one a part, and one for the rest."""
+    """The optimiser's groups: one per part, and one for the rest."""
     named = {
         name: [parameter for module in modules for parameter in module.parameters()]
         for name, modules in _parts(model).items()

@@ -46,7 +46,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder that is made, or gone on with")
     clips = parser.add_argument_group("clips")
     clips.add_argument("--size", type=int, choices=(256, 512), default=256, help="side in pixels (default: 256)")
-    clips.add_argument("--fps", type=_positive, default=25.0, help="frames a second (default: 25)")
+    clips.add_argument("--fps", type=_positive, default=25.0, help="frames per second (default: 25)")
     clips.add_argument("--png", action="store_true", help="folders of PNGs, the released layout, instead of H.264")
     clips.add_argument(
         "--points",
@@ -83,7 +83,7 @@ def add_parser(commands: Any) -> None:
     )
     work = parser.add_argument_group("work")
     work.add_argument(
-        "--workers", type=whole_number_from_1, default=os.cpu_count() or 1, help="processes (default: one a core)"
+        "--workers", type=whole_number_from_1, default=os.cpu_count() or 1, help="processes (default: one per core)"
     )
     work.add_argument("--shards", action="store_true", help="also write WebDataset tar shards into OUT/shards")
     work.add_argument("--redo", action="store_true", help="discard clips that were made by other rules")

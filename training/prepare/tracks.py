@@ -54,7 +54,7 @@ class FaceTrack:
     Attributes:
         number: of the video's tracks, from 0 in the order of their beginnings.
         start: index of its first frame.
-        faces: one a frame.
+        faces: one per frame.
         sharpness: see `sharpness_of`, of every fifth frame.
         ended: `cut`, `lost`, `left`, `long` (a minute is the longest) or `end` (of the video).
     """

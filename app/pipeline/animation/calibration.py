@@ -1,4 +1,4 @@
-"""Hands-free calibration: of some seconds of the driver, the frame that serves best as the reference pose."""
+"""Hands-free calibration: of some seconds of the performer, the frame that serves best as the reference pose."""
 
 import math
 from dataclasses import dataclass
@@ -38,23 +38,23 @@ class PoseScore:
     remarks: tuple[str, ...]
 
 
-def score_pose(driver: Mesh, source: Mesh | None) -> PoseScore:
-    """Score a driver's face.
+def score_pose(performer: Mesh, source: Mesh | None) -> PoseScore:
+    """Score a performer's face.
 
-    Relative motion adds to the portrait what the driver changes from here on, so the reference is to look as the
+    Relative motion adds to the portrait what the performer changes from here on, so the reference is to look as the
     portrait does: turned alike, the mouth as far open. Without a mesh of the portrait a neutral face is wanted: the
     camera seen straight, mouth closed, eyes open.
 
     Args:
-        driver: (468, 3) in pixels.
+        performer: (468, 3) in pixels.
         source: likewise, of the portrait, or None.
     """
-    now = expression(driver, in_space=True)
+    now = expression(performer, in_space=True)
     wanted = _NEUTRAL if source is None else expression(source, in_space=True)
     if source is None:
-        turn_deg, turn_hint = _aside_deg(driver), "look straight into the camera"
+        turn_deg, turn_hint = _aside_deg(performer), "look straight into the camera"
     else:
-        turn_deg, turn_hint = head_turn(rotation_between(source, driver)).angle, "turn your head as in the portrait"
+        turn_deg, turn_hint = head_turn(rotation_between(source, performer)).angle, "turn your head as in the portrait"
     mouth = now.mouth - wanted.mouth
     return _score(
         (turn_hint, turn_deg / _TURNED_DEG),
@@ -109,12 +109,12 @@ class Calibration:
         self._hint = _NOBODY
         self._hinted_s = -math.inf
 
-    def offer(self, now_s: float, driver: Mesh, reference: Reference, *, in_space: bool = False) -> None:
+    def offer(self, now_s: float, performer: Mesh, reference: Reference, *, in_space: bool = False) -> None:
         """Take a frame into consideration; one whose keypoints span no area is none.
 
         Args:
             now_s: of a monotonic clock.
-            driver: the performer's mesh, in pixels.
+            performer: the performer's mesh, in pixels.
             reference: what the frame would be as the reference.
             in_space: whether the expression alone counts, and not how the head is turned.
         """
@@ -129,7 +129,9 @@ class Calibration:
             self._looked_s += min(_LONGEST_GAP_S, max(0.0, now_s - self._latest_s))
         self._latest_s = now_s
         self._frames += 1
-        latest = score_expression(openings(driver, in_space=True)) if in_space else score_pose(driver, self._source)
+        latest = (
+            score_expression(openings(performer, in_space=True)) if in_space else score_pose(performer, self._source)
+        )
         if self._best is None or latest.score > self._best[0].score:
             self._best = latest, reference
         hint = latest.remarks[0] if latest.remarks else ""
@@ -150,7 +152,7 @@ class Calibration:
 
     @property
     def hint(self) -> str:
-        """What the driver could do better, or ""; never changes faster than it can be read."""
+        """What the performer could do better, or ""; never changes faster than it can be read."""
         return self._hint
 
     def result(self) -> tuple[PoseScore, Reference] | None:

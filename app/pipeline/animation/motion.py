@@ -1,4 +1,4 @@
-"""From the driver's keypoints to the avatar's: smoothed, relative to the reference pose, with gains, eased at the ends.
+"""From the performer's keypoints to the avatar's: smoothed, relative to the reference pose, with gains and soft limits.
 
 Everything here is arithmetic on K keypoints; it knows no pictures and no clock of its own.
 """
@@ -148,7 +148,7 @@ def gains_of(settings: LiveSettings) -> Gains:
 
 
 class MotionControl:
-    """Turns the driver's keypoints into those that the source takes.
+    """Turns the performer's keypoints into those that the source takes.
 
     Attributes:
         reference: the performer's, or None before a calibration.
@@ -191,11 +191,11 @@ class MotionControl:
         return smooth
 
     def relative(self, source: Pose, driving: Pose, motion_strength: float, expression_strength: float) -> Pose:
-        """The source's keypoints moved as the driver moved since the reference pose, with gains.
+        """The source's keypoints moved as the performer moved since the reference pose, with gains.
 
         With both gains at 1 this is FOMM's relative motion with adapted scale (`mcnet.geometry.relative_keypoints`).
         For other gains the movement is parted in two: the affine map that brings the reference pose closest to the
-        driver's (the head's motion) and what remains (the expression). The map's turn and stretch are amplified each
+        performer's (the head's motion) and what remains (the expression). The map's turn and stretch are amplified each
         for itself, so that a tilted head is tilted further and not blown up.
 
         Raises:

@@ -1,4 +1,4 @@
-"""What to show while the driver's face is gone: hold, ease to the avatar's own pose, rest, then the slate."""
+"""What to show while the performer's face is gone: hold, ease to the avatar's own pose, rest, then the slate."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ class Rung(NamedTuple):
 
     Attributes:
         state: one of LIVE, HOLD, EASING, IDLE, NO_FACE, NO_CAMERA.
-        presence: how much of the driver's motion shows, 0 (the avatar's own pose) to 1.
+        presence: how much of the performer's motion shows, 0 (the avatar's own pose) to 1.
     """
 
     state: State
@@ -41,7 +41,7 @@ class TrackingLadder:
 
         Args:
             now_s: of a monotonic clock.
-            face: the driver's face is there in the newest frame.
+            face: the performer's face is there in the newest frame.
             camera: the camera gives frames at all.
             settings: for the times.
         """

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class CameraFrame:
-    """One picture of the driver.
+    """One picture of the performer.
 
     Attributes:
         frame_id: counts the frames of one pipeline from 0, over all its cameras.

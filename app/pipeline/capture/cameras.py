@@ -100,7 +100,7 @@ class CameraFormat:
 
     Attributes:
         width_px, height_px: of every frame.
-        fps_hz: frames a second: measured over the first frames of a device, the true rate of a file.
+        fps_hz: frames per second: measured over the first frames of a device, the true rate of a file.
         remark: what differs from what was asked, or "".
     """
 
@@ -173,7 +173,7 @@ def _device_spec(device: str, asked: re.Match[str] | None) -> CameraSpec:
     fps = float(asked[3]) if asked[3] else spec.fps_hz
     if not (MIN_SIDE_PX <= width <= 8192 and MIN_SIDE_PX <= height <= 8192 and 1 <= fps <= 240):
         raise CameraError(
-            f"camera: got {asked[0]!r} for size and rate, expected {MIN_SIDE_PX} to 8192 pixels a side and 1 to 240 "
+            f"camera: got {asked[0]!r} for size and rate, expected {MIN_SIDE_PX} to 8192 pixels per side and 1 to 240 "
             "frames/s, as @1280x720@30"
         )
     return CameraSpec("device", spec.device, width_px=width, height_px=height, fps_hz=fps)
@@ -496,7 +496,7 @@ def _what_is_wrong(frame: NDArray[np.uint8] | None, *, flat_allowed: bool, captu
         return "it opens, but gives no frames"
     shape = (_shaped(frame, capture) if flat_allowed else frame).shape
     if len(shape) != 3 or shape[2] != 3 or min(shape[:2]) < MIN_SIDE_PX:
-        return f"got pictures of shape {shape}, expected (height, width, 3) of at least {MIN_SIDE_PX} pixels a side"
+        return f"got pictures of shape {shape}, expected (height, width, 3) of at least {MIN_SIDE_PX} pixels per side"
     return ""
 
 

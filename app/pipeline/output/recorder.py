@@ -36,7 +36,7 @@ DISCLOSURE = (
 
 _PENDING_PICTURES = 8
 # 8 to 10 ms of processor time a picture of 1280x720, of which 2 for the colours; superfast takes 12, veryfast 15 for
-# less than half the bytes. The model needs the time more than the disk needs the room (20 MB a minute).
+# less than half the bytes. The model needs the time more than the disk needs the room (20 MB per minute).
 _PRESET, _CRF, _THREADS = "ultrafast", "20", 2
 _KEYFRAME_S = 2  # also what a crash may cost
 _BT709 = 1

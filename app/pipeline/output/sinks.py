@@ -15,7 +15,7 @@ class OutputFormat:
     Attributes:
         width_px: even.
         height_px: even.
-        fps_hz: pictures a second, repeated ones included.
+        fps_hz: pictures per second, repeated ones included.
     """
 
     width_px: int = 1280
@@ -50,7 +50,7 @@ def parse_output(text: str | None, fps_hz: float | None) -> OutputFormat:
 class Sink(Protocol):
     """A device or file that takes pictures. The sink stage opens it, writes to it and closes it on one thread.
 
-    `open` is called once before anything else, then `send` about `fps_hz` times a second, then `close` once, also
+    `open` is called once before anything else, then `send` about `fps_hz` times per second, then `close` once, also
     after a failure of `send`, but not after one of `open`. All may raise `SinkError`; the sink is then taken out and
     the others go on. None may keep the stage for longer than a picture's time: what takes longer, such as finishing a
     file, goes on elsewhere after `close`, until `finished` says so. `send` must not write to the picture.

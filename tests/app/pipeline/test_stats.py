@@ -12,7 +12,7 @@ def test_percentiles_by_the_nearest_rank() -> None:
 
 
 def run(meter: Meter, start_s: float, seconds: float) -> None:
-    """30 frames a second come, every second one is dropped, the others go out 40 ms old, each picture twice."""
+    """30 frames per second come, every second one is dropped, the others go out 40 ms old, each picture twice."""
     for frame in range(round(30 * seconds)):
         captured_s = start_s + frame / 30
         meter.camera_frame(captured_s)

@@ -50,7 +50,7 @@ def test_the_command_ends_with_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", *arguments]) == 0
     printed, progress = capsys.readouterr()
     assert "tiny (random weights) on" in printed
-    assert "GMAC a frame" in printed
+    assert "GMAC per frame" in printed
     result = json.loads(printed.splitlines()[-1])
     (model,) = result["models"]
     assert list(model["variants"]) == ["plain", *chosen]

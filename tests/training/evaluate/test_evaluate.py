@@ -152,19 +152,20 @@ def test_the_starter_on_a_real_clip(grid: Path, tmp_path: Path, capsys: pytest.C
     assert of_self["measured"]["lids_error"] > 0
     assert of_self["copy"]["direction_angle_deg"] == pytest.approx(of_self["copy"]["angle_deg"], abs=0.3), "one person"
     if "Identity (AED, CSIM, leakage) is left out" not in table:  # the `eval` extra is installed
-        assert of_self["measured"]["csim_driver"] > 0.9
+        assert of_self["measured"]["csim_performer"] > 0.9
         assert of_cross["first"]["copy"]["csim_source"] == pytest.approx(1)
-        assert of_cross["first"]["space"]["csim_source"] > 0.9 > of_cross["first"]["copy"]["csim_driver"]
+        assert of_cross["first"]["space"]["csim_source"] > 0.9 > of_cross["first"]["copy"]["csim_performer"]
     assert "l1" not in {name for name, value in of_cross["first"]["space"].items() if value is not None}
     for kind, pairs in values["cross_pairs"].items():
         assert {pair["source"][0] for pair in pairs} <= {"man_1.png", "woman_2.png"}
         assert len({pair["reference"][1] for pair in pairs}) == 1
         assert (pairs[0]["reference"][1] == 0) == (kind == "first")
         assert of_cross[kind]["space"]["direction_angle_deg"] < of_cross[kind]["copy"]["direction_angle_deg"]
-        assert pairs[0]["eyes"]["driver"]["opening"] > 0.15 > 0.1 > pairs[2]["eyes"]["driver"]["opening"]
+        assert pairs[0]["eyes"]["performer"]["opening"] > 0.15 > 0.1 > pairs[2]["eyes"]["performer"]["opening"]
     assert set(values["engine_ms"]) == {"measured", "detected", "space", "plane"}
     assert str(grid) not in (tmp_path / "out.json").read_text()
-    # Three blocks of three rows: words, then source, driver and three methods, or source, reference, driver and two.
+    # Three blocks of three rows: words, then source, performer and three methods, or source, reference, performer and
+    # two.
     assert read_rgb(tmp_path / "out.png").shape == (3 * (26 + 3 * 260), 4 + 6 * 260, 3)
 
 
@@ -187,10 +188,10 @@ def guided() -> MethodRunner:
 
 
 def test_a_frame_without_a_face_holds_the_picture_before(guided: MethodRunner, shots: list[Shot]) -> None:
-    source, driver = shots
-    faceless = driver._replace(face=None)
+    source, performer = shots
+    faceless = performer._replace(face=None)
     before = guided.held
-    shown = [each.rgb for each in guided.perform("measured", source, None, [faceless, driver, faceless])]
+    shown = [each.rgb for each in guided.perform("measured", source, None, [faceless, performer, faceless])]
     assert np.array_equal(shown[0], source.square)
     assert not np.array_equal(shown[1], source.square)
     assert np.array_equal(shown[1], shown[2])
@@ -203,24 +204,24 @@ def test_a_frame_without_a_face_holds_the_picture_before(guided: MethodRunner, s
 def test_where_no_face_can_be_measured_keypoints_are_detected(
     guided: MethodRunner, shots: list[Shot], lacking: str
 ) -> None:
-    source, driver = (shot._replace(face=None) if lacking == "source" else shot for shot in shots)
-    reference = None if lacking == "source" else driver._replace(face=None)
+    source, performer = (shot._replace(face=None) if lacking == "source" else shot for shot in shots)
+    reference = None if lacking == "source" else performer._replace(face=None)
     before = guided.detected_instead
     measured, detected = (
-        next(guided.perform(method, source, reference, [driver])).rgb for method in ("measured", "detected")
+        next(guided.perform(method, source, reference, [performer])).rgb for method in ("measured", "detected")
     )
     assert np.array_equal(measured, detected)
     assert guided.detected_instead == before + 1
 
 
 def test_the_warp_is_that_of_measured_keypoints(guided: MethodRunner, shots: list[Shot]) -> None:
-    source, driver = shots
-    warped = next(guided.perform("warp", source, None, [driver]))
+    source, performer = shots
+    warped = next(guided.perform("warp", source, None, [performer]))
     assert warped.engine_ms is None
     plain = guided.plain
-    expected = plain.warp(plain.encode(source, measured=True), plain.keypoints(driver, measured=True))
+    expected = plain.warp(plain.encode(source, measured=True), plain.keypoints(performer, measured=True))
     assert np.array_equal(warped.rgb, expected)
-    detected = plain.warp(plain.encode(source, measured=False), plain.keypoints(driver, measured=False))
+    detected = plain.warp(plain.encode(source, measured=False), plain.keypoints(performer, measured=False))
     assert not np.array_equal(warped.rgb, detected)
 
 
@@ -254,7 +255,7 @@ def test_a_dataset_without_faces_is_reported_not_dropped(tmp_path: Path) -> None
     assert (figures["pairs"], figures["unmeasurable"], figures["complete"]) == (2, 2, 0)
     assert figures["akd"] is None
     assert figures["l1"] is not None
-    assert "count the 0 pairs with a face in every picture, 2 lack one in source or driver" in format_table(
+    assert "count the 0 pairs with a face in every picture, 2 lack one in source or performer" in format_table(
         result, "tiny", "test"
     )
 
@@ -323,13 +324,13 @@ def test_cross_pairs_are_of_different_people_and_drawn_by_the_seed() -> None:
 
     pairs = plan(cross_pairs=40, frames_per_clip=2)
     assert len(pairs) == 40
-    for of_clip, driver in zip(pairs, [0, 2, 6, 1] * 10, strict=True):
+    for of_clip, performer in zip(pairs, [0, 2, 6, 1] * 10, strict=True):
         sources = {pair.source for pair in of_clip}
         assert len(sources) == 1
         source = CLIPS[sources.pop().clip]
-        assert source.identity != CLIPS[driver].identity
+        assert source.identity != CLIPS[performer].identity
         assert source.split == "test"
-        assert all(pair.reference == Still(driver, 0) and pair.relative for pair in of_clip)
+        assert all(pair.reference == Still(performer, 0) and pair.relative for pair in of_clip)
     assert {CLIPS[first.source.clip].identity for first, *_ in pairs} == {"ann", "ben", "fay", ""}
     assert {4, 5} <= {first.source.clip for first, *_ in pairs}, "both stills without a name"
     assert plan(seed=3) == plan(seed=3)
@@ -364,27 +365,28 @@ def two(shots: list[Shot]) -> tuple[Seen, Seen]:
     return one, other
 
 
-def compared(source: Seen, driver: Seen, shown: dict[str, Seen]) -> PairResult:
+def compared(source: Seen, performer: Seen, shown: dict[str, Seen]) -> PairResult:
     """A pair of self-reenactment."""
     scores = {
-        method: score(picture, source, source, driver, NO_NETWORKS, of_self=True) for method, picture in shown.items()
+        method: score(picture, source, source, performer, NO_NETWORKS, of_self=True)
+        for method, picture in shown.items()
     }
-    return result_of(PAIR, source, source, driver, scores, {})
+    return result_of(PAIR, source, source, performer, scores, {})
 
 
-def test_copying_the_driver_is_perfect(two: tuple[Seen, Seen]) -> None:
-    source, driver = two
-    perfect = score(driver, source, source, driver, NO_NETWORKS, of_self=True)
+def test_copying_the_performer_is_perfect(two: tuple[Seen, Seen]) -> None:
+    source, performer = two
+    perfect = score(performer, source, source, performer, NO_NETWORKS, of_self=True)
     assert (perfect.l1, perfect.psnr, perfect.akd) == (0, 100, 0)
     assert perfect.turn == pytest.approx((0, 0, 0, 0), abs=1e-4)
     assert perfect.direction == pytest.approx((0, 0, 0, 0), abs=1e-4)
-    result = compared(source, driver, dict.fromkeys(METHODS, driver))
+    result = compared(source, performer, dict.fromkeys(METHODS, performer))
     assert result.complete
-    assert result.driver_distortion == perfect.distortion
+    assert result.performer_distortion == perfect.distortion
     assert perfect.distortion is not None
     assert 0 < perfect.distortion < DISTORTED, "somebody else's face"
     assert result.scores["model"].moved == result.wanted
-    copy = score(source, source, source, driver, NO_NETWORKS, of_self=True)
+    copy = score(source, source, source, performer, NO_NETWORKS, of_self=True)
     assert copy.moved == Expression(0, 0, 0)
     assert copy.distortion == pytest.approx(0, abs=1e-9)
     assert copy.akd is not None
@@ -395,9 +397,11 @@ PAIR = Pair(Still(0, 0), Still(0, 0), Still(0, 1))
 
 
 def test_a_picture_that_lost_its_face_is_counted(two: tuple[Seen, Seen]) -> None:
-    source, driver = two
-    lost = Seen(driver.rgb, None, None, None, None)
-    rows = [compared(source, driver, {"model": shown, "warp": source, "copy": source}) for shown in (driver, lost)]
+    source, performer = two
+    lost = Seen(performer.rgb, None, None, None, None)
+    rows = [
+        compared(source, performer, {"model": shown, "warp": source, "copy": source}) for shown in (performer, lost)
+    ]
     rows.append(compared(source, lost, dict.fromkeys(METHODS, source)))
     model, copy = summarise(rows, "model"), summarise(rows, "copy")
     assert (model["pairs"], model["complete"], model["faces_missing"], model["unmeasurable"]) == (3, 1, 1, 1)
@@ -411,23 +415,29 @@ def test_a_picture_that_lost_its_face_is_counted(two: tuple[Seen, Seen]) -> None
 
 
 def test_distorted_faces_count_wherever_there_is_a_face(two: tuple[Seen, Seen]) -> None:
-    source, driver = two
+    source, performer = two
     assert source.mesh is not None
-    lost = driver._replace(mesh=None, eyes=None)
+    lost = performer._replace(mesh=None, eyes=None)
     melted = source._replace(mesh=source.mesh * np.array([1, 1.4, 1], np.float32))
     rows = [
         compared(source, asked, {"model": shown, "warp": lost, "copy": source})
-        for shown, asked in ((melted, driver), (driver, driver), (lost, driver), (melted, melted), (melted, lost))
+        for shown, asked in (
+            (melted, performer),
+            (performer, performer),
+            (lost, performer),
+            (melted, melted),
+            (melted, lost),
+        )
     ]
     model, warp, copy = (summarise(rows, method) for method in METHODS)
     assert model["distorted"] == pytest.approx(2 / 3), "one face is lost, and one is driven by none"
     assert warp["distorted"] is None
     assert copy["distorted"] == 0
-    assert model["driver_distorted"] == pytest.approx(1 / 4)
+    assert model["performer_distorted"] == pytest.approx(1 / 4)
 
 
 def test_pose_is_judged_by_turn_and_by_direction(two: tuple[Seen, Seen]) -> None:
-    """Who already looked aside, and then turned on as the driver did, is right in turn and wrong in direction."""
+    """Who already looked aside, and then turned on as the performer did, is right in turn and wrong in direction."""
     straight = two[0]
     assert straight.mesh is not None
 
@@ -442,8 +452,8 @@ def test_pose_is_judged_by_turn_and_by_direction(two: tuple[Seen, Seen]) -> None
 
 
 def test_eyes_are_judged_by_the_iris_network() -> None:
-    def result(driver: Eyes, shown: Eyes) -> PairResult:
-        asked = EyesAsked(source=Eyes(0.25, 0.1), reference=Eyes(0.2, 0.0), driver=driver)
+    def result(performer: Eyes, shown: Eyes) -> PairResult:
+        asked = EyesAsked(source=Eyes(0.25, 0.1), reference=Eyes(0.2, 0.0), performer=performer)
         still = Expression(0, 0, 0)
         scores = {
             method: Score(face=True, moved=still, moved_in_space=still, eyes=eyes)
@@ -462,7 +472,9 @@ def test_eyes_are_judged_by_the_iris_network() -> None:
     model, copy = summarise(rows, "model"), summarise(rows, "copy")
     assert (model["shut"], model["shut_shown"]) == (2, 0.5)
     assert (copy["shut"], copy["shut_shown"]) == (2, 0)
-    assert model["gaze_pairs"] == copy["gaze_pairs"] == 3, "eyes are open in the driver's and in every method's picture"
+    assert model["gaze_pairs"] == copy["gaze_pairs"] == 3, (
+        "eyes are open in the performer's and in every method's picture"
+    )
     assert model["gaze_correlation"] == pytest.approx(1), "half as far, but in step"
     assert copy["gaze_correlation"] is None
     wanted = np.array([-0.15, -0.18, 0, 0.02, -0.02, 0])
