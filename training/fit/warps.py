@@ -77,8 +77,7 @@ class Warp(NamedTuple):
 
 def random_warp(affine: Tensor, bend: Tensor) -> Warp:
     """A warp near the identity from (B, 2, 3) and (B, 1 or 2, 25) normal deviates, already scaled."""
-    identity = torch.tensor([[1.0, 0, 0], [0, 1, 0]], dtype=affine.dtype, device=affine.device)
-    return Warp(identity + affine, bend)
+    return Warp(torch.eye(2, 3, dtype=affine.dtype, device=affine.device) + affine, bend)
 
 
 def _distances(z: Tensor) -> tuple[Tensor, Tensor]:
