@@ -6,6 +6,7 @@ To resume a run, run the same command again.
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,7 +49,18 @@ class FitResult(NamedTuple):
     checkpoint: Path
 
 
-def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache: Path | None = None) -> FitResult:
+AfterStage = Callable[[str, Mcnet, int], None]
+"""Is told a stage that has ended, or in which the run stops: its name, the averaged network, the steps done."""
+
+
+def fit(
+    config: FitConfig,
+    run: Path,
+    *,
+    max_minutes: float | None = None,
+    cache: Path | None = None,
+    after_stage: AfterStage | None = None,
+) -> FitResult:
     """Train, from the run's checkpoint if it has one.
 
     Args:
@@ -56,6 +68,7 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
         run: folder of the run: checkpoint, statistics, sheets.
         max_minutes: stop cleanly after so long, set-up included; None: when all steps are done.
         cache: where a folder of clips is unpacked to; None: beside the run's other files.
+        after_stage: called, in the process that writes, at each stage's end.
 
     Raises:
         DataError, BackboneError, CheckpointError, ConfigError: something given cannot be used.
@@ -144,6 +157,9 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
                     with totals.paused():
                         save_state(trainer.state(step, skipped, facts), run / CHECKPOINT)
                 last_save = time.monotonic()
+            if main and after_stage is not None and (stopping or step == stage.first + stage.steps):
+                with totals.paused():
+                    after_stage(stage.name, trainer.average.model, step)
             if stopping and not finished:
                 reason = signals.received or "time"
                 break
@@ -152,7 +168,9 @@ def fit(config: FitConfig, run: Path, *, max_minutes: float | None = None, cache
     return FitResult(step, reason, run / CHECKPOINT)
 
 
-def profile(config: FitConfig, run: Path, steps: int, *, cache: Path | None = None) -> list[StageProfile]:
+def profile(
+    config: FitConfig, run: Path, steps: int, *, cache: Path | None = None, limit_s: float | None = None
+) -> list[StageProfile]:
     """Measure where each stage's steps spend their time. What they learn is thrown away, and nothing is saved.
 
     Args:
@@ -160,6 +178,7 @@ def profile(config: FitConfig, run: Path, steps: int, *, cache: Path | None = No
         run: folder of the run, whose checkpoint is taken if there is one.
         steps: of each stage that are measured, after a few that are not.
         cache: as for `fit`.
+        limit_s: seconds after which a stage's measurement takes what it has.
 
     Raises:
         DataError, BackboneError, CheckpointError, ConfigError, StateError, FitError: as for `fit`.
@@ -167,7 +186,9 @@ def profile(config: FitConfig, run: Path, steps: int, *, cache: Path | None = No
     with Processes(on_gpu=_wants_gpu(config)) as processes:
         ready = _set_up(config, run, cache, processes)
         with contextlib.nullcontext() if ready.reader is None else ready.reader:
-            return [profile_stage(ready.trainer, stage, steps, ready.reader, processes) for stage in ready.stages]
+            return [
+                profile_stage(ready.trainer, stage, steps, ready.reader, processes, limit_s) for stage in ready.stages
+            ]
 
 
 def _wants_gpu(config: FitConfig) -> bool:

@@ -34,7 +34,12 @@ class StageProfile(NamedTuple):
 
 
 def profile_stage(
-    trainer: Trainer, stage: Stage, steps: int, reader: Reader | None, processes: Processes
+    trainer: Trainer,
+    stage: Stage,
+    steps: int,
+    reader: Reader | None,
+    processes: Processes,
+    limit_s: float | None = None,
 ) -> StageProfile:
     """Run steps of a stage: some to warm up, `steps` that are timed, `steps` that are looked into.
 
@@ -44,34 +49,39 @@ def profile_stage(
         steps: how many of either.
         reader: as for the run.
         processes: of the run.
+        limit_s: after a third of so many seconds each of the three parts ends, with one step at the least.
     """
     trainer.begin(stage)
     number = stage.first
 
-    def launch(count: int, *, recorded: bool = True) -> None:
+    def launch(count: int, *, recorded: bool = True) -> int:
+        """So many steps; returns how many there was time for."""
         nonlocal number
-        for _ in range(count):
+        began, done = time.perf_counter(), 0
+        while done < count and (not done or limit_s is None or time.perf_counter() - began < limit_s / 3):
             read = None if reader is None else reader.take(number, stage.config, processes.rank)
             trainer.launch(stage, number, read, recorded=recorded)
             number = min(number + 1, stage.first + stage.steps - 1)
+            done += 1
         if processes.device.type == "cuda":
             torch.cuda.synchronize()
+        return done
 
     launch(EAGER_STEPS + 2)
     began = time.perf_counter()
-    launch(steps)
-    step_ms = 1000 * (time.perf_counter() - began) / steps
+    timed = launch(steps)
+    step_ms = 1000 * (time.perf_counter() - began) / timed
     activities = [ProfilerActivity.CPU]
     if processes.device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)
     with profiler(activities=activities) as measured:
-        launch(steps, recorded=False)
+        looked_into = launch(steps, recorded=False)
     pairs_per_s = stage.config.batch * processes.count * 1000 / step_ms
     title = (
         f"{stage.name}: {step_ms:.1f} ms per step of {stage.config.batch} pairs, {pairs_per_s:.1f} pairs per second, "
-        f"on {_name(processes.device)}. Below, {steps} steps that were launched one operation at a time, per step:"
+        f"on {_name(processes.device)}. Below, {looked_into} steps, launched one operation at a time, per step:"
     )
-    return StageProfile(stage.name, step_ms, pairs_per_s, "\n".join([title, *_lines(measured, steps)]))
+    return StageProfile(stage.name, step_ms, pairs_per_s, "\n".join([title, *_lines(measured, looked_into)]))
 
 
 def _name(device: torch.device) -> str:
