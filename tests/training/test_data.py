@@ -192,7 +192,9 @@ def test_pairs_are_of_one_clip_two_frames_and_fair_to_people(heads: Path) -> Non
     dataset = open_dataset(heads)
     sampler = PairSampler(dataset, "train", 0.25, 7)
     plans = [sampler.plan(step, 16) for step in range(60)]
-    source, driving, still = (torch.cat([plan[i] for plan in plans]).numpy() for i in range(3))
+    source, driving, still = (
+        torch.cat([getattr(plan, name) for plan in plans]).numpy() for name in ("source", "driving", "still")
+    )
     clip_of = np.repeat(np.arange(len(dataset.clips)), [clip.frames for clip in dataset.clips])
     assert (clip_of[source] == clip_of[driving]).all()
     assert ((source == driving) == still).all()

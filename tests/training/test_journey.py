@@ -30,6 +30,7 @@ from training.data import (
     write_landmarks,
     write_table,
 )
+from training.fit.config import load_config
 from training.fit.state import CHECKPOINT, load_state
 from training.landmarks import TRAINING_POINTS
 from training.prepare.portable import write_jpeg
@@ -84,7 +85,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_clips_are_halved_and_recoded_where_they_are_not_small(clips: Path, tmp_path: Path) -> None:
     report = shrink_clips(clips, tmp_path / "small")
-    assert report == (5, 4 + 4 + 2 + 2 + 1, ())
+    assert (report.clips, report.frames, report.skipped) == (5, 4 + 4 + 2 + 2 + 1, ())
     table = read_table(tmp_path / "small/clips.json", CLIPS_FORMAT)
     assert [(clip.identity, clip.split, clip.frames) for clip in table.clips] == [
         ("ann", "train", 4),
@@ -188,7 +189,7 @@ def test_the_stand_in_reads_and_writes_what_the_library_does(tmp_path: Path) -> 
 
 
 def test_steps_fill_the_minutes_by_their_shares() -> None:
-    config = starter.load_config("starter", ["detector.steps=9", "motion.steps=9", "full.steps=9"])
+    config = load_config("starter", ["detector.steps=9", "motion.steps=9", "full.steps=9"])
     planned = journey.scheduled(config, {"detector": 0.1, "motion": 0.2, "full": 0.5}, 500)
     assert [getattr(planned, name).steps for name in ("detector", "motion", "full")] == [1000, 500, 600]
     assert planned.full.warmup_steps == 60

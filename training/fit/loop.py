@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mcnet.checkpoint import load_model
 from mcnet.generator import Mcnet
+from mcnet.layers import UpBlock
 from mcnet.signals import StopSignals
 from training.data import Dataset, open_or_pack
 from training.fit.backbones import load_backbone
@@ -348,9 +349,20 @@ def _data_facts(dataset: Dataset, sampler: PairSampler) -> dict[str, Any]:
 
 
 def _channels_last(model: nn.Module) -> None:
-    """Convolutions only: the memory's five-dimensional kernels have no such layout."""
-    for convolution in (module for module in model.modules() if isinstance(module, nn.Conv2d)):
-        convolution.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
+    """Lay out the kernels of convolutions, and the maps that enter them, with their channels last.
+
+    A convolution would convert its input itself, but keeps what it was given for its gradient, where it converts it
+    once more. What an UpBlock doubles is converted before, where it is a quarter of the size.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):  # the memory's five-dimensional kernels have no such layout
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
+        if isinstance(module, nn.Conv2d | UpBlock):
+            module.register_forward_pre_hook(_lay_out)
+
+
+def _lay_out(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (inputs[0].contiguous(memory_format=torch.channels_last), *inputs[1:])
 
 
 def _over(started: float, max_minutes: float | None) -> bool:

@@ -4,7 +4,6 @@ import time
 from typing import NamedTuple
 
 import torch
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as profiler
 
@@ -95,9 +94,7 @@ def _lines(measured: profiler, steps: int) -> list[str]:
     averages = measured.key_averages()
     host = [(event.self_cpu_time_total, event.count, event.key) for event in averages]
     device = [
-        (event.self_device_time_total, event.count, event.key)
-        for event in averages
-        if event.device_type != DeviceType.CPU
+        (event.self_device_time_total, event.count, event.key) for event in averages if event.self_device_time_total > 0
     ]
     lines: list[str] = []
     for where, rows in (("device", device), ("host", host)):

@@ -31,7 +31,10 @@ class PairPlan(NamedTuple):
         """The same plan elsewhere."""
         if device == self.source.device:
             return self
-        return PairPlan(*(part.to(device, non_blocking=True) for part in self[:3]), self.draws.to(device))
+        source, driving, still = (
+            part.to(device, non_blocking=True) for part in (self.source, self.driving, self.still)
+        )
+        return PairPlan(source, driving, still, self.draws.to(device))
 
 
 LIVELY_DRAWS = 4

@@ -294,7 +294,13 @@ class Trainer:
 
     @staticmethod
     def _apply(optimizer: torch.optim.Adam, good: Tensor) -> None:
-        """A step of the optimiser, or none: its kernel looks at what a gradient scaler would have told it."""
+        """A step of the optimiser, or none: its kernel looks at what a gradient scaler would have told it.
+
+        On a CPU that kernel takes memory as it lies and checks nothing: gradients have to lie as their weights do.
+        """
+        for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+            if parameter.grad is not None and parameter.grad.stride() != parameter.stride():
+                parameter.grad = torch.empty_like(parameter).copy_(parameter.grad)
         optimizer.found_inf = (~good).float()  # type: ignore[attr-defined] # see torch.amp.GradScaler.step
         optimizer.step()
 

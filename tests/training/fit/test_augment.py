@@ -103,7 +103,7 @@ def test_time_flip_swaps(heads: Path) -> None:
 def test_colours_change_alike_in_both_and_stay_grey_where_they_were_grey() -> None:
     grey = torch.full((2, 3, 8, 8), 0.5)
     faces = Faces(grey, torch.zeros(2, len(TRAINING_POINTS), 2), torch.ones(2, dtype=torch.bool))
-    plan = PairPlan(*torch.zeros(2, 2, dtype=torch.int64), torch.zeros(2, dtype=torch.bool), Draws(0, 0, 0, 2))
+    plan = PairPlan(torch.tensor([0, 0]), torch.tensor([0, 0]), torch.tensor([False, False]), Draws(0, 0, 0, 2))
     config = AugmentConfig(flip=False, time_flip=False, jitter=0.1, hue=0.1)
     one, other = augment(faces, faces, plan, config)
     assert torch.equal(one.pictures, other.pictures)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,10 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import training.fit.loop
 from mcnet.generator import Mcnet
-from tests.tolerance import FLOAT16
+from tests.tolerance import EPSILON, FLOAT16
 from tests.training.conftest import tiny_config
 from training.data import open_dataset
-from training.fit.config import FitConfig
+from training.fit.config import AugmentConfig, FitConfig
 from training.fit.discriminator import Discriminator
 from training.fit.loop import fit, profile
 from training.fit.processes import Processes
@@ -34,7 +34,7 @@ HOST_IS_ASKED = {
 }
 
 
-class NeedsNoHost(TorchDispatchMode):
+class NeedsNoHost(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Fails on operations for which a GPU and its host would wait for one another, or that cannot be recorded."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -49,7 +49,7 @@ def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     original = training.fit.augment._warp
 
     def whole(faces: Any, moved: Tensor, warps: Any) -> Any:
-        return original(faces, _OnGpu(moved), warps)
+        return original(faces, cast(Tensor, _OnGpu(moved)), warps)
 
     monkeypatch.setattr(training.fit.augment, "_warp", whole)
 
@@ -121,7 +121,7 @@ def test_no_step_asks_the_host(heads: Path, name: str) -> None:
         assert optimizer is not None
         for group in optimizer.param_groups:
             group["lr"] = 1e-3
-    with NeedsNoHost():
+    with NeedsNoHost():  # type: ignore[no-untyped-call]
         made._compute(stage.config, name, name == "full", None)
 
 
@@ -136,7 +136,8 @@ def weights(made: Trainer) -> list[Tensor]:
 
 @pytest.mark.parametrize("name", ["motion", "full"])
 def test_a_recorded_step_is_the_same_step(heads: Path, name: str) -> None:
-    config = all_stages(heads, **{name: {"steps": EAGER_STEPS + 3, "batch": 2, "warmup_steps": 9}})
+    stage_table: dict[str, object] = {"steps": EAGER_STEPS + 3, "batch": 2, "warmup_steps": 9}
+    config = all_stages(heads, **{name: stage_table})
     recordings: list[Callable[[], None]] = []
 
     def capture(launch: Callable[[], None]) -> Callable[[], None]:
@@ -207,12 +208,34 @@ def test_a_gpu_warps_the_pictures_that_a_cpu_warps(heads: Path, moved: float) ->
     places = LandmarkStore(dataset, torch.device("cpu"))
     faces = training.fit.augment.Faces(pictures.to_pictures(pictures.read(plan.source)), *places.read(plan.source))
     chosen = plan.draws.chance("moved", moved)
-    warps = training.fit.augment._warps(plan.draws, plan.still, training.fit.augment.AugmentConfig())
+    warps = training.fit.augment._warps(plan.draws, plan.still, AugmentConfig())
     warps = type(warps)(*(part[:6] for part in warps))
     on_cpu = training.fit.augment._warp(faces, chosen, warps)
-    on_gpu: Any = training.fit.augment._warp(faces, _OnGpu(chosen), warps)  # type: ignore[arg-type]
+    on_gpu = training.fit.augment._warp(faces, cast(Tensor, _OnGpu(chosen)), warps)
     assert all(torch.equal(a, b) for a, b in zip(on_cpu, on_gpu, strict=True))
     assert torch.equal(on_cpu.pictures[~chosen], faces.pictures[~chosen])
+
+
+@pytest.mark.parametrize("of_weight", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("of_gradient", [torch.contiguous_format, torch.channels_last])
+def test_a_gradient_that_lies_otherwise_changes_the_same_weights(
+    of_weight: torch.memory_format, of_gradient: torch.memory_format
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight, gradient = torch.randn(2, 6, 5, 3, 3, generator=generator)
+    results = []
+    for fused, layout in ((True, of_weight), (False, torch.contiguous_format)):
+        parameter = torch.nn.Parameter(weight.clone(memory_format=layout))
+        optimizer = torch.optim.Adam([parameter], lr=0.1, fused=fused)
+        for scale in (1.0, -2.0, 0.5):
+            turned = scale * gradient.roll(1, 0)
+            parameter.grad = turned.clone(memory_format=of_gradient if fused else layout)
+            if fused:
+                Trainer._apply(optimizer, torch.tensor(True))
+            else:
+                optimizer.step()
+        results.append(parameter.detach().contiguous())
+    assert torch.allclose(*results, atol=10 * EPSILON)
 
 
 def test_the_average_leaves_bad_steps_out() -> None:
@@ -220,7 +243,7 @@ def test_the_average_leaves_bad_steps_out() -> None:
     average = WeightAverage(model, 0.9)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 1
+            parameter.add_(1)
     key = "generator.final.weight"
     before = average.model.state_dict()[key].clone()
     average.update(torch.tensor(0), torch.tensor(False))
@@ -268,7 +291,6 @@ def test_a_gpu_records_its_steps(
     config = tiny_config(
         heads,
         run={"device": "cuda", "precision": precision},
-        data={"frames": "device"},
         motion={"steps": steps},
         full={"steps": steps},
         loss=ADVERSARY,
