@@ -91,10 +91,11 @@ def _name(device: torch.device) -> str:
 
 def _lines(measured: profiler, steps: int) -> list[str]:
     """A line per operation, the slowest first: those of the device where there is one, and those of the host."""
-    averages = measured.key_averages()
+    # Kernels are listed too, as events of the device; their time is told by the operations that launched them.
+    averages = [event for event in measured.key_averages() if event.device_type.name == "CPU"]
     host = [(event.self_cpu_time_total, event.count, event.key) for event in averages]
     device = [
-        (event.self_device_time_total, event.count, event.key) for event in averages if event.self_device_time_total > 0
+        (event.self_device_time_total, event.count, event.key) for event in averages if event.self_device_time_total
     ]
     lines: list[str] = []
     for where, rows in (("device", device), ("host", host)):
