@@ -270,8 +270,9 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
         raise FitError(
             f"run.first_step is {settings.first_step}, but the stages have {last_step} steps: there is nothing to do"
         )
-    # Recorded where one process has all that a step needs on its GPU.
-    capture: Capture | None = capture_cuda if device.type == "cuda" and processes.count == 1 else None
+    # Recorded where one process has all that a step needs on its GPU; a gradient scaler remembers on the host.
+    recordable = device.type == "cuda" and processes.count == 1 and settings.precision != "fp16"
+    capture: Capture | None = capture_cuda if recordable else None
     trainer = Trainer(config, model, discriminator, backbone, sampler, frames, landmarks, processes, capture)
     if settings.channels_last:
         _channels_last(trainer.average.model)

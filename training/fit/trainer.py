@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -110,8 +110,11 @@ class Trainer:
         self._step = torch.zeros((), dtype=torch.int64, device=device)
         self._skipped, self._in_row, self._most_in_row = (torch.zeros_like(self._step) for _ in range(3))
         self._last_bad = torch.full_like(self._step, -1)
-        self._launched: dict[tuple[str, bool], int] = {}
-        self._recorded: dict[tuple[str, bool], Callable[[], None]] = {}
+        # Of one kind of step: one stage, with or without discriminator. A recording holds as much memory as a step.
+        self._kind = "", False
+        self._launched = 0
+        self._recorded: Callable[[], None] | None = None
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def _adam(self, parameters: Any) -> torch.optim.Adam:
         """Fused, since only that can leave a step out on the device; its rates are tensors, which a recording reads."""
@@ -179,8 +182,6 @@ class Trainer:
             set_trainable(self.model, stage.config, freeze_batchnorm=self._config.run.freeze_batchnorm)
             self._guard = BatchNormGuard(self.model)
             self._stage = stage.name
-            self._launched.clear()
-            self._recorded.clear()  # with the memory that they hold
 
     def launch(
         self, stage: Stage, step: int, read: tuple[PairPlan, Tensor] | None = None, *, recorded: bool = True
@@ -207,32 +208,40 @@ class Trainer:
             and step - stage.first >= self._config.loss.gan_after
         )
         torch.manual_seed(mixed_seed(self._config.run.seed, step, self._processes.rank))  # the memory's noise
-        kind = stage.name, joined
-        launched = self._launched[kind] = self._launched.get(kind, 0) + 1
+        if (stage.name, joined) != self._kind:
+            self._kind = stage.name, joined
+            self._launched, self._recorded = 0, None
+        self._launched += 1
         recorded = recorded and read is None
-        if recorded and self._capture is not None and launched > EAGER_STEPS and kind not in self._recorded:
-            self._record(kind, stage.config, self._capture)
-        if recorded and kind in self._recorded:
-            self._recorded[kind]()
+        if recorded and self._capture is not None and self._launched > EAGER_STEPS and self._recorded is None:
+            self._record(stage.config, self._capture)
+        if recorded and self._recorded is not None:
+            self._recorded()
         else:
             with self._aside():
                 self._compute(stage.config, stage.name, joined, read)
         return rate
 
-    def _record(self, kind: tuple[str, bool], stage: StageConfig, capture: Capture) -> None:
-        name, joined = kind
+    def _record(self, stage: StageConfig, capture: Capture) -> None:
+        name, joined = self._kind
         try:
             with self.totals.paused():
-                self._recorded[kind] = capture(lambda: self._compute(stage, name, joined, None))
+                self._recorded = capture(lambda: self._compute(stage, name, joined, None))
         except RuntimeError as error:
             _log.warning("steps are launched one operation at a time: recording them failed: %s", error)
             self._capture = None
 
-    def _aside(self) -> contextlib.AbstractContextManager[object]:
-        """A stream of its own for steps that come before a recording, as PyTorch asks for."""
-        if self._capture is None or self._device.type != "cuda":
-            return contextlib.nullcontext()
-        return _side_stream(self._device)
+    @contextlib.contextmanager
+    def _aside(self) -> Iterator[None]:
+        """A stream of its own for steps that may come before a recording, as PyTorch asks for."""
+        if self._capture is None or self._stream is None:
+            yield
+            return
+        before = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(before)
+        with torch.cuda.stream(self._stream):
+            yield
+        before.wait_stream(self._stream)
 
     def _compute(self, stage: StageConfig, name: str, joined: bool, read: tuple[PairPlan, Tensor] | None) -> None:
         """The step: reads `_step` and the optimisers' rates, changes all else in place."""
@@ -321,10 +330,12 @@ def _generator_terms(discriminator: Discriminator, outputs: Outputs) -> dict[str
     assert outputs.prediction is not None
     points = outputs.driving.value.detach()
     discriminator.requires_grad_(False)
-    with torch.no_grad():
-        real_features, _ = discriminator(outputs.target, points)
-    fake_features, fake_scores = discriminator(outputs.prediction, points)
-    discriminator.requires_grad_(True)
+    try:
+        with torch.no_grad():
+            real_features, _ = discriminator(outputs.target, points)
+        fake_features, fake_scores = discriminator(outputs.prediction, points)
+    finally:
+        discriminator.requires_grad_(True)
     return {
         "gan": losses.gan_generator(fake_scores),
         "feature_matching": losses.feature_matching(real_features, fake_features),
@@ -363,13 +374,3 @@ def capture_cuda(launch: Callable[[], None]) -> Callable[[], None]:
     finally:
         torch.cuda.set_stream(before)  # torch.cuda.graph leaves its own one in force where recording fails
     return graph.replay
-
-
-@contextlib.contextmanager
-def _side_stream(device: torch.device) -> Any:
-    before = torch.cuda.current_stream(device)
-    aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    aside.wait_stream(before)
-    with torch.cuda.stream(aside):
-        yield
-    before.wait_stream(aside)
