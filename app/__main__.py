@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import get_args
 
 from app.settings import KeypointKind, LiveSettings, MotionKind
-from mcnet.commands.arguments import PRECISIONS
-from mcnet.errors import UserError
+from mcnet.commands.arguments import PRECISIONS, number, seconds, whole_number
+from mcnet.errors import UserError, told
 
 _HEADLESS_ONLY = (
     "sink",
@@ -56,6 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(args)
     except UserError as error:
         print(f"mcnet-avatar: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:  # whatever a file system may say that nobody has made a sentence of
+        logging.getLogger(__name__).debug("from where it came", exc_info=True)
+        print(f"mcnet-avatar: {told(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -116,7 +120,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="of the decoder (default: as kept, else auto)",
     )
     parser.add_argument("--size", metavar="WxH", help="of the output (default: as kept, else 1280x720)")
-    parser.add_argument("--fps", type=float, metavar="HZ", help="of the output (default: as kept, else 30)")
+    parser.add_argument("--fps", type=number(1, 120), metavar="HZ", help="of the output (default: as kept, else 30)")
     _add_headless(parser)
     return parser
 
@@ -131,15 +135,16 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
         metavar="SINK",
         help="null, file:OUT.mp4, virtualcam, or virtualcam:DEVICE; may be given several times (default: null)",
     )
-    group.add_argument("--frames", type=int, metavar="N", help="stop after N animated frames (default: at Ctrl-C)")
-    group.add_argument("--seconds", type=float, metavar="S", help="stop after so many seconds at the latest")
+    group.add_argument(
+        "--frames", type=whole_number(1), metavar="N", help="stop after N animated frames (default: at Ctrl-C)"
+    )
+    group.add_argument("--seconds", type=seconds(), metavar="S", help="stop after so many seconds at the latest")
     group.add_argument("--report", type=Path, metavar="R.json", help="write what was measured")
     group.add_argument(
         "--motion",
         choices=get_args(MotionKind),
-        default=LiveSettings().motion,
-        help="space: the avatar looks where the performer looks; plane: differences of places in the picture (default: "
-        "space, where keypoints are measured)",
+        help="space: the avatar looks where the performer looks, or the run fails where keypoints cannot be measured; "
+        "plane: differences of places in the picture (default: space, where keypoints are measured)",
     )
     group.add_argument(
         "--keypoints",
@@ -151,28 +156,28 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--absolute", action="store_true", help="absolute motion: no calibration")
     group.add_argument(
         "--calibration-s",
-        type=float,
+        type=number(0, 60),
         default=2.0,
         metavar="S",
         help="look for a neutral face so long, half of it if one is seen (default: 2)",
     )
     group.add_argument(
         "--give-up-s",
-        type=float,
+        type=seconds(),
         default=60.0,
         metavar="S",
         help="fail when no frame was animated by then (default: 60)",
     )
     group.add_argument(
         "--model-timeout-s",
-        type=float,
+        type=seconds(),
         default=2.5,
         metavar="S",
         help="show the slate when the model says nothing for so long (default: 2.5)",
     )
     group.add_argument(
         "--camera-timeout-s",
-        type=float,
+        type=seconds(),
         default=10.0,
         metavar="S",
         help="an opened camera must give a frame by then (default: 10)",

@@ -13,19 +13,22 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from app.errors import AppError
+from app.pipeline.camera_spec import CameraSpec, parse_camera
 from app.pipeline.capture.camera_control import CameraTimes
-from app.pipeline.capture.cameras import parse_camera
 from app.pipeline.events import (
     BackendChanged,
     Calibrated,
+    CameraDark,
     CameraFailed,
     CameraOpened,
     EngineReady,
     Event,
+    Measured,
     SinkClosed,
     SinkFailed,
     SinkOpened,
     SourceFailed,
+    SourceReady,
     StageFailed,
     StateChanged,
 )
@@ -36,11 +39,15 @@ from app.pipeline.stats import Stats
 from app.pipeline.tiers import make_engine
 from app.places import portraits_folder, source_cache_folder
 from app.settings import LiveSettings
+from app.space import Obstacle, Space
+from app.words import dark_camera_words, measured_words, not_in_space_words, unmet_wishes_words
+from mcnet.commands.outputs import check_outputs
 from mcnet.files import cause_and_remedy, replacing
 from mcnet.signals import StopSignals
 
 logger = logging.getLogger(__name__)
 
+_FILE_SINK = "file:"
 _TELL_EVERY_S = 2.0
 _POLL_S = 0.02
 _STOP_S = 12.0
@@ -56,15 +63,19 @@ def run_headless(args: argparse.Namespace) -> int:
 
     model, device, precision = args.model or "starter", args.device or "auto", args.precision or "auto"
     find_model(model)  # a misspelt name shall not wait for the threads
+    _check_motion(args)
+
+    camera, portrait = parse_camera(args.camera or "0"), args.source or "woman_1"
+    check_places(args, camera, portrait, model)
     settings = LiveSettings(
         relative=not args.absolute,
-        motion=args.motion,
+        motion=args.motion or LiveSettings().motion,
         keypoints=args.keypoints,
         calibration_s=args.calibration_s,
     )
     events: SimpleQueue[Event] = SimpleQueue()
     pipeline = Pipeline(
-        lambda: make_engine(model, device, precision, on_measuring=_tell_measuring, on_measured=_tell_measured),
+        lambda: make_engine(model, device, precision, on_measuring=_tell_measuring, on_measured=events.put),
         settings=settings,
         output=parse_output(args.size, args.fps),
         on_event=events.put,
@@ -74,11 +85,15 @@ def run_headless(args: argparse.Namespace) -> int:
     sinks = [parse_sink(text) for text in args.sink or ["null"]]
     for sink in sinks:
         pipeline.add_sink(sink)
-    pipeline.set_portrait(load_portrait(args.source or "woman_1", PortraitStore(portraits_folder())))
-    camera = parse_camera(args.camera or "0")
+    pipeline.set_portrait(load_portrait(portrait, PortraitStore(portraits_folder())))
     pipeline.set_camera(camera)
     watch = Watch(
-        events, give_up_s=args.give_up_s, file_camera=camera.kind != "device", sinks={sink.name for sink in sinks}
+        events,
+        settings,
+        in_space_or_fail=args.motion == "space",
+        give_up_s=args.give_up_s,
+        file_camera=camera.kind in ("file", "folder"),
+        sinks={sink.name for sink in sinks},
     )
     with StopSignals() as stop:
         pipeline.start()
@@ -100,6 +115,42 @@ def run_headless(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_motion(args: argparse.Namespace) -> None:
+    """See that the options for motion and keypoints go together.
+
+    Raises:
+        AppError: they do not.
+    """
+    if args.motion == "space" and args.absolute:
+        raise AppError("--motion space: got --absolute too, expected one of them; --absolute is motion in the plane")
+    if args.motion == "space" and args.keypoints == "detected":
+        raise AppError(
+            "--motion space: got --keypoints detected too, but motion in space is measured by the face mesh: use "
+            "--keypoints measured, or --motion plane"
+        )
+
+
+def check_places(args: argparse.Namespace, camera: CameraSpec, portrait: str, model: str) -> None:
+    """See that report and recordings can be written, and take the place of nothing that is read, before any work.
+
+    Raises:
+        OutputError: it is not so.
+    """
+    sinks = [text for text in args.sink or () if _names_file(text)]
+    if twice := {text for text in sinks if sinks.count(text) > 1}:
+        raise AppError(f"--sink {twice.pop()}: got it twice, expected each recording once; choose another name")
+    recordings = {f"--sink {text}": Path(text.removeprefix(_FILE_SINK)) for text in sinks}
+    report = {} if args.report is None else {"--report": args.report}
+    read = {"--source": Path(portrait), "--model": Path(model)}
+    if camera.path is not None:
+        read["--camera"] = camera.path
+    check_outputs(report | recordings, read, dict.fromkeys(recordings, (".mp4",)))
+
+
+def _names_file(text: str) -> bool:
+    return text.startswith(_FILE_SINK) and text != _FILE_SINK
+
+
 def parse_sink(text: str) -> Sink:
     """A sink as the command line names it.
 
@@ -109,7 +160,7 @@ def parse_sink(text: str) -> Sink:
     kind, _, rest = text.partition(":")
     if text == "null":
         return NullSink()
-    if kind == "file" and rest:
+    if _names_file(text):
         from app.pipeline.output.recorder import RecorderSink
 
         return RecorderSink(Path(rest))
@@ -125,6 +176,14 @@ class Watch:
 
     A sink that fails does not end it as long as another one goes on: a call shall outlive its recording.
 
+    Args:
+        events: what the pipeline tells.
+        settings: of the run.
+        in_space_or_fail: motion in space was asked for; otherwise the plane does where it cannot be had, and is told.
+        give_up_s: seconds until which a frame must have been animated.
+        file_camera: a file stands in for the camera, so that trying again is of no use.
+        sinks: their names.
+
     Attributes:
         failure: why the run failed, or "".
         states: what the output showed, and since when in seconds from the start.
@@ -134,8 +193,21 @@ class Watch:
         backend_reason: why.
     """
 
-    def __init__(self, events: "SimpleQueue[Event]", *, give_up_s: float, file_camera: bool, sinks: set[str]) -> None:
+    def __init__(
+        self,
+        events: "SimpleQueue[Event]",
+        settings: LiveSettings,
+        *,
+        in_space_or_fail: bool,
+        give_up_s: float,
+        file_camera: bool,
+        sinks: set[str],
+    ) -> None:
         self._events = events
+        self._settings = settings
+        self._in_space_or_fail = in_space_or_fail
+        self._space = Space()
+        self._obstacle: Obstacle | None = None
         self._sinks = sinks
         self._failed_sinks: list[str] = []
         self._give_up_s = give_up_s
@@ -190,32 +262,53 @@ class Watch:
             case StateChanged(state=state):
                 self.states.append({"state": state.value, "at_s": round(time.monotonic() - self._began_s, 3)})
                 logger.info("state: %s", state)
+            case Measured():
+                print(f"measured: {measured_words(event)}", file=sys.stderr)
             case EngineReady(model=model, reason=reason, load_s=load_s, backend=backend, backend_reason=why):
                 self.model, self.device, self.backend, self.backend_reason = model, reason, backend, why
                 print(f"model {model} on {reason}; loaded in {load_s:.1f} s; with {backend}: {why}", file=sys.stderr)
+                self._learn(Space(model=event.measures))
+            case SourceReady():
+                self._learn(dataclasses.replace(self._space, portrait=event.measured))
             case BackendChanged(backend=backend, reason=why):
                 self.backend, self.backend_reason = backend, why
                 print(f"{backend} computes from now on: {why}", file=sys.stderr)
-            case CameraOpened(camera=camera, width_px=width, height_px=height, fps_hz=fps_hz, remark=remark):
+            case CameraOpened(camera=camera, width_px=width, height_px=height, fps_hz=fps_hz):
                 self._opened = True
-                note = f" ({remark})" if remark else ""
+                note = f" ({unmet})" if (unmet := unmet_wishes_words(event)) else ""
                 print(f"{camera}: {width} x {height} at {fps_hz:g} frames/s{note}", file=sys.stderr)
             case Calibrated(score=score, remarks=remarks):
                 note = f" ({'; '.join(remarks)})" if remarks else ""
                 print(f"calibrated: the reference scores {score} of 100{note}", file=sys.stderr)
             case SinkOpened(sink=sink, detail=detail) | SinkClosed(sink=sink, detail=detail):
                 logger.info("%s: %s %s", type(event).__name__, sink, detail)
-            case CameraFailed(message=message):
+            case CameraFailed(message=message, retry_s=retry_s):
                 self._trouble = message
-                print(message, file=sys.stderr)
+                again = "" if retry_s is None else f"; trying again in {retry_s:g} s"
+                print(f"{message}{again}", file=sys.stderr)
                 if self._file_camera and not self._opened:
                     self.failure = message
+            case CameraDark():
+                self._trouble = dark_camera_words(event)
+                print(self._trouble, file=sys.stderr)
             case SinkFailed(sink=sink, message=message):
                 self._lose(sink, message)
             case SourceFailed(message=message) | StageFailed(message=message):
                 self.failure = message
             case _:
                 logger.info("%s", event)
+
+    def _learn(self, space: Space) -> None:
+        """Take what is known of motion in space; say it once where it cannot be had."""
+        self._space, obstacle = space, space.obstacle(self._settings)
+        if obstacle is None or not self._settings.relative or self._settings.motion != "space":
+            return
+        why = not_in_space_words(obstacle)
+        if self._in_space_or_fail:
+            self.failure = f"--motion space: {why}; use --motion plane, or another model or portrait"
+        elif obstacle is not self._obstacle:
+            self._obstacle = obstacle
+            print(f"motion in the plane: {why}", file=sys.stderr)
 
     def _lose(self, sink: str, message: str) -> None:
         self._failed_sinks.append(message)
@@ -264,10 +357,6 @@ def write_report(path: Path, values: dict[str, Any]) -> None:
 
 def _tell_measuring() -> None:
     print("measuring what runs the model best here, once", file=sys.stderr)
-
-
-def _tell_measured(sentence: str) -> None:
-    print(f"measured: {sentence}", file=sys.stderr)
 
 
 def _line(stats: Stats) -> str:

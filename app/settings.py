@@ -143,7 +143,8 @@ class AppSettings:
     live: LiveSettings = LiveSettings()
     window: WindowSettings = WindowSettings()
     camera: str = ""
-    """As `app.pipeline.capture.cameras.parse_camera` reads it; empty: the first camera found."""
+    """As `app.pipeline.camera_spec.parse_camera` reads it; empty: the first camera found. A network camera's may
+    have a password in it, so that the file is its owner's alone."""
     portrait: str = "woman_1"
     """A bundled portrait's name, or the key of one that the user added."""
     model: str = "starter"
@@ -209,6 +210,7 @@ def save_settings(path: Path, settings: AppSettings) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
+            partial.touch(mode=0o600)  # a network camera's address may have a password in it
             partial.write_text(tomli_w.dumps(dataclasses.asdict(settings)), encoding="utf-8")
     except OSError as error:
         raise AppError(f"cannot keep the settings in {path}: {error}; check the folder's permissions") from error

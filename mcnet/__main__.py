@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from mcnet.commands import animate, bench, convert
 from mcnet.commands.status import INTERRUPTED
-from mcnet.errors import UserError
+from mcnet.errors import UserError, told
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,6 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.run(args))
     except UserError as error:
         print(f"mcnet {args.command}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:  # whatever a file system may say that nobody has made a sentence of
+        logging.getLogger(__name__).debug("from where it came", exc_info=True)
+        print(f"mcnet {args.command}: {told(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"mcnet {args.command}: interrupted before there was anything to write", file=sys.stderr)

@@ -8,3 +8,9 @@ class UserError(Exception):
 def sentence(error: Exception) -> str:
     """What to tell people of an error: our own messages as they are, others with their type."""
     return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+
+
+def told(error: OSError) -> str:
+    """What to tell people of a failure of the file system: what failed, and for which file."""
+    place = f" {error.filename}" if error.filename is not None else ""
+    return f"cannot use the file{place}: {error.strerror or error}; check its name and its folder"

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import itertools
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ _REMEDIES = {
     errno.EDQUOT: "make room: what you may use of the disk is used up",
     errno.EFBIG: "choose a disk that takes larger files, or make it shorter",
 }
+
+_SCRATCH_BYTES = 40  # of the name that it stands in for, so that a person sees what was left behind
+_USUAL_NAME_BYTES = 255
 
 
 def cause_and_remedy(error: Exception) -> str:
@@ -27,9 +31,44 @@ def cause_and_remedy(error: Exception) -> str:
 
 
 def free_name(path: Path) -> Path:
-    """The path itself, or with a number behind its stem, such that nothing is there yet."""
-    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
+    """The path itself, or with a number behind its stem, such that nothing is there yet.
+
+    A stem that leaves no room for the number, by what the file system takes, is cut short for it.
+
+    Raises:
+        OSError: the folder cannot be looked into, or the name itself is too long.
+    """
+    room = most_name_bytes(path.parent)
+    tails = (f"-{number}{path.suffix}" for number in itertools.count(2))
+    numbered = (path.with_name(_start_of(path.stem, room - len(os.fsencode(tail))) + tail) for tail in tails)
     return next(name for name in itertools.chain([path], numbered) if not name.exists())
+
+
+def scratch_beside(path: Path, suffix: str = "") -> Path:
+    """A name beside a path, of this process's own, for what is to take its place once it is complete.
+
+    Args:
+        path: whatever its name's length, the scratch name is a short one: a name that a file system takes must not
+            fail for what is added to it.
+        suffix: of the scratch name, where what writes goes by it.
+    """
+    number = zlib.crc32(os.fsencode(path.name))
+    return path.with_name(f".{_start_of(path.name, _SCRATCH_BYTES)}.{number:08x}.{os.getpid()}.partial{suffix}")
+
+
+def most_name_bytes(folder: Path) -> int:
+    """How long a name may be, in bytes, on the folder's file system."""
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):  # Windows; a folder that is not there
+        return _USUAL_NAME_BYTES
+
+
+def _start_of(name: str, room: int) -> str:
+    """As much of a name's start as has room in so many bytes, by whole characters."""
+    while len(os.fsencode(name)) > room:
+        name = name[:-1]
+    return name
 
 
 @contextlib.contextmanager
@@ -42,7 +81,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot take the place.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = scratch_beside(path)
     try:
         yield partial
         partial.replace(path)

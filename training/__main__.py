@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mcnet.commands.arguments import number
+from mcnet.commands.outputs import check_outputs
 from mcnet.config import ConfigError
 from mcnet.errors import UserError
 from training.data import pack
@@ -18,7 +20,7 @@ from training.prepare import shards
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = _parser()
+    parser = build_parser()
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     return tell_mistakes(lambda: options.run_command(options))
@@ -36,7 +38,8 @@ def tell_mistakes(run: Callable[[], int]) -> int:
         return 2
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; building it imports nothing heavy."""
     parser = argparse.ArgumentParser(prog="mcnet-train", description="Train MCNet models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     prepare.add_parser(commands)
@@ -52,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--data", type=Path, help="packed dataset or folder of clips; sets data.path")
     fit.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="as loss.l1=2.0")
     fit.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
-    fit.add_argument("--max-minutes", type=float, help="save and stop after so long, set-up included")
+    fit.add_argument("--max-minutes", type=number(0, 1_000_000), help="save and stop after so long, set-up included")
     fit.add_argument(
         "--cache", type=Path, help="where a folder of clips is unpacked (default: inside the run's folder)"
     )
@@ -111,8 +114,13 @@ def _fit(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from training.fit.export import export
 
+    check_outputs({"OUT": options.out}, {"RUN": options.run}, {"OUT": (".safetensors",)})
     info = export(options.run, options.out, name=options.name, half=options.half)
     sys.stdout.write(f"wrote {options.out}: {info.name}, {info.training['steps']} steps, {info.content_hash[:12]}\n")
+    licences = info.training["data"].get("licences", {})  # runs of before did not note them
+    if licences:
+        told = ", ".join(f"{licence} ({clips} clip{'s' * (clips != 1)})" for licence, clips in licences.items())
+        sys.stdout.write(f"licences of the data: {told}\n")
     return 0
 
 

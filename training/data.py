@@ -2,20 +2,23 @@
 
 A packed dataset is a folder:
 
-    dataset.json    {"format": "mcnet-frames/1", "size_px", "clips": [{"file", "identity", "split", "frames"}, ...]}
+    dataset.json    {"format": "mcnet-frames/2", "size_px",
+                     "clips": [{"file", "identity", "split", "frames", "kind", "licence"}, ...]}
     frames.u8       all frames of all clips in that order: (N, size_px, size_px, 3) uint8 RGB, nothing else
     landmarks.npz   points (P,): the mesh points that are kept; landmarks (N, P, 2) float16 xy in [0, 1] of the
-                    picture's width and height; valid (N,) bool: whether a face was found
+                    picture's width and height; depth (N, P) float16, their third coordinate in the same unit;
+                    valid (N,) bool: whether a face was found
 
 A folder of clips is its portable form, 200 times smaller, and is decoded into the above where it is used:
 
-    clips.json      {"format": "mcnet-clips/1", "size_px", "clips": as above}, `file` relative to the folder
+    clips.json      {"format": "mcnet-clips/2", "size_px", "clips": as above}, `file` relative to the folder
     landmarks.npz   as above
 
-A clip of one frame is a still.
+A clip of one frame is a still. Tables of version 1 are read as well: they have no kinds and no licences, and their
+landmarks no depth, which only what needs landmarks in space asks for.
 
-Where every byte counts, landmarks.npz holds `differences` in place of `landmarks`: (2, P, 2, N) uint8, the low and the
-high bytes of each coordinate's change from the frame before, in 1/8192 of the picture's side.
+Where every byte counts, landmarks.npz holds `differences` in place of `landmarks` and `depth`: (2, P, 2 or 3, N) uint8,
+the low and the high bytes of each coordinate's change from the frame before, in 1/8192 of the picture's side.
 """
 
 import dataclasses
@@ -26,18 +29,23 @@ import os
 import shutil
 import zipfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mcnet.errors import UserError
 
-PACKED_FORMAT = "mcnet-frames/1"
-CLIPS_FORMAT = "mcnet-clips/1"
+PACKED_FORMAT = "mcnet-frames/2"
+CLIPS_FORMAT = "mcnet-clips/2"
+_READ_AS_WELL = {PACKED_FORMAT: "mcnet-frames/1", CLIPS_FORMAT: "mcnet-clips/1"}
+CLIP, PHOTOS = "clip", "photos"
+"""The kinds of clips: consecutive frames (or one still), and photographs of one person, in no order, cut by one box."""
+NO_LICENCE = "not stated"
+"""What a model's card calls the licence of clips that have none."""
 _log = logging.getLogger(__name__)
 
 
@@ -56,6 +64,10 @@ class Clip:
     split: str
     """`train`, `test` or another; splits share no identities."""
     frames: int
+    kind: str = CLIP
+    """`clip` or `photos`."""
+    licence: str = ""
+    """Under which the data may be used, in the user's words; empty where nobody stated it."""
 
 
 class Landmarks(NamedTuple):
@@ -65,11 +77,33 @@ class Landmarks(NamedTuple):
         points: (P,) int64, mesh points, in rising order.
         landmarks: (N, P, 2) float16 xy in [0, 1] of the picture's width and height.
         valid: (N,) bool.
+        depth: (N, P) float16, away from the camera, in the unit of x (shares of the picture's width); only differences
+            within a face mean something. None where it was prepared before tables had it.
     """
 
     points: NDArray[np.int64]
     landmarks: NDArray[np.float16]
     valid: NDArray[np.bool_]
+    depth: NDArray[np.float16] | None = None
+
+    @property
+    def in_space(self) -> NDArray[np.float16]:
+        """(N, P, 3) float16: x, y, and z in their unit.
+
+        Raises:
+            DataError: the dataset has no depth.
+        """
+        if self.depth is None:
+            raise DataError(
+                "the dataset has landmarks in the picture's plane, expected landmarks in space: it was prepared by an "
+                "older version; prepare it anew (mcnet-train prepare --redo)"
+            )
+        return np.concatenate((self.landmarks, self.depth[..., None]), axis=-1)
+
+    def rows(self, chosen: NDArray[np.int64]) -> "Landmarks":
+        """Those of some frames."""
+        depth = None if self.depth is None else self.depth[chosen]
+        return Landmarks(self.points, self.landmarks[chosen], self.valid[chosen], depth)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +124,8 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """Tells datasets apart by their clips, wherever they lie."""
-        table = [dataclasses.astuple(clip) for clip in self.clips]
+        """Tells datasets apart by their clips, wherever they lie; what is stated about a clip is no part of it."""
+        table = [(clip.file, clip.identity, clip.split, clip.frames) for clip in self.clips]
         return hashlib.sha256(json.dumps([self.size_px, table]).encode()).hexdigest()[:16]
 
 
@@ -130,6 +164,7 @@ def read_table(path: Path, expected_format: str) -> ClipTable:
     Raises:
         DataError: it is missing, no JSON, of another format, or lacks something.
     """
+    accepted = (expected_format, _READ_AS_WELL[expected_format])
     try:
         values = json.loads(path.read_text())
     except FileNotFoundError:
@@ -137,21 +172,30 @@ def read_table(path: Path, expected_format: str) -> ClipTable:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     found = values.get("format") if isinstance(values, dict) else None
-    if found != expected_format:
-        raise DataError(f"{path}: got format {found!r}, expected {expected_format!r}")
+    if found not in accepted:
+        raise DataError(f"{path}: got format {found!r}, expected {' or '.join(map(repr, accepted))}")
     try:
-        clips = tuple(
-            Clip(str(row["file"]), str(row["identity"]), str(row["split"]), int(row["frames"]))
-            for row in values["clips"]
-        )
+        clips = tuple(clip_of(row) for row in values["clips"])
         table = ClipTable(int(values["size_px"]), clips)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} lacks {error}, or has something else in its place") from error
     if not clips:
         raise DataError(f"{path} lists no clips: there is nothing to learn from")
+    if strange := [clip for clip in clips if clip.kind not in {CLIP, PHOTOS}]:
+        raise DataError(f"{path}: clip {strange[0].file} is of kind {strange[0].kind!r}, expected {CLIP} or {PHOTOS}")
     if short := [clip.file for clip in clips if clip.frames < 1]:
         raise DataError(f"{path}: clip {short[0]} has no frames, expected at least one")
     return table
+
+
+def clip_of(row: Mapping[str, Any]) -> Clip:
+    """A clip as the tables list it; one of version 1 has no kind and no licence.
+
+    Raises:
+        KeyError, TypeError, ValueError: something is missing, or is something else.
+    """
+    kind, licence = str(row.get("kind", CLIP)), str(row.get("licence", ""))
+    return Clip(str(row["file"]), str(row["identity"]), str(row["split"]), int(row["frames"]), kind, licence)
 
 
 def write_table(path: Path, format_name: str, table: ClipTable) -> None:
@@ -169,7 +213,11 @@ def read_landmarks(path: Path) -> Landmarks:
     try:
         with path.open("rb") as opened, np.load(opened) as file:
             points, valid = file["points"], file["valid"]
-            landmarks = _added_up(file["differences"]) if "differences" in file else file["landmarks"]
+            if "differences" in file.files:
+                landmarks, depth = _added_up(file["differences"])
+            else:
+                landmarks = file["landmarks"]
+                depth = file["depth"].astype(np.float16) if "depth" in file.files else None
     except FileNotFoundError:
         raise DataError(f"{path.parent} holds no {path.name}: landmarks are part of a dataset") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -177,7 +225,9 @@ def read_landmarks(path: Path) -> Landmarks:
     expected = (len(valid), len(points), 2)
     if landmarks.shape != expected or points.ndim != 1 or valid.ndim != 1:
         raise DataError(f"{path}: got landmarks of shape {landmarks.shape}, expected {expected}")
-    return Landmarks(points.astype(np.int64), landmarks.astype(np.float16), valid.astype(bool))
+    if depth is not None and depth.shape != expected[:2]:
+        raise DataError(f"{path}: got depths of shape {depth.shape}, expected {expected[:2]}")
+    return Landmarks(points.astype(np.int64), landmarks.astype(np.float16), valid.astype(bool), depth)
 
 
 def write_landmarks(path: Path, landmarks: Landmarks, *, small: bool = False) -> None:
@@ -186,31 +236,37 @@ def write_landmarks(path: Path, landmarks: Landmarks, *, small: bool = False) ->
     Args:
         path: of the file.
         landmarks: what to write.
-        small: write differences, to 1/8192 of the picture's side: two thirds of the size.
+        small: write differences, to 1/8192 of the picture's side: two thirds of the size. Frames whose landmarks are no
+            numbers become frames without.
     """
+    arrays = {name: array for name, array in landmarks._asdict().items() if array is not None}
     if small:
-        landmarks = landmarks._replace(valid=landmarks.valid & np.isfinite(landmarks.landmarks).all((1, 2)))
-    places = {"differences": _differences(landmarks)} if small else {"landmarks": landmarks.landmarks}
-    np.savez_compressed(path, points=landmarks.points, valid=landmarks.valid, **places)
+        del arrays["landmarks"]
+        arrays.pop("depth", None)
+        arrays["differences"], arrays["valid"] = _differences(landmarks)
+    np.savez_compressed(path, **arrays)
 
 
 _UNITS = 8192
 """Of differences, in the picture's side: a thirtieth of a pixel of 256."""
 
 
-def _differences(landmarks: Landmarks) -> NDArray[np.uint8]:
-    """(N, P, 2) landmarks -> (2, P, 2, N); of frames that are not valid, zeros."""
-    places = np.where(landmarks.valid[:, None, None], landmarks.landmarks.astype(np.float32), 0)
+def _differences(landmarks: Landmarks) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """(N, P, 2) or, with depth, (N, P, 3) landmarks -> (2, P, 2 or 3, N), and which frames have any: others are 0."""
+    places = (landmarks.landmarks if landmarks.depth is None else landmarks.in_space).astype(np.float32)
+    valid = landmarks.valid & np.isfinite(places).all((1, 2))
+    places = np.where(valid[:, None, None], places, 0)
     units = np.clip(np.round(places * _UNITS), -(2**15), 2**15 - 1).astype(np.int16)
     changes = np.diff(units, axis=0, prepend=np.zeros_like(units[:1])).astype(np.uint16).transpose(1, 2, 0)
-    return np.stack((changes & 0xFF, changes >> 8)).astype(np.uint8)
+    return np.stack((changes & 0xFF, changes >> 8)).astype(np.uint8), valid
 
 
-def _added_up(differences: NDArray[np.uint8]) -> NDArray[np.float16]:
-    """What `_differences` gave -> (N, P, 2) landmarks."""
+def _added_up(differences: NDArray[np.uint8]) -> tuple[NDArray[np.float16], NDArray[np.float16] | None]:
+    """What `_differences` gave -> (N, P, 2) landmarks, and (N, P) their depth if it is there."""
     low, high = differences.astype(np.uint16)
     units = np.cumsum(low | high << 8, axis=-1, dtype=np.uint16).astype(np.int16)
-    return (units.transpose(2, 0, 1).astype(np.float32) / _UNITS).astype(np.float16)
+    places = (units.transpose(2, 0, 1).astype(np.float32) / _UNITS).astype(np.float16)
+    return places[..., :2], places[..., 2] if places.shape[-1] > 2 else None
 
 
 def decode(path: Path) -> Iterator[NDArray[np.uint8]]:
@@ -314,9 +370,7 @@ def pack(folder: Path, out: Path) -> PackReport:
     if not packed:
         raise DataError(f"none of the {len(table.clips)} clips of {folder} can be used; the first: {skipped[0]}")
     rows = np.concatenate(kept)
-    write_landmarks(
-        out / "landmarks.npz", Landmarks(landmarks.points, landmarks.landmarks[rows], landmarks.valid[rows])
-    )
+    write_landmarks(out / "landmarks.npz", landmarks.rows(rows))
     write_table(out / "dataset.json", PACKED_FORMAT, ClipTable(table.size_px, tuple(packed)))
     return PackReport(len(packed), len(rows), tuple(skipped))
 

@@ -107,7 +107,7 @@ def _device_and_model(model: str) -> tuple[Finding, Finding]:
         failure = str(error)
     options = tiers.AUTO if tier is None else tier.over(tiers.AUTO)
     unused = tiers.unused_gpus()
-    sentence = ". ".join([DeviceChoice.of(options, loaded).reason, *unused])
+    sentence = ". ".join([DeviceChoice.of(options, loaded).reason, *map(str, unused)])
     fixes = (Fix("Install torch for your GPU, and its driver: https://pytorch.org/get-started/locally"),)
     device = Finding("Device", not unused, f"{sentence}.", fixes if unused else ())
     if loaded is None:

@@ -1,18 +1,74 @@
 """Facts that the pipeline tells; frames travel in slots instead. Each is told once, on the thread that found it out."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.state import State
+
+if TYPE_CHECKING:  # the window names events before torch is loaded
+    from mcnet.bench.tiers import Tier
+    from mcnet.engine import Way
+
+
+@dataclass(frozen=True)
+class MeasuringProgress:
+    """What runs the model best is being measured.
+
+    Attributes:
+        share: of the work that is done, 0 to 1.
+        way: of running the model that is made ready, or None while all of them are timed.
+    """
+
+    share: float
+    way: "Way | None"
+
+
+@dataclass(frozen=True)
+class UnusedGpu:
+    """A GPU that is there and that torch cannot use.
+
+    Attributes:
+        name: as the system names it.
+        lack: why torch cannot use it, for people.
+    """
+
+    name: str
+    lack: str
+
+    def __str__(self) -> str:
+        return f"{self.name} is there, but is not used: {self.lack}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What runs the model best on this machine is known: it was measured now, or is remembered.
+
+    Attributes:
+        tier: what was measured.
+        unused_gpus: those that might have been faster; empty where a GPU is used.
+    """
+
+    tier: "Tier"
+    unused_gpus: tuple[UnusedGpu, ...] = ()
 
 
 @dataclass(frozen=True)
 class EngineReady:
-    """The model runs. `reason`: device, precision and why, one sentence. `load_s`: seconds it took. `backend`: what
-    computes, and `backend_reason`: why. `measures`: whether its keypoints are points of the face, which a face mesh can
-    measure.
+    """The model runs.
+
+    Attributes:
+        model: its name.
+        device: where it runs, as `cuda:0`.
+        reason: device, precision and why, one sentence for people.
+        load_s: seconds that it took.
+        backend: what computes.
+        backend_reason: why, for people.
+        measures: whether its keypoints are points of the face, which a face mesh can measure.
     """
 
     model: str
+    device: str
     reason: str
     load_s: float
     backend: str = "torch"
@@ -51,25 +107,57 @@ class SourceFailed:
 
 @dataclass(frozen=True)
 class CameraOpened:
-    """Frames arrive. `fps_hz` is measured over the first frames where the camera is a device."""
+    """Frames of a camera arrive.
 
+    Attributes:
+        spec: the camera, as it was wished for.
+        wish: number of the newest wish for a camera that the pipeline had heard of by then, as `Pipeline.set_camera`
+            gave it. An event of an older wish than the last one is late: it says nothing about the camera of now.
+        camera: the camera's name, for people.
+        width_px, height_px: of its frames.
+        fps_hz: frames per second; measured over the first frames where the camera is a device.
+    """
+
+    spec: CameraSpec
+    wish: int
     camera: str
     width_px: int
     height_px: int
     fps_hz: float
-    remark: str = ""
 
 
 @dataclass(frozen=True)
 class CameraFailed:
-    """The camera cannot be opened, stalls, or is gone. `kept`: name of the camera that goes on in its place, or "".
-    `retry_s`: seconds until it is tried again, or None where it is not.
+    """A camera cannot be opened, stalls, or is gone.
+
+    Attributes:
+        spec, wish, camera: as of `CameraOpened`.
+        message: what happened and what to do, for people.
+        kept: the camera that goes on in its place, or None.
+        kept_name: that one's name, for people; "" where there is none.
+        retry_s: seconds until the failed one is tried again, or None where it is not.
     """
 
+    spec: CameraSpec
+    wish: int
     camera: str
     message: str
-    kept: str = ""
+    kept: CameraSpec | None = None
+    kept_name: str = ""
     retry_s: float | None = None
+
+
+@dataclass(frozen=True)
+class CameraDark:
+    """A camera goes on, but has given one flat colour for long, as behind a closed shutter.
+
+    Attributes:
+        spec, wish, camera: as of `CameraOpened`.
+    """
+
+    spec: CameraSpec
+    wish: int
+    camera: str
 
 
 @dataclass(frozen=True)
@@ -153,12 +241,15 @@ class StageRecovered:
 
 
 Event = (
-    EngineReady
+    MeasuringProgress
+    | Measured
+    | EngineReady
     | BackendChanged
     | SourceReady
     | SourceFailed
     | CameraOpened
     | CameraFailed
+    | CameraDark
     | CalibrationProgress
     | Calibrated
     | StateChanged

@@ -8,13 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.pipeline.animation.animator import Animator, Finder
+import cv2
+
+from app.pipeline.animation.animator import Animator
 from app.pipeline.animation.live_engine import EngineFactory, LiveEngine
+from app.pipeline.animation.look_ahead import Finder, LookAhead
 from app.pipeline.animation.performer_view import DriverView
 from app.pipeline.animation.source_store import SourceStore
+from app.pipeline.camera_spec import CameraSpec
+from app.pipeline.capture.camera import Camera
 from app.pipeline.capture.camera_control import CameraControl, CameraTimes
 from app.pipeline.capture.camera_frame import CameraFrame
-from app.pipeline.capture.cameras import Camera, CameraSpec, open_camera
+from app.pipeline.capture.cameras import open_camera
 from app.pipeline.events import (
     BackendChanged,
     EngineReady,
@@ -34,6 +39,7 @@ from app.pipeline.state import State
 from app.pipeline.stats import Meter, Stats
 from app.settings import LiveSettings
 from mcnet.errors import sentence
+from mcnet.media.faces import FaceFinder
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +102,7 @@ class Pipeline:
             source_cache: folder for encoded portraits; None: they are not kept.
             times: how patient to be.
             camera_opener: opens cameras; tests give fakes.
-            finder_factory: makes the face finder, on the inference thread; None: `FaceFinder`.
+            finder_factory: makes the face finder, on its own thread; None: `FaceFinder`.
         """
         self.output = output
         self.preview: LatestSlot[Composed] = LatestSlot("preview", on_put=on_picture)
@@ -106,10 +112,11 @@ class Pipeline:
         self.store = None if source_cache is None else SourceStore(source_cache)
         self.times = times or PipelineTimes()
         self.camera_opener = camera_opener
-        self.finder_factory = finder_factory
+        self.finder_factory = finder_factory or (lambda: FaceFinder(tracking=True))
         self._settings = settings
         self._on_picture = on_picture
         self._camera_spec: CameraSpec | None = None
+        self._camera_wish = 0
         self._portrait: Portrait | None = None
         self._sinks: dict[str, Sink] = {}
         self._run: _Run | None = None
@@ -136,13 +143,15 @@ class Pipeline:
             return
         self.preview = LatestSlot("preview", on_put=self._on_picture)
         self.driver = LatestSlot("driver")
+        # What it does here is too small to be shared, and its workers spin for the next piece on a core of the model's.
+        cv2.setNumThreads(1)
         self._run = run = _Run(self, lambda: self._settings, self._before)
         for sink in self._sinks.values():
             run.sink_stage.add(sink)
         if self._portrait is not None:
             run.commands.put(self._portrait)
         if self._camera_spec is not None:
-            run.camera.set_camera(self._camera_spec)
+            run.camera.set_camera(self._camera_spec, self._camera_wish)
         run.start()
 
     def stop(self, timeout_s: float = 0.5) -> bool:
@@ -162,11 +171,17 @@ class Pipeline:
         """Put other settings in force with the next frame."""
         self._settings = settings
 
-    def set_camera(self, spec: CameraSpec | None) -> None:
-        """Use another camera, or none. The one in use goes on until the new one gives frames."""
+    def set_camera(self, spec: CameraSpec | None) -> int:
+        """Use another camera, or none. The one in use goes on until the new one gives frames.
+
+        Returns:
+            The number of this wish: events of cameras that carry another one are late, and of a former wish.
+        """
         self._camera_spec = spec
+        self._camera_wish += 1
         if self._run is not None:
-            self._run.camera.set_camera(spec)
+            self._run.camera.set_camera(spec, self._camera_wish)
+        return self._camera_wish
 
     def set_portrait(self, portrait: Portrait) -> None:
         """Animate another portrait."""
@@ -243,6 +258,7 @@ class _Run:
         self._outputs: LatestSlot[OutputFrame] = LatestSlot(_HOPS[1])
         self.meter = Meter(_HOPS)
         self._preview, self._driver = pipeline.preview, pipeline.driver
+        self._look_ahead: LookAhead | None = None
         presenter = Presenter(pipeline.output, pipeline.times.model_s, self._refuse)
         self.sink_stage = SinkStage(pipeline.output, self._outputs, self._preview, presenter, self.meter, self._emit)
         self.camera = CameraControl(self._take, self._emit, pipeline.camera_opener, pipeline.times.camera)
@@ -295,6 +311,8 @@ class _Run:
 
     def _take(self, frame: CameraFrame) -> None:
         self.meter.camera_frame(frame.captured_s)
+        if self._look_ahead is not None:
+            self._look_ahead.offer(frame.rgb)
         if self._frames.put(frame):
             self.meter.drop(self._frames.name, frame.captured_s)
 
@@ -346,12 +364,13 @@ class _Run:
         pipeline = self._pipeline
         try:
             engine = pipeline.engine_factory()
+            self._look_ahead = LookAhead(pipeline.finder_factory)
             animator = Animator(
                 engine,
                 self._emit,
                 lambda name, elapsed_s: self.meter.stage(name, time.monotonic(), elapsed_s),
+                finder=self._look_ahead,
                 store=pipeline.store,
-                finder=pipeline.finder_factory and pipeline.finder_factory(),
             )
         except Exception as error:  # a model that cannot be loaded: the slate stays, and the reason is told
             logger.exception("loading the model")
@@ -362,6 +381,7 @@ class _Run:
         self._emit(
             EngineReady(
                 engine.model_name,
+                str(engine.choice.device),
                 engine.choice.reason,
                 load_s,
                 engine.backend_name,

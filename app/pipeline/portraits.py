@@ -19,7 +19,7 @@ from mcnet.media import portraits as shipped
 from mcnet.media.crop import SquareBox, crop, frame_face, lies_in
 from mcnet.media.expressions import expression
 from mcnet.media.faces import Face, FaceFinder
-from mcnet.media.images import read_rgb, write_rgb
+from mcnet.media.images import KEPT_PIXELS, MOST_PIXELS, read_rgb, write_rgb
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +141,8 @@ class PortraitStore:
         Raises:
             AppError, MediaError: its file is gone or shows no face.
         """
-        return _prepare(entry, read_rgb(entry.path))
+        # A crop that was chosen is in the pixels of the picture as it was kept, however many they were then.
+        return _prepare(entry, read_rgb(entry.path, most_kept=KEPT_PIXELS if entry.box is None else MOST_PIXELS))
 
     def remove(self, entry: PortraitEntry) -> None:
         """Take one of the user's own out of the gallery. Its picture is put aside until `forget_removed`.

@@ -1,4 +1,4 @@
-"""What was measured of a model on this machine, as the app uses it and says it; `mcnet.bench.tiers` measures."""
+"""What was measured of a model on this machine, and the GPUs that are there; `mcnet.bench.tiers` measures."""
 
 import logging
 import platform
@@ -12,9 +12,10 @@ from typing import cast
 
 import torch
 
+from app.pipeline.events import Measured, UnusedGpu
 from mcnet.bench.tiers import Tier, fastest, measure, remember
 from mcnet.checkpoint import load_model
-from mcnet.engine import Engine, EngineOptions, Precision, why_no_cuda
+from mcnet.engine import Engine, EngineOptions, Precision, Way, why_no_cuda
 from mcnet.places import measured_file
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ def make_engine(
     precision: str,
     *,
     on_measuring: Callable[[], None] = lambda: None,
-    on_measured: Callable[[str], None] = lambda _: None,
+    on_measured: Callable[[Measured], None] = lambda _: None,
 ) -> Engine:
     """Make the engine; what is `auto` is as was measured to be fastest here, now if it was not before.
 
@@ -42,7 +43,7 @@ def make_engine(
         device: as `EngineOptions.device`.
         precision: as `EngineOptions.precision`.
         on_measuring: called before it is measured.
-        on_measured: told in a sentence what was measured, now or before.
+        on_measured: told what was measured, now or before.
 
     Raises:
         CheckpointError, EngineError: the model or the device cannot be used.
@@ -52,41 +53,41 @@ def make_engine(
     tier = fastest(loaded, options, measured_file(), on_measuring=on_measuring)
     if tier is not None:
         options = tier.over(options)
-        on_measured(described(tier))
+        on_measured(as_measured(tier))
     return Engine(loaded, options)
 
 
-def measure_again(model: str, progress: Callable[[float, str], None]) -> str:
-    """Measure at leisure what runs a model best here, remember it, and say it in a sentence. Blocks.
+def measure_again(model: str, device: str, precision: str, progress: Callable[[float, Way | None], None]) -> Measured:
+    """Measure at leisure what runs a model best here, and remember it. Blocks.
 
     Args:
         model: bundled name or file.
-        progress: told the share of the work, 0 to 1, and what is done.
+        device: as `EngineOptions.device`; only what is `auto` is chosen.
+        precision: as `EngineOptions.precision`, likewise.
+        progress: as of `mcnet.bench.tiers.measure`.
 
     Raises:
-        CheckpointError, EngineError: the model cannot be used, or nothing runs it.
+        CheckpointError, EngineError: the model or the device cannot be used, or nothing runs the model.
     """
     loaded = load_model(model)
-    tier = measure(loaded, AUTO, seconds=_MEASURE_S, progress=progress)
-    remember(tier, loaded, AUTO, measured_file())
-    return described(tier)
+    options = EngineOptions(device=device, precision=cast("Precision", precision))
+    tier = measure(loaded, options, seconds=_MEASURE_S, progress=progress)
+    remember(tier, loaded, options, measured_file())
+    return as_measured(tier)
 
 
-def described(tier: Tier, root: Path = Path("/")) -> str:
-    """What was measured, and why a GPU that is there is not used.
+def as_measured(tier: Tier, root: Path = Path("/")) -> Measured:
+    """What was measured, and the GPUs that are not used, if none is.
 
     Args:
         tier: what was measured.
         root: where Linux' /proc and /sys lie; tests lay out others.
     """
-    if tier.best.way.device != "cpu":
-        return tier.sentence
-    on_gpus = [f"the GPU is not used: {failure}" for failure in tier.failures if failure.way.device != "cpu"]
-    return "; ".join([tier.sentence, *on_gpus[:1], *unused_gpus(root)])
+    return Measured(tier, unused_gpus(root) if tier.best.way.device == "cpu" else ())
 
 
-def unused_gpus(root: Path = Path("/")) -> tuple[str, ...]:
-    """A sentence for each GPU that is there and that torch cannot use, with the reason.
+def unused_gpus(root: Path = Path("/")) -> tuple[UnusedGpu, ...]:
+    """The GPUs that are there and that torch cannot use.
 
     Args:
         root: where Linux' /proc and /sys lie; tests lay out others.
@@ -94,7 +95,7 @@ def unused_gpus(root: Path = Path("/")) -> tuple[str, ...]:
     count = torch.cuda.device_count()
     lacks = [lack for index in range(max(1, count)) if (lack := why_no_cuda(index)) is not None]
     named = ["a further GPU"] * len(lacks) if len(lacks) < count else _graphics_cards(root)
-    return tuple(f"{name} is there, but is not used: {lack}" for name, lack in zip(named, cycle(lacks), strict=False))
+    return tuple(UnusedGpu(name, lack) for name, lack in zip(named, cycle(lacks), strict=False))
 
 
 def _graphics_cards(root: Path) -> list[str]:

@@ -1,21 +1,25 @@
 """Which camera is used, which ones there are, and how the one in use does."""
 
+import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PyQt6.QtCore import QObject, pyqtSignal
 
-from app.pipeline.events import CameraFailed, CameraOpened
+from app.pipeline.events import CameraDark, CameraFailed, CameraOpened
 from app.ui.chain import Chain, Link
 from app.ui.messages import Message, failure_message
 from app.ui.permissions import when_camera_is_allowed
 from app.ui.worker import Worker
+from app.words import dark_camera_words, unmet_wishes_words
 from mcnet.errors import UserError
 
 if TYPE_CHECKING:
-    from app.pipeline.capture.cameras import CameraInfo, CameraSpec
+    from app.pipeline.camera_spec import CameraSpec
+    from app.pipeline.capture.camera import CameraInfo
     from app.pipeline.pipeline import Pipeline
+
+logger = logging.getLogger(__name__)
 
 
 class CameraDesk(QObject):
@@ -63,8 +67,10 @@ class CameraDesk(QObject):
         self._worker = worker
         self._list_cameras = list_cameras
         self._parse_camera = parse_camera
-        self._proven = ""
-        self._proven_link = Link()
+        self._spec: CameraSpec | None = None
+        self._wish: int | None = None
+        self._texts: dict[CameraSpec, str] = {}  # of all that were asked for
+        self._links: dict[CameraSpec, Link] = {}  # of all that were opened
 
     def refresh(self) -> None:
         """Look again which cameras are there."""
@@ -72,66 +78,93 @@ class CameraDesk(QObject):
         self.changed.emit()
         self._worker.run(self._list_cameras, self._take_cameras, self._no_cameras)
 
-    def choose(self, text: str) -> None:
-        """Take another camera, or a file that stands in for one, and remember it."""
+    def choose(self, text: str) -> bool:
+        """Take another camera, or what stands in for one, and remember it.
+
+        Returns:
+            Whether the text means a camera. If not, the one in use, if there is one, goes on and stays chosen.
+        """
         if text == self.current and self.link.done:
-            return
-        self.current = text
-        self.chosen.emit(text)
-        self.open()
+            return True
+        before, self.current = self.current, text
+        spec = self._parsed()
+        if spec is None and self._spec is not None:
+            self.current = before
+        else:
+            self.chosen.emit(text)
+            self._take(spec)
         self.changed.emit()
+        return spec is not None
 
     def open(self) -> None:
         """Have the pipeline open the current camera, if there is one."""
-        if self.pipeline is None or not self.current:
-            return
+        if self.pipeline is not None and self.current:
+            self._take(self._parsed())
+
+    def _parsed(self) -> "CameraSpec | None":
+        """The current camera's spec, or None, with a message, where the text means none."""
         try:
-            spec = self._parse_camera(self.current)
+            return self._parse_camera(self.current)
         except UserError as error:
-            self._set_link(Link(text="the camera cannot be used", failed=True))
             self.told.emit(Message("camera", str(error)))
+            return None
+
+    def _take(self, spec: "CameraSpec | None") -> None:
+        if self.pipeline is None:
             return
-        pipeline = self.pipeline
+        if spec is None:
+            self._set_link(Link(text="the camera cannot be used", failed=True))
+            return
+        self._spec, self._wish = spec, None
+        self._texts[spec] = self.current
         self.interrupted.emit()
         self._set_link(Link(text="the camera is being opened"))
         if spec.kind == "device":
-            when_camera_is_allowed(lambda: pipeline.set_camera(spec), self._forbidden)
+            when_camera_is_allowed(lambda: self._ask_for(spec), lambda: self._forbid(spec))
         else:
-            pipeline.set_camera(spec)
+            self._ask_for(spec)
 
-    def hear(self, event: CameraOpened | CameraFailed) -> None:
-        """Take a fact about a camera."""
+    def hear(self, event: CameraOpened | CameraFailed | CameraDark) -> None:
+        """Take a fact about a camera. Others' are let pass, and so is what the pipeline told before it heard of the
+        last wish: the user has moved on.
+        """
         if isinstance(event, CameraOpened):
-            self._opened(event)
+            self._links[event.spec] = _link_of(event)
+        if event.wish != self._wish or event.spec != self._spec:
+            logger.info("not about the camera of now: %s", event)
+        elif isinstance(event, CameraOpened):
+            self._set_link(self._links[event.spec])
+            self.cleared.emit("camera")
+        elif isinstance(event, CameraFailed):
+            self._take_failed(event)
         else:
-            self._failed(event)
+            text = dark_camera_words(event)
+            self.told.emit(Message("camera", f"{text}.", action="Refresh cameras", act=self.refresh))
 
-    def _opened(self, event: CameraOpened) -> None:
-        size = f"{event.width_px} x {event.height_px}, {event.fps_hz:.0f} fps"
-        text = f"{size}; {event.remark}" if event.remark else size
-        self._proven, self._proven_link = self.current, Link(True, text)
-        self._set_link(self._proven_link)
-        self.cleared.emit("camera")
+    def _ask_for(self, spec: "CameraSpec") -> None:
+        # The system may have asked the user first, and the answer may come when another camera was chosen.
+        if self.pipeline is not None and spec == self._spec:
+            self._wish = self.pipeline.set_camera(spec)
 
-    def _failed(self, event: CameraFailed) -> None:
+    def _forbid(self, spec: "CameraSpec") -> None:
+        if spec == self._spec:
+            self._set_link(Link(text="the system forbids the camera", failed=True))
+            text = "The system does not let this app use the camera. Allow it in System Settings, Privacy."
+            self.told.emit(Message("camera", text))
+
+    def _take_failed(self, event: CameraFailed) -> None:
         text = f"{event.message.rstrip('.')}."
         if event.retry_s is not None:
             text += f" Trying again in {max(1, round(event.retry_s))} s."
-        if event.kept:
-            self.current = self._proven
+        if event.kept is not None:
+            self._spec, self.current = event.kept, self._texts[event.kept]
             self.chosen.emit(self.current)
-            self._set_link(self._proven_link)
-            text += f" {Path(event.kept).name} goes on."
+            self._set_link(self._links[event.kept])
+            text += f" {event.kept.path.name if event.kept.path else event.kept_name} goes on."
         else:
             self.interrupted.emit()
             self._set_link(Link(text="the camera gives no frames", failed=True))
         self.told.emit(Message("camera", text, action="Refresh cameras", act=self.refresh))
-
-    def _forbidden(self) -> None:
-        self._set_link(Link(text="the system forbids the camera", failed=True))
-        self.told.emit(
-            Message("camera", "The system does not let this app use the camera. Allow it in System Settings, Privacy.")
-        )
 
     def _take_cameras(self, cameras: "list[CameraInfo]") -> None:
         self.cameras = cameras
@@ -153,3 +186,8 @@ class CameraDesk(QObject):
     def _set_link(self, link: Link) -> None:
         self.link = link
         self.changed.emit()
+
+
+def _link_of(event: CameraOpened) -> Link:
+    size, unmet = f"{event.width_px} x {event.height_px}, {event.fps_hz:.0f} fps", unmet_wishes_words(event)
+    return Link(True, f"{size}; {unmet}" if unmet else size)

@@ -8,6 +8,7 @@ from PyQt6.QtCore import Qt, pyqtSignal
 from PyQt6.QtGui import QColor, QIcon, QPainter, QPixmap
 from PyQt6.QtWidgets import QColorDialog, QFrame, QHBoxLayout, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
+from app.pipeline.camera_spec import is_address, without_secrets
 from app.settings import EXPRESSION_PARTS, MOTION_PARTS, Background, LiveSettings, MotionKind, WindowSettings
 from app.ui.doctor_row import DoctorRow
 from app.ui.session import Session
@@ -24,6 +25,7 @@ from app.ui.widgets import (
     rule,
     set_tip,
 )
+from app.words import not_in_space_words
 
 ZOOM_STEP = 0.05
 NUDGE_STEP = 0.01
@@ -55,7 +57,7 @@ class Controls(QFrame):
     """Shows the settings and what the session knows, and passes changes on to the session.
 
     Attributes:
-        camera, refresh_button, file_button: which camera.
+        camera, refresh_button, file_button, network_button: which camera.
         doctor: the virtual camera.
         motion_kind, no_space, motion, expression, smoothing: how the avatar moves, and why it cannot in space.
         fine_tune, gains: the gains of the parts of motion and expression, by the parts' names in the settings.
@@ -65,10 +67,12 @@ class Controls(QFrame):
 
     Signals:
         video_wanted: the user wants to pick a video that stands in for a camera.
+        network_wanted: the user wants to give the address of a network camera.
         background_wanted: the user wants to pick a picture as background.
     """
 
     video_wanted = pyqtSignal()
+    network_wanted = pyqtSignal()
     background_wanted = pyqtSignal()
 
     def __init__(self, session: Session) -> None:
@@ -118,20 +122,26 @@ class Controls(QFrame):
         self.file_button = button(
             "Use a video file…", tip="A video stands in for a camera, again and again", kind="link"
         )
+        self.network_button = button(
+            "Network camera…", tip="A phone with a camera app, or what else has an address in your network", kind="link"
+        )
         row = QHBoxLayout()
         row.setSpacing(6)
         row.addWidget(self.camera, 1)
         row.addWidget(self.refresh_button)
         foot = QHBoxLayout()
         foot.setSpacing(6)
-        foot.addWidget(self._camera_state, 1)
+        foot.addWidget(self.network_button)
+        foot.addStretch(1)
         foot.addWidget(self.file_button)
         self._column.addWidget(label("Camera", "title"))
         self._column.addLayout(row)
+        self._column.addWidget(self._camera_state)
         self._column.addLayout(foot)
         self.camera.activated.connect(self._camera_chosen)
         self.refresh_button.clicked.connect(self._session.camera_desk.refresh)
         self.file_button.clicked.connect(self.video_wanted)
+        self.network_button.clicked.connect(self.network_wanted)
 
     def _make_virtual_camera(self) -> None:
         self.doctor = DoctorRow()
@@ -390,7 +400,7 @@ class Controls(QFrame):
     def _motion_chosen(self, key: str) -> None:
         live = replace(self._live, relative=key != "absolute")
         # Where motion in space cannot be had, choosing the plane does not overwrite the wish for space.
-        if live.relative and not self._session.space.obstacle(live):
+        if live.relative and self._session.space.obstacle(live) is None:
             live = replace(live, motion=cast(MotionKind, key))
         self._set_live(live)
 
@@ -429,7 +439,10 @@ class Controls(QFrame):
         cameras = [(camera.name, camera.spec_text) for camera in desk.cameras or []]
         current = desk.current
         if current and current not in [text for _, text in cameras]:
-            name = f"Camera {current}" if current.isdigit() else Path(current).name or current
+            if is_address(current):
+                name = without_secrets(current)
+            else:
+                name = f"Camera {current}" if current.isdigit() else Path(current).name or current
             cameras.append((name, current))
         shown = [(self.camera.itemText(row), self.camera.itemData(row)) for row in range(self.camera.count())]
         if shown != cameras:
@@ -450,11 +463,12 @@ class Controls(QFrame):
     def _refresh_motion(self) -> None:
         live, in_space = self._live, self._session.in_space
         obstacle = self._session.space.obstacle(live)
+        words = "" if obstacle is None else f"Not in space: {not_in_space_words(obstacle)}."
         space = self.motion_kind.button("space")
-        space.setEnabled(not obstacle)
-        set_tip(space, obstacle or _IN_SPACE_TIP)
-        self.no_space.setText(obstacle)
-        self.no_space.setVisible(bool(obstacle))
+        space.setEnabled(obstacle is None)
+        set_tip(space, words or _IN_SPACE_TIP)
+        self.no_space.setText(words)
+        self.no_space.setVisible(obstacle is not None)
         self.motion_kind.set_choice("space" if in_space else "plane" if live.relative else "absolute")
         self.motion.setEnabled(live.relative)
         self.expression.setEnabled(live.relative)

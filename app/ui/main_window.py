@@ -21,6 +21,7 @@ from PyQt6.QtWidgets import (
     QApplication,
     QFileDialog,
     QHBoxLayout,
+    QInputDialog,
     QMainWindow,
     QPushButton,
     QStackedWidget,
@@ -82,6 +83,7 @@ class MainWindow(QMainWindow):
         self.session = session
         self.ended = True
         self._done = False
+        self._refused_address = ""
         self._portrait: Portrait | None = None
         self._when_painted: Callable[[], None] | None = None
         self.setWindowTitle("mcnet-avatar")
@@ -176,6 +178,7 @@ class MainWindow(QMainWindow):
         self.gallery.add_wanted.connect(self.pick_portrait)
         self.gallery.paste_wanted.connect(self.paste)
         self.controls.video_wanted.connect(self._pick_video)
+        self.controls.network_wanted.connect(self._ask_for_address)
         self.controls.background_wanted.connect(self._pick_background)
         self.checklist.portrait_wanted.connect(self.pick_portrait)
         self.checklist.put_away.connect(lambda: self.controls.checklist.click())
@@ -287,6 +290,24 @@ class MainWindow(QMainWindow):
         dialog = self._file_dialog("A video in the camera's place", f"Videos ({endings});;All files (*)")
         dialog.fileSelected.connect(self.session.camera_desk.choose)
         dialog.show()
+
+    def _ask_for_address(self) -> None:
+        """Let the user give a network camera's address; neither modal nor lost if it cannot be read."""
+        dialog = QInputDialog(self)
+        dialog.setWindowTitle("Network camera")
+        dialog.setLabelText(
+            "The address that the camera's app shows, such as http://192.168.1.20:8080/video or rtsp://192.168.1.20/live.\n"
+            "If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video"
+        )
+        dialog.setTextValue(self._refused_address or "http://")
+        dialog.setOkButtonText("Use this camera")
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.textValueSelected.connect(self._take_address)
+        dialog.show()
+
+    def _take_address(self, text: str) -> None:
+        address = text.strip() if "://" in text else f"http://{text.strip()}"
+        self._refused_address = "" if self.session.camera_desk.choose(address) else address
 
     def _pick_background(self) -> None:
         dialog = self._file_dialog("A picture as background", _kinds_of_pictures())

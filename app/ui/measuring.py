@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 from PyQt6.QtCore import QObject, pyqtSignal
 
+from app.pipeline.events import Measured, MeasuringProgress
 from app.settings import AppSettings
 from app.ui.messages import Message, failure_message
 from app.ui.worker import Worker
+from app.words import measured_words
 
 if TYPE_CHECKING:
     from app.pipeline.pipeline import Pipeline
@@ -20,13 +22,13 @@ class Measuring(QObject):
 
     Args:
         worker: measures.
-        measure: tries it, telling the share and the name of what goes on, and answers one sentence. Blocks.
-        progress: brings the share and the name to `take_progress`, on the GUI thread.
+        measure: tries it, and tells how far it has come. Blocks.
+        tell: brings those facts to `hear`, on the GUI thread.
 
     Attributes:
         share: how far the measuring has come, 0 to 1, or None while nothing is measured.
-        doing: what is being tried.
-        sentence: what was measured last, or "".
+        doing: what is being tried, for people.
+        words: what was measured last, for people, or "".
 
     Signals:
         changed: anything of the above.
@@ -41,16 +43,16 @@ class Measuring(QObject):
     def __init__(
         self,
         worker: Worker,
-        measure: Callable[[AppSettings, Callable[[float, str], None]], str],
-        progress: Callable[[float, str], None],
+        measure: Callable[[AppSettings, Callable[[MeasuringProgress], None]], Measured],
+        tell: Callable[[MeasuringProgress], None],
     ) -> None:
         super().__init__()
         self.share: float | None = None
         self.doing = ""
-        self.sentence = ""
+        self.words = ""
         self._worker = worker
         self._measure = measure
-        self._progress = progress
+        self._tell = tell
 
     @property
     def under_way(self) -> bool:
@@ -64,24 +66,25 @@ class Measuring(QObject):
         self.share, self.doing = 0.0, "getting ready"
         self.changed.emit()
 
-        def work() -> str:
+        def work() -> Measured:
             pipeline.stop(_STOP_S)
-            return self._measure(settings, self._progress)
+            return self._measure(settings, self._tell)
 
         self._worker.run(work, self._done, self._failed)
 
-    def take_progress(self, share: float, text: str) -> None:
-        """Show how far it has come; outside of a measuring, what the engine found that was measured before."""
-        if self.under_way:
-            self.share, self.doing = share, text
-        else:
-            self.sentence = text
+    def hear(self, event: MeasuringProgress | Measured) -> None:
+        """Take how far it has come, or what was measured: also by the pipeline, when it made the engine."""
+        if isinstance(event, Measured):
+            self.words = measured_words(event)
+        elif self.under_way:
+            self.share = event.share
+            self.doing = "measuring" if event.way is None else f"trying {event.way}"
         self.changed.emit()
 
-    def _done(self, sentence: str) -> None:
-        self.sentence = sentence
+    def _done(self, measured: Measured) -> None:
+        self.hear(measured)
         self._end()
-        self.told.emit(Message("measured", f"Measured: {sentence}.", tone="info"))
+        self.told.emit(Message("measured", f"Measured: {self.words}.", tone="info"))
 
     def _failed(self, error: Exception) -> None:
         self._end()

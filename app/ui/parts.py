@@ -11,9 +11,10 @@ from app.settings import AppSettings
 
 if TYPE_CHECKING:
     from app.pipeline.animation.live_engine import LiveEngine
-    from app.pipeline.capture.cameras import CameraInfo, CameraSpec
+    from app.pipeline.camera_spec import CameraSpec
+    from app.pipeline.capture.camera import CameraInfo
     from app.pipeline.doctor import VirtualCameraReport
-    from app.pipeline.events import Event
+    from app.pipeline.events import Event, Measured, MeasuringProgress
     from app.pipeline.output.sinks import Sink
     from app.pipeline.pipeline import Pipeline
     from app.pipeline.portraits import PortraitStore
@@ -25,7 +26,7 @@ class WindowOptions:
 
     Attributes:
         model, device, precision: of the engine.
-        camera: as `app.pipeline.capture.cameras.parse_camera` reads it.
+        camera: as `app.pipeline.camera_spec.parse_camera` reads it.
         portrait: a portrait's key or a picture's path.
         size: of the output, as `1280x720`.
         fps_hz: of the output.
@@ -68,9 +69,9 @@ class Parts:
         open_store: the gallery's portraits.
         list_cameras: those that are there.
         parse_camera: text to spec.
-        make_pipeline: from settings and the functions that it calls on its own threads: with each fact, with each
-            picture, and, before the model runs, with what was measured of it on this machine.
-        measure: try again what runs the model best here, telling the progress, and remember it; answers one sentence.
+        make_pipeline: from settings and the functions that it calls on its own threads: with each fact, and with each
+            picture.
+        measure: try again what runs the model best here, telling the progress, and remember it.
         examine_virtual_camera: ready, missing, busy or denied, and what to do.
         make_virtual_camera: a sink.
         make_recorder: a sink that writes that file.
@@ -80,10 +81,8 @@ class Parts:
     open_store: "Callable[[], PortraitStore]"
     list_cameras: "Callable[[], list[CameraInfo]]"
     parse_camera: "Callable[[str], CameraSpec]"
-    make_pipeline: (
-        "Callable[[AppSettings, Callable[[Event], None], Callable[[], None], Callable[[str], None]], Pipeline]"
-    )
-    measure: Callable[[AppSettings, Callable[[float, str], None]], str]
+    make_pipeline: "Callable[[AppSettings, Callable[[Event], None], Callable[[], None]], Pipeline]"
+    measure: "Callable[[AppSettings, Callable[[MeasuringProgress], None]], Measured]"
     examine_virtual_camera: "Callable[[], VirtualCameraReport]"
     make_virtual_camera: "Callable[[], Sink]"
     make_recorder: "Callable[[Path], Sink]"
@@ -118,7 +117,7 @@ def _list_cameras() -> "list[CameraInfo]":
 
 
 def _parse_camera(text: str) -> "CameraSpec":
-    from app.pipeline.capture.cameras import parse_camera
+    from app.pipeline.camera_spec import parse_camera
 
     return parse_camera(text)
 
@@ -127,13 +126,12 @@ def _make_pipeline(
     settings: AppSettings,
     on_event: "Callable[[Event], None]",
     on_picture: Callable[[], None],
-    on_measured: Callable[[str], None],
 ) -> "Pipeline":
     from app.pipeline.output.sinks import OutputFormat
     from app.pipeline.pipeline import Pipeline
 
     return Pipeline(
-        lambda: _make_engine(settings, on_measured),
+        lambda: _make_engine(settings, on_event),
         settings=settings.live,
         output=OutputFormat(settings.output_width_px, settings.output_height_px, settings.output_fps_hz),
         on_event=on_event,
@@ -142,16 +140,22 @@ def _make_pipeline(
     )
 
 
-def _make_engine(settings: AppSettings, on_measured: Callable[[str], None]) -> "LiveEngine":
+def _make_engine(settings: AppSettings, on_event: "Callable[[Event], None]") -> "LiveEngine":
     from app.pipeline.tiers import make_engine
 
-    return make_engine(settings.model, settings.device, settings.precision, on_measured=on_measured)
+    return make_engine(settings.model, settings.device, settings.precision, on_measured=on_event)
 
 
-def _measure(settings: AppSettings, on_progress: Callable[[float, str], None]) -> str:
+def _measure(settings: AppSettings, tell: "Callable[[MeasuringProgress], None]") -> "Measured":
+    from app.pipeline.events import MeasuringProgress
     from app.pipeline.tiers import measure_again
 
-    return measure_again(settings.model, on_progress)
+    return measure_again(
+        settings.model,
+        settings.device,
+        settings.precision,
+        lambda share, way: tell(MeasuringProgress(share, way)),
+    )
 
 
 def _examine_virtual_camera() -> "VirtualCameraReport":

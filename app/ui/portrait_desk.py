@@ -351,10 +351,10 @@ def _read_thumbnail(path: Path, box: "SquareBox | None") -> QImage:
     """The chosen square of a picture, or the largest one high up in its middle, where portraits have their face."""
     from mcnet.errors import UserError
     from mcnet.media.crop import SquareBox, crop
-    from mcnet.media.images import read_rgb
+    from mcnet.media.images import KEPT_PIXELS, MOST_PIXELS, read_rgb
 
     try:
-        rgb = read_rgb(path)
+        rgb = read_rgb(path, most_kept=KEPT_PIXELS if box is None else MOST_PIXELS)
         if box is None:
             height, width = rgb.shape[:2]
             side = min(width, height)

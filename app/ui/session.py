@@ -13,10 +13,13 @@ from app.pipeline.events import (
     BackendChanged,
     Calibrated,
     CalibrationProgress,
+    CameraDark,
     CameraFailed,
     CameraOpened,
     EngineReady,
     Event,
+    Measured,
+    MeasuringProgress,
     SettingRefused,
     SinkClosed,
     SinkFailed,
@@ -32,6 +35,7 @@ from app.pipeline.state import State
 from app.pipeline.stats import Stats
 from app.places import videos_folder
 from app.settings import AppSettings, LiveSettings, WindowSettings, save_settings
+from app.space import Space
 from app.ui.bridge import Bridge
 from app.ui.camera_desk import CameraDesk
 from app.ui.chain import Chain, Link
@@ -41,7 +45,6 @@ from app.ui.messages import Message, failure_message
 from app.ui.parts import Parts, WindowOptions
 from app.ui.portrait_desk import PortraitDesk
 from app.ui.recordings import Recordings
-from app.ui.space import Space
 from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
 
@@ -112,9 +115,7 @@ class Session(QObject):
         self._proven_portrait: Portrait | None = None
         self._panicked = False
         self._closed = False
-        self._bridge = Bridge(
-            self._hear, self.woken.emit, lambda share, text: self.measuring.take_progress(share, text)
-        )
+        self._bridge = Bridge(self._hear, self.woken.emit)
         self._worker = Worker("window worker", threads=2)
         self._cleanup.add("worker", self._worker.stop)
         self._portrait_worker = Worker("portrait worker")  # one thread: the gallery's index is read and written whole
@@ -130,7 +131,7 @@ class Session(QObject):
         self.camera_desk = CameraDesk(self._worker, parts.list_cameras, parts.parse_camera, camera)
         self.virtual_camera = VirtualCameraSwitch(self._worker, parts.examine_virtual_camera, parts.make_virtual_camera)
         self.recordings = Recordings(self._worker, parts.make_recorder, self._videos_folder)
-        self.measuring = Measuring(self._worker, parts.measure, self._bridge.progress)
+        self.measuring = Measuring(self._worker, parts.measure, self._bridge.tell)
         self._connect()
 
     def _connect(self) -> None:
@@ -170,10 +171,7 @@ class Session(QObject):
 
     def _load_pipeline(self) -> "tuple[Pipeline, Callable[[float], float]]":
         settings = self._options.over(self.settings)
-        bridge = self._bridge
-        pipeline = self._parts.make_pipeline(
-            settings, bridge.tell, bridge.wake, lambda sentence: bridge.progress(1.0, sentence)
-        )
+        pipeline = self._parts.make_pipeline(settings, self._bridge.tell, self._bridge.wake)
         return pipeline, self._parts.load_smoothing_delay()
 
     def _begin(self, made: "tuple[Pipeline, Callable[[float], float]]") -> None:
@@ -214,9 +212,6 @@ class Session(QObject):
             return
         self.recordings.finish()
         self.measuring.start(self._pipeline, self._options.over(self.settings))
-
-    def _tell_measuring(self, share: float, text: str) -> None:
-        self.measuring.take_progress(share, text)
 
     # Settings
 
@@ -373,10 +368,12 @@ class Session(QObject):
     def _hear(self, event: Event) -> None:
         logger.debug("event %s", event)
         match event:
+            case MeasuringProgress() | Measured():
+                self.measuring.hear(event)
             case EngineReady():
-                self.device, self.engine, self.backend = event.reason.split(" ", 1)[0], event.reason, event.backend
+                self.device, self.engine, self.backend = event.device, event.reason, event.backend
                 self.space = Space(model=event.measures)
-                self._model = Link(True, self.measuring.sentence or event.reason)
+                self._model = Link(True, self.measuring.words or event.reason)
             case BackendChanged():
                 self.backend = event.backend
             case SourceReady():
@@ -387,7 +384,7 @@ class Session(QObject):
                 self._portrait_link = Link(True, self.desk.name_of(event.key))
             case SourceFailed():
                 self._source_failed(event)
-            case CameraOpened() | CameraFailed():
+            case CameraOpened() | CameraFailed() | CameraDark():
                 self.camera_desk.hear(event)
             case CalibrationProgress():
                 self.calibrating, self.why = event.share, event.hint
@@ -432,7 +429,7 @@ class Session(QObject):
 
     def _stage_recovered(self) -> None:
         if self._model.failed and self.engine:
-            self._model = Link(True, self.measuring.sentence or self.engine)
+            self._model = Link(True, self.measuring.words or self.engine)
             self.cleared.emit("stage")
 
     # Helpers

@@ -115,6 +115,21 @@ class Tier:
         return dataclasses.replace(options, measured=self.best.way)
 
 
+class NothingRunsError(EngineError):
+    """No way of running a model works here.
+
+    Attributes:
+        model: its name.
+        failures: why each way does not.
+    """
+
+    def __init__(self, model: str, failures: Sequence[Failure]) -> None:
+        self.model = model
+        self.failures = tuple(failures)
+        reasons = "; ".join(map(str, failures))
+        super().__init__(f"nothing here runs model {model}: {reasons}; is another program in the way?")
+
+
 class Measurable(Protocol):
     """What is wanted of an engine; `mcnet.Engine` has it, and tests give fakes."""
 
@@ -165,7 +180,7 @@ def fastest(
         on_measuring()
         try:
             tier = measure(model, options, batch=batch)
-        except EngineError as error:
+        except NothingRunsError as error:
             logger.warning("%s", error)
             return None
         # What failed elsewhere than on the best's device, as a GPU that another program filled, may not fail again.
@@ -226,7 +241,7 @@ def measure(
     *,
     batch: int = 1,
     seconds: float = _MEASURE_S,
-    progress: Callable[[float, str], None] = lambda _share, _text: None,
+    progress: Callable[[float, Way | None], None] = lambda _share, _way: None,
     make_engine: Callable[[EngineOptions], Measurable] | None = None,
 ) -> Tier:
     """Try what is worth trying, and choose. Blocks; engines are made and dropped on this thread.
@@ -239,11 +254,13 @@ def measure(
         batch: frames that are computed at once.
         seconds: of timing, several times as much if the machine is busy. Making the engines comes on top; OpenVINO's
             are made side by side.
-        progress: told the share of the work, 0 to 1, and what is done, on this thread.
+        progress: told the share of the work that is done, from 0 to below 1, and the way that is made ready next, or
+            None once all are ready and are timed; on this thread.
         make_engine: a test's; of `model` otherwise.
 
     Raises:
-        EngineError: nothing runs the model; the message says why each way does not.
+        NothingRunsError: nothing runs the model.
+        EngineError: what the options ask for cannot be had.
     """
     make_engine = make_engine or (lambda one: Engine(model, one))
     tried = ways(model, options)
@@ -254,18 +271,16 @@ def measure(
         if runners and perf_counter() > end_s:
             logger.info("not tried, for time: %s", ", ".join(map(str, tried[index:])))
             break
-        progress(0.6 * index / len(tried), f"trying {way}")
+        progress(0.6 * index / len(tried), way)
         runner = _Runner(way, model.config.size_px, batch)
         one = dataclasses.replace(options, device=way.device, measured=way, warm_up_frames=0)
         if _works(way, functools.partial(runner.make, make_engine, one), failures):
             runners.append(runner)
-    progress(0.6, "measuring")
+    progress(0.6, None)
     runners = [runner for runner in runners if _works(runner.way, runner.get_ready, failures)]
     runners = _take_turns(runners, seconds, failures)
-    progress(1.0, "done")
     if not runners:
-        reasons = "; ".join(map(str, failures))
-        raise EngineError(f"nothing here runs model {model.info.name}: {reasons}; is another program in the way?")
+        raise NothingRunsError(model.info.name, failures)
     calm = all(runner.calm for runner in _racing(runners))
     best = _best(runners, calm=calm)
     others = sorted((runner for runner in runners if runner is not best), key=lambda runner: runner.frame_ms)
@@ -306,38 +321,49 @@ class _Runner:
         """What came of it."""
         return Timing(self.way, round(self.frame_ms, 3))
 
-    def make(self, make_engine: Callable[[EngineOptions], Measurable], options: EngineOptions) -> None:
-        """Make the engine; what it prepares in the background may go on."""
-        self._engine = make_engine(options)
+    def make(self, make_engine: Callable[[EngineOptions], Measurable], options: EngineOptions) -> str | None:
+        """Make the engine; what it prepares in the background may go on.
 
-    def get_ready(self) -> None:
-        """Wait for that, and animate once: the first frame of a source may be slow."""
+        Returns:
+            None: what keeps the engine from this way shows later.
+        """
+        self._engine = make_engine(options)
+        return None
+
+    def get_ready(self) -> str | None:
+        """Wait for that, and animate once: the first frame of a source may be slow. Returns what `step` returns."""
         assert self._engine is not None
         self._engine.settle()
         self._engine.set_source(self._rgb)
         self._engine.calibrate(self._rgb)
-        self.step()
+        lack = self.step()
         self.times_ms.clear()
+        return lack
 
-    def step(self) -> None:
-        """Time one frame, or one batch."""
+    def step(self) -> str | None:
+        """Time one frame, or one batch.
+
+        Returns:
+            The engine's reason where it computes another way than this one, or None.
+        """
         assert self._engine is not None
         before_s = perf_counter()
         self._engine.animate_batch(self._frames, adapt_scale=False)
         self.times_ms.append(1e3 * (perf_counter() - before_s) / len(self._frames))
-        if self._engine.backend_name != self.way.backend:
-            raise EngineError(self._engine.backend_reason)
+        return None if self._engine.backend_name == self.way.backend else self._engine.backend_reason
 
 
-def _works(way: Way, do: Callable[[], None], failures: list[Failure]) -> bool:
-    """Do it; what fails is noted."""
+def _works(way: Way, do: Callable[[], str | None], failures: list[Failure]) -> bool:
+    """Do it; an error, or a lack that it returns, is noted as a failure."""
     try:
-        do()
+        lack = do()
     except (UserError, RuntimeError) as error:  # RuntimeError: what torch says of a GPU that is out of memory
-        failures.append(Failure(way, sentence(error)))
-        logger.info("cannot be used: %s", failures[-1])
-        return False
-    return True
+        lack = sentence(error)
+    if lack is None:
+        return True
+    failures.append(Failure(way, lack))
+    logger.info("cannot be used: %s", failures[-1])
+    return False
 
 
 def _take_turns(runners: list[_Runner], seconds: float, failures: list[Failure]) -> list[_Runner]:

@@ -2,7 +2,6 @@
 
 import argparse
 import itertools
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mcnet.commands.arguments import PRECISIONS, whole_number_from_1
+from mcnet.commands.arguments import PRECISIONS, whole_number
 from mcnet.commands.status import INTERRUPTED
 from mcnet.signals import StopSignals
 
@@ -40,7 +39,12 @@ def add_parser(commands: Any) -> None:
         "of expression, measured in space. Sound is carried over.",
     )
     files = parser.add_argument_group("files")
-    files.add_argument("--source", type=Path, required=True, metavar="IMAGE", help="the portrait to animate")
+    files.add_argument(
+        "--source",
+        required=True,
+        metavar="IMAGE|NAME",
+        help="the portrait to animate: a picture of any usual kind, or a bundled name (woman_1)",
+    )
     files.add_argument(
         "--driving", type=Path, required=True, metavar="VIDEO", help="who moves it: a video, or a folder of pictures"
     )
@@ -108,7 +112,7 @@ def add_parser(commands: Any) -> None:
         "--no-crop", action="store_true", help="take the central square of portrait and video instead of the face"
     )
     motion.add_argument("--side-by-side", action="store_true", help="show portrait and performer beside the result")
-    motion.add_argument("--max-frames", type=whole_number_from_1, metavar="N", help="stop after N frames")
+    motion.add_argument("--max-frames", type=whole_number(1), metavar="N", help="stop after N frames")
     parser.set_defaults(run=run)
 
 
@@ -133,15 +137,17 @@ class Performance:
 def run(args: argparse.Namespace) -> int:
     """Animate, and say what came of it."""
     from mcnet.checkpoint import find_model, load_model
+    from mcnet.media.portraits import find_portrait
     from mcnet.media.video import open_driving
     from mcnet.media.video_writer import VideoWriter
 
     started = time.perf_counter()
-    check_places(args)
+    path = find_portrait(args.source)
+    check_places(args, path)
     find_model(args.model)  # a misspelt name shall not wait for the face search
     model = load_model(args.model)
     measurable = check_motion(args, model)
-    portrait = load_portrait(args, measurable=measurable)
+    portrait = load_portrait(path, args, measurable=measurable)
     driving = open_driving(args.driving)
     engine = make_engine(args, model)
     size_px = engine.config.size_px
@@ -269,31 +275,26 @@ def make_engine(args: argparse.Namespace, model: "Mcnet") -> "Engine":
     return Engine(model, options if tier is None else tier.over(options))
 
 
-def check_places(args: argparse.Namespace) -> None:
-    """See that nothing read will be written over, and that the contact sheet can be written, before any work.
+def check_places(args: argparse.Namespace, portrait: Path) -> None:
+    """See that what is to be written can be, and takes the place of nothing that is read, before any work.
 
     Raises:
-        MediaError: it is not so.
+        OutputError, MediaError: it is not so.
     """
-    from mcnet.media.errors import MediaError
+    from mcnet.commands.outputs import OutputError, check_apart, check_outputs
     from mcnet.media.images import WRITABLE_SUFFIXES
+    from mcnet.media.video_writer import VideoWriter
 
-    read = {"--source": Path(args.source), "--driving": Path(args.driving)}
-    written = {"--output": Path(args.output)}
-    if args.contact_sheet:
-        written["--contact-sheet"] = sheet = args.contact_sheet
-        if sheet.suffix.lower() not in WRITABLE_SUFFIXES:
-            raise MediaError(
-                f"--contact-sheet {sheet}: got suffix {sheet.suffix!r}, expected {' or '.join(WRITABLE_SUFFIXES)}"
-            )
-        if not os.access(sheet.absolute().parent, os.W_OK):
-            raise MediaError(f"--contact-sheet {sheet}: its folder is not there or not writable; make it first")
-        if sheet.resolve() == Path(args.output).resolve():
-            raise MediaError(f"--contact-sheet {sheet}: it is the output itself; choose another name")
-    for (option, place), (reader, source) in itertools.product(written.items(), read.items()):
-        place, source = place.resolve(), source.resolve()
-        if place == source or (source.is_dir() and source in place.parents and option == "--contact-sheet"):
-            raise MediaError(f"{option} {place}: it would write over what {reader} reads; choose another place")
+    read = {"--source": portrait, "--driving": args.driving, "--model": Path(args.model)}
+    output = {"--output": Path(args.output)}
+    sheet = {"--contact-sheet": args.contact_sheet} if args.contact_sheet else {}
+    check_outputs(sheet, read, {"--contact-sheet": WRITABLE_SUFFIXES})
+    check_apart(output | sheet, read)
+    if sheet and args.driving.resolve() == args.contact_sheet.resolve().parent:  # it would be the next driving picture
+        raise OutputError(
+            f"--contact-sheet {args.contact_sheet}: it lies in the folder that --driving reads; choose another place"
+        )
+    VideoWriter(args.output, fps=25, size_px=(64, 64))  # to be made, it looks at its place
 
 
 @dataclass(frozen=True)
@@ -311,7 +312,7 @@ class Portrait:
     box: "SquareBox | None"
 
 
-def load_portrait(args: argparse.Namespace, *, measurable: bool) -> Portrait:
+def load_portrait(path: Path, args: argparse.Namespace, *, measurable: bool) -> Portrait:
     """Read the portrait, and find its face if it is to be cropped, compared or measured.
 
     Raises:
@@ -322,7 +323,7 @@ def load_portrait(args: argparse.Namespace, *, measurable: bool) -> Portrait:
     from mcnet.media.faces import FaceFinder
     from mcnet.media.images import read_rgb
 
-    path, crop = args.source, not args.no_crop
+    crop = not args.no_crop
     rgb = read_rgb(path)
     if not (crop or args.best_frame or measurable):
         return Portrait(rgb, None, None)

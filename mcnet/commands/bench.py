@@ -5,7 +5,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mcnet.commands.arguments import whole_number_from_1
+from mcnet.commands.arguments import seconds, whole_number
 
 if TYPE_CHECKING:
     from mcnet.bench.measure import Report
@@ -29,14 +29,12 @@ def add_parser(commands: Any) -> None:
         help="bundled names, files, or names of configurations (random weights: time is the same) (default: starter)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument("--threads", type=whole_number_from_1, help="CPU threads (default: torch's choice)")
-    parser.add_argument(
-        "--rounds", type=whole_number_from_1, default=5, help="turns of each variant, at most (default: 5)"
-    )
-    parser.add_argument("--frames", type=whole_number_from_1, default=8, help="frames per turn, at most (default: 8)")
+    parser.add_argument("--threads", type=whole_number(1, 1024), help="CPU threads (default: torch's choice)")
+    parser.add_argument("--rounds", type=whole_number(1), default=5, help="turns of each variant, at most (default: 5)")
+    parser.add_argument("--frames", type=whole_number(1), default=8, help="frames per turn, at most (default: 8)")
     parser.add_argument(
         "--seconds",
-        type=whole_number_from_1,
+        type=seconds(),
         default=150,
         metavar="S",
         help="no further round is begun that would end later; there is always one (default: 150 for each model)",

@@ -31,10 +31,10 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert, and say what came of it."""
-    from mcnet.checkpoint import CheckpointError, load_model, save_model
+    from mcnet.checkpoint import find_model, load_model, save_model
+    from mcnet.commands.outputs import check_outputs
 
-    if args.output.exists() and args.input.exists() and args.output.samefile(args.input):
-        raise CheckpointError(f"cannot write {args.output}: it is the model that is read; choose another name")
+    check_outputs({"OUT": args.output}, {"IN": find_model(args.input)}, {"OUT": (".safetensors",)})
     model = load_model(args.input)
     if args.name:
         model.info = dataclasses.replace(model.info, name=args.name)

@@ -6,6 +6,7 @@ order in which this runtime computes fastest. Batch 1; the tests hold the graphs
 Maps between graphs are rows: (side * side, channels), one position each.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -38,6 +39,9 @@ MARGIN = 3
 
 BORDER_PX = 1
 """Pixels of zeros around the warped map of the full size."""
+
+_COLOURS = 4
+"""Colours of a pixel while it is computed: red, green, blue, and a zero, since runs of four fill registers."""
 
 
 def detector_graph(model: Mcnet) -> ov.Model:
@@ -80,7 +84,11 @@ def sparse_graph(model: Mcnet) -> ov.Model:
 
 
 def mask_graph(model: Mcnet) -> ov.Model:
-    """What the hourglass sees -> the logits of mask (1, K + 1, 64, 64) and occlusion (1, 1, 64, 64)."""
+    """What the hourglass sees -> logits (1, K + 1, 64, 64), of the occlusion and then of the mask's motions 1 to K.
+
+    A softmax does not change when all its logits are lowered alike: lowered by that of motion 0, which is then zero and
+    left out, as many maps remain as there are motions, 16 for the usual 15 keypoints, which fill registers.
+    """
     motion = cast(MergedDenseMotion, model.generator.dense_motion)
     motions, side = model.config.num_keypoints + 1, MOTION_SIZE_PX
     # The background's heatmap is zero and left out; the plain network has heatmap, red, green, blue of each motion.
@@ -89,11 +97,12 @@ def mask_graph(model: Mcnet) -> ov.Model:
     features = _hourglass(_to_maps(seen, side), motion.hourglass, order)
     own = model.config.motion_hourglass.channels(0)
     order = [*range(own), *(own + channel for channel in order)]
-    results = [
-        _result("mask", _conv(features, motion.heads, order, range(motions))),
-        _result("occlusion_logit", _conv(features, motion.heads, order, range(motions, motions + 1))),
-    ]
-    return ov.Model(results, [seen], "mask")
+    weight, bias = motion.heads.weight.double(), cast(Tensor, motion.heads.bias).double()
+    weight, bias = (
+        torch.cat((part[motions:], part[1:motions] - part[:1])).float() for part in (weight[:, order], bias)
+    )
+    logits = _convolution(features, weight, bias, cast(int, motion.heads.padding[0]))
+    return ov.Model([_result("logits", logits)], [seen], "mask")
 
 
 def warp_graph(model: Mcnet) -> ov.Model:
@@ -106,10 +115,11 @@ def warp_graph(model: Mcnet) -> ov.Model:
     config = model.config
     motions, side = config.num_keypoints + 1, MOTION_SIZE_PX
     affine = _parameter("affine", (3, motions * 2))
-    logits = _parameter("mask", (1, motions, side, side))
-    occlusion_logit = _parameter("occlusion_logit", (1, 1, side, side))
-    inputs = [affine, logits, occlusion_logit]
-    mask = _reshape(op.softmax(logits, axis=1), (motions, side * side))
+    logits = _parameter("logits", (1, motions, side, side))
+    inputs = [affine, logits]
+    occlusion_logit = _sliced(logits, 0, 1, axis=1)
+    is_of_mask = np.arange(motions).reshape(1, -1, 1, 1) > 0
+    mask = _reshape(op.softmax(op.multiply(logits, _constant(is_of_mask)), axis=1), (motions, side * side))
     maps = op.concat(
         [
             _reshape(_deformation(affine, mask, side), (2, side, side)),
@@ -182,23 +192,24 @@ def decoder_graph(model: Mcnet, ranges: Ranges | None = None) -> ov.Model:
     assert x is not None
     size_px, width = config.size_px, config.decoder_widths[-1]
     framed, pairs = size_px + 2 * BORDER_PX, size_px // 2 + 1
-    warped = _parameter(f"warped_{size_px}", (framed**2, width + 3))
+    warped = _parameter(f"warped_{size_px}", (framed**2, width + _COLOURS))
     generated = _parameter("generated", (framed, framed))
     shares = op.transpose(_reshape(generated, (pairs, 2, pairs, 2)), _axes(0, 2, 1, 3))
     x = op.multiply(_reshape(_to_rows(x), (framed**2, width)), _reshape(shares, (framed**2, 1)))
     x = _to_maps(_reshape(x, (pairs**2, 4 * width)), pairs)
+    final = _with_colours(generator.final)
     # A row of pixels lies pair by pair already, so that the warped features are read as they are.
-    rows_of_pairs = op.transpose(_reshape(warped, (1, framed, pairs, 2 * (width + 3))), _axes(0, 3, 1, 2))
-    logits = op.add(_final_of_pairs(x, generator.final), _final_of_rows(rows_of_pairs, generator.final))
-    logits = op.transpose(_reshape(_to_rows(logits), (size_px // 2, size_px // 2, 2, 6)), _axes(0, 2, 1, 3))
-    logits = _reshape(logits, (size_px, size_px, 3))
+    rows_of_pairs = op.transpose(_reshape(warped, (1, framed, pairs, 2 * (width + _COLOURS))), _axes(0, 3, 1, 2))
+    logits = op.add(_final_of_pairs(x, final), _final_of_rows(rows_of_pairs, final))
+    logits = op.transpose(op.depth_to_space(logits, "blocks_first", 2), _axes(0, 2, 3, 1))
+    logits = _reshape(logits, (size_px, size_px, _COLOURS))
     # What follows the last convolution is computed in float32, the warped picture included.
-    colours = _unframed(_reshape(warped, (framed, framed, width + 3)), width)
+    colours = _unframed(_reshape(warped, (framed, framed, width + _COLOURS)), width)
     share = _unframed(_reshape(generated, (framed, framed, 1)), 0)
     prediction = op.add(op.multiply(op.sigmoid(logits), share), colours)
     rgb = op.clamp(op.round(op.multiply(prediction, _constant(255.0)), "half_to_even"), 0, 255)
     results = [
-        _result("rgb", op.convert(rgb, np.uint8)),
+        _result("rgb", _sliced(op.convert(rgb, np.uint8), 0, 3, axis=2)),
         _result("witness", op.reduce_sum(prediction, _axes(0, 1, 2), keep_dims=False)),
     ]
     return ov.Model(results, [*inputs, warped, generated], "decoder")
@@ -214,7 +225,7 @@ def settled_of_memory(config: McnetConfig) -> tuple[str, tuple[int, ...]]:
 
 def _table_widths(model: Mcnet) -> list[int]:
     widths = list(model.config.decoder_widths)
-    widths[-1] += 3
+    widths[-1] += _COLOURS
     return widths
 
 
@@ -232,7 +243,8 @@ def tables(config: McnetConfig, cache: SourceCache) -> dict[str, Array]:
         size_px: feature[:, channel_order(config, size_px)]
         for size_px, feature in zip(config.level_sizes_px, cache.features, strict=True)
     }
-    maps[config.size_px] = torch.cat((maps[config.size_px], cache.picture), dim=1)
+    colours = torch.nn.functional.pad(cache.picture, (0, 0, 0, 0, 0, _COLOURS - 3))
+    maps[config.size_px] = torch.cat((maps[config.size_px], colours), dim=1)
     return {f"table_{size_px}": _table(feature) for size_px, feature in maps.items()}
 
 
@@ -296,19 +308,21 @@ def _sampled(table: Node, x: Node, y: Node, occlusion: Node, *, side: int, point
     least, largest = (-1, side) if border == "zeros" else (0, side - 1)
     corners, fractions = [], []
     for coordinate in (x, y):
-        place = op.multiply(op.add(_reshape(coordinate, (points, 1)), _constant(1.0)), _constant((side - 1) / 2))
+        place = op.multiply(op.add(coordinate, _constant(1.0)), _constant((side - 1) / 2))
         place = op.add(op.clamp(place, least, largest), _constant(1.0))
         corner = op.floor(place)
         corners.append(corner)
         fractions.append(op.subtract(place, corner))
     stride = side + MARGIN
     first = op.convert(op.add(op.multiply(corners[1], _constant(float(stride))), corners[0]), np.int32)
-    bags = op.add(first, _constant([[0, 1, stride, stride + 1]], np.int32))
+    # Of four rows each and turned at the end: along an axis of one or four a processor computes number by number.
+    first, occlusion, *fractions = (_reshape(part, (1, points)) for part in (first, occlusion, *fractions))
+    bags = op.add(first, _constant([[0], [1], [stride], [stride + 1]], np.int32))
     # (1 - f, f) along x, twice; along y each of them twice.
-    along_x = op.add(op.multiply(fractions[0], _constant([[-1, 1, -1, 1]])), _constant([[1, 0, 1, 0]]))
-    along_y = op.add(op.multiply(fractions[1], _constant([[-1, -1, 1, 1]])), _constant([[1, 1, 0, 0]]))
-    weights = op.multiply(op.multiply(along_x, along_y), _reshape(occlusion, (points, 1)))
-    return op.embedding_bag_packed_sum(table, bags, weights)
+    along_x = op.add(op.multiply(fractions[0], _constant([[-1], [1], [-1], [1]])), _constant([[1], [0], [1], [0]]))
+    along_y = op.add(op.multiply(fractions[1], _constant([[-1], [-1], [1], [1]])), _constant([[1], [1], [0], [0]]))
+    weights = op.multiply(op.multiply(along_x, along_y), occlusion)
+    return op.embedding_bag_packed_sum(table, op.transpose(bags, _axes(1, 0)), op.transpose(weights, _axes(1, 0)))
 
 
 def _attended(memory: ComposedMemoryCompensation, level: ComposedLevel, rows: Node, settled: Node) -> Node:
@@ -436,6 +450,16 @@ def _paired(x: Node, block: TransposedUpBlock, order: Sequence[int] | None = Non
     kernel = taps.permute(3, 5, 1, 0, 2, 4).reshape(4 * outputs, inputs, 2, 2)
     bias = cast(Tensor, block.bias).repeat(4)
     return op.relu(_convolution(x, kernel, bias, padding=1))
+
+
+def _with_colours(conv: nn.Conv2d) -> nn.Conv2d:
+    """The last convolution, with as many outputs as `_COLOURS`; those beyond red, green and blue are zero."""
+    wide = copy.deepcopy(conv)
+    lacking = _COLOURS - conv.out_channels
+    wide.out_channels = _COLOURS
+    wide.weight = nn.Parameter(torch.nn.functional.pad(conv.weight.detach(), (0, 0, 0, 0, 0, 0, 0, lacking)))
+    wide.bias = nn.Parameter(torch.nn.functional.pad(cast(Tensor, conv.bias).detach(), (0, lacking)))
+    return wide
 
 
 def _final_of_pairs(x: Node, conv: nn.Conv2d) -> Node:

@@ -34,11 +34,12 @@ _PEAK_NITS = 1000.0
 def as_srgb(image: Image.Image) -> Image.Image:
     """Convert a loaded picture to 8 bits of sRGB.
 
-    Its profile is applied, or the primaries and curve that a HEIC or AVIF file names by their numbers; without either
-    its numbers are taken as they are. What is transparent is blended over mid-grey (128).
+    Its profile is applied, or the primaries and curve that a HEIC, AVIF or PNG file names by their numbers; without
+    either its numbers are taken as they are. What is transparent is blended over mid-grey (128).
 
     Args:
-        image: of any mode; an AVIF's numbers are expected where Pillow leaves a HEIC's, in `info["nclx_profile"]`.
+        image: of any mode; the numbers of its colours are expected where Pillow leaves a HEIC's, in
+            `info["nclx_profile"]`.
 
     Returns:
         Of mode `RGB`.

@@ -1,11 +1,14 @@
 """A decoded frame as it is meant to be seen: upright, with square pixels, in the colours of a plain screen."""
 
+import functools
 import itertools
+from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
+from av.buffer import Buffer
 from av.filter import Graph
 from av.filter.context import FilterContext
 from av.sidedata.sidedata import Type
@@ -16,7 +19,9 @@ from numpy.typing import NDArray
 # Code points of ITU-T H.273, as frames carry them.
 _PRIMARIES_BT709, _PRIMARIES_BT2020 = 1, 9
 _TRANSFER_PQ, _TRANSFER_HLG = 16, 18
-_MATRIX_UNSPECIFIED = 2
+_MATRIX_BT2020_CONSTANT = 10
+_KNOWN_MATRICES = frozenset({0, 1, 4, 5, 6, 7, 9})  # those that FFmpeg converts by; it refuses frames with others
+_UNSPECIFIED = 2
 # What is larger was made for HD, as DVDs and DV of 720 x 576 pixels at most were not.
 _SD_LARGEST_PX = (1024, 576)
 
@@ -48,11 +53,11 @@ class Orientation(NamedTuple):
     @classmethod
     def of(cls, frame: VideoFrame) -> "Orientation":
         """What a frame's display matrix asks for; the nearest of the eight, where it asks for another angle."""
+        side_data = cast("Mapping[Type, Buffer]", frame.side_data)  # PyAV's own type knows one key only
         try:
-            matrix: Any = frame.side_data[Type.DISPLAYMATRIX]  # type: ignore[typeddict-item]  # PyAV's stub lacks it
+            values = np.frombuffer(bytes(side_data[Type.DISPLAYMATRIX]), np.int32)
         except KeyError:
             return cls(False, False, False)
-        values = np.frombuffer(bytes(matrix), np.int32)
         # It brings a stored x, y to a x + c y, b x + d y.
         a, b, c, d = (int(values[place]) for place in (0, 1, 3, 4))
         if abs(b) + abs(c) > abs(a) + abs(d):
@@ -109,9 +114,13 @@ class RgbConverter:
 
 def _matrix(frame: VideoFrame) -> int | None:
     """By what luma and colour differences become red, green and blue; None: as the frame says."""
-    if frame.colorspace != _MATRIX_UNSPECIFIED:
+    if frame.colorspace in _KNOWN_MATRICES:
         return None
-    if frame.color_trc in (_TRANSFER_PQ, _TRANSFER_HLG) or frame.color_primaries == _PRIMARIES_BT2020:
+    if (
+        frame.colorspace == _MATRIX_BT2020_CONSTANT
+        or frame.color_trc in (_TRANSFER_PQ, _TRANSFER_HLG)
+        or frame.color_primaries == _PRIMARIES_BT2020
+    ):
         return Colorspace.BT2020
     is_sd = max(frame.width, frame.height) <= _SD_LARGEST_PX[0] and min(frame.width, frame.height) <= _SD_LARGEST_PX[1]
     return Colorspace.ITU601 if is_sd else Colorspace.ITU709
@@ -146,12 +155,14 @@ class _ColourMapping:
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 of a frame of 16 bits per colour."""
         frame.pts, frame.time_base = next(self._count), Fraction(1)
+        frame.color_trc = frame.color_primaries = _UNSPECIFIED  # they are in the table; FFmpeg refuses some
         self._frames_in.push(frame)
         mapped = self._out.pull()
         assert isinstance(mapped, VideoFrame)
         return mapped.to_ndarray().astype(np.uint8, copy=False)
 
 
+@functools.cache  # a video that loops asks for it every time
 def _hald_table(transfer: int, *, wide: bool) -> NDArray[np.uint16]:
     """The colours of a screen for those of a frame, as a picture in which red runs fastest, then green, then blue."""
     along = np.linspace(0, 1, _CLUT_LEVEL**2)

@@ -1,6 +1,8 @@
 """Still pictures: any that people have in, through Pillow; PNG or JPEG out."""
 
+import ctypes
 import functools
+import io
 import logging
 import math
 import mmap
@@ -32,11 +34,13 @@ KEPT_PIXELS = 24_000_000
 _READABLE = "JPEG, PNG, WebP, HEIC, AVIF, TIFF, GIF, BMP, JPEG 2000 or PPM"
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "JPEG2000", "PPM")
 _JPEG_QUALITY = 95
+_JPEG_END = b"\xff\xd9"
 _ORIENTATION_TAG = 0x0112
 _SUBFILE_TAG, _REDUCED = 0x00FE, 1
 _DNG_TAG = 0xC612
 _LARGE_PIXELS = 4_000_000
-_AVIF_HEADER_BYTES = 2**16
+_HEADER_BYTES = 2**16
+_NUMBERED_COLOURS = {"AVIF": (rb"colrnclx(.{4})", ">HH"), "PNG": (b"\x00\x00\x00\x04cICP(.{2})", ">BB")}
 _RESIZABLE = ("L", "LA", "RGB", "RGBA", "CMYK")
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -49,16 +53,17 @@ _UPRIGHT = {
 }
 
 
-def read_rgb(path: str | Path) -> NDArray[np.uint8]:
+def read_rgb(path: str | Path, *, most_kept: int = KEPT_PIXELS) -> NDArray[np.uint8]:
     """Read a picture the way a viewer shows it.
 
     Its orientation is applied (EXIF in JPEG, PNG, WebP and TIFF; `irot` and `imir` in HEIC and AVIF), its colours are
     converted to sRGB, 16 bits become 8, and transparent parts are blended over mid-grey (128). Of an animation or of
-    several pages the first picture is read. One of more than `KEPT_PIXELS` is scaled down to these.
+    several pages the first picture is read.
 
     Args:
         path: a JPEG, PNG, WebP, HEIC, AVIF, TIFF, GIF, BMP, JPEG 2000 or PPM file; what counts is its content, not its
             name.
+        most_kept: a picture of more pixels is scaled down to so many.
 
     Returns:
         (H, W, 3) uint8 RGB, at least 64 pixels on each side.
@@ -68,7 +73,7 @@ def read_rgb(path: str | Path) -> NDArray[np.uint8]:
             `MOST_PIXELS` pixels, or is too small.
     """
     path = Path(path)
-    rgb, is_large = _read(path)
+    rgb, is_large = _read(path, most_kept)
     if is_large:
         give_back_freed_memory()
     return rgb
@@ -142,9 +147,12 @@ def encoded(rgb: NDArray[np.uint8], suffix: str) -> bytes:
     return cv2.imencode(suffix, rgb[:, :, ::-1], options)[1].tobytes()
 
 
-def _read(path: Path) -> tuple[NDArray[np.uint8], bool]:
-    """The picture, and whether reading it took much memory."""
-    with _opened(path) as image:
+def _read(path: Path, most_kept: int, *, completed: bool = False) -> tuple[NDArray[np.uint8], bool]:
+    """The picture, and whether reading it took much memory.
+
+    A JPEG that is cut short is `completed` by its end mark, as viewers do it: what is missing becomes grey.
+    """
+    with _opened(path, completed=completed) as image:
         width, height = image.size
         if width * height > MOST_PIXELS:
             raise MediaError(
@@ -160,16 +168,20 @@ def _read(path: Path) -> tuple[NDArray[np.uint8], bool]:
             raise MediaError(
                 f"cannot read the picture {path}: got a camera's raw data, expected {_READABLE}; export it as JPEG"
             )
-        if image.format == "AVIF":
-            _note_colours(image, path)
+        if image.format in _NUMBERED_COLOURS:
+            _note_colours(image)
         try:
-            rgb = as_srgb(_bounded(image))
+            rgb = as_srgb(_bounded(image, most_kept))
             turn = _UPRIGHT.get(_tag(image, _ORIENTATION_TAG))  # read last: a TIFF has turned itself by now
             pixels = _array(rgb if turn is None else rgb.transpose(turn))
         except MediaError as error:
             raise MediaError(f"cannot read the picture {path}: {error}") from error
         except Exception as error:  # each of Pillow's decoders fails in its own way when a file is damaged
             logger.debug("reading %s", path, exc_info=True)
+            if image.format in ("JPEG", "MPO") and "truncated" in str(error) and path.is_file() and not completed:
+                answer = _read(path, most_kept, completed=True)
+                logger.warning("the picture %s is cut short: what is missing of it is grey", path)
+                return answer
             raise MediaError(
                 f"cannot read the picture {path}: it is damaged, cut short or of a kind that cannot be decoded "
                 f"({_said(error)}); open it in a viewer and save it as JPEG, or take another"
@@ -187,24 +199,33 @@ def _array(rgb: Image.Image) -> NDArray[np.uint8]:
     return pixels
 
 
-def _opened(path: Path) -> ImageFile.ImageFile:
-    """A picture of which the beginning is read."""
+def _opened(path: Path, *, completed: bool = False) -> ImageFile.ImageFile:
+    """A picture of which the beginning is read; `completed` by a JPEG's end mark."""
     _get_ready()
+    held: io.BytesIO | None = None
     try:
-        with path.open("rb") as file:
-            start = file.read(64)
+        if path.is_char_device():
+            raise MediaError(f"cannot read the picture {path}: got a device, expected a file")
+        if path.is_file() and not completed:
+            with path.open("rb") as file:
+                start = file.read(64)
+        else:  # a pipe can be read once only
+            held = io.BytesIO(path.read_bytes() + (_JPEG_END if completed else b""))
+            start = held.getvalue()[:64]
     except FileNotFoundError as error:
         raise MediaError(f"no picture at {path}: check the path") from error
     except IsADirectoryError as error:
         raise MediaError(
             f"cannot read the picture {path}: got a folder, expected a file; name one of its files"
         ) from error
+    except MediaError:
+        raise
     except (OSError, ValueError) as error:  # the latter: a NUL in the name
         said = getattr(error, "strerror", None) or error
         raise MediaError(f"cannot read the picture {path}: {said}; check its permissions") from error
     what = "something else or a damaged file" if start else "an empty file"
     try:
-        return Image.open(path, formats=_formats(start))
+        return Image.open(path if held is None else held, formats=_formats(start))
     except Exception as error:  # as in `_read`
         logger.debug("opening %s", path, exc_info=True)
         raise MediaError(f"cannot read the picture {path}: got {what}, expected {_READABLE}") from error
@@ -227,12 +248,16 @@ def _get_ready() -> None:
     pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
     Image.MAX_IMAGE_PIXELS = None
     warnings.filterwarnings("ignore", module="PIL")
+    # Pillow passes on what libtiff says of a damaged file, and libtiff says it on standard error besides. Its library
+    # lies beside Pillow in the packages for Linux; elsewhere it goes on talking.
+    for library in Path(Image.__file__).parents[1].glob("pillow.libs/libtiff*"):
+        ctypes.CDLL(str(library)).TIFFSetErrorHandler(None)
 
 
-def _bounded(image: ImageFile.ImageFile) -> Image.Image:
-    """The pixels, at most `KEPT_PIXELS`. Of a large JPEG no more are decoded than twice as many each way."""
+def _bounded(image: ImageFile.ImageFile, most_kept: int) -> Image.Image:
+    """The pixels, at most so many. Of a large JPEG no more are decoded than twice as many each way."""
     width, height = image.size
-    factor = math.sqrt(KEPT_PIXELS / (width * height))
+    factor = math.sqrt(most_kept / (width * height))
     if factor >= 1:
         image.load()
         return image
@@ -249,12 +274,19 @@ def _bounded(image: ImageFile.ImageFile) -> Image.Image:
     return smaller
 
 
-def _note_colours(image: Image.Image, path: Path) -> None:
-    """Note the numbers of an AVIF's colours (primaries and curve), which Pillow does not tell, as it does a HEIC's."""
-    with path.open("rb") as file:
-        found = re.search(rb"colrnclx(.{4})", file.read(_AVIF_HEADER_BYTES), re.DOTALL)
+def _note_colours(image: ImageFile.ImageFile) -> None:
+    """Note the numbers of a picture's colours (primaries and curve) as Pillow does it for a HEIC alone.
+
+    An AVIF has them in a box, a PNG in a chunk; both near the start.
+    """
+    pattern, numbers = _NUMBERED_COLOURS[str(image.format)]
+    assert image.fp is not None, "it is not loaded yet"
+    place = image.fp.tell()
+    image.fp.seek(0)
+    found = re.search(pattern, image.fp.read(_HEADER_BYTES), re.DOTALL)
+    image.fp.seek(place)
     if found is not None:
-        primaries, transfer = struct.unpack(">HH", found[1])
+        primaries, transfer = struct.unpack(numbers, found[1])
         image.info["nclx_profile"] = {"color_primaries": primaries, "transfer_characteristics": transfer}
 
 

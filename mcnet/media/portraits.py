@@ -1,5 +1,6 @@
 """Which portrait a command line means."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,14 +24,10 @@ def find_portrait(text: str, known: Mapping[str, Path] | None = None) -> Path:
         MediaError: there is neither such a file nor such a name.
     """
     known = bundled_portraits() if known is None else known
-    try:
+    with contextlib.suppress(OSError, RuntimeError):  # too long a name, or ~ of nobody: no such file either
         path = Path(text).expanduser()
-    except RuntimeError:  # ~nobody
-        path = Path(text)
-    if path.is_dir():
-        raise MediaError(f"the portrait {text}: got a folder, expected a picture; name one of its files")
-    if path.exists():  # a device or a pipe, too: reading says what is wrong
-        return path
+        if path.exists():  # a folder, too: reading says what is wrong
+            return path
     if text in known:
         return known[text]
     names = ", ".join(known)

@@ -4,15 +4,18 @@ import contextlib
 import itertools
 import logging
 import math
+from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import av.error
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -25,12 +28,15 @@ from mcnet.media.timing import LONGEST_HOLD_S, PictureClock, constant_rate, one_
 logger = logging.getLogger(__name__)
 
 FOLDER_FPS = 25.0
+# The cover of a song, and the preview that some cameras store, are no videos.
+_NO_VIDEO = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
 # A video is thinned out where so few of its pictures are wanted; then it is always the same one of several that is
 # kept, although time stamps are rounded: by so many frames before its time it may be shown.
 _THINNED_BELOW = 0.7
 _EARLY_BY_FRAMES_THINNED = 0.07
 # Where it is longer, its rate is taken from so many packets at its beginning: some ten minutes.
 _MOST_TIMED_PACKETS = 20_000
+_MOST_UNSTAMPED = 250
 # Of the pictures so many may be left out or doubled before a video counts as one of variable rate.
 _TOLD_SHARE = 0.02
 
@@ -40,7 +46,7 @@ class DrivingVideo:
 
     Iterating reads it from the start, as often as wanted; each iteration opens the file for itself. Frame `i` shows
     what is to be seen at `i / fps` seconds after the first picture that can be decoded: where the time stamps are
-    uneven, pictures come up to 0.75 frames early or late so that none is lost for which there is room, and are repeated
+    uneven, pictures come some milliseconds early or late so that none is lost for which there is room, and are repeated
     where none comes; the log then says how many. Time stamps that restart go on after what was.
 
     Attributes:
@@ -94,17 +100,26 @@ class DrivingVideo:
             decoder = _Decoder(container, picture_track(container, self.path), 1 / self._own_fps)
             for frame, due in _thinned_out(decoder, self.fps) if thinned else one_a_slot(decoder, self.fps):
                 if shown is not None:
-                    yield from itertools.repeat(to_rgb(shown), due - slot)
+                    yield from itertools.repeat(self._converted(shown, to_rgb), due - slot)
                     doubled += due - slot > 1
                 shown, slot = frame, due
                 pictures += 1
             count = 0
             if shown is not None:
                 count = max(slot if thinned else slot + 1, round(decoder.end_s * self.fps), 1)
-                yield from itertools.repeat(to_rgb(shown), count - slot)
+                yield from itertools.repeat(self._converted(shown, to_rgb), count - slot)
         self._warn_if_cut_short(decoder, count)
-        if not thinned:
+        if self.fps == self._own_fps:  # else somebody wanted it so
             self._tell_if_uneven(decoder.decoded, decoder.decoded - pictures, doubled)
+
+    def _converted(self, frame: VideoFrame, to_rgb: RgbConverter) -> NDArray[np.uint8]:
+        try:
+            return to_rgb(frame)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise MediaError(
+                f"cannot use the pictures of {self.path}: got {frame.format.name}, {frame.width} x {frame.height}, "
+                f"which cannot be converted ({error}); export it again as H.264 in MP4"
+            ) from error
 
     def _tell_if_uneven(self, pictures: int, lost: int, doubled: int) -> None:
         if self._warned or lost + doubled <= 1 + _TOLD_SHARE * pictures:
@@ -120,8 +135,8 @@ class DrivingVideo:
         )
 
     def _warn_if_cut_short(self, decoder: "_Decoder", count: int) -> None:
-        promised = decoder.stream.frames
-        # Nine tenths, for an edit list may leave out frames that the file counts.
+        promised = max(0, decoder.stream.frames - decoder.cut_out)
+        # Nine tenths, for what the file counts and what its edit list leaves out need not be told exactly.
         if self._warned or not (decoder.errors or decoder.decoded < 0.9 * promised):
             return
         self._warned = True
@@ -208,7 +223,8 @@ def open_container(path: Path) -> InputContainer:
     try:
         if path.stat().st_size == 0:
             raise MediaError(f"cannot read the video {path}: got an empty file; export or download it again")
-        return av.open(path.absolute())  # FFmpeg takes a relative name with a colon for an address
+        # FFmpeg takes a relative name with a colon for an address; titles of old files are in any encoding.
+        return av.open(path.absolute(), metadata_errors="replace")
     except FileNotFoundError as error:
         raise MediaError(f"no video at {path}: check the path") from error
     except (av.error.FFmpegError, ValueError, OSError) as error:
@@ -218,18 +234,45 @@ def open_container(path: Path) -> InputContainer:
         raise MediaError(f"cannot read the video {path}: {said}; expected a video such as MP4, MOV or WebM") from error
 
 
+def packets_of(container: InputContainer, *streams: VideoStream | AudioStream) -> "Iterator[Packet[Any]]":
+    """The packets of some tracks, in the file's order.
+
+    Raises:
+        av.error.FFmpegError: the container itself is damaged; what comes then cannot be read.
+    """
+    # PyAV fails at the end of a file in which further tracks turn up midway.
+    with contextlib.suppress(IndexError):
+        yield from container.demux(*streams)
+
+
+def placed_packets(container: InputContainer, pictures: VideoStream, clock: PictureClock) -> "Iterator[Packet[Any]]":
+    """All packets of the pictures, as the clock places them, and of the sound, as stored, in the file's order.
+
+    Raises:
+        av.error.FFmpegError: the container itself is damaged; what comes then cannot be read.
+    """
+    for packet in packets_of(container, pictures, *container.streams.audio):
+        if packet.stream.index == pictures.index:
+            clock.place(packet)
+        elif packet.stream.index == container.streams.audio[0].index:
+            clock.hear(packet)
+        yield packet
+
+
 def picture_track(container: InputContainer, path: Path) -> VideoStream:
-    """The track that is shown.
+    """The track that is shown: the first that can be decoded.
 
     Raises:
         MediaError: there is none.
     """
-    for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:  # the cover of a song is no video
-            stream.thread_type = "AUTO"
-            return stream
+    tracks = [stream for stream in container.streams.video if not stream.disposition & _NO_VIDEO]
+    for stream in (track for track in tracks if track.codec_context is not None):
+        stream.thread_type = "AUTO"
+        return stream
     what = "only sound" if container.streams.audio else "no picture track"
-    raise MediaError(f"cannot use {path} as a video: got {what}, expected a video with pictures")
+    if tracks:
+        what = "pictures in a codec that cannot be decoded"
+    raise MediaError(f"cannot use {path} as a video: got {what}, expected a video with pictures, such as H.264 in MP4")
 
 
 def first_picture_s(path: Path) -> float:
@@ -243,7 +286,8 @@ def first_picture_s(path: Path) -> float:
     """
     with open_container(path) as container:
         decoder = _Decoder(container, picture_track(container, path), 1 / FOLDER_FPS)
-        next(iter(decoder), None)
+        # The first ones may have no time stamps, where those would be negative; a later one then tells theirs.
+        next((frame for frame, _ in itertools.islice(decoder, _MOST_UNSTAMPED) if decoder.origin_s is not None), None)
         return decoder.origin_s or 0.0
 
 
@@ -273,26 +317,21 @@ def _timing(path: Path) -> _Timing:
         tick = stream.time_base or Fraction(1, av.time_base)
         clock = PictureClock(tick)
         packets = 0
-        for packet in _packets(container, stream):
-            clock.place(packet)
-            packets += 1
-            if packet.pts is not None and packet.size and not packet.is_discard:
-                times.append(packet.pts)
-            if length_s is not None and packets >= _MOST_TIMED_PACKETS:
-                break
-        else:
-            if times and clock.end is not None:
-                length_s = float((clock.end - min(times)) * tick)
+        with contextlib.suppress(av.error.FFmpegError):
+            for packet in placed_packets(container, stream, clock):
+                if packet.stream.index != stream.index:
+                    continue
+                packets += 1
+                if packet.pts is not None and packet.size and not packet.is_discard:
+                    times.append(packet.pts)
+                if length_s is not None and packets >= _MOST_TIMED_PACKETS:
+                    break
+        if times and clock.end is not None and packets < _MOST_TIMED_PACKETS:
+            length_s = float((clock.end - min(times)) * tick)
     # Where the stamps are but a few, as of some program streams, they tell nothing of the rate.
     trusted = sorted(times) if len(times) > packets / 2 else []
     fps = constant_rate([float(time * tick) for time in trusted], declared, float(tick))
     return _Timing(float(fps or FOLDER_FPS), length_s)
-
-
-def _packets(container: InputContainer, stream: VideoStream) -> "Iterator[av.packet.Packet[VideoStream]]":
-    """Up to the first damage to the container itself."""
-    with contextlib.suppress(av.error.FFmpegError):
-        yield from container.demux(stream)
 
 
 def _declared_length_s(container: InputContainer, stream: VideoStream) -> float | None:
@@ -315,6 +354,7 @@ class _Decoder:
         stream: the picture track.
         decoded: frames so far.
         errors: damaged packets so far.
+        cut_out: packets so far that the file's edit list leaves out.
         origin_s: when the first frame is shown, on the clock of the file; None before it.
         end_s: when the last frame so far stops being seen.
     """
@@ -323,6 +363,7 @@ class _Decoder:
         self.stream = stream
         self.decoded = 0
         self.errors = 0
+        self.cut_out = 0
         self.origin_s: float | None = None
         self.end_s = 0.0
         self._container = container
@@ -331,7 +372,7 @@ class _Decoder:
     def __iter__(self) -> Iterator[tuple[VideoFrame, float]]:
         time_s = -self._step_s
         for frame in self._frames():
-            if frame.pts is None:  # PyAV's type of `time` lacks None
+            if frame.pts is None:
                 time_s += self._step_s
             else:
                 if self.origin_s is None:
@@ -344,7 +385,10 @@ class _Decoder:
 
     def _frames(self) -> Iterator[VideoFrame]:
         clock = PictureClock(self.stream.time_base or Fraction(1, av.time_base))
-        packets = self._container.demux(self.stream)
+        # AVI numbers the packets and knows no order of showing: what FFmpeg makes up for it is wrong with B-frames.
+        numbered = self._container.format.name == "avi"
+        numbers: deque[int] = deque()
+        packets = placed_packets(self._container, self.stream, clock)
         while True:
             try:
                 packet = next(packets, None)
@@ -353,9 +397,16 @@ class _Decoder:
                 return
             if packet is None:
                 return
-            clock.place(packet)
+            if packet.stream.index != self.stream.index:
+                continue
+            self.cut_out += packet.is_discard
+            if numbered and packet.dts is not None:
+                numbers.append(packet.dts)
             try:
-                yield from self.stream.decode(packet)
+                for frame in self.stream.decode(packet):
+                    if numbered:
+                        frame.pts = numbers.popleft() if numbers else None
+                    yield frame
             except av.error.FFmpegError:
                 self.errors += 1
 

@@ -22,7 +22,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from mcnet.files import cause_and_remedy, free_name, replacing
+from mcnet.files import cause_and_remedy, free_name, replacing, scratch_beside
 from mcnet.media.errors import MediaError
 from mcnet.media.images import encoded
 from mcnet.media.muxer import Muxer
@@ -58,7 +58,7 @@ class VideoWriter:
         fps: frames per second.
         size_px: (width, height) of the frames.
         audio_from: a video whose sound is carried over, from its first picture up to the length of what is written:
-            copied where the format allows, else as AAC or Opus. A video without sound, or a folder, is fine.
+            copied where that is exact, else as AAC or Opus. A video without sound, or a folder, is fine.
 
     Attributes:
         frame_count: frames written so far.
@@ -81,7 +81,7 @@ class VideoWriter:
         self._size_px = size_px
         self._audio_from = None if audio_from is None or Path(audio_from).is_dir() else Path(audio_from).absolute()
         self._sink: _Sink | None = None
-        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial{self._suffix}")
+        self._partial = scratch_beside(self.path, self._suffix)
         self._check()
 
     def _check(self) -> None:

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from app.errors import CameraError, SinkError
-from app.pipeline.capture.cameras import CameraFormat, CameraSpec
+from app.pipeline.camera_spec import CameraSpec
+from app.pipeline.capture.camera import CameraFormat
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import OutputFormat
 from mcnet.arrays import Rgb

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -14,8 +15,9 @@ import pytest
 
 from app.__main__ import main
 from app.headless import Watch
-from app.pipeline.events import Event, SinkFailed
+from app.pipeline.events import EngineReady, Event, SinkFailed, SourceReady
 from app.pipeline.pipeline import Pipeline
+from app.settings import LiveSettings
 from tests.app.clips import face_that_leaves
 from tests.disks import full
 from tests.media.videos import GRID
@@ -28,6 +30,23 @@ def run(tmp_path: Path, *options: str) -> dict[str, Any]:
     assert main(["--headless", "--report", str(path), "--size", "640x360", "--give-up-s", "120", *options]) == 0
     report: dict[str, Any] = json.loads(path.read_text())
     return report
+
+
+def watch_of(
+    events: SimpleQueue[Event],
+    sinks: set[str],
+    settings: LiveSettings | None = None,
+    *,
+    in_space_or_fail: bool = False,
+) -> Watch:
+    return Watch(
+        events,
+        settings or LiveSettings(),
+        in_space_or_fail=in_space_or_fail,
+        give_up_s=1.0,
+        file_camera=True,
+        sinks=sinks,
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +117,7 @@ def test_a_full_disk_ends_a_run_that_only_records(tmp_path: Path) -> None:
 
 def test_a_run_outlives_one_of_its_sinks_and_has_failed_nevertheless(capsys: pytest.CaptureFixture[str]) -> None:
     events: SimpleQueue[Event] = SimpleQueue()
-    watch = Watch(events, give_up_s=1.0, file_camera=True, sinks={"file:x.mp4", "virtualcam"})
+    watch = watch_of(events, {"file:x.mp4", "virtualcam"})
     events.put(SinkFailed("file:x.mp4", "the disk is full"))
     watch.drain()
     assert watch.failure == ""
@@ -109,7 +128,7 @@ def test_a_run_outlives_one_of_its_sinks_and_has_failed_nevertheless(capsys: pyt
 
 def test_a_run_ends_with_the_last_of_its_sinks() -> None:
     events: SimpleQueue[Event] = SimpleQueue()
-    watch = Watch(events, give_up_s=1.0, file_camera=True, sinks={"file:x.mp4", "virtualcam"})
+    watch = watch_of(events, {"file:x.mp4", "virtualcam"})
     events.put(SinkFailed("virtualcam", "the device is gone"))
     events.put(SinkFailed("file:x.mp4", "the disk is full"))
     watch.drain()
@@ -118,11 +137,54 @@ def test_a_run_ends_with_the_last_of_its_sinks() -> None:
 
 def test_a_recording_that_cannot_be_finished_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     events: SimpleQueue[Event] = SimpleQueue()
-    watch = Watch(events, give_up_s=1.0, file_camera=True, sinks={"file:x.mp4", "virtualcam"})
+    watch = watch_of(events, {"file:x.mp4", "virtualcam"})
     events.put(SinkFailed("file:x.mp4", "the disk is full"))
     watch.end()
     assert watch.failure == "the disk is full"
     assert capsys.readouterr().err == "", "nothing goes on after the end"
+
+
+ENGINE = EngineReady("fake", "cpu", "cpu, for a test", 0.1, measures=True)
+PORTRAIT = SourceReady("fake", from_cache=False, measured=True)
+NOT_IN_SPACE: list[tuple[LiveSettings, tuple[Event, ...], str]] = [
+    (LiveSettings(), (replace(ENGINE, measures=False), replace(PORTRAIT, measured=False)), "this model's keypoints"),
+    (LiveSettings(), (ENGINE, replace(PORTRAIT, measured=False)), "no face was found in this portrait"),
+    (LiveSettings(keypoints="detected"), (ENGINE, PORTRAIT), "the settings ask for detected keypoints"),
+]
+
+
+@pytest.mark.parametrize(("settings", "told", "why"), NOT_IN_SPACE)
+@pytest.mark.parametrize("asked", [False, True])
+def test_motion_in_space_that_cannot_be_had_is_told_or_fails_if_it_was_asked_for(
+    settings: LiveSettings, told: tuple[Event, ...], why: str, asked: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events: SimpleQueue[Event] = SimpleQueue()
+    watch = watch_of(events, {"null"}, settings, in_space_or_fail=asked)
+    for event in told:
+        events.put(event)
+    watch.drain()
+    if asked:
+        assert watch.failure.startswith(f"--motion space: {why}")
+        assert watch.failure.endswith("; use --motion plane, or another model or portrait")
+    else:
+        assert watch.failure == ""
+        assert capsys.readouterr().err.count(f"motion in the plane: {why}") == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "measured"),
+    [(LiveSettings(), True), (LiveSettings(motion="plane"), False), (LiveSettings(relative=False), False)],
+)
+def test_nothing_is_said_of_space_where_it_is_had_or_not_wanted(
+    settings: LiveSettings, measured: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events: SimpleQueue[Event] = SimpleQueue()
+    watch = watch_of(events, {"null"}, settings)
+    events.put(replace(ENGINE, measures=measured))
+    events.put(replace(PORTRAIT, measured=measured))
+    watch.drain()
+    assert watch.failure == ""
+    assert "motion in the plane" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -135,6 +197,17 @@ def test_a_recording_that_cannot_be_finished_is_told(capsys: pytest.CaptureFixtu
         (["--camera", str(GRID), "--size", "big"], "--size: got 'big', expected"),
         (["--camera", str(GRID), "--size", "641x360"], "even number"),
         (["--camera", str(GRID), "--device", "cuda:9"], "cuda:9"),
+        (["--camera", str(GRID), "--motion", "space", "--absolute"], "--motion space: got --absolute too"),
+        (["--camera", str(GRID), "--motion", "space", "--keypoints", "detected"], "got --keypoints detected too"),
+        (["--camera", str(GRID), "--report", "nowhere/r.json"], "--report nowhere/r.json: there is no folder"),
+        (["--camera", str(GRID), "--report", "."], "--report .: it is a folder"),
+        (["--camera", str(GRID), "--report", str(GRID)], "it would write over what --camera reads"),
+        (["--camera", str(GRID), "--sink", "file:nowhere/x.mp4"], "there is no folder"),
+        (["--camera", str(GRID), "--sink", "file:x.avi"], "got suffix '.avi', expected .mp4"),
+        (["--camera", str(GRID), "--sink", "file:a.mp4", "--sink", "file:a.mp4"], "got it twice"),
+        (["--camera", str(GRID), "--sink", "file:a.mp4", "--report", "a.mp4"], "is to be written there, too"),
+        (["--camera", 300 * "x"], "there is no such file"),
+        (["--camera", str(GRID), "--source", 300 * "x"], "got neither a file nor a known name"),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(

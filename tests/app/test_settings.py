@@ -1,4 +1,5 @@
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,14 @@ def test_settings_survive_a_round_trip(tmp_path: Path) -> None:
     )
     save_settings(path, settings)
     assert load_settings(path) == (settings, None)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are other ones there")
+def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
+    """An address of a network camera may have a password in it."""
+    save_settings(tmp_path / "s.toml", AppSettings(camera="http://me:secret@phone/video"))
+    assert (tmp_path / "s.toml").stat().st_mode & 0o777 == 0o600
+    assert load_settings(tmp_path / "s.toml")[0].camera == "http://me:secret@phone/video"
 
 
 def test_no_file_means_defaults_and_no_message(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def test_nothing_read_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixt
         (folder, (), "is not empty", {}),
         (out, (sheet, str(portrait)), "--contact-sheet", {"source": portrait}),
         (out, (sheet, str(folder / "000001.png")), "--contact-sheet", {"driving": folder}),
-        (out, (sheet, str(tmp_path / "no" / "sheet.png")), "its folder is not there", {}),
+        (out, (sheet, str(tmp_path / "no" / "sheet.png")), "there is no folder", {}),
         (out, (sheet, str(tmp_path / "sheet.bmp")), "got suffix '.bmp'", {}),
         (tmp_path / "x.png", (), "got suffix '.png'", {}),
     ]
@@ -230,6 +230,26 @@ def test_nothing_read_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixt
         assert animate(output, *more, **files) == 1, message  # type: ignore[arg-type]
         assert message in capsys.readouterr().err
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+@pytest.mark.parametrize("option", ["--source", "--driving", "--output", "--model", "--contact-sheet"])
+def test_a_name_that_no_file_system_takes_is_told_in_a_line(
+    tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {"--source": str(PORTRAIT), "--driving": str(CLIP), "--output": str(tmp_path / "out.mp4")}
+    files[option] = str(tmp_path / (300 * "x" + ".png"))
+    assert main(["animate", *(word for pair in files.items() for word in pair), "--device", "cpu"]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("mcnet animate: ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bundled_portrait_goes_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert animate(tmp_path / "out", source=Path("man_3"), frames=1) == 0
+    capsys.readouterr()
+    assert animate(tmp_path / "x.mp4", source=Path("nobody")) == 1
+    assert "no portrait 'nobody': got neither a file nor a known name (man_1, " in capsys.readouterr().err
 
 
 def test_names_with_colons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,7 +283,7 @@ def test_misuse_names_the_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert "not allowed with" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         animate(Path("out.mp4"), frames=0)
-    assert "whole number from 1" in capsys.readouterr().err
+    assert "whole number from 1 to 1000000000" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("_signals_are_heard")
@@ -309,7 +329,7 @@ def test_convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "expected .safetensors" in capsys.readouterr().err
     before = output.read_bytes()
     assert main(["convert", str(output), str(output), "--half"]) == 1
-    assert "it is the model that is read" in capsys.readouterr().err
+    assert "it would write over what IN reads" in capsys.readouterr().err
     assert output.read_bytes() == before
     assert main(["convert", str(tmp_path / "none.pth.tar"), str(output)]) == 1
     assert "no model" in capsys.readouterr().err

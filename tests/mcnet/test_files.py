@@ -3,9 +3,12 @@ import os
 from pathlib import Path
 
 import av.error
+import numpy as np
 import pytest
 
-from mcnet.files import cause_and_remedy, free_name
+from mcnet.files import cause_and_remedy, free_name, replacing, scratch_beside
+from mcnet.media.images import read_rgb, write_rgb
+from mcnet.media.video_writer import VideoWriter
 
 
 @pytest.mark.parametrize(
@@ -35,3 +38,48 @@ def test_a_free_name(tmp_path: Path) -> None:
     for name in ("a.mp4", "a-2.mp4", "a-3.mp4"):
         assert free_name(tmp_path / "a.mp4") == tmp_path / name
         (tmp_path / name).touch()
+
+
+LONG_NAMES = ["x" * 251 + ".png", "ä" * 125 + ".png", "画" * 83 + "ab.png"]
+"""As long as the usual file systems take: 255 bytes."""
+
+
+@pytest.mark.parametrize("name", [*LONG_NAMES, "a.png"])
+def test_a_name_that_the_file_system_takes_is_taken(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.touch()  # it can be
+    with replacing(path) as partial:
+        assert len(os.fsencode(partial.name)) < 100
+        partial.write_text("new")
+    assert path.read_text() == "new"
+    rgb = np.full((64, 64, 3), 90, np.uint8)
+    write_rgb(path, rgb)
+    assert (read_rgb(path) == 90).all()
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".gif", ""])
+def test_a_video_of_a_long_name_is_written_and_the_one_before_replaced(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / ("x" * (255 - len(suffix)) + suffix)
+    if suffix:
+        path.touch()
+    with VideoWriter(path, 25, (64, 64)) as writer:
+        writer.write(np.zeros((64, 64, 3), np.uint8))
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    assert path.stat().st_size > 0
+
+
+def test_scratch_names_of_different_files_differ(tmp_path: Path) -> None:
+    names = {scratch_beside(tmp_path / f"{'x' * 100}{number}.mp4", ".mp4").name for number in range(20)}
+    assert len(names) == 20
+    assert all(name.startswith(".xxxx") and name.endswith(".partial.mp4") for name in names)
+
+
+@pytest.mark.parametrize("name", LONG_NAMES)
+def test_a_free_name_beside_a_long_one_is_one_that_the_file_system_takes(tmp_path: Path, name: str) -> None:
+    for number in range(1, 12):
+        free = free_name(tmp_path / name)
+        free.touch()
+        assert free.suffix == ".png"
+        assert number == 1 or free.stem.endswith(f"-{number}")
+    assert len(list(tmp_path.iterdir())) == 11

@@ -1,3 +1,6 @@
+import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +35,6 @@ def _in(matrix: NDArray[np.float64], srgb: tuple[int, int, int]) -> tuple[int, .
 
 def _profile(name: str) -> bytes:
     """A profile as cameras write it: made by hand, of the primaries' published values under D50."""
-    import struct
-
     primaries, gamma = {
         "Display P3": (((0.5151, 0.2412, -0.0011), (0.2920, 0.6922, 0.0419), (0.1571, 0.0666, 0.7841)), 0.0),
         "Adobe RGB": (((0.6097, 0.3111, 0.0195), (0.2053, 0.6257, 0.0609), (0.1492, 0.0632, 0.7446)), 2.19921875),
@@ -88,8 +89,6 @@ def test_adobe_rgb_becomes_srgb(tmp_path: Path) -> None:
 
 
 def _opened(profile: bytes) -> ImageCms.ImageCmsProfile:
-    import io
-
     return ImageCms.ImageCmsProfile(io.BytesIO(profile))
 
 
@@ -103,6 +102,16 @@ def test_colours_that_a_file_names_by_numbers_become_srgb(
     stored.save(tmp_path / "a.bin", kind, quality=95)
     _renumber(tmp_path / "a.bin", primaries, 13)
     assert np.abs(_read(tmp_path / "a.bin") - (SKIN, TEAL)).max() <= 6
+
+
+def test_a_png_may_name_its_colours_by_numbers_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    _two_colours(_in(FROM_P3, SKIN), _in(FROM_P3, TEAL)).save(path)
+    content = path.read_bytes()
+    chunk = b"cICP" + bytes([12, 13, 0, 1])
+    at = content.index(b"IDAT") - 4
+    path.write_bytes(content[:at] + struct.pack(">I", 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[at:])
+    assert np.abs(_read(path) - (SKIN, TEAL)).max() <= 3
 
 
 def _renumber(path: Path, primaries: int, transfer: int) -> None:

@@ -1,13 +1,21 @@
 import logging
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
+import av
 import cv2
 import numpy as np
 import pytest
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
 
 from mcnet.media.errors import MediaError
+from mcnet.media.frame_rgb import RgbConverter
 from mcnet.media.images import write_rgb
-from mcnet.media.video import open_driving
+from mcnet.media.video import open_driving, packets_of
 from tests.media.videos import GRID, counted, make_sound_only, make_video, number_of
 
 
@@ -42,6 +50,26 @@ def test_uneven_time_stamps_keep_the_picture_in_step(tmp_path: Path) -> None:
     for index, which in enumerate(shown):
         late_s = index / video.fps - times_ms[which] / 1000
         assert -0.76 / video.fps < late_s < 0.09 + 1 / video.fps
+
+
+def test_a_video_of_no_constant_rate_is_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    times_ms = [round(sum([1000 / 30] * index)) for index in range(20)]
+    times_ms += [times_ms[-1] + 67 * (index + 1) for index in range(20)]
+    video = open_driving(make_video(tmp_path / "a.mp4", counted(40), times_ms=times_ms))
+    assert video.fps == pytest.approx(30, abs=0.2)
+    with caplog.at_level(logging.WARNING):
+        shown = [number_of(rgb) for rgb in video]
+        list(video)
+    assert sorted(set(shown)) == list(range(40))
+    (told,) = (record.getMessage() for record in caplog.records)
+    assert re.search(r"at (30|29\.9\d*) frames/s 0 of its 40 pictures are left out, (19|20) are shown longer", told)
+
+
+def test_a_rate_that_was_asked_for_is_not_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = make_video(tmp_path / "a.mp4", counted(60), fps=30)
+    with caplog.at_level(logging.WARNING):
+        assert len(list(open_driving(path, max_fps=25))) == 50
+    assert not caplog.records
 
 
 def test_a_long_still_picture_is_held(tmp_path: Path) -> None:
@@ -113,7 +141,9 @@ def test_what_is_no_video_is_named(tmp_path: Path) -> None:
     make_sound_only(tmp_path / "song.m4a")
     whole = make_video(tmp_path / "whole.mp4", counted(30)).read_bytes()
     (tmp_path / "headless.mp4").write_bytes(whole[: whole.rindex(b"moov")])
+    (tmp_path / "unknown.mp4").write_bytes(whole.replace(b"avc1", b"xyz1").replace(b"avcC", b"xyzC"))
     for name, message in (
+        ("unknown.mp4", "got pictures in a codec that cannot be decoded"),
         ("missing.mp4", "no video at"),
         ("empty.mp4", "empty file"),
         ("text.mp4", "cannot read the video"),
@@ -171,3 +201,35 @@ def test_a_song_with_a_cover_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "b.m4a").write_bytes(flac[:at] + (size + len(udta)).to_bytes(4, "big") + flac[at + 4 :] + udta)
     with pytest.raises(MediaError, match="only sound"):
         open_driving(tmp_path / "b.m4a")
+
+
+def test_tracks_that_turn_up_midway_do_not_disturb(tmp_path: Path) -> None:
+    """PyAV then fails at the end, as chance would have it."""
+
+    class Container:
+        def demux(self, *_: VideoStream) -> "Iterator[Packet[VideoStream]]":
+            yield from container.demux(video=0)
+            raise IndexError("list index out of range")
+
+    with av.open(make_video(tmp_path / "a.mp4", counted(5))) as container:
+        stream = container.streams.video[0]
+        packets = list(packets_of(cast("InputContainer", Container()), stream))
+    assert len([packet for packet in packets if packet.size]) == 5
+
+
+def test_a_title_in_another_encoding_does_not_matter(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", counted(5))
+    content = path.read_bytes()
+    assert b"VideoHandler" in content
+    path.write_bytes(content.replace(b"VideoHandler", "VidéoHandlér".encode("latin-1")))
+    assert len(list(open_driving(path))) == 5
+
+
+def test_pictures_that_cannot_be_converted_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    path = make_video(tmp_path / "a.mp4", counted(5))
+    monkeypatch.setattr(RgbConverter, "__call__", refused)
+    with pytest.raises(MediaError, match=r"got yuv420p, 96 x 64, which cannot be converted .* export it again"):
+        list(open_driving(path))

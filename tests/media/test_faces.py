@@ -138,6 +138,49 @@ def test_a_lost_face_is_found_again() -> None:
         assert len(follower.find(frame[:, ::-1].copy())) == 1
 
 
+def _behind_a_hand(rgb: NDArray[np.uint8], face: Face) -> NDArray[np.uint8]:
+    hidden = rgb.copy()
+    box = face.box
+    center, size = (
+        ((box.left + box.right) / 2, (box.top + box.bottom) / 2),
+        (box.right - box.left, box.bottom - box.top),
+    )
+    for finger in range(4):
+        at = round(center[0] + (finger - 1.5) * 0.25 * size[0]), round(center[1] - 0.3 * size[1])
+        cv2.ellipse(hidden, at, (round(0.11 * size[0]), round(0.45 * size[1])), 0, 0, 360, (205, 150, 125), -1)
+    palm = round(0.62 * size[0]), round(0.55 * size[1])
+    cv2.ellipse(hidden, (round(center[0]), round(center[1] + 0.3 * size[1])), palm, 0, 0, 360, (210, 155, 130), -1)
+    return hidden
+
+
+@pytest.mark.parametrize("change", ["hand", "dark"])
+def test_a_face_that_is_followed_is_lost_when_it_cannot_be_seen(change: str) -> None:
+    frames = list(open_driving(GRID))
+    with FaceFinder(tracking=True) as follower:
+        (face,) = follower.find(frames[0])
+        for rgb in frames[1:4]:
+            (face,) = follower.find(rgb)
+        hidden = _behind_a_hand(frames[4], face) if change == "hand" else (frames[4] // 50)
+        assert follower.find(hidden) == []
+        assert len(follower.find(frames[5])) == 1
+
+
+def test_a_face_that_is_followed_is_judged_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = list(open_driving(GRID))[:32]
+    judged = []
+    with FaceFinder(tracking=True) as follower:
+        follower.find(frames[0])
+        measure = follower._judge.measure
+
+        def counted(rgb: NDArray[np.uint8], region: Region) -> Face:
+            judged.append(region)
+            return measure(rgb, region)
+
+        monkeypatch.setattr(follower._judge, "measure", counted)
+        assert all(follower.find(rgb) for rgb in frames[1:])
+    assert len(judged) == 2  # every fifteenth frame: it costs half of what following does
+
+
 def test_closing_twice_is_harmless_and_use_after_it_is_not() -> None:
     finder = FaceFinder()
     finder.close()

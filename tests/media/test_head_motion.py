@@ -126,6 +126,22 @@ def test_a_change_of_expression_is_taken_over(meshes: list[Array]) -> None:
     assert (speaking.shape[lower, 1] - portrait.head.shape[lower, 1] > 0.25).all()
 
 
+def test_what_no_face_does_is_taken_over_softly(meshes: list[Array]) -> None:
+    portrait, rest = PortraitInSpace(meshes[0], POINTS), Head.of(meshes[1]).with_mouth_closed()
+    spread = np.square(portrait.head.shape - portrait.head.shape.mean(axis=0)).sum()
+
+    def shown(strength: float) -> float:
+        shape = rest.shape.copy()
+        below = shape[:, 1] > 0.75  # in face sizes: what moves with the mouth
+        shape[below, 0] *= 1 + strength  # lips and jaw drawn apart, the mouth shut
+        return float(np.square(portrait.follow(rest._replace(shape=shape), rest).shape - portrait.head.shape).sum())
+
+    sizes = [shown(strength) / spread for strength in (0.05, 0.1, 0.5, 1.0, 5.0)]
+    assert sizes == sorted(sizes)
+    assert sizes[1] == pytest.approx(4 * sizes[0], rel=0.05)  # small changes as they are
+    assert 0.004 < sizes[-1] < 0.006
+
+
 def test_a_shut_eye_shuts_the_portraits_whatever_its_shape(meshes: list[Array]) -> None:
     portrait, rest = PortraitInSpace(meshes[0], POINTS), Head.of(meshes[1])
     shut = portrait.follow(with_lids(rest, 0.0), rest)

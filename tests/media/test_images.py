@@ -1,6 +1,8 @@
+import os
 import struct
 import subprocess
 import sys
+import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -200,7 +202,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("not a picture")
     cv2.imwrite(str(tmp_path / "small.png"), np.zeros((80, 63, 3), np.uint8))
-    whole = _saved(tmp_path / "cut.jpg", np.random.default_rng(1).integers(0, 256, (80, 80, 3), np.uint8), "JPEG")
+    whole = _saved(tmp_path / "cut.png", np.random.default_rng(1).integers(0, 256, (80, 80, 3), np.uint8), "PNG")
     whole.write_bytes(whole.read_bytes()[:3000])
     Image.fromarray(np.zeros((80, 80), np.float32)).save(tmp_path / "float.tif")
     version = TiffImagePlugin.ImageFileDirectory_v2()
@@ -214,13 +216,34 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         ("text.png", "expected JPEG, PNG"),
         ("small.png", "63 x 80, expected at least 64"),
         (".", "got a folder"),
-        ("cut.jpg", "damaged, cut short"),
+        ("cut.png", "damaged, cut short"),
         ("float.tif", "got 32 bits per channel"),
         ("raw.dng", "a camera's raw data"),
         ("thumbnail.nef", "a camera's raw data"),
     ):
         with pytest.raises(MediaError, match=message):
             read_rgb(tmp_path / name)
+
+
+def test_a_jpeg_without_its_end_is_shown_as_viewers_show_it(
+    tmp_path: Path, picture: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = _saved(tmp_path / "a.jpg", picture, "JPEG").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(whole[:-2])
+    assert np.abs(read_rgb(tmp_path / "a.jpg").astype(int) - picture).mean() < 4
+    noise = np.random.default_rng(1).integers(0, 256, (96, 80, 3), np.uint8)
+    whole = _saved(tmp_path / "b.jpg", noise, "JPEG").read_bytes()
+    expected = read_rgb(tmp_path / "b.jpg")
+    (tmp_path / "b.jpg").write_bytes(whole[: len(whole) * 3 // 4])
+    caplog.clear()
+    cut = read_rgb(tmp_path / "b.jpg")
+    assert np.array_equal(cut[:40], expected[:40])
+    assert not np.array_equal(cut[80:], expected[80:])
+    assert [record.message for record in caplog.records] == [
+        f"the picture {tmp_path / 'b.jpg'} is cut short: what is missing of it is grey"
+    ]
+    (tmp_path / "c.jpg").write_bytes(whole + b"what a phone puts behind it" * 50)
+    assert np.array_equal(read_rgb(tmp_path / "c.jpg"), expected)
 
 
 def test_what_cannot_be_written_is_named_and_leaves_nothing(tmp_path: Path, picture: NDArray[np.uint8]) -> None:
@@ -254,16 +277,13 @@ def test_a_picture_of_too_many_pixels_is_refused_unread(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "mode"), [("JPEG", "RGB"), ("PNG", "P"), ("TIFF", "RGB")])
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_a_large_picture_is_scaled_down_to_what_is_kept(
-    tmp_path: Path, kind: str, mode: str, orientation: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mcnet.media.images.KEPT_PIXELS", 10_000)
+def test_a_large_picture_is_scaled_down_to_what_is_kept(tmp_path: Path, kind: str, mode: str, orientation: int) -> None:
     tall = np.zeros((400, 300, 3), np.uint8)
     tall[:200, :, 0] = tall[:, 150:, 2] = 200
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     Image.fromarray(tall).convert(mode).save(tmp_path / "a.bin", kind, exif=exif)
-    read = read_rgb(tmp_path / "a.bin")
+    read = read_rgb(tmp_path / "a.bin", most_kept=10_000)
     expected = cv2.resize(UPRIGHT[orientation](tall), read.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert read.shape == ((115, 87, 3) if orientation == 1 else (87, 115, 3))
     assert np.abs(read.astype(int) - expected).mean() < 4
@@ -296,3 +316,21 @@ print(*shape, *colour, resident_mib() - before)
     assert np.allclose(colour, (200, 120, 60), atol=4)
     if sys.platform == "linux":
         assert grown_mib < 40  # of the 100 and more that were needed
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such pipes")
+@pytest.mark.parametrize("kind", ["JPEG", "AVIF", "HEIF"])
+def test_a_picture_may_come_out_of_a_pipe(tmp_path: Path, picture: NDArray[np.uint8], kind: str) -> None:
+    """As `--source <(decrypt me.jpg)` gives it."""
+    content = _saved(tmp_path / "a.bin", picture, kind).read_bytes()
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(content,))
+    writer.start()
+    assert np.abs(read_rgb(tmp_path / "pipe").astype(int) - picture).mean() < 4
+    writer.join()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such devices")
+def test_a_device_is_no_picture() -> None:
+    with pytest.raises(MediaError, match="got a device, expected a file"):
+        read_rgb("/dev/zero")

@@ -84,8 +84,8 @@ def write_dataset(folder: Path, clips: list[Clip]) -> Path:
 def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three people, two of them with two clips; one held out; two stills."""
     clips = [
-        Clip("a1", "ann", "train", 5),
-        Clip("a2", "ann", "train", 3),
+        Clip("a1", "ann", "train", 5, licence="CC BY 4.0"),
+        Clip("a2", "ann", "train", 3, licence="CC BY 4.0"),
         Clip("b1", "ben", "train", 4),
         Clip("c1", "cyd", "test", 4),
         Clip("s1", "dee", "train", 1),

@@ -1,5 +1,6 @@
 """Data layouts go round, and broken ones are refused in a sentence or left out and counted."""
 
+import dataclasses
 import json
 import sys
 from fractions import Fraction
@@ -7,9 +8,11 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pillow_heif
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from mcnet.media.crop import SHIFT_PER_SIZE, SIDE_PER_SIZE
 from mcnet.media.faces import Face
@@ -17,9 +20,11 @@ from tests.tolerance import EPSILON, largest_error
 from tests.training.conftest import SIZE_PX, head, write_dataset
 from training.data import (
     CLIPS_FORMAT,
+    PHOTOS,
     Clip,
     ClipTable,
     DataError,
+    Dataset,
     Landmarks,
     decode,
     open_dataset,
@@ -65,15 +70,16 @@ def clips_folder(tmp_path: Path) -> Path:
     table = ClipTable(
         SIZE_PX,
         (
-            Clip("clips/a.mp4", "ann", "train", 6),
+            Clip("clips/a.mp4", "ann", "train", 6, licence="CC BY 4.0"),
             Clip("clips/b.mp4", "ben", "test", 4),
             Clip("clips/s.jpg", "dee", "train", 1),
         ),
     )
     write_table(folder / "clips.json", CLIPS_FORMAT, table)
     rng = np.random.default_rng(0)
-    landmarks = rng.random((11, len(TRAINING_POINTS), 2)).astype(np.float16)
-    write_landmarks(folder / "landmarks.npz", Landmarks(np.array(TRAINING_POINTS), landmarks, rng.random(11) < 0.8))
+    landmarks = rng.random((11, len(TRAINING_POINTS), 3)).astype(np.float16)
+    in_space = Landmarks(np.array(TRAINING_POINTS), landmarks[..., :2], rng.random(11) < 0.8, landmarks[..., 2])
+    write_landmarks(folder / "landmarks.npz", in_space)
     return folder
 
 
@@ -89,6 +95,33 @@ def test_a_folder_of_clips_is_packed_and_read_back(clips_folder: Path, tmp_path:
     given = read_landmarks(clips_folder / "landmarks.npz")
     assert np.array_equal(dataset.landmarks.landmarks, given.landmarks)
     assert np.array_equal(dataset.landmarks.valid, given.valid)
+    assert dataset.landmarks.in_space.shape == (11, len(TRAINING_POINTS), 3)
+    assert dataset.landmarks.in_space.dtype == np.float16
+    assert np.array_equal(dataset.landmarks.in_space, given.in_space)
+    assert [clip.licence for clip in dataset.clips] == ["CC BY 4.0", "", ""]
+
+
+def test_datasets_of_the_version_before_are_read_and_have_no_depth(clips_folder: Path, tmp_path: Path) -> None:
+    whole = read_landmarks(clips_folder / "landmarks.npz")
+    write_landmarks(clips_folder / "landmarks.npz", whole._replace(depth=None))
+    table = json.loads((clips_folder / "clips.json").read_text())
+    table["format"] = "mcnet-clips/1"
+    for clip in table["clips"]:
+        del clip["kind"], clip["licence"]
+    (clips_folder / "clips.json").write_text(json.dumps(table))
+    dataset = open_or_pack(clips_folder, tmp_path / "cache")
+    assert {(clip.kind, clip.licence) for clip in dataset.clips} == {("clip", "")}
+    assert np.array_equal(dataset.landmarks.landmarks, whole.landmarks)
+    assert LandmarkStore(dataset, CPU).read(np.array([0]))[0].shape == (1, len(TRAINING_POINTS), 2)
+    with pytest.raises(DataError, match=r"expected landmarks in space.*prepare it anew"):
+        _ = dataset.landmarks.in_space
+
+
+def test_what_is_stated_about_a_clip_does_not_make_it_another_dataset(heads: Path) -> None:
+    dataset = open_dataset(heads)
+    stated = tuple(dataclasses.replace(clip, licence="CC0") for clip in dataset.clips)
+    assert dataclasses.replace(dataset, clips=stated).fingerprint == dataset.fingerprint
+    assert dataclasses.replace(dataset, clips=stated[:-1]).fingerprint != dataset.fingerprint
 
 
 def test_opencv_stands_in_where_pyav_is_missing(clips_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +178,12 @@ def test_a_clip_of_other_length_or_size_is_left_out(clips_folder: Path, tmp_path
         (lambda folder: (folder / "dataset.json").unlink(), "neither dataset.json nor clips.json"),
         (lambda folder: (folder / "dataset.json").write_text("{"), "cannot be read"),
         (lambda folder: (folder / "dataset.json").write_text('{"format": "x"}'), "got format 'x'"),
+        (
+            lambda folder: (folder / "dataset.json").write_text(
+                (folder / "dataset.json").read_text().replace('"clip"', '"film"')
+            ),
+            "clip a is of kind 'film', expected clip or photos",
+        ),
         (lambda folder: (folder / "landmarks.npz").unlink(), "landmarks are part of a dataset"),
         (lambda folder: (folder / "landmarks.npz").write_bytes(b"PK\x03\x04"), "may be truncated"),
         (lambda folder: (folder / "frames.u8").write_bytes(b"123"), "got 3 bytes, expected"),
@@ -164,6 +203,9 @@ def test_missing_landmarks_and_points(tmp_path: Path) -> None:
     whole = read_landmarks(folder / "landmarks.npz")
     write_landmarks(folder / "landmarks.npz", whole._replace(landmarks=whole.landmarks[:1], valid=whole.valid[:1]))
     with pytest.raises(DataError, match="got 1 rows, expected 2"):
+        open_dataset(folder)
+    write_landmarks(folder / "landmarks.npz", whole._replace(depth=np.zeros((2, 3), np.float16)))
+    with pytest.raises(DataError, match=r"got depths of shape \(2, 3\), expected"):
         open_dataset(folder)
     few = whole._replace(points=whole.points[:-2], landmarks=whole.landmarks[:, :-2])
     write_landmarks(folder / "landmarks.npz", few)
@@ -203,6 +245,52 @@ def test_pairs_are_of_one_clip_two_frames_and_fair_to_people(heads: Path) -> Non
     assert set(counts) == {"ann", "ben", "dee", "eli"}  # cyd is held out
     assert still.mean() == pytest.approx(0.25, abs=0.05)
     assert counts["ann"] == pytest.approx(counts["ben"], rel=0.25)  # by person, although ann has twice the frames
+
+
+@pytest.fixture(scope="module")
+def with_packs(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Two people with clips, and packs of photographs of one of them and of two others, one held out."""
+    clips = [
+        Clip("a", "ann", "train", 5),
+        Clip("b", "ben", "train", 4),
+        Clip("p1", "ben", "train", 2, PHOTOS),
+        Clip("p2", "fay", "train", 3, PHOTOS),
+        Clip("p3", "gus", "test", 2, PHOTOS),
+        Clip("p4", "ida", "train", 1, PHOTOS),
+    ]
+    return open_dataset(write_dataset(tmp_path_factory.mktemp("packs") / "packs", clips))
+
+
+def test_two_photographs_of_one_pack_are_a_pair(with_packs: Dataset) -> None:
+    kinds = np.repeat([clip.kind for clip in with_packs.clips], [clip.frames for clip in with_packs.clips])
+    clip_of = np.repeat(np.arange(len(with_packs.clips)), [clip.frames for clip in with_packs.clips])
+    plan = PairSampler(with_packs, "train", 0.25, 7, photos_share=0.4).plan(0, 4000)
+    source, driving, still = plan.source.numpy(), plan.driving.numpy(), plan.still.numpy()
+    assert (clip_of[source] == clip_of[driving]).all()
+    assert ((source == driving) == still).all()
+    assert set(clip_of[source][still]) == {5}  # one photograph of somebody is a still
+    pairs = clip_of[source][~still]
+    of_photos = kinds[source][~still] == PHOTOS
+    assert of_photos.mean() == pytest.approx(0.4, abs=0.05)
+    assert set(pairs[of_photos]) == {2, 3}
+    assert (pairs[of_photos] == 2).mean() == pytest.approx(0.5, abs=0.06)  # by person here as well
+    assert set(pairs[~of_photos]) == {0, 1}
+
+
+def test_packs_alone_are_enough_and_none_changes_nothing(with_packs: Dataset, heads: Path) -> None:
+    only = dataclasses.replace(
+        with_packs,
+        clips=tuple(
+            dataclasses.replace(clip, split="val" if clip.kind == PHOTOS else "x") for clip in with_packs.clips
+        ),
+    )
+    plan = PairSampler(only, "val", 0.0, 7).plan(0, 50)
+    assert (plan.source >= 9).all()
+    assert (plan.source != plan.driving).all()
+    dataset = open_dataset(heads)
+    one, other = (PairSampler(dataset, "train", 0.25, 7, photos_share=share).plan(3, 64) for share in (0.0, 0.5))
+    assert torch.equal(one.source, other.source)
+    assert torch.equal(one.driving, other.driving)
 
 
 def test_a_stage_takes_its_own_share_of_stills(heads: Path) -> None:
@@ -326,6 +414,7 @@ def test_building_a_folder_of_clips_with_a_finder(tmp_path: Path) -> None:
     assert [clip.identity for clip in dataset.clips] == ["ann", "dee"]
     places = dataset.landmarks.landmarks[3].astype(float)
     assert dataset.landmarks.valid.all()
+    assert not dataset.landmarks.in_space[..., 2].any()  # the finder's faces are flat
     # The face is 100 px wide and half of its points lie at either corner: its size is 50 sqrt(2) px. It is framed by
     # the app's rule, and the square's part outside the picture repeats the border.
     size = 50 * np.sqrt(2)
@@ -335,3 +424,22 @@ def test_building_a_folder_of_clips_with_a_finder(tmp_path: Path) -> None:
     assert places.max(0) == pytest.approx([0.5 + 50 / side, 0.5 + (50 - shift) / side], abs=0.01)
     with pytest.raises(DataError, match="nothing can be used"):
         build_clips_folder(entries[-1:], tmp_path / "none", finder)
+
+
+def test_a_still_is_read_as_a_viewer_shows_it(tmp_path: Path) -> None:
+    """Upright, by the reader of all pictures, whatever its kind."""
+    pillow_heif.register_heif_opener()
+    seen: list[tuple[int, ...]] = []
+
+    def finder(rgb: NDArray[np.uint8]) -> None:
+        seen.append(rgb.shape)
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    entries = []
+    for kind in ("JPEG", "HEIF"):
+        Image.new("RGB", (120, 90)).save(tmp_path / kind, kind, exif=exif.tobytes())
+        entries.append(Entry(tmp_path / kind, "ann", "train", still=True))
+    with pytest.raises(DataError, match="nothing can be used"):
+        build_clips_folder(entries, tmp_path / "out", finder)
+    assert seen == [(120, 90, 3), (120, 90, 3)]

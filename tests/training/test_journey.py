@@ -19,7 +19,9 @@ from mcnet.checkpoint import load_model
 from tests.tolerance import EPSILON
 from tests.training.conftest import SIZE_PX, head
 from training.data import (
+    CLIP,
     CLIPS_FORMAT,
+    PHOTOS,
     Clip,
     ClipTable,
     DataError,
@@ -58,47 +60,49 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("journey") / "clips"
     folder.mkdir()
     kinds = (
-        ("a.mp4", "ann", "train", 7, 25.0),
-        ("b.mp4", "ben", "train", 4, 12.5),
-        ("p.mp4", "pat", "train", 2, 25.0),
-        ("c.mp4", "cyd", "test", 4, 25.0),
-        ("s.jpg", "dee", "train", 1, 0.0),
+        ("a.mp4", "ann", "train", 7, 25.0, CLIP),
+        ("b.mp4", "ben", "train", 4, 12.5, CLIP),
+        ("p.mp4", "pat", "train", 3, 25.0, PHOTOS),
+        ("c.mp4", "cyd", "test", 4, 25.0, CLIP),
+        ("s.jpg", "dee", "train", 1, 0.0, CLIP),
     )
     rows: list[Clip] = []
     places: list[NDArray[np.float32]] = []
-    for number, (name, identity, split, count, rate) in enumerate(kinds):
+    for number, (name, identity, split, count, rate, kind) in enumerate(kinds):
         frames = [head(number, 0.5 + 0.02 * index, 0.5, 0.03 + 0.004 * index) for index in range(count)]
         if rate:
             write_video(folder / name, [picture for picture, _ in frames], rate)
         else:
             write_jpeg(folder / name, frames[0][0])
         places += [landmarks for _, landmarks in frames]
-        rows.append(Clip(name, identity, split, count))
+        rows.append(Clip(name, identity, split, count, kind, "CC0"))
     valid = np.ones(len(places), bool)
     valid[2] = False
-    write_landmarks(
-        folder / "landmarks.npz", Landmarks(np.array(TRAINING_POINTS), np.stack(places).astype(np.float16), valid)
-    )
+    stacked = np.stack(places).astype(np.float16)
+    depth = (stacked[..., 0] - 0.7).astype(np.float16)
+    write_landmarks(folder / "landmarks.npz", Landmarks(np.array(TRAINING_POINTS), stacked, valid, depth))
     write_table(folder / "clips.json", CLIPS_FORMAT, ClipTable(SIZE_PX, tuple(rows)))
     return folder
 
 
 def test_clips_are_halved_and_recoded_where_they_are_not_small(clips: Path, tmp_path: Path) -> None:
     report = shrink_clips(clips, tmp_path / "small")
-    assert (report.clips, report.frames, report.skipped) == (5, 4 + 4 + 2 + 2 + 1, ())
+    assert (report.clips, report.frames, report.skipped) == (5, 4 + 4 + 3 + 2 + 1, ())
     table = read_table(tmp_path / "small/clips.json", CLIPS_FORMAT)
     assert [(clip.identity, clip.split, clip.frames) for clip in table.clips] == [
         ("ann", "train", 4),
         ("ben", "train", 4),
-        ("pat", "train", 2),
+        ("pat", "train", 3),
         ("cyd", "test", 2),
         ("dee", "train", 1),
     ]
-    kept = [0, 2, 4, 6, 7, 8, 9, 10, 11, 12, 13, 15, 17]
+    assert table.clips[2].kind == PHOTOS
+    assert {clip.licence for clip in table.clips} == {"CC0"}
+    kept = [0, 2, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16, 18]
     given, got = (read_landmarks(folder / "landmarks.npz") for folder in (clips, tmp_path / "small"))
     assert np.array_equal(got.valid, given.valid[kept])
     assert got.landmarks.dtype == np.float16
-    error = np.abs(got.landmarks.astype(float) - given.landmarks[kept].astype(float)).max((1, 2))
+    error = np.abs(got.in_space.astype(float) - given.in_space[kept].astype(float)).max((1, 2))
     assert error[got.valid].max() <= LARGEST_STEP
     assert (got.landmarks[~got.valid] == 0).all()
     frames = np.stack([frame for clip in table.clips for frame in decode(tmp_path / "small" / clip.file)])
@@ -142,12 +146,14 @@ def test_clips_that_cannot_be_used_are_told(clips: Path, tmp_path: Path) -> None
         shrink_clips(broken, tmp_path / "small")
 
 
-def test_differences_take_less_and_go_round(tmp_path: Path) -> None:
+@pytest.mark.parametrize("deep", [False, True])
+def test_differences_take_less_and_go_round(tmp_path: Path, deep: bool) -> None:
     rng = np.random.default_rng(3)
     walk = 0.5 + np.cumsum(rng.normal(0, 0.002, (300, 40, 2)), 0)
     walk[5, 0, 0] = np.nan
     walk[9] = 1.7  # beyond the picture's border
-    given = Landmarks(np.arange(40), walk.astype(np.float16), rng.random(300) < 0.9)
+    depth = walk[..., 0].astype(np.float16) if deep else None
+    given = Landmarks(np.arange(40), walk.astype(np.float16), rng.random(300) < 0.9, depth)
     for small in (False, True):
         write_landmarks(tmp_path / f"{small}.npz", given, small=small)
     assert (tmp_path / "True.npz").stat().st_size < 0.85 * (tmp_path / "False.npz").stat().st_size
@@ -156,6 +162,9 @@ def test_differences_take_less_and_go_round(tmp_path: Path) -> None:
     assert np.array_equal(got.valid, valid)
     error = np.abs(got.landmarks[valid].astype(float) - given.landmarks[valid].astype(float))
     assert error.max() <= 2 * LARGEST_STEP  # float16 above 1 has steps twice as large
+    assert (got.depth is not None) == deep
+    if got.depth is not None and given.depth is not None:
+        assert np.abs(got.depth[valid].astype(float) - given.depth[valid].astype(float)).max() <= 2 * LARGEST_STEP
 
 
 def test_the_stand_in_reads_and_writes_what_the_library_does(tmp_path: Path) -> None:

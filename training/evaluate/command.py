@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mcnet.commands.arguments import PRECISIONS, whole_number, whole_number_from_1
-from training.evaluate.options import REFERENCES, EvaluateError
+from mcnet.commands.arguments import PRECISIONS, seed, whole_number
+from mcnet.commands.outputs import check_outputs
+from training.evaluate.options import REFERENCES
 
 
 def add_parser(commands: Any) -> None:
@@ -30,11 +31,11 @@ def add_parser(commands: Any) -> None:
         help="driving frames of each clip, evenly; all: every frame, as in the paper (default: 5)",
     )
     parser.add_argument(
-        "--max-clips", type=whole_number_from_1, metavar="N", help="at most N clips, different people first"
+        "--max-clips", type=whole_number(1), metavar="N", help="at most N clips, different people first"
     )
     parser.add_argument(
         "--cross-pairs",
-        type=whole_number,
+        type=whole_number(),
         metavar="N",
         help="pairs of people in cross-identity (default: one per clip; 0: none)",
     )
@@ -47,7 +48,7 @@ def add_parser(commands: Any) -> None:
         "comparable from model to model as nothing chooses it; its most neutral expression, which the app looks for; "
         "the head turned farthest; the mouth open widest (default: first)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of those pairs and of the noise (default: 0)")
+    parser.add_argument("--seed", type=seed(), default=0, help="of those pairs and of the noise (default: 0)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument(
         "--precision",
@@ -104,13 +105,13 @@ def run(options: argparse.Namespace) -> int:
 
 def _check_places(options: argparse.Namespace) -> None:
     """Whether the results can be written is known before the work, not after it."""
-    for path in filter(None, (options.json, options.sheet)):
-        if path.is_dir() or not path.absolute().parent.is_dir():
-            what = "a folder" if path.is_dir() else "a place in a folder that is not there"
-            raise EvaluateError(f"cannot write {path}: it is {what}, expected a file's name")
-    if options.sheet and options.sheet.suffix.lower() not in {".png", ".jpg", ".jpeg"}:
-        raise EvaluateError(f"--sheet: got {options.sheet.name!r}, expected a name that ends in .png or .jpg")
+    files = {"--json": options.json, "--sheet": options.sheet}
+    check_outputs(
+        {option: path for option, path in files.items() if path is not None},
+        {"MODEL": Path(options.model), "DATA": options.data},
+        {"--sheet": (".png", ".jpg", ".jpeg")},
+    )
 
 
 def _frames(text: str) -> int | None:
-    return None if text == "all" else whole_number_from_1(text)
+    return None if text == "all" else whole_number(1)(text)

@@ -21,7 +21,7 @@ from mcnet.media.crop import SquareBox
 from mcnet.media.expressions import Mesh
 from mcnet.media.face_mesh import PlainMesh
 from mcnet.media.faces import Face, FaceFinder
-from training.data import CLIPS_FORMAT, Clip, DataError, decode, open_dataset, read_table
+from training.data import CLIP, CLIPS_FORMAT, Clip, DataError, decode, open_dataset, read_table
 from training.evaluate.jitter import StillPerformer, mean_jitter, measure_jitter
 from training.evaluate.methods import MethodRunner
 from training.evaluate.metric_networks import Inception, MetricNetworks, open_metric_networks
@@ -49,7 +49,6 @@ logger = logging.getLogger(__name__)
 JITTER_CLIPS = 4
 _SETTLING_FRAMES = 8
 """How long a still performer's face is followed before it counts: where it is looked for settles over some frames."""
-_LEFT_OUT = "Left out: "
 
 
 class ClipStore:
@@ -151,11 +150,14 @@ def make_engine(model: Mcnet, options: EvaluateOptions) -> Engine:
 
 
 def choose_clips(clips: Sequence[Clip], split: str, max_clips: int | None) -> list[int]:
-    """The split's clips of two frames or more by number: everybody's first clip, then everybody's second, and so on."""
+    """The split's clips of two frames or more by number: everybody's first clip, then everybody's second, and so on.
+
+    Packs of photographs are no clips: nobody moves in them.
+    """
     seen: dict[str, int] = {}
     ranked: list[tuple[int, int]] = []
     for number, clip in enumerate(clips):
-        if clip.split == split and clip.frames > 1:
+        if clip.split == split and clip.frames > 1 and clip.kind == CLIP:
             seen[who(clip)] = seen.get(who(clip), 0) + 1
             ranked.append((seen[who(clip)], number))
     return [number for _, number in sorted(ranked)][:max_clips]
@@ -303,6 +305,7 @@ class _Session:
 
     def __init__(self, store: ClipStore, runner: MethodRunner, observer: _Observer, options: EvaluateOptions) -> None:
         self.notes: list[str] = []
+        self._left_out: list[str] = []
         self._store = store
         self._runner = runner
         self._observer = observer
@@ -358,8 +361,9 @@ class _Session:
             DataError: no clip could be read.
         """
         if not self._self_results:
-            left_out = [note for note in self.notes if note.startswith(_LEFT_OUT)]
-            raise DataError(f"none of the {len(left_out)} clips of {self._store.folder} can be used; {left_out[0]}")
+            raise DataError(
+                f"none of the {len(self._left_out)} clips of {self._store.folder} can be used; {self._left_out[0]}"
+            )
         runner = self._runner
         own = self._compare(self._self_results, of_self=True)
         for method, moments in self._features.items():
@@ -390,15 +394,15 @@ class _Session:
             },
             device=runner.engine.choice.reason,
             size_px=self._store.size_px,
-            notes=tuple(self.notes),
+            notes=(*self.notes, *(f"Left out: {reason}" for reason in self._left_out)),
         )
 
     def _read(self, clip: int, frames: Sequence[int]) -> dict[Still, Rgb] | None:
         try:
             return {Still(clip, number): rgb for number, rgb in self._store.read(clip, frames).items()}
         except DataError as error:
-            if (note := f"{_LEFT_OUT}{error}".replace(f"{self._store.folder}/", "")) not in self.notes:
-                self.notes.append(note)
+            if (reason := str(error).replace(f"{self._store.folder}/", "")) not in self._left_out:
+                self._left_out.append(reason)
             return None
 
     def _score(self, pairs: Sequence[Pair], stills: _Stills) -> list[PairResult]:

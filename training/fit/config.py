@@ -1,11 +1,12 @@
 """What `mcnet-train fit` is told: TOML files to frozen dataclasses."""
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from mcnet.config import MOTION_SIZE_PX, ConfigError, McnetConfig
 from mcnet.tables import TableError, build
@@ -61,8 +62,10 @@ class DataConfig:
     stills_share: float = 0.0
     """The share of pairs that are made from stills, in [0, 1]; 0 leaves stills out."""
     lively_share: float = 0.0
-    """The share of the other pairs whose driving frame is, of four drawn, the one whose mouth and eyes differ the most
-    from the source's: wide mouths and closed eyes are rare in talking heads."""
+    """The share of the pairs from clips whose driving frame is, of four drawn, the one whose mouth and eyes differ the
+    most from the source's: wide mouths and closed eyes are rare in talking heads."""
+    photos_share: float = 0.1
+    """The share of the pairs of two frames that are two photographs of one person's pack, where the data has packs."""
     frames: FramesOn = "auto"
     """Where decoded frames lie: `memmap` reads them from disk, `device` keeps all of them in the device's memory, and
     `auto` is `device` on a GPU that has twice the room."""
@@ -321,15 +324,31 @@ def format_config(config: FitConfig) -> str:
     return "\n".join(lines[1:]) + "\n"
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Keys whose values differ between two nested dicts, as `loss.l1: 1.0 -> 2.0`, sorted."""
+class Difference(NamedTuple):
+    """A value that differs between two nested dicts.
+
+    Attributes:
+        key: with those of the dicts around it, as `loss.l1`.
+        before, after: the values; None where there is none.
+    """
+
+    key: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.before!r} -> {self.after!r}"
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[Difference]:
+    """Values that differ between two nested dicts, sorted by their keys."""
     found = []
     for key in sorted({*old, *new}):
         before, after = old.get(key), new.get(key)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             found += differences(before, after, f"{prefix}{key}.")
         elif before != after:
-            found.append(f"{prefix}{key}: {before!r} -> {after!r}")
+            found.append(Difference(f"{prefix}{key}", before, after))
     return found
 
 
@@ -391,10 +410,11 @@ def _check(config: FitConfig) -> None:
     for table in ("run", "data", "augment", "loss", *STAGES, "optim", "log"):
         for name, value in dataclasses.asdict(getattr(config, table)).items():
             if isinstance(value, int | float):
-                require(value >= 0, f"{table}.{name}", value, "no negative number")
+                require(0 <= value < math.inf, f"{table}.{name}", value, "a finite number from 0")
     for key, share in (
         ("data.stills_share", config.data.stills_share),
         ("data.lively_share", config.data.lively_share),
+        ("data.photos_share", config.data.photos_share),
         ("augment.disturb_share", config.augment.disturb_share),
         ("augment.similarity_share", config.augment.similarity_share),
         ("optim.ema_decay", config.optim.ema_decay),

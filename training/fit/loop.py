@@ -6,6 +6,7 @@ To resume a run, run the same command again.
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from mcnet.checkpoint import load_model
 from mcnet.generator import Mcnet
 from mcnet.layers import UpBlock
 from mcnet.signals import StopSignals
-from training.data import Dataset, open_or_pack
+from training.data import NO_LICENCE, Dataset, open_or_pack
 from training.fit.backbones import load_backbone
 from training.fit.config import FitConfig, differences, format_config
 from training.fit.discriminator import Discriminator
@@ -34,6 +35,9 @@ from training.fit.trainer import Capture, Trainer, capture_cuda
 _log = logging.getLogger(__name__)
 _AGREE_EVERY = 10
 """Steps after which several processes agree whether to stop: for that their hosts wait for one another."""
+
+_OF_THE_RUN = ("run.seed", "loss.discriminator_widths")
+"""Values that cannot change within a run, besides the network's configuration."""
 
 
 class FitResult(NamedTuple):
@@ -238,7 +242,9 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
     frames = FrameStore(dataset, device, config.data.frames)
     landmarks = LandmarkStore(dataset, device)
     data = config.data
-    sampler = PairSampler(dataset, data.split, data.stills_share, settings.seed, data.lively_share, frames.rows_on)
+    sampler = PairSampler(
+        dataset, data.split, data.stills_share, settings.seed, data.lively_share, data.photos_share, frames.rows_on
+    )
     stages = resolve_stages(config, len(sampler.clips), processes.count)
     last_step = stages[-1].first + stages[-1].steps
 
@@ -247,7 +253,7 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
     playing = config.loss.gan > 0
     discriminator = Discriminator(config.model.num_keypoints, config.loss.discriminator_widths) if playing else None
     state = load_state(run / CHECKPOINT) if (run / CHECKPOINT).is_file() else None
-    facts: dict[str, Any] = {"data": _data_facts(dataset, sampler)}
+    facts: dict[str, Any] = {"data": _data_facts(dataset, sampler, data.split)}
     if state is not None:
         _check_same_run(config, dataset, state, run)
         model.load_state_dict(state.model)
@@ -325,7 +331,7 @@ def _groups(keys: list[str]) -> list[str]:
 def _check_same_run(config: FitConfig, dataset: Dataset, state: TrainState, run: Path) -> None:
     """Refuse to go on with another network, seed or data; anything else may change, and is logged."""
     changed = differences(state.config, config.to_dict())
-    fatal = [c for c in changed if c.startswith(("model.", "run.seed:", "loss.discriminator_widths:"))]
+    fatal = [str(change) for change in changed if change.key.startswith("model.") or change.key in _OF_THE_RUN]
     before = state.facts["data"]["fingerprint"]
     if before != dataset.fingerprint:
         fatal.append(f"the data's fingerprint: {before} -> {dataset.fingerprint}")
@@ -339,12 +345,16 @@ def _check_same_run(config: FitConfig, dataset: Dataset, state: TrainState, run:
     _log.info("resuming %s at step %d", run, state.step)
 
 
-def _data_facts(dataset: Dataset, sampler: PairSampler) -> dict[str, Any]:
+def _data_facts(dataset: Dataset, sampler: PairSampler, split: str) -> dict[str, Any]:
+    """What a model's card tells of the data that it learned from."""
+    licences = Counter(clip.licence or NO_LICENCE for clip in dataset.clips if clip.split == split)
     return {
         "fingerprint": dataset.fingerprint,
         "clips": len(sampler.clips),
         "clip_identities": sampler.clips.identities,
         "stills": len(sampler.stills),
+        "packs_of_photos": len(sampler.photos),
+        "licences": dict(sorted(licences.items())),
         "frames": sum(clip.frames for clip in dataset.clips),
     }
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.data import Clip, DataError, Dataset, Landmarks
+from training.data import CLIP, PHOTOS, Clip, DataError, Dataset, Landmarks
 from training.draws import Draws
 from training.landmarks import EYE_OPENINGS, MOUTH_OPENINGS, Opening
 
@@ -17,7 +17,7 @@ class PairPlan(NamedTuple):
 
     Attributes:
         source: (B,) int64, rows of the dataset.
-        driving: (B,) int64 rows; of the same clip, and another frame unless it is a still.
+        driving: (B,) int64 rows; of the same clip or pack of photographs, and another frame unless it is a still.
         still: (B,) bool, whether the pair has to be made from one picture.
         draws: the step's random numbers, for what else is random in it.
     """
@@ -61,18 +61,20 @@ def expressions(landmarks: Landmarks) -> NDArray[np.float64]:
 
 
 class PairSampler:
-    """Chooses pairs: first a person, then one of their clips, then two frames of it.
+    """Chooses pairs: first a person, then one of their clips (or packs of photographs), then two frames of it.
 
     Args:
         dataset: what there is.
         split: the split to draw from.
         stills_share: share of pairs that are made from stills.
         seed: of the run.
-        lively_share: share of the other pairs whose driving frame is chosen for its expression.
+        lively_share: share of the pairs from clips whose driving frame is chosen for its expression.
+        photos_share: share of the pairs of two frames that are two photographs of one pack. It counts for nothing where
+            there are no packs; where there are packs and no clips, all pairs of two frames are photographs.
         device: where plans are drawn: where the frames are read by row.
 
     Raises:
-        DataError: the split has no clips, or stills are wanted and there are none.
+        DataError: the split has neither clips nor packs, or stills are wanted and there are none.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class PairSampler:
         stills_share: float,
         seed: int,
         lively_share: float = 0.0,
+        photos_share: float = 0.0,
         device: torch.device | str = "cpu",
     ) -> None:
         self._seed = seed
@@ -94,10 +97,12 @@ class PairSampler:
         of_split = [
             (clip, int(start)) for clip, start in zip(dataset.clips, starts, strict=True) if clip.split == split
         ]
-        self.clips = _People([pair for pair in of_split if pair[0].frames > 1], self._device)
+        frames = [pair for pair in of_split if pair[0].frames > 1]
+        self.clips = _People([pair for pair in frames if pair[0].kind == CLIP], self._device)
+        self.photos = _People([pair for pair in frames if pair[0].kind == PHOTOS], self._device)
         stills = _People([pair for pair in of_split if pair[0].frames == 1], self._device)
         splits = sorted({clip.split for clip in dataset.clips})
-        if not len(self.clips) and stills_share < 1:
+        if not len(self.clips) and not len(self.photos) and stills_share < 1:
             raise DataError(
                 f"{dataset.folder} has no clip of two frames or more in split {split!r} (its splits: "
                 f"{', '.join(splits)}); a pair needs two frames, unless data.stills_share is 1"
@@ -109,6 +114,7 @@ class PairSampler:
             )
         self.stills = stills
         self._stills_share = stills_share
+        self._photos_share = (photos_share if len(self.clips) else 1.0) if len(self.photos) else 0.0
 
     def plan(self, step: int | Tensor, batch: int, rank: int = 0, stills: float = 1.0) -> PairPlan:
         """The pairs of one process in one step: a pure function of its arguments and the seed.
@@ -121,33 +127,39 @@ class PairSampler:
         """
         draws = Draws(self._seed, step, rank * batch, batch, self._device)
         still = draws.chance("still", self._stills_share * stills)
-        if not len(self.clips):
+        if not len(self.clips) and not len(self.photos):
             still = torch.ones_like(still)
-        elif not len(self.stills):
-            still = torch.zeros_like(still)
-        # Both are drawn for every pair and one is taken: to count the stills, the host would have to wait for a GPU.
-        source, driving = self._from_clips(draws) if len(self.clips) else self._from_stills(draws)
-        if len(self.clips) and len(self.stills):
-            picture, _ = self._from_stills(draws)
-            source, driving = torch.where(still, picture, source), torch.where(still, picture, driving)
+        photos = draws.chance("photos", self._photos_share) & ~still
+        # Each kind is drawn for every pair and one is taken: to count them, the host would have to wait for a GPU.
+        drawn: tuple[Tensor, Tensor] | None = None
+        for people, chosen in ((self.clips, ~still & ~photos), (self.photos, photos), (self.stills, still)):
+            if len(people):
+                pair = self._pair(people, draws)
+                drawn = pair if drawn is None else _taken(chosen, pair, drawn)
+        assert drawn is not None
+        source, driving = drawn
         return PairPlan(source, driving, still, draws)
 
-    def _from_stills(self, draws: Draws) -> tuple[Tensor, Tensor]:
-        start, _ = self.stills.choose(draws)
-        return start, start
-
-    def _from_clips(self, draws: Draws) -> tuple[Tensor, Tensor]:
-        start, length = self.clips.choose(draws)
+    def _pair(self, people: "_People", draws: Draws) -> tuple[Tensor, Tensor]:
+        """(B,) rows of two frames of a clip or pack, or twice a still's."""
+        start, length = people.choose(draws)
+        if people is self.stills:
+            return start, start
+        lively = people is self.clips and self._expressions is not None
         one = draws.below("first frame", length)
-        others = 1 if self._expressions is None else LIVELY_DRAWS
-        further = draws.below("other frames", (length - 1)[:, None], others)
+        further = draws.below("other frames", (length - 1)[:, None], LIVELY_DRAWS if lively else 1)
         rows = start[:, None] + (one[:, None] + 1 + further) % length[:, None]
         source, driving = start + one, rows[:, 0]
-        if self._expressions is not None:
+        if lively and self._expressions is not None:
             change = self._expressions[rows] - self._expressions[source][:, None]
             liveliest = change.abs().sum(-1).argmax(1, keepdim=True)
             driving = torch.where(draws.chance("lively", self._lively_share), rows.gather(1, liveliest)[:, 0], driving)
         return source, driving
+
+
+def _taken(chosen: Tensor, pair: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """The rows of one pair where they are chosen, those of another elsewhere."""
+    return torch.where(chosen, pair[0], other[0]), torch.where(chosen, pair[1], other[1])
 
 
 class _People:

@@ -69,7 +69,8 @@ class LandmarkStore:
     """
 
     def __init__(self, dataset: Dataset, device: torch.device) -> None:
-        points, landmarks, valid = dataset.landmarks
+        kept = dataset.landmarks
+        points, landmarks, valid = kept.points, kept.landmarks, kept.valid
         missing = sorted(set(TRAINING_POINTS) - set(points.tolist()))
         if missing:
             raise DataError(

@@ -17,7 +17,18 @@ from numpy.typing import NDArray
 from mcnet.files import replacing
 from mcnet.media.contact_sheet import contact_sheet
 from mcnet.media.images import write_rgb
-from training.data import CLIPS_FORMAT, Clip, ClipTable, DataError, Landmarks, decode, write_landmarks, write_table
+from training.data import (
+    CLIP,
+    CLIPS_FORMAT,
+    PHOTOS,
+    Clip,
+    ClipTable,
+    DataError,
+    Landmarks,
+    decode,
+    write_landmarks,
+    write_table,
+)
 from training.prepare.clips import LANDMARKS, REASONS, RECORD, ClipFacts, ClipRules, Record, Reject
 from training.prepare.sources import Identities, Source, split_identities
 
@@ -38,7 +49,7 @@ class Row(NamedTuple):
         facts: of it.
         source: where it comes from.
         record: of the source.
-        landmarks: (frames, points, 2) float16, mapped from a file.
+        landmarks: (frames, points, 3) float16, mapped from a file.
     """
 
     clip: Clip
@@ -133,6 +144,7 @@ def assemble(
     Raises:
         DataError: something cannot be written.
     """
+    by_hand = _licences(workplace.out / "manifest.csv")
     # The table is what makes it a dataset: removed first and written last.
     (workplace.out / "clips.json").unlink(missing_ok=True)
     files = workplace.clip_files()
@@ -147,7 +159,14 @@ def assemble(
             file = workplace.out / splits[identity] / f"{identity}#{facts.key}.mp4"
             _move(files.pop(facts.key), file)
             listed = file / PNG_PATTERN if rules.png else file
-            clip = Clip(listed.relative_to(workplace.out).as_posix(), identity, splits[identity], facts.frames)
+            clip = Clip(
+                listed.relative_to(workplace.out).as_posix(),
+                identity,
+                splits[identity],
+                facts.frames,
+                source.kind,
+                identities.licence(source, facts.track) or by_hand.get(source.label, ""),
+            )
             rows.append(Row(clip, facts, source, record, landmarks[first : first + facts.frames]))
             first += facts.frames
     _put_aside(workplace, files)
@@ -157,7 +176,7 @@ def assemble(
         places = np.concatenate([row.landmarks for row in rows])
         points = np.array(rules.points, np.int64)
         partial = workplace.state / "landmarks.npz"
-        write_landmarks(partial, Landmarks(points, places, np.ones(len(places), bool)))
+        write_landmarks(partial, Landmarks(points, places[..., :2], np.ones(len(places), bool), places[..., 2]))
         partial.replace(workplace.out / "landmarks.npz")
         partial = workplace.state / "clips.json"
         write_table(partial, CLIPS_FORMAT, ClipTable(rules.size_px, tuple(row.clip for row in rows)))
@@ -189,6 +208,7 @@ _ORIGIN = (
     "file",
     "identity",
     "split",
+    "kind",
     "source",
     "licence",
     "start_s",
@@ -200,7 +220,6 @@ _COLUMNS = (*_ORIGIN, *(field.name for field in dataclasses.fields(ClipFacts) if
 
 
 def _write_manifest(path: Path, rows: Sequence[Row], rules: ClipRules) -> None:
-    licences = _licences(path)
     lines = []
     for row in rows:
         facts = row.facts
@@ -208,10 +227,11 @@ def _write_manifest(path: Path, rows: Sequence[Row], rules: ClipRules) -> None:
             "file": row.clip.file,
             "identity": row.clip.identity,
             "split": row.clip.split,
+            "kind": row.clip.kind,
             "source": row.source.label,
-            "licence": licences.get(row.source.label, ""),
+            "licence": row.clip.licence,
             "start_s": round(facts.start / rules.fps, 3),
-            "seconds": round(facts.frames / rules.fps, 3),
+            "seconds": round(facts.frames / rules.fps, 3) if row.clip.kind == CLIP else 0.0,
             "source_width_px": row.record.width_px,
             "source_height_px": row.record.height_px,
         }
@@ -258,8 +278,7 @@ def report(
     records: Sequence[tuple[Source, Record]], rows: Sequence[Row], rejects: Sequence[Reject], rules: ClipRules
 ) -> str:
     """What came of it, as a text table."""
-    looked_s = sum(record.frames for _, record in records) / rules.fps
-    kept_s = sum(row.clip.frames for row in rows) / rules.fps
+    looked_s = sum(record.frames for source, record in records if source.kind == CLIP) / rules.fps
     used = {row.source.label for row in rows}
     lines: list[tuple[str, ...]] = [("", "all", *SPLITS)]
     for what, values in (
@@ -271,8 +290,11 @@ def report(
             len({value for value, row in zip(values, rows, strict=True) if row.clip.split == s}) for s in SPLITS
         ]
         lines.append((what, str(len(set(values))), *(str(count) for count in of_splits)))
-    seconds = [sum(row.clip.frames for row in rows if row.clip.split == split) / rules.fps for split in SPLITS]
-    lines.append(("minutes", *(f"{value / 60:.1f}" for value in (kept_s, *seconds))))
+    for what, kind, per_unit in (("minutes", CLIP, 60 * rules.fps), ("photographs", PHOTOS, 1)):
+        frames = [sum(row.clip.frames for row in rows if (row.clip.split, row.clip.kind) == (s, kind)) for s in SPLITS]
+        digits = 1 if kind == CLIP else 0
+        if kind == CLIP or any(frames):
+            lines.append((what, *(f"{count / per_unit:.{digits}f}" for count in (sum(frames), *frames))))
     text = "".join(f"{line[0]:<12}" + "".join(f"{value:>10}" for value in line[1:]) + "\n" for line in lines)
     text += f"\n{len(records)} sources of {looked_s / 60:.1f} minutes were read, {len(used)} of them gave clips\n"
     if rows:

@@ -1,9 +1,13 @@
 """From one source to its clips: follow the faces, judge what was followed, cut out what is good enough.
 
+A pack of photographs gives one clip of kind `photos`, cut by one box, so that what differs between two of them is what
+the person did. In it a frame is a photograph.
+
 What a source gives lies in a folder of its own, put in place in one step when it is complete:
 
     record.json     the source's facts, its clips and rejects
-    landmarks.npy   (frames of all clips in the record's order, points, 2) float16 in [0, 1] of the clip's side
+    landmarks.npy   (frames of all clips in the record's order, points, 3) float16: x and y in [0, 1] of the clip's
+                    side, z in the same unit
     clips/          KEY.mp4: H.264, or a folder of PNGs; KEY is NAME#TRACK#FIRST#LAST, frames of the source counted at
                     the clips' rate
 """
@@ -15,7 +19,8 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,9 +32,11 @@ from numpy.typing import NDArray
 from mcnet.media.crop import SquareBox, crop
 from mcnet.media.errors import MediaError
 from mcnet.media.faces import Face, FaceFinder
+from mcnet.media.images import read_rgb
 from mcnet.media.video import DrivingVideo, open_driving
 from mcnet.media.video_writer import VideoWriter
 from training.landmarks import MESH_SIZE, TRAINING_POINTS
+from training.prepare.progress import NOTE_SUFFIX, Note
 from training.prepare.sources import Source
 from training.prepare.tracks import (
     SHARPNESS_EVERY,
@@ -37,17 +44,21 @@ from training.prepare.tracks import (
     Tracker,
     clip_square,
     face_width_px,
+    fits_one_square,
     head_pose_deg,
     motion_of,
     outside_share,
+    sharpness_of,
     split_by_movement,
 )
 from training.prepare.workers import WorkerError
 
 RECORD = "record.json"
 LANDMARKS = "landmarks.npy"
-REASONS = ("unreadable", "no_face", "too_short", "too_small", "blurred", "still", "cut_off", "failed")
-"""Why something is rejected, in the order in which it is checked; `failed` is an error of ours, and tried again."""
+_CLIP_REASONS = ("unreadable", "no_face", "too_short", "too_small", "blurred", "still", "cut_off", "moving")
+REASONS = (*_CLIP_REASONS, "apart", "failed")
+"""Why something is rejected, in the order in which it is checked; `apart` is told of photographs; `failed` is an error
+of ours, and tried again."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,11 @@ class ClipRules:
     """Store folders of PNGs instead of H.264."""
     all_points: bool = True
     """Store all 468 points of the mesh, or those that `fit` uses."""
+
+    @property
+    def min_frames(self) -> int:
+        """Frames of the shortest clip."""
+        return max(2, math.ceil(self.min_seconds * self.fps - 1e-6))
 
     @property
     def points(self) -> tuple[int, ...]:
@@ -112,7 +128,7 @@ class ClipFacts:
     roll_range_deg: float
     """Tilt."""
     motion: float
-    """See `motion_of`."""
+    """See `motion_of`; 0 for photographs."""
     ended: str
     """Why the track, or this part of it, ends: as `FaceTrack.ended`, `moved` or `divided`."""
 
@@ -184,7 +200,7 @@ class SourceTask(NamedTuple):
         source: to prepare.
         stamp: of the source.
         rules: for its clips.
-        partial: where to work; whatever is there is removed.
+        partial: where to work; whatever is there is removed. Beside it lies the `Note` of how far the work is.
         done: what `partial` becomes when it is complete.
     """
 
@@ -194,6 +210,11 @@ class SourceTask(NamedTuple):
     partial: Path
     done: Path
 
+    @property
+    def note(self) -> Path:
+        """Where it is told how far the work is."""
+        return self.partial.with_name(self.partial.name + NOTE_SUFFIX)
+
 
 class _Found(NamedTuple):
     """A clip to cut.
@@ -201,7 +222,7 @@ class _Found(NamedTuple):
     Attributes:
         facts: of it.
         square: where.
-        landmarks: (frames, points, 2) float16.
+        landmarks: (frames, points, 3) float16.
     """
 
     facts: ClipFacts
@@ -224,12 +245,18 @@ def prepare_source(task: SourceTask) -> Record:
         shutil.rmtree(task.partial, ignore_errors=True)
         (task.partial / "clips").mkdir(parents=True)
         with _warnings_kept() as remarks:
-            found, record = _look(source, rules)
-            if found:
-                _cut_out(source, rules, found, task.partial / "clips")
+            if source.pack is None:
+                found, record = _look(source, rules, task.note)
+                if found:
+                    _cut_out(source, rules, found, task.partial / "clips")
+            else:
+                photographs, record = _look_at_photographs(source, source.pack.pictures, rules)
+                found = [] if photographs is None else [photographs.clip]
+                if photographs is not None:
+                    _cut_out_photographs(photographs, rules, task.partial / "clips")
         record = dataclasses.replace(record, stamp=task.stamp, remarks=tuple(dict.fromkeys(remarks)))
         landmarks = [clip.landmarks for clip in found]
-        empty = np.zeros((0, len(rules.points), 2), np.float16)
+        empty = np.zeros((0, len(rules.points), 3), np.float16)
         np.save(task.partial / LANDMARKS, np.concatenate([empty, *landmarks]))
         record.write(task.partial / RECORD)
         shutil.rmtree(task.done, ignore_errors=True)
@@ -239,16 +266,18 @@ def prepare_source(task: SourceTask) -> Record:
         raise WorkerError(f"cannot write {task.done}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(task.partial, ignore_errors=True)
+        task.note.unlink(missing_ok=True)
     return record
 
 
-def _look(source: Source, rules: ClipRules) -> tuple[list[_Found], Record]:
+def _look(source: Source, rules: ClipRules, note: Path) -> tuple[list[_Found], Record]:
     """The first reading: follow the faces and judge them."""
     found: list[_Found] = []
     rejects: list[Reject] = []
     width_px = height_px = frames = tracks = 0
     try:
-        video = _open(source, rules.fps)
+        video, duration_s = _open(source, rules.fps)
+        progress = Note(note, duration_s)
         width_px, height_px = video.size_px
         with FaceFinder() as finder:
             tracker = Tracker(finder, rules.min_face_px, rules.fps)
@@ -259,6 +288,7 @@ def _look(source: Source, rules: ClipRules) -> tuple[list[_Found], Record]:
                     rejects += refused
                     tracks += 1
                 frames += 1
+                progress.at(frames / rules.fps)
             frames -= 1  # the last round is the video's end
     except (MediaError, OSError) as error:
         # A folder of pictures may turn out to be unusable midway: nothing of it is used.
@@ -273,10 +303,12 @@ def _look(source: Source, rules: ClipRules) -> tuple[list[_Found], Record]:
     return found, Record(source.label, "", facts, tuple(rejects), (), frames, width_px, height_px)
 
 
-def _open(source: Source, fps: float) -> DrivingVideo:
+def _open(source: Source, fps: float) -> tuple[DrivingVideo, float | None]:
+    """The video at the clips' rate, and how long it is, if it tells."""
     video = open_driving(source.path, folder_fps=fps)
+    duration_s = None if video.frame_count is None else video.frame_count / video.fps
     video.fps = fps  # slower videos as well are resampled: a clip's frames are always as far apart
-    return video
+    return video, duration_s
 
 
 def _ended_tracks(tracker: Tracker, video: Iterable[NDArray[np.uint8]]) -> Iterator[list[FaceTrack]]:
@@ -292,15 +324,20 @@ def _judge(
     accepted: list[_Found] = []
     rejects: list[Reject] = []
     longest = max(1, round(rules.max_seconds * rules.fps))
-    moved = split_by_movement(track.faces, *size_px)
-    for part in moved:
+    for part, held in split_by_movement(track.faces, *size_px, rules.max_outside, rules.min_frames):
         pieces = math.ceil(len(part) / longest)
         borders = [part.start + len(part) * piece // pieces for piece in range(pieces + 1)]
         for first, last in itertools.pairwise(borders):
             at_end = last == len(track.faces)
             ended = track.ended if at_end else "moved" if last == part.stop else "divided"
-            clip = _measure(track, range(first, last), ended, source, rules, size_px)
-            if reason := _reason_against(clip.facts, rules):
+            measured = range(first // SHARPNESS_EVERY, (last - 1) // SHARPNESS_EVERY + 1)
+            sharpness = [track.sharpness[index] for index in measured]
+            piece = _Piece(track.number, track.start + first, track.faces[first:last], sharpness, ended)
+            clip = _measure(piece, source, rules, size_px)
+            reason = _reason_against(clip.facts, rules)
+            if not held and reason is None:
+                reason = "moving", f"got a head that no square holds for {rules.min_seconds:g} s"
+            if reason:
                 seconds = clip.facts.frames / rules.fps
                 start_s = round(clip.facts.start / rules.fps, 3)
                 rejects.append(Reject(source.label, *reason, track.number, start_s, round(seconds, 3)))
@@ -309,38 +346,52 @@ def _judge(
     return accepted, rejects
 
 
-def _measure(
-    track: FaceTrack, part: range, ended: str, source: Source, rules: ClipRules, size_px: tuple[int, int]
-) -> _Found:
-    faces = track.faces[part.start : part.stop]
-    start = track.start + part.start
-    square = clip_square(faces, *size_px)
+class _Piece(NamedTuple):
+    """What may become a clip.
+
+    Attributes:
+        track: which of the source's faces.
+        start: index of the first frame.
+        faces: one per frame.
+        sharpness: of some of them.
+        ended: see `ClipFacts`.
+    """
+
+    track: int
+    start: int
+    faces: Sequence[Face]
+    sharpness: Sequence[float]
+    ended: str
+
+
+def _measure(piece: _Piece, source: Source, rules: ClipRules, size_px: tuple[int, int]) -> _Found:
+    faces, consecutive = piece.faces, source.pack is None
+    square = clip_square(faces, *size_px, consecutive=consecutive)
     poses = np.array([head_pose_deg(face.landmarks_px) for face in faces])
     low, high = np.percentile(np.unwrap(poses, axis=0, period=360), [2, 98], axis=0)
-    measured = range(part.start // SHARPNESS_EVERY, (part.stop - 1) // SHARPNESS_EVERY + 1)
     facts = ClipFacts(
-        key=f"{source.name}#{track.number:03d}#{start:06d}#{start + len(faces) - 1:06d}",
-        track=track.number,
-        start=start,
+        key=f"{source.name}#{piece.track:03d}#{piece.start:06d}#{piece.start + len(faces) - 1:06d}",
+        track=piece.track,
+        start=piece.start,
         frames=len(faces),
         center_x=round(square.center_x, 2),
         center_y=round(square.center_y, 2),
         side_px=round(square.side, 2),
         outside=round(outside_share(square, *size_px), 3),
         face_width_px=round(float(np.median([face_width_px(face) for face in faces])), 1),
-        sharpness=round(float(np.median([track.sharpness[index] for index in measured])), 1),
+        sharpness=round(float(np.median(piece.sharpness)), 1),
         yaw_range_deg=round(float(high[0] - low[0]), 1),
         pitch_range_deg=round(float(high[1] - low[1]), 1),
         roll_range_deg=round(float(high[2] - low[2]), 1),
-        motion=round(motion_of(faces, rules.fps), 4),
-        ended=ended,
+        motion=round(motion_of(faces, rules.fps), 4) if consecutive else 0.0,
+        ended=piece.ended,
     )
     return _Found(facts, square, _in_square(faces, square, rules.points))
 
 
-def _in_square(faces: list[Face], square: SquareBox, points: tuple[int, ...]) -> NDArray[np.float16]:
-    corner = np.array([square.center_x - square.side / 2, square.center_y - square.side / 2])
-    places = np.stack([face.landmarks_px[list(points), :2] for face in faces])
+def _in_square(faces: Sequence[Face], square: SquareBox, points: tuple[int, ...]) -> NDArray[np.float16]:
+    corner = np.array([square.center_x - square.side / 2, square.center_y - square.side / 2, 0])
+    places = np.stack([face.landmarks_px[list(points)] for face in faces])
     return np.asarray((places - corner) / square.side, np.float16)
 
 
@@ -357,8 +408,12 @@ def _reason_against(facts: ClipFacts, rules: ClipRules) -> tuple[str, str] | Non
     if facts.motion < rules.min_motion:
         return "still", f"got a motion of {facts.motion:.4f} faces/s, expected {rules.min_motion:g}"
     if facts.outside > rules.max_outside:
-        return "cut_off", f"got {facts.outside:.0%} of the square beyond the border, expected {rules.max_outside:.0%}"
+        return "cut_off", _too_much_outside(facts, rules)
     return None
+
+
+def _too_much_outside(facts: ClipFacts, rules: ClipRules) -> str:
+    return f"got {facts.outside:.0%} of the square beyond the border, expected {rules.max_outside:.0%}"
 
 
 _ENDINGS = {
@@ -378,11 +433,11 @@ def _cut_out(source: Source, rules: ClipRules, found: list[_Found], folder: Path
     size = (rules.size_px, rules.size_px)
     at_work: list[tuple[_Found, VideoWriter]] = []
     with contextlib.ExitStack() as stack:
-        for index, rgb in enumerate(_open(source, rules.fps)):
+        for index, rgb in enumerate(_open(source, rules.fps)[0]):
             while waiting and waiting[-1].facts.start == index:
                 clip = waiting.pop()
-                name = f"{folder / clip.facts.key}.mp4{'/' if rules.png else ''}"
-                at_work.append((clip, stack.enter_context(VideoWriter(name, rules.fps, size))))
+                writer = VideoWriter(_file_of(clip, rules, folder), rules.fps, size)
+                at_work.append((clip, stack.enter_context(writer)))
             for clip, writer in list(at_work):
                 try:
                     writer.write(crop(rgb, clip.square, rules.size_px))
@@ -394,6 +449,99 @@ def _cut_out(source: Source, rules: ClipRules, found: list[_Found], folder: Path
             if not waiting and not at_work:
                 return
     raise WorkerError(f"{source.path} has changed while it was read: call again when nobody writes to it")
+
+
+class _Photograph(NamedTuple):
+    """A photograph that is good enough.
+
+    Attributes:
+        path: of it.
+        face: its largest.
+        sharpness: see `sharpness_of`.
+        size_px: width and height.
+    """
+
+    path: Path
+    face: Face
+    sharpness: float
+    size_px: tuple[int, int]
+
+
+class _Photographs(NamedTuple):
+    """A pack that can be used.
+
+    Attributes:
+        clip: what it becomes.
+        pictures: those that are used, in the clip's order.
+    """
+
+    clip: _Found
+    pictures: list[Path]
+
+
+def _look_at_photographs(
+    source: Source, pictures: Sequence[Path], rules: ClipRules
+) -> tuple[_Photographs | None, Record]:
+    """Find the face of each photograph, leave out those that are not good enough, and judge the rest as one clip."""
+    rejects: list[Reject] = []
+    good: list[_Photograph] = []
+    with FaceFinder(max_faces=1) as finder:
+        for picture in pictures:
+            try:
+                rgb = read_rgb(picture)
+            except MediaError as error:
+                rejects.append(Reject(source.label, "unreadable", str(error).replace(str(picture), picture.name)))
+                continue
+            faces = finder.find(rgb)
+            sharpness = sharpness_of(rgb, faces[0]) if faces else 0.0
+            if reason := _reason_against_photograph(faces, sharpness, rules):
+                rejects.append(Reject(source.label, reason[0], f"{picture.name}: {reason[1]}"))
+            else:
+                good.append(_Photograph(picture, faces[0], sharpness, (rgb.shape[1], rgb.shape[0])))
+    size_px = Counter(one.size_px for one in good).most_common(1)[0][0] if good else (0, 0)
+    for one in good:
+        if one.size_px != size_px:
+            got = "got {} x {} pixels, expected {} x {} as most of the pack has".format(*one.size_px, *size_px)
+            rejects.append(Reject(source.label, "apart", f"{one.path.name}: {got}: one box cuts all of them"))
+    good = [one for one in good if one.size_px == size_px]
+    used: _Photographs | None = None
+    if good:
+        faces = [one.face for one in good]
+        clip = _measure(_Piece(0, 0, faces, [one.sharpness for one in good], "end"), source, rules, size_px)
+        if not fits_one_square(faces):
+            detail = "the heads are too far apart for one box: give what was taken from another place as another pack"
+            rejects.append(Reject(source.label, "apart", detail))
+        elif clip.facts.outside > rules.max_outside:
+            rejects.append(Reject(source.label, "cut_off", _too_much_outside(clip.facts, rules)))
+        else:
+            used = _Photographs(clip, [one.path for one in good])
+    facts = () if used is None else (used.clip.facts,)
+    return used, Record(source.label, "", facts, tuple(rejects), (), len(pictures), *size_px)
+
+
+def _reason_against_photograph(faces: Sequence[Face], sharpness: float, rules: ClipRules) -> tuple[str, str] | None:
+    if not faces:
+        return "no_face", "no face is found"
+    if (width_px := face_width_px(faces[0])) < rules.min_face_px:
+        return "too_small", f"got a face {width_px:.0f} px wide, expected {rules.min_face_px:.0f}"
+    if sharpness < rules.min_sharpness:
+        return "blurred", f"got a sharpness of {sharpness:.1f}, expected {rules.min_sharpness:g}"
+    return None
+
+
+def _cut_out_photographs(photographs: _Photographs, rules: ClipRules, folder: Path) -> None:
+    """The second reading: write the clip."""
+    clip = photographs.clip
+    try:
+        with VideoWriter(_file_of(clip, rules, folder), rules.fps, (rules.size_px, rules.size_px)) as writer:
+            for picture in photographs.pictures:
+                writer.write(crop(read_rgb(picture), clip.square, rules.size_px))
+    except MediaError as error:
+        raise WorkerError(str(error)) from error
+
+
+def _file_of(clip: _Found, rules: ClipRules, folder: Path) -> str:
+    return f"{folder / clip.facts.key}.mp4{'/' if rules.png else ''}"
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""`mcnet-train prepare`: from raw videos to a folder of clips that `fit` reads.
+"""`mcnet-train prepare`: from raw videos, and photographs, to a folder of clips that `fit` reads.
 
 Every face of every video is followed (`training.prepare.tracks`), divided where it is cut, lost or moves too far,
 judged, and cut out by one resting square per clip, framed as the live app frames faces (`training.prepare.clips`). What
@@ -13,22 +13,24 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mcnet.commands.arguments import whole_number_from_1
+from mcnet.commands.arguments import number, seed, whole_number
 from mcnet.commands.status import INTERRUPTED
 from mcnet.signals import handled_by
 
 if TYPE_CHECKING:  # OpenCV is imported by what prepares only: `fit` runs on machines that have none
     from training.prepare.assembly import Workplace
     from training.prepare.clips import ClipRules, Record, Reject
-    from training.prepare.sources import Identities, Source
+    from training.prepare.sources import Identities, Source, Statement
 
-_VERSION = 1
+_VERSION = 2
 """Raised when the same rules would give other clips."""
 _FACE_PER_SIZE = 0.3
+_LONGEST_S = 60.0
+"""As `tracks.LONGEST_S`, which would import OpenCV."""
 
 
 def add_parser(commands: Any) -> None:
@@ -36,17 +38,22 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "prepare",
         help="cut clips of faces out of videos",
-        description="Follow the faces in videos and cut clips out of them: a folder that 'fit --data' reads. The same "
+        description="Follow the faces in videos and cut clips out of them, and out of photographs of one person: a "
+        "folder that 'fit --data' reads. The same "
         "call again goes on where it was interrupted and takes up videos that were added. Look at contact_sheet.png, "
         "report.txt and rejects.csv in it.",
     )
     parser.add_argument(
-        "inputs", type=Path, nargs="+", metavar="INPUT", help="videos, folders of videos, folders of a video's frames"
+        "inputs",
+        type=Path,
+        nargs="+",
+        metavar="INPUT",
+        help="videos, folders of videos, folders of a video's frames, or with --photos of photographs",
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="folder that is made, or gone on with")
     clips = parser.add_argument_group("clips")
     clips.add_argument("--size", type=int, choices=(256, 512), default=256, help="side in pixels (default: 256)")
-    clips.add_argument("--fps", type=_positive, default=25.0, help="frames per second (default: 25)")
+    clips.add_argument("--fps", type=number(1, 240), default=25.0, help="frames per second (default: 25)")
     clips.add_argument("--png", action="store_true", help="folders of PNGs, the released layout, instead of H.264")
     clips.add_argument(
         "--points",
@@ -56,22 +63,27 @@ def add_parser(commands: Any) -> None:
     )
     quality = parser.add_argument_group("what is good enough")
     quality.add_argument(
-        "--min-face-px", type=_positive, help="width of the face in the source (default: 0.3 of the size)"
+        "--min-face-px", type=number(8, 4096), help="width of the face in the source (default: 0.3 of the size)"
     )
-    quality.add_argument("--min-seconds", type=_not_negative, default=1.0, help="length of a clip (default: 1)")
-    quality.add_argument("--max-seconds", type=_positive, default=20.0, help="longer ones are divided (default: 20)")
+    quality.add_argument("--min-seconds", type=number(0, _LONGEST_S), default=1.0, help="length of a clip (default: 1)")
     quality.add_argument(
-        "--min-sharpness", type=_not_negative, default=12.0, help="see manifest.csv for what there is (default: 12)"
-    )
-    quality.add_argument(
-        "--min-motion", type=_not_negative, default=0.005, help="in face widths a second (default: 0.005)"
+        "--max-seconds", type=number(0.04, _LONGEST_S), default=20.0, help="longer ones are divided (default: 20)"
     )
     quality.add_argument(
-        "--max-outside", type=_share, default=0.15, help="share of a clip beyond the picture's border (default: 0.15)"
+        "--min-sharpness", type=number(0, 1000), default=12.0, help="see manifest.csv for what there is (default: 12)"
+    )
+    quality.add_argument(
+        "--min-motion", type=number(0, 10), default=0.005, help="in face widths a second (default: 0.005)"
+    )
+    quality.add_argument(
+        "--max-outside",
+        type=number(0, 0.95),
+        default=0.15,
+        help="share of a clip beyond the picture's border (default: 0.15)",
     )
     people = parser.add_argument_group("people")
-    people.add_argument("--test-share", type=_share, default=0.1, help="of identities held out (default: 0.1)")
-    people.add_argument("--seed", type=int, default=0, help="another seed, others held out (default: 0)")
+    people.add_argument("--test-share", type=number(0, 0.95), default=0.1, help="of identities held out (default: 0.1)")
+    people.add_argument("--seed", type=seed(), default=0, help="another seed, others held out (default: 0)")
     people.add_argument(
         "--identity",
         choices=("source", "folder"),
@@ -79,11 +91,20 @@ def add_parser(commands: Any) -> None:
         help="who is seen: each source another person, or the first folder's name. Files named ID#... tell it",
     )
     people.add_argument(
-        "--identities", type=Path, metavar="CSV", help="columns source,identity; also NAME#TRACK of one face of several"
+        "--identities",
+        type=Path,
+        metavar="CSV",
+        help="column source, and identity, licence or kind (clip or photos); also NAME#TRACK of one face of several",
+    )
+    people.add_argument(
+        "--photos",
+        action="store_true",
+        help="folders of pictures are packs of photographs of one person each, or of whom --identities or their names "
+        "(ID#...) tell; cut by one box per pack. Otherwise they are the frames of a video",
     )
     work = parser.add_argument_group("work")
     work.add_argument(
-        "--workers", type=whole_number_from_1, default=os.cpu_count() or 1, help="processes (default: one per core)"
+        "--workers", type=whole_number(1, 1024), default=os.cpu_count() or 1, help="processes (default: one per core)"
     )
     work.add_argument("--shards", action="store_true", help="also write WebDataset tar shards into OUT/shards")
     work.add_argument("--redo", action="store_true", help="discard clips that were made by other rules")
@@ -136,13 +157,13 @@ def _prepare(options: argparse.Namespace, rules: "ClipRules") -> int:
     from training.data import DataError
     from training.prepare.assembly import Workplace, assemble, report, write_rejects, write_sheet, write_text
     from training.prepare.shards import load_webdataset, write_shards
-    from training.prepare.sources import Identities, find_sources, read_mapping
+    from training.prepare.sources import Identities, find_sources, read_table_of_identities
 
     if options.shards:
         load_webdataset()  # what is not installed is told before hours of work
-    mapping = {} if options.identities is None else read_mapping(options.identities)
-    identities = Identities(mapping, by_folder=options.identity == "folder")
-    sources = find_sources(options.inputs, options.out)
+    table = {} if options.identities is None else read_table_of_identities(options.identities)
+    identities = Identities(table, by_folder=options.identity == "folder")
+    sources = find_sources(options.inputs, options.out, table, photos=options.photos)
     workplace = Workplace(options.out)
     with _one_at_a_time(workplace):
         _agree_on_rules(workplace, rules, redo=options.redo)
@@ -160,7 +181,7 @@ def _prepare(options: argparse.Namespace, rules: "ClipRules") -> int:
                 f"no clip came of {len(sources)} sources: {first.source}: {first.reason}, {first.detail}; all reasons "
                 f"are in {workplace.out / 'rejects.csv'}"
             )
-        _warn_of_unused(mapping, identities, records)
+        _warn_of_unused(table, identities, records)
         if options.shards:
             shards = write_shards(workplace.out, workplace.out / "shards")
             sys.stdout.write(f"{len(shards)} shards in {workplace.out / 'shards'}\n")
@@ -178,9 +199,9 @@ def _prepare_sources(
     Returns:
         The records of what is finished now, in the order of the sources, and the sources that failed.
     """
-    from tqdm import tqdm
-
     from training.prepare.clips import Reject, SourceTask, prepare_source
+    from training.prepare.progress import Progress
+    from training.prepare.sources import cost_of
     from training.prepare.workers import run_tasks
 
     stamps = {source.name: source.stamp for source in sources}
@@ -198,30 +219,25 @@ def _prepare_sources(
     if records:
         sys.stderr.write(f"{len(records)} of {len(sources)} sources are finished already\n")
     failures: list[Reject] = []
-    # The largest first: the last process shall not work alone for long.
-    tasks.sort(key=lambda task: (-_bytes(task.source.path), task.source.label))
-    with tqdm(total=len(tasks), unit="source", disable=None) as bar:
+    labels = {task.source.name: task.source.label for task in tasks}
+    with Progress(labels, workplace.partial) as progress, contextlib.ExitStack() as stack:
+        # Short work first, so that something is there soon; see `run_tasks` for who takes the long.
+        tasks.sort(key=lambda task: (cost_of(task.source), task.source.label))
         outcomes = run_tasks(prepare_source, tasks, min(workers, max(1, len(tasks))))
-        with contextlib.closing(outcomes):
-            clips = 0
-            for outcome in outcomes:
-                source = outcome.task.source
-                if outcome.result is None:
-                    reason = "crashed" if outcome.failure.startswith("the process died") else "failed"
-                    last_line = outcome.failure.strip().splitlines()[-1]
-                    failures.append(Reject(source.label, reason, f"{last_line}; tried again by the next call"))
-                    tqdm.write(f"{source.label}: {outcome.failure}", file=sys.stderr)
-                else:
-                    records[source.name] = outcome.result
-                    clips += len(outcome.result.clips)
-                bar.update()
-                bar.set_postfix(clips=clips, refresh=False)
+        stack.callback(outcomes.close)
+        for outcome in outcomes:
+            source = outcome.task.source
+            if outcome.failure is not None:
+                reason = "crashed" if outcome.failure.died else "failed"
+                why = f"{outcome.failure.reason}; tried again by the next call"
+                failures.append(Reject(source.label, reason, why))
+                progress.tell(f"{source.label}: {outcome.failure.details}")
+            else:
+                assert outcome.result is not None
+                records[source.name] = outcome.result
+            progress.done(source.name, 0 if outcome.result is None else len(outcome.result.clips))
     failures.sort(key=lambda reject: reject.source)
     return [(source, records[source.name]) for source in sources if source.name in records], failures
-
-
-def _bytes(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else path.stat().st_size
 
 
 def _agree_on_rules(workplace: "Workplace", rules: "ClipRules", *, redo: bool) -> None:
@@ -252,10 +268,10 @@ def _differs(found: Any, wanted: dict[str, Any], name: str) -> bool:
 
 
 def _warn_of_unused(
-    mapping: dict[str, str], identities: "Identities", records: Sequence[tuple["Source", "Record"]]
+    table: Mapping[str, "Statement"], identities: "Identities", records: Sequence[tuple["Source", "Record"]]
 ) -> None:
     used = {key for source, record in records for clip in record.clips for key in identities.keys(source, clip.track)}
-    if unused := sorted(set(mapping) - used):
+    if unused := sorted(set(table) - used):
         sys.stderr.write(f"no clip is of {len(unused)} sources of the identities' table, such as {unused[0]}\n")
 
 
@@ -286,24 +302,3 @@ def _one_at_a_time(workplace: "Workplace") -> Iterator[None]:
             yield
         finally:
             workplace.clean()
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"got {text}, expected more than 0")
-    return value
-
-
-def _not_negative(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"got {text}, expected 0 or more")
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"got {text}, expected at least 0 and less than 1")
-    return value

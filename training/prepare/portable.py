@@ -80,7 +80,7 @@ def build_clips_folder(
     (out / "clips").mkdir(parents=True, exist_ok=True)
     columns = np.array(sorted(points), np.int64)
     clips: list[Clip] = []
-    found: list[NDArray[np.float16]] = []
+    found: list[NDArray[np.float16]] = []  # in space
     valid: list[bool] = []
     skipped: list[str] = []
     for entry in entries:
@@ -106,13 +106,14 @@ def build_clips_folder(
         for frame in frames:
             face = finder(frame)
             valid.append(face is not None)
-            row = np.zeros((len(columns), 2), np.float16)
+            row = np.zeros((len(columns), 3), np.float16)
             if face is not None:
-                row[:] = face.landmarks_px[columns, :2] / size_px
+                row[:] = face.landmarks_px[columns] / size_px
             found.append(row)
     if not clips:
         raise DataError(f"nothing can be used; the first reason: {skipped[0] if skipped else 'no files were given'}")
-    write_landmarks(out / "landmarks.npz", Landmarks(columns, np.stack(found), np.array(valid)))
+    places = np.stack(found)
+    write_landmarks(out / "landmarks.npz", Landmarks(columns, places[..., :2], np.array(valid), places[..., 2]))
     write_table(out / "clips.json", CLIPS_FORMAT, ClipTable(size_px, tuple(clips)))
     return PackReport(len(clips), len(valid), tuple(skipped))
 

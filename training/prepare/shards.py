@@ -5,7 +5,7 @@
 Each clip is a sample of three members that lie side by side; its key is the clip's file name without `.mp4`:
 
     KEY.mp4     the H.264 clip
-    KEY.npy     (frames, points, 2) float16 landmarks in [0, 1]
+    KEY.npy     (frames, points, 3) float16 landmarks: x and y in [0, 1], z in their unit
     KEY.json    the clip as in clips.json, `size_px`, and `points`: the mesh points of the landmarks
 
 The order is shuffled, so that a reader's small shuffle buffer holds many people. The same dataset gives the same bytes.
@@ -31,12 +31,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mcnet.files import scratch_beside
 from training.data import (
     CLIPS_FORMAT,
     Clip,
     ClipTable,
     DataError,
     Landmarks,
+    clip_of,
     read_landmarks,
     read_table,
     write_landmarks,
@@ -54,7 +56,7 @@ class ShardClip(NamedTuple):
         size_px: side of the pictures.
         video: the MP4 file's content.
         points: (P,) mesh points of the landmarks.
-        landmarks: (frames, P, 2) float16 xy in [0, 1].
+        landmarks: (frames, P, 3) float16, x and y in [0, 1], z in their unit.
     """
 
     clip: Clip
@@ -92,10 +94,11 @@ def write_shards(folder: Path, out: Path, *, shard_bytes: int = SHARD_BYTES) -> 
     """
     writer = load_webdataset().TarWriter
     table = read_table(folder / "clips.json", CLIPS_FORMAT)
-    points, landmarks, _ = read_landmarks(folder / "landmarks.npz")
+    kept = read_landmarks(folder / "landmarks.npz")
+    points, landmarks = kept.points, kept.in_space
     starts = np.cumsum([0, *(clip.frames for clip in table.clips)])
     order = sorted(range(len(table.clips)), key=lambda index: hashlib.sha256(table.clips[index].file.encode()).digest())
-    partial = out.with_name(f".{out.name}.partial")
+    partial = scratch_beside(out)
     names: list[str] = []
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -176,7 +179,7 @@ def read_shards(urls: Sequence[str]) -> Iterator[ShardClip]:
 def _from_sample(sample: dict[str, Any]) -> ShardClip:
     facts = json.loads(sample["json"])
     return ShardClip(
-        Clip(facts["file"], facts["identity"], facts["split"], facts["frames"]),
+        clip_of(facts),
         facts["size_px"],
         sample["mp4"],
         np.array(facts["points"], np.int64),
@@ -200,13 +203,13 @@ def unshard(urls: Sequence[str], out: Path) -> int:
     if (out / "clips.json").exists():
         raise DataError(f"{out} already holds a dataset: choose another folder")
     clips: list[tuple[Clip, NDArray[np.float16]]] = []
-    kinds: set[tuple[int, bytes]] = set()
+    kinds: set[tuple[int, bytes, int]] = set()
     points = np.zeros(0, np.int64)
     size_px = 0
     for size_px, points, clip, video, landmarks in (
         (one.size_px, one.points, one.clip, one.video, one.landmarks) for one in read_shards(urls)
     ):
-        kinds.add((size_px, points.tobytes()))
+        kinds.add((size_px, points.tobytes(), landmarks.shape[2]))
         if len(kinds) > 1:
             raise DataError("the shards are of different sizes or landmarks: expected those of one dataset")
         file = out / clip.file
@@ -219,7 +222,8 @@ def unshard(urls: Sequence[str], out: Path) -> int:
         raise DataError(f"no clips in {', '.join(urls)}")
     clips.sort(key=lambda pair: (pair[0].split != "train", pair[0].file))
     places = np.concatenate([landmarks for _, landmarks in clips])
-    write_landmarks(out / "landmarks.npz", Landmarks(points, places, np.ones(len(places), bool)))
+    depth = places[..., 2] if places.shape[2] > 2 else None  # shards of before hold x and y
+    write_landmarks(out / "landmarks.npz", Landmarks(points, places[..., :2], np.ones(len(places), bool), depth))
     write_table(out / "clips.json", CLIPS_FORMAT, ClipTable(size_px, tuple(clip for clip, _ in clips)))
     return len(clips)
 

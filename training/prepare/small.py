@@ -1,5 +1,6 @@
 """Makes a folder of clips small enough to travel: HEVC at half the usual frame rate, landmarks as differences."""
 
+import dataclasses
 import shutil
 from fractions import Fraction
 from itertools import islice
@@ -13,10 +14,10 @@ from numpy.typing import NDArray
 from mcnet.media.muxer import Muxer
 from training.data import (
     CLIPS_FORMAT,
+    PHOTOS,
     Clip,
     ClipTable,
     DataError,
-    Landmarks,
     PackReport,
     decode,
     read_landmarks,
@@ -48,9 +49,11 @@ def shrink_clips(folder: Path, out: Path) -> PackReport:
         DataError: the folder holds no clips, or none of them can be used, or `out` cannot be written.
     """
     table = read_table(folder / "clips.json", CLIPS_FORMAT)
-    points, places, valid = read_landmarks(folder / "landmarks.npz")
-    if len(valid) != sum(clip.frames for clip in table.clips):
-        raise DataError(f"{folder / 'landmarks.npz'}: got {len(valid)} rows, expected one for each frame of clips.json")
+    landmarks = read_landmarks(folder / "landmarks.npz")
+    if len(landmarks.valid) != sum(clip.frames for clip in table.clips):
+        raise DataError(
+            f"{folder / 'landmarks.npz'}: got {len(landmarks.valid)} rows, expected one for each frame of clips.json"
+        )
     clips: list[Clip] = []
     rows: list[NDArray[np.int64]] = []
     skipped: list[str] = []
@@ -66,13 +69,13 @@ def shrink_clips(folder: Path, out: Path) -> PackReport:
                 skipped.append(str(error))
             else:
                 kept = np.arange(first, first + clip.frames, step)
-                clips.append(Clip(name, clip.identity, clip.split, len(kept)))
+                clips.append(dataclasses.replace(clip, file=name, frames=len(kept)))
                 rows.append(kept)
             first += clip.frames
         if not clips:
             raise DataError(f"none of the {len(table.clips)} clips of {folder} can be used; the first: {skipped[0]}")
         chosen = np.concatenate(rows)
-        write_landmarks(out / "landmarks.npz", Landmarks(points, places[chosen], valid[chosen]), small=True)
+        write_landmarks(out / "landmarks.npz", landmarks.rows(chosen), small=True)
         write_table(out / "clips.json", CLIPS_FORMAT, ClipTable(table.size_px, tuple(clips)))
     except OSError as error:
         raise DataError(f"cannot write the clips to {out}: {error}") from error
@@ -93,8 +96,8 @@ def _write_clip(path: Path, clip: Clip, out: Path) -> int:
             write_jpeg(out, next(iter(decode(path))))
         return 1
     codec, rate_hz = _facts(path)
-    # A clip keeps two frames at the least: photographs of one person may come as one, at any rate.
-    step = max(1, min(round(rate_hz / RATE_HZ), clip.frames - 1))
+    # A clip keeps two frames at the least; photographs are all different.
+    step = 1 if clip.kind == PHOTOS else max(1, min(round(rate_hz / RATE_HZ), clip.frames - 1))
     if step == 1 and codec in _SMALL_CODECS:
         shutil.copyfile(path, out)
         return 1

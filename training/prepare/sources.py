@@ -1,13 +1,17 @@
-"""What there is to prepare: videos and folders of pictures, their names, who is seen in them, and who is held out."""
+"""What there is to prepare: videos, folders of a video's frames, packs of photographs; who is seen, who is held out."""
 
 import csv
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from mcnet.media.images import meant_as_picture
+import av
+
+from mcnet.media.images import meant_as_picture, pictures_in
+from training.data import CLIP, PHOTOS
 
 _VIDEOS = "3gp avi flv gif m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv"
 VIDEO_SUFFIXES = frozenset(f".{name}" for name in _VIDEOS.split())
@@ -18,41 +22,94 @@ class SourceError(ValueError):
     """Inputs that cannot be used; the message says what was found, what was expected and what to do."""
 
 
+class Statement(NamedTuple):
+    """What a line of the identities' table says of a source; empty where it says nothing.
+
+    Attributes:
+        identity: who is seen.
+        licence: under which the source may be used.
+        kind: `photos` for a folder of photographs of one person, or for one of them; `clip` for a video.
+    """
+
+    identity: str = ""
+    licence: str = ""
+    kind: str = ""
+
+
+class Pack(NamedTuple):
+    """Photographs of one person.
+
+    Attributes:
+        pictures: in natural order.
+        identity: who is seen, where the table or the pictures' names tell it; else empty.
+        licence: as the table states it for the pictures.
+        rows: the table's lines that name them.
+    """
+
+    pictures: tuple[Path, ...]
+    identity: str
+    licence: str
+    rows: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Source:
-    """A video, or a folder of its frames."""
+    """A video, a folder of its frames, or a pack of photographs."""
 
     label: str
     """Its path relative to the input it was found in; a file that was named itself has its own name."""
     path: Path
     name: str
     """Letters, digits, `-` and `_`: what its clips are named after. No other source has it."""
+    pack: Pack | None = None
+    """The photographs, where it is a pack of them; `path` is their folder."""
+
+    @property
+    def kind(self) -> str:
+        """`clip` or `photos`, as `training.data` has it."""
+        return CLIP if self.pack is None else PHOTOS
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What it consists of."""
+        if self.pack is not None:
+            return self.pack.pictures
+        return tuple(sorted(self.path.iterdir())) if self.path.is_dir() else (self.path,)
 
     @property
     def stamp(self) -> str:
-        """Changes when the file, or the folder's content, does."""
-        files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
-        facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        """Changes when the file, or the folder's content, does, or what it is taken for."""
+        facts: list[object] = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in self.files]
+        if self.kind != CLIP:
+            facts.append(self.kind)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
-def find_sources(inputs: Sequence[Path], leave_out: Path) -> list[Source]:
+def find_sources(
+    inputs: Sequence[Path], leave_out: Path, table: Mapping[str, Statement] | None = None, *, photos: bool = False
+) -> list[Source]:
     """Find all sources of the inputs.
 
-    A file is a source whatever its suffix. In a folder, at any depth, videos are told by their suffix; a folder with
-    pictures and without videos is one source, its pictures the frames in natural order.
+    A file is a source whatever its suffix. In a folder, at any depth, videos are told by their suffix. A folder with
+    pictures and without videos is one source, its pictures the frames in natural order; or, with `photos`, or where the
+    table says so of the folder or its pictures, packs of photographs, one for each person: whom the table, or what
+    stands before `#` in a picture's name, tells apart, and else one.
 
     Args:
         inputs: files and folders.
         leave_out: a folder that is no input, even inside of one: where the result goes.
+        table: see `read_table_of_identities`.
+        photos: take all folders of pictures for packs of photographs.
 
     Returns:
         Sources, each once, sorted by label.
 
     Raises:
-        SourceError: an input is missing, or holds no source.
+        SourceError: an input is missing, or holds no source; or the table names some pictures of a folder only.
     """
+    table = table or {}
     found: dict[Path, list[str]] = {}
+    packs: dict[Path, tuple[Path, Pack]] = {}
     for given in inputs:
         if not given.exists():
             raise SourceError(f"no video or folder at {given}: check the path")
@@ -63,7 +120,14 @@ def find_sources(inputs: Sequence[Path], leave_out: Path) -> list[Source]:
             resolved = path.resolve()
             relative = path.relative_to(given)
             label = relative.as_posix() if relative.parts else resolved.name
-            found.setdefault(resolved, [*resolved.parts[1 : -len(Path(label).parts)], label])
+            above = resolved.parts[1 : -len(Path(label).parts)]
+            in_packs = _packs(path, label, table, photos=photos) if path.is_dir() else []
+            for one in in_packs:
+                own = one.identity if len(in_packs) > 1 else ""
+                packs.setdefault(resolved / own, (path, one))
+                found.setdefault(resolved / own, [*above, f"{label}/{own}" if own else label])
+            if not in_packs:
+                found.setdefault(resolved, [*above, label])
     labels = _distinct(found)
     slugs = {path: _slug(label) for path, label in labels.items()}
     sources = []
@@ -71,7 +135,9 @@ def find_sources(inputs: Sequence[Path], leave_out: Path) -> list[Source]:
         name = slugs[path]
         if list(slugs.values()).count(name) > 1 or len(name) > _LONGEST_NAME:
             name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(label.encode()).hexdigest()[:6]}"
-        sources.append(Source(label, path, name))
+        pack: Pack | None
+        folder, pack = packs.get(path, (path, None))
+        sources.append(Source(label, folder, name, pack))
     return sorted(sources, key=lambda source: source.label)
 
 
@@ -86,6 +152,63 @@ def _walk(folder: Path, leave_out: Path) -> Iterator[Path]:
     for entry in entries:
         if entry.is_dir():
             yield from _walk(entry, leave_out)
+
+
+def cost_of(source: Source) -> float:
+    """How much work a source is: the pixels to be decoded, as its header tells them.
+
+    Where that does not tell them, by the bytes: 80 pixels in each, as in H.264 of 0.1 bit per pixel.
+    """
+    files = source.files
+    by_bytes = 80.0 * sum(file.stat().st_size for file in files)
+    try:
+        with av.open(str(files[0].absolute())) as container:
+            stream = container.streams.video[0]
+            pixels = stream.codec_context.width * stream.codec_context.height
+            if source.path.is_dir():
+                return float(pixels * len(files))
+            duration_s = (container.duration or 0) / av.time_base
+            return pixels * float(stream.frames or duration_s * (stream.average_rate or 25)) or by_bytes
+    except (av.FFmpegError, OSError, ValueError, IndexError):
+        return by_bytes
+
+
+def _packs(folder: Path, label: str, table: Mapping[str, Statement], *, photos: bool) -> list[Pack]:
+    """The packs of photographs of a folder of pictures; none where these are a video's frames."""
+    if not photos and all(line.kind != PHOTOS for line in table.values()):
+        return []
+    pictures = pictures_in(folder)
+    rows = {
+        picture: [key for key in _labels(f"{label}/{picture.name}") if key in table and table[key].kind != CLIP]
+        for picture in pictures
+    }
+    named = [picture for picture in pictures if any(table[row].kind == PHOTOS for row in rows[picture])]
+    if not (photos or named or any(table[key].kind == PHOTOS for key in _labels(label) if key in table)):
+        return []
+    told = [picture for picture in pictures if rows[picture] or "#" in picture.name]
+    if told and len(told) < len(pictures):
+        left_out = next(picture for picture in pictures if picture not in told)
+        raise SourceError(
+            f"of the {len(pictures)} photographs in {folder}, {len(told)} are named in the table or ID#..., and "
+            f"{left_out.name} is not: expected all of them or none, so that nobody is taken for another"
+        )
+    people: dict[str, list[Path]] = {}
+    for picture in pictures:
+        stated = next((table[row].identity for row in rows[picture] if table[row].identity), "")
+        before, mark, _ = picture.name.partition("#")
+        people.setdefault(_slug(stated) if stated else _slug(before) if mark and before else "", []).append(picture)
+    packs = []
+    for identity, group in people.items():
+        lines = [row for picture in group for row in rows[picture]]
+        licences = dict.fromkeys(table[row].licence for row in lines if table[row].licence)
+        packs.append(Pack(tuple(group), identity, "; ".join(licences), tuple(lines)))
+    return packs
+
+
+def _labels(label: str) -> tuple[str, ...]:
+    """What a table may call something: its label or its file name, either without suffix."""
+    file = Path(label)
+    return label, label.removesuffix(file.suffix), file.name, file.stem
 
 
 def _distinct(found: dict[Path, list[str]]) -> dict[Path, str]:
@@ -109,33 +232,43 @@ def _slug(label: str) -> str:
 
 
 class Identities:
-    """Who is seen in a clip.
+    """Who is seen in a clip, and under which licence.
 
-    In this order: the mapping's line for the clip's track (`NAME#003`), its line for the source (label, file name, or
+    In this order: the table's line for the clip's track (`NAME#003`), its line for the source (label, file name, or
     either without suffix); what stands before `#` in the file's name, as in the released layout; the first folder of
     the label, if asked for, as VoxCeleb's `id10001/VIDEO/00001.mp4` has it; else each source is a person of its own.
 
     Args:
-        mapping: who, by the above; empty without one.
+        table: who, by the above; empty without one.
         by_folder: whether the first folder names the person.
     """
 
-    def __init__(self, mapping: dict[str, str], *, by_folder: bool) -> None:
-        self._mapping = mapping
+    def __init__(self, table: Mapping[str, Statement], *, by_folder: bool) -> None:
+        self._table = table
         self._by_folder = by_folder
 
     @staticmethod
     def keys(source: Source, track: int) -> tuple[str, ...]:
-        """What a mapping may call a clip's track or source, in the order in which it is looked for."""
-        label, file = source.label, Path(source.label)
-        stem = label.removesuffix(file.suffix)
-        return f"{source.name}#{track:03d}", label, stem, file.name, file.stem, source.name
+        """What a table may call a clip's track or source, in the order in which it is looked for."""
+        photographs = () if source.pack is None else source.pack.rows
+        return f"{source.name}#{track:03d}", *_labels(source.label), source.name, *photographs
+
+    def _stated(self, source: Source, track: int) -> list[Statement]:
+        return [self._table[key] for key in self.keys(source, track) if key in self._table]
+
+    def licence(self, source: Source, track: int) -> str:
+        """As the table states it; empty where it does not."""
+        if source.pack is not None and source.pack.licence:
+            return source.pack.licence
+        return next((line.licence for line in self._stated(source, track) if line.licence), "")
 
     def of(self, source: Source, track: int) -> str:
         """The identity, in letters, digits, `-` and `_`."""
-        for key in self.keys(source, track):
-            if key in self._mapping:
-                return _slug(self._mapping[key])
+        if source.pack is not None and source.pack.identity:
+            return source.pack.identity
+        for line in self._stated(source, track):
+            if line.identity:
+                return _slug(line.identity)
         file = Path(source.label)
         before, mark, _ = file.name.partition("#")
         if mark and before:
@@ -145,8 +278,8 @@ class Identities:
         return source.name
 
 
-def read_mapping(path: Path) -> dict[str, str]:
-    """Read a CSV with the columns `source` and `identity`.
+def read_table_of_identities(path: Path) -> dict[str, Statement]:
+    """Read a CSV with the column `source` and at least one of `identity`, `licence` and `kind`.
 
     Raises:
         SourceError: it cannot be read, lacks a column, or says two things of one source.
@@ -156,14 +289,21 @@ def read_mapping(path: Path) -> dict[str, str]:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"cannot read the identities {path}: {error}") from error
-    mapping: dict[str, str] = {}
+    table: dict[str, Statement] = {}
     for row in rows:
-        source, identity = row.get("source"), row.get("identity")
-        if not source or not identity:
-            raise SourceError(f"{path}: got the row {row}, expected the columns source and identity, both filled")
-        if mapping.setdefault(source, identity) != identity:
-            raise SourceError(f"{path}: {source} is both {mapping[source]} and {identity}: expected one identity")
-    return mapping
+        source = (row.get("source") or "").strip()
+        given = Statement(*((row.get(name) or "").strip() for name in Statement._fields))
+        if not source or not any(given):
+            raise SourceError(
+                f"{path}: got the row {row}, expected the columns source and identity, licence or kind, source filled "
+                "and one of the others"
+            )
+        if given.kind not in {"", CLIP, PHOTOS}:
+            raise SourceError(f"{path}: {source} is of kind {given.kind!r}, expected {CLIP} or {PHOTOS}")
+        if (before := table.setdefault(source, given)) != given:
+            one, other = (" ".join(filter(None, statement)) for statement in (before, given))
+            raise SourceError(f"{path}: {source} is both {one} and {other}: expected one line for each source")
+    return table
 
 
 def split_identities(identities: Iterable[str], test_share: float, seed: int) -> dict[str, str]:

@@ -11,10 +11,12 @@ A track is one face from frame to frame, without a gap. It ends where
 - it **leaves**: a tenth of its box lies outside the picture.
 """
 
+import bisect
 import collections
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -41,7 +43,7 @@ _MAX_JUMP_FACES = 0.6
 _MAX_SWELLING = 1.35
 _SEARCHED_FACE_PX = 32  # the smallest wanted face is searched at this size: the search sees down to two thirds of it
 _SHARPNESS_PX = 128
-_LONGEST_S = 60.0  # a longer track is cut, which bounds memory
+LONGEST_S = 60.0  # a longer track is cut, which bounds memory
 
 _RIGHT, _LEFT = [234, 127, 33], [454, 356, 263]  # side of the face, temple, outer corner of the eye
 _UPPER, _LOWER = [10, 151, 9], [2, 98, 327]  # forehead; below the nose, which speech moves less than the chin
@@ -127,7 +129,7 @@ class Tracker:
         self._scale = min(1.0, _SEARCHED_FACE_PX / min_face_px)
         self._busy_frames = max(1, round(SEARCH_BUSY_S * fps))
         self._idle_frames = max(1, round(SEARCH_IDLE_S * fps))
-        self._longest = round(_LONGEST_S * fps)
+        self._longest = round(LONGEST_S * fps)
         self._followed: list[_Followed] = []
         self._frame = 0
         self._search_at = 0
@@ -305,40 +307,80 @@ def _holds(box: Box, other: Box) -> bool:
 CORE_PER_SIZE = 0.88 * SIDE_PER_SIZE
 """Of each frame at least a square of so many face sizes is shown: the app's, less its dead zone of 6 % at each side."""
 MAX_SIDE_PER_SIZE = 6.4
-"""The widest framing of any frame, in face sizes: the upper end of what 90 % of the training clips show."""
+"""The widest framing of any frame, in face sizes: the upper end of what 90 % of the training clips show. The figures
+for it, and for squares that rest rather than follow the head, are in docs/training.md."""
 _OUTLIER_FRAMES = 5
 
 
-def split_by_movement(faces: Sequence[Face], width_px: int, height_px: int) -> list[range]:
+class Part(NamedTuple):
+    """Consecutive frames of a track.
+
+    Attributes:
+        frames: their indices.
+        held: whether one square shows all of them as it should.
+    """
+
+    frames: range
+    held: bool
+
+
+def split_by_movement(
+    faces: Sequence[Face], width_px: int, height_px: int, max_outside: float, min_frames: int
+) -> list[Part]:
     """Divide a track where its person moves too far, or too near, for one square to frame all of it.
 
-    The square may be 6.4 face sizes wide, but where it then would not fit into the picture, no more than 5.45.
+    A part goes on for as long as its square is no wider than 6.4 sizes of its smallest face, and shows no more than the
+    given share beyond the picture's border. Frames from which on no square holds the head for long enough are parts of
+    their own.
 
     Args:
         faces: of consecutive frames.
         width_px: of the picture.
         height_px: of the picture.
+        max_outside: share of a square that may lie outside the picture.
+        min_frames: of a part that is of use, at least 1.
 
     Returns:
-        Ranges of indices that cover the track without a gap; for each there is a `clip_square`.
+        Parts that cover the track without a gap. For those that are held there is a `clip_square`.
     """
-    cores = _cores(faces)
-    parts: list[range] = []
+    cores = _without_outliers(_cores(faces))
+    size = np.array([width_px, height_px], np.float64)
+
+    def held_from(first: int, stop: int) -> int:
+        """How many frames one square holds."""
+        low, high = _corners(cores[first:stop])
+        low, high = np.minimum.accumulate(low), np.maximum.accumulate(high)
+        smallest = np.minimum.accumulate(cores[first:stop, 2]) / CORE_PER_SIZE
+        squares = _squares(low, high, _running_median(cores[first:stop, 2]), size)
+        holds = (high - low).max(axis=1) <= MAX_SIDE_PER_SIZE * smallest
+        holds &= _outside(*squares, size) <= max_outside
+        return len(holds) if holds.all() else int(np.argmin(holds))
+
+    parts: list[Part] = []
     first = 0
     while first < len(cores):
-        low = np.minimum.accumulate(cores[first:, :2] - cores[first:, 2:] / 2)
-        high = np.maximum.accumulate(cores[first:, :2] + cores[first:, 2:] / 2)
-        smallest = np.minimum.accumulate(cores[first:, 2]) / CORE_PER_SIZE
-        picture_px = min(width_px, height_px)
-        widest = np.clip(picture_px, SIDE_PER_SIZE * smallest, MAX_SIDE_PER_SIZE * smallest)
-        fits = (high - low).max(axis=1) <= widest
-        count = len(fits) if fits.all() else int(np.argmin(fits))
-        parts.append(range(first, first + count))
-        first += count
+        begin = first
+        while begin < len(cores) and held_from(begin, begin + min_frames) < min_frames:
+            begin += 1
+        if begin > first:
+            parts.append(Part(range(first, begin), held=False))
+        if begin < len(cores):
+            first = begin + held_from(begin, len(cores))
+            parts.append(Part(range(begin, first), held=True))
+        else:
+            first = begin
     return parts
 
 
-def clip_square(faces: Sequence[Face], width_px: int, height_px: int) -> SquareBox:
+def fits_one_square(faces: Sequence[Face]) -> bool:
+    """Whether one square shows all faces, none of them too small; faces need not be of consecutive frames."""
+    cores = _cores(faces)
+    low, high = _corners(cores)
+    union = float((high.max(axis=0) - low.min(axis=0)).max())
+    return union <= MAX_SIDE_PER_SIZE * float(cores[:, 2].min()) / CORE_PER_SIZE
+
+
+def clip_square(faces: Sequence[Face], width_px: int, height_px: int, *, consecutive: bool = True) -> SquareBox:
     """The resting square of a clip.
 
     The union of all frames' cores (4.8 face sizes: the face's box enlarged 1.84 times), enlarged about its middle to
@@ -347,38 +389,85 @@ def clip_square(faces: Sequence[Face], width_px: int, height_px: int) -> SquareB
     it, and shrunk to its size, as far as no core is cut.
 
     Args:
-        faces: of consecutive frames that one square can frame, see `split_by_movement`.
+        faces: that one square can frame, see `split_by_movement`.
         width_px: of the picture.
         height_px: of the picture.
+        consecutive: whether they are of consecutive frames, so that a mesh gone astray for a frame or two is told by
+            its neighbours, and moves nothing.
     """
     cores = _cores(faces)
-    low = (cores[:, :2] - cores[:, 2:] / 2).min(axis=0)
-    high = (cores[:, :2] + cores[:, 2:] / 2).max(axis=0)
-    union = float((high - low).max())
-    side = max(union, SIDE_PER_SIZE / CORE_PER_SIZE * float(np.median(cores[:, 2])))
-    side = min(side, max(union, float(min(width_px, height_px))))
-    center = (low + high) / 2
+    if consecutive:
+        cores = _without_outliers(cores)
+    low, high = _corners(cores)
     size = np.array([width_px, height_px], np.float64)
-    within = np.where(size >= side, np.clip(center, side / 2, np.maximum(size - side / 2, side / 2)), size / 2)
-    center = np.clip(within, high - side / 2, low + side / 2)
-    return SquareBox(float(center[0]), float(center[1]), side)
+    union = low.min(axis=0, keepdims=True), high.max(axis=0, keepdims=True)
+    centers, sides = _squares(*union, np.median(cores[:, 2], keepdims=True), size)
+    return SquareBox(float(centers[0, 0]), float(centers[0, 1]), float(sides[0]))
 
 
 def outside_share(square: SquareBox, width_px: int, height_px: int) -> float:
     """Which share of a square lies outside the picture, where its border is repeated."""
-    half = square.side / 2
-    width = min(square.center_x + half, width_px) - max(square.center_x - half, 0.0)
-    height = min(square.center_y + half, height_px) - max(square.center_y - half, 0.0)
-    return max(0.0, 1 - max(0.0, width) * max(0.0, height) / square.side**2)
+    center = np.array([[square.center_x, square.center_y]])
+    return float(_outside(center, np.array([square.side]), np.array([width_px, height_px], np.float64))[0])
+
+
+def _outside(
+    centers: NDArray[np.float64], sides: NDArray[np.float64], size_px: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    half = sides[:, None] / 2
+    shown = np.clip(np.minimum(centers + half, size_px) - np.maximum(centers - half, 0), 0, None)
+    return np.asarray(np.clip(1 - shown.prod(axis=1) / sides**2, 0, None))
+
+
+def _squares(
+    low: NDArray[np.float64], high: NDArray[np.float64], cores_px: NDArray[np.float64], size_px: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Squares that hold everything between two corners, see `clip_square`: many at once.
+
+    Args:
+        low: (N, 2) upper left corners.
+        high: (N, 2) lower right corners.
+        cores_px: (N,) sides of the cores that count.
+        size_px: width and height of the picture.
+
+    Returns:
+        (N, 2) middles and (N,) sides.
+    """
+    union = (high - low).max(axis=1)
+    side = np.maximum(union, SIDE_PER_SIZE / CORE_PER_SIZE * cores_px)
+    side = np.minimum(side, np.maximum(union, size_px.min()))
+    half = side[:, None] / 2
+    center = (low + high) / 2
+    within = np.where(size_px >= 2 * half, np.clip(center, half, np.maximum(size_px - half, half)), size_px / 2)
+    return np.clip(within, high - half, low + half), side
+
+
+def _corners(cores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(N, 2) each: upper left and lower right."""
+    return cores[:, :2] - cores[:, 2:] / 2, cores[:, :2] + cores[:, 2:] / 2
 
 
 def _cores(faces: Sequence[Face]) -> NDArray[np.float64]:
-    """(N, 3): middle and side of each frame's core; a mesh gone astray for a frame or two moves nothing."""
+    """(N, 3): middle and side of each face's core."""
     boxes = [frame_face(face) for face in faces]
-    found = np.array([(box.center_x, box.center_y, box.side * CORE_PER_SIZE / SIDE_PER_SIZE) for box in boxes])
+    return np.array([(box.center_x, box.center_y, box.side * CORE_PER_SIZE / SIDE_PER_SIZE) for box in boxes])
+
+
+def _without_outliers(cores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The running median of five frames: a mesh gone astray for a frame or two moves nothing."""
     half = _OUTLIER_FRAMES // 2
-    if len(found) <= half:
-        return found
-    padded = np.pad(found, ((half, half), (0, 0)), mode="reflect")
+    if len(cores) <= half:
+        return cores
+    padded = np.pad(cores, ((half, half), (0, 0)), mode="reflect")
     windows = np.lib.stride_tricks.sliding_window_view(padded, _OUTLIER_FRAMES, axis=0)
     return np.asarray(np.median(windows, axis=-1), np.float64)
+
+
+def _running_median(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of all values up to each."""
+    ordered: list[float] = []
+    medians = []
+    for value in values:
+        bisect.insort(ordered, float(value))
+        medians.append((ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2)
+    return np.array(medians)

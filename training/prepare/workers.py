@@ -1,5 +1,6 @@
 """Many tasks in several processes: a process that dies fails its task only, and Ctrl-C ends all of them at once."""
 
+import collections
 import contextlib
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Generic, NamedTuple, TypeVar
 
+from mcnet.errors import sentence
 from mcnet.signals import handled_by
 
 T = TypeVar("T")
@@ -22,29 +24,51 @@ class WorkerError(RuntimeError):
     """What stops everything, such as a full disk; the message says what it is."""
 
 
+class Failure(NamedTuple):
+    """Why a task failed.
+
+    Attributes:
+        reason: in one line.
+        details: the traceback where there is one, else the reason.
+        died: whether the process died of it.
+    """
+
+    reason: str
+    details: str
+    died: bool = False
+
+    @classmethod
+    def of(cls, error: Exception) -> "Failure":
+        """Of an exception that is being handled."""
+        return cls(" ".join(sentence(error).split()), traceback.format_exc())
+
+
 class Outcome(NamedTuple, Generic[T, R]):
     """What became of a task.
 
     Attributes:
         task: it.
         result: what the function answered; None if it failed.
-        failure: why it failed; empty if it did not.
+        failure: why it failed; None if it did not.
     """
 
     task: T
     result: R | None
-    failure: str
+    failure: Failure | None = None
 
 
 def run_tasks(function: Callable[[T], R], tasks: Iterable[T], workers: int) -> Generator[Outcome[T, R], None, None]:
     """Run a function on many tasks, and answer in the order in which they end.
 
-    With one worker it runs here, in this process. With more, each is a fresh process ("spawn": threads and locks of
-    this one are not copied) with one thread for numerical libraries. Leaving the iterator early ends the processes.
+    With one worker it runs here, in this process, one task after the other. With more, each is a fresh process
+    ("spawn": threads and locks of this one are not copied) with one thread for numerical libraries. The first of them
+    takes tasks from the end and the others take them from the beginning, so that with tasks in the order of their cost
+    many results come early, and the most expensive task does not begin last. Leaving the iterator early ends the
+    processes.
 
     Args:
         function: of a module's top level, so that it can be sent.
-        tasks: what can be sent likewise.
+        tasks: what can be sent likewise, the cheapest first.
         workers: at least 1.
 
     Yields:
@@ -58,18 +82,24 @@ def run_tasks(function: Callable[[T], R], tasks: Iterable[T], workers: int) -> G
         return
     for task in tasks:
         try:
-            outcome = Outcome[T, R](task, function(task), "")
+            outcome = Outcome[T, R](task, function(task))
         except WorkerError:
             raise
-        except Exception:
-            outcome = Outcome(task, None, traceback.format_exc())
+        except Exception as error:
+            outcome = Outcome(task, None, Failure.of(error))
         yield outcome
 
 
 class _Worker(Generic[T, R]):
-    """A process that takes tasks one by one."""
+    """A process that takes tasks one by one.
 
-    def __init__(self, function: Callable[[T], R]) -> None:
+    Args:
+        function: to run.
+        from_end: whether it takes its tasks from the end.
+    """
+
+    def __init__(self, function: Callable[[T], R], *, from_end: bool) -> None:
+        self.from_end = from_end
         context = multiprocessing.get_context("spawn")
         self.connection, its_end = context.Pipe()
         self.process: SpawnProcess = context.Process(target=_serve, args=(its_end, function), daemon=True)
@@ -100,10 +130,11 @@ class _Worker(Generic[T, R]):
             kind, value = self.connection.recv()
         except (EOFError, ConnectionError):
             self.process.join(_PATIENCE_S)
-            return Outcome(task, None, f"the process died (exit code {self.process.exitcode})")
+            reason = f"the process died (exit code {self.process.exitcode})"
+            return Outcome(task, None, Failure(reason, reason, died=True))
         if kind == "stop":
             raise WorkerError(value)
-        return Outcome(task, value, "") if kind == "done" else Outcome(task, None, value)
+        return Outcome(task, value) if kind == "done" else Outcome(task, None, value)
 
     def close(self) -> None:
         self.connection.close()
@@ -117,15 +148,18 @@ class _Worker(Generic[T, R]):
 
 
 def _run_in_processes(function: Callable[[T], R], tasks: list[T], workers: int) -> Iterator[Outcome[T, R]]:
-    waiting = iter(tasks)
+    waiting = collections.deque(tasks)
     team: dict[Connection, _Worker[T, R]] = {}
 
+    def give_next(worker: _Worker[T, R]) -> None:
+        if waiting:
+            worker.give(waiting.pop() if worker.from_end else waiting.popleft())
+
     def engage() -> None:
-        task = next(waiting, None)
-        if task is not None:
-            worker = _Worker(function)
+        if waiting:
+            worker = _Worker(function, from_end=not any(other.from_end for other in team.values()))
             team[worker.connection] = worker
-            worker.give(task)
+            give_next(worker)
 
     try:
         for _ in range(min(workers, len(tasks))):
@@ -138,8 +172,8 @@ def _run_in_processes(function: Callable[[T], R], tasks: list[T], workers: int) 
                 if not worker.process.is_alive():
                     team.pop(ready).close()
                     engage()
-                elif (task := next(waiting, None)) is not None:
-                    worker.give(task)
+                else:
+                    give_next(worker)
                 yield outcome
     finally:
         for worker in team.values():
@@ -154,11 +188,11 @@ def _serve(connection: Connection, function: Callable[[T], R]) -> None:
                 task = connection.recv()
             except EOFError:
                 return
-            answer: tuple[str, R | str]
+            answer: tuple[str, R | str | Failure]
             try:
                 answer = ("done", function(task))
             except WorkerError as error:
                 answer = ("stop", str(error))
-            except Exception:
-                answer = ("failed", traceback.format_exc())
+            except Exception as error:
+                answer = ("failed", Failure.of(error))
             connection.send(answer)

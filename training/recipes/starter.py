@@ -27,6 +27,8 @@ from pathlib import Path
 import torch
 
 from mcnet.checkpoint import CheckpointError, load_model
+from mcnet.commands.arguments import number
+from mcnet.commands.outputs import check_outputs
 from training.__main__ import tell_mistakes
 from training.fit.config import FitConfig, load_config
 from training.fit.export import export
@@ -64,7 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     train.add_argument("--run-dir", type=Path, default=Path("runs/starter"), help="folder of the run")
     train.add_argument("--cache", type=Path, help="where a folder of clips is unpacked")
-    train.add_argument("--max-minutes", type=float, default=9.0, help="of this call, export included (default: 9)")
+    train.add_argument(
+        "--max-minutes", type=number(0, 1_000_000), default=9.0, help="of this call, export included (default: 9)"
+    )
     train.add_argument("--resume-from", type=Path, metavar="MODEL", help="go on from the model of an earlier call")
     train.set_defaults(run_command=_train)
 
@@ -88,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     config = _config(options)
+    check_outputs({"OUT": options.out}, {}, {"OUT": (".safetensors",)})
     minutes = max(0.0, options.max_minutes - _EXPORT_MINUTES)
     result = fit(config, options.run_dir, max_minutes=minutes, cache=options.cache)
     info = export(options.run_dir, options.out, half=True)
@@ -107,6 +112,7 @@ def _travel(options: argparse.Namespace) -> int:
 
 
 def _resume(options: argparse.Namespace) -> int:
+    check_outputs({"OUT": options.out}, {}, {"OUT": (".safetensors",)})
     info = journey.bring_back(options.back, options.run_dir, options.out)
     sys.stdout.write(
         f"{options.out}: {info.name} after {info.training['steps']} steps; {options.run_dir} goes on from there\n"

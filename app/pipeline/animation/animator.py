@@ -3,15 +3,17 @@
 import contextlib
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.pipeline.animation.calibration import Calibration, score_expression
 from app.pipeline.animation.live_engine import LiveEngine
+from app.pipeline.animation.look_ahead import Finder
 from app.pipeline.animation.motion import MotionControl, Pose, Reference, gains_of
 from app.pipeline.animation.performer_view import DriverView
 from app.pipeline.animation.source_store import SourceStore
@@ -28,8 +30,9 @@ from mcnet.generator import SourceCache
 from mcnet.media.crop import CropSmoother, SquareBox, crop, frame_face
 from mcnet.media.errors import MediaError
 from mcnet.media.expressions import head_turn
-from mcnet.media.faces import Face, FaceFinder
+from mcnet.media.faces import Face
 from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square
+from mcnet.media.light import Light
 
 logger = logging.getLogger(__name__)
 
@@ -44,18 +47,14 @@ it takes the place of the calibrated one."""
 _CAMERA_GAP_S = 0.4
 _ENCODED_KEPT = 12
 _LONGEST_STEP_S = 0.5
+_JUMP = 0.08
+"""In sides of the square per frame: heads moved by up to 0.03, keypoints that lost the face by 0.1 to 0.6."""
+_ELSEWHERE = 0.5
+"""In sides of the square: no head moves so far, or comes so much nearer, between two frames."""
+_LEAST_INSIDE = 0.6
+"""The share of a face's box that lies in the frame: of what leaves it sideways a mesh only guesses the rest."""
 _PROGRESS_STEP = 0.05
 _BRIDGE_S = 0.3
-
-
-class Finder(Protocol):
-    """Follows the driver's face; see `mcnet.media.faces.FaceFinder`."""
-
-    def find(self, rgb: NDArray[np.uint8]) -> list[Face]: ...
-
-    def forget(self) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class Step(NamedTuple):
@@ -121,6 +120,15 @@ class _Source(NamedTuple):
         return self.pose_of(start).towards(self.pose_of(end), share)
 
 
+def _share_inside(face: Face, rgb: NDArray[np.uint8]) -> float:
+    """The share of a face's box that lies in the frame."""
+    height, width = rgb.shape[:2]
+    left, top, right, bottom = face.box
+    across = (min(right, width) - max(left, 0)) / max(right - left, 1e-6)
+    down = (min(bottom, height) - max(top, 0)) / max(bottom - top, 1e-6)
+    return float(max(0.0, across) * max(0.0, down))
+
+
 class Animator:
     """Animates the chosen portrait by camera frames. Used on one thread, the engine's.
 
@@ -128,8 +136,8 @@ class Animator:
         engine: makes the pictures.
         emit: told what happens.
         stage_done: told the name and the seconds of each part of a step.
+        finder: finds faces; the animator closes it.
         store: for encoded portraits, or None.
-        finder: finds faces; made here unless a test gives another.
     """
 
     def __init__(
@@ -138,14 +146,14 @@ class Animator:
         emit: Callable[[Event], None],
         stage_done: Callable[[str, float], None],
         *,
+        finder: Finder,
         store: SourceStore | None = None,
-        finder: Finder | None = None,
     ) -> None:
         self._engine = engine
         self._emit = emit
         self._stage_done = stage_done
         self._store = store
-        self._finder: Finder = finder or FaceFinder(tracking=True)
+        self._finder = finder
         self._smoother = CropSmoother()
         self._motion = MotionControl()
         self._ladder = TrackingLadder()
@@ -163,6 +171,9 @@ class Animator:
         self._whereabouts: _Whereabouts | None = None
         self._target: Pose | Head | None = None
         self._picture: NDArray[np.uint8] | None = None
+        self._proven: NDArray[np.uint8] | None = None
+        self._known_light: Light | None = None
+        self._strange = False
         self._resting = False
         self._gone = True
         self._shape: tuple[int, ...] = ()
@@ -199,7 +210,7 @@ class Animator:
         if self._source is not None and (self._source.space is None) != (space is None):
             self._motion.reference = None  # it was found in the other way
         self._source = _Source(portrait, Pose.of(cache.keypoints), cache, space)
-        self._target = self._picture = self._bridge = None
+        self._target = self._picture = self._proven = self._bridge = None
         self._resting = False
         if self._calibration is not None:
             self.calibrate(self._calibration.duration_s)
@@ -278,12 +289,39 @@ class Animator:
             if square is None:
                 return Step(self._without_driver(now_s, settings, camera=True), DriverView(frame, box, None, None))
             driving = self._detect(square, measured)
+            if looked:
+                self._known_light = Light.of(square)
+            elif self._is_doubtful(square, driving, box, frame.captured_s):
+                # It is judged before it is shown: the lens may be covered, and keypoints are found on anything.
+                self._look(frame)
+                looked = True
+                box = self._frame(0.0, settings) or box
+                square = None if self._face is None else self._crop(frame.rgb, box)
+                if self._face is None or square is None:
+                    view = DriverView(frame, box, None, None)
+                    return Step(self._without_driver(now_s, settings, camera=True), view)
+                landmarks, driving = self._face.landmarks_px, self._detect(square, measured)
+                self._known_light = Light.of(square)
         places = driving.value if measured is None and driving is not None else self._places_of(measured)
         self._whereabouts = _Whereabouts.of(places, box)
         if looked:
             self._looked_at = self._whereabouts
         view = DriverView(frame, box, landmarks, places.astype(np.float32))
-        return Step(self._with_driver(driving, measured, landmarks, dt_s, now_s, settings), view)
+        output = self._with_driver(driving, measured, landmarks, dt_s, now_s, settings)
+        if looked:
+            self._proven = self._picture
+        return Step(output, view)
+
+    def _is_doubtful(self, square: NDArray[np.uint8], driving: Pose, box: SquareBox, captured_s: float) -> bool:
+        """Whether a frame in which no face was looked for may show none: other light, or keypoints as no head moves."""
+        was_strange, self._strange = self._strange, self._motion.is_strange(driving)
+        if self._known_light is not None and Light.of(square).differs(self._known_light):
+            return True
+        before, now = self._whereabouts, _Whereabouts.of(driving.value, box)
+        if before is not None and np.hypot(*(now.center_px - before.center_px)) / now.side_px > _JUMP:
+            return True
+        # A face that stays strange was looked at already, and is again as often as one that moves.
+        return self._strange and (not was_strange or captured_s - self._looked_s >= LOOK_AGAIN_S)
 
     @property
     def _calibrates(self) -> bool:
@@ -348,6 +386,8 @@ class Animator:
             return view
         self._look(view.frame)
         self._looked_at = self._whereabouts
+        if self._face is not None:
+            self._proven = self._picture
         return view if self._face is None else dataclasses.replace(view, landmarks_px=self._face.landmarks_px)
 
     @property
@@ -383,12 +423,21 @@ class Animator:
         self._looked_s = frame.captured_s
         with self._timed("face"):
             faces = self._finder.find(frame.rgb)
-        if faces and self._gone:
+        faces = [face for face in faces if _share_inside(face, frame.rgb) >= _LEAST_INSIDE]
+        if faces and (self._gone or self._is_elsewhere(faces[0])):
             # Back after more than a blink: perhaps elsewhere, so the crop does not glide there but is there.
             self._smoother.reset()
             self._motion.reset_filter()
             self._gone = False
         self._face = faces[0] if faces else None
+
+    def _is_elsewhere(self, face: Face) -> bool:
+        """Whether a face cannot have come from where the last one was: another person's, or another scene."""
+        if self._face is None:
+            return False
+        before, now = frame_face(self._face), frame_face(face)
+        away = math.hypot(now.center_x - before.center_x, now.center_y - before.center_y) / before.side
+        return away > _ELSEWHERE or max(now.side / before.side, before.side / now.side) > 1 + _ELSEWHERE
 
     def _crop(self, rgb: NDArray[np.uint8], box: SquareBox) -> NDArray[np.uint8] | None:
         """The square that the model sees; None where the user's zoom and nudge left nothing of the picture in it."""
@@ -515,7 +564,9 @@ class Animator:
             self._gone = True
         if not rung.state.shows_avatar:
             return self._slate(rung.state)
-        if rung.state is State.EASING and self._target is not None:
+        if rung.state is State.HOLD and self._proven is not None:
+            self._picture = self._proven  # later ones may be of frames that showed no face any more
+        elif rung.state is State.EASING and self._target is not None:
             self._render(self._source.between(self._source.rest(self._target), self._target, rung.presence))
         elif self._picture is None or (rung.state is not State.HOLD and not self._resting):
             self._render(self._source.pose)

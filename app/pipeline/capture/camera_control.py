@@ -11,14 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import CameraError
+from app.pipeline.camera_spec import CameraSpec
+from app.pipeline.capture.camera import Camera, CameraFormat
 from app.pipeline.capture.camera_frame import CameraFrame
-from app.pipeline.capture.cameras import Camera, CameraFormat, CameraSpec
-from app.pipeline.events import CameraFailed, CameraOpened, Event
+from app.pipeline.events import CameraDark, CameraFailed, CameraOpened, Event
 from mcnet.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 _WATCH_S = 0.05
+_REMEDIES = {
+    "device": "unplug it and plug it in again, close other programs that use it",
+    "network": "see that its app is in front, the phone awake, and both in the same network",
+    "file": "see whether the disk is slow",
+    "folder": "see whether the disk is slow",
+}
 _LAST_JOIN_S = 0.1
 _FLAT_LEVELS = 12
 _SAMPLED = (slice(None, None, 16), slice(None, None, 16))
@@ -143,7 +150,8 @@ class CameraControl:
         self._emit = emit
         self._open_camera = open_camera
         self._times = times or CameraTimes()
-        self._wishes: queue.SimpleQueue[CameraSpec | None] = queue.SimpleQueue()
+        self._wishes: queue.SimpleQueue[tuple[CameraSpec | None, int]] = queue.SimpleQueue()
+        self._wish_number = 0
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._frame_id = 0
@@ -156,9 +164,14 @@ class CameraControl:
         self._old: list[_Session] = []
         self._backoff_s = self._times.first_retry_s
 
-    def set_camera(self, spec: CameraSpec | None) -> None:
-        """Wish for a camera, or for none; any thread."""
-        self._wishes.put(spec)
+    def set_camera(self, spec: CameraSpec | None, wish: int) -> None:
+        """Wish for a camera, or for none; any thread.
+
+        Args:
+            spec: which one.
+            wish: number of this wish. Every event carries the number of the newest one that was heard of.
+        """
+        self._wishes.put((spec, wish))
 
     def request_stop(self) -> None:
         """Ask `run` to end; any thread."""
@@ -169,7 +182,7 @@ class CameraControl:
         try:
             while not self._stop.wait(_WATCH_S):
                 while not self._wishes.empty():
-                    self._wish(self._wishes.get())
+                    self._wish(*self._wishes.get())
                 self._watch_candidate()
                 self._watch_active()
                 self._open_what_waits()
@@ -189,7 +202,7 @@ class CameraControl:
         if self._waiting is None or self._candidate is not None:
             return
         due_s, spec = self._waiting
-        held = spec.kind == "device" and any(session.device == spec.name for session in self._old)
+        held = spec.kind in ("device", "network") and any(session.device == spec.name for session in self._old)
         if time.monotonic() < due_s or held:
             return
         self._waiting = None
@@ -205,7 +218,8 @@ class CameraControl:
             self._frame_id += 1
         self._deliver(frame)
 
-    def _wish(self, spec: CameraSpec | None) -> None:
+    def _wish(self, spec: CameraSpec | None, number: int) -> None:
+        self._wish_number = number
         self._waiting = None
         self._backoff_s = self._times.first_retry_s
         self._drop_candidate()
@@ -243,7 +257,11 @@ class CameraControl:
                 old, self._active = self._active, candidate
             self._retire(old)
             form = candidate.format
-            self._emit(CameraOpened(candidate.name, form.width_px, form.height_px, form.fps_hz, form.remark))
+            self._emit(
+                CameraOpened(
+                    candidate.spec, self._wish_number, candidate.name, form.width_px, form.height_px, form.fps_hz
+                )
+            )
             return
         waited_s = time.monotonic() - candidate.started_s
         if candidate.error is None and candidate.ended:
@@ -251,27 +269,38 @@ class CameraControl:
         if candidate.error is None and waited_s < self._times.open_s:
             return
         message = candidate.error or (
-            f"{candidate.name} gave no frame within {self._times.open_s:g} s: unplug it and plug it in again, close "
-            "other programs that use it, or choose another camera"
+            f"{candidate.name} gave no frame within {self._times.open_s:g} s: {_REMEDIES[candidate.spec.kind]}, or "
+            "choose another camera"
         )
         self._drop_candidate()
         self._candidate_failed(candidate, message)
 
     def _candidate_failed(self, candidate: _Session, message: str) -> None:
         if self._active is not None:
-            self._emit(CameraFailed(candidate.name, message, kept=self._active.name))
+            self._fail(candidate, message, kept=self._active.spec, kept_name=self._active.name)
         elif self._fallback is not None and self._fallback != candidate.spec:
             fallback, self._fallback = self._fallback, None
-            self._emit(CameraFailed(candidate.name, message, kept=fallback.name))
+            self._fail(candidate, message, kept=fallback, kept_name=fallback.name)
             self._waiting = (time.monotonic(), fallback)
         else:
-            self._try_again(candidate.spec, candidate.name, message)
+            self._try_again(candidate, message)
 
-    def _try_again(self, spec: CameraSpec, name: str, message: str) -> None:
+    def _try_again(self, failed: _Session, message: str) -> None:
         wait_s = self._backoff_s
         self._backoff_s = min(self._times.longest_retry_s, 2 * self._backoff_s)
-        self._waiting = (time.monotonic() + wait_s, spec)
-        self._emit(CameraFailed(name, message, retry_s=wait_s))
+        self._waiting = (time.monotonic() + wait_s, failed.spec)
+        self._fail(failed, message, retry_s=wait_s)
+
+    def _fail(
+        self,
+        failed: _Session,
+        message: str,
+        *,
+        kept: CameraSpec | None = None,
+        kept_name: str = "",
+        retry_s: float | None = None,
+    ) -> None:
+        self._emit(CameraFailed(failed.spec, self._wish_number, failed.name, message, kept, kept_name, retry_s))
 
     def _watch_active(self) -> None:
         active = self._active
@@ -284,7 +313,7 @@ class CameraControl:
         elif now_s - active.last_frame_s > self._times.stall_s:
             message = (
                 f"{active.name} has given no frame for {self._times.stall_s:g} s; it is opened anew. If that does not "
-                "help, plug it in again, or choose another camera"
+                f"help, {_REMEDIES[active.spec.kind]}, or choose another camera"
             )
         elif frozen and active.flat:
             self._tell_of_darkness(active)
@@ -300,18 +329,12 @@ class CameraControl:
             self._backoff_s = self._times.first_retry_s
         self._drop_active()
         if self._candidate is None and self._waiting is None:
-            self._try_again(active.spec, active.name, message)
+            self._try_again(active, message)
         else:
-            self._emit(CameraFailed(active.name, message))
+            self._fail(active, message)
 
     def _tell_of_darkness(self, active: _Session) -> None:
         """A closed shutter gives one flat picture for ever: no reason to open the camera anew."""
         if self._dark is not active:
             self._dark = active
-            self._emit(
-                CameraFailed(
-                    active.name,
-                    f"{active.name} gives a picture of one colour: open its shutter, or switch it on with its key",
-                    kept=active.name,
-                )
-            )
+            self._emit(CameraDark(active.spec, self._wish_number, active.name))

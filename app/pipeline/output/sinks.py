@@ -39,10 +39,10 @@ def parse_output(text: str | None, fps_hz: float | None) -> OutputFormat:
     usual = OutputFormat()
     text = text or f"{usual.width_px}x{usual.height_px}"
     width, times, height = text.lower().partition("x")
-    if not (times and width.isdecimal() and height.isdecimal()):
+    if not (times and width.isdecimal() and height.isdecimal() and len(text) < 20):
         raise AppError(f"--size: got {text!r}, expected WIDTHxHEIGHT such as 1280x720")
     try:
-        return OutputFormat(int(width), int(height), fps_hz or usual.fps_hz)
+        return OutputFormat(int(width), int(height), usual.fps_hz if fps_hz is None else fps_hz)
     except ValueError as error:
         raise AppError(f"--size, --fps: {error}") from error
 

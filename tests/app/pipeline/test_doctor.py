@@ -6,7 +6,7 @@ import pytest
 
 from app.pipeline import doctor, tiers
 from app.pipeline.capture import cameras
-from app.pipeline.capture.cameras import CameraInfo
+from app.pipeline.capture.camera import CameraInfo
 from app.pipeline.doctor import VirtualCameraReport, as_text, check_up
 from app.pipeline.output.virtual_camera_report import LinuxProbe
 from mcnet.bench.tiers import Tier, Timing

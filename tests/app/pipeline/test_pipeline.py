@@ -12,8 +12,8 @@ import pytest
 
 from app.errors import SinkError
 from app.pipeline.animation.live_engine import LiveEngine
+from app.pipeline.camera_spec import CameraSpec, parse_camera
 from app.pipeline.capture.camera_control import CameraTimes
-from app.pipeline.capture.cameras import CameraSpec
 from app.pipeline.events import (
     Calibrated,
     CameraFailed,
@@ -32,8 +32,19 @@ from app.pipeline.state import State
 from app.settings import LiveSettings
 from mcnet.arrays import Rgb
 from mcnet.engine import EngineError
+from mcnet.geometry import Keypoints
 from mcnet.media.faces import Face
-from tests.app.fakes import AVATAR_RGB, Cameras, FakeEngine, FakeFinder, FakeSink, marked_picture, wait_until
+from tests.app.fakes import (
+    AVATAR_RGB,
+    Cameras,
+    FakeCamera,
+    FakeEngine,
+    FakeFinder,
+    FakeSink,
+    marked_picture,
+    wait_until,
+)
+from tests.app.pipeline.capture.phone import PASSWORD, phone
 
 OUTPUT = OutputFormat(640, 480, fps_hz=60)
 SETTINGS = LiveSettings(calibration_s=0.1, hold_s=0.1, ease_s=0.1, idle_s=0.2, background="colour", badge=False)
@@ -154,7 +165,7 @@ def test_a_model_that_fails_gives_the_slate_once_told_and_recovers(rig: Rig, cap
 
 def test_the_sinks_have_a_frames_picture_before_it_is_searched(rig: Rig, face: Face) -> None:
     rig.pipeline.start()
-    rig.reach(State.LIVE)
+    wait_until(lambda: rig.pipeline.stats().frames_out > 5, "frames flow, and the calibration's searches are over")
     rig.finder.go_on.clear()
     wait_until(lambda: rig.finder.hangs, "a search hangs")
     view = rig.pipeline.driver.take(0.0)  # of a frame before: it is put after the search
@@ -166,6 +177,33 @@ def test_the_sinks_have_a_frames_picture_before_it_is_searched(rig: Rig, face: F
     after = rig.pipeline.driver.take(5.0)
     assert after is not None
     assert after.landmarks_px is face.landmarks_px
+
+
+def test_where_the_mesh_measures_the_next_frame_is_searched_while_one_is_rendered(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.engine.keypoint_landmarks = (33, 263, 13, 14, 152)
+    rig.cameras = rig.pipeline.camera_opener = Cameras(lambda name: FakeCamera(name, fps_hz=10.0))
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    searched_meanwhile: list[bool] = []
+    quick = rig.engine.render
+
+    def render(driving: Keypoints) -> Rgb:
+        before, deadline_s = rig.finder.searched, time.monotonic() + 0.3
+        while rig.finder.searched == before and time.monotonic() < deadline_s:
+            time.sleep(0.005)
+        searched_meanwhile.append(rig.finder.searched > before)
+        return quick(driving)
+
+    monkeypatch.setattr(rig.engine, "render", render)
+    wait_until(lambda: any(searched_meanwhile), "a frame is searched while one is rendered")
+
+
+def test_opencv_leaves_the_cores_to_the_model(rig: Rig) -> None:
+    cv2.setNumThreads(2)
+    rig.pipeline.start()
+    assert cv2.getNumThreads() == 1
 
 
 def test_a_search_for_the_face_that_fails_between_two_pictures_gives_the_slate_and_recovers(
@@ -479,3 +517,33 @@ def test_faults_are_told(rig: Rig) -> None:
     _break_sink(rig)
     wait_until(lambda: len(rig.told(SinkFailed)) > 0, "the sink's failure")
     assert rig.pipeline.state is State.LIVE
+
+
+def test_the_slate_stands_for_a_network_camera_while_it_is_gone(face: Face, woman: Portrait) -> None:
+    with phone() as server:
+        rig = Rig(face, woman)
+        pipeline = Pipeline(
+            lambda: rig.load(),
+            settings=SETTINGS,
+            output=OUTPUT,
+            on_event=rig.events.append,
+            times=dataclasses.replace(TIMES, camera=dataclasses.replace(TIMES.camera, open_s=10.0)),
+            finder_factory=lambda: rig.finder,
+        )
+        rig.pipeline = pipeline
+        pipeline.add_sink(rig.sink)
+        pipeline.set_portrait(woman)
+        pipeline.set_camera(parse_camera(server.address("/video", f"me:{PASSWORD}")))
+        pipeline.start()
+        try:
+            rig.reach(State.LIVE)
+            server.awake = False
+            rig.reach(State.NO_CAMERA)
+            shown = len(rig.sink.pictures)
+            wait_until(lambda: len(rig.sink.pictures) > shown + 10, "pictures go on")
+            assert all(not picture.state.shows_avatar for picture in rig.sink.pictures[shown + 2 :])
+            server.awake = True
+            rig.reach(State.LIVE)
+        finally:
+            assert pipeline.stop(timeout_s=10.0)
+        assert PASSWORD not in repr(rig.events)

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from app.pipeline import tiers
-from app.pipeline.tiers import described, make_engine, measure_again, unused_gpus
-from mcnet.bench.tiers import Failure, Tier, Timing, remember, remembered
-from mcnet.engine import EngineError, EngineOptions, Way
+from app.pipeline.events import Measured, UnusedGpu
+from app.pipeline.tiers import as_measured, make_engine, measure_again, unused_gpus
+from mcnet.bench.tiers import NothingRunsError, Tier, Timing, remember, remembered
+from mcnet.engine import EngineOptions, Way
 from mcnet.generator import Mcnet
 
 TORCH = Way("cpu", "fp32", "torch")
@@ -32,7 +33,7 @@ def measurements(monkeypatch: pytest.MonkeyPatch) -> list[EngineOptions]:
 
     def measure(_: Mcnet, options: EngineOptions, **more: Any) -> Tier:
         done.append(options)
-        more.get("progress", lambda *_: None)(1.0, "done")
+        more.get("progress", lambda *_: None)(0.0, TORCH)
         return TIER
 
     monkeypatch.setattr("mcnet.bench.tiers.measure", measure)
@@ -43,10 +44,10 @@ def measurements(monkeypatch: pytest.MonkeyPatch) -> list[EngineOptions]:
 
 def test_the_first_start_measures_and_the_next_one_remembers(measured: Path, measurements: list[EngineOptions]) -> None:
     for start in range(2):
-        told: list[str] = []
+        told: list[str | Measured] = []
         measuring = functools.partial(told.append, "measuring")
         engine = make_engine("starter", "auto", "auto", on_measuring=measuring, on_measured=told.append)
-        assert told == ["measuring"] * (start == 0) + [described(TIER)]
+        assert told == ["measuring"] * (start == 0) + [as_measured(TIER)]
         assert (engine.backend_name, engine.backend_reason) == ("torch", "measured to be the fastest here")
         assert "fp32 (measured to be the fastest here)" in engine.choice.reason
     assert measurements == [EngineOptions()]
@@ -55,7 +56,7 @@ def test_the_first_start_measures_and_the_next_one_remembers(measured: Path, mea
 
 def test_what_is_asked_for_is_not_measured(measured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mcnet.bench.tiers.why_no_openvino", lambda *_, **__: "a test says so")
-    told: list[str] = []
+    told: list[Measured] = []
     engine = make_engine("starter", "cpu", "fp32", on_measured=told.append)
     assert "as asked" in engine.choice.reason
     assert told == []
@@ -66,7 +67,7 @@ def test_measuring_that_fails_leaves_what_is_known(
     measured: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails(*_: object, **__: object) -> None:
-        raise EngineError("nothing here runs model starter")
+        raise NothingRunsError("starter", ())
 
     monkeypatch.setattr("mcnet.bench.tiers.measure", fails)
     assert "measured" not in make_engine("starter", "auto", "auto").choice.reason
@@ -77,11 +78,21 @@ def test_measuring_that_fails_leaves_what_is_known(
 def test_it_can_be_measured_again(measured: Path, measurements: list[EngineOptions], starter: Mcnet) -> None:
     worse = Tier(Timing(Way("cpu", "bf16", "torch"), 60.0))
     remember(worse, starter, EngineOptions(), measured)
-    told: list[tuple[float, str]] = []
-    assert measure_again("starter", lambda share, text: told.append((share, text))) == described(TIER)
-    assert told == [(1.0, "done")]
+    told: list[tuple[float, Way | None]] = []
+    answer = measure_again("starter", "auto", "auto", lambda share, way: told.append((share, way)))
+    assert answer == as_measured(TIER)
+    assert told == [(0.0, TORCH)]
     assert remembered(starter, EngineOptions(), measured) == TIER
     assert len(measurements) == 1
+
+
+def test_it_is_measured_again_with_what_is_asked_for(
+    measured: Path, measurements: list[EngineOptions], starter: Mcnet
+) -> None:
+    asked = EngineOptions(device="cpu", precision="fp32")
+    measure_again("starter", "cpu", "fp32", lambda *_: None)
+    assert measurements == [asked]
+    assert remembered(starter, asked, measured) == TIER
 
 
 @pytest.fixture(scope="module")
@@ -91,17 +102,12 @@ def starter() -> Mcnet:
     return load_model("starter")
 
 
-def test_a_gpu_that_is_not_used_is_told_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiers, "unused_gpus", lambda _: ("an AMD GPU is there, but is not used: so",))
-    lost = Failure(Way("cuda:0", "fp16", "cudagraph"), "CUDA error: out of memory")
-    assert described(Tier(Timing(TORCH, 48.123), (), (lost,))) == (
-        "a frame of the model takes 48.1 ms on cpu in fp32 with torch; the GPU is not used: cuda:0 in fp16 with "
-        "cudagraph: CUDA error: out of memory; an AMD GPU is there, but is not used: so"
-    )
-    used = Tier(Timing(Way("cuda:0", "fp16", "cudagraph"), 1.67), (Timing(TORCH, 48.123),))
-    assert described(used) == (
-        "a frame of the model takes 1.67 ms on cuda:0 in fp16 with cudagraph (48.1 ms on cpu in fp32 with torch)"
-    )
+def test_gpus_that_are_not_used_go_with_a_measured_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = UnusedGpu("an AMD GPU", "so")
+    monkeypatch.setattr(tiers, "unused_gpus", lambda _: (gpu,))
+    assert as_measured(TIER) == Measured(TIER, (gpu,))
+    on_gpu = Tier(Timing(Way("cuda:0", "fp16", "cudagraph"), 1.67), (Timing(TORCH, 48.123),))
+    assert as_measured(on_gpu) == Measured(on_gpu)
 
 
 class TestGpus:
@@ -117,16 +123,16 @@ class TestGpus:
             (device / "class").write_text(kind + "\n")
             (device / "vendor").write_text(vendor + "\n")
         assert unused_gpus(tmp_path) == (
-            f"an NVIDIA GPU is there, but is not used: torch {torch.__version__} is a build without CUDA",
+            UnusedGpu("an NVIDIA GPU", f"torch {torch.__version__} is a build without CUDA"),
         )
 
     def test_with_a_driver_by_its_name(self, tmp_path: Path) -> None:
         gpu = tmp_path / "proc/driver/nvidia/gpus/0000:01:00.0"
         gpu.mkdir(parents=True)
         (gpu / "information").write_text("Model: \t\t NVIDIA GeForce GTX 970\nIRQ:   \t\t 10\n")
-        assert unused_gpus(tmp_path)[0].startswith("NVIDIA GeForce GTX 970 is there, but is not used: torch")
+        assert [gpu.name for gpu in unused_gpus(tmp_path)] == ["NVIDIA GeForce GTX 970"]
 
     def test_one_of_two(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
         monkeypatch.setattr(tiers, "why_no_cuda", lambda index: "it is too old" if index else None)
-        assert unused_gpus(tmp_path) == ("a further GPU is there, but is not used: it is too old",)
+        assert unused_gpus(tmp_path) == (UnusedGpu("a further GPU", "it is too old"),)

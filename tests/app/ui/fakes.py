@@ -12,14 +12,18 @@ from numpy.typing import NDArray
 
 from app.errors import AppError, CameraError
 from app.pipeline.animation.performer_view import DriverView
+from app.pipeline.camera_spec import CameraSpec, is_address, parse_camera
+from app.pipeline.capture.camera import CameraInfo
 from app.pipeline.capture.camera_frame import CameraFrame
-from app.pipeline.capture.cameras import CameraInfo, CameraSpec
 from app.pipeline.doctor import Fix, VirtualCameraReport
 from app.pipeline.events import (
     Calibrated,
+    CameraFailed,
     CameraOpened,
     EngineReady,
     Event,
+    Measured,
+    MeasuringProgress,
     SinkClosed,
     SinkOpened,
     SourceReady,
@@ -34,6 +38,8 @@ from app.pipeline.state import State
 from app.pipeline.stats import Percentiles, Stats
 from app.settings import AppSettings, LiveSettings
 from app.ui.parts import Parts
+from mcnet.bench.tiers import Tier, Timing
+from mcnet.engine import Way
 from mcnet.media.crop import SquareBox
 
 _AUTOMATIC = SquareBox(50.0, 40.0, 60.0)
@@ -56,6 +62,14 @@ STATS = Stats(
 )
 
 
+GPU_WAY = Way("cuda:0", "fp16", "cudagraph")
+
+
+def measured(frame_ms: float) -> Measured:
+    """What was measured on a fake GPU."""
+    return Measured(Tier(Timing(GPU_WAY, frame_ms)))
+
+
 def plain(colour: int = 120, width: int = 64, height: int = 36) -> NDArray[np.uint8]:
     return np.full((height, width, 3), colour, np.uint8)
 
@@ -68,15 +82,14 @@ class FakePipeline:
         settings: AppSettings,
         on_event: Callable[[Event], None],
         on_picture: Callable[[], None],
-        on_measured: Callable[[str], None],
     ) -> None:
-        self.measured = on_measured
         self.made_from = settings
         self.tell = on_event
         self.preview: LatestSlot[Composed] = LatestSlot("preview", on_put=on_picture)
         self.driver: LatestSlot[DriverView] = LatestSlot("driver")
         self.settings = settings.live
         self.camera: CameraSpec | None = None
+        self.wish = 0
         self.portrait: Portrait | None = None
         self.sinks: dict[str, Sink] = {}
         self.calibrations: list[bool] = []
@@ -102,8 +115,10 @@ class FakePipeline:
     def update(self, settings: LiveSettings) -> None:
         self.settings = settings
 
-    def set_camera(self, spec: CameraSpec | None) -> None:
+    def set_camera(self, spec: CameraSpec | None) -> int:
         self.camera = spec
+        self.wish += 1
+        return self.wish
 
     def set_portrait(self, portrait: Portrait) -> None:
         self.portrait = portrait
@@ -141,13 +156,24 @@ class FakePipeline:
             measured: whether the portrait's were.
         """
         assert self.portrait is not None
-        self.tell(EngineReady("fake", "cuda:0 (fake GPU) in bf16, because a test says so", 0.1, measures=measures))
+        self.tell(EngineReady("fake", "cuda:0", "the fake GPU in bf16, because a test says so", 0.1, measures=measures))
         self.tell(SourceReady(self.portrait.entry.key, from_cache=False, measured=measured))
-        self.tell(CameraOpened("fake camera", 640, 480, 30.0))
+        self.open_camera()
         live = self.settings
         in_space = measured and live.relative and live.motion == "space"
         self.tell(Calibrated(92, ("close your mouth",), in_space=in_space))
         self.tell(StateChanged(state))
+
+    def open_camera(self, fps_hz: float = 30.0) -> None:
+        """Tell that the camera that was wished for gives frames."""
+        assert self.camera is not None
+        self.tell(CameraOpened(self.camera, self.wish, "fake camera", 640, 480, fps_hz))
+
+    def fail_camera(self, message: str, kept: CameraSpec | None = None, retry_s: float | None = None) -> None:
+        """Tell that the camera that was wished for fails."""
+        assert self.camera is not None
+        name = "" if kept is None else kept.name
+        self.tell(CameraFailed(self.camera, self.wish, self.camera.name, message, kept, name, retry_s))
 
     def open_sink(self, name: str) -> None:
         """Tell that a sink takes pictures."""
@@ -244,6 +270,7 @@ class World:
     sink_error: Exception | None = None
     measure_error: Exception | None = None
     gate: threading.Event = field(default_factory=threading.Event)
+    measured_with: list[tuple[str, str, str]] = field(default_factory=list)
     listed: int = 0
     examined: int = 0
 
@@ -280,18 +307,17 @@ class World:
         settings: AppSettings,
         on_event: Callable[[Event], None],
         on_picture: Callable[[], None],
-        on_measured: Callable[[str], None],
     ) -> Pipeline:
-        self.pipelines.append(FakePipeline(settings, on_event, on_picture, on_measured))
+        self.pipelines.append(FakePipeline(settings, on_event, on_picture))
         return cast(Pipeline, self.pipelines[-1])
 
-    def _measure(self, settings: AppSettings, on_progress: Callable[[float, str], None]) -> str:
-        del settings
+    def _measure(self, settings: AppSettings, tell: Callable[[MeasuringProgress], None]) -> Measured:
+        self.measured_with.append((settings.model, settings.device, settings.precision))
         if self.measure_error is not None:
             raise self.measure_error
-        on_progress(0.5, "trying cuda:0 in fp16")
+        tell(MeasuringProgress(0.5, GPU_WAY))
         self.gate.wait(5)
-        return "about 34 frames/s on a fake GPU"
+        return measured(1.5)
 
     def _sink(self, name: str) -> Sink:
         if self.sink_error is not None:
@@ -316,8 +342,12 @@ class FakeSink(NullSink):
 def _parse(text: str) -> CameraSpec:
     if text == "nonsense":
         raise CameraError("got 'nonsense', expected a camera")
-    if text.isdecimal():
-        return CameraSpec("device", int(text))
+    if is_address(text):
+        return parse_camera(text)
+    number, _, size = text.partition("@")
+    if number.isdecimal():
+        width, height = map(int, size.split("x")) if size else (640, 480)
+        return CameraSpec("device", int(number), width_px=width, height_px=height)
     return CameraSpec("file", path=Path(text))
 
 

@@ -13,6 +13,7 @@ from PyQt6.QtWidgets import (
     QColorDialog,
     QComboBox,
     QFileDialog,
+    QInputDialog,
     QLabel,
     QScrollArea,
     QSlider,
@@ -20,7 +21,8 @@ from PyQt6.QtWidgets import (
 )
 from pytestqt.qtbot import QtBot
 
-from app.pipeline.capture.cameras import CameraInfo, CameraSpec
+from app.pipeline.camera_spec import CameraSpec
+from app.pipeline.capture.camera import CameraInfo
 from app.settings import EXPRESSION_PARTS, MOTION_PARTS, AppSettings, LiveSettings, WindowSettings, load_settings
 from app.ui.controls import Controls
 from app.ui.main_window import MainWindow
@@ -323,6 +325,41 @@ def test_a_video_stands_in_for_a_camera(window: MainWindow, world: World, tmp_pa
     assert world.pipeline.camera == CameraSpec("file", path=clip)
     assert window.controls.camera.currentText() == "talk.mp4"
     assert window.session.settings.camera == str(clip)
+
+
+def test_a_phone_stands_in_for_a_camera(window: MainWindow, world: World) -> None:
+    for typed, address, shown in (
+        ("192.168.1.20:8080/video", "http://192.168.1.20:8080/video", "http://192.168.1.20:8080/video"),
+        (
+            " rtsp://me:secret@10.0.0.7/live?a=secret ",
+            "rtsp://me:secret@10.0.0.7/live?a=secret",
+            "rtsp://10.0.0.7/live?...",
+        ),
+    ):
+        click(window.controls.network_button)
+        dialog = next(dialog for dialog in window.findChildren(QInputDialog) if dialog.isVisible())
+        assert dialog.textValue() == "http://"
+        assert not dialog.isModal()  # Ctrl+0 slates from here, too
+        dialog.setTextValue(typed)
+        dialog.accept()
+        assert world.pipeline.camera == CameraSpec("network", address=address)
+        assert window.controls.camera.currentText() == shown
+        assert window.session.settings.camera == address
+
+
+def test_an_address_that_cannot_be_read_is_not_lost(window: MainWindow, world: World) -> None:
+    before = world.pipeline.camera
+    click(window.controls.network_button)
+    dialog = next(dialog for dialog in window.findChildren(QInputDialog) if dialog.isVisible())
+    dialog.setTextValue("http://me:se/cret@phone/video")
+    dialog.accept()
+    assert world.pipeline.camera == before
+    assert "camera: got an address that cannot be read" in window.messages.text
+    assert "cret" not in window.messages.text + window.controls.camera.currentText()
+    click(window.controls.network_button)
+    again = next(dialog for dialog in window.findChildren(QInputDialog) if dialog.isVisible())
+    assert again.textValue() == "http://me:se/cret@phone/video"
+    again.reject()
 
 
 def test_what_was_kept_is_shown(open_window: OpenWindow) -> None:

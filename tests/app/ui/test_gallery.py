@@ -12,7 +12,7 @@ from PyQt6.QtWidgets import QApplication, QFileDialog
 from pytestqt.qtbot import QtBot
 
 from app.errors import AppError
-from app.pipeline.capture.cameras import CameraSpec
+from app.pipeline.camera_spec import CameraSpec
 from app.settings import AppSettings
 from app.ui.main_window import MainWindow
 from app.ui.messages import Message

@@ -1,24 +1,29 @@
 """Measuring what runs the model best, from the window."""
 
+from dataclasses import replace
+
 from pytestqt.qtbot import QtBot
 
 from app.errors import SinkError
+from app.settings import AppSettings
 from app.ui.main_window import MainWindow
-from tests.app.ui.fakes import World
+from app.ui.parts import WindowOptions
+from tests.app.ui.conftest import OpenWindow
+from tests.app.ui.fakes import World, measured
 
 
 def test_this_computer_is_measured(proven: MainWindow, world: World, qtbot: QtBot) -> None:
     proven.checklist.steps[0].action.click()
-    qtbot.waitUntil(lambda: proven.preview.words.more == "trying cuda:0 in fp16")
+    qtbot.waitUntil(lambda: proven.preview.words.more == "trying cuda:0 in fp16 with cudagraph")
     assert proven.preview.words.state == "MEASURING"
     assert proven.status.busy == "measuring…"
     assert world.pipeline.stops == 1
     assert not proven.checklist.steps[0].action.isEnabled()
     world.gate.set()
     qtbot.waitUntil(lambda: world.pipeline.starts == 2)
-    assert proven.messages.text == "Measured: about 34 frames/s on a fake GPU."
+    assert proven.messages.text == "Measured: a frame of the model takes 1.5 ms on cuda:0 in fp16 with cudagraph."
     world.pipeline.prove()
-    qtbot.waitUntil(lambda: proven.session.chain.model.text == "about 34 frames/s on a fake GPU")
+    qtbot.waitUntil(lambda: proven.session.chain.model.text.startswith("a frame of the model takes 1.5 ms"))
 
 
 def test_measuring_that_fails(proven: MainWindow, world: World, qtbot: QtBot) -> None:
@@ -38,12 +43,23 @@ def test_closing_while_measuring(proven: MainWindow, world: World, qtbot: QtBot)
 
 
 def test_what_was_measured_is_told(window: MainWindow, world: World, qtbot: QtBot) -> None:
-    world.pipeline.measured("about 12 frames/s on this CPU")
+    world.pipeline.tell(measured(12.3))
     world.pipeline.prove()
-    qtbot.waitUntil(lambda: window.session.chain.model.text == "about 12 frames/s on this CPU")
+    qtbot.waitUntil(lambda: window.session.chain.model.text.startswith("a frame of the model takes 12.3 ms on"))
 
 
 def test_no_measuring_while_a_call_watches(live: MainWindow, world: World) -> None:
     live.session.measure()
     assert not live.session.measuring.under_way
     assert world.pipeline.stops == 0
+
+
+def test_what_was_chosen_is_what_is_measured(
+    open_window: OpenWindow, options: WindowOptions, world: World, qtbot: QtBot
+) -> None:
+    settings = AppSettings(portrait="fake_1", device="cpu", precision="fp32")
+    window = open_window(settings, replace(options, device="cuda:1"))
+    world.gate.set()
+    window.session.measure()
+    qtbot.waitUntil(lambda: world.pipeline.starts == 2)
+    assert world.measured_with == [("starter", "cuda:1", "fp32")]

@@ -13,7 +13,7 @@ from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from app.errors import AppError
-from app.pipeline.capture.cameras import CameraSpec
+from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.events import (
     BackendChanged,
     Calibrated,

@@ -16,7 +16,7 @@ import torch
 from mcnet import Engine, EngineError, EngineOptions, Mcnet, load_model
 from mcnet.arrays import Rgb
 from mcnet.bench import tiers
-from mcnet.bench.tiers import Failure, Tier, Timing, fastest, measure, remember, remembered, ways
+from mcnet.bench.tiers import Failure, NothingRunsError, Tier, Timing, fastest, measure, remember, remembered, ways
 from mcnet.engine import Way
 
 AUTO = EngineOptions()
@@ -304,8 +304,11 @@ class TestTheDecision:
         assert tier.others == ()
 
     def test_nothing_runs(self, starter: Mcnet, world: World) -> None:
-        with pytest.raises(EngineError, match="nothing here runs model starter: cpu in int8 with openvino: it is not"):
+        expected = "nothing here runs model starter: cpu in int8 with openvino: it is not"
+        with pytest.raises(NothingRunsError, match=expected) as caught:
             measure(starter, AUTO, make_engine=world.runs({}))
+        assert caught.value.model == "starter"
+        assert caught.value.failures == (Failure(INT8, "it is not there"), Failure(FP32, "it is not there"))
 
 
 class TestItsCost:
@@ -341,12 +344,11 @@ class TestItsCost:
         assert list(world.made) == [INT8]
         assert "not tried, for time: cpu in fp32 with openvino" in caplog.text
 
-    def test_progress_ends_at_one(self, starter: Mcnet, world: World) -> None:
-        told: list[tuple[float, str]] = []
+    def test_progress_tells_what_is_made_ready_and_then_that_all_are_timed(self, starter: Mcnet, world: World) -> None:
+        told: list[tuple[float, Way | None]] = []
         make = world.runs({INT8: 0.03, FP32: 0.04})
-        measure(starter, AUTO, make_engine=make, progress=lambda share, text: told.append((share, text)))
-        assert [share for share, _ in told] == sorted(share for share, _ in told)
-        assert (told[0], told[-1]) == ((0.0, "trying cpu in int8 with openvino"), (1.0, "done"))
+        measure(starter, AUTO, make_engine=make, progress=lambda share, way: told.append((share, way)))
+        assert told == [(0.0, INT8), (0.3, FP32), (0.6, None)]
 
     def test_more_time_is_used(self, starter: Mcnet, world: World) -> None:
         make = world.runs({INT8: 0.03, FP32: 0.031})
@@ -505,7 +507,7 @@ class TestFastest:
         machine()
 
         def fails(*_: object, **__: object) -> None:
-            raise EngineError("nothing here runs model starter")
+            raise NothingRunsError("starter", ())
 
         monkeypatch.setattr(tiers, "measure", fails)
         assert fastest(starter, AUTO, tmp_path / "t.json") is None

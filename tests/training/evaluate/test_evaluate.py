@@ -15,6 +15,7 @@ from assets import ROOT as ASSETS
 from mcnet.arrays import Rgb
 from mcnet.checkpoint import load_model
 from mcnet.commands.drives import Shot
+from mcnet.commands.outputs import OutputError
 from mcnet.config import McnetConfig
 from mcnet.engine import EngineError
 from mcnet.generator import Mcnet, ModelInfo
@@ -27,6 +28,7 @@ from mcnet.media.video_writer import VideoWriter
 from training.data import (
     CLIPS_FORMAT,
     PACKED_FORMAT,
+    PHOTOS,
     Clip,
     ClipTable,
     DataError,
@@ -273,11 +275,11 @@ def test_mistakes_are_told(heads: Path, grid: Path, tmp_path: Path) -> None:
     write_table(large / "clips.json", CLIPS_FORMAT, ClipTable(512, (Clip("large.mp4", "a", "test", 9),)))
     with pytest.raises(EvaluateError, match="pictures of 512 px, the model makes 256 px"):
         evaluate(model, large)
-    with pytest.raises(EvaluateError, match="a folder that is not there"):
+    with pytest.raises(OutputError, match="there is no folder"):
         run("starter", str(grid), "--json", str(tmp_path / "nowhere" / "out.json"))
-    with pytest.raises(EvaluateError, match="it is a folder"):
+    with pytest.raises(OutputError, match="it is a folder"):
         run("starter", str(grid), "--json", str(tmp_path))
-    with pytest.raises(EvaluateError, match=r"ends in \.png or \.jpg"):
+    with pytest.raises(OutputError, match=r"got suffix '\.mp4', expected \.png or \.jpg"):
         run("starter", str(grid), "--sheet", str(tmp_path / "out.mp4"))
     torn = tmp_path / "torn"
     torn.mkdir()
@@ -316,6 +318,7 @@ def test_different_people_come_first() -> None:
     assert choose_clips(CLIPS, "test", None) == [0, 2, 6, 1]
     assert choose_clips(CLIPS, "test", 2) == [0, 2]
     assert choose_clips(CLIPS, "train", None) == [3]
+    assert choose_clips((Clip("p", "gus", "test", 3, PHOTOS), *CLIPS), "test", 2) == [1, 3]  # nobody moves in a pack
 
 
 def test_cross_pairs_are_of_different_people_and_drawn_by_the_seed() -> None:

@@ -50,7 +50,9 @@ def test_overrides() -> None:
         ("loss.l1", "expected key=value"),
         ("loss.l1=[1]", r"loss\.l1: got \[1\], expected float"),
         ("loss.l1=true", r"loss\.l1: got True, expected float"),
-        ("loss.l1=-1", r"loss\.l1: got -1.0, expected no negative number"),
+        ("loss.l1=-1", r"loss\.l1: got -1.0, expected a finite number from 0"),
+        ("loss.l1=inf", r"loss\.l1: got inf, expected"),
+        ("optim.clip_norm=nan", r"optim\.clip_norm: got nan, expected"),
         ("loss.backbone=resnet", r"loss\.backbone: got 'resnet', expected vgg19 or"),
         ("loss=1", "loss: got 1, expected a table"),
         ("loss.guidance_points=[1]", "expected 5 mesh points"),
@@ -90,4 +92,6 @@ def test_a_file_that_is_not_there_and_one_that_is_no_toml(tmp_path: Path) -> Non
 
 def test_differences_are_named() -> None:
     old, new = load_config("smoke").to_dict(), load_config("smoke", ["loss.l1=3.0"]).to_dict()
-    assert differences(old, new) == ["loss.l1: 10.0 -> 3.0"]
+    (difference,) = differences(old, new)
+    assert difference == ("loss.l1", 10.0, 3.0)
+    assert str(difference) == "loss.l1: 10.0 -> 3.0"

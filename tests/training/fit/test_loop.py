@@ -438,6 +438,7 @@ def test_an_exported_model_gives_the_same_picture(heads: Path, tmp_path: Path) -
         assert written.info.name == "mine"
         assert written.info.training["steps"] == 4
         assert written.info.training["data"]["clip_identities"] == 2
+        assert written.info.training["data"]["licences"] == {"CC BY 4.0": 2, "not stated": 3}  # not the held-out clip's
         assert written.info.training["last"]["step"] == 4
 
 
@@ -541,7 +542,9 @@ def test_the_command_fits_resumes_and_exports(
     assert command(*fitting) == 0
     out = tmp_path / "mine.safetensors"
     assert command("export", str(tmp_path / "run"), str(out), "--half") == 0
-    assert "mine, 4 steps" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "mine, 4 steps" in told
+    assert "licences of the data: CC BY 4.0 (2 clips), not stated (3 clips)" in told
     assert load_model(out).info.name == "mine"
 
 

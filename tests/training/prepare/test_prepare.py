@@ -4,6 +4,7 @@ import argparse
 import csv
 import fcntl
 import gc
+import io
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +27,42 @@ from numpy.typing import NDArray
 from assets import ROOT as ASSETS
 from mcnet.commands.status import INTERRUPTED
 from mcnet.media.crop import SIDE_PER_SIZE, SquareBox, crop, face_size_px
-from mcnet.media.faces import FaceFinder
+from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.video import open_driving
 from mcnet.media.video_writer import VideoWriter
+from tests.media.clips import turned
+from tests.media.matrix import stored_for
 from tests.media.videos import GRID, make_sound_only, make_video
-from tests.training.chores import dies_on_two, stops_on_two
+from tests.training.chores import Errand, dies_on_two, run_errand, stops_on_two
 from training.data import DataError, Dataset, decode, open_or_pack, read_landmarks
+from training.fit.sampler import PairSampler
 from training.fit.stores import LandmarkStore
 from training.landmarks import TRAINING_POINTS
 from training.prepare import clips as clips_module
 from training.prepare import command as prepare
-from training.prepare import shards
+from training.prepare import progress, shards
 from training.prepare.clips import ClipRules, Record, SourceTask, prepare_source
-from training.prepare.sources import Identities, Source, SourceError, find_sources, read_mapping, split_identities
-from training.prepare.tracks import CORE_PER_SIZE, MAX_SIDE_PER_SIZE, clip_square, head_pose_deg, outside_share
-from training.prepare.workers import WorkerError, run_tasks
+from training.prepare.sources import (
+    Identities,
+    Source,
+    SourceError,
+    cost_of,
+    find_sources,
+    read_table_of_identities,
+    split_identities,
+)
+from training.prepare.tracks import (
+    CORE_PER_SIZE,
+    LONGEST_S,
+    MAX_SIDE_PER_SIZE,
+    Part,
+    clip_square,
+    head_pose_deg,
+    outside_share,
+    split_by_movement,
+)
+from training.prepare.workers import Failure, WorkerError, run_tasks
 
 Frames = list[NDArray[np.uint8]]
 
@@ -164,6 +185,19 @@ def test_a_talking_head_becomes_one_clip_framed_as_the_app_frames_it(prepared: P
     assert np.abs(frames[40].astype(int) - wanted.astype(int)).mean() < 2.5
 
 
+def test_a_phone_video_that_is_turned_and_mirrored_is_prepared_upright(tmp_path: Path, grid: Frames) -> None:
+    (tmp_path / "raw").mkdir()
+    matrix = (0, 1, 1, 0)
+    path = make_video(tmp_path / "raw" / "phone.mp4", [stored_for(frame, matrix) for frame in grid[:30]])
+    turned(path, matrix)
+    assert call(tmp_path / "raw", tmp_path / "out") == 0
+    (row,) = rows_of(tmp_path / "out", "phone.mp4")
+    x, y, side = (float(row[name]) for name in ("center_x", "center_y", "side_px"))
+    wanted = crop(grid[0], SquareBox(x, y, side), 256)
+    shown = next(iter(decode(tmp_path / "out" / row["file"])))
+    assert np.abs(shown.astype(int) - wanted.astype(int)).mean() < 3
+
+
 def test_everybody_in_the_picture_is_followed(prepared: Path) -> None:
     rows = rows_of(prepared, "two.mp4")
     assert [row["track"] for row in rows] == ["0", "1"]
@@ -265,6 +299,11 @@ def test_landmarks_lie_where_a_search_in_the_clip_finds_them(packed: Dataset) ->
             found = face.landmarks_px[:, :2] / 256
             error = np.linalg.norm(found - packed.landmarks.landmarks[row].astype(np.float32), axis=1)
             assert error.mean() < 0.012, clip.file
+            # In depth, only differences within a face mean something.
+            depth = packed.landmarks.in_space[row, :, 2].astype(np.float32)
+            away = face.landmarks_px[:, 2] / 256
+            assert np.abs((depth - depth.mean()) - (away - away.mean())).mean() < 0.012, clip.file
+            assert depth[[234, 454]].mean() > depth[1] + 0.1  # the ears are behind the tip of the nose
 
 
 def test_nobody_is_on_both_sides(prepared: Path) -> None:
@@ -302,7 +341,9 @@ def test_a_second_call_does_nothing_again_and_gives_the_same(
     assert [path.name for path in (out / "train").iterdir()] == ["grid#grid#000#000000#000074.mp4"]
     assert call(footage, out, "--test-share", "0.3") == 0
     again = listing(out)
-    assert again.pop("manifest.csv").replace(b"CC BY 4.0", b"") == before.pop("manifest.csv")
+    assert b'"licence": "CC BY 4.0"' in again["clips.json"]  # what the user wrote goes into the dataset's table as well
+    for name in ("manifest.csv", "clips.json"):
+        assert again.pop(name).replace(b"CC BY 4.0", b"") == before.pop(name)
     assert again == before
 
 
@@ -439,10 +480,108 @@ def test_signals_end_all_processes_and_leave_no_halves(short: Path, tmp_path: Pa
 def test_a_process_that_dies_fails_its_task_only() -> None:
     outcomes = {outcome.task: outcome for outcome in run_tasks(dies_on_two, [1, 2, 3, 4], 2)}
     assert [outcomes[task].result for task in (1, 2, 3, 4)] == [10, None, None, 40]
-    assert "exit code 7" in outcomes[2].failure
-    assert outcomes[3].failure.endswith("ValueError: three\n")
+    died, raised = outcomes[2].failure, outcomes[3].failure
+    assert died == Failure("the process died (exit code 7)", "the process died (exit code 7)", died=True)
+    assert raised is not None
+    assert (raised.reason, raised.died) == ("ValueError: three", False)
+    assert raised.details.startswith("Traceback")
+    assert [outcomes[task].failure for task in (1, 4)] == [None, None]
     with pytest.raises(WorkerError, match="disk is full"):
         list(run_tasks(stops_on_two, [1, 2, 3], 2))
+
+
+def test_the_most_expensive_task_begins_first_and_holds_nobody_up(tmp_path: Path) -> None:
+    cheap = range(5)
+    errands = [Errand(number, False, (), tmp_path) for number in cheap] + [Errand(5, True, tuple(cheap), tmp_path)]
+    outcomes = list(run_tasks(run_errand, errands, 2))
+    assert [outcome.failure for outcome in outcomes] == [None] * 6
+    assert [outcome.result for outcome in outcomes] == [0, 1, 2, 3, 4, 5]
+
+
+def test_short_work_comes_first(tmp_path: Path, grid: Frames, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    make_video(folder / "a large one.mp4", scaled(grid[:28], (1440, 1152)))
+    make_video(folder / "b long.mp4", grid[:75])
+    make_video(folder / "c short.mp4", grid[:28])
+    for index in range(2):
+        (folder / "d frames").mkdir(exist_ok=True)
+        write_rgb(folder / "d frames" / f"{index}.png", grid[index])
+    (folder / "e broken.mp4").write_bytes(b"no video" * 20)
+    costs = {source.label: cost_of(source) for source in find_sources([folder], tmp_path / "out")}
+    assert costs["a large one.mp4"] == 28 * 1440 * 1152
+    assert costs["b long.mp4"] == 75 * 360 * 288
+    assert costs["d frames"] == 2 * 360 * 288
+    assert costs["e broken.mp4"] == 80 * 160
+    order: list[str] = []
+
+    def spy(task: SourceTask) -> Record:
+        order.append(task.source.label)
+        return prepare_source(task)
+
+    monkeypatch.setattr(clips_module, "prepare_source", spy)
+    assert call(folder, tmp_path / "out") == 0
+    assert order == ["e broken.mp4", "d frames", "c short.mp4", "b long.mp4", "a large one.mp4"]
+
+
+def test_progress_is_written_line_by_line_where_there_is_no_terminal(
+    short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "EVERY_S", 0.02)
+    monkeypatch.setattr(progress, "_NOTE_EVERY_S", 0.0)
+    assert call(short, tmp_path / "out") == 0
+    lines = capsys.readouterr().err.splitlines()
+    told = re.compile(r"0:0\d: (\d) of 2 sources, (\d) clips(?:; at work: (\w)\.mp4 \(0:0\d of 0:01\))?")
+    counted = [told.fullmatch(line) for line in lines]
+    assert all(counted), lines
+    done = [(int(match[1]), int(match[2])) for match in counted if match]
+    assert done == sorted(done)
+    assert {match[3] for match in counted if match} >= {"a", "b"}
+    assert not (tmp_path / "out" / ".prepare" / "partial").exists()
+    assert progress.EVERY_S != 10
+    monkeypatch.undo()
+    assert progress.EVERY_S == 10
+
+
+def test_a_terminal_shows_a_bar(short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(progress, "EVERY_S", 0.02)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert call(short / "a.mp4", tmp_path / "out") == 0
+    assert isinstance(sys.stderr, Terminal)
+    shown = sys.stderr.getvalue()
+    assert "1/1" in shown
+    assert "clips=1" in shown
+    assert " of 1 sources" not in shown
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--fps", "0", "a number from 1 to 240"),
+        ("--fps", "nan", "a number from 1 to 240"),
+        ("--min-face-px", "-3", "a number from 8 to 4096"),
+        ("--min-seconds", "-1", "a number from 0 to 60"),
+        ("--max-seconds", "90", "a number from 0.04 to 60"),
+        ("--min-sharpness", "x", "a number from 0 to 1000"),
+        ("--min-motion", "-0.1", "a number from 0 to 10"),
+        ("--max-outside", "1", "a number from 0 to 0.95"),
+        ("--test-share", "1.5", "a number from 0 to 0.95"),
+        ("--seed", "-1", "a whole number"),
+        ("--workers", "0", "a whole number from 1"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_with_the_range(
+    option: str, value: str, expected: str, short: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        call(short, tmp_path / "out", f"{option}={value}")
+    assert f"argument {option}: got '{value}', expected {expected}\n" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert prepare._LONGEST_S == LONGEST_S
 
 
 def test_an_error_of_ours_is_counted_and_tried_again(
@@ -574,21 +713,197 @@ def test_sources_have_names_of_their_own(tmp_path: Path) -> None:
 def test_who_is_seen(tmp_path: Path) -> None:
     table = tmp_path / "who.csv"
     table.write_text("source,identity\nid1/a,Ann B.\nb.mp4,ben\nid3-two#001,cyd\n")
-    mapping = read_mapping(table)
+    read = read_table_of_identities(table)
 
     def source(label: str) -> Source:
         return Source(label, Path(label), label.split(".")[0].replace("/", "-").replace("#", "-"))
 
-    folder = Identities(mapping, by_folder=True)
+    folder = Identities(read, by_folder=True)
     assert folder.of(source("id1/a.mp4"), 0) == "Ann-B"
     assert folder.of(source("id2/b.mp4"), 0) == "ben"
     assert [folder.of(source("id3/two.mp4"), track) for track in (0, 1)] == ["id3", "cyd"]
     assert folder.of(source("id3/id9#x.mp4"), 0) == "id9"
     assert Identities({}, by_folder=False).of(source("id3/two.mp4"), 0) == "id3-two"
-    for text, message in (("source\na\n", "expected the columns"), ("source,identity\na,b\na,c\n", "is both")):
+    for text, message in (
+        ("source\na\n", "expected the columns source and identity, licence or kind"),
+        ("source,identity\na,b\na,c\n", "is both b and c"),
+        ("source,kind\na,film\n", "a is of kind 'film', expected clip or photos"),
+    ):
         table.write_text(text)
         with pytest.raises(SourceError, match=message):
-            read_mapping(table)
+            read_table_of_identities(table)
+
+
+def test_the_licence_of_the_table_reaches_the_dataset(short: Path, tmp_path: Path) -> None:
+    table = tmp_path / "who.csv"
+    table.write_text("source,licence,identity\na.mp4,CC BY 4.0,\nb,,ben\n")
+    out = tmp_path / "out"
+    assert call(short, out, "--identities", table) == 0
+    manifest = {row["source"]: row for row in read_csv(out / "manifest.csv")}
+    assert [manifest[name]["licence"] for name in ("a.mp4", "b.mp4")] == ["CC BY 4.0", ""]
+    assert [manifest[name]["identity"] for name in ("a.mp4", "b.mp4")] == ["a", "ben"]
+    clips = open_or_pack(out, tmp_path / "cache").clips
+    assert {clip.identity: clip.licence for clip in clips} == {"a": "CC BY 4.0", "ben": ""}
+    # A call without the table forgets nothing, and what the table says counts for more than what was there.
+    assert call(short, out) == 0
+    assert {row["source"]: row["licence"] for row in read_csv(out / "manifest.csv")} == {
+        "a.mp4": "CC BY 4.0",
+        "b.mp4": "",
+    }
+    table.write_text("source,licence\na.mp4,CC0\nb.mp4,MIT\n")
+    assert call(short, out, "--identities", table) == 0
+    assert {row["source"]: row["licence"] for row in read_csv(out / "manifest.csv")} == {"a.mp4": "CC0", "b.mp4": "MIT"}
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory, grid: Frames) -> Path:
+    """Two people in one folder, as photographs."""
+    folder = tmp_path_factory.mktemp("photographs") / "people"
+    folder.mkdir()
+    woman = read_rgb(ASSETS / "portraits" / "woman_1.jpg")
+    for index, frame in enumerate((grid[0], grid[30], grid[60])):
+        write_rgb(folder / f"man {index}.png", frame)
+    write_rgb(folder / "woman 0.png", woman)
+    write_rgb(folder / "woman 1.png", woman[:, ::-1])
+    return folder
+
+
+def test_photographs_of_one_person_become_pairs(photographs: Path, tmp_path: Path, grid: Frames) -> None:
+    folder = tmp_path / "man"
+    folder.mkdir()
+    for picture in photographs.glob("man*"):
+        shutil.copyfile(picture, folder / picture.name)
+    write_rgb(folder / "other size.png", placed(grid[:1], (400, 300), lambda _: (0, 0))[0])
+    write_rgb(folder / "blurred.png", cv2.GaussianBlur(grid[5], (0, 0), 3).astype(np.uint8))
+    write_rgb(folder / "nobody.png", np.full((288, 360, 3), 90, np.uint8))
+    (folder / "broken.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    assert call(folder, out, "--photos", "--test-share", 0) == 0
+    (row,) = read_csv(out / "manifest.csv")
+    assert (row["kind"], row["frames"], row["seconds"], row["motion"]) == ("photos", "3", "0.0", "0.0")
+    assert (row["identity"], row["source"]) == ("man", "man")
+    reasons = {reject["detail"].split(":")[0]: reject["reason"] for reject in read_csv(out / "rejects.csv")}
+    assert reasons.pop("nobody.png") == "no_face"
+    assert reasons.pop("blurred.png") == "blurred"
+    assert reasons.pop("other size.png") == "apart"
+    assert list(reasons.values()) == ["unreadable"]
+    assert "photographs" in (out / "report.txt").read_text()
+    dataset = open_or_pack(out, tmp_path / "cache")
+    assert [(clip.kind, clip.frames) for clip in dataset.clips] == [("photos", 3)]
+    # One box cuts all of them. (H.264 loses a little; another photograph of the three, or another box, is far off.)
+    box = SquareBox(*(float(row[name]) for name in ("center_x", "center_y", "side_px")))
+    squares = [crop(original, box, 256).astype(int) for original in (grid[0], grid[30], grid[60])]
+    errors = [[np.abs(frame.astype(int) - square).mean() for square in squares] for frame in dataset.frames]
+    assert np.argmin(errors, axis=1).tolist() == [0, 1, 2]
+    assert np.diag(errors).max() < 3.5
+    with FaceFinder() as finder:
+        for frame, places in zip(dataset.frames, dataset.landmarks.landmarks.astype(np.float32), strict=True):
+            (face,) = finder.find(frame)
+            assert np.linalg.norm(face.landmarks_px[:, :2] / 256 - places, axis=1).mean() < 0.012
+    plan = PairSampler(dataset, "train", 0.0, 1).plan(0, 40)
+    assert {tuple(sorted(pair)) for pair in zip(plan.source.tolist(), plan.driving.tolist(), strict=True)} == {
+        (0, 1),
+        (0, 2),
+        (1, 2),
+    }
+    # The same folder without --photos is a video's frames, and is looked at anew.
+    with pytest.raises(DataError, match="no clip came of 1 sources"):
+        call(folder, out)
+
+
+def test_a_table_tells_whose_photographs_they_are(photographs: Path, tmp_path: Path) -> None:
+    table = tmp_path / "who.csv"
+    lines = [f"man {index}.png,cyd,photos,CC0" for index in range(3)]
+    lines += [f"people/woman {index},dora,photos,CC BY 4.0" for index in range(2)]
+    table.write_text("\n".join(("source,identity,kind,licence", *lines)))
+    out = tmp_path / "out"
+    assert call(photographs, out, "--identities", table, "--test-share", 0) == 0
+    rows = {row["identity"]: row for row in read_csv(out / "manifest.csv")}
+    assert {name: (row["frames"], row["kind"], row["licence"]) for name, row in rows.items()} == {
+        "cyd": ("3", "photos", "CC0"),
+        "dora": ("2", "photos", "CC BY 4.0"),
+    }
+    assert [row["source"] for row in rows.values()] == ["people/cyd", "people/dora"]
+    table.write_text("\n".join(("source,identity,kind,licence", *lines[:-1])))
+    with pytest.raises(DataError, match=r"of the 5 photographs in .*, 4 are named .*woman 1\.png is not"):
+        call(photographs, out, "--identities", table)
+    # Named as in the released layout, no table is needed; one photograph of somebody is a still.
+    named = tmp_path / "named"
+    named.mkdir()
+    for source, name in (("man 0", "cyd#0"), ("man 1", "cyd#1"), ("woman 0", "dora#0")):
+        shutil.copyfile(photographs / f"{source}.png", named / f"{name}.png")
+    assert call(named, tmp_path / "other", "--photos", "--test-share", 0) == 0
+    assert {row["identity"]: row["frames"] for row in read_csv(tmp_path / "other" / "manifest.csv")} == {
+        "cyd": "2",
+        "dora": "1",
+    }
+    dataset = open_or_pack(tmp_path / "other", tmp_path / "cache")
+    assert PairSampler(dataset, "train", 1.0, 1).plan(0, 4).still.all()
+
+
+def test_photographs_from_different_places_are_no_pack(tmp_path: Path, grid: Frames) -> None:
+    folder = tmp_path / "apart"
+    folder.mkdir()
+    for index, picture in enumerate(placed(grid[:1] * 2, (640, 288), lambda index: (280 * index, 0))):
+        write_rgb(folder / f"{index}.png", picture)
+    with pytest.raises(DataError, match="apart: apart, the heads are too far apart for one box"):
+        call(folder, tmp_path / "out", "--photos")
+
+
+def moved_faces(grid: Frames, away_px: NDArray[np.float64], down_px: float = 0) -> list[Face]:
+    """The grid speaker's face, moved to the right by so much in each frame, and down in all of them."""
+    with FaceFinder() as finder:
+        (face,) = finder.find(grid[0])
+    return [Face((face.landmarks_px + np.array([x, down_px, 0])).astype(np.float32), 1.0) for x in away_px]
+
+
+def swaying_px(reach_px: float) -> NDArray[np.float64]:
+    """From side to side within 2 s, for 4 s at 25 frames/s."""
+    return np.asarray(reach_px * np.sin(2 * np.pi * np.arange(100) / 50))
+
+
+def test_a_head_that_moves_is_kept_in_one_larger_square(grid: Frames) -> None:
+    sway_px = swaying_px(30)  # 0.7 face sizes to either side: beyond the dead zone of 0.33
+    (free,) = moved_faces(grid, np.zeros(1))
+    size, middle = face_size_px(free), clip_square([free], 10_000, 10_000).center_y
+    for height_px in (288, round(5.3 * size)):  # in the second picture a square of 5.45 sizes has no room
+        faces = moved_faces(grid, sway_px, height_px / 2 - middle)
+        (part,) = split_by_movement(faces, 360, height_px, 0.15, 25)
+        assert part == (range(100), True)
+        square = clip_square(faces, 360, height_px)
+        assert SIDE_PER_SIZE * size < square.side <= MAX_SIDE_PER_SIZE * size
+        assert outside_share(square, 360, height_px) <= 0.15
+
+
+def test_a_track_is_divided_where_one_square_would_show_too_little_of_the_head_or_of_the_picture(grid: Frames) -> None:
+    wide = moved_faces(grid, swaying_px(60))  # from end to end 2.9 face sizes: with the core 7.7
+    parts = split_by_movement(wide, 10_000, 10_000, 0.15, 25)
+    assert len(parts) > 1
+    assert_covered(parts, 100)
+    size = face_size_px(wide[0])
+    for frames, held in parts:
+        assert held == (len(frames) >= 25)
+        if held:
+            square = clip_square(wide[frames.start : frames.stop], 10_000, 10_000)
+            assert square.side <= MAX_SIDE_PER_SIZE * size + 0.01
+    # A head that goes beyond the picture's left border and comes back: what is beyond is apart from what is good.
+    box = clip_square(wide[:1], 10_000, 10_000)
+    left = np.concatenate((np.zeros(40), np.linspace(0, -box.center_x, 20), np.zeros(40)))
+    faces = moved_faces(grid, left)
+    parts = split_by_movement(faces, 360, 288, 0.15, 25)
+    assert_covered(parts, 100)
+    assert [part.held for part in parts] == [True, False, True]
+    assert min(len(part.frames) for part in parts if part.held) >= 38
+    for frames, held in parts:
+        share = outside_share(clip_square(faces[frames.start : frames.stop], 360, 288), 360, 288)
+        assert held == (share <= 0.15)
+    # A head that is thrown from side to side twice a second is held nowhere for a second.
+    fast = moved_faces(grid, 80 * np.sin(2 * np.pi * np.arange(75) / 12))
+    assert split_by_movement(fast, 10_000, 10_000, 0.15, 25) == [(range(75), False)]
+
+
+def assert_covered(parts: Sequence[Part], count: int) -> None:
+    assert [index for part in parts for index in part.frames] == list(range(count))
 
 
 def test_the_split_is_by_name_and_nobody_changes_sides() -> None:

@@ -12,6 +12,7 @@ from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
 from mcnet import Engine, EngineOptions, load_model
+from mcnet.arrays import Rgb
 from mcnet.commands.drives import Shot, SpaceDrive
 from mcnet.engine import EngineError
 from mcnet.media.crop import SquareBox, crop, frame_face
@@ -55,11 +56,12 @@ class Stage:
         step = self.only_step(settings, camera=camera)
         return step if step.view is None else step._replace(view=self.animator.follow(step.view))
 
-    def only_step(self, settings: LiveSettings = SETTINGS, *, camera: str = "one") -> Step:
+    def only_step(self, settings: LiveSettings = SETTINGS, *, camera: str = "one", rgb: Rgb | None = None) -> Step:
         """As `step`, without what comes after the picture was handed on."""
         self.now_s += DT_S
         self.frames += 1
-        return self.animator.step(CameraFrame(self.frames, self.now_s, marked_picture(), camera), self.now_s, settings)
+        picture = marked_picture() if rgb is None else rgb
+        return self.animator.step(CameraFrame(self.frames, self.now_s, picture, camera), self.now_s, settings)
 
     def until(self, state: State, settings: LiveSettings = SETTINGS, *, frame: bool = True) -> Step:
         for _ in range(200):
@@ -117,15 +119,18 @@ def test_a_lost_face_goes_down_the_ladder_and_comes_back_by_itself(face: Face, w
     stage.until(State.LIVE)
     stage.engine.shift = 0.3
     for _ in range(20):
+        searched = stage.finder.searched
         live = stage.step().output
+        if stage.finder.searched > searched and live is not None:
+            proven = live.avatar
     stage.finder.face = None
     held = stage.step().output
     while held is not None and held.state is State.LIVE:  # until the next look for the face
-        live, held = held, stage.step().output
+        held = stage.step().output
     assert live is not None
     assert held is not None
     assert held.state is State.HOLD
-    assert held.avatar is live.avatar
+    assert held.avatar is proven, "what is held is of the last frame that is known to show a face"
     assert not held.fresh
     stage.until(State.EASING)
     idle = stage.until(State.IDLE).output
@@ -227,7 +232,7 @@ def test_a_face_that_moves_is_searched_more_often(face: Face, woman: Portrait) -
     for _ in range(30):
         stage.engine.scale *= 1.02  # it comes nearer
         stage.step()
-    assert stage.finder.searched - searched == 10
+    assert stage.finder.searched - searched in (10, 11)  # once more where it becomes larger than heads do
 
 
 @pytest.mark.parametrize("stays", [True, False])
@@ -237,7 +242,7 @@ def test_where_a_face_is_counts_in_the_camera_not_in_the_crop(face: Face, woman:
     stage.until(State.LIVE)
     searched = stage.finder.searched
     for index in range(1, 31):
-        zoom, nudge_x = 1.02**index, 0.01 * index
+        zoom, nudge_x = (1.005 if stays else 1.02) ** index, 0.01 * index
         if stays:
             stage.engine.scale, stage.engine.shift = zoom, -2 * nudge_x * zoom
         stage.step(dataclasses.replace(SETTINGS, zoom=zoom, nudge_x=nudge_x))
@@ -677,3 +682,47 @@ def test_a_portrait_without_a_face_is_detected(face: Face, woman: Portrait) -> N
     assert output.state is State.CALIBRATING
     stage.until(State.LIVE)
     assert stage.animator._source.cache.measured
+
+
+@pytest.mark.parametrize("change", ["dark", "jump", "melted"])
+def test_a_doubtful_frame_is_judged_before_it_is_shown(face: Face, woman: Portrait, change: str) -> None:
+    lit = marked_picture()
+    lit[..., 1] = lit[..., 0]
+    stage = Stage(face, woman)
+    for _ in range(20):
+        stage.animator.follow(view) if (view := stage.only_step(rgb=lit).view) is not None else None
+    live = stage.only_step(rgb=lit).output
+    assert live is not None
+    assert live.state is State.LIVE
+    searched = stage.finder.searched
+    stage.finder.face = None
+    if change == "jump":
+        stage.engine.shift = 0.5
+    if change == "melted":
+        stage.engine.scale = 0.2
+    rendered = len(stage.engine.rendered)
+    output = stage.only_step(rgb=lit // 20 if change == "dark" else lit).output
+    assert output is not None
+    assert (output.state, output.fresh) == (State.HOLD, False)
+    assert stage.finder.searched == searched + 1
+    assert len(stage.engine.rendered) == rendered, "nothing is made of it"
+
+
+def test_a_doubtful_frame_that_shows_the_face_goes_on(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    stage.engine.shift = 0.5
+    searched = stage.finder.searched
+    output = stage.only_step().output
+    assert output is not None
+    assert (output.state, output.fresh) == (State.LIVE, True)
+    assert stage.finder.searched == searched + 1
+
+
+def test_who_leaves_the_picture_sideways_is_gone_before_the_mesh_only_guesses(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    aside = face.landmarks_px.copy()
+    aside[:, 0] += 640 - aside[:, 0].min() - 0.5 * np.ptp(aside[:, 0])  # half of it is outside
+    stage.finder.face = Face(aside, 1.0)
+    stage.until(State.HOLD)

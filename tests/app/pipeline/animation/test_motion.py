@@ -15,7 +15,7 @@ from app.pipeline.animation.motion import (
     smoothing_delay_ms,
 )
 from app.settings import LiveSettings
-from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
+from mcnet.geometry import Keypoints, adapted_scale, hull_area, relative_keypoints
 from mcnet.media.head_motion import Gains
 from tests.tolerance import EPSILON, of_sums
 
@@ -28,9 +28,12 @@ def random_keypoints(seed: int) -> Keypoints:
 
 
 def test_gains_of_one_are_the_engines_relative_motion() -> None:
-    source, driving, reference = (random_keypoints(seed) for seed in range(3))
+    source, other, reference = (random_keypoints(seed) for seed in range(3))
+    # As far as a face moves: beyond that the app limits what the engine does not.
+    driving = Keypoints(reference.value + 0.08 * (other.value + 0.5), other.jacobian)
     control = MotionControl()
     control.reference = Reference(Pose.of(reference))
+    assert not control.is_strange(Pose.of(driving))
     moved = control.relative(Pose.of(source), Pose.of(driving), 1.0, 1.0)
     expected = relative_keypoints(source, driving, reference, adapted_scale(source, reference))
     # The engine's are float32: a scale, two differences and three matrices, one of them inverted.
@@ -80,12 +83,37 @@ def test_a_tilted_head_is_tilted_further_and_not_blown_up(gain: float) -> None:
 def test_one_moved_point_is_mostly_expression() -> None:
     source, reference = (Pose.of(random_keypoints(seed)) for seed in range(2))
     value = reference.value.copy()
-    value[4] += [0.0, 0.2]
+    value[4] += [0.0, 0.1]
     control = MotionControl()
     control.reference = Reference(reference)
     doubled = control.relative(source, Pose(value, reference.jacobian), 1.0, 2.0).value - source.value
     plain = control.relative(source, Pose(value, reference.jacobian), 1.0, 1.0).value - source.value
     assert doubled[4, 1] > 1.6 * plain[4, 1]
+
+
+@pytest.mark.parametrize("change", ["scattered", "inside out", "blown up", "flattened", "far away"])
+def test_keypoints_as_no_face_has_them_tear_nothing(change: str) -> None:
+    source, reference = (Pose.of(random_keypoints(seed)) for seed in range(2))
+    centre = reference.value.mean(axis=0)
+    value = {
+        "scattered": np.random.default_rng(5).uniform(-1, 1, reference.value.shape),
+        "inside out": (reference.value - centre) * [-1, 1] + centre,
+        "blown up": 3 * reference.value,
+        "flattened": (reference.value - centre) * [0.1, 1] + centre,
+        "far away": reference.value + np.array([2.0, 0.0]),
+    }[change]
+    control = MotionControl()
+    control.reference = Reference(reference)
+    assert control.is_strange(Pose(value, reference.jacobian)) == (change != "far away")
+    moved = control.relative(source, Pose(value, reference.jacobian), 1.0, 1.0)
+    assert np.isfinite(moved.jacobian).all()
+    scale = math.sqrt(hull_area(source.value.astype(np.float32)) / hull_area(reference.value.astype(np.float32)))
+    spread = scale * np.sqrt(np.square(reference.value - centre).sum())
+    stayed = source.value - source.value.mean(axis=0) + moved.value.mean(axis=0)
+    # Turned by 75 degrees at most and stretched by a third, and a sixth of the spread besides.
+    most = math.sqrt(1.35**2 + 1 - 2 * 1.35 * math.cos(math.radians(75))) + 0.16
+    assert np.sqrt(np.square(moved.value - stayed).sum()) <= most * spread
+    assert np.abs(moved.value.mean(axis=0) - source.value.mean(axis=0)).max() <= 0.46 * scale
 
 
 def test_a_flat_reference_is_refused() -> None:

@@ -1,12 +1,14 @@
 import threading
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera_control import CameraControl, CameraTimes
 from app.pipeline.capture.camera_frame import CameraFrame
-from app.pipeline.capture.cameras import CameraSpec
-from app.pipeline.events import CameraFailed, CameraOpened, Event
+from app.pipeline.events import CameraDark, CameraFailed, CameraOpened, Event
 from tests.app.fakes import Cameras, FakeCamera, wait_until
 
 TIMES = CameraTimes(open_s=0.3, stall_s=0.3, frozen_s=0.4, first_retry_s=0.05, longest_retry_s=0.1)
@@ -20,9 +22,14 @@ class Desk:
         self.cameras = cameras
         self.frames: list[CameraFrame] = []
         self.events: list[Event] = []
+        self.wishes = 0
         self.control = CameraControl(self.frames.append, self.events.append, cameras, TIMES)
         self.thread = threading.Thread(target=self.control.run, name="camera control")
         self.thread.start()
+
+    def wish(self, spec: CameraSpec | None) -> None:
+        self.wishes += 1
+        self.control.set_camera(spec, self.wishes)
 
     def opened(self) -> list[str]:
         return [event.camera for event in self.events if isinstance(event, CameraOpened)]
@@ -54,7 +61,7 @@ def desk() -> Iterator[Desk]:
 
 
 def test_frames_are_numbered_and_stamped(desk: Desk) -> None:
-    desk.control.set_camera(ONE)
+    desk.wish(ONE)
     desk.flowing()
     assert desk.opened() == ["camera 1"]
     assert [frame.frame_id for frame in desk.frames] == list(range(len(desk.frames)))
@@ -64,7 +71,7 @@ def test_frames_are_numbered_and_stamped(desk: Desk) -> None:
 
 def test_a_camera_that_is_not_there_is_tried_again_with_growing_waits(desk: Desk) -> None:
     desk.cameras.broken.add("camera 1")
-    desk.control.set_camera(ONE)
+    desk.wish(ONE)
     wait_until(lambda: len(desk.failures()) >= 3, "three tries")
     assert [failure.retry_s for failure in desk.failures()[:3]] == [0.05, 0.1, 0.1]
     assert desk.failures()[0].message == "camera 1 is not there"
@@ -74,10 +81,10 @@ def test_a_camera_that_is_not_there_is_tried_again_with_growing_waits(desk: Desk
 
 
 def test_a_switch_keeps_the_old_camera_until_the_new_one_gives_frames(desk: Desk) -> None:
-    desk.control.set_camera(ONE)
+    desk.wish(ONE)
     desk.flowing()
     desk.cameras.slow_s = 0.15
-    desk.control.set_camera(TWO)
+    desk.wish(TWO)
     desk.flowing()
     assert desk.current() == "camera 1"
     wait_until(lambda: desk.current() == "camera 2", "the switch")
@@ -85,33 +92,63 @@ def test_a_switch_keeps_the_old_camera_until_the_new_one_gives_frames(desk: Desk
 
 
 def test_a_switch_that_fails_leaves_the_old_camera(desk: Desk) -> None:
-    desk.control.set_camera(ONE)
+    desk.wish(ONE)
     desk.flowing()
     desk.cameras.broken.add("camera 2")
-    desk.control.set_camera(TWO)
+    desk.wish(TWO)
     wait_until(lambda: bool(desk.failures()), "the failure is told")
-    assert desk.failures()[0].kept == "camera 1"
-    assert desk.failures()[0].retry_s is None
+    (failure,) = desk.failures()
+    assert (failure.spec, failure.wish, failure.kept, failure.kept_name) == (TWO, 2, ONE, "camera 1")
+    assert failure.retry_s is None
     desk.flowing()
     assert desk.current() == "camera 1"
 
 
-def test_the_same_device_is_let_go_of_before_it_is_opened_otherwise(desk: Desk) -> None:
-    desk.control.set_camera(ONE)
+def test_events_tell_their_camera_and_the_newest_wish_that_was_heard_of(desk: Desk) -> None:
+    desk.wish(ONE)
     desk.flowing()
-    desk.control.set_camera(CameraSpec("device", 1, width_px=1280, height_px=720))
+    desk.cameras.slow_s = 1.0
+    desk.wish(TWO)
+    wait_until(lambda: len(desk.cameras.opened) == 1 and desk.control._candidate is not None, "the other is opened")
+    desk.cameras.opened[0].fail_after = 0
+    wait_until(lambda: ONE in [failure.spec for failure in desk.failures()], "the one in use fails meanwhile")
+    events = [event for event in desk.events if isinstance(event, CameraOpened | CameraFailed) and event.spec == ONE]
+    assert [(type(event), event.wish) for event in events[:2]] == [(CameraOpened, 1), (CameraFailed, 2)]
+
+
+def test_a_closed_shutter_is_told_once_and_the_camera_goes_on() -> None:
+    class Shut(FakeCamera):
+        def read(self) -> NDArray[np.uint8]:
+            rgb: NDArray[np.uint8] = np.zeros_like(super().read())
+            return rgb
+
+    desk = Desk(Cameras(Shut))
+    try:
+        desk.wish(ONE)
+        wait_until(lambda: CameraDark(ONE, 1, "camera 1") in desk.events, "it is told")
+        desk.flowing()
+        assert len([event for event in desk.events if isinstance(event, CameraDark)]) == 1
+        assert desk.failures() == []
+    finally:
+        desk.close()
+
+
+def test_the_same_device_is_let_go_of_before_it_is_opened_otherwise(desk: Desk) -> None:
+    desk.wish(ONE)
+    desk.flowing()
+    desk.wish(CameraSpec("device", 1, width_px=1280, height_px=720))
     wait_until(lambda: len(desk.cameras.opened) == 2, "opened again")
     assert desk.cameras.opened[0].closed
     desk.flowing()
 
 
 def test_the_same_device_comes_back_as_it_was_if_the_other_way_fails(desk: Desk) -> None:
-    desk.control.set_camera(ONE)
+    desk.wish(ONE)
     desk.flowing()
     desk.cameras.broken.add("camera 1")
-    desk.control.set_camera(CameraSpec("device", 1, width_px=1280, height_px=720))
+    desk.wish(CameraSpec("device", 1, width_px=1280, height_px=720))
     wait_until(lambda: bool(desk.failures()), "the failure is told")
-    assert desk.failures()[0].kept == "camera 1"
+    assert desk.failures()[0].kept == ONE
     desk.cameras.broken.clear()
     wait_until(lambda: len(desk.opened()) == 2, "the old way")
     desk.flowing()
@@ -119,14 +156,14 @@ def test_the_same_device_comes_back_as_it_was_if_the_other_way_fails(desk: Desk)
 
 def test_an_opening_that_blocks_blocks_nobody_and_is_given_up(desk: Desk) -> None:
     desk.cameras.slow_s = 1.0
-    desk.control.set_camera(ONE)
+    desk.wish(ONE)
     wait_until(lambda: bool(desk.failures()), "the time-out")
     assert "gave no frame within 0.3 s" in desk.failures()[0].message
-    desk.control.set_camera(None)
+    desk.wish(None)
 
 
 def test_an_unplugged_camera_comes_back_by_itself(desk: Desk) -> None:
-    desk.control.set_camera(ONE)
+    desk.wish(ONE)
     desk.flowing()
     desk.cameras.opened[0].fail_after = 0
     wait_until(lambda: bool(desk.failures()), "the failure is told")
@@ -136,7 +173,7 @@ def test_an_unplugged_camera_comes_back_by_itself(desk: Desk) -> None:
 
 
 def test_a_read_that_hangs_counts_as_stalled(desk: Desk) -> None:
-    desk.control.set_camera(ONE)
+    desk.wish(ONE)
     desk.flowing()
     desk.cameras.opened[0].block.set()
     wait_until(lambda: bool(desk.failures()), "the stall is told")
@@ -145,7 +182,7 @@ def test_a_read_that_hangs_counts_as_stalled(desk: Desk) -> None:
 
 
 def test_a_device_that_repeats_one_picture_counts_as_frozen(desk: Desk) -> None:
-    desk.control.set_camera(ONE)
+    desk.wish(ONE)
     desk.flowing()
     desk.cameras.opened[0].frozen = True
     wait_until(lambda: bool(desk.failures()), "the freeze is told")
@@ -159,7 +196,7 @@ def test_a_file_may_stand_still() -> None:
     cameras = Cameras(StillFile)
     desk = Desk(cameras)
     try:
-        desk.control.set_camera(ONE)
+        desk.wish(ONE)
         desk.flowing()
         cameras.opened[0].frozen = True
         wait_until(lambda: desk.frames[-1].captured_s - desk.frames[0].captured_s > 1.0, "a second of frames")
@@ -169,9 +206,9 @@ def test_a_file_may_stand_still() -> None:
 
 
 def test_no_camera_may_be_wished_for(desk: Desk) -> None:
-    desk.control.set_camera(ONE)
+    desk.wish(ONE)
     desk.flowing()
-    desk.control.set_camera(None)
+    desk.wish(None)
     wait_until(lambda: desk.cameras.opened[0].closed >= 1, "it is closed")
     count = len(desk.frames)
     wait_until(lambda: not any(t.name.startswith("camera 1") for t in threading.enumerate()), "its thread ends")

@@ -1,59 +1,33 @@
-import errno
-import os
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
 
-import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from app.errors import CameraError
+from app.pipeline import camera_spec
+from app.pipeline.camera_spec import CameraSpec, parse_camera
 from app.pipeline.capture import cameras
-from app.pipeline.capture.cameras import (
-    CameraFormat,
-    CameraInfo,
-    CameraSpec,
-    list_cameras,
-    list_linux_cameras,
-    open_camera,
-    parse_camera,
-    require_linux_camera,
-)
-from app.pipeline.v4l2 import VideoDevices
+from app.pipeline.capture.camera import Camera, CameraFormat, CameraInfo
+from app.pipeline.capture.cameras import camera_system, list_cameras, open_camera
+from app.pipeline.capture.enumerated_cameras import EnumeratedCameras
+from app.pipeline.capture.file_camera import FileCamera
+from app.pipeline.capture.linux_cameras import LinuxCameras
+from app.pipeline.capture.macos_cameras import MacCameras
+from app.pipeline.capture.windows_cameras import WindowsCameras
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import write_rgb
 from mcnet.media.video import open_driving
 from tests.app.clips import face_that_leaves
-from tests.app.linux_machine import METADATA, OUTPUT, LinuxMachine
+from tests.app.linux_machine import LinuxMachine
+from tests.app.pipeline.capture.fake_capture import Clock
+from tests.media.clips import turned
+from tests.media.matrix import bundled_frame, stored_for
 from tests.media.videos import GRID, counted, make_sound_only, make_video, number_of
 
 
-class Clock:
-    """Time that passes when somebody waits, and not otherwise."""
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-    def pass_s(self, seconds: float) -> bool:
-        self.now_s += seconds
-        return False
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(cameras, "monotonic", clock)
-    return clock
-
-
-def _on_clock(camera: cameras.Camera, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> cameras.FileCamera:
-    assert isinstance(camera, cameras.FileCamera)
+def _on_clock(camera: Camera, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> FileCamera:
+    assert isinstance(camera, FileCamera)
     monkeypatch.setattr(camera._tenancy.closed, "wait", clock.pass_s)
     return camera
 
@@ -80,6 +54,15 @@ class TestParse:
         monkeypatch.setenv("HOME", str(tmp_path))
         assert parse_camera("~/me@640x480").path == tmp_path / "me@640x480"
 
+    def test_a_name_may_end_in_a_space_and_what_is_typed_too(self, tmp_path: Path) -> None:
+        for name in ("clip ", "other", " first"):
+            (tmp_path / name).touch()
+        for typed, name in (("clip ", "clip "), ("other ", "other"), (" first", " first")):
+            assert parse_camera(str(tmp_path / typed)).path == tmp_path / name
+        assert parse_camera(" 1 ") == CameraSpec("device", 1)
+        with pytest.raises(CameraError, match="there is no such file"):
+            parse_camera(300 * "x")
+
     @pytest.mark.parametrize("text", ["", "  ", "no such clip.mp4", "clip.mp4@640x480", "-1", "0@640", "camera 0"])
     def test_anything_else_is_told_what_was_expected(self, text: str) -> None:
         with pytest.raises(CameraError, match=r"camera: got .* expected a camera's number"):
@@ -92,7 +75,7 @@ class TestParse:
 
     def test_one_device_has_one_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         machine = LinuxMachine(tmp_path).add(2, "Webcam").link("usb-C920-video-index0", 2)
-        monkeypatch.setattr(cameras, "VideoDevices", lambda: machine.devices)
+        monkeypatch.setattr(camera_spec, "VideoDevices", lambda: machine.devices)
         texts = ("2", "2@1280x720", "/dev/video2", "/dev/v4l/by-id/usb-C920-video-index0")
         assert {parse_camera(text).name for text in texts} == {"camera 2"}
         assert parse_camera("/dev/v4l/by-id/usb-unplugged").name == "camera usb-unplugged"
@@ -146,7 +129,7 @@ class TestFile:
     def test_every_frame_is_the_readers_own(
         self, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        held = make_video(tmp_path / "held.mp4", counted(2), times_ms=[0, 400])
+        held = make_video(tmp_path / "held.mp4", counted(3), times_ms=[0, 400, 440])
         camera = _on_clock(open_camera(parse_camera(str(held))), clock, monkeypatch)
         first, second = camera.read(), camera.read()
         assert number_of(first) == number_of(second) == 0
@@ -197,6 +180,15 @@ class TestFile:
         with pytest.raises(CameraError, match="was closed"):
             camera.read()
 
+    @pytest.mark.parametrize("matrix", [(-1, 0, 0, 1), (0, 1, -1, 0), (0, 1, 1, 0), (0, -1, -1, 0)])
+    def test_a_phones_video_is_upright(self, tmp_path: Path, matrix: tuple[int, int, int, int]) -> None:
+        face = bundled_frame()
+        path = turned(make_video(tmp_path / "a.mp4", [stored_for(face, matrix)] * 2), matrix)
+        camera = open_camera(parse_camera(str(path)))
+        assert (camera.format.width_px, camera.format.height_px) == (face.shape[1], face.shape[0])
+        assert np.abs(camera.read().astype(int) - face).mean() < 6
+        camera.close()
+
     def test_the_face_of_the_test_clip_leaves_and_comes_back(self, tmp_path: Path) -> None:
         video = face_that_leaves(tmp_path / "leaves.mp4")
         frames = open_driving(video)
@@ -226,292 +218,17 @@ class TestFolder:
             camera.read()
 
 
-class FakeCapture:
-    """OpenCV's capture of a device that knows some pixel formats."""
-
-    formats: ClassVar[tuple[str, ...]] = ("MJPG", "YUYV")
-    size_px: ClassVar[tuple[int, int]] = (640, 480)
-    step_s: ClassVar[float] = 1 / 30
-    frames: ClassVar[int] = 10_000
-    damaged: ClassVar[frozenset[int]] = frozenset()
-    opens: ClassVar[bool] = True
-    clock: ClassVar[Clock]
-    made: ClassVar[list["FakeCapture"]]
-
-    def __init__(self, device: int | str, backend: int, parameters: tuple[int, ...] = ()) -> None:
-        self.arguments = (device, backend, parameters)
-        self.asked: list[tuple[int, float]] = list(zip(parameters[::2], parameters[1::2], strict=True))
-        self.released = 0
-        self.grabbed = 0
-        self.made.append(self)
-
-    def isOpened(self) -> bool:  # noqa: N802
-        return self.opens
-
-    def set(self, key: int, value: float) -> bool:
-        self.asked.append((key, value))
-        return True
-
-    @property
-    def pixel_format(self) -> str:
-        wanted = [int(value) for key, value in self.asked if key == cv2.CAP_PROP_FOURCC]
-        known = [name for name in self.formats if wanted and cv2.VideoWriter.fourcc(*name) == wanted[-1]]
-        return known[0] if known else "BGR3"
-
-    def get(self, key: int) -> float:
-        return {
-            cv2.CAP_PROP_FRAME_WIDTH: self.size_px[0],
-            cv2.CAP_PROP_FRAME_HEIGHT: self.size_px[1],
-            cv2.CAP_PROP_FPS: 30,
-            cv2.CAP_PROP_FOURCC: cv2.VideoWriter.fourcc(*self.pixel_format),
-        }[key]
-
-    def read(self) -> tuple[bool, NDArray[np.uint8] | None]:
-        self.grabbed += 1
-        if self.grabbed > self.frames or self.grabbed in self.damaged:
-            return False, None
-        self.clock.pass_s(self.step_s)
-        bgr = np.zeros((self.size_px[1], self.size_px[0], 3), np.uint8)
-        bgr[:] = (10, 20, 30)
-        return True, bgr.reshape(1, -1) if self.pixel_format == "BGR3" else bgr
-
-    def release(self) -> None:
-        self.released += 1
+@pytest.mark.parametrize(
+    ("system", "kind"),
+    [("linux", LinuxCameras), ("win32", WindowsCameras), ("darwin", MacCameras), ("freebsd14", EnumeratedCameras)],
+)
+def test_every_operating_system_has_its_cameras(system: str, kind: type) -> None:
+    assert type(camera_system(system)) is kind
 
 
-@pytest.fixture
-def capture(clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., type[FakeCapture]]:
-    """A webcam on /dev/video0; its keyword arguments are attributes of `FakeCapture`."""
-
-    def plug_in(**attributes: object) -> type[FakeCapture]:
-        kind = type("Capture", (FakeCapture,), {"clock": clock, "made": [], **attributes})
-        monkeypatch.setattr(cv2, "VideoCapture", kind)
-        return kind
-
-    machine = LinuxMachine(tmp_path / "machine").add(0, "HD Webcam")
-    monkeypatch.setattr(cameras, "_SYSTEM", "linux")
-    monkeypatch.setattr(cameras, "VideoDevices", lambda: machine.devices)
-    return plug_in
-
-
-class TestDevice:
-    def test_rgb_of_the_size_asked_for(self, capture: Callable[..., type[FakeCapture]]) -> None:
-        made = capture().made
-        camera = open_camera(parse_camera("0"))
-        assert camera.name == "HD Webcam (/dev/video0)"
-        assert camera.format == CameraFormat(640, 480, 30.0)
-        assert camera.is_device
-        rgb = camera.read()
-        assert rgb.shape == (480, 640, 3)
-        assert rgb[0, 0].tolist() == [30, 20, 10]
-        camera.close()
-        camera.close()
-        assert [one.released for one in made] == [1]
-
-    def test_the_pixel_format_is_asked_for_before_the_size(self, capture: Callable[..., type[FakeCapture]]) -> None:
-        made = capture().made
-        open_camera(parse_camera("0@1280x720@25"))
-        assert made[0].arguments[:2] == ("/dev/video0", cv2.CAP_V4L2)
-        assert made[0].asked == [
-            (cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG")),
-            (cv2.CAP_PROP_FRAME_WIDTH, 1280),
-            (cv2.CAP_PROP_FRAME_HEIGHT, 720),
-            (cv2.CAP_PROP_FPS, 25),
-            (cv2.CAP_PROP_BUFFERSIZE, 2),
-        ]
-
-    def test_windows_gets_it_all_in_the_constructor(
-        self, capture: Callable[..., type[FakeCapture]], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        made = capture().made
-        monkeypatch.setattr(cameras, "_SYSTEM", "win32")
-        monkeypatch.setattr(cameras, "_enumerated", lambda: [(3, "Cam", r"\\?\usb#1")])
-        assert open_camera(parse_camera(r"\\?\USB#1")).name == "Cam"
-        parameters = list(made[0].arguments[2])
-        assert made[0].arguments[:2] == (3, cv2.CAP_DSHOW)
-        assert parameters[:4] == [cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"), cv2.CAP_PROP_FRAME_WIDTH, 640]
-        with pytest.raises(CameraError, match=r"plug it in, or choose another: 3 \(Cam\)"):
-            open_camera(parse_camera("0"))
-
-    def test_a_format_that_opencv_leaves_in_one_row_is_passed_over(
-        self, capture: Callable[..., type[FakeCapture]]
-    ) -> None:
-        made = capture(formats=("YUYV",)).made
-        camera = open_camera(parse_camera("0"))
-        assert camera.read().shape == (480, 640, 3)
-        assert [one.pixel_format for one in made] == ["BGR3", "YUYV"]
-        assert [one.released for one in made] == [1, 0]
-
-    def test_that_format_is_set_right_where_there_is_no_other(self, capture: Callable[..., type[FakeCapture]]) -> None:
-        capture(formats=())
-        rgb = open_camera(parse_camera("0")).read()
-        assert rgb.shape == (480, 640, 3)
-        assert rgb[0, 0].tolist() == [30, 20, 10]
-
-    def test_frames_of_no_use(self, capture: Callable[..., type[FakeCapture]]) -> None:
-        kind = capture(size_px=(32, 24))
-        with pytest.raises(CameraError, match=r"got pictures of shape \(24, 32, 3\), expected \(height, width, 3\)"):
-            open_camera(parse_camera("0"))
-        assert [one.released for one in kind.made] == [1, 1, 1]
-
-    def test_the_rate_is_measured_and_what_differs_is_told(self, capture: Callable[..., type[FakeCapture]]) -> None:
-        capture(size_px=(1280, 720), step_s=1 / 15)
-        assert open_camera(parse_camera("0")).format == CameraFormat(
-            1280,
-            720,
-            15.0,
-            "asked for 640x480, gives 1280x720; asked for 30 frames/s, gives 15 (more light often helps)",
-        )
-
-    def test_a_slow_camera_is_not_waited_for(self, capture: Callable[..., type[FakeCapture]]) -> None:
-        made = capture(step_s=1.0).made
-        assert open_camera(parse_camera("0")).format.fps_hz == 1.0
-        assert made[0].grabbed == 4
-
-    def test_a_damaged_frame_is_passed_over_but_not_many(self, capture: Callable[..., type[FakeCapture]]) -> None:
-        capture(damaged=frozenset({2, 14, 15}), frames=16)
-        camera = open_camera(parse_camera("0"))
-        camera.read()
-        with pytest.raises(CameraError, match="gives no frames any more"):
-            camera.read()
-
-    def test_a_frame_that_opencv_cannot_decode_is_passed_over(
-        self, capture: Callable[..., type[FakeCapture]], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        kind = capture()
-        camera = open_camera(parse_camera("0"))
-        read = kind.read
-
-        def once(_: FakeCapture) -> tuple[bool, NDArray[np.uint8] | None]:
-            monkeypatch.setattr(kind, "read", read)
-            raise cv2.error("wrong size")
-
-        monkeypatch.setattr(kind, "read", once)
-        assert camera.read().shape == (480, 640, 3)
-
-    def test_busy_is_told_with_the_program(
-        self, capture: Callable[..., type[FakeCapture]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        capture(frames=0)
-        machine = LinuxMachine(tmp_path / "busy").add(0, "HD Webcam").add_process(77, "zoom", 0)
-        monkeypatch.setattr(cameras, "VideoDevices", lambda: machine.devices)
-        with pytest.raises(CameraError, match=r"HD Webcam .* is in use by zoom \(process 77\); close that program"):
-            open_camera(parse_camera("0"))
-
-    def test_no_frames_for_an_unknown_reason(self, capture: Callable[..., type[FakeCapture]]) -> None:
-        capture(frames=0)
-        with pytest.raises(CameraError, match="it opens, but gives no frames"):
-            open_camera(parse_camera("0"))
-        capture(opens=False)
-        with pytest.raises(CameraError, match="in use by another program, or not permitted"):
-            open_camera(parse_camera("0"))
-
-    def test_a_change_of_size_ends_it(self, capture: Callable[..., type[FakeCapture]]) -> None:
-        kind = capture()
-        camera = open_camera(parse_camera("0"))
-        kind.size_px = (320, 240)
-        with pytest.raises(CameraError, match=r"got \(240, 320, 3\), expected \(480, 640, 3\)"):
-            camera.read()
-
-    def test_it_is_let_go_of_when_the_blocked_read_is_over(
-        self, capture: Callable[..., type[FakeCapture]], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        kind = capture()
-        camera = open_camera(parse_camera("0"))
-        reading, go_on = threading.Event(), threading.Event()
-
-        def blocked(_: FakeCapture) -> tuple[bool, None]:
-            reading.set()
-            go_on.wait(20)
-            return False, None
-
-        monkeypatch.setattr(kind, "read", blocked)
-        failed: list[CameraError] = []
-
-        def read() -> None:
-            try:
-                camera.read()
-            except CameraError as error:
-                failed.append(error)
-
-        reader = threading.Thread(target=read)
-        reader.start()
-        assert reading.wait(20)
-        camera.close()
-        assert kind.made[0].released == 0
-        go_on.set()
-        reader.join(20)
-        assert len(failed) == 1
-        assert kind.made[0].released == 1
-
-
-class TestLinux:
-    def test_cameras_by_name(self, tmp_path: Path) -> None:
-        machine = (
-            LinuxMachine(tmp_path)
-            .add(10, "Second")
-            .add(2, "HD Webcam")
-            .link("usb-HD-video-index0", 2)
-            .add(3, "HD Webcam", METADATA)
-            .add(4, "Decoder", OUTPUT)
-            .add(5, "Locked", error=errno.EACCES)
-        )
-        assert list_linux_cameras(machine.devices) == [
-            CameraInfo("HD Webcam", "/dev/v4l/by-id/usb-HD-video-index0"),
-            CameraInfo("Locked", "/dev/video5"),
-            CameraInfo("Second", "/dev/video10"),
-        ]
-
-    def test_a_loopback_is_a_camera_only_while_another_program_feeds_it(self, tmp_path: Path) -> None:
-        machine = (
-            LinuxMachine(tmp_path)
-            .add_loopback(0, "idle")
-            .add_loopback(1, "phone", fed=True)
-            .add_process(50, "droidcam", 1)
-            .add_loopback(2, "ours", fed=True)
-            .add_process(os.getpid(), "python", 2, only_writes=True)
-        )
-        assert list_linux_cameras(machine.devices) == [CameraInfo("phone", "/dev/video1")]
-
-    def test_a_loopback_that_we_read_from_stays_a_camera(self, tmp_path: Path) -> None:
-        machine = LinuxMachine(tmp_path).add_loopback(1, "phone", fed=True).add_process(os.getpid(), "python", 1)
-        assert list_linux_cameras(machine.devices) == [CameraInfo("phone", "/dev/video1")]
-
-    def test_a_machine_without_video(self, tmp_path: Path) -> None:
-        assert list_linux_cameras(VideoDevices(tmp_path)) == []
-
-    @pytest.mark.parametrize(
-        ("device", "message"),
-        [
-            (
-                "/dev/video9",
-                r"got nothing there; plug it in, or choose another: /dev/video0 \(Webcam\), /dev/video1 \(Locked\)",
-            ),
-            ("/dev/null", "got nothing there"),
-            ("/dev/video1", r"no permission for /dev/video1 \(Locked\): run `sudo usermod -aG video"),
-            ("/dev/video2", "not a capture device"),
-            ("/dev/video3", "a virtual camera that no program feeds"),
-        ],
-    )
-    def test_what_cannot_be_a_camera(self, tmp_path: Path, device: str, message: str) -> None:
-        machine = (
-            LinuxMachine(tmp_path)
-            .add(0, "Webcam")
-            .add(1, "Locked", error=errno.EACCES)
-            .add(2, "Metadata", METADATA)
-            .add_loopback(3)
-        )
-        (tmp_path / "dev/null").touch()
-        with pytest.raises(CameraError, match=message):
-            require_linux_camera(Path(device), machine.devices)
-
-    def test_a_camera_by_its_stable_name(self, tmp_path: Path) -> None:
-        machine = LinuxMachine(tmp_path).add(4, "Webcam").link("usb-Webcam", 4)
-        assert require_linux_camera(Path("/dev/v4l/by-id/usb-Webcam"), machine.devices).device == Path("/dev/video4")
-
-
-def test_elsewhere_cameras_come_from_the_system_without_virtual_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cameras, "_SYSTEM", "win32")
-    found = [(0, "HD Webcam", r"\\?\usb#1"), (1, "OBS Virtual Camera", ""), (2, "Old Cam", "")]
-    monkeypatch.setattr(cameras, "_enumerated", lambda: found)
-    assert list_cameras() == [CameraInfo("HD Webcam", r"\\?\usb#1"), CameraInfo("Old Cam", "2")]
+def test_devices_are_listed_and_opened_by_the_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    machine = LinuxMachine(tmp_path).add(0, "HD Webcam")
+    monkeypatch.setattr(cameras, "camera_system", lambda: LinuxCameras(machine.devices))
+    assert list_cameras() == [CameraInfo("HD Webcam", "/dev/video0")]
+    with pytest.raises(CameraError, match=r"no camera at /dev/video1: .*/dev/video0 \(HD Webcam\)"):
+        open_camera(parse_camera("1"))

@@ -1,8 +1,20 @@
 """Whether the avatar can be moved in space, as far as is known."""
 
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from app.settings import LiveSettings
+
+
+class Obstacle(Enum):
+    """What can keep an avatar from being moved in space."""
+
+    DETECTED = auto()
+    """The settings ask for detected keypoints, and motion in space needs measured ones."""
+    MODEL = auto()
+    """Nothing says which points of a face the model's keypoints are, so that they cannot be measured."""
+    PORTRAIT = auto()
+    """No face was found in the portrait, so that its keypoints could not be measured."""
 
 
 @dataclass(frozen=True)
@@ -19,19 +31,17 @@ class Space:
     portrait: bool | None = None
     reference: bool = False
 
-    def obstacle(self, live: LiveSettings) -> str:
-        """Why there is no motion in space, one sentence for people; "" where nothing is known to forbid it."""
+    def obstacle(self, live: LiveSettings) -> Obstacle | None:
+        """What keeps the avatar from being moved in space; None where nothing is known to."""
         if live.keypoints == "detected":
-            return "Not in space: the settings ask for detected keypoints, and this needs measured ones."
+            return Obstacle.DETECTED
         if self.model is False:
-            return "Not in space: this model's keypoints are not known points of a face."
-        if self.portrait is False:
-            return "Not in space: no face was found in this portrait."
-        return ""
+            return Obstacle.MODEL
+        return Obstacle.PORTRAIT if self.portrait is False else None
 
     def moves(self, live: LiveSettings) -> bool:
         """Whether the avatar is moved in space."""
-        return live.relative and live.motion == "space" and not self.obstacle(live)
+        return live.relative and live.motion == "space" and self.obstacle(live) is None
 
     def needs_calibration(self, live: LiveSettings) -> bool:
         """Whether the reference does not do for these settings."""

@@ -1,0 +1,141 @@
+"""Which camera is meant, and what a user writes for it: what everybody may name, whoever opens cameras."""
+
+import contextlib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from app.errors import CameraError
+from app.pipeline.v4l2 import VideoDevices
+from mcnet.config import MIN_SIDE_PX
+
+_EXPECTED = (
+    "a camera's number (0), a device (/dev/video0), a network camera's address (http://, rtsp://), a video file, or a "
+    "folder of pictures"
+)
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_SCHEMES = ("http", "https", "rtsp", "rtsps")
+_SIZE = re.compile(r"@(\d+)x(\d+)(?:@(\d+(?:\.\d+)?))?$")
+
+
+@dataclass(frozen=True)
+class CameraSpec:
+    """Which camera, and how it is wanted.
+
+    Attributes:
+        kind: `device`, `network`, `file` (a video, looping) or `folder` (pictures, looping).
+        device: index or path (`/dev/video0`) of a device.
+        path: of a file or folder.
+        address: of a network camera; it may have a password in it, and is not to be shown.
+        width_px, height_px, fps_hz: what a device is asked for; it may answer otherwise.
+    """
+
+    kind: Literal["device", "network", "file", "folder"]
+    device: int | str = 0
+    path: Path | None = None
+    width_px: int = 640
+    height_px: int = 480
+    fps_hz: float = 30.0
+    address: str = field(default="", repr=False)
+
+    @property
+    def name(self) -> str:
+        """For people; also says whether two specs mean the same device."""
+        if self.address:
+            return f"network camera {without_secrets(self.address)}"
+        if self.path is not None:
+            return str(self.path)
+        if isinstance(self.device, str) and self.device.startswith("/dev/"):
+            number = VideoDevices().number(Path(self.device))
+            return f"camera {Path(self.device).name if number is None else number}"
+        return f"camera {self.device}"
+
+
+def parse_camera(text: str) -> CameraSpec:
+    r"""Read what a user wrote or what `list_cameras` gave.
+
+    Args:
+        text: an index (`0`), a device (`/dev/video0`, `\\?\usb#...`), an address (`http://192.168.1.20:8080/video`,
+            `rtsp://...`), a video file or a folder of pictures. A device may be followed by the size and rate to ask it
+            for: `0@1280x720`, `/dev/video2@1280x720@30`.
+
+    Raises:
+        CameraError: it is none of them, or there is no such file.
+    """
+    if is_address(text):
+        return _network_spec(text.strip())
+    asked = _SIZE.search(text.strip())
+    device = text.strip()[: asked.start()] if asked else text.strip()
+    if device.isdecimal() or device.startswith(("/dev/", "\\\\.\\", "\\\\?\\")):
+        return _device_spec(device, asked)
+    if not text.strip():
+        raise CameraError(f"camera: got nothing, expected {_EXPECTED}")
+    for name in (text, text.strip()):  # a name may end in a space, and what is typed may too
+        with contextlib.suppress(OSError, RuntimeError):  # too long a name, or ~ of nobody: no such file either
+            path = Path(name).expanduser()
+            if path.is_dir():
+                return CameraSpec("folder", path=path)
+            if path.is_file():
+                return CameraSpec("file", path=path)
+    shown = re.sub(r"[^/\s]*:[^/\s]*@", "...@", text)  # an address without its beginning may have a password, too
+    raise CameraError(f"camera: got {shown!r}, and there is no such file; expected {_EXPECTED}")
+
+
+def is_address(text: str) -> bool:
+    """Whether a camera is named by an address, as `http://192.168.1.20:8080/video`."""
+    return _ADDRESS.match(text.strip()) is not None
+
+
+def without_secrets(address: str) -> str:
+    """An address to show: without user name and password, and without what may have one further on."""
+    scheme = address.strip().partition(":")[0].lower()
+    parts = _readable(address.strip())
+    if parts is None:
+        return f"{scheme}://..."
+    path = "/..." if re.search("[=@:]", unquote(parts.path)) else parts.path
+    return f"{scheme}://{parts.netloc.rpartition('@')[2]}{path}{'?...' if parts.query else ''}"
+
+
+def _readable(address: str) -> SplitResult | None:
+    """An address in its parts, or None where it has none, or what stands before the host cannot be told from it."""
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError:  # a port that is no number: a password with a slash, maybe
+        return None
+    after_host = parts.path + parts.query + parts.fragment
+    usable = parts.hostname and port != 0 and "@" not in after_host and not re.search(r"\s", address)
+    return parts if usable else None
+
+
+def _network_spec(text: str) -> CameraSpec:
+    """Read an address. A user name and a password stand before the host, as in `http://USER:PASSWORD@HOST/video`.
+
+    Raises:
+        CameraError: it cannot be used; the message does not show what may be a password.
+    """
+    scheme = text.partition(":")[0].lower()
+    if scheme not in _SCHEMES:
+        raise CameraError(f"camera: got an address that begins with {scheme}://, expected http://, https:// or rtsp://")
+    if _readable(text) is None:
+        raise CameraError(
+            f"camera: got an address that cannot be read, expected one such as {scheme}://192.168.1.20:8080/video; in "
+            "a user name or password write / as %2F, @ as %40, # as %23 and ? as %3F"
+        )
+    return CameraSpec("network", address=text)
+
+
+def _device_spec(device: str, asked: re.Match[str] | None) -> CameraSpec:
+    spec = CameraSpec("device", int(device) if device.isdecimal() else device)
+    if asked is None:
+        return spec
+    width, height = int(asked[1]), int(asked[2])
+    fps = float(asked[3]) if asked[3] else spec.fps_hz
+    if not (MIN_SIDE_PX <= width <= 8192 and MIN_SIDE_PX <= height <= 8192 and 1 <= fps <= 240):
+        raise CameraError(
+            f"camera: got {asked[0]!r} for size and rate, expected {MIN_SIDE_PX} to 8192 pixels per side and 1 to 240 "
+            "frames/s, as @1280x720@30"
+        )
+    return CameraSpec("device", spec.device, width_px=width, height_px=height, fps_hz=fps)

@@ -1,0 +1,117 @@
+"""What every camera is, whoever gives its frames: the contract, and what its makers share."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import CameraError
+
+
+@dataclass(frozen=True)
+class CameraInfo:
+    """A camera that is there.
+
+    Attributes:
+        name: as its maker calls it.
+        spec_text: what `parse_camera` turns into its spec; stays the same when cameras are plugged in otherwise, as
+            far as the system allows.
+    """
+
+    name: str
+    spec_text: str
+
+
+@dataclass(frozen=True)
+class CameraFormat:
+    """What an opened camera gives.
+
+    Attributes:
+        width_px, height_px: of every frame.
+        fps_hz: frames per second: measured over the first frames of a device, the true rate of a file.
+    """
+
+    width_px: int
+    height_px: int
+    fps_hz: float
+
+
+class Camera(Protocol):
+    """An open camera. Opened and read on one thread.
+
+    Attributes:
+        name: for people.
+        format: what it gives.
+        is_device: whether frames come from a sensor, so that identical ones mean that it froze.
+    """
+
+    name: str
+    format: CameraFormat
+    is_device: bool
+
+    def read(self) -> NDArray[np.uint8]:
+        """Wait for the next frame: (H, W, 3) uint8 RGB of the format's size, a fresh array.
+
+        Raises:
+            CameraError: the camera gives no frames any more, or was closed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the device; harmless when called again, and from any thread.
+
+        A file's or folder's `read` that waits on another thread ends at once. A device's cannot be interrupted: there
+        the device is let go of as soon as that `read` is over.
+        """
+        ...
+
+
+class Tenancy:
+    """Lets go of something as soon as nobody uses it, whichever thread asks for that.
+
+    Attributes:
+        closed: set by the first `close`.
+    """
+
+    def __init__(self, name: str, release: Callable[[], None]) -> None:
+        self.closed = threading.Event()
+        self._name = name
+        self._release = release
+        self._released = False
+        self._in_use = threading.Lock()
+
+    @contextlib.contextmanager
+    def use(self) -> Iterator[None]:
+        """Keep it from being let go of within the block."""
+        try:
+            with self._in_use:
+                self.require_open()
+                yield
+        finally:
+            if self.closed.is_set():
+                self._try_release()
+
+    def require_open(self) -> None:
+        """Raise a CameraError once closed."""
+        if self.closed.is_set():
+            raise CameraError(f"{self._name} was closed; open it again to read on")
+
+    def close(self) -> None:
+        """Let go of it now, or when the user of now is done."""
+        self.closed.set()
+        self._try_release()
+
+    def _try_release(self) -> None:
+        # Whoever comes second finds the lock free: the closer after the user's block, or the user after the closer.
+        if not self._in_use.acquire(blocking=False):
+            return
+        try:
+            if not self._released:
+                self._released = True
+                self._release()
+        finally:
+            self._in_use.release()

@@ -1,0 +1,227 @@
+"""A webcam, through OpenCV. What differs between operating systems is asked of a `CameraSystem`."""
+
+import itertools
+import logging
+from collections.abc import Sequence
+from statistics import median
+from time import monotonic
+from typing import NamedTuple, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import CameraError
+from app.pipeline.camera_spec import CameraSpec
+from app.pipeline.capture.camera import CameraFormat, CameraInfo, Tenancy
+from mcnet.config import MIN_SIDE_PX
+
+logger = logging.getLogger(__name__)
+
+# Compressed first: uncompressed, most cameras do not reach 30 frames/s above 640x480 over USB 2.
+_PIXEL_FORMATS = ("MJPG", "YUYV", "")
+# One that is being filled beside the one that is being read: with a single one V4L2 cannot capture while the app
+# reads, and the rate halves. The camera thread always waits in `read`, so none of them ever grows old.
+_BUFFERS = 2
+_PROBED_FRAMES = 12
+_PROBED_S = 1.0
+_UNEVEN_FRAMES = 2  # the first ones may come late, or in a heap from the driver's buffers
+# A damaged JPEG now and then is no reason to close a camera; an unplugged one fails again at once.
+_TOLERATED_FAILURES = 5
+_STALLED_READ_S = 1.0
+
+Wishes = Sequence[tuple[int, float]]
+"""Properties of OpenCV's capture and the values that are wanted, in the order in which they are to be asked for."""
+
+
+class FoundDevice(NamedTuple):
+    """A device that is there.
+
+    Attributes:
+        name: for people.
+        address: what OpenCV opens it by: an index, or a path.
+    """
+
+    name: str
+    address: int | str
+
+
+class CameraSystem(Protocol):
+    """An operating system's webcams.
+
+    Attributes:
+        wishes_open: whether the wishes are part of the opening, so that a device that does not open with one pixel
+            format may open with the next.
+        permission: where the user allows cameras, to end a sentence; "" where there is no such place.
+    """
+
+    wishes_open: bool
+    permission: str
+
+    def cameras(self) -> list[CameraInfo]:
+        """The cameras that are plugged in, without opening a stream; what the app itself writes to is left out."""
+        ...
+
+    def find(self, spec: CameraSpec) -> FoundDevice:
+        """Find the device that is meant.
+
+        Raises:
+            CameraError: it is not there, not permitted, or no camera.
+        """
+        ...
+
+    def open(self, device: FoundDevice, spec: CameraSpec, pixel_format: str) -> cv2.VideoCapture:
+        """Open a device and ask it for a pixel format ("": its own), a size and a rate; may not be open afterwards."""
+        ...
+
+    def users(self, device: FoundDevice) -> str:
+        """Other programs that have the device, for people; "" where there are none, or the system does not tell."""
+        ...
+
+
+class DeviceCamera:
+    """A webcam, through OpenCV; see `Camera`."""
+
+    is_device = True
+
+    def __init__(self, name: str, capture: cv2.VideoCapture, camera_format: CameraFormat) -> None:
+        self.name = name
+        self.format = camera_format
+        self._capture = capture
+        self._tenancy = Tenancy(name, capture.release)
+
+    def read(self) -> NDArray[np.uint8]:
+        with self._tenancy.use():
+            bgr = _grab(self._capture)
+            if bgr is None:
+                raise CameraError(
+                    f"{self.name} gives no frames any more: unplugged, or taken by another program; plug it in again "
+                    "or close the other program"
+                )
+            expected = (self.format.height_px, self.format.width_px)
+            bgr = _shaped(bgr, self._capture)
+            if bgr.shape != (*expected, 3):
+                raise CameraError(
+                    f"{self.name} changed its picture: got {bgr.shape}, expected {(*expected, 3)}; open it again"
+                )
+            rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+        return rgb.astype(np.uint8, copy=False)
+
+    def close(self) -> None:
+        self._tenancy.close()
+
+
+def open_device(spec: CameraSpec, system: CameraSystem) -> DeviceCamera:
+    """Find a device, and ask it for one pixel format after another until the frames can be used.
+
+    Raises:
+        CameraError: it is missing, busy, not permitted, no camera, or gives nothing that can be used.
+    """
+    device = system.find(spec)
+    problem = ""
+    for pixel_format in _PIXEL_FORMATS:
+        capture = system.open(device, spec, pixel_format)
+        if not capture.isOpened():
+            if system.wishes_open:
+                continue
+            break
+        frame, fps_hz = _probe(capture)
+        problem = _what_is_wrong(frame, flat_allowed=not pixel_format, capture=capture)
+        if frame is not None and not problem:
+            height, width = _shaped(frame, capture).shape[:2]
+            logger.info("%s gives %dx%d at %.1f frames/s", device.name, width, height, fps_hz)
+            return DeviceCamera(device.name, capture, CameraFormat(width, height, fps_hz))
+        capture.release()
+    raise CameraError(_why_not(device, problem, system))
+
+
+def wishes(spec: CameraSpec, pixel_format: str) -> Wishes:
+    """A pixel format ("": whichever), a size and a rate, in this order: a size belongs to a format."""
+    format_first = [(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*pixel_format))] if pixel_format else []
+    return [
+        *format_first,
+        (cv2.CAP_PROP_FRAME_WIDTH, spec.width_px),
+        (cv2.CAP_PROP_FRAME_HEIGHT, spec.height_px),
+        (cv2.CAP_PROP_FPS, spec.fps_hz),
+    ]
+
+
+def open_and_wish(device: FoundDevice, backend: int, wished: Wishes) -> cv2.VideoCapture:
+    """Open a device with one of OpenCV's backends, then ask it for what is wished."""
+    capture = cv2.VideoCapture(device.address, backend)
+    if capture.isOpened():
+        for key, value in wished:
+            capture.set(key, value)
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, _BUFFERS)
+    return capture
+
+
+def other_choice(there: Sequence[str]) -> str:
+    """What to do about a camera that is not there, to end a sentence; `there`: those that are, for people."""
+    return f"plug it in, or choose another: {', '.join(there)}" if there else "plug one in; no camera is there at all"
+
+
+def _grab(capture: cv2.VideoCapture) -> NDArray[np.uint8] | None:
+    for _ in range(_TOLERATED_FAILURES):
+        start_s = monotonic()
+        try:
+            arrived, frame = capture.read()
+        except cv2.error as error:  # what a driver delivers may be of any size
+            logger.info("a frame cannot be decoded: %s", error)
+            arrived, frame = False, None
+        if arrived and frame is not None:
+            return np.asarray(frame, np.uint8)
+        if monotonic() - start_s > _STALLED_READ_S:
+            break
+    return None
+
+
+def _probe(capture: cv2.VideoCapture) -> tuple[NDArray[np.uint8] | None, float]:
+    """The last of the first frames, and the rate that they came at."""
+    times_s: list[float] = []
+    frame = None
+    start_s = monotonic()
+    while len(times_s) < _PROBED_FRAMES and (len(times_s) <= _UNEVEN_FRAMES + 1 or monotonic() - start_s < _PROBED_S):
+        grabbed = _grab(capture)
+        if grabbed is None:
+            return None, 0.0
+        frame = grabbed
+        times_s.append(monotonic())
+    return frame, _rate(times_s[_UNEVEN_FRAMES:], capture.get(cv2.CAP_PROP_FPS))
+
+
+def _rate(times_s: Sequence[float], nominal_hz: float) -> float:
+    """Frames a second by the median of their distances; what the driver says where that cannot be."""
+    step_s = median(after - before for before, after in itertools.pairwise(times_s))
+    if 1 <= 1 / max(step_s, 1e-6) <= 250:
+        return round(1 / step_s, 1)
+    return nominal_hz if 1 <= nominal_hz <= 250 else 30.0
+
+
+def _what_is_wrong(frame: NDArray[np.uint8] | None, *, flat_allowed: bool, capture: cv2.VideoCapture) -> str:
+    if frame is None:
+        return "it opens, but gives no frames"
+    shape = (_shaped(frame, capture) if flat_allowed else frame).shape
+    if len(shape) != 3 or shape[2] != 3 or min(shape[:2]) < MIN_SIDE_PX:
+        return f"got pictures of shape {shape}, expected (height, width, 3) of at least {MIN_SIDE_PX} pixels per side"
+    return ""
+
+
+def _shaped(frame: NDArray[np.uint8], capture: cv2.VideoCapture) -> NDArray[np.uint8]:
+    """Set right what OpenCV hands on in one row: V4L2's BGR3, which it does not know as its own order of bytes."""
+    if frame.ndim == 3:
+        return frame
+    width, height = (int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    is_bgr = int(capture.get(cv2.CAP_PROP_FOURCC)) == cv2.VideoWriter.fourcc(*"BGR3")
+    return frame.reshape(height, width, 3) if is_bgr and frame.size == width * height * 3 else frame
+
+
+def _why_not(device: FoundDevice, problem: str, system: CameraSystem) -> str:
+    """Why a device that is there gives no pictures: another program has it, as a rule."""
+    name = device.name
+    if users := system.users(device):
+        return f"{name} is in use by {users}; close that program"
+    if problem:
+        return f"{name} cannot be used: {problem}; close programs that may use it, or plug it in again"
+    allow = f"; allow it under {system.permission}" if system.permission else ""
+    return f"{name} cannot be opened: it is in use by another program, or not permitted; close that program{allow}"

@@ -1,0 +1,95 @@
+"""What stands in for a camera: a video file played in real time, a folder of pictures."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import CameraError
+from app.pipeline.capture.camera import CameraFormat, Tenancy
+from mcnet.media.errors import MediaError
+from mcnet.media.video import DrivingVideo, open_driving
+
+_MOST_FPS_HZ = 60.0  # a faster video is thinned out: no camera of a call is faster
+_LATEST_S = 0.5
+
+
+def open_file(name: str, path: Path) -> "FileCamera":
+    """Open a video file or a folder of pictures.
+
+    Args:
+        name: for people.
+        path: of either.
+
+    Raises:
+        CameraError: it is neither, or cannot be read.
+    """
+    try:
+        return FileCamera(name, open_driving(path, max_fps=_MOST_FPS_HZ))
+    except MediaError as error:
+        raise CameraError(str(error)) from error
+
+
+class FileCamera:
+    """A video file or a folder of pictures, looping, in real time like a camera; see `Camera`.
+
+    Who reads late gets the frame that is due, and those before it are skipped; who is later than half a second, or
+    whose machine cannot decode in time, sees the video go on from where it was.
+    """
+
+    is_device = False
+
+    def __init__(self, name: str, video: DrivingVideo) -> None:
+        self.name = name
+        width, height = video.size_px
+        self.format = CameraFormat(width, height, round(video.fps, 3))
+        self._video = video
+        self._frames: Iterator[NDArray[np.uint8]] = iter(())
+        self._next = 0  # index of the frame that the iterator yields next, over all loops
+        self._start_s: float | None = None  # when frame 0 was due
+        self._tenancy = Tenancy(name, self._release)
+
+    def read(self) -> NDArray[np.uint8]:
+        with self._tenancy.use():
+            due = self._due_index()
+            rgb = self._pull()
+            while self._next <= due:
+                rgb = self._pull()
+            assert self._start_s is not None
+            wait_s = self._start_s + (self._next - 1) / self.format.fps_hz - monotonic()
+            if wait_s > 0:
+                self._tenancy.closed.wait(wait_s)
+            self._tenancy.require_open()
+            return rgb.copy()  # a video that holds a frame gives one array several times
+
+    def close(self) -> None:
+        self._tenancy.close()
+
+    def _due_index(self) -> int:
+        """Which frame a camera would have by now; at least the next one."""
+        now_s = monotonic()
+        next_after_s = self._next / self.format.fps_hz
+        if self._start_s is None or now_s - self._start_s - next_after_s > _LATEST_S:
+            self._start_s = now_s - next_after_s
+        return max(self._next, math.floor((now_s - self._start_s) * self.format.fps_hz))
+
+    def _pull(self) -> NDArray[np.uint8]:
+        """The next frame, over the end of the file. Cannot be interrupted, but takes a frame's decoding only."""
+        self._tenancy.require_open()
+        try:
+            rgb = next(self._frames, None)
+            if rgb is None:
+                self._frames = iter(self._video)
+                rgb = next(self._frames, None)
+        except MediaError as error:
+            raise CameraError(str(error)) from error
+        if rgb is None:
+            raise CameraError(f"{self.name}: got no frame any more, expected a video; was the file changed?")
+        self._next += 1
+        return rgb
+
+    def _release(self) -> None:
+        self._frames = iter(())

@@ -1,0 +1,244 @@
+"""Cameras that are reached by an address: phones with a camera app, and what else speaks HTTP or RTSP."""
+
+import contextlib
+import errno
+import itertools
+import logging
+import socket
+from collections.abc import Iterator
+from statistics import median
+from time import monotonic
+from urllib.parse import urlsplit
+
+import av
+import av.error
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from app.errors import CameraError
+from app.pipeline.camera_spec import CameraSpec
+from app.pipeline.capture.camera import CameraFormat, Tenancy
+from mcnet.config import MIN_SIDE_PX
+
+logger = logging.getLogger(__name__)
+
+# How long FFmpeg waits for each step. Together less than a supervisor's patience, so that what is known is told; and a
+# read that hangs ends soon after the supervisor has given the camera up, for nothing else can end it.
+_ANSWER_S = 4.0
+_READ_S = 3.0
+_PROBED_S = 1.0
+_PROBED_FRAMES = 12
+_UNEVEN_FRAMES = 2
+_PLAUSIBLE_HZ = (0.5, 250.0)
+_USUAL_HZ = 30.0
+_TOLERATED_FAILURES = 5
+_OPTIONS = {
+    # A picture is wanted at once: as little as possible is read before the first, and nothing is kept back.
+    "analyzeduration": "500000",
+    "probesize": "200000",
+    "fflags": "nobuffer",
+    "flags": "low_delay",
+    "rtsp_flags": "prefer_tcp",
+    # Wherever an address leads, it leads to no file of this computer.
+    "protocol_whitelist": "http,https,httpproxy,tcp,tls,udp,rtp,srtp,rtsp,rtsps,crypto",
+}
+_UNREACHABLE = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNRESET, errno.ETIMEDOUT)
+# What phones' camera apps serve below the address that they show.
+_USUAL_PATH = "/video"
+
+
+def open_network_camera(spec: CameraSpec) -> "NetworkCamera":
+    """Connect, and look at the first frames.
+
+    Raises:
+        CameraError: it cannot be reached, wants a password, or gives no live pictures.
+    """
+    try:
+        return _opened(spec, spec.address)
+    except _NoVideoError as error:
+        parts = urlsplit(spec.address)
+        if parts.path not in ("", "/") or not parts.scheme.lower().startswith("http"):
+            raise CameraError(str(error)) from None
+    try:  # the app's own page was named: its video is likely to be where such apps have it
+        return _opened(spec, parts._replace(path=_USUAL_PATH).geturl())
+    except CameraError:
+        raise CameraError(
+            f"{spec.name} gives no video: got a page or a file; use the address of the video itself, such as "
+            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{_USUAL_PATH}"
+        ) from None
+
+
+class _NoVideoError(CameraError):
+    """Something answers, but not with a video."""
+
+
+class NetworkCamera:
+    """A camera behind an address, through PyAV; see `app.pipeline.capture.camera.Camera`.
+
+    A read that waits for the network ends after three seconds at the latest.
+    """
+
+    # Video codecs may repeat a still picture exactly; what has frozen sends nothing.
+    is_device = False
+
+    def __init__(self, spec: CameraSpec, stream: "_Stream", camera_format: CameraFormat) -> None:
+        self.name = spec.name
+        self.format = camera_format
+        self._stream = stream
+        self._tenancy = Tenancy(spec.name, stream.close)
+
+    def read(self) -> NDArray[np.uint8]:
+        with self._tenancy.use():
+            rgb = self._stream.read()
+        height, width = rgb.shape[:2]
+        if (width, height) != (self.format.width_px, self.format.height_px):  # a phone was turned
+            raise CameraError(
+                f"{self.name} changed its picture from {self.format.width_px} x {self.format.height_px} to "
+                f"{width} x {height}: it is opened anew"
+            )
+        return rgb
+
+    def close(self) -> None:
+        self._tenancy.close()
+
+
+class _Stream:
+    """A connection, and the frames that come over it. Used on one thread."""
+
+    def __init__(self, name: str, container: InputContainer, stream: VideoStream) -> None:
+        self._name = name
+        self._container = container
+        self._stream = stream
+        self._frames = self._decoded()
+
+    def read(self) -> NDArray[np.uint8]:
+        """The next frame, (H, W, 3) uint8 RGB.
+
+        Raises:
+            CameraError: none comes any more.
+        """
+        start_s = monotonic()
+        try:
+            frame = next(self._frames, None)
+        except (av.error.FFmpegError, OSError) as error:
+            logger.info("%s: %s", self._name, _cause(error))
+            if monotonic() - start_s > 0.9 * _READ_S:
+                raise CameraError(
+                    f"{self._name} has given no picture for {_READ_S:g} s: see that its app is in front, the phone "
+                    "awake, and both in the same network"
+                ) from None
+            frame = None
+        if frame is None:
+            raise CameraError(f"{self._name} has closed the connection: see that its app still runs")
+        return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._frames = iter(())
+        with contextlib.suppress(av.error.FFmpegError, OSError):
+            self._container.close()
+
+    def _decoded(self) -> Iterator[VideoFrame]:
+        failures = 0
+        for packet in self._container.demux(self._stream):
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:  # damaged on its way: no reason to hang up
+                failures += 1
+                if failures > _TOLERATED_FAILURES:
+                    raise
+                continue
+            for frame in frames:
+                failures = 0
+                yield frame
+
+
+def _opened(spec: CameraSpec, address: str) -> NetworkCamera:
+    name = spec.name
+    container = _connected(name, address)
+    try:
+        video = next(iter(container.streams.video), None)
+        if video is None:
+            raise _NoVideoError(
+                f"{name} gives no video: got a stream without pictures; look in its app for the video's address"
+            )
+        if container.duration:
+            raise CameraError(f"{name} is a recording, expected a live camera: download it, and give the file")
+        video.thread_type = "SLICE"  # threads by frames would keep some frames back
+        stream = _Stream(name, container, video)
+        width, height, fps_hz = _probed(stream)
+        if min(width, height) < MIN_SIDE_PX:
+            raise CameraError(
+                f"{name} gives pictures of {width} x {height}, expected at least {MIN_SIDE_PX} pixels a side: choose a "
+                "larger size in its app"
+            )
+        logger.info("%s gives %dx%d at %.1f frames/s", name, width, height, fps_hz)
+        return NetworkCamera(spec, stream, CameraFormat(width, height, fps_hz))
+    except BaseException:
+        container.close()
+        raise
+
+
+def _connected(name: str, address: str) -> InputContainer:
+    _require_host(name, address)
+    start_s = monotonic()
+    try:
+        return av.open(address, options=dict(_OPTIONS), timeout=(_ANSWER_S, _READ_S))
+    except (av.error.FFmpegError, OSError) as error:  # whose text has the address in it: it is not passed on
+        logger.info("%s: %s", name, _cause(error))
+        if monotonic() - start_s > 0.9 * _ANSWER_S:
+            raise CameraError(
+                f"{name} does not answer: got nothing within {_ANSWER_S:g} s; see that its app runs, and that both are "
+                "in the same network"
+            ) from None
+        if isinstance(error, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
+            raise CameraError(
+                f"{name} wants another user name or password: give them in the address, as in "
+                "http://USER:PASSWORD@HOST/video"
+            ) from None
+        if isinstance(error, av.error.HTTPClientError | av.error.HTTPServerError):
+            raise _NoVideoError(
+                f"{name} has no video there ({_cause(error)}): look in its app for the video's address"
+            ) from None
+        if error.errno in _UNREACHABLE:
+            raise CameraError(
+                f"{name} cannot be reached ({_cause(error)}): see that its app runs, that both are in the same "
+                "network, and that the address and its port are right"
+            ) from None
+        raise _NoVideoError(
+            f"{name} gives no video ({_cause(error)}): look in its app for the video's address"
+        ) from None
+
+
+def _require_host(name: str, address: str) -> None:
+    parts = urlsplit(address)
+    try:
+        socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise CameraError(
+            f"{name} cannot be found: no host of that name is known; check the address, or use the number that the app "
+            "shows"
+        ) from None
+
+
+def _probed(stream: _Stream) -> tuple[int, int, float]:
+    """Width, height and rate of the first frames."""
+    rgb = stream.read()
+    start_s = monotonic()
+    times_s = [start_s]
+    while len(times_s) < _PROBED_FRAMES and times_s[-1] - start_s < _PROBED_S:
+        rgb = stream.read()
+        times_s.append(monotonic())
+    # The first ones may come in a heap.
+    steps_s = [after - before for before, after in itertools.pairwise(times_s)]
+    fps_hz = 1 / max(1e-6, median(steps_s[_UNEVEN_FRAMES:] or steps_s))
+    plausible = _PLAUSIBLE_HZ[0] <= fps_hz <= _PLAUSIBLE_HZ[1]
+    return rgb.shape[1], rgb.shape[0], round(fps_hz, 1) if plausible else _USUAL_HZ
+
+
+def _cause(error: Exception) -> str:
+    """What failed, without the address."""
+    return getattr(error, "strerror", None) or type(error).__name__

@@ -1,0 +1,69 @@
+"""Whether what a command is to write can be written is known before its work, not after it."""
+
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mcnet.errors import UserError
+from mcnet.files import most_name_bytes
+
+
+class OutputError(UserError, ValueError):
+    """A place that cannot be written to; the message says what was got, what was expected, what to do."""
+
+
+def check_outputs(
+    files: Mapping[str, Path],
+    inputs: Mapping[str, Path],
+    suffixes: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """See that files can be written, and that none would take the place of an input or of another output.
+
+    Args:
+        files: what is to be written, by the option that names it.
+        inputs: files and folders that are read, likewise; what is not there is left to its reader.
+        suffixes: what an output's name must end in, where that matters.
+
+    Raises:
+        OutputError: a file cannot be written; nothing was touched.
+    """
+    for option, path in files.items():
+        _check_place(f"{option} {path}", path)
+        if (wanted := (suffixes or {}).get(option)) and path.suffix.lower() not in wanted:
+            raise OutputError(f"{option} {path}: got suffix {path.suffix!r}, expected {' or '.join(wanted)}")
+    check_apart(files, inputs)
+
+
+def check_apart(outputs: Mapping[str, Path], inputs: Mapping[str, Path]) -> None:
+    """See that no output is an input or another output.
+
+    Raises:
+        OutputError: it is so.
+    """
+    for (option, path), (reader, source) in itertools.product(outputs.items(), inputs.items()):
+        if _same(path, source):
+            raise OutputError(f"{option} {path}: it would write over what {reader} reads; choose another place")
+    for (option, path), (other, second) in itertools.combinations(outputs.items(), 2):
+        if _same(path, second):
+            raise OutputError(f"{option} {path}: {other} is to be written there, too; choose another name")
+
+
+def _check_place(what: str, path: Path) -> None:
+    folder = path.absolute().parent
+    if len(os.fsencode(path.name)) > (most := most_name_bytes(folder)):
+        raise OutputError(f"{what}: its name is too long, expected at most {most} bytes; choose a shorter one")
+    if path.is_dir():
+        raise OutputError(f"{what}: it is a folder, expected a file's name")
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{what}: it is a device or a pipe, expected a file's name")
+    if not folder.is_dir():
+        raise OutputError(f"{what}: there is no folder {folder}; make it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{what}: its folder is not writable; choose another place")
+
+
+def _same(path: Path, other: Path) -> bool:
+    if path.resolve() == other.resolve():
+        return True
+    return path.exists() and other.exists() and path.samefile(other)
