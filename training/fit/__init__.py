@@ -1,5 +1,4 @@
 """`mcnet-train fit`: from a dataset to a model.
 
-Training needs torch, numpy and accelerate; PyAV or OpenCV decodes clips, and OpenCV draws sheets. Only `export` looks
-for faces.
+Training needs torch and numpy; PyAV or OpenCV decodes clips, and OpenCV draws sheets. Only `export` looks for faces.
 """

@@ -286,7 +286,7 @@ def test_fit_reads_the_result(prepared: Path, packed: Dataset) -> None:
     manifest = read_csv(prepared / "manifest.csv")
     assert [clip.file for clip in packed.clips] == [row["file"] for row in manifest]
     assert len(packed.frames) == sum(int(row["frames"]) for row in manifest)
-    places, valid = LandmarkStore(packed, torch.device("cpu")).read(np.arange(len(packed.frames)))
+    places, valid = LandmarkStore(packed, torch.device("cpu")).read(torch.arange(len(packed.frames)))
     assert valid.all()
     assert float(places.abs().max()) < 1
 
@@ -801,7 +801,11 @@ def test_photographs_of_one_person_become_pairs(photographs: Path, tmp_path: Pat
             (face,) = finder.find(frame)
             assert np.linalg.norm(face.landmarks_px[:, :2] / 256 - places, axis=1).mean() < 0.012
     plan = PairSampler(dataset, "train", 0.0, 1).plan(0, 40)
-    assert {tuple(sorted(pair)) for pair in zip(plan.source, plan.driving, strict=True)} == {(0, 1), (0, 2), (1, 2)}
+    assert {tuple(sorted(pair)) for pair in zip(plan.source.tolist(), plan.driving.tolist(), strict=True)} == {
+        (0, 1),
+        (0, 2),
+        (1, 2),
+    }
     # The same folder without --photos is a video's frames, and is looked at anew.
     with pytest.raises(DataError, match="no clip came of 1 sources"):
         call(folder, out)
