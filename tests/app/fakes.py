@@ -169,24 +169,33 @@ class FakeCamera:
         self.block.clear()
 
 
+class StuckCamera(FakeCamera):
+    """One whose driver never comes back from a read that hangs, closed or not, until `block` is cleared."""
+
+    def close(self) -> None:
+        self.closed += 1
+
+
 class Cameras:
     """Opens fakes by their spec's name.
 
     Attributes:
         opened: every camera that was opened, in order.
         broken: names that cannot be opened.
+        refused: says which specs cannot be opened.
         slow_s: what opening takes.
     """
 
     def __init__(self, make: Callable[[str], FakeCamera] = FakeCamera) -> None:
         self.opened: list[FakeCamera] = []
         self.broken: set[str] = set()
+        self.refused: Callable[[CameraSpec], bool] = lambda _: False
         self.slow_s = 0.0
         self._make = make
 
     def __call__(self, spec: CameraSpec) -> FakeCamera:
         time.sleep(self.slow_s)
-        if spec.name in self.broken:
+        if spec.name in self.broken or self.refused(spec):
             raise CameraError(f"{spec.name} is not there")
         camera = self._make(spec.name)
         self.opened.append(camera)
