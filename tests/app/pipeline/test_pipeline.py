@@ -1,9 +1,11 @@
 """The whole pipeline with fakes at its ends: latest wins, ages, faults, stops; and that no camera picture gets out."""
 
 import dataclasses
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import TypeVar
 
 import cv2
@@ -21,14 +23,17 @@ from app.pipeline.events import (
     Event,
     SinkClosed,
     SinkFailed,
+    SinkOpened,
     StageFailed,
     StageRecovered,
 )
 from app.pipeline.output.compositor import Compositor
+from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.pipeline import Pipeline, PipelineTimes
 from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
+from app.pipeline.stats import Meter
 from app.settings import LiveSettings
 from mcnet.arrays import Rgb
 from mcnet.engine import EngineError
@@ -41,6 +46,7 @@ from tests.app.fakes import (
     FakeEngine,
     FakeFinder,
     FakeSink,
+    StuckCamera,
     marked_picture,
     wait_until,
 )
@@ -272,6 +278,87 @@ def test_a_run_after_one_that_hung_waits_for_its_threads_and_then_goes_live(
     rig.reach(State.LIVE)
     assert sum(thread.name == "inference" for thread in threading.enumerate()) == 1
     assert "left behind: inference" in caplog.text
+
+
+def test_a_recording_whose_end_takes_longer_than_the_stop_is_told_of_before_the_next_run_opens_its_sinks(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Slow(FakeSink):
+        done = False
+
+        def finished(self) -> bool:
+            return self.done
+
+    recording = Slow("recording")
+    rig.pipeline.add_sink(recording)
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    rig.pipeline.remove_sink("recording")
+    assert not rig.pipeline.stop(0.2)
+    rig.pipeline.start()
+    recording.done = True
+    wait_until(lambda: rig.told(SinkOpened)[2:] != [], "the next run opens its sinks")
+    told = [(type(one), one.sink) for one in rig.events if isinstance(one, SinkOpened | SinkClosed)]
+    assert told[:2] == [(SinkOpened, "fake"), (SinkOpened, "recording")]
+    assert sorted(sink for _, sink in told[2:4]) == ["fake", "recording"]
+    assert [kind for kind, _ in told[2:4]] == [SinkClosed, SinkClosed]
+    assert told[4:] == [(SinkOpened, "fake")]
+    rig.reach(State.LIVE)
+    assert "left behind: sinks" in caplog.text
+
+
+def test_a_sink_of_a_run_that_never_came_to_its_turn_is_answered(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    go_on = threading.Event()
+
+    class Hangs(FakeSink):
+        def send(self, picture: Composed) -> None:
+            go_on.wait(20.0)
+
+    rig.pipeline.add_sink(Hangs("hangs"))
+    rig.pipeline.start()
+    wait_until(lambda: len(rig.told(SinkOpened)) == 2, "it is opened")
+    assert not rig.pipeline.stop(0.2)
+    rig.pipeline.remove_sink("hangs")
+    rig.pipeline.start()
+    rig.pipeline.add_sink(FakeSink("recording"))
+    rig.pipeline.remove_sink("recording")
+    assert not rig.pipeline.stop(0.2)
+    assert SinkClosed("recording", "in memory") in rig.events
+    rig.pipeline.start()  # a third run waits for the first one's sinks, though the second never had any
+    time.sleep(0.3)
+    assert sum(isinstance(event, SinkOpened) for event in rig.events) == 2
+    go_on.set()
+    rig.reach(State.LIVE)
+    assert "left behind: sinks" in caplog.text
+
+
+def test_the_next_run_waits_for_a_camera_that_hangs_in_its_driver(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.cameras = rig.pipeline.camera_opener = Cameras(StuckCamera)
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    stuck = rig.cameras.opened[0]
+    stuck.block.set()
+    time.sleep(0.05)
+    for _ in range(2):  # a run that never opened it waits likewise, and so does the one after that
+        assert not rig.pipeline.stop(0.5)
+        rig.pipeline.start()
+        time.sleep(0.3)
+    assert rig.cameras.opened == [stuck]
+    stuck.block.clear()
+    rig.reach(State.LIVE)
+    assert len(rig.cameras.opened) == 2
+    assert "left behind: fake" not in caplog.text.replace(f"left behind: {stuck.name}", "")
+
+
+def test_the_state_is_read_while_another_thread_stops_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever the run goes away: after the first look at it, or after the second."""
+    run = SimpleNamespace(sink_stage=SimpleNamespace(state=State.LIVE), meter=Meter(()))
+    for looks in (1, 2):
+        left = itertools.chain([run] * looks, itertools.repeat(None))
+        with monkeypatch.context() as patch:
+            patch.setattr(Pipeline, "_run", property(lambda _, left=left: next(left)), raising=False)
+            assert rig.pipeline.state is State.LIVE
+            assert rig.pipeline.stats().state in (State.LIVE, State.STARTING)
 
 
 def test_of_many_portraits_only_the_last_is_encoded(rig: Rig) -> None:
