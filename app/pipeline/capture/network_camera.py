@@ -34,7 +34,8 @@ _PROBED_FRAMES = 12
 _UNEVEN_FRAMES = 2
 _PLAUSIBLE_HZ = (0.5, 250.0)
 _USUAL_HZ = 30.0
-_TOLERATED_FAILURES = 5
+# A connection may begin in the midst of what only later pictures complete.
+_DAMAGED_S = 2.0
 _OPTIONS = {
     # A picture is wanted at once: as little as possible is read before the first, and nothing is kept back.
     "analyzeduration": "500000",
@@ -142,17 +143,16 @@ class _Stream:
             self._container.close()
 
     def _decoded(self) -> Iterator[VideoFrame]:
-        failures = 0
+        sound_s = monotonic()
         for packet in self._container.demux(self._stream):
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:  # damaged on its way: no reason to hang up
-                failures += 1
-                if failures > _TOLERATED_FAILURES:
+                if monotonic() - sound_s > _DAMAGED_S:
                     raise
                 continue
             for frame in frames:
-                failures = 0
+                sound_s = monotonic()
                 yield frame
 
 
