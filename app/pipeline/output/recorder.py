@@ -14,6 +14,7 @@ from pathlib import Path
 
 import av.error
 import numpy as np
+from av.codec.codec import UnknownCodecError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -37,6 +38,7 @@ DISCLOSURE = (
 _PENDING_PICTURES = 8
 # 8 to 10 ms of processor time a picture of 1280x720, of which 2 for the colours; superfast takes 12, veryfast 15 for
 # less than half the bytes. The model needs the time more than the disk needs the room (20 MB per minute).
+_CODEC = "libx264"
 _PRESET, _CRF, _THREADS = "ultrafast", "20", 2
 _KEYFRAME_S = 2  # also what a crash may cost
 _BT709 = 1
@@ -211,6 +213,13 @@ class _Encoder:
         self._rate = Fraction(output.fps_hz).limit_denominator(1001)
         try:
             self._stream = self._add_stream(output)
+        except (av.error.FFmpegError, UnknownCodecError, OSError) as error:
+            self.give_up()
+            raise SinkError(
+                f"cannot record to {path}: the encoder {_CODEC} cannot be opened for {output.width_px} x "
+                f"{output.height_px} ({getattr(error, 'strerror', None) or error}); choose another size, or install "
+                "the app again"
+            ) from error
         except BaseException:
             self.give_up()
             raise
@@ -220,7 +229,7 @@ class _Encoder:
     def _add_stream(self, output: OutputFormat) -> VideoStream:
         gop = str(max(1, round(_KEYFRAME_S * self._rate)))
         options = {"preset": _PRESET, "crf": _CRF, "g": gop}
-        stream = self._muxer.container.add_stream("libx264", rate=self._rate, options=options)
+        stream = self._muxer.container.add_stream(_CODEC, rate=self._rate, options=options)
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = output.width_px, output.height_px, "yuv420p"
         context = stream.codec_context
@@ -228,6 +237,7 @@ class _Encoder:
         context.time_base = 1 / self._rate
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _TV_RANGE
+        context.open()  # here, where a failure can be told as one of opening
         return stream
 
     def write(self, tick: int, rgb: NDArray[np.uint8]) -> None:
