@@ -20,6 +20,7 @@ from app.pipeline.events import (
     Event,
     Measured,
     MeasuringProgress,
+    ReferenceImproved,
     SettingRefused,
     SinkClosed,
     SinkFailed,
@@ -392,8 +393,10 @@ class Session(QObject):
             case Calibrated():
                 self.calibrating, self.why = None, ""
                 self.space = replace(self.space, reference=event.in_space)
-                remarks = f": {', '.join(event.remarks)}" if event.remarks else ""
-                self._calibration = Link(True, f"{event.score} of 100{remarks}")
+                self._calibration = Link(True, _score_words(event))
+            case ReferenceImproved():
+                if self._calibration.done:  # another calibration may be under way
+                    self._calibration = Link(True, _score_words(event))
             case StateChanged():
                 self._state_changed(event)
             case SinkOpened() | SinkFailed() | SinkClosed():
@@ -423,8 +426,12 @@ class Session(QObject):
 
     def _stage_failed(self, event: StageFailed) -> None:
         self._model = Link(text="a part has failed", failed=True)
-        what = "The model cannot be loaded" if event.stage == "model" else f"The {event.stage} has failed"
-        text = f"{what}: {event.message.rstrip('.')}. The output shows the slate."
+        # The slate is what the sinks' stage shows: without it nothing is.
+        what, shown = {
+            "model": ("The model cannot be loaded", "The output shows the slate."),
+            "sinks": ("The output has failed", "No picture goes out any more."),
+        }.get(event.stage, (f"The {event.stage} has failed", "The output shows the slate."))
+        text = f"{what}: {event.message.rstrip('.')}. {shown}"
         self.told.emit(Message("stage", text, action="Start again", act=self._restart))
 
     def _stage_recovered(self) -> None:
@@ -454,3 +461,8 @@ class Session(QObject):
         else:
             reading = "reading the portrait…" if self._portrait_worker.busy else ""
             self.busy_changed.emit(reading or ("working…" if self._worker.busy else ""))
+
+
+def _score_words(event: Calibrated | ReferenceImproved) -> str:
+    remarks = f": {', '.join(event.remarks)}" if event.remarks else ""
+    return f"{event.score} of 100{remarks}"
