@@ -143,6 +143,7 @@ class Session(QObject):
         for part in (self.camera_desk, self.virtual_camera):
             part.cleared.connect(self.cleared)
         self.desk.chosen.connect(self._use_portrait)
+        self.desk.changed.connect(self._look_for_portrait)
         self.camera_desk.chosen.connect(lambda text: self._keep(replace(self.settings, camera=text)))
         self.camera_desk.interrupted.connect(self._end_calibrating)
         self.virtual_camera.switched_on.connect(lambda: self._set_slate(True))
@@ -275,6 +276,13 @@ class Session(QObject):
         if self._pipeline is not None:
             self._pipeline.set_portrait(portrait)
         self._changed()
+
+    def _look_for_portrait(self) -> None:
+        if self.desk.exhausted and not self._portrait_link.failed:
+            self._portrait_link = Link(text="no portrait can be used: add another one", failed=True)
+            if self.state is State.STARTING:  # it is not the model that is waited for
+                self.why = "no portrait can be used: add another one"
+            self._changed()
 
     @property
     def portrait(self) -> "Portrait | None":
