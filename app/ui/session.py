@@ -252,6 +252,8 @@ class Session(QObject):
         self._save_timer.start()
 
     def _save(self) -> None:
+        if self._options.safe:
+            return
         kept = replace(self.settings, live=replace(self.settings.live, slate=False))
         try:
             save_settings(self._options.settings_path, kept)
