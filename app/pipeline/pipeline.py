@@ -273,7 +273,7 @@ class _Run:
         self._look_ahead: LookAhead | None = None
         presenter = Presenter(pipeline.output, pipeline.times.model_s, self._refuse)
         self.sink_stage = SinkStage(pipeline.output, self._outputs, self._preview, presenter, self.meter, self._emit)
-        self.camera = CameraControl(
+        self.camera: CameraControl = CameraControl(
             self._take,
             self._emit,
             pipeline.camera_opener,

@@ -355,8 +355,12 @@ def test_the_state_is_read_while_another_thread_stops_it(rig: Rig, monkeypatch: 
     run = SimpleNamespace(sink_stage=SimpleNamespace(state=State.LIVE), meter=Meter(()))
     for looks in (1, 2):
         left = itertools.chain([run] * looks, itertools.repeat(None))
+
+        def look(_: Pipeline, left: Iterator[SimpleNamespace | None] = left) -> SimpleNamespace | None:
+            return next(left)
+
         with monkeypatch.context() as patch:
-            patch.setattr(Pipeline, "_run", property(lambda _, left=left: next(left)), raising=False)
+            patch.setattr(Pipeline, "_run", property(look), raising=False)
             assert rig.pipeline.state is State.LIVE
             assert rig.pipeline.stats().state in (State.LIVE, State.STARTING)
 
