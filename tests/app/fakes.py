@@ -137,6 +137,8 @@ class FakeCamera:
         fail_after: after so many frames `read` raises.
         block: `read` hangs while this is set.
         frozen: every frame is the same.
+        garbage: every frame is noise, in the marked pictures' colour.
+        shape: of every frame, if not that of the format; an array of two dimensions has no colours.
         closed: how often it was closed.
     """
 
@@ -148,6 +150,8 @@ class FakeCamera:
         self.fail_after: int | None = None
         self.block = threading.Event()
         self.frozen = False
+        self.garbage = False
+        self.shape: tuple[int, ...] | None = None
         self.closed = 0
         self.frames = 0
         self.picture = marked_picture()
@@ -160,6 +164,10 @@ class FakeCamera:
             raise CameraError(f"{self.name}: unplugged")
         self.frames += 1
         rgb = self.picture.copy()
+        if self.garbage:
+            rgb[..., 0] = rgb[..., 2] = np.random.default_rng(self.frames).integers(150, 256, rgb.shape[:2], np.uint8)
+        if self.shape is not None:
+            return np.full(self.shape, (255, 0, 255) if len(self.shape) == 3 else 255, np.uint8)
         if not self.frozen:
             rgb[0, 0] = (self.frames % 256, 0, 255)
         return rgb

@@ -1,10 +1,14 @@
 """The whole pipeline with fakes at its ends: latest wins, ages, faults, stops; and that no camera picture gets out."""
 
 import dataclasses
+import errno
 import itertools
+import os
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TypeVar
 
@@ -24,14 +28,16 @@ from app.pipeline.events import (
     SinkClosed,
     SinkFailed,
     SinkOpened,
+    SourceReady,
     StageFailed,
     StageRecovered,
 )
 from app.pipeline.output.compositor import Compositor
 from app.pipeline.output.output_frame import Composed
+from app.pipeline.output.recorder import RecorderSink
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.pipeline import Pipeline, PipelineTimes
-from app.pipeline.portraits import Portrait
+from app.pipeline.portraits import Portrait, PortraitStore
 from app.pipeline.state import State
 from app.pipeline.stats import Meter
 from app.settings import LiveSettings
@@ -71,6 +77,8 @@ class Rig:
         self.finder = FakeFinder(face)
         self.cameras = Cameras()
         self.sink = FakeSink()
+        self.folder = Path()
+        self.patch = pytest.MonkeyPatch()
         self.events: list[Event] = []
         self.load: Callable[[], LiveEngine] = lambda: self.engine
         self.pipeline = Pipeline(
@@ -94,10 +102,12 @@ class Rig:
 
 
 @pytest.fixture
-def rig(face: Face, woman: Portrait) -> Iterator[Rig]:
+def rig(face: Face, woman: Portrait, tmp_path: Path) -> Iterator[Rig]:
     before = set(threading.enumerate())
     rig = Rig(face, woman)
+    rig.folder = tmp_path
     yield rig
+    rig.patch.undo()
     for camera in rig.cameras.opened:
         camera.block.clear()
     rig.pipeline.stop(5.0)
@@ -561,6 +571,81 @@ def _restart(rig: Rig) -> None:
     rig.pipeline.start()
 
 
+def _garbage(rig: Rig) -> None:
+    rig.cameras.opened[-1].garbage = True
+
+
+def _wrong_size(rig: Rig) -> None:
+    rig.cameras.opened[-1].shape = (120, 200, 3)
+
+
+def _wrong_shape(rig: Rig) -> None:
+    rig.cameras.opened[-1].shape = (480, 640)
+
+
+def _busy_sink(rig: Rig) -> None:
+    busy = FakeSink("busy")
+    busy.fail_open = True
+    rig.pipeline.add_sink(busy)
+
+
+def _full_disk(rig: Rig) -> None:
+    def no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    rig.patch.setattr("mcnet.media.muxer.Muxer.mux", no_room)
+    rig.pipeline.add_sink(RecorderSink(rig.folder / "me.mp4"))
+    wait_until(lambda: bool(rig.told(SinkFailed)), "the full disk is told")
+    (failed,) = rig.told(SinkFailed)
+    assert "make room on the disk" in str(failed)
+
+
+def _delete_portrait(rig: Rig) -> None:
+    store = PortraitStore(rig.folder)
+    store.keep(own := store.look_at(rig.portrait.rgb[:-1], "own"))
+    rig.pipeline.set_portrait(own)
+    wait_until(lambda: any(event.key == own.entry.key for event in rig.events if isinstance(event, SourceReady)), "own")
+    store.remove(own.entry)
+    store.forget_removed()
+    assert not own.entry.path.exists()
+
+
+def _change_settings(rig: Rig) -> None:
+    """Everything at once, faster than frames come."""
+    chance = random.Random(1)
+    for _ in range(300):
+        settings = dataclasses.replace(
+            SETTINGS,
+            mirror_output=chance.random() < 0.5,
+            relative=chance.random() < 0.5,
+            motion=chance.choice(("space", "plane")),
+            keypoints=chance.choice(("measured", "detected")),
+            smoothing=chance.random(),
+            zoom=chance.uniform(0.5, 2),
+            background=chance.choice(("blur", "colour", "image")),
+            background_image=chance.choice(("", "missing.png")),
+            slate=chance.random() < 0.1,
+        )
+        rig.pipeline.update(settings)
+        time.sleep(0.002)
+    rig.pipeline.update(SETTINGS)
+
+
+def _wall_clock_jumps(rig: Rig) -> None:
+    """As when the time is set: an hour back, then a day ahead."""
+    real = time.time
+    for by_s in (-3600.0, 86400.0):
+        rig.patch.setattr(time, "time", lambda by_s=by_s: real() + by_s)
+        time.sleep(0.2)
+    assert rig.pipeline.state is State.LIVE
+
+
+def _sleep_of_the_computer(rig: Rig) -> None:
+    """Where the clock goes on meanwhile, everything is an hour late at once."""
+    real = time.monotonic
+    rig.patch.setattr(time, "monotonic", lambda: real() + 3600.0)
+
+
 @pytest.mark.parametrize(
     "fault",
     [
@@ -579,6 +664,15 @@ def _restart(rig: Rig) -> None:
         _break_sink,
         _break_background,
         _restart,
+        _garbage,
+        _wrong_size,
+        _wrong_shape,
+        _busy_sink,
+        _full_disk,
+        _delete_portrait,
+        _change_settings,
+        _wall_clock_jumps,
+        _sleep_of_the_computer,
     ],
     ids=lambda fault: fault.__name__.strip("_"),
 )
@@ -590,11 +684,55 @@ def test_no_camera_picture_reaches_a_sink_whatever_fails(
     before = len(rig.sink.pictures)
     fault(rig)
     wait_until(lambda: len(rig.sink.pictures) > before + 70, "more than a second of pictures after the fault")
+    # The panic key and quitting work at this moment too.
+    _panic(rig)
+    pressed = len(rig.sink.pictures)
+    wait_until(lambda: len(rig.sink.pictures) > pressed + 10, "pictures go on")
+    assert {picture.state for picture in rig.sink.pictures[pressed + 2 :]} == {State.SLATE}
     rig.pipeline.stop(5.0)
     pictures = rig.sink.pictures
     assert max(leaked(picture.rgb) for picture in pictures) < HARMLESS
     assert {picture.rgb.shape for picture in pictures} == {(480, 640, 3)}
     assert not [record for record in caplog.records if "stage " in record.message]  # no thread died of it
+
+
+@pytest.mark.parametrize("moment", ["loading", "opening", "calibrating"])
+def test_the_panic_key_before_the_avatar_ever_came(rig: Rig, moment: str) -> None:
+    go_on = threading.Event()
+
+    def hang(answer: T) -> T:
+        go_on.wait(20.0)
+        return answer
+
+    if moment == "loading":
+        rig.load = lambda: hang(rig.engine)
+    elif moment == "opening":
+        rig.pipeline.camera_opener = lambda spec: hang(rig.cameras(spec))
+    else:
+        rig.pipeline.update(dataclasses.replace(SETTINGS, calibration_s=60.0))
+    rig.pipeline.start()
+    rig.reach(State.CALIBRATING if moment == "calibrating" else State.STARTING)
+    _panic(rig)
+    rig.reach(State.SLATE)
+    go_on.set()
+    shown = len(rig.sink.pictures)
+    wait_until(lambda: len(rig.sink.pictures) > shown + 60, "a second of pictures")
+    assert {picture.state for picture in rig.sink.pictures[shown:]} == {State.SLATE}
+    assert rig.pipeline.stop(5.0)
+    assert max(leaked(picture.rgb) for picture in rig.sink.pictures) < HARMLESS
+
+
+def test_a_monitor_that_sleeps_costs_nobody_a_picture_and_wakes_up_to_the_newest(rig: Rig) -> None:
+    """Nothing is painted meanwhile, so that nobody takes the preview's pictures, nor the performer's."""
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    before = len(rig.sink.pictures)
+    wait_until(lambda: len(rig.sink.pictures) > before + 70, "pictures go on")
+    first, second = rig.pipeline.preview.take(0.0), rig.pipeline.preview.take(0.0)
+    assert first is not None
+    assert any(first is picture for picture in rig.sink.pictures[-5:])
+    assert second is None or any(second is picture for picture in rig.sink.pictures[-3:])
+    assert rig.pipeline.state is State.LIVE
 
 
 def test_faults_are_told(rig: Rig) -> None:
