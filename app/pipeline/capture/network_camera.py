@@ -15,6 +15,7 @@ import av.error
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -114,6 +115,7 @@ class _Stream:
         self._container = container
         self._stream = stream
         self._frames = self._decoded()
+        self._reformatter = VideoReformatter()  # a frame's own has threads of its own, for as long as the frame lives
 
     def read(self) -> NDArray[np.uint8]:
         """The next frame, (H, W, 3) uint8 RGB.
@@ -134,7 +136,7 @@ class _Stream:
             frame = None
         if frame is None:
             raise CameraError(f"{self._name} has closed the connection: see that its app still runs")
-        return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+        return np.asarray(self._reformatter.reformat(frame, format="rgb24").to_ndarray(), np.uint8)
 
     def close(self) -> None:
         """Hang up."""

@@ -16,6 +16,7 @@ import av.error
 import numpy as np
 from av.codec.codec import UnknownCodecError
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -210,6 +211,7 @@ class _Encoder:
     def __init__(self, path: Path, output: OutputFormat) -> None:
         self._muxer, self.path = _claimed(path)
         self.written = 0
+        self._reformatter = VideoReformatter()  # a frame's own has threads of its own, for as long as the frame lives
         self._rate = Fraction(output.fps_hz).limit_denominator(1001)
         try:
             self._stream = self._add_stream(output)
@@ -241,7 +243,8 @@ class _Encoder:
         return stream
 
     def write(self, tick: int, rgb: NDArray[np.uint8]) -> None:
-        frame = VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p", dst_colorspace="ITU709")
+        frame = VideoFrame.from_ndarray(rgb, format="rgb24")
+        frame = self._reformatter.reformat(frame, format="yuv420p", dst_colorspace=_BT709)
         frame.pts, frame.time_base = tick, 1 / self._rate
         self._muxer.mux(self._stream.encode(frame))
         self.written += 1
