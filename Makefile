@@ -15,6 +15,7 @@ help:
 	@echo "make bench  milliseconds per frame, plain model against engine; the whole chain"
 	@echo "make cuda   what needs a GPU: parity tests and benchmark on CUDA"
 	@echo "make screenshots  pictures of the real window, to look at: out/screenshots"
+	@echo "make soak   ten minutes live with random faults; MINUTES=60 for an hour: out/soak/soak.png"
 	@echo "make qemu   the app between a real V4L2 webcam and a real virtual camera, in a virtual machine (as root)"
 	@echo "make clean  remove the virtual environment and what was built"
 
@@ -79,6 +80,10 @@ screenshots: setup
 qemu: setup
 	$(BIN)/python -m tests.qemu
 
+MINUTES ?= 10
+soak: setup
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
+
 bench: setup
 	$(BIN)/mcnet bench --model starter released
 	$(BIN)/python -m tests.benchmarks.chain --precision int8 bf16
@@ -90,4 +95,4 @@ cuda: setup
 clean:
 	rm -rf .venv build out *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help setup demo animate test test-avx2 test-plain check screenshots qemu bench cuda clean
+.PHONY: help setup demo animate test test-avx2 test-plain check screenshots qemu soak bench cuda clean

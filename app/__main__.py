@@ -46,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     parser = build_parser()
     args = parser.parse_args(argv)
+    if args.headless and args.new_instance:
+        parser.error("--new-instance goes without --headless, which never looks for a running window")
     if not args.headless and (
         lone := [name for name in _HEADLESS_ONLY if getattr(args, name) != parser.get_default(name)]
     ):
@@ -92,6 +94,7 @@ def _run(args: argparse.Namespace) -> int:
             portrait=args.source,
             size=args.size,
             fps_hz=args.fps,
+            new_instance=args.new_instance,
         )
     )
 
@@ -121,6 +124,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--size", metavar="WxH", help="of the output (default: as kept, else 1280x720)")
     parser.add_argument("--fps", type=number(1, 120), metavar="HZ", help="of the output (default: as kept, else 30)")
+    parser.add_argument(
+        "--new-instance",
+        action="store_true",
+        help="open a window although one is running, which otherwise comes to the front",
+    )
     _add_headless(parser)
     return parser
 

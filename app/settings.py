@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from app.errors import AppError
 from mcnet.files import free_name, replacing
-from mcnet.tables import TableError, build
+from mcnet.tables import salvage
 
 logger = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ class AppSettings:
 
 
 def load_settings(path: Path) -> tuple[AppSettings, str | None]:
-    """Read the settings; damaged ones are kept aside and defaults come in their place.
+    """Read the settings: what is good is taken, what is not has its default and is named, and the file is kept aside.
 
     Returns:
         The settings, and what to tell the user, or None where all went well.
@@ -192,30 +192,36 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
         AppError: the file is there and cannot be read; it is left as it is.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return AppSettings(), None
     except OSError as error:
         raise AppError(
             f"cannot read the settings in {path}: {error}; check its permissions, or move it away"
         ) from error
-    except UnicodeDecodeError as error:
-        return AppSettings(), _set_aside(path, str(error))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        kept = _set_aside(path, str(error))
+        return AppSettings(), f"The settings could not be read ({error}). Defaults are in use; {kept}."
+    settings, complaints = settings_from(values)
+    if not complaints:
+        return settings, None
+    said = "; ".join(complaints)
+    kept = _set_aside(path, said)
     try:
-        return settings_from(tomllib.loads(text)), None
-    except (tomllib.TOMLDecodeError, AppError) as error:
-        return AppSettings(), _set_aside(path, str(error))
+        save_settings(path, settings)  # or the next start would find no settings at all
+    except AppError as error:
+        kept = f"{kept}; {error}"
+    return settings, f"Not all settings could be used: {said}. All others are in force; {kept}."
 
 
 def _set_aside(path: Path, why: str) -> str:
     aside = free_name(path.with_name(path.name + ".damaged"))
+    logger.warning("the settings in %s are damaged (%s)", path, why)
     try:
         path.replace(aside)
-        kept = f"the old file is kept as {aside}"
     except OSError as error:
-        kept = f"the old file could not be moved ({error})"
-    logger.warning("the settings in %s could not be read (%s)", path, why)
-    return f"The settings could not be read ({why}). Defaults are in use; {kept}."
+        return f"the old file could not be moved ({error})"
+    return f"the old file is kept as {aside}"
 
 
 def save_settings(path: Path, settings: AppSettings) -> None:
@@ -235,13 +241,10 @@ def save_settings(path: Path, settings: AppSettings) -> None:
         raise AppError(f"cannot keep the settings in {path}: {error}; check the folder's permissions") from error
 
 
-def settings_from(values: Mapping[str, Any]) -> AppSettings:
+def settings_from(values: Mapping[str, Any]) -> tuple[AppSettings, list[str]]:
     """Build settings from plain nested values.
 
-    Raises:
-        AppError: a key is unknown or a value cannot be; the message names it.
+    Returns:
+        The settings, with defaults for what cannot be; and a complaint about each such key or value, which names it.
     """
-    try:
-        return build(AppSettings, values, what="setting")
-    except TableError as error:
-        raise AppError(str(error)) from error
+    return salvage(AppSettings, values, what="setting")

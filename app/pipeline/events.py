@@ -183,6 +183,16 @@ class Calibrated:
 
 
 @dataclass(frozen=True)
+class ReferenceImproved:
+    """A more neutral expression than the calibration's was seen and taken over. `score`, `remarks`: as of `Calibrated`,
+    of the reference as it is now.
+    """
+
+    score: int
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class StateChanged:
     """The output shows something else now. `message`: why, for people, or ""."""
 
@@ -252,6 +262,7 @@ Event = (
     | CameraDark
     | CalibrationProgress
     | Calibrated
+    | ReferenceImproved
     | StateChanged
     | SinkOpened
     | SinkFailed

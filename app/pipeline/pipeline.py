@@ -26,6 +26,7 @@ from app.pipeline.events import (
     Event,
     SettingRefused,
     SinkClosed,
+    SinkFailed,
     StageFailed,
     StageRecovered,
 )
@@ -69,7 +70,7 @@ class Pipeline:
     """Camera thread -> slot -> inference thread -> slot -> sink thread; the newest wins at every hop.
 
     `start` and `stop` may follow each other as often as wanted; cameras, portraits and sinks that were asked for are
-    asked for again at the next start. Methods may be called on any one thread, and none of them waits for a device, a
+    asked for again at the next start. Methods may be called on any thread, and none but `stop` waits for a device, a
     model or a frame; what becomes of them is told by events.
 
     Attributes:
@@ -119,6 +120,7 @@ class Pipeline:
         self._camera_wish = 0
         self._portrait: Portrait | None = None
         self._sinks: dict[str, Sink] = {}
+        self._lock = threading.Lock()  # of the next two, and of what is asked for again; never held for long
         self._run: _Run | None = None
         self._before: _Run | None = None
 
@@ -130,7 +132,8 @@ class Pipeline:
     @property
     def state(self) -> State:
         """What the output shows."""
-        return State.STARTING if self._run is None else self._run.sink_stage.state
+        run = self._run  # once: another thread may stop it meanwhile
+        return State.STARTING if run is None else run.sink_stage.state
 
     @property
     def settings(self) -> LiveSettings:
@@ -139,32 +142,36 @@ class Pipeline:
 
     def start(self) -> None:
         """Start the threads; harmless while running."""
-        if self._run is not None:
-            return
-        self.preview = LatestSlot("preview", on_put=self._on_picture)
-        self.performer = LatestSlot("performer")
-        # What it does here is too small to be shared, and its workers spin for the next piece on a core of the model's.
-        cv2.setNumThreads(1)
-        self._run = run = _Run(self, lambda: self._settings, self._before)
-        for sink in self._sinks.values():
-            run.sink_stage.add(sink)
-        if self._portrait is not None:
-            run.commands.put(self._portrait)
-        if self._camera_spec is not None:
-            run.camera.set_camera(self._camera_spec, self._camera_wish)
-        run.start()
+        with self._lock:
+            if self._run is not None:
+                return
+            self.preview = LatestSlot("preview", on_put=self._on_picture)
+            self.performer = LatestSlot("performer")
+            # What it does here is too small to be shared, and its workers spin for the next piece on a core of the
+            # model's.
+            cv2.setNumThreads(1)
+            self._run = run = _Run(self, lambda: self._settings, self._before)
+            for sink in self._sinks.values():
+                run.sink_stage.add(sink)
+            if self._portrait is not None:
+                run.commands.put(self._portrait)
+            if self._camera_spec is not None:
+                run.camera.set_camera(self._camera_spec, self._camera_wish)
+            run.start()
 
     def stop(self, timeout_s: float = 0.5) -> bool:
         """Stop everything in order: camera, model, sinks. Harmless when called again.
 
         Returns:
             Whether every thread ended in time, cameras' included; one that hangs in a driver or still loads a model is
-            left behind, is heard no more, and ends by itself. The next run's thread of the same stage waits for it.
+            left behind, ends by itself, and is heard no more but for what becomes of its sinks: a recording may take
+            longer than this to be whole. The next run's thread of the same stage waits for it.
         """
-        run, self._run = self._run, None
-        if run is None:
-            return True
-        self._before = run
+        with self._lock:
+            run, self._run = self._run, None
+            if run is None:
+                return True
+            self._before = run
         return run.stop(timeout_s)
 
     def update(self, settings: LiveSettings) -> None:
@@ -177,35 +184,40 @@ class Pipeline:
         Returns:
             The number of this wish: events of cameras that carry another one are late, and of a former wish.
         """
-        self._camera_spec = spec
-        self._camera_wish += 1
-        if self._run is not None:
-            self._run.camera.set_camera(spec, self._camera_wish)
-        return self._camera_wish
+        with self._lock:
+            self._camera_spec = spec
+            self._camera_wish += 1
+            if self._run is not None:
+                self._run.camera.set_camera(spec, self._camera_wish)
+            return self._camera_wish
 
     def set_portrait(self, portrait: Portrait) -> None:
         """Animate another portrait."""
-        self._portrait = portrait
-        if self._run is not None:
-            self._run.commands.put(portrait)
+        with self._lock:
+            self._portrait = portrait
+            if self._run is not None:
+                self._run.commands.put(portrait)
 
     def calibrate(self, *, now: bool = False) -> None:
         """Take the reference pose anew: the best of the next seconds, or this very moment's."""
-        if self._run is not None:
-            self._run.commands.put(_Calibrate(now=now))
+        with self._lock:
+            if self._run is not None:
+                self._run.commands.put(_Calibrate(now=now))
 
     def add_sink(self, sink: Sink) -> None:
         """Send pictures to this sink too; it takes the place of one of the same name."""
-        self._sinks[sink.name] = sink
-        if self._run is not None:
-            self._run.sink_stage.add(sink)
+        with self._lock:
+            self._sinks[sink.name] = sink
+            if self._run is not None:
+                self._run.sink_stage.add(sink)
 
     def remove_sink(self, name: str) -> None:
         """Send no more pictures to this sink, and close it."""
-        known = self._sinks.pop(name, None)
-        if self._run is not None:
-            self._run.sink_stage.remove(name)
-        elif known is not None:
+        with self._lock:
+            known, run = self._sinks.pop(name, None), self._run
+            if run is not None:
+                run.sink_stage.remove(name)
+        if run is None and known is not None:
             self.on_event(SinkClosed(name, known.detail))
 
     @property
@@ -216,8 +228,8 @@ class Pipeline:
 
     def stats(self) -> Stats:
         """How it does, over the last five seconds."""
-        run = self._run or self._before
-        return Stats(self.state) if run is None else run.meter.recent(self.state, time.monotonic())
+        state, run = self.state, self._run or self._before
+        return Stats(state) if run is None else run.meter.recent(state, time.monotonic())
 
     def report(self) -> Stats:
         """How this run, or the last, did since the avatar was first moved."""
@@ -261,10 +273,16 @@ class _Run:
         self._look_ahead: LookAhead | None = None
         presenter = Presenter(pipeline.output, pipeline.times.model_s, self._refuse)
         self.sink_stage = SinkStage(pipeline.output, self._outputs, self._preview, presenter, self.meter, self._emit)
-        self.camera = CameraControl(self._take, self._emit, pipeline.camera_opener, pipeline.times.camera)
-        older = {} if before is None else before.alive()
+        self.camera: CameraControl = CameraControl(
+            self._take,
+            self._emit,
+            pipeline.camera_opener,
+            pipeline.times.camera,
+            None if before is None else before.camera,
+        )
+        self._older = {} if before is None else before.alive()
         bodies = {"camera control": self.camera.run, "inference": self._infer, "sinks": self._feed}
-        self._threads = {name: self._thread(name, body, older.get(name)) for name, body in bodies.items()}
+        self._threads = {name: self._thread(name, body, self._older.get(name)) for name, body in bodies.items()}
 
     def start(self) -> None:
         for thread in self._threads.values():
@@ -279,14 +297,17 @@ class _Run:
         for thread in self._threads.values():
             thread.join(max(0.0, deadline_s - time.monotonic()))
         self._muted.set()
+        if not self._threads["sinks"].is_alive():  # it may never have come to its turn
+            self.sink_stage.give_up_requests()
         late = [*self.alive(), *self.camera.left_behind()]
         if late:
             logger.warning("still busy %.1f s after the stop, left behind: %s", timeout_s, ", ".join(late))
         return not late
 
     def alive(self) -> dict[str, threading.Thread]:
-        """The stages whose threads have not ended."""
-        return {name: thread for name, thread in self._threads.items() if thread.is_alive()}
+        """The stages whose threads have not ended; of a stage that never came to its turn, the one it waited for."""
+        threads = self._older | {name: thread for name, thread in self._threads.items() if thread.is_alive()}
+        return {name: thread for name, thread in threads.items() if thread.is_alive()}
 
     def _thread(self, name: str, body: Callable[[], None], older: threading.Thread | None) -> threading.Thread:
         def guarded() -> None:
@@ -303,7 +324,8 @@ class _Run:
         return threading.Thread(target=guarded, name=name, daemon=True)
 
     def _emit(self, event: Event) -> None:
-        if not self._muted.is_set():
+        # What becomes of a sink concerns whoever wished for it, however late it is; the next run's sinks come after it.
+        if not self._muted.is_set() or isinstance(event, SinkClosed | SinkFailed):
             self._pipeline.on_event(event)
 
     def _refuse(self, setting: str, message: str) -> None:

@@ -58,8 +58,8 @@ class Portrait:
         rgb: (H, W, 3) uint8, the whole picture.
         box: the square that is animated, in its pixels.
         square: (512, 512, 3) uint8, that square.
-        landmarks_px: (468, 3) float32 of its face in the whole picture; None where none was found (the user chose the
-            crop).
+        landmarks_px: (468, 3) float32 of its face in the whole picture; None where none was found in the square that
+            the user chose, which is not kept.
         score: 0 to 100, how well it should animate.
         remarks: why it is not higher, as "the mouth is open".
     """
@@ -71,6 +71,16 @@ class Portrait:
     landmarks_px: NDArray[np.float32] | None
     score: int
     remarks: tuple[str, ...]
+
+    @property
+    def refusal(self) -> str:
+        """Why it cannot be taken into the gallery, a sentence for people; "" where it can."""
+        if self.landmarks_px is not None:
+            return ""
+        return (
+            f"There is no face in this square of {self.entry.name}: move the square over a face that looks towards the "
+            "camera, or choose the automatic crop."
+        )
 
 
 class PortraitStore:
@@ -125,8 +135,10 @@ class PortraitStore:
         """Take a portrait into the gallery, or keep the crop of one that is there. Of a bundled one nothing is kept.
 
         Raises:
-            AppError, MediaError: the folder cannot be written.
+            AppError, MediaError: there is no face in its square, or the folder cannot be written.
         """
+        if portrait.refusal:
+            raise AppError(portrait.refusal)
         entry = portrait.entry
         if entry.bundled:
             return
@@ -291,7 +303,7 @@ def _score(
 ) -> tuple[int, tuple[str, ...]]:
     """How well a portrait should animate, 0 to 100, and what speaks against it."""
     if face is None:
-        return 20, ("no face was found in it",)
+        return 0, ("no face was found in it",)
     height, width = rgb.shape[:2]
     shown = expression(face.landmarks_px, in_space=True)
     left, right = (face.landmarks_px[point].astype(np.float64) for point in (234, 454))

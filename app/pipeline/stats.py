@@ -21,12 +21,11 @@ class Percentiles:
 
     @classmethod
     def of(cls, values_ms: Sequence[float]) -> "Percentiles":
-        """By the nearest rank."""
+        """By the nearest rank: the least value that so many percent do not exceed."""
         if not values_ms:
             return cls()
         ordered = sorted(values_ms)
-        last = len(ordered) - 1
-        return cls(*(ordered[min(last, int(share * len(ordered)))] for share in (0.5, 0.95, 0.99)))
+        return cls(*(ordered[-(-percent * len(ordered) // 100) - 1] for percent in (50, 95, 99)))
 
 
 @dataclass(frozen=True)

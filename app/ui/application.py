@@ -21,45 +21,115 @@ if TYPE_CHECKING:
     from PyQt6.QtWidgets import QApplication
 
     from app.ui.cleanup import Cleanup
+    from app.ui.instance import Instance
     from app.ui.main_window import MainWindow
 
 logger = logging.getLogger(__name__)
 
 _PATIENCE_S = 3.0
-_QT = ("PyQt6.QtCore", "PyQt6.QtGui", "PyQt6.QtWidgets", "PyQt6.QtSvg")
+_QT = ("PyQt6.QtCore", "PyQt6.QtGui", "PyQt6.QtWidgets", "PyQt6.QtSvg", "PyQt6.QtNetwork")
+_INTERRUPTED = 130
+_SAFE = (
+    "This is a safe start: the processor computes, there is no virtual camera, and all settings are the defaults. "
+    "Nothing of them is kept; your own are back with the next start."
+)
+_AWAKE_MS = 200
 _IDLE = "ThreadPoolExecutor"  # threads of libraries' pools, which Python itself ends
 
 __all__ = ["WindowOptions", "run_window"]
 
 
 def run_window(options: WindowOptions) -> int:
-    """Open the window and stay until it is closed.
+    """Open the window and stay until it is closed; where one has these settings already, bring that to the front.
 
     Returns:
         The exit status.
 
     Raises:
-        AppError: there is no display to open a window on, Qt cannot be loaded, or the settings cannot be read.
+        AppError: there is no display to open a window on, Qt cannot be loaded, the settings cannot be read, or a window
+            has them that does not answer.
     """
     check_display()
     check_qt()
     from PyQt6.QtWidgets import QApplication
 
-    from app.ui.parts import real_parts
+    from app.ui.instance import Instance
+    from app.ui.parts import real_parts, without_virtual_camera
 
-    settings, complaint = load_settings(options.settings_path)
     app = QApplication([sys.argv[0]])
     app.setApplicationName("mcnet-avatar")
     app.setDesktopFileName("mcnet-avatar")
-    window, cleanup = open_window(app, options, real_parts(), settings, complaint)
-    window.closed.connect(app.quit)
+    instance = Instance(options.settings_path)
+    if not instance.claim() and not options.new_instance:
+        show_running(instance)
+        return 0
+    parts = real_parts()
     try:
-        status = app.exec()
+        safe = ask_about_crash() if instance.crashed else False
+        if safe is None:
+            return _INTERRUPTED
+        if safe:
+            options, parts = options.made_safe(), without_virtual_camera(parts)
+        settings, complaint = (AppSettings(), _SAFE) if safe else load_settings(options.settings_path)
+        window, cleanup = open_window(app, options, parts, settings, complaint)
+        instance.show = window.come_to_front
+        window.closed.connect(app.quit)
+        try:
+            status = app.exec()
+        finally:
+            cleanup.run()
     finally:
-        cleanup.run()
+        instance.release()
     if not window.ended:
         _leave_behind(status)
     return status
+
+
+def show_running(instance: "Instance") -> None:
+    """Bring the window to the front that has the settings.
+
+    Raises:
+        AppError: it does not answer.
+    """
+    if not instance.ask_to_show():
+        raise AppError(
+            f"mcnet-avatar is running already with these settings ({instance.holder()}) and does not answer: end it, "
+            "or open another window with --new-instance"
+        )
+    logger.warning("mcnet-avatar is running already: its window comes to the front; --new-instance opens another one")
+
+
+def ask_about_crash() -> bool | None:
+    """Say that the last run did not end in order; returns whether to start safely, or None after Ctrl-C."""
+    from PyQt6.QtCore import QTimer
+    from PyQt6.QtWidgets import QMessageBox
+
+    box = QMessageBox(
+        QMessageBox.Icon.Warning, "mcnet-avatar", "The app did not end in order last time: it crashed or was killed."
+    )
+    box.setInformativeText(
+        "A safe start avoids what may have been the cause: the processor computes, there is no virtual camera, and all "
+        "settings are the defaults. Your own are kept for the next start."
+    )
+    usual = box.addButton("Start as usual", QMessageBox.ButtonRole.AcceptRole)
+    safe = box.addButton("Start safely", QMessageBox.ButtonRole.ActionRole)
+    box.setDefaultButton(usual)
+    box.setEscapeButton(usual)
+    interrupted = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        nonlocal interrupted
+        interrupted = True
+        QTimer.singleShot(0, box.reject)
+
+    awake = QTimer()  # Python hears of a signal when it next runs
+    awake.timeout.connect(lambda: None)
+    awake.start(_AWAKE_MS)
+    with handled_by(interrupt):
+        box.exec()
+    awake.stop()
+    return None if interrupted else box.clickedButton() is safe
 
 
 def open_window(
@@ -145,7 +215,7 @@ def check_qt() -> None:
         except ImportError as error:
             raise AppError(
                 f"Qt cannot be loaded to open a window ({name}: {error}); on Debian or Ubuntu: apt-get install libegl1 "
-                "libgl1 libglib2.0-0 libxkbcommon0 libfontconfig1 libdbus-1-3, or use --headless"
+                "libgl1 libglib2.0-0 libxkbcommon0 libfontconfig1 libdbus-1-3 libgssapi-krb5-2, or use --headless"
             ) from error
 
 

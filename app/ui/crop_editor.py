@@ -139,13 +139,16 @@ class CropEditor(QWidget):
         picture.setDevicePixelRatio(ratio)
         self._square.setPixmap(picture)
         self._score.setText(f"Score {portrait.score} of 100")
-        self._remarks.setText("\n".join(f"• {remark}" for remark in portrait.remarks) or "Nothing to improve.")
+        remarks = "\n".join(f"• {remark}" for remark in portrait.remarks)
+        self._remarks.setText(portrait.refusal or remarks or "Nothing to improve.")
         self._refresh_buttons()
 
     def _refresh_buttons(self) -> None:
-        self.accept_button.setEnabled(self.allowed.isChecked())
+        refusal = "" if self._shown is None else self._shown.portrait.refusal
+        allowed = self.allowed.isChecked()
+        self.accept_button.setEnabled(allowed and not refusal)
         self.accept_button.setToolTip(
-            "Keep this crop and animate it" if self.allowed.isChecked() else "Tick first that you may use this picture"
+            refusal or ("Keep this crop and animate it" if allowed else "Tick first that you may use this picture")
         )
 
     def _accept(self) -> None:

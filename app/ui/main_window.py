@@ -427,6 +427,14 @@ class MainWindow(QMainWindow):
         if session.settings.window.show_statistics:
             self.statistics.set_text(statistics_text(stats, f"{session.device} {session.backend}".strip()))
 
+    def come_to_front(self) -> None:
+        """Show the window above all others, wherever it was put; where the desktop forbids that, ask for attention."""
+        self.setWindowState(self.windowState() & ~Qt.WindowState.WindowMinimized)
+        self.show()
+        self.raise_()
+        self.activateWindow()
+        QApplication.alert(self)
+
     def follow_system(self) -> None:
         """The desktop's theme has changed."""
         self._show_window()

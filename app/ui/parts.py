@@ -31,6 +31,9 @@ class WindowOptions:
         size: of the output, as `1280x720`.
         fps_hz: of the output.
         settings_path: where the settings are kept.
+        new_instance: open a window even where one has these settings already.
+        safe: with what can hardly fail: the processor computes, no virtual camera, and default settings, none of
+            which are kept.
     """
 
     model: str | None = None
@@ -41,6 +44,12 @@ class WindowOptions:
     size: str | None = None
     fps_hz: float | None = None
     settings_path: Path = field(default_factory=settings_file)
+    new_instance: bool = False
+    safe: bool = False
+
+    def made_safe(self) -> "WindowOptions":
+        """The same, for a safe start."""
+        return replace(self, device="cpu", precision="fp32", safe=True)
 
     def over(self, settings: AppSettings) -> AppSettings:
         """The settings that engine and output are made from: the kept ones, and what the command line says otherwise.
@@ -102,6 +111,17 @@ def real_parts() -> Parts:
         make_virtual_camera=_make_virtual_camera,
         make_recorder=_make_recorder,
     )
+
+
+def without_virtual_camera(parts: Parts) -> Parts:
+    """The same parts, without one."""
+
+    def examine() -> "VirtualCameraReport":
+        from app.pipeline.doctor import VirtualCameraReport
+
+        return VirtualCameraReport("missing", "", "There is no virtual camera in a safe start: start the app again.")
+
+    return replace(parts, examine_virtual_camera=examine)
 
 
 def _open_store() -> "PortraitStore":

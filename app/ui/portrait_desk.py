@@ -71,6 +71,7 @@ class PortraitDesk(QObject):
         self._looking = 0
         self._turn = 0
         self._bundled_boxes: dict[str, SquareBox | None] = {}
+        self._unusable: set[str] = set()
 
     def open(self, first: str) -> None:
         """Read the gallery, then choose the portrait of that key, or add the picture of that path."""
@@ -121,6 +122,7 @@ class PortraitDesk(QObject):
         self.changed.emit()
 
         def prepared(portrait: "Portrait") -> None:
+            self._unusable.discard(key)
             self._thumbnail_of(portrait)
             if self.current == key:
                 self.chosen.emit(portrait)
@@ -134,6 +136,11 @@ class PortraitDesk(QObject):
                 self._failed(error, action="Remove it", act=lambda: self.remove(key))
 
         self._worker.run(lambda: store.prepare(entry), prepared, failed)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there are portraits and none of them can be used."""
+        return bool(self.entries) and all(entry.key in self._unusable for entry in self.entries)
 
     def choose_number(self, number: int) -> None:
         """Choose the n-th portrait of the gallery, counted from 1."""
@@ -151,17 +158,26 @@ class PortraitDesk(QObject):
     def settle(self, key: str) -> None:
         """The portrait of that key is animated now."""
         self._settled = key
+        self._unusable.discard(key)
         if self.pending == key:
             self.pending = ""
         self.changed.emit()
 
     def refuse(self, key: str) -> None:
-        """The portrait of that key cannot be used; the one before stays."""
+        """The portrait of that key cannot be used; the one before stays, or the first that can be used is chosen."""
+        self._unusable.add(key)
         if self.pending == key:
             self.pending = ""
         if self.current == key:
             self.current = self._settled
+        if not self.current:
+            self._choose_any()
         self.changed.emit()
+
+    def _choose_any(self) -> None:
+        """Choose the first portrait that has not failed: without one nothing is animated, and nothing is said."""
+        if (key := next((entry.key for entry in self.entries if entry.key not in self._unusable), "")) != "":
+            self.choose(key)
 
     # Adding and cropping
 
@@ -217,15 +233,23 @@ class PortraitDesk(QObject):
         """Keep this square for the portrait in the crop editor, or the automatic one, and animate it."""
         if self.cropping is None or self._store is None:
             return
-        store, before = self._store, self.cropping.portrait
+        store, shown = self._store, self.cropping
         self._end_cropping()
 
         def keep() -> "tuple[Portrait, list[PortraitEntry]]":
-            portrait = store.reframe(before, box)
+            nonlocal shown
+            portrait = store.reframe(shown.portrait, box)
+            shown = replace(shown, portrait=portrait)
             store.keep(portrait)
             return portrait, store.entries()
 
-        self._worker.run(keep, self._kept, self._failed)
+        def failed(error: Exception) -> None:
+            self._queue.insert(0, shown)  # nothing of it is lost
+            self._turn = max(0, self._turn - 1)
+            self._show_next()
+            self._failed(error)
+
+        self._worker.run(keep, self._kept, failed)
 
     def _kept(self, answer: "tuple[Portrait, list[PortraitEntry]]") -> None:
         """Animate what has just been put into the gallery, or cropped anew."""
@@ -253,9 +277,12 @@ class PortraitDesk(QObject):
             def removed(entries: "list[PortraitEntry]") -> None:
                 used = self.current == key
                 self._take_entries(entries)
-                if used and self.entries:
+                if used or not self.current:
                     settled = self._settled != key and self._entry(self._settled) is not None
-                    self.choose(self._settled if settled else self.entries[0].key)
+                    if settled:
+                        self.choose(self._settled)
+                    else:
+                        self._choose_any()
                 self.changed.emit()
                 text = f"{entry.name} was taken out of the gallery."
                 undo = Message(

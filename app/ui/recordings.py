@@ -105,8 +105,11 @@ class Recordings(QObject):
             if self.pipeline is not None:
                 self.pipeline.remove_sink(sink.name)
             self.told.emit(Message("recording", event.message))
-        else:
+        elif event.detail:
             self._saved(Path(event.detail))
+        else:
+            text = "The recording had not begun: there is no file."
+            self.told.emit(Message("recording", text, tone="warning"))
         self.changed.emit()
 
     def _add(self, path: Path, sink: "Sink") -> None:

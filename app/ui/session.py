@@ -20,6 +20,7 @@ from app.pipeline.events import (
     Event,
     Measured,
     MeasuringProgress,
+    ReferenceImproved,
     SettingRefused,
     SinkClosed,
     SinkFailed,
@@ -181,6 +182,7 @@ class Session(QObject):
         for part in (self.desk, self.camera_desk, self.virtual_camera, self.recordings, self.measuring):
             part.cleared.connect(self.cleared)
         self.desk.chosen.connect(self._use_portrait)
+        self.desk.changed.connect(self._look_for_portrait)
         self.camera_desk.chosen.connect(lambda text: self._keep(replace(self.settings, camera=text)))
         self.camera_desk.interrupted.connect(self._end_calibrating)
         self.virtual_camera.switched_on.connect(lambda: self._set_slate(True))
@@ -360,6 +362,8 @@ class Session(QObject):
         self._save_timer.start()
 
     def _save(self) -> None:
+        if self._options.safe:
+            return
         kept = replace(self.settings, live=replace(self.settings.live, slate=False))
         try:
             save_settings(self._options.settings_path, kept)
@@ -384,6 +388,13 @@ class Session(QObject):
         if self._pipeline is not None:
             self._pipeline.set_portrait(portrait)
         self._changed()
+
+    def _look_for_portrait(self) -> None:
+        if self.desk.exhausted and not self._portrait_link.failed:
+            self._portrait_link = Link(text="no portrait can be used: add another one", failed=True)
+            if self.state is State.STARTING:  # it is not the model that is waited for
+                self.why = "no portrait can be used: add another one"
+            self._changed()
 
     @property
     def portrait(self) -> "Portrait | None":
@@ -541,8 +552,10 @@ class Session(QObject):
             case Calibrated():
                 self.calibrating, self.why = None, ""
                 self.space = replace(self.space, reference=event.in_space)
-                remarks = f": {', '.join(event.remarks)}" if event.remarks else ""
-                self._calibration = Link(True, f"{event.score} of 100{remarks}")
+                self._calibration = Link(True, _score_words(event))
+            case ReferenceImproved():
+                if self._calibration.done:  # another calibration may be under way
+                    self._calibration = Link(True, _score_words(event))
             case StateChanged():
                 self._state_changed(event)
             case SinkOpened() | SinkFailed() | SinkClosed():
@@ -573,11 +586,15 @@ class Session(QObject):
         self.told.emit(Message("portrait", event.message))
 
     def _stage_failed(self, event: StageFailed) -> None:
-        what = "The model cannot be loaded" if event.stage == "model" else f"The {event.stage} has failed"
+        # The slate is what the sinks' stage shows: without it nothing is.
+        what, shown = {
+            "model": ("The model cannot be loaded", "The output shows the slate."),
+            "sinks": ("The output has failed", "No picture goes out any more."),
+        }.get(event.stage, (f"The {event.stage} has failed", "The output shows the slate."))
         said = event.message.rstrip(".")
         self.fault = f"{what[0].lower()}{what[1:]}: {said}"
         self._model = Link(text=self.fault, failed=True)
-        self._tell_fault(f"{what}: {said}. The output shows the slate.")
+        self._tell_fault(f"{what}: {said}. {shown}")
 
     def _tell_fault(self, text: str) -> None:
         self.told.emit(Message("stage", text, action="Start again", act=self._restart))
@@ -623,3 +640,8 @@ class Session(QObject):
         else:
             reading = "reading the portrait…" if self._portrait_worker.busy else ""
             self.busy_changed.emit(reading or ("working…" if self._worker.busy else ""))
+
+
+def _score_words(event: Calibrated | ReferenceImproved) -> str:
+    remarks = f": {', '.join(event.remarks)}" if event.remarks else ""
+    return f"{event.score} of 100{remarks}"

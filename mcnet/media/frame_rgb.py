@@ -13,7 +13,7 @@ from av.filter import Graph
 from av.filter.context import FilterContext
 from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace
+from av.video.reformatter import Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
 # Code points of ITU-T H.273, as frames carry them.
@@ -92,6 +92,8 @@ class RgbConverter:
     def __init__(self, frame_size_px: tuple[int, int]) -> None:
         self._frame_size_px = frame_size_px
         self._mapping: _ColourMapping | None = None
+        # One for all frames: a frame's own has threads of its own, for as long as the frame lives.
+        self._reformatter = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """(H, W, 3) uint8, upright and of the size."""
@@ -108,11 +110,12 @@ class RgbConverter:
     def _stored(self, frame: VideoFrame) -> NDArray[np.uint8]:
         wide = frame.color_primaries == _PRIMARIES_BT2020
         if frame.color_trc not in (_TRANSFER_PQ, _TRANSFER_HLG) and not wide:
-            return frame.to_ndarray(format="rgb24", src_colorspace=_matrix(frame)).astype(np.uint8, copy=False)
+            rgb = self._reformatter.reformat(frame, format="rgb24", src_colorspace=_matrix(frame))
+            return rgb.to_ndarray().astype(np.uint8, copy=False)
         kind = (frame.color_trc, frame.color_primaries != _PRIMARIES_BT709, frame.width, frame.height)
         if self._mapping is None or self._mapping.kind != kind:
             self._mapping = _ColourMapping(kind)
-        return self._mapping(frame.reformat(format="rgb48le", src_colorspace=_matrix(frame)))
+        return self._mapping(self._reformatter.reformat(frame, format="rgb48le", src_colorspace=_matrix(frame)))
 
 
 def _matrix(frame: VideoFrame) -> int | None:

@@ -137,6 +137,8 @@ class FakeCamera:
         fail_after: after so many frames `read` raises.
         block: `read` hangs while this is set.
         frozen: every frame is the same.
+        garbage: every frame is noise, in the marked pictures' colour.
+        shape: of every frame, if not that of the format; an array of two dimensions has no colours.
         closed: how often it was closed.
     """
 
@@ -148,6 +150,8 @@ class FakeCamera:
         self.fail_after: int | None = None
         self.block = threading.Event()
         self.frozen = False
+        self.garbage = False
+        self.shape: tuple[int, ...] | None = None
         self.closed = 0
         self.frames = 0
         self.picture = marked_picture()
@@ -160,6 +164,10 @@ class FakeCamera:
             raise CameraError(f"{self.name}: unplugged")
         self.frames += 1
         rgb = self.picture.copy()
+        if self.garbage:
+            rgb[..., 0] = rgb[..., 2] = np.random.default_rng(self.frames).integers(150, 256, rgb.shape[:2], np.uint8)
+        if self.shape is not None:
+            return np.full(self.shape, (255, 0, 255) if len(self.shape) == 3 else 255, np.uint8)
         if not self.frozen:
             rgb[0, 0] = (self.frames % 256, 0, 255)
         return rgb
@@ -169,24 +177,33 @@ class FakeCamera:
         self.block.clear()
 
 
+class StuckCamera(FakeCamera):
+    """One whose driver never comes back from a read that hangs, closed or not, until `block` is cleared."""
+
+    def close(self) -> None:
+        self.closed += 1
+
+
 class Cameras:
     """Opens fakes by their spec's name.
 
     Attributes:
         opened: every camera that was opened, in order.
         broken: names that cannot be opened.
+        refused: says which specs cannot be opened.
         slow_s: what opening takes.
     """
 
     def __init__(self, make: Callable[[str], FakeCamera] = FakeCamera) -> None:
         self.opened: list[FakeCamera] = []
         self.broken: set[str] = set()
+        self.refused: Callable[[CameraSpec], bool] = lambda _: False
         self.slow_s = 0.0
         self._make = make
 
     def __call__(self, spec: CameraSpec) -> FakeCamera:
         time.sleep(self.slow_s)
-        if spec.name in self.broken:
+        if spec.name in self.broken or self.refused(spec):
             raise CameraError(f"{spec.name} is not there")
         camera = self._make(spec.name)
         self.opened.append(camera)

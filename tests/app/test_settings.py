@@ -31,29 +31,58 @@ def test_no_file_means_defaults_and_no_message(tmp_path: Path) -> None:
     assert load_settings(tmp_path / "settings.toml") == (AppSettings(), None)
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("live = [", "Invalid"),
-        ("cammera = 'x'", "unknown setting cammera"),
-        ("[live]\nzoom = 'big'", "setting live.zoom: got 'big', expected float"),
-        ("[live]\nzoom = 9", "setting zoom: got 9.0, expected 0.5 to 2"),
-        ("[live]\nbackground = 'sea'", "expected blur or colour or image"),
-        ("[live]\nbackground_colour = 'red'", "expected #rrggbb"),
-    ],
-)
-def test_a_damaged_file_is_kept_aside_and_told(
-    tmp_path: Path, text: str, reason: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_file_that_is_no_toml_is_kept_aside_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "settings.toml"
-    path.write_text(text)
+    path.write_text("live = [")
     settings, message = load_settings(path)
     assert settings == AppSettings()
     assert message is not None
-    assert reason in message
-    assert (tmp_path / "settings.toml.damaged").read_text() == text
+    assert message.startswith("The settings could not be read (Invalid")
+    assert (tmp_path / "settings.toml.damaged").read_text() == "live = ["
     assert not path.exists()
-    assert "could not be read" in caplog.text
+    assert "are damaged" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("top", "live", "reason"),
+    [
+        ("cammera = 'x'", "", "unknown setting cammera"),
+        ("output_fps_hz = 500", "", "setting output_fps_hz: got 500.0, expected 1 to 120"),
+        ("output_width_px = 641", "", "setting output_width_px: got 641, expected an even number"),
+        ("device = 7", "", "setting device: got 7, expected str"),
+        ("window = 3", "", "setting window: got 3, expected a table of values"),
+        ("", "speed = 2", "unknown setting live.speed"),
+        ("", "zoom = 'big'", "setting live.zoom: got 'big', expected float"),
+        ("", "zoom = 9", "setting zoom: got 9.0, expected 0.5 to 2"),
+        ("", "background = 'sea'", "setting live.background: got 'sea', expected blur or colour or image"),
+        ("", "background_colour = 'red'", "setting background_colour: got 'red', expected #rrggbb"),
+    ],
+)
+def test_what_is_good_is_taken_and_what_is_not_is_named(
+    tmp_path: Path, top: str, live: str, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, good = tmp_path / "settings.toml", AppSettings(LiveSettings(smoothing=0.7, hold_s=2.0), portrait="man_3")
+    text = f"portrait = 'man_3'\n{top}\n[live]\nsmoothing = 0.7\n{live}\nhold_s = 2\n"
+    path.write_text(text)
+    settings, message = load_settings(path)
+    assert settings == good
+    assert message is not None
+    assert f"Not all settings could be used: {reason}" in message
+    assert (tmp_path / "settings.toml.damaged").read_text() == text
+    assert load_settings(path) == (good, None)  # the next start finds what was good, and says nothing any more
+    assert "are damaged" in caplog.text
+
+
+@pytest.mark.usefixtures("caplog")
+def test_everything_that_is_wrong_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text("gpu_index = 1\noutput_fps_hz = 0\n[live]\nzoom = 7\n[window]\ntheme = 'pink'\nwidth_px = 1400\n")
+    settings, message = load_settings(path)
+    assert settings == AppSettings(window=WindowSettings(width_px=1400))
+    assert message is not None
+    for name in ("gpu_index", "output_fps_hz", "zoom", "theme"):
+        assert name in message
+    assert "width_px" not in message
 
 
 def test_a_place_that_cannot_be_written_is_an_error_with_its_reason(tmp_path: Path) -> None:
@@ -64,8 +93,8 @@ def test_a_place_that_cannot_be_written_is_an_error_with_its_reason(tmp_path: Pa
 
 def test_every_value_has_a_kind_that_toml_knows() -> None:
     values = dataclasses.asdict(AppSettings())
-    assert settings_from(values) == AppSettings()
-    assert settings_from({"live": {"zoom": 1}}).live.zoom == 1.0
+    assert settings_from(values) == (AppSettings(), [])
+    assert settings_from({"live": {"zoom": 1}})[0].live.zoom == 1.0
 
 
 def test_the_slates_text_has_a_limit() -> None:

@@ -19,7 +19,14 @@ from app.pipeline.animation.performer_view import PerformerView
 from app.pipeline.animation.source_store import SourceStore
 from app.pipeline.animation.tracking_ladder import TrackingLadder, eased
 from app.pipeline.capture.camera_frame import CameraFrame
-from app.pipeline.events import Calibrated, CalibrationProgress, Event, SourceFailed, SourceReady
+from app.pipeline.events import (
+    Calibrated,
+    CalibrationProgress,
+    Event,
+    ReferenceImproved,
+    SourceFailed,
+    SourceReady,
+)
 from app.pipeline.output.output_frame import OutputFrame
 from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
@@ -501,7 +508,8 @@ class Animator:
 
     def _improve_reference(self, reference: Reference, measured: Head) -> None:
         """Take over a more neutral expression than that of the calibration; where the head was then stays."""
-        score = score_expression(measured.openings).score
+        pose = score_expression(measured.openings)
+        score = pose.score
         straight = head_turn(measured.rotation).angle < _STRAIGHT_DEG  # turned far, a mesh measures less well
         self._better = self._better + 1 if straight and score >= self._reference_score + _CLEARLY_BETTER else 0
         if self._better < _BETTER_FRAMES:
@@ -510,6 +518,7 @@ class Animator:
         assert reference.head is not None
         self._motion.reference = reference._replace(head=reference.head._replace(shape=measured.shape))
         self._recalibrated = True
+        self._emit(ReferenceImproved(score, pose.remarks))
 
     def _bridged(self, target: Pose | Head, now_s: float, settings: LiveSettings) -> Pose | Head:
         """Glide where a performer means another pose from now on: after a calibration or a change of the mode."""

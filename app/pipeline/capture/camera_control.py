@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 _WATCH_S = 0.05
 _LAST_JOIN_S = 0.1
+_MOST_HUNG = 3
+"""So many reads of one device may hang in its driver; each keeps a thread."""
 _FLAT_LEVELS = 12
 _SAMPLED = (slice(None, None, 16), slice(None, None, 16))
 
@@ -38,6 +40,9 @@ class CameraTimes:
     first_retry_s: float = 0.5
     """Before the first new try; doubled each time."""
     longest_retry_s: float = 8.0
+    release_s: float = 10.0
+    """A camera that was told to end keeps its device from being opened again for so long; then a driver is taken to
+    hang in it for good."""
     healthy_s: float = 5.0
     """A camera that ran for so long starts from the first wait again when it fails."""
 
@@ -64,6 +69,7 @@ class _Session:
         self.flat = False
         self.error: str | None = None
         self.is_device = False
+        self.told_s: float | None = None
         self._open_camera = open_camera
         self._deliver = deliver
         self._camera: Camera | None = None
@@ -79,6 +85,7 @@ class _Session:
 
     def stop(self) -> None:
         """Ask for the end; harmless when called again."""
+        self.told_s = time.monotonic()
         self._stop.set()
         if self._camera is not None:
             self._camera.close()
@@ -131,6 +138,7 @@ class CameraControl:
         emit: told what happens.
         open_camera: opens one; blocks as long as the driver does.
         times: how patient to be.
+        before: of the run before, whose cameras may hang in a driver still: their devices are waited for.
     """
 
     def __init__(
@@ -139,6 +147,7 @@ class CameraControl:
         emit: Callable[[Event], None],
         open_camera: Callable[[CameraSpec], Camera],
         times: CameraTimes | None = None,
+        before: "CameraControl | None" = None,
     ) -> None:
         self._deliver = deliver
         self._emit = emit
@@ -152,10 +161,11 @@ class CameraControl:
         self._numbers = 0
         self._active: _Session | None = None
         self._candidate: _Session | None = None
-        self._fallback: CameraSpec | None = None
+        self._worked: CameraSpec | None = None
         self._dark: _Session | None = None
         self._waiting: tuple[float, CameraSpec] | None = None
         self._old: list[_Session] = []
+        self._before = before
         self._backoff_s = self._times.first_retry_s
 
     def set_camera(self, spec: CameraSpec | None, wish: int) -> None:
@@ -172,7 +182,9 @@ class CameraControl:
         self._stop.set()
 
     def run(self) -> None:
-        """The thread's body."""
+        """The thread's body; that of the run before has ended."""
+        before, self._before = self._before, None
+        self._old = [] if before is None else before.hanging()
         try:
             while not self._stop.wait(_WATCH_S):
                 while not self._wishes.empty():
@@ -187,20 +199,38 @@ class CameraControl:
                 session.join(_LAST_JOIN_S)
 
     def left_behind(self) -> list[str]:
-        """Threads of cameras that have been told to end and have not."""
-        return [session.name for session in self._old if not session.ended]
+        """Cameras that have been told to end and have not, those of runs before included."""
+        return [session.name for session in self.hanging()]
+
+    def hanging(self) -> list[_Session]:
+        """Likewise, for the control that comes next."""
+        older = [] if self._before is None else self._before.hanging()
+        return older + [session for session in self._old if not session.ended]
 
     def _open_what_waits(self) -> None:
-        """Open the waiting camera once it is due and our own sessions have released its device, which allows one
-        user.
+        """Open the waiting camera once it is due and our own sessions have released its device, which allows one user.
+
+        A read that never returns has it for ever. The device is then opened beside it, for it may be another one by
+        now, plugged in again; a few times, and after that the user is told, again and again, until one has returned.
         """
         self._old = [session for session in self._old if not session.ended]
         if self._waiting is None or self._candidate is not None:
             return
         due_s, spec = self._waiting
-        held = spec.has_one_user and any(session.device == spec.name for session in self._old)
-        if time.monotonic() < due_s or held:
+        now_s = time.monotonic()
+        if now_s < due_s:
             return
+        if spec.has_one_user:
+            users = [session for session in self._old if session.device == spec.name]
+            if any(now_s - (session.told_s or now_s) < self._times.release_s for session in users):
+                return
+            if len(users) >= _MOST_HUNG:
+                message = (
+                    f"{users[-1].name} does not answer: {len(users)} attempts to read it hang in its driver; "
+                    f"{spec.remedy}, or choose another camera"
+                )
+                self._try_again(users[-1], message, self._times.longest_retry_s)
+                return
         self._waiting = None
         self._numbers += 1
         self._candidate = _Session(self._numbers, spec, self._open_camera, self._take)
@@ -220,8 +250,8 @@ class CameraControl:
         self._backoff_s = self._times.first_retry_s
         self._drop_candidate()
         active = self._active
-        self._fallback = None if active is None else active.spec
         if spec is None:
+            self._worked = None
             self._drop_active()
             return
         if active is not None and active.device == spec.name:
@@ -248,7 +278,7 @@ class CameraControl:
         if candidate is None:
             return
         if candidate.last_frame_s is not None and candidate.format is not None:
-            self._candidate, self._fallback = None, None
+            self._candidate, self._worked = None, candidate.spec
             with self._lock:
                 old, self._active = self._active, candidate
             self._retire(old)
@@ -274,15 +304,15 @@ class CameraControl:
     def _candidate_failed(self, candidate: _Session, message: str) -> None:
         if self._active is not None:
             self._fail(candidate, message, kept=self._active.spec, kept_name=self._active.name)
-        elif self._fallback is not None and self._fallback != candidate.spec:
-            fallback, self._fallback = self._fallback, None
-            self._fail(candidate, message, kept=fallback, kept_name=fallback.name)
-            self._waiting = (time.monotonic(), fallback)
+        elif self._worked is not None and self._worked != candidate.spec:
+            self._fail(candidate, message, kept=self._worked, kept_name=self._worked.name)
+            self._waiting = (time.monotonic(), self._worked)
         else:
+            self._worked = None
             self._try_again(candidate, message)
 
-    def _try_again(self, failed: _Session, message: str) -> None:
-        wait_s = self._backoff_s
+    def _try_again(self, failed: _Session, message: str, wait_s: float | None = None) -> None:
+        wait_s = self._backoff_s if wait_s is None else wait_s
         self._backoff_s = min(self._times.longest_retry_s, 2 * self._backoff_s)
         self._waiting = (time.monotonic() + wait_s, failed.spec)
         self._fail(failed, message, retry_s=wait_s)
@@ -324,6 +354,7 @@ class CameraControl:
         if now_s - active.started_s > self._times.healthy_s:
             self._backoff_s = self._times.first_retry_s
         self._drop_active()
+        self._worked = None
         if self._candidate is None and self._waiting is None:
             self._try_again(active, message)
         else:

@@ -4,7 +4,7 @@ import itertools
 import logging
 from collections.abc import Sequence
 from statistics import median
-from time import monotonic
+from time import monotonic, sleep
 from typing import NamedTuple, Protocol
 
 import cv2
@@ -26,6 +26,9 @@ _BUFFERS = 2
 _PROBED_FRAMES = 12
 _PROBED_S = 1.0
 _UNEVEN_FRAMES = 2  # the first ones may come late, or in a heap from the driver's buffers
+# The first pictures of some cameras cannot be used: the sensor wakes up, and half a JPEG comes.
+_WAKES_UP_S = 2.0
+_NEXT_TRY_S = 0.01
 # A damaged JPEG now and then is no reason to close a camera; an unplugged one fails again at once.
 _TOLERATED_FAILURES = 5
 _STALLED_READ_S = 1.0
@@ -164,23 +167,37 @@ def other_choice(there: Sequence[str]) -> str:
 def _grab(capture: cv2.VideoCapture) -> NDArray[np.uint8] | None:
     for _ in range(_TOLERATED_FAILURES):
         start_s = monotonic()
-        try:
-            arrived, frame = capture.read()
-        except cv2.error as error:  # what a driver delivers may be of any size
-            logger.info("a frame cannot be decoded: %s", error)
-            arrived, frame = False, None
-        if arrived and frame is not None:
-            return np.asarray(frame, np.uint8)
+        if (frame := _try_to_grab(capture)) is not None:
+            return frame
         if monotonic() - start_s > _STALLED_READ_S:
             break
     return None
 
 
+def _try_to_grab(capture: cv2.VideoCapture) -> NDArray[np.uint8] | None:
+    try:
+        arrived, frame = capture.read()
+    except cv2.error as error:  # what a driver delivers may be of any size
+        logger.info("a frame cannot be decoded: %s", error)
+        return None
+    return np.asarray(frame, np.uint8) if arrived and frame is not None else None
+
+
+def _first(capture: cv2.VideoCapture) -> NDArray[np.uint8] | None:
+    """The first picture that can be read; None where none comes in time, however many could not be."""
+    start_s = monotonic()
+    while (frame := _try_to_grab(capture)) is None and monotonic() - start_s < _WAKES_UP_S:
+        sleep(_NEXT_TRY_S)
+    return frame
+
+
 def _probe(capture: cv2.VideoCapture) -> tuple[NDArray[np.uint8] | None, float]:
     """The last of the first frames, and the rate that they came at."""
-    times_s: list[float] = []
-    frame = None
+    frame = _first(capture)
+    if frame is None:
+        return None, 0.0
     start_s = monotonic()
+    times_s = [start_s]
     while len(times_s) < _PROBED_FRAMES and (len(times_s) <= _UNEVEN_FRAMES + 1 or monotonic() - start_s < _PROBED_S):
         grabbed = _grab(capture)
         if grabbed is None:

@@ -15,6 +15,7 @@ import av.error
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -34,7 +35,8 @@ _PROBED_FRAMES = 12
 _UNEVEN_FRAMES = 2
 _PLAUSIBLE_HZ = (0.5, 250.0)
 _USUAL_HZ = 30.0
-_TOLERATED_FAILURES = 5
+# A connection may begin in the midst of what only later pictures complete.
+_DAMAGED_S = 2.0
 _OPTIONS = {
     # A picture is wanted at once: as little as possible is read before the first, and nothing is kept back.
     "analyzeduration": "500000",
@@ -113,6 +115,7 @@ class _Stream:
         self._container = container
         self._stream = stream
         self._frames = self._decoded()
+        self._reformatter = VideoReformatter()  # a frame's own has threads of its own, for as long as the frame lives
 
     def read(self) -> NDArray[np.uint8]:
         """The next frame, (H, W, 3) uint8 RGB.
@@ -133,7 +136,7 @@ class _Stream:
             frame = None
         if frame is None:
             raise CameraError(f"{self._name} has closed the connection: see that its app still runs")
-        return np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+        return np.asarray(self._reformatter.reformat(frame, format="rgb24").to_ndarray(), np.uint8)
 
     def close(self) -> None:
         """Hang up."""
@@ -142,17 +145,16 @@ class _Stream:
             self._container.close()
 
     def _decoded(self) -> Iterator[VideoFrame]:
-        failures = 0
+        sound_s = monotonic()
         for packet in self._container.demux(self._stream):
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:  # damaged on its way: no reason to hang up
-                failures += 1
-                if failures > _TOLERATED_FAILURES:
+                if monotonic() - sound_s > _DAMAGED_S:
                     raise
                 continue
             for frame in frames:
-                failures = 0
+                sound_s = monotonic()
                 yield frame
 
 

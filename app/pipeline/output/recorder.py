@@ -15,7 +15,9 @@ from pathlib import Path
 
 import av.error
 import numpy as np
+from av.codec.codec import UnknownCodecError
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -38,6 +40,7 @@ DISCLOSURE = (
 _PENDING_PICTURES = 8
 # 8 to 10 ms of processor time per picture of 1280x720, of which 2 for the colours; superfast takes 12, veryfast 15 for
 # less than half the bytes. The model needs the time more than the disk needs the room (20 MB per minute).
+_CODEC = "libx264"
 _PRESET, _CRF, _THREADS = "ultrafast", "20", 2
 _KEYFRAME_S = 2  # also what a crash may cost
 _BT709 = 1
@@ -210,9 +213,17 @@ class _Encoder:
     def __init__(self, path: Path, output: OutputFormat) -> None:
         self._muxer, self.path = _claimed(path)
         self.written = 0
+        self._reformatter = VideoReformatter()  # a frame's own has threads of its own, for as long as the frame lives
         self._rate = Fraction(output.fps_hz).limit_denominator(1001)
         try:
             self._stream = self._add_stream(output)
+        except (av.error.FFmpegError, UnknownCodecError, OSError) as error:
+            self.give_up()
+            raise SinkError(
+                f"cannot record to {path}: the encoder {_CODEC} cannot be opened for {output.width_px} x "
+                f"{output.height_px} ({getattr(error, 'strerror', None) or error}); choose another size, or install "
+                "the app again"
+            ) from error
         except BaseException:
             self.give_up()
             raise
@@ -222,7 +233,7 @@ class _Encoder:
     def _add_stream(self, output: OutputFormat) -> VideoStream:
         gop = str(max(1, round(_KEYFRAME_S * self._rate)))
         options = {"preset": _PRESET, "crf": _CRF, "g": gop}
-        stream = self._muxer.container.add_stream("libx264", rate=self._rate, options=options)
+        stream = self._muxer.container.add_stream(_CODEC, rate=self._rate, options=options)
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = output.width_px, output.height_px, "yuv420p"
         context = stream.codec_context
@@ -230,10 +241,12 @@ class _Encoder:
         context.time_base = 1 / self._rate
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _TV_RANGE
+        context.open()  # here, where a failure can be told as one of opening
         return stream
 
     def write(self, tick: int, rgb: NDArray[np.uint8]) -> None:
-        frame = VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p", dst_colorspace="ITU709")
+        frame = VideoFrame.from_ndarray(rgb, format="rgb24")
+        frame = self._reformatter.reformat(frame, format="yuv420p", dst_colorspace=_BT709)
         frame.pts, frame.time_base = tick, 1 / self._rate
         self._muxer.mux(self._stream.encode(frame))
         self.written += 1

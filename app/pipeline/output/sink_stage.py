@@ -120,6 +120,17 @@ class SinkStage:
             while self._ending and time.monotonic() < deadline_s:
                 self._tend()
                 time.sleep(_ENDING_POLL_S)
+            self.give_up_requests()
+
+    def give_up_requests(self) -> None:
+        """Answer the wishes that came too late to be served; once `run` has ended, or if it never began."""
+        wished: dict[str, Sink] = {}
+        while not self._requests.empty():
+            request = self._requests.get()
+            if not isinstance(request, str):
+                wished[request.name] = request
+            elif (sink := wished.pop(request, None)) is not None:
+                self._emit(SinkClosed(request, sink.detail))
 
     def _wait(self, ticker: Ticker) -> OutputFrame | None:
         """Sleep until the next picture is due; a frame that comes meanwhile may shorten the wait."""
@@ -219,5 +230,8 @@ class SinkStage:
                 event: Event = SinkClosed(sink.name, sink.detail, asked)
             except SinkError as error:
                 event = SinkFailed(sink.name, str(error))
+            except Exception as error:  # one sink's fault must not take the others down
+                logger.exception("finishing sink %s", sink.name)
+                event = SinkFailed(sink.name, f"{sink.name} could not be finished: {sentence(error)}")
             self._ending.remove(ending)
             self._emit(event)

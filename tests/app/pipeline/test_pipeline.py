@@ -1,9 +1,15 @@
 """The whole pipeline with fakes at its ends: latest wins, ages, faults, stops; and that no camera picture gets out."""
 
 import dataclasses
+import errno
+import itertools
+import os
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TypeVar
 
 import cv2
@@ -17,18 +23,26 @@ from app.pipeline.capture.camera_control import CameraTimes
 from app.pipeline.events import (
     Calibrated,
     CameraFailed,
+    CameraOpened,
     EngineReady,
     Event,
+    SettingRefused,
     SinkClosed,
     SinkFailed,
+    SinkOpened,
+    SourceFailed,
+    SourceReady,
     StageFailed,
     StageRecovered,
 )
 from app.pipeline.output.compositor import Compositor
+from app.pipeline.output.output_frame import Composed
+from app.pipeline.output.recorder import RecorderSink
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.pipeline import Pipeline, PipelineTimes
-from app.pipeline.portraits import Portrait
+from app.pipeline.portraits import Portrait, PortraitStore
 from app.pipeline.state import State
+from app.pipeline.stats import Meter
 from app.settings import LiveSettings
 from mcnet.arrays import Rgb
 from mcnet.engine import EngineError
@@ -41,6 +55,7 @@ from tests.app.fakes import (
     FakeEngine,
     FakeFinder,
     FakeSink,
+    StuckCamera,
     marked_picture,
     wait_until,
 )
@@ -65,6 +80,8 @@ class Rig:
         self.finder = FakeFinder(face)
         self.cameras = Cameras()
         self.sink = FakeSink()
+        self.folder = Path()
+        self.patch = pytest.MonkeyPatch()
         self.events: list[Event] = []
         self.load: Callable[[], LiveEngine] = lambda: self.engine
         self.pipeline = Pipeline(
@@ -88,10 +105,12 @@ class Rig:
 
 
 @pytest.fixture
-def rig(face: Face, woman: Portrait) -> Iterator[Rig]:
+def rig(face: Face, woman: Portrait, tmp_path: Path) -> Iterator[Rig]:
     before = set(threading.enumerate())
     rig = Rig(face, woman)
+    rig.folder = tmp_path
     yield rig
+    rig.patch.undo()
     for camera in rig.cameras.opened:
         camera.block.clear()
     rig.pipeline.stop(5.0)
@@ -272,6 +291,91 @@ def test_a_run_after_one_that_hung_waits_for_its_threads_and_then_goes_live(
     rig.reach(State.LIVE)
     assert sum(thread.name == "inference" for thread in threading.enumerate()) == 1
     assert "left behind: inference" in caplog.text
+
+
+def test_a_recording_whose_end_takes_longer_than_the_stop_is_told_of_before_the_next_run_opens_its_sinks(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Slow(FakeSink):
+        done = False
+
+        def finished(self) -> bool:
+            return self.done
+
+    recording = Slow("recording")
+    rig.pipeline.add_sink(recording)
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    rig.pipeline.remove_sink("recording")
+    assert not rig.pipeline.stop(0.2)
+    rig.pipeline.start()
+    recording.done = True
+    wait_until(lambda: rig.told(SinkOpened)[2:] != [], "the next run opens its sinks")
+    told = [(type(one), one.sink) for one in rig.events if isinstance(one, SinkOpened | SinkClosed)]
+    assert told[:2] == [(SinkOpened, "fake"), (SinkOpened, "recording")]
+    assert sorted(sink for _, sink in told[2:4]) == ["fake", "recording"]
+    assert [kind for kind, _ in told[2:4]] == [SinkClosed, SinkClosed]
+    assert told[4:] == [(SinkOpened, "fake")]
+    rig.reach(State.LIVE)
+    assert "left behind: sinks" in caplog.text
+
+
+def test_a_sink_of_a_run_that_never_came_to_its_turn_is_answered(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    go_on = threading.Event()
+
+    class Hangs(FakeSink):
+        def send(self, picture: Composed) -> None:
+            go_on.wait(20.0)
+
+    rig.pipeline.add_sink(Hangs("hangs"))
+    rig.pipeline.start()
+    wait_until(lambda: len(rig.told(SinkOpened)) == 2, "it is opened")
+    assert not rig.pipeline.stop(0.2)
+    rig.pipeline.remove_sink("hangs")
+    rig.pipeline.start()
+    rig.pipeline.add_sink(FakeSink("recording"))
+    rig.pipeline.remove_sink("recording")
+    assert not rig.pipeline.stop(0.2)
+    assert SinkClosed("recording", "in memory") in rig.events
+    rig.pipeline.start()  # a third run waits for the first one's sinks, though the second never had any
+    time.sleep(0.3)
+    assert sum(isinstance(event, SinkOpened) for event in rig.events) == 2
+    go_on.set()
+    rig.reach(State.LIVE)
+    assert "left behind: sinks" in caplog.text
+
+
+def test_the_next_run_waits_for_a_camera_that_hangs_in_its_driver(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.cameras = rig.pipeline.camera_opener = Cameras(StuckCamera)
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    stuck = rig.cameras.opened[0]
+    stuck.block.set()
+    time.sleep(0.05)
+    for _ in range(2):  # a run that never opened it waits likewise, and so does the one after that
+        assert not rig.pipeline.stop(0.5)
+        rig.pipeline.start()
+        time.sleep(0.3)
+    assert rig.cameras.opened == [stuck]
+    stuck.block.clear()
+    rig.reach(State.LIVE)
+    assert len(rig.cameras.opened) == 2
+    assert "left behind: fake" not in caplog.text.replace(f"left behind: {stuck.name}", "")
+
+
+def test_the_state_is_read_while_another_thread_stops_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever the run goes away: after the first look at it, or after the second."""
+    run = SimpleNamespace(sink_stage=SimpleNamespace(state=State.LIVE), meter=Meter(()))
+    for looks in (1, 2):
+        left = itertools.chain([run] * looks, itertools.repeat(None))
+
+        def look(_: Pipeline, left: Iterator[SimpleNamespace | None] = left) -> SimpleNamespace | None:
+            return next(left)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Pipeline, "_run", property(look), raising=False)
+            assert rig.pipeline.state is State.LIVE
+            assert rig.pipeline.stats().state in (State.LIVE, State.STARTING)
 
 
 def test_of_many_portraits_only_the_last_is_encoded(rig: Rig) -> None:
@@ -470,40 +574,174 @@ def _restart(rig: Rig) -> None:
     rig.pipeline.start()
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        _unplug,
-        _hang,
-        _freeze,
-        _lose_face,
-        _break_model,
-        _break_keypoints,
-        _break_portrait,
-        _break_everything,
-        _slow_model,
-        _panic,
-        _other_camera,
-        _no_camera,
-        _break_sink,
-        _break_background,
-        _restart,
-    ],
-    ids=lambda fault: fault.__name__.strip("_"),
-)
+def _garbage(rig: Rig) -> None:
+    rig.cameras.opened[-1].garbage = True
+
+
+def _wrong_size(rig: Rig) -> None:
+    rig.cameras.opened[-1].shape = (120, 200, 3)
+
+
+def _wrong_shape(rig: Rig) -> None:
+    rig.cameras.opened[-1].shape = (480, 640)
+
+
+def _busy_sink(rig: Rig) -> None:
+    busy = FakeSink("busy")
+    busy.fail_open = True
+    rig.pipeline.add_sink(busy)
+
+
+def _full_disk(rig: Rig) -> None:
+    def no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    rig.patch.setattr("mcnet.media.muxer.Muxer.mux", no_room)
+    rig.pipeline.add_sink(RecorderSink(rig.folder / "me.mp4"))
+    wait_until(lambda: bool(rig.told(SinkFailed)), "the full disk is told")
+    (failed,) = rig.told(SinkFailed)
+    assert "make room on the disk" in str(failed)
+
+
+def _delete_portrait(rig: Rig) -> None:
+    store = PortraitStore(rig.folder)
+    store.keep(own := store.look_at(rig.portrait.rgb[:-1], "own"))
+    rig.pipeline.set_portrait(own)
+    wait_until(lambda: any(event.key == own.entry.key for event in rig.events if isinstance(event, SourceReady)), "own")
+    store.remove(own.entry)
+    store.forget_removed()
+    assert not own.entry.path.exists()
+
+
+def _change_settings(rig: Rig) -> None:
+    """Everything at once, faster than frames come."""
+    chance = random.Random(1)
+    for _ in range(300):
+        settings = dataclasses.replace(
+            SETTINGS,
+            mirror_output=chance.random() < 0.5,
+            relative=chance.random() < 0.5,
+            motion=chance.choice(("space", "plane")),
+            keypoints=chance.choice(("measured", "detected")),
+            smoothing=chance.random(),
+            zoom=chance.uniform(0.5, 2),
+            background=chance.choice(("blur", "colour", "image")),
+            background_image=chance.choice(("", "missing.png")),
+            slate=chance.random() < 0.1,
+        )
+        rig.pipeline.update(settings)
+        time.sleep(0.002)
+    rig.pipeline.update(SETTINGS)
+
+
+def _wall_clock_jumps(rig: Rig) -> None:
+    """As when the time is set: an hour back, then a day ahead."""
+    real = time.time
+    for by_s in (-3600.0, 86400.0):
+        rig.patch.setattr(time, "time", lambda by_s=by_s: real() + by_s)
+        time.sleep(0.2)
+    assert rig.pipeline.state is State.LIVE
+
+
+def _sleep_of_the_computer(rig: Rig) -> None:
+    """Where the clock goes on meanwhile, everything is an hour late at once."""
+    real = time.monotonic
+    rig.patch.setattr(time, "monotonic", lambda: real() + 3600.0)
+
+
+MATRIX: list[tuple[Callable[[Rig], None], State, type | None]] = [
+    (_unplug, State.NO_CAMERA, CameraFailed),
+    (_hang, State.NO_CAMERA, CameraFailed),
+    (_freeze, State.LIVE, CameraFailed),
+    (_garbage, State.LIVE, None),
+    (_wrong_size, State.LIVE, CameraFailed),
+    (_wrong_shape, State.FAULT, StageFailed),
+    (_other_camera, State.LIVE, CameraOpened),
+    (_no_camera, State.NO_CAMERA, None),
+    (_lose_face, State.NO_FACE, None),
+    (_break_model, State.FAULT, StageFailed),
+    (_break_everything, State.FAULT, StageFailed),
+    (_break_keypoints, State.FAULT, StageFailed),
+    (_slow_model, State.FAULT, None),
+    (_busy_sink, State.LIVE, SinkFailed),
+    (_break_sink, State.LIVE, SinkFailed),
+    (_full_disk, State.LIVE, SinkFailed),
+    (_break_portrait, State.LIVE, SourceFailed),
+    (_delete_portrait, State.LIVE, SourceReady),
+    (_change_settings, State.LIVE, SettingRefused),
+    (_break_background, State.LIVE, SettingRefused),
+    (_wall_clock_jumps, State.LIVE, None),
+    (_sleep_of_the_computer, State.LIVE, None),
+    (_panic, State.SLATE, None),
+    (_restart, State.LIVE, EngineReady),
+]
+"""Each fault, what the output comes to show, and what is told of it. `docs/reliability.md` has them in this order."""
+
+
+@pytest.mark.parametrize(("fault", "shown", "told"), MATRIX, ids=[fault.__name__.strip("_") for fault, _, _ in MATRIX])
 def test_no_camera_picture_reaches_a_sink_whatever_fails(
-    rig: Rig, fault: Callable[[Rig], None], caplog: pytest.LogCaptureFixture
+    rig: Rig, fault: Callable[[Rig], None], shown: State, told: type | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig.pipeline.start()
     rig.reach(State.LIVE)
-    before = len(rig.sink.pictures)
+    before, said = len(rig.sink.pictures), len(rig.events)
     fault(rig)
     wait_until(lambda: len(rig.sink.pictures) > before + 70, "more than a second of pictures after the fault")
+    if told is not None:
+        wait_until(lambda: any(isinstance(event, told) for event in rig.events[said:]), f"{told.__name__} is told")
+    if shown is State.LIVE:
+        rig.reach(shown)
+    else:
+        wait_until(lambda: shown in [picture.state for picture in rig.sink.pictures[before:]], f"{shown} is shown")
+    # The panic key and quitting work at this moment too.
+    _panic(rig)
+    pressed = len(rig.sink.pictures)
+    wait_until(lambda: len(rig.sink.pictures) > pressed + 10, "pictures go on")
+    assert {picture.state for picture in rig.sink.pictures[pressed + 2 :]} == {State.SLATE}
     rig.pipeline.stop(5.0)
     pictures = rig.sink.pictures
     assert max(leaked(picture.rgb) for picture in pictures) < HARMLESS
     assert {picture.rgb.shape for picture in pictures} == {(480, 640, 3)}
     assert not [record for record in caplog.records if "stage " in record.message]  # no thread died of it
+
+
+@pytest.mark.parametrize("moment", ["loading", "opening", "calibrating"])
+def test_the_panic_key_before_the_avatar_ever_came(rig: Rig, moment: str) -> None:
+    go_on = threading.Event()
+
+    def hang(answer: T) -> T:
+        go_on.wait(20.0)
+        return answer
+
+    if moment == "loading":
+        rig.load = lambda: hang(rig.engine)
+    elif moment == "opening":
+        rig.pipeline.camera_opener = lambda spec: hang(rig.cameras(spec))
+    else:
+        rig.pipeline.update(dataclasses.replace(SETTINGS, calibration_s=60.0))
+    rig.pipeline.start()
+    rig.reach(State.CALIBRATING if moment == "calibrating" else State.STARTING)
+    _panic(rig)
+    rig.reach(State.SLATE)
+    go_on.set()
+    shown = len(rig.sink.pictures)
+    wait_until(lambda: len(rig.sink.pictures) > shown + 60, "a second of pictures")
+    assert {picture.state for picture in rig.sink.pictures[shown:]} == {State.SLATE}
+    assert rig.pipeline.stop(5.0)
+    assert max(leaked(picture.rgb) for picture in rig.sink.pictures) < HARMLESS
+
+
+def test_a_monitor_that_sleeps_costs_nobody_a_picture_and_wakes_up_to_the_newest(rig: Rig) -> None:
+    """Nothing is painted meanwhile, so that nobody takes the preview's pictures, nor the performer's."""
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    before = len(rig.sink.pictures)
+    wait_until(lambda: len(rig.sink.pictures) > before + 70, "pictures go on")
+    first, second = rig.pipeline.preview.take(0.0), rig.pipeline.preview.take(0.0)
+    assert first is not None
+    assert any(first is picture for picture in rig.sink.pictures[-5:])
+    assert second is None or any(second is picture for picture in rig.sink.pictures[-3:])
+    assert rig.pipeline.state is State.LIVE
 
 
 def test_faults_are_told(rig: Rig) -> None:

@@ -174,4 +174,9 @@ def test_a_face_beside_the_chosen_square_is_not_the_portraits(tmp_path: Path) ->
     assert chosen.landmarks_px is None or abs(chosen.landmarks_px[:, 0].mean() - 1.5 * side) < 0.25 * side
     nobody = store.reframe(portrait, SquareBox(1.9 * side, 0.1 * side, 0.15 * side))
     assert nobody.landmarks_px is None
-    assert nobody.score == 20
+    assert nobody.score == 0
+    with pytest.raises(AppError, match="no face in this square of both: move the square over a face"):
+        store.keep(nobody)
+    assert all(entry.bundled for entry in store.entries())
+    store.keep(store.reframe(nobody, None))
+    assert not store.entries()[-1].bundled

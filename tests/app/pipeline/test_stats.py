@@ -8,7 +8,10 @@ from app.pipeline.stats import Meter, Percentiles
 
 def test_percentiles_by_the_nearest_rank() -> None:
     assert Percentiles.of([]) == Percentiles(0.0, 0.0, 0.0)
-    assert Percentiles.of([float(value) for value in range(100, 0, -1)]) == Percentiles(51.0, 96.0, 100.0)
+    assert Percentiles.of([float(value) for value in range(100, 0, -1)]) == Percentiles(50.0, 95.0, 99.0)
+    assert Percentiles.of([3.0]) == Percentiles(3.0, 3.0, 3.0)
+    assert Percentiles.of([1.0, 2.0]) == Percentiles(1.0, 2.0, 2.0)
+    assert Percentiles.of([float(value) for value in range(1, 22)]) == Percentiles(11.0, 20.0, 21.0)
 
 
 def run(meter: Meter, start_s: float, seconds: float) -> None:

@@ -188,6 +188,7 @@ class FakeStore:
         aside: removed portraits that can be restored.
         fail: what preparing any portrait raises.
         unreadable: keys of those whose file is damaged.
+        faceless: squares with a side below this show no face.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -197,6 +198,7 @@ class FakeStore:
         self.aside: list[PortraitEntry] = []
         self.fail: Exception | None = None
         self.unreadable: set[str] = set()
+        self.faceless = 0.0
 
     @property
     def own(self) -> list[str]:
@@ -229,9 +231,17 @@ class FakeStore:
         return _portrait(entry, plain(60 + 30 * number, 100, 80), plain(60 + 30 * number, 512, 512), 70 + number)
 
     def reframe(self, portrait: Portrait, box: SquareBox | None) -> Portrait:
-        return replace(portrait, entry=replace(portrait.entry, box=box), box=box or _AUTOMATIC)
+        found = box is None or box.side >= self.faceless
+        return replace(
+            portrait,
+            entry=replace(portrait.entry, box=box),
+            box=box or _AUTOMATIC,
+            landmarks_px=np.zeros((468, 3), np.float32) if found else None,
+        )
 
     def keep(self, portrait: Portrait) -> None:
+        if portrait.refusal:
+            raise AppError(portrait.refusal)
         if not portrait.entry.bundled:
             known = {entry.key: entry for entry in self.kept}
             self.kept = list((known | {portrait.entry.key: portrait.entry}).values())
@@ -258,7 +268,8 @@ class FakeStore:
 
 
 def _portrait(entry: PortraitEntry, rgb: NDArray[np.uint8], square: NDArray[np.uint8], score: int) -> Portrait:
-    return Portrait(entry, rgb, entry.box or _AUTOMATIC, square, None, score, ("the mouth is open",))
+    landmarks = np.zeros((468, 3), np.float32)
+    return Portrait(entry, rgb, entry.box or _AUTOMATIC, square, landmarks, score, ("the mouth is open",))
 
 
 @dataclass

@@ -438,6 +438,70 @@ def test_a_portrait_that_cannot_be_read_can_be_removed(open_window: OpenWindow, 
     qtbot.waitUntil(lambda: store.own == [])
 
 
+def test_a_kept_portrait_that_is_damaged_does_not_stop_the_start(
+    open_window: OpenWindow, world: World, qtbot: QtBot
+) -> None:
+    world.store.own_one("damaged")
+    world.store.unreadable.add("own_damaged")
+    window = open_window(AppSettings(portrait="own_damaged"))
+    qtbot.waitUntil(lambda: world.pipeline.portrait is not None)
+    assert world.pipeline.portrait is not None
+    assert world.pipeline.portrait.entry.key == window.session.desk.current == "fake_1"
+    assert window.messages.text == "cannot read damaged"
+    click(window.messages.action_button)
+    qtbot.waitUntil(lambda: world.store.own == [])
+    assert window.session.desk.current == "fake_1"
+
+
+def test_where_no_portrait_can_be_used_that_is_said(open_window: OpenWindow, world: World, qtbot: QtBot) -> None:
+    world.store.fail = AppError("the disk is gone")
+    window = open_window()
+    qtbot.waitUntil(lambda: window.session.desk.exhausted)
+    assert window.session.chain.portrait.failed
+    assert window.preview.words.more == "no portrait can be used: add another one"
+    world.store.fail = None
+    window.session.desk.choose("fake_2")
+    qtbot.waitUntil(lambda: world.pipeline.portrait is not None)
+    world.pipeline.prove()
+    qtbot.waitUntil(lambda: window.session.chain.portrait.done)
+
+
+def test_a_crop_without_a_face_is_refused_with_the_reason(window: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.store.faceless = 60.5
+    before = world.pipeline.portrait
+    click(window.gallery.crop_button)
+    wait_for_editor(window, qtbot)
+    editor = window.crop_editor
+    press_key(editor.canvas, Qt.Key.Key_Minus)
+    qtbot.waitUntil(lambda: not editor.accept_button.isEnabled())
+    assert "no face in this square of Fake 1" in editor.accept_button.toolTip()
+    assert world.pipeline.portrait is before
+    click(editor.automatic_button)
+    qtbot.waitUntil(editor.accept_button.isEnabled)
+
+
+def test_a_new_crop_that_is_accepted_before_it_was_looked_at_comes_back_unticked(
+    window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path
+) -> None:
+    world.store.faceless = 60.5
+    window.session.desk.add_files([picture(tmp_path)])
+    wait_for_editor(window, qtbot)
+    editor = window.crop_editor
+    click(editor.allowed)
+    press_key(editor.canvas, Qt.Key.Key_Minus)
+    click(editor.accept_button)
+    qtbot.waitUntil(lambda: "no face in this square" in window.messages.text)
+    wait_for_editor(window, qtbot)
+    assert not editor.allowed.isChecked()
+    assert world.store.own == []
+    click(editor.automatic_button)
+    qtbot.waitUntil(lambda: window.session.desk.cropping is not None and editor.canvas.box is not None)
+    click(editor.allowed)
+    qtbot.waitUntil(editor.accept_button.isEnabled)
+    click(editor.accept_button)
+    qtbot.waitUntil(lambda: len(world.store.own) == 1)
+
+
 def test_a_bundled_portrait_cannot_be_removed(window: MainWindow, world: World) -> None:
     window.gallery.list.setFocus()
     press_key(window.gallery.list, Qt.Key.Key_Delete)

@@ -18,7 +18,9 @@ from app.pipeline.events import (
     BackendChanged,
     Calibrated,
     CalibrationProgress,
+    ReferenceImproved,
     SettingRefused,
+    SinkClosed,
     SinkFailed,
     SourceFailed,
     StageFailed,
@@ -170,6 +172,15 @@ def test_a_reference_for_space_alone_is_taken_anew_in_the_plane(proven: MainWind
     assert world.pipeline.calibrations == [False, False]
 
 
+def test_the_score_is_that_of_the_reference_as_it_is_now(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.pipeline.tell(ReferenceImproved(97, ("open your eyes",)))
+    qtbot.waitUntil(lambda: proven.session.chain.calibration.text == "97 of 100: open your eyes")
+    world.pipeline.tell(CalibrationProgress(0.3))
+    world.pipeline.tell(ReferenceImproved(98))
+    qtbot.waitUntil(lambda: proven.session.calibrating == 0.3)
+    assert not proven.session.chain.calibration.done
+
+
 def test_a_portrait_that_fails_leaves_the_one_before(proven: MainWindow, world: World, qtbot: QtBot) -> None:
     desk = proven.session.desk
     desk.choose("fake_2")
@@ -241,6 +252,21 @@ def test_a_recording_is_finished_before_a_restart(proven: MainWindow, world: Wor
     assert "recorder" not in world.pipeline.sinks
     qtbot.waitUntil(lambda: proven.messages.text == f"Saved: {world.recordings[0]}")
     qtbot.waitUntil(lambda: world.pipeline.starts == 2)
+
+
+def test_a_recording_that_never_began_is_over_all_the_same(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    proven.action_bar.record_button.click()
+    qtbot.waitUntil(lambda: proven.session.recordings.path is not None)
+    world.pipeline.tell(SinkClosed("recorder", ""))
+    qtbot.waitUntil(lambda: proven.session.recordings.path is None)
+    assert "had not begun" in proven.messages.text
+
+
+def test_only_the_sinks_own_failure_leaves_nothing_to_be_seen(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.pipeline.tell(StageFailed("inference", "odd."))
+    qtbot.waitUntil(lambda: proven.messages.text == "The inference has failed: odd. The output shows the slate.")
+    world.pipeline.tell(StageFailed("sinks", "odd"))
+    qtbot.waitUntil(lambda: proven.messages.text == "The output has failed: odd. No picture goes out any more.")
 
 
 def test_a_setting_that_is_refused_is_told(window: MainWindow, world: World, qtbot: QtBot) -> None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from app.pipeline.animation.animator import LOOK_EVERY_S, Animator, Step
 from app.pipeline.capture.camera_frame import CameraFrame
-from app.pipeline.events import Calibrated, CalibrationProgress, Event, SourceFailed, SourceReady
+from app.pipeline.events import Calibrated, CalibrationProgress, Event, ReferenceImproved, SourceFailed, SourceReady
 from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
@@ -584,6 +584,9 @@ def test_a_more_neutral_expression_takes_the_place_of_the_calibrated_one(face: F
         stage.step()
     third = stage.animator._motion.reference
     assert third is second, "the word does not come back as the reference"
+    improved = [event for event in stage.events if isinstance(event, ReferenceImproved)]
+    assert improved == [ReferenceImproved(stage.animator._reference_score, ())]
+    assert improved[0].score > next(event.score for event in stage.events if isinstance(event, Calibrated))
 
 
 def test_what_is_hardly_a_face_is_held(face: Face, woman: Portrait) -> None:

@@ -16,6 +16,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     for module in (device_camera, file_camera):
         monkeypatch.setattr(module, "monotonic", clock)
+    monkeypatch.setattr(device_camera, "sleep", clock.pass_s)
     return clock
 
 

@@ -16,7 +16,7 @@ BOUNDARY = "--phone"
 
 class Phone(ThreadingHTTPServer):
     """Serves `/video`, a page at `/`, and what goes wrong: `/hang`, `/stall`, `/close`, `/once`, `/turn`, `/locked`,
-    `/file`, `/damaged`, `/tiny`.
+    `/file`, `/damaged`, `/waking`, `/tiny`.
 
     Attributes:
         awake: whether it serves; else it refuses what comes and hangs up on what is there.
@@ -58,7 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(401)
             self.send_header("WWW-Authenticate", 'Basic realm="phone"')
             self.end_headers()
-        elif path in ("/video", "/stall", "/close", "/turn", "/locked", "/damaged", "/tiny"):
+        elif path in ("/video", "/stall", "/close", "/turn", "/locked", "/damaged", "/waking", "/tiny"):
             self._stream(path)
         else:
             self.send_error(404)
@@ -86,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
             picture = np.full((*size, 3), (40, 120, 200), np.uint8)
             picture[:, : 2 + number % 40] = 250
             content = cv2.imencode(".jpg", picture)[1].tobytes()
-            if path == "/damaged" and number % 5 == 4:
+            if (path == "/damaged" and number % 5 == 4) or (path == "/waking" and number < 20):
                 content = content[:200] + bytes(100)
             self.wfile.write(
                 f"{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}\r\n\r\n".encode()

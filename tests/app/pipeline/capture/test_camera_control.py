@@ -9,9 +9,9 @@ from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera_control import CameraControl, CameraTimes
 from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.events import CameraDark, CameraFailed, CameraOpened, Event
-from tests.app.fakes import Cameras, FakeCamera, wait_until
+from tests.app.fakes import Cameras, FakeCamera, StuckCamera, wait_until
 
-TIMES = CameraTimes(open_s=0.3, stall_s=0.3, frozen_s=0.4, first_retry_s=0.05, longest_retry_s=0.1)
+TIMES = CameraTimes(open_s=0.3, stall_s=0.3, frozen_s=0.4, first_retry_s=0.05, longest_retry_s=0.1, release_s=0.3)
 ONE, TWO = CameraSpec("device", 1), CameraSpec("device", 2)
 
 
@@ -154,6 +154,30 @@ def test_the_same_device_comes_back_as_it_was_if_the_other_way_fails(desk: Desk)
     desk.flowing()
 
 
+def test_a_second_quick_wish_for_one_device_keeps_the_way_back_to_what_worked(desk: Desk) -> None:
+    desk.wish(ONE)
+    desk.flowing()
+    desk.cameras.refused = lambda spec: spec != ONE
+    for width_px in (1280, 1920):
+        desk.wish(CameraSpec("device", 1, width_px=width_px, height_px=720))
+        wait_until(lambda: desk.control._active is None, "the wish is heard")
+    wait_until(lambda: any(failure.wish == 3 for failure in desk.failures()), "the failure is told")
+    assert [failure.kept for failure in desk.failures() if failure.wish == 3][:1] == [ONE]
+    wait_until(lambda: len(desk.opened()) == 2, "the old way")
+    desk.flowing()
+
+
+def test_what_failed_long_ago_is_no_way_back(desk: Desk) -> None:
+    desk.wish(ONE)
+    desk.flowing()
+    desk.cameras.broken |= {"camera 1", "camera 2"}
+    desk.cameras.opened[0].fail_after = 0
+    wait_until(lambda: bool(desk.failures()), "the one in use fails")
+    desk.wish(TWO)
+    wait_until(lambda: sum(failure.spec == TWO for failure in desk.failures()) >= 2, "the new one is tried again")
+    assert {failure.kept for failure in desk.failures()} == {None}
+
+
 def test_an_opening_that_blocks_blocks_nobody_and_is_given_up(desk: Desk) -> None:
     desk.cameras.slow_s = 1.0
     desk.wish(ONE)
@@ -179,6 +203,40 @@ def test_a_read_that_hangs_counts_as_stalled(desk: Desk) -> None:
     wait_until(lambda: bool(desk.failures()), "the stall is told")
     assert "no frame for 0.3 s" in desk.failures()[0].message
     wait_until(lambda: len(desk.opened()) == 2, "it is opened again")
+
+
+def test_a_read_that_never_returns_is_opened_beside_and_told_again_and_again() -> None:
+    """A few times, for each keeps a thread; after that it is only told, until one returns."""
+    cameras = Cameras(StuckCamera)
+    desk = Desk(cameras)
+    try:
+        desk.wish(ONE)
+        desk.flowing()
+        for number in (1, 2, 3):
+            wait_until(lambda number=number: len(desk.opened()) == number, f"opening {number}")  # type: ignore[misc]
+            cameras.opened[-1].block.set()
+        wait_until(lambda: sum("hang in its driver" in one.message for one in desk.failures()) >= 3, "it is told again")
+        assert len(cameras.opened) == 3
+        assert all(failure.retry_s is not None for failure in desk.failures())
+        cameras.opened[0].block.clear()
+        wait_until(lambda: len(desk.opened()) == 4, "it is opened again")
+        desk.flowing()
+    finally:
+        desk.close()
+
+
+def test_another_camera_need_not_wait_for_one_that_hangs() -> None:
+    cameras = Cameras(StuckCamera)
+    desk = Desk(cameras)
+    try:
+        desk.wish(ONE)
+        desk.flowing()
+        cameras.opened[0].block.set()
+        wait_until(lambda: bool(desk.failures()), "the stall is told")
+        desk.wish(TWO)
+        wait_until(lambda: desk.current() == "camera 2", "the other one")
+    finally:
+        desk.close()
 
 
 def test_a_device_that_repeats_one_picture_counts_as_frozen(desk: Desk) -> None:

@@ -1,3 +1,4 @@
+import gc
 import threading
 from pathlib import Path
 
@@ -15,10 +16,15 @@ from app.pipeline.capture.file_camera import FileCamera
 from app.pipeline.capture.linux_cameras import LinuxCameras
 from app.pipeline.capture.macos_cameras import MacCameras
 from app.pipeline.capture.windows_cameras import WindowsCameras
+from app.pipeline.output.output_frame import Composed
+from app.pipeline.output.recorder import RecorderSink
+from app.pipeline.output.sinks import OutputFormat
+from app.pipeline.state import State
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import write_rgb
 from mcnet.media.video import open_driving
 from tests.app.clips import face_that_leaves
+from tests.app.fakes import wait_until
 from tests.app.linux_machine import LinuxMachine
 from tests.app.pipeline.capture.fake_capture import Clock
 from tests.media.clips import turned
@@ -232,3 +238,27 @@ def test_devices_are_listed_and_opened_by_the_system(monkeypatch: pytest.MonkeyP
     assert list_cameras() == [CameraInfo("HD Webcam", "/dev/video0")]
     with pytest.raises(CameraError, match=r"no camera at /dev/video1: .*/dev/video0 \(HD Webcam\)"):
         open_camera(parse_camera("1"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads as Linux tells them")
+def test_frames_leave_no_threads_behind(tmp_path: Path) -> None:
+    """FFmpeg converts colours with threads; those of each frame lived until Python's collector came by."""
+
+    def threads() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    pictures = iter(open_driving(make_video(tmp_path / "camera.mp4", counted(60), fps=30)))
+    recording = RecorderSink(tmp_path / "me.mp4")
+    recording.open(OutputFormat(96, 64, 30))
+    gc.collect()
+    gc.disable()
+    try:
+        recording.send(Composed(0, 0.0, State.LIVE, next(pictures), fresh=True))
+        before = threads()
+        for rgb in pictures:
+            recording.send(Composed(0, 0.0, State.LIVE, rgb, fresh=True))
+        assert threads() < before + 12  # the decoder's and the encoder's own
+    finally:
+        gc.enable()
+        recording.close()
+    wait_until(recording.finished, "the file is finished")

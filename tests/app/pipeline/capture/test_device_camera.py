@@ -15,7 +15,7 @@ from app.pipeline.capture.device_camera import open_device
 from app.pipeline.capture.linux_cameras import LinuxCameras
 from tests.app.linux_machine import LinuxMachine
 from tests.app.pipeline.capture.conftest import PlugIn
-from tests.app.pipeline.capture.fake_capture import FakeCapture
+from tests.app.pipeline.capture.fake_capture import Clock, FakeCapture
 
 
 @pytest.fixture
@@ -105,6 +105,25 @@ def test_a_frame_that_opencv_cannot_decode_is_passed_over(
 
     monkeypatch.setattr(kind, "read", once)
     assert camera.read().shape == (480, 640, 3)
+
+
+@pytest.mark.parametrize("unusable", [5, 30, 150])
+def test_a_camera_that_wakes_up_with_unusable_pictures_is_judged_by_time(
+    capture: PlugIn, webcam: LinuxCameras, unusable: int
+) -> None:
+    kind = capture(damaged=frozenset(range(1, unusable + 1)))
+    assert open_device(parse_camera("0"), webcam).format == CameraFormat(640, 480, 30.0)
+    assert len(kind.made) == 1
+
+
+def test_a_camera_that_never_gives_a_usable_picture_is_given_up_in_time(
+    capture: PlugIn, clock: Clock, webcam: LinuxCameras
+) -> None:
+    start_s = clock.now_s
+    capture(frames=0)
+    with pytest.raises(CameraError, match="it opens, but gives no frames"):
+        open_device(parse_camera("0"), webcam)
+    assert 6 <= clock.now_s - start_s < 7  # two seconds for each pixel format
 
 
 def test_no_frames_for_an_unknown_reason(capture: PlugIn, webcam: LinuxCameras) -> None:

@@ -107,6 +107,12 @@ class TestReading:
         assert all(camera.read().shape == (120, 160, 3) for _ in range(25))
         camera.close()
 
+    def test_a_camera_that_begins_with_damaged_pictures_is_judged_by_time(self, phone: Phone) -> None:
+        camera = open_camera(parse_camera(phone.address("/waking")))
+        assert camera.read().shape == (120, 160, 3)
+        camera.close()
+        assert phone.served == 1
+
     def test_a_password_is_given_and_not_shown(self, phone: Phone, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG)
         camera = open_camera(parse_camera(phone.address("/locked", f"me:{PASSWORD}")))

@@ -231,3 +231,13 @@ def test_a_recording_that_is_removed_meanwhile(tmp_path: Path) -> None:
 def test_a_disk_that_only_lets_read(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "ro"), pytest.raises(SinkError, match="Read-only file system; choose another pl"):
         RecorderSink(tmp_path / "disk" / "me.mp4").open(OUTPUT)
+
+
+@pytest.mark.parametrize(("name", "value"), [("_CODEC", "h264_nonsense"), ("_PRESET", "nonsense")])
+def test_an_encoder_that_is_not_there_or_cannot_be_opened_is_a_sinks_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setattr(recorder, name, value)
+    with pytest.raises(SinkError, match=r"cannot record to .*me.mp4: the encoder .* cannot be opened for 96 x 64 \("):
+        RecorderSink(tmp_path / "me.mp4").open(OUTPUT)
+    assert not list(tmp_path.iterdir())

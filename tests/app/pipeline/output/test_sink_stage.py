@@ -237,3 +237,32 @@ def test_a_file_that_takes_time_to_finish_keeps_nobody_waiting(bench: Bench) -> 
     assert not [event for event in bench.events if isinstance(event, SinkClosed)]
     slow.done = True
     wait_until(lambda: SinkClosed("slow", "in memory") in bench.events, "its end is told")
+
+
+def test_an_end_that_fails_as_nobody_expected_leaves_the_others_alone(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(FakeSink):
+        def finished(self) -> bool:
+            raise ValueError("odd")
+
+    good = FakeSink("good")
+    bench.stage.add(Broken("broken"))
+    bench.stage.add(good)
+    wait_until(lambda: len(good.pictures) > 2, "pictures")
+    bench.stage.remove("broken")
+    failed = SinkFailed("broken", "broken could not be finished: ValueError: odd")
+    wait_until(lambda: failed in bench.events, "its failure is told")
+    count = len(good.pictures)
+    wait_until(lambda: len(good.pictures) > count + 10, "the other goes on")
+    assert "finishing sink broken" in caplog.text
+
+
+def test_a_sink_that_was_wished_away_before_it_was_opened_is_answered_at_the_end() -> None:
+    bench = Bench()
+    bench.stop()
+    bench.stage.add(FakeSink("late"))
+    bench.stage.remove("late")
+    bench.stage.remove("never there")
+    bench.stage.give_up_requests()
+    assert [event for event in bench.events if isinstance(event, SinkClosed)] == [SinkClosed("late", "in memory")]

@@ -1,0 +1,232 @@
+"""One window per user and settings; and what a crash leaves to the next start."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PyQt6.QtCore import QTimer
+from PyQt6.QtWidgets import QApplication, QMessageBox
+from pytestqt.qtbot import QtBot
+
+from app.errors import AppError
+from app.settings import AppSettings, save_settings
+from app.ui.application import ask_about_crash, open_window, show_running
+from app.ui.instance import Instance
+from app.ui.main_window import MainWindow
+from app.ui.parts import WindowOptions, without_virtual_camera
+from tests.app.ui.fakes import World
+
+CLAIM_AND_DIE = (
+    "import os, sys; from pathlib import Path; from app.ui.instance import Instance\n"
+    "one = Instance(Path(sys.argv[1])); assert one.claim(); os._exit(9)"
+)
+ASK = (
+    "import sys; from pathlib import Path; from app.ui.instance import Instance\n"
+    "sys.exit(0 if Instance(Path(sys.argv[1])).ask_to_show() else 3)"
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "config" / "settings.toml"
+
+
+@pytest.fixture
+def instance(path: Path, qapp: QApplication) -> Iterator[Instance]:
+    del qapp
+    instance = Instance(path)
+    assert instance.claim()
+    yield instance
+    instance.release()
+
+
+def claim_and_die(path: Path) -> None:
+    """As a run that crashes."""
+    assert subprocess.run([sys.executable, "-c", CLAIM_AND_DIE, str(path)], check=False).returncode == 9
+
+
+def test_settings_have_one_window(path: Path, instance: Instance) -> None:
+    second = Instance(path)
+    assert not second.claim()
+    assert second.holder() == f"process {os.getpid()}"
+    other = Instance(path.with_name("other.toml"))
+    assert other.claim()
+    other.release()
+    instance.release()
+    instance.release()
+    assert second.claim()
+    assert not second.crashed
+    second.release()
+
+
+def test_a_run_that_crashed_is_known_to_the_next_and_to_no_other(path: Path) -> None:
+    claim_and_die(path)
+    after = Instance(path)
+    assert after.claim()
+    assert after.crashed
+    after.release()
+    third = Instance(path)
+    assert third.claim()
+    assert not third.crashed
+    third.release()
+
+
+def test_a_second_start_brings_the_window_to_the_front(path: Path, instance: Instance, qtbot: QtBot) -> None:
+    shown: list[bool] = []
+    instance.show = lambda: shown.append(True)
+    for number in (1, 2):
+        asking = subprocess.Popen([sys.executable, "-c", ASK, str(path)])
+        qtbot.waitUntil(lambda asking=asking: asking.poll() is not None, timeout=30_000)  # type: ignore[misc]
+        assert asking.returncode == 0
+        assert len(shown) == number
+
+
+@pytest.mark.usefixtures("instance")
+def test_a_running_window_that_does_not_answer_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.ui.instance._ANSWER_MS", 50)  # its event loop does not run meanwhile
+    with pytest.raises(AppError, match=rf"running already .*\(process {os.getpid()}\) and does not answer: end it, or"):
+        show_running(Instance(path))
+
+
+def test_where_no_lock_can_be_written_the_app_starts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("in the way")
+    instance = Instance(tmp_path / "file" / "settings.toml")
+    assert instance.claim()
+    assert not instance.crashed
+    instance.release()
+    assert "cannot look for a running window" in caplog.text
+
+
+def test_the_window_comes_to_the_front_from_where_it_was_put(window: MainWindow, qtbot: QtBot) -> None:
+    window.showMinimized()
+    window.come_to_front()
+    qtbot.waitUntil(lambda: window.isVisible() and not window.isMinimized())
+
+
+@pytest.mark.parametrize(("answer", "expected"), [("Start safely", True), ("Start as usual", False), ("", False)])
+def test_after_a_crash_the_user_is_asked(qapp: QApplication, answer: str, expected: bool) -> None:
+    said: list[str] = []
+
+    def click() -> None:
+        box = qapp.activeModalWidget()
+        assert isinstance(box, QMessageBox)
+        said.append(f"{box.text()} {box.informativeText()}")
+        named = [button for button in box.buttons() if button.text().replace("&", "") == answer]
+        if named:
+            named[0].click()
+        else:
+            box.reject()
+        box.deleteLater()
+
+    QTimer.singleShot(50, click)
+    assert ask_about_crash() is expected
+    assert "did not end in order last time" in said[0]
+    assert "the processor computes, there is no virtual camera, and all settings are the defaults" in said[0]
+
+
+@pytest.mark.usefixtures("_signals_are_heard")
+def test_control_c_ends_the_question_too(qapp: QApplication) -> None:
+    QTimer.singleShot(50, lambda: signal.raise_signal(signal.SIGINT))
+    assert ask_about_crash() is None
+    for widget in qapp.topLevelWidgets():
+        if isinstance(widget, QMessageBox):
+            widget.deleteLater()
+
+
+def test_a_safe_start_runs_on_the_processor_without_a_virtual_camera_and_keeps_nothing(
+    qapp: QApplication, world: World, options: WindowOptions, qtbot: QtBot
+) -> None:
+    save_settings(options.settings_path, AppSettings(portrait="fake_3", device="cuda:1"))
+    before = options.settings_path.read_bytes()
+    safe = replace(options, device="cuda:0").made_safe()
+    window, cleanup = open_window(qapp, safe, without_virtual_camera(world.parts()), AppSettings(), "safe")
+    try:
+        qtbot.waitUntil(lambda: window.session.ready and window.session.virtual_camera.report is not None)
+        made_from = world.pipeline.made_from
+        assert (made_from.device, made_from.precision) == ("cpu", "fp32")
+        assert world.examined == 0
+        assert not window.controls.doctor.switch.isEnabled()
+        assert window.session.virtual_camera.report is not None
+        assert "no virtual camera in a safe start" in window.session.virtual_camera.report.sentence
+        window.controls.step_zoom(1)
+    finally:
+        cleanup.run()
+        window.session.deleteLater()
+        window.deleteLater()
+    assert options.settings_path.read_bytes() == before
+
+
+REAL = """
+import sys
+from pathlib import Path
+from PyQt6.QtWidgets import QMessageBox
+from app.ui.application import WindowOptions, run_window
+from app.ui.main_window import MainWindow
+from app.ui.messages import MessageBar
+
+MainWindow.showEvent = lambda self, event: print("shown", flush=True)
+front = MainWindow.come_to_front
+MainWindow.come_to_front = lambda self: (print("front", flush=True), front(self))
+show = MessageBar.show_message
+MessageBar.show_message = lambda self, message: (print(message.text, flush=True), show(self, message))
+QMessageBox.exec = lambda self: (print(self.text(), flush=True), self.buttons()[-1].click())
+new = "new" in sys.argv
+sys.exit(run_window(WindowOptions(camera="nowhere.mp4", settings_path=Path(sys.argv[1]), new_instance=new)))
+"""
+
+
+@pytest.mark.usefixtures("_signals_are_heard")
+def test_the_real_program_started_twice_killed_and_started_again(path: Path, tmp_path: Path) -> None:
+    homes = {name: str(tmp_path) for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME")}
+    environment = {**os.environ, **homes, "QT_QPA_PLATFORM": "offscreen"}
+
+    def start(*arguments: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-c", REAL, str(path), *arguments],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def line(process: "subprocess.Popen[str]") -> str:
+        assert process.stdout is not None
+        return process.stdout.readline().strip()
+
+    running: list[subprocess.Popen[str]] = []
+    try:
+        running.append(first := start())
+        assert line(first) == "shown"
+        second = start()
+        _, errors = second.communicate(timeout=60)
+        assert second.returncode == 0
+        assert "running already: its window comes to the front" in errors
+        seen = [line(first)]
+        while seen[-1] != "front":
+            assert len(seen) < 50
+            seen.append(line(first))
+        running.append(another := start("new"))
+        assert line(another) == "shown"
+        for process in (first, another):
+            process.kill()
+            process.communicate(timeout=60)
+        kept = path.read_bytes() if path.exists() else None
+        running.append(after := start())
+        assert "did not end in order last time" in line(after)
+        seen = [line(after), line(after)]
+        assert seen[0] == "shown"
+        assert seen[1].startswith("This is a safe start")
+        after.send_signal(signal.SIGTERM)
+        _, errors = after.communicate(timeout=60)
+        assert after.returncode == 0, errors
+        assert (path.read_bytes() if path.exists() else None) == kept
+        assert not list(path.parent.glob("*.lock"))
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate(timeout=60)
