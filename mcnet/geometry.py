@@ -38,7 +38,7 @@ def coordinate_grid(height: int, width: int, like: Tensor) -> Tensor:
 
 
 def gaussian_heatmaps(points: Tensor, size_px: int) -> Tensor:
-    """One isotropic Gaussian a keypoint, 1 at its peak.
+    """One isotropic Gaussian per keypoint, 1 at its peak.
 
     Args:
         points: (B, K, 2) xy in [-1, 1].
@@ -73,7 +73,8 @@ def sparse_motions(grid: Tensor, source: Keypoints, driving: Keypoints) -> Tenso
     """
     affine = source.jacobian @ invert_2x2(driving.jacobian)  # (B, K, 2, 2)
     offset = grid - driving.value[:, :, None, None, :]  # (B, K, H, W, 2)
-    moved = (affine[:, :, None, None] @ offset[..., None])[..., 0] + source.value[:, :, None, None, :]
+    # One product per keypoint: a product per pixel would be millions of 2x2 by 2x1 ones.
+    moved = (offset.flatten(2, 3) @ affine.mT + source.value[:, :, None, :]).view(offset.shape)
     return torch.cat((grid.expand(len(moved), 1, *grid.shape), moved), dim=1)
 
 

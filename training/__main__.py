@@ -59,6 +59,9 @@ def build_parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--cache", type=Path, help="where a folder of clips is unpacked (default: inside the run's folder)"
     )
+    fit.add_argument(
+        "--profile", type=int, metavar="N", help="print where N steps of each stage spend their time, and save nothing"
+    )
     fit.set_defaults(run_command=_fit)
 
     export = commands.add_parser(
@@ -93,9 +96,15 @@ def _fit(options: argparse.Namespace) -> int:
         return 0
     if not config.data.path:
         raise ConfigError("data.path is empty: give --data FOLDER")
-    from training.fit.loop import fit
+    from training.fit.loop import fit, profile
 
     run = options.run_dir or Path("runs") / Path(options.config).stem
+    if options.profile is not None:
+        if options.profile < 1:
+            raise ConfigError(f"--profile {options.profile}: expected a number of steps, at least 1")
+        for stage in profile(config, run, options.profile, cache=options.cache):
+            sys.stdout.write(f"{stage.table}\n\n")
+        return 0
     result = fit(config, run, max_minutes=options.max_minutes, cache=options.cache)
     if result.reason in signal.Signals.__members__:
         return 128 + signal.Signals[result.reason]

@@ -1,4 +1,4 @@
-"""The data that `fit` reads, and which pairs of it a step learns from.
+"""The dataset formats that `fit` and `evaluate` read.
 
 A packed dataset is a folder:
 
@@ -16,15 +16,21 @@ A folder of clips is its portable form, 200 times smaller, and is decoded into t
 
 A clip of one frame is a still. Tables of version 1 are read as well: they have no kinds and no licences, and their
 landmarks no depth, which only what needs landmarks in space asks for.
+
+Where every byte counts, landmarks.npz holds `differences` in place of `landmarks` and `depth`: (2, P, 2 or 3, N) uint8,
+the low and the high bytes of each coordinate's change from the frame before, in 1/8192 of the picture's side.
 """
 
 import dataclasses
 import hashlib
 import json
 import logging
+import os
 import shutil
 import zipfile
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -206,8 +212,12 @@ def read_landmarks(path: Path) -> Landmarks:
     """
     try:
         with path.open("rb") as opened, np.load(opened) as file:
-            points, landmarks, valid = file["points"], file["landmarks"], file["valid"]
-            depth = file["depth"].astype(np.float16) if "depth" in file.files else None
+            points, valid = file["points"], file["valid"]
+            if "differences" in file.files:
+                landmarks, depth = _added_up(file["differences"])
+            else:
+                landmarks = file["landmarks"]
+                depth = file["depth"].astype(np.float16) if "depth" in file.files else None
     except FileNotFoundError:
         raise DataError(f"{path.parent} holds no {path.name}: landmarks are part of a dataset") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -220,10 +230,43 @@ def read_landmarks(path: Path) -> Landmarks:
     return Landmarks(points.astype(np.int64), landmarks.astype(np.float16), valid.astype(bool), depth)
 
 
-def write_landmarks(path: Path, landmarks: Landmarks) -> None:
-    """Write `landmarks.npz`, compressed."""
+def write_landmarks(path: Path, landmarks: Landmarks, *, small: bool = False) -> None:
+    """Write `landmarks.npz`, compressed.
+
+    Args:
+        path: of the file.
+        landmarks: what to write.
+        small: write differences, to 1/8192 of the picture's side: two thirds of the size. Frames whose landmarks are no
+            numbers become frames without.
+    """
     arrays = {name: array for name, array in landmarks._asdict().items() if array is not None}
+    if small:
+        del arrays["landmarks"]
+        arrays.pop("depth", None)
+        arrays["differences"], arrays["valid"] = _differences(landmarks)
     np.savez_compressed(path, **arrays)
+
+
+_UNITS = 8192
+"""Of differences, in the picture's side: a thirtieth of a pixel of 256."""
+
+
+def _differences(landmarks: Landmarks) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """(N, P, 2) or, with depth, (N, P, 3) landmarks -> (2, P, 2 or 3, N), and which frames have any: others are 0."""
+    places = (landmarks.landmarks if landmarks.depth is None else landmarks.in_space).astype(np.float32)
+    valid = landmarks.valid & np.isfinite(places).all((1, 2))
+    places = np.where(valid[:, None, None], places, 0)
+    units = np.clip(np.round(places * _UNITS), -(2**15), 2**15 - 1).astype(np.int16)
+    changes = np.diff(units, axis=0, prepend=np.zeros_like(units[:1])).astype(np.uint16).transpose(1, 2, 0)
+    return np.stack((changes & 0xFF, changes >> 8)).astype(np.uint8), valid
+
+
+def _added_up(differences: NDArray[np.uint8]) -> tuple[NDArray[np.float16], NDArray[np.float16] | None]:
+    """What `_differences` gave -> (N, P, 2) landmarks, and (N, P) their depth if it is there."""
+    low, high = differences.astype(np.uint16)
+    units = np.cumsum(low | high << 8, axis=-1, dtype=np.uint16).astype(np.int16)
+    places = (units.transpose(2, 0, 1).astype(np.float32) / _UNITS).astype(np.float16)
+    return places[..., :2], places[..., 2] if places.shape[-1] > 2 else None
 
 
 def decode(path: Path) -> Iterator[NDArray[np.uint8]]:
@@ -314,14 +357,12 @@ def pack(folder: Path, out: Path) -> PackReport:
     skipped: list[str] = []
     first = 0
     with (out / "frames.u8").open("wb") as file:
-        for clip in table.clips:
+        for clip, frames in _decoded(folder, table):
             rows = np.arange(first, first + clip.frames)
             first += clip.frames
-            try:
-                frames = np.stack(list(_decode_checked(folder / clip.file, clip.frames, table.size_px)))
-            except DataError as error:
-                skipped.append(str(error))
-                _log.warning("left out: %s", error)
+            if isinstance(frames, DataError):
+                skipped.append(str(frames))
+                _log.warning("left out: %s", frames)
                 continue
             file.write(frames.tobytes())
             packed.append(clip)
@@ -332,6 +373,30 @@ def pack(folder: Path, out: Path) -> PackReport:
     write_landmarks(out / "landmarks.npz", landmarks.rows(rows))
     write_table(out / "dataset.json", PACKED_FORMAT, ClipTable(table.size_px, tuple(packed)))
     return PackReport(len(packed), len(rows), tuple(skipped))
+
+
+def _decoded(folder: Path, table: ClipTable) -> Iterator[tuple[Clip, NDArray[np.uint8] | DataError]]:
+    """The clips in order, each with its frames or why it cannot be used; decoded side by side on all cores."""
+
+    def decoded(clip: Clip) -> NDArray[np.uint8] | DataError:
+        try:
+            return np.stack(list(_decode_checked(folder / clip.file, clip.frames, table.size_px)))
+        except DataError as error:
+            return error
+
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers, thread_name_prefix="decoder") as pool:
+        ahead: deque[tuple[Clip, Future[NDArray[np.uint8] | DataError]]] = deque()
+        try:
+            for clip in table.clips:
+                ahead.append((clip, pool.submit(decoded, clip)))
+                if len(ahead) > 2 * workers:  # so few, since they wait in memory
+                    first, frames = ahead.popleft()
+                    yield first, frames.result()
+            for first, frames in ahead:
+                yield first, frames.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _decode_checked(path: Path, frames: int, size_px: int) -> Iterator[NDArray[np.uint8]]:

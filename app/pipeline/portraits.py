@@ -86,8 +86,8 @@ class Portrait:
 class PortraitStore:
     """The bundled portraits, and a folder of the user's own with an index.
 
-    A new picture is looked at first, which writes nothing, and kept once the user said that he may use it. A removed
-    one can be restored until the store is told to forget.
+    A new picture is looked at first, which writes nothing, and kept once the user has confirmed the right to use it. A
+    removed one can be restored until the store is told to forget.
 
     Args:
         folder: made when the first portrait is kept.
@@ -101,7 +101,8 @@ class PortraitStore:
         return [*bundled_portraits(), *self._read_index()]
 
     def look(self, path: Path) -> Portrait:
-        """Read a picture file that may become a portrait; nothing is written. One of the gallery is answered as it is.
+        """Read a picture file that may become a portrait; nothing is written. One that is in the gallery
+        already is returned as it is there.
 
         Raises:
             AppError, MediaError: it is no picture, or shows no face.
@@ -171,6 +172,20 @@ class PortraitStore:
             logger.debug("%s was gone already", entry.path)
         except OSError as error:
             raise AppError(f"cannot remove {entry.path}: {error}; check the folder's permissions") from error
+
+    def rename(self, entry: PortraitEntry, name: str) -> None:
+        """Call one of the user's own something else; its picture and its crop stay as they are.
+
+        Raises:
+            AppError: it is a bundled one, the name is empty, or the folder cannot be written.
+        """
+        name = " ".join(name.split())
+        if entry.bundled:
+            raise AppError(f"{entry.name} came with the app and keeps its name: only your own portraits can be renamed")
+        if not name:
+            raise AppError(f"a portrait needs a name: got an empty one for {entry.name}, so it keeps its own")
+        known = self._read_index()
+        self._write_index([dataclasses.replace(one, name=name) if one.key == entry.key else one for one in known])
 
     def restore(self, entry: PortraitEntry) -> None:
         """Put a removed portrait back, as it was.

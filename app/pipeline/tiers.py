@@ -33,7 +33,8 @@ def make_engine(
     on_measuring: Callable[[], None] = lambda: None,
     on_measured: Callable[[Measured], None] = lambda _: None,
 ) -> Engine:
-    """Make the engine; what is `auto` is as was measured to be fastest here, now if it was not before.
+    """Make the engine. What is left at `auto` is taken as measured to be fastest on this machine; the first call
+    measures.
 
     Measuring takes a second or two, once for a machine and a model. It is done before the first frame, since beside
     frames it would disturb them and be disturbed; the camera opens meanwhile, on threads of its own.
@@ -84,6 +85,12 @@ def as_measured(tier: Tier, root: Path = Path("/")) -> Measured:
         root: where Linux' /proc and /sys lie; tests lay out others.
     """
     return Measured(tier, unused_gpus(root) if tier.best.way.device == "cpu" else ())
+
+
+def gpus() -> tuple[tuple[str, str], ...]:
+    """The GPUs that torch can use: as `EngineOptions.device` names them, and for people."""
+    usable = [index for index in range(torch.cuda.device_count()) if why_no_cuda(index) is None]
+    return tuple((f"cuda:{index}", f"GPU {index}: {torch.cuda.get_device_name(index)}") for index in usable)
 
 
 def unused_gpus(root: Path = Path("/")) -> tuple[UnusedGpu, ...]:

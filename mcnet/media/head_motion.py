@@ -1,4 +1,4 @@
-"""Motion in space: a portrait keeps its own shape, and takes a performer's expression and the pose of his head.
+"""Motion in space: a portrait keeps its own shape, and takes a performer's expression and head pose.
 
 Relative motion in the picture's plane (FOMM; `mcnet.geometry.relative_keypoints`) adds differences of places in the
 picture. That is right only while the reference pose looks where the portrait looks, and it carries the performer's face
@@ -68,7 +68,8 @@ look into the camera. Single portraits differ from it by 0.04 face sizes (root m
 _ODD = 0.2
 _LIDS = (RIGHT_LID_PAIRS, LEFT_LID_PAIRS)
 _LID_POINTS = [point for pairs in _LIDS for ring in pairs for point in ring]
-_BROWS = (276, 283, 282, 295, 285, 300, 293, 334, 296, 336, 46, 53, 52, 65, 55, 70, 63, 105, 66, 107)
+BROWS = (276, 283, 282, 295, 285, 300, 293, 334, 296, 336, 46, 53, 52, 65, 55, 70, 63, 105, 66, 107)
+"""Both brows' points, the person's left one first."""
 _UPPER_LIP, _CHIN, _MOUTH_CORNERS = 13, 152, (61, 291)
 _LOWER_FACE_Y = 0.75
 """In face sizes: what lies below the nose moves with the mouth."""
@@ -252,7 +253,7 @@ class PortraitInSpace:
         shape = self.head.shape
         self._spread = float(np.square(shape - shape.mean(axis=0)).sum())
         self._brows = np.zeros(len(shape), bool)
-        self._brows[list(_BROWS)] = True
+        self._brows[list(BROWS)] = True
         self._mouth = shape[:, 1] > _LOWER_FACE_Y
         self._mouth[_RIGID] = False
         # Of the affine maps: each is linear in the target's mesh.

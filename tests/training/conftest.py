@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from numpy.typing import NDArray
 
 from training.data import PACKED_FORMAT, Clip, ClipTable, Landmarks, write_landmarks, write_table
@@ -29,8 +28,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 def head(person: int, x: float, y: float, mouth: float) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

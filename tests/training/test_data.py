@@ -112,7 +112,7 @@ def test_datasets_of_the_version_before_are_read_and_have_no_depth(clips_folder:
     dataset = open_or_pack(clips_folder, tmp_path / "cache")
     assert {(clip.kind, clip.licence) for clip in dataset.clips} == {("clip", "")}
     assert np.array_equal(dataset.landmarks.landmarks, whole.landmarks)
-    assert LandmarkStore(dataset, CPU).read(np.array([0]))[0].shape == (1, len(TRAINING_POINTS), 2)
+    assert LandmarkStore(dataset, CPU).read(torch.tensor([0]))[0].shape == (1, len(TRAINING_POINTS), 2)
     with pytest.raises(DataError, match=r"expected landmarks in space.*prepare it anew"):
         _ = dataset.landmarks.in_space
 
@@ -215,7 +215,7 @@ def test_missing_landmarks_and_points(tmp_path: Path) -> None:
     lost = whole.landmarks.copy()
     lost[1, 0, 0] = np.nan
     write_landmarks(folder / "landmarks.npz", whole._replace(landmarks=lost))
-    places, valid = LandmarkStore(open_dataset(folder), CPU).read(np.array([0, 1]))
+    places, valid = LandmarkStore(open_dataset(folder), CPU).read(torch.tensor([0, 1]))
     assert valid.tolist() == [True, False]
     assert torch.isfinite(places).all()
 
@@ -234,7 +234,9 @@ def test_pairs_are_of_one_clip_two_frames_and_fair_to_people(heads: Path) -> Non
     dataset = open_dataset(heads)
     sampler = PairSampler(dataset, "train", 0.25, 7)
     plans = [sampler.plan(step, 16) for step in range(60)]
-    source, driving, still = (np.concatenate([plan[i] for plan in plans]) for i in range(3))
+    source, driving, still = (
+        torch.cat([getattr(plan, name) for plan in plans]).numpy() for name in ("source", "driving", "still")
+    )
     clip_of = np.repeat(np.arange(len(dataset.clips)), [clip.frames for clip in dataset.clips])
     assert (clip_of[source] == clip_of[driving]).all()
     assert ((source == driving) == still).all()
@@ -263,11 +265,12 @@ def test_two_photographs_of_one_pack_are_a_pair(with_packs: Dataset) -> None:
     kinds = np.repeat([clip.kind for clip in with_packs.clips], [clip.frames for clip in with_packs.clips])
     clip_of = np.repeat(np.arange(len(with_packs.clips)), [clip.frames for clip in with_packs.clips])
     plan = PairSampler(with_packs, "train", 0.25, 7, photos_share=0.4).plan(0, 4000)
-    assert (clip_of[plan.source] == clip_of[plan.driving]).all()
-    assert ((plan.source == plan.driving) == plan.still).all()
-    assert set(clip_of[plan.source][plan.still]) == {5}  # one photograph of somebody is a still
-    pairs = clip_of[plan.source][~plan.still]
-    of_photos = kinds[plan.source][~plan.still] == PHOTOS
+    source, driving, still = plan.source.numpy(), plan.driving.numpy(), plan.still.numpy()
+    assert (clip_of[source] == clip_of[driving]).all()
+    assert ((source == driving) == still).all()
+    assert set(clip_of[source][still]) == {5}  # one photograph of somebody is a still
+    pairs = clip_of[source][~still]
+    of_photos = kinds[source][~still] == PHOTOS
     assert of_photos.mean() == pytest.approx(0.4, abs=0.05)
     assert set(pairs[of_photos]) == {2, 3}
     assert (pairs[of_photos] == 2).mean() == pytest.approx(0.5, abs=0.06)  # by person here as well
@@ -286,13 +289,13 @@ def test_packs_alone_are_enough_and_none_changes_nothing(with_packs: Dataset, he
     assert (plan.source != plan.driving).all()
     dataset = open_dataset(heads)
     one, other = (PairSampler(dataset, "train", 0.25, 7, photos_share=share).plan(3, 64) for share in (0.0, 0.5))
-    assert np.array_equal(one.source, other.source)
-    assert np.array_equal(one.driving, other.driving)
+    assert torch.equal(one.source, other.source)
+    assert torch.equal(one.driving, other.driving)
 
 
 def test_a_stage_takes_its_own_share_of_stills(heads: Path) -> None:
     sampler = PairSampler(open_dataset(heads), "train", 0.25, 7)
-    shares = [sampler.plan(0, 2000, stills=stills).still.mean() for stills in (0.0, 1.0, 2.0)]
+    shares = [sampler.plan(0, 2000, stills=stills).still.float().mean().item() for stills in (0.0, 1.0, 2.0)]
     assert shares == pytest.approx([0.0, 0.25, 0.5], abs=0.04)
 
 
@@ -303,10 +306,11 @@ def test_lively_pairs_differ_more_in_expression(heads: Path) -> None:
     change = []
     for share in (0.0, 1.0):
         plan = PairSampler(dataset, "train", 0.0, 7, share).plan(0, 256)
-        assert (plan.source != plan.driving).all()
+        source, driving = plan.source.numpy(), plan.driving.numpy()
+        assert (source != driving).all()
         clip_of = np.repeat(np.arange(len(dataset.clips)), [clip.frames for clip in dataset.clips])
-        assert (clip_of[plan.source] == clip_of[plan.driving]).all()
-        change.append(np.abs(mouth[plan.driving] - mouth[plan.source]).sum(1).mean())
+        assert (clip_of[source] == clip_of[driving]).all()
+        change.append(np.abs(mouth[driving] - mouth[source]).sum(1).mean())
     assert change[1] > 1.2 * change[0]
     blind = dataset.landmarks._replace(valid=np.zeros(len(dataset.frames), bool))
     assert not expressions(blind).any()
@@ -317,23 +321,37 @@ def test_the_sampler_is_a_function_of_seed_step_and_place(heads: Path) -> None:
     whole = PairSampler(dataset, "train", 0.25, 7).plan(5, 8)
     parts = [PairSampler(dataset, "train", 0.25, 7).plan(5, 4, rank) for rank in (0, 1)]
     for name in ("source", "driving", "still"):
-        assert np.array_equal(getattr(whole, name), np.concatenate([getattr(part, name) for part in parts]))
-    assert np.array_equal(whole.draws.normal("x", 3), np.concatenate([part.draws.normal("x", 3) for part in parts]))
-    assert not np.array_equal(PairSampler(dataset, "train", 0.25, 8).plan(5, 8).source, whole.source)
+        assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts]))
+    assert torch.equal(whole.draws.normal("x", 3), torch.cat([part.draws.normal("x", 3) for part in parts]))
+    assert not torch.equal(PairSampler(dataset, "train", 0.25, 8).plan(5, 8).source, whole.source)
+    # A recorded step has its number in a tensor.
+    recorded = PairSampler(dataset, "train", 0.25, 7).plan(torch.tensor(5), 8)
+    assert torch.equal(recorded.source, whole.source)
+    assert torch.equal(recorded.draws.normal("x", 3), whole.draws.normal("x", 3))
 
 
 def test_draws_are_uniform_and_normal() -> None:
-    numbers = Draws(0, 1, 0, 200_000).uniform("u")
+    numbers = Draws(0, 1, 0, 200_000).uniform("u").numpy()
     assert np.abs(np.histogram(numbers, 20, (0, 1))[0] / 10_000 - 1).max() < 0.05
-    normal = Draws(0, 1, 0, 200_000).normal("n")
+    normal = Draws(0, 1, 0, 200_000).normal("n").numpy()
     assert abs(normal.mean()) < 0.01
     assert abs(normal.std() - 1) < 0.01
-    assert abs(np.corrcoef(numbers, Draws(0, 2, 0, 200_000).uniform("u"))[0, 1]) < 0.01
+    assert abs((normal**3).mean()) < 0.05
+    assert (normal**4).mean() == pytest.approx(3, abs=0.1)
+    others = [Draws(0, 2, 0, 200_000).uniform("u"), Draws(1, 1, 0, 200_000).uniform("u")]
+    others += [Draws(0, 1, 0, 200_000).uniform("v"), Draws(0, 1, 1, 200_000).uniform("u")]
+    for other in others:
+        assert abs(np.corrcoef(numbers, other.numpy())[0, 1]) < 0.01
+    limits = torch.tensor([1, 3, 2**31]).repeat(40_000)
+    below = Draws(0, 1, 0, 120_000).below("b", limits).view(-1, 3)
+    assert (below[:, 0] == 0).all()
+    assert np.bincount(below[:, 1]).tolist() == pytest.approx([40_000 / 3] * 3, rel=0.05)
+    assert below[:, 2].float().mean().item() / 2**31 == pytest.approx(0.5, abs=0.01)
 
 
 def test_frames_are_the_same_from_disk_and_from_the_device(heads: Path) -> None:
     dataset = open_dataset(heads)
-    rows = np.array([3, 0, 7])
+    rows = torch.tensor([3, 0, 7])
     stores = [FrameStore(dataset, CPU, where) for where in ("memmap", "device", "auto")]
     assert [store.resident for store in stores] == [False, True, False]
     pictures = [store.to_pictures(store.read(rows)) for store in stores]

@@ -1,23 +1,24 @@
 """Random changes of pairs, batched on the training device; landmarks move along."""
 
+import functools
 import math
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from training.draws import Draws
 from training.fit.config import AugmentConfig
 from training.fit.sampler import PairPlan
+from training.fit.stores import columns_on
 from training.fit.warps import Warp, random_warp
 from training.landmarks import MIRROR, TRAINING_POINTS
 
 _GREY = (0.299, 0.587, 0.114)
 _YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
-_MIRRORED = [TRAINING_POINTS.index(MIRROR[point]) for point in TRAINING_POINTS]
+_MIRRORED = tuple(TRAINING_POINTS.index(MIRROR[point]) for point in TRAINING_POINTS)
 
 
 class Faces(NamedTuple):
@@ -50,61 +51,65 @@ def augment(source: Faces, driving: Faces, plan: PairPlan, config: AugmentConfig
     draws, batch = plan.draws, len(plan.source)
     both = Faces(*(torch.cat(parts) for parts in zip(source, driving, strict=True)))
     moved = plan.still | draws.chance("similarity", config.similarity_share)
-    if moved.any():
-        both = _warp(both, np.tile(moved, 2), _warps(draws, plan.still, config, both.pictures.device))
+    both = _warp(both, moved.repeat(2), _warps(draws, plan.still, config))
     if config.flip:
-        both = _flip(both, _twice(draws.chance("flip", 0.5), both.pictures.device))
+        both = _flip(both, draws.chance("flip", 0.5).repeat(2))
     if config.jitter or config.hue:
         both = both._replace(pictures=_jitter(both.pictures, draws, config.jitter, config.hue))
     if config.time_flip:
-        swap = _twice(draws.chance("time flip", 0.5), both.pictures.device)
+        swap = draws.chance("time flip", 0.5).repeat(2)
         both = Faces(*(torch.where(swap.view(-1, *(1,) * (x.dim() - 1)), x.roll(batch, 0), x) for x in both))
     return Faces(*(x[:batch] for x in both)), Faces(*(x[batch:] for x in both))
 
 
-def _twice(chosen: NDArray[np.bool_], device: torch.device) -> Tensor:
-    return torch.from_numpy(np.tile(chosen, 2)).to(device)
-
-
-def _warps(draws: Draws, still: NDArray[np.bool_], config: AugmentConfig, device: torch.device) -> Warp:
-    """One warp a picture, sources first: a similarity, and for stills an affine deviation and a bend."""
+def _warps(draws: Draws, still: Tensor, config: AugmentConfig) -> Warp:
+    """One warp per picture, sources first: a similarity, and for stills an affine deviation and a bend."""
     thetas, bends = [], []
+    turn, reach = math.radians(config.rotation_deg), math.log1p(config.scale)
     for role in ("source", "driving"):
-        angle = np.radians(draws.between(f"{role} rotation", -config.rotation_deg, config.rotation_deg))
-        reach = math.log1p(config.scale)
-        factor = np.exp(draws.between(f"{role} scale", -reach, reach))
+        angle = draws.between(f"{role} rotation", -turn, turn)
+        factor = draws.between(f"{role} scale", -reach, reach).exp()
         shift = draws.between(f"{role} shift", -config.shift, config.shift, 2)
-        cos, sin = factor * np.cos(angle), factor * np.sin(angle)
-        theta = np.stack((np.stack((cos, -sin, shift[:, 0]), -1), np.stack((sin, cos, shift[:, 1]), -1)), 1)
-        theta += still[:, None, None] * config.still_affine * draws.normal(f"{role} affine", 2, 3)
-        thetas.append(theta)
+        cos, sin = factor * angle.cos(), factor * angle.sin()
+        theta = torch.stack((torch.stack((cos, -sin, shift[:, 0]), -1), torch.stack((sin, cos, shift[:, 1]), -1)), 1)
+        thetas.append(theta + still[:, None, None] * config.still_affine * draws.normal(f"{role} affine", 2, 3))
         bends.append(still[:, None, None] * config.still_bend * draws.normal(f"{role} bend", 2, 25))
-    theta_all = torch.from_numpy(np.concatenate(thetas)).float().to(device)
-    return Warp(theta_all, torch.from_numpy(np.concatenate(bends)).float().to(device))
+    return Warp(torch.cat(thetas), torch.cat(bends))
 
 
-def _warp(faces: Faces, moved: NDArray[np.bool_], warps: Warp) -> Faces:
-    """Warp the faces that are chosen and leave the others as they are, bit for bit."""
-    chosen = torch.from_numpy(np.flatnonzero(moved)).to(faces.pictures.device)
+def _warp(faces: Faces, moved: Tensor, warps: Warp) -> Faces:
+    """Warp the faces that are chosen and leave the others as they are, bit for bit.
+
+    A GPU warps all of them and takes those that are chosen, since the host would have to wait for their number.
+    """
+    chosen = torch.arange(len(moved), device=moved.device) if moved.is_cuda else moved.nonzero()[:, 0]
+    if not len(chosen):
+        return faces
     warps = Warp(warps.theta[chosen], warps.control[chosen])
-    pictures, landmarks = faces.pictures.clone(), faces.landmarks.clone()
     # Bicubic, so that what the network learns to paint is not softer than what it will be given.
     bent = F.grid_sample(
         faces.pictures[chosen],
-        warps.grid(pictures.shape[-1]),
+        warps.grid(faces.pictures.shape[-1]),
         mode="bicubic",
         padding_mode="reflection",
         align_corners=True,
     )
-    pictures[chosen] = bent.clamp(0, 1)
-    landmarks[chosen] = warps.inverse(faces.landmarks[chosen])
-    return Faces(pictures, landmarks, faces.valid)
+    pictures = _put(faces.pictures, chosen, moved, bent.clamp_(0, 1))
+    return Faces(pictures, _put(faces.landmarks, chosen, moved, warps.inverse(faces.landmarks[chosen])), faces.valid)
+
+
+def _put(whole: Tensor, chosen: Tensor, moved: Tensor, new: Tensor) -> Tensor:
+    """The new values of rows that are moved, and the old ones of the others."""
+    if len(chosen) == len(moved):
+        return torch.where(moved.view(-1, *(1,) * (whole.dim() - 1)), new, whole)
+    return whole.index_copy(0, chosen, new)
 
 
 def _flip(faces: Faces, flipped: Tensor) -> Faces:
     """Mirror the chosen faces; a landmark's counterpart takes its place."""
     pictures = torch.where(flipped[:, None, None, None], faces.pictures.flip(-1), faces.pictures)
-    mirrored = faces.landmarks[:, _MIRRORED] * faces.landmarks.new_tensor([-1.0, 1.0])
+    mirrored = faces.landmarks[:, columns_on(_MIRRORED, faces.landmarks.device)]
+    mirrored = torch.stack((-mirrored[..., 0], mirrored[..., 1]), -1)
     return Faces(pictures, torch.where(flipped[:, None, None], mirrored, faces.landmarks), faces.valid)
 
 
@@ -117,20 +122,34 @@ def _jitter(pictures: Tensor, draws: Draws, amount: float, hue: float) -> Tensor
     brightness, contrast, saturation = (
         draws.between(name, max(0.0, 1 - amount), 1 + amount) for name in ("brightness", "contrast", "saturation")
     )
-    angle = 2 * np.pi * draws.between("hue", -hue, hue)
-    yiq, grey = np.array(_YIQ), np.tile(np.array(_GREY), (3, 1))
-    turn = np.zeros((len(angle), 3, 3))
-    turn[:, 0, 0] = 1
-    turn[:, 1, 1] = turn[:, 2, 2] = np.cos(angle)
-    turn[:, 1, 2], turn[:, 2, 1] = -np.sin(angle), np.sin(angle)
-    saturate = saturation[:, None, None] * np.eye(3) + (1 - saturation)[:, None, None] * grey
-    matrix = np.linalg.inv(yiq) @ turn @ yiq @ saturate * (brightness * contrast)[:, None, None]
-    matrices = torch.from_numpy(np.tile(matrix, (2, 1, 1))).float().to(pictures.device)
-    lost = torch.from_numpy(np.tile(brightness * (1 - contrast), 2)).float().to(pictures.device)
-    mean_grey = (pictures.mean((2, 3)) * pictures.new_tensor(_GREY)).sum(1)  # contrast turns about it
+    angle = draws.between("hue", -2 * math.pi * hue, 2 * math.pi * hue)
+    grey, bases = _colour_bases(pictures.device)
+    # A turn of the hue is a constant matrix, one times the angle's cosine, and one times its sine.
+    turn = bases[0] + angle.cos()[:, None, None] * bases[1] + angle.sin()[:, None, None] * bases[2]
+    saturated = turn * saturation[:, None, None] + (1 - saturation)[:, None, None] * (turn @ grey.expand(3, 3))
+    matrices = (saturated * (brightness * contrast)[:, None, None]).repeat(2, 1, 1)
+    lost = (brightness * (1 - contrast)).repeat(2)
+    mean_grey = (pictures.mean((2, 3)) * grey).sum(1)  # contrast turns about it
     offset = (lost * mean_grey)[:, None, None]
     changed = torch.baddbmm(offset, matrices, pictures.flatten(2))
-    return changed.clamp(0, 1).view_as(pictures)
+    return changed.clamp_(0, 1).view_as(pictures)
+
+
+@functools.lru_cache(maxsize=8)
+def _colour_bases(device: torch.device) -> tuple[Tensor, Tensor]:
+    """(3,) the grey of RGB, and (3, 3, 3): what a turn of the hue keeps, and what its cosine and its sine weigh."""
+    yiq = np.array(_YIQ)
+    parts = [np.linalg.inv(yiq) @ np.array(part) @ yiq for part in _HUE_PARTS]
+    with torch.inference_mode(mode=False):  # it outlives the call
+        return torch.tensor(_GREY, device=device), torch.tensor(np.stack(parts), dtype=torch.float32, device=device)
+
+
+_HUE_PARTS = (
+    ((1, 0, 0), (0, 0, 0), (0, 0, 0)),
+    ((0, 0, 0), (0, 1, 0), (0, 0, 1)),
+    ((0, 0, 0), (0, 0, -1), (0, 1, 0)),
+)
+"""Of a rotation of the plane of I and Q."""
 
 
 def disturb(pictures: Tensor, draws: Draws, share: float) -> Tensor:
@@ -144,8 +163,7 @@ def disturb(pictures: Tensor, draws: Draws, share: float) -> Tensor:
     parts = len(pictures) // draws.count
 
     def between(name: str, low: float, high: float, *shape: int) -> Tensor:
-        drawn = [draws.between(f"disturb {name} {part}", low, high, *shape) for part in range(parts)]
-        numbers = torch.from_numpy(np.concatenate(drawn)).float().to(pictures.device)
+        numbers = torch.cat([draws.between(f"disturb {name} {part}", low, high, *shape) for part in range(parts)])
         return numbers.view(len(pictures), -1, *(1,) * (pictures.dim() - 2))
 
     size_px = pictures.shape[-1]
@@ -157,16 +175,13 @@ def disturb(pictures: Tensor, draws: Draws, share: float) -> Tensor:
     changed = pictures.clamp(1e-3, 1).pow(gamma) * tint * light
     soft = F.avg_pool2d(changed, 3, 1, 1, count_include_pad=False)
     changed = torch.lerp(changed, soft, between("blur", -0.6, 1.0).clamp(min=0))
-    noise = torch.from_numpy(
-        np.concatenate([draws.normal(f"disturb noise {part}", 3, size_px, size_px) for part in range(parts)])
-    )
-    changed = changed + between("noise level", 0, 0.04) * noise.to(changed)
+    noise = torch.cat([draws.normal(f"disturb noise {part}", 3, size_px, size_px) for part in range(parts)])
+    changed = changed + between("noise level", 0, 0.04) * noise
     return torch.where(between("chosen", 0, 1) < share, changed.clamp(0, 1), pictures)
 
 
-def equivariance_warp(draws: Draws, affine: float, bend: float, device: torch.device) -> Warp:
+def equivariance_warp(draws: Draws, affine: float, bend: float) -> Warp:
     """The warp T under which keypoints shall be equivariant: p(x) = T(p(T(x))) for a frame x."""
     return random_warp(
-        torch.from_numpy(affine * draws.normal("equivariance affine", 2, 3)).float().to(device),
-        torch.from_numpy(bend * draws.normal("equivariance bend", 1, 25)).float().to(device),
+        affine * draws.normal("equivariance affine", 2, 3), bend * draws.normal("equivariance bend", 1, 25)
     )

@@ -428,7 +428,7 @@ def _check(config: FitConfig) -> None:
             require(multiple * share <= 1, f"{name}.{key}", multiple, f"a share of at most 1 ({key}: {share} of it)")
         require(not (stage.steps and stage.epochs), f"{name}.epochs", stage.epochs, "0 where steps is given")
     if config.loss.gan:
-        # Two optimisers would share one gradient scaler, which accelerate resets after the first of them.
+        # The discriminator has no gradient scaler of its own.
         require(config.run.precision != "fp16", "run.precision", "fp16", "bf16 or fp32 where loss.gan is above 0")
     require(config.log.every >= 1, "log.every", config.log.every, "at least 1")
     require(config.log.checkpoint_every >= 1, "log.checkpoint_every", config.log.checkpoint_every, "at least 1")

@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mcnet.geometry import Keypoints, coordinate_grid, invert_2x2, resize_aligned, sample
+from mcnet.geometry import Keypoints, invert_2x2, resize_aligned, sample
 from mcnet.layers import AntiAlias
 from mcnet.memory import Compensation
+from training.fit.stores import columns_on
 from training.fit.warps import Warp
 from training.landmarks import (
     EYE_OPENINGS,
@@ -30,13 +31,16 @@ KEYPOINTS_APART = 0.2
 
 
 _OPENING_COLUMNS = [
-    [TRAINING_POINTS.index(point) for point in column] for column in zip(*MOUTH_OPENINGS, *EYE_OPENINGS, strict=True)
+    tuple(TRAINING_POINTS.index(point) for point in column)
+    for column in zip(*MOUTH_OPENINGS, *EYE_OPENINGS, strict=True)
 ]
 
 
-PLAIN_COLUMNS = sorted(
-    set(range(len(TRAINING_POINTS)))
-    - {TRAINING_POINTS.index(point) for opening in (*MOUTH_OPENINGS, *EYE_OPENINGS) for point in opening[:2]}
+PLAIN_COLUMNS = tuple(
+    sorted(
+        set(range(len(TRAINING_POINTS)))
+        - {TRAINING_POINTS.index(point) for opening in (*MOUTH_OPENINGS, *EYE_OPENINGS) for point in opening[:2]}
+    )
 )
 """Columns of TRAINING_POINTS that meet no other point when eyes or mouth close."""
 
@@ -72,7 +76,7 @@ class Pyramid(nn.Module):
         self.levels = nn.ModuleList(nn.Identity() if factor == 1 else AntiAlias(3, factor) for factor in factors)
 
     def forward(self, picture: Tensor) -> list[Tensor]:
-        """(B, 3, S, S) -> one (B, 3, S / factor, S / factor) a factor."""
+        """(B, 3, S, S) -> one (B, 3, S / factor, S / factor) per factor."""
         return [level(picture) for level in self.levels]
 
 
@@ -191,7 +195,7 @@ def landmark_guidance(points: Tensor, landmarks: Tensor, valid: Tensor, columns:
         valid: (B,) bool; other samples do not count.
         columns: K indices into TRAINING_POINTS.
     """
-    targets = landmarks[:, list(columns)]
+    targets = landmarks[:, columns_on(tuple(columns), landmarks.device)]
     inside = valid[:, None] & (targets.abs() <= 1).all(-1)  # (B, K): those that left the picture cannot be seen
     distance = (points - targets).abs().mean(-1)
     # Divided by all, not by the valid ones: a sample then weighs the same in any batch, on any number of processes.
@@ -210,7 +214,9 @@ def keypoint_openings(points: Tensor, landmarks: Tensor, valid: Tensor, pairs: S
         valid: (B,) bool; other samples do not count.
         pairs: the keypoints and their landmarks' columns.
     """
-    upper, lower, upper_column, lower_column = (list(column) for column in zip(*pairs, strict=True))
+    upper, lower, upper_column, lower_column = (
+        columns_on(column, points.device) for column in zip(*pairs, strict=True)
+    )
     wanted = landmarks[:, upper_column] - landmarks[:, lower_column]
     error = (points[:, upper] - points[:, lower] - wanted).abs().mean(-1)
     return (error * valid[:, None]).mean()
@@ -232,7 +238,8 @@ def correspondence(
         columns: which of the P; None: all.
     """
     if columns is not None:
-        source, driving = source[:, list(columns)], driving[:, list(columns)]
+        chosen = columns_on(tuple(columns), source.device)
+        source, driving = source[:, chosen], driving[:, chosen]
     inside = valid[:, None] & (source.abs() <= 1).all(-1) & (driving.abs() <= 1).all(-1)  # (B, P)
     taken = sample(deformation.permute(0, 3, 1, 2), driving[:, :, None])[..., 0].transpose(1, 2)  # (B, P, 2)
     return ((taken - source).abs().mean(-1) * inside).mean()
@@ -244,7 +251,7 @@ def outside_openings(landmarks: Tensor) -> Tensor:
     The points of a closed eye's lids coincide, and one place cannot be taken to two; so they are moved apart, across
     the line between the corners, by `OUTSIDE`. Eyes and mouth count the same.
     """
-    upper, lower, right, left = (landmarks[:, columns] for columns in _OPENING_COLUMNS)
+    upper, lower, right, left = (landmarks[:, columns_on(each, landmarks.device)] for each in _OPENING_COLUMNS)
     along = left - right
     up = torch.stack((along[..., 1], -along[..., 0]), -1)
     up = up / (up.square().sum(-1, keepdim=True) + 1e-8).sqrt() * OUTSIDE
@@ -282,10 +289,10 @@ class Regions(NamedTuple):
     eyes: float
 
 
-_COLUMNS = {
-    name: [TRAINING_POINTS.index(point) for point in points]
-    for name, points in (("mouth", MOUTH_POINTS), ("left eye", LEFT_EYE_POINTS), ("right eye", RIGHT_EYE_POINTS))
-}
+_RINGS = tuple(
+    tuple(TRAINING_POINTS.index(point) for point in points)
+    for points in (MOUTH_POINTS, LEFT_EYE_POINTS, RIGHT_EYE_POINTS)
+)
 _MARGIN = 1.5
 """A region reaches so many times as far as its landmarks: lips have a border, eyes have lids."""
 _LEAST_SPREAD = 0.02
@@ -306,19 +313,20 @@ def region_weights(landmarks: Tensor, valid: Tensor, size_px: int, regions: Regi
     Returns:
         (B, 1, size_px, size_px), or None where nothing is added.
     """
-    added = {"mouth": regions.mouth, "left eye": regions.eyes, "right eye": regions.eyes}
-    if not any(added.values()):
+    if not any(regions):
         return None
-    grid = coordinate_grid(size_px, size_px, landmarks)
-    weights = torch.ones_like(grid[..., 0]).expand(len(landmarks), -1, -1)
-    for name, weight in added.items():
-        ring = landmarks[:, _COLUMNS[name]]
+    line = torch.linspace(-1, 1, size_px, dtype=landmarks.dtype, device=landmarks.device)
+    total = torch.ones((len(landmarks), size_px, size_px), dtype=landmarks.dtype, device=landmarks.device)
+    for columns, weight in zip(_RINGS, (regions.mouth, regions.eyes, regions.eyes), strict=True):
+        ring = landmarks[:, columns_on(columns, landmarks.device)]
         centre = ring.mean(1, keepdim=True)
         spread = (ring - centre).transpose(1, 2) @ (ring - centre) / ring.shape[1]
         spread = spread + torch.eye(2, dtype=ring.dtype, device=ring.device) * _LEAST_SPREAD**2
-        offset = grid - centre[:, :, None]  # (B, S, S, 2)
         # On an ellipse the squared Mahalanobis distance to its ring's covariance is 2.
-        squared = torch.einsum("bhwx,bxy,bhwy->bhw", offset, invert_2x2(spread), offset) / (2 * _MARGIN**2)
-        inside = torch.sigmoid(6 * (1 - squared)) * valid[:, None, None]
-        weights = weights + weight * inside
-    return (weights / weights.mean((1, 2), keepdim=True))[:, None]
+        form = invert_2x2(spread) / (2 * _MARGIN**2)
+        x, y = (line - centre[..., axis] for axis in (0, 1))  # (B, S) each
+        # The quadratic form in two products per pixel: (2 b x + d y) y, and a x^2, which is the same in all rows.
+        mixed = (2 * form[:, 0, 1, None] * x)[:, None, :] + (form[:, 1, 1, None] * y)[:, :, None]
+        squared = torch.addcmul((form[:, 0, 0, None] * x.square())[:, None, :], mixed, y[:, :, None])
+        total = total + torch.sigmoid(6 * (1 - squared)) * (weight * valid)[:, None, None]
+    return (total / total.mean((1, 2), keepdim=True))[:, None]

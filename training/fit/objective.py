@@ -175,9 +175,11 @@ def full_outputs(model: Mcnet, source: Tensor, driving: Tensor, warp: Warp, auto
     )
 
 
-def guidance_weight(config: LossConfig, step: int) -> float:
-    """The landmark guidance's weight at a step of the run: from `guidance` linearly to `guidance_late`."""
-    progress = min(1.0, step / max(1, config.guidance_steps))
+def guidance_weight(config: LossConfig, step: Tensor) -> Tensor | float:
+    """The landmark guidance's weight at a step of the run, (): from `guidance` linearly to `guidance_late`."""
+    if config.guidance == config.guidance_late:
+        return config.guidance
+    progress = (step / max(1, config.guidance_steps)).clamp(max=1.0)
     return config.guidance + (config.guidance_late - config.guidance) * progress
 
 
@@ -205,7 +207,7 @@ class Terms(NamedTuple):
 
 
 class Objective:
-    """Weighs the losses of an outputs.
+    """Weighs the losses of one batch.
 
     Args:
         config: the weights.
@@ -228,7 +230,7 @@ class Objective:
         self._pairs = losses.keypoint_pairs(config.guidance_points) if config.guidance_openings else []
 
     def terms(
-        self, outputs: Outputs, source: Faces, driving: Faces, warp: Warp, step: int, adversarial: dict[str, Tensor]
+        self, outputs: Outputs, source: Faces, driving: Faces, warp: Warp, step: Tensor, adversarial: dict[str, Tensor]
     ) -> Terms:
         """The objective of a batch.
 
@@ -237,7 +239,7 @@ class Objective:
             source: what it was asked about.
             driving: likewise.
             warp: the equivariance warp.
-            step: of the run, for the guidance's weight.
+            step: of the run, (), for the guidance's weight.
             adversarial: unweighted `gan` and `feature_matching` where a discriminator plays, else empty.
         """
         config = self._config
@@ -245,8 +247,8 @@ class Objective:
         weights = losses.region_weights(driving.landmarks, driving.valid, size_px, self._regions)
         weighted: dict[str, Tensor] = {}
 
-        def add(name: str, weight: float, loss: Callable[[], Tensor]) -> None:
-            if weight:
+        def add(name: str, weight: Tensor | float, loss: Callable[[], Tensor]) -> None:
+            if isinstance(weight, Tensor) or weight:  # a tensor's value is the device's business
                 weighted[name] = weight * loss()
 
         seen, moved = outputs.driving, outputs.transformed

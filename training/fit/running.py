@@ -1,15 +1,18 @@
-"""What keeps a run going: reading ahead, stopping on a signal, sums of figures, gradients of several processes."""
+"""What keeps a run going: reading ahead, sums of figures, limits of gradients, seeds."""
 
+import contextlib
 import math
+import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from training.fit.config import StageConfig
+from training.fit.processes import Processes
 from training.fit.sampler import PairPlan, PairSampler
 from training.fit.stores import FrameStore
 
@@ -17,21 +20,6 @@ from training.fit.stores import FrameStore
 def mixed_seed(seed: int, step: int, rank: int) -> int:
     """A seed for torch from the three; NumPy's seed sequence spreads it."""
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1)
-
-
-def average_gradients(accelerator: Accelerator, parameters: list[nn.Parameter]) -> None:
-    """Average gradients over the processes.
-
-    Done here and not by DistributedDataParallel: the stages train different parts, and a reduction of one flat tensor
-    is all it takes.
-    """
-    if accelerator.num_processes == 1:
-        return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat: Tensor = accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
-    parts = torch.split(flat, [gradient.numel() for gradient in gradients])
-    for gradient, part in zip(gradients, parts, strict=True):
-        gradient.copy_(part.view_as(gradient))
 
 
 def clip_gradients(parameters: list[nn.Parameter], clip_norm: float) -> Tensor:
@@ -42,19 +30,20 @@ def clip_gradients(parameters: list[nn.Parameter], clip_norm: float) -> Tensor:
 
 
 class Reader:
-    """Reads the next step's frames while this one computes. Use as a context manager: its thread ends with it."""
+    """Reads the next step's frames from disk while this one computes. Use as a context manager, which ends its thread.
+
+    Frames that all lie on the device need none: the step itself gathers them there.
+    """
 
     def __init__(self, sampler: PairSampler, frames: FrameStore) -> None:
         self._sampler = sampler
         self._frames = frames
-        # Frames that lie on a GPU are gathered by the thread that computes: one thread touches CUDA.
-        self._pool = None if frames.resident else ThreadPoolExecutor(1, thread_name_prefix="frame-reader")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="frame-reader")
         self._asked: dict[tuple[int, int], Future[tuple[PairPlan, Tensor]]] = {}
 
     def ask(self, step: int, stage: StageConfig, rank: int) -> None:
         """Begin to read a step's frames."""
-        if self._pool is not None:
-            self._asked[step, rank] = self._pool.submit(self._read, step, stage, rank)
+        self._asked[step, rank] = self._pool.submit(self._read, step, stage, rank)
 
     def take(self, step: int, stage: StageConfig, rank: int) -> tuple[PairPlan, Tensor]:
         """A step's plan and its frames as `FrameStore.read` gives them: B sources, then B driving frames."""
@@ -63,58 +52,64 @@ class Reader:
 
     def _read(self, step: int, stage: StageConfig, rank: int) -> tuple[PairPlan, Tensor]:
         plan = self._sampler.plan(step, stage.batch, rank, stage.stills)
-        return plan, self._frames.read(np.concatenate((plan.source, plan.driving)))
+        return plan, self._frames.read(torch.cat((plan.source, plan.driving)))
 
     def __enter__(self) -> "Reader":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 class Totals:
     """Sums of figures since the last line, kept on the device so that adding makes no GPU wait."""
 
     def __init__(self) -> None:
-        self._clear()
-
-    def _clear(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-        self._data_s = self._compute_s = 0.0
+        self._sums: dict[tuple[str, ...], Tensor] = {}
+        self._data_s = self._paused_s = 0.0
         self._steps = 0
+        self._began = time.perf_counter()
 
-    def add(self, values: dict[str, Tensor]) -> None:
-        """Of one step that counted."""
-        for name, value in values.items():
-            value = value.detach().float()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-            self._counts[name] = self._counts.get(name, 0) + 1
-
-    def time(self, data_s: float, compute_s: float) -> None:
-        """Of any step: waiting for pictures, and the rest of it.
-
-        On a GPU, work that was asked for while fetching may be waited for while computing.
+    def add(self, figures: dict[str, Tensor], good: Tensor) -> None:
+        """Of one step; they count only where `good`, a () bool, is true. It changes tensors in place, so that a
+        recorded step goes on adding.
         """
+        names = tuple(figures)
+        values = torch.stack([good.float(), *(value.detach().float() for value in figures.values())])
+        if names not in self._sums:
+            self._sums[names] = torch.zeros_like(values)
+        self._sums[names] += torch.where(good, values, 0)
+
+    def time(self, data_s: float) -> None:
+        """Of any step: how long the host waited for pictures in it."""
         self._data_s += data_s
-        self._compute_s += compute_s
         self._steps += 1
 
-    def take(self, accelerator: Accelerator) -> dict[str, float]:
-        """Means over steps and processes since the last call, and milliseconds per step."""
-        names = sorted(self._sums)
-        line: dict[str, float] = {}
-        if names:
-            means = torch.stack([self._sums[name] / self._counts[name] for name in names])
-            if accelerator.num_processes > 1:
-                means = accelerator.reduce(means, "mean")
-            line = dict(zip(names, means.tolist(), strict=True))
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done inside is no part of a step's time."""
+        began = time.perf_counter()
+        yield
+        self._paused_s += time.perf_counter() - began
+
+    def take(self, processes: Processes) -> dict[str, float]:
+        """Means over steps and processes since the last call, and milliseconds per step. Waits for the device."""
+        sums: dict[str, float] = {}
+        counts: dict[str, float] = {}
+        for names, total in self._sums.items():
+            count, *values = processes.mean(total).tolist()
+            for name, value in zip(names, values, strict=True) if count else ():
+                sums[name] = sums.get(name, 0.0) + value
+                counts[name] = counts.get(name, 0.0) + count
+            total.zero_()
+        line = {name: sums[name] / counts[name] for name in sorted(sums)}
         for name in ("warped", "predicted"):
             if f"{name}_l1" in line:
                 line[f"{name}_of_copied"] = line[f"{name}_l1"] / max(line["copied_l1"], 1e-9)
+        now = time.perf_counter()
+        line["step_ms"] = 1000 * (now - self._began - self._paused_s) / self._steps
         line["data_ms"] = 1000 * self._data_s / self._steps
-        line["compute_ms"] = 1000 * self._compute_s / self._steps
-        line["step_ms"] = line["data_ms"] + line["compute_ms"]
-        self._clear()
+        line["compute_ms"] = line["step_ms"] - line["data_ms"]
+        self._data_s = self._paused_s = 0.0
+        self._steps, self._began = 0, now
         return line

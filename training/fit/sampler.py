@@ -3,7 +3,9 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from training.data import CLIP, PHOTOS, Clip, DataError, Dataset, Landmarks
 from training.draws import Draws
@@ -11,19 +13,28 @@ from training.landmarks import EYE_OPENINGS, MOUTH_OPENINGS, Opening
 
 
 class PairPlan(NamedTuple):
-    """Which frames a step learns from.
+    """Which frames a step learns from; tensors lie where the plan was drawn.
 
     Attributes:
-        source: (B,) rows of the dataset.
-        driving: (B,) rows; of the same clip or pack of photographs, and another frame unless it is a still.
-        still: (B,) whether the pair has to be made from one picture.
+        source: (B,) int64, rows of the dataset.
+        driving: (B,) int64 rows; of the same clip or pack of photographs, and another frame unless it is a still.
+        still: (B,) bool, whether the pair has to be made from one picture.
         draws: the step's random numbers, for what else is random in it.
     """
 
-    source: NDArray[np.int64]
-    driving: NDArray[np.int64]
-    still: NDArray[np.bool_]
+    source: Tensor
+    driving: Tensor
+    still: Tensor
     draws: Draws
+
+    def to(self, device: torch.device) -> "PairPlan":
+        """The same plan elsewhere."""
+        if device == self.source.device:
+            return self
+        source, driving, still = (
+            part.to(device, non_blocking=True) for part in (self.source, self.driving, self.still)
+        )
+        return PairPlan(source, driving, still, self.draws.to(device))
 
 
 LIVELY_DRAWS = 4
@@ -60,6 +71,7 @@ class PairSampler:
         lively_share: share of the pairs from clips whose driving frame is chosen for its expression.
         photos_share: share of the pairs of two frames that are two photographs of one pack. It counts for nothing where
             there are no packs; where there are packs and no clips, all pairs of two frames are photographs.
+        device: where plans are drawn: where the frames are read by row.
 
     Raises:
         DataError: the split has neither clips nor packs, or stills are wanted and there are none.
@@ -73,17 +85,22 @@ class PairSampler:
         seed: int,
         lively_share: float = 0.0,
         photos_share: float = 0.0,
+        device: torch.device | str = "cpu",
     ) -> None:
         self._seed = seed
         self._lively_share = lively_share
-        self._expressions = expressions(dataset.landmarks) if lively_share else None
+        self._device = torch.device(device)
+        self._expressions = (
+            torch.from_numpy(expressions(dataset.landmarks)).float().to(device) if lively_share else None
+        )
         starts = dataset.starts
         of_split = [
             (clip, int(start)) for clip, start in zip(dataset.clips, starts, strict=True) if clip.split == split
         ]
-        self.clips = _People([pair for pair in of_split if pair[0].frames > 1 and pair[0].kind == CLIP])
-        self.photos = _People([pair for pair in of_split if pair[0].frames > 1 and pair[0].kind == PHOTOS])
-        stills = _People([pair for pair in of_split if pair[0].frames == 1])
+        frames = [pair for pair in of_split if pair[0].frames > 1]
+        self.clips = _People([pair for pair in frames if pair[0].kind == CLIP], self._device)
+        self.photos = _People([pair for pair in frames if pair[0].kind == PHOTOS], self._device)
+        stills = _People([pair for pair in of_split if pair[0].frames == 1], self._device)
         splits = sorted({clip.split for clip in dataset.clips})
         if not len(self.clips) and not len(self.photos) and stills_share < 1:
             raise DataError(
@@ -99,64 +116,73 @@ class PairSampler:
         self._stills_share = stills_share
         self._photos_share = (photos_share if len(self.clips) else 1.0) if len(self.photos) else 0.0
 
-    def plan(self, step: int, batch: int, rank: int = 0, stills: float = 1.0) -> PairPlan:
+    def plan(self, step: int | Tensor, batch: int, rank: int = 0, stills: float = 1.0) -> PairPlan:
         """The pairs of one process in one step: a pure function of its arguments and the seed.
 
         Args:
-            step: of the run.
+            step: of the run; a tensor () int64 where the step is recorded.
             batch: pairs.
             rank: of the process.
             stills: share of pairs from stills, as a multiple of the run's.
         """
-        draws = Draws(self._seed, step, rank * batch, batch)
+        draws = Draws(self._seed, step, rank * batch, batch, self._device)
         still = draws.chance("still", self._stills_share * stills)
+        if not len(self.clips) and not len(self.photos):
+            still = torch.ones_like(still)
         photos = draws.chance("photos", self._photos_share) & ~still
-        source = np.zeros(batch, np.int64)
-        driving = np.zeros(batch, np.int64)
-        who, which = draws.uniform("identity"), draws.uniform("clip")
-        a, b = draws.uniform("first frame"), draws.uniform("second frame")
-        for chosen, people in ((still, self.stills), (photos, self.photos), (~still & ~photos, self.clips)):
-            if chosen.any():
-                start, length = people.choose(who[chosen], which[chosen])
-                one = (a[chosen] * length).astype(np.int64)
-                other = (one + 1 + (b[chosen] * (length - 1)).astype(np.int64)) % length
-                source[chosen], driving[chosen] = start + one, start + other
-                if people is self.clips and self._expressions is not None:
-                    lively = draws.chance("lively", self._lively_share)[chosen]
-                    more = draws.uniform("livelier frames", LIVELY_DRAWS - 1)[chosen]
-                    offered = (one[:, None] + 1 + (more * (length[:, None] - 1)).astype(np.int64)) % length[:, None]
-                    rows = np.concatenate((driving[chosen][:, None], start[:, None] + offered), axis=1)
-                    change = self._expressions[rows] - self._expressions[source[chosen]][:, None]
-                    livelier = rows[np.arange(len(rows)), np.abs(change).sum(-1).argmax(1)]
-                    driving[chosen] = np.where(lively, livelier, driving[chosen])
+        # Each kind is drawn for every pair and one is taken: to count them, the host would have to wait for a GPU.
+        drawn: tuple[Tensor, Tensor] | None = None
+        for people, chosen in ((self.clips, ~still & ~photos), (self.photos, photos), (self.stills, still)):
+            if len(people):
+                pair = self._pair(people, draws)
+                drawn = pair if drawn is None else _taken(chosen, pair, drawn)
+        assert drawn is not None
+        source, driving = drawn
         return PairPlan(source, driving, still, draws)
+
+    def _pair(self, people: "_People", draws: Draws) -> tuple[Tensor, Tensor]:
+        """(B,) rows of two frames of a clip or pack, or twice a still's."""
+        start, length = people.choose(draws)
+        if people is self.stills:
+            return start, start
+        lively = people is self.clips and self._expressions is not None
+        one = draws.below("first frame", length)
+        further = draws.below("other frames", (length - 1)[:, None], LIVELY_DRAWS if lively else 1)
+        rows = start[:, None] + (one[:, None] + 1 + further) % length[:, None]
+        source, driving = start + one, rows[:, 0]
+        if lively and self._expressions is not None:
+            change = self._expressions[rows] - self._expressions[source][:, None]
+            liveliest = change.abs().sum(-1).argmax(1, keepdim=True)
+            driving = torch.where(draws.chance("lively", self._lively_share), rows.gather(1, liveliest)[:, 0], driving)
+        return source, driving
+
+
+def _taken(chosen: Tensor, pair: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """The rows of one pair where they are chosen, those of another elsewhere."""
+    return torch.where(chosen, pair[0], other[0]), torch.where(chosen, pair[1], other[1])
 
 
 class _People:
     """Clips grouped by identity, for drawing without a loop."""
 
-    def __init__(self, clips: list[tuple[Clip, int]]) -> None:
+    def __init__(self, clips: list[tuple[Clip, int]], device: torch.device) -> None:
         clips = sorted(clips, key=lambda pair: (pair[0].identity, pair[1]))
-        self._start = np.array([start for _, start in clips], np.int64)
-        self._length = np.array([clip.frames for clip, _ in clips], np.int64)
-        identities = [clip.identity for clip, _ in clips]
-        _, self._first, self._count = np.unique(identities, return_index=True, return_counts=True)
+        _, first, count = np.unique([clip.identity for clip, _ in clips], return_index=True, return_counts=True)
+        self.identities = len(first)
+        """People."""
+        self._start = torch.tensor([start for _, start in clips], dtype=torch.int64, device=device)
+        self._length = torch.tensor([clip.frames for clip, _ in clips], dtype=torch.int64, device=device)
+        self._first, self._count = (torch.from_numpy(each.astype(np.int64)).to(device) for each in (first, count))
+        self._all = torch.tensor(self.identities, dtype=torch.int64, device=device)
 
     def __len__(self) -> int:
         """Clips."""
         return len(self._start)
 
-    @property
-    def identities(self) -> int:
-        """People."""
-        return len(self._first)
-
-    def choose(
-        self, who: NDArray[np.float64], which: NDArray[np.float64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """First frames and lengths of clips, for numbers in [0, 1)."""
-        person = (who * len(self._first)).astype(np.int64)
-        clip = self._first[person] + (which * self._count[person]).astype(np.int64)
+    def choose(self, draws: Draws) -> tuple[Tensor, Tensor]:
+        """(B,) first frames and (B,) lengths of clips."""
+        person = draws.below("identity", self._all)
+        clip = self._first[person] + draws.below("clip", self._count[person])
         return self._start[clip], self._length[clip]
 
 

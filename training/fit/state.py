@@ -14,7 +14,7 @@ from mcnet.errors import UserError
 from mcnet.files import replacing
 from mcnet.generator import Mcnet
 
-FORMAT = "mcnet-training/1"
+FORMAT = "mcnet-training/2"
 CHECKPOINT = "checkpoint.pt"
 
 
@@ -58,7 +58,7 @@ def save_state(state: TrainState, path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:  # torch wraps what its file object raises
-        kept = f"{path} is still the one of before" if path.is_file() else "there is none from before"
+        kept = f"the previous checkpoint {path} is unchanged" if path.is_file() else "there is no earlier checkpoint"
         reason = error.__context__ if isinstance(error.__context__, OSError) else error
         raise StateError(
             f"the checkpoint cannot be written ({reason}); {kept}. Make room, then run the same command to go on"
@@ -88,7 +88,7 @@ class WeightAverage:
 
     Args:
         model: whose; the average starts as a copy.
-        decay: what it keeps of itself a step; (1 + n) / (10 + n) in step n while that is less.
+        decay: what it keeps of itself per step; (1 + n) / (10 + n) in step n while that is less.
     """
 
     def __init__(self, model: Mcnet, decay: float) -> None:
@@ -99,11 +99,13 @@ class WeightAverage:
         self._pairs = _float_pairs(model, self.model)
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Move towards the model's weights after step `step`, from 0."""
-        decay = min(self._decay, (1 + step) / (10 + step))
+    def update(self, step: Tensor, good: Tensor) -> None:
+        """Move towards the model's weights after step `step`, (), from 0; not if that was not `good`, a () bool."""
+        share = torch.where(good, 1 - ((1 + step) / (10 + step)).clamp(max=self._decay), 0.0)
         current, averaged = self._pairs
-        torch._foreach_lerp_(averaged, current, 1 - decay)
+        changes = torch._foreach_sub(current, averaged)
+        torch._foreach_mul_(changes, share)
+        torch._foreach_add_(averaged, changes)
 
 
 def _float_pairs(model: nn.Module, average: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
@@ -121,12 +123,14 @@ class BatchNormGuard:
     """Puts BatchNorm's running statistics back as they were before a step that turned out bad.
 
     A forward pass changes them before anybody knows whether its loss is finite.
+
+    Args:
+        model: those of its BatchNorms that learn statistics now are watched.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._current = [
-            b for name, b in model.named_buffers() if name.rsplit(".", 1)[-1].startswith(("running", "num_b"))
-        ]
+        learning = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+        self._current = [buffer for module in learning for buffer in module.buffers()]
         self._kept = [buffer.clone() for buffer in self._current]
 
     @torch.no_grad()
@@ -136,7 +140,7 @@ class BatchNormGuard:
             kept.copy_(current)
 
     @torch.no_grad()
-    def put_back(self) -> None:
-        """After a bad one."""
+    def put_back(self, good: Tensor) -> None:
+        """After a step, if it was not `good`, a () bool."""
         for kept, current in zip(self._kept, self._current, strict=True):
-            current.copy_(kept)
+            current.copy_(torch.where(good, current, kept))

@@ -1,8 +1,9 @@
 """Frames and landmarks by row, where the training step needs them."""
 
+import functools
+
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mcnet.pictures import to_picture
@@ -38,11 +39,18 @@ class FrameStore:
         """Whether all frames lie on the device."""
         return self._resident is not None
 
-    def read(self, rows: NDArray[np.int64]) -> Tensor:
-        """What lies nearest: (n, S, S, 3) uint8, on the device if all frames are there, else on the host."""
+    @property
+    def rows_on(self) -> torch.device:
+        """Where rows are read, and so where they are to be drawn."""
+        return self._device if self.resident else torch.device("cpu")
+
+    def read(self, rows: Tensor) -> Tensor:
+        """What lies nearest: (n,) int64 rows -> (n, S, S, 3) uint8, on the device if all frames are there, else on the
+        host.
+        """
         if self._resident is not None:
-            return self._resident[torch.from_numpy(rows).to(self._device)]
-        return torch.from_numpy(np.take(self._frames, rows, axis=0))
+            return self._resident[rows]
+        return torch.from_numpy(np.take(self._frames, rows.numpy(), axis=0))
 
     def to_pictures(self, frames: Tensor) -> Tensor:
         """What `read` gave -> (n, 3, S, S) float32 RGB in [0, 1] on the device."""
@@ -75,10 +83,11 @@ class LandmarkStore:
         self._places = to_coordinates(torch.nan_to_num(chosen), dataset.size_px).to(device)
         self._valid = torch.from_numpy(usable).to(device)
 
-    def read(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """(n, P, 2) xy in [-1, 1] of TRAINING_POINTS, and (n,) whether they can be trusted."""
-        index = torch.from_numpy(rows).to(self._places.device)
-        return self._places[index], self._valid[index]
+    def read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """(n,) int64 rows on the device -> (n, P, 2) xy in [-1, 1] of TRAINING_POINTS, and (n,) whether they can be
+        trusted.
+        """
+        return self._places[rows], self._valid[rows]
 
 
 def to_coordinates(landmarks: Tensor, size_px: int) -> Tensor:
@@ -87,3 +96,10 @@ def to_coordinates(landmarks: Tensor, size_px: int) -> Tensor:
     Pixel i's centre lies at (i + 0.5) / size_px of the side, and at 2 i / (size_px - 1) - 1 in coordinates.
     """
     return (landmarks * size_px - 0.5) * (2 / (size_px - 1)) - 1
+
+
+@functools.lru_cache(maxsize=128)
+def columns_on(columns: tuple[int, ...], device: torch.device) -> Tensor:
+    """Indices of landmarks as a tensor on the device: a list would be copied there at each use, and waited for."""
+    with torch.inference_mode(mode=False):  # it outlives the call, and is later used where gradients are taken
+        return torch.tensor(columns, dtype=torch.int64, device=device)

@@ -20,12 +20,6 @@ from mcnet.errors import UserError
 logger = logging.getLogger(__name__)
 
 _WATCH_S = 0.05
-_REMEDIES = {
-    "device": "unplug it and plug it in again, close other programs that use it",
-    "network": "see that its app is in front, the phone awake, and both in the same network",
-    "file": "see whether the disk is slow",
-    "folder": "see whether the disk is slow",
-}
 _LAST_JOIN_S = 0.1
 _MOST_HUNG = 3
 """So many reads of one device may hang in its driver; each keeps a thread."""
@@ -214,9 +208,10 @@ class CameraControl:
         return older + [session for session in self._old if not session.ended]
 
     def _open_what_waits(self) -> None:
-        """Open the camera whose time has come, once nobody of ours has that device any more: it bears one user only.
+        """Open the waiting camera once it is due and our own sessions have released its device, which allows one
+        user.
 
-        A read that never returns has it for ever. The device is then opened beside it, for it may be another one by
+        A read that never returns never releases it. The device is then opened beside it, for it may be another one by
         now, plugged in again; a few times, and after that the user is told, again and again, until one has returned.
         """
         self._old = [session for session in self._old if not session.ended]
@@ -226,14 +221,14 @@ class CameraControl:
         now_s = time.monotonic()
         if now_s < due_s:
             return
-        if spec.kind in ("device", "network"):
+        if spec.has_one_user:
             users = [session for session in self._old if session.device == spec.name]
             if any(now_s - (session.told_s or now_s) < self._times.release_s for session in users):
                 return
             if len(users) >= _MOST_HUNG:
                 message = (
                     f"{users[-1].name} does not answer: {len(users)} attempts to read it hang in its driver; "
-                    f"{_REMEDIES[spec.kind]}, or choose another camera"
+                    f"{spec.remedy}, or choose another camera"
                 )
                 self._try_again(users[-1], message, self._times.longest_retry_s)
                 return
@@ -301,7 +296,7 @@ class CameraControl:
         if candidate.error is None and waited_s < self._times.open_s:
             return
         message = candidate.error or (
-            f"{candidate.name} gave no frame within {self._times.open_s:g} s: {_REMEDIES[candidate.spec.kind]}, or "
+            f"{candidate.name} gave no frame within {self._times.open_s:g} s: {candidate.spec.remedy}, or "
             "choose another camera"
         )
         self._drop_candidate()
@@ -345,7 +340,7 @@ class CameraControl:
         elif now_s - active.last_frame_s > self._times.stall_s:
             message = (
                 f"{active.name} has given no frame for {self._times.stall_s:g} s; it is opened anew. If that does not "
-                f"help, {_REMEDIES[active.spec.kind]}, or choose another camera"
+                f"help, {active.spec.remedy}, or choose another camera"
             )
         elif frozen and active.flat:
             self._tell_of_darkness(active)

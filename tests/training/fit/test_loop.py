@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-import training.fit.loop
+import training.fit.trainer
 from mcnet.checkpoint import CheckpointError, load_model
 from mcnet.generator import Mcnet
 from tests.tolerance import EPSILON, PICTURE, largest_error
@@ -63,7 +63,7 @@ def kill_at(step: int, number: signal.Signals, monkeypatch: pytest.MonkeyPatch) 
             os.kill(os.getpid(), number)
         return original(*arguments)
 
-    monkeypatch.setattr(training.fit.loop, "augment", killing)
+    monkeypatch.setattr(training.fit.trainer, "augment", killing)
 
 
 def test_a_short_run_learns_logs_and_saves(heads: Path, tmp_path: Path) -> None:
@@ -140,10 +140,10 @@ def test_a_stage_transforms_its_own_share_of_pairs(
     original = augment
 
     def watched(source: Faces, driving: Faces, plan: PairPlan, config: AugmentConfig) -> tuple[Faces, Faces]:
-        shares.append((config.similarity_share, float(plan.still.mean())))
+        shares.append((config.similarity_share, float(plan.still.float().mean())))
         return original(source, driving, plan, config)
 
-    monkeypatch.setattr(training.fit.loop, "augment", watched)
+    monkeypatch.setattr(training.fit.trainer, "augment", watched)
     config = tiny_config(heads, motion={"steps": 1}, full={"steps": 1, "similarity": 0.5, "stills": 0.0})
     fit(config, tmp_path)
     assert [share for share, _ in shares] == [0.5, 0.25]
@@ -222,6 +222,14 @@ def test_stopped_by_a_signal_it_saves_and_resumes_bit_for_bit(
     assert stats(tmp_path / "parts") == stats(tmp_path / "whole")
 
 
+def test_frames_in_memory_give_the_run_of_frames_on_disk(heads: Path, tmp_path: Path) -> None:
+    config = tiny_config(heads)
+    fit(config, tmp_path / "memmap")
+    fit(dataclasses.replace(config, data=dataclasses.replace(config.data, frames="device")), tmp_path / "device")
+    assert stats(tmp_path / "memmap") == stats(tmp_path / "device")
+    same_state(*(load_state(tmp_path / where / CHECKPOINT) for where in ("memmap", "device")))
+
+
 def test_minutes_that_are_over_stop_it_cleanly(heads: Path, tmp_path: Path) -> None:
     result = fit(tiny_config(heads), tmp_path, max_minutes=0.0)
     assert (result.step, result.reason) == (1, "time")
@@ -238,7 +246,7 @@ def poison(steps: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
             source.pictures[0, 0, 0, 0] = float("nan")
         return source, driving
 
-    monkeypatch.setattr(training.fit.loop, "augment", poisoned)
+    monkeypatch.setattr(training.fit.trainer, "augment", poisoned)
 
 
 def test_a_nan_step_is_left_out_and_counted(
@@ -356,7 +364,7 @@ def test_keypoints_motion_and_sampling_stay_float32(
         assert outputs.prediction.dtype == torch.float32
         return outputs
 
-    monkeypatch.setattr(training.fit.loop, "full_outputs", watched)
+    monkeypatch.setattr(training.fit.trainer, "full_outputs", watched)
     fit(tiny_config(heads, run={"precision": precision}, motion={"steps": 0}, full={"steps": 1}), tmp_path)
     assert set(seen[0]) == {torch.float32}
     assert decoded == [torch.bfloat16 if precision == "bf16" else torch.float32]
@@ -463,7 +471,7 @@ def test_an_export_that_does_not_fit_says_what_differs(heads: Path, tmp_path: Pa
 _WORKER = """
     import sys
     # A GPU machine on which nothing can be added has none of these.
-    for name in ("av", "cv2", "mediapipe", "PyQt6", "tensorboard", "tqdm"):
+    for name in ("accelerate", "av", "cv2", "mediapipe", "PIL", "PyQt6", "tensorboard", "tqdm"):
         sys.modules[name] = None
     from pathlib import Path
     import torch

@@ -18,7 +18,15 @@ from tests.tolerance import FLOAT16, PICTURE, PLACE, assert_near, largest_error,
 from training.fit import losses
 from training.fit.discriminator import Discriminator
 from training.fit.warps import Warp, random_warp
-from training.landmarks import EYE_OPENINGS, GUIDANCE_POINTS, MOUTH_OPENINGS, MOUTH_POINTS, TRAINING_POINTS
+from training.landmarks import (
+    EYE_OPENINGS,
+    GUIDANCE_POINTS,
+    LEFT_EYE_POINTS,
+    MOUTH_OPENINGS,
+    MOUTH_POINTS,
+    RIGHT_EYE_POINTS,
+    TRAINING_POINTS,
+)
 
 FEW = of_sums(100)
 """Of places about 1: a warp adds up 25 control points and an affine part, a loss of keypoints 15 of them."""
@@ -264,6 +272,25 @@ def test_region_weights_lie_on_the_mouth_and_have_mean_one() -> None:
     ratio = weights[0, 0, row, column] / weights[0, 0, 5, 5]
     assert ratio.item() == pytest.approx(5.0, rel=0.02)  # the soft border leaves 0.998 of what is added in the middle
     assert losses.region_weights(landmarks, torch.tensor([True, False]), 64, losses.Regions(0, 0)) is None
+
+
+def test_region_weights_are_soft_ellipses_about_each_ring() -> None:
+    generator = torch.Generator().manual_seed(4)
+    landmarks = 0.5 * torch.randn(3, len(TRAINING_POINTS), 2, generator=generator, dtype=torch.float64)
+    valid = torch.tensor([True, True, False])
+    got = losses.region_weights(landmarks, valid, 48, losses.Regions(mouth=4.0, eyes=2.0))
+    assert got is not None
+    grid = coordinate_grid(48, 48, landmarks)
+    expected = torch.ones(3, 48, 48, dtype=torch.float64)
+    for points, weight in ((MOUTH_POINTS, 4.0), (LEFT_EYE_POINTS, 2.0), (RIGHT_EYE_POINTS, 2.0)):
+        ring = landmarks[:, [TRAINING_POINTS.index(point) for point in points]]
+        for sample in range(2):
+            spread = torch.cov(ring[sample].T, correction=0) + torch.eye(2, dtype=torch.float64) * 0.02**2
+            offset = grid - ring[sample].mean(0)
+            squared = torch.einsum("hwx,xy,hwy->hw", offset, torch.linalg.inv(spread), offset) / (2 * 1.5**2)
+            expected[sample] += weight * torch.sigmoid(6 * (1 - squared))
+    expected = expected / expected.mean((1, 2), keepdim=True)
+    assert largest_error(got[:, 0], expected) < 1e-10  # in float64, whose rounding lies far below
 
 
 def test_perceptual_is_zero_for_equal_pictures_and_grows() -> None:

@@ -286,7 +286,7 @@ def test_fit_reads_the_result(prepared: Path, packed: Dataset) -> None:
     manifest = read_csv(prepared / "manifest.csv")
     assert [clip.file for clip in packed.clips] == [row["file"] for row in manifest]
     assert len(packed.frames) == sum(int(row["frames"]) for row in manifest)
-    places, valid = LandmarkStore(packed, torch.device("cpu")).read(np.arange(len(packed.frames)))
+    places, valid = LandmarkStore(packed, torch.device("cpu")).read(torch.arange(len(packed.frames)))
     assert valid.all()
     assert float(places.abs().max()) < 1
 
@@ -570,8 +570,8 @@ def test_a_terminal_shows_a_bar(short: Path, tmp_path: Path, monkeypatch: pytest
         ("--min-motion", "-0.1", "a number from 0 to 10"),
         ("--max-outside", "1", "a number from 0 to 0.95"),
         ("--test-share", "1.5", "a number from 0 to 0.95"),
-        ("--seed", "-1", "a whole number"),
-        ("--workers", "0", "a whole number from 1"),
+        ("--seed", "-1", "a whole number from 0 to 4294967295"),
+        ("--workers", "0", "a whole number from 1 to 1024"),
     ],
 )
 def test_numbers_out_of_range_are_refused_with_the_range(
@@ -801,7 +801,11 @@ def test_photographs_of_one_person_become_pairs(photographs: Path, tmp_path: Pat
             (face,) = finder.find(frame)
             assert np.linalg.norm(face.landmarks_px[:, :2] / 256 - places, axis=1).mean() < 0.012
     plan = PairSampler(dataset, "train", 0.0, 1).plan(0, 40)
-    assert {tuple(sorted(pair)) for pair in zip(plan.source, plan.driving, strict=True)} == {(0, 1), (0, 2), (1, 2)}
+    assert {tuple(sorted(pair)) for pair in zip(plan.source.tolist(), plan.driving.tolist(), strict=True)} == {
+        (0, 1),
+        (0, 2),
+        (1, 2),
+    }
     # The same folder without --photos is a video's frames, and is looked at anew.
     with pytest.raises(DataError, match="no clip came of 1 sources"):
         call(folder, out)

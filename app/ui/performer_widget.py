@@ -23,13 +23,13 @@ from app.ui.pictures import to_image
 from app.ui.theme import theme_in_use
 
 if TYPE_CHECKING:
-    from app.pipeline.animation.performer_view import DriverView
+    from app.pipeline.animation.performer_view import PerformerView
 
-_SMALL_PX, _LARGE_PX = 168, 320
+_LEAST_PX, _SMALL_PX, _LARGE_PX = 96, 168, 320
 _RADIUS_PX = 8.0
 
 
-class DriverWidget(QWidget):
+class PerformerWidget(QWidget):
     """Paints the camera's picture with the crop box, on demand the landmarks and keypoints, and the portrait over it.
 
     A click, or Enter, makes it larger and smaller again. All work is done when it is painted: hidden, it costs nothing.
@@ -51,10 +51,10 @@ class DriverWidget(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
-        self.view: DriverView | None = None
+        self.view: PerformerView | None = None
         self.large = False
         self._image: QImage | None = None
-        self._imaged: DriverView | None = None  # which the image is of
+        self._imaged: PerformerView | None = None  # which the image is of
         self._portrait: QImage | None = None
         self._opacity = 0.0
         self._mirrored = True
@@ -62,7 +62,7 @@ class DriverWidget(QWidget):
         self._aspect = 4 / 3
         self._landmarks: NDArray[np.float32] | None = None
 
-    def show_view(self, view: "DriverView") -> None:
+    def show_view(self, view: "PerformerView") -> None:
         """Paint another frame of the performer."""
         if view.landmarks_px is not None or view.keypoints is None:
             # Where the model detects the keypoints, a face that is followed is searched for in some frames only.
@@ -105,7 +105,7 @@ class DriverWidget(QWidget):
         self.large = not self.large
         self.resized.emit()
 
-    def _image_of(self, view: "DriverView") -> QImage:
+    def _image_of(self, view: "PerformerView") -> QImage:
         """The camera's picture; the same view again costs nothing."""
         if self._image is None or self._imaged is not view:
             self._image, self._imaged = to_image(view.frame.rgb), view
@@ -121,7 +121,7 @@ class DriverWidget(QWidget):
         transform.translate(-width / 2, -height / 2)
         return transform.scale(scale, scale)
 
-    def _paint_findings(self, painter: QPainter, view: "DriverView", scale: float) -> None:
+    def _paint_findings(self, painter: QPainter, view: "PerformerView", scale: float) -> None:
         theme = theme_in_use()
         if view.box is None:
             return
@@ -161,13 +161,16 @@ class DriverWidget(QWidget):
         strip.addRect(bar)
         painter.fillPath(shape & strip, QColor(10, 12, 15, 160))
         painter.setPen(QColor("#e7eaee"))
-        painter.drawText(bar, int(Qt.AlignmentFlag.AlignCenter), "only you see this")
+        caption = painter.fontMetrics().elidedText(
+            "only you see this", Qt.TextElideMode.ElideRight, int(bar.width()) - 4
+        )
+        painter.drawText(bar, int(Qt.AlignmentFlag.AlignCenter), caption)
 
     def sizeHint(self) -> QSize:
-        width = _LARGE_PX if self.large else _SMALL_PX
+        width, aspect = _LARGE_PX if self.large else _SMALL_PX, max(self._aspect, 0.75)
         if (parent := self.parentWidget()) is not None:
-            width = min(width, max(96, parent.width() * (45 if self.large else 27) // 100))
-        return QSize(width, round(width / max(self._aspect, 0.75)))
+            width = min(width, max(_LEAST_PX, parent.width() * (45 if self.large else 27) // 100))
+        return QSize(width, round(width / aspect))
 
     def mousePressEvent(self, a0: QMouseEvent | None) -> None:
         if a0 is not None and a0.button() == Qt.MouseButton.LeftButton:

@@ -1,0 +1,76 @@
+"""The processes of a run, under `torchrun` or alone, and what they tell one another.
+
+Written on torch alone: where a run travels to, nothing else can be installed.
+"""
+
+import os
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, distributed, nn
+
+
+class Processes:
+    """The processes of a run. Use as a context manager: what was opened to talk to the others is closed with it.
+
+    Args:
+        on_gpu: whether each process computes on a GPU of its own.
+
+    Attributes:
+        device: where this process computes.
+        rank: of this process, from 0.
+        count: how many there are.
+    """
+
+    def __init__(self, *, on_gpu: bool) -> None:
+        self.count = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = int(os.environ.get("RANK", "0")) if self.count > 1 else 0
+        self.device = torch.device("cpu")
+        if on_gpu:
+            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) if self.count > 1 else 0)
+            torch.cuda.set_device(self.device)
+        self._opened = self.count > 1 and not distributed.is_initialized()
+        if self._opened:
+            distributed.init_process_group("nccl" if on_gpu else "gloo")
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Until all others are here."""
+        if self.count > 1:
+            distributed.barrier()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Over the processes; the host does not wait for a GPU."""
+        if self.count > 1:
+            values = values.clone()
+            distributed.all_reduce(values)
+        return values
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Over the processes, likewise."""
+        return self.sum(values) / self.count if self.count > 1 else values
+
+    def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Average gradients over the processes.
+
+        Done here and not by DistributedDataParallel: the stages train different parts, and a reduction of one flat
+        tensor is all it takes.
+        """
+        if self.count == 1:
+            return
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        flat = self.mean(torch.cat([gradient.flatten() for gradient in gradients]))
+        parts = torch.split(flat, [gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def __enter__(self) -> "Processes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._opened:
+            distributed.destroy_process_group()

@@ -1,0 +1,376 @@
+"""One optimiser step, from the drawing of pairs to the average of weights, without a wait for the device.
+
+Everything that a step decides is decided on the device: which pairs, which random changes, whether its loss is finite,
+and so whether it counts. The host only launches, and on a GPU that alone can be the slowest part: a step is hundreds of
+small operations. So on one GPU with its frames in memory the step is recorded as a CUDA graph after a few that ran
+eagerly, and replayed with the step's number and learning rates written to where the recording reads them.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mcnet.generator import Mcnet
+from training.fit import losses
+from training.fit.augment import Faces, augment, disturb, equivariance_warp
+from training.fit.config import AugmentConfig, FitConfig, StageConfig
+from training.fit.discriminator import Discriminator
+from training.fit.objective import Objective, Outputs, detector_outputs, full_outputs, motion_outputs
+from training.fit.processes import Processes
+from training.fit.running import Totals, clip_gradients, mixed_seed
+from training.fit.sampler import PairPlan, PairSampler
+from training.fit.stages import Stage, learning_rate, parameter_groups, part_rate, set_trainable
+from training.fit.state import BatchNormGuard, TrainState, WeightAverage
+from training.fit.stores import FrameStore, LandmarkStore
+
+_log = logging.getLogger(__name__)
+
+Capture = Callable[[Callable[[], None]], Callable[[], None]]
+"""Takes what launches operations on fixed tensors, without running it; gives what launches the same ones again."""
+EAGER_STEPS = 3
+"""Of each kind, before it is recorded: the optimiser's state, caches and libraries' work spaces are made in them."""
+
+
+class Standing(NamedTuple):
+    """What the device has counted.
+
+    Attributes:
+        skipped: steps that were left out in the run.
+        in_row: how many of them followed one another at most, since this was asked last.
+        last: the number of the last one; -1: none in this call.
+    """
+
+    skipped: int
+    in_row: int
+    last: int
+
+
+class Trainer:
+    """What learns, and the step by which it does.
+
+    Args:
+        config: of the run.
+        model: the network, on its device.
+        discriminator: likewise; None where none plays.
+        backbone: of the perceptual term; None where there is none.
+        sampler: draws pairs, where the frames are read by row.
+        frames: pictures by row.
+        landmarks: likewise.
+        processes: those of the run.
+        capture: records a step; None: steps are not recorded.
+    """
+
+    def __init__(
+        self,
+        config: FitConfig,
+        model: Mcnet,
+        discriminator: Discriminator | None,
+        backbone: nn.Module | None,
+        sampler: PairSampler,
+        frames: FrameStore,
+        landmarks: LandmarkStore,
+        processes: Processes,
+        capture: Capture | None = None,
+    ) -> None:
+        self.model = model
+        self.average = WeightAverage(model, config.optim.ema_decay)
+        self.totals = Totals()
+        self._config = config
+        self._discriminator = discriminator
+        self._sampler, self._frames, self._landmarks = sampler, frames, landmarks
+        self._processes = processes
+        self._capture = capture
+        self._device = device = processes.device
+        precision = config.run.precision
+        self._autocast = functools.partial(
+            torch.autocast,
+            device.type,
+            dtype=torch.float16 if precision == "fp16" else torch.bfloat16,
+            enabled=precision != "fp32",
+        )
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self._objective = Objective(
+            config.loss, backbone, losses.Pyramid(config.loss.scales).to(device), self._autocast
+        )
+        self.optimizer = self._adam(parameter_groups(model))
+        self.discriminator_optimizer = None if discriminator is None else self._adam(discriminator.parameters())
+        self._networks = {
+            "detector": list(model.keypoint_detector.parameters()),
+            "generator": list(model.generator.parameters()),
+        }
+        self._guard = BatchNormGuard(model)
+        self._stage: str | None = None
+        self._step = torch.zeros((), dtype=torch.int64, device=device)
+        self._skipped, self._in_row, self._most_in_row = (torch.zeros_like(self._step) for _ in range(3))
+        self._last_bad = torch.full_like(self._step, -1)
+        # Of one kind of step: one stage, with or without discriminator. A recording holds as much memory as a step.
+        self._kind = "", False
+        self._launched = 0
+        self._recorded: Callable[[], None] | None = None
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+
+    def _adam(self, parameters: Any) -> torch.optim.Adam:
+        """Fused, since only that can leave a step out on the device; its rates are tensors, which a recording reads."""
+        optim = self._config.optim
+        optimizer = torch.optim.Adam(
+            parameters,
+            lr=0.0,
+            betas=(optim.beta1, optim.beta2),
+            fused=True,
+            capturable=self._device.type == "cuda",
+        )
+        self._own_rates(optimizer)
+        return optimizer
+
+    def _own_rates(self, optimizer: torch.optim.Adam) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = torch.zeros((), device=self._device)
+
+    def load(self, state: TrainState) -> None:
+        """Go on from a checkpoint; the model's own weights were loaded before."""
+        self.average.model.load_state_dict(state.ema)
+        self._load_optimizer(self.optimizer, state.optimizer)
+        if self._discriminator is not None and self.discriminator_optimizer is not None and state.discriminator:
+            self._discriminator.load_state_dict(state.discriminator)
+            self._load_optimizer(self.discriminator_optimizer, state.discriminator_optimizer)
+        if state.scaler and self.scaler.is_enabled():
+            self.scaler.load_state_dict(state.scaler)
+        self._skipped.fill_(state.skipped)
+
+    def _load_optimizer(self, optimizer: torch.optim.Adam, state: dict[str, Any]) -> None:
+        optimizer.load_state_dict(state)
+        self._own_rates(optimizer)
+        for group in optimizer.param_groups:
+            group["capturable"] = self._device.type == "cuda"  # the checkpoint may come from another device
+        for parameter, moments in optimizer.state.items():
+            for name, moment in moments.items():
+                if moment.dim():  # the fused kernel takes memory as it lies, so moments have to lie as weights do
+                    moments[name] = torch.empty_like(parameter).copy_(moment)
+
+    def state(self, step: int, skipped: int, facts: dict[str, Any]) -> TrainState:
+        """What a resume needs."""
+        adversary, its_optimizer = self._discriminator, self.discriminator_optimizer
+        return TrainState(
+            step=step,
+            skipped=skipped,
+            model=self.model.state_dict(),
+            ema=self.average.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            discriminator={} if adversary is None else adversary.state_dict(),
+            discriminator_optimizer={} if its_optimizer is None else its_optimizer.state_dict(),
+            scaler=self.scaler.state_dict(),
+            config=self._config.to_dict(),
+            facts=facts,
+        )
+
+    def standing(self) -> Standing:
+        """What was left out; waits for the device."""
+        counts = torch.stack((self._skipped, self._most_in_row, self._last_bad)).tolist()
+        self._most_in_row.copy_(self._in_row)
+        return Standing(*counts)
+
+    def begin(self, stage: Stage) -> None:
+        """Let learn what learns in a stage; nothing where it has begun."""
+        if stage.name != self._stage:
+            set_trainable(self.model, stage.config, freeze_batchnorm=self._config.run.freeze_batchnorm)
+            self._guard = BatchNormGuard(self.model)
+            self._stage = stage.name
+
+    def launch(
+        self, stage: Stage, step: int, read: tuple[PairPlan, Tensor] | None = None, *, recorded: bool = True
+    ) -> float:
+        """Ask the device for a step of a stage that has begun.
+
+        Args:
+            stage: the step's.
+            step: its number in the run.
+            read: its plan and frames, where they do not lie on the device; else it finds them itself.
+            recorded: whether a recording may take the place of its operations.
+
+        Returns:
+            The learning rate.
+        """
+        rate = learning_rate(stage, step, self._config.run.first_step)
+        for optimizer in (self.optimizer, self.discriminator_optimizer):
+            for group in () if optimizer is None else optimizer.param_groups:
+                group["lr"].fill_(rate * part_rate(stage.config, group.get("part", "")))
+        self._step.fill_(step)
+        joined = (
+            self._discriminator is not None
+            and stage.name == "full"
+            and step - stage.first >= self._config.loss.gan_after
+        )
+        torch.manual_seed(mixed_seed(self._config.run.seed, step, self._processes.rank))  # the memory's noise
+        if (stage.name, joined) != self._kind:
+            self._kind = stage.name, joined
+            self._launched, self._recorded = 0, None
+        self._launched += 1
+        recorded = recorded and read is None
+        if recorded and self._capture is not None and self._launched > EAGER_STEPS and self._recorded is None:
+            self._record(stage.config, self._capture)
+        if recorded and self._recorded is not None:
+            self._recorded()
+        else:
+            with self._aside():
+                self._compute(stage.config, stage.name, joined, read)
+        return rate
+
+    def _record(self, stage: StageConfig, capture: Capture) -> None:
+        name, joined = self._kind
+        try:
+            with self.totals.paused():
+                self._recorded = capture(lambda: self._compute(stage, name, joined, None))
+        except RuntimeError as error:
+            _log.warning("steps are launched one operation at a time: recording them failed: %s", error)
+            self._capture = None
+
+    @contextlib.contextmanager
+    def _aside(self) -> Iterator[None]:
+        """A stream of its own for steps that may come before a recording, as PyTorch asks for."""
+        if self._capture is None or self._stream is None:
+            yield
+            return
+        before = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(before)
+        with torch.cuda.stream(self._stream):
+            yield
+        before.wait_stream(self._stream)
+
+    def _compute(self, stage: StageConfig, name: str, joined: bool, read: tuple[PairPlan, Tensor] | None) -> None:
+        """The step: reads `_step` and the optimisers' rates, changes all else in place."""
+        config, model, autocast = self._config, self.model, self._autocast
+        # ---- Pairs ------------------------------------------------------------------------------------------------
+        if read is None:
+            plan = self._sampler.plan(self._step, stage.batch, self._processes.rank, stage.stills)
+            read = plan, self._frames.read(torch.cat((plan.source, plan.driving)))
+        plan, pictures = read[0].to(self._device), self._frames.to_pictures(read[1])
+        source, driving = self._faces(plan, pictures)
+        source, driving = augment(source, driving, plan, self._augmentation(stage))
+        warp = equivariance_warp(plan.draws, config.loss.warp_affine, config.loss.warp_bend)
+
+        # ---- Gradients --------------------------------------------------------------------------------------------
+        self._guard.remember()
+        outputs: Outputs
+        if name == "detector":
+            disturbing = functools.partial(disturb, draws=plan.draws, share=config.augment.disturb_share)
+            outputs = detector_outputs(model, source.pictures, driving.pictures, warp, autocast, disturbing)
+        elif name == "motion":
+            outputs = motion_outputs(model, source.pictures, driving.pictures, warp, autocast, config.loss.warped_px)
+        else:
+            outputs = full_outputs(model, source.pictures, driving.pictures, warp, autocast)
+        adversary = self._discriminator if joined else None
+        adversarial = {} if adversary is None else _generator_terms(adversary, outputs)
+        terms = self._objective.terms(outputs, source, driving, warp, self._step, adversarial)
+        self.optimizer.zero_grad()
+        self.scaler.scale(terms.total).backward()  # type: ignore[no-untyped-call]
+        self._processes.average_gradients(list(itertools.chain(*self._networks.values())))
+        self.scaler.unscale_(self.optimizer)
+        norms = {each: clip_gradients(them, config.optim.clip_norm) for each, them in self._networks.items()}
+        loss = terms.total.detach()
+        figures = {"total": loss, **terms.weighted, **terms.readings}
+        if adversary is not None and self.discriminator_optimizer is not None:
+            discriminator_loss = _discriminator_loss(adversary, outputs)
+            self.discriminator_optimizer.zero_grad()
+            discriminator_loss.backward()  # type: ignore[no-untyped-call]
+            self._processes.average_gradients(list(adversary.parameters()))
+            norms["discriminator"] = clip_gradients(list(adversary.parameters()), config.optim.clip_norm)
+            figures["discriminator"] = discriminator_loss.detach()
+            loss = loss + discriminator_loss.detach()
+        figures |= {f"gradient_{each}": norm for each, norm in norms.items()}
+
+        # ---- Weights ----------------------------------------------------------------------------------------------
+        # All processes leave a step out together.
+        good = torch.isfinite(self._processes.sum(torch.stack((loss, *norms.values())))).all()
+        self._apply(self.optimizer, good)
+        if joined and self.discriminator_optimizer is not None:
+            self._apply(self.discriminator_optimizer, good)
+        if self.scaler.is_enabled():
+            self.scaler.update()
+        self._guard.put_back(good)
+        self.average.update(self._step, good)
+        self.totals.add(figures, good)
+        self._skipped += ~good
+        self._in_row.copy_(torch.where(good, 0, self._in_row + 1))
+        self._most_in_row.copy_(torch.maximum(self._most_in_row, self._in_row))
+        self._last_bad.copy_(torch.where(good, self._last_bad, self._step))
+
+    @staticmethod
+    def _apply(optimizer: torch.optim.Adam, good: Tensor) -> None:
+        """A step of the optimiser, or none: its kernel looks at what a gradient scaler would have told it.
+
+        On a CPU that kernel takes memory as it lies and checks nothing: gradients have to lie as their weights do.
+        """
+        for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+            if parameter.grad is not None and parameter.grad.stride() != parameter.stride():
+                parameter.grad = torch.empty_like(parameter).copy_(parameter.grad)
+        optimizer.found_inf = (~good).float()  # type: ignore[attr-defined] # see torch.amp.GradScaler.step
+        optimizer.step()
+
+    def _augmentation(self, stage: StageConfig) -> AugmentConfig:
+        augmenting = self._config.augment
+        return dataclasses.replace(augmenting, similarity_share=augmenting.similarity_share * stage.similarity)
+
+    def _faces(self, plan: PairPlan, pictures: Tensor) -> tuple[Faces, Faces]:
+        batch = len(plan.source)
+        return (
+            Faces(pictures[:batch], *self._landmarks.read(plan.source)),
+            Faces(pictures[batch:], *self._landmarks.read(plan.driving)),
+        )
+
+
+def _generator_terms(discriminator: Discriminator, outputs: Outputs) -> dict[str, Tensor]:
+    """The generator's side: the discriminator's weights get no gradient from it."""
+    assert outputs.prediction is not None
+    points = outputs.driving.value.detach()
+    discriminator.requires_grad_(False)
+    try:
+        with torch.no_grad():
+            real_features, _ = discriminator(outputs.target, points)
+        fake_features, fake_scores = discriminator(outputs.prediction, points)
+    finally:
+        discriminator.requires_grad_(True)
+    return {
+        "gan": losses.gan_generator(fake_scores),
+        "feature_matching": losses.feature_matching(real_features, fake_features),
+    }
+
+
+def _discriminator_loss(discriminator: Discriminator, outputs: Outputs) -> Tensor:
+    """The discriminator's side: prediction and keypoints get no gradient from it."""
+    assert outputs.prediction is not None
+    points = outputs.driving.value.detach()
+    # One pass for both: InstanceNorm keeps samples apart.
+    _, scores = discriminator(torch.cat((outputs.target, outputs.prediction.detach())), torch.cat((points, points)))
+    real, fake = scores.chunk(2)
+    return losses.gan_discriminator(real, fake)
+
+
+_failed: list[torch.cuda.CUDAGraph] = []
+"""Recordings that failed; they have to live, since torch's allocator goes on asking whether they record."""
+
+
+def capture_cuda(launch: Callable[[], None]) -> Callable[[], None]:
+    """Record a CUDA graph of what was launched before on a stream aside.
+
+    Raises:
+        RuntimeError: it cannot be recorded, as where the memory does not suffice or an operation needs the host. The
+            stream is the one of before, and steps can go on without a recording.
+    """
+    before = torch.cuda.current_stream()
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            launch()
+    except RuntimeError:
+        _failed.append(graph)
+        raise
+    finally:
+        torch.cuda.set_stream(before)  # torch.cuda.graph leaves its own one in force where recording fails
+    return graph.replay

@@ -1,0 +1,315 @@
+"""A training that travels to a machine on which nothing can be installed, and comes back.
+
+`pack` writes a folder: code, small data, weights, backbone, and `run.sh MINUTES`, which needs Python with torch, NumPy
+and OpenCV. There, `run` measures what the machine can do, gives each stage the steps that its share of the minutes
+allows, trains, and leaves in `out/`:
+
+    model_STAGE.safetensors   a model file for each stage, float16
+    state/                    the checkpoint in pieces, with their hashes
+    sheet.png                 what the last weights make of held-out pairs
+    profile.txt, stats.jsonl, log.txt, config.toml
+
+`bring_back` makes a run's folder of it again. No file of either way is larger than 16 MB.
+"""
+
+import copy
+import dataclasses
+import hashlib
+import json
+import logging
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mcnet.errors import UserError
+from mcnet.files import free_name
+from mcnet.generator import Mcnet, ModelInfo
+from training.fit.config import STAGES, FitConfig, StageConfig, format_config, load_config
+
+_log = logging.getLogger(__name__)
+LARGEST_FOLDER = 55_000_000
+"""Bytes that may travel."""
+LARGEST_FILE = 16_000_000
+"""Bytes of one file that comes back."""
+_PIECE = 15_000_000
+PROFILED_STEPS = 20
+ON_A_CPU = ("data.frames=memmap", "detector.batch=10", "motion.batch=8", "full.batch=4")
+"""Batches that a CPU can carry."""
+_SHARES = {"detector": 0.2, "motion": 0.2, "full": 0.6}
+"""Of the minutes, for the stages that a configuration has."""
+_AT_THE_END = 0.06
+"""Share of the minutes, kept for the last sheet, the model files and the state."""
+_PROFILE_SHARE = 0.15
+"""Share of the minutes that profiling may take at the most."""
+_RUN = """#!/bin/sh
+# usage: sh run.sh MINUTES
+# Needs Python with torch, NumPy and OpenCV; PYTHON chooses it. Leaves all that it makes in out/, and when it is called
+# again in out-2/ and so on.
+set -eu
+cd "$(dirname "$0")"
+export PYTHONPATH=.
+exec "${PYTHON:-python3}" -m training.recipes.there . "$@"
+"""
+
+
+class JourneyError(UserError, RuntimeError):
+    """A folder that cannot travel or come back; the message says why and what to do."""
+
+
+def pack(
+    folder: Path, clips: Path, weights: str, backbone: Path | None, overrides: Sequence[str] = ()
+) -> dict[str, int]:
+    """Write the folder that travels.
+
+    Args:
+        folder: that is made; it must not hold anything else than an earlier journey.
+        clips: a folder of clips.
+        weights: model, by name or file, from which the training goes on.
+        backbone: file of the perceptual backbone's weights; None: where it usually has them.
+        overrides: changes of the configuration `starter`.
+
+    Returns:
+        Bytes of each part: code, data, weights, backbone.
+
+    Raises:
+        DataError, CheckpointError, BackboneError, ConfigError: something given cannot be used.
+        JourneyError: the folder holds something else, or is larger than what may travel; what was written stays there,
+            to be looked at.
+    """
+    from mcnet.checkpoint import load_model, save_model
+    from training.fit.backbones import write_backbone
+    from training.prepare.small import shrink_clips
+
+    if folder.exists() and any(folder.iterdir()) and not (folder / "run.sh").is_file():
+        raise JourneyError(f"{folder} holds something else than a journey: choose an empty folder")
+    model = load_model(weights)
+    config = load_config(
+        "starter",
+        [
+            "data.path=data",
+            "run.initial=weights.safetensors",
+            "loss.backbone_weights=backbone.pt",
+            "log.tensorboard=false",
+            *overrides,
+        ],
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    _copy_code(folder)
+    report = shrink_clips(clips, folder / "data")
+    for reason in report.skipped:
+        _log.warning("left out: %s", reason)
+    save_model(model, folder / "weights.safetensors", half=True)
+    write_backbone(config.loss.backbone, folder / "backbone.pt", "" if backbone is None else str(backbone))
+    (folder / "travel.toml").write_text(format_config(config))
+    (folder / "run.sh").write_text(_RUN)
+    parts = {
+        "code": _bytes(folder / "mcnet") + _bytes(folder / "training") + _bytes(folder / "assets"),
+        "data": _bytes(folder / "data"),
+        "weights": _bytes(folder / "weights.safetensors"),
+        "backbone": _bytes(folder / "backbone.pt"),
+    }
+    total = _bytes(folder)
+    if total > LARGEST_FOLDER:
+        told = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in parts.items())
+        raise JourneyError(
+            f"{folder} has {total / 1e6:.1f} MB ({told}), expected at most {LARGEST_FOLDER / 1e6:.0f}: leave out clips"
+        )
+    return parts
+
+
+def _copy_code(folder: Path) -> None:
+    """The packages that train; of assets only the module, since models and pictures are large."""
+    for package, patterns in (("mcnet", ("*.py",)), ("training", ("*.py", "*.toml")), ("assets", ("__init__.py",))):
+        root = Path(str(resources.files(package)))
+        for pattern in patterns:
+            for file in sorted(root.rglob(pattern)):
+                copied = folder / package / file.relative_to(root)
+                copied.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copied)
+
+
+def _bytes(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+
+
+def run(folder: Path, minutes: float) -> None:
+    """Train for so long on whatever is there, everything included; leaves `out/`.
+
+    Called again, it goes on from the newest model of the calls before, and leaves `out-2/` and so on beside theirs.
+
+    Raises:
+        UserError: of any kind: something cannot be used.
+    """
+    from training.fit.loop import fit, profile
+    from training.fit.state import CHECKPOINT
+
+    started = time.monotonic()
+    before = sorted(folder.glob("out*/model_*.safetensors"), key=lambda path: path.stat().st_mtime)
+    weights = before[-1] if before else folder / "weights.safetensors"
+    out, work = free_name(folder / "out"), free_name(folder / "run")
+    out.mkdir()
+    handler = logging.FileHandler(out / "log.txt")
+    handler.setFormatter(logging.Formatter("%(relativeCreated)9.0f ms  %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        gpu = torch.cuda.is_available()
+        name = torch.cuda.get_device_name() if gpu else f"a CPU with {torch.get_num_threads()} threads"
+        _log.info("%.1f minutes from %s on %s, torch %s", minutes, weights.relative_to(folder), name, torch.__version__)
+        here = [] if gpu else list(ON_A_CPU)
+        here += [f"data.path={folder / 'data'}", f"run.initial={weights}"]
+        here += [f"loss.backbone_weights={folder / 'backbone.pt'}"]
+        config = load_config(folder / "travel.toml", here)
+        limit_s = 60 * minutes * _PROFILE_SHARE / len(STAGES)
+        profiles = profile(config, work, PROFILED_STEPS, cache=folder / "frames", limit_s=limit_s)
+        (out / "profile.txt").write_text("\n\n".join(each.table for each in profiles) + "\n")
+        left_s = 60 * minutes * (1 - _AT_THE_END) - (time.monotonic() - started)
+        config = scheduled(config, {each.stage: each.step_ms / 1000 for each in profiles}, left_s)
+        _log.info("%s", ", ".join(f"{stage}: {getattr(config, stage).steps} steps" for stage in STAGES))
+        fit(
+            config,
+            work,
+            max_minutes=left_s / 60,
+            cache=folder / "frames",
+            after_stage=lambda stage, model, step: _save_stage(out, stage, model, step),
+        )
+        _split(work / CHECKPOINT, out / "state")
+        for file in ("stats.jsonl", "config.toml"):
+            shutil.copyfile(work / file, out / file)
+        if sheets := sorted((work / "sheets").glob("*.png")):
+            shutil.copyfile(sheets[-1], out / "sheet.png")
+        _log.info("done after %.1f s; all is in %s", time.monotonic() - started, out)
+    except BaseException:
+        _log.exception("ended before its end")
+        raise
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+def scheduled(config: FitConfig, step_s: dict[str, float], seconds: float) -> FitConfig:
+    """The configuration with as many steps as fit into the seconds, each stage in its share.
+
+    Args:
+        config: its stages without steps stay so.
+        step_s: seconds per step of each stage that has steps.
+        seconds: that training may take.
+    """
+    every = sum(_SHARES[name] for name in step_s)
+    changes: dict[str, Any] = {}
+    for name, cost_s in step_s.items():
+        stage: StageConfig = getattr(config, name)
+        steps = max(1, int(max(seconds, 0) * _SHARES[name] / every / cost_s))
+        changes[name] = dataclasses.replace(
+            stage, steps=steps, epochs=0, warmup_steps=min(stage.warmup_steps, steps // 10)
+        )
+    least = min(change.steps for change in changes.values())
+    # An average over a tenth of the shortest stage, that of the configuration at the longest.
+    decay = min(config.optim.ema_decay, max(0.0, 1 - 10 / least))
+    whole = sum(change.steps for change in changes.values())
+    log = dataclasses.replace(
+        config.log,
+        every=max(1, min(config.log.every, least // 4)),
+        sheet_every=max(1, whole // 3),
+        checkpoint_every=max(config.log.checkpoint_every, whole),
+    )
+    return dataclasses.replace(config, **changes, optim=dataclasses.replace(config.optim, ema_decay=decay), log=log)
+
+
+def _save_stage(out: Path, stage: str, model: Mcnet, step: int) -> None:
+    from mcnet.checkpoint import save_model
+
+    written = copy.deepcopy(model).cpu().float()
+    written.info = ModelInfo(name=f"model_{stage}", training={"steps": step, "stage": stage})
+    path = out / f"model_{stage}.safetensors"
+    save_model(written, path, half=True)
+    size = path.stat().st_size
+    if size >= LARGEST_FILE:
+        _log.warning("%s has %.1f MB, more than the %.0f that a file may have", path, size / 1e6, LARGEST_FILE / 1e6)
+
+
+def _split(path: Path, out: Path) -> None:
+    """Cut a file into pieces, with a list of their hashes."""
+    out.mkdir()
+    hashes: dict[str, str] = {}
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            name = f"{path.name}.{len(hashes):03d}"
+            (out / name).write_bytes(piece)
+            hashes[name] = hashlib.sha256(piece).hexdigest()
+    (out / "pieces.json").write_text(json.dumps(hashes, indent=1) + "\n")
+
+
+def _join(pieces: Path, path: Path) -> None:
+    try:
+        hashes: dict[str, str] = json.loads((pieces / "pieces.json").read_text())
+    except (OSError, ValueError) as error:
+        raise JourneyError(f"{pieces} holds no state that came back: {error}") from error
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            for name, expected in hashes.items():
+                piece = (pieces / name).read_bytes() if (pieces / name).is_file() else b""
+                got = hashlib.sha256(piece).hexdigest()
+                if got != expected:
+                    what = f"hash {got[:12]}, expected {expected[:12]}" if piece else "nothing there"
+                    raise JourneyError(f"{pieces / name}: got {what}; fetch it again")
+                file.write(piece)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def bring_back(folder: Path, run_dir: Path, out: Path) -> ModelInfo:
+    """Make a run's folder of what came back, from which `fit` goes on, and a model file.
+
+    Args:
+        folder: `out` of the journey.
+        run_dir: a folder that is made; it must not hold a run.
+        out: the model file; the sheet and the statistics go beside it.
+
+    Returns:
+        What the model file's header says.
+
+    Raises:
+        JourneyError: something is missing or damaged, or the place is taken.
+        StateError, CheckpointError, QuantizationError: the state is not what can be exported.
+    """
+    from training.fit.export import export
+    from training.fit.state import CHECKPOINT
+
+    if (run_dir / CHECKPOINT).exists():
+        raise JourneyError(f"{run_dir} already holds a run: choose another folder")
+    run_dir.mkdir(parents=True, exist_ok=True)
+    _join(folder / "state", run_dir / CHECKPOINT)
+    for name, place in (
+        ("stats.jsonl", run_dir / "stats.jsonl"),
+        ("config.toml", run_dir / "config.toml"),
+        ("stats.jsonl", out.with_suffix(".stats.jsonl")),
+        ("sheet.png", out.with_suffix(".png")),
+    ):
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, place)
+    return export(run_dir, out, half=True)
+
+
+def main_there(arguments: Sequence[str]) -> int:
+    """What `run.sh` calls: the folder, and the minutes."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        folder, minutes = Path(arguments[0]), float(arguments[1])
+    except (IndexError, ValueError):
+        sys.stderr.write("usage: sh run.sh MINUTES\n")
+        return 2
+    try:
+        run(folder.resolve(), minutes)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
