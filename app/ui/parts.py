@@ -1,5 +1,6 @@
 """What the window is built on. The heavy modules are imported inside these functions, which run off the GUI thread."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from app.pipeline.output.sinks import Sink
     from app.pipeline.pipeline import Pipeline
     from app.pipeline.portraits import PortraitStore
+
+_LOADING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,7 @@ def without_virtual_camera(parts: Parts) -> Parts:
     """The same parts, without one."""
 
     def examine() -> "VirtualCameraReport":
+        _load_opencv()
         from app.pipeline.doctor import VirtualCameraReport
 
         return VirtualCameraReport("missing", "", "There is no virtual camera in a safe start: start the app again.")
@@ -124,13 +128,25 @@ def without_virtual_camera(parts: Parts) -> Parts:
     return replace(parts, examine_virtual_camera=examine)
 
 
+def _load_opencv() -> None:
+    """Import OpenCV on one thread at a time, before whatever imports it among much else.
+
+    For a moment its import has its bare library in its own place; a thread that asks for it just then would keep that,
+    which lacks what is written in Python.
+    """
+    with _LOADING:
+        import cv2  # noqa: F401
+
+
 def _open_store() -> "PortraitStore":
+    _load_opencv()
     from app.pipeline.portraits import PortraitStore
 
     return PortraitStore(portraits_folder())
 
 
 def _list_cameras() -> "list[CameraInfo]":
+    _load_opencv()
     from app.pipeline.capture.cameras import list_cameras
 
     return list(list_cameras())
@@ -143,6 +159,7 @@ def _parse_camera(text: str) -> "CameraSpec":
 
 
 def _list_devices() -> tuple[tuple[str, str], ...]:
+    _load_opencv()
     from app.pipeline.tiers import gpus
 
     return gpus()
@@ -153,6 +170,7 @@ def _make_pipeline(
     on_event: "Callable[[Event], None]",
     on_picture: Callable[[], None],
 ) -> "Pipeline":
+    _load_opencv()
     from app.pipeline.output.sinks import OutputFormat
     from app.pipeline.pipeline import Pipeline
 
@@ -173,6 +191,7 @@ def _make_engine(settings: AppSettings, on_event: "Callable[[Event], None]") -> 
 
 
 def _measure(settings: AppSettings, tell: "Callable[[MeasuringProgress], None]") -> "Measured":
+    _load_opencv()
     from app.pipeline.events import MeasuringProgress
     from app.pipeline.tiers import measure_again
 
@@ -185,18 +204,21 @@ def _measure(settings: AppSettings, tell: "Callable[[MeasuringProgress], None]")
 
 
 def _examine_virtual_camera() -> "VirtualCameraReport":
+    _load_opencv()
     from app.pipeline.doctor import examine_virtual_camera
 
     return examine_virtual_camera()
 
 
 def _make_virtual_camera() -> "Sink":
+    _load_opencv()
     from app.pipeline.output.virtual_camera import VirtualCameraSink
 
     return VirtualCameraSink()
 
 
 def _make_recorder(path: Path) -> "Sink":
+    _load_opencv()
     from app.pipeline.output.recorder import RecorderSink
 
     return RecorderSink(path)

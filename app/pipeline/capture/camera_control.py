@@ -210,7 +210,7 @@ class CameraControl:
     def _open_what_waits(self) -> None:
         """Open the waiting camera once it is due and our own sessions have released its device, which allows one user.
 
-        A read that never returns has it for ever. The device is then opened beside it, for it may be another one by
+        A read that never returns never releases it. The device is then opened beside it, for it may be another one by
         now, plugged in again; a few times, and after that the user is told, again and again, until one has returned.
         """
         self._old = [session for session in self._old if not session.ended]

@@ -196,3 +196,41 @@ def test_a_forbidden_camera_is_told(open_window: OpenWindow, world: World, monke
     assert "does not let this app use the camera" in window.messages.text
     assert window.session.chain.camera.failed
     assert world.pipeline.camera is None
+
+
+IMPORT_SIDE_BY_SIDE = """
+import sys, threading, time
+from app.ui.parts import real_parts
+
+bare = threading.Event()
+failed = []
+
+def linger(frame, event, _):
+    if event == "return" and frame.f_code.co_name == "import_module" and frame.f_locals.get("name") == "cv2":
+        bare.set()
+        time.sleep(1.0)
+
+def list_cameras():
+    sys.setprofile(linger)
+    real_parts().list_cameras()
+
+def open_store():
+    bare.wait(20.0)
+    try:
+        real_parts().open_store()
+    except AttributeError as error:
+        failed.append(error)
+
+threads = [threading.Thread(target=work) for work in (list_cameras, open_store)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(bare.is_set(), failed)
+"""
+
+
+def test_what_starts_side_by_side_does_not_get_half_of_opencv() -> None:
+    """Its import has its bare library in its own place for a moment, and the app's threads begin at the same time."""
+    answer = subprocess.run([sys.executable, "-c", IMPORT_SIDE_BY_SIDE], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "True []"
