@@ -97,6 +97,24 @@ class AugmentConfig:
     """The standard deviation of the thin-plate part of those warps."""
     disturb_share: float = 0.0
     """The share of pictures that the detector sees in other light, blurred and noisy, in the `detector` stage."""
+    moved_stills: float = 0.0
+    """The share of the pairs from stills whose source is that picture with its face moved in space: turned, and with
+    another person's change of expression. The others are two bends of one picture. It needs landmarks in space."""
+    moved_clips: float = 0.0
+    """The share of the pairs of two frames whose source is moved likewise."""
+    moved_turn_deg: float = 14.0
+    """The standard deviation of the angle by which a moved head is turned to a side, in degrees; twice as much is the
+    most, for this and for what follows."""
+    moved_nod_deg: float = 7.0
+    """The standard deviation of the angle by which it nods."""
+    moved_tilt_deg: float = 7.0
+    """The standard deviation of the angle by which it tilts towards a shoulder."""
+    moved_scale: float = 0.06
+    """The standard deviation of its change of size: factors run from 1 / (1 + scale) to 1 + scale at one deviation."""
+    moved_shift: float = 0.07
+    """The standard deviation of its shift, in coordinate units (2 is the picture's side)."""
+    moved_expression: float = 1.1
+    """The largest multiple of the borrowed change of expression; it is drawn between 0 and this."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -417,6 +435,8 @@ def _check(config: FitConfig) -> None:
         ("data.photos_share", config.data.photos_share),
         ("augment.disturb_share", config.augment.disturb_share),
         ("augment.similarity_share", config.augment.similarity_share),
+        ("augment.moved_stills", config.augment.moved_stills),
+        ("augment.moved_clips", config.augment.moved_clips),
         ("optim.ema_decay", config.optim.ema_decay),
     ):
         require(share <= 1, key, share, "at most 1")

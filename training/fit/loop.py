@@ -22,7 +22,9 @@ from training.data import NO_LICENCE, Dataset, open_or_pack
 from training.fit.backbones import load_backbone
 from training.fit.config import FitConfig, differences, format_config
 from training.fit.discriminator import Discriminator
+from training.fit.heads import HeadStore
 from training.fit.journal import HeldOut, Journal
+from training.fit.moving import Mover
 from training.fit.processes import Processes
 from training.fit.profiling import StageProfile, profile_stage
 from training.fit.running import Reader
@@ -279,7 +281,9 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
     # Recorded where one process has all that a step needs on its GPU; a gradient scaler remembers on the host.
     recordable = device.type == "cuda" and processes.count == 1 and settings.precision != "fp16"
     capture: Capture | None = capture_cuda if recordable else None
-    trainer = Trainer(config, model, discriminator, backbone, sampler, frames, landmarks, processes, capture)
+    moving = config.augment.moved_stills or config.augment.moved_clips
+    mover = Mover(HeadStore(dataset, device), sampler) if moving else None
+    trainer = Trainer(config, model, discriminator, backbone, sampler, frames, landmarks, processes, capture, mover)
     if settings.channels_last:
         _channels_last(trainer.average.model)
     if state is not None:
