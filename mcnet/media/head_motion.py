@@ -22,13 +22,12 @@ import torch
 from numpy.typing import NDArray
 
 from mcnet.geometry import Keypoints
+from mcnet.mean_head import RIGID_POINTS, RIGID_SHAPE
 from mcnet.media.crop import SquareBox
 from mcnet.media.expressions import (
     LEFT_LID_PAIRS,
     LIP_PAIRS,
     RIGHT_LID_PAIRS,
-    RIGID_POINTS,
-    RIGID_SHAPE,
     Expression,
     Mesh,
     head_turn,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mcnet.media.expressions import RIGID_POINTS, RIGID_SHAPE
+from mcnet.mean_head import RIGID_POINTS, RIGID_SHAPE
 from training.data import PACKED_FORMAT, Clip, ClipTable, Landmarks, write_landmarks, write_table
 from training.fit.config import FitConfig
 from training.landmarks import (
@@ -118,7 +118,7 @@ TINY: dict[str, dict[str, object]] = {
 }
 
 
-def tiny_config(data: Path, **changes: dict[str, object]) -> FitConfig:
+def tiny_config(data: Path, /, **changes: dict[str, object]) -> FitConfig:
     """A configuration for a few steps on a CPU; `changes` are tables that update its own."""
     tables = {name: {**TINY.get(name, {}), **changes.get(name, {})} for name in {*TINY, *changes}}
     tables["data"]["path"] = str(data)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcnet.media.expressions import RIGID_POINTS, RIGID_SHAPE
+from mcnet.mean_head import RIGID_POINTS, RIGID_SHAPE
 from training.data import Dataset
 from training.fit.stores import columns_on, to_coordinates
 from training.landmarks import TRAINING_POINTS
@@ -91,7 +91,8 @@ class HeadStore:
         shares = torch.from_numpy(np.where(usable.numpy()[:, None, None], places, 0))
         plane = to_coordinates(shares[..., :2], dataset.size_px)
         depth = shares[..., 2:] * (2 * dataset.size_px / (dataset.size_px - 1))
-        parts = [heads_of(mesh) for mesh in torch.cat((plane, depth), -1).split(_AT_ONCE)]
+        meshes = torch.cat((plane, depth), -1)
+        parts = [heads_of(meshes[first : first + _AT_ONCE]) for first in range(0, len(meshes), _AT_ONCE)]
         heads = Heads(*(torch.cat(part) for part in zip(*parts, strict=True)))
         mean_head = torch.from_numpy(RIGID_SHAPE).float()
         oddity = (heads.shape[:, list(_RIGID)] - mean_head).square().sum(-1).mean(1).sqrt()

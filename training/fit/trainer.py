@@ -22,6 +22,7 @@ from training.fit import losses
 from training.fit.augment import Faces, augment, disturb, equivariance_warp
 from training.fit.config import AugmentConfig, FitConfig, StageConfig
 from training.fit.discriminator import Discriminator
+from training.fit.measured import measured
 from training.fit.moving import Mover
 from training.fit.objective import Objective, Outputs, detector_outputs, full_outputs, motion_outputs
 from training.fit.processes import Processes
@@ -264,14 +265,17 @@ class Trainer:
 
         # ---- Gradients --------------------------------------------------------------------------------------------
         self._guard.remember()
+        places = measured(source, driving, config.data, plan.draws)
         outputs: Outputs
         if name == "detector":
             disturbing = functools.partial(disturb, draws=plan.draws, share=config.augment.disturb_share)
             outputs = detector_outputs(model, source.pictures, driving.pictures, warp, autocast, disturbing)
         elif name == "motion":
-            outputs = motion_outputs(model, source.pictures, driving.pictures, warp, autocast, config.loss.warped_px)
+            outputs = motion_outputs(
+                model, source.pictures, driving.pictures, warp, autocast, config.loss.warped_px, places
+            )
         else:
-            outputs = full_outputs(model, source.pictures, driving.pictures, warp, autocast)
+            outputs = full_outputs(model, source.pictures, driving.pictures, warp, autocast, places)
         adversary = self._discriminator if joined else None
         adversarial = {} if adversary is None else _generator_terms(adversary, outputs)
         terms = self._objective.terms(outputs, source, driving, warp, self._step, adversarial)

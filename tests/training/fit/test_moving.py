@@ -204,7 +204,7 @@ def test_stills_alone_are_turned(heads_in_space: Path) -> None:
 
 
 def test_a_run_with_moved_sources_resumes_bit_for_bit(heads_in_space: Path, tmp_path: Path) -> None:
-    config = tiny_config(heads_in_space, augment={"moved_stills": 0.9, "moved_clips": 0.5})
+    config = tiny_config(heads_in_space, augment={"moved_stills": 0.9, "moved_clips": 0.5}, full={"steps": 0})
     fit(config, tmp_path / "whole")
     fit(config, tmp_path / "parts", max_minutes=0)
     fit(config, tmp_path / "parts")
