@@ -92,7 +92,7 @@ def run_headless(args: argparse.Namespace) -> int:
         settings,
         in_space_or_fail=args.motion == "space",
         give_up_s=args.give_up_s,
-        file_camera=camera.kind in ("file", "folder"),
+        file_camera=camera.is_recorded,
         sinks={sink.name for sink in sinks},
     )
     with StopSignals() as stop:

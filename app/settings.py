@@ -75,6 +75,11 @@ class LiveSettings:
     """Shift of the performer's crop downwards, likewise."""
     mirror_output: bool = False
     """Flip what the call sees."""
+    sharpness: float = 0.5
+    """How far the enlarged avatar is sharpened, 0 (not at all) to 1."""
+    portrait_size: float = 1.0
+    """The side of the avatar's square over the output's shorter side, 0.5 to 1.7. A smaller one stands on the lower
+    edge; of a larger one more is cut off below than above."""
     background: Background = "blur"
     """Around the square avatar: its own blurred extension, a colour, or a picture."""
     background_colour: str = "#1f2430"
@@ -90,7 +95,8 @@ class LiveSettings:
     idle_s: float = 6.0
     """Then it rests this long before the slate comes."""
     calibration_s: float = 2.0
-    """How long the hands-free calibration looks at the performer: half of it if he looks as wanted, thrice if never."""
+    """How long the hands-free calibration looks: half as long once a pose scores well, up to three times as long while
+    none does."""
 
     def __post_init__(self) -> None:
         _require_within(
@@ -102,6 +108,8 @@ class LiveSettings:
             ("zoom", 0.5, 2),
             ("nudge_x", -0.3, 0.3),
             ("nudge_y", -0.3, 0.3),
+            ("sharpness", 0, 1),
+            ("portrait_size", 0.5, 1.7),
             ("hold_s", 0, 60),
             ("ease_s", 0, 60),
             ("idle_s", 0, 3600),
@@ -123,7 +131,8 @@ class WindowSettings:
     show_statistics: bool = False
     show_landmarks: bool = False
     show_driver: bool = True
-    """Show the user his own picture in the preview's corner; off before the window itself is captured or shared."""
+    """Show the user's own picture in the preview's corner; turn it off before the window itself is captured or
+    shared."""
     theme: Literal["system", "dark", "light"] = "system"
     width_px: int = 1180
     height_px: int = 720

@@ -33,7 +33,7 @@ class SourceCache(NamedTuple):
         small: (B, 3, 64, 64), the picture shrunk.
         keypoints: of the source.
         heatmaps: (B, K, 64, 64), their Gaussians.
-        features: one (B, C, w, w) a level, lowest resolution first, at the width that is warped.
+        features: one (B, C, w, w) per level, lowest resolution first, at the width that is warped.
         memory: the conditioned memory, where the conditioning depends on the source alone.
     """
 

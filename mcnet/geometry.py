@@ -41,7 +41,7 @@ def coordinate_grid(height: int, width: int, like: Tensor) -> Tensor:
 
 
 def gaussian_heatmaps(points: Tensor, size_px: int) -> Tensor:
-    """One isotropic Gaussian a keypoint, 1 at its peak.
+    """One isotropic Gaussian per keypoint, 1 at its peak.
 
     Args:
         points: (B, K, 2) xy in [-1, 1].

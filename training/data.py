@@ -1,4 +1,4 @@
-"""The data that `fit` reads, and which pairs of it a step learns from.
+"""The dataset formats that `fit` and `evaluate` read.
 
 A packed dataset is a folder:
 

@@ -4,7 +4,7 @@ import contextlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, assert_never
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from app.errors import CameraError
@@ -15,9 +15,12 @@ _EXPECTED = (
     "a camera's number (0), a device (/dev/video0), a network camera's address (http://, rtsp://), a video file, or a "
     "folder of pictures"
 )
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # longer than a drive's letter
 _SCHEMES = ("http", "https", "rtsp", "rtsps")
 _SIZE = re.compile(r"@(\d+)x(\d+)(?:@(\d+(?:\.\d+)?))?$")
+
+
+CameraKind = Literal["device", "network", "file", "folder"]
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,36 @@ class CameraSpec:
         width_px, height_px, fps_hz: what a device is asked for; it may answer otherwise.
     """
 
-    kind: Literal["device", "network", "file", "folder"]
+    kind: CameraKind
     device: int | str = 0
     path: Path | None = None
     width_px: int = 640
     height_px: int = 480
     fps_hz: float = 30.0
     address: str = field(default="", repr=False)
+
+    @property
+    def has_one_user(self) -> bool:
+        """Whether it can be opened once only: it has to be closed before it is opened again."""
+        return self.kind in ("device", "network")
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether it plays what lies on the disk, in a loop."""
+        return self.kind in ("file", "folder")
+
+    @property
+    def remedy(self) -> str:
+        """What to do when it gives no frames, for the middle of a sentence."""
+        match self.kind:
+            case "device":
+                return "unplug it and plug it in again, close other programs that use it"
+            case "network":
+                return "see that its app is in front, the phone awake, and both in the same network"
+            case "file" | "folder":
+                return "see whether the disk is slow"
+            case _:
+                assert_never(self.kind)
 
     @property
     def name(self) -> str:

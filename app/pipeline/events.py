@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # the window names events before torch is loaded
 
 @dataclass(frozen=True)
 class MeasuringProgress:
-    """What runs the model best is being measured.
+    """The app is measuring which way of running the model is the fastest.
 
     Attributes:
         share: of the work that is done, 0 to 1.

@@ -13,7 +13,7 @@ import cv2
 from app.pipeline.animation.animator import Animator
 from app.pipeline.animation.live_engine import EngineFactory, LiveEngine
 from app.pipeline.animation.look_ahead import Finder, LookAhead
-from app.pipeline.animation.performer_view import DriverView
+from app.pipeline.animation.performer_view import PerformerView
 from app.pipeline.animation.source_store import SourceStore
 from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera import Camera
@@ -74,7 +74,7 @@ class Pipeline:
 
     Attributes:
         preview: the newest picture as the sinks got it.
-        driver: the newest camera frame with what was found in it; for the driver's own eyes only.
+        performer: the newest camera frame with what was found in it; for the performer's own eyes only.
         output: size and rate of the output.
     """
 
@@ -106,7 +106,7 @@ class Pipeline:
         """
         self.output = output
         self.preview: LatestSlot[Composed] = LatestSlot("preview", on_put=on_picture)
-        self.driver: LatestSlot[DriverView] = LatestSlot("driver")
+        self.performer: LatestSlot[PerformerView] = LatestSlot("performer")
         self.engine_factory = engine_factory
         self.on_event = on_event
         self.store = None if source_cache is None else SourceStore(source_cache)
@@ -142,7 +142,7 @@ class Pipeline:
         if self._run is not None:
             return
         self.preview = LatestSlot("preview", on_put=self._on_picture)
-        self.driver = LatestSlot("driver")
+        self.performer = LatestSlot("performer")
         # What it does here is too small to be shared, and its workers spin for the next piece on a core of the model's.
         cv2.setNumThreads(1)
         self._run = run = _Run(self, lambda: self._settings, self._before)
@@ -257,7 +257,7 @@ class _Run:
         self._frames: LatestSlot[CameraFrame] = LatestSlot(_HOPS[0])
         self._outputs: LatestSlot[OutputFrame] = LatestSlot(_HOPS[1])
         self.meter = Meter(_HOPS)
-        self._preview, self._driver = pipeline.preview, pipeline.driver
+        self._preview, self._performer = pipeline.preview, pipeline.performer
         self._look_ahead: LookAhead | None = None
         presenter = Presenter(pipeline.output, pipeline.times.model_s, self._refuse)
         self.sink_stage = SinkStage(pipeline.output, self._outputs, self._preview, presenter, self.meter, self._emit)
@@ -274,7 +274,7 @@ class _Run:
         deadline_s = time.monotonic() + timeout_s
         self._stop.set()
         self.camera.request_stop()
-        for slot in (self._frames, self._outputs, self._preview, self._driver):
+        for slot in (self._frames, self._outputs, self._preview, self._performer):
             slot.close()
         for thread in self._threads.values():
             thread.join(max(0.0, deadline_s - time.monotonic()))
@@ -352,7 +352,7 @@ class _Run:
                     self._faults.clear("inference")
                     self._emit(StageRecovered("inference"))
                 if view is not None:
-                    self._driver.put(view)
+                    self._performer.put(view)
                 if engine.backend_name != backend:
                     backend = engine.backend_name
                     self._emit(BackendChanged(backend, engine.backend_reason))

@@ -76,8 +76,8 @@ class Portrait:
 class PortraitStore:
     """The bundled portraits, and a folder of the user's own with an index.
 
-    A new picture is looked at first, which writes nothing, and kept once the user said that he may use it. A removed
-    one can be restored until the store is told to forget.
+    A new picture is looked at first, which writes nothing, and kept once the user has confirmed the right to use it. A
+    removed one can be restored until the store is told to forget.
 
     Args:
         folder: made when the first portrait is kept.
@@ -91,7 +91,8 @@ class PortraitStore:
         return [*bundled_portraits(), *self._read_index()]
 
     def look(self, path: Path) -> Portrait:
-        """Read a picture file that may become a portrait; nothing is written. One of the gallery is answered as it is.
+        """Read a picture file that may become a portrait; nothing is written. One that is in the gallery
+        already is returned as it is there.
 
         Raises:
             AppError, MediaError: it is no picture, or shows no face.

@@ -22,7 +22,7 @@ class LatestSlot(Generic[T]):
         self._closed = False
 
     def put(self, value: T) -> bool:
-        """Leave a value; returns whether an older one, which nobody took, went for it. A closed slot takes nothing."""
+        """Put a value. Returns whether it replaced one that nobody had taken. A closed slot ignores it."""
         with self._changed:
             if self._closed:
                 return False

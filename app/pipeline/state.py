@@ -6,15 +6,16 @@ from enum import StrEnum
 class State(StrEnum):
     """What the output shows, and why.
 
-    Each state is decided in one place. The later a row stands, the stronger it is: what a lower row decides is shown
-    whatever the rows above it say.
+    This table lists who decides each state. The later a row stands, the stronger it is: what a lower row decides is
+    shown whatever the rows above it say.
 
     | Decides | States | When |
     | --- | --- | --- |
     | `TrackingLadder.update` | LIVE, HOLD, EASING, IDLE, NO_FACE, NO_CAMERA | by how long the face has been gone |
     | `Animator` | STARTING, CALIBRATING, NO_CAMERA | before the ladder: no portrait yet, no reference pose yet |
     | `Presenter` | STARTING, FAULT | no picture has come yet, none has come in time, or a stage failed |
-    | `Presenter` | SLATE | the user's setting; it is read at each beat and overrides everything else |
+    | `Presenter` | SLATE | the user's setting; it is read at each beat and overrides everything above |
+    | `SinkStage` | FAULT | presenting itself failed: `Presenter.last_resort` |
 
     `SinkStage.state` repeats what was last presented, and the window's words for a state are in `app.ui.status`.
     """

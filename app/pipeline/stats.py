@@ -34,8 +34,8 @@ class Stats:
     """How the pipeline does.
 
     While running, rates, ages and times are those of the last seconds, and counts those since the start. In a report
-    everything counts from the capture of the first frame that moved the avatar on: what came while the model was
-    loading tells nothing of it.
+    everything counts from the capture of the first frame that moved the avatar: frames that came while the model
+    loaded would distort it.
 
     Attributes:
         state: what the output shows.
@@ -43,7 +43,7 @@ class Stats:
         frames_out: camera frames that moved the avatar and reached the sinks, each counted once.
         pictures_out: pictures sent to the sinks, repeated ones included.
         dropped: frames that a newer one replaced before they were taken, by hop.
-        fps: `frames_out` a second.
+        fps: `frames_out` per second.
         camera_fps: frames per second from the camera.
         sink_fps: pictures per second.
         age_ms: from capture to the last sink's return.

@@ -33,7 +33,8 @@ def make_engine(
     on_measuring: Callable[[], None] = lambda: None,
     on_measured: Callable[[Measured], None] = lambda _: None,
 ) -> Engine:
-    """Make the engine; what is `auto` is as was measured to be fastest here, now if it was not before.
+    """Make the engine. What is left at `auto` is taken as measured to be fastest on this machine; the first call
+    measures.
 
     Measuring takes a second or two, once for a machine and a model. It is done before the first frame, since beside
     frames it would disturb them and be disturbed; the camera opens meanwhile, on threads of its own.

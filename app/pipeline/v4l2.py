@@ -56,7 +56,7 @@ def query_capability(device: Path) -> Capability:
 
 
 def free_loopback(device: Path) -> None:
-    """Have a loopback that is stuck be written to again.
+    """Make a stuck loopback device writable again.
 
     v4l2loopback 0.12, as Debian 12 and Ubuntu 22.04 have it, waits for the end of a stream before it offers itself to
     writers again, but one who writes without a stream, as pyvirtualcam does, never ends one. So we end one.

@@ -23,7 +23,7 @@ from app.ui.pictures import to_image
 from app.ui.theme import theme_in_use
 
 if TYPE_CHECKING:
-    from app.pipeline.animation.performer_view import DriverView
+    from app.pipeline.animation.performer_view import PerformerView
 
 _SMALL_PX, _LARGE_PX = 168, 320
 _RADIUS_PX = 8.0
@@ -51,10 +51,10 @@ class DriverWidget(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
-        self.view: DriverView | None = None
+        self.view: PerformerView | None = None
         self.large = False
         self._image: QImage | None = None
-        self._imaged: DriverView | None = None  # which the image is of
+        self._imaged: PerformerView | None = None  # which the image is of
         self._portrait: QImage | None = None
         self._opacity = 0.0
         self._mirrored = True
@@ -62,7 +62,7 @@ class DriverWidget(QWidget):
         self._aspect = 4 / 3
         self._landmarks: NDArray[np.float32] | None = None
 
-    def show_view(self, view: "DriverView") -> None:
+    def show_view(self, view: "PerformerView") -> None:
         """Paint another frame of the performer."""
         if view.landmarks_px is not None or view.keypoints is None:
             # Where the model detects the keypoints, a face that is followed is searched for in some frames only.
@@ -105,7 +105,7 @@ class DriverWidget(QWidget):
         self.large = not self.large
         self.resized.emit()
 
-    def _image_of(self, view: "DriverView") -> QImage:
+    def _image_of(self, view: "PerformerView") -> QImage:
         """The camera's picture; the same view again costs nothing."""
         if self._image is None or self._imaged is not view:
             self._image, self._imaged = to_image(view.frame.rgb), view
@@ -121,7 +121,7 @@ class DriverWidget(QWidget):
         transform.translate(-width / 2, -height / 2)
         return transform.scale(scale, scale)
 
-    def _paint_findings(self, painter: QPainter, view: "DriverView", scale: float) -> None:
+    def _paint_findings(self, painter: QPainter, view: "PerformerView", scale: float) -> None:
         theme = theme_in_use()
         if view.box is None:
             return

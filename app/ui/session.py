@@ -49,7 +49,7 @@ from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
 
 if TYPE_CHECKING:
-    from app.pipeline.animation.performer_view import DriverView
+    from app.pipeline.animation.performer_view import PerformerView
     from app.pipeline.pipeline import Pipeline
     from app.pipeline.portraits import Portrait
 
@@ -349,7 +349,7 @@ class Session(QObject):
 
     # What the pipeline gives
 
-    def pull(self) -> "tuple[Composed | None, DriverView | None]":
+    def pull(self) -> "tuple[Composed | None, PerformerView | None]":
         """The newest pictures, each at most once."""
         if self._pipeline is None:
             return None, None
@@ -359,7 +359,7 @@ class Session(QObject):
             if composed.state is not self.state:
                 self.state, self.why = composed.state, ""
                 self.changed.emit()
-        return composed, self._pipeline.driver.take(0)
+        return composed, self._pipeline.performer.take(0)
 
     def stats(self) -> Stats:
         """How the pipeline does."""

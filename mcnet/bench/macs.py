@@ -1,4 +1,4 @@
-"""Counts the multiply-accumulates that a network costs a frame: what decides whether it is live on a CPU."""
+"""Counts the multiply-accumulates that a network costs per frame: what decides whether it is live on a CPU."""
 
 from collections.abc import Callable
 from typing import NamedTuple

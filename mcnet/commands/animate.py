@@ -253,7 +253,8 @@ def make_drive(
 
 
 def make_engine(args: argparse.Namespace, model: "Mcnet") -> "Engine":
-    """Make the engine; what is `auto` is as was measured to be fastest here, now if it was not before.
+    """Make the engine. What is left at `auto` is taken as measured to be fastest on this machine; the first call
+    measures.
 
     Raises:
         EngineError: the device cannot be used.
@@ -294,11 +295,11 @@ def check_places(args: argparse.Namespace, portrait: Path) -> None:
         raise OutputError(
             f"--contact-sheet {args.contact_sheet}: it lies in the folder that --driving reads; choose another place"
         )
-    VideoWriter(args.output, fps=25, size_px=(64, 64))  # to be made, it looks at its place
+    VideoWriter(args.output, fps=25, frame_size_px=(64, 64))  # to be made, it looks at its place
 
 
 @dataclass(frozen=True)
-class Portrait:
+class SourcePortrait:
     """The source picture.
 
     Attributes:
@@ -312,7 +313,7 @@ class Portrait:
     box: "SquareBox | None"
 
 
-def load_portrait(path: Path, args: argparse.Namespace, *, measurable: bool) -> Portrait:
+def load_portrait(path: Path, args: argparse.Namespace, *, measurable: bool) -> SourcePortrait:
     """Read the portrait, and find its face if it is to be cropped, compared or measured.
 
     Raises:
@@ -326,12 +327,12 @@ def load_portrait(path: Path, args: argparse.Namespace, *, measurable: bool) -> 
     crop = not args.no_crop
     rgb = read_rgb(path)
     if not (crop or args.best_frame or measurable):
-        return Portrait(rgb, None, None)
+        return SourcePortrait(rgb, None, None)
     with FaceFinder() as finder:
         faces = finder.find(rgb)
     if not faces:
         if not (crop or args.best_frame):
-            return Portrait(rgb, None, None)
+            return SourcePortrait(rgb, None, None)
         way_out = "pass --no-crop to use its central square as it is" if crop else "leave --best-frame out"
         raise MediaError(
             f"no face in {path}: got none that looks towards the camera, expected one; take another picture, or "
@@ -340,10 +341,10 @@ def load_portrait(path: Path, args: argparse.Namespace, *, measurable: bool) -> 
     if len(faces) > 1:
         print(f"{path} shows {len(faces)} faces; the largest is animated", file=sys.stderr)
     if crop:
-        return Portrait(rgb, faces[0], frame_face(faces[0]))
+        return SourcePortrait(rgb, faces[0], frame_face(faces[0]))
     # A face beside the central square is not the one that is animated.
     shown = [face for face in faces if lies_in(face, central_square(rgb))]
-    return Portrait(rgb, shown[0] if shown else faces[0] if args.best_frame else None, None)
+    return SourcePortrait(rgb, shown[0] if shown else faces[0] if args.best_frame else None, None)
 
 
 def find_performance(

@@ -25,14 +25,13 @@ def whole_number(low: int = 0, high: int = _MOST) -> Callable[[str], int]:
     return convert
 
 
-def number(low: float, high: float, *, above: bool = False, below: bool = False) -> Callable[[str], float]:
+def number(low: float, high: float, *, above: bool = False) -> Callable[[str], float]:
     """An argparse type: a number from `low` to `high`.
 
     Args:
         low: the least.
         high: the most.
         above: `low` itself is left out.
-        below: `high` itself is left out.
     """
 
     def convert(text: str) -> float:
@@ -40,11 +39,10 @@ def number(low: float, high: float, *, above: bool = False, below: bool = False)
             value = float(text)
         except ValueError:
             value = float("nan")  # which is in no range
-        if low <= value <= high and not (above and value == low) and not (below and value == high):
+        if low <= value <= high and not (above and value == low):
             return value
-        least = f"more than {low:.10g}" if above else f"at least {low:.10g}"
-        most = f"less than {high:.10g}" if below else f"at most {high:.10g}"
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number of {least} and {most}")
+        least = f"above {low:.10g}" if above else f"from {low:.10g}"
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number {least} to {high:.10g}")
 
     return convert
 

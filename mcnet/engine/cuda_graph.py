@@ -1,8 +1,9 @@
 """A frame as two recorded CUDA graphs: on a GPU a small network is bound by launching its many operations one by one.
 
 Measured on one NVIDIA H200 with torch 2.11 (CUDA 13.0), bf16, one frame from uint8 to uint8: 1.6 ms against 5.3 for the
-starter, 5.5 against 8.7 for a network of the released size (docs/performance.md). Tests on a CPU replay by computing
-again, which puts the buffers to the test. What is recorded is compared with what torch gives, once, before it is used.
+starter, 5.5 against 8.7 for a network of the released size (docs/performance.md). On a CPU the tests replay by
+computing again, which exercises the buffers. What is recorded is compared with what torch gives, once, before it is
+used.
 """
 
 import contextlib

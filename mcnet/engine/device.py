@@ -47,8 +47,8 @@ class EngineOptions:
     """
 
     device: str = "auto"
-    """`auto` (CUDA where torch can use it, else the CPU), `cpu`, `cuda` or `cuda:N`. An explicit one that is not there
-    is an error, never another one in silence."""
+    """`auto` (CUDA where torch can use it, else the CPU), `cpu`, `cuda` or `cuda:N`. If a named device is missing,
+    that is an error; no other device is used instead."""
     precision: Precision = "auto"
     """Of the decoder and the memory, with OpenVINO of dense motion's hourglass too. Keypoints, sampling and the
     attention's softmax are always float32. `int8`: the decoder's convolutions in 8 bits, what is left in bf16 or fp32;
@@ -70,8 +70,9 @@ class EngineOptions:
     """Whether glibc may keep freed memory for the next frame; see `mcnet.allocator`. It holds for the whole
     process."""
     warm_up_frames: int = 2
-    """Frames that are animated and thrown away at the start, so that the first real one is not slow. None while another
-    backend is made ready in the background; an explicit `cudagraph` takes at least one, to see that it can record."""
+    """Frames that are animated and thrown away at the start, so that the first real one is not slow. No frames are
+    animated for that while another backend is made ready in the background; an explicit `cudagraph` takes at least one,
+    to see that it can record."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,8 +39,8 @@ T = TypeVar("T")
 class Engine:
     """Animates one source after another, frame by frame.
 
-    Create it, call it and drop it on one thread. It holds no buffers of its own: what a frame frees, the next one gets
-    again from the allocator, glibc's (see `EngineOptions.keep_memory`) or torch's on a GPU.
+    Create it, call it and drop it on one thread. The torch backend holds no buffers of its own: what a frame frees, the
+    next one gets again from the allocator, glibc's (see `EngineOptions.keep_memory`) or torch's on a GPU.
 
     Attributes:
         config: of the model.
@@ -424,7 +424,7 @@ class Engine:
         height, width = rgb.shape[:2]
         side = min(height, width)
         if side < MIN_SIDE_PX:
-            raise EngineError(f"picture: got {width}x{height} pixels, expected at least {MIN_SIDE_PX} a side")
+            raise EngineError(f"picture: got {width}x{height} pixels, expected at least {MIN_SIDE_PX} per side")
         top, left = (height - side) // 2, (width - side) // 2
         square = np.ascontiguousarray(rgb[top : top + side, left : left + side])
         if not square.flags.writeable:

@@ -50,7 +50,7 @@ class OpenVinoBackend:
             ranges: of activations, to compute the decoder's convolutions in 8 bits; None: in `dtype`.
 
         Raises:
-            RuntimeError: OpenVINO cannot.
+            RuntimeError: OpenVINO cannot compile the network.
         """
         self._torch = torch_backend
         self._config = model.config

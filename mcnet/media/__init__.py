@@ -6,14 +6,16 @@ Pictures are RGB uint8 arrays of shape (height, width, 3) everywhere in here.
 import os
 from pathlib import Path
 
-from mcnet.media.errors import MediaError
-
 _QT_SETTINGS = ("QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR")
 _BEFORE = {name: os.environ.get(name, "") for name in _QT_SETTINGS}
 
 try:
     import cv2
 except ImportError as error:
+    # Not above: of two threads, one that imports this package and one that imports a module of it, each would wait for
+    # the other if the package imported that module itself.
+    from mcnet.media.errors import MediaError
+
     raise MediaError(
         f"OpenCV does not load: {error}; on Debian or Ubuntu: apt-get install libgl1 libglib2.0-0 libxcb1"
     ) from error

@@ -12,7 +12,7 @@ from mcnet.media.images import read_rgb
 from mcnet.media.video import open_driving
 
 CLIP = ROOT / "driving" / "grid_bbaf2n.mpg"
-"""Of one speaker."""
+"""It shows one speaker."""
 
 
 class Faces(NamedTuple):

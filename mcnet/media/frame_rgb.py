@@ -71,7 +71,7 @@ class Orientation(NamedTuple):
         return rgb[:: -1 if self.flipped_y else 1, :: -1 if self.flipped_x else 1]
 
 
-def shown_size_px(frame: VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
+def shown_frame_size_px(frame: VideoFrame, aspect: Fraction | None) -> tuple[int, int]:
     """(width, height) upright and with square pixels; `aspect` is a stored pixel's width over its height."""
     width = round(frame.width * aspect) if aspect and abs(aspect - 1) > Fraction(1, 100) else frame.width
     return (frame.height, width) if Orientation.of(frame).transposed else (width, frame.height)
@@ -86,18 +86,21 @@ class RgbConverter:
     BT.709 beyond.
 
     Args:
-        size_px: (width, height) of the pictures, upright.
+        frame_size_px: (width, height) of the pictures, upright.
     """
 
-    def __init__(self, size_px: tuple[int, int]) -> None:
-        self._size_px = size_px
+    def __init__(self, frame_size_px: tuple[int, int]) -> None:
+        self._frame_size_px = frame_size_px
         self._mapping: _ColourMapping | None = None
 
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """(H, W, 3) uint8, upright and of the size."""
         rgb = Orientation.of(frame).upright(self._stored(frame))
-        if (rgb.shape[1], rgb.shape[0]) != self._size_px:  # square pixels, or a video that changes its size midway
-            rgb = cv2.resize(np.ascontiguousarray(rgb), self._size_px, interpolation=cv2.INTER_AREA).astype(
+        if (
+            rgb.shape[1],
+            rgb.shape[0],
+        ) != self._frame_size_px:  # square pixels, or a video that changes its size midway
+            rgb = cv2.resize(np.ascontiguousarray(rgb), self._frame_size_px, interpolation=cv2.INTER_AREA).astype(
                 np.uint8, copy=False
             )
         return np.ascontiguousarray(rgb)

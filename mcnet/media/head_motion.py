@@ -1,4 +1,4 @@
-"""Motion in space: a portrait keeps its own shape, and takes a performer's expression and the pose of his head.
+"""Motion in space: a portrait keeps its own shape, and takes a performer's expression and head pose.
 
 Relative motion in the picture's plane (FOMM; `mcnet.geometry.relative_keypoints`) adds differences of places in the
 picture. That is right only while the reference pose looks where the portrait looks, and it carries the performer's face

@@ -1,4 +1,4 @@
-"""Still pictures: any that people have in, through Pillow; PNG or JPEG out."""
+"""Reads still pictures of all usual kinds, through Pillow, and writes PNG and JPEG."""
 
 import ctypes
 import functools

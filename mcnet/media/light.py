@@ -36,7 +36,7 @@ class Light(NamedTuple):
         return cls(float(np.mean(green)), float(np.std(green)))
 
     def differs(self, other: "Light") -> bool:
-        """Whether the same face, with the same lamp on, can hardly have both."""
+        """Whether the two are too different to be of the same face in the same light."""
         return any(
             max(one, another) + _LEVELS > _BRIGHTER * (min(one, another) + _LEVELS)
             for one, another in zip(self, other, strict=True)

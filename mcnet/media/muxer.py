@@ -20,7 +20,7 @@ class Muxer:
     """Writes packets into a container, in a file that it owns.
 
     FFmpeg promises nothing of a muxer that has failed but that it can be freed. The one for MP4, asked again for a
-    header that it could not write, counts its tracks twice, reads one that is not there, and the process is gone. So
+    header that it could not write, counts its tracks twice, reads one that is not there, and crashes the process. So
     the first failure is the last call: the file is closed, then the container, which without a file tries no trailer,
     and every later step fails with the same error. What the failed step wrote is cut off again: the file ends with
     what the last good step wrote.

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 _COPIED = {".mp4": {"aac", "mp3"}, ".webm": {"opus", "vorbis"}}
 _COPIED_AAC_PROFILES = {"LC", "HE-AAC", "HE-AACv2"}
 _ENCODER = {".mp4": "aac", ".webm": "libopus"}
-_BITS_PER_S_A_CHANNEL = 96_000
+_BITS_PER_S_PER_CHANNEL = 96_000
 _OPUS_RATE_HZ = 48_000
 _AAC_RATES_HZ = frozenset({16_000, 22_050, 24_000, 32_000, 44_100, 48_000})
 # Time stamps are rounded, to a millisecond in WebM and to a packet by some recorders: what is off by less follows what
@@ -180,8 +180,8 @@ class _Survey:
     def _place_runs(self, source: Path, index: int) -> None:
         """Find where time stamps restart.
 
-        Pictures restart with the sound, but neither need begin or end together with it: the stamps of sound belong with
-        those of the pictures that lie beside it in the file, be they before or after.
+        Pictures and sound restart together, but may begin and end at different times. A sound's time stamps belong with
+        those of the pictures next to it in the file.
         """
         runs, shifts = _runs(source, index)
         previous = Fraction(0)
@@ -389,7 +389,7 @@ class _EncodedSound:
         self._rate_hz = rate_hz
         added = target.container.add_stream(encoder, rate=rate_hz, layout=self._layout)
         assert isinstance(added, AudioStream)
-        added.bit_rate = _BITS_PER_S_A_CHANNEL * added.codec_context.channels
+        added.bit_rate = _BITS_PER_S_PER_CHANNEL * added.codec_context.channels
         self._stream = added
         self._pieces = _Pieces(container, stream, survey)
         self._waves = _continuous(self._pieces, self._layout, rate_hz)

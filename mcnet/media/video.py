@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from mcnet.media.errors import MediaError
-from mcnet.media.frame_rgb import RgbConverter, shown_size_px
+from mcnet.media.frame_rgb import RgbConverter, shown_frame_size_px
 from mcnet.media.images import pictures_in, read_rgb
 from mcnet.media.timing import LONGEST_HOLD_S, PictureClock, constant_rate, one_a_slot
 
@@ -53,7 +53,7 @@ class DrivingVideo:
         path: the file or folder.
         fps: frames per second as they are yielded.
         frame_count: how many frames are to be expected; None where the file does not tell.
-        size_px: (width, height) as yielded: turned upright, pixels square.
+        frame_size_px: (width, height) as yielded: turned upright, pixels square.
         has_audio: whether a `mcnet.media.video_writer.VideoWriter` will find sound in it.
     """
 
@@ -63,7 +63,7 @@ class DrivingVideo:
         *,
         fps: float,
         frame_count: int | None,
-        size_px: tuple[int, int],
+        frame_size_px: tuple[int, int],
         has_audio: bool,
         own_fps: float | None = None,
         pictures: tuple[Path, ...] = (),
@@ -72,7 +72,7 @@ class DrivingVideo:
         self.fps = fps
         self._own_fps = own_fps or fps
         self.frame_count = frame_count
-        self.size_px = size_px
+        self.frame_size_px = frame_size_px
         self.has_audio = has_audio
         self._pictures = pictures
         self._warned = False
@@ -83,16 +83,17 @@ class DrivingVideo:
     def _iterate_pictures(self) -> Iterator[NDArray[np.uint8]]:
         for picture in self._pictures:
             rgb = read_rgb(picture)
-            if (rgb.shape[1], rgb.shape[0]) != self.size_px:
+            width, height = self.frame_size_px
+            if rgb.shape[:2] != (height, width):
                 raise MediaError(
                     f"the pictures of {self.path} differ in size: got {rgb.shape[1]} x {rgb.shape[0]} in "
-                    f"{picture.name}, expected {self.size_px[0]} x {self.size_px[1]} as in {self._pictures[0].name}"
+                    f"{picture.name}, expected {width} x {height} as in {self._pictures[0].name}"
                 )
             yield rgb
 
     def _iterate_video(self) -> Iterator[NDArray[np.uint8]]:
         """Show each picture from its slot up to the next one's."""
-        to_rgb = RgbConverter(self.size_px)
+        to_rgb = RgbConverter(self.frame_size_px)
         thinned = self.fps < _THINNED_BELOW * self._own_fps
         shown: VideoFrame | None = None
         slot = pictures = doubled = 0
@@ -184,7 +185,7 @@ def open_driving(path: str | Path, *, max_fps: float | None = None, folder_fps: 
             path,
             fps=fps,
             frame_count=None if timing.length_s is None else max(1, round(timing.length_s * fps)),
-            size_px=shown_size_px(first, stream.sample_aspect_ratio),
+            frame_size_px=shown_frame_size_px(first, stream.sample_aspect_ratio),
             has_audio=any(sound.codec_context is not None for sound in container.streams.audio),
             own_fps=timing.fps,
         )
@@ -208,7 +209,7 @@ def _open_folder(path: Path, fps: float) -> DrivingVideo:
         path,
         fps=fps,
         frame_count=len(pictures),
-        size_px=(width, height),
+        frame_size_px=(width, height),
         has_audio=False,
         pictures=tuple(pictures),
     )

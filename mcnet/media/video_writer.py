@@ -42,7 +42,7 @@ _TV_RANGE = 1
 class VideoWriter:
     """Writes a video, or numbered pictures, frame by frame; a context manager.
 
-    By the path: `.mp4` (H.264, 4:2:0, crf 18), `.webm` (VP9), `.gif` (a palette for the clip, at most 50 frames a
+    By the path: `.mp4` (H.264, 4:2:0, crf 18), `.webm` (VP9), `.gif` (a palette for the clip, at most 50 frames per
     second, silent), or a folder (no suffix, or ending in a slash) of `000000.png` and so on. The first two need even
     sizes: an odd width or height grows by one pixel, its last column or row repeated.
 
@@ -56,7 +56,7 @@ class VideoWriter:
     Args:
         path: where to write; its folder exists.
         fps: frames per second.
-        size_px: (width, height) of the frames.
+        frame_size_px: (width, height) of the frames.
         audio_from: a video whose sound is carried over, from its first picture up to the length of what is written:
             copied where that is exact, else as AAC or Opus. A video without sound, or a folder, is fine.
 
@@ -70,7 +70,7 @@ class VideoWriter:
     """
 
     def __init__(
-        self, path: str | Path, fps: float, size_px: tuple[int, int], audio_from: str | Path | None = None
+        self, path: str | Path, fps: float, frame_size_px: tuple[int, int], audio_from: str | Path | None = None
     ) -> None:
         as_folder = str(path).endswith(("/", os.sep)) or Path(path).is_dir()
         self.path = Path(path).absolute()  # FFmpeg takes a relative name with a colon for an address
@@ -78,7 +78,7 @@ class VideoWriter:
         self.has_sound = False
         self._suffix = "" if as_folder else self.path.suffix.lower()
         self._fps = Fraction(fps).limit_denominator(1001)
-        self._size_px = size_px
+        self._frame_size_px = frame_size_px
         self._audio_from = None if audio_from is None or Path(audio_from).is_dir() else Path(audio_from).absolute()
         self._sink: _Sink | None = None
         self._partial = scratch_beside(self.path, self._suffix)
@@ -90,8 +90,8 @@ class VideoWriter:
                 f"cannot write {self.path}: got suffix {self.path.suffix!r}, expected {', '.join(VIDEO_SUFFIXES)}, "
                 "or none for a folder of PNGs"
             )
-        if self._fps <= 0 or min(self._size_px) < 1:
-            raise MediaError(f"cannot write {self.path}: got {self._fps} frames/s of {self._size_px} pixels")
+        if self._fps <= 0 or min(self._frame_size_px) < 1:
+            raise MediaError(f"cannot write {self.path}: got {self._fps} frames/s of {self._frame_size_px} pixels")
         parent = self.path.parent
         if not parent.is_dir():
             raise MediaError(f"cannot write {self.path}: there is no folder {parent}; make it first")
@@ -122,8 +122,8 @@ class VideoWriter:
         if not self._suffix:
             return _PictureSink(self._partial)
         if self._suffix == ".gif":
-            return _GifSink(self._partial, self._fps, self._size_px)
-        return _VideoSink(self._partial, self._suffix, self._fps, self._size_px, self._audio_from)
+            return _GifSink(self._partial, self._fps, self._frame_size_px)
+        return _VideoSink(self._partial, self._suffix, self._fps, self._frame_size_px, self._audio_from)
 
     def write(self, rgb: NDArray[np.uint8]) -> None:
         """Append a frame.
@@ -135,7 +135,7 @@ class VideoWriter:
             MediaError: another shape or type, the writer is not open, or the disk is full or gone; after the last of
                 these the writer is closed.
         """
-        width, height = self._size_px
+        width, height = self._frame_size_px
         if rgb.shape != (height, width, 3) or rgb.dtype != np.uint8:
             raise MediaError(f"cannot write a frame: got {rgb.dtype} {rgb.shape}, expected uint8 {(height, width, 3)}")
         if self._sink is None:
@@ -236,7 +236,7 @@ class _VideoSink:
     """H.264 or VP9 with sound; the sound is fed along, so that both lie beside each other in the file."""
 
     def __init__(
-        self, path: Path, suffix: str, fps: Fraction, size_px: tuple[int, int], audio_from: Path | None
+        self, path: Path, suffix: str, fps: Fraction, frame_size_px: tuple[int, int], audio_from: Path | None
     ) -> None:
         codec = "libx264" if suffix == ".mp4" else "libvpx-vp9"
         options = (
@@ -245,14 +245,14 @@ class _VideoSink:
             else {"crf": "24", "b": "0", "deadline": "realtime", "cpu-used": "6", "row-mt": "1"}
         )
         self._fps = fps
-        self._odd = (size_px[0] % 2, size_px[1] % 2)
+        self._odd = (frame_size_px[0] % 2, frame_size_px[1] % 2)
         self._end_s = 0.0
         self._sound: Sound | None = None
         self._muxer = Muxer(path, suffix[1:], _MUXER_OPTIONS[suffix])
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self.close)
-            even_size_px = (size_px[0] + self._odd[0], size_px[1] + self._odd[1])
-            self._stream = _add_pictures(self._muxer, codec, fps, even_size_px, "yuv420p", options)
+            even_frame_size_px = (frame_size_px[0] + self._odd[0], frame_size_px[1] + self._odd[1])
+            self._stream = _add_pictures(self._muxer, codec, fps, even_frame_size_px, "yuv420p", options)
             context = self._stream.codec_context
             context.colorspace = context.color_primaries = context.color_trc = _BT709
             context.color_range = _TV_RANGE
@@ -290,14 +290,14 @@ class _VideoSink:
 class _GifSink:
     """Keeps the frames losslessly in a file until all are known, for the palette is made from all of them."""
 
-    def __init__(self, path: Path, fps: Fraction, size_px: tuple[int, int]) -> None:
+    def __init__(self, path: Path, fps: Fraction, frame_size_px: tuple[int, int]) -> None:
         self._path = path
         self._step = max(Fraction(1), fps / _GIF_MAX_FPS)  # in frames
         self._fps = fps / self._step
         self._kept_path = _kept_beside(path)
         self._last_slot = -1
         self._kept = Muxer(self._kept_path, "matroska")
-        self._stream = _add_pictures(self._kept, "ffv1", self._fps, size_px, "bgr0")
+        self._stream = _add_pictures(self._kept, "ffv1", self._fps, frame_size_px, "bgr0")
         self._kept.start()
 
     def write(self, rgb: NDArray[np.uint8], index: int) -> None:
@@ -373,13 +373,13 @@ def _add_pictures(
     muxer: Muxer,
     codec: str,
     fps: Fraction,
-    size_px: tuple[int, int],
+    frame_size_px: tuple[int, int],
     pixels: str,
     options: dict[str, str] | None = None,
 ) -> VideoStream:
     stream = muxer.container.add_stream(codec, rate=fps, options=options)
     assert isinstance(stream, VideoStream)
-    stream.width, stream.height = size_px
+    stream.width, stream.height = frame_size_px
     stream.pix_fmt = pixels
     return stream
 

@@ -29,7 +29,7 @@ ALL = dict(
     )
     for found in _actions(parser, name)
 )
-RANGE = r"got .*, expected a (whole )?number (from|of at least|of more)"
+RANGE = r"got .*, expected a (whole )?number (from|above) [0-9.]+ to [0-9]"
 NUMBERS = {
     name: action for name, action in ALL.items() if callable(action.type) and action.type.__module__.startswith("mcnet")
 } | {"mcnet-train evaluate --frames-per-clip": ALL["mcnet-train evaluate --frames-per-clip"]}
@@ -56,9 +56,9 @@ def test_what_is_asked_for_with_0_and_without_a_default_is_refused(capsys: pytes
     for options, message in (
         (["--frames", "0"], "got '0', expected a whole number from 1 to 1000000000"),
         (["--frames", "-5"], "got '-5', expected a whole number from 1"),
-        (["--fps", "0"], "got '0', expected a number of at least 1 and at most 120"),
-        (["--seconds", "-5"], "got '-5', expected a number of more than 0 and at most 10000000"),
-        (["--camera-timeout-s", "-1"], "got '-1', expected a number of more than 0"),
+        (["--fps", "0"], "got '0', expected a number from 1 to 120"),
+        (["--seconds", "-5"], "got '-5', expected a number above 0 to 10000000"),
+        (["--camera-timeout-s", "-1"], "got '-1', expected a number above 0 to 10000000"),
     ):
         with pytest.raises(SystemExit, match="2"):
             build_app_parser().parse_args(["--headless", *options])
@@ -72,7 +72,6 @@ def test_the_ends_of_a_range() -> None:
     for convert, text in (
         (whole_number(1, 3), "4"),
         (number(0, 1, above=True), "0"),
-        (number(0, 1, below=True), "1"),
         (seconds(), "0"),
         (seed(), "4294967296"),
     ):

@@ -225,7 +225,7 @@ def measure(path: Path) -> Measured:
 def carried(source: Path, target: Path) -> VideoWriter:
     """Write a driving video's pictures and sound into another file, as `mcnet animate` does."""
     video = open_driving(source)
-    with VideoWriter(target, video.fps, video.size_px, audio_from=source) as writer:
+    with VideoWriter(target, video.fps, video.frame_size_px, audio_from=source) as writer:
         for rgb in video:
             writer.write(rgb)
     return writer

@@ -100,7 +100,7 @@ def outcomes(count: int, seed: int) -> Iterator[Outcome]:
 def _read(path: Path) -> tuple[str, str]:
     try:
         video = open_driving(path)
-        with VideoWriter(path.with_name("out.mp4"), video.fps, video.size_px, audio_from=path) as writer:
+        with VideoWriter(path.with_name("out.mp4"), video.fps, video.frame_size_px, audio_from=path) as writer:
             for rgb in itertools.islice(video, _MOST_FRAMES):
                 writer.write(rgb)
     except MediaError as error:

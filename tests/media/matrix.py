@@ -321,7 +321,7 @@ class _Turned:
         path = turned(make_video(folder / "a.mp4", [stored_for(face, self.matrix)] * 2), self.matrix)
         video = open_driving(path)
         shown = next(iter(video))
-        assert video.size_px == (face.shape[1], face.shape[0])
+        assert video.frame_size_px == (face.shape[1], face.shape[0])
         assert np.abs(shown.astype(int) - face).mean() < 6
         return ("upright",)
 
@@ -342,13 +342,13 @@ def stored_for(rgb: NDArray[np.uint8], matrix: tuple[int, int, int, int]) -> NDA
 
 def _colours() -> Iterator[Case]:
     sd, hd = (96, 64), (1280, 720)
-    for name, size_px, matrix, tagged in (
+    for name, frame_size_px, matrix, tagged in (
         ("SD, untagged: BT.601", sd, Colorspace.ITU601, None),
         ("HD, untagged: BT.709", hd, Colorspace.ITU709, None),
         ("HD, tagged BT.601", hd, Colorspace.ITU601, 5),
         ("SD, tagged BT.709", sd, Colorspace.ITU709, 1),
     ):
-        yield Case("Colours", (name, "MP4, H.264"), _Coloured(size_px, matrix, tagged, full=False))
+        yield Case("Colours", (name, "MP4, H.264"), _Coloured(frame_size_px, matrix, tagged, full=False))
     yield Case("Colours", ("full range", "MP4, H.264"), _Coloured(sd, Colorspace.ITU709, 1, full=True))
     for name, transfer in (("HDR: PQ", 16), ("HDR: HLG", 18)):
         yield Case("Colours", (name, "MP4, HEVC, 10 bit"), _Hdr(transfer))
@@ -356,13 +356,13 @@ def _colours() -> Iterator[Case]:
 
 @dataclass(frozen=True)
 class _Coloured:
-    size_px: tuple[int, int]
+    frame_size_px: tuple[int, int]
     matrix: Colorspace
     tag: int | None
     full: bool
 
     def __call__(self, folder: Path) -> tuple[str, ...]:
-        rgb = np.empty((self.size_px[1], self.size_px[0], 3), np.uint8)
+        rgb = np.empty((self.frame_size_px[1], self.frame_size_px[0], 3), np.uint8)
         rgb[:] = (190, 60, 40)
         frame = VideoFrame.from_ndarray(rgb, format="rgb24").reformat(
             format="yuv420p", dst_colorspace=self.matrix, dst_color_range=2 if self.full else 1

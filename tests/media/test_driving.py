@@ -21,7 +21,7 @@ from tests.media.videos import GRID, counted, make_sound_only, make_video, numbe
 
 def test_the_grid_clip() -> None:
     video = open_driving(GRID)
-    assert (video.fps, video.size_px, video.has_audio) == (25.0, (360, 288), True)
+    assert (video.fps, video.frame_size_px, video.has_audio) == (25.0, (360, 288), True)
     assert video.frame_count == pytest.approx(75, abs=2)
     first, second = list(video), list(video)
     assert len(first) == len(second) == 75
@@ -96,7 +96,7 @@ def test_a_phones_rotation_is_applied(tmp_path: Path, rotation: int) -> None:
     upright[:20, :20] = 255  # a white patch at the upper left
     stored = np.rot90(upright, -rotation // 90).copy()
     video = open_driving(make_video(tmp_path / "a.mp4", [stored] * 3, rotation=rotation))
-    assert video.size_px == (upright.shape[1], upright.shape[0])
+    assert video.frame_size_px == (upright.shape[1], upright.shape[0])
     shown = next(iter(video))
     assert shown.shape == upright.shape
     assert np.abs(shown.astype(int) - upright).mean() < 5
@@ -123,7 +123,7 @@ def test_a_folder_is_read_in_natural_order(tmp_path: Path) -> None:
         write_rgb(tmp_path / f"frame{index}.png", rgb)
     (tmp_path / "notes.txt").write_text("not a picture")
     video = open_driving(tmp_path, folder_fps=12)
-    assert (video.fps, video.frame_count, video.size_px, video.has_audio) == (12, 12, (96, 64), False)
+    assert (video.fps, video.frame_count, video.frame_size_px, video.has_audio) == (12, 12, (96, 64), False)
     assert [number_of(rgb) for rgb in video] == list(range(12)) == [number_of(rgb) for rgb in video]
 
 

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,3 +25,10 @@ def test_a_portrait_is_named_by_its_file_or_by_its_name(tmp_path: Path, monkeypa
     ):
         with pytest.raises(MediaError, match=message):
             find_portrait(text)
+
+
+def test_threads_may_import_the_package_from_different_sides() -> None:
+    """Python ends a deadlock of imports by an error; there is none if the package imports no module of its own."""
+    code = "import mcnet.media, sys; print([name for name in sys.modules if name.startswith('mcnet.media.')])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"

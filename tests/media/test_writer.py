@@ -35,7 +35,7 @@ def test_what_is_written_can_be_read(tmp_path: Path, name: str) -> None:
             writer.write(rgb)
         assert not (tmp_path / name).exists(), "nothing stands there before it is complete"
     video = open_driving(tmp_path / name)
-    assert (video.fps, video.frame_count, video.size_px) == (25, 30, (96, 64))
+    assert (video.fps, video.frame_count, video.frame_size_px) == (25, 30, (96, 64))
     shown = list(video)
     assert [number_of(rgb) for index, rgb in enumerate(shown) if index != 3] == [*range(3), *range(4, 30)]
     assert np.abs(shown[3][8:56, 8:40].astype(int) - (200, 60, 40)).max() < 12
@@ -71,7 +71,7 @@ def test_odd_sizes_grow_by_a_pixel(tmp_path: Path, name: str) -> None:
         for rgb in counted(5, (97, 65)):
             writer.write(rgb)
     video = open_driving(tmp_path / name)
-    assert video.size_px == (98, 66)
+    assert video.frame_size_px == (98, 66)
     assert [number_of(rgb) for rgb in video] == list(range(5))
 
 

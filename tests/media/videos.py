@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 GRID = Path(__file__).parents[2] / "assets" / "driving" / "grid_bbaf2n.mpg"
 
 
-def counted(count: int, size_px: tuple[int, int] = (96, 64)) -> list[NDArray[np.uint8]]:
+def counted(count: int, frame_size_px: tuple[int, int] = (96, 64)) -> list[NDArray[np.uint8]]:
     """Frames of one colour each that tells their number: ones in red, tens in green."""
-    frames = np.empty((count, size_px[1], size_px[0], 3), np.uint8)
+    frames = np.empty((count, frame_size_px[1], frame_size_px[0], 3), np.uint8)
     for index in range(count):
         frames[index] = (20 + 20 * (index % 10), 20 + 20 * (index // 10), 100)
     return list(frames)

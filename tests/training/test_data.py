@@ -112,7 +112,7 @@ def test_datasets_of_the_version_before_are_read_and_have_no_depth(clips_folder:
     dataset = open_or_pack(clips_folder, tmp_path / "cache")
     assert {(clip.kind, clip.licence) for clip in dataset.clips} == {("clip", "")}
     assert np.array_equal(dataset.landmarks.landmarks, whole.landmarks)
-    assert LandmarkStore(dataset, CPU).read(np.array([0]))[0].shape == (1, len(TRAINING_POINTS), 2)
+    assert LandmarkStore(dataset, CPU).read(torch.tensor([0]))[0].shape == (1, len(TRAINING_POINTS), 2)
     with pytest.raises(DataError, match=r"expected landmarks in space.*prepare it anew"):
         _ = dataset.landmarks.in_space
 

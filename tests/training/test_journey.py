@@ -16,6 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from mcnet.checkpoint import load_model
+from mcnet.config import McnetConfig
+from mcnet.generator import Mcnet
 from tests.tolerance import EPSILON
 from tests.training.conftest import SIZE_PX, head
 from training.data import (
@@ -32,7 +34,9 @@ from training.data import (
     write_landmarks,
     write_table,
 )
-from training.fit.config import load_config
+from training.fit.config import FitConfig, format_config, load_config
+from training.fit.loop import AfterStage
+from training.fit.profiling import StageProfile
 from training.fit.state import CHECKPOINT, load_state
 from training.landmarks import TRAINING_POINTS
 from training.prepare.portable import write_jpeg
@@ -299,6 +303,34 @@ def test_a_training_travels_and_comes_back(clips: Path, tmp_path: Path, capsys: 
     piece.unlink()
     assert command("resume", back, out, "--run-dir", tmp_path / "other", small=False) == 2
     assert "got nothing there; fetch it again" in capsys.readouterr().err
+
+
+def test_another_call_goes_on_and_keeps_what_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    model = Mcnet(McnetConfig.named("tiny"))
+    taken: list[str] = []
+
+    def profiled(*_: object, **__: object) -> list[StageProfile]:
+        return [StageProfile("full", 100.0, 10.0, "a table")]
+
+    def fitted(config: FitConfig, run: Path, *, after_stage: AfterStage, **_: object) -> None:
+        taken.append(config.run.initial)
+        run.mkdir()
+        for name in (CHECKPOINT, "stats.jsonl", "config.toml"):
+            (run / name).write_text(f"{len(taken)}")
+        after_stage("full", model, 7)
+
+    monkeypatch.setattr("training.fit.loop.profile", profiled)
+    monkeypatch.setattr("training.fit.loop.fit", fitted)
+    (tmp_path / "travel.toml").write_text(format_config(load_config("starter", ["full.steps=1"])))
+    for _ in range(2):
+        journey.run(tmp_path, 1.0)
+    assert taken == [str(tmp_path / "weights.safetensors"), str(tmp_path / "out/model_full.safetensors")]
+    for name, content in (("out", "1"), ("out-2", "2")):
+        assert (tmp_path / name / "state" / f"{CHECKPOINT}.000").read_text() == content
+        assert "1.0 minutes from" in (tmp_path / name / "log.txt").read_text()
 
 
 def test_what_cannot_travel_is_told(

@@ -301,7 +301,7 @@ class _Stills:
 
 
 class _Session:
-    """An evaluation in work."""
+    """One evaluation, while it runs."""
 
     def __init__(self, store: ClipStore, runner: MethodRunner, observer: _Observer, options: EvaluateOptions) -> None:
         self.notes: list[str] = []

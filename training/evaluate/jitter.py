@@ -1,4 +1,4 @@
-"""How restless the animation of a performer is who does not move."""
+"""How much the animation jitters while the performer does not move."""
 
 import dataclasses
 from collections.abc import Sequence

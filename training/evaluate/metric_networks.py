@@ -164,7 +164,7 @@ class PaperLandmarks:
 
 
 class Inception:
-    """FID's features: 2048 numbers a picture (torch-fidelity, which needs torchvision and fetches weights)."""
+    """FID's features: 2048 numbers per picture (torch-fidelity, which needs torchvision and fetches weights)."""
 
     SIZE = 2048
 

@@ -73,7 +73,7 @@ class Score:
         csim_source: likewise of picture and source.
         moved: the expression's change since the source, in the picture's plane.
         moved_in_space: likewise in three dimensions.
-        turn: what is missing to the head's turn that the performer asks for since the reference; absolute angles.
+        turn: the error of the head's turn since the reference, against the performer's turn; absolute angles.
         direction: how far the head looks from where the performer's looks; absolute angles.
         distortion: how far the face's shape is from the source's own.
         eyes: of the face in it, by the iris network.

@@ -1,1 +1,4 @@
-"""`mcnet-train fit`: from a dataset to a model. It needs torch, numpy and OpenCV, and no face finder."""
+"""`mcnet-train fit`: from a dataset to a model.
+
+Training needs torch and numpy; PyAV or OpenCV decodes clips, and OpenCV draws sheets. Only `export` looks for faces.
+"""

@@ -69,7 +69,7 @@ def augment(
 
 
 def _warps(draws: Draws, still: Tensor, config: AugmentConfig) -> Warp:
-    """One warp a picture, sources first: a similarity, and for stills an affine deviation and a bend."""
+    """One warp per picture, sources first: a similarity, and for stills an affine deviation and a bend."""
     thetas, bends = [], []
     turn, reach = math.radians(config.rotation_deg), math.log1p(config.scale)
     for role in ("source", "driving"):

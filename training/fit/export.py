@@ -10,7 +10,7 @@ from mcnet.bench.ranges import note_bundled_ranges
 from mcnet.checkpoint import CheckpointError, build, load_model, save_model
 from mcnet.config import ConfigError
 from mcnet.generator import Mcnet, ModelInfo
-from training.fit.config import FitConfig
+from training.fit.config import STAGES, FitConfig
 from training.fit.state import CHECKPOINT, StateError, TrainState, load_state
 
 _TOLERANCE = {False: 1e-4, True: 5e-3}
@@ -61,7 +61,7 @@ def _card(config: FitConfig, state: TrainState) -> dict[str, Any]:
     return {
         "steps": state.step,
         "steps_left_out": state.skipped,
-        "stages": {name: tables[name] for name in ("motion", "full")},
+        "stages": {name: tables[name] for name in STAGES},
         "seed": config.run.seed,
         "loss": tables["loss"],
         "exported": time.strftime("%Y-%m-%d", time.gmtime()),

@@ -1,4 +1,4 @@
-"""The training loop: one readable page, and the few helpers that it calls.
+"""The training loop, from top to bottom, and the few helpers that it calls.
 
 To resume a run, run the same command again.
 """

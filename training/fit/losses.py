@@ -76,7 +76,7 @@ class Pyramid(nn.Module):
         self.levels = nn.ModuleList(nn.Identity() if factor == 1 else AntiAlias(3, factor) for factor in factors)
 
     def forward(self, picture: Tensor) -> list[Tensor]:
-        """(B, 3, S, S) -> one (B, 3, S / factor, S / factor) a factor."""
+        """(B, 3, S, S) -> one (B, 3, S / factor, S / factor) per factor."""
         return [level(picture) for level in self.levels]
 
 

@@ -227,7 +227,7 @@ class Terms(NamedTuple):
 
 
 class Objective:
-    """Weighs the losses of an outputs.
+    """Weighs the losses of one batch.
 
     Args:
         config: the weights.

@@ -58,7 +58,7 @@ def save_state(state: TrainState, path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:  # torch wraps what its file object raises
-        kept = f"{path} is still the one of before" if path.is_file() else "there is none from before"
+        kept = f"the previous checkpoint {path} is unchanged" if path.is_file() else "there is no earlier checkpoint"
         reason = error.__context__ if isinstance(error.__context__, OSError) else error
         raise StateError(
             f"the checkpoint cannot be written ({reason}); {kept}. Make room, then run the same command to go on"
@@ -88,7 +88,7 @@ class WeightAverage:
 
     Args:
         model: whose; the average starts as a copy.
-        decay: what it keeps of itself a step; (1 + n) / (10 + n) in step n while that is less.
+        decay: what it keeps of itself per step; (1 + n) / (10 + n) in step n while that is less.
     """
 
     def __init__(self, model: Mcnet, decay: float) -> None:

@@ -35,9 +35,11 @@ class Warp(NamedTuple):
 
     def grid(self, size_px: int) -> Tensor:
         """T of the corner-aligned identity grid, (B, size_px, size_px, 2)."""
-        identity, basis = _identity_basis(size_px, self.theta.dtype, self.theta.device)
-        # The identity grid is the same for all, so its distances are taken once and not for each picture.
-        return (self._affine(identity[None]) + self._bend(basis)).reshape(-1, size_px, size_px, 2)
+        # The identity grid is the same for all: all pictures take one product with what is known of it.
+        known = _identity_terms(size_px, self.theta.dtype, self.theta.device)
+        factors = torch.cat((self.theta, self.control.expand(-1, 2, -1)), dim=-1)  # (B, 2, 3 + 25)
+        places = (factors.flatten(0, 1) @ known).view(-1, 2, size_px, size_px)
+        return places.permute(0, 2, 3, 1).contiguous()
 
     def jacobian(self, z: Tensor) -> Tensor:
         """dT/dz at (B, N, 2) places, (B, N, 2, 2); differentiable in z."""
@@ -92,7 +94,8 @@ def _basis(z: Tensor) -> Tensor:
 
 
 @functools.lru_cache(maxsize=8)
-def _identity_basis(size_px: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+def _identity_terms(size_px: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(3 + 25, size_px^2): x, y, 1 and the basis of every place of the corner-aligned identity grid."""
     with torch.inference_mode(mode=False):  # it outlives the call, and is later used where gradients are taken
         identity = coordinate_grid(size_px, size_px, torch.empty(0, dtype=dtype, device=device)).flatten(0, 1)
-        return identity, _basis(identity)
+        return torch.cat((identity, torch.ones_like(identity[:, :1]), _basis(identity)), dim=1).T.contiguous()

@@ -304,7 +304,7 @@ def report(
             text += f"{name:<18}{np.median(figures):>8.3g}{min(figures):>10.3g} to {max(figures):.3g}\n"
     counts = Counter(reject.reason for reject in rejects)
     text += f"\n{len(rejects)} rejected\n"
-    for reason in (*REASONS, "crashed"):
+    for reason in REASONS:
         if counts[reason]:
             seconds_lost = sum(reject.seconds for reject in rejects if reject.reason == reason)
             text += f"{reason:<18}{counts[reason]:>8}{seconds_lost:>10.1f} s\n"

@@ -56,7 +56,7 @@ from training.prepare.workers import WorkerError
 RECORD = "record.json"
 LANDMARKS = "landmarks.npy"
 _CLIP_REASONS = ("unreadable", "no_face", "too_short", "too_small", "blurred", "still", "cut_off", "moving")
-REASONS = (*_CLIP_REASONS, "apart", "failed")
+REASONS = (*_CLIP_REASONS, "apart", "failed", "crashed")
 """Why something is rejected, in the order in which it is checked; `apart` is told of photographs; `failed` is an error
 of ours, and tried again."""
 
@@ -68,7 +68,7 @@ class ClipRules:
     size_px: int = 256
     """Side of the clips."""
     fps: float = 25.0
-    """Frames a second of the clips. Videos are resampled by their time stamps; folders of pictures count as such."""
+    """Frames per second of the clips. Videos are resampled by their time stamps; folders of pictures count as such."""
     min_face_px: float = 77.0
     """A clip is rejected if the median width of its face in the source is less."""
     min_seconds: float = 1.0
@@ -146,9 +146,9 @@ class Reject:
     track: int = -1
     """Which of the source's faces; -1 for the whole source."""
     start_s: float = 0.0
-    """From here in the source."""
+    """Where it begins in the source."""
     seconds: float = 0.0
-    """For so long."""
+    """How long it lasts."""
 
 
 @dataclass(frozen=True)
@@ -278,12 +278,12 @@ def _look(source: Source, rules: ClipRules, note: Path) -> tuple[list[_Found], R
     try:
         video, duration_s = _open(source, rules.fps)
         progress = Note(note, duration_s)
-        width_px, height_px = video.size_px
+        width_px, height_px = video.frame_size_px
         with FaceFinder() as finder:
             tracker = Tracker(finder, rules.min_face_px, rules.fps)
             for ended in _ended_tracks(tracker, video):
                 for track in ended:
-                    accepted, refused = _judge(track, source, rules, video.size_px)
+                    accepted, refused = _judge(track, source, rules, video.frame_size_px)
                     found += accepted
                     rejects += refused
                     tracks += 1
@@ -318,13 +318,13 @@ def _ended_tracks(tracker: Tracker, video: Iterable[NDArray[np.uint8]]) -> Itera
 
 
 def _judge(
-    track: FaceTrack, source: Source, rules: ClipRules, size_px: tuple[int, int]
+    track: FaceTrack, source: Source, rules: ClipRules, frame_size_px: tuple[int, int]
 ) -> tuple[list[_Found], list[Reject]]:
     """Divide a track into clips, and keep those that are good enough."""
     accepted: list[_Found] = []
     rejects: list[Reject] = []
     longest = max(1, round(rules.max_seconds * rules.fps))
-    for part, held in split_by_movement(track.faces, *size_px, rules.max_outside, rules.min_frames):
+    for part, held in split_by_movement(track.faces, *frame_size_px, rules.max_outside, rules.min_frames):
         pieces = math.ceil(len(part) / longest)
         borders = [part.start + len(part) * piece // pieces for piece in range(pieces + 1)]
         for first, last in itertools.pairwise(borders):
@@ -333,7 +333,7 @@ def _judge(
             measured = range(first // SHARPNESS_EVERY, (last - 1) // SHARPNESS_EVERY + 1)
             sharpness = [track.sharpness[index] for index in measured]
             piece = _Piece(track.number, track.start + first, track.faces[first:last], sharpness, ended)
-            clip = _measure(piece, source, rules, size_px)
+            clip = _measure(piece, source, rules, frame_size_px)
             reason = _reason_against(clip.facts, rules)
             if not held and reason is None:
                 reason = "moving", f"got a head that no square holds for {rules.min_seconds:g} s"
@@ -364,9 +364,9 @@ class _Piece(NamedTuple):
     ended: str
 
 
-def _measure(piece: _Piece, source: Source, rules: ClipRules, size_px: tuple[int, int]) -> _Found:
+def _measure(piece: _Piece, source: Source, rules: ClipRules, frame_size_px: tuple[int, int]) -> _Found:
     faces, consecutive = piece.faces, source.pack is None
-    square = clip_square(faces, *size_px, consecutive=consecutive)
+    square = clip_square(faces, *frame_size_px, consecutive=consecutive)
     poses = np.array([head_pose_deg(face.landmarks_px) for face in faces])
     low, high = np.percentile(np.unwrap(poses, axis=0, period=360), [2, 98], axis=0)
     facts = ClipFacts(
@@ -377,7 +377,7 @@ def _measure(piece: _Piece, source: Source, rules: ClipRules, size_px: tuple[int
         center_x=round(square.center_x, 2),
         center_y=round(square.center_y, 2),
         side_px=round(square.side, 2),
-        outside=round(outside_share(square, *size_px), 3),
+        outside=round(outside_share(square, *frame_size_px), 3),
         face_width_px=round(float(np.median([face_width_px(face) for face in faces])), 1),
         sharpness=round(float(np.median(piece.sharpness)), 1),
         yaw_range_deg=round(float(high[0] - low[0]), 1),
@@ -458,13 +458,13 @@ class _Photograph(NamedTuple):
         path: of it.
         face: its largest.
         sharpness: see `sharpness_of`.
-        size_px: width and height.
+        frame_size_px: width and height.
     """
 
     path: Path
     face: Face
     sharpness: float
-    size_px: tuple[int, int]
+    frame_size_px: tuple[int, int]
 
 
 class _Photographs(NamedTuple):
@@ -498,16 +498,18 @@ def _look_at_photographs(
                 rejects.append(Reject(source.label, reason[0], f"{picture.name}: {reason[1]}"))
             else:
                 good.append(_Photograph(picture, faces[0], sharpness, (rgb.shape[1], rgb.shape[0])))
-    size_px = Counter(one.size_px for one in good).most_common(1)[0][0] if good else (0, 0)
+    frame_size_px = Counter(one.frame_size_px for one in good).most_common(1)[0][0] if good else (0, 0)
     for one in good:
-        if one.size_px != size_px:
-            got = "got {} x {} pixels, expected {} x {} as most of the pack has".format(*one.size_px, *size_px)
+        if one.frame_size_px != frame_size_px:
+            got = "got {} x {} pixels, expected {} x {} as most of the pack has".format(
+                *one.frame_size_px, *frame_size_px
+            )
             rejects.append(Reject(source.label, "apart", f"{one.path.name}: {got}: one box cuts all of them"))
-    good = [one for one in good if one.size_px == size_px]
+    good = [one for one in good if one.frame_size_px == frame_size_px]
     used: _Photographs | None = None
     if good:
         faces = [one.face for one in good]
-        clip = _measure(_Piece(0, 0, faces, [one.sharpness for one in good], "end"), source, rules, size_px)
+        clip = _measure(_Piece(0, 0, faces, [one.sharpness for one in good], "end"), source, rules, frame_size_px)
         if not fits_one_square(faces):
             detail = "the heads are too far apart for one box: give what was taken from another place as another pack"
             rejects.append(Reject(source.label, "apart", detail))
@@ -516,7 +518,7 @@ def _look_at_photographs(
         else:
             used = _Photographs(clip, [one.path for one in good])
     facts = () if used is None else (used.clip.facts,)
-    return used, Record(source.label, "", facts, tuple(rejects), (), len(pictures), *size_px)
+    return used, Record(source.label, "", facts, tuple(rejects), (), len(pictures), *frame_size_px)
 
 
 def _reason_against_photograph(faces: Sequence[Face], sharpness: float, rules: ClipRules) -> tuple[str, str] | None:

@@ -73,7 +73,7 @@ def add_parser(commands: Any) -> None:
         "--min-sharpness", type=number(0, 1000), default=12.0, help="see manifest.csv for what there is (default: 12)"
     )
     quality.add_argument(
-        "--min-motion", type=number(0, 10), default=0.005, help="in face widths a second (default: 0.005)"
+        "--min-motion", type=number(0, 10), default=0.005, help="in face widths per second (default: 0.005)"
     )
     quality.add_argument(
         "--max-outside",
@@ -83,7 +83,9 @@ def add_parser(commands: Any) -> None:
     )
     people = parser.add_argument_group("people")
     people.add_argument("--test-share", type=number(0, 0.95), default=0.1, help="of identities held out (default: 0.1)")
-    people.add_argument("--seed", type=seed(), default=0, help="another seed, others held out (default: 0)")
+    people.add_argument(
+        "--seed", type=seed(), default=0, help="a different seed holds out different people (default: 0)"
+    )
     people.add_argument(
         "--identity",
         choices=("source", "folder"),

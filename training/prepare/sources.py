@@ -315,7 +315,7 @@ def split_identities(identities: Iterable[str], test_share: float, seed: int) ->
     Args:
         identities: names.
         test_share: the expected share of people held out, in [0, 1).
-        seed: another seed, another choice.
+        seed: a different seed holds out different people.
     """
     places = {name: _place(name, seed) for name in sorted(set(identities))}
     splits = {name: "test" if place < test_share else "train" for name, place in places.items()}

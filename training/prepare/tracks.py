@@ -83,7 +83,7 @@ class _Change:
 
 
 class _Followed:
-    """A track that goes on, with what is needed to go on."""
+    """A track that has not ended, and the state for continuing it."""
 
     def __init__(self, track: FaceTrack, rgb: NDArray[np.uint8], face: Face) -> None:
         self.track = track
@@ -239,7 +239,7 @@ def head_pose_deg(landmarks_px: NDArray[np.float32]) -> tuple[float, float, floa
 
 
 def motion_of(faces: Sequence[Face], fps: float) -> float:
-    """How much a face moves and plays: the mesh points' mean speed in the picture, in widths of the face a second.
+    """How much a face moves and plays: the mesh points' mean speed in the picture, in widths of the face per second.
 
     Training clips lie between 0.007 (a hardly moving mouth) and 0.6.
     """

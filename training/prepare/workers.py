@@ -47,7 +47,7 @@ class Outcome(NamedTuple, Generic[T, R]):
     """What became of a task.
 
     Attributes:
-        task: it.
+        task: the task itself.
         result: what the function answered; None if it failed.
         failure: why it failed; None if it did not.
     """
@@ -72,7 +72,7 @@ def run_tasks(function: Callable[[T], R], tasks: Iterable[T], workers: int) -> G
         workers: at least 1.
 
     Yields:
-        One outcome a task. An exception, or the death of a worker, is a failure of its task.
+        One outcome per task. An exception, or the death of a worker, is a failure of its task.
 
     Raises:
         WorkerError: a function raised it.

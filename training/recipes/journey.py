@@ -28,6 +28,7 @@ from typing import Any
 import torch
 
 from mcnet.errors import UserError
+from mcnet.files import free_name
 from mcnet.generator import Mcnet, ModelInfo
 from training.fit.config import STAGES, FitConfig, StageConfig, format_config, load_config
 
@@ -48,7 +49,8 @@ _PROFILE_SHARE = 0.15
 """Share of the minutes that profiling may take at the most."""
 _RUN = """#!/bin/sh
 # usage: sh run.sh MINUTES
-# Needs Python with torch, NumPy and OpenCV; PYTHON chooses it. Leaves all that it makes in out/.
+# Needs Python with torch, NumPy and OpenCV; PYTHON chooses it. Leaves all that it makes in out/, and when it is called
+# again in out-2/ and so on.
 set -eu
 cd "$(dirname "$0")"
 export PYTHONPATH=.
@@ -140,6 +142,8 @@ def _bytes(path: Path) -> int:
 def run(folder: Path, minutes: float) -> None:
     """Train for so long on whatever is there, everything included; leaves `out/`.
 
+    Called again, it goes on from the newest model of the calls before, and leaves `out-2/` and so on beside theirs.
+
     Raises:
         UserError: of any kind: something cannot be used.
     """
@@ -147,9 +151,9 @@ def run(folder: Path, minutes: float) -> None:
     from training.fit.state import CHECKPOINT
 
     started = time.monotonic()
-    out, work = folder / "out", folder / "run"
-    for old in (out, work):
-        shutil.rmtree(old, ignore_errors=True)
+    before = sorted(folder.glob("out*/model_*.safetensors"), key=lambda path: path.stat().st_mtime)
+    weights = before[-1] if before else folder / "weights.safetensors"
+    out, work = free_name(folder / "out"), free_name(folder / "run")
     out.mkdir()
     handler = logging.FileHandler(out / "log.txt")
     handler.setFormatter(logging.Formatter("%(relativeCreated)9.0f ms  %(message)s"))
@@ -157,9 +161,9 @@ def run(folder: Path, minutes: float) -> None:
     try:
         gpu = torch.cuda.is_available()
         name = torch.cuda.get_device_name() if gpu else f"a CPU with {torch.get_num_threads()} threads"
-        _log.info("%.1f minutes on %s, torch %s", minutes, name, torch.__version__)
+        _log.info("%.1f minutes from %s on %s, torch %s", minutes, weights.relative_to(folder), name, torch.__version__)
         here = [] if gpu else list(ON_A_CPU)
-        here += [f"data.path={folder / 'data'}", f"run.initial={folder / 'weights.safetensors'}"]
+        here += [f"data.path={folder / 'data'}", f"run.initial={weights}"]
         here += [f"loss.backbone_weights={folder / 'backbone.pt'}"]
         config = load_config(folder / "travel.toml", here)
         limit_s = 60 * minutes * _PROFILE_SHARE / len(STAGES)

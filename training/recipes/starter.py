@@ -48,7 +48,7 @@ ON_A_CPU = (
     "log.sheet_every=200",
     "log.checkpoint_every=50",
 )
-"""What differs without a GPU: batches and steps that two cores can carry in two hours, as the shipped model's were."""
+"""What differs without a GPU: batches and steps that two cores can carry in two hours."""
 _EXPORT_MINUTES = 0.5
 
 

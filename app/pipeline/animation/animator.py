@@ -15,7 +15,7 @@ from app.pipeline.animation.calibration import Calibration, score_expression
 from app.pipeline.animation.live_engine import LiveEngine
 from app.pipeline.animation.look_ahead import Finder
 from app.pipeline.animation.motion import MotionControl, Pose, Reference, gains_of
-from app.pipeline.animation.performer_view import DriverView
+from app.pipeline.animation.performer_view import PerformerView
 from app.pipeline.animation.source_store import SourceStore
 from app.pipeline.animation.tracking_ladder import TrackingLadder, eased
 from app.pipeline.capture.camera_frame import CameraFrame
@@ -37,22 +37,25 @@ from mcnet.media.light import Light
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.25
-"""Where the model detects the keypoints, a face that is followed is searched for so often only, since the crop moves
-slowly; and once the keypoints have moved by `_MOVED`, every `LOOK_AGAIN_S`. Measured ones need it in every frame."""
+"""Where the model detects the keypoints, the followed face is searched for only this often, since the crop moves
+slowly. Once the keypoints have moved by `_MOVED`, it is searched every `LOOK_AGAIN_S`. Measured keypoints need it in
+every frame."""
 LOOK_AGAIN_S = 0.1
-_MOVED = 0.04  # of the crop's side; or so much farther apart. Of one who only talks they stay within 0.01 and 0.03
+_MOVED = 0.04
+"""As a share of the crop's side, or of the keypoints' spread. While somebody only talks, the two stay within 0.01 and
+0.03."""
 _CLEARLY_BETTER, _BETTER_FRAMES, _STRAIGHT_DEG = 10, 5, 25.0
-"""So many points more neutral an expression is to be, for so many frames, by a head turned by no more than that, before
-it takes the place of the calibrated one."""
+"""An expression takes the place of the calibrated one once it scores this many points higher, for this many frames in a
+row, with the head turned by no more than this angle."""
 _CAMERA_GAP_S = 0.4
 _ENCODED_KEPT = 12
 _LONGEST_STEP_S = 0.5
 _JUMP = 0.08
-"""In sides of the square per frame: heads moved by up to 0.03, keypoints that lost the face by 0.1 to 0.6."""
+"""In sides of the square per frame: heads move by up to 0.03, keypoints that lost the face jump by 0.1 to 0.6."""
 _ELSEWHERE = 0.5
-"""In sides of the square: no head moves so far, or comes so much nearer, between two frames."""
+"""In sides of the square: no head moves this far, or grows by this share, between two frames."""
 _LEAST_INSIDE = 0.6
-"""The share of a face's box that lies in the frame: of what leaves it sideways a mesh only guesses the rest."""
+"""At least this share of the face's box must lie in the frame: the mesh only guesses what is outside."""
 _PROGRESS_STEP = 0.05
 _BRIDGE_S = 0.3
 
@@ -64,7 +67,7 @@ class Step(NamedTuple):
     """
 
     output: OutputFrame | None
-    view: DriverView | None
+    view: PerformerView | None
 
 
 class _Whereabouts(NamedTuple):
@@ -264,7 +267,7 @@ class Animator:
         if frame is None:
             if now_s - self._captured_s < _CAMERA_GAP_S:
                 return Step(None, None)
-            return Step(self._without_driver(now_s, settings, camera=False), None)
+            return Step(self._without_face(now_s, settings, camera=False), None)
         if frame.camera != self._camera:
             self._change_camera(frame.camera)
         if frame.rgb.shape != self._shape:
@@ -278,16 +281,16 @@ class Animator:
             self._look(frame)
         box = self._frame(dt_s, settings)
         if self._face is None or box is None:
-            return Step(self._without_driver(now_s, settings, camera=True), DriverView(frame, box, None, None))
+            return Step(self._without_face(now_s, settings, camera=True), PerformerView(frame, box, None, None))
         landmarks = self._face.landmarks_px if looked else None
         measured = self._measure(self._face, box, dt_s, settings) if measures else None
         if measures and measured is None:
-            return Step(self._without_driver(now_s, settings, camera=True), DriverView(frame, box, landmarks, None))
+            return Step(self._without_face(now_s, settings, camera=True), PerformerView(frame, box, landmarks, None))
         driving = None
         if measured is None or not self._in_space(settings) or self._calibrates:
             square = self._crop(frame.rgb, box)
             if square is None:
-                return Step(self._without_driver(now_s, settings, camera=True), DriverView(frame, box, None, None))
+                return Step(self._without_face(now_s, settings, camera=True), PerformerView(frame, box, None, None))
             driving = self._detect(square, measured)
             if looked:
                 self._known_light = Light.of(square)
@@ -298,16 +301,16 @@ class Animator:
                 box = self._frame(0.0, settings) or box
                 square = None if self._face is None else self._crop(frame.rgb, box)
                 if self._face is None or square is None:
-                    view = DriverView(frame, box, None, None)
-                    return Step(self._without_driver(now_s, settings, camera=True), view)
+                    view = PerformerView(frame, box, None, None)
+                    return Step(self._without_face(now_s, settings, camera=True), view)
                 landmarks, driving = self._face.landmarks_px, self._detect(square, measured)
                 self._known_light = Light.of(square)
         places = driving.value if measured is None and driving is not None else self._places_of(measured)
         self._whereabouts = _Whereabouts.of(places, box)
         if looked:
             self._looked_at = self._whereabouts
-        view = DriverView(frame, box, landmarks, places.astype(np.float32))
-        output = self._with_driver(driving, measured, landmarks, dt_s, now_s, settings)
+        view = PerformerView(frame, box, landmarks, places.astype(np.float32))
+        output = self._with_face(driving, measured, landmarks, dt_s, now_s, settings)
         if looked:
             self._proven = self._picture
         return Step(output, view)
@@ -373,8 +376,8 @@ class Animator:
         assert head is not None
         return head.mesh[list(self._engine.keypoint_landmarks), :2]
 
-    def follow(self, view: DriverView) -> DriverView:
-        """Search a step's frame for the driver's face if it is time, for the frames to come.
+    def follow(self, view: PerformerView) -> PerformerView:
+        """Search a step's frame for the performer's face if it is time, for the frames to come.
 
         Apart from the step, so that no picture waits for it.
 
@@ -419,7 +422,7 @@ class Animator:
         self._smoother.reset()
 
     def _look(self, frame: CameraFrame) -> None:
-        """Search a frame for the driver's face."""
+        """Search a frame for the performer's face."""
         self._looked_s = frame.captured_s
         with self._timed("face"):
             faces = self._finder.find(frame.rgb)
@@ -458,7 +461,7 @@ class Animator:
             box.side / settings.zoom,
         )
 
-    def _with_driver(
+    def _with_face(
         self,
         driving: Pose | None,
         measured: Head | None,
@@ -551,7 +554,7 @@ class Animator:
             self._told_share, self._told_hint = share, hint
             self._emit(CalibrationProgress(share, hint))
 
-    def _without_driver(self, now_s: float, settings: LiveSettings, *, camera: bool) -> OutputFrame:
+    def _without_face(self, now_s: float, settings: LiveSettings, *, camera: bool) -> OutputFrame:
         if self._source is None:
             return self._slate(State.STARTING)
         self._face = None

@@ -110,7 +110,7 @@ class Calibration:
         self._hinted_s = -math.inf
 
     def offer(self, now_s: float, performer: Mesh, reference: Reference, *, in_space: bool = False) -> None:
-        """Take a frame into consideration; one whose keypoints span no area is none.
+        """Consider a frame. A frame whose keypoints span no area is ignored.
 
         Args:
             now_s: of a monotonic clock.

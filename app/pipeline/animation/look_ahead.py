@@ -7,13 +7,10 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import NamedTuple, Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
+from mcnet.arrays import Rgb
 from mcnet.media.errors import MediaError
 from mcnet.media.faces import Face
 
-Rgb = NDArray[np.uint8]
 T = TypeVar("T")
 
 _REMEMBERED = 3
@@ -33,9 +30,9 @@ class _Offer(NamedTuple):
     """A frame that the camera gave.
 
     Attributes:
-        number: over all of them.
+        number: the position among all offered frames.
         rgb: the very array that will be asked for.
-        answer: if it is searched already.
+        answer: the search's result; None where none was started.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""The performer as the window shows him to himself. No sink may import this module (import-linter)."""
+"""The camera's view of the performer, for the window only. No sink may import this module (import-linter)."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from mcnet.media.crop import SquareBox
 
 
 @dataclass(frozen=True, eq=False)
-class DriverView:
+class PerformerView:
     """A camera frame, and what was found in it.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Encoded portraits on disk, so that a portrait used before is there within a frame."""
+"""Encoded portraits on disk, so that a portrait that was used before loads within one frame."""
 
 import contextlib
 import hashlib

@@ -20,12 +20,6 @@ from mcnet.errors import UserError
 logger = logging.getLogger(__name__)
 
 _WATCH_S = 0.05
-_REMEDIES = {
-    "device": "unplug it and plug it in again, close other programs that use it",
-    "network": "see that its app is in front, the phone awake, and both in the same network",
-    "file": "see whether the disk is slow",
-    "folder": "see whether the disk is slow",
-}
 _LAST_JOIN_S = 0.1
 _FLAT_LEVELS = 12
 _SAMPLED = (slice(None, None, 16), slice(None, None, 16))
@@ -197,12 +191,14 @@ class CameraControl:
         return [session.name for session in self._old if not session.ended]
 
     def _open_what_waits(self) -> None:
-        """Open the camera whose time has come, once nobody of ours has that device any more: it bears one user only."""
+        """Open the waiting camera once it is due and our own sessions have released its device, which allows one
+        user.
+        """
         self._old = [session for session in self._old if not session.ended]
         if self._waiting is None or self._candidate is not None:
             return
         due_s, spec = self._waiting
-        held = spec.kind in ("device", "network") and any(session.device == spec.name for session in self._old)
+        held = spec.has_one_user and any(session.device == spec.name for session in self._old)
         if time.monotonic() < due_s or held:
             return
         self._waiting = None
@@ -269,7 +265,7 @@ class CameraControl:
         if candidate.error is None and waited_s < self._times.open_s:
             return
         message = candidate.error or (
-            f"{candidate.name} gave no frame within {self._times.open_s:g} s: {_REMEDIES[candidate.spec.kind]}, or "
+            f"{candidate.name} gave no frame within {self._times.open_s:g} s: {candidate.spec.remedy}, or "
             "choose another camera"
         )
         self._drop_candidate()
@@ -313,7 +309,7 @@ class CameraControl:
         elif now_s - active.last_frame_s > self._times.stall_s:
             message = (
                 f"{active.name} has given no frame for {self._times.stall_s:g} s; it is opened anew. If that does not "
-                f"help, {_REMEDIES[active.spec.kind]}, or choose another camera"
+                f"help, {active.spec.remedy}, or choose another camera"
             )
         elif frozen and active.flat:
             self._tell_of_darkness(active)

@@ -1,6 +1,7 @@
 """Which cameras there are, and what opens one: the way in to this folder."""
 
 import sys
+from typing import assert_never
 
 from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera import Camera, CameraInfo
@@ -35,9 +36,13 @@ def open_camera(spec: CameraSpec) -> Camera:
     Raises:
         CameraError: it is missing, busy, not permitted, no camera, or gives nothing that can be used.
     """
-    if spec.kind == "device":
-        return open_device(spec, camera_system())
-    if spec.kind == "network":
-        return open_network_camera(spec)
-    assert spec.path is not None
-    return open_file(spec.name, spec.path)
+    match spec.kind:
+        case "device":
+            return open_device(spec, camera_system())
+        case "network":
+            return open_network_camera(spec)
+        case "file" | "folder":
+            assert spec.path is not None
+            return open_file(spec.name, spec.path)
+        case _:
+            assert_never(spec.kind)

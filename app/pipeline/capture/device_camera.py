@@ -191,7 +191,7 @@ def _probe(capture: cv2.VideoCapture) -> tuple[NDArray[np.uint8] | None, float]:
 
 
 def _rate(times_s: Sequence[float], nominal_hz: float) -> float:
-    """Frames a second by the median of their distances; what the driver says where that cannot be."""
+    """Frames per second, by the median interval; the driver's figure where that is implausible."""
     step_s = median(after - before for before, after in itertools.pairwise(times_s))
     if 1 <= 1 / max(step_s, 1e-6) <= 250:
         return round(1 / step_s, 1)
@@ -208,7 +208,7 @@ def _what_is_wrong(frame: NDArray[np.uint8] | None, *, flat_allowed: bool, captu
 
 
 def _shaped(frame: NDArray[np.uint8], capture: cv2.VideoCapture) -> NDArray[np.uint8]:
-    """Set right what OpenCV hands on in one row: V4L2's BGR3, which it does not know as its own order of bytes."""
+    """Reshape frames that OpenCV returns as one row: it does not recognise V4L2's BGR3 as its own order of bytes."""
     if frame.ndim == 3:
         return frame
     width, height = (int(capture.get(key)) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))

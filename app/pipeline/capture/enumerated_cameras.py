@@ -19,7 +19,7 @@ class Enumerated:
     """A camera in the list.
 
     Attributes:
-        index: in the list; another one when cameras are plugged in otherwise.
+        index: the position in the list; it changes when cameras are plugged in differently.
         name: as its maker calls it.
         path: that stays the same and opens it again; "" where the system has none.
     """
@@ -40,7 +40,7 @@ def enumerate_cameras(backend: int) -> list[Enumerated]:
 
 
 class EnumeratedCameras:
-    """See `CameraSystem`. As it is, for systems of which nothing particular is known.
+    """See `CameraSystem`. Used directly, it serves systems without a class of their own.
 
     Args:
         enumerate_them: lists the cameras of a backend; tests give others.

@@ -36,15 +36,15 @@ def open_file(name: str, path: Path) -> "FileCamera":
 class FileCamera:
     """A video file or a folder of pictures, looping, in real time like a camera; see `Camera`.
 
-    Who reads late gets the frame that is due, and those before it are skipped; who is later than half a second, or
-    whose machine cannot decode in time, sees the video go on from where it was.
+    A late reader gets the frame that is due, and skips the earlier ones. If it is more than half a second late, or the
+    machine cannot decode in time, the video continues from where it was.
     """
 
     is_device = False
 
     def __init__(self, name: str, video: DrivingVideo) -> None:
         self.name = name
-        width, height = video.size_px
+        width, height = video.frame_size_px
         self.format = CameraFormat(width, height, round(video.fps, 3))
         self._video = video
         self._frames: Iterator[NDArray[np.uint8]] = iter(())

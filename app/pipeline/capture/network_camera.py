@@ -172,8 +172,8 @@ def _opened(spec: CameraSpec, address: str) -> NetworkCamera:
         width, height, fps_hz = _probed(stream)
         if min(width, height) < MIN_SIDE_PX:
             raise CameraError(
-                f"{name} gives pictures of {width} x {height}, expected at least {MIN_SIDE_PX} pixels a side: choose a "
-                "larger size in its app"
+                f"{name} gives pictures of {width} x {height}, expected at least {MIN_SIDE_PX} pixels per side: choose "
+                "a larger size in its app"
             )
         logger.info("%s gives %dx%d at %.1f frames/s", name, width, height, fps_hz)
         return NetworkCamera(spec, stream, CameraFormat(width, height, fps_hz))

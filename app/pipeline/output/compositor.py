@@ -31,13 +31,21 @@ _SLATE_LINES = {
     State.FAULT: ("Be right back", ""),
 }
 _BADGE = "AI avatar"
+_SHARPEN_SIGMA_PX = 0.8
+_SHARPEN_MOST = 1.2
+"""Unsharp masking of the avatar before it is enlarged. Nine portraits of 512 px, their avatars of 256 px enlarged to
+that: at half of it the error against the portrait falls (PSNR 34.8 -> 35.1 dB), and of the portrait's mean gradient 82
+% are there in place of 66; at the whole of it 95 %, with more error than without (33.3 dB)."""
+_ABOVE_SHARE = 0.35
+"""The share of what a portrait larger than the output loses that is cut off above: below it there are shoulders
+only."""
 
 
 class Compositor:
     """Draws what the sinks get, always of one size.
 
-    The avatar's square is scaled to the output's height (bicubic) and stands in the middle; its sides fade into the
-    background.
+    The avatar's square is scaled to the output's shorter side, times the setting, and stands in the middle; where its
+    edges lie in the picture they fade into the background.
     """
 
     def __init__(self, output: OutputFormat) -> None:
@@ -65,15 +73,60 @@ class Compositor:
         """
         if settings.mirror_output:
             avatar = np.ascontiguousarray(avatar[:, ::-1])
-        picture = np.empty((self._height, self._width, 3), np.uint8)
-        square = self._between(picture, self._begin, self._end)
-        cv2.resize(avatar, (self._side, self._side), dst=square, interpolation=cv2.INTER_CUBIC)
-        if self._width != self._height:
-            blur = settings.background == "blur"
-            self._surround(picture, *(self._blurred(avatar) if blur else self._strips(self._backdrop_for(settings))))
+        enlarged = settings.portrait_size * self._side > avatar.shape[0]
+        sharp = _sharpened(avatar, settings.sharpness) if settings.sharpness and enlarged else avatar
+        picture = self._fitted(avatar, sharp, settings)
         if settings.badge:
             _write(picture, _BADGE, scale=0.026, bottom_right=True)
         return picture
+
+    def _fitted(self, avatar: Rgb, sharp: Rgb, settings: LiveSettings) -> Rgb:
+        """The avatar as it is to be shown, on its background."""
+        if settings.portrait_size != 1:
+            return self._placed(avatar, sharp, settings)
+        picture = np.empty((self._height, self._width, 3), np.uint8)
+        square = self._between(picture, self._begin, self._end)
+        cv2.resize(sharp, (self._side, self._side), dst=square, interpolation=cv2.INTER_CUBIC)
+        if self._width != self._height:
+            blur = settings.background == "blur"
+            self._surround(picture, *(self._blurred(avatar) if blur else self._strips(self._backdrop_for(settings))))
+        return picture
+
+    def _placed(self, avatar: Rgb, sharp: Rgb, settings: LiveSettings) -> Rgb:
+        """A portrait of another size than the output's height: it stands on the lower edge, or is cut off.
+
+        Where its edges lie inside the picture they fade into the background.
+        """
+        side = round(settings.portrait_size * self._side)
+        left, over = (self._width - side) // 2, self._height - side
+        top = over if over > 0 else round(_ABOVE_SHARE * over)
+        picture = self._whole_backdrop(avatar, settings)
+        x, y = max(0, left), max(0, top)
+        end_x, end_y = min(self._width, left + side), min(self._height, top + side)
+        under = picture[y:end_y, x:end_x]
+        square = _resized(sharp, (side, side), cv2.INTER_CUBIC)[y - top : end_y - top, x - left : end_x - left]
+        square = np.ascontiguousarray(square)
+        edge = max(2, round(_FEATHER_SHARE * side))
+        height, width = square.shape[:2]
+        for faded, across, start in (
+            (left > 0, True, 0),
+            (left + side < self._width, True, width - edge),
+            (top > 0, False, 0),
+            (top + side < self._height, False, height - edge),
+        ):
+            if faded:
+                strip = (
+                    (slice(None), slice(start, start + edge)) if across else (slice(start, start + edge), slice(None))
+                )
+                share = _ramp(edge, height if across else width, at_start=start == 0, along_x=across)
+                square[strip] = cv2.blendLinear(square[strip], under[strip], share, 1 - share)
+        under[:] = square
+        return picture
+
+    def _whole_backdrop(self, avatar: Rgb, settings: LiveSettings) -> Rgb:
+        if settings.background == "blur":
+            return _resized(self._blurred_window(avatar), (self._width, self._height), cv2.INTER_LINEAR)
+        return self._backdrop_for(settings).copy()
 
     def slate(self, state: State) -> Rgb:
         """The picture in place of the avatar; the same array each time for a state, not to be written to."""
@@ -90,16 +143,20 @@ class Compositor:
 
     def _blurred(self, avatar: Rgb) -> tuple[Rgb, Rgb]:
         """As `_strips`, of the avatar's own picture, enlarged until it covers the output, dimmed, without detail."""
+        window = self._blurred_window(avatar)
+        if not self._along_x:  # OpenCV widens each row that it is given: cheapest before there are many
+            return self._strips(_resized(window, (self._width, self._height), cv2.INTER_LINEAR))
+        before, after = self._strips(_resized(window, (self._width, window.shape[0]), cv2.INTER_LINEAR))
+        return self._heightened(before), self._heightened(after)
+
+    def _blurred_window(self, avatar: Rgb) -> cv2.typing.MatLike:
+        """The same before it is enlarged: a few dozen pixels in the output's shape."""
         small = cv2.resize(avatar, (_BLUR_SIDE_PX, _BLUR_SIDE_PX), interpolation=cv2.INTER_AREA)
         long = max(self._width, self._height)
         cut = round(_BLUR_SIDE_PX * self._height / long), round(_BLUR_SIDE_PX * self._width / long)
         top, left = (_BLUR_SIDE_PX - cut[0]) // 2, (_BLUR_SIDE_PX - cut[1]) // 2
         window = cv2.GaussianBlur(small, (0, 0), _BLUR_SIGMA)[top : top + cut[0], left : left + cut[1]]
-        window = cv2.convertScaleAbs(window, alpha=_DIM)
-        if not self._along_x:  # OpenCV widens each row that it is given: cheapest before there are many
-            return self._strips(_resized(window, (self._width, self._height), cv2.INTER_LINEAR))
-        before, after = self._strips(_resized(window, (self._width, cut[0]), cv2.INTER_LINEAR))
-        return self._heightened(before), self._heightened(after)
+        return cv2.convertScaleAbs(window, alpha=_DIM)
 
     def _heightened(self, strip: Rgb) -> Rgb:
         return _resized(strip, (strip.shape[1], self._height), cv2.INTER_LINEAR)
@@ -152,6 +209,13 @@ def _ramp(length: int, side: int, *, at_start: bool, along_x: bool) -> NDArray[n
 
 def _resized(rgb: cv2.typing.MatLike, size_px: tuple[int, int], interpolation: int) -> Rgb:
     return np.asarray(cv2.resize(rgb, size_px, interpolation=interpolation), np.uint8)
+
+
+def _sharpened(rgb: Rgb, sharpness: float) -> Rgb:
+    """By unsharp masking; `sharpness` from 0 to 1."""
+    amount = sharpness * _SHARPEN_MOST
+    smooth = cv2.GaussianBlur(rgb, (5, 5), _SHARPEN_SIGMA_PX)
+    return np.asarray(cv2.addWeighted(rgb, 1 + amount, smooth, -amount, 0), np.uint8)
 
 
 def _read_background(path: str) -> Rgb:

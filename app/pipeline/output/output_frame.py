@@ -29,12 +29,12 @@ class OutputFrame:
 
 @dataclass(frozen=True, eq=False)
 class Composed:
-    """A picture as a call sees it, made by the compositor from an `OutputFrame`.
+    """A picture as a call sees it, made by the presenter from an `OutputFrame`.
 
     Attributes:
         frame_id: of the `OutputFrame`.
         captured_s: of the `OutputFrame`.
-        state: of the `OutputFrame`, or `SLATE` or `FAULT` where the sink stage decided so.
+        state: of the `OutputFrame`, or `STARTING`, `SLATE` or `FAULT` where the presenter decided so.
         rgb: (height, width, 3) uint8 RGB, C-contiguous, never written to again.
         fresh: whether it shows a camera frame's motion for the first time; a repeated picture is not fresh.
     """

@@ -1,7 +1,8 @@
 """Recordings of the output: H.264 in MP4.
 
-`mcnet.media.video_writer.VideoWriter` makes the better file of a finished clip, at six times the work a frame and with
-nothing to show for it before its end; a recording must not starve the model, and must survive a full disk or a crash.
+`mcnet.media.video_writer.VideoWriter` makes the better file of a finished clip, at six times the work per frame and
+with nothing to show for it before its end; a recording must not starve the model, and must survive a full disk or a
+crash.
 """
 
 import contextlib
@@ -35,7 +36,7 @@ DISCLOSURE = (
 """Stands in every recording's metadata."""
 
 _PENDING_PICTURES = 8
-# 8 to 10 ms of processor time a picture of 1280x720, of which 2 for the colours; superfast takes 12, veryfast 15 for
+# 8 to 10 ms of processor time per picture of 1280x720, of which 2 for the colours; superfast takes 12, veryfast 15 for
 # less than half the bytes. The model needs the time more than the disk needs the room (20 MB per minute).
 _PRESET, _CRF, _THREADS = "ultrafast", "20", 2
 _KEYFRAME_S = 2  # also what a crash may cost
@@ -46,8 +47,9 @@ _TV_RANGE = 1
 class RecorderSink:
     """Writes pictures to a video file on a thread of its own; see `Sink`.
 
-    One picture a tick, at a constant rate. An encoder that cannot follow never stops the stage: the oldest picture
-    that waits is dropped and counted, and the one before it is seen for longer, so that the time stays true. Until it
+    It writes one picture per tick, at a constant rate. An encoder that cannot follow never stops the stage: the oldest
+    picture that waits is dropped and counted, and the one before it is seen for longer, so that the time stays true.
+    Until it
     is finished the file is written in fragments: what is there when the disk is full or the app dies, can be played.
 
     Args:

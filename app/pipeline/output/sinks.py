@@ -50,10 +50,10 @@ def parse_output(text: str | None, fps_hz: float | None) -> OutputFormat:
 class Sink(Protocol):
     """A device or file that takes pictures. The sink stage opens it, writes to it and closes it on one thread.
 
-    `open` is called once before anything else, then `send` about `fps_hz` times per second, then `close` once, also
-    after a failure of `send`, but not after one of `open`. All may raise `SinkError`; the sink is then taken out and
-    the others go on. None may keep the stage for longer than a picture's time: what takes longer, such as finishing a
-    file, goes on elsewhere after `close`, until `finished` says so. `send` must not write to the picture.
+    `open` is called before anything else, once per run, then `send` about `fps_hz` times per second, then `close` once,
+    also after a failure of `send`, but not after one of `open`. All may raise `SinkError`; the sink is then taken out
+    and the others go on. None may keep the stage for longer than a picture's time: what takes longer, such as finishing
+    a file, goes on elsewhere after `close`, until `finished` says so. `send` must not write to the picture.
 
     Attributes:
         name: says what it is, for people and as its key: two sinks of one pipeline never share a name.

@@ -116,7 +116,7 @@ def test_from_the_slate_over_calibration_to_live_and_to_every_end(rig: Rig) -> N
     assert states[-1] is State.LIVE
     assert states[0] in (State.STARTING, State.CALIBRATING)
     wait_until(lambda: rig.sink.pictures[-1].rgb[240, 320].tolist() == list(AVATAR_RGB), "the fade is over")
-    view = rig.pipeline.driver.take(1.0)
+    view = rig.pipeline.performer.take(1.0)
     assert view is not None
     assert view.frame.rgb.shape == (480, 640, 3)
     picture = rig.pipeline.preview.take(1.0)
@@ -168,13 +168,13 @@ def test_the_sinks_have_a_frames_picture_before_it_is_searched(rig: Rig, face: F
     wait_until(lambda: rig.pipeline.stats().frames_out > 5, "frames flow, and the calibration's searches are over")
     rig.finder.go_on.clear()
     wait_until(lambda: rig.finder.hangs, "a search hangs")
-    view = rig.pipeline.driver.take(0.0)  # of a frame before: it is put after the search
+    view = rig.pipeline.performer.take(0.0)  # of a frame before: it is put after the search
     assert view is not None
     before = view.frame.frame_id
     wait_until(lambda: any(picture.frame_id > before for picture in rig.sink.pictures), "the picture is shown")
-    assert rig.pipeline.driver.take(0.0) is None
+    assert rig.pipeline.performer.take(0.0) is None
     rig.finder.go_on.set()
-    after = rig.pipeline.driver.take(5.0)
+    after = rig.pipeline.performer.take(5.0)
     assert after is not None
     assert after.landmarks_px is face.landmarks_px
 

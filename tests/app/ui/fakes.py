@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import AppError, CameraError
-from app.pipeline.animation.performer_view import DriverView
+from app.pipeline.animation.performer_view import PerformerView
 from app.pipeline.camera_spec import CameraSpec, is_address, parse_camera
 from app.pipeline.capture.camera import CameraInfo
 from app.pipeline.capture.camera_frame import CameraFrame
@@ -86,7 +86,7 @@ class FakePipeline:
         self.made_from = settings
         self.tell = on_event
         self.preview: LatestSlot[Composed] = LatestSlot("preview", on_put=on_picture)
-        self.driver: LatestSlot[DriverView] = LatestSlot("driver")
+        self.performer: LatestSlot[PerformerView] = LatestSlot("performer")
         self.settings = settings.live
         self.camera: CameraSpec | None = None
         self.wish = 0
@@ -143,9 +143,9 @@ class FakePipeline:
         """Leave a picture for the window."""
         self.preview.put(Composed(0, time.monotonic(), state, plain() if rgb is None else rgb, fresh=True))
 
-    def show_driver(self, view: DriverView) -> None:
+    def show_driver(self, view: PerformerView) -> None:
         """Leave a view of the driver; the window looks for it when it is woken."""
-        self.driver.put(view)
+        self.performer.put(view)
 
     def prove(self, *, state: State = State.LIVE, measures: bool = True, measured: bool = True) -> None:
         """Tell that model, camera, portrait and calibration are well.
@@ -351,11 +351,11 @@ def _parse(text: str) -> CameraSpec:
     return CameraSpec("file", path=Path(text))
 
 
-def driver_view(*, found: bool = True) -> DriverView:
+def driver_view(*, found: bool = True) -> PerformerView:
     """A frame of the performer, 64 x 48, with a face or without."""
     frame = CameraFrame(1, time.monotonic(), plain(200, 64, 48))
     if not found:
-        return DriverView(frame, None, None, None)
+        return PerformerView(frame, None, None, None)
     points = np.stack([np.linspace(20, 44, 468), np.linspace(10, 40, 468), np.zeros(468)], axis=1).astype(np.float32)
     keypoints = np.array([[0.0, 0.0], [0.5, -0.5]], np.float32)
-    return DriverView(frame, SquareBox(32.0, 24.0, 30.0), points, keypoints)
+    return PerformerView(frame, SquareBox(32.0, 24.0, 30.0), points, keypoints)

@@ -570,8 +570,8 @@ def test_a_terminal_shows_a_bar(short: Path, tmp_path: Path, monkeypatch: pytest
         ("--min-motion", "-0.1", "a number from 0 to 10"),
         ("--max-outside", "1", "a number from 0 to 0.95"),
         ("--test-share", "1.5", "a number from 0 to 0.95"),
-        ("--seed", "-1", "a whole number"),
-        ("--workers", "0", "a whole number from 1"),
+        ("--seed", "-1", "a whole number from 0 to 4294967295"),
+        ("--workers", "0", "a whole number from 1 to 1024"),
     ],
 )
 def test_numbers_out_of_range_are_refused_with_the_range(

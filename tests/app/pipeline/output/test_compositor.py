@@ -4,16 +4,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from app.errors import AppError
 from app.pipeline.output.compositor import Compositor
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
 from app.settings import Background, LiveSettings
+from assets import ROOT
 from mcnet.arrays import Rgb
-from mcnet.media.images import write_rgb
+from mcnet.media.images import read_rgb, write_rgb
 
-PLAIN = LiveSettings(background="colour", background_colour="#102030", badge=False)
+PLAIN = LiveSettings(background="colour", background_colour="#102030", badge=False, sharpness=0.0)
 
 
 def avatar() -> Rgb:
@@ -61,7 +63,7 @@ def test_only_what_is_seen_is_drawn_and_it_looks_like_all_of_it(size: tuple[int,
     """Against the plain way: the whole backdrop, and a square laid on it pixel by pixel in floating point."""
     width, height = size
     rgb = np.asarray(cv2.resize(np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8), (256, 256)), np.uint8)
-    settings = LiveSettings(background=background, background_colour="#c02080", badge=False)
+    settings = LiveSettings(background=background, background_colour="#c02080", badge=False, sharpness=0.0)
     compositor = Compositor(OutputFormat(width, height))
     picture = compositor.compose(rgb, settings)
     if background == "blur":
@@ -135,3 +137,63 @@ def test_slates_differ_by_state_and_are_never_written_to() -> None:
 def test_sizes_that_devices_do_not_bear_are_refused(size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="expected an even number"):
         OutputFormat(*size)
+
+
+def test_sharpening_brings_the_avatar_nearer_to_the_portrait_that_it_was_made_of() -> None:
+    portrait = read_rgb(ROOT / "portraits" / "man_1.jpg")
+    small = cv2.resize(portrait, (256, 256), interpolation=cv2.INTER_AREA)
+    softened = np.asarray(cv2.GaussianBlur(small, (0, 0), 0.5), np.uint8)  # as networks' pictures are
+
+    def shown(sharpness: float) -> NDArray[np.float64]:
+        settings = dataclasses.replace(PLAIN, sharpness=sharpness)
+        return Compositor(OutputFormat(512, 512)).compose(softened, settings).astype(np.float64)
+
+    def detail(rgb: NDArray[np.float64]) -> float:
+        return float(np.abs(np.diff(rgb, axis=0)).mean() + np.abs(np.diff(rgb, axis=1)).mean())
+
+    errors = [float(np.square(shown(sharpness) - portrait).mean()) for sharpness in (0.0, LiveSettings().sharpness)]
+    assert errors[1] < errors[0]
+    details = [detail(shown(sharpness)) for sharpness in (0.0, 0.5, 1.0)]
+    assert details[0] < details[1] < details[2] < 1.1 * detail(portrait.astype(np.float64))
+
+
+def test_an_avatar_that_is_not_enlarged_stays_as_it_is() -> None:
+    noise = np.random.default_rng(2).integers(0, 256, (256, 256, 3), np.uint8)
+    np.testing.assert_array_equal(
+        Compositor(OutputFormat(256, 256)).compose(noise, dataclasses.replace(PLAIN, sharpness=1.0)), noise
+    )
+
+
+@pytest.mark.parametrize("background", ["colour", "blur"])
+def test_a_smaller_portrait_stands_on_the_lower_edge(background: Background) -> None:
+    settings = dataclasses.replace(PLAIN, portrait_size=0.6, background=background)
+    picture = Compositor(OutputFormat(1280, 720)).compose(avatar(), settings)
+    assert picture[719, 600].tolist() == [200, 0, 0]  # 432 px high, from row 288 on
+    assert picture[320, 680].tolist() == [0, 0, 200]
+    around = picture[[100, 287, 719, 719], [640, 500, 400, 880]]
+    if background == "colour":
+        assert (around == [16, 32, 48]).all()
+    else:
+        assert (around < 120).all(), "dimmed"
+    edge = picture[289:300, 500, 0].astype(int)
+    assert (np.diff(edge) >= 0).all()
+    assert edge[0] < edge[-1]
+
+
+def test_a_larger_portrait_loses_more_below_than_above() -> None:
+    rows = np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 256, 1).repeat(3, 2)
+    settings = dataclasses.replace(PLAIN, portrait_size=1.5)
+    column = Compositor(OutputFormat(1280, 720)).compose(rows, settings)[:, 640, 0]
+    assert column[0] == pytest.approx(255 * 126 / 1080, abs=2)  # of 360 px that are too many 126 are above
+    assert column[-1] == pytest.approx(255 * 846 / 1080, abs=2)
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (720, 1280), (640, 640)])
+@pytest.mark.parametrize("portrait_size", [0.5, 0.9, 1.1, 1.7])
+def test_any_size_of_the_portrait_fits_any_output(size: tuple[int, int], portrait_size: float) -> None:
+    settings = dataclasses.replace(PLAIN, portrait_size=portrait_size, background="blur")
+    picture = Compositor(OutputFormat(*size)).compose(avatar(), settings)
+    assert picture.shape == (size[1], size[0], 3)
+    middle = picture[size[1] - 20]
+    assert middle[size[0] // 2 - 30].tolist() == [200, 0, 0]
+    assert middle[size[0] // 2 + 30].tolist() == [0, 0, 200]

@@ -62,7 +62,7 @@ def test_one_picture_a_tick_at_the_outputs_size_and_rate(tmp_path: Path) -> None
     assert (sink.name, sink.detail) == (f"file:{tmp_path / 'me.mp4'}", str(tmp_path / "me.mp4"))
     assert (sink.sent, sink.dropped) == (6, 0)
     video = open_driving(tmp_path / "me.mp4")
-    assert (video.fps, video.size_px, video.frame_count) == (30.0, (96, 64), 6)
+    assert (video.fps, video.frame_size_px, video.frame_count) == (30.0, (96, 64), 6)
     assert [number_of(rgb) for rgb in video] == [0, 1, 2, 3, 4, 5]
 
 
