@@ -79,7 +79,7 @@ class DataConfig:
     places. With the last two, what animates needs no detector."""
     keypoint_jitter_px: float = 0.07
     """The standard deviation of the noise that measured places get on each axis, in pixels of a picture of 256: as much
-    as the mesh has on a still face, so that training sees what it will be given."""
+    as was measured of pupils on a still face, so that training sees what it will be given."""
     detected_share: float = 0.15
     """The share of pairs whose keypoints are detected all the same, so that the network can be driven where no mesh is
     found. Pairs without landmarks are detected always."""
