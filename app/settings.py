@@ -23,6 +23,9 @@ EXPRESSION_PARTS = ("lids", "mouth", "brows")
 """What has a gain of its own in motion in space."""
 
 
+LONGEST_SLATE_TEXT = 60
+
+
 def _require_within(settings: object, *limits: tuple[str, float, float]) -> None:
     for name, low, high in limits:
         value = getattr(settings, name)
@@ -86,6 +89,10 @@ class LiveSettings:
     """As #rrggbb."""
     background_image: str = ""
     """A file; covers the whole output."""
+    slate_text: str = ""
+    """What the slate says, at most 60 characters; empty: what is usual. While the avatar gets ready it says that."""
+    slate_image: str = ""
+    """A picture's file that the slate shows, covering it; empty: none. Not while the avatar gets ready."""
     badge: bool = True
     """Whether the output says that the picture is synthetic."""
     hold_s: float = 0.5
@@ -115,6 +122,9 @@ class LiveSettings:
             ("idle_s", 0, 3600),
             ("calibration_s", 0, 60),
         )
+        if len(self.slate_text) > LONGEST_SLATE_TEXT:
+            got = len(self.slate_text)
+            raise AppError(f"setting slate_text: got {got} characters, expected at most {LONGEST_SLATE_TEXT}")
         colour = self.background_colour
         if len(colour) != 7 or colour[0] != "#" or any(digit not in "0123456789abcdefABCDEF" for digit in colour[1:]):
             raise AppError(f"setting background_colour: got {colour!r}, expected #rrggbb")

@@ -20,6 +20,14 @@ def measured_words(event: Measured) -> str:
     return "; ".join([*words, *map(str, event.unused_gpus)])
 
 
+def too_slow_words(rate_hz: float) -> str:
+    """That so many frames per second are too few for a call, and what to do; without a full stop."""
+    return (
+        f"about {rate_hz:.2g} frames per second are too slow for a call: close what else is running and press Measure "
+        "under First steps, or use a computer with a GPU"
+    )
+
+
 def unmet_wishes_words(event: CameraOpened) -> str:
     """What a device was asked for and gives otherwise; "" where it gives all of it. Others were asked for nothing."""
     if event.spec.kind != "device":

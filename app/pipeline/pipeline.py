@@ -306,8 +306,8 @@ class _Run:
         if not self._muted.is_set():
             self._pipeline.on_event(event)
 
-    def _refuse(self, message: str) -> None:
-        self._emit(SettingRefused("background", message))
+    def _refuse(self, setting: str, message: str) -> None:
+        self._emit(SettingRefused(setting, message))
 
     def _take(self, frame: CameraFrame) -> None:
         self.meter.camera_frame(frame.captured_s)

@@ -161,6 +161,20 @@ class PortraitStore:
         except OSError as error:
             raise AppError(f"cannot remove {entry.path}: {error}; check the folder's permissions") from error
 
+    def rename(self, entry: PortraitEntry, name: str) -> None:
+        """Call one of the user's own something else; its picture and its crop stay as they are.
+
+        Raises:
+            AppError: it is a bundled one, the name is empty, or the folder cannot be written.
+        """
+        name = " ".join(name.split())
+        if entry.bundled:
+            raise AppError(f"{entry.name} came with the app and keeps its name: only your own portraits can be renamed")
+        if not name:
+            raise AppError(f"a portrait needs a name: got an empty one for {entry.name}, so it keeps its own")
+        known = self._read_index()
+        self._write_index([dataclasses.replace(one, name=name) if one.key == entry.key else one for one in known])
+
     def restore(self, entry: PortraitEntry) -> None:
         """Put a removed portrait back, as it was.
 

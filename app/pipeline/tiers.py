@@ -87,6 +87,12 @@ def as_measured(tier: Tier, root: Path = Path("/")) -> Measured:
     return Measured(tier, unused_gpus(root) if tier.best.way.device == "cpu" else ())
 
 
+def gpus() -> tuple[tuple[str, str], ...]:
+    """The GPUs that torch can use: as `EngineOptions.device` names them, and for people."""
+    usable = [index for index in range(torch.cuda.device_count()) if why_no_cuda(index) is None]
+    return tuple((f"cuda:{index}", f"GPU {index}: {torch.cuda.get_device_name(index)}") for index in usable)
+
+
 def unused_gpus(root: Path = Path("/")) -> tuple[UnusedGpu, ...]:
     """The GPUs that are there and that torch cannot use.
 

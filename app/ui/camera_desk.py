@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from PyQt6.QtCore import QObject, pyqtSignal
 
@@ -113,8 +113,9 @@ class CameraDesk(QObject):
         if self.pipeline is None:
             return
         if spec is None:
-            self._set_link(Link(text="the camera cannot be used", failed=True))
+            self._set_link(Link(text="the camera cannot be used: choose another one", failed=True))
             return
+        self.cleared.emit("camera")  # it was about what was in use before
         self._spec, self._wish = spec, None
         self._texts[spec] = self.current
         self.interrupted.emit()
@@ -148,7 +149,9 @@ class CameraDesk(QObject):
 
     def _forbid(self, spec: "CameraSpec") -> None:
         if spec == self._spec:
-            self._set_link(Link(text="the system forbids the camera", failed=True))
+            self._set_link(
+                Link(text="the system forbids the camera: allow it in System Settings, Privacy", failed=True)
+            )
             text = "The system does not let this app use the camera. Allow it in System Settings, Privacy."
             self.told.emit(Message("camera", text))
 
@@ -163,16 +166,20 @@ class CameraDesk(QObject):
             text += f" {event.kept.path.name if event.kept.path else event.kept_name} goes on."
         else:
             self.interrupted.emit()
-            self._set_link(Link(text="the camera gives no frames", failed=True))
-        self.told.emit(Message("camera", text, action="Refresh cameras", act=self.refresh))
+            self._set_link(
+                Link(text="the camera gives no frames: plug it in again, or choose another one", failed=True)
+            )
+        tone: Literal["error", "warning"] = "warning" if event.kept else "error"
+        self.told.emit(Message("camera", text, tone, action="Refresh cameras", act=self.refresh))
 
     def _take_cameras(self, cameras: "list[CameraInfo]") -> None:
         self.cameras = cameras
+        self.cleared.emit("cameras")
         if not self.current and cameras:
             self.current = cameras[0].spec_text
             self.open()
         elif not self.current:
-            self._set_link(Link(text="no camera was found", failed=True))
+            self._set_link(Link(text="no camera was found: plug one in, or use a video file", failed=True))
             self.told.emit(
                 Message("camera", "No camera was found. Plug one in and refresh, or let a video file stand in for it.")
             )

@@ -11,11 +11,18 @@ class Link:
         done: proven.
         text: how it stands, for people.
         failed: it needs a hand.
+        slow: it is proven, but too slow to be of use; the text says what to do.
     """
 
     done: bool = False
     text: str = ""
     failed: bool = False
+    slow: bool = False
+
+    @property
+    def wrong(self) -> bool:
+        """Whether something is to be done about it."""
+        return self.failed or self.slow
 
 
 @dataclass(frozen=True)
@@ -28,10 +35,10 @@ class Chain:
     """
 
     model: Link = Link(text="the model is loading")
-    camera: Link = Link(text="no camera yet")
-    portrait: Link = Link(text="no portrait yet")
-    calibration: Link = Link(text="not calibrated yet")
-    virtual_camera: Link = Link(text="the virtual camera is off")
+    camera: Link = Link(text="no camera yet: choose one under Camera")
+    portrait: Link = Link(text="no portrait yet: choose one, or add yours")
+    calibration: Link = Link(text="not calibrated yet: look into the camera, or press Calibrate")
+    virtual_camera: Link = Link(text="the virtual camera is off: switch it on for a call")
     absolute: bool = False
 
     def missing(self) -> str:
@@ -41,6 +48,14 @@ class Chain:
     def missing_name(self) -> str:
         """The name of that link."""
         return next((name for name, link in self.links() if not link.done), "")
+
+    def sentence(self) -> str:
+        """What is wrong, or else what is missing, and what to do; that all is well where it is."""
+        links = [link for _, link in self.links() if link.wrong or not link.done]
+        if not links:
+            return "Everything is ready."
+        text = next((link for link in links if link.wrong), links[0]).text
+        return f"{text[:1].upper()}{text[1:]}."
 
     def pose(self) -> Link:
         """The calibration's link, which absolute motion does not need."""

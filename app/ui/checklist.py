@@ -3,13 +3,16 @@
 from dataclasses import dataclass
 
 from PyQt6.QtCore import pyqtSignal
-from PyQt6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
+from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from app.ui.chain import Chain, Link
+from app.ui.flow import FlowLayout
 from app.ui.session import Session
 from app.ui.status import calibration_request
 from app.ui.theme import pixmap, theme_in_use
 from app.ui.widgets import ElidedLabel, button, label, restyle, set_tip
+
+_GAP_PX = 8
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,12 @@ class Step(QFrame):
         self._text.setText(standing.text)
         self.action.setEnabled(standing.can_act)
         restyle(self, "done", "true" if standing.done else "false")
-        state = "done" if standing.done else "needs a hand" if standing.failed else "to do"
+        state = "needs a hand" if standing.failed else "done" if standing.done else "to do"
         self.setAccessibleName(f"Step {self._number}, {self._title}: {state}. {standing.text}")
 
 
 class Checklist(QFrame):
-    """Six steps to the first call.
+    """Six steps to the first call: all of them, or the next one alone where there is no room for more.
 
     Attributes:
         steps: in order: computer, camera, virtual camera, portrait, calibration, going live.
@@ -90,7 +93,12 @@ class Checklist(QFrame):
         self.setAccessibleName("First steps")
         self.close_button = button("Hide", tip="Put the first steps away; they come back under Window", kind="flat")
         self.steps = (
-            Step(1, "Computer", "Measure", "Try for some seconds what runs the model best here, and remember it"),
+            Step(
+                1,
+                "Computer",
+                "Measure",
+                "Find the fastest way to run the model on this computer (a few seconds), and remember it",
+            ),
             Step(2, "Camera", "Refresh", "Look again for cameras"),
             Step(3, "Virtual camera", "Switch on", "Let call programs see the output; it starts with the slate"),
             Step(4, "Portrait", "Add yours…", "Pick one on the left, or add a picture of yours"),
@@ -103,17 +111,21 @@ class Checklist(QFrame):
         head.addWidget(self._count)
         head.addStretch(1)
         head.addWidget(self.close_button)
-        grid = QGridLayout()
-        grid.setSpacing(8)
-        for number, step in enumerate(self.steps):
-            grid.addWidget(step, number // 2, number % 2)
-        grid.setColumnStretch(0, 1)
-        grid.setColumnStretch(1, 1)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(12, 8, 12, 12)
-        column.setSpacing(6)
-        column.addLayout(head)
-        column.addLayout(grid)
+        self._whole = True
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(12, 8, 12, 12)
+        self._column.setSpacing(6)
+        self._head = head
+        self._column.addLayout(head)
+        rows = QVBoxLayout()
+        rows.setSpacing(_GAP_PX)
+        self._column.addLayout(rows)
+        for left, right in zip(self.steps[::2], self.steps[1::2], strict=True):
+            row = QHBoxLayout()
+            row.setSpacing(_GAP_PX)
+            row.addWidget(left, 1)
+            row.addWidget(right, 1)
+            rows.addLayout(row)
         self.close_button.clicked.connect(self.put_away)
         actions: tuple[QPushButton, ...] = tuple(step.action for step in self.steps)
         actions[0].clicked.connect(session.measure)
@@ -133,7 +145,7 @@ class Checklist(QFrame):
         if switch.report is not None and not switch.on_air:
             virtual = _Standing(False, not found, switch.report.sentence, virtual.can_act)
         portrait = chain.portrait
-        if session.portrait is not None and portrait.done:
+        if session.portrait is not None and portrait.done and session.portrait.entry.key == session.animated:
             portrait = Link(True, f"{portrait.text}, score {session.portrait.score} of 100")
         missing = chain.missing()
         live = _Standing(
@@ -156,10 +168,29 @@ class Checklist(QFrame):
         set_tip(self.steps[4].action, f"{request} A second or two is enough (F).")
         done = sum(step.done for step in self.steps)
         self._count.setText(f"  {done} of {len(self.steps)}")
+        self._show_steps()
+
+    def fit(self, width_px: int, height_px: int) -> bool:
+        """Show all steps if they fit into that, and otherwise the next one alone; answers whether that is new."""
+        margins = self._column.contentsMargins()
+        steps = [step.minimumSizeHint() for step in self.steps]
+        columns_px = max(step.width() for step in steps) * 2 + _GAP_PX
+        rows_px = max(step.height() for step in steps) * 3 + 2 * _GAP_PX
+        head_px = self._head.sizeHint().height() + self._column.spacing()
+        before = self._whole
+        wide_enough = columns_px + margins.left() + margins.right() <= width_px
+        self._whole = wide_enough and rows_px + head_px + margins.top() + margins.bottom() <= height_px
+        self._show_steps()
+        return self._whole != before
+
+    def _show_steps(self) -> None:
+        following = next((step for step in self.steps if not step.done), self.steps[-1])
+        for step in self.steps:
+            step.setVisible(self._whole or step is following)
 
 
 def _of(link: Link, *, can_act: bool = True) -> _Standing:
-    return _Standing(link.done, link.failed, link.text, can_act)
+    return _Standing(link.done, link.wrong, link.text, can_act)
 
 
 class ChainRow(QFrame):
@@ -168,26 +199,41 @@ class ChainRow(QFrame):
     def __init__(self) -> None:
         super().__init__()
         self.setAccessibleName("Chain from the camera to the call")
-        row = QHBoxLayout(self)
-        row.setContentsMargins(4, 0, 4, 0)
-        row.setSpacing(5)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(4, 0, 4, 0)
+        column.setSpacing(4)
+        row = FlowLayout(spacing_px=16)
+        column.addLayout(row)
         self._parts: list[tuple[QLabel, QLabel]] = []
         for name, _ in Chain().links():
+            link = QWidget()
+            pair = QHBoxLayout(link)
+            pair.setContentsMargins(0, 0, 0, 0)
+            pair.setSpacing(5)
             mark, text = QLabel(), label(name.capitalize(), "muted")
             mark.setFixedSize(14, 14)
-            row.addWidget(mark)
-            row.addWidget(text)
-            row.addStretch(1)
+            pair.addWidget(mark)
+            pair.addWidget(text)
+            row.addWidget(link)
             self._parts.append((mark, text))
+        self._sentence = ElidedLabel()
+        self._sentence.setAccessibleName("What is missing, and what to do")
+        column.addWidget(self._sentence)
+
+    @property
+    def sentence(self) -> str:
+        """What is said to be wrong or missing, and what to do."""
+        return self._sentence.text()
 
     def show_chain(self, chain: Chain) -> None:
         """Show how it stands."""
         theme = theme_in_use()
         for (mark, text), (name, link) in zip(self._parts, chain.links(), strict=True):
             icon_name, colour = ("done", theme.live) if link.done else ("todo", theme.muted)
-            if link.failed:
+            if link.wrong:
                 icon_name, colour = "warning", theme.warning
             mark.setPixmap(pixmap(icon_name, colour, 14, self.devicePixelRatioF()))
             for widget in (mark, text):
                 widget.setToolTip(link.text)
             text.setAccessibleName(f"{name}: {link.text}")
+        self._sentence.setText(chain.sentence())

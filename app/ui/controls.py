@@ -6,14 +6,27 @@ from typing import Any, Literal, cast, get_args
 
 from PyQt6.QtCore import Qt, pyqtSignal
 from PyQt6.QtGui import QColor, QIcon, QPainter, QPixmap
-from PyQt6.QtWidgets import QColorDialog, QFrame, QHBoxLayout, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from PyQt6.QtWidgets import QColorDialog, QFrame, QHBoxLayout, QLineEdit, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
+from app.pipeline.animation.smoothing import smoothing_delay_ms
 from app.pipeline.camera_spec import is_address, without_secrets
-from app.settings import EXPRESSION_PARTS, MOTION_PARTS, Background, LiveSettings, MotionKind, WindowSettings
+from app.settings import (
+    EXPRESSION_PARTS,
+    LONGEST_SLATE_TEXT,
+    MOTION_PARTS,
+    Background,
+    LiveSettings,
+    MotionKind,
+    WindowSettings,
+)
 from app.ui.doctor_row import DoctorRow
+from app.ui.flow import FlowLayout
+from app.ui.run_settings import RunSettings
 from app.ui.session import Session
 from app.ui.theme import ThemeChoice
 from app.ui.widgets import (
+    NAME_PX,
+    ColumnScroll,
     Combo,
     ElidedLabel,
     Expander,
@@ -27,6 +40,7 @@ from app.ui.widgets import (
 )
 from app.words import not_in_space_words
 
+_LEAST_PX = 308
 ZOOM_STEP = 0.05
 NUDGE_STEP = 0.01
 OVERLAY_STEP = 0.1
@@ -62,34 +76,34 @@ class Controls(QFrame):
         motion_kind, no_space, motion, expression, smoothing: how the avatar moves, and why it cannot in space.
         fine_tune, gains: the gains of the parts of motion and expression, by the parts' names in the settings.
         zoom, overlay, nudge_buttons: how the performer is framed.
-        background, swatches, badge, mirror_output, mirror_preview: the picture.
-        driver, statistics, landmarks, theme: the window.
+        background, swatches, portrait_size, sharpness, badge, mirror_output, mirror_preview: the picture.
+        slate_text, slate_button, no_slate_button: the slate.
+        run: the output, the model and the device.
+        performer, pause, statistics, landmarks, theme: the window.
 
     Signals:
         video_wanted: the user wants to pick a video that stands in for a camera.
         network_wanted: the user wants to give the address of a network camera.
         background_wanted: the user wants to pick a picture as background.
+        slate_picture_wanted: the user wants to pick a picture for the slate.
     """
 
     video_wanted = pyqtSignal()
     network_wanted = pyqtSignal()
     background_wanted = pyqtSignal()
+    slate_picture_wanted = pyqtSignal()
 
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
         self.setProperty("role", "panel")
-        self.setFixedWidth(308)
+        self.setMinimumWidth(_LEAST_PX)
+        self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Preferred)
         self.setAccessibleName("Controls")
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        body = QWidget()
         whole = QVBoxLayout(self)
         whole.setContentsMargins(1, 4, 2, 4)
-        whole.addWidget(scroll)
-        body = QWidget()
+        whole.addWidget(ColumnScroll(body))
         self._column = QVBoxLayout(body)
         self._column.setContentsMargins(14, 8, 14, 8)
         self._column.setSpacing(8)
@@ -103,9 +117,12 @@ class Controls(QFrame):
         self._column.addWidget(rule())
         self._make_picture()
         self._column.addWidget(rule())
+        self.run = RunSettings(session)
+        self._column.addWidget(label("Output and computer", "title"))
+        self._column.addWidget(self.run)
+        self._column.addWidget(rule())
         self._make_view()
         self._column.addStretch(1)
-        scroll.setWidget(body)
         session.changed.connect(self._refresh)
         session.live_changed.connect(self._refresh_live)
         session.window_changed.connect(self._refresh_window)
@@ -119,11 +136,11 @@ class Controls(QFrame):
         self.camera = Combo("Camera", "The camera that sees you. Only the avatar leaves this app, never its picture.")
         self.refresh_button = button("", tip="Look again for cameras", icon_name="refresh", name="Refresh cameras")
         self._camera_state = ElidedLabel()
-        self.file_button = button(
-            "Use a video file…", tip="A video stands in for a camera, again and again", kind="link"
-        )
+        self.file_button = button("Use a video file…", tip="Use a video, in a loop, instead of a camera", kind="link")
         self.network_button = button(
-            "Network camera…", tip="A phone with a camera app, or what else has an address in your network", kind="link"
+            "Network camera…",
+            tip="A phone with a camera app, or any camera with an address on your network",
+            kind="link",
         )
         row = QHBoxLayout()
         row.setSpacing(6)
@@ -194,7 +211,7 @@ class Controls(QFrame):
             high=1,
             default=_DEFAULTS.smoothing,
             step=0.05,
-            words=self._smoothing_words,
+            words=lambda value: f"{smoothing_delay_ms(value):.0f} ms",
         )
         self._column.addWidget(label("Motion", "title"))
         for widget in (
@@ -250,7 +267,7 @@ class Controls(QFrame):
         grid = QHBoxLayout()
         grid.setSpacing(4)
         name = label("Nudge")
-        name.setFixedWidth(86)
+        name.setMinimumWidth(NAME_PX)
         grid.addWidget(name)
         for where, tip in (
             ("left", "Move the crop to the left (H)"),
@@ -301,34 +318,82 @@ class Controls(QFrame):
         row.addWidget(self.other_colour_button)
         row.addStretch(1)
         self._background_file = ElidedLabel()
+        self.slate_text = QLineEdit()
+        self.slate_text.setMaxLength(LONGEST_SLATE_TEXT)
+        self.slate_text.setPlaceholderText("as usual")
+        self.slate_text.setAccessibleName("Text of the slate")
+        set_tip(self.slate_text, "What the slate says instead of “Camera is off” or “Be right back”; Enter keeps it.")
+        self.slate_button = button("Slate's picture…", tip="A picture of yours that the slate shows", kind="link")
+        self.no_slate_button = button("Without", tip="Show the slate without a picture again", kind="link")
+        slate_row = QHBoxLayout()
+        slate_row.setSpacing(8)
+        slate_name = label("Slate says")
+        slate_name.setMinimumWidth(NAME_PX)
+        slate_row.addWidget(slate_name)
+        slate_row.addWidget(self.slate_text, 1)
+        self.portrait_size = ValueSlider(
+            "Portrait size",
+            "How large the portrait stands in the picture.",
+            low=0.5,
+            high=1.7,
+            default=_DEFAULTS.portrait_size,
+            step=0.05,
+            words=_percent,
+        )
+        self.sharpness = ValueSlider(
+            "Sharpness",
+            "How far the enlarged portrait is sharpened.",
+            low=0,
+            high=1,
+            default=_DEFAULTS.sharpness,
+            step=0.05,
+            words=_percent,
+        )
         self.badge = Switch(
-            "“AI avatar” badge", "Says in the picture that it is synthetic. Please leave it on among people."
+            "“AI avatar” badge", "Says in the picture that it is synthetic. Please leave it on when others watch."
         )
         self.mirror_output = Switch("Mirror the output", "Flip what the call sees (T).")
         self.mirror_preview = Switch(
-            "Mirror the preview", "Show me the output as in a mirror (R), writing included; the call sees it unchanged."
+            "Mirror the preview",
+            "Show me the output as in a mirror (R), but for the badge; the call sees it unchanged.",
         )
         self._column.addWidget(label("Picture", "title"))
         for widget in (
             self.background,
             self._swatch_row,
             self._background_file,
+            self.portrait_size,
+            self.sharpness,
             self.badge,
             self.mirror_output,
             self.mirror_preview,
         ):
             self._column.addWidget(widget)
         self.background.chosen.connect(self._background_chosen)
+        self._column.addLayout(slate_row)
+        slate_pictures = FlowLayout()
+        slate_pictures.addWidget(self.slate_button)
+        slate_pictures.addWidget(self.no_slate_button)
+        self._column.addLayout(slate_pictures)
+        self.slate_button.clicked.connect(self.slate_picture_wanted)
+        self.no_slate_button.clicked.connect(lambda: self.set_slate_picture(None))
+        self.slate_text.editingFinished.connect(
+            lambda: self._set_live(replace(self._live, slate_text=self.slate_text.text().strip()))
+        )
+        self.portrait_size.moved.connect(lambda value: self._set_live(replace(self._live, portrait_size=value)))
+        self.sharpness.moved.connect(lambda value: self._set_live(replace(self._live, sharpness=value)))
         self.badge.clicked.connect(lambda on: self._set_live(replace(self._live, badge=on)))
         self.mirror_output.clicked.connect(lambda on: self._set_live(replace(self._live, mirror_output=on)))
         self.mirror_preview.clicked.connect(lambda on: self._set_window(replace(self._window, mirror_preview=on)))
 
     def _make_view(self) -> None:
-        self.driver = Switch(
-            "Show me to myself", "Your own picture in the preview's corner (B). Hide it before you share this window."
+        self.performer = Switch(
+            "Show my camera picture",
+            "Your own picture in the preview's corner (B). Hide it before you share this window.",
         )
         self.landmarks = Switch("Landmarks and keypoints", "Draw on your picture what was found in it (O).")
-        self.statistics = Switch("Statistics", "Lay the figures over the preview (I).")
+        self.statistics = Switch("Statistics", "Show below what is measured (I).")
+        self.pause = Switch("Pause the preview", "Stop painting it, as saves power; the call and recordings go on.")
         self.checklist = Switch("First steps", "Show the checklist of the first launch.")
         self.theme = Segmented(
             "Theme",
@@ -339,9 +404,9 @@ class Controls(QFrame):
             ),
         )
         self._column.addWidget(label("Window", "title"))
-        for widget in (self.driver, self.landmarks, self.statistics, self.checklist, self.theme):
+        for widget in (self.performer, self.landmarks, self.statistics, self.pause, self.checklist, self.theme):
             self._column.addWidget(widget)
-        self.driver.clicked.connect(lambda on: self._set_window(replace(self._window, show_driver=on)))
+        self.performer.clicked.connect(lambda on: self._set_window(replace(self._window, show_driver=on)))
         self.landmarks.clicked.connect(lambda on: self._set_window(replace(self._window, show_landmarks=on)))
         self.statistics.clicked.connect(lambda on: self._set_window(replace(self._window, show_statistics=on)))
         self.checklist.clicked.connect(lambda on: self._set_window(replace(self._window, checklist_done=not on)))
@@ -376,6 +441,10 @@ class Controls(QFrame):
     def set_background_picture(self, path: Path) -> None:
         """Use a picture as background."""
         self._set_live(replace(self._live, background="image", background_image=str(path)))
+
+    def set_slate_picture(self, path: Path | None) -> None:
+        """Have the slate show a picture, or none."""
+        self._set_live(replace(self._live, slate_image="" if path is None else str(path)))
 
     @property
     def _live(self) -> LiveSettings:
@@ -426,11 +495,6 @@ class Controls(QFrame):
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.colorSelected.connect(lambda colour: self._set_colour(colour.name()))
         dialog.show()  # not modal: Ctrl+0 reaches the slate from here, and the window can still be clicked
-
-    def _smoothing_words(self, value: float) -> str:
-        if self._session.smoothing_delay_ms is None:
-            return _percent(value)
-        return f"{self._session.smoothing_delay_ms(value):.0f} ms"
 
     # Showing
 
@@ -493,6 +557,12 @@ class Controls(QFrame):
             made.setChecked(colour == live.background_colour)
         self._background_file.setVisible(live.background == "image")
         self._background_file.setText(Path(live.background_image).name)
+        self.no_slate_button.setVisible(bool(live.slate_image))
+        set_tip(self.slate_button, f"A picture of yours that the slate shows; now: {live.slate_image or 'none'}")
+        if not self.slate_text.hasFocus():  # what is being written stays
+            self.slate_text.setText(live.slate_text)
+        self.portrait_size.set_value(live.portrait_size)
+        self.sharpness.set_value(live.sharpness)
         self.badge.setChecked(live.badge)
         self.mirror_output.setChecked(live.mirror_output)
 
@@ -501,7 +571,7 @@ class Controls(QFrame):
         self.fine_tune.set_open(window.show_fine_tune)
         self.overlay.set_value(window.overlay_opacity)
         self.mirror_preview.setChecked(window.mirror_preview)
-        self.driver.setChecked(window.show_driver)
+        self.performer.setChecked(window.show_driver)
         self.landmarks.setChecked(window.show_landmarks)
         self.statistics.setChecked(window.show_statistics)
         self.checklist.setChecked(not window.checklist_done)

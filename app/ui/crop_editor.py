@@ -18,10 +18,11 @@ from PyQt6.QtGui import (
 )
 from PyQt6.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
+from app.ui.flow import FlowLayout
 from app.ui.pictures import to_image
 from app.ui.portrait_desk import Cropping, PortraitDesk
 from app.ui.theme import theme_in_use
-from app.ui.widgets import button, label, panel
+from app.ui.widgets import ColumnScroll, ElidedLabel, button, label, panel
 
 if TYPE_CHECKING:
     from mcnet.media.crop import SquareBox
@@ -47,7 +48,7 @@ class CropEditor(QWidget):
         self._desk = desk
         self._shown: Cropping | None = None
         self.canvas = CropCanvas()
-        self._title = label("", "heading")
+        self._title = ElidedLabel("heading")
         self._score = label("", wrap=True)
         self._remarks = label("", "muted", wrap=True)
         self._square = QLabel()
@@ -60,7 +61,9 @@ class CropEditor(QWidget):
         self.automatic_button = button("Automatic crop", tip="Crop by the face that was found", icon_name="centre")
         hint = label("Drag the square, or its corners. Keys: arrows move, plus and minus resize.", "muted", wrap=True)
 
-        side = QVBoxLayout()
+        beside = QWidget()
+        side = QVBoxLayout(beside)
+        side.setContentsMargins(0, 0, 0, 0)
         side.setSpacing(10)
         side.addWidget(self._square)
         side.addWidget(self._score)
@@ -71,11 +74,10 @@ class CropEditor(QWidget):
         body = QHBoxLayout()
         body.setSpacing(16)
         body.addWidget(self.canvas, 1)
-        body.addLayout(side)
-        foot = QHBoxLayout()
-        foot.setSpacing(8)
+        body.addWidget(ColumnScroll(beside))
+        foot = FlowLayout()
         foot.addWidget(self.allowed)
-        foot.addStretch(1)
+        foot.add_spring()
         foot.addWidget(self.cancel_button)
         foot.addWidget(self.accept_button)
         card = panel()
@@ -174,7 +176,7 @@ class CropCanvas(QWidget):
         super().__init__()
         self.setAccessibleName("Square to animate")
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self.setMinimumSize(160, 160)
+        self.setMinimumSize(120, 100)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setMouseTracking(True)
         self.box: SquareBox | None = None

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 from PyQt6.QtCore import Qt, pyqtSignal
 from PyQt6.QtGui import QGuiApplication, QResizeEvent, QTextOption
-from PyQt6.QtWidgets import QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
+from PyQt6.QtWidgets import QPlainTextEdit, QVBoxLayout, QWidget
 
+from app.ui.flow import FlowLayout
 from app.ui.theme import Tone
 from app.ui.widgets import Switch, button, label, restyle
 
@@ -50,12 +51,10 @@ class DoctorRow(QWidget):
         self.copy_button = button("Copy", tip="Copy this command", icon_name="copy")
         self.again_button = button("Recheck", tip="Look again for a virtual camera", icon_name="refresh", kind="flat")
         self.next_button = button("", tip="Show the next step", kind="link", name="Next step")
-        buttons = QHBoxLayout()
-        buttons.setSpacing(6)
+        buttons = FlowLayout(spacing_px=6)
         buttons.addWidget(self.copy_button)
         buttons.addWidget(self.again_button)
         buttons.addWidget(self.next_button)
-        buttons.addStretch(1)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(6)

@@ -8,6 +8,7 @@ from PyQt6.QtWidgets import (
     QAbstractItemView,
     QFrame,
     QHBoxLayout,
+    QLineEdit,
     QListView,
     QListWidget,
     QListWidgetItem,
@@ -24,7 +25,10 @@ from app.ui.widgets import ElidedLabel, button, label
 if TYPE_CHECKING:
     from app.pipeline.portraits import Portrait
 
+GALLERY_PX = 220
+"""Two portraits side by side."""
 _CELL_PX = 90
+_LONGEST_NAME = 80
 _PICTURE_PX = 84
 _KEY = Qt.ItemDataRole.UserRole
 _PICTURE = _KEY + 1
@@ -36,7 +40,8 @@ class Gallery(QFrame):
 
     Attributes:
         list: the portraits.
-        add_button, paste_button, crop_button, remove_button: what can be done.
+        add_button, paste_button, crop_button, remove_button, rename_button: what can be done.
+        name_field: takes another name, while `renaming`.
 
     Signals:
         add_wanted: the user wants to pick a file.
@@ -49,9 +54,11 @@ class Gallery(QFrame):
     def __init__(self, desk: PortraitDesk) -> None:
         super().__init__()
         self.setProperty("role", "panel")
-        self.setFixedWidth(220)
+        self.setFixedWidth(GALLERY_PX)
         self._desk = desk
         self._marked = ""
+        self._portrait: Portrait | None = None
+        self._renamed = ""
         self.list = QListWidget()
         self.list.setObjectName("Gallery")
         self.list.setAccessibleName("Portraits")
@@ -79,7 +86,15 @@ class Gallery(QFrame):
             kind="flat",
             name="Remove",
         )
+        self.rename_button = button(
+            "", tip="Call this picture of yours something else (F2)", icon_name="rename", kind="flat", name="Rename"
+        )
         self._name = ElidedLabel("title")
+        self.name_field = QLineEdit()
+        self.name_field.setAccessibleName("Name of the portrait")
+        self.name_field.setToolTip("Enter keeps the name, Escape the one before.")
+        self.name_field.setMaxLength(_LONGEST_NAME)
+        self.name_field.hide()
         self._score = label("", "muted", wrap=True)
         self._score.setAccessibleName("Score of the portrait")
 
@@ -93,6 +108,8 @@ class Gallery(QFrame):
         chosen = QHBoxLayout()
         chosen.setSpacing(2)
         chosen.addWidget(self._name, 1)
+        chosen.addWidget(self.name_field, 1)
+        chosen.addWidget(self.rename_button)
         chosen.addWidget(self.crop_button)
         chosen.addWidget(self.remove_button)
         column = QVBoxLayout(self)
@@ -111,20 +128,63 @@ class Gallery(QFrame):
         delete = QShortcut(QKeySequence.StandardKey.Delete, self.list)
         delete.setContext(Qt.ShortcutContext.WidgetShortcut)
         delete.activated.connect(self._remove_highlighted)
+        self.rename_button.clicked.connect(self.begin_renaming)
+        self.name_field.editingFinished.connect(self._end_renaming)
         self.list.itemClicked.connect(self._choose)
         self.list.itemActivated.connect(self._choose)
         desk.changed.connect(self._refresh)
         self._refresh()
 
     @property
+    def name(self) -> str:
+        """What the portrait in use is called."""
+        return self._name.text()
+
+    @property
     def score(self) -> str:
         """What is said about the portrait in use."""
         return self._score.text()
 
+    @property
+    def renaming(self) -> bool:
+        """Whether the user writes another name."""
+        return not self.name_field.isHidden()
+
+    def begin_renaming(self) -> None:
+        """Let the user write another name for the portrait in use, if that is one of his own."""
+        if self.rename_button.isHidden():
+            return
+        self.name_field.setText(self.name)
+        self._renamed = self._desk.current
+        self._name.hide()
+        self.name_field.show()
+        self.name_field.selectAll()
+        self.name_field.setFocus()
+
+    def cancel_renaming(self) -> None:
+        """Leave the name as it was."""
+        self._renamed = ""
+        self.name_field.hide()
+        self._name.show()
+        self.list.setFocus()
+
+    def _end_renaming(self) -> None:
+        key, name = self._renamed, self.name_field.text().strip()
+        if key:  # Enter tells it, and so does the focus that goes then
+            self.cancel_renaming()
+            if name:
+                self._desk.rename(key, name)
+
     def set_portrait(self, portrait: "Portrait | None") -> None:
         """Say how well the portrait in use should animate, and why."""
-        if portrait is None:
-            self._score.setText("")
+        self._portrait = portrait
+        self._show_score()
+
+    def _show_score(self) -> None:
+        """Of the portrait whose name stands above it; while another one is read, there is none yet."""
+        portrait, current = self._portrait, self._desk.current
+        if portrait is None or portrait.entry.key != current:
+            self._score.setText("One moment: it is being read…" if current else "")
             return
         remarks = f": {', '.join(portrait.remarks)}" if portrait.remarks else ""
         self._score.setText(f"Score {portrait.score} of 100{remarks}")
@@ -145,11 +205,10 @@ class Gallery(QFrame):
         keys = [entry.key for entry in desk.entries]
         if [self._item(row).data(_KEY) for row in range(self.list.count())] != keys:
             self.list.clear()
-            for number, entry in enumerate(desk.entries, start=1):
+            for entry in desk.entries:
                 item = QListWidgetItem(entry.name)
                 item.setData(_KEY, entry.key)
                 item.setSizeHint(QSize(_CELL_PX, _CELL_PX))
-                item.setToolTip(f"{entry.name} (key {number})" if number <= 9 else entry.name)
                 self.list.addItem(item)
         for row, key in enumerate(keys):
             item = self._item(row)
@@ -160,8 +219,15 @@ class Gallery(QFrame):
             self.list.setCurrentRow(keys.index(mark))
         chosen = next((entry for entry in desk.entries if entry.key == desk.current), None)
         self._name.setText(chosen.name if chosen else "")
+        self._show_score()
         self.crop_button.setEnabled(chosen is not None)
-        self.remove_button.setVisible(chosen is not None and not chosen.bundled)
+        own = chosen is not None and not chosen.bundled
+        self.remove_button.setVisible(own)
+        self.rename_button.setVisible(own)
+        if self._renamed and self._renamed != desk.current:
+            self.cancel_renaming()
+        for row, entry in enumerate(desk.entries):
+            self._item(row).setToolTip(f"{entry.name} (key {row + 1})" if row < 9 else entry.name)
 
     def _item(self, row: int) -> QListWidgetItem:
         item = self.list.item(row)

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from PyQt6.QtCore import Qt, pyqtSignal
-from PyQt6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
+from PyQt6.QtCore import pyqtSignal
+from PyQt6.QtWidgets import QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
-from app.ui.widgets import button, label, panel
+from app.ui.widgets import ColumnScroll, SideBySide, button, label, panel
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ def _key(command: str, sequence: str, what: str) -> Key:
 
 
 _CAP_PX, _CAPS_PX = 40, 96
+_COLUMN_PX = 250
 
 GROUPS: tuple[tuple[str, tuple[Key, ...]], ...] = (
     (
@@ -54,6 +55,7 @@ GROUPS: tuple[tuple[str, tuple[Key, ...]], ...] = (
             _key("next", "D", "Next portrait"),
             Key("add", ("Ctrl+O",), ("Ctrl", "O"), "Add a picture from a file"),
             Key("paste", ("Ctrl+V",), ("Ctrl", "V"), "Add a picture from the clipboard"),
+            _key("rename", "F2", "Rename a portrait of yours"),
         ),
     ),
     (
@@ -78,7 +80,7 @@ GROUPS: tuple[tuple[str, tuple[Key, ...]], ...] = (
             _key("mirror_output", "T", "Mirror what the call sees"),
             _key("statistics", "I", "Statistics"),
             _key("landmarks", "O", "Landmarks and keypoints"),
-            _key("driver", "B", "Show me to myself, or hide my picture"),
+            _key("performer", "B", "Show or hide my camera picture"),
             Key("help", ("?", "F1"), ("?",), "This list"),
             Key("quit", ("Ctrl+Q",), ("Ctrl", "Q"), "Stop everything and quit"),
         ),
@@ -87,7 +89,7 @@ GROUPS: tuple[tuple[str, tuple[Key, ...]], ...] = (
 
 
 class KeysPanel(QWidget):
-    """All keys, in two columns.
+    """All keys, in two columns, or in one where there is no room for two.
 
     Signals:
         closed: the user has read enough.
@@ -105,30 +107,23 @@ class KeysPanel(QWidget):
         head.addStretch(1)
         head.addWidget(self.close_button)
 
-        columns = QHBoxLayout()
-        columns.setSpacing(28)
+        columns = SideBySide(28, least_px=_COLUMN_PX)
         for groups, caps_px in ((GROUPS[:2] + GROUPS[3:], _CAPS_PX), (GROUPS[2:3], _CAP_PX)):
-            column = QVBoxLayout()
+            half = QWidget()
+            column = QVBoxLayout(half)
+            column.setContentsMargins(0, 0, 8, 14)
             column.setSpacing(14)
             for title, keys in groups:
                 column.addLayout(_group(title, keys, caps_px))
             column.addStretch(1)
-            columns.addLayout(column, 1)
+            columns.add(half)
 
-        body = QWidget()
-        body.setLayout(columns)
-        columns.setContentsMargins(0, 0, 8, 0)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(body)
         card = panel()
         inside = QVBoxLayout(card)
         inside.setContentsMargins(20, 16, 12, 16)
         inside.setSpacing(12)
         inside.addLayout(head)
-        inside.addWidget(scroll, 1)
+        inside.addWidget(ColumnScroll(columns), 1)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.addWidget(card)

@@ -1,11 +1,10 @@
 """The window: portraits on the left, the output in the middle, controls on the right, one status line."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PyQt6.QtCore import QMimeData, Qt, QTimer, pyqtSignal
+from PyQt6.QtCore import QMimeData, QSize, Qt, QTimer, pyqtSignal
 from PyQt6.QtGui import (
     QCloseEvent,
     QDragEnterEvent,
@@ -14,13 +13,12 @@ from PyQt6.QtGui import (
     QGuiApplication,
     QKeySequence,
     QPaintEvent,
-    QResizeEvent,
     QShortcut,
+    QShowEvent,
 )
 from PyQt6.QtWidgets import (
     QApplication,
     QFileDialog,
-    QHBoxLayout,
     QInputDialog,
     QMainWindow,
     QPushButton,
@@ -29,36 +27,37 @@ from PyQt6.QtWidgets import (
     QWidget,
 )
 
+from app.ui.actions import ActionBar
+from app.ui.centre import Centre
 from app.ui.checklist import ChainRow, Checklist
+from app.ui.columns import Columns
 from app.ui.controls import Controls
 from app.ui.crop_editor import CropEditor
-from app.ui.driver_view import DriverWidget
 from app.ui.gallery import Gallery
 from app.ui.keys import GROUPS, KeysPanel
 from app.ui.messages import Message, MessageBar
+from app.ui.performer_widget import PerformerWidget
 from app.ui.preview import Preview
 from app.ui.session import Session
 from app.ui.status import (
+    StatisticsPanel,
     StatusLine,
     Words,
-    calibration_request,
     microphone_delay_ms,
     statistics_text,
     status_text,
     words_for,
 )
 from app.ui.theme import app_icon, apply_theme, current_theme
-from app.ui.widgets import ElidedLabel, button, restyle, set_tip, tint
+from app.ui.widgets import tint
 
 if TYPE_CHECKING:
     from app.pipeline.portraits import Portrait
 
 _FIGURES_MS = 250
 _VIDEO_ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m4v")
-_SMALLEST_PX = (1024, 640)
-_LEAST_PX = (920, 560)
-_ROOMY_PX = 1160
-"""Below this width the buttons under the preview show icons alone."""
+_LEAST_PX = (760, 440)
+"""A screen of 800 x 480 less a panel and the window's frame."""
 
 
 class MainWindow(QMainWindow):
@@ -66,11 +65,12 @@ class MainWindow(QMainWindow):
 
     Attributes:
         session: what it shows.
-        gallery, preview, driver, controls, checklist, status, messages: its parts.
+        gallery, preview, performer, controls, checklist, chain_row, statistics, status, messages: its parts.
+        action_bar: the buttons below the preview.
+        centre, columns: where all of that is.
         crop_editor, keys_panel: pages that take the preview's place for a while.
         pages: the preview and those.
         ended: whether every thread has ended; True until the window was closed.
-        live_button, calibrate_button, record_button, snapshot_button, slate_button: the bar below the preview.
 
     Signals:
         closed: the window is gone, and everything it had started has been stopped.
@@ -91,15 +91,15 @@ class MainWindow(QMainWindow):
         self.setAcceptDrops(True)
         self.setMinimumSize(*_LEAST_PX)
         window = session.settings.window
-        self.resize(max(window.width_px, _SMALLEST_PX[0]), max(window.height_px, _SMALLEST_PX[1]))
+        self.resize(window.width_px, window.height_px)
 
         self.gallery = Gallery(session.desk)
         self.messages = MessageBar()
         self.chain_row = ChainRow()
         self.preview = Preview(session.settings.output_width_px / session.settings.output_height_px)
-        self.driver = DriverWidget()
-        self.driver.setParent(self.preview)
-        self.preview.inset = self.driver
+        self.performer = PerformerWidget()
+        self.performer.setParent(self.preview)
+        self.preview.inset = self.performer
         self.crop_editor = CropEditor(session.desk)
         self.keys_panel = KeysPanel()
         self.pages = QStackedWidget()
@@ -107,7 +107,11 @@ class MainWindow(QMainWindow):
             self.pages.addWidget(page)
         self.checklist = Checklist(session)
         self.controls = Controls(session)
+        self.statistics = StatisticsPanel()
+        self.action_bar = ActionBar(session)
         self.status = StatusLine()
+        self.centre = Centre(self.preview, self.pages, self.messages, self.action_bar, self.checklist, self.chain_row)
+        self.columns = Columns(self.gallery, self.centre, self.controls, self.statistics)
         self._lay_out()
         self._connect()
         self._bind_keys()
@@ -120,48 +124,12 @@ class MainWindow(QMainWindow):
     # Making
 
     def _lay_out(self) -> None:
-        self.live_button = button("Go live", tip="Show the avatar to the call (G)", icon_name="live", kind="primary")
-        self.live_button.setMinimumWidth(112)
-        self.calibrate_button = button("Calibrate", tip="Calibrate (F)", icon_name="calibrate")
-        self.record_button = button("Record", tip="Record the output (V)", icon_name="record")
-        self.record_button.setCheckable(True)
-        self.snapshot_button = button("", tip="Save a picture of the output (P)", icon_name="snapshot", name="Snapshot")
-        self.slate_button = button(
-            "Slate", tip="Show no face at once (0; from a dialog Ctrl+0)", icon_name="slate", kind="danger"
-        )
-        self.slate_button.setCheckable(True)
-        self._missing = ElidedLabel()
-        self._missing.setAccessibleName("What is missing before going live")
-        bar = QHBoxLayout()
-        bar.setSpacing(8)
-        bar.addWidget(self.live_button)
-        bar.addWidget(self.calibrate_button)
-        bar.addWidget(self.record_button)
-        bar.addWidget(self.snapshot_button)
-        self._gap = QWidget()
-        bar.addWidget(self._missing, 1)
-        bar.addWidget(self._gap, 1)
-        bar.addWidget(self.slate_button)
-
-        centre = QVBoxLayout()
-        centre.setSpacing(10)
-        centre.addWidget(self.messages)
-        centre.addWidget(self.pages, 1)
-        centre.addLayout(bar)
-        centre.addWidget(self.checklist)
-        centre.addWidget(self.chain_row)
-        columns = QHBoxLayout()
-        columns.setContentsMargins(10, 10, 10, 10)
-        columns.setSpacing(12)
-        columns.addWidget(self.gallery)
-        columns.addLayout(centre, 1)
-        columns.addWidget(self.controls)
         root = QWidget()
         root.setObjectName("Root")
         whole = QVBoxLayout(root)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.setSpacing(0)
-        whole.addLayout(columns, 1)
+        whole.addWidget(self.columns, 1)
         whole.addWidget(self.status)
         self.setCentralWidget(root)
 
@@ -180,16 +148,20 @@ class MainWindow(QMainWindow):
         self.controls.video_wanted.connect(self._pick_video)
         self.controls.network_wanted.connect(self._ask_for_address)
         self.controls.background_wanted.connect(self._pick_background)
+        self.controls.slate_picture_wanted.connect(self._pick_slate_picture)
+        self.controls.run.model_wanted.connect(self._pick_model)
+        self.controls.run.folder_wanted.connect(self._pick_folder)
+        self.controls.pause.clicked.connect(self.preview.set_paused)
         self.checklist.portrait_wanted.connect(self.pick_portrait)
         self.checklist.put_away.connect(lambda: self.controls.checklist.click())
-        self.driver.resized.connect(self.preview.lay_out)
+        self.performer.resized.connect(self.preview.lay_out)
         self.keys_panel.closed.connect(self.toggle_keys)
         self.status.help_button.clicked.connect(self.toggle_keys)
-        self.live_button.clicked.connect(self.toggle_live)
-        self.calibrate_button.clicked.connect(lambda: session.calibrate(now=False))
-        self.record_button.clicked.connect(self._record)
-        self.snapshot_button.clicked.connect(session.recordings.snapshot)
-        self.slate_button.clicked.connect(self._slate_clicked)
+        self.action_bar.live_button.clicked.connect(self.toggle_live)
+        self.action_bar.calibrate_button.clicked.connect(lambda: session.calibrate(now=False))
+        self.action_bar.record_button.clicked.connect(self._record)
+        self.action_bar.snapshot_button.clicked.connect(session.recordings.snapshot)
+        self.action_bar.slate_button.clicked.connect(self._slate_clicked)
 
     def _commands(self) -> dict[str, Callable[[], None]]:
         """What each key of `app.ui.keys` does, but for the digits."""
@@ -203,6 +175,7 @@ class MainWindow(QMainWindow):
             "next": lambda: session.desk.step(1),
             "add": self.pick_portrait,
             "paste": self.paste,
+            "rename": self.gallery.begin_renaming,
             "calibrate_now": lambda: session.calibrate(now=True),
             "calibrate": lambda: session.calibrate(now=False),
             "zoom_in": lambda: controls.step_zoom(1),
@@ -217,7 +190,7 @@ class MainWindow(QMainWindow):
             "mirror_output": controls.mirror_output.click,
             "statistics": controls.statistics.click,
             "landmarks": controls.landmarks.click,
-            "driver": controls.driver.click,
+            "performer": controls.performer.click,
             "help": self.toggle_keys,
             "quit": self._quit,
         }
@@ -244,7 +217,7 @@ class MainWindow(QMainWindow):
     @property
     def missing(self) -> str:
         """What is said to be missing before going live."""
-        return self._missing.text()
+        return self.action_bar.missing.text()
 
     # Wishes
 
@@ -280,7 +253,7 @@ class MainWindow(QMainWindow):
         image = clipboard.image() if clipboard is not None else None
         if image is None or image.isNull():
             self.messages.show_message(
-                Message("paste", "There is no picture in the clipboard: copy one first.", tone="warning")
+                Message("paste", "There is no picture in the clipboard: copy one first.", tone="info")
             )
         else:
             self.session.desk.add_image(image)
@@ -312,6 +285,23 @@ class MainWindow(QMainWindow):
     def _pick_background(self) -> None:
         dialog = self._file_dialog("A picture as background", _kinds_of_pictures())
         dialog.fileSelected.connect(lambda path: self.controls.set_background_picture(Path(path)))
+        dialog.show()
+
+    def _pick_slate_picture(self) -> None:
+        dialog = self._file_dialog("A picture for the slate", _kinds_of_pictures())
+        dialog.fileSelected.connect(lambda path: self.controls.set_slate_picture(Path(path)))
+        dialog.show()
+
+    def _pick_model(self) -> None:
+        dialog = self._file_dialog("A model", "Models (*.safetensors *.pth *.tar);;All files (*)")
+        dialog.fileSelected.connect(lambda path: self.controls.run.set_model(Path(path)))
+        dialog.show()
+
+    def _pick_folder(self) -> None:
+        dialog = self._file_dialog("A folder for recordings", "")
+        dialog.setFileMode(QFileDialog.FileMode.Directory)
+        dialog.setDirectory(str(self.session.recordings_folder))
+        dialog.fileSelected.connect(lambda path: self.controls.run.set_folder(Path(path)))
         dialog.show()
 
     def _file_dialog(self, title: str, kinds: str) -> QFileDialog:
@@ -349,7 +339,9 @@ class MainWindow(QMainWindow):
 
     def _escape(self) -> None:
         page = self.pages.currentWidget()
-        if page is self.keys_panel:
+        if self.gallery.renaming:
+            self.gallery.cancel_renaming()
+        elif page is self.keys_panel:
             self.toggle_keys()
         elif page is self.crop_editor:
             self.session.desk.cancel_crop()
@@ -369,16 +361,16 @@ class MainWindow(QMainWindow):
     def _pull(self) -> None:
         composed, view = self.session.pull()
         if composed is not None:
-            # A mirror is for one's own movements; the slate's words are read.
+            # A mirror is for one's own movements; words are read.
             mirrored = self.session.settings.window.mirror_preview and composed.state.shows_avatar
-            self.preview.show_picture(composed.rgb, mirrored=mirrored)
-        if view is not None and self.pages.currentWidget() is self.preview:
-            self.driver.show_view(view)
+            self.preview.show_picture(composed.rgb, mirrored=mirrored, badge=self.session.settings.live.badge)
+        if view is not None and self.pages.currentWidget() is self.preview and not self.preview.paused:
+            self.performer.show_view(view)
 
     def _show_state(self) -> None:
         session = self.session
         on_air = session.virtual_camera.on_air
-        words = words_for(session.state, on_air=on_air, in_space=session.in_space, more=session.why)
+        words = words_for(session.state, on_air=on_air, in_space=session.in_space, more=session.reason)
         if session.measuring.under_way:
             words = Words("MEASURING", "info", session.measuring.doing)
         self.preview.set_words(words)
@@ -388,46 +380,12 @@ class MainWindow(QMainWindow):
         if session.portrait is not self._portrait:
             self._portrait = session.portrait
             self.gallery.set_portrait(session.portrait)
-            self.driver.set_portrait(None if session.portrait is None else session.portrait.square)
+            self.performer.set_portrait(None if session.portrait is None else session.portrait.square)
         if session.chain.camera.failed:
-            self.driver.clear()
+            self.performer.clear()
 
         self.chain_row.show_chain(session.chain)
-        missing, slate = session.chain.missing(), session.settings.live.slate
-        if session.live:
-            text, kind, icon_name, tip = "Stop", "live", "stop", "Leave the slate up; the call keeps its picture (G)"
-        elif slate and not on_air:
-            text, kind, icon_name, tip = "Lift slate", "primary", "live", "Show the avatar in the preview again (G)"
-        else:
-            text, kind, icon_name, tip = "Go live", "primary", "live", "Show the avatar to the call (G)"
-            tip = f"Not yet: {missing}" if missing else tip
-        self.live_button.setText(text)
-        self.live_button.setAccessibleName(text)
-        set_tip(self.live_button, tip)
-        self.live_button.setProperty("icon_name", icon_name)
-        restyle(self.live_button, "kind", kind)
-        tint(self.live_button)
-        self.live_button.setEnabled(text != "Go live" or not missing)
-        self._missing.setText(f"Missing: {session.chain.missing_name()}" if missing and not session.live else "")
-        self._missing.setToolTip(missing)
-        request = calibration_request(in_space=session.in_space)
-        set_tip(self.calibrate_button, f"{request} The best frame of a second or two becomes the reference (F).")
-        self.calibrate_button.setEnabled(session.chain.model.done and session.chain.camera.done)
-        self._show_recording()
-        self.record_button.setEnabled(session.ready)
-        self.slate_button.setChecked(slate)
-        tint(self.slate_button)
-
-    def _show_recording(self) -> None:
-        recordings = self.session.recordings
-        recording = recordings.path is not None
-        seconds = int(time.monotonic() - recordings.began_s)
-        text = f"{seconds // 60}:{seconds % 60:02}" if recording else "" if self.width() < _ROOMY_PX else "Record"
-        self.record_button.setText(text)
-        self.record_button.setChecked(recording)
-        self.record_button.setAccessibleName("Stop recording" if recording else "Record")
-        restyle(self.record_button, "kind", "recording" if recording else "plain")
-        tint(self.record_button)
+        self.action_bar.show_state()
 
     def _show_window(self) -> None:
         window = self.session.settings.window
@@ -436,16 +394,13 @@ class MainWindow(QMainWindow):
         if isinstance(app, QApplication) and app.palette().window().color().name() != theme.window:
             apply_theme(app, theme)
             self.refresh_theme()
-        self.driver.set_mirrored(window.mirror_preview)
-        self.driver.set_opacity(window.overlay_opacity)
-        self.driver.set_points(window.show_landmarks)
-        self.driver.setVisible(window.show_driver)
-        self.checklist.setVisible(not window.checklist_done)
-        self.chain_row.setVisible(window.checklist_done)
-        if not window.show_statistics:
-            self.preview.set_statistics("")
-        else:
-            self._show_figures()
+        self.performer.set_mirrored(window.mirror_preview)
+        self.performer.set_opacity(window.overlay_opacity)
+        self.performer.set_points(window.show_landmarks)
+        self.performer.setVisible(window.show_driver)
+        self.centre.show_steps(not window.checklist_done)
+        self.statistics.setVisible(window.show_statistics)
+        self._show_figures()
 
     def refresh_theme(self) -> None:
         """Draw everything again that holds a colour of its own."""
@@ -464,12 +419,13 @@ class MainWindow(QMainWindow):
 
     def _show_figures(self) -> None:
         session, stats = self.session, self.session.stats()
-        text = status_text(self.preview.words.state, stats, session.device)
+        session.watch_speed(stats)
+        text = status_text(self.preview.words, stats, session.device)
         delay_ms = microphone_delay_ms(stats) if session.live else 0
         self.status.set_figures(text, delay_ms=delay_ms, tooltip=session.engine)
-        self._show_recording()
+        self.action_bar.show_recording()
         if session.settings.window.show_statistics:
-            self.preview.set_statistics(statistics_text(stats, f"{session.device} {session.backend}".strip()))
+            self.statistics.set_text(statistics_text(stats, f"{session.device} {session.backend}".strip()))
 
     def follow_system(self) -> None:
         """The desktop's theme has changed."""
@@ -509,21 +465,28 @@ class MainWindow(QMainWindow):
             a0.acceptProposedAction()
         else:
             self.messages.show_message(
-                Message(
-                    "drop", "Drop a picture to add a portrait, or a video to stand in for the camera.", tone="warning"
-                )
+                Message("drop", "Drop a picture to add a portrait, or a video to stand in for the camera.", tone="info")
             )
 
-    def resizeEvent(self, a0: QResizeEvent | None) -> None:
-        super().resizeEvent(a0)
-        narrow = self.width() < _ROOMY_PX
-        self.calibrate_button.setText("" if narrow else "Calibrate")
-        self._missing.setVisible(not narrow)  # the steps, or the chain, below it say it too
-        self._gap.setVisible(narrow)
-        self._show_state()
-        for made in (self.calibrate_button, self.record_button):
-            tint(made)
-        self.preview.lay_out()
+    def showEvent(self, a0: QShowEvent | None) -> None:
+        super().showEvent(a0)
+        if (handle := self.windowHandle()) is not None:
+            handle.screenChanged.connect(self._fit_screen)
+        QTimer.singleShot(0, self._fit_screen)  # the frame that the desktop puts around it is known by then
+
+    def _fit_screen(self) -> None:
+        """Be no larger than what the desktop leaves to windows, and lie within it."""
+        screen = self.screen()
+        if screen is None or self._done or self.isMaximized() or self.isFullScreen():
+            return
+        room, frame = screen.availableGeometry(), self.frameGeometry()
+        around = QSize(frame.width() - self.width(), frame.height() - self.height())
+        self.resize(self.size().boundedTo(room.size() - around))
+        frame = self.frameGeometry()
+        self.move(
+            min(max(frame.x(), room.x()), room.right() + 1 - frame.width()),
+            min(max(frame.y(), room.y()), room.bottom() + 1 - frame.height()),
+        )
 
     def closeEvent(self, a0: QCloseEvent | None) -> None:
         if not self._done:

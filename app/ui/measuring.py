@@ -9,12 +9,14 @@ from app.pipeline.events import Measured, MeasuringProgress
 from app.settings import AppSettings
 from app.ui.messages import Message, failure_message
 from app.ui.worker import Worker
-from app.words import measured_words
+from app.words import measured_words, too_slow_words
 
 if TYPE_CHECKING:
     from app.pipeline.pipeline import Pipeline
 
 _STOP_S = 5.0
+LEAST_HZ = 10.0
+"""Fewer frames per second than this are no moving face any more."""
 
 
 class Measuring(QObject):
@@ -28,17 +30,19 @@ class Measuring(QObject):
     Attributes:
         share: how far the measuring has come, 0 to 1, or None while nothing is measured.
         doing: what is being tried, for people.
-        words: what was measured last, for people, or "".
+        measured: what was measured last, or remembered; None before.
 
     Signals:
         changed: anything of the above.
         ended: the pipeline, which was stopped for it, can be started again.
         told: a message to show.
+        cleared: the key of a message that is not true any more.
     """
 
     changed = pyqtSignal()
     ended = pyqtSignal()
     told = pyqtSignal(object)
+    cleared = pyqtSignal(str)
 
     def __init__(
         self,
@@ -49,10 +53,22 @@ class Measuring(QObject):
         super().__init__()
         self.share: float | None = None
         self.doing = ""
-        self.words = ""
+        self.measured: Measured | None = None
         self._worker = worker
         self._measure = measure
         self._tell = tell
+
+    @property
+    def words(self) -> str:
+        """What was measured last, for people, or ""."""
+        return "" if self.measured is None else measured_words(self.measured)
+
+    @property
+    def too_slow(self) -> str:
+        """That the model is too slow for a call here, and what to do, one sentence; "" where it is not, or unknown."""
+        if self.measured is None or self.measured.tier.best.frame_ms <= 1000 / LEAST_HZ:
+            return ""
+        return too_slow_words(1000 / self.measured.tier.best.frame_ms)
 
     @property
     def under_way(self) -> bool:
@@ -64,6 +80,7 @@ class Measuring(QObject):
         if self.under_way:
             return
         self.share, self.doing = 0.0, "getting ready"
+        self.cleared.emit("measuring")
         self.changed.emit()
 
         def work() -> Measured:
@@ -75,7 +92,7 @@ class Measuring(QObject):
     def hear(self, event: MeasuringProgress | Measured) -> None:
         """Take how far it has come, or what was measured: also by the pipeline, when it made the engine."""
         if isinstance(event, Measured):
-            self.words = measured_words(event)
+            self.measured = event
         elif self.under_way:
             self.share = event.share
             self.doing = "measuring" if event.way is None else f"trying {event.way}"

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from PyQt6.QtCore import Qt, QTimer
-from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy
+from PyQt6.QtCore import Qt, QTimer, pyqtSignal
+from PyQt6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QSizePolicy, QStyle
 
 from app.ui.theme import pixmap, theme_in_use
-from app.ui.widgets import button, label, restyle
+from app.ui.widgets import ColumnScroll, button, label, restyle
 from mcnet.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,12 @@ class MessageBar(QFrame):
 
     Attributes:
         messages: what is shown and what waits, the first one shown.
+
+    Signals:
+        changed: it shows something else, or nothing any more, and may need another place.
     """
+
+    changed = pyqtSignal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,14 +79,23 @@ class MessageBar(QFrame):
         self._more = label("", "muted")
         self.action_button = button("", tip="Do what the message proposes", kind="link")
         self.close_button = button("", tip="Put this message away", icon_name="close", kind="flat", name="Dismiss")
-        row = QHBoxLayout(self)
-        row.setContentsMargins(12, 6, 6, 6)
-        row.setSpacing(10)
-        row.addWidget(self._icon)
-        row.addWidget(self._text, 1)
-        row.addWidget(self._more)
-        row.addWidget(self.action_button)
-        row.addWidget(self.close_button, 0, Qt.AlignmentFlag.AlignTop)
+        scroll = ColumnScroll(self._text, least_height_px=self.fontMetrics().height())
+        scroll.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(12, 6, 6, 6)
+        self._grid.setHorizontalSpacing(10)
+        self._grid.setVerticalSpacing(2)
+        self._grid.setColumnStretch(1, 1)
+        self._grid.setRowStretch(0, 1)
+        self._grid.addWidget(self._icon, 0, 0)
+        self._grid.addWidget(scroll, 0, 1)
+        self._foot = QHBoxLayout()
+        self._foot.setSpacing(10)
+        self._foot.addWidget(self.action_button)
+        self._foot.addWidget(self._more)
+        self._foot.addStretch(1)
+        self._grid.addLayout(self._foot, 1, 1)
+        self._grid.addWidget(self.close_button, 0, 2, Qt.AlignmentFlag.AlignTop)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self.dismiss)
@@ -93,6 +107,22 @@ class MessageBar(QFrame):
     def text(self) -> str:
         """What is shown, or "" where nothing is."""
         return self.messages[0].text if self.messages else ""
+
+    def height_for(self, width_px: int, most_px: int) -> int:
+        """The height that it needs at a width, up to a limit beyond which its text scrolls, but for one line."""
+        margins, gap_px = self._grid.contentsMargins(), self._grid.horizontalSpacing()
+        room_px = width_px - margins.left() - margins.right() - 2 * gap_px
+        room_px -= self._icon.sizeHint().width() + self.close_button.sizeHint().width()
+        foot = [made.sizeHint().height() for made in (self.action_button, self._more) if not made.isHidden()]
+        around_px = margins.top() + margins.bottom() + (max(foot) + self._grid.verticalSpacing() if foot else 0)
+        line_px = self._text.fontMetrics().lineSpacing()
+        text_px = self._text.heightForWidth(room_px)
+        if text_px + around_px > most_px:
+            style = self.style()
+            bar_px = 0 if style is None else style.pixelMetric(QStyle.PixelMetric.PM_ScrollBarExtent)
+            lines = max(1, (most_px - around_px) // line_px)  # whole ones
+            text_px = min(self._text.heightForWidth(room_px - bar_px), lines * line_px)
+        return max(text_px, self.close_button.sizeHint().height()) + around_px
 
     def show_message(self, message: Message) -> None:
         """Show a message, or have it wait while an error is shown."""
@@ -127,16 +157,19 @@ class MessageBar(QFrame):
         self._timer.stop()
         self.setVisible(bool(self.messages))
         if not self.messages:
+            self.changed.emit()
             return
         first = self.messages[0]
         self._text.setText(first.text)
         self._icon.setPixmap(pixmap(first.tone, theme_in_use().tone(first.tone), 18, self.devicePixelRatioF()))
         waiting = len(self.messages) - 1
         self._more.setText(f"{waiting} more" if waiting else "")
+        self._more.setVisible(bool(waiting))
         self.action_button.setVisible(bool(first.action))
         self.action_button.setText(first.action)
         self.action_button.setAccessibleName(first.action)
         restyle(self, "tone", first.tone)
         self.setAccessibleName(first.text)
+        self.changed.emit()
         if first.tone == "info":
             self._timer.start(_ACTION_MS if first.action else _INFO_MS)

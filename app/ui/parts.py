@@ -69,24 +69,24 @@ class Parts:
         open_store: the gallery's portraits.
         list_cameras: those that are there.
         parse_camera: text to spec.
+        list_devices: where the model can run besides the processor, each with a name for people.
         make_pipeline: from settings and the functions that it calls on its own threads: with each fact, and with each
             picture.
         measure: try again what runs the model best here, telling the progress, and remember it.
         examine_virtual_camera: ready, missing, busy or denied, and what to do.
         make_virtual_camera: a sink.
         make_recorder: a sink that writes that file.
-        load_smoothing_delay: the function from a smoothing setting to its delay in milliseconds.
     """
 
     open_store: "Callable[[], PortraitStore]"
     list_cameras: "Callable[[], list[CameraInfo]]"
     parse_camera: "Callable[[str], CameraSpec]"
+    list_devices: Callable[[], tuple[tuple[str, str], ...]]
     make_pipeline: "Callable[[AppSettings, Callable[[Event], None], Callable[[], None]], Pipeline]"
     measure: "Callable[[AppSettings, Callable[[MeasuringProgress], None]], Measured]"
     examine_virtual_camera: "Callable[[], VirtualCameraReport]"
     make_virtual_camera: "Callable[[], Sink]"
     make_recorder: "Callable[[Path], Sink]"
-    load_smoothing_delay: Callable[[], Callable[[float], float]]
 
 
 def real_parts() -> Parts:
@@ -95,12 +95,12 @@ def real_parts() -> Parts:
         open_store=_open_store,
         list_cameras=_list_cameras,
         parse_camera=_parse_camera,
+        list_devices=_list_devices,
         make_pipeline=_make_pipeline,
         measure=_measure,
         examine_virtual_camera=_examine_virtual_camera,
         make_virtual_camera=_make_virtual_camera,
         make_recorder=_make_recorder,
-        load_smoothing_delay=_load_smoothing_delay,
     )
 
 
@@ -120,6 +120,12 @@ def _parse_camera(text: str) -> "CameraSpec":
     from app.pipeline.camera_spec import parse_camera
 
     return parse_camera(text)
+
+
+def _list_devices() -> tuple[tuple[str, str], ...]:
+    from app.pipeline.tiers import gpus
+
+    return gpus()
 
 
 def _make_pipeline(
@@ -174,9 +180,3 @@ def _make_recorder(path: Path) -> "Sink":
     from app.pipeline.output.recorder import RecorderSink
 
     return RecorderSink(path)
-
-
-def _load_smoothing_delay() -> Callable[[float], float]:
-    from app.pipeline.animation.motion import smoothing_delay_ms
-
-    return smoothing_delay_ms

@@ -46,11 +46,13 @@ class PortraitDesk(QObject):
         changed: anything of the above.
         chosen: a `Portrait` that is to be animated.
         told: a message to show.
+        cleared: the key of a message that is not true any more.
     """
 
     changed = pyqtSignal()
     chosen = pyqtSignal(object)
     told = pyqtSignal(object)
+    cleared = pyqtSignal(str)
 
     def __init__(self, worker: Worker, open_store: "Callable[[], PortraitStore]") -> None:
         super().__init__()
@@ -91,7 +93,7 @@ class PortraitDesk(QObject):
             elif keys:
                 if first:
                     gone = f"The portrait {first} is not in the gallery any more; {self.entries[0].name} is used."
-                    self.told.emit(Message("portrait", gone, tone="warning"))
+                    self.told.emit(Message("portrait gone", gone, tone="warning"))
                 self.choose(keys[0])
             waiting, self._waiting = self._waiting, []
             for work in waiting:
@@ -115,6 +117,7 @@ class PortraitDesk(QObject):
             return
         store = self._store
         self.current = self.pending = key
+        self.cleared.emit("portrait")  # it was about another one
         self.changed.emit()
 
         def prepared(portrait: "Portrait") -> None:
@@ -164,11 +167,13 @@ class PortraitDesk(QObject):
 
     def add_files(self, paths: Sequence[Path]) -> None:
         """Show pictures in the crop editor, one after the other; each is in the gallery once it is accepted."""
+        self.cleared.emit("portrait")  # it was about an earlier one
         for path in paths:
             self._look(lambda store, path=path: store.look(path))  # type: ignore[misc]
 
     def add_image(self, image: QImage) -> None:
         """Show a picture that was pasted in the crop editor, likewise."""
+        self.cleared.emit("portrait")
         rgb = to_rgb(image)
         self._look(lambda store: store.look_at(rgb, "pasted"))
 
@@ -259,6 +264,20 @@ class PortraitDesk(QObject):
                 self.told.emit(undo)
 
             self._worker.run(work, removed, self._failed)
+
+    def rename(self, key: str, name: str) -> None:
+        """Call one of the user's own portraits something else."""
+        if (entry := self._own(key)) is not None and (store := self._store) is not None and name != entry.name:
+
+            def work() -> "list[PortraitEntry]":
+                store.rename(entry, name)
+                return store.entries()
+
+            def renamed(entries: "list[PortraitEntry]") -> None:
+                self._take_entries(entries)
+                self.changed.emit()
+
+            self._worker.run(work, renamed, self._failed)
 
     def _put_back(self, entry: "PortraitEntry", *, use: bool) -> None:
         if (store := self._store) is None:

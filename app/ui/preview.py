@@ -2,18 +2,24 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from PyQt6.QtCore import QPointF, QRectF, QSize, Qt
+from PyQt6.QtCore import QPointF, QRectF, QSize, Qt, pyqtSignal
 from PyQt6.QtGui import QColor, QFontMetricsF, QImage, QPainter, QPainterPath, QPaintEvent, QPen, QResizeEvent
-from PyQt6.QtWidgets import QLabel, QSizePolicy, QWidget
+from PyQt6.QtWidgets import QSizePolicy, QWidget
 
+from app.pipeline.output.output_frame import badge_place
 from app.ui.pictures import to_image
 from app.ui.status import Words
 from app.ui.theme import theme_in_use
 from app.ui.widgets import tone_colour
 
 _RADIUS_PX = 10.0
+_PAUSED = "The preview is paused; the output goes on."
 _PILL_HEIGHT_PX = 24.0
 _INSET_PX = 14
+_LEAST_PX = (320, 160)
+_LEAST_INSET_PX, _ABOVE_INSET_PX = 60, 116
+"""Above it there is room for a notice of a line or two, and for the avatar's face."""
+_KEEP_ASPECT = Qt.AspectRatioMode.KeepAspectRatio
 _MARGIN_PX = 8
 _BADGE_SHARE = 0.085  # of the picture's height, at its foot: where the output says that it is synthetic
 
@@ -24,9 +30,14 @@ class Preview(QWidget):
     Attributes:
         words: what the border says.
         picture_size: of the output shown last, in its own pixels; None before the first.
-        statistics: text laid over the picture's upper left corner; hidden at first.
         inset: a widget in the picture's lower right corner, or None.
+        paused: whether the picture stands still, whatever the output shows.
+
+    Signals:
+        laid_out: the picture, or what lies over it, has another place.
     """
+
+    laid_out = pyqtSignal()
 
     def __init__(self, aspect: float) -> None:
         """Reserve the place of a picture that is `aspect` times as wide as high."""
@@ -34,30 +45,42 @@ class Preview(QWidget):
         self.setObjectName("Preview")
         self.setAccessibleName("Output preview")
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self.setMinimumSize(320, 200)
+        self.setMinimumSize(*_LEAST_PX)
         self.words = Words("STARTING", "quiet", "")
         self.picture_size: QSize | None = None
         self.inset: QWidget | None = None
-        self.statistics = QLabel(self)
-        self.statistics.setObjectName("Statistics")
-        self.statistics.setTextFormat(Qt.TextFormat.PlainText)
-        self.statistics.setAccessibleName("Statistics")
-        self.statistics.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
-        self.statistics.hide()
+        self.paused = False
         self._aspect = aspect
         self._image: QImage | None = None
         self._shown: NDArray[np.uint8] | None = None
         self._mirrored = False
+        self._badge = False
+        self._held: tuple[NDArray[np.uint8], bool, bool] | None = None
         self._progress: float | None = None
 
-    def show_picture(self, rgb: NDArray[np.uint8], *, mirrored: bool) -> None:
-        """Paint (H, W, 3) uint8 RGB from now on, as it is or as in a mirror; the same array again costs nothing."""
-        if rgb is self._shown and mirrored == self._mirrored:
+    def show_picture(self, rgb: NDArray[np.uint8], *, mirrored: bool, badge: bool = False) -> None:
+        """Paint (H, W, 3) uint8 RGB from now on, as it is or as in a mirror; the same array again costs nothing.
+
+        A badge in it can be read in the mirror too: it changes sides, and is not turned round.
+        """
+        if self.paused:
+            self._held = (rgb, mirrored, badge)
             return
-        self._shown, self._mirrored = rgb, mirrored
+        if rgb is self._shown and (mirrored, badge) == (self._mirrored, self._badge):
+            return
+        self._shown, self._mirrored, self._badge = rgb, mirrored, badge
         self._image = to_image(rgb)
         self.picture_size = self._image.size()
         self._aspect = self._image.width() / self._image.height()
+        self.update()
+
+    def set_paused(self, paused: bool) -> None:
+        """Let the picture stand still, which saves the work of painting, or show the newest one again."""
+        self.paused = paused
+        if not paused and self._held is not None:
+            rgb, mirrored, badge = self._held
+            self.show_picture(rgb, mirrored=mirrored, badge=badge)
+        self._held = None
         self.update()
 
     def set_words(self, words: Words) -> None:
@@ -74,12 +97,6 @@ class Preview(QWidget):
             self._progress = share
             self.update()
 
-    def set_statistics(self, text: str) -> None:
-        """Write the statistics; "" hides them."""
-        self.statistics.setText(text)
-        self.statistics.setVisible(bool(text))
-        self.lay_out()
-
     def picture_rect(self) -> QRectF:
         """Where the picture lies."""
         room = QRectF(self.rect()).adjusted(_MARGIN_PX, _PILL_HEIGHT_PX / 2 + _MARGIN_PX, -_MARGIN_PX, -_MARGIN_PX)
@@ -91,20 +108,29 @@ class Preview(QWidget):
         """Put what lies over the picture in its place."""
         picture = self.picture_rect().toRect()
         if self.inset is not None:
-            self.inset.adjustSize()
+            size = self.inset.sizeHint()
+            most = QSize(size.width(), max(_LEAST_INSET_PX, picture.height() - _ABOVE_INSET_PX))
+            self.inset.resize(size if size.height() <= most.height() else size.scaled(most, _KEEP_ASPECT))
             above_badge_px = round(_BADGE_SHARE * picture.height())
             self.inset.move(
                 picture.right() - self.inset.width() - _INSET_PX + 1,
                 picture.bottom() - self.inset.height() - max(_INSET_PX, above_badge_px) + 1,
             )
-        self.statistics.adjustSize()
-        self.statistics.move(picture.left() + _INSET_PX, picture.top() + _INSET_PX + 8)
+        self.laid_out.emit()
 
     def _round_corners(self, painter: QPainter, picture: QRectF) -> None:
         outside, inside = QPainterPath(), QPainterPath()
         outside.addRect(picture.adjusted(-1, -1, 1, 1))
         inside.addRoundedRect(picture, _RADIUS_PX, _RADIUS_PX)
         painter.fillPath(outside - inside, QColor(theme_in_use().surface))
+
+    def _paint_badge(self, painter: QPainter, picture: QRectF, image: QImage) -> None:
+        """The badge of a mirrored picture, as it is written."""
+        left, top, width, height = badge_place(image.width(), image.height())
+        scale = picture.width() / image.width()
+        mirrored_left = image.width() - left - width
+        place = QRectF(mirrored_left * scale, top * scale, width * scale, height * scale)
+        painter.drawImage(place.translated(picture.topLeft()), image, QRectF(left, top, width, height))
 
     def _paint_progress(self, painter: QPainter, picture: QRectF) -> None:
         bar = QRectF(picture.left(), picture.bottom() - 6, picture.width(), 6)
@@ -162,6 +188,13 @@ class Preview(QWidget):
                 painter.scale(-1, 1)
             painter.drawImage(picture, self._image)
             painter.restore()
+            if self._mirrored and self._badge:
+                self._paint_badge(painter, picture, self._image)
+        if self.paused:
+            painter.fillRect(picture, QColor(10, 12, 15, 150))
+            painter.setPen(QColor("#e7eaee"))
+            text = painter.fontMetrics().elidedText(_PAUSED, Qt.TextElideMode.ElideRight, int(picture.width()) - 16)
+            painter.drawText(picture, int(Qt.AlignmentFlag.AlignCenter), text)
         if self._progress is not None:
             self._paint_progress(painter, picture)
         self._round_corners(painter, picture)

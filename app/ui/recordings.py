@@ -34,10 +34,12 @@ class Recordings(QObject):
     Signals:
         changed: a recording has begun or ended.
         told: a message to show.
+        cleared: the key of a message that is not true any more.
     """
 
     changed = pyqtSignal()
     told = pyqtSignal(object)
+    cleared = pyqtSignal(str)
 
     def __init__(
         self, worker: Worker, make_recorder: "Callable[[Path], Sink]", find_folder: Callable[[], Path]
@@ -61,7 +63,7 @@ class Recordings(QObject):
             return
         if not self.pipeline.running:
             text = "There is nothing to record at the moment: wait until the preview goes on."
-            self.told.emit(Message("recording", text, tone="warning"))
+            self.told.emit(Message("recording", text, tone="info"))
             return
         path = self._new_file("mp4")
 
@@ -79,9 +81,11 @@ class Recordings(QObject):
     def snapshot(self) -> None:
         """Save what the output shows now as a PNG."""
         if self.last is None:
-            self.told.emit(Message("snapshot", "There is no picture yet to save.", tone="warning"))
+            self.told.emit(Message("snapshot", "There is no picture yet to save.", tone="info"))
             return
         rgb, path = self.last, self._new_file("png")
+
+        self.cleared.emit("recording")  # of an attempt before
 
         def write() -> Path:
             from mcnet.media.images import write_rgb
@@ -109,6 +113,7 @@ class Recordings(QObject):
         if self.pipeline is not None and self._sink is None:
             self._sink, self.path, self.began_s = sink, path, time.monotonic()
             self.pipeline.add_sink(sink)
+            self.cleared.emit("recording")
             self.changed.emit()
 
     def _new_file(self, ending: str) -> Path:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
@@ -40,13 +40,14 @@ from app.ui.bridge import Bridge
 from app.ui.camera_desk import CameraDesk
 from app.ui.chain import Chain, Link
 from app.ui.cleanup import Cleanup
-from app.ui.measuring import Measuring
+from app.ui.measuring import LEAST_HZ, Measuring
 from app.ui.messages import Message, failure_message
 from app.ui.parts import Parts, WindowOptions
 from app.ui.portrait_desk import PortraitDesk
 from app.ui.recordings import Recordings
 from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
+from app.words import too_slow_words
 
 if TYPE_CHECKING:
     from app.pipeline.animation.performer_view import PerformerView
@@ -56,6 +57,38 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SAVE_AFTER_MS = 800
+_STEADY_FRAMES = 60
+_ONCE_SLOW = 1.2
+"""How much faster than too slow it has to become to count as fast enough again."""
+
+
+@dataclass(frozen=True)
+class RunChanges:
+    """What is to be used from now on; None leaves it as it is.
+
+    Attributes:
+        model: a bundled name, or a file.
+        device: as `AppSettings.device`.
+        size_px: width and height of the output.
+        fps_hz: pictures per second of the output.
+    """
+
+    model: str | None = None
+    device: str | None = None
+    size_px: tuple[int, int] | None = None
+    fps_hz: float | None = None
+
+    def over(self, settings: AppSettings) -> AppSettings:
+        """The settings with these changes."""
+        width_px, height_px = self.size_px or (settings.output_width_px, settings.output_height_px)
+        return replace(
+            settings,
+            model=self.model or settings.model,
+            device=self.device or settings.device,
+            output_width_px=width_px,
+            output_height_px=height_px,
+            output_fps_hz=self.fps_hz or settings.output_fps_hz,
+        )
 
 
 class Session(QObject):
@@ -65,15 +98,16 @@ class Session(QObject):
         settings: as they are kept.
         state: what the output shows.
         why: the pipeline's reason for the state, or "".
+        fault: what has failed and what to do, while it has; or "".
         device: where the engine runs, as `cuda:0`; "" before it does.
         engine: one sentence about it.
         backend: what computes, as `torch` or `openvino`; "" before it does.
         space: whether the avatar can be moved in space.
         calibrating: how far the calibration has come, 0 to 1, or None.
-        smoothing_delay_ms: from a smoothing setting to its delay; None before it is known.
         desk: the portraits.
         camera_desk: the cameras.
         virtual_camera: its switch.
+        devices: where the model can run besides the processor, as the settings name it, with a name for people.
         recordings: what is written to files.
         measuring: what runs the model best here.
 
@@ -100,12 +134,12 @@ class Session(QObject):
         self.settings = replace(settings, live=replace(settings.live, slate=False))
         self.state = State.STARTING
         self.why = ""
+        self.fault = ""
         self.device = ""
         self.engine = ""
         self.backend = ""
         self.space = Space()
         self.calibrating: float | None = None
-        self.smoothing_delay_ms: Callable[[float], float] | None = None
         self._model, self._calibration, self._portrait_link = Chain().model, Chain().calibration, Chain().portrait
         self._options = options
         self._parts = parts
@@ -115,6 +149,10 @@ class Session(QObject):
         self._proven_portrait: Portrait | None = None
         self._panicked = False
         self._closed = False
+        self._slow: str | None = None  # not seen yet; what was measured is told meanwhile
+        self._animated = ""
+        self._refused: set[str] = set()
+        self.devices: tuple[tuple[str, str], ...] = ()
         self._bridge = Bridge(self._hear, self.woken.emit)
         self._worker = Worker("window worker", threads=2)
         self._cleanup.add("worker", self._worker.stop)
@@ -126,6 +164,7 @@ class Session(QObject):
         self._save_timer.setInterval(_SAVE_AFTER_MS)
         self._save_timer.timeout.connect(self._save)
         self._cleanup.add("settings", self._save_at_last)
+        self._cleanup.add("pipeline", self._stop_pipeline)
         camera = options.camera or settings.camera
         self.desk = PortraitDesk(self._portrait_worker, parts.open_store)
         self.camera_desk = CameraDesk(self._worker, parts.list_cameras, parts.parse_camera, camera)
@@ -139,7 +178,7 @@ class Session(QObject):
             part.told.connect(self.told)
         for part in (self.camera_desk, self.virtual_camera, self.recordings, self.measuring):
             part.changed.connect(self._changed)
-        for part in (self.camera_desk, self.virtual_camera):
+        for part in (self.desk, self.camera_desk, self.virtual_camera, self.recordings, self.measuring):
             part.cleared.connect(self.cleared)
         self.desk.chosen.connect(self._use_portrait)
         self.camera_desk.chosen.connect(lambda text: self._keep(replace(self.settings, camera=text)))
@@ -158,6 +197,7 @@ class Session(QObject):
         self._worker.run(self._load_pipeline, self._begin, self._report("pipeline"))
         self.camera_desk.refresh()
         self.virtual_camera.examine()
+        self._worker.run(self._parts.list_devices, self._take_devices, self._report("devices"))
         self._tell_busy()
 
     def close(self) -> bool:
@@ -169,16 +209,17 @@ class Session(QObject):
         self._closed = True
         return self._cleanup.run()
 
-    def _load_pipeline(self) -> "tuple[Pipeline, Callable[[float], float]]":
-        settings = self._options.over(self.settings)
-        pipeline = self._parts.make_pipeline(settings, self._bridge.tell, self._bridge.wake)
-        return pipeline, self._parts.load_smoothing_delay()
+    def _take_devices(self, devices: tuple[tuple[str, str], ...]) -> None:
+        self.devices = devices
+        self._changed()
 
-    def _begin(self, made: "tuple[Pipeline, Callable[[float], float]]") -> None:
-        pipeline, self.smoothing_delay_ms = made
+    def _load_pipeline(self) -> "Pipeline":
+        settings = self._options.over(self.settings)
+        return self._parts.make_pipeline(settings, self._bridge.tell, self._bridge.wake)
+
+    def _begin(self, pipeline: "Pipeline") -> None:
         self._pipeline = pipeline
         self.camera_desk.pipeline = self.virtual_camera.pipeline = self.recordings.pipeline = pipeline
-        self._cleanup.add("pipeline", pipeline.stop)
         pipeline.update(self.settings.live)
         pipeline.start()
         if self._portrait is not None:
@@ -186,6 +227,9 @@ class Session(QObject):
         self.camera_desk.open()
         self.live_changed.emit()
         self.changed.emit()
+
+    def _stop_pipeline(self) -> bool:
+        return self._pipeline is None or self._pipeline.stop()
 
     def _restart(self) -> None:
         if (pipeline := self._pipeline) is None:
@@ -199,7 +243,8 @@ class Session(QObject):
         """After a stop: everything has to be proven anew."""
         assert self._pipeline is not None
         self.state, self.why, self.calibrating = State.STARTING, "", None
-        self._model, self._calibration = Chain().model, Chain().calibration
+        self._end_fault()
+        self._model, self._calibration, self._slow = Chain().model, Chain().calibration, None
         self.camera_desk.open()  # these may not be the ones that were wished for last: those may have failed
         if self._portrait is not None:
             self._pipeline.set_portrait(self._portrait)
@@ -220,6 +265,7 @@ class Session(QObject):
         before = self.settings.live
         if live == before:
             return
+        self._forget_refused(before, live)
         in_space = self.in_space
         self.settings = replace(self.settings, live=live)
         if self._pipeline is not None:
@@ -233,6 +279,15 @@ class Session(QObject):
             self._changed()
         self.live_changed.emit()
 
+    def _forget_refused(self, before: LiveSettings, live: LiveSettings) -> None:
+        """Another picture is wished for than the one that could not be had: the notice about that one goes."""
+        changed = {"slate_image"} if before.slate_image != live.slate_image else set()
+        if (before.background, before.background_image) != (live.background, live.background_image):
+            changed.add("background")
+        for setting in self._refused & changed:
+            self.cleared.emit(setting)
+        self._refused -= changed
+
     def set_window(self, window: WindowSettings) -> None:
         """Change how the window looks."""
         if window == self.settings.window:
@@ -240,6 +295,61 @@ class Session(QObject):
         self.settings = replace(self.settings, window=window)
         self._save_timer.start()
         self.window_changed.emit()
+
+    # What runs
+
+    @property
+    def run_settings(self) -> AppSettings:
+        """What engine and output are made from: the kept settings, and what the command line says otherwise."""
+        return self._options.over(self.settings)
+
+    @property
+    def can_change_run(self) -> bool:
+        """Whether the pipeline may be made anew: it is there, and no call or measuring depends on it."""
+        return self._pipeline is not None and not self.virtual_camera.wanted and not self.measuring.under_way
+
+    def set_run(self, changes: RunChanges) -> None:
+        """Use another model, device, or output's size or rate: engine and output are made anew, and it is kept."""
+        if not self.can_change_run or changes.over(self.run_settings) == self.run_settings:
+            return
+        self._options = replace(
+            self._options,
+            model=self._options.model if changes.model is None else None,
+            device=self._options.device if changes.device is None else None,
+            size=self._options.size if changes.size_px is None else None,
+            fps_hz=self._options.fps_hz if changes.fps_hz is None else None,
+        )
+        self._keep(changes.over(self.settings))
+        self.recordings.finish()
+        pipeline, self._pipeline = self._pipeline, None
+        assert pipeline is not None
+        self.camera_desk.pipeline = self.virtual_camera.pipeline = self.recordings.pipeline = None
+        self._forget_run()
+        self._changed()
+
+        def make() -> "Pipeline":
+            pipeline.stop()
+            return self._load_pipeline()
+
+        self._worker.run(make, self._begin, self._report("pipeline"))
+
+    def _forget_run(self) -> None:
+        """Everything has to be proven anew."""
+        self.state, self.why, self.calibrating, self._slow = State.STARTING, "", None, None
+        self.device = self.engine = self.backend = ""
+        self.space = Space()
+        self.measuring.measured = None
+        self._model, self._calibration, self._portrait_link = Chain().model, Chain().calibration, Chain().portrait
+        self._end_fault()
+
+    @property
+    def recordings_folder(self) -> Path:
+        """Where recordings and snapshots go."""
+        return self._videos_folder()
+
+    def set_recordings_folder(self, folder: Path) -> None:
+        """Put recordings and snapshots there from now on."""
+        self._keep(replace(self.settings, recordings=str(folder)))
 
     def set_window_size(self, width_px: int, height_px: int) -> None:
         """Remember how large the window is; nobody needs to be told."""
@@ -280,6 +390,11 @@ class Session(QObject):
         """The portrait that was chosen last, once it is read."""
         return self._portrait
 
+    @property
+    def animated(self) -> str:
+        """Key of the portrait that is animated, or ""."""
+        return self._animated
+
     # Going live
 
     @property
@@ -296,13 +411,45 @@ class Session(QObject):
     def chain(self) -> Chain:
         """What is proven so far."""
         return Chain(
-            model=Link(text="this computer is being measured") if self.measuring.under_way else self._model,
+            model=self._model_link(),
             camera=self.camera_desk.link,
-            portrait=self._portrait_link,
+            portrait=self._name_of_portrait(),
             calibration=self._calibration,
             virtual_camera=self.virtual_camera.link,
             absolute=not self.settings.live.relative,
         )
+
+    @property
+    def reason(self) -> str:
+        """Why the output shows what it shows, and what to do, as far as the state alone does not say it; or ""."""
+        if self.state is State.FAULT:
+            return self.fault or self.why
+        if self.state is State.STARTING:
+            return self.why or self.chain.missing()
+        return self.why
+
+    def _name_of_portrait(self) -> Link:
+        """The portrait's link, by the name that it bears now."""
+        return Link(True, self.desk.name_of(self._animated)) if self._portrait_link.done else self._portrait_link
+
+    def _model_link(self) -> Link:
+        if self.measuring.under_way:
+            return Link(text="this computer is being measured")
+        if not self._model.done:
+            return self._model
+        if slow := self.measuring.too_slow if self._slow is None else self._slow:
+            return Link(True, slow, slow=True)
+        return Link(True, self.measuring.words or self._model.text)
+
+    def watch_speed(self, stats: Stats) -> None:
+        """Notice that the avatar moves too slowly for a call, or fast enough again."""
+        if stats.state is not State.LIVE or stats.frames_out < _STEADY_FRAMES:
+            return
+        enough_hz = LEAST_HZ * (_ONCE_SLOW if self._slow else 1.0)
+        slow = too_slow_words(stats.fps) if stats.fps < enough_hz else ""
+        if self._slow is None or bool(slow) != bool(self._slow):
+            self._slow = slow
+            self._changed()
 
     @property
     def live(self) -> bool:
@@ -357,7 +504,8 @@ class Session(QObject):
         if composed is not None:
             self.recordings.last = composed.rgb
             if composed.state is not self.state:
-                self.state, self.why = composed.state, ""
+                before, self.state, self.why = self.state, composed.state, ""
+                self._follow_state(before)
                 self.changed.emit()
         return composed, self._pipeline.performer.take(0)
 
@@ -373,7 +521,7 @@ class Session(QObject):
             case EngineReady():
                 self.device, self.engine, self.backend = event.device, event.reason, event.backend
                 self.space = Space(model=event.measures)
-                self._model = Link(True, self.measuring.words or event.reason)
+                self._model = Link(True, event.reason)
             case BackendChanged():
                 self.backend = event.backend
             case SourceReady():
@@ -382,6 +530,7 @@ class Session(QObject):
                 if self._portrait is not None and self._portrait.entry.key == event.key:
                     self._proven_portrait = self._portrait
                 self._portrait_link = Link(True, self.desk.name_of(event.key))
+                self._animated = event.key
             case SourceFailed():
                 self._source_failed(event)
             case CameraOpened() | CameraFailed() | CameraDark():
@@ -400,6 +549,7 @@ class Session(QObject):
                 self.virtual_camera.hear(event)
                 self.recordings.hear(event)
             case SettingRefused():
+                self._refused.add(event.setting)
                 self.told.emit(Message(event.setting, event.message, tone="warning"))
             case StageFailed():
                 self._stage_failed(event)
@@ -410,7 +560,8 @@ class Session(QObject):
         self._changed()
 
     def _state_changed(self, event: StateChanged) -> None:
-        self.state, self.why = event.state, event.message
+        before, self.state, self.why = self.state, event.state, event.message
+        self._follow_state(before)
         if event.state is State.CALIBRATING and self._calibration.done:
             self._calibration = Chain().calibration
 
@@ -422,14 +573,32 @@ class Session(QObject):
         self.told.emit(Message("portrait", event.message))
 
     def _stage_failed(self, event: StageFailed) -> None:
-        self._model = Link(text="a part has failed", failed=True)
         what = "The model cannot be loaded" if event.stage == "model" else f"The {event.stage} has failed"
-        text = f"{what}: {event.message.rstrip('.')}. The output shows the slate."
+        said = event.message.rstrip(".")
+        self.fault = f"{what[0].lower()}{what[1:]}: {said}"
+        self._model = Link(text=self.fault, failed=True)
+        self._tell_fault(f"{what}: {said}. The output shows the slate.")
+
+    def _tell_fault(self, text: str) -> None:
         self.told.emit(Message("stage", text, action="Start again", act=self._restart))
 
     def _stage_recovered(self) -> None:
-        if self._model.failed and self.engine:
-            self._model = Link(True, self.measuring.words or self.engine)
+        if self._model.failed:
+            self._model = Link(True, self.engine) if self.engine else Chain().model
+            self._end_fault()
+
+    def _end_fault(self) -> None:
+        self.fault = ""
+        self.cleared.emit("stage")
+
+    def _follow_state(self, before: State) -> None:
+        """A fault may come of pictures that fail to come, of which no stage has told; it goes with them."""
+        if self.state is State.FAULT and before is not State.FAULT and not self.fault:
+            self._tell_fault(
+                "The model has given no picture for a while, so the output shows the slate. It goes on by itself once "
+                "there is one; if it stays so, start again."
+            )
+        elif before is State.FAULT and self.state is not State.FAULT and not self.fault:
             self.cleared.emit("stage")
 
     # Helpers

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel
+from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QVBoxLayout
 
 from app.pipeline.state import State
 from app.pipeline.stats import Stats
@@ -37,7 +37,7 @@ _WORDS = {
     State.NO_FACE: Words("NO FACE", "warning", "slate until your face is back"),
     State.NO_CAMERA: Words("NO CAMERA", "error", "slate until the camera is back"),
     State.SLATE: Words("SLATE", "error", "no face is shown"),
-    State.FAULT: Words("FAULT", "error", "slate; see the message"),
+    State.FAULT: Words("FAULT", "error", "the model gives no pictures: wait, or press Start again"),
 }
 
 
@@ -75,9 +75,12 @@ def microphone_delay_ms(stats: Stats) -> int:
     return round(stats.age_ms.p50 / _MICROPHONE_STEP_MS) * _MICROPHONE_STEP_MS
 
 
-def status_text(word: str, stats: Stats, device: str) -> str:
-    """The status line: `LIVE | 31 fps | 62 ms in app (p95 88) | dropped 3 % | cuda:0`."""
-    parts = [word]
+def status_text(words: Words, stats: Stats, device: str) -> str:
+    """The status line: `LIVE | 31 fps | 62 ms in app (p95 88) | dropped 3 % | cuda:0`.
+
+    Where something is wrong, what it is and what to do come first.
+    """
+    parts = [f"{words.state}: {words.more}" if words.tone in ("error", "warning") and words.more else words.state]
     if stats.frames_out:
         parts += [
             f"{stats.fps:.0f} fps",
@@ -90,7 +93,7 @@ def status_text(word: str, stats: Stats, device: str) -> str:
 
 
 def statistics_text(stats: Stats, runs_on: str) -> str:
-    """Everything that is measured, a line each, for the overlay.
+    """Everything that is measured, a line each.
 
     Args:
         stats: what was measured.
@@ -101,12 +104,37 @@ def statistics_text(stats: Stats, runs_on: str) -> str:
         f"camera   {stats.camera_fps:5.1f} fps   {stats.frames_in} frames",
         f"avatar   {stats.fps:5.1f} fps   {stats.frames_out} frames",
         f"output   {stats.sink_fps:5.1f} fps   {stats.pictures_out} pictures",
-        f"age      p50 {stats.age_ms.p50:6.1f}   p95 {stats.age_ms.p95:6.1f}   p99 {stats.age_ms.p99:6.1f} ms",
+        "ms          p50    p95    p99",
+        f"age      {stats.age_ms.p50:6.1f} {stats.age_ms.p95:6.1f} {stats.age_ms.p99:6.1f}",
     ]
-    lines += [f"{name:<9}p50 {ms.p50:6.1f}   p95 {ms.p95:6.1f} ms" for name, ms in stats.stage_ms.items()]
-    if stats.dropped:
-        lines.append("dropped  " + "   ".join(f"{hop} {count}" for hop, count in stats.dropped.items()))
+    lines += [f"{name:<9}{ms.p50:6.1f} {ms.p95:6.1f}" for name, ms in stats.stage_ms.items()]
+    lines += [f"dropped  {count} from {hop}" for hop, count in stats.dropped.items()]
     return "\n".join(lines)
+
+
+class StatisticsPanel(QFrame):
+    """The figures, in a place of their own: they cover neither the avatar nor the user's own picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setProperty("role", "panel")
+        self.setAccessibleName("Statistics")
+        self._figures = label("", wrap=True)
+        self._figures.setObjectName("Statistics")
+        self._figures.setAccessibleName("Figures")
+        column = QVBoxLayout(self)
+        column.setContentsMargins(12, 8, 12, 8)
+        column.addWidget(self._figures)
+        self.hide()
+
+    @property
+    def text(self) -> str:
+        """The figures as they stand."""
+        return self._figures.text()
+
+    def set_text(self, text: str) -> None:
+        """Write the figures."""
+        self._figures.setText(text)
 
 
 class StatusLine(QFrame):
@@ -124,12 +152,12 @@ class StatusLine(QFrame):
         self._dot = QLabel("●")
         self._figures = ElidedLabel("text")
         self._figures.setAccessibleName("Status")
-        self._hint = label("", "muted")
+        self._hint = ElidedLabel(takes_room=True)
         self._hint.setToolTip(
             "The picture is that late. Set this delay for your microphone (OBS: Advanced audio properties, sync "
             "offset) and lips and sound agree."
         )
-        self._busy = label("", "muted")
+        self._busy = ElidedLabel(takes_room=True)
         self.help_button = button("Keys", tip="List all keys (?)", icon_name="help", kind="flat")
         row = QHBoxLayout(self)
         row.setContentsMargins(14, 3, 8, 3)

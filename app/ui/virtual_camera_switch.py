@@ -90,6 +90,7 @@ class VirtualCameraSwitch(QObject):
         if self._wanted:
             return
         self._wanted = True
+        self.cleared.emit("virtual camera")
         self.link = Link(text="the virtual camera is being opened")
         self.switched_on.emit()
         self.changed.emit()
@@ -103,7 +104,7 @@ class VirtualCameraSwitch(QObject):
             self._set_link(Link(True, event.detail or event.sink))
             self.cleared.emit("virtual camera")
         elif isinstance(event, SinkFailed):
-            self._lose(Link(text="the virtual camera does not take pictures", failed=True))
+            self._lose(Link(text="the virtual camera takes no pictures any more: switch it on again", failed=True))
             self.told.emit(Message("virtual camera", event.message))
             self.examine()
         elif event.asked:
@@ -113,10 +114,11 @@ class VirtualCameraSwitch(QObject):
 
     def _take_report(self, report: "VirtualCameraReport") -> None:
         self.report = report
+        self.cleared.emit("virtual camera report")
         self.changed.emit()
 
     def _not_examined(self, error: Exception) -> None:
-        self.told.emit(failure_message("virtual camera", error))
+        self.told.emit(failure_message("virtual camera report", error))
 
     def _add(self, sink: "Sink") -> None:
         if self.pipeline is not None and self._wanted and self._sink is None:
@@ -125,7 +127,7 @@ class VirtualCameraSwitch(QObject):
             self.changed.emit()
 
     def _not_made(self, error: Exception) -> None:
-        self._lose(Link(text="the virtual camera cannot be opened", failed=True))
+        self._lose(Link(text="the virtual camera cannot be opened: see the advice below its switch", failed=True))
         self.told.emit(failure_message("virtual camera", error))
 
     def _lose(self, link: Link) -> None:

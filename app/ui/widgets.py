@@ -3,9 +3,20 @@
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from PyQt6.QtCore import QPoint, QPointF, QRectF, QSize, Qt, pyqtSignal
-from PyQt6.QtGui import QColor, QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPalette, QWheelEvent
+from PyQt6.QtCore import QEvent, QObject, QPoint, QPointF, QRectF, QSize, Qt, pyqtSignal
+from PyQt6.QtGui import (
+    QColor,
+    QFontMetrics,
+    QKeyEvent,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QPalette,
+    QResizeEvent,
+    QWheelEvent,
+)
 from PyQt6.QtWidgets import (
+    QBoxLayout,
     QButtonGroup,
     QCheckBox,
     QComboBox,
@@ -13,9 +24,12 @@ from PyQt6.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QPushButton,
+    QScrollArea,
     QSizePolicy,
     QSlider,
     QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
     QVBoxLayout,
     QWidget,
 )
@@ -25,6 +39,8 @@ from app.ui.theme import ICON_PX, Tone, icon, theme_in_use
 ButtonKind = Literal["plain", "primary", "live", "danger", "recording", "flat", "link", "expander"]
 LabelRole = Literal["text", "title", "heading", "muted", "value", "keycap", "code"]
 
+NAME_PX = 86
+"""Width of the names of sliders, so that these stand below each other; a longer name takes what it needs."""
 _ICON_GAP_PX = 4
 
 
@@ -109,20 +125,26 @@ def rule() -> QFrame:
 
 
 class ElidedLabel(QLabel):
-    """One line of text that shortens itself with dots; the whole of it is in the tooltip."""
+    """One line of text that shortens itself with dots; the whole of it is in the tooltip.
 
-    def __init__(self, role: LabelRole = "muted") -> None:
+    Args:
+        role: how it looks.
+        takes_room: whether it asks for the room that its text needs; otherwise it takes what is left over.
+    """
+
+    def __init__(self, role: LabelRole = "muted", *, takes_room: bool = False) -> None:
         super().__init__()
         self.setTextFormat(Qt.TextFormat.PlainText)
         self.setProperty("role", role)
-        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        wanted = QSizePolicy.Policy.Maximum if takes_room else QSizePolicy.Policy.Ignored
+        self.setSizePolicy(wanted, QSizePolicy.Policy.Preferred)
 
     def setText(self, text: str | None) -> None:
         super().setText(text)
         self.setToolTip(text or "")
 
     def minimumSizeHint(self) -> QSize:
-        return QSize(20, super().minimumSizeHint().height())
+        return QSize(24 if self.text() else 0, super().minimumSizeHint().height())
 
     def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: ARG002
         painter = QPainter(self)
@@ -147,6 +169,20 @@ class Combo(QComboBox):
             event.ignore()
         else:
             super().wheelEvent(event)
+
+    def paintEvent(self, e: QPaintEvent | None) -> None:  # noqa: ARG002
+        """As Qt does, but what is too long ends in dots."""
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        style = self.style()
+        assert style is not None
+        kind, field = QStyle.ComplexControl.CC_ComboBox, QStyle.SubControl.SC_ComboBoxEditField
+        room_px = style.subControlRect(kind, option, field, self).width() - 4
+        text = option.currentText or self.placeholderText()
+        option.currentText = self.fontMetrics().elidedText(text, Qt.TextElideMode.ElideRight, room_px)
+        painter = QStylePainter(self)
+        painter.drawComplexControl(kind, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
 
 
 class Switch(QCheckBox):
@@ -251,7 +287,7 @@ class ValueSlider(QWidget):
         self._low, self._step, self._default, self._words = low, step, default, words
         tip = f"{tip} Double-click the name, or press Backspace, for {words(default)}."
         self.name_label = label(name)
-        self.name_label.setFixedWidth(86)
+        self.name_label.setMinimumWidth(NAME_PX)
         self.value_label = label("", "value")
         self.value_label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self.value_label.setMinimumWidth(54)
@@ -361,8 +397,83 @@ class Expander(QWidget):
         self.toggled.emit(opened)
 
 
-class Segmented(QWidget):
-    """A few choices side by side, one of them taken.
+class SideBySide(QWidget):
+    """Its widgets stand side by side, equally wide, where there is room, and otherwise one below the other.
+
+    Args:
+        spacing_px: between them.
+        least_px: what each of them needs at least to stand beside another.
+    """
+
+    def __init__(self, spacing_px: int, least_px: int = 0) -> None:
+        super().__init__()
+        self._least_px = least_px
+        self._line = QBoxLayout(QBoxLayout.Direction.LeftToRight, self)
+        self._line.setContentsMargins(0, 0, 0, 0)
+        self._line.setSpacing(spacing_px)
+
+    def add(self, widget: QWidget) -> None:
+        """Put another one at the end."""
+        self._line.addWidget(widget, 1)
+
+    @property
+    def stacked(self) -> bool:
+        """Whether they stand one below the other."""
+        return self._line.direction() == QBoxLayout.Direction.TopToBottom
+
+    def _widths_px(self) -> list[int]:
+        """What each of them needs."""
+        items = [self._line.itemAt(at) for at in range(self._line.count())]
+        return [max(self._least_px, item.minimumSize().width()) for item in items if item is not None]
+
+    def fit(self) -> None:
+        """Stand as the width allows."""
+        widths_px = self._widths_px()
+        needed_px = sum(widths_px) + self._line.spacing() * (len(widths_px) - 1)
+        stacked = needed_px > self.width()
+        if stacked != self.stacked:
+            way = QBoxLayout.Direction.TopToBottom if stacked else QBoxLayout.Direction.LeftToRight
+            self._line.setDirection(way)
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(max(self._widths_px(), default=0), super().minimumSizeHint().height())
+
+    def resizeEvent(self, a0: QResizeEvent | None) -> None:
+        super().resizeEvent(a0)
+        self.fit()
+
+
+class ColumnScroll(QScrollArea):
+    """Scrolls a widget up and down, and is as wide as that needs: nothing is cut at its right."""
+
+    def __init__(self, body: QWidget, least_height_px: int = 64) -> None:
+        super().__init__()
+        self._least_height_px = least_height_px
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setWidget(body)
+
+    def minimumSizeHint(self) -> QSize:
+        body, bar = self.widget(), self.verticalScrollBar()
+        if body is None or bar is None:  # while it is being made
+            return super().minimumSizeHint()
+        return QSize(body.minimumSizeHint().width() + bar.sizeHint().width(), self._least_height_px)
+
+    def sizeHint(self) -> QSize:
+        body = self.widget()
+        height = self._least_height_px if body is None else body.sizeHint().height()
+        return QSize(self.minimumSizeHint().width(), max(self._least_height_px, height))
+
+    def eventFilter(self, a0: QObject | None, a1: QEvent | None) -> bool:
+        if a1 is not None and a1.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return super().eventFilter(a0, a1)
+
+
+class Segmented(SideBySide):
+    """A few choices side by side, one of them taken; one below the other where their texts are too long.
 
     Signals:
         chosen: the key of the choice that the user took.
@@ -372,23 +483,30 @@ class Segmented(QWidget):
 
     def __init__(self, name: str, choices: Sequence[tuple[str, str, str]]) -> None:
         """Make it from (key, text, tooltip) of each choice."""
-        super().__init__()
+        super().__init__(0)
         self.setAccessibleName(name)
         self._group = QButtonGroup(self)
         self._buttons: dict[str, QPushButton] = {}
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(0)
-        for number, (key, text, tip) in enumerate(choices):
+        for key, text, tip in choices:
             made = button(text, tip=tip, name=f"{name}: {text}")
             made.setProperty("kind", "segment")
-            place = "first" if number == 0 else "last" if number == len(choices) - 1 else "middle"
-            made.setProperty("place", place)
             made.setCheckable(True)
             made.clicked.connect(lambda _=False, key=key: self.chosen.emit(key))
             self._group.addButton(made)
             self._buttons[key] = made
-            row.addWidget(made, 1)
+            self.add(made)
+        self._shape()
+
+    def fit(self) -> None:
+        super().fit()
+        self._shape()
+
+    def _shape(self) -> None:
+        """Round the corners at the ends of the row; in a column, each choice's own."""
+        last = len(self._buttons) - 1
+        for number, made in enumerate(self._buttons.values()):
+            place = "alone" if self.stacked else "first" if number == 0 else "last" if number == last else "middle"
+            restyle(made, "place", place)
 
     def button(self, key: str) -> QPushButton:
         """The button of a choice."""

@@ -41,7 +41,8 @@ _RIGID = list(RIGID_POINTS)
 _ODD = 0.2
 _LIDS = (RIGHT_LID_PAIRS, LEFT_LID_PAIRS)
 _LID_POINTS = [point for pairs in _LIDS for ring in pairs for point in ring]
-_BROWS = (276, 283, 282, 295, 285, 300, 293, 334, 296, 336, 46, 53, 52, 65, 55, 70, 63, 105, 66, 107)
+BROWS = (276, 283, 282, 295, 285, 300, 293, 334, 296, 336, 46, 53, 52, 65, 55, 70, 63, 105, 66, 107)
+"""Both brows' points, the person's left one first."""
 _UPPER_LIP, _CHIN, _MOUTH_CORNERS = 13, 152, (61, 291)
 _LOWER_FACE_Y = 0.75
 """In face sizes: what lies below the nose moves with the mouth."""
@@ -225,7 +226,7 @@ class PortraitInSpace:
         shape = self.head.shape
         self._spread = float(np.square(shape - shape.mean(axis=0)).sum())
         self._brows = np.zeros(len(shape), bool)
-        self._brows[list(_BROWS)] = True
+        self._brows[list(BROWS)] = True
         self._mouth = shape[:, 1] > _LOWER_FACE_Y
         self._mouth[_RIGID] = False
         # Of the affine maps: each is linear in the target's mesh.

@@ -66,3 +66,9 @@ def test_every_value_has_a_kind_that_toml_knows() -> None:
     values = dataclasses.asdict(AppSettings())
     assert settings_from(values) == AppSettings()
     assert settings_from({"live": {"zoom": 1}}).live.zoom == 1.0
+
+
+def test_the_slates_text_has_a_limit() -> None:
+    assert LiveSettings(slate_text=60 * "x").slate_text == 60 * "x"
+    with pytest.raises(AppError, match="slate_text: got 61 characters, expected at most 60"):
+        LiveSettings(slate_text=61 * "x")

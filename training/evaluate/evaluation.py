@@ -22,6 +22,7 @@ from mcnet.media.expressions import Mesh
 from mcnet.media.face_mesh import PlainMesh
 from mcnet.media.faces import Face, FaceFinder
 from training.data import CLIP, CLIPS_FORMAT, Clip, DataError, decode, open_dataset, read_table
+from training.evaluate.blending import blend_shares
 from training.evaluate.jitter import StillPerformer, mean_jitter, measure_jitter
 from training.evaluate.methods import MethodRunner
 from training.evaluate.metric_networks import Inception, MetricNetworks, open_metric_networks
@@ -387,6 +388,7 @@ class _Session:
         return Evaluation(
             clips=self._store.clips,
             of_self=own,
+            blend=blend_shares([result.blend for result in self._self_results]),
             of_cross={kind: self._compare(results, of_self=False) for kind, results in cross.items()},
             jitter={method: mean_jitter(rows) for method, rows in self._jitter.items()},
             engine_ms={
@@ -427,9 +429,10 @@ class _Session:
         if of_self:
             for pair in pairs:
                 self._count_features("performer", stills.frames[pair.performer])
+        blends = self._runner.blends(stills.shot(pairs[0].source), performers) if of_self else [None] * len(pairs)
         return [
-            result_of(pair, source, first, stills.seen(pair.performer), scores[number], engine_ms[number])
-            for number, pair in enumerate(pairs)
+            result_of(pair, source, first, stills.seen(pair.performer), scores[number], engine_ms[number], blend)
+            for number, (pair, blend) in enumerate(zip(pairs, blends, strict=True))
         ]
 
     def _count_features(self, name: str, rgb: Rgb) -> None:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from mcnet.arrays import Rgb
 from mcnet.commands.drives import Drive, PlaneDrive, Shot, SpaceDrive
 from mcnet.engine import Engine
-from mcnet.generator import Mcnet, SourceCache
+from mcnet.generator import Mcnet, SourceCache, blend
 from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
 from mcnet.pictures import to_picture, to_rgb
+from training.evaluate.blending import BlendL1, Composition, blend_l1
 from training.evaluate.scores import COPY
 
 _SELF_METHODS = {True: ("measured", "detected", "warp", COPY), False: ("model", "warp", COPY)}
@@ -97,6 +98,29 @@ class MethodRunner:
             elapsed_ms = 1000 * (time.perf_counter() - started)
             yield Performed(shown, None if method in _WITHOUT_ENGINE else elapsed_ms)
 
+    def blends(self, source: Shot, performers: Sequence[Shot]) -> list[BlendL1 | None]:
+        """How the blend compares with its parts in self-reenactment, by the plain model in float32.
+
+        Args:
+            source: who is animated, by absolute keypoints: measured ones if the model's can be measured on the source.
+            performers: the driving frames.
+
+        Returns:
+            For each driving frame; None where it shows no face that can be measured.
+        """
+        plain, measured = self.plain, self.measures and source.face is not None
+        cache = plain.encode(source, measured=measured)
+        return [
+            None
+            if measured and performer.face is None
+            else blend_l1(
+                plain.compose(cache, plain.keypoints(performer, measured=measured)),
+                cache.picture,
+                plain.picture(performer),
+            )
+            for performer in performers
+        ]
+
     def _drive(self, method: str, source: Shot, reference: Shot | None) -> Drive:
         if method == COPY:
             return _CopyDrive(source)
@@ -128,7 +152,7 @@ class PlainModel:
     @torch.inference_mode()
     def keypoints(self, shot: Shot, *, measured: bool) -> Keypoints:
         """Of one picture, batch 1; with measured places jacobians are detected all the same."""
-        keypoints: Keypoints = self._model.keypoint_detector(self._picture(shot))
+        keypoints: Keypoints = self._model.keypoint_detector(self.picture(shot))
         if not measured:
             return keypoints
         return keypoints._replace(value=torch.from_numpy(shot.mesh()[None, self._points, :2]).to(keypoints.value))
@@ -136,7 +160,7 @@ class PlainModel:
     @torch.inference_mode()
     def encode(self, source: Shot, *, measured: bool) -> SourceCache:
         """The cache of a source."""
-        return self._model.generator.encode_source(self._picture(source), self.keypoints(source, measured=measured))
+        return self._model.generator.encode_source(self.picture(source), self.keypoints(source, measured=measured))
 
     @torch.inference_mode()
     def deformation(self, source: SourceCache, driving: Keypoints) -> NDArray[np.float32]:
@@ -152,7 +176,16 @@ class PlainModel:
         rgb: Rgb = to_rgb(warped)[0].cpu().numpy()
         return rgb
 
-    def _picture(self, shot: Shot) -> torch.Tensor:
+    @torch.inference_mode()
+    def compose(self, source: SourceCache, driving: Keypoints) -> Composition:
+        """The prediction with the two pictures that it is blended of."""
+        generator = self._model.generator
+        warped = generator.warp(source, generator.motion(source, driving))
+        logits = generator.decode(source, warped)
+        return Composition(blend(logits, warped), warped.picture, torch.sigmoid(logits))
+
+    def picture(self, shot: Shot) -> torch.Tensor:
+        """(1, 3, S, S) RGB in [0, 1], on the model's device."""
         return to_picture(torch.from_numpy(np.ascontiguousarray(shot.square))[None].to(self._device))
 
 

@@ -5,12 +5,15 @@ from the camera. Left and right are the person's own.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mcnet.arrays import Rgb
-from mcnet.media.expressions import Mesh
+from mcnet.media.expressions import LEFT_LID_PAIRS, LIP_PAIRS, RIGHT_LID_PAIRS, Mesh
+from mcnet.media.head_motion import BROWS, Head
 
 PSNR_OF_EQUALS = 100.0
 """dB that equal pictures count, so that a mean over pairs stays finite; one grey level in one channel of one pixel of
@@ -27,6 +30,29 @@ LANDMARKS_68 = (
     *(78, 82, 13, 312, 308, 317, 14, 87),  # inner lips
 )
 """Mesh points that stand for the 68 of the paper's metric (iBUG's), in its order."""
+
+_OUTER_LIPS = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
+_INNER_LIP_CORNERS = (78, 308)
+_RIGHT_EYE_CORNERS, _LEFT_EYE_CORNERS = (33, 133), (263, 362)
+_LUMA = np.array((0.299, 0.587, 0.114), np.float32)
+
+
+class Regions(NamedTuple):
+    """A mean error of each part of the face that expresses."""
+
+    mouth: float
+    right_eye: float
+    left_eye: float
+    brows: float
+
+
+REGION_POINTS = {
+    "mouth": [*_OUTER_LIPS, *_INNER_LIP_CORNERS, *LIP_PAIRS[0], *LIP_PAIRS[1]],
+    "right_eye": [*_RIGHT_EYE_CORNERS, *RIGHT_LID_PAIRS[0], *RIGHT_LID_PAIRS[1]],
+    "left_eye": [*_LEFT_EYE_CORNERS, *LEFT_LID_PAIRS[0], *LEFT_LID_PAIRS[1]],
+    "brows": list(BROWS),
+}
+"""The mesh's points of each region: the lips' outer and inner ring, the ring of each eye's lids, both brows."""
 
 
 def picture_l1(one: Rgb, other: Rgb) -> float:
@@ -56,6 +82,64 @@ def mesh_distance(one: Mesh, other: Mesh, side_px: int) -> float:
     """AKD over the mesh points that stand for the paper's 68, in pixels of 256."""
     points = list(LANDMARKS_68)
     return landmark_distance(one[points], other[points], side_px)
+
+
+def region_distances(one: Mesh, other: Mesh, side_px: int) -> Regions:
+    """AKD of each region in the picture's plane, in pixels of 256.
+
+    It includes the error of the head's pose: where the head is in the wrong place, its regions are as well.
+    """
+    return Regions(
+        **{region: landmark_distance(one[points], other[points], side_px) for region, points in REGION_POINTS.items()}
+    )
+
+
+def region_changes(source: Mesh, shown: Mesh, reference: Mesh, performer: Mesh) -> Regions:
+    """The error of each region's change of expression in space.
+
+    The head's pose, place and size have no influence: every mesh is brought into the head's frame first
+    (`head_motion.Head`).
+
+    Args:
+        source: (468, 3) in pixels, of the picture that is animated.
+        shown: of what came of it.
+        reference: of the performer, where his change begins; the source itself in self-reenactment.
+        performer: of the driving frame.
+
+    Returns:
+        The mean distance over the points between the source's change and the performer's, in face sizes: the root mean
+        square distance of the head's rigid points from their mean, of which the outer corners of the eyes are 1.7
+        apart.
+    """
+    before, after, first, now = (
+        Head.of(mesh.astype(np.float64)).shape for mesh in (source, shown, reference, performer)
+    )
+    missing = np.linalg.norm((after - before) - (now - first), axis=1)
+    return Regions(**{region: float(missing[points].mean()) for region, points in REGION_POINTS.items()})
+
+
+def sharpness(rgb: Rgb, mesh: Mesh) -> float | None:
+    """The mean squared gradient of a face's brightness, a measure of focus (Tenengrad, of neighbouring pixels).
+
+    Blur lowers it: an edge that is spread over two pixels counts half. The mean gradient without the square would not
+    notice, since an edge climbs by the same amount however wide it is. Noise and block edges count as sharp.
+
+    Args:
+        rgb: (H, W, 3).
+        mesh: (468, 3) in pixels, or any (P, 2 or more): what counts lies within the convex hull of it.
+
+    Returns:
+        In squared grey levels of 255; None where the hull lies outside the picture.
+    """
+    grey = rgb.astype(np.float32) @ _LUMA
+    inside = np.zeros(grey.shape, np.uint8)
+    hull = cv2.convexHull(mesh[:, :2].round().astype(np.int32))
+    cv2.fillConvexPoly(inside, hull, 1)
+    counted = inside[:-1, :-1].astype(bool)
+    if not counted.any():
+        return None
+    squared = np.square(np.diff(grey, axis=1)[:-1]) + np.square(np.diff(grey, axis=0)[:, :-1])
+    return float(squared[counted].mean(dtype=np.float64))
 
 
 def procrustes_residual(one: Mesh, other: Mesh) -> float:

@@ -14,10 +14,13 @@ from mcnet.generator import Mcnet, ModelInfo
 from mcnet.media.contact_sheet import contact_sheet
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import write_rgb
-from training.evaluate.evaluation import ClipStore, make_engine, pictures_of
+from training.evaluate.bars import TEST_SPLIT, bar_lines, standings
+from training.evaluate.blending import NEIGHBOURHOOD_PX, BlendShares
+from training.evaluate.evaluation import ClipStore, choose_clips, make_engine, pictures_of
 from training.evaluate.jitter import NOISE_LEVELS, SHIFT_PX
 from training.evaluate.methods import MethodRunner
 from training.evaluate.options import EvaluateOptions
+from training.evaluate.per_clip import RANKINGS, by_clip, worst
 from training.evaluate.scores import COPY, Comparison, Evaluation, PairResult, Score
 
 
@@ -36,6 +39,7 @@ class _Row(NamedTuple):
 
 
 _PERCENT = "{:.0%}"
+_TENTHS = "{:.1%}"
 _DEGREES = "{:.2f}"
 _MOUTH_ROWS = (
     _Row("mouth_correlation", "mouth opening: correlation of change"),
@@ -54,6 +58,7 @@ _EYE_ROWS = (
 )
 _GAZE_ROWS = (
     _Row("shut_shown", "  shut eyes shown shut, of {shut:.0f} frames", _PERCENT),
+    _Row("open_shown", "  open eyes shown open, of {open:.0f} frames", _PERCENT),
     _Row("gaze_correlation", "gaze (iris network), over {gaze_pairs:.0f} pairs with open eyes"),
 )
 _POSE_ROWS = (
@@ -66,22 +71,37 @@ _FACE_ROWS = (
     _Row("distorted", "distorted faces (of the performer's own: {performer_distorted:.0%})", _PERCENT),
     _Row("faces_missing", "pictures in which no face is found", "{:.0f}"),
 )
+_REGIONS_IN_SPACE_ROWS = (
+    _Row("mouth_expression_error", "expression in space: mouth's error, of the face size", _TENTHS),
+    _Row("right_eye_expression_error", "  right eye", _TENTHS),
+    _Row("left_eye_expression_error", "  left eye", _TENTHS),
+    _Row("brows_expression_error", "  brows", _TENTHS),
+)
+_REGIONS_ROWS = (
+    _Row("mouth_akd", "  of the mouth", "{:.2f}"),
+    _Row("right_eye_akd", "  of the right eye", "{:.2f}"),
+    _Row("left_eye_akd", "  of the left eye", "{:.2f}"),
+    _Row("brows_akd", "  of the brows", "{:.2f}"),
+)
 SELF_ROWS = (
     _Row("l1", "L1, of 1", "{:.4f}"),
     _Row("l1_of_copying", "  of copying the source", _PERCENT),
     _Row("psnr", "PSNR, dB", "{:.2f}"),
     _Row("ssim", "SSIM"),
     _Row("lpips", "LPIPS (AlexNet)"),
+    _Row("sharpness", "sharpness of the face, of the driving frame's", _PERCENT),
     _Row("fid", "FID", "{:.1f}"),
     _Row("akd", "AKD, px of 256 (68 points of the mesh)", "{:.2f}"),
     _Row("akd_of_copying", "  of copying the source", _PERCENT),
     _Row("akd_wherever_found", "  over all pictures with a face", "{:.2f}"),
+    *_REGIONS_ROWS,
     _Row("akd_paper", "AKD, px of 256 (face-alignment)", "{:.2f}"),
     _Row("aed", "AED (dlib), to the performer"),
     _Row("csim_performer", "CSIM (dlib), to the performer"),
     *_MOUTH_ROWS,
     *_EYE_ROWS,
     *_GAZE_ROWS,
+    *_REGIONS_IN_SPACE_ROWS,
     *_POSE_ROWS,
     *_FACE_ROWS,
 )
@@ -93,6 +113,7 @@ CROSS_ROWS = (
     *_EYE_ROWS,
     _Row("lids_itself_correlation", "  with the performer's opening itself"),
     *_GAZE_ROWS,
+    *_REGIONS_IN_SPACE_ROWS,
     *_POSE_ROWS,
     _Row("direction_angle_deg", "  against the performer's direction itself", _DEGREES),
     *_FACE_ROWS,
@@ -124,6 +145,7 @@ def format_table(evaluation: Evaluation, model_name: str, split: str) -> str:
         "",
         *_section("self-reenactment", evaluation.of_self, SELF_ROWS),
     ]
+    lines += [*_blend_lines(evaluation.blend), *_clip_lines(evaluation), *_bar_lines(evaluation, split)]
     for kind, comparison in evaluation.of_cross.items():
         lines += ["", *_section(f"cross-identity, {kind} reference", comparison, CROSS_ROWS)]
     lines += [
@@ -163,6 +185,47 @@ def _section(title: str, comparison: Comparison, rows: Sequence[_Row]) -> list[s
     return lines
 
 
+def _blend_lines(blend: BlendShares | None) -> list[str]:
+    if blend is None:
+        return []
+    shares = (
+        ("the prediction, which blends the two below", blend.blended),
+        ("  the warped source alone", blend.warped),
+        ("  the generated picture alone", blend.generated),
+        (f"  the better of both in each neighbourhood of {NEIGHBOURHOOD_PX}x{NEIGHBOURHOOD_PX} px", blend.better),
+        ("  gap between the blend and the better of both", blend.gap),
+    )
+    heading = f"blend, {blend.pairs} pairs by the plain model: L1 of copying the source"
+    width = max(len(heading), *(len(label) for label, _ in shares)) + 2
+    return ["", heading, *(f"{label:<{width}}{share:>7.1%}" for label, share in shares)]
+
+
+def _clip_lines(evaluation: Evaluation) -> list[str]:
+    """The worst clips by each ranking; nothing where there is only one."""
+    clips = by_clip(evaluation.of_self)
+    if len(clips) < 2:
+        return []
+    lines = ["", f"worst of {len(clips)} clips in self-reenactment, each clip by itself"]
+    width = max(len(ranking.label) for ranking in RANKINGS) + 2
+    for ranking in RANKINGS:
+        named = [
+            f"{Path(evaluation.clips[clip].file).stem} {ranking.form.format(value)}"
+            for clip, value in worst(clips, ranking.figure)
+        ]
+        if named:
+            lines.append(f"{ranking.label:<{width}}{', '.join(named)}")
+    return lines
+
+
+def _bar_lines(evaluation: Evaluation, split: str) -> list[str]:
+    if split != TEST_SPLIT:
+        return []
+    all_clips, used = len(choose_clips(evaluation.clips, split, None)), evaluation.driving[0]
+    extent = "" if used == all_clips else f" (these figures are of {used} of its {all_clips} clips)"
+    of_self = evaluation.of_self
+    return ["", f"the project's bars for its test split{extent}", *bar_lines(of_self.figures[of_self.main])]
+
+
 def to_json(evaluation: Evaluation, info: ModelInfo, options: EvaluateOptions) -> str:
     """All figures, and every pair's."""
 
@@ -180,6 +243,7 @@ def to_json(evaluation: Evaluation, info: ModelInfo, options: EvaluateOptions) -
                 "eyes": result.eyes,
                 "performer_distortion": result.performer_distortion,
                 "engine_ms": result.engine_ms,
+                "blend": result.blend,
                 "scores": {
                     method: {field.name: getattr(score, field.name) for field in dataclasses.fields(score)}
                     for method, score in result.scores.items()
@@ -188,6 +252,11 @@ def to_json(evaluation: Evaluation, info: ModelInfo, options: EvaluateOptions) -
             for result in results
         ]
 
+    clips, main_figures = by_clip(evaluation.of_self), evaluation.of_self.figures[evaluation.of_self.main]
+
+    def name(clip: int) -> str:
+        return evaluation.clips[clip].file
+
     content = {
         "format": "mcnet-evaluation/2",
         "model": {"name": info.name, "content_hash": info.content_hash},
@@ -195,6 +264,25 @@ def to_json(evaluation: Evaluation, info: ModelInfo, options: EvaluateOptions) -
         "data": {"size_px": evaluation.size_px, "clips": evaluation.driving[0], "people": evaluation.driving[1]},
         "device": evaluation.device,
         "self": evaluation.of_self.figures,
+        "blend": evaluation.blend,
+        "self_clips": [
+            {"clip": name(of_clip.clip), "figures": of_clip.figures, "blend": of_clip.blend} for of_clip in clips
+        ],
+        "worst_clips": {
+            ranking.figure: [{"clip": name(clip), "value": value} for clip, value in worst(clips, ranking.figure)]
+            for ranking in RANKINGS
+        },
+        "bars": [
+            {
+                "figure": standing.bar.figure,
+                "bar": standing.bar.value,
+                "at_most": standing.bar.at_most,
+                "value": standing.value,
+                "reached": standing.reached,
+                "missing": standing.missing,
+            }
+            for standing in (standings(main_figures) if options.split == TEST_SPLIT else [])
+        ],
         "cross": {kind: comparison.figures for kind, comparison in evaluation.of_cross.items()},
         "jitter": {method: dataclasses.asdict(jitter) for method, jitter in evaluation.jitter.items()},
         "engine_ms": {method: {"median": times[0], "p95": times[1]} for method, times in evaluation.engine_ms.items()},

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from mcnet.arrays import Rgb
 from mcnet.media.expressions import Expression, HeadTurn, Mesh, expression, head_turn, rotation_between
 from training.data import Clip
+from training.evaluate.blending import BlendL1, BlendShares
 from training.evaluate.iris import Eyes
 from training.evaluate.metric_networks import MetricNetworks
 from training.evaluate.metrics import (
+    Regions,
     correlation,
     cosine,
     landmark_distance,
@@ -27,6 +29,9 @@ from training.evaluate.metrics import (
     picture_l1,
     procrustes_residual,
     psnr,
+    region_changes,
+    region_distances,
+    sharpness,
 )
 
 COPY = "copy"
@@ -77,6 +82,9 @@ class Score:
         direction: how far the head looks from where the performer's looks; absolute angles.
         distortion: how far the face's shape is from the source's own.
         eyes: of the face in it, by the iris network.
+        sharpness: the face's over that of the driving frame's; self-reenactment only.
+        regions: AKD of each region of the face, in pixels of 256; self-reenactment only.
+        regions_in_space: the error of each region's change of expression, in face sizes.
     """
 
     face: bool
@@ -95,6 +103,9 @@ class Score:
     direction: HeadTurn | None = None
     distortion: float | None = None
     eyes: Eyes | None = None
+    sharpness: float | None = None
+    regions: Regions | None = None
+    regions_in_space: Regions | None = None
 
 
 class EyesAsked(NamedTuple):
@@ -119,6 +130,7 @@ class PairResult:
         performer_distortion: how far the performer's shape is from that in the reference, the same person's.
         scores: by method.
         engine_ms: what the engine took for a frame, by method; not in it are those that need no engine.
+        blend: the prediction beside what it is blended of; self-reenactment only.
     """
 
     pair: Pair
@@ -130,6 +142,7 @@ class PairResult:
     performer_distortion: float | None
     scores: dict[str, Score]
     engine_ms: dict[str, float]
+    blend: BlendL1 | None = None
 
     @property
     def complete(self) -> bool:
@@ -183,6 +196,7 @@ class Evaluation:
     Attributes:
         clips: the dataset's clips, by number.
         of_self: self-reenactment.
+        blend: self-reenactment's predictions beside what they are blended of; None if nothing was animated.
         of_cross: cross-identity, by the kind of the reference frame; empty if there are no pairs.
         jitter: of a still performer, by self-reenactment's methods.
         engine_ms: median and 95th percentile of a frame, by method.
@@ -193,6 +207,7 @@ class Evaluation:
 
     clips: tuple[Clip, ...]
     of_self: Comparison
+    blend: BlendShares | None
     of_cross: dict[str, Comparison]
     jitter: dict[str, Jitter]
     engine_ms: dict[str, tuple[float, float]]
@@ -231,7 +246,13 @@ class Seen(NamedTuple):
 
 
 def result_of(
-    pair: Pair, source: Seen, reference: Seen, performer: Seen, scores: dict[str, Score], engine_ms: dict[str, float]
+    pair: Pair,
+    source: Seen,
+    reference: Seen,
+    performer: Seen,
+    scores: dict[str, Score],
+    engine_ms: dict[str, float],
+    blend: BlendL1 | None = None,
 ) -> PairResult:
     """Put a pair's scores beside what was asked for.
 
@@ -242,6 +263,7 @@ def result_of(
         performer: the driving frame.
         scores: by method.
         engine_ms: by method.
+        blend: the prediction beside its parts.
     """
     wanted = _change(reference, performer, in_space=False)
     asked = None
@@ -257,6 +279,7 @@ def result_of(
         performer_distortion=_distortion(reference, performer),
         scores=scores,
         engine_ms=engine_ms,
+        blend=blend,
     )
 
 
@@ -292,6 +315,8 @@ def score(
         side_px = performer.rgb.shape[0]
         if shown.mesh is not None and performer.mesh is not None:
             values["akd"] = mesh_distance(shown.mesh, performer.mesh, side_px)
+            values["regions"] = region_distances(shown.mesh, performer.mesh, side_px)
+            values["sharpness"] = _relative_sharpness(shown, performer)
         if shown.paper is not None and performer.paper is not None:
             values["akd_paper"] = landmark_distance(shown.paper, performer.paper, side_px)
     if shown.embedding is not None and performer.embedding is not None:
@@ -307,8 +332,17 @@ def score(
         wanted = rotation_between(reference.mesh, performer.mesh)
         values["turn"] = _size(turned @ wanted.T)
         values["direction"] = _size(rotation_between(performer.mesh, shown.mesh))
+        values["regions_in_space"] = region_changes(source.mesh, shown.mesh, reference.mesh, performer.mesh)
     values["distortion"] = _distortion(source, shown)
     return Score(face=shown.mesh is not None, eyes=shown.eyes, **values)
+
+
+def _relative_sharpness(shown: Seen, performer: Seen) -> float | None:
+    """None where a face lies outside of its picture, or the performer's has no edge at all."""
+    if shown.mesh is None or performer.mesh is None:
+        return None
+    of_shown, of_performer = sharpness(shown.rgb, shown.mesh), sharpness(performer.rgb, performer.mesh)
+    return of_shown / of_performer if of_shown is not None and of_performer else None
 
 
 def _size(rotation: NDArray[np.float64]) -> HeadTurn:
@@ -316,7 +350,7 @@ def _size(rotation: NDArray[np.float64]) -> HeadTurn:
 
 
 _OF_PICTURES = ("l1", "psnr", "ssim", "lpips")
-_OF_FACES = ("akd", "akd_paper", "aed", "csim_performer", "csim_source")
+_OF_FACES = ("akd", "akd_paper", "aed", "csim_performer", "csim_source", "sharpness")
 
 
 def summarise(results: Sequence[PairResult], method: str) -> dict[str, float | None]:
@@ -327,7 +361,7 @@ def summarise(results: Sequence[PairResult], method: str) -> dict[str, float | N
     without a face though source, reference and performer show one; `unmeasurable`, the pairs where those do not;
     `complete`, the pairs that count. `akd_wherever_found` is the mean over all of this method's pictures with a face,
     `distorted` the share of these whose face is distorted, `performer_distorted` that of the driving frames themselves.
-    `*_of_copying` is the figure over that of the copied source.
+    `*_of_copying` is the figure over that of the copied source; None where that is perfect, as nothing moves.
     """
     complete = [result for result in results if result.complete]
     figures: dict[str, float | None] = {
@@ -342,6 +376,11 @@ def summarise(results: Sequence[PairResult], method: str) -> dict[str, float | N
     for name, counted in (("l1", results), ("akd", complete)):
         shown, copied = figures[name], _mean([getattr(result.scores[COPY], name) for result in counted])
         figures[f"{name}_of_copying"] = shown / copied if shown is not None and copied else None
+    for name, suffix in (("regions", "akd"), ("regions_in_space", "expression_error")):
+        parts = [getattr(result.scores[method], name) for result in complete]
+        for region in Regions._fields:
+            values = [None if part is None else getattr(part, region) for part in parts]
+            figures[f"{region}_{suffix}"] = _mean(values)
     figures["akd_wherever_found"] = _mean([result.scores[method].akd for result in results])
     for suffix in ("", "_in_space"):
         moves = [getattr(result.scores[method], f"moved{suffix}") for result in complete]
@@ -364,11 +403,16 @@ def summarise(results: Sequence[PairResult], method: str) -> dict[str, float | N
 
 
 def _of_eyes(complete: Sequence[PairResult], method: str) -> dict[str, float | None]:
-    """What the iris network tells: lids, shut eyes, and the gaze where eyes are open in every picture of a pair."""
+    """What the iris network tells: lids, blinks, and the gaze where eyes are open in every picture of a pair.
+
+    A blink counts frame by frame: `shut_shown` is the share of the performer's shut frames that are shown shut,
+    `open_shown` that of the open ones that are shown open. Who never moves a lid has 0 in the one and 1 in the other.
+    """
     moved: dict[str, list[float]] = {"opening": [], "gaze": []}
     wanted: dict[str, list[float]] = {"opening": [], "gaze": []}
     driving: list[float] = []
     shut: list[float] = []
+    opened: list[float] = []
     for result in complete:
         asked, shown = result.eyes, result.scores[method].eyes
         if asked is None or shown is None:
@@ -380,6 +424,8 @@ def _of_eyes(complete: Sequence[PairResult], method: str) -> dict[str, float | N
         driving.append(asked.performer.opening)
         if asked.performer.shut:
             shut.append(shown.shut)
+        if asked.performer.open:
+            opened.append(shown.open)
     return {
         **_compared("lids", moved["opening"], wanted["opening"]),
         "lids_itself_correlation": correlation(moved["opening"], driving),
@@ -387,6 +433,8 @@ def _of_eyes(complete: Sequence[PairResult], method: str) -> dict[str, float | N
         "gaze_pairs": len(moved["gaze"]),
         "shut": len(shut),
         "shut_shown": _mean(shut),
+        "open": len(opened),
+        "open_shown": _mean(opened),
     }
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import AppError
+from app.pipeline.output.output_frame import badge_place
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
 from app.settings import LiveSettings
@@ -30,7 +31,9 @@ _SLATE_LINES = {
     State.SLATE: ("Camera is off", ""),
     State.FAULT: ("Be right back", ""),
 }
+_WIDEST = 0.92  # of the picture, for a line on the slate
 _BADGE = "AI avatar"
+_BADGE_LETTERS, _PLATE_SHARE = 0.62, 0.78
 _SHARPEN_SIGMA_PX = 0.8
 _SHARPEN_MOST = 1.2
 """Unsharp masking of the avatar before it is enlarged. Nine portraits of 512 px, their avatars of 256 px enlarged to
@@ -57,6 +60,8 @@ class Compositor:
         self._end = self._begin + self._side
         self._edge = max(2, round(_FEATHER_SHARE * self._side))
         self._backdrop: tuple[LiveSettings, Rgb] | None = None
+        self._slate_picture: Rgb | None = None
+        self._own_slates: dict[str, Rgb] = {}
 
     def compose(self, avatar: Rgb, settings: LiveSettings) -> Rgb:
         """Put the avatar on its background.
@@ -77,7 +82,7 @@ class Compositor:
         sharp = _sharpened(avatar, settings.sharpness) if settings.sharpness and enlarged else avatar
         picture = self._fitted(avatar, sharp, settings)
         if settings.badge:
-            _write(picture, _BADGE, scale=0.026, bottom_right=True)
+            _put_badge(picture)
         return picture
 
     def _fitted(self, avatar: Rgb, sharp: Rgb, settings: LiveSettings) -> Rgb:
@@ -128,9 +133,41 @@ class Compositor:
             return _resized(self._blurred_window(avatar), (self._width, self._height), cv2.INTER_LINEAR)
         return self._backdrop_for(settings).copy()
 
-    def slate(self, state: State) -> Rgb:
-        """The picture in place of the avatar; the same array each time for a state, not to be written to."""
-        return _slate(self._width, self._height, *_SLATE_LINES.get(state, ("Be right back", "")))
+    def slate(self, state: State, text: str = "") -> Rgb:
+        """The picture in place of the avatar; the same array each time for a state and a text, not to be written to.
+
+        Args:
+            state: why it is shown.
+            text: of the user, in place of ours; not while the avatar gets ready. Empty: ours.
+        """
+        title, subtitle = _SLATE_LINES.get(state, ("Be right back", ""))
+        if subtitle:
+            return _slate(self._width, self._height, title, subtitle)
+        if self._slate_picture is None:
+            return _slate(self._width, self._height, text or title, "")
+        return self._own_slate(self._slate_picture, text)
+
+    def use_slate_picture(self, path: str) -> None:
+        """Have slates show a picture from now on, but while the avatar gets ready; "": none.
+
+        It is read at once, for a slate may be wanted with the next picture.
+
+        Raises:
+            AppError: it cannot be read; slates show none.
+        """
+        self._slate_picture, self._own_slates = None, {}
+        if path:
+            self._slate_picture = self._cover(_read_picture(path, "the slate's picture"))
+
+    def _own_slate(self, back: Rgb, text: str) -> Rgb:
+        """The user's picture; a text of his stands on it, dimmed."""
+        if text not in self._own_slates:
+            picture = np.asarray(cv2.convertScaleAbs(back, alpha=_DIM), np.uint8) if text else back.copy()
+            if text:
+                _write(picture, text, scale=0.085, offset=-0.01)
+            picture.flags.writeable = False
+            self._own_slates = {text: picture}
+        return self._own_slates[text]
 
     def _between(self, picture: Rgb, start: int, stop: int | None) -> Rgb:
         """The part of a picture between two places on the output's longer way; a view."""
@@ -170,7 +207,7 @@ class Compositor:
 
     def _draw_backdrop(self, settings: LiveSettings) -> Rgb:
         if settings.background == "image":
-            return self._cover(_read_background(settings.background_image))
+            return self._cover(_read_picture(settings.background_image, "the background picture"))
         colour = settings.background_colour
         picture = np.empty((self._height, self._width, 3), np.uint8)
         picture[:] = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
@@ -218,13 +255,13 @@ def _sharpened(rgb: Rgb, sharpness: float) -> Rgb:
     return np.asarray(cv2.addWeighted(rgb, 1 + amount, smooth, -amount, 0), np.uint8)
 
 
-def _read_background(path: str) -> Rgb:
+def _read_picture(path: str, what: str) -> Rgb:
     if not path:
         raise AppError("the background is to be a picture, but none is chosen: choose a file, or another background")
     try:
         return read_rgb(Path(path).expanduser())
     except (MediaError, OSError, RuntimeError, ValueError) as error:  # the last two: ~nobody, and a NUL in the name
-        raise AppError(f"the background picture cannot be used: {error}") from error
+        raise AppError(f"{what} cannot be used: {error}") from error
 
 
 @functools.lru_cache(maxsize=16)
@@ -239,16 +276,39 @@ def _slate(width: int, height: int, title: str, subtitle: str) -> Rgb:
     return picture
 
 
-def _write(
-    picture: Rgb,
-    text: str,
-    *,
-    scale: float,
-    offset: float = 0.0,
-    ink: tuple[int, int, int] = _INK,
-    bottom_right: bool = False,
-) -> None:
-    """Write a line in OpenCV's own sans-serif face, in the middle or in the lower right corner.
+def _put_badge(picture: Rgb) -> None:
+    """Say in the lower right corner that the picture is synthetic, on a plate that is dark whatever lies below it."""
+    left, top, width, height = badge_place(picture.shape[1], picture.shape[0])
+    plate, share = _plate(width, height)
+    place = picture[top : top + height, left : left + width]
+    cv2.blendLinear(plate, place, share, 1 - share, dst=place)
+
+
+@functools.lru_cache(maxsize=8)
+def _plate(width: int, height: int) -> tuple[Rgb, NDArray[np.float32]]:
+    """The badge, and its share of each pixel: its letters cover what is below them, its plate lets some through."""
+    plate = np.empty((height, width, 3), np.uint8)
+    plate[:] = _SLATE_BOTTOM
+    size = round(_BADGE_LETTERS * height)
+    while size > 4 and cv2.getTextSize((width, height), _BADGE, (0, 0), _face(), size)[2] > width - height // 2:
+        size -= 1
+    letters = np.zeros_like(plate)
+    _write_centred(letters, _BADGE, size=size, bottom=(height + round(0.72 * size)) // 2, ink=(255, 255, 255))
+    ink = letters[:, :, 0].astype(np.float32) / 255
+    plate = np.where(letters > 0, (ink[..., None] * np.array(_INK) + (1 - ink[..., None]) * plate), plate)
+    radius = height // 4
+    round_plate = np.zeros((height, width), np.uint8)
+    cv2.rectangle(round_plate, (radius, 0), (width - 1 - radius, height - 1), 255, -1)
+    cv2.rectangle(round_plate, (0, radius), (width - 1, height - 1 - radius), 255, -1)
+    for x in (radius, width - 1 - radius):
+        for y in (radius, height - 1 - radius):
+            cv2.circle(round_plate, (x, y), radius, 255, -1, cv2.LINE_AA)
+    share = np.maximum(ink, _PLATE_SHARE * round_plate.astype(np.float32) / 255)
+    return np.ascontiguousarray(plate, np.uint8), share
+
+
+def _write(picture: Rgb, text: str, *, scale: float, offset: float = 0.0, ink: tuple[int, int, int] = _INK) -> None:
+    """Write a line in the middle of a picture, smaller where it would be too wide.
 
     Args:
         picture: written into.
@@ -256,19 +316,19 @@ def _write(
         scale: the letters' height, of the picture's height.
         offset: below the middle, of the picture's height.
         ink: its colour.
-        bottom_right: in the corner instead.
     """
     height, width = picture.shape[:2]
-    face, size = _face(), max(10, round(scale * height))
-    box = cv2.getTextSize((width, height), text, (0, 0), face, size)
-    margin = round(0.022 * height)
-    if bottom_right:
-        origin = (width - box[2] - margin, height - margin)
-        shadow = max(1, size // 14)
-        cv2.putText(picture, text, (origin[0] + shadow, origin[1] + shadow), (0, 0, 0), face, size)
-    else:
-        origin = ((width - box[2]) // 2, round(height * (0.5 + offset)) + size // 3)
-    cv2.putText(picture, text, origin, ink, face, size)
+    size = max(10, round(scale * height))
+    while size > 6 and cv2.getTextSize((width, height), text, (0, 0), _face(), size)[2] > _WIDEST * width:
+        size -= 1
+    _write_centred(picture, text, size=size, bottom=round(height * (0.5 + offset)) + size // 3, ink=ink)
+
+
+def _write_centred(picture: Rgb, text: str, *, size: int, bottom: int, ink: tuple[int, int, int]) -> None:
+    """Write a line in OpenCV's own sans-serif face, centred, its foot at a height in pixels."""
+    height, width = picture.shape[:2]
+    box = cv2.getTextSize((width, height), text, (0, 0), _face(), size)
+    cv2.putText(picture, text, ((width - box[2]) // 2, bottom), ink, _face(), size)
 
 
 @functools.cache

@@ -7,6 +7,19 @@ from numpy.typing import NDArray
 
 from app.pipeline.state import State
 
+_BADGE_HEIGHT, _BADGE_ASPECT, _BADGE_MARGIN = 0.058, 3.9, 0.022
+
+
+def badge_place(width: int, height: int) -> tuple[int, int, int, int]:
+    """Where the badge lies in a picture of that size: left, top, width and height, in its pixels.
+
+    A part of the picture's own corner that depends on nothing else, so that whoever mirrors the picture can leave the
+    badge legible.
+    """
+    tall, margin = max(12, round(_BADGE_HEIGHT * height)), round(_BADGE_MARGIN * height)
+    wide = min(round(_BADGE_ASPECT * tall), width - 2 * margin)
+    return width - wide - margin, height - tall - margin, wide, tall
+
 
 @dataclass(frozen=True, eq=False)
 class OutputFrame:

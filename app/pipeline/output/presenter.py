@@ -28,11 +28,11 @@ class Presenter:
     Args:
         output: size of the pictures.
         model_timeout_s: an output frame older than this means that the inference stage hangs or is dead: the slate.
-        refuse: told once when a setting cannot be used, with a message for people.
+        refuse: told once when a setting cannot be used, with its name and a message for people.
     """
 
     def __init__(
-        self, output: OutputFormat, model_timeout_s: float, refuse: Callable[[str], None] = lambda _: None
+        self, output: OutputFormat, model_timeout_s: float, refuse: Callable[[str, str], None] = lambda *_: None
     ) -> None:
         self._compositor = Compositor(output)
         self._slate_of_faults = self._compositor.slate(State.FAULT)
@@ -42,6 +42,7 @@ class Presenter:
         self._current: OutputFrame | None = None
         self._received_s = 0.0
         self._avatar: tuple[NDArray[np.uint8], LiveSettings, NDArray[np.uint8]] | None = None
+        self._slate_image = ""
         self._shown: NDArray[np.uint8] | None = None
         self._showed_avatar = False
         self._fade_from: NDArray[np.uint8] | None = None
@@ -58,6 +59,8 @@ class Presenter:
         """
         if frame is not None:
             self._current, self._received_s = frame, now_s
+        if settings.slate_image != self._slate_image:
+            self._take_slate_image(settings.slate_image)
         state = self._state(settings, now_s, fault=fault)
         current = self._current
         shows_avatar = state.shows_avatar and current is not None and current.avatar is not None
@@ -66,7 +69,7 @@ class Presenter:
             assert current.avatar is not None
             picture = self._composed(current.avatar, settings)
         else:
-            picture = self._compositor.slate(state)
+            picture = self._compositor.slate(state, settings.slate_text)
         rgb = self._faded(picture, now_s, shows_avatar=shows_avatar, at_once=state in _AT_ONCE)
         return Composed(
             frame_id=-1 if current is None else current.frame_id,
@@ -85,6 +88,13 @@ class Presenter:
             return State.FAULT
         return self._current.state
 
+    def _take_slate_image(self, path: str) -> None:
+        self._slate_image = path
+        try:
+            self._compositor.use_slate_picture(path)
+        except AppError as error:
+            self._refuse("slate_image", str(error))
+
     def _composed(self, avatar: NDArray[np.uint8], settings: LiveSettings) -> NDArray[np.uint8]:
         kept = self._avatar
         if kept is None or kept[0] is not avatar or kept[1] is not settings:
@@ -99,7 +109,7 @@ class Presenter:
                 return self._compositor.compose(avatar, settings)
             except AppError as error:
                 self._refused = background
-                self._refuse(str(error))
+                self._refuse("background", str(error))
         return self._compositor.compose(avatar, dataclasses.replace(settings, background="blur"))
 
     def last_resort(self, now_s: float) -> Composed:

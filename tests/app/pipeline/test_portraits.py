@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -73,6 +74,17 @@ def test_a_removed_portrait_can_be_restored_until_it_is_forgotten(store: Portrai
     with pytest.raises(AppError, match="cannot put woman_2 back"):
         store.restore(entry)
     assert all(one.bundled for one in store.entries())
+
+
+def test_a_portrait_is_renamed(store: PortraitStore) -> None:
+    entry = add(store).entry
+    store.rename(entry, "  My   aunt ")
+    assert store.entries()[-1] == dataclasses.replace(entry, name="My aunt")
+    with pytest.raises(AppError, match="needs a name"):
+        store.rename(entry, " ")
+    with pytest.raises(AppError, match="keeps its name"):
+        store.rename(bundled_portraits()[0], "Mine")
+    assert store.entries()[-1].name == "My aunt"
 
 
 def test_a_damaged_picture_can_be_removed_and_restored(store: PortraitStore) -> None:

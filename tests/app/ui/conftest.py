@@ -6,7 +6,9 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-os.environ["QT_QPA_PLATFORM"] = "offscreen"  # before Qt asks
+from tests.app.ui.desk import PLATFORM
+
+os.environ["QT_QPA_PLATFORM"] = PLATFORM  # before Qt asks
 
 import pytest
 from PyQt6 import sip

@@ -143,8 +143,8 @@ class FakePipeline:
         """Leave a picture for the window."""
         self.preview.put(Composed(0, time.monotonic(), state, plain() if rgb is None else rgb, fresh=True))
 
-    def show_driver(self, view: PerformerView) -> None:
-        """Leave a view of the driver; the window looks for it when it is woken."""
+    def show_performer(self, view: PerformerView) -> None:
+        """Leave a view of the performer; the window looks for it when it is woken."""
         self.performer.put(view)
 
     def prove(self, *, state: State = State.LIVE, measures: bool = True, measured: bool = True) -> None:
@@ -240,6 +240,9 @@ class FakeStore:
         self.kept = [one for one in self.kept if one.key != entry.key]
         self.aside.append(entry)
 
+    def rename(self, entry: PortraitEntry, name: str) -> None:
+        self.kept = [replace(one, name=name) if one.key == entry.key else one for one in self.kept]
+
     def restore(self, entry: PortraitEntry) -> None:
         self.aside.remove(entry)
         self.kept.append(entry)
@@ -286,12 +289,12 @@ class World:
             open_store=lambda: cast(PortraitStore, self.store),
             list_cameras=self._list,
             parse_camera=_parse,
+            list_devices=lambda: (("cuda:0", "GPU 0: a fake one"),),
             make_pipeline=self._make_pipeline,
             measure=self._measure,
             examine_virtual_camera=self._examine,
             make_virtual_camera=lambda: self._sink("virtualcam"),
             make_recorder=self._record,
-            load_smoothing_delay=lambda: lambda smoothing: 100 * smoothing,
         )
 
     def _list(self) -> list[CameraInfo]:
@@ -351,7 +354,7 @@ def _parse(text: str) -> CameraSpec:
     return CameraSpec("file", path=Path(text))
 
 
-def driver_view(*, found: bool = True) -> PerformerView:
+def performer_view_of(*, found: bool = True) -> PerformerView:
     """A frame of the performer, 64 x 48, with a face or without."""
     frame = CameraFrame(1, time.monotonic(), plain(200, 64, 48))
     if not found:

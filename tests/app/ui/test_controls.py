@@ -21,17 +21,19 @@ from PyQt6.QtWidgets import (
 )
 from pytestqt.qtbot import QtBot
 
+from app.pipeline.animation.smoothing import smoothing_delay_ms
 from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera import CameraInfo
 from app.settings import EXPRESSION_PARTS, MOTION_PARTS, AppSettings, LiveSettings, WindowSettings, load_settings
 from app.ui.controls import Controls
 from app.ui.main_window import MainWindow
 from app.ui.parts import WindowOptions
+from app.ui.session import Session
 from app.ui.theme import DARK, LIGHT
 from app.ui.widgets import ValueSlider
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import MISSING, World
-from tests.app.ui.hand import click, double_click, press_key
+from tests.app.ui.hand import click, double_click, press, press_key
 
 
 @pytest.mark.parametrize(
@@ -41,6 +43,8 @@ from tests.app.ui.hand import click, double_click, press_key
         (lambda controls: controls.expression, "expression_strength", -2, 0.9),
         (lambda controls: controls.smoothing, "smoothing", 4, 0.5),
         (lambda controls: controls.zoom, "zoom", 1, 1.05),
+        (lambda controls: controls.portrait_size, "portrait_size", -2, 0.9),
+        (lambda controls: controls.sharpness, "sharpness", 1, 0.55),
     ],
 )
 def test_sliders(
@@ -91,8 +95,14 @@ def turn_wheel(widget: QWidget) -> None:
     QApplication.sendEvent(widget, event)
 
 
-def test_smoothing_tells_its_delay(window: MainWindow) -> None:
-    assert window.controls.smoothing.value_label.text() == "30 ms"
+def test_smoothing_tells_its_delay_from_the_start(
+    qtbot: QtBot, world: World, options: WindowOptions, tmp_path: Path
+) -> None:
+    window = MainWindow(Session(options, AppSettings(recordings=str(tmp_path)), world.parts()))
+    qtbot.addWidget(window)
+    assert not window.session.ready
+    assert window.controls.smoothing.value_label.text() == f"{smoothing_delay_ms(0.3):.0f} ms"
+    window.close()
 
 
 def chosen(controls: Controls) -> list[str]:
@@ -390,3 +400,26 @@ def test_the_theme_changes_at_once(window: MainWindow, qapp: QApplication) -> No
     assert qapp.palette().window().color().name() == LIGHT.window
     click(window.controls.theme.button("dark"))
     assert qapp.palette().window().color().name() == DARK.window
+
+
+def test_the_slate_says_what_is_written(window: MainWindow, world: World) -> None:
+    field = window.controls.slate_text
+    field.setFocus()
+    press(field, "Back at 10")  # letters and digits are no commands here
+    assert world.pipeline.settings.slate_text == ""
+    press_key(field, Qt.Key.Key_Return)
+    assert world.pipeline.settings.slate_text == "Back at 10"
+    assert not world.pipeline.settings.slate
+
+
+def test_the_slate_shows_a_picture_of_ones_own(window: MainWindow, world: World, tmp_path: Path) -> None:
+    assert not window.controls.no_slate_button.isVisible()
+    window.controls.slate_button.click()
+    dialog = window.findChild(QFileDialog)
+    assert dialog is not None
+    dialog.fileSelected.emit(str(tmp_path / "own.png"))
+    dialog.close()
+    assert world.pipeline.settings.slate_image == str(tmp_path / "own.png")
+    assert not window.controls.no_slate_button.isHidden()
+    window.controls.no_slate_button.click()
+    assert world.pipeline.settings.slate_image == ""

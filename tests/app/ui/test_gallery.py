@@ -20,7 +20,7 @@ from app.ui.parts import WindowOptions
 from mcnet.media.crop import SquareBox
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import FakeStore, World
-from tests.app.ui.hand import click, drag, press_key
+from tests.app.ui.hand import click, drag, press, press_key
 
 
 def picture(folder: Path, name: str = "me") -> Path:
@@ -460,7 +460,7 @@ def test_the_panic_key_works_while_cropping(window: MainWindow, world: World, qt
     wait_for_editor(window, qtbot)
     press_key(window.crop_editor.canvas, Qt.Key.Key_0)
     assert world.pipeline.slated()
-    assert window.slate_button.isVisible()
+    assert window.action_bar.slate_button.isVisible()
 
 
 def test_a_kept_portrait_that_is_gone(open_window: OpenWindow, world: World, qtbot: QtBot) -> None:
@@ -474,3 +474,53 @@ def test_a_picture_on_the_command_line(open_window: OpenWindow, qtbot: QtBot, tm
     options = WindowOptions(settings_path=tmp_path / "s.toml")
     window = open_window(AppSettings(), replace(options, portrait=str(picture(tmp_path))))
     wait_for_editor(window, qtbot)
+
+
+def test_a_portrait_of_ones_own_is_renamed(open_window: OpenWindow, store: FakeStore, qtbot: QtBot) -> None:
+    store.own_one("me")
+    window = open_window(AppSettings(portrait="own_me"))
+    gallery = window.gallery
+    qtbot.waitUntil(lambda: gallery.name == "me" and not window.session.busy)
+    click(gallery.rename_button)
+    assert gallery.name_field.selectedText() == "me"
+    press(gallery.name_field, "Dad 1")  # letters and digits are no commands here
+    press_key(gallery.name_field, Qt.Key.Key_Return)
+    assert not gallery.renaming
+    qtbot.waitUntil(lambda: gallery.name == "Dad 1")
+    assert store.kept[-1].name == "Dad 1"
+    assert window.session.desk.current == "own_me"
+
+
+def test_renaming_is_left_by_escape_and_by_an_empty_name(
+    open_window: OpenWindow, store: FakeStore, qtbot: QtBot
+) -> None:
+    store.own_one("me")
+    window = open_window(AppSettings(portrait="own_me"))
+    gallery = window.gallery
+    qtbot.waitUntil(lambda: gallery.name == "me" and not window.session.busy)
+    for text, key in (("x", Qt.Key.Key_Escape), (" ", Qt.Key.Key_Return)):
+        press_key(window, Qt.Key.Key_F2)
+        assert gallery.name_field.isVisible()
+        press(gallery.name_field, text)
+        press_key(gallery.name_field, key)
+        assert not gallery.renaming
+        qtbot.wait(20)
+        assert store.kept[-1].name == "me"
+
+
+def test_bundled_portraits_keep_their_names(window: MainWindow) -> None:
+    assert not window.gallery.rename_button.isVisible()
+    press_key(window, Qt.Key.Key_F2)
+    assert not window.gallery.renaming
+
+
+def test_a_renamed_portrait_is_named_so_in_the_chain(
+    open_window: OpenWindow, store: FakeStore, world: World, qtbot: QtBot
+) -> None:
+    store.own_one("me")
+    window = open_window(AppSettings(portrait="own_me"))
+    qtbot.waitUntil(lambda: world.pipeline.portrait is not None)
+    world.pipeline.prove()
+    qtbot.waitUntil(lambda: window.session.chain.portrait.text == "me")
+    window.session.desk.rename("own_me", "Dad")
+    qtbot.waitUntil(lambda: window.session.chain.portrait.text == "Dad")

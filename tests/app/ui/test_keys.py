@@ -173,7 +173,12 @@ def test_quit(window: MainWindow, qtbot: QtBot) -> None:
 
 
 def test_keys_work_wherever_the_focus_is(window: MainWindow) -> None:
-    for widget in (window.controls.camera, window.controls.zoom.slider, window.gallery.list, window.slate_button):
+    for widget in (
+        window.controls.camera,
+        window.controls.zoom.slider,
+        window.gallery.list,
+        window.action_bar.slate_button,
+    ):
         widget.setFocus()
         press(window, "t")
     assert window.session.settings.live.mirror_output is False  # four times

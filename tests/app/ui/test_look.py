@@ -103,7 +103,12 @@ def test_nothing_is_squeezed_at_1024_by_640(open_window: OpenWindow, checklist_d
     )
     window = open_window(settings)
     assert (window.width(), window.height()) == (1024, 640)
-    for made in (window.live_button, window.slate_button, window.snapshot_button, window.status):
+    for made in (
+        window.action_bar.live_button,
+        window.action_bar.slate_button,
+        window.action_bar.snapshot_button,
+        window.status,
+    ):
         assert window.rect().contains(made.mapTo(window, made.rect().center()))
         assert made.width() >= made.minimumSizeHint().width()
     assert window.preview.picture_rect().height() >= 180

@@ -9,7 +9,7 @@ from app.settings import AppSettings
 from app.ui.main_window import MainWindow
 from app.ui.parts import WindowOptions
 from tests.app.ui.conftest import OpenWindow
-from tests.app.ui.fakes import World, measured
+from tests.app.ui.fakes import STATS, World, measured
 
 
 def test_this_computer_is_measured(proven: MainWindow, world: World, qtbot: QtBot) -> None:
@@ -46,6 +46,34 @@ def test_what_was_measured_is_told(window: MainWindow, world: World, qtbot: QtBo
     world.pipeline.tell(measured(12.3))
     world.pipeline.prove()
     qtbot.waitUntil(lambda: window.session.chain.model.text.startswith("a frame of the model takes 12.3 ms on"))
+
+
+def test_too_slow_is_no_tick_and_comes_with_the_next_step(window: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.pipeline.tell(measured(313.0))
+    world.pipeline.prove()
+    qtbot.waitUntil(lambda: window.session.chain.model.done)
+    assert window.session.chain.model.slow
+    said = window.session.chain.model.text
+    assert said.startswith("about 3.2 frames per second are too slow")
+    assert "Measure" in said
+    assert "needs a hand" in window.checklist.steps[0].accessibleName()
+    assert said[1:] in window.chain_row.sentence
+    assert window.session.chain.missing_name() != "model"  # slow or not, one may go live
+    world.pipeline.figures = STATS  # what is seen says more than what was measured
+    qtbot.waitUntil(lambda: not window.session.chain.model.slow)
+
+
+def test_what_turns_out_too_slow_is_told_until_it_is_fast_enough(
+    proven: MainWindow, world: World, qtbot: QtBot
+) -> None:
+    world.pipeline.figures = replace(STATS, fps=6.0)
+    qtbot.waitUntil(lambda: proven.session.chain.model.slow)
+    assert "bout 6 frames per second" in proven.chain_row.sentence
+    world.pipeline.figures = replace(STATS, fps=11.0)
+    qtbot.wait(300)
+    assert proven.session.chain.model.slow
+    world.pipeline.figures = STATS
+    qtbot.waitUntil(lambda: not proven.session.chain.model.slow)
 
 
 def test_no_measuring_while_a_call_watches(live: MainWindow, world: World) -> None:

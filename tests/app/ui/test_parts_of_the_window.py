@@ -12,7 +12,7 @@ from app.pipeline.stats import Percentiles, Stats
 from app.ui import messages
 from app.ui.main_window import MainWindow
 from app.ui.messages import Message, MessageBar
-from app.ui.status import microphone_delay_ms, statistics_text, status_text
+from app.ui.status import Words, microphone_delay_ms, statistics_text, status_text
 from app.ui.tray import Tray, make_tray
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import MISSING, STATS, World
@@ -90,8 +90,13 @@ def test_escape_puts_a_message_away(window: MainWindow) -> None:
 
 
 def test_the_status_line_reads_as_specified() -> None:
-    assert status_text("LIVE", STATS, "cuda:0") == "LIVE | 31 fps | 62 ms in app (p95 88) | dropped 3 % | cuda:0"
-    assert status_text("STARTING", Stats(State.STARTING), "") == "STARTING"
+    assert (
+        status_text(Words("LIVE", "live"), STATS, "cuda:0")
+        == "LIVE | 31 fps | 62 ms in app (p95 88) | dropped 3 % | cuda:0"
+    )
+    assert status_text(Words("STARTING", "quiet", "loading"), Stats(State.STARTING), "") == "STARTING"
+    told = status_text(Words("NO CAMERA", "error", "plug it in"), STATS, "cuda:0")
+    assert told.startswith("NO CAMERA: plug it in | 31 fps | ")
 
 
 def test_the_microphones_delay_can_be_set_by_hand() -> None:
@@ -102,7 +107,7 @@ def test_the_microphones_delay_can_be_set_by_hand() -> None:
 
 def test_statistics_tell_everything() -> None:
     text = statistics_text(STATS, "cuda:0 torch")
-    for part in ("runs on  cuda:0 torch", "camera", "render", "p50   12.0", "camera to model 3", "p99   99.0"):
+    for part in ("runs on  cuda:0 torch", "camera", "render", "render     12.0", "3 from camera to model", "99.0"):
         assert part in text
 
 

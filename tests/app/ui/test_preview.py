@@ -10,6 +10,7 @@ from PyQt6.QtGui import QColor, QColorSpace, QImage, QPolygonF
 from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
+from app.pipeline.output.output_frame import badge_place
 from app.pipeline.state import State
 from app.settings import load_settings
 from app.ui.main_window import MainWindow
@@ -19,7 +20,7 @@ from app.ui.preview import Preview
 from app.ui.status import Words
 from app.ui.theme import DARK, apply_theme
 from tests.app.ui.conftest import OpenWindow
-from tests.app.ui.fakes import World, driver_view, plain
+from tests.app.ui.fakes import World, performer_view_of, plain
 from tests.app.ui.hand import click, press_key
 
 
@@ -98,6 +99,38 @@ def test_progress_is_painted(preview: Preview) -> None:
     assert image.pixelColor(round(picture.right() - picture.width() / 4), row).name() != DARK.accent
 
 
+def test_the_badge_is_not_turned_round_in_the_mirror(preview: Preview) -> None:
+    rgb = plain(60, 640, 360)
+    left, top, width, height = badge_place(640, 360)
+    rgb[top : top + height, left : left + width // 2] = (255, 0, 0)
+    rgb[top : top + height, left + width // 2 : left + width] = (0, 0, 255)
+    for badge, expected in ((True, ("red", "blue")), (False, ("blue", "red"))):
+        preview.show_picture(rgb, mirrored=True, badge=badge)
+        image, picture = preview.grab().toImage(), preview.picture_rect()
+        scale, row = picture.width() / 640, picture.top() + (top + height / 2) * picture.width() / 640
+        found = []
+        for share in (0.25, 0.75):
+            column = picture.left() + (640 - left - width + share * width) * scale  # at the other side of the picture
+            colour = image.pixelColor(round(column), round(row))
+            found.append("red" if colour.red() > colour.blue() else "blue")
+        assert tuple(found) == expected
+
+
+def test_a_paused_preview_stands_still_and_says_so(window: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.pipeline.show(State.LIVE, plain(200))
+    qtbot.waitUntil(lambda: window.preview.picture_size is not None)
+    shown, _ = colours(window.preview)
+    window.controls.pause.click()
+    paused, _ = colours(window.preview)
+    assert paused.lightness() < shown.lightness()
+    world.pipeline.show(State.SLATE, plain(20))
+    qtbot.waitUntil(lambda: window.session.state is State.SLATE)
+    assert window.preview.words.state == "SLATE"  # the words go on
+    assert colours(window.preview)[0] == paused
+    window.controls.pause.click()
+    assert colours(window.preview)[0] == QColor(20, 20, 20)
+
+
 def test_no_mirror_for_the_slate(window: MainWindow, world: World, qtbot: QtBot) -> None:
     for state, expected in ((State.LIVE, (0, 255)), (State.SLATE, (255, 0))):
         world.pipeline.show(state, halves())
@@ -106,14 +139,16 @@ def test_no_mirror_for_the_slate(window: MainWindow, world: World, qtbot: QtBot)
         assert (left.red(), left.blue()) == expected
 
 
-def test_statistics_lie_over_the_picture(window: MainWindow, qtbot: QtBot) -> None:
+def test_statistics_cover_nothing_and_move_nothing(window: MainWindow, qtbot: QtBot) -> None:
+    before = window.preview.geometry()
     window.controls.statistics.click()
-    assert window.preview.statistics.isVisible()
-    assert "camera" in window.preview.statistics.text()
-    assert window.preview.picture_rect().contains(window.preview.statistics.geometry().toRectF().center())
+    assert window.statistics.isVisible()
+    assert "camera" in window.statistics.text
+    qtbot.wait(50)
+    assert window.preview.geometry() == before
+    assert not window.preview.isAncestorOf(window.statistics)
     window.controls.statistics.click()
-    qtbot.wait(300)
-    assert not window.preview.statistics.isVisible()
+    assert not window.statistics.isVisible()
 
 
 @pytest.mark.parametrize(
@@ -143,40 +178,40 @@ def test_every_state_has_words(
 
 
 def test_the_driver_is_shown_with_what_was_found(window: MainWindow, world: World, qtbot: QtBot) -> None:
-    driver = window.driver
-    world.pipeline.show_driver(driver_view())
+    performer = window.performer
+    world.pipeline.show_performer(performer_view_of())
     world.pipeline.show()
-    qtbot.waitUntil(lambda: driver.view is not None)
-    plain_picture = driver.grab().toImage()
+    qtbot.waitUntil(lambda: performer.view is not None)
+    plain_picture = performer.grab().toImage()
     assert contains(plain_picture, DARK.live), "the crop box"
     window.controls.landmarks.click()
-    assert driver.grab().toImage() != plain_picture
+    assert performer.grab().toImage() != plain_picture
     window.controls.landmarks.click()
     window.controls.step_overlay(10)
-    covered = driver.grab().toImage()
+    covered = performer.grab().toImage()
     centre = covered.rect().center()
-    assert covered.pixelColor(centre).red() == 60, "the portrait covers the driver's face"
+    assert covered.pixelColor(centre).red() == 60, "the portrait covers the performer's face"
 
 
 def test_a_driver_without_a_face(window: MainWindow, world: World, qtbot: QtBot) -> None:
-    world.pipeline.show_driver(driver_view(found=False))
+    world.pipeline.show_performer(performer_view_of(found=False))
     world.pipeline.show()
-    qtbot.waitUntil(lambda: window.driver.view is not None)
+    qtbot.waitUntil(lambda: window.performer.view is not None)
     window.controls.landmarks.click()
-    assert not contains(window.driver.grab().toImage(), DARK.live)
+    assert not contains(window.performer.grab().toImage(), DARK.live)
 
 
 def test_a_mesh_that_does_not_move_the_avatar_is_no_find(window: MainWindow) -> None:
     """It lies where the face is guessed to be, behind a hand: the box says that the avatar waits."""
-    window.driver.show_view(replace(driver_view(), keypoints=None))
-    picture = window.driver.grab().toImage()
+    window.performer.show_view(replace(performer_view_of(), keypoints=None))
+    picture = window.performer.grab().toImage()
     assert contains(picture, DARK.warning)
     assert not contains(picture, DARK.live)
 
 
 def test_what_is_hidden_costs_nothing(window: MainWindow, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mesh comes with every frame: nothing of it is touched before it is painted."""
-    driver, pictures, meshes = window.driver, list[int](), list[int]()
+    performer, pictures, meshes = window.performer, list[int](), list[int]()
 
     def image(rgb: NDArray[np.uint8]) -> QImage:
         pictures.append(len(rgb))
@@ -186,42 +221,42 @@ def test_what_is_hidden_costs_nothing(window: MainWindow, monkeypatch: pytest.Mo
         meshes.append(len(points))
         return QPolygonF(points)
 
-    monkeypatch.setattr("app.ui.driver_view.to_image", image)
-    monkeypatch.setattr("app.ui.driver_view.QPolygonF", polygon)
-    click(window.controls.driver)
+    monkeypatch.setattr("app.ui.performer_widget.to_image", image)
+    monkeypatch.setattr("app.ui.performer_widget.QPolygonF", polygon)
+    click(window.controls.performer)
     for _ in range(3):
-        driver.show_view(driver_view())
+        performer.show_view(performer_view_of())
         QApplication.processEvents()
     assert (pictures, meshes) == ([], [])
-    click(window.controls.driver)
+    click(window.controls.performer)
     QApplication.processEvents()
-    driver.grab()
+    performer.grab()
     assert (pictures, meshes) == ([48], []), "the newest picture, once, without landmarks"
     window.controls.landmarks.click()
-    driver.grab()
+    performer.grab()
     assert pictures == [48]
     assert set(meshes) == {468}
 
 
 def test_landmarks_do_not_flicker_between_the_looks_for_the_face(window: MainWindow) -> None:
-    driver, view = window.driver, driver_view()
-    driver.set_points(True)
-    driver.show_view(view)
-    looked = driver.grab().toImage()
-    driver.show_view(replace(view, landmarks_px=None))
-    assert driver.grab().toImage() == looked
-    driver.show_view(replace(view, landmarks_px=None, keypoints=None))
-    assert driver.grab().toImage() != looked
+    performer, view = window.performer, performer_view_of()
+    performer.set_points(True)
+    performer.show_view(view)
+    looked = performer.grab().toImage()
+    performer.show_view(replace(view, landmarks_px=None))
+    assert performer.grab().toImage() == looked
+    performer.show_view(replace(view, landmarks_px=None, keypoints=None))
+    assert performer.grab().toImage() != looked
 
 
 def test_the_driver_grows_and_shrinks(window: MainWindow) -> None:
-    small = window.driver.width()
-    click(window.driver)
-    assert window.driver.width() > small
-    assert window.preview.rect().contains(window.driver.geometry())
-    window.driver.setFocus()
-    press_key(window.driver, Qt.Key.Key_Return)
-    assert window.driver.width() == small
+    small = window.performer.width()
+    click(window.performer)
+    assert window.performer.width() > small
+    assert window.preview.rect().contains(window.performer.geometry())
+    window.performer.setFocus()
+    press_key(window.performer, Qt.Key.Key_Return)
+    assert window.performer.width() == small
 
 
 def contains(image: QImage, colour: str) -> bool:
@@ -254,14 +289,14 @@ def test_the_drivers_own_picture_can_be_hidden_and_stays_so(
     open_window: OpenWindow, options: WindowOptions, qtbot: QtBot
 ) -> None:
     window = open_window()
-    assert window.driver.isVisible()
-    click(window.controls.driver)
-    assert not window.driver.isVisible()
+    assert window.performer.isVisible()
+    click(window.controls.performer)
+    assert not window.performer.isVisible()
     qtbot.waitUntil(options.settings_path.exists)
     kept, _ = load_settings(options.settings_path)
     assert not kept.window.show_driver
     again = open_window(kept)
-    assert not again.driver.isVisible()
-    assert not again.controls.driver.isChecked()
-    click(again.controls.driver)
-    assert again.driver.isVisible()
+    assert not again.performer.isVisible()
+    assert not again.controls.performer.isChecked()
+    click(again.controls.performer)
+    assert again.performer.isVisible()

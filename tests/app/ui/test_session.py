@@ -64,11 +64,11 @@ def test_the_command_line_goes_before_the_settings_and_is_not_kept(
 
 def test_the_chain_says_what_is_missing(window: MainWindow, world: World, qtbot: QtBot) -> None:
     session, pipeline = window.session, world.pipeline
-    assert not window.live_button.isEnabled()
+    assert not window.action_bar.live_button.isEnabled()
     pipeline.prove()
     qtbot.waitUntil(lambda: session.chain.missing_name() == "virtual camera")
-    assert "virtual camera is off" in window.live_button.toolTip()
-    assert not window.live_button.isEnabled()
+    assert "virtual camera is off" in window.action_bar.live_button.toolTip()
+    assert not window.action_bar.live_button.isEnabled()
     session.go_live()
     assert not session.live
 
@@ -81,30 +81,30 @@ def test_going_live(proven: MainWindow, world: World, qtbot: QtBot) -> None:
     qtbot.waitUntil(lambda: "virtualcam" in world.pipeline.sinks)
     world.pipeline.open_sink("virtualcam")
     qtbot.waitUntil(lambda: session.virtual_camera.on_air)
-    assert proven.live_button.text() == "Go live"
-    assert proven.live_button.isEnabled()
-    proven.live_button.click()
+    assert proven.action_bar.live_button.text() == "Go live"
+    assert proven.action_bar.live_button.isEnabled()
+    proven.action_bar.live_button.click()
     assert not world.pipeline.slated()
-    assert proven.live_button.text() == "Stop"
-    proven.live_button.click()
+    assert proven.action_bar.live_button.text() == "Stop"
+    proven.action_bar.live_button.click()
     assert world.pipeline.slated()
     assert "virtualcam" in world.pipeline.sinks, "stop leaves the slate up"
 
 
 def test_panic_while_live_and_back(live: MainWindow, world: World) -> None:
-    live.slate_button.click()
+    live.action_bar.slate_button.click()
     assert world.pipeline.slated()
-    assert live.slate_button.isChecked()
-    live.slate_button.click()
+    assert live.action_bar.slate_button.isChecked()
+    live.action_bar.slate_button.click()
     assert world.pipeline.slated(), "the slate's button never takes the slate away"
-    live.live_button.click()
+    live.action_bar.live_button.click()
     assert not world.pipeline.slated()
 
 
 def test_the_slate_can_be_lifted_without_a_virtual_camera(window: MainWindow, world: World) -> None:
-    window.slate_button.click()
-    assert window.live_button.text() == "Lift slate"
-    window.live_button.click()
+    window.action_bar.slate_button.click()
+    assert window.action_bar.live_button.text() == "Lift slate"
+    window.action_bar.live_button.click()
     assert not world.pipeline.slated()
 
 
@@ -139,10 +139,12 @@ def test_what_a_calibration_asks_for_follows_the_motion(proven: MainWindow, worl
         ("absolute", "as the portrait does", "any direction"),
     ):
         controls.motion_kind.button(key).click()
-        for text in (proven.preview.words.more, proven.calibrate_button.toolTip(), step.action.toolTip()):
+        for text in (proven.preview.words.more, proven.action_bar.calibrate_button.toolTip(), step.action.toolTip()):
             assert wanted in text
             assert unwanted not in text
-        assert proven.calibrate_button.accessibleDescription() == proven.calibrate_button.toolTip()
+        assert (
+            proven.action_bar.calibrate_button.accessibleDescription() == proven.action_bar.calibrate_button.toolTip()
+        )
 
 
 def test_a_reference_for_space_alone_is_taken_anew_in_the_plane(proven: MainWindow, world: World, qtbot: QtBot) -> None:
@@ -224,14 +226,14 @@ def test_starting_again_in_a_call_keeps_the_virtual_camera_and_the_slate(
 
 def test_nothing_is_recorded_while_nothing_runs(proven: MainWindow, world: World, qtbot: QtBot) -> None:
     world.pipeline.stop()
-    proven.record_button.click()
+    proven.action_bar.record_button.click()
     qtbot.waitUntil(lambda: "nothing to record" in proven.messages.text)
     assert not world.recordings
-    assert not proven.record_button.isChecked()
+    assert not proven.action_bar.record_button.isChecked()
 
 
 def test_a_recording_is_finished_before_a_restart(proven: MainWindow, world: World, qtbot: QtBot) -> None:
-    proven.record_button.click()
+    proven.action_bar.record_button.click()
     qtbot.waitUntil(lambda: "recorder" in world.pipeline.sinks)
     world.pipeline.tell(StageFailed("inference", "out of memory"))
     qtbot.waitUntil(lambda: bool(proven.messages.text))
@@ -249,15 +251,15 @@ def test_a_setting_that_is_refused_is_told(window: MainWindow, world: World, qtb
 def test_recording(proven: MainWindow, world: World, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[QUrl] = []
     monkeypatch.setattr(QDesktopServices, "openUrl", opened.append)
-    proven.record_button.click()
+    proven.action_bar.record_button.click()
     qtbot.waitUntil(lambda: "recorder" in world.pipeline.sinks)
     world.pipeline.open_sink("recorder")
     qtbot.waitUntil(lambda: proven.session.recordings.path is not None)
-    assert proven.record_button.isChecked()
-    assert proven.record_button.text() == "0:00"
+    assert proven.action_bar.record_button.isChecked()
+    assert proven.action_bar.record_button.text() == "0:00"
     proven.session.recordings.began_s -= 83
-    qtbot.waitUntil(lambda: proven.record_button.text().startswith("1:2"))
-    proven.record_button.click()
+    qtbot.waitUntil(lambda: proven.action_bar.record_button.text().startswith("1:2"))
+    proven.action_bar.record_button.click()
     qtbot.waitUntil(lambda: proven.session.recordings.path is None)
     path = world.recordings[0]
     assert path.suffix == ".mp4"
@@ -267,21 +269,21 @@ def test_recording(proven: MainWindow, world: World, qtbot: QtBot, monkeypatch: 
 
 
 def test_a_recording_that_fails(proven: MainWindow, world: World, qtbot: QtBot) -> None:
-    proven.record_button.click()
+    proven.action_bar.record_button.click()
     qtbot.waitUntil(lambda: "recorder" in world.pipeline.sinks)
     world.pipeline.tell(SinkFailed("recorder", "the disk is full: free some space"))
     qtbot.waitUntil(lambda: proven.messages.text == "the disk is full: free some space")
     assert proven.session.recordings.path is None
-    assert not proven.record_button.isChecked()
+    assert not proven.action_bar.record_button.isChecked()
 
 
 def test_snapshot(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path) -> None:
-    window.snapshot_button.click()
+    window.action_bar.snapshot_button.click()
     assert "no picture yet" in window.messages.text
     window.messages.dismiss()
     world.pipeline.show()
     qtbot.waitUntil(lambda: window.preview.picture_size is not None)
-    window.snapshot_button.click()
+    window.action_bar.snapshot_button.click()
     qtbot.waitUntil(lambda: window.messages.text.startswith("Saved: "))
     (path,) = (tmp_path / "videos").glob("*.png")
     image = QImage(str(path))
@@ -294,7 +296,7 @@ def test_a_snapshot_that_cannot_be_written(window: MainWindow, world: World, qtb
     world.pipeline.show()
     qtbot.waitUntil(lambda: window.preview.picture_size is not None)
     with qtbot.captureExceptions() as caught:
-        window.snapshot_button.click()
+        window.action_bar.snapshot_button.click()
         qtbot.waitUntil(lambda: bool(window.messages.text))
     assert not caught
     assert window.messages.messages[0].tone == "error"
@@ -307,7 +309,7 @@ def test_a_snapshot_on_a_full_disk_is_none(window: MainWindow, world: World, qtb
         (tmp_path / "videos").symlink_to(folder)
         world.pipeline.show()
         qtbot.waitUntil(lambda: window.preview.picture_size is not None)
-        window.snapshot_button.click()
+        window.action_bar.snapshot_button.click()
         qtbot.waitUntil(lambda: bool(window.messages.text))
         assert window.messages.text.endswith("No space left on device; make room on the disk")
         assert not list(folder.iterdir())
@@ -395,9 +397,9 @@ def test_an_unexpected_error_is_told_and_logged(
 
 def test_what_computes_is_told(proven: MainWindow, world: World, qtbot: QtBot) -> None:
     proven.controls.statistics.click()
-    assert "runs on  cuda:0" in proven.preview.statistics.text()
+    assert "runs on  cuda:0" in proven.statistics.text
     world.pipeline.tell(BackendChanged("openvino"))
-    qtbot.waitUntil(lambda: "runs on  cuda:0 openvino" in proven.preview.statistics.text())
+    qtbot.waitUntil(lambda: "runs on  cuda:0 openvino" in proven.statistics.text)
 
 
 def test_the_window_never_waits(
@@ -419,7 +421,7 @@ def test_the_window_never_waits(
     began_s = time.monotonic()
     press(window, "0twwuai?")
     window.session.desk.add_files([Path("me.png")])
-    window.snapshot_button.click()
+    window.action_bar.snapshot_button.click()
     assert window.session.settings.live.zoom == 1.1
     assert window.session.settings.live.slate
     assert time.monotonic() - began_s < hangs_s / 4

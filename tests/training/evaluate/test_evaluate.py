@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -50,10 +51,10 @@ from training.evaluate.iris import Eyes
 from training.evaluate.jitter import _restlessness, _shifted
 from training.evaluate.methods import MethodRunner
 from training.evaluate.metric_networks import ALEXNET_URL, AlexNet, Lpips, MetricNetworks, open_metric_networks
-from training.evaluate.metrics import picture_l1
+from training.evaluate.metrics import Regions, picture_l1
 from training.evaluate.options import EvaluateError, EvaluateOptions
 from training.evaluate.references import choose_reference, reference_candidates
-from training.evaluate.report import format_table
+from training.evaluate.report import format_table, to_json
 from training.evaluate.scores import (
     DISTORTED,
     EyesAsked,
@@ -129,6 +130,7 @@ def test_the_starter_on_a_real_clip(grid: Path, tmp_path: Path, capsys: pytest.C
     assert "cross-identity, first reference, 3 pairs" in table
     assert "cross-identity, speaking reference, 3 pairs" in table
     assert "shut eyes shown shut, of 1 frames" in table
+    assert "open eyes shown open, of 2 frames" in table
     assert "LPIPS is left out: " in table
     assert "Left out: torn.mp4: got no frame 39, expected 40 frames" in table
     assert "FID is left out: it needs 2048 pictures at least, got 6" in table
@@ -139,6 +141,24 @@ def test_the_starter_on_a_real_clip(grid: Path, tmp_path: Path, capsys: pytest.C
     assert list(of_self) == ["measured", "detected", "warp", "copy"]
     assert list(of_cross) == ["first", "speaking"]
     assert all(list(figures) == ["space", "plane", "copy"] for figures in of_cross.values())
+    blend = values["blend"]
+    assert blend["pairs"] == 3
+    assert blend["better"] < min(blend["warped"], blend["generated"])
+    assert blend["gap"] == pytest.approx(blend["blended"] - blend["better"], abs=1e-5)
+    assert blend["blended"] == pytest.approx(of_self["measured"]["l1_of_copying"], abs=0.01)
+    assert "the better of both in each neighbourhood of 9x9 px" in table
+    (of_clip,) = values["self_clips"]
+    assert of_clip["clip"] == "grid.mp4"
+    assert of_clip["figures"]["l1"] == of_self["measured"]["l1"]
+    assert of_clip["blend"] == blend
+    assert values["worst_clips"]["akd_of_copying"] == [
+        {"clip": "grid.mp4", "value": of_self["measured"]["akd_of_copying"]}
+    ]
+    assert "worst of" not in table, "there is one clip only"
+    bars = {bar["figure"]: bar for bar in values["bars"]}
+    assert (bars["l1_of_copying"]["bar"], bars["l1_of_copying"]["at_most"]) == (0.54, True)
+    assert bars["shut_shown"]["value"] == of_self["measured"]["shut_shown"]
+    assert "bars for its test split (these figures are of 1 of its 2 clips)" in table, "the torn clip is missing"
     copied = [picture_l1(frames[0], frames[frame]) for frame in driving_frames(6, 3)]
     assert of_self["copy"]["l1"] == pytest.approx(np.mean(copied), rel=1e-4)
     assert of_self["copy"]["l1_of_copying"] == 1
@@ -149,6 +169,9 @@ def test_the_starter_on_a_real_clip(grid: Path, tmp_path: Path, capsys: pytest.C
         assert of_self[method]["pairs"] == of_self[method]["complete"] == 3
         assert 0 < values["jitter"][method]["keypoints_px"] < 2
         assert values["engine_ms"][method]["median"] > 0
+        assert 0.2 < of_self[method]["sharpness"] < 1.2
+        assert 0 < of_self[method]["mouth_akd"] < of_self["copy"]["mouth_akd"]
+        assert 0 < of_self[method]["brows_expression_error"] < 0.2
     assert of_self["measured"]["l1"] != of_self["detected"]["l1"]
     assert of_self["copy"]["distorted"] == 0
     assert of_self["measured"]["lids_error"] > 0
@@ -176,7 +199,8 @@ def test_a_model_whose_keypoints_mean_nothing_is_judged_by_its_detector_alone(gr
     result = evaluate(tiny_model(), grid, options)
     assert tuple(result.of_self.figures) == tuple(result.of_cross["neutral"].figures) == METHODS
     assert tuple(result.jitter) == tuple(result.engine_ms) == ("model",)
-    assert "measured" not in format_table(result, "tiny", "test").replace("measured in space", "")
+    table = format_table(result, "tiny", "test").replace("measured in space", "").replace("not measured", "")
+    assert "measured" not in table
     assert not any(note.startswith("Measured keypoints") for note in result.notes)
 
 
@@ -227,6 +251,23 @@ def test_the_warp_is_that_of_measured_keypoints(guided: MethodRunner, shots: lis
     assert not np.array_equal(warped.rgb, detected)
 
 
+def test_the_blend_is_the_models_own_prediction(guided: MethodRunner, shots: list[Shot]) -> None:
+    source, performer = shots
+    first, faceless = guided.blends(source, [performer, performer._replace(face=None)])
+    assert first is not None
+    assert faceless is None, "nothing is animated by it"
+    pictures = {
+        method: next(guided.perform(method, source, None, [performer])).rgb for method in ("measured", "warp", "copy")
+    }
+    l1 = {method: picture_l1(rgb, performer.square) for method, rgb in pictures.items()}
+    # The engine's pictures are rounded to 8 bits: by half a level at most.
+    for part, method in (("blended", "measured"), ("warped", "warp"), ("copied", "copy")):
+        assert getattr(first, part) == pytest.approx(l1[method], abs=0.5 / 255)
+    assert first.better < min(first.warped, first.generated)
+    detected = guided.blends(source._replace(face=None), [performer._replace(face=None)])
+    assert detected[0] is not None, "a source without a face is animated by detected keypoints"
+
+
 def test_every_frame_is_of_one_arithmetic() -> None:
     starter = load_model("starter")
     chosen = {
@@ -260,6 +301,33 @@ def test_a_dataset_without_faces_is_reported_not_dropped(tmp_path: Path) -> None
     assert "count the 0 pairs with a face in every picture, 2 lack one in source or performer" in format_table(
         result, "tiny", "test"
     )
+
+
+def picture_share(shown: Score, copied: Score) -> float:
+    """L1 of copying of one pair."""
+    assert shown.l1 is not None
+    assert copied.l1
+    return shown.l1 / copied.l1
+
+
+def test_the_worst_clips_are_named(tmp_path: Path) -> None:
+    """Of two clips, one of them still; and other splits than the test split have no bars."""
+    noise = np.random.default_rng(0).integers(0, 256, (4, 256, 256, 3), np.uint8)
+    noise[3] = noise[2]
+    (tmp_path / "frames.u8").write_bytes(noise.tobytes())
+    points = Landmarks(np.arange(2), np.zeros((4, 2, 2), np.float16), np.zeros(4, bool))
+    write_landmarks(tmp_path / "landmarks.npz", points)
+    clips = (Clip("lively.mp4", "ann", "val", 2), Clip("still.mp4", "ben", "val", 2))
+    write_table(tmp_path / "dataset.json", PACKED_FORMAT, ClipTable(256, clips))
+    options = EvaluateOptions(split="val", frames_per_clip=1, cross_pairs=0, device="cpu")
+    result = evaluate(tiny_model(), tmp_path, options)
+    table = format_table(result, "tiny", "val")
+    lively = result.of_self.pairs[0]
+    share = picture_share(lively.scores["model"], lively.scores["copy"])
+    assert "worst of 2 clips in self-reenactment" in table
+    assert f"lively {share:.0%}\n" in table, "copying is perfect in the other one: it has no share"
+    assert "bars" not in table
+    assert json.loads(to_json(result, ModelInfo(), options))["bars"] == []
 
 
 def test_mistakes_are_told(heads: Path, grid: Path, tmp_path: Path) -> None:
@@ -389,6 +457,9 @@ def test_copying_the_performer_is_perfect(two: tuple[Seen, Seen]) -> None:
     assert perfect.distortion is not None
     assert 0 < perfect.distortion < DISTORTED, "somebody else's face"
     assert result.scores["model"].moved == result.wanted
+    assert perfect.sharpness == 1
+    assert perfect.regions == Regions(0, 0, 0, 0)
+    assert perfect.regions_in_space == Regions(0, 0, 0, 0)
     copy = score(source, source, source, performer, NO_NETWORKS, of_self=True)
     assert copy.moved == Expression(0, 0, 0)
     assert copy.distortion == pytest.approx(0, abs=1e-9)
@@ -397,6 +468,37 @@ def test_copying_the_performer_is_perfect(two: tuple[Seen, Seen]) -> None:
 
 
 PAIR = Pair(Still(0, 0), Still(0, 0), Still(0, 1))
+
+
+def test_blur_costs_sharpness(two: tuple[Seen, Seen]) -> None:
+    source, performer = two
+    shares = [
+        score(
+            performer._replace(rgb=cv2.GaussianBlur(performer.rgb, (0, 0), sigma).astype(np.uint8)),
+            *(source, source, performer, NO_NETWORKS),
+            of_self=True,
+        ).sharpness
+        or 0
+        for sigma in (0.5, 1.0, 2.0)
+    ]
+    assert 1 > shares[0] > 1.3 * shares[1] > 1.3**2 * shares[2] > 0
+    across = score(performer, source, performer, performer, NO_NETWORKS, of_self=False)
+    assert across.sharpness is None, "another person's skin is no measure"
+    assert across.regions is None
+    assert across.regions_in_space is not None
+
+
+def test_regions_are_means_over_pairs_with_a_face() -> None:
+    def result(error: float) -> PairResult:
+        still = Expression(0, 0, 0)
+        regions = Regions(error, 2 * error, 3 * error, 4 * error)
+        one = Score(face=True, moved=still, moved_in_space=still, sharpness=error, regions=regions)
+        return PairResult(PAIR, True, still, still, still, None, None, dict.fromkeys(METHODS, one), {})
+
+    figures = summarise([result(0.5), result(1.5)], "model")
+    assert [figures[f"{region}_akd"] for region in Regions._fields] == [1, 2, 3, 4]
+    assert figures["sharpness"] == 1
+    assert figures["mouth_expression_error"] is None
 
 
 def test_a_picture_that_lost_its_face_is_counted(two: tuple[Seen, Seen]) -> None:
@@ -475,6 +577,8 @@ def test_eyes_are_judged_by_the_iris_network() -> None:
     model, copy = summarise(rows, "model"), summarise(rows, "copy")
     assert (model["shut"], model["shut_shown"]) == (2, 0.5)
     assert (copy["shut"], copy["shut_shown"]) == (2, 0)
+    assert (model["open"], model["open_shown"]) == (4, 0.75), "one of four open frames is shown half shut"
+    assert (copy["open"], copy["open_shown"]) == (4, 1)
     assert model["gaze_pairs"] == copy["gaze_pairs"] == 3, (
         "eyes are open in the performer's and in every method's picture"
     )

@@ -8,12 +8,15 @@ from assets import ROOT as ASSETS
 from mcnet.mean_head import RIGID_POINTS
 from mcnet.media.expressions import Expression, Mesh, expression, head_turn, rotation_between
 from mcnet.media.faces import FaceFinder
+from mcnet.media.head_motion import Head
 from mcnet.media.images import read_rgb
 from training.evaluate.metric_networks import Ssim
 from training.evaluate.metrics import (
     LANDMARKS_68,
     PSNR_OF_EQUALS,
+    REGION_POINTS,
     Moments,
+    Regions,
     correlation,
     cosine,
     frechet_distance,
@@ -22,6 +25,9 @@ from training.evaluate.metrics import (
     picture_l1,
     procrustes_residual,
     psnr,
+    region_changes,
+    region_distances,
+    sharpness,
 )
 
 
@@ -86,6 +92,70 @@ def test_the_68_points_lie_as_the_papers_do(face: Mesh) -> None:
     assert x[48] < x[60] < x[64] < x[54], "the inner lips lie within the outer ones"
     assert y[51] < y[62] <= y[66] < y[57]
     assert mesh_distance(face, face + np.array([0, 2, 0], np.float32), 256) == pytest.approx(2)
+
+
+def test_regions_are_where_they_are_called(face: Mesh) -> None:
+    assert tuple(REGION_POINTS) == Regions._fields
+    counts = {region: len(set(points)) for region, points in REGION_POINTS.items()}
+    assert counts == {"mouth": 40, "right_eye": 16, "left_eye": 16, "brows": 20}
+    assert all(len(points) == counts[region] for region, points in REGION_POINTS.items()), "no point counts twice"
+    places = {region: face[points, :2].mean(axis=0) for region, points in REGION_POINTS.items()}
+    assert places["right_eye"][0] < places["mouth"][0] < places["left_eye"][0], "the person's right is our left"
+    assert places["brows"][1] < places["right_eye"][1] < places["mouth"][1]
+
+
+def test_regions_of_the_picture_are_told_apart(face: Mesh) -> None:
+    moved = face.copy()
+    moved[REGION_POINTS["mouth"]] += np.array([3, 4, 12], np.float32)
+    moved[REGION_POINTS["brows"][:10], 1] -= 1
+    assert region_distances(face, moved, 512) == pytest.approx(Regions(2.5, 0, 0, 0.25), abs=1e-4)
+    assert region_distances(face, face + np.float32(7), 256) == pytest.approx(
+        Regions(*[math.hypot(7, 7)] * 4), rel=1e-4
+    )
+
+
+def test_the_error_of_an_expression_does_not_depend_on_the_pose(face: Mesh) -> None:
+    """The performer raises the left brows' points by 0.2 face sizes and the picture by half of it, turned and small."""
+    head = Head.of(face.astype(np.float64))
+
+    def raised(by: float) -> NDArray[np.float64]:
+        shape = head.shape.copy()
+        shape[REGION_POINTS["brows"][:10], 1] -= by
+        return shape
+
+    def posed(shape: NDArray[np.float64], rotation: NDArray[np.float64], size_px: float) -> Mesh:
+        return (size_px * shape @ rotation.T + [90, 80, 3]).astype(np.float32)
+
+    straight, aside = posed(head.shape, np.eye(3), 40), posed(raised(0.1), turn(25, -10, 5), 30)
+    performer = posed(raised(0.2), turn(-15), 55)
+    assert region_changes(straight, aside, straight, performer) == pytest.approx(Regions(0, 0, 0, 0.05), abs=1e-4)
+    # Somebody else, whose brows are higher than the source's from the first: what counts is the change.
+    other = posed(raised(0.3), turn(4), 45), posed(raised(0.5), turn(8), 45)
+    assert region_changes(straight, aside, *other) == pytest.approx(Regions(0, 0, 0, 0.05), abs=1e-4)
+
+
+def test_an_edge_that_is_twice_as_wide_is_half_as_sharp() -> None:
+    square = np.array([[2, 2], [29, 2], [29, 29], [2, 29]], np.float32)
+    hard = grey(50)
+    hard[:, 16:] = 150
+    soft = hard.copy()
+    soft[:, 16] = 100
+    # 28 columns count, and one of them is an edge of 100 levels; or two are, of 50.
+    assert sharpness(hard, square) == pytest.approx(100**2 / 28)
+    assert sharpness(soft, square) == pytest.approx(2 * 50**2 / 28)
+    assert sharpness(hard.transpose(1, 0, 2), square) == pytest.approx(100**2 / 28), "whichever way the edge runs"
+    assert sharpness(grey(50), square) == 0
+    red = np.zeros((32, 32, 3), np.uint8)
+    red[:, 16:, 0] = 100
+    assert sharpness(red, square) == pytest.approx(29.9**2 / 28, rel=1e-5), "the brightness of red"
+
+
+def test_only_the_face_counts_as_sharp() -> None:
+    rgb = grey(0)
+    rgb[::2, 20:] = 255
+    assert sharpness(rgb, np.array([[2, 2], [15, 2], [8, 29]], np.float32)) == 0
+    assert sharpness(rgb, np.array([[24, 2], [29, 2], [27, 29]], np.float32)) == pytest.approx(255**2)
+    assert sharpness(rgb, np.array([[-24, 2], [-9, 2], [-7, 29]], np.float32)) is None
 
 
 def test_openings_of_mouth_and_eyes() -> None:

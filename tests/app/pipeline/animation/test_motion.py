@@ -5,15 +5,13 @@ import pytest
 import torch
 
 from app.pipeline.animation.motion import (
-    SLOW,
     MotionControl,
     OneEuroFilter,
     Pose,
     Reference,
     gains_of,
-    smoothing_cutoff_hz,
-    smoothing_delay_ms,
 )
+from app.pipeline.animation.smoothing import SLOW, smoothing_cutoff_hz, smoothing_delay_ms
 from app.settings import LiveSettings
 from mcnet.geometry import Keypoints, adapted_scale, hull_area, relative_keypoints
 from mcnet.media.head_motion import Gains

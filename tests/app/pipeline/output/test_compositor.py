@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from app.errors import AppError
 from app.pipeline.output.compositor import Compositor
+from app.pipeline.output.output_frame import badge_place
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
-from app.settings import Background, LiveSettings
+from app.settings import LONGEST_SLATE_TEXT, Background, LiveSettings
 from assets import ROOT
 from mcnet.arrays import Rgb
 from mcnet.media.images import read_rgb, write_rgb
@@ -117,10 +118,52 @@ def test_the_badge_says_that_it_is_synthetic_and_can_be_left_out() -> None:
     compositor = Compositor(OutputFormat(1280, 720))
     with_badge = compositor.compose(avatar(), dataclasses.replace(PLAIN, badge=True)).astype(int)
     without = compositor.compose(avatar(), PLAIN).astype(int)
-    changed = np.argwhere(np.abs(with_badge - without).sum(axis=2) > 60)
-    assert len(changed) > 150
-    assert changed[:, 0].min() > 660
-    assert changed[:, 1].min() > 1100
+    changed = np.argwhere(np.abs(with_badge - without).sum(axis=2) > 0)
+    left, top, width, height = badge_place(1280, 720)
+    assert changed[:, 0].min() >= top
+    assert changed[:, 0].max() < top + height
+    assert changed[:, 1].min() >= left
+    assert changed[:, 1].max() < left + width
+
+
+@pytest.mark.parametrize("colour", ["#ffffff", "#000000", "#00b140", "#8a8a8a"])
+@pytest.mark.parametrize("size", [(1280, 720), (640, 360), (720, 1280)])
+def test_the_badge_is_legible_on_any_background(colour: str, size: tuple[int, int]) -> None:
+    settings = dataclasses.replace(PLAIN, background_colour=colour, badge=True)
+    picture = Compositor(OutputFormat(*size)).compose(avatar(), settings)
+    left, top, width, height = badge_place(*size)
+    linear = (picture[top : top + height, left : left + width].astype(float) / 255) ** 2.2
+    luminance = linear @ (0.2126, 0.7152, 0.0722)
+    letters, plate = np.percentile(luminance, 99), np.median(luminance)
+    assert (letters + 0.05) / (plate + 0.05) >= 4.5  # as the Web Content Accessibility Guidelines ask it of text
+    rows = np.flatnonzero((luminance > 0.5 * letters).any(axis=1))
+    assert np.ptp(rows) >= 0.025 * size[1]
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 320), (1920, 1080)])
+def test_the_badge_lies_in_the_picture(size: tuple[int, int]) -> None:
+    left, top, width, height = badge_place(*size)
+    assert left >= 0
+    assert top >= 0
+    assert left + width <= size[0]
+    assert top + height <= size[1]
+    Compositor(OutputFormat(*size)).compose(avatar(), dataclasses.replace(PLAIN, badge=True))
+
+
+def test_the_slate_says_what_the_user_wants_but_while_the_avatar_gets_ready() -> None:
+    compositor = Compositor(OutputFormat(640, 360))
+    own = compositor.slate(State.SLATE, "Back at ten")
+    assert not np.array_equal(own, compositor.slate(State.SLATE))
+    assert np.array_equal(own, compositor.slate(State.NO_FACE, "Back at ten"))
+    assert compositor.slate(State.STARTING, "Back at ten") is compositor.slate(State.STARTING)
+
+
+def test_a_long_text_of_the_slate_is_written_smaller() -> None:
+    bare = Compositor(OutputFormat(640, 360)).slate(State.SLATE, " ").astype(int)
+    long = Compositor(OutputFormat(640, 360)).slate(State.SLATE, LONGEST_SLATE_TEXT * "W").astype(int)
+    written = np.flatnonzero(np.abs(long - bare).sum(axis=2).any(axis=0))
+    assert written.min() > 10
+    assert written.max() < 630
 
 
 def test_slates_differ_by_state_and_are_never_written_to() -> None:

@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 
@@ -7,6 +8,7 @@ from app.pipeline.output.presenter import FADE_S, Presenter
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
 from app.settings import LiveSettings
+from mcnet.media.images import write_rgb
 from tests.app.fakes import AVATAR_RGB
 
 OUTPUT = OutputFormat(640, 360)
@@ -46,6 +48,42 @@ def test_the_panic_key_takes_effect_with_the_next_picture_without_a_fade() -> No
     assert picture.rgb is presenter.present(None, panic, 10.06, fault=False).rgb
 
 
+def test_the_users_text_stands_on_the_slate() -> None:
+    presenter = Presenter(OUTPUT, 2.0)
+    panic = dataclasses.replace(SETTINGS, slate=True)
+    usual = presenter.present(None, panic, 10.0, fault=False).rgb
+    own = presenter.present(None, dataclasses.replace(panic, slate_text="Back at ten"), 10.03, fault=False)
+    assert (own.rgb != usual).any()
+    assert presenter.present(None, panic, 10.06, fault=False).rgb is usual
+
+
+def test_the_users_picture_is_the_slate_but_while_the_avatar_gets_ready(tmp_path: Path) -> None:
+    write_rgb(tmp_path / "own.png", np.full((90, 160, 3), (200, 100, 0), np.uint8))
+    presenter = Presenter(OUTPUT, 2.0)
+    own = dataclasses.replace(SETTINGS, slate_image=str(tmp_path / "own.png"))
+    assert presenter.present(live(1, State.CALIBRATING), own, 10.0, fault=False).rgb[5, 5].tolist() != [200, 100, 0]
+    panic = dataclasses.replace(own, slate=True)
+    (tmp_path / "own.png").unlink()  # it was read when it was chosen
+    picture = presenter.present(live(2), panic, 10.03, fault=False)
+    assert (picture.rgb == (200, 100, 0)).all()
+    with_text = presenter.present(None, dataclasses.replace(panic, slate_text="Soon"), 10.06, fault=False).rgb
+    assert with_text[5, 5].max() < 200
+    assert with_text.max() > 200
+    plain = presenter.present(None, dataclasses.replace(panic, slate_image=""), 10.09, fault=False).rgb
+    assert plain[5, 5].tolist() != [200, 100, 0]
+
+
+def test_a_picture_for_the_slate_that_cannot_be_read_is_told_once_and_the_usual_slate_shown() -> None:
+    told: list[tuple[str, str]] = []
+    presenter = Presenter(OUTPUT, 2.0, lambda *what: told.append(what))
+    usual = presenter.present(None, dataclasses.replace(SETTINGS, slate=True), 10.0, fault=False).rgb
+    broken = dataclasses.replace(SETTINGS, slate=True, slate_image="missing.png")
+    for tick in range(3):
+        assert presenter.present(None, broken, 10.03 + tick, fault=False).rgb is usual
+    assert [setting for setting, _ in told] == ["slate_image"]
+    assert "missing.png" in told[0][1]
+
+
 def test_a_silent_model_and_a_fault_give_the_slate_at_once() -> None:
     presenter = Presenter(OUTPUT, 2.0)
     presenter.present(live(), SETTINGS, 10.0, fault=False)
@@ -72,14 +110,15 @@ def test_between_slate_and_avatar_there_is_a_fade() -> None:
 
 
 def test_a_setting_that_cannot_be_used_is_told_once_and_replaced() -> None:
-    told: list[str] = []
-    presenter = Presenter(OUTPUT, 2.0, told.append)
+    told: list[tuple[str, str]] = []
+    presenter = Presenter(OUTPUT, 2.0, lambda *what: told.append(what))
     broken = dataclasses.replace(SETTINGS, background="image", background_image="missing.png")
     for frame_id in range(3):
         frame = dataclasses.replace(live(frame_id), avatar=AVATAR.copy())
         assert presenter.present(frame, broken, 10.0 + frame_id, fault=False).state is State.LIVE
     assert len(told) == 1
-    assert "missing.png" in told[0]
+    assert told[0][0] == "background"
+    assert "missing.png" in told[0][1]
 
 
 def test_a_change_of_background_shows_without_a_new_frame() -> None:

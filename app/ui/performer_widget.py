@@ -25,11 +25,11 @@ from app.ui.theme import theme_in_use
 if TYPE_CHECKING:
     from app.pipeline.animation.performer_view import PerformerView
 
-_SMALL_PX, _LARGE_PX = 168, 320
+_LEAST_PX, _SMALL_PX, _LARGE_PX = 96, 168, 320
 _RADIUS_PX = 8.0
 
 
-class DriverWidget(QWidget):
+class PerformerWidget(QWidget):
     """Paints the camera's picture with the crop box, on demand the landmarks and keypoints, and the portrait over it.
 
     A click, or Enter, makes it larger and smaller again. All work is done when it is painted: hidden, it costs nothing.
@@ -161,13 +161,16 @@ class DriverWidget(QWidget):
         strip.addRect(bar)
         painter.fillPath(shape & strip, QColor(10, 12, 15, 160))
         painter.setPen(QColor("#e7eaee"))
-        painter.drawText(bar, int(Qt.AlignmentFlag.AlignCenter), "only you see this")
+        caption = painter.fontMetrics().elidedText(
+            "only you see this", Qt.TextElideMode.ElideRight, int(bar.width()) - 4
+        )
+        painter.drawText(bar, int(Qt.AlignmentFlag.AlignCenter), caption)
 
     def sizeHint(self) -> QSize:
-        width = _LARGE_PX if self.large else _SMALL_PX
+        width, aspect = _LARGE_PX if self.large else _SMALL_PX, max(self._aspect, 0.75)
         if (parent := self.parentWidget()) is not None:
-            width = min(width, max(96, parent.width() * (45 if self.large else 27) // 100))
-        return QSize(width, round(width / max(self._aspect, 0.75)))
+            width = min(width, max(_LEAST_PX, parent.width() * (45 if self.large else 27) // 100))
+        return QSize(width, round(width / aspect))
 
     def mousePressEvent(self, a0: QMouseEvent | None) -> None:
         if a0 is not None and a0.button() == Qt.MouseButton.LeftButton:

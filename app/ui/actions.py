@@ -1,0 +1,120 @@
+"""The buttons below the preview: what is done most, and the slate."""
+
+import time
+
+from PyQt6.QtCore import QSize
+from PyQt6.QtGui import QResizeEvent
+from PyQt6.QtWidgets import QHBoxLayout, QSizePolicy, QWidget
+
+from app.ui.session import Session
+from app.ui.status import calibration_request
+from app.ui.widgets import ElidedLabel, button, restyle, set_tip, tint
+
+_LEAST_WORDS_PX = 120
+_LIVE_PX = 112
+
+
+class ActionBar(QWidget):
+    """Shows what can be done now. Where its width does not do for words, most buttons show their icons alone.
+
+    Attributes:
+        live_button, calibrate_button, record_button, snapshot_button, slate_button: from left to right.
+        missing: says what is missing before going live, where there is room for it.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.live_button = button("Go live", tip="Show the avatar to the call (G)", icon_name="live", kind="primary")
+        self.calibrate_button = button("Calibrate", tip="Calibrate (F)", icon_name="calibrate")
+        self.record_button = button("Record", tip="Record the output (V)", icon_name="record")
+        self.record_button.setCheckable(True)
+        self.snapshot_button = button("", tip="Save a picture of the output (P)", icon_name="snapshot", name="Snapshot")
+        self.slate_button = button(
+            "Slate", tip="Show no face at once (0; from a dialog Ctrl+0)", icon_name="slate", kind="danger"
+        )
+        self.slate_button.setCheckable(True)
+        self.missing = ElidedLabel()
+        self.missing.setAccessibleName("What is missing before going live")
+        self._words: dict[QWidget, str] = {self.calibrate_button: "Calibrate", self.record_button: "Record"}
+        self._row = QHBoxLayout(self)
+        self._row.setContentsMargins(0, 0, 0, 0)
+        self._row.setSpacing(8)
+        for made in (self.live_button, self.calibrate_button, self.record_button, self.snapshot_button):
+            self._row.addWidget(made)
+        self._row.addWidget(self.missing, 1)
+        self._row.addWidget(self.slate_button)
+
+    def show_state(self) -> None:
+        """Show what can be done, and why not."""
+        session = self._session
+        on_air = session.virtual_camera.on_air
+        missing, slate = session.chain.missing(), session.settings.live.slate
+        if session.live:
+            text, kind, icon_name, tip = "Stop", "live", "stop", "Leave the slate up; the call keeps its picture (G)"
+        elif slate and not on_air:
+            text, kind, icon_name, tip = "Lift slate", "primary", "live", "Show the avatar in the preview again (G)"
+        else:
+            text, kind, icon_name, tip = "Go live", "primary", "live", "Show the avatar to the call (G)"
+            tip = f"Not yet: {missing}" if missing else tip
+        self.live_button.setText(text)
+        self.live_button.setAccessibleName(text)
+        set_tip(self.live_button, tip)
+        self.live_button.setProperty("icon_name", icon_name)
+        restyle(self.live_button, "kind", kind)
+        tint(self.live_button)
+        self.live_button.setEnabled(text != "Go live" or not missing)
+        self.missing.setText(f"Missing: {session.chain.missing_name()}" if missing and not session.live else "")
+        self.missing.setToolTip(missing)
+        request = calibration_request(in_space=session.in_space)
+        set_tip(self.calibrate_button, f"{request} The best frame of a second or two becomes the reference (F).")
+        self.calibrate_button.setEnabled(session.chain.model.done and session.chain.camera.done)
+        self.show_recording()
+        self.record_button.setEnabled(session.ready)
+        self.slate_button.setChecked(slate)
+        tint(self.slate_button)
+
+    def show_recording(self) -> None:
+        """Show for how long it has been recorded."""
+        recordings = self._session.recordings
+        recording = recordings.path is not None
+        seconds = int(time.monotonic() - recordings.began_s)
+        self._words[self.record_button] = f"{seconds // 60}:{seconds % 60:02}" if recording else "Record"
+        self.record_button.setChecked(recording)
+        self.record_button.setAccessibleName("Stop recording" if recording else "Record")
+        restyle(self.record_button, "kind", "recording" if recording else "plain")
+        self._fit()
+
+    def _fit(self) -> None:
+        """Write the words where there is room for them; the time of a recording in any case."""
+        recording = self._session.recordings.path is not None
+        self.calibrate_button.setText(self._words[self.calibrate_button])
+        self.record_button.setText(self._words[self.record_button])
+        self.live_button.setMinimumWidth(_LIVE_PX)
+        if self._needed_px() > self.width():
+            self.live_button.setMinimumWidth(0)
+            self.calibrate_button.setText("")
+            self.record_button.setText(self._words[self.record_button] if recording else "")
+        for made in (self.calibrate_button, self.record_button):
+            tint(made)
+        self.missing.setVisible(self.width() - self._needed_px() >= _LEAST_WORDS_PX)
+
+    def _needed_px(self) -> int:
+        """What the buttons take."""
+        buttons = (
+            self.live_button,
+            self.calibrate_button,
+            self.record_button,
+            self.snapshot_button,
+            self.slate_button,
+        )
+        widths_px = [max(made.minimumWidth(), made.sizeHint().width()) for made in buttons]
+        return sum(widths_px) + self._row.spacing() * len(buttons)
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(0, self._row.minimumSize().height())
+
+    def resizeEvent(self, a0: QResizeEvent | None) -> None:
+        super().resizeEvent(a0)
+        self._fit()

@@ -1,0 +1,422 @@
+"""Every screen of the window on the fakes, at every size, and what is wrong with it.
+
+`python -m tests.app.ui.screens [--theme light] [--longer] [--folder FOLDER]` prints a fault per line; `QT_SCALE_FACTOR`
+sets the pixels per point. With a folder it leaves the pictures there, one contact sheet per size.
+"""
+
+import argparse
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any, cast
+
+from tests.app.ui.desk import PLATFORM
+
+os.environ["QT_QPA_PLATFORM"] = PLATFORM  # before Qt asks
+
+from PyQt6.QtCore import QPoint, QRect
+from PyQt6.QtGui import QPainter, QPixmap
+from PyQt6.QtWidgets import (
+    QAbstractButton,
+    QAbstractScrollArea,
+    QApplication,
+    QCheckBox,
+    QComboBox,
+    QLabel,
+    QLineEdit,
+    QListWidget,
+    QPlainTextEdit,
+    QPushButton,
+    QScrollArea,
+    QSlider,
+    QWidget,
+)
+
+import assets
+from app.pipeline.events import StageFailed, StateChanged
+from app.pipeline.output.compositor import Compositor
+from app.pipeline.output.sinks import OutputFormat
+from app.pipeline.state import State
+from app.settings import AppSettings, LiveSettings, WindowSettings
+from app.ui.crop_editor import CropCanvas
+from app.ui.main_window import MainWindow
+from app.ui.messages import Message
+from app.ui.parts import WindowOptions
+from app.ui.performer_widget import PerformerWidget
+from app.ui.preview import Preview
+from app.ui.session import Session
+from app.ui.status import Words
+from app.ui.theme import apply_theme, current_theme
+from app.ui.widgets import ColumnScroll, Combo, ElidedLabel
+from mcnet.media.images import read_rgb
+from tests.app.ui.fakes import MISSING, STATS, World, performer_view_of
+
+SIZES = ((800, 480), (920, 560), (960, 540), (1024, 600), (1180, 720), (1366, 700))
+"""In points: the smallest, what used to be, 200 % of 1920x1080, two notebooks less their panels, and the default."""
+_LEAVES = (
+    QLabel,
+    QAbstractButton,
+    QComboBox,
+    QLineEdit,
+    QListWidget,
+    QPlainTextEdit,
+    QSlider,
+    CropCanvas,
+    PerformerWidget,
+)
+_LONG = (
+    "The model cannot be loaded: cannot read /home/somebody/models/another-model.safetensors: it ends after 1024 bytes "
+    "of 61211904; copy it again, or choose another model. The output shows the slate."
+)
+
+
+class Stage:
+    """One window on fakes of its own."""
+
+    def __init__(self, folder: Path, theme: str, **settings: Any) -> None:
+        self.world = World(folder)
+        self._prepare(self.world)
+        window = WindowSettings(theme=cast(Any, theme), **settings)
+        options = WindowOptions(settings_path=folder / "settings.toml")
+        kept = AppSettings(portrait="fake_1", window=window, recordings=str(folder))
+        self.window = MainWindow(Session(options, kept, self.world.parts()))
+        self.session = self.window.session
+        self.window.when_painted(self.session.start)
+        self.window.show()
+        self.until(lambda: self.session.ready and bool(self.session.desk.entries))
+        self.until(lambda: not self.session.busy)
+
+    def _prepare(self, world: World) -> None:
+        world.cameras[0] = replace(world.cameras[0], name="Integrated Camera of a Notebook: HD 1080p (V4L2)")
+
+    def until(self, condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+        """Let the window run until something holds."""
+        deadline_s = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline_s, "the window did not get there"
+            QApplication.processEvents()
+            time.sleep(0.001)
+
+    def rest(self) -> None:
+        """Let what was asked for be laid out."""
+        for _ in range(8):
+            QApplication.processEvents()
+
+    def prove(self) -> None:
+        """Everything works, and the preview shows an avatar."""
+        self.world.pipeline.prove()
+        self.until(lambda: self.session.chain.missing_name() == "virtual camera")
+        avatar = read_rgb(assets.ROOT / "portraits" / "woman_1.jpg")
+        picture = Compositor(OutputFormat(1280, 720)).compose(avatar, LiveSettings())
+        self.world.pipeline.show(State.LIVE, picture)
+        self.world.pipeline.show_performer(performer_view_of())
+        self.world.pipeline.figures = STATS
+        self.until(lambda: self.window.preview.picture_size is not None)
+        self.window.messages.clear("measured")
+
+    def go_live(self) -> None:
+        """The virtual camera takes the pictures, and a recording runs."""
+        self.prove()
+        self.session.virtual_camera.switch(True)
+        self.until(lambda: "virtualcam" in self.world.pipeline.sinks)
+        self.world.pipeline.open_sink("virtualcam")
+        self.until(lambda: self.session.virtual_camera.on_air)
+        self.session.go_live()
+        self.session.recordings.toggle()
+        self.until(lambda: self.session.recordings.path is not None)
+
+    def notice(self) -> None:
+        """A long one, with something to do."""
+        self.window.messages.show_message(Message("stage", _LONG, action="Start again", act=lambda: None))
+        self.window.messages.show_message(Message("other", "Another one waits.", tone="warning"))
+
+    def close(self) -> None:
+        """Stop everything."""
+        self.window.close()
+        self.session.deleteLater()
+        self.window.deleteLater()
+
+
+class _NoVirtualCamera(Stage):
+    def _prepare(self, world: World) -> None:
+        super()._prepare(world)
+        world.report = MISSING
+
+
+def _stages(folder: Path, theme: str) -> Iterator[tuple[str, Stage]]:
+    """Each screen, one after the other; the one before is closed by then."""
+    yield "first launch", Stage(folder, theme)
+
+    stage = Stage(folder, theme)
+    stage.prove()
+    stage.notice()
+    yield "first steps and a notice", stage
+
+    stage = Stage(folder, theme, checklist_done=True)
+    stage.go_live()
+    yield "live and recording", stage
+
+    stage = Stage(folder, theme, checklist_done=True)
+    stage.prove()
+    stage.world.pipeline.tell(StageFailed("model", _LONG))
+    stage.world.pipeline.tell(StateChanged(State.FAULT))
+    stage.until(lambda: stage.session.state is State.FAULT)
+    yield "fault", stage
+
+    stage = Stage(folder, theme, checklist_done=True)
+    stage.prove()
+    stage.world.pipeline.fail_camera("The camera is gone: plug it in again", retry_s=2.0)
+    stage.world.pipeline.tell(StateChanged(State.NO_CAMERA))
+    stage.until(lambda: stage.session.state is State.NO_CAMERA)
+    yield "no camera", stage
+
+    stage = _NoVirtualCamera(folder, theme)
+    stage.prove()
+    yield "doctor", stage
+
+    stage = Stage(folder, theme, checklist_done=True, show_statistics=True, show_landmarks=True, show_fine_tune=True)
+    stage.go_live()
+    stage.window.performer.toggle_size()
+    yield "statistics, fine-tune and a large self view", stage
+
+    stage = Stage(folder, theme, checklist_done=True, show_statistics=True)
+    stage.prove()
+    stage.window.performer.toggle_size()
+    stage.notice()
+    yield "statistics, a large self view and a notice", stage
+
+    stage = Stage(folder, theme, checklist_done=True)
+    stage.prove()
+    stage.session.set_live(replace(stage.session.settings.live, background="colour", keypoints="detected"))
+    yield "colours and no motion in space", stage
+
+    stage = Stage(folder, theme, checklist_done=True)
+    stage.prove()
+    scroll = stage.window.controls.findChild(ColumnScroll)
+    assert scroll is not None
+    scroll.ensureWidgetVisible(stage.window.controls.theme)
+    yield "output, computer and window", stage
+
+    stage = Stage(folder, theme, checklist_done=True)
+    stage.prove()
+    stage.session.measure()
+    stage.until(lambda: stage.session.measuring.doing.startswith("trying"))
+    yield "measuring", stage
+    stage.world.gate.set()
+
+    for name, done, notice in (("crop", True, False), ("crop, first steps and a notice", False, True)):
+        stage = Stage(folder, theme, checklist_done=done)
+        stage.prove()
+        (folder / "someone.png").touch()
+        stage.session.desk.add_files([folder / "someone.png"])
+        stage.until(lambda: stage.session.desk.cropping is not None)  # noqa: B023
+        if notice:
+            stage.notice()
+        yield name, stage
+
+    for name, notice in (("keys", False), ("keys and a notice", True)):
+        stage = Stage(folder, theme, checklist_done=True)
+        stage.prove()
+        stage.window.toggle_keys()
+        if notice:
+            stage.notice()
+        yield name, stage
+
+
+# What is wrong
+
+
+def faults(window: MainWindow) -> list[str]:
+    """Overlaps, cut texts, and what lies outside of its place."""
+    shown = [
+        widget
+        for widget in window.findChildren(QWidget)
+        if widget.isVisibleTo(window) and widget.window() is window and not _of_qt(widget)
+    ]
+    found = [fault for widget in shown for fault in (*_outside(widget, window), *_cut(widget))]
+    leaves = [(widget, _visible(widget, window)) for widget in shown if isinstance(widget, _LEAVES)]
+    for (one, seen), (other, seen_too) in combinations(leaves, 2):
+        common = seen & seen_too
+        if common.isEmpty() and one.parentWidget() is other.parentWidget():
+            common = one.geometry() & other.geometry()  # scrolled out of sight
+        if not common.isEmpty() and not one.isAncestorOf(other) and not other.isAncestorOf(one):
+            found.append(f"{_name(one)} and {_name(other)} overlap by {common.width()} x {common.height()}")
+    return found
+
+
+def _of_qt(widget: QWidget) -> bool:
+    """Made by Qt inside another one."""
+    return widget.objectName().startswith("qt_") or "QScrollBar" in type(widget).__name__
+
+
+def _name(widget: QWidget) -> str:
+    text = widget.text() if isinstance(widget, QLabel | QAbstractButton) else ""
+    return f"{type(widget).__name__} {(text or widget.accessibleName() or widget.objectName())[:40]!r}"
+
+
+def _scrolled_by(widget: QWidget) -> QScrollArea | None:
+    """The area whose whole content the widget is."""
+    viewport = widget.parentWidget()
+    area = viewport.parentWidget() if viewport is not None else None
+    return area if isinstance(area, QScrollArea) and area.widget() is widget else None
+
+
+def _visible(widget: QWidget, window: QWidget) -> QRect:
+    """What can be seen of a widget, in the window's points."""
+    seen = QRect(widget.mapTo(window, QPoint(0, 0)), widget.size())
+    parent = widget.parentWidget()
+    while parent is not None and parent is not window:
+        seen &= QRect(parent.mapTo(window, QPoint(0, 0)), parent.size())
+        parent = parent.parentWidget()
+    return seen
+
+
+def _outside(widget: QWidget, window: MainWindow) -> Iterator[str]:
+    parent = widget.parentWidget()
+    assert parent is not None
+    if (area := _scrolled_by(widget)) is not None:
+        viewport = area.viewport()
+        assert viewport is not None
+        if widget.width() > viewport.width():
+            yield f"{_name(widget)} is {widget.width() - viewport.width()} wider than what scrolls it"
+        if viewport.height() < 24:
+            yield f"{_name(area)} shows {viewport.height()} of {widget.height()} only"
+    elif not parent.rect().contains(widget.geometry()):
+        yield f"{_name(widget)} at {widget.geometry().getRect()} is outside of {_name(parent)} {parent.size()}"
+    if isinstance(parent, Preview):
+        picture = window.preview.picture_rect().toRect()
+        if not picture.contains(widget.geometry()):
+            yield f"{_name(widget)} at {widget.geometry().getRect()} is outside of the picture {picture.getRect()}"
+    if isinstance(widget, Preview) and widget.picture_rect().height() < 120:
+        yield f"the preview's picture is {widget.picture_rect().height():.0f} high"
+    if isinstance(widget, CropCanvas) and min(widget.width(), widget.height()) < 100:
+        yield f"the crop's picture is {widget.width()} x {widget.height()}"
+
+
+def _cut(widget: QWidget) -> Iterator[str]:
+    width, height = widget.width(), widget.height()
+    if isinstance(widget, ElidedLabel):
+        if widget.text() and (width < 24 or height < widget.fontMetrics().height()):
+            yield f"{_name(widget)} has {width} x {height} only"
+    elif isinstance(widget, QLabel) and widget.text():
+        hint = widget.sizeHint()
+        if widget.wordWrap():
+            words = re.split(r"\s+|(?<=[/-])", widget.text())  # where Qt breaks lines
+            longest = max(widget.fontMetrics().horizontalAdvance(word) for word in words)
+            needs = widget.heightForWidth(width)
+            if longest > widget.contentsRect().width() or needs > height:
+                yield f"{_name(widget)} is cut: has {width} x {height}, needs {max(longest, width)} x {needs}"
+        elif hint.width() > width or hint.height() > height:
+            yield f"{_name(widget)} is cut: has {width} x {height}, needs {hint.width()} x {hint.height()}"
+    elif isinstance(widget, QPushButton | QCheckBox):
+        hint = widget.sizeHint()
+        if not widget.text():
+            hint = widget.iconSize() if isinstance(widget, QPushButton) else hint
+        if hint.width() > width or hint.height() > height:
+            yield f"{_name(widget)} is cut: has {width} x {height}, needs {hint.width()} x {hint.height()}"
+    elif isinstance(widget, QComboBox) and not isinstance(widget, Combo):
+        yield f"{_name(widget)} may be cut: use Combo"
+    elif isinstance(widget, QPlainTextEdit):
+        area = cast(QAbstractScrollArea, widget)
+        bar = area.verticalScrollBar()
+        if bar is not None and bar.maximum() > 0:
+            yield f"{_name(widget)} hides {bar.maximum()} lines"
+
+
+# Longer texts
+
+
+def lengthen(text: str) -> str:
+    """As in a language whose words are 40 % longer, with marks above and below them. What is no word stays."""
+    if "/" in text and " " not in text:
+        return text
+    return re.sub(r"[A-Za-z]{3,}", lambda word: word[0] + ("Äĝüñ" * 9)[: -(-4 * len(word[0]) // 10)], text)
+
+
+def speak_longer() -> None:
+    """Have every text of labels, buttons and states lengthened from now on, in this process."""
+    for kind, method in (
+        (QLabel, "__init__"),
+        (QPushButton, "__init__"),
+        (QCheckBox, "__init__"),
+        (QLabel, "setText"),
+        (QAbstractButton, "setText"),
+    ):
+        _lengthen_argument(kind, method)
+    before = Preview.set_words
+
+    def set_words(self: Preview, words: Words) -> None:
+        before(self, Words(lengthen(words.state), words.tone, lengthen(words.more)))
+
+    Preview.set_words = set_words  # type: ignore[method-assign]
+
+
+def _lengthen_argument(kind: type, method: str) -> None:
+    before = getattr(kind, method)
+
+    def after(self: QWidget, *args: object) -> None:
+        before(self, *(lengthen(one) if isinstance(one, str) else one for one in args))
+
+    setattr(kind, method, after)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--theme", choices=("dark", "light"), default="dark")
+    parser.add_argument("--longer", action="store_true", help="texts 40 %% longer")
+    parser.add_argument("--folder", type=Path, help="leave the pictures here")
+    args = parser.parse_args()
+    if args.longer:
+        speak_longer()
+    app = QApplication(sys.argv[:1])
+    apply_theme(app, current_theme(args.theme))
+    pictures: dict[tuple[int, int], list[tuple[str, QPixmap]]] = {size: [] for size in SIZES}
+    found = 0
+    with tempfile.TemporaryDirectory() as place:
+        for number, (name, stage) in enumerate(_stages(Path(place), args.theme)):
+            for size in SIZES:
+                stage.window.resize(*size)
+                stage.rest()
+                for side in ("portraits", "controls") if stage.window.columns.folded else ("both columns",):
+                    if side != "both columns":
+                        stage.window.columns.show_side(side)
+                        stage.rest()
+                    window = stage.window
+                    wrong = [] if (window.width(), window.height()) == size else [f"the window is {window.size()}"]
+                    for fault in (*wrong, *faults(window)):
+                        print(f"{size[0]}x{size[1]} {name} ({side}): {fault}")
+                        found += 1
+                    picture = window.grab()
+                    assert picture.width() == round(window.width() * picture.devicePixelRatio()), picture.size()
+                    pictures[size].append((f"{number} {name} ({side})", picture))
+            stage.close()
+    if args.folder is not None:
+        args.folder.mkdir(parents=True, exist_ok=True)
+        for size, named in pictures.items():
+            _sheet(size, named).save(str(args.folder / f"{size[0]}x{size[1]}.png"))
+    print(f"{found} faults in {sum(map(len, pictures.values()))} pictures")
+    return 1 if found else 0
+
+
+def _sheet(size: tuple[int, int], named: list[tuple[str, QPixmap]], columns: int = 3) -> QPixmap:
+    """All pictures of one size side by side."""
+    width, height = size[0] + 8, size[1] + 24
+    sheet = QPixmap(columns * width, -(-len(named) // columns) * height)
+    sheet.fill()
+    painter = QPainter(sheet)
+    for number, (name, picture) in enumerate(named):
+        x, y = number % columns * width, number // columns * height
+        painter.drawText(x + 4, y + 16, name)
+        painter.drawPixmap(QRect(x, y + 22, *size), picture)
+    painter.end()
+    return sheet
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""The output, the model, the device and the recordings' folder are chosen in the window."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PyQt6.QtWidgets import QFileDialog
+from pytestqt.qtbot import QtBot
+
+from app.pipeline.state import State
+from app.settings import load_settings
+from app.ui.main_window import MainWindow
+from app.ui.parts import WindowOptions
+from app.ui.run_settings import RunSettings
+from app.ui.widgets import Combo
+from tests.app.ui.conftest import OpenWindow
+from tests.app.ui.fakes import World
+
+
+def choose(combo: Combo, text: str) -> None:
+    """As a user does, who picks an entry."""
+    row = combo.findText(text)
+    assert row >= 0, [combo.itemText(row) for row in range(combo.count())]
+    combo.setCurrentIndex(row)
+    combo.activated.emit(row)
+
+
+def settle(window: MainWindow, qtbot: QtBot, world: World, pipelines: int) -> None:
+    qtbot.waitUntil(lambda: len(world.pipelines) == pipelines and window.session.ready)
+
+
+@pytest.fixture
+def run(proven: MainWindow) -> RunSettings:
+    return proven.controls.run
+
+
+def test_the_output_gets_another_size_and_rate(
+    proven: MainWindow, run: RunSettings, world: World, options: WindowOptions, qtbot: QtBot
+) -> None:
+    first = world.pipeline
+    portrait, camera = first.portrait, first.camera
+    choose(run.size_choice, "1920 x 1080")
+    settle(proven, qtbot, world, 2)
+    made = world.pipeline.made_from
+    assert (made.output_width_px, made.output_height_px, made.output_fps_hz) == (1920, 1080, 30.0)
+    assert not first.running
+    assert world.pipeline.running
+    assert (world.pipeline.portrait, world.pipeline.camera) == (portrait, camera)
+    assert proven.session.state is State.STARTING
+    assert not proven.session.chain.model.done  # everything has to be proven anew
+    choose(run.rate_choice, "24 per second")
+    settle(proven, qtbot, world, 3)
+    assert world.pipeline.made_from.output_fps_hz == 24.0
+    proven.close()
+    kept, _ = load_settings(options.settings_path)
+    assert (kept.output_width_px, kept.output_fps_hz) == (1920, 24.0)
+    assert not world.pipeline.running
+
+
+def test_the_same_again_makes_nothing_anew(run: RunSettings, world: World, qtbot: QtBot) -> None:
+    choose(run.size_choice, "1280 x 720")
+    qtbot.wait(50)
+    assert len(world.pipelines) == 1
+
+
+def test_the_model_runs_on_another_device(proven: MainWindow, run: RunSettings, world: World, qtbot: QtBot) -> None:
+    assert run.device_choice.currentText() == "Automatic: cuda:0"
+    choose(run.device_choice, "GPU 0: a fake one")
+    settle(proven, qtbot, world, 2)
+    assert world.pipeline.made_from.device == "cuda:0"
+    choose(run.device_choice, "Processor")
+    settle(proven, qtbot, world, 3)
+    assert world.pipeline.made_from.device == "cpu"
+
+
+def test_another_model_is_picked_from_a_file(
+    proven: MainWindow, run: RunSettings, world: World, qtbot: QtBot, tmp_path: Path
+) -> None:
+    path = tmp_path / "other.safetensors"
+    path.touch()
+    choose(run.model_choice, "Another file…")
+    assert run.model_choice.currentText() == "starter"
+    dialog = proven.findChild(QFileDialog)
+    assert dialog is not None
+    dialog.fileSelected.emit(str(path))
+    dialog.close()
+    settle(proven, qtbot, world, 2)
+    assert world.pipeline.made_from.model == str(path)
+    assert run.model_choice.currentText() == "other"
+
+
+def test_what_the_command_line_asked_for_gives_way_where_it_is_changed_and_only_there(
+    open_window: OpenWindow, options: WindowOptions, world: World, qtbot: QtBot
+) -> None:
+    window = open_window(options=replace(options, model="other.safetensors", size="640x480"))
+    run = window.controls.run
+    assert (run.size_choice.currentText(), run.model_choice.currentText()) == ("640 x 480", "other")
+    choose(run.size_choice, "640 x 360")
+    settle(window, qtbot, world, 2)
+    made = world.pipeline.made_from
+    assert (made.output_width_px, made.output_height_px, made.model) == (640, 360, "other.safetensors")
+    assert window.session.settings.model == "starter"  # as it is kept
+
+
+def test_a_call_keeps_what_it_began_with(live: MainWindow, world: World, qtbot: QtBot) -> None:
+    run = live.controls.run
+    assert not run.size_choice.isEnabled()
+    assert run.size_choice.toolTip().startswith("Switch the virtual camera off")
+    run.size_choice.activated.emit(0)
+    qtbot.wait(50)
+    assert len(world.pipelines) == 1
+    live.session.virtual_camera.switch(False)
+    qtbot.waitUntil(run.size_choice.isEnabled)
+    assert run.size_choice.toolTip() == "Of the picture that calls and recordings get, in pixels."
+
+
+def test_recordings_go_where_they_are_wanted(
+    proven: MainWindow, run: RunSettings, world: World, qtbot: QtBot, tmp_path: Path
+) -> None:
+    run.folder_button.click()
+    dialog = proven.findChild(QFileDialog)
+    assert dialog is not None
+    assert dialog.fileMode() is QFileDialog.FileMode.Directory
+    dialog.fileSelected.emit(str(tmp_path / "elsewhere"))
+    dialog.close()
+    assert proven.session.settings.recordings == str(tmp_path / "elsewhere")
+    proven.session.recordings.toggle()
+    qtbot.waitUntil(lambda: bool(world.recordings))
+    assert world.recordings[0].parent == tmp_path / "elsewhere"
