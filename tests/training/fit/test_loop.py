@@ -224,6 +224,14 @@ def test_stopped_by_a_signal_it_saves_and_resumes_bit_for_bit(
     assert stats(tmp_path / "parts") == stats(tmp_path / "whole")
 
 
+def test_frames_in_memory_give_the_run_of_frames_on_disk(heads: Path, tmp_path: Path) -> None:
+    config = tiny_config(heads)
+    fit(config, tmp_path / "memmap")
+    fit(dataclasses.replace(config, data=dataclasses.replace(config.data, frames="device")), tmp_path / "device")
+    assert stats(tmp_path / "memmap") == stats(tmp_path / "device")
+    same_state(*(load_state(tmp_path / where / CHECKPOINT) for where in ("memmap", "device")))
+
+
 def test_minutes_that_are_over_stop_it_cleanly(heads: Path, tmp_path: Path) -> None:
     result = fit(tiny_config(heads), tmp_path, max_minutes=0.0)
     assert (result.step, result.reason) == (1, "time")
@@ -275,7 +283,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(heads: Path, tmp_path: Path) -> N
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(old) // 2, before[1]))
     try:
-        with pytest.raises(StateError, match=r"cannot be written .*is still the one of before.*Make room"):
+        with pytest.raises(StateError, match=r"cannot be written .*is unchanged.*Make room"):
             fit(more, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
