@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from mcnet.config import MOTION_SIZE_PX, McnetConfig
 from mcnet.dense_motion import DenseMotion, Motion
 from mcnet.geometry import (
-    LEAST_RIGID,
     Jacobians,
     Keypoints,
     gaussian_heatmaps,
     resize_aligned,
     resize_deformation,
-    rigid_among,
     sample,
+    tells_rotation,
 )
 from mcnet.keypoints import KeypointDetector
 from mcnet.layers import DownBlock, ResBlock, SameBlock, UpBlock
@@ -231,7 +230,7 @@ class ModelInfo:
         """Where the jacobians came from when the network was trained on measured keypoints; see `mcnet.geometry`."""
         stated = self.training.get("keypoints")
         kind = stated.get("jacobians") if isinstance(stated, Mapping) else None
-        if kind == "rotation" and len(rigid_among(self.keypoint_landmarks)) >= LEAST_RIGID:
+        if kind == "rotation" and tells_rotation(self.keypoint_landmarks):
             return "rotation"
         return "identity" if kind == "identity" and self.keypoint_landmarks else "detected"
 

@@ -63,8 +63,9 @@ def invert_2x2(matrix: Tensor) -> Tensor:
 
 Jacobians = Literal["detected", "identity", "rotation"]
 """Where the jacobians of measured keypoints come from: the detector, nowhere, or the head's rotation and size."""
-LEAST_RIGID = 6
-"""So many rigid points have to be among the keypoints for the head's rotation to be told from their places."""
+_LEAST_DEPTH = 0.3
+"""Root of the summed squares, in face sizes, of the rigid keypoints' distances from the plane that fits them best: with
+less, noise of their places would turn the head."""
 _FACE_SIZE = 2 / 5.45
 """Of a face as it is framed: at this size, looking into the camera, the rotation's jacobian is the identity."""
 
@@ -78,7 +79,7 @@ def jacobians_of_places(places: Tensor, points: Sequence[int], kind: Jacobians) 
 
     Args:
         places: (B, K, 2) xy in [-1, 1].
-        points: which of the face mesh's points they are; for `rotation` at least 6 rigid ones are among them.
+        points: which of the face mesh's points they are; for `rotation`, `tells_rotation` of them.
         kind: `identity` or `rotation`.
 
     Returns:
@@ -100,18 +101,37 @@ def jacobians_of_places(places: Tensor, points: Sequence[int], kind: Jacobians) 
     return (scale[:, None, None] * rotation[:, :, :2])[:, None].expand(shape)
 
 
-def rigid_among(points: Sequence[int]) -> list[int]:
+def tells_rotation(points: Sequence[int]) -> bool:
+    """Whether the head's rotation follows from the places of these points of the face mesh.
+
+    It takes rigid points of the head that do not lie in one plane, as both sides of the face, forehead and nose.
+    """
+    shape = _centred_shape(points)
+    return len(shape) >= 4 and float(np.linalg.svd(shape, compute_uv=False)[-1]) >= _LEAST_DEPTH
+
+
+def _rigid_among(points: Sequence[int]) -> list[int]:
     """The keypoints that lie on rigid points of the head, by their places in the order."""
     return [index for index, point in enumerate(points) if point in RIGID_POINTS]
 
 
+def _centred_shape(points: Sequence[int]) -> NDArray[np.float64]:
+    """(n, 3): a mean head's rigid points among the keypoints, about their mean."""
+    rigid = [RIGID_POINTS.index(points[index]) for index in _rigid_among(points)]
+    shape: NDArray[np.float64] = RIGID_SHAPE[rigid]
+    return shape - shape.mean(axis=0) if rigid else shape
+
+
 @functools.lru_cache(maxsize=8)
 def _rigid_fit(points: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
-    """(3, K): what takes the places of keypoints to the affine map from a mean head to them, transposed."""
-    chosen = rigid_among(points)
-    shape = RIGID_SHAPE[[RIGID_POINTS.index(points[index]) for index in chosen]]
+    """(3, K): what takes the places of keypoints to the affine map from a mean head to them, transposed.
+
+    Its rows sum to 0, so that places need no centring.
+    """
     fit = np.zeros((3, len(points)))
-    fit[:, chosen] = np.linalg.pinv(shape - shape.mean(axis=0))  # its rows sum to 0, so that places need no centring
+    fit[:, _rigid_among(points)] = np.linalg.pinv(
+        _centred_shape(points)
+    )  # its rows sum to 0, so that places need no centring
     return tuple(tuple(row) for row in fit.tolist())
 
 

@@ -17,6 +17,7 @@ from mcnet.geometry import (
     relative_keypoints,
     sample,
     sparse_motions,
+    tells_rotation,
 )
 from mcnet.mean_head import RIGID_POINTS, RIGID_SHAPE
 
@@ -116,3 +117,18 @@ def test_jacobians_of_a_turned_head_are_its_rotation() -> None:
         jacobians_of_places(torch.from_numpy(places), points, "identity"),
         torch.eye(2, dtype=torch.float64).expand(2, len(points), 2, 2),
     )
+
+
+@pytest.mark.parametrize(
+    ("points", "enough"),
+    [
+        ((33, 263, 168, 10, 454, 234), True),
+        ((13, 33, 263, 4, 454, 234, 14), True),
+        ((454, 234, 10, 1), False),  # three rigid ones lie in a plane
+        ((168, 6, 197, 195, 5, 4, 10, 151, 9), False),  # so does the midline
+        ((33, 133, 362, 263), False),  # and so do the eyes
+        ((13, 14), False),
+    ],
+)
+def test_a_rotation_takes_points_that_are_not_in_one_plane(points: tuple[int, ...], enough: bool) -> None:
+    assert tells_rotation(points) == enough

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from mcnet.config import MOTION_SIZE_PX, ConfigError, McnetConfig
-from mcnet.geometry import LEAST_RIGID, Jacobians, rigid_among
+from mcnet.geometry import Jacobians, tells_rotation
 from mcnet.mean_head import RIGID_POINTS
 from mcnet.tables import TableError, build
 from training.landmarks import GUIDANCE_POINTS, MIRROR
@@ -501,6 +501,5 @@ def _check_measured(config: FitConfig, require: Callable[[bool, str, object, str
         same = loss.guidance_points == data.keypoint_points
         require(same, "loss.guidance_points", loss.guidance_points, "those of data.keypoint_points, in their order")
     if data.keypoint_jacobians == "rotation":
-        rigid = [data.keypoint_points[index] for index in rigid_among(data.keypoint_points)]
-        enough = f"at least {LEAST_RIGID} of {', '.join(map(str, RIGID_POINTS))}, which tell the rotation"
-        require(len(rigid) >= LEAST_RIGID, "data.keypoint_points", rigid, enough)
+        enough = f"points that tell the rotation: several of {', '.join(map(str, RIGID_POINTS))}, not in one plane"
+        require(tells_rotation(points), "data.keypoint_points", points, enough)

@@ -45,6 +45,7 @@ _TOWARDS_PROFILE = 0.6
 _PROFILE = 0.5
 """Sine of the turn from which a head is not moved: of its far side too little was filmed, and the spline folds."""
 _FARTHEST_DEVIATIONS = 2.0
+"""Where normal numbers that move a head are cut off."""
 _LARGEST_CHANGE = 0.35
 """In face sizes: a change of expression that moves a point further was measured wrongly, and is not borrowed."""
 
@@ -181,7 +182,7 @@ class ThinPlate(NamedTuple):
         return places + _kernel_times(places, self.centres, self.weights)
 
     def inverse(self, values: Tensor, near: Tensor, iterations: int = 6) -> Tensor:
-        """(n, M, 2) places that are taken to values, sought about others by secant steps along the way back.
+        """(n, M, 2) places that are taken to values, sought from others by fixed-point steps.
 
         Where the spline folds there are several such places or none; then it is the best that was seen.
         """

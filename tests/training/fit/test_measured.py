@@ -234,7 +234,7 @@ def test_detected_pairs_are_as_without_measuring(heads_in_space: Path) -> None:
         ({**RUN, "keypoint_points": [1, 1, 13, 14, 10]}, {}, "each mesh point once"),
         ({**RUN, "keypoint_points": [1, 4, 13, 14, 10]}, {}, "loss.guidance_points: got .* data.keypoint_points"),
         (RUN, {"guidance": 0.0, "guidance_late": 0.0}, "loss.guidance: got 0.0, expected above 0"),
-        ({**RUN, "keypoint_jacobians": "rotation"}, {}, "at least 6 of 33"),
+        ({**RUN, "keypoint_jacobians": "rotation"}, {}, "several of 33, .*, not in one plane"),
         ({**RUN, "keypoint_jacobians": "sideways"}, {}, "keypoint_jacobians"),
         ({**RUN, "detected_share": 1.5}, {}, "data.detected_share: got 1.5, expected at most 1"),
     ],
