@@ -10,7 +10,15 @@ from torch import Tensor, nn
 
 from mcnet.config import MOTION_SIZE_PX, McnetConfig
 from mcnet.dense_motion import DenseMotion, Motion
-from mcnet.geometry import Keypoints, gaussian_heatmaps, resize_aligned, resize_deformation, sample
+from mcnet.geometry import (
+    Jacobians,
+    Keypoints,
+    gaussian_heatmaps,
+    resize_aligned,
+    resize_deformation,
+    sample,
+    tells_rotation,
+)
 from mcnet.keypoints import KeypointDetector
 from mcnet.layers import DownBlock, ResBlock, SameBlock, UpBlock
 from mcnet.memory import Compensation, ConditionedMemory, MemoryCompensation
@@ -210,13 +218,28 @@ class ModelInfo:
 
         Empty where keypoints mean nothing, as those that a network found by itself.
         """
+        if isinstance(stated := self.training.get("keypoints"), Mapping):
+            return _mesh_points(stated.get("points"))
         loss = self.training.get("loss")
         if not isinstance(loss, Mapping) or not (loss.get("guidance") or loss.get("guidance_late")):
             return ()
-        points = loss.get("guidance_points")
-        if not isinstance(points, list | tuple):
-            return ()
-        return tuple(points) if all(type(point) is int and 0 <= point < 468 for point in points) else ()
+        return _mesh_points(loss.get("guidance_points"))
+
+    @property
+    def keypoint_jacobians(self) -> Jacobians:
+        """Where the jacobians came from when the network was trained on measured keypoints; see `mcnet.geometry`."""
+        stated = self.training.get("keypoints")
+        kind = stated.get("jacobians") if isinstance(stated, Mapping) else None
+        if kind == "rotation" and tells_rotation(self.keypoint_landmarks):
+            return "rotation"
+        return "identity" if kind == "identity" and self.keypoint_landmarks else "detected"
+
+
+def _mesh_points(points: object) -> tuple[int, ...]:
+    """What a file says of mesh points; empty if these can be none."""
+    if not isinstance(points, list | tuple):
+        return ()
+    return tuple(points) if all(type(point) is int and 0 <= point < 468 for point in points) else ()
 
 
 class Mcnet(nn.Module):

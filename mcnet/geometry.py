@@ -4,7 +4,9 @@ Coordinates are (x, y) in [-1, 1], x to the right and y down. Grids are corner-a
 2 i / (n - 1) - 1.
 """
 
-from typing import NamedTuple
+import functools
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mcnet.config import Border
+from mcnet.mean_head import RIGID_POINTS, RIGID_SHAPE
 
 HEATMAP_VARIANCE = 0.01
 """Variance of the Gaussians that stand for keypoints, in squared coordinate units."""
@@ -56,6 +59,86 @@ def invert_2x2(matrix: Tensor) -> Tensor:
     a, b, c, d = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 1, 0], matrix[..., 1, 1]
     adjugate = torch.stack((torch.stack((d, -b), -1), torch.stack((-c, a), -1)), -2)
     return adjugate / (a * d - b * c)[..., None, None]
+
+
+Jacobians = Literal["detected", "identity", "rotation"]
+"""Where the jacobians of measured keypoints come from: the detector, nowhere, or the head's rotation and size."""
+_LEAST_DEPTH = 0.3
+"""Root of the summed squares, in face sizes, of the rigid keypoints' distances from the plane that fits them best: with
+less, noise of their places would turn the head."""
+_FACE_SIZE = 2 / 5.45
+"""Of a face as it is framed: at this size, looking into the camera, the rotation's jacobian is the identity."""
+
+
+def jacobians_of_places(places: Tensor, points: Sequence[int], kind: Jacobians) -> Tensor:
+    """Jacobians of measured keypoints that follow from their places alone, so that nothing has to be detected.
+
+    For `rotation`, a mean head's rigid points are fitted to those among the keypoints by an affine map of space to the
+    picture, of which the nearest scaled rotation is taken (weak perspective): what it does to the plane of the face is
+    the jacobian of all keypoints.
+
+    Args:
+        places: (B, K, 2) xy in [-1, 1].
+        points: which of the face mesh's points they are; for `rotation`, `tells_rotation` of them.
+        kind: `identity` or `rotation`.
+
+    Returns:
+        (B, K, 2, 2).
+    """
+    shape = (*places.shape[:2], 2, 2)
+    identity = _constant(((1.0, 0.0), (0.0, 1.0)), places.device).to(places.dtype)
+    if kind == "identity":
+        return identity.expand(shape)
+    fit = _constant(_rigid_fit(tuple(points)), places.device).to(places.dtype)  # (3, K)
+    affine = (fit @ places).mT  # (B, 2, 3)
+    gram = affine @ affine.mT
+    # The inverse root of a symmetric 2x2 matrix in closed form, by Cayley and Hamilton.
+    root = (gram[:, 0, 0] * gram[:, 1, 1] - gram[:, 0, 1] * gram[:, 1, 0]).clamp(min=1e-12).sqrt()
+    trace = gram[:, 0, 0] + gram[:, 1, 1]
+    square_root = (gram + root[:, None, None] * identity) / (trace + 2 * root).sqrt()[:, None, None]
+    rotation = invert_2x2(square_root) @ affine
+    scale = (trace / 2).sqrt() / _FACE_SIZE
+    return (scale[:, None, None] * rotation[:, :, :2])[:, None].expand(shape)
+
+
+def tells_rotation(points: Sequence[int]) -> bool:
+    """Whether the head's rotation follows from the places of these points of the face mesh.
+
+    It takes rigid points of the head that do not lie in one plane, as both sides of the face, forehead and nose.
+    """
+    shape = _centred_shape(points)
+    return len(shape) >= 4 and float(np.linalg.svd(shape, compute_uv=False)[-1]) >= _LEAST_DEPTH
+
+
+def _rigid_among(points: Sequence[int]) -> list[int]:
+    """The keypoints that lie on rigid points of the head, by their places in the order."""
+    return [index for index, point in enumerate(points) if point in RIGID_POINTS]
+
+
+def _centred_shape(points: Sequence[int]) -> NDArray[np.float64]:
+    """(n, 3): a mean head's rigid points among the keypoints, about their mean."""
+    rigid = [RIGID_POINTS.index(points[index]) for index in _rigid_among(points)]
+    shape: NDArray[np.float64] = RIGID_SHAPE[rigid]
+    return shape - shape.mean(axis=0) if rigid else shape
+
+
+@functools.lru_cache(maxsize=8)
+def _rigid_fit(points: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
+    """(3, K): what takes the places of keypoints to the affine map from a mean head to them, transposed.
+
+    Its rows sum to 0, so that places need no centring.
+    """
+    fit = np.zeros((3, len(points)))
+    fit[:, _rigid_among(points)] = np.linalg.pinv(
+        _centred_shape(points)
+    )  # its rows sum to 0, so that places need no centring
+    return tuple(tuple(row) for row in fit.tolist())
+
+
+@functools.lru_cache(maxsize=16)
+def _constant(rows: tuple[tuple[float, ...], ...], device: torch.device) -> Tensor:
+    with torch.inference_mode(mode=False):  # it outlives the call, and is later used where gradients are taken
+        return torch.tensor(rows, device=device)
 
 
 def sparse_motions(grid: Tensor, source: Keypoints, driving: Keypoints) -> Tensor:

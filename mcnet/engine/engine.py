@@ -25,7 +25,7 @@ from mcnet.engine.cuda_graph import CudaGraphBackend
 from mcnet.engine.device import DeviceChoice, EngineError, EngineOptions, Runtime, automatic_backend, why_no_openvino
 from mcnet.engine.rewrites import rewrite
 from mcnet.generator import Mcnet, SourceCache
-from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
+from mcnet.geometry import Keypoints, adapted_scale, jacobians_of_places, relative_keypoints
 from mcnet.memory import ConditionedMemory
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ class Engine:
         fingerprint: of weights and precision; a source cached under another one is refused.
         keypoint_landmarks: which points of the 468-point face mesh the model's keypoints are, in their order. Places
             of such a model may be measured by a mesh, at the camera's resolution, instead of detected on 64 px;
-            jacobians are detected either way. Empty where the keypoints mean nothing.
+            their jacobians are the detector's, or follow from the places, as the model was trained. Empty where the
+            keypoints mean nothing.
     """
 
     def __init__(self, model: Mcnet, options: EngineOptions | None = None) -> None:
@@ -66,6 +67,7 @@ class Engine:
         self.model_name = model.info.name
         meant = model.info.keypoint_landmarks
         self.keypoint_landmarks = meant if len(meant) == model.config.num_keypoints else ()
+        self._jacobians = model.info.keypoint_jacobians if self.keypoint_landmarks else "detected"
         if options.threads is not None:
             if options.threads < 1:
                 raise EngineError(f"threads: got {options.threads}, expected at least 1, or None for all cores")
@@ -149,6 +151,8 @@ class Engine:
             rgb = self._picture(source)[None]
             measured = None if places is None else self._places([places], 1)
             cache = self._compute(lambda backend: backend.encode(rgb, measured))
+            if measured is not None:
+                cache = cache._replace(keypoints=self._with_own_jacobians(cache.keypoints))
             self._require_finite(cache.keypoints, "keypoints of the source")
             cache = cache._replace(fingerprint=self.fingerprint, measured=measured is not None)
         self.source = cache
@@ -190,7 +194,16 @@ class Engine:
     def _keypoints(self, rgb: Rgb, places: Sequence[NDArray[np.floating[Any]]] | None) -> Keypoints:
         """Of (B, size_px, size_px, 3), detected, with measured places if they are given."""
         detected = self._compute(lambda backend: backend.detect(rgb))
-        return detected if places is None else detected._replace(value=self._places(places, len(rgb)))
+        if places is None:
+            return detected
+        return self._with_own_jacobians(detected._replace(value=self._places(places, len(rgb))))
+
+    def _with_own_jacobians(self, measured: Keypoints) -> Keypoints:
+        """Measured keypoints with the jacobians that the model was trained with, where these follow from the places."""
+        if self._jacobians == "detected":
+            return measured
+        jacobian = jacobians_of_places(measured.value, self.keypoint_landmarks, self._jacobians)
+        return measured._replace(jacobian=jacobian.contiguous())
 
     def _places(self, places: Sequence[NDArray[np.floating[Any]]], pictures: int) -> Tensor:
         """Check measured places and bring them to the device: (B, K, 2) float32."""
@@ -224,11 +237,16 @@ class Engine:
         return rgb
 
     def render_batch(self, driving: Keypoints) -> NDArray[np.uint8]:
-        """Likewise for several frames at once: (B, K, 2) and (B, K, 2, 2) -> (B, size_px, size_px, 3)."""
+        """Likewise for several frames at once: (B, K, 2) and (B, K, 2, 2) -> (B, size_px, size_px, 3).
+
+        Where the source was measured and the model's jacobians follow from the places, those given count for nothing.
+        """
         self._check_thread()
         if self.source is None:
             raise EngineError("render: got no source, expected one: call set_source(rgb) first")
         source = self.source
+        if source.measured:
+            driving = self._with_own_jacobians(driving)
         rgb, witness = self._compute(lambda backend: backend.render(source, driving))
         if not math.isfinite(witness):
             raise EngineError(

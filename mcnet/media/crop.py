@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mcnet.mean_head import RIGID_POINTS
 from mcnet.media.errors import MediaError
-from mcnet.media.expressions import RIGID_POINTS
 from mcnet.media.faces import Face
 from mcnet.media.sampling import sample_square
 

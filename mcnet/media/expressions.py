@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Mesh = NDArray[np.floating[Any]]
+from mcnet.mean_head import RIGID_POINTS
 
-RIGID_POINTS = (33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 127, 356, 234, 454, 10, 151, 9, 98, 327, 2)
-"""What neither mouth nor lids nor brows move: eye corners, nose, forehead, temples, sides of the face."""
+Mesh = NDArray[np.floating[Any]]
 
 _UPPER_LIP, _LOWER_LIP, _MOUTH_CORNERS = 13, 14, (78, 308)
 _LEFT_LIDS, _LEFT_EYE_CORNERS = (386, 374), (263, 362)

@@ -22,12 +22,12 @@ import torch
 from numpy.typing import NDArray
 
 from mcnet.geometry import Keypoints
+from mcnet.mean_head import RIGID_POINTS, RIGID_SHAPE
 from mcnet.media.crop import SquareBox
 from mcnet.media.expressions import (
     LEFT_LID_PAIRS,
     LIP_PAIRS,
     RIGHT_LID_PAIRS,
-    RIGID_POINTS,
     Expression,
     Mesh,
     head_turn,
@@ -38,33 +38,6 @@ from mcnet.media.expressions import (
 Array = NDArray[np.float64]
 
 _RIGID = list(RIGID_POINTS)
-_RIGID_SHAPE = np.array(
-    [
-        (-0.855, -0.152, 0.124),
-        (-0.333, -0.123, 0.023),
-        (0.333, -0.123, 0.023),
-        (0.855, -0.152, 0.124),
-        (0.000, -0.225, -0.306),
-        (0.000, -0.077, -0.381),
-        (0.000, 0.063, -0.468),
-        (0.000, 0.193, -0.563),
-        (0.000, 0.333, -0.663),
-        (0.000, 0.503, -0.699),
-        (-1.278, -0.088, 1.066),
-        (1.278, -0.088, 1.066),
-        (-1.263, 0.176, 1.174),
-        (1.263, 0.176, 1.174),
-        (0.000, -1.139, -0.281),
-        (0.000, -0.838, -0.328),
-        (0.000, -0.522, -0.357),
-        (-0.350, 0.672, -0.193),
-        (0.350, 0.672, -0.193),
-        (0.000, 0.738, -0.344),
-    ]
-)
-"""The rigid points of a mean head, in their order: the Procrustes mean of 179 portraits and their mirror images, which
-look into the camera. Single portraits differ from it by 0.04 face sizes (root mean square)."""
-
 _ODD = 0.2
 _LIDS = (RIGHT_LID_PAIRS, LEFT_LID_PAIRS)
 _LID_POINTS = [point for pairs in _LIDS for ring in pairs for point in ring]
@@ -137,8 +110,8 @@ class Head(NamedTuple):
         """Tell pose and shape of a mesh apart."""
         rigid = mesh[_RIGID]
         shift = rigid.mean(axis=0)
-        rotation = rotation_between(_RIGID_SHAPE, rigid)
-        spread = np.square(rigid - shift).sum() / np.square(_RIGID_SHAPE).sum()
+        rotation = rotation_between(RIGID_SHAPE, rigid)
+        spread = np.square(rigid - shift).sum() / np.square(RIGID_SHAPE).sum()
         scale = math.sqrt(spread)
         return cls((mesh - shift) @ rotation / scale, rotation, scale, shift)
 
@@ -159,7 +132,7 @@ class Head(NamedTuple):
     @property
     def oddity(self) -> float:
         """How far the rigid points are from a mean head's, root mean square in face sizes: 0.03 to 0.12 on faces."""
-        return float(np.sqrt(np.square(self.shape[_RIGID] - _RIGID_SHAPE).sum(axis=1).mean()))
+        return float(np.sqrt(np.square(self.shape[_RIGID] - RIGID_SHAPE).sum(axis=1).mean()))
 
     @property
     def likely(self) -> bool:

@@ -13,10 +13,13 @@ from mcnet.geometry import (
     gaussian_heatmaps,
     hull_area,
     invert_2x2,
+    jacobians_of_places,
     relative_keypoints,
     sample,
     sparse_motions,
+    tells_rotation,
 )
+from mcnet.mean_head import RIGID_POINTS, RIGID_SHAPE
 
 
 def keypoints(points: list[tuple[float, float]], jacobian: list[list[float]] | None = None) -> Keypoints:
@@ -91,3 +94,41 @@ def test_beyond_the_border_lie_zeros_or_the_border() -> None:
     assert sample(maps, outside, "replicate").flatten().tolist() == [1, 8, 9]
     inside = torch.tensor([[[[-0.5, 0.25], [1.0, 1.0]]]])
     assert torch.equal(sample(maps, inside), sample(maps, inside, "replicate"))
+
+
+def test_jacobians_of_a_turned_head_are_its_rotation() -> None:
+    points = (13, *RIGID_POINTS[:12], 14)
+    turn, nod, tilt = 0.4, -0.2, 0.3
+    about = (
+        np.array([[np.cos(tilt), -np.sin(tilt), 0], [np.sin(tilt), np.cos(tilt), 0], [0, 0, 1]]),
+        np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]]),
+        np.array([[1, 0, 0], [0, np.cos(nod), -np.sin(nod)], [0, np.sin(nod), np.cos(nod)]]),
+    )
+    rotation = about[0] @ about[1] @ about[2]
+    places = np.zeros((2, len(points), 2))
+    for frame, (scale, shift) in enumerate(((2 / 5.45, 0.0), (0.5, 0.3))):
+        places[frame, 1:-1] = scale * (RIGID_SHAPE[:12] @ rotation.T)[:, :2] + shift
+    found = jacobians_of_places(torch.from_numpy(places), points, "rotation")
+    assert found.shape == (2, len(points), 2, 2)
+    for frame, scale in enumerate((1.0, 0.5 * 5.45 / 2)):
+        for jacobian in found[frame]:
+            assert np.abs(jacobian.numpy() - scale * rotation[:2, :2]).max() < 1e-6
+    assert torch.equal(
+        jacobians_of_places(torch.from_numpy(places), points, "identity"),
+        torch.eye(2, dtype=torch.float64).expand(2, len(points), 2, 2),
+    )
+
+
+@pytest.mark.parametrize(
+    ("points", "enough"),
+    [
+        ((33, 263, 168, 10, 454, 234), True),
+        ((13, 33, 263, 4, 454, 234, 14), True),
+        ((454, 234, 10, 1), False),  # three rigid ones lie in a plane
+        ((168, 6, 197, 195, 5, 4, 10, 151, 9), False),  # so does the midline
+        ((33, 133, 362, 263), False),  # and so do the eyes
+        ((13, 14), False),
+    ],
+)
+def test_a_rotation_takes_points_that_are_not_in_one_plane(points: tuple[int, ...], enough: bool) -> None:
+    assert tells_rotation(points) == enough

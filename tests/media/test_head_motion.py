@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from mcnet.geometry import Keypoints
+from mcnet.mean_head import RIGID_POINTS
 from mcnet.media.bundled import bundled_faces
 from mcnet.media.crop import SquareBox
-from mcnet.media.expressions import LIP_PAIRS, RIGHT_LID_PAIRS, RIGID_POINTS, head_turn
+from mcnet.media.expressions import LIP_PAIRS, RIGHT_LID_PAIRS, head_turn
 from mcnet.media.faces import FaceFinder
 from mcnet.media.head_motion import (
     Array,

@@ -8,6 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from mcnet.mean_head import RIGID_POINTS, RIGID_SHAPE
 from training.data import PACKED_FORMAT, Clip, ClipTable, Landmarks, write_landmarks, write_table
 from training.fit.config import FitConfig
 from training.landmarks import (
@@ -117,8 +118,71 @@ TINY: dict[str, dict[str, object]] = {
 }
 
 
-def tiny_config(data: Path, **changes: dict[str, object]) -> FitConfig:
+def tiny_config(data: Path, /, **changes: dict[str, object]) -> FitConfig:
     """A configuration for a few steps on a CPU; `changes` are tables that update its own."""
     tables = {name: {**TINY.get(name, {}), **changes.get(name, {})} for name in {*TINY, *changes}}
     tables["data"]["path"] = str(data)
     return FitConfig.from_dict(tables)
+
+
+HEAD_POSES = ((0.0, 0.0), (0.25, -0.1), (-0.3, 0.15))
+"""Turn and nod of the frames of a made-up clip, in radians."""
+
+
+def shape_in_space(mouth: float = 0.0) -> NDArray[np.float64]:
+    """(P, 3) of TRAINING_POINTS in the head's frame: the rigid points of a mean head, the others on a regular grid.
+
+    Args:
+        mouth: by how much what lies below the nose is lowered, in face sizes.
+    """
+    side = int(np.ceil(np.sqrt(len(TRAINING_POINTS))))
+    across, down = np.meshgrid(np.linspace(-1.1, 1.1, side), np.linspace(-1.0, 1.5, side))
+    shape = np.stack((across, down, 0.8 * (across**2 + 0.5 * down**2) - 0.5), -1).reshape(-1, 3)[: len(TRAINING_POINTS)]
+    shape[:, 1] += mouth * (shape[:, 1] > 0.8)
+    shape[[TRAINING_POINTS.index(point) for point in RIGID_POINTS]] = RIGID_SHAPE
+    return shape
+
+
+def dotted_points() -> list[int]:
+    """Columns of points that lie far from each other, whatever the pose: every third of the grid's rows and columns."""
+    side = int(np.ceil(np.sqrt(len(TRAINING_POINTS))))
+    rigid = {TRAINING_POINTS.index(point) for point in RIGID_POINTS}
+    columns = [row * side + column for row in range(1, side, 3) for column in range(1, side, 3)]
+    return [column for column in columns if column < len(TRAINING_POINTS) and column not in rigid]
+
+
+def dots(places: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """A picture with a bright dot at each of the (n, 2) places in [-1, 1]."""
+    line = np.linspace(-1, 1, SIZE_PX)
+    squared = (line - places[:, :1])[:, None, :] ** 2 + (line - places[:, 1:])[:, :, None] ** 2
+    light = np.exp(-squared / (2 * (2.0 * 2 / SIZE_PX) ** 2)).max(0)
+    return np.repeat((40 + 200 * light)[..., None], 3, -1).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def heads_in_space(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two clips of heads that turn and open their mouths, and two stills; each a grid of dots, with its landmarks in
+    space.
+    """
+    folder = tmp_path_factory.mktemp("data") / "heads_in_space"
+    folder.mkdir()
+    clips = [Clip("a", "ann", "train", 3), Clip("b", "ben", "train", 3), Clip("s", "dee", "train", 1)]
+    clips.append(Clip("t", "eli", "train", 1))
+    frames, meshes = [], []
+    for clip in clips:
+        for turn, nod in HEAD_POSES[: clip.frames]:
+            shape = shape_in_space(0.2 * abs(turn))
+            turned = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]])
+            nodded = np.array([[1, 0, 0], [0, np.cos(nod), -np.sin(nod)], [0, np.sin(nod), np.cos(nod)]])
+            mesh = 0.36 * shape @ (turned @ nodded).T
+            frames.append(dots(mesh[dotted_points(), :2]))
+            meshes.append(mesh)
+    places = np.stack(meshes)
+    shares = places * (SIZE_PX - 1) / (2 * SIZE_PX)
+    shares[..., :2] += 0.5
+    (folder / "frames.u8").write_bytes(np.stack(frames).tobytes())
+    points, valid = np.array(TRAINING_POINTS), np.ones(len(frames), bool)
+    kept = shares.astype(np.float16)
+    write_landmarks(folder / "landmarks.npz", Landmarks(points, kept[..., :2], valid, kept[..., 2]))
+    write_table(folder / "dataset.json", PACKED_FORMAT, ClipTable(SIZE_PX, tuple(clips)))
+    return folder

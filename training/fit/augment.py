@@ -35,7 +35,9 @@ class Faces(NamedTuple):
     valid: Tensor
 
 
-def augment(source: Faces, driving: Faces, plan: PairPlan, config: AugmentConfig) -> tuple[Faces, Faces]:
+def augment(
+    source: Faces, driving: Faces, plan: PairPlan, config: AugmentConfig, in_space: Tensor | None = None
+) -> tuple[Faces, Faces]:
     """Change both pictures of each pair at random.
 
     In this order: each picture of some pairs gets a similarity transform of its own, and stills a bend besides (so that
@@ -47,17 +49,21 @@ def augment(source: Faces, driving: Faces, plan: PairPlan, config: AugmentConfig
         driving: B faces.
         plan: of the same B pairs.
         config: how much of it.
+        in_space: (B,) bool, whose source was made by moving a face in space (`training.fit.moving`). Such a still is
+            two pictures already and is not bent, and such a source is never swapped: what has to be painted is real.
     """
     draws, batch = plan.draws, len(plan.source)
     both = Faces(*(torch.cat(parts) for parts in zip(source, driving, strict=True)))
-    moved = plan.still | draws.chance("similarity", config.similarity_share)
-    both = _warp(both, moved.repeat(2), _warps(draws, plan.still, config))
+    bent = plan.still if in_space is None else plan.still & ~in_space
+    moved = bent | draws.chance("similarity", config.similarity_share)
+    both = _warp(both, moved.repeat(2), _warps(draws, bent, config))
     if config.flip:
         both = _flip(both, draws.chance("flip", 0.5).repeat(2))
     if config.jitter or config.hue:
         both = both._replace(pictures=_jitter(both.pictures, draws, config.jitter, config.hue))
     if config.time_flip:
-        swap = draws.chance("time flip", 0.5).repeat(2)
+        swap = draws.chance("time flip", 0.5)
+        swap = (swap if in_space is None else swap & ~in_space).repeat(2)
         both = Faces(*(torch.where(swap.view(-1, *(1,) * (x.dim() - 1)), x.roll(batch, 0), x) for x in both))
     return Faces(*(x[:batch] for x in both)), Faces(*(x[batch:] for x in both))
 
@@ -77,12 +83,16 @@ def _warps(draws: Draws, still: Tensor, config: AugmentConfig) -> Warp:
     return Warp(torch.cat(thetas), torch.cat(bends))
 
 
-def _warp(faces: Faces, moved: Tensor, warps: Warp) -> Faces:
-    """Warp the faces that are chosen and leave the others as they are, bit for bit.
-
-    A GPU warps all of them and takes those that are chosen, since the host would have to wait for their number.
+def rows_to_change(chosen: Tensor) -> Tensor:
+    """(n,) bool -> the rows to compute: on a CPU those that are chosen, and on a GPU all of them, since the host would
+    have to wait for their number.
     """
-    chosen = torch.arange(len(moved), device=moved.device) if moved.is_cuda else moved.nonzero()[:, 0]
+    return torch.arange(len(chosen), device=chosen.device) if chosen.is_cuda else chosen.nonzero()[:, 0]
+
+
+def _warp(faces: Faces, moved: Tensor, warps: Warp) -> Faces:
+    """Warp the faces that are chosen and leave the others as they are, bit for bit."""
+    chosen = rows_to_change(moved)
     if not len(chosen):
         return faces
     warps = Warp(warps.theta[chosen], warps.control[chosen])
@@ -94,12 +104,21 @@ def _warp(faces: Faces, moved: Tensor, warps: Warp) -> Faces:
         padding_mode="reflection",
         align_corners=True,
     )
-    pictures = _put(faces.pictures, chosen, moved, bent.clamp_(0, 1))
-    return Faces(pictures, _put(faces.landmarks, chosen, moved, warps.inverse(faces.landmarks[chosen])), faces.valid)
+    pictures = put_rows(faces.pictures, chosen, moved, bent.clamp_(0, 1))
+    return Faces(
+        pictures, put_rows(faces.landmarks, chosen, moved, warps.inverse(faces.landmarks[chosen])), faces.valid
+    )
 
 
-def _put(whole: Tensor, chosen: Tensor, moved: Tensor, new: Tensor) -> Tensor:
-    """The new values of rows that are moved, and the old ones of the others."""
+def put_rows(whole: Tensor, chosen: Tensor, moved: Tensor, new: Tensor) -> Tensor:
+    """The new values of rows that are moved, and the old ones of the others.
+
+    Args:
+        whole: (n, ...) old values.
+        chosen: what `rows_to_change` gave for `moved`.
+        moved: (n,) bool.
+        new: (len(chosen), ...) values.
+    """
     if len(chosen) == len(moved):
         return torch.where(moved.view(-1, *(1,) * (whole.dim() - 1)), new, whole)
     return whole.index_copy(0, chosen, new)

@@ -3,18 +3,21 @@
 import dataclasses
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from mcnet.config import MOTION_SIZE_PX, ConfigError, McnetConfig
+from mcnet.geometry import Jacobians, tells_rotation
+from mcnet.mean_head import RIGID_POINTS
 from mcnet.tables import TableError, build
 from training.landmarks import GUIDANCE_POINTS, MIRROR
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Device = Literal["auto", "cpu", "cuda"]
 FramesOn = Literal["auto", "memmap", "device"]
+Places = Literal["detected", "measured"]
 Decay = Literal["none", "steps", "cosine"]
 Backbone = Literal["vgg19", "efficientnet_lite0"]
 
@@ -66,6 +69,20 @@ class DataConfig:
     most from the source's: wide mouths and closed eyes are rare in talking heads."""
     photos_share: float = 0.1
     """The share of the pairs of two frames that are two photographs of one person's pack, where the data has packs."""
+    keypoints: Places = "detected"
+    """Where the keypoints of source and driving frame come from: `detected` by the network's own detector, as in the
+    paper; `measured` by the face mesh, as landmarks of the dataset. The detector learns by its own terms either way."""
+    keypoint_points: tuple[int, ...] = GUIDANCE_POINTS
+    """The mesh point that each measured keypoint is, in their order; each costs four channels of the dense motion."""
+    keypoint_jacobians: Jacobians = "detected"
+    """The jacobians of measured keypoints: `detected`, `identity`, or the head's `rotation` and size, told from the
+    places. With the last two, what animates needs no detector."""
+    keypoint_jitter_px: float = 0.07
+    """The standard deviation of the noise that measured places get on each axis, in pixels of a picture of 256: as much
+    as was measured of pupils on a still face, so that training sees what it will be given."""
+    detected_share: float = 0.15
+    """The share of pairs whose keypoints are detected all the same, so that the network can be driven where no mesh is
+    found. Pairs without landmarks are detected always."""
     frames: FramesOn = "auto"
     """Where decoded frames lie: `memmap` reads them from disk, `device` keeps all of them in the device's memory, and
     `auto` is `device` on a GPU that has twice the room."""
@@ -97,6 +114,24 @@ class AugmentConfig:
     """The standard deviation of the thin-plate part of those warps."""
     disturb_share: float = 0.0
     """The share of pictures that the detector sees in other light, blurred and noisy, in the `detector` stage."""
+    moved_stills: float = 0.0
+    """The share of the pairs from stills whose source is that picture with its face moved in space: turned, and with
+    another person's change of expression. The others are two bends of one picture. It needs landmarks in space."""
+    moved_clips: float = 0.0
+    """The share of the pairs of two frames whose source is moved likewise."""
+    moved_turn_deg: float = 14.0
+    """The standard deviation of the angle by which a moved head is turned to a side, in degrees; twice as much is the
+    most, for this and for what follows."""
+    moved_nod_deg: float = 7.0
+    """The standard deviation of the angle by which it nods."""
+    moved_tilt_deg: float = 7.0
+    """The standard deviation of the angle by which it tilts towards a shoulder."""
+    moved_scale: float = 0.06
+    """The standard deviation of its change of size: factors run from 1 / (1 + scale) to 1 + scale at one deviation."""
+    moved_shift: float = 0.07
+    """The standard deviation of its shift, in coordinate units (2 is the picture's side)."""
+    moved_expression: float = 1.1
+    """The largest multiple of the borrowed change of expression; it is drawn between 0 and this."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -415,8 +450,11 @@ def _check(config: FitConfig) -> None:
         ("data.stills_share", config.data.stills_share),
         ("data.lively_share", config.data.lively_share),
         ("data.photos_share", config.data.photos_share),
+        ("data.detected_share", config.data.detected_share),
         ("augment.disturb_share", config.augment.disturb_share),
         ("augment.similarity_share", config.augment.similarity_share),
+        ("augment.moved_stills", config.augment.moved_stills),
+        ("augment.moved_clips", config.augment.moved_clips),
         ("optim.ema_decay", config.optim.ema_decay),
     ):
         require(share <= 1, key, share, "at most 1")
@@ -436,10 +474,32 @@ def _check(config: FitConfig) -> None:
     require(bool(loss.scales) and min(loss.scales) >= 1, "loss.scales", loss.scales, "factors of 1 or more")
     sizes = (MOTION_SIZE_PX, config.model.size_px)
     require(loss.warped_px in sizes, "loss.warped_px", loss.warped_px, " or ".join(map(str, sizes)))
-    if loss.guidance or loss.guidance_late:
-        points, wanted = loss.guidance_points, config.model.num_keypoints
-        require(len(points) == wanted, "loss.guidance_points", points, f"{wanted} mesh points, one for each keypoint")
+    guided = bool(loss.guidance or loss.guidance_late)
+    measured = config.data.keypoints == "measured"
+    for key, points, counts in (
+        ("loss.guidance_points", loss.guidance_points, guided),
+        ("data.keypoint_points", config.data.keypoint_points, measured),
+    ):
+        if not counts:
+            continue
+        wanted = config.model.num_keypoints
+        require(len(points) == wanted, key, points, f"{wanted} mesh points, one for each keypoint")
         strange = [point for point in points if point not in MIRROR]
-        require(not strange, "loss.guidance_points", strange, f"some of {', '.join(map(str, MIRROR))}")
+        require(not strange, key, strange, f"some of {', '.join(map(str, MIRROR))}")
         halves = [point for point in points if MIRROR.get(point) not in points]
-        require(not halves, "loss.guidance_points", halves, "both points of each left-right pair: mirroring swaps them")
+        require(not halves, key, halves, "both points of each left-right pair: mirroring swaps them")
+    if measured:
+        _check_measured(config, require, guided=guided)
+
+
+def _check_measured(config: FitConfig, require: Callable[[bool, str, object, str], None], *, guided: bool) -> None:
+    data, loss = config.data, config.loss
+    points = data.keypoint_points
+    require(len(set(points)) == len(points), "data.keypoint_points", points, "each mesh point once")
+    if data.keypoint_jacobians == "detected" or data.detected_share:
+        require(guided, "loss.guidance", loss.guidance, "above 0, so that what is detected is what is measured")
+        same = loss.guidance_points == data.keypoint_points
+        require(same, "loss.guidance_points", loss.guidance_points, "those of data.keypoint_points, in their order")
+    if data.keypoint_jacobians == "rotation":
+        enough = f"points that tell the rotation: several of {', '.join(map(str, RIGID_POINTS))}, not in one plane"
+        require(tells_rotation(points), "data.keypoint_points", points, enough)

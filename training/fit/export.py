@@ -65,7 +65,24 @@ def _card(config: FitConfig, state: TrainState) -> dict[str, Any]:
         "seed": config.run.seed,
         "loss": tables["loss"],
         "exported": time.strftime("%Y-%m-%d", time.gmtime()),
+        **_keypoints(config),
         **state.facts,
+    }
+
+
+def _keypoints(config: FitConfig) -> dict[str, Any]:
+    """What the keypoints of a network that was trained on measured places are; nothing of others."""
+    data = config.data
+    if data.keypoints == "detected":
+        return {}
+    return {
+        "keypoints": {
+            "places": data.keypoints,
+            "points": list(data.keypoint_points),
+            "jacobians": data.keypoint_jacobians,
+            "jitter_px": data.keypoint_jitter_px,
+            "detected_share": data.detected_share,
+        }
     }
 
 

@@ -3,29 +3,16 @@
 import json
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from mcnet.generator import Mcnet
 from training.fit.losses import picture_l1
-from training.fit.sheets import sample_sheet, write_png
+from training.fit.sheets import HeldOut, sample_sheet, write_png
 
 _log = logging.getLogger(__name__)
 STATS = "stats.jsonl"
-
-
-class HeldOut(NamedTuple):
-    """Pairs that are looked at again and again, never changed and, where the data has a test split, never learned from.
-
-    Attributes:
-        source: (n, 3, S, S) float32 RGB in [0, 1].
-        driving: likewise.
-    """
-
-    source: Tensor
-    driving: Tensor
 
 
 class Journal:
@@ -77,11 +64,12 @@ class Journal:
         """A sample sheet of the averaged weights, and their figures on its pairs."""
         self._sheets.mkdir(exist_ok=True)
         decoded = stage == "full"
-        sheet = sample_sheet(model, pairs.source, pairs.driving, decoded=decoded)
+        sheet = sample_sheet(model, pairs, decoded=decoded)
         write_png(self._sheets / f"{step:07d}.png", sheet)
         copied = warped = predicted = 0.0
-        for source, driving in zip(pairs.source[:, None], pairs.driving[:, None], strict=True):
-            seen = model.generator.inspect(model.encode_source(source), model.keypoint_detector(driving))
+        for source, driving, (seen, _) in zip(
+            pairs.source[:, None], pairs.driving[:, None], pairs.seen_by(model), strict=True
+        ):
             copied += float(picture_l1(source, driving))
             warped += float(picture_l1(seen.warped.picture, driving))
             predicted += float(picture_l1(seen.prediction, driving))

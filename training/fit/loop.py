@@ -19,14 +19,19 @@ from mcnet.generator import Mcnet
 from mcnet.layers import UpBlock
 from mcnet.signals import StopSignals
 from training.data import NO_LICENCE, Dataset, open_or_pack
+from training.fit.augment import Faces
 from training.fit.backbones import load_backbone
 from training.fit.config import FitConfig, differences, format_config
 from training.fit.discriminator import Discriminator
-from training.fit.journal import HeldOut, Journal
+from training.fit.heads import HeadStore
+from training.fit.journal import Journal
+from training.fit.measured import measured
+from training.fit.moving import Mover
 from training.fit.processes import Processes
 from training.fit.profiling import StageProfile, profile_stage
 from training.fit.running import Reader
 from training.fit.sampler import PairSampler, held_out_pairs
+from training.fit.sheets import HeldOut
 from training.fit.stages import FitError, Stage, resolve_stages, stage_at
 from training.fit.state import CHECKPOINT, TrainState, load_state, save_state
 from training.fit.stores import FrameStore, LandmarkStore
@@ -279,7 +284,9 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
     # Recorded where one process has all that a step needs on its GPU; a gradient scaler remembers on the host.
     recordable = device.type == "cuda" and processes.count == 1 and settings.precision != "fp16"
     capture: Capture | None = capture_cuda if recordable else None
-    trainer = Trainer(config, model, discriminator, backbone, sampler, frames, landmarks, processes, capture)
+    moving = config.augment.moved_stills or config.augment.moved_clips
+    mover = Mover(HeadStore(dataset, device), sampler) if moving else None
+    trainer = Trainer(config, model, discriminator, backbone, sampler, frames, landmarks, processes, capture, mover)
     if settings.channels_last:
         _channels_last(trainer.average.model)
     if state is not None:
@@ -288,7 +295,13 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
         torch.from_numpy(rows[: config.log.sheet_rows]).to(frames.rows_on)
         for rows in held_out_pairs(dataset, data.held_out_split, 64)
     ]
-    held_out = HeldOut(*(frames.to_pictures(frames.read(rows)) for rows in shown)) if len(shown[0]) else None
+    held_out = None
+    if len(shown[0]):
+        source, driving = (
+            Faces(frames.to_pictures(frames.read(rows)), *landmarks.read(rows.to(device, non_blocking=True)))
+            for rows in shown
+        )
+        held_out = HeldOut(source.pictures, driving.pictures, measured(source, driving, data))
     return _Ready(
         trainer,
         stages,

@@ -17,6 +17,7 @@ from training.data import DataError
 from training.fit import losses
 from training.fit.augment import Faces
 from training.fit.config import LossConfig
+from training.fit.measured import Measured
 from training.fit.warps import Warp
 from training.landmarks import TRAINING_POINTS
 
@@ -28,8 +29,8 @@ class Outputs(NamedTuple):
     """What the network says about a batch of pairs.
 
     Attributes:
-        source: keypoints of the source.
-        driving: keypoints of the driving frame.
+        source: keypoints of the source, as the motion takes them.
+        driving: keypoints of the driving frame, likewise.
         target: the driving frame, at the size of what is compared with it.
         copied: the source at that size.
         transformed: keypoints of the driving frame under the equivariance warp; None where the detector rests.
@@ -38,6 +39,7 @@ class Outputs(NamedTuple):
             in the `detector` stage.
         prediction: (B, 3, S, S); None before the `full` stage.
         consistency: the feature consistency; None before the `full` stage and for a network without memory.
+        detected: the detector's own keypoints of both, where measured ones took their place; else None.
     """
 
     source: Keypoints
@@ -49,6 +51,7 @@ class Outputs(NamedTuple):
     warped: Tensor | None = None
     prediction: Tensor | None = None
     consistency: Tensor | None = None
+    detected: tuple[Keypoints, Keypoints] | None = None
 
 
 def detector_outputs(
@@ -71,7 +74,13 @@ def detector_outputs(
 
 
 def motion_outputs(
-    model: Mcnet, source: Tensor, driving: Tensor, warp: Warp, autocast: Autocast, warped_px: int = MOTION_SIZE_PX
+    model: Mcnet,
+    source: Tensor,
+    driving: Tensor,
+    warp: Warp,
+    autocast: Autocast,
+    warped_px: int = MOTION_SIZE_PX,
+    measured: Measured | None = None,
 ) -> Outputs:
     """Keypoints and dense motion on pictures shrunk to 64x64, without encoder and decoder: a tenth of the work.
 
@@ -82,6 +91,7 @@ def motion_outputs(
         warp: the equivariance warp.
         autocast: the run's precision, of the hourglasses.
         warped_px: side of the warped picture: 64 or S.
+        measured: keypoints that take the place of the detector's; None: none do.
     """
     small, transformed = _small_pictures(model, source, driving, warp)
     small_source, small_driving = small.chunk(2)
@@ -89,19 +99,26 @@ def motion_outputs(
         found = _detect(model, torch.cat((small, transformed)), 3, autocast)
     else:
         found = _detect(model, small, 2, autocast)
-    motion = _move(model.generator.dense_motion, small_source, found[0], found[1], autocast)
+    source_points, driving_points = _taken(found, measured)
+    motion = _move(model.generator.dense_motion, small_source, source_points, driving_points, autocast)
     if warped_px == small_source.shape[-1]:
         source, driving = small_source, small_driving
     warped = sample(source, resize_deformation(motion.deformation, source.shape[-1]), model.config.border)
     return Outputs(
-        found[0],
-        found[1],
+        source_points,
+        driving_points,
         target=driving,
         copied=source,
         transformed=found[2] if len(found) > 2 else None,
         motion=motion,
         warped=warped,
+        detected=None if measured is None else (found[0], found[1]),
     )
+
+
+def _taken(found: Sequence[Keypoints], measured: Measured | None) -> tuple[Keypoints, Keypoints]:
+    """The keypoints of source and driving frame that the motion takes."""
+    return (found[0], found[1]) if measured is None else measured.keypoints(found[0], found[1])
 
 
 def _learns(network: nn.Module) -> bool:
@@ -137,7 +154,9 @@ def _move(
     return combine(sparse, dense_motion.mask(features.float()), dense_motion.occlusion(features.float()))
 
 
-def full_outputs(model: Mcnet, source: Tensor, driving: Tensor, warp: Warp, autocast: Autocast) -> Outputs:
+def full_outputs(
+    model: Mcnet, source: Tensor, driving: Tensor, warp: Warp, autocast: Autocast, measured: Measured | None = None
+) -> Outputs:
     """The whole network. Arguments as in `motion_outputs`.
 
     The detections share one pass, and with it the batch statistics of their BatchNorms. There are three, or two where
@@ -148,7 +167,7 @@ def full_outputs(model: Mcnet, source: Tensor, driving: Tensor, warp: Warp, auto
     if _learns(model.keypoint_detector):
         pictures, parts = torch.cat((pictures, warp.pictures(driving))), 3
     found = _detect(model, model.keypoint_detector.shrink(pictures), parts, autocast)
-    source_points, driving_points, *transformed_points = found
+    source_points, driving_points = _taken(found, measured)
     with autocast():
         cache = generator.encode_source(source, source_points)
     # What is sampled goes on in float32; what motion and memory are conditioned on is small, and is taken again in it.
@@ -167,11 +186,12 @@ def full_outputs(model: Mcnet, source: Tensor, driving: Tensor, warp: Warp, auto
         driving_points,
         target=driving,
         copied=source,
-        transformed=transformed_points[0] if transformed_points else None,
+        transformed=found[2] if len(found) > 2 else None,
         motion=motion,
         warped=warped.picture,
         prediction=blend(logits.float(), warped),
         consistency=losses.feature_consistency(list(compensations.values())) if compensations else None,
+        detected=None if measured is None else (found[0], found[1]),
     )
 
 
@@ -251,10 +271,11 @@ class Objective:
             if isinstance(weight, Tensor) or weight:  # a tensor's value is the device's business
                 weighted[name] = weight * loss()
 
-        seen, moved = outputs.driving, outputs.transformed
+        of_source, seen = outputs.detected or (outputs.source, outputs.driving)
+        moved = outputs.transformed
         if moved is not None:
             pictures = [
-                _Seen(outputs.source.value, source.landmarks, source.valid),
+                _Seen(of_source.value, source.landmarks, source.valid),
                 _Seen(seen.value, driving.landmarks, driving.valid),
             ]
             if outputs.motion is None:  # the detector alone: what is known of the third picture counts as well
@@ -268,7 +289,7 @@ class Objective:
             add(
                 "keypoint_distance",
                 config.keypoint_distance,
-                lambda: losses.keypoint_distance(outputs.source.value) + losses.keypoint_distance(seen.value),
+                lambda: losses.keypoint_distance(of_source.value) + losses.keypoint_distance(seen.value),
             )
             if self._columns:
                 add("guidance", guidance_weight(config, step), lambda: self._guidance(pictures))

@@ -140,6 +140,20 @@ class PairSampler:
         source, driving = drawn
         return PairPlan(source, driving, still, draws)
 
+    def borrowed(self, plan: PairPlan) -> tuple[Tensor, Tensor]:
+        """(B,) rows of two frames of a clip (or pack), anybody's, whose change of expression a pair's source may take.
+
+        Twice the pair's own source where there are neither clips nor packs.
+        """
+        people = self.clips if len(self.clips) else self.photos
+        if not len(people):
+            return plan.source, plan.source
+        draws = plan.draws.to(self._device)
+        start, length = people.choose(draws, "borrowed ")
+        one = draws.below("borrowed first frame", length)
+        other = (one + 1 + draws.below("borrowed other frame", length - 1)) % length
+        return (start + one).to(plan.source.device), (start + other).to(plan.source.device)
+
     def _pair(self, people: "_People", draws: Draws) -> tuple[Tensor, Tensor]:
         """(B,) rows of two frames of a clip or pack, or twice a still's."""
         start, length = people.choose(draws)
@@ -179,10 +193,10 @@ class _People:
         """Clips."""
         return len(self._start)
 
-    def choose(self, draws: Draws) -> tuple[Tensor, Tensor]:
-        """(B,) first frames and (B,) lengths of clips."""
-        person = draws.below("identity", self._all)
-        clip = self._first[person] + draws.below("clip", self._count[person])
+    def choose(self, draws: Draws, purpose: str = "") -> tuple[Tensor, Tensor]:
+        """(B,) first frames and (B,) lengths of clips; drawn anew for each purpose."""
+        person = draws.below(f"{purpose}identity", self._all)
+        clip = self._first[person] + draws.below(f"{purpose}clip", self._count[person])
         return self._start[clip], self._length[clip]
 
 

@@ -22,6 +22,8 @@ from training.fit import losses
 from training.fit.augment import Faces, augment, disturb, equivariance_warp
 from training.fit.config import AugmentConfig, FitConfig, StageConfig
 from training.fit.discriminator import Discriminator
+from training.fit.measured import measured
+from training.fit.moving import Mover
 from training.fit.objective import Objective, Outputs, detector_outputs, full_outputs, motion_outputs
 from training.fit.processes import Processes
 from training.fit.running import Totals, clip_gradients, mixed_seed
@@ -65,6 +67,7 @@ class Trainer:
         landmarks: likewise.
         processes: those of the run.
         capture: records a step; None: steps are not recorded.
+        mover: moves sources in space; None where the configuration moves none.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Trainer:
         landmarks: LandmarkStore,
         processes: Processes,
         capture: Capture | None = None,
+        mover: Mover | None = None,
     ) -> None:
         self.model = model
         self.average = WeightAverage(model, config.optim.ema_decay)
@@ -87,6 +91,7 @@ class Trainer:
         self._sampler, self._frames, self._landmarks = sampler, frames, landmarks
         self._processes = processes
         self._capture = capture
+        self._mover = mover
         self._device = device = processes.device
         precision = config.run.precision
         self._autocast = functools.partial(
@@ -252,19 +257,25 @@ class Trainer:
             read = plan, self._frames.read(torch.cat((plan.source, plan.driving)))
         plan, pictures = read[0].to(self._device), self._frames.to_pictures(read[1])
         source, driving = self._faces(plan, pictures)
-        source, driving = augment(source, driving, plan, self._augmentation(stage))
+        in_space = None
+        if self._mover is not None:
+            source, in_space = self._mover(source, plan, config.augment)
+        source, driving = augment(source, driving, plan, self._augmentation(stage), in_space)
         warp = equivariance_warp(plan.draws, config.loss.warp_affine, config.loss.warp_bend)
 
         # ---- Gradients --------------------------------------------------------------------------------------------
         self._guard.remember()
+        places = measured(source, driving, config.data, plan.draws)
         outputs: Outputs
         if name == "detector":
             disturbing = functools.partial(disturb, draws=plan.draws, share=config.augment.disturb_share)
             outputs = detector_outputs(model, source.pictures, driving.pictures, warp, autocast, disturbing)
         elif name == "motion":
-            outputs = motion_outputs(model, source.pictures, driving.pictures, warp, autocast, config.loss.warped_px)
+            outputs = motion_outputs(
+                model, source.pictures, driving.pictures, warp, autocast, config.loss.warped_px, places
+            )
         else:
-            outputs = full_outputs(model, source.pictures, driving.pictures, warp, autocast)
+            outputs = full_outputs(model, source.pictures, driving.pictures, warp, autocast, places)
         adversary = self._discriminator if joined else None
         adversarial = {} if adversary is None else _generator_terms(adversary, outputs)
         terms = self._objective.terms(outputs, source, driving, warp, self._step, adversarial)

@@ -5,7 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from assets import ROOT as ASSETS
-from mcnet.media.expressions import RIGID_POINTS, Expression, Mesh, expression, head_turn, rotation_between
+from mcnet.mean_head import RIGID_POINTS
+from mcnet.media.expressions import Expression, Mesh, expression, head_turn, rotation_between
 from mcnet.media.faces import FaceFinder
 from mcnet.media.head_motion import Head
 from mcnet.media.images import read_rgb

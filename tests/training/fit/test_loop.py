@@ -139,9 +139,11 @@ def test_a_stage_transforms_its_own_share_of_pairs(
     shares: list[tuple[float, float]] = []
     original = augment
 
-    def watched(source: Faces, driving: Faces, plan: PairPlan, config: AugmentConfig) -> tuple[Faces, Faces]:
+    def watched(
+        source: Faces, driving: Faces, plan: PairPlan, config: AugmentConfig, in_space: Tensor | None
+    ) -> tuple[Faces, Faces]:
         shares.append((config.similarity_share, float(plan.still.float().mean())))
-        return original(source, driving, plan, config)
+        return original(source, driving, plan, config, in_space)
 
     monkeypatch.setattr(training.fit.trainer, "augment", watched)
     config = tiny_config(heads, motion={"steps": 1}, full={"steps": 1, "similarity": 0.5, "stills": 0.0})
@@ -240,8 +242,8 @@ def poison(steps: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Put a NaN into the pictures of some steps."""
     original = augment
 
-    def poisoned(source: Faces, driving: Faces, plan: Any, config: Any) -> tuple[Faces, Faces]:
-        source, driving = original(source, driving, plan, config)
+    def poisoned(source: Faces, driving: Faces, plan: Any, *others: Any) -> tuple[Faces, Faces]:
+        source, driving = original(source, driving, plan, *others)
         if plan.draws.step in steps:
             source.pictures[0, 0, 0, 0] = float("nan")
         return source, driving
@@ -281,7 +283,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(heads: Path, tmp_path: Path) -> N
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(old) // 2, before[1]))
     try:
-        with pytest.raises(StateError, match=r"cannot be written .*is still the one of before.*Make room"):
+        with pytest.raises(StateError, match=r"cannot be written .*is unchanged.*Make room"):
             fit(more, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

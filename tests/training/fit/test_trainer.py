@@ -3,21 +3,25 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import training.fit.augment
 import training.fit.loop
+import training.fit.moving
 from mcnet.generator import Mcnet
 from tests.tolerance import EPSILON, FLOAT16, largest_error
 from tests.training.conftest import tiny_config
 from training.data import open_dataset
 from training.fit.config import AugmentConfig, FitConfig
 from training.fit.discriminator import Discriminator
+from training.fit.heads import HeadStore
 from training.fit.loop import fit, profile
+from training.fit.moving import Mover
 from training.fit.processes import Processes
 from training.fit.sampler import PairSampler
 from training.fit.stages import Stage, resolve_stages
@@ -45,28 +49,13 @@ class NeedsNoHost(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @pytest.fixture
 def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has the two places that know that the host is at hand on a CPU do as on a GPU."""
-    original = training.fit.augment._warp
-
-    def whole(faces: Any, moved: Tensor, warps: Any) -> Any:
-        return original(faces, cast(Tensor, _OnGpu(moved)), warps)
-
-    monkeypatch.setattr(training.fit.augment, "_warp", whole)
+    """Has the one place that knows that the host is at hand on a CPU do as on a GPU."""
+    for module in (training.fit.augment, training.fit.moving):
+        monkeypatch.setattr(module, "rows_to_change", _all_rows)
 
 
-class _OnGpu:
-    """A tensor that says that it lies on a GPU."""
-
-    is_cuda = True
-
-    def __init__(self, tensor: Tensor) -> None:
-        self._tensor = tensor
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tensor, name)
-
-    def __len__(self) -> int:
-        return len(self._tensor)
+def _all_rows(chosen: Tensor) -> Tensor:
+    return torch.arange(len(chosen))
 
 
 def trainer(config: FitConfig, data: Path, capture: Capture | None = None) -> tuple[Trainer, dict[str, Stage]]:
@@ -86,6 +75,7 @@ def trainer(config: FitConfig, data: Path, capture: Capture | None = None) -> tu
         LandmarkStore(dataset, cpu),
         Processes(on_gpu=False),
         capture,
+        Mover(HeadStore(dataset, cpu), sampler) if config.augment.moved_clips else None,
     )
     return made, {stage.name: stage for stage in resolve_stages(config, len(sampler.clips), 1)}
 
@@ -111,8 +101,9 @@ def all_stages(data: Path, **changes: dict[str, object]) -> FitConfig:
 
 @pytest.mark.usefixtures("_as_on_a_gpu")
 @pytest.mark.parametrize("name", ["detector", "motion", "full"])
-def test_no_step_asks_the_host(heads: Path, name: str) -> None:
-    made, stages = trainer(all_stages(heads), heads)
+def test_no_step_asks_the_host(heads_in_space: Path, name: str) -> None:
+    moving: dict[str, object] = {"moved_stills": 0.5, "moved_clips": 0.5}
+    made, stages = trainer(all_stages(heads_in_space, augment=moving), heads_in_space)
     stage = stages[name]
     made.begin(stage)
     made.launch(stage, stage.first)  # fills the caches of constants
@@ -201,7 +192,7 @@ def test_a_new_stage_is_recorded_anew(heads: Path) -> None:
 
 
 @pytest.mark.parametrize("moved", [0.0, 0.4, 1.0])
-def test_a_gpu_warps_the_pictures_that_a_cpu_warps(heads: Path, moved: float) -> None:
+def test_a_gpu_warps_the_pictures_that_a_cpu_warps(heads: Path, moved: float, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = open_dataset(heads)
     plan = PairSampler(dataset, "train", 0.0, 1).plan(2, 6)
     pictures = FrameStore(dataset, torch.device("cpu"), "memmap")
@@ -211,7 +202,8 @@ def test_a_gpu_warps_the_pictures_that_a_cpu_warps(heads: Path, moved: float) ->
     warps = training.fit.augment._warps(plan.draws, plan.still, AugmentConfig())
     warps = type(warps)(*(part[:6] for part in warps))
     on_cpu = training.fit.augment._warp(faces, chosen, warps)
-    on_gpu = training.fit.augment._warp(faces, cast(Tensor, _OnGpu(chosen)), warps)
+    monkeypatch.setattr(training.fit.augment, "rows_to_change", _all_rows)
+    on_gpu = training.fit.augment._warp(faces, chosen, warps)
     assert all(torch.equal(a, b) for a, b in zip(on_cpu, on_gpu, strict=True))
     assert torch.equal(on_cpu.pictures[~chosen], faces.pictures[~chosen])
 

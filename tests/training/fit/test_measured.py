@@ -1,0 +1,244 @@
+"""Keypoints measured by the mesh: they are what the dense motion gets, and the detector learns nothing by them."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import training.fit.objective
+from mcnet.checkpoint import load_model
+from mcnet.config import ConfigError
+from mcnet.engine import Engine, EngineOptions
+from mcnet.generator import Mcnet
+from mcnet.geometry import Keypoints
+from tests.training.conftest import tiny_config
+from training.data import open_dataset
+from training.draws import Draws
+from training.fit.augment import Faces
+from training.fit.config import DataConfig, FitConfig
+from training.fit.export import export
+from training.fit.loop import fit
+from training.fit.measured import Measured, measured
+from training.fit.sampler import PairSampler
+from training.fit.stores import FrameStore, LandmarkStore
+from training.fit.warps import random_warp
+from training.landmarks import TRAINING_POINTS
+
+POINTS = (386, 159, 1, 291, 61)
+RIGID = (33, 263, 168, 10, 454, 234)
+PIXEL = 2 / 255
+MEASURED = DataConfig(keypoints="measured", keypoint_points=POINTS, detected_share=0.0)
+RUN: dict[str, object] = {"keypoints": "measured", "keypoint_points": list(POINTS)}
+
+
+def faces(count: int, seed: int) -> Faces:
+    generator = torch.Generator().manual_seed(seed)
+    landmarks = 2 * torch.rand((count, len(TRAINING_POINTS), 2), generator=generator) - 1
+    return Faces(torch.rand((count, 3, 256, 256), generator=generator), landmarks, torch.ones(count, dtype=torch.bool))
+
+
+def keypoints(count: int, seed: int) -> Keypoints:
+    generator = torch.Generator().manual_seed(seed)
+    return Keypoints(torch.rand((count, 5, 2), generator=generator), torch.rand((count, 5, 2, 2), generator=generator))
+
+
+def made(config: DataConfig, draws: Draws | None = None, count: int = 4) -> tuple[Measured, Faces, Faces]:
+    source, driving = faces(count, 1), faces(count, 2)
+    found = measured(source, driving, config, draws)
+    assert found is not None
+    return found, source, driving
+
+
+def test_nothing_is_measured_unless_told() -> None:
+    assert measured(faces(2, 0), faces(2, 1), DataConfig()) is None
+
+
+def test_places_are_the_landmarks_with_the_meshs_noise() -> None:
+    columns = [TRAINING_POINTS.index(point) for point in POINTS]
+    exact, source, driving = made(MEASURED)
+    assert torch.equal(exact.source, source.landmarks[:, columns])
+    assert torch.equal(exact.driving, driving.landmarks[:, columns])
+    noisy, source, driving = made(dataclasses.replace(MEASURED, keypoint_jitter_px=0.5), Draws(1, 2, 0, 200), 200)
+    for places, truth in ((noisy.source, source), (noisy.driving, driving)):
+        noise = (places - truth.landmarks[:, columns]) / PIXEL
+        # 2000 deviates: their standard deviation is known to 1.6 %, and four times that is allowed.
+        assert noise.std().item() == pytest.approx(0.5, rel=0.065)
+    assert not torch.equal(noisy.source - source.landmarks[:, columns], noisy.driving - driving.landmarks[:, columns])
+
+
+def test_noise_is_a_function_of_seed_step_and_place() -> None:
+    def places(seed: int, step: int, first: int, count: int) -> Tensor:
+        found, source, _ = made(MEASURED, Draws(seed, step, first, count), count)
+        return found.source - source.landmarks[:, [TRAINING_POINTS.index(point) for point in POINTS]]
+
+    whole = places(1, 5, 0, 4)
+    assert torch.equal(whole, places(1, 5, 0, 4))
+    assert torch.allclose(whole[2:], places(1, 5, 2, 2), atol=1e-6)
+    assert not torch.allclose(whole, places(1, 6, 0, 4), atol=1e-4)
+    assert not torch.allclose(whole, places(2, 5, 0, 4), atol=1e-4)
+
+
+def test_some_pairs_are_detected_and_those_without_landmarks_always() -> None:
+    source, driving = faces(64, 1), faces(64, 2)
+    driving.valid[3] = False
+    found = measured(source, driving, dataclasses.replace(MEASURED, detected_share=0.5), Draws(1, 2, 0, 64))
+    assert found is not None
+    assert not found.used[3]
+    assert 10 < found.used.sum() < 54
+    detected = keypoints(64, 3)
+    taken, _ = found.keypoints(detected, detected)
+    assert torch.equal(taken.value[found.used], found.source[found.used])
+    assert torch.equal(taken.value[~found.used], detected.value[~found.used])
+    assert torch.equal(taken.jacobian, detected.jacobian)
+
+
+@pytest.mark.parametrize("kind", ["identity", "rotation"])
+def test_jacobians_without_a_detector(kind: Any) -> None:
+    points = RIGID[:5] if kind == "identity" else (*RIGID, 4)
+    config = dataclasses.replace(MEASURED, keypoint_points=points, keypoint_jacobians=kind)
+    found, _, _ = made(config)
+    detected = keypoints(4, 3)
+    detected = Keypoints(found.source, detected.jacobian[:, :1].expand(-1, len(points), -1, -1))
+    taken, _ = found.keypoints(detected, detected)
+    expected = torch.eye(2).expand_as(taken.jacobian)
+    assert torch.equal(taken.jacobian, expected) == (kind == "identity")
+    assert torch.isfinite(taken.jacobian).all()
+
+
+@pytest.mark.parametrize("stage", ["motion", "full"])
+def test_the_dense_motion_gets_them_and_the_detector_no_gradient_by_them(
+    stage: str, heads: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(heads, data=RUN)
+    model = Mcnet(config.model).train()
+    source, driving = faces(2, 4), faces(2, 5)
+    places = measured(source, driving, dataclasses.replace(config.data, keypoint_jacobians="identity"))
+    assert places is not None
+    given: list[Keypoints] = []
+    original = training.fit.objective._move
+
+    def move(dense_motion: Any, small: Tensor, one: Keypoints, other: Keypoints, autocast: Any) -> Any:
+        given.extend((one, other))
+        return original(dense_motion, small, one, other, autocast)
+
+    monkeypatch.setattr(training.fit.objective, "_move", move)
+    compute = training.fit.objective.motion_outputs if stage == "motion" else training.fit.objective.full_outputs
+    warp = random_warp(torch.zeros(2, 2, 3), torch.zeros(2, 1, 25))
+    plain = torch.autocast("cpu", enabled=False)
+    outputs = compute(model, source.pictures, driving.pictures, warp, lambda: plain, measured=places)
+    assert torch.equal(given[0].value, places.source)
+    assert torch.equal(given[1].value, places.driving)
+    picture = outputs.warped if stage == "motion" else outputs.prediction
+    assert picture is not None
+    picture.square().mean().backward(retain_graph=True)  # type: ignore[no-untyped-call]
+    for name, weight in model.keypoint_detector.named_parameters():
+        assert weight.grad is None or not weight.grad.any(), name
+    assert any(weight.grad is not None and weight.grad.any() for weight in model.generator.dense_motion.parameters())
+    # What the detector itself found is what its own losses look at.
+    assert outputs.detected is not None
+    outputs.detected[0].value.sum().backward()  # type: ignore[no-untyped-call]
+    assert any(weight.grad is not None and weight.grad.any() for weight in model.keypoint_detector.parameters())
+
+
+def run_and_export(config: FitConfig, folder: Path) -> Path:
+    fit(config, folder / "run")
+    export(folder / "run", folder / "model.safetensors", name="mine")
+    return folder / "model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("data", "points"),
+    [
+        ({}, POINTS),
+        ({**RUN, "keypoint_jacobians": "detected"}, POINTS),
+        ({**RUN, "keypoint_jacobians": "identity", "detected_share": 0.0}, POINTS),
+        ({**RUN, "keypoint_points": list(RIGID), "keypoint_jacobians": "rotation", "detected_share": 0.0}, RIGID),
+    ],
+    ids=["detected", "measured", "measured, identity", "measured, rotation"],
+)
+def test_each_kind_trains_exports_and_opens_in_the_engine_with_places(
+    data: dict[str, object], points: tuple[int, ...], heads_in_space: Path, tmp_path: Path
+) -> None:
+    config = tiny_config(
+        heads_in_space,
+        data=data,
+        model={"base": "tiny", "num_keypoints": len(points)},
+        loss={"guidance_points": list(points)},
+        augment={"moved_stills": 1.0, "moved_clips": 0.3},
+        log={"sheet_every": 4},
+    )
+    model = load_model(run_and_export(config, tmp_path))
+    assert model.info.keypoint_landmarks == points
+    assert model.info.keypoint_jacobians == data.get("keypoint_jacobians", "detected")
+    assert ("keypoints" in model.info.training) == bool(data)
+    assert list((tmp_path / "run" / "sheets").glob("*.png"))
+    engine = Engine(model, EngineOptions(precision="fp32", backend="torch"))
+    dataset = open_dataset(heads_in_space)
+    columns = [TRAINING_POINTS.index(point) for point in points]
+    picture, other = (np.array(dataset.frames[row]) for row in (0, 1))
+    places = [dataset.landmarks.landmarks[row, columns].astype(np.float32) * 2 - 1 for row in (0, 1)]
+    cache = engine.set_source(picture, places[0])
+    driving = engine.detect(other, places[1])
+    assert np.array_equal(cache.keypoints.value[0].numpy(), places[0])
+    shown = engine.animate(other, places[1], relative=False)
+    assert shown.shape == (256, 256, 3)
+    if model.info.keypoint_jacobians == "detected":
+        torch.testing.assert_close(driving.jacobian, engine.detect(other).jacobian)
+    else:
+        alike = driving.jacobian[:, :1].expand_as(driving.jacobian)
+        assert torch.equal(driving.jacobian, alike)  # one head, one turn
+        is_identity = torch.equal(driving.jacobian[0, 0], torch.eye(2))
+        assert is_identity == (model.info.keypoint_jacobians == "identity")
+        # Jacobians that somebody else made of detected ones count for nothing.
+        twice = driving._replace(jacobian=2 * driving.jacobian)
+        assert np.array_equal(engine.render(twice), shown)
+
+
+def test_a_run_on_measured_places_learns_by_them_and_resumes_bit_for_bit(heads_in_space: Path, tmp_path: Path) -> None:
+    motion: dict[str, dict[str, object]] = {"full": {"steps": 0}}
+    config = tiny_config(heads_in_space, data=RUN, **motion)
+    fit(config, tmp_path / "whole")
+    fit(config, tmp_path / "parts", max_minutes=0)
+    fit(config, tmp_path / "parts")
+    one, other = (torch.load(tmp_path / name / "checkpoint.pt")["model"] for name in ("whole", "parts"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    fit(tiny_config(heads_in_space, **motion), tmp_path / "detected")
+    detected = torch.load(tmp_path / "detected" / "checkpoint.pt")["model"]
+    assert any(not torch.equal(one[name], detected[name]) for name in one)
+
+
+def test_detected_pairs_are_as_without_measuring(heads_in_space: Path) -> None:
+    dataset = open_dataset(heads_in_space)
+    plan = PairSampler(dataset, "train", 0.0, 1).plan(0, 2)
+    frames, landmarks = FrameStore(dataset, torch.device("cpu"), "memmap"), LandmarkStore(dataset, torch.device("cpu"))
+    source, driving = (
+        Faces(frames.to_pictures(frames.read(rows)), *landmarks.read(rows)) for rows in (plan.source, plan.driving)
+    )
+    found = measured(source, driving, dataclasses.replace(MEASURED, detected_share=1.0), plan.draws)
+    assert found is not None
+    one, other = keypoints(2, 1), keypoints(2, 2)
+    for before, after in zip((one, other), found.keypoints(one, other), strict=True):
+        assert torch.equal(before.value, after.value)
+        assert torch.equal(before.jacobian, after.jacobian)
+
+
+@pytest.mark.parametrize(
+    ("data", "loss", "told"),
+    [
+        ({**RUN, "keypoint_points": [1]}, {}, "data.keypoint_points: got .*, expected 5 mesh points"),
+        ({**RUN, "keypoint_points": [386, 159, 1, 291, 13]}, {}, "left-right pair"),
+        ({**RUN, "keypoint_points": [1, 1, 13, 14, 10]}, {}, "each mesh point once"),
+        ({**RUN, "keypoint_points": [1, 4, 13, 14, 10]}, {}, "loss.guidance_points: got .* data.keypoint_points"),
+        (RUN, {"guidance": 0.0, "guidance_late": 0.0}, "loss.guidance: got 0.0, expected above 0"),
+        ({**RUN, "keypoint_jacobians": "rotation"}, {}, "several of 33, .*, not in one plane"),
+        ({**RUN, "keypoint_jacobians": "sideways"}, {}, "keypoint_jacobians"),
+        ({**RUN, "detected_share": 1.5}, {}, "data.detected_share: got 1.5, expected at most 1"),
+    ],
+)
+def test_what_cannot_be_measured_is_told(data: dict[str, object], loss: dict[str, object], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        tiny_config(Path(), data=data, loss=loss)
