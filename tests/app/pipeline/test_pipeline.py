@@ -759,7 +759,9 @@ def test_faults_are_told(rig: Rig) -> None:
 
 def test_the_slate_stands_for_a_network_camera_while_it_is_gone(face: Face, woman: Portrait) -> None:
     with phone() as server:
-        rig = Rig(Face(face.landmarks_px / 4, 1.0), woman)  # the phone's pictures are a quarter as large
+        rig = Rig(
+            Face((face.landmarks_px / 4).astype(np.float32), 1.0), woman
+        )  # the phone's pictures are a quarter as large
         pipeline = Pipeline(
             lambda: rig.load(),
             settings=SETTINGS,
