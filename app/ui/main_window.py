@@ -362,7 +362,8 @@ class MainWindow(QMainWindow):
         composed, view = self.session.pull()
         if composed is not None:
             # A mirror is for one's own movements; words are read.
-            mirrored = self.session.settings.window.mirror_preview and composed.state.shows_avatar
+            readable = composed.fading or not composed.state.shows_avatar
+            mirrored = self.session.settings.window.mirror_preview and not readable
             self.preview.show_picture(composed.rgb, mirrored=mirrored, badge=self.session.settings.live.badge)
         if view is not None and self.pages.currentWidget() is self.preview and not self.preview.paused:
             self.performer.show_view(view)

@@ -50,6 +50,7 @@ class Composed:
         state: of the `OutputFrame`, or `STARTING`, `SLATE` or `FAULT` where the presenter decided so.
         rgb: (height, width, 3) uint8 RGB, C-contiguous, never written to again.
         fresh: whether it shows a camera frame's motion for the first time; a repeated picture is not fresh.
+        fading: whether avatar and slate are blended in it, so that words can be read whatever the state is.
     """
 
     frame_id: int
@@ -57,3 +58,4 @@ class Composed:
     state: State
     rgb: NDArray[np.uint8]
     fresh: bool
+    fading: bool = False

@@ -77,6 +77,7 @@ class Presenter:
             state=state,
             rgb=rgb,
             fresh=frame is not None and frame.fresh and state is State.LIVE,
+            fading=self._fade_from is not None,
         )
 
     def _state(self, settings: LiveSettings, now_s: float, *, fault: bool) -> State:

@@ -139,9 +139,10 @@ class FakePipeline:
     def slated(self) -> bool:
         return self.settings.slate
 
-    def show(self, state: State = State.LIVE, rgb: NDArray[np.uint8] | None = None) -> None:
+    def show(self, state: State = State.LIVE, rgb: NDArray[np.uint8] | None = None, *, fading: bool = False) -> None:
         """Leave a picture for the window."""
-        self.preview.put(Composed(0, time.monotonic(), state, plain() if rgb is None else rgb, fresh=True))
+        picture = plain() if rgb is None else rgb
+        self.preview.put(Composed(0, time.monotonic(), state, picture, fresh=True, fading=fading))
 
     def show_performer(self, view: PerformerView) -> None:
         """Leave a view of the performer; the window looks for it when it is woken."""

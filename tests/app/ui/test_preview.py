@@ -300,3 +300,17 @@ def test_the_drivers_own_picture_can_be_hidden_and_stays_so(
     assert not again.controls.performer.isChecked()
     click(again.controls.performer)
     assert again.performer.isVisible()
+
+
+@pytest.mark.parametrize(
+    ("state", "fading", "mirrored"),
+    [(State.LIVE, False, True), (State.LIVE, True, False), (State.NO_FACE, True, False), (State.SLATE, False, False)],
+)
+def test_words_are_never_turned_round(
+    window: MainWindow, world: World, qtbot: QtBot, state: State, fading: bool, mirrored: bool
+) -> None:
+    assert window.session.settings.window.mirror_preview
+    world.pipeline.show(state, halves(), fading=fading)
+    qtbot.waitUntil(lambda: colours(window.preview)[0].red() + colours(window.preview)[0].blue() >= 250)
+    left, _ = colours(window.preview)
+    assert (left.blue() > left.red()) == mirrored

@@ -96,16 +96,20 @@ def test_a_silent_model_and_a_fault_give_the_slate_at_once() -> None:
 def test_between_slate_and_avatar_there_is_a_fade() -> None:
     presenter = Presenter(OUTPUT, 2.0)
     presenter.present(live(1, State.CALIBRATING), SETTINGS, 10.0, fault=False)
-    green = [
-        int(presenter.present(live(2), SETTINGS, 10.0 + share * FADE_S, fault=False).rgb[MIDDLE][1])
+    shown = [
+        presenter.present(live(2), SETTINGS, 10.0 + share * FADE_S, fault=False)
         for share in (0.0, 0.25, 0.5, 0.75, 1.0)
     ]
+    assert [one.fading for one in shown] == [True, True, True, True, False]
+    green = [int(one.rgb[MIDDLE][1]) for one in shown]
     assert green == sorted(green)
     assert green[0] < 60
     assert 60 < green[2] < 130
     assert green[-1] == AVATAR_RGB[1]
     back = presenter.present(live(3, State.NO_FACE), SETTINGS, 20.0, fault=False)
     assert back.state is State.NO_FACE
+    assert back.fading
+    assert not presenter.present(None, dataclasses.replace(SETTINGS, slate=True), 20.1, fault=False).fading
     assert back.rgb[MIDDLE].tolist() == list(AVATAR_RGB)  # the fade begins with what was shown
 
 
