@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mcnet.commands.arguments import number
+from mcnet.commands.arguments import number, whole_number
 from mcnet.commands.outputs import check_outputs
 from mcnet.config import ConfigError
 from mcnet.errors import UserError
@@ -60,7 +60,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--cache", type=Path, help="where a folder of clips is unpacked (default: inside the run's folder)"
     )
     fit.add_argument(
-        "--profile", type=int, metavar="N", help="print where N steps of each stage spend their time, and save nothing"
+        "--profile",
+        type=whole_number(1, 100_000),
+        metavar="N",
+        help="print where N steps of each stage spend their time, and save nothing",
     )
     fit.set_defaults(run_command=_fit)
 
@@ -100,8 +103,6 @@ def _fit(options: argparse.Namespace) -> int:
 
     run = options.run_dir or Path("runs") / Path(options.config).stem
     if options.profile is not None:
-        if options.profile < 1:
-            raise ConfigError(f"--profile {options.profile}: expected a number of steps, at least 1")
         for stage in profile(config, run, options.profile, cache=options.cache):
             sys.stdout.write(f"{stage.table}\n\n")
         return 0

@@ -269,8 +269,9 @@ def test_the_command_profiles(heads: Path, tmp_path: Path, capsys: pytest.Captur
     fitting = ("fit", config, "--run-dir", str(tmp_path / "run"), "--data", str(heads), "--profile")
     assert command(*fitting, "1") == 0
     assert "pairs per second" in capsys.readouterr().out
-    assert command(*fitting, "0") == 2
-    assert "--profile 0: expected a number of steps, at least 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        command(*fitting, "0")
+    assert "--profile: got '0', expected a whole number from 1 to 100000" in capsys.readouterr().err
 
 
 @pytest.mark.cuda
