@@ -10,7 +10,8 @@ from PyQt6.QtNetwork import QLocalServer, QLocalSocket
 
 logger = logging.getLogger(__name__)
 
-_ANSWER_MS = 5000
+_ANSWER_MS = 20_000
+"""A window that is loading its model on a busy machine may be that late."""
 _SHOW, _SHOWN = b"show\n", b"shown\n"
 
 

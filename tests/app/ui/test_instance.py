@@ -204,7 +204,7 @@ def test_the_real_program_started_twice_killed_and_started_again(path: Path, tmp
         assert line(first) == "shown"
         second = start()
         _, errors = second.communicate(timeout=60)
-        assert second.returncode == 0
+        assert second.returncode == 0, errors
         assert "running already: its window comes to the front" in errors
         seen = [line(first)]
         while seen[-1] != "front":
