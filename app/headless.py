@@ -41,6 +41,7 @@ from app.places import portraits_folder, source_cache_folder
 from app.settings import LiveSettings
 from app.space import Obstacle, Space
 from app.words import dark_camera_words, measured_words, not_in_space_words, unmet_wishes_words
+from mcnet.commands.arguments import check_motion_options
 from mcnet.commands.outputs import check_outputs
 from mcnet.files import cause_and_remedy, replacing
 from mcnet.signals import StopSignals
@@ -63,7 +64,7 @@ def run_headless(args: argparse.Namespace) -> int:
 
     model, device, precision = args.model or "starter", args.device or "auto", args.precision or "auto"
     find_model(model)  # a misspelt name shall not wait for the threads
-    _check_motion(args)
+    check_motion_options(args)
 
     camera, portrait = parse_camera(args.camera or "0"), args.source or "woman_1"
     check_places(args, camera, portrait, model)
@@ -113,21 +114,6 @@ def run_headless(args: argparse.Namespace) -> int:
     if failures:
         raise AppError("; ".join(failures))
     return 0
-
-
-def _check_motion(args: argparse.Namespace) -> None:
-    """See that the options for motion and keypoints go together.
-
-    Raises:
-        AppError: they do not.
-    """
-    if args.motion == "space" and args.absolute:
-        raise AppError("--motion space: got --absolute too, expected one of them; --absolute is motion in the plane")
-    if args.motion == "space" and args.keypoints == "detected":
-        raise AppError(
-            "--motion space: got --keypoints detected too, but motion in space is measured by the face mesh: use "
-            "--keypoints measured, or --motion plane"
-        )
 
 
 def check_places(args: argparse.Namespace, camera: CameraSpec, portrait: str, model: str) -> None:

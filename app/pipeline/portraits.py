@@ -18,7 +18,7 @@ from mcnet.files import free_name, replacing
 from mcnet.media import portraits as shipped
 from mcnet.media.crop import SquareBox, crop, frame_face, lies_in
 from mcnet.media.expressions import expression
-from mcnet.media.faces import Face, FaceFinder
+from mcnet.media.faces import Box, Face, FaceFinder
 from mcnet.media.images import KEPT_PIXELS, MOST_PIXELS, read_rgb, write_rgb
 
 logger = logging.getLogger(__name__)
@@ -304,12 +304,13 @@ def _score(
     """How well a portrait should animate, 0 to 100, and what speaks against it."""
     if face is None:
         return 0, ("no face was found in it",)
-    height, width = rgb.shape[:2]
     shown = expression(face.landmarks_px, in_space=True)
     left, right = (face.landmarks_px[point].astype(np.float64) for point in (234, 454))
     yaw_deg = abs(math.degrees(math.atan2(right[2] - left[2], right[0] - left[0])))
     roll_deg = abs(math.degrees(math.atan2(right[1] - left[1], right[0] - left[0])))
-    outside = 1 - _overlap(box, width, height)
+    half = box.side / 2
+    edges = Box(box.center_x - half, box.center_y - half, box.center_x + half, box.center_y + half)
+    outside = 1 - edges.share_inside(rgb)
     sharpness = float(cv2.Laplacian(cv2.cvtColor(square, cv2.COLOR_RGB2GRAY), cv2.CV_32F).std())
     faults = (
         ("the face is small: use a larger picture", 30 * max(0.0, 1 - box.side / _SMALL_BOX_PX)),
@@ -323,11 +324,3 @@ def _score(
     )
     score = max(0, round(100 - sum(fault for _, fault in faults)))
     return score, tuple(remark for remark, fault in faults if fault >= 3)
-
-
-def _overlap(box: SquareBox, width: int, height: int) -> float:
-    """Which share of the square lies within the picture."""
-    half = box.side / 2
-    across = min(width, box.center_x + half) - max(0.0, box.center_x - half)
-    down = min(height, box.center_y + half) - max(0.0, box.center_y - half)
-    return max(0.0, across) * max(0.0, down) / box.side**2

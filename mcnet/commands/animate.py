@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mcnet.commands.arguments import PRECISIONS, whole_number
+from mcnet.commands.arguments import PRECISIONS, check_motion_options, whole_number
 from mcnet.commands.status import INTERRUPTED
 from mcnet.signals import StopSignals
 
@@ -174,23 +174,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_motion(args: argparse.Namespace, model: "Mcnet") -> bool:
-    """See that the options for motion and keypoints go together.
+    """See that the options for motion and keypoints go together, and with the model.
 
     Returns:
         Whether keypoints are to be measured, where faces are found.
 
     Raises:
-        MediaError: they do not.
+        UserError: they do not.
     """
     from mcnet.media.errors import MediaError
 
-    if args.motion == "space" and args.absolute:
-        raise MediaError("--motion space: got --absolute too, expected one of them; --absolute is motion in the plane")
-    if args.motion == "space" and args.keypoints == "detected":
-        raise MediaError(
-            "--motion space: got --keypoints detected too, but motion in space is measured by the face mesh: use "
-            "--keypoints measured, or --motion plane"
-        )
+    check_motion_options(args)
     if args.keypoints == "detected":
         return False
     measurable = len(model.info.keypoint_landmarks) == model.config.num_keypoints

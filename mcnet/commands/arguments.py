@@ -6,6 +6,8 @@ The types refuse a number out of its range while the command line is read, with 
 import argparse
 from collections.abc import Callable
 
+from mcnet.errors import UserError
+
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 """As `mcnet.engine.Precision`, which would import torch."""
 
@@ -55,3 +57,18 @@ def seconds(*, zero: bool = False) -> Callable[[str], float]:
 def seed() -> Callable[[str], int]:
     """An argparse type: what random generators are started with."""
     return whole_number(0, 2**32 - 1)
+
+
+def check_motion_options(args: argparse.Namespace) -> None:
+    """See that `--motion`, `--absolute` and `--keypoints` go together.
+
+    Raises:
+        UserError: they do not.
+    """
+    if args.motion == "space" and args.absolute:
+        raise UserError("--motion space: got --absolute too, expected one of them; --absolute is motion in the plane")
+    if args.motion == "space" and args.keypoints == "detected":
+        raise UserError(
+            "--motion space: got --keypoints detected too, but motion in space is measured by the face mesh: use "
+            "--keypoints measured, or --motion plane"
+        )

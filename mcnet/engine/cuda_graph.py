@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mcnet.arrays import Rgb
+from mcnet.cuda_recording import record
 from mcnet.engine.backends import Rendered, TorchBackend
 from mcnet.generator import SourceCache
 from mcnet.geometry import Keypoints
@@ -27,34 +28,20 @@ LARGEST_ERROR = 2
 """By which the first recorded frame may differ from torch's own, in steps of 255."""
 
 
-_abandoned: list[torch.cuda.CUDAGraph] = []
-"""Those whose recording failed; they have to live, since torch's allocator goes on asking whether they record."""
-
-
 def capture_cuda(launch: Callable[[], None]) -> Callable[[], None]:
     """Record a CUDA graph, after the warm-up on a stream of its own that PyTorch asks for.
 
     Raises:
-        RuntimeError: it cannot be recorded, as where the memory does not suffice or an operation needs the host. The
-            streams are as they were before, and torch can go on without a recording.
+        RuntimeError: it cannot be recorded; see `record`.
     """
     before = torch.cuda.current_stream()
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    graph = torch.cuda.CUDAGraph()
-    try:
-        stream.wait_stream(before)
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                launch()
-        before.wait_stream(stream)
-        with torch.cuda.graph(graph, stream=stream):
+    stream.wait_stream(before)
+    with torch.cuda.stream(stream):
+        for _ in range(3):
             launch()
-    except RuntimeError:
-        _abandoned.append(graph)
-        raise
-    finally:
-        torch.cuda.set_stream(before)  # torch.cuda.graph leaves its own one in force where recording fails
-    return graph.replay
+    before.wait_stream(stream)
+    return record(launch, stream)
 
 
 class CudaGraphBackend:

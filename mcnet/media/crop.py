@@ -179,7 +179,7 @@ def plan_crops(faces: Sequence[Face | None], fps: float) -> list[SquareBox]:
     if not found:
         raise MediaError(f"no face in any of {len(faces)} frames: expected one that looks towards the camera")
     measured = np.array([_to_vector(frame_face(face)) for face in faces if face is not None])
-    measured = _without_outliers(measured)
+    measured = without_outliers(measured)
     wanted = np.stack([np.interp(np.arange(len(faces)), found, column) for column in measured.T], axis=1)
     rest = np.median(measured, axis=0)
     forwards = _drag_along(rest, wanted)
@@ -242,9 +242,14 @@ def _drag_along(start: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDAr
     return path
 
 
-def _without_outliers(measured: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The running median of five frames: a mesh gone astray for one or two of them moves nothing."""
+def without_outliers(measured: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The running median of five frames, (N, M): a mesh gone astray for one or two of them moves nothing.
+
+    Fewer than three frames have no median to go by, and stay as they are.
+    """
     half = _OUTLIER_FRAMES // 2
+    if len(measured) <= half:
+        return measured
     padded = np.pad(measured, ((half, half), (0, 0)), mode="reflect")  # repeated ends would outvote the rest
     windows = np.lib.stride_tricks.sliding_window_view(padded, _OUTLIER_FRAMES, axis=0)
     answer: NDArray[np.float64] = np.median(windows, axis=-1)

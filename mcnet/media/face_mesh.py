@@ -60,6 +60,17 @@ class Box(NamedTuple):
     right: float
     bottom: float
 
+    @property
+    def area_px2(self) -> float:
+        """Width times height."""
+        return (self.right - self.left) * (self.bottom - self.top)
+
+    def share_inside(self, rgb: NDArray[np.uint8]) -> float:
+        """Which share of it lies in a picture, (H, W, 3)."""
+        width = min(self.right, float(rgb.shape[1])) - max(self.left, 0.0)
+        height = min(self.bottom, float(rgb.shape[0])) - max(self.top, 0.0)
+        return max(0.0, width) * max(0.0, height) / max(self.area_px2, 1e-6)
+
 
 class Region(NamedTuple):
     """A square that may be turned: where a mesh network looks.
@@ -135,8 +146,7 @@ class Face:
     @property
     def area_px2(self) -> float:
         """The area of `box`."""
-        box = self.box
-        return (box.right - box.left) * (box.bottom - box.top)
+        return self.box.area_px2
 
 
 class FaceMesh(Protocol):

@@ -1,8 +1,10 @@
 """A little made-up dataset: heads that are ellipses, with landmarks that move along."""
 
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -186,3 +188,15 @@ def heads_in_space(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_landmarks(folder / "landmarks.npz", Landmarks(points, kept[..., :2], valid, kept[..., 2]))
     write_table(folder / "dataset.json", PACKED_FORMAT, ClipTable(SIZE_PX, tuple(clips)))
     return folder
+
+
+def write_video(path: Path, frames: list[NDArray[np.uint8]], rate: float = 25) -> None:
+    """(H, W, 3) uint8 RGB frames as H.264, nearly as they are."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(rate), options={"crf": "12", "threads": "1"})
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for rgb in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
+        container.mux(stream.encode(None))

@@ -3,10 +3,8 @@
 import dataclasses
 import json
 import sys
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pillow_heif
 import pytest
@@ -17,7 +15,7 @@ from PIL import Image
 from mcnet.media.crop import SHIFT_PER_SIZE, SIDE_PER_SIZE
 from mcnet.media.faces import Face
 from tests.tolerance import EPSILON, largest_error
-from tests.training.conftest import SIZE_PX, head, write_dataset
+from tests.training.conftest import SIZE_PX, head, write_dataset, write_video
 from training.data import (
     CLIPS_FORMAT,
     PHOTOS,
@@ -42,17 +40,6 @@ from training.landmarks import MESH_SIZE, MIRROR, TRAINING_POINTS
 from training.prepare.portable import Entry, build_clips_folder, write_jpeg
 
 CPU = torch.device("cpu")
-
-
-def write_video(path: Path, frames: list[NDArray[np.uint8]]) -> None:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(25), options={"crf": "12", "threads": "1"})
-        assert isinstance(stream, av.VideoStream)
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        for rgb in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
-        container.mux(stream.encode(None))
 
 
 def moving_head(person: int, count: int) -> list[NDArray[np.uint8]]:

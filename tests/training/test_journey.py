@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -19,7 +18,7 @@ from mcnet.checkpoint import load_model
 from mcnet.config import McnetConfig
 from mcnet.generator import Mcnet
 from tests.tolerance import EPSILON
-from tests.training.conftest import SIZE_PX, head
+from tests.training.conftest import SIZE_PX, head, write_video
 from training.data import (
     CLIP,
     CLIPS_FORMAT,
@@ -45,17 +44,6 @@ from training.recipes import journey, plain_safetensors, starter
 
 LARGEST_STEP = 2.0**-12 + 0.5 / 8192
 """Of a landmark: float16 below 1, and the rounding of its differences."""
-
-
-def write_video(path: Path, frames: list[NDArray[np.uint8]], rate: float) -> None:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(rate), options={"crf": "12", "threads": "1"})
-        assert isinstance(stream, av.VideoStream)
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        for rgb in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
-        container.mux(stream.encode(None))
 
 
 @pytest.fixture(scope="module")

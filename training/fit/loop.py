@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mcnet.checkpoint import load_model
+from mcnet.cuda_recording import record
 from mcnet.generator import Mcnet
 from mcnet.layers import UpBlock
 from mcnet.signals import StopSignals
@@ -35,7 +36,7 @@ from training.fit.sheets import HeldOut
 from training.fit.stages import FitError, Stage, resolve_stages, stage_at
 from training.fit.state import CHECKPOINT, TrainState, load_state, save_state
 from training.fit.stores import FrameStore, LandmarkStore
-from training.fit.trainer import Capture, Trainer, capture_cuda
+from training.fit.trainer import Capture, Trainer
 
 _log = logging.getLogger(__name__)
 _AGREE_EVERY = 10
@@ -283,7 +284,7 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
         )
     # Recorded where one process has all that a step needs on its GPU; a gradient scaler remembers on the host.
     recordable = device.type == "cuda" and processes.count == 1 and settings.precision != "fp16"
-    capture: Capture | None = capture_cuda if recordable else None
+    capture: Capture | None = record if recordable else None
     moving = config.augment.moved_stills or config.augment.moved_clips
     mover = Mover(HeadStore(dataset, device), sampler) if moving else None
     trainer = Trainer(config, model, discriminator, backbone, sampler, frames, landmarks, processes, capture, mover)

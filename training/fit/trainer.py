@@ -361,27 +361,3 @@ def _discriminator_loss(discriminator: Discriminator, outputs: Outputs) -> Tenso
     _, scores = discriminator(torch.cat((outputs.target, outputs.prediction.detach())), torch.cat((points, points)))
     real, fake = scores.chunk(2)
     return losses.gan_discriminator(real, fake)
-
-
-_failed: list[torch.cuda.CUDAGraph] = []
-"""Recordings that failed; they have to live, since torch's allocator goes on asking whether they record."""
-
-
-def capture_cuda(launch: Callable[[], None]) -> Callable[[], None]:
-    """Record a CUDA graph of what was launched before on a stream aside.
-
-    Raises:
-        RuntimeError: it cannot be recorded, as where the memory does not suffice or an operation needs the host. The
-            stream is the one of before, and steps can go on without a recording.
-    """
-    before = torch.cuda.current_stream()
-    graph = torch.cuda.CUDAGraph()
-    try:
-        with torch.cuda.graph(graph):
-            launch()
-    except RuntimeError:
-        _failed.append(graph)
-        raise
-    finally:
-        torch.cuda.set_stream(before)  # torch.cuda.graph leaves its own one in force where recording fails
-    return graph.replay

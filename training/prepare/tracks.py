@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mcnet.media.crop import SIDE_PER_SIZE, SquareBox, face_size_px, frame_face
+from mcnet.media.crop import SIDE_PER_SIZE, SquareBox, face_size_px, frame_face, without_outliers
 from mcnet.media.faces import Box, Face, FaceFinder
 from mcnet.media.sampling import sample_square
 
@@ -96,7 +96,7 @@ class _Followed:
         """Take the next frame's face, or answer why the track ends before it."""
         if face is None or not _is_continued(self.face, face):
             return "lost"
-        if _inside(face, rgb) < _MIN_INSIDE:
+        if face.box.share_inside(rgb) < _MIN_INSIDE:
             return "left"
         seen = _miniature_of_face(rgb, face)
         changed = self._change.is_cut(_difference(self._seen, seen))
@@ -187,7 +187,7 @@ class Tracker:
         for found in self._finder.find(small.astype(np.uint8, copy=False)):
             face = self._finder.follow(rgb, Face(found.landmarks_px * ratio, found.presence))
             known = face is None or any(_is_same(face, other.face) for other in self._followed)
-            if face is not None and not known and _inside(face, rgb) >= _MIN_INSIDE:
+            if face is not None and not known and face.box.share_inside(rgb) >= _MIN_INSIDE:
                 self._followed.append(self._begin(rgb, face))
         self._search_at = self._frame + (self._busy_frames if self._followed else self._idle_frames)
 
@@ -276,14 +276,6 @@ def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float((first * second).sum() / max(1e-6, math.sqrt((first**2).sum() * (second**2).sum())))
 
 
-def _inside(face: Face, rgb: NDArray[np.uint8]) -> float:
-    """Which share of the face's box lies in the picture."""
-    box = face.box
-    width = min(box.right, float(rgb.shape[1])) - max(box.left, 0.0)
-    height = min(box.bottom, float(rgb.shape[0])) - max(box.top, 0.0)
-    return max(0.0, width) * max(0.0, height) / max(face.area_px2, 1e-6)
-
-
 def _is_continued(before: Face, now: Face) -> bool:
     was, is_now = frame_face(before), frame_face(now)
     width_px = was.side / SIDE_PER_SIZE * 2.6
@@ -309,7 +301,6 @@ CORE_PER_SIZE = 0.88 * SIDE_PER_SIZE
 MAX_SIDE_PER_SIZE = 6.4
 """The widest framing of any frame, in face sizes: the upper end of what 90 % of the training clips show. The figures
 for it, and for squares that rest rather than follow the head, are in docs/training.md."""
-_OUTLIER_FRAMES = 5
 
 
 class Part(NamedTuple):
@@ -343,7 +334,7 @@ def split_by_movement(
     Returns:
         Parts that cover the track without a gap. For those that are held there is a `clip_square`.
     """
-    cores = _without_outliers(_cores(faces))
+    cores = without_outliers(_cores(faces))
     size = np.array([width_px, height_px], np.float64)
 
     def held_from(first: int, stop: int) -> int:
@@ -397,7 +388,7 @@ def clip_square(faces: Sequence[Face], width_px: int, height_px: int, *, consecu
     """
     cores = _cores(faces)
     if consecutive:
-        cores = _without_outliers(cores)
+        cores = without_outliers(cores)
     low, high = _corners(cores)
     size = np.array([width_px, height_px], np.float64)
     union = low.min(axis=0, keepdims=True), high.max(axis=0, keepdims=True)
@@ -451,16 +442,6 @@ def _cores(faces: Sequence[Face]) -> NDArray[np.float64]:
     """(N, 3): middle and side of each face's core."""
     boxes = [frame_face(face) for face in faces]
     return np.array([(box.center_x, box.center_y, box.side * CORE_PER_SIZE / SIDE_PER_SIZE) for box in boxes])
-
-
-def _without_outliers(cores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The running median of five frames: a mesh gone astray for a frame or two moves nothing."""
-    half = _OUTLIER_FRAMES // 2
-    if len(cores) <= half:
-        return cores
-    padded = np.pad(cores, ((half, half), (0, 0)), mode="reflect")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, _OUTLIER_FRAMES, axis=0)
-    return np.asarray(np.median(windows, axis=-1), np.float64)
 
 
 def _running_median(values: NDArray[np.float64]) -> NDArray[np.float64]:

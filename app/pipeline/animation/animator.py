@@ -130,15 +130,6 @@ class _Source(NamedTuple):
         return self.pose_of(start).towards(self.pose_of(end), share)
 
 
-def _share_inside(face: Face, rgb: NDArray[np.uint8]) -> float:
-    """The share of a face's box that lies in the frame."""
-    height, width = rgb.shape[:2]
-    left, top, right, bottom = face.box
-    across = (min(right, width) - max(left, 0)) / max(right - left, 1e-6)
-    down = (min(bottom, height) - max(top, 0)) / max(bottom - top, 1e-6)
-    return float(max(0.0, across) * max(0.0, down))
-
-
 class Animator:
     """Animates the chosen portrait by camera frames. Used on one thread, the engine's.
 
@@ -433,7 +424,7 @@ class Animator:
         self._looked_s = frame.captured_s
         with self._timed("face"):
             faces = self._finder.find(frame.rgb)
-        faces = [face for face in faces if _share_inside(face, frame.rgb) >= _LEAST_INSIDE]
+        faces = [face for face in faces if face.box.share_inside(frame.rgb) >= _LEAST_INSIDE]
         if faces and (self._gone or self._is_elsewhere(faces[0])):
             # Back after more than a blink: perhaps elsewhere, so the crop does not glide there but is there.
             self._smoother.reset()

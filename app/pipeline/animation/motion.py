@@ -183,10 +183,8 @@ class MotionControl:
         """Whether keypoints are hardly those of the face that the reference pose shows; never before a calibration."""
         if self.reference is None:
             return False
-        reference = self.reference.pose.value
-        around, now = reference - reference.mean(axis=0), driving.value - driving.value.mean(axis=0)
-        linear, shift = _affine_fit(around, now)
-        rest = math.sqrt(np.square(now - around @ linear.T - shift).sum() / np.square(around).sum())
+        around, linear, _, expression = _parted(self.reference.pose, driving)
+        rest = math.sqrt(np.square(expression).sum() / np.square(around).sum())
         stretch = np.linalg.svd(linear, compute_uv=False)
         inside_out = np.linalg.det(linear) <= 0
         too_far = max(float(stretch[0]), 1 / max(float(stretch[1]), 1e-6)) > _STRANGE_STRETCH
@@ -209,10 +207,7 @@ class MotionControl:
         if not area > 0:
             raise ValueError("the keypoints of the reference pose span no area: got a flat hull; calibrate again")
         scale = math.sqrt(hull_area(source.value.astype(np.float32)) / area)
-        centre = reference.value.mean(axis=0)
-        around = reference.value - centre
-        linear, shift = _affine_fit(around, driving.value - centre)
-        expression = driving.value - centre - (around @ linear.T + shift)
+        around, linear, shift, expression = _parted(reference, driving)
         turned = driving.jacobian @ np.linalg.inv(reference.jacobian)
         linear, expression = _limited(linear, expression, float(np.square(around).sum()))
         shift = np.array([softly(part, _SHIFT) for part in shift])
@@ -220,6 +215,19 @@ class MotionControl:
         moved = around @ head.T + motion_strength * shift + expression_strength * expression
         turned = head + expression_strength * (turned - linear)
         return Pose(source.value + scale * (moved - around), turned @ source.jacobian)
+
+
+def _parted(reference: Pose, driving: Pose) -> tuple[Array, Array, Array, Array]:
+    """A movement in two parts: the head's, as an affine map, and the expression.
+
+    Returns:
+        The reference's places around their mean (K, 2); the map's linear part (2, 2) and shift (2,), of these; what it
+        leaves of the driving places (K, 2).
+    """
+    centre = reference.value.mean(axis=0)
+    around, now = reference.value - centre, driving.value - centre
+    linear, shift = _affine_fit(around, now)
+    return around, linear, shift, now - (around @ linear.T + shift)
 
 
 def _affine_fit(start: Array, end: Array) -> tuple[Array, Array]:
@@ -243,8 +251,7 @@ def _limited(linear: Array, expression: Array, spread: float) -> tuple[Array, Ar
         left[:, -1] *= -1
     turn = left @ right
     angle = softly(math.atan2(turn[1, 0], turn[0, 0]), _TILT)
-    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    return np.asarray(turn @ right.T @ np.diag(limited) @ right, np.float64), expression
+    return _linear_map(angle, limited, right), expression
 
 
 def _amplified(linear: Array, gain: float) -> Array:
@@ -260,5 +267,10 @@ def _amplified(linear: Array, gain: float) -> Array:
     left, stretch, right = np.linalg.svd(linear)
     rotation = left @ right
     angle = gain * math.atan2(rotation[1, 0], rotation[0, 0])
+    return _linear_map(angle, stretch**gain, right)
+
+
+def _linear_map(angle: float, stretch: Array, axes: Array) -> Array:
+    """The (2, 2) map that stretches by `stretch` along the rows of `axes`, then turns by `angle`."""
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    return np.asarray(turn @ right.T @ np.diag(stretch**gain) @ right, np.float64)
+    return np.asarray(turn @ axes.T @ np.diag(stretch) @ axes, np.float64)

@@ -1,15 +1,36 @@
 """What every camera is, whoever gives its frames: the contract, and what its makers share."""
 
 import contextlib
+import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import CameraError
+
+PROBED_FRAMES = 12
+PROBED_S = 1.0
+"""So many frames are looked at, for so long at most, to learn the rate of a camera."""
+UNEVEN_FRAMES = 2
+"""The first ones may come late, or in a heap from a buffer."""
+
+
+def measured_rate_hz(times_s: Sequence[float], plausible_hz: tuple[float, float], otherwise_hz: float) -> float:
+    """Frames per second, by the median interval between arrivals.
+
+    Args:
+        times_s: of the first frames, two at least; the `UNEVEN_FRAMES` do not count where there are more.
+        plausible_hz: least and most that is believed.
+        otherwise_hz: the answer where it is not.
+    """
+    steps_s = [after - before for before, after in itertools.pairwise(times_s)]
+    rate_hz = 1 / max(1e-6, median(steps_s[UNEVEN_FRAMES:] or steps_s))
+    return round(rate_hz, 1) if plausible_hz[0] <= rate_hz <= plausible_hz[1] else otherwise_hz
 
 
 @dataclass(frozen=True)

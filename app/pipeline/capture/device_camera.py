@@ -1,9 +1,7 @@
 """A webcam, through OpenCV. What differs between operating systems is asked of a `CameraSystem`."""
 
-import itertools
 import logging
 from collections.abc import Sequence
-from statistics import median
 from time import monotonic, sleep
 from typing import NamedTuple, Protocol
 
@@ -13,7 +11,15 @@ from numpy.typing import NDArray
 
 from app.errors import CameraError
 from app.pipeline.camera_spec import CameraSpec
-from app.pipeline.capture.camera import CameraFormat, CameraInfo, Tenancy
+from app.pipeline.capture.camera import (
+    PROBED_FRAMES,
+    PROBED_S,
+    UNEVEN_FRAMES,
+    CameraFormat,
+    CameraInfo,
+    Tenancy,
+    measured_rate_hz,
+)
 from mcnet.config import MIN_SIDE_PX
 
 logger = logging.getLogger(__name__)
@@ -23,13 +29,11 @@ _PIXEL_FORMATS = ("MJPG", "YUYV", "")
 # One that is being filled beside the one that is being read: with a single one V4L2 cannot capture while the app
 # reads, and the rate halves. The camera thread always waits in `read`, so none of them ever grows old.
 _BUFFERS = 2
-_PROBED_FRAMES = 12
-_PROBED_S = 1.0
-_UNEVEN_FRAMES = 2  # the first ones may come late, or in a heap from the driver's buffers
 # The first pictures of some cameras cannot be used: the sensor wakes up, and half a JPEG comes.
 _WAKES_UP_S = 2.0
 _NEXT_TRY_S = 0.01
 # A damaged JPEG now and then is no reason to close a camera; an unplugged one fails again at once.
+_PLAUSIBLE_HZ = (1.0, 250.0)
 _TOLERATED_FAILURES = 5
 _STALLED_READ_S = 1.0
 
@@ -198,21 +202,16 @@ def _probe(capture: cv2.VideoCapture) -> tuple[NDArray[np.uint8] | None, float]:
         return None, 0.0
     start_s = monotonic()
     times_s = [start_s]
-    while len(times_s) < _PROBED_FRAMES and (len(times_s) <= _UNEVEN_FRAMES + 1 or monotonic() - start_s < _PROBED_S):
+    while len(times_s) < PROBED_FRAMES and (len(times_s) <= UNEVEN_FRAMES + 1 or monotonic() - start_s < PROBED_S):
         grabbed = _grab(capture)
         if grabbed is None:
             return None, 0.0
         frame = grabbed
         times_s.append(monotonic())
-    return frame, _rate(times_s[_UNEVEN_FRAMES:], capture.get(cv2.CAP_PROP_FPS))
-
-
-def _rate(times_s: Sequence[float], nominal_hz: float) -> float:
-    """Frames per second, by the median interval; the driver's figure where that is implausible."""
-    step_s = median(after - before for before, after in itertools.pairwise(times_s))
-    if 1 <= 1 / max(step_s, 1e-6) <= 250:
-        return round(1 / step_s, 1)
-    return nominal_hz if 1 <= nominal_hz <= 250 else 30.0
+    nominal_hz = capture.get(cv2.CAP_PROP_FPS)
+    low_hz, high_hz = _PLAUSIBLE_HZ
+    otherwise_hz = nominal_hz if low_hz <= nominal_hz <= high_hz else 30.0
+    return frame, measured_rate_hz(times_s, _PLAUSIBLE_HZ, otherwise_hz)
 
 
 def _what_is_wrong(frame: NDArray[np.uint8] | None, *, flat_allowed: bool, capture: cv2.VideoCapture) -> str:

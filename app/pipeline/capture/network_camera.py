@@ -2,11 +2,9 @@
 
 import contextlib
 import errno
-import itertools
 import logging
 import socket
 from collections.abc import Iterator
-from statistics import median
 from time import monotonic
 from urllib.parse import urlsplit
 
@@ -21,7 +19,7 @@ from numpy.typing import NDArray
 
 from app.errors import CameraError
 from app.pipeline.camera_spec import CameraSpec
-from app.pipeline.capture.camera import CameraFormat, Tenancy
+from app.pipeline.capture.camera import PROBED_FRAMES, PROBED_S, CameraFormat, Tenancy, measured_rate_hz
 from mcnet.config import MIN_SIDE_PX
 
 logger = logging.getLogger(__name__)
@@ -30,9 +28,6 @@ logger = logging.getLogger(__name__)
 # read that hangs ends soon after the supervisor has given the camera up, for nothing else can end it.
 _ANSWER_S = 4.0
 _READ_S = 3.0
-_PROBED_S = 1.0
-_PROBED_FRAMES = 12
-_UNEVEN_FRAMES = 2
 _PLAUSIBLE_HZ = (0.5, 250.0)
 _USUAL_HZ = 30.0
 # A connection may begin in the midst of what only later pictures complete.
@@ -231,14 +226,10 @@ def _probed(stream: _Stream) -> tuple[int, int, float]:
     rgb = stream.read()
     start_s = monotonic()
     times_s = [start_s]
-    while len(times_s) < _PROBED_FRAMES and times_s[-1] - start_s < _PROBED_S:
+    while len(times_s) < PROBED_FRAMES and times_s[-1] - start_s < PROBED_S:
         rgb = stream.read()
         times_s.append(monotonic())
-    # The first ones may come in a heap.
-    steps_s = [after - before for before, after in itertools.pairwise(times_s)]
-    fps_hz = 1 / max(1e-6, median(steps_s[_UNEVEN_FRAMES:] or steps_s))
-    plausible = _PLAUSIBLE_HZ[0] <= fps_hz <= _PLAUSIBLE_HZ[1]
-    return rgb.shape[1], rgb.shape[0], round(fps_hz, 1) if plausible else _USUAL_HZ
+    return rgb.shape[1], rgb.shape[0], measured_rate_hz(times_s, _PLAUSIBLE_HZ, _USUAL_HZ)
 
 
 def _cause(error: Exception) -> str:

@@ -250,7 +250,7 @@ class FakeCuda:
 def test_the_stream_is_the_one_before_whether_recording_fails_or_not(
     error: Exception | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mcnet.engine.cuda_graph._abandoned", [])
+    monkeypatch.setattr("mcnet.cuda_recording._failed", [])
     cuda = FakeCuda(monkeypatch, error)
     user = cuda.stream
     seen: list[object] = []

@@ -291,7 +291,7 @@ def test_a_gpu_records_its_steps(
     with caplog.at_level(logging.WARNING):
         assert fit(config, tmp_path / "recorded").step == 2 * steps
     assert "recording them failed" not in caplog.text
-    monkeypatch.setattr(training.fit.loop, "capture_cuda", None)
+    monkeypatch.setattr(training.fit.loop, "record", None)
     assert fit(config, tmp_path / "eager").step == 2 * steps
     from tests.training.fit.test_loop import stats
 
