@@ -219,7 +219,7 @@ class SoundTrack:
         return muted
 
     def _heard(self, begin_s: float) -> Wave | None:
-        """(_BLOCK + _FADE,) samples of what was heard then, the last of them to fade out with; None: they are not there."""
+        """(_BLOCK + _FADE,) samples of what was heard then, the last of them to fade out with; or None."""
         place = self._feed.place()
         if place is None or not self._pictures:
             return None
