@@ -22,6 +22,8 @@ Decay = Literal["none", "steps", "cosine"]
 Backbone = Literal["vgg19", "efficientnet_lite0"]
 OcclusionBy = Literal["price", "errors"]
 
+SHIPPED = ("released", "starter", "starter_25", "studio", "smoke")
+"""Configurations that come with the package, by the name of their file."""
 STAGES = ("detector", "motion", "full")
 """In their order: the keypoint detector alone, led by landmarks; then it and the dense motion; then everything."""
 
@@ -344,13 +346,22 @@ class FitConfig:
 def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> FitConfig:
     """Read a TOML file, or a shipped configuration by its name.
 
+    A file may begin with `base`, the name of a shipped configuration that its tables change.
+
     Args:
-        name_or_path: `released`, `starter`, `smoke`, or a file.
+        name_or_path: one of `SHIPPED`, or a file.
         overrides: as `loss.l1=2.0`; the value is TOML, or a bare word.
 
     Raises:
         ConfigError: there is no such file, it is no TOML, or a key or value is wrong.
     """
+    values = _read(name_or_path)
+    for override in overrides:
+        _set(values, override)
+    return FitConfig.from_dict(values)
+
+
+def _read(name_or_path: str | Path) -> dict[str, Any]:
     path = Path(name_or_path).expanduser()
     shipped = resources.files("training") / "configs" / f"{name_or_path}.toml"
     try:
@@ -359,15 +370,26 @@ def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> FitC
         raise ConfigError(f"{name_or_path} is no TOML: it is no text") from error
     except OSError:
         raise ConfigError(
-            f"no configuration {str(name_or_path)!r}: got neither a file nor a shipped name (released, starter, smoke)"
+            f"no configuration {str(name_or_path)!r}: got neither a file nor a shipped name ({', '.join(SHIPPED)})"
         ) from None
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{name_or_path} is no TOML: {error}") from error
-    for override in overrides:
-        _set(values, override)
-    return FitConfig.from_dict(values)
+    if "base" not in values:
+        return values
+    base = values.pop("base")
+    if base not in SHIPPED:
+        raise ConfigError(f"config key base: got {base!r}, expected one of {', '.join(SHIPPED)}")
+    return _merged(_read(base), values)
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
 
 
 def format_config(config: FitConfig) -> str:
@@ -453,14 +475,9 @@ def _model(values: Mapping[str, Any]) -> McnetConfig:
     changed = dict(values)
     if "base" not in changed:
         return McnetConfig.from_dict(changed)
-    merged = McnetConfig.named(str(changed.pop("base"))).to_dict()
-    for key, value in changed.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = {**merged[key], **value}
-        else:
-            merged[key] = value
+    base = McnetConfig.named(str(changed.pop("base"))).to_dict()
     try:
-        return McnetConfig.from_dict(merged)
+        return McnetConfig.from_dict(_merged(base, changed))
     except ConfigError as error:
         raise ConfigError(f"in table model: {error}") from None
 

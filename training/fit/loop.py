@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from training.fit.augment import Faces
 from training.fit.backbones import load_backbone
 from training.fit.config import FitConfig, differences, format_config
 from training.fit.discriminator import Adversaries
+from training.fit.growth import can_grow, grown, nearest_points
 from training.fit.heads import HeadStore
 from training.fit.journal import Journal
 from training.fit.measured import measured
@@ -266,7 +267,7 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
         model.load_state_dict(state.model)
         facts |= {key: value for key, value in state.facts.items() if key != "data"}
     elif settings.initial:
-        facts["initial"] = take_weights(model, settings.initial)
+        facts["initial"] = take_weights(model, settings.initial, landmarks, config.loss.guidance_points)
     model.to(device)
     if adversaries is not None:
         adversaries.to(device)
@@ -315,14 +316,41 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
     )
 
 
-def take_weights(model: Mcnet, name_or_path: str) -> dict[str, Any]:
-    """Copy another model's weights wherever name and shape agree, and log what was taken and what was not.
+def take_weights(
+    model: Mcnet, name_or_path: str, landmarks: LandmarkStore, guidance_points: Sequence[int]
+) -> dict[str, Any]:
+    """Take another model's weights, and log what was taken and what was not.
+
+    Where the network is that model with further ResBlocks or keypoints, it begins as the same function (see
+    `training.fit.growth`). Otherwise weights are copied wherever name and shape agree.
+
+    Args:
+        model: that takes them.
+        name_or_path: of the other one.
+        landmarks: of the data: a new keypoint is a copy of that one whose landmark lies nearest on the mean face.
+        guidance_points: mesh points of the model's keypoints.
 
     Raises:
         CheckpointError: the model cannot be loaded.
     """
     given = load_model(name_or_path)
     theirs, ours = given.state_dict(), model.state_dict()
+    before = given.config.num_keypoints
+    if can_grow(given.config, model.config):
+        wanted = model.config.num_keypoints
+        parents: Sequence[int] = [number % before for number in range(wanted - before)]
+        if len(guidance_points) == wanted:
+            parents = nearest_points(landmarks.trusted, guidance_points, before)
+        model.load_state_dict(grown(given, model, parents))
+        _log.info("grown from %s: the same function, with room to learn", name_or_path)
+        return {
+            "from": given.info.name,
+            "content_hash": given.info.content_hash,
+            "taken": len(theirs),
+            "fresh": [],
+            "unused": 0,
+            "grown": True,
+        }
     taken = [key for key in ours if key in theirs and theirs[key].shape == ours[key].shape]
     left = [key for key in ours if key not in taken]
     unused = [key for key in theirs if key not in taken]

@@ -3,12 +3,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from mcnet.bench.macs import count_macs
 from mcnet.config import ConfigError, McnetConfig
-from training.fit.config import FitConfig, differences, format_config, load_config, smallest_picture_px
+from training.fit.config import SHIPPED, FitConfig, differences, format_config, load_config, smallest_picture_px
 from training.fit.discriminator import Discriminator
+from training.fit.growth import can_grow
 
 
-@pytest.mark.parametrize("name", ["released", "starter", "smoke"])
+@pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_configurations_load_and_print_what_they_are(name: str, tmp_path: Path) -> None:
     config = load_config(name)
     printed = tmp_path / "printed.toml"
@@ -126,3 +128,27 @@ def test_the_smallest_crop_that_a_discriminator_can_judge() -> None:
             for block in Discriminator(0, widths).down_blocks:
                 x = block.pool(block.conv(x))
             assert x.shape[-1] == expected
+
+
+def test_a_configuration_changes_another(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('base = "starter"\n[model]\nresblocks = [2, 0, 0]\n[loss]\nl1 = 3.0\n')
+    starter, config = load_config("starter"), load_config(mine, ["loss.crops=2"])
+    changed = {change.key: change.after for change in differences(starter.to_dict(), config.to_dict())}
+    assert changed == {"model.resblocks": [2, 0, 0], "loss.l1": 3.0, "loss.crops": 2}
+    mine.write_text('base = "mine"\n')
+    with pytest.raises(ConfigError, match="config key base: got 'mine', expected one of released, starter"):
+        load_config(mine)
+
+
+def test_the_starter_with_more_keypoints_keeps_its_budget() -> None:
+    starter, larger = load_config("starter"), load_config("starter_25")
+    assert can_grow(starter.model, larger.model)
+    assert larger.loss.guidance_points[:15] == starter.loss.guidance_points
+    assert count_macs(larger.model).rewritten.total <= 2.4
+
+
+def test_the_studio_is_what_its_configuration_trains() -> None:
+    studio = load_config("studio")
+    assert studio.model == McnetConfig.named("studio")
+    assert studio.loss.guidance_points == load_config("starter").loss.guidance_points
