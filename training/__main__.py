@@ -13,7 +13,7 @@ from mcnet.config import ConfigError
 from mcnet.errors import UserError
 from training.data import pack
 from training.evaluate import command as evaluate
-from training.fit.config import FitConfig, format_config, load_config
+from training.fit.config import SHIPPED, FitConfig, format_config, load_config
 from training.prepare import command as prepare
 from training.prepare import shards
 
@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="train; the same command again resumes",
         description="Train a model. The same command again resumes. SIGTERM and Ctrl-C save first.",
     )
-    fit.add_argument("config", help="released, starter, smoke, or a TOML file")
+    fit.add_argument("config", help=f"{', '.join(SHIPPED)}, or a TOML file")
     # Not plain --run: torchrun would take that for its own --run-path.
     fit.add_argument("--run-dir", type=Path, help="folder of the run (default: runs/CONFIG)")
     fit.add_argument("--data", type=Path, help="packed dataset or folder of clips; sets data.path")

@@ -63,7 +63,12 @@ class JourneyError(UserError, RuntimeError):
 
 
 def pack(
-    folder: Path, clips: Path, weights: str, backbone: Path | None, overrides: Sequence[str] = ()
+    folder: Path,
+    clips: Path,
+    weights: str,
+    backbone: Path | None,
+    overrides: Sequence[str] = (),
+    recipe: str = "starter",
 ) -> dict[str, int]:
     """Write the folder that travels.
 
@@ -72,7 +77,8 @@ def pack(
         clips: a folder of clips.
         weights: model, by name or file, from which the training goes on.
         backbone: file of the perceptual backbone's weights; None: where it usually has them.
-        overrides: changes of the configuration `starter`.
+        overrides: changes of the configuration.
+        recipe: name of the configuration.
 
     Returns:
         Bytes of each part: code, data, weights, backbone.
@@ -90,7 +96,7 @@ def pack(
         raise JourneyError(f"{folder} holds something else than a journey: choose an empty folder")
     model = load_model(weights)
     config = load_config(
-        "starter",
+        recipe,
         [
             "data.path=data",
             "run.initial=weights.safetensors",
