@@ -15,7 +15,7 @@ from mcnet.signals import StopSignals
 
 if TYPE_CHECKING:
     from mcnet.arrays import Rgb
-    from mcnet.commands.drives import Drive, Shot
+    from mcnet.commands.drives import Drive, KeypointDrive, Shot
     from mcnet.engine import Engine
     from mcnet.generator import Mcnet
     from mcnet.media.crop import SquareBox
@@ -205,7 +205,7 @@ def make_drive(
     performance: Performance,
     *,
     measurable: bool,
-) -> "Drive":
+) -> "KeypointDrive":
     """Choose how the portrait is moved, and find the reference frame.
 
     Raises:
