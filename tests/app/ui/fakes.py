@@ -232,11 +232,11 @@ class FakeStore:
         number = [one.key for one in self.kept].index(entry.key)
         return _portrait(entry, plain(60 + 30 * number, 100, 80), plain(60 + 30 * number, 512, 512), 70 + number)
 
-    def reframe(self, portrait: Portrait, box: SquareBox | None) -> Portrait:
+    def reframe(self, portrait: Portrait, box: SquareBox | None, angle_deg: float) -> Portrait:
         found = box is None or box.side >= self.faceless
         return replace(
             portrait,
-            entry=replace(portrait.entry, box=box),
+            entry=replace(portrait.entry, box=box, angle_deg=angle_deg),
             box=box or _AUTOMATIC,
             landmarks_px=np.zeros((468, 3), np.float32) if found else None,
         )

@@ -234,6 +234,7 @@ def _stages(folder: Path, theme: str) -> Iterator[tuple[str, Stage]]:
         stage.session.desk.add_files([folder / "someone.png"])
         stage.until(lambda: stage.session.desk.cropping is not None)  # noqa: B023
         if notice:
+            stage.window.crop_editor.canvas.turn(-70)
             stage.notice()
         yield name, stage
 
