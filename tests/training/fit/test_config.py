@@ -6,7 +6,7 @@ import torch
 from mcnet.bench.macs import count_macs
 from mcnet.config import ConfigError, McnetConfig
 from training.fit.config import SHIPPED, FitConfig, differences, format_config, load_config, smallest_picture_px
-from training.fit.discriminator import Discriminator
+from training.fit.discriminator import Discriminator, DiscriminatorBlock
 from training.fit.growth import can_grow
 
 
@@ -126,6 +126,7 @@ def test_the_smallest_crop_that_a_discriminator_can_judge() -> None:
         for tried_px, expected in ((side_px, 2), (side_px - 1, 1)):
             x = torch.zeros(1, 3, tried_px, tried_px)
             for block in Discriminator(0, widths).down_blocks:
+                assert isinstance(block, DiscriminatorBlock)
                 x = block.pool(block.conv(x))
             assert x.shape[-1] == expected
 
