@@ -174,6 +174,10 @@ class AppSettings:
     output_fps_hz: float = 30.0
     recordings: str = ""
     """Folder of recordings and snapshots; empty: the system's folder for videos."""
+    record_sound: bool = False
+    """Whether the microphone is open, and recordings have its sound."""
+    microphone: str = ""
+    """Which, by the system's own key; empty: the usual one."""
 
     def __post_init__(self) -> None:
         _require_within(self, ("output_width_px", 64, 4096), ("output_height_px", 64, 4096), ("output_fps_hz", 1, 120))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from mcnet.commands import animate, bench, convert
+from mcnet.commands import animate, bench, convert, inspect
 from mcnet.commands.status import INTERRUPTED
 from mcnet.errors import UserError, told
 
@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
     animate.add_parser(commands)
     convert.add_parser(commands)
+    inspect.add_parser(commands)
     bench.add_parser(commands)
     return parser
 

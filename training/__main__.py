@@ -11,6 +11,7 @@ from mcnet.commands.arguments import number, whole_number
 from mcnet.commands.outputs import check_outputs
 from mcnet.config import ConfigError
 from mcnet.errors import UserError
+from training.ablate import command as ablate
 from training.data import pack
 from training.evaluate import command as evaluate
 from training.fit.config import SHIPPED, FitConfig, format_config, load_config
@@ -83,6 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     packing.add_argument("out", type=Path, help="folder of the packed dataset")
     packing.set_defaults(run_command=_pack)
     evaluate.add_parser(commands)
+    ablate.add_parser(commands)
     shards.add_parser(commands)
     return parser
 

@@ -23,6 +23,7 @@ from app.ui.doctor_row import DoctorRow
 from app.ui.flow import FlowLayout
 from app.ui.run_settings import RunSettings
 from app.ui.session import Session
+from app.ui.sound_row import SoundRow
 from app.ui.theme import ThemeChoice
 from app.ui.widgets import (
     NAME_PX,
@@ -78,6 +79,7 @@ class Controls(QFrame):
         zoom, overlay, nudge_buttons: how the performer is framed.
         background, swatches, portrait_size, sharpness, badge, mirror_output, mirror_preview: the picture.
         slate_text, slate_button, no_slate_button: the slate.
+        sound: the microphone of recordings.
         run: the output, the model and the device.
         performer, pause, statistics, landmarks, theme: the window.
 
@@ -118,6 +120,10 @@ class Controls(QFrame):
         self._make_picture()
         self._column.addWidget(rule())
         self.run = RunSettings(session)
+        self.sound = SoundRow(session)
+        self._column.addWidget(label("Sound of recordings", "title"))
+        self._column.addWidget(self.sound)
+        self._column.addWidget(rule())
         self._column.addWidget(label("Output and computer", "title"))
         self._column.addWidget(self.run)
         self._column.addWidget(rule())

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from app.pipeline.doctor import VirtualCameraReport
     from app.pipeline.events import Event, Measured, MeasuringProgress
     from app.pipeline.output.sinks import Sink
+    from app.pipeline.output.sound import SoundFeed
     from app.pipeline.pipeline import Pipeline
     from app.pipeline.portraits import PortraitStore
+    from app.ui.microphones import Ear
 
 _LOADING = threading.Lock()
 
@@ -87,7 +89,9 @@ class Parts:
         measure: try again what runs the model best here, telling the progress, and remember it.
         examine_virtual_camera: ready, missing, busy or denied, and what to do.
         make_virtual_camera: a sink.
-        make_recorder: a sink that writes that file.
+        make_recorder: a sink that writes that file, with that sound or silent.
+        list_microphones: key and name of each.
+        open_microphone: by its key, or the usual one by "".
     """
 
     open_store: "Callable[[], PortraitStore]"
@@ -98,7 +102,9 @@ class Parts:
     measure: "Callable[[AppSettings, Callable[[MeasuringProgress], None]], Measured]"
     examine_virtual_camera: "Callable[[], VirtualCameraReport]"
     make_virtual_camera: "Callable[[], Sink]"
-    make_recorder: "Callable[[Path], Sink]"
+    make_recorder: "Callable[[Path, SoundFeed | None], Sink]"
+    list_microphones: Callable[[], list[tuple[str, str]]]
+    open_microphone: "Callable[[str], Ear]"
 
 
 def real_parts() -> Parts:
@@ -113,6 +119,8 @@ def real_parts() -> Parts:
         examine_virtual_camera=_examine_virtual_camera,
         make_virtual_camera=_make_virtual_camera,
         make_recorder=_make_recorder,
+        list_microphones=_list_microphones,
+        open_microphone=_open_microphone,
     )
 
 
@@ -217,8 +225,20 @@ def _make_virtual_camera() -> "Sink":
     return VirtualCameraSink()
 
 
-def _make_recorder(path: Path) -> "Sink":
+def _make_recorder(path: Path, sound: "SoundFeed | None") -> "Sink":
     _load_opencv()
     from app.pipeline.output.recorder import RecorderSink
 
-    return RecorderSink(path)
+    return RecorderSink(path, sound)
+
+
+def _list_microphones() -> list[tuple[str, str]]:
+    from app.ui.microphones import list_microphones
+
+    return list_microphones()
+
+
+def _open_microphone(key: str) -> "Ear":
+    from app.ui.microphones import open_microphone
+
+    return open_microphone(key)

@@ -43,6 +43,7 @@ from app.ui.chain import Chain, Link
 from app.ui.cleanup import Cleanup
 from app.ui.measuring import LEAST_HZ, Measuring
 from app.ui.messages import Message, failure_message
+from app.ui.microphone import Microphone
 from app.ui.parts import Parts, WindowOptions
 from app.ui.portrait_desk import PortraitDesk
 from app.ui.recordings import Recordings
@@ -110,6 +111,7 @@ class Session(QObject):
         virtual_camera: its switch.
         devices: where the model can run besides the processor, as the settings name it, with a name for people.
         recordings: what is written to files.
+        microphone: whose sound they have, if it is on.
         measuring: what runs the model best here.
 
     Signals:
@@ -170,20 +172,30 @@ class Session(QObject):
         self.desk = PortraitDesk(self._portrait_worker, parts.open_store)
         self.camera_desk = CameraDesk(self._worker, parts.list_cameras, parts.parse_camera, camera)
         self.virtual_camera = VirtualCameraSwitch(self._worker, parts.examine_virtual_camera, parts.make_virtual_camera)
-        self.recordings = Recordings(self._worker, parts.make_recorder, self._videos_folder)
+        self.microphone = Microphone(self._worker, parts.list_microphones, parts.open_microphone, settings.microphone)
+        self._cleanup.add("microphone", self.microphone.close)
+        self.recordings = Recordings(
+            self._worker,
+            parts.make_recorder,
+            self._videos_folder,
+            lambda: self.microphone.feed if self.microphone.wanted else None,
+        )
         self.measuring = Measuring(self._worker, parts.measure, self._bridge.tell)
         self._connect()
 
     def _connect(self) -> None:
-        for part in (self.desk, self.camera_desk, self.virtual_camera, self.recordings, self.measuring):
+        parts = (self.camera_desk, self.virtual_camera, self.recordings, self.microphone, self.measuring)
+        for part in (self.desk, *parts):
             part.told.connect(self.told)
-        for part in (self.camera_desk, self.virtual_camera, self.recordings, self.measuring):
-            part.changed.connect(self._changed)
-        for part in (self.desk, self.camera_desk, self.virtual_camera, self.recordings, self.measuring):
             part.cleared.connect(self.cleared)
+        for part in parts:
+            part.changed.connect(self._changed)
         self.desk.chosen.connect(self._use_portrait)
         self.desk.changed.connect(self._look_for_portrait)
         self.camera_desk.chosen.connect(lambda text: self._keep(replace(self.settings, camera=text)))
+        self.microphone.chosen.connect(
+            lambda on, key: self._keep(replace(self.settings, record_sound=on, microphone=key))
+        )
         self.camera_desk.interrupted.connect(self._end_calibrating)
         self.virtual_camera.switched_on.connect(lambda: self._set_slate(True))
         self.virtual_camera.gone.connect(self._virtual_camera_gone)
@@ -200,6 +212,7 @@ class Session(QObject):
         self.camera_desk.refresh()
         self.virtual_camera.examine()
         self._worker.run(self._parts.list_devices, self._take_devices, self._report("devices"))
+        self.microphone.switch(self.settings.record_sound)
         self._tell_busy()
 
     def close(self) -> bool:

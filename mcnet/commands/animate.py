@@ -15,7 +15,7 @@ from mcnet.signals import StopSignals
 
 if TYPE_CHECKING:
     from mcnet.arrays import Rgb
-    from mcnet.commands.drives import Drive, Shot
+    from mcnet.commands.drives import Drive, KeypointDrive, Shot
     from mcnet.engine import Engine
     from mcnet.generator import Mcnet
     from mcnet.media.crop import SquareBox
@@ -75,6 +75,16 @@ def add_parser(commands: Any) -> None:
         choices=["auto", "torch", "openvino"],
         help="what computes (default: auto: what is measured to be fastest here; on a GPU torch, in batches)",
     )
+    motion = add_motion_options(parser)
+    motion.add_argument("--side-by-side", action="store_true", help="show portrait and performer beside the result")
+    motion.add_argument("--max-frames", type=whole_number(1), metavar="N", help="stop after N frames")
+    parser.set_defaults(run=run)
+
+
+def add_motion_options(parser: argparse.ArgumentParser) -> Any:
+    """Add the group of options for motion and framing, which `check_motion`, `load_portrait`, `find_performance` and
+    `make_drive` read.
+    """
     motion = parser.add_argument_group("motion and framing")
     motion.add_argument(
         "--motion",
@@ -111,9 +121,7 @@ def add_parser(commands: Any) -> None:
     motion.add_argument(
         "--no-crop", action="store_true", help="take the central square of portrait and video instead of the face"
     )
-    motion.add_argument("--side-by-side", action="store_true", help="show portrait and performer beside the result")
-    motion.add_argument("--max-frames", type=whole_number(1), metavar="N", help="stop after N frames")
-    parser.set_defaults(run=run)
+    return motion
 
 
 @dataclass(frozen=True)
@@ -205,7 +213,7 @@ def make_drive(
     performance: Performance,
     *,
     measurable: bool,
-) -> "Drive":
+) -> "KeypointDrive":
     """Choose how the portrait is moved, and find the reference frame.
 
     Raises:
@@ -361,7 +369,7 @@ def find_performance(
         return Performance((), ())
     faces: list[Face | None] = []
     with FaceFinder(tracking=True) as finder:
-        for frame in _progress(driving, args.max_frames, "finding the face"):
+        for frame in progress(driving, args.max_frames, "finding the face"):
             if stop.received:
                 raise KeyboardInterrupt
             found = finder.find(frame)
@@ -448,7 +456,7 @@ def animate(
     animate_s = 0.0
     result = source  # until the performer's face is first seen
     wanted = drive.measures or bool(performance.boxes)
-    frames = enumerate(_progress(driving, args.max_frames, "animating"))
+    frames = enumerate(progress(driving, args.max_frames, "animating"))
     while batch := list(itertools.islice(frames, BATCH_FRAMES[engine.choice.device.type])):
         shots = [performance.shot(index, frame, engine.config.size_px) for index, frame in batch]
         lost = [wanted and shot.face is None for shot in shots]
@@ -502,7 +510,7 @@ def report(
         )
 
 
-def _progress(driving: "DrivingVideo", max_frames: int | None, what: str) -> "Iterator[Rgb]":
+def progress(driving: "DrivingVideo", max_frames: int | None, what: str) -> "Iterator[Rgb]":
     """The frames, at most `max_frames`, with a bar on a terminal that tells frames per second."""
     from tqdm import tqdm
 

@@ -25,7 +25,7 @@ from mcnet.engine.cuda_graph import CudaGraphBackend
 from mcnet.engine.device import DeviceChoice, EngineError, EngineOptions, Runtime, automatic_backend, why_no_openvino
 from mcnet.engine.rewrites import rewrite
 from mcnet.generator import Mcnet, SourceCache
-from mcnet.geometry import Keypoints, adapted_scale, jacobians_of_places, relative_keypoints
+from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
 from mcnet.memory import ConditionedMemory
 
 if TYPE_CHECKING:
@@ -65,9 +65,7 @@ class Engine:
         options = options or EngineOptions()
         self.config: McnetConfig = model.config
         self.model_name = model.info.name
-        meant = model.info.keypoint_landmarks
-        self.keypoint_landmarks = meant if len(meant) == model.config.num_keypoints else ()
-        self._jacobians = model.info.keypoint_jacobians if self.keypoint_landmarks else "detected"
+        self.keypoint_landmarks = model.keypoint_landmarks
         if options.threads is not None:
             if options.threads < 1:
                 raise EngineError(f"threads: got {options.threads}, expected at least 1, or None for all cores")
@@ -152,7 +150,7 @@ class Engine:
             measured = None if places is None else self._places([places], 1)
             cache = self._compute(lambda backend: backend.encode(rgb, measured))
             if measured is not None:
-                cache = cache._replace(keypoints=self._with_own_jacobians(cache.keypoints))
+                cache = cache._replace(keypoints=self._torch.model.with_own_jacobians(cache.keypoints))
             self._require_finite(cache.keypoints, "keypoints of the source")
             cache = cache._replace(fingerprint=self.fingerprint, measured=measured is not None)
         self.source = cache
@@ -196,14 +194,7 @@ class Engine:
         detected = self._compute(lambda backend: backend.detect(rgb))
         if places is None:
             return detected
-        return self._with_own_jacobians(detected._replace(value=self._places(places, len(rgb))))
-
-    def _with_own_jacobians(self, measured: Keypoints) -> Keypoints:
-        """Measured keypoints with the jacobians that the model was trained with, where these follow from the places."""
-        if self._jacobians == "detected":
-            return measured
-        jacobian = jacobians_of_places(measured.value, self.keypoint_landmarks, self._jacobians)
-        return measured._replace(jacobian=jacobian.contiguous())
+        return self._torch.model.with_own_jacobians(detected._replace(value=self._places(places, len(rgb))))
 
     def _places(self, places: Sequence[NDArray[np.floating[Any]]], pictures: int) -> Tensor:
         """Check measured places and bring them to the device: (B, K, 2) float32."""
@@ -246,7 +237,7 @@ class Engine:
             raise EngineError("render: got no source, expected one: call set_source(rgb) first")
         source = self.source
         if source.measured:
-            driving = self._with_own_jacobians(driving)
+            driving = self._torch.model.with_own_jacobians(driving)
         rgb, witness = self._compute(lambda backend: backend.render(source, driving))
         if not math.isfinite(witness):
             raise EngineError(
@@ -305,6 +296,21 @@ class Engine:
         Raises:
             EngineError: as `animate`.
         """
+        return self.render_batch(self.drive(driving, places, relative=relative, adapt_scale=adapt_scale))
+
+    def drive(
+        self,
+        driving: Sequence[NDArray[np.uint8]],
+        places: Sequence[NDArray[np.floating[Any]]] | None = None,
+        *,
+        relative: bool = True,
+        adapt_scale: bool = True,
+    ) -> Keypoints:
+        """The keypoints that `animate_batch` has the source take, batch B, on the engine's device; arguments as there.
+
+        Raises:
+            EngineError: as `animate`.
+        """
         self._check_thread()
         if self.source is None:
             raise EngineError("animate: got no source, expected one: call set_source(rgb) first")
@@ -326,7 +332,7 @@ class Engine:
         keypoints = self._keypoints(rgb, places)
         if relative:
             keypoints = self._relative(self.source, keypoints, adapt_scale)
-        return self.render_batch(keypoints)
+        return keypoints
 
     def _relative(self, cache: SourceCache, driving: Keypoints, adapt_scale: bool) -> Keypoints:
         assert self._reference is not None

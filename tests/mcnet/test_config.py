@@ -37,7 +37,7 @@ def nested(**changes: Any) -> dict[str, Any]:
         (nested(colour=3), "unknown config key colour"),
         (nested(memory=nested()["memory"] | {"heads": 2}), r"unknown config key memory\.heads"),
         ({key: value for key, value in nested().items() if key != "size_px"}, "config key size_px is missing"),
-        (nested(size_px=300), "size_px: got 300, expected 256 or 512"),
+        (nested(size_px=300), "size_px: got 300, expected 64 or 128 or 256 or 512"),
         (nested(num_keypoints="5"), "num_keypoints: got '5', expected int"),
         (nested(lateral=1), "lateral: got 1, expected bool"),
         (nested(memory=7), "memory: got 7, expected a table"),

@@ -31,6 +31,7 @@ from app.pipeline.events import (
 )
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import NullSink, OutputFormat, Sink
+from app.pipeline.output.sound import SoundFeed
 from app.pipeline.pipeline import Pipeline
 from app.pipeline.portraits import Portrait, PortraitEntry, PortraitStore
 from app.pipeline.slot import LatestSlot
@@ -282,6 +283,9 @@ class World:
     report: VirtualCameraReport = READY
     pipelines: list[FakePipeline] = field(default_factory=list)
     recordings: list[Path] = field(default_factory=list)
+    sounds: list[SoundFeed | None] = field(default_factory=list)
+    microphones: list[str] | Exception = field(default_factory=lambda: ["headset", "webcam"])
+    ears: "list[FakeEar]" = field(default_factory=list)
     sink_error: Exception | None = None
     measure_error: Exception | None = None
     gate: threading.Event = field(default_factory=threading.Event)
@@ -307,6 +311,8 @@ class World:
             examine_virtual_camera=self._examine,
             make_virtual_camera=lambda: self._sink("virtualcam"),
             make_recorder=self._record,
+            list_microphones=self._list_microphones,
+            open_microphone=self._open_microphone,
         )
 
     def _list(self) -> list[CameraInfo]:
@@ -339,11 +345,53 @@ class World:
             raise self.sink_error
         return FakeSink(name)
 
-    def _record(self, path: Path) -> Sink:
+    def _list_microphones(self) -> list[tuple[str, str]]:
+        if isinstance(self.microphones, Exception):
+            raise self.microphones
+        return [(key, key.capitalize()) for key in self.microphones]
+
+    def _open_microphone(self, key: str) -> "FakeEar":
+        if isinstance(self.microphones, Exception):
+            raise self.microphones
+        if (key or "usual") not in (*self.microphones, "usual"):
+            raise AppError("the microphone is not there: plug it in")
+        self.ears.append(FakeEar(key or "usual"))
+        return self.ears[-1]
+
+    def _record(self, path: Path, sound: SoundFeed | None) -> Sink:
         self.recordings.append(path)
+        self.sounds.append(sound)
         sink = self._sink("recorder")
         sink.detail = str(path)
         return sink
+
+
+class FakeEar:
+    """A microphone that hums.
+
+    Attributes:
+        level: how loud, 0 to 1.
+        fail: what reading raises, if anything.
+        dumb: it gives nothing.
+        closed: how often it was closed.
+    """
+
+    rate_hz = 8000
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.level = 0.5
+        self.fail: Exception | None = None
+        self.dumb = False
+        self.closed = 0
+
+    def read(self) -> NDArray[np.float32]:
+        if self.fail is not None:
+            raise self.fail
+        return np.full(0 if self.dumb else 160, self.level, np.float32)
+
+    def close(self) -> None:
+        self.closed += 1
 
 
 class FakeSink(NullSink):

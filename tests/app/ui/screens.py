@@ -39,6 +39,7 @@ from PyQt6.QtWidgets import (
 )
 
 import assets
+from app.errors import AppError
 from app.pipeline.events import StageFailed, StateChanged
 from app.pipeline.output.compositor import Compositor
 from app.pipeline.output.sinks import OutputFormat
@@ -51,6 +52,7 @@ from app.ui.parts import WindowOptions
 from app.ui.performer_widget import PerformerWidget
 from app.ui.preview import Preview
 from app.ui.session import Session
+from app.ui.sound_row import LevelMeter
 from app.ui.status import Words
 from app.ui.theme import apply_theme, current_theme
 from app.ui.widgets import ColumnScroll, Combo, ElidedLabel
@@ -68,6 +70,7 @@ _LEAVES = (
     QPlainTextEdit,
     QSlider,
     CropCanvas,
+    LevelMeter,
     PerformerWidget,
 )
 _LONG = (
@@ -195,6 +198,20 @@ def _stages(folder: Path, theme: str) -> Iterator[tuple[str, Stage]]:
     stage.prove()
     stage.session.set_live(replace(stage.session.settings.live, background="colour", keypoints="detected"))
     yield "colours and no motion in space", stage
+
+    for name, microphones in (
+        ("a microphone", ["webcam"]),
+        ("no microphone", AppError(_LONG)),
+    ):
+        stage = Stage(folder, theme, checklist_done=True)
+        stage.prove()
+        stage.world.microphones = microphones
+        stage.session.microphone.switch(True)
+        stage.until(lambda: bool(stage.session.microphone.name or stage.session.microphone.trouble))  # noqa: B023
+        scroll = stage.window.controls.findChild(ColumnScroll)
+        assert scroll is not None
+        scroll.ensureWidgetVisible(stage.window.controls.sound)
+        yield name, stage
 
     stage = Stage(folder, theme, checklist_done=True)
     stage.prove()

@@ -1,0 +1,5 @@
+"""What the network sees and does inside, as pictures: for `mcnet inspect`, the app's dock and the documentation.
+
+Numbers become pictures with NumPy and OpenCV, and words are written with Pillow: every user has these already, and
+neither Qt nor another library for plots has to be there.
+"""
