@@ -22,8 +22,9 @@ Decay = Literal["none", "steps", "cosine"]
 Backbone = Literal["vgg19", "efficientnet_lite0"]
 OcclusionBy = Literal["price", "errors"]
 
-SHIPPED = ("released", "starter", "starter_25", "studio", "smoke")
+SHIPPED = ("released", "starter", "starter_25", "studio", "smoke", "ablation")
 """Configurations that come with the package, by the name of their file."""
+_LARGEST_CROP_PX = 512
 STAGES = ("detector", "motion", "full")
 """In their order: the keypoint detector alone, led by landmarks; then it and the dense motion; then everything."""
 
@@ -548,8 +549,7 @@ def _check_objective(config: FitConfig, require: Callable[[bool, str, object, st
         require(bool(widths) and min(widths) >= 1, key, widths, "widths of at least 1")
     # The last block norms its map, for which one pixel is too few; each block before it halves.
     least = smallest_picture_px(len(loss.crop_discriminator_widths)) if loss.crops_gan else 32
-    sides = f"{least} to the picture's {config.model.size_px}"
-    require(least <= loss.crop_px <= config.model.size_px, "loss.crop_px", loss.crop_px, sides)
+    require(least <= loss.crop_px <= _LARGEST_CROP_PX, "loss.crop_px", loss.crop_px, f"{least} to {_LARGEST_CROP_PX}")
     require(
         not loss.gan_share or bool(loss.gan or loss.crops_gan),
         "loss.gan_share",

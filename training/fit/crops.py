@@ -14,7 +14,7 @@ _LEAST_HALF = 0.05
 
 
 class _Region(NamedTuple):
-    """Points of a ring, the corners between which it lies level, and how many times the ring's extent is cut out."""
+    """Columns of a ring, those of the corners between which it lies level, and how many times its extent is cut out."""
 
     ring: tuple[int, ...]
     right: int
@@ -22,15 +22,16 @@ class _Region(NamedTuple):
     margin: float
 
 
-def _columns(points: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(TRAINING_POINTS.index(point) for point in points)
+def _region(ring: tuple[int, ...], right: int, left: int, margin: float) -> _Region:
+    column = TRAINING_POINTS.index
+    return _Region(tuple(map(column, ring)), column(right), column(left), margin)
 
 
 REGIONS = (
-    _Region(_columns(MOUTH_POINTS), *_columns((61, 291)), 1.6),
+    _region(MOUTH_POINTS, 61, 291, 1.6),
     # Eyes are wide and low: the square about one has brow and cheek in it, which say how far the lids are.
-    _Region(_columns(LEFT_EYE_POINTS), *_columns((362, 263)), 2.2),
-    _Region(_columns(RIGHT_EYE_POINTS), *_columns((33, 133)), 2.2),
+    _region(LEFT_EYE_POINTS, 362, 263, 2.2),
+    _region(RIGHT_EYE_POINTS, 33, 133, 2.2),
 )
 """Mouth, left eye, right eye."""
 

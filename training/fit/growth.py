@@ -71,7 +71,7 @@ def _with_keypoints(name: str, old: Tensor, new: Tensor, family: Tensor, copies:
     if name.startswith("keypoint_detector.logits."):
         return made.copy_(old[family])
     if name.startswith("keypoint_detector.jacobians."):
-        matrices = old.unflatten(0, (-1, 4))
+        matrices = old.view(-1, 4, *old.shape[1:])
         return made.copy_(matrices[family].flatten(0, 1))
     if name.startswith("generator.dense_motion.mask."):
         motions = torch.cat((torch.zeros(1, dtype=family.dtype), 1 + family))  # the background's is the first

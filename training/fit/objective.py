@@ -288,9 +288,7 @@ class Terms(NamedTuple):
     weighted: dict[str, Tensor]
     readings: dict[str, Tensor]
 
-    def balanced(
-        self, share: float, last_layer: nn.Parameter, sum_over_processes: Callable[[Tensor], Tensor]
-    ) -> "Terms":
+    def balanced(self, share: float, last_layer: Tensor, sum_over_processes: Callable[[Tensor], Tensor]) -> "Terms":
         """The same terms, the adversarial ones scaled by `losses.adversarial_factor`.
 
         Args:
@@ -298,11 +296,13 @@ class Terms(NamedTuple):
             last_layer: the decoder's last weights, where gradients are compared.
             sum_over_processes: adds up a tensor: the gradients are those of the whole batch.
         """
-        sides = [
-            [value for name, value in self.weighted.items() if (name in ADVERSARIAL) == side] for side in (False, True)
-        ]
-        gradients = [torch.autograd.grad(torch.stack(side).sum(), last_layer, retain_graph=True)[0] for side in sides]
-        factor = losses.adversarial_factor(*map(sum_over_processes, gradients), share)
+
+        def gradient(*, adversarial: bool) -> Tensor:
+            terms = [value for name, value in self.weighted.items() if (name in ADVERSARIAL) == adversarial]
+            (own,) = torch.autograd.grad(torch.stack(terms).sum(), last_layer, retain_graph=True)
+            return sum_over_processes(own)
+
+        factor = losses.adversarial_factor(gradient(adversarial=False), gradient(adversarial=True), share)
         weighted = {name: value * factor if name in ADVERSARIAL else value for name, value in self.weighted.items()}
         readings = {**self.readings, "adversarial_factor": factor}
         return Terms(torch.stack(list(weighted.values())).sum(), weighted, readings)

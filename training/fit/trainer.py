@@ -403,5 +403,6 @@ def _discriminator_loss(shown: list[_Shown]) -> Tensor:
     for _, discriminator, real, fake, points, weights in shown:
         # One pass for both: InstanceNorm keeps samples apart.
         _, scores = discriminator(torch.cat((real, fake.detach())), torch.cat((points, points)))
-        terms.append(losses.gan_discriminator(*scores.chunk(2), weights))
+        of_real, of_fake = scores.chunk(2)
+        terms.append(losses.gan_discriminator(of_real, of_fake, weights))
     return torch.stack(terms).sum()

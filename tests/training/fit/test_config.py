@@ -6,7 +6,7 @@ import torch
 from mcnet.bench.macs import count_macs
 from mcnet.config import ConfigError, McnetConfig
 from training.fit.config import SHIPPED, FitConfig, differences, format_config, load_config, smallest_picture_px
-from training.fit.discriminator import Discriminator
+from training.fit.discriminator import Discriminator, DiscriminatorBlock
 from training.fit.growth import can_grow
 
 
@@ -68,7 +68,7 @@ def test_overrides() -> None:
         ("loss.warped_px=100", r"loss\.warped_px: got 100, expected 64 or 256"),
         ("loss.occlusion_by=both", r"loss\.occlusion_by: got 'both', expected price or errors"),
         ("loss.generated=-1", r"loss\.generated: got -1.0, expected a finite number from 0"),
-        ("loss.crop_px=300", r"loss\.crop_px: got 300, expected 32 to the picture's 256"),
+        ("loss.crop_px=600", r"loss\.crop_px: got 600, expected 32 to 512"),
         ("loss.crop_discriminator_widths=[]", "expected widths of at least 1"),
         ("loss.picture_openings=1", "points on both sides of an eye or of the mouth"),
         ("data.lively_share=2", r"data\.lively_share: got 2.0, expected at most 1"),
@@ -112,7 +112,7 @@ def test_differences_are_named() -> None:
         (["loss.gan=0", "loss.gan_share=0.3"], "0 where neither loss.gan nor loss.crops_gan is above 0"),
         (["loss.gan_share=0.3", "loss.l1=0", "loss.perceptual=0"], "it is a share of their gradient"),
         (["loss.picture_openings=1", "loss.guidance=0", "loss.guidance_late=0"], "0 where keypoints are not guided"),
-        (["loss.crops_gan=1", "loss.crop_px=60"], "got 60, expected 61 to the picture's 256"),
+        (["loss.crops_gan=1", "loss.crop_px=60"], "got 60, expected 61 to 512"),
     ],
 )
 def test_what_one_key_asks_of_another(overrides: list[str], message: str) -> None:
@@ -126,6 +126,7 @@ def test_the_smallest_crop_that_a_discriminator_can_judge() -> None:
         for tried_px, expected in ((side_px, 2), (side_px - 1, 1)):
             x = torch.zeros(1, 3, tried_px, tried_px)
             for block in Discriminator(0, widths).down_blocks:
+                assert isinstance(block, DiscriminatorBlock)
                 x = block.pool(block.conv(x))
             assert x.shape[-1] == expected
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import training.fit.objective
 from mcnet.generator import Mcnet
 from mcnet.geometry import Keypoints
 from tests.tolerance import EPSILON, PLACE, largest_error
 from tests.training.conftest import ASKED, SIZE_PX, dots, head, tiny_config
 from training.fit.augment import Faces
 from training.fit.crops import REGIONS, face_squares
+from training.fit.losses import Pyramid
 from training.fit.objective import Objective, Outputs, with_crops, with_second_look
 from training.fit.stores import to_coordinates
 from training.landmarks import LEFT_EYE_POINTS, MOUTH_POINTS, RIGHT_EYE_POINTS, TRAINING_POINTS
@@ -116,7 +116,7 @@ def test_a_second_look_teaches_the_picture_and_leaves_the_detector_alone() -> No
 def objective(**loss: object) -> Objective:
     tables = {**ASKED, "loss": {**ASKED["loss"], "mouth": 0.0, "eyes": 0.0, **loss}}
     config = tiny_config(Path(), **tables).loss
-    return Objective(config, None, training.fit.objective.losses.Pyramid((1,)), torch.enable_grad)
+    return Objective(config, None, Pyramid((1,)), torch.enable_grad)
 
 
 def test_each_switch_is_a_term_and_0_leaves_it_out() -> None:
@@ -158,7 +158,7 @@ def test_adversarial_terms_get_their_share_of_the_gradient() -> None:
         (gradient,) = torch.autograd.grad(
             torch.stack([terms.weighted[name] for name in names]).sum(), last, retain_graph=True
         )
-        return gradient.norm().item()
+        return float(gradient.norm())
 
     adversarial_names = {"gan", "feature_matching"}
     assert length(adversarial_names) == pytest.approx(0.3 * length(set(terms.weighted) - adversarial_names), rel=1e-4)

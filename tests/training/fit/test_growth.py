@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mcnet.checkpoint import load_model, save_model
-from mcnet.config import McnetConfig
+from mcnet.config import Conditioning, McnetConfig
 from mcnet.generator import Mcnet
 from mcnet.memory import MemoryCompensation
 from tests.tolerance import PICTURE, largest_error
@@ -38,7 +38,9 @@ def random_network(config: McnetConfig, seed: int) -> Mcnet:
     ("keypoints", "resblocks"), [(5, (1, 1, 0)), (9, (1, 1, 0)), (5, (2, 1, 1)), (8, (3, 2, 1)), (5, (1, 3, 0))]
 )
 @pytest.mark.parametrize("conditioning", ["keypoints", "keypoints+appearance"])
-def test_a_grown_network_gives_the_same_picture(keypoints: int, resblocks: tuple[int, ...], conditioning: str) -> None:
+def test_a_grown_network_gives_the_same_picture(
+    keypoints: int, resblocks: tuple[int, ...], conditioning: Conditioning
+) -> None:
     config = dataclasses.replace(TINY, memory=dataclasses.replace(TINY.memory, conditioning=conditioning))
     small = random_network(config, 0)
     large = random_network(dataclasses.replace(config, num_keypoints=keypoints, resblocks=resblocks), 1)
@@ -68,7 +70,7 @@ def test_what_is_new_learns() -> None:
     def length(name: str, first: int = 0) -> float:
         gradient = gradients[name]
         assert gradient is not None
-        return gradient[first:].norm().item()
+        return float(gradient[first:].norm())
 
     assert length("generator.res_stages.2.0.conv2.weight") > 0
     assert length("generator.dense_motion.mask.weight", 6) > 0

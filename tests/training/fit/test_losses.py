@@ -267,15 +267,15 @@ def test_occlusion_by_both_errors_trusts_the_better_picture_by_its_share() -> No
     target = torch.zeros(1, 3, 256, 256)
     warped, generated = torch.full_like(target, 0.1), torch.full_like(target, 0.3)
     warped[..., 128:], generated[..., 128:] = 0.4, 0.1
-    pictures = [picture.requires_grad_() for picture in (warped, generated)]
+    pictures = warped.requires_grad_(), generated.requires_grad_()
     logits = torch.zeros(1, 1, 64, 64, requires_grad=True)
     for _ in range(200):
-        loss = losses.occlusion_by_both_errors(torch.sigmoid(logits), *pictures, target)
+        loss = losses.occlusion_by_both_errors(torch.sigmoid(logits), warped, generated, target)
         (gradient,) = torch.autograd.grad(loss, logits)
         logits = (logits - 64 * 64 * gradient).detach().requires_grad_()
-    losses.occlusion_by_both_errors(torch.sigmoid(logits), *pictures, target).backward()  # type: ignore[no-untyped-call]
+    losses.occlusion_by_both_errors(torch.sigmoid(logits), warped, generated, target).backward()  # type: ignore[no-untyped-call]
     assert all(picture.grad is None for picture in pictures)
-    learned = torch.sigmoid(logits)[0, 0]
+    learned = torch.sigmoid(logits.detach())[0, 0]
     # e_g / (e_g + e_w), each with its 1e-3; within the 9x9 pixels about the edge both sides are seen.
     assert largest_error(learned[:, :31], torch.full((64, 31), 0.301 / 0.402)) < PICTURE
     assert largest_error(learned[:, 33:], torch.full((64, 31), 0.101 / 0.502)) < PICTURE
