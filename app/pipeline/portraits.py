@@ -58,8 +58,8 @@ class Portrait:
         rgb: (H, W, 3) uint8, the whole picture.
         box: the square that is animated, in its pixels.
         square: (512, 512, 3) uint8, that square.
-        landmarks_px: (468, 3) float32 of its face in the whole picture; None where none was found in the square that
-            the user chose, which is not kept.
+        landmarks_px: (478, 3) float32 of its face, irises included, in the whole picture; None where none was found
+            in the square that the user chose, which is not kept.
         score: 0 to 100, how well it should animate.
         remarks: why it is not higher, as "the mouth is open".
     """
@@ -294,7 +294,7 @@ def _prepare(entry: PortraitEntry, rgb: NDArray[np.uint8]) -> Portrait:
         box = frame_face(face)
     square = crop(rgb, box, SQUARE_PX)
     score, remarks = _score(face, box, rgb, square, several=len(shown) > 1)
-    landmarks = None if face is None else face.landmarks_px
+    landmarks = None if face is None else face.mesh_px
     return Portrait(entry, rgb, box, square, landmarks, score, remarks)
 
 

@@ -4,6 +4,7 @@ To resume a run, run the same command again.
 """
 
 import contextlib
+import dataclasses
 import logging
 import time
 from collections import Counter
@@ -246,8 +247,8 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
     if dataset.size_px != config.model.size_px:
         raise FitError(f"the data has pictures of {dataset.size_px} px, the model wants {config.model.size_px} px")
     frames = FrameStore(dataset, device, config.data.frames)
-    landmarks = LandmarkStore(dataset, device)
     data = config.data
+    landmarks = LandmarkStore(dataset, device, config.keypoint_points)
     sampler = PairSampler(
         dataset, data.split, data.stills_share, settings.seed, data.lively_share, data.photos_share, frames.rows_on
     )
@@ -265,7 +266,7 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
         model.load_state_dict(state.model)
         facts |= {key: value for key, value in state.facts.items() if key != "data"}
     elif settings.initial:
-        facts["initial"] = take_weights(model, settings.initial)
+        facts["initial"] = take_weights(model, settings.initial, config.keypoint_points)
     model.to(device)
     if discriminator is not None:
         discriminator.to(device)
@@ -313,14 +314,27 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
     )
 
 
-def take_weights(model: Mcnet, name_or_path: str) -> dict[str, Any]:
+def take_weights(model: Mcnet, name_or_path: str, points: tuple[int, ...] = ()) -> dict[str, Any]:
     """Copy another model's weights wherever name and shape agree, and log what was taken and what was not.
+
+    Where the keypoints are the other model's and more behind them, in an otherwise equal network, what keypoints made
+    larger is taken as well: the new ones count for nothing until training lets them.
+
+    Args:
+        model: is changed.
+        name_or_path: of the other model.
+        points: the mesh points of this model's keypoints, if they have a meaning.
 
     Raises:
         CheckpointError: the model cannot be loaded.
     """
     given = load_model(name_or_path)
     theirs, ours = given.state_dict(), model.state_dict()
+    known, count = given.info.keypoint_landmarks, model.config.num_keypoints
+    alike = dataclasses.replace(given.config, num_keypoints=count) == model.config
+    if known and len(points) == count > len(known) and points[: len(known)] == known and alike:
+        theirs = {key: _with_room(key, weight, ours[key]) for key, weight in theirs.items()}
+        _log.info("%d keypoints are new, behind the %d of %s", count - len(known), len(known), name_or_path)
     taken = [key for key in ours if key in theirs and theirs[key].shape == ours[key].shape]
     left = [key for key in ours if key not in taken]
     unused = [key for key in theirs if key not in taken]
@@ -335,6 +349,24 @@ def take_weights(model: Mcnet, name_or_path: str) -> dict[str, Any]:
         "fresh": _groups(left),
         "unused": len(unused),
     }
+
+
+_SILENT_LOGIT = -5.0
+"""Of a new keypoint's share in the motion: hardly anything to be seen, and a gradient."""
+
+
+def _with_room(key: str, given: Tensor, fresh: Tensor) -> Tensor:
+    """A weight of a network of fewer keypoints in the place of a larger one, new keypoints' channels being the last.
+
+    The detector's new channels begin afresh; all others are 0, so that the network does what it did.
+    """
+    if given.shape == fresh.shape:
+        return given
+    larger = fresh.clone() if key.startswith("keypoint_detector.") else torch.zeros_like(fresh)
+    if key == "generator.dense_motion.mask.bias":
+        larger.fill_(_SILENT_LOGIT)
+    larger[tuple(slice(length) for length in given.shape)] = given
+    return larger
 
 
 def _groups(keys: list[str]) -> list[str]:
