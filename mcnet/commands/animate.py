@@ -474,7 +474,7 @@ def animate(
                 moments.offer(index, Moment(index / driving.fps, shot.square, result))
         if stop.received:
             break
-    return Result(writer.frame_count, held, animate_s, moments.chosen())
+    return Result(writer.frame_count, held, animate_s, moments.chosen() if args.contact_sheet else [])
 
 
 def shot_of(rgb: "Rgb", face: "Face | None", box: "SquareBox | None", size_px: int) -> "Shot":

@@ -331,7 +331,7 @@ def take_weights(model: Mcnet, name_or_path: str, points: tuple[int, ...] = ()) 
     given = load_model(name_or_path)
     theirs, ours = given.state_dict(), model.state_dict()
     known, count = given.info.keypoint_landmarks, model.config.num_keypoints
-    alike = dataclasses.replace(given.config, num_keypoints=count) == model.config
+    alike = dataclasses.replace(given.config, num_keypoints=count, border=model.config.border) == model.config
     if known and len(points) == count > len(known) and points[: len(known)] == known and alike:
         theirs = {key: _with_room(key, weight, ours[key]) for key, weight in theirs.items()}
         _log.info("%d keypoints are new, behind the %d of %s", count - len(known), len(known), name_or_path)
