@@ -16,7 +16,7 @@ from training.data import pack
 from training.evaluate import command as evaluate
 from training.fit.config import SHIPPED, FitConfig, format_config, load_config
 from training.prepare import command as prepare
-from training.prepare import shards
+from training.prepare import relabel, shards
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mcnet-train", description="Train MCNet models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     prepare.add_parser(commands)
+    relabel.add_parser(commands)
 
     fit = commands.add_parser(
         "fit",

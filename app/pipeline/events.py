@@ -65,6 +65,7 @@ class EngineReady:
         backend: what computes.
         backend_reason: why, for people.
         measures: whether its keypoints are points of the face, which a face mesh can measure.
+        detects: whether it can detect keypoints itself; else they are measured, whatever the settings say.
     """
 
     model: str
@@ -74,6 +75,7 @@ class EngineReady:
     backend: str = "torch"
     backend_reason: str = ""
     measures: bool = False
+    detects: bool = True
 
 
 @dataclass(frozen=True)

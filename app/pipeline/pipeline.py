@@ -415,6 +415,7 @@ class _Run:
                 engine.backend_name,
                 engine.backend_reason,
                 measures=bool(engine.keypoint_landmarks),
+                detects=engine.detects,
             )
         )
         return engine, animator

@@ -544,7 +544,7 @@ class Session(QObject):
                 self.measuring.hear(event)
             case EngineReady():
                 self.device, self.engine, self.backend = event.device, event.reason, event.backend
-                self.space = Space(model=event.measures)
+                self.space = Space(model=event.measures, detects=event.detects)
                 self._model = Link(True, event.reason)
             case BackendChanged():
                 self.backend = event.backend

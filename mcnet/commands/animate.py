@@ -193,9 +193,14 @@ def check_motion(args: argparse.Namespace, model: "Mcnet") -> bool:
     from mcnet.media.errors import MediaError
 
     check_motion_options(args)
-    if args.keypoints == "detected":
-        return False
     measurable = len(model.info.keypoint_landmarks) == model.config.num_keypoints
+    if args.keypoints == "detected":
+        if measurable and not model.info.detects:
+            raise MediaError(
+                f"--keypoints detected: model {model.info.name} was trained on measured keypoints only and cannot "
+                "detect any; use --keypoints measured, or another model"
+            )
+        return False
     if not measurable and (args.motion == "space" or args.keypoints == "measured"):
         option = "--motion space" if args.motion == "space" else "--keypoints measured"
         raise MediaError(
@@ -228,8 +233,13 @@ def make_drive(
     measured = measurable and source.face is not None and any(face is not None for face in faces)
     if measurable and not measured:
         lacking = "the portrait" if source.face is None else "the video"
-        if args.keypoints == "measured" or args.motion == "space":
+        if engine.detects and (args.keypoints == "measured" or args.motion == "space"):
             raise MediaError(f"no face in {lacking}: measured keypoints need one; use --keypoints detected")
+        if not engine.detects:
+            raise MediaError(
+                f"no face in {lacking}: model {engine.model_name} was trained on measured keypoints only and cannot "
+                "detect any; take a picture and a video that show a face, or another model"
+            )
         print(f"keypoints are detected, since {lacking} shows no face that can be measured", file=sys.stderr)
     in_space = measured and args.motion != "plane" and not args.absolute
     if in_space:
@@ -468,19 +478,19 @@ def animate(
             held += is_lost
             result = result if is_lost else next(results)
             writer.write(np.hstack((source, shot.square, result)) if args.side_by_side else result)
-            moments.offer(index, Moment(index / driving.fps, shot.square, result))
+            if args.contact_sheet:
+                moments.offer(index, Moment(index / driving.fps, shot.square, result))
         if stop.received:
             break
-    return Result(writer.frame_count, held, animate_s, moments.chosen())
+    return Result(writer.frame_count, held, animate_s, moments.chosen() if args.contact_sheet else [])
 
 
 def shot_of(rgb: "Rgb", face: "Face | None", box: "SquareBox | None", size_px: int) -> "Shot":
-    """The crop at the model's size, with its face; without a box the central square."""
+    """A picture with its face and its crop; without a box the central square."""
     from mcnet.commands.drives import Shot
-    from mcnet.media.crop import central_square, crop
+    from mcnet.media.crop import central_square
 
-    box = box or central_square(rgb)
-    return Shot(crop(rgb, box, size_px), face, box)
+    return Shot(rgb, face, box or central_square(rgb), size_px)
 
 
 def write_sheet(path: Path, source: "Rgb", moments: Sequence[Moment]) -> None:

@@ -224,12 +224,13 @@ class Inspector:
 
     def look(self, shot: "Shot") -> Look:
         """At the source, driven by a frame."""
+        from mcnet.generator import with_own_jacobians
         from mcnet.inspection.figures import Performer
         from mcnet.inspection.seen import see
 
         driving = self.drive.keypoints([shot])
         if self._measured:
-            driving = self.model.with_own_jacobians(driving)
+            driving = with_own_jacobians(self.model.info, driving)
         own = self._engine.detect(shot.square, self._places(shot))
         return Look(see(self.model, self._cache, driving), Performer(shot.square, own))
 

@@ -20,6 +20,7 @@ from training.landmarks import (
     LEFT_EYE_POINTS,
     MOUTH_OPENINGS,
     MOUTH_POINTS,
+    PUPILS,
     RIGHT_EYE_POINTS,
     TRAINING_POINTS,
 )
@@ -40,9 +41,10 @@ PLAIN_COLUMNS = tuple(
     sorted(
         set(range(len(TRAINING_POINTS)))
         - {TRAINING_POINTS.index(point) for opening in (*MOUTH_OPENINGS, *EYE_OPENINGS) for point in opening[:2]}
+        - {TRAINING_POINTS.index(point) for point in PUPILS}
     )
 )
-"""Columns of TRAINING_POINTS that meet no other point when eyes or mouth close."""
+"""Columns of TRAINING_POINTS that meet no other point when eyes or mouth close, and are always seen."""
 
 
 class KeypointPair(NamedTuple):

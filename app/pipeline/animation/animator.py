@@ -220,7 +220,9 @@ class Animator:
     def _space_of(self, portrait: Portrait) -> PortraitInSpace | None:
         """The portrait's head, if the model's keypoints can be measured on it and are to be."""
         points = self._engine.keypoint_landmarks
-        if not points or portrait.landmarks_px is None or self._keypoints == "detected":
+        if not points or portrait.landmarks_px is None:
+            return None
+        if self._keypoints == "detected" and self._engine.detects:  # a model that cannot has its keypoints measured
             return None
         return PortraitInSpace(self._mesh_of(portrait.landmarks_px, portrait.box), points)
 
@@ -285,7 +287,10 @@ class Animator:
         if measures and measured is None:
             return Step(self._without_face(now_s, settings, camera=True), PerformerView(frame, box, landmarks, None))
         driving = None
-        if measured is None or not self._in_space(settings) or self._calibrates:
+        if measured is not None and self._engine.places_suffice:
+            if not self._in_space(settings) or self._calibrates:
+                driving = Pose.of(self._engine.detect(None, self._places_of(measured)))
+        elif measured is None or not self._in_space(settings) or self._calibrates:
             square = self._crop(frame.rgb, box)
             if square is None:
                 return Step(self._without_face(now_s, settings, camera=True), PerformerView(frame, box, None, None))
@@ -348,7 +353,7 @@ class Animator:
 
     def _measure(self, face: Face, box: SquareBox, dt_s: float, settings: LiveSettings) -> Head | None:
         """The performer's head in the square, steadied; None where this is hardly a face."""
-        mesh = self._motion.smooth_mesh(self._mesh_of(face.landmarks_px, box), dt_s, settings.smoothing)
+        mesh = self._motion.smooth_mesh(self._mesh_of(face.mesh_px, box), dt_s, settings.smoothing)
         head = Head.of(mesh)
         if head.likely:
             return head

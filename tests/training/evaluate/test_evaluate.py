@@ -424,7 +424,7 @@ def shots() -> list[Shot]:
     """Two portraits with their faces."""
     with FaceFinder() as finder:
         pictures = [read_rgb(ASSETS / "portraits" / f"{name}.jpg")[::2, ::2] for name in ("man_2", "woman_3")]
-        return [Shot(rgb, finder.find(rgb)[0], SquareBox(128, 128, 256)) for rgb in pictures]
+        return [Shot(rgb, finder.find(rgb)[0], SquareBox(128, 128, 256), 256) for rgb in pictures]
 
 
 @pytest.fixture(scope="module")
