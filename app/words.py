@@ -83,7 +83,8 @@ _CORRELATIONS = (("mouth_correlation", "mouth"), ("lids_correlation", "lids"))
 def learning_words(card: ModelCard) -> str:
     """How far a run that still learns has come; without a full stop."""
     of = card.training.get("of_steps")
-    words = [f"Still learning: step {card.steps}" + (f" of {of}" if type(of) is int else "")]
+    step = "step unknown" if card.steps is None else f"step {card.steps}"
+    words = [f"Still learning: {step}" + (f" of {of}" if type(of) is int else "")]
     for facts, key, name in (
         ("held_out", "held_out_predicted_of_copied", "L1 of copying"),
         ("held_out", "held_out_warped_of_copied", "warped L1 of copying"),

@@ -183,7 +183,9 @@ def test_a_run_that_learns_is_read_again_when_it_has_learned_more(
     desk.look_again()
     qtbot.waitUntil(lambda: not proven.session.busy)
     assert len(world.looked_at) == looked  # nothing new: its weights are not read again
-    world.cards[folder] = card(latest, good=False, steps=200, of_steps=900, held_out={"held_out_warped_of_copied": 0.65})
+    world.cards[folder] = card(
+        latest, good=False, steps=200, of_steps=900, held_out={"held_out_warped_of_copied": 0.65}
+    )
     world.stamps[folder] = (2, 1, 1)
     desk.look_again()
     qtbot.waitUntil(lambda: world.pipeline.models == [folder])
