@@ -19,7 +19,7 @@ from mcnet.generator import Mcnet, ModelInfo
 TORCH = Way("cpu", "fp32", "torch")
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file that remembers what was measured, a test's own."""
     path = tmp_path / "tiers.json"
@@ -35,7 +35,7 @@ def written(path: Path, **training: object) -> Path:
     return path
 
 
-def test_the_bundled_model_speaks_for_itself(remembered: Path) -> None:
+def test_the_bundled_model_speaks_for_itself() -> None:
     report = examine_model("starter", "cpu", "fp32")
     assert report.warnings == ()
     assert report.card is not None
@@ -56,11 +56,11 @@ def test_a_model_is_ready_to_be_made_where_it_was_measured(tmp_path: Path, remem
     assert engine.model_name == "small one"
     assert card_lines(report.card, report.frame_ms)[-1] in (
         "Speed here: 12.5 ms per frame, measured",
-        "Speed here: not measured yet",  # where another way is worth trying on this machine, torch's figure is no answer
+        "Speed here: not measured yet",  # where something else is worth trying, torch's figure is no answer
     )
 
 
-def test_what_was_measured_of_its_like_serves_if_it_can(tmp_path: Path, remembered: Path) -> None:
+def test_what_was_measured_of_its_like_serves_if_it_can(tmp_path: Path) -> None:
     path = written(tmp_path / "a.safetensors")
     model = load_model(path)
     way = tiers.ways(model, EngineOptions(device="cpu"))[0]
@@ -72,7 +72,7 @@ def test_what_was_measured_of_its_like_serves_if_it_can(tmp_path: Path, remember
 
 @pytest.mark.parametrize("content", [b"", b"garbage", os.urandom(4096), b"\xff" * 16])
 @pytest.mark.parametrize("name", ["a.safetensors", "a.pth.tar", "a.jpg", "folder/model.safetensors"])
-def test_garbage_is_refused_in_a_sentence(name: str, content: bytes, tmp_path: Path, remembered: Path) -> None:
+def test_garbage_is_refused_in_a_sentence(name: str, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
@@ -81,14 +81,14 @@ def test_garbage_is_refused_in_a_sentence(name: str, content: bytes, tmp_path: P
             examine_model(model, "cpu", "auto")
 
 
-def test_folders_that_hold_no_model_are_told(tmp_path: Path, remembered: Path) -> None:
+def test_folders_that_hold_no_model_are_told(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no model"):
         examine_model(str(tmp_path), "cpu", "auto")
     with pytest.raises(CheckpointError, match="got neither a file, a folder nor a bundled name"):
         examine_model(str(tmp_path / "nothing"), "cpu", "auto")
 
 
-def test_weights_that_are_damaged_are_refused_though_their_header_is_whole(tmp_path: Path, remembered: Path) -> None:
+def test_weights_that_are_damaged_are_refused_though_their_header_is_whole(tmp_path: Path) -> None:
     path = written(tmp_path / "a.safetensors")
     content = bytearray(path.read_bytes())
     content[-4:] = b"\0\0\xc0\x7f"  # a NaN

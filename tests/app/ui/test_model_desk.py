@@ -212,8 +212,8 @@ def test_a_run_whose_file_is_damaged_is_told_once_and_the_last_one_stays(
         desk.look_again()
         qtbot.waitUntil(lambda: not proven.session.busy)
     assert [text for text in texts(proven) if "cut short" in text] == [
-        "What the run has learned since cannot be used: run/latest.safetensors is cut short. What it had learned before "
-        "goes on."
+        "What the run has learned since cannot be used: run/latest.safetensors is cut short. What it had learned "
+        "before goes on."
     ]
     assert world.pipeline.models == []
     assert proven.session.state is State.LIVE
