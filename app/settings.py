@@ -170,7 +170,7 @@ class AppSettings:
     model: str = "starter"
     """A bundled model's name, a file, or a folder that holds one."""
     recent_models: tuple[str, ...] = ()
-    """Models that were used before, the last one first; at most `RECENT_MODELS`."""
+    """Files and folders of models that were used before, the last one first; at most `RECENT_MODELS`."""
     device: str = "auto"
     precision: str = "auto"
     output_width_px: int = 1280

@@ -61,7 +61,7 @@ def card_lines(card: ModelCard | None, frame_ms: float | None) -> list[str]:
     speed = "Speed here: not measured yet" if frame_ms is None else f"Speed here: {frame_ms:.3g} ms per frame, measured"
     if card is None:
         return ["No card: nobody tells what it learned from, or how good it is", speed]
-    lines = [f"{card.config.size_px} px, {card.parameters / 1e6:.2g} M numbers"]
+    lines = [f"{card.config.size_px} px, {card.parameters / 1e6:.2g} M parameters"]
     if card.learning:
         lines.append(learning_words(card))
     lines.append(f"Licence: {card.licence or 'not stated'}")

@@ -69,9 +69,14 @@ class ModelDesk(QObject):
         self._under_way = False
         self._told_of: str = ""
         self._wish = 0
+        self._frame_ms: dict[str, float] = {}
         self._timer = QTimer(self)
         self._timer.setInterval(_LOOK_MS)
         self._timer.timeout.connect(self.look_again)
+
+    def frame_ms(self, model: str) -> float | None:
+        """What a frame of a model that was looked at takes here, as far as it was measured before."""
+        return self._frame_ms.get(model)
 
     def choose(self, settings: AppSettings) -> None:
         """Look at the model that settings name, and use it unless something speaks against it.
@@ -89,6 +94,8 @@ class ModelDesk(QObject):
             if wish != self._wish:
                 return  # another one was chosen meanwhile
             self.looking = False
+            if report.frame_ms is not None:
+                self._frame_ms[report.model] = report.frame_ms
             if report.warnings:
                 text = f"{label_of(report.model)}: {' '.join(report.warnings)}"
                 act = lambda: self._use(report)  # noqa: E731 - a slot

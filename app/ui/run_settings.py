@@ -144,7 +144,8 @@ class RunSettings(QWidget):
         if models.card_of != model:
             text, readable = "Its card is being read…", False
         else:
-            lines = card_lines(models.card, None if measured is None else measured.tier.best.frame_ms)
+            frame_ms = models.frame_ms(model) if measured is None else measured.tier.best.frame_ms
+            lines = card_lines(models.card, frame_ms)
             text, readable = "\n".join(lines), models.card is not None and models.card.readme is not None
         if text != self.card.text():
             self.card.setText(text)

@@ -44,7 +44,7 @@ from app.ui.chain import Chain, Link
 from app.ui.cleanup import Cleanup
 from app.ui.measuring import LEAST_HZ, Measuring
 from app.ui.messages import Message, failure_message
-from app.ui.model_desk import ModelDesk, label_of
+from app.ui.model_desk import BUNDLED, ModelDesk, label_of
 from app.ui.parts import Parts, WindowOptions
 from app.ui.portrait_desk import PortraitDesk
 from app.ui.recordings import Recordings
@@ -163,6 +163,8 @@ class Session(QObject):
         self._cleanup.add("worker", self._worker.stop)
         self._portrait_worker = Worker("portrait worker")  # one thread: the gallery's index is read and written whole
         self._cleanup.add("portrait worker", self._portrait_worker.stop)
+        self._model_worker = Worker("model worker")  # its looks at a run that learns are nobody's business
+        self._cleanup.add("model worker", self._model_worker.stop)
         self._cleanup.add("bridge", self._bridge.close)
         self._save_timer = QTimer(self)
         self._save_timer.setSingleShot(True)
@@ -176,7 +178,7 @@ class Session(QObject):
         self.virtual_camera = VirtualCameraSwitch(self._worker, parts.examine_virtual_camera, parts.make_virtual_camera)
         self.recordings = Recordings(self._worker, parts.make_recorder, self._videos_folder)
         self.measuring = Measuring(self._worker, parts.measure, self._bridge.tell)
-        self.models = ModelDesk(self._worker, parts.examine_model, parts.read_card, parts.model_stamp)
+        self.models = ModelDesk(self._model_worker, parts.examine_model, parts.read_card, parts.model_stamp)
         self._cleanup.add("models", self._stop_models)
         self._good_model = ""
         self._connect()
@@ -352,7 +354,7 @@ class Session(QObject):
         """A model has made its engine: it is the one to come back to."""
         self._good_model = model
         recent = (model, *(other for other in self.settings.recent_models if other != model))[:RECENT_MODELS]
-        if recent != self.settings.recent_models:
+        if model not in BUNDLED and recent != self.settings.recent_models:
             self._keep(replace(self.settings, recent_models=recent))
         like = None if self.measuring.measured is None else self.measuring.measured.tier
         self.models.describe(self.run_settings, like)
@@ -467,7 +469,7 @@ class Session(QObject):
     @property
     def busy(self) -> bool:
         """Whether something is under way in the background."""
-        return self._worker.busy + self._portrait_worker.busy > 0
+        return self._worker.busy + self._portrait_worker.busy + self._model_worker.busy > 0
 
     @property
     def chain(self) -> Chain:
@@ -711,6 +713,8 @@ class Session(QObject):
             return
         if self.measuring.under_way:
             self.busy_changed.emit("measuring…")
+        elif self.models.looking:
+            self.busy_changed.emit("looking at the model…")
         elif not self._model.done and not self._model.failed:
             self.busy_changed.emit("loading the model…")
         else:

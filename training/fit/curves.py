@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from training.fit.sheets import write_png
 
 _WIDTH_PX, _PANEL_PX = 960, 240
-_LEFT_PX, _RIGHT_PX, _TOP_PX, _BOTTOM_PX = 64, 250, 34, 34
-_PAPER, _INK, _PALE = (255, 255, 255), (40, 40, 40), (225, 225, 225)
+_LEFT_PX, _RIGHT_PX, _TOP_PX, _BOTTOM_PX = 64, 250, 34, 40
+_PAPER, _INK, _GREY, _PALE = (255, 255, 255), (40, 40, 40), (130, 130, 130), (225, 225, 225)
 _COLOURS = (
     (31, 119, 180),
     (214, 39, 40),
@@ -23,7 +23,7 @@ _COLOURS = (
     (140, 86, 75),
 )
 _SHOWN_TERMS = len(_COLOURS)
-_NO_TERMS = {"step", "stage", "learning_rate", "skipped", "occlusion_mean", "keypoint_distance_paper"}
+_NO_TERMS = {"step", "stage", "learning_rate", "skipped", "discriminator"}
 
 
 class Panel(NamedTuple):
@@ -103,7 +103,7 @@ def _rows(stats: Path) -> list[dict[str, Any]]:
 def _terms(rows: Sequence[dict[str, Any]]) -> list[str]:
     """The weighted terms that add up to the loss: what stands in a line and is no figure to read only."""
     names = dict.fromkeys(name for row in rows for name in row if "total" in row)
-    endings = ("_l1", "_of_copied", "_ms", "_s")
+    endings = ("_l1", "_of_copied", "_of_paper", "_mean", "_ms", "_s")
     return [
         name
         for name in names
@@ -161,7 +161,7 @@ def _drawn(panel: Panel, stages: Sequence[tuple[int, str]]) -> NDArray[np.uint8]
     for step, name in stages:
         x, _ = place(step, low)
         cv2.line(picture, (x, top), (x, bottom), _PALE, 1)
-        write(name, x + 4, bottom - 6, (150, 150, 150))
+        write(name, x - 14, bottom + 32, _GREY)
     for number, (name, points) in enumerate(panel.curves.items()):
         colour = _COLOURS[number % len(_COLOURS)]
         places = np.array([place(step, value) for step, value in points if np.isfinite(value)], np.int32)

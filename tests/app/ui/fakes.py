@@ -302,6 +302,7 @@ class World:
     cards: dict[str, ModelCard] = field(default_factory=dict)
     model_errors: dict[str, Exception] = field(default_factory=dict)
     stamps: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    speeds: dict[str, float] = field(default_factory=dict)
     looked_at: list[str] = field(default_factory=list)
     listed: int = 0
     examined: int = 0
@@ -363,7 +364,7 @@ class World:
         card = self.cards.get(model)
         warnings = ("It is a stranger.",) if card is None else tuple(card.warnings())
         assert like is None or isinstance(like, Tier)
-        return ModelReport(model, card, warnings, None, self.stamps.get(model, ()), _no_engine)
+        return ModelReport(model, card, warnings, self.speeds.get(model), self.stamps.get(model, ()), _no_engine)
 
     def _sink(self, name: str) -> Sink:
         if self.sink_error is not None:

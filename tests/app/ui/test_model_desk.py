@@ -35,7 +35,7 @@ def entries(run: RunSettings) -> list[str]:
 def test_the_card_of_the_model_in_use_is_shown(run: RunSettings, qtbot: QtBot) -> None:
     qtbot.waitUntil(lambda: "Figures" in run.card.text())
     assert run.card.text().splitlines() == [
-        "256 px, 0.12 M numbers",
+        "256 px, 0.12 M parameters",
         "Licence: CC BY 4.0",
         "Figures: L1 of copying 59%, AKD of copying 11% (20 clips that it never saw)",
         "Speed here: not measured yet",
@@ -57,14 +57,14 @@ def test_a_good_model_is_used_at_once_and_remembered(
     settle(proven, qtbot, world, 2)
     assert world.pipeline.made_from.model == str(folder)
     world.pipeline.prove()
-    qtbot.waitUntil(lambda: proven.session.settings.recent_models == (str(folder), "starter"))
+    qtbot.waitUntil(lambda: proven.session.settings.recent_models == (str(folder),))
     assert entries(run) == ["starter", "mine", "Another file…", "A folder…"]
     choose(run.model_choice, "starter")
     settle(proven, qtbot, world, 3)
     assert entries(run)[:2] == ["starter", "mine"]
     proven.close()
     kept, _ = load_settings(options.settings_path)
-    assert (kept.model, kept.recent_models) == ("starter", (str(folder), "starter"))
+    assert (kept.model, kept.recent_models) == ("starter", (str(folder),))
 
 
 def test_at_most_so_many_are_remembered(proven: MainWindow, world: World, qtbot: QtBot) -> None:
@@ -123,6 +123,7 @@ def test_while_a_call_watches_the_model_is_changed_in_its_place(live: MainWindow
     assert run.model_choice.isEnabled()
     assert not run.size_choice.isEnabled()
     world.cards["other.safetensors"] = card(Path("other.safetensors"))
+    world.speeds["other.safetensors"] = 21.25
     run.set_model("other.safetensors")
     qtbot.waitUntil(lambda: world.pipeline.models == ["other.safetensors"])
     assert len(world.pipelines) == 1
@@ -131,6 +132,7 @@ def test_while_a_call_watches_the_model_is_changed_in_its_place(live: MainWindow
     qtbot.waitUntil(lambda: live.session.settings.model == "other.safetensors")
     qtbot.waitUntil(lambda: live.session.models.card_of == "other.safetensors")
     assert run.model_choice.currentText() == "other"
+    assert run.card.text().endswith("Speed here: 21.2 ms per frame, measured")
     assert live.session.live
     assert live.session.settings.recent_models[0] == "other.safetensors"
     assert "other animates the portrait now." in texts(live)
