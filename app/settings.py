@@ -24,6 +24,7 @@ EXPRESSION_PARTS = ("lids", "mouth", "brows")
 
 
 LONGEST_SLATE_TEXT = 60
+RECENT_MODELS = 6
 
 
 def _require_within(settings: object, *limits: tuple[str, float, float]) -> None:
@@ -167,6 +168,9 @@ class AppSettings:
     portrait: str = "woman_1"
     """A bundled portrait's name, or the key of one that the user added."""
     model: str = "starter"
+    """A bundled model's name, a file, or a folder that holds one."""
+    recent_models: tuple[str, ...] = ()
+    """Files and folders of models that were used before, the last one first; at most `RECENT_MODELS`."""
     device: str = "auto"
     precision: str = "auto"
     output_width_px: int = 1280

@@ -298,6 +298,11 @@ _NAMED = {
 }
 
 
+def named_configs() -> tuple[str, ...]:
+    """The names that `McnetConfig.named` knows."""
+    return tuple(_NAMED)
+
+
 def range_names(config: McnetConfig) -> set[str]:
     """The convolutions of the fast network whose inputs' ranges have to be known for 8 bits, by name.
 

@@ -150,6 +150,7 @@ class MainWindow(QMainWindow):
         self.controls.background_wanted.connect(self._pick_background)
         self.controls.slate_picture_wanted.connect(self._pick_slate_picture)
         self.controls.run.model_wanted.connect(self._pick_model)
+        self.controls.run.model_folder_wanted.connect(self._pick_model_folder)
         self.controls.run.folder_wanted.connect(self._pick_folder)
         self.controls.pause.clicked.connect(self.preview.set_paused)
         self.checklist.portrait_wanted.connect(self.pick_portrait)
@@ -294,6 +295,12 @@ class MainWindow(QMainWindow):
 
     def _pick_model(self) -> None:
         dialog = self._file_dialog("A model", "Models (*.safetensors *.pth *.tar);;All files (*)")
+        dialog.fileSelected.connect(lambda path: self.controls.run.set_model(Path(path)))
+        dialog.show()
+
+    def _pick_model_folder(self) -> None:
+        dialog = self._file_dialog("A model's folder, or that of a run that learns", "")
+        dialog.setFileMode(QFileDialog.FileMode.Directory)
         dialog.fileSelected.connect(lambda path: self.controls.run.set_model(Path(path)))
         dialog.show()
 

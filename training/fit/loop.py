@@ -24,6 +24,7 @@ from mcnet.signals import StopSignals
 from training.data import NO_LICENCE, Dataset, open_or_pack
 from training.fit.augment import Faces
 from training.fit.backbones import load_backbone
+from training.fit.card import card_of
 from training.fit.config import FitConfig, differences, format_config
 from training.fit.discriminator import Adversaries
 from training.fit.growth import can_grow, grown, nearest_points, with_silent_keypoints
@@ -153,6 +154,8 @@ def fit(
                 line = totals.take(processes)
                 pairs = stage.config.batch * processes.count
                 line |= {"learning_rate": rate, "skipped": skipped, "pairs_per_s": pairs * 1000 / line["step_ms"]}
+                left = stage.first + stage.steps - step
+                line["stage_left_s"] = left * (line["step_ms"] + line["other_ms"]) / 1000
                 facts["last"] = {"step": step, **line}
                 if journal is not None:
                     journal.write(step, stage.name, line)
@@ -162,7 +165,8 @@ def fit(
             looking = every and (step % every == 0 or finished or step == 1)
             if looking and journal is not None and ready.held_out is not None:
                 with totals.paused():
-                    journal.sheet(step, stage.name, trainer.average.model, ready.held_out)
+                    shares = journal.sheet(step, stage.name, trainer.average.model, ready.held_out)
+                    facts["held_out"] = {"step": step, **shares}
 
             # ---- Checkpoint -----------------------------------------------------------------------------------------
             if saving:
@@ -170,6 +174,9 @@ def fit(
                     facts["stage"] = stage.name
                     with totals.paused():
                         save_state(trainer.state(step, skipped, facts), run / CHECKPOINT)
+                        if journal is not None:
+                            card = card_of(config, step, skipped, facts) | {"of_steps": last_step}
+                            journal.publish(trainer.average.model, card)
                 last_save = time.monotonic()
             if main and after_stage is not None and (stopping or step == stage.first + stage.steps):
                 with totals.paused():
@@ -271,7 +278,7 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
         facts["initial"] = take_weights(
             model,
             settings.initial,
-            config.keypoint_points,
+            config.keypoint_points if config.data.keypoints == "measured" else (),
             landmarks=landmarks,
             guidance_points=config.loss.guidance_points,
         )

@@ -184,6 +184,7 @@ class Animator:
         self._keypoints = LiveSettings().keypoints
         self._reference_score = 0
         self._better = 0
+        self._reference_of_another = False
 
     def close(self) -> None:
         """Free the face finder."""
@@ -216,6 +217,54 @@ class Animator:
         if self._calibration is not None:
             self.calibrate(self._calibration.duration_s)
         self._emit(SourceReady(portrait.entry.key, from_cache=known, measured=space is not None))
+
+    def use_engine(self, engine: LiveEngine, taken_over: Callable[[bool], None]) -> None:
+        """Animate by another model from the next frame on.
+
+        It has to make a picture of the portrait first; when it cannot, the one before goes on as if nothing had been.
+
+        Args:
+            engine: made on this thread.
+            taken_over: told that it has taken over, and whether the reference still holds: a head that was measured
+                does, as the model has no part in it.
+
+        Raises:
+            UserError, RuntimeError: whatever the engine raises; the one before stays.
+        """
+        before = self._engine, self._encoded
+        self._engine, self._encoded = engine, {}
+        source, known = self._source, False
+        try:
+            if source is not None:
+                space = self._space_of(source.portrait)
+                cache, known = self._encode(source.portrait, space)
+                engine.set_source(cache)
+                self._source = _Source(source.portrait, Pose.of(cache.keypoints), cache, space)
+                engine.render(self._source.pose.to_keypoints(engine.choice.device))
+        except Exception:
+            (self._engine, self._encoded), self._source = before, source
+            raise
+        reference, now = self._motion.reference, self._source
+        holds = (
+            reference is not None
+            and reference.head is not None
+            and source is not None
+            and source.space is not None
+            and now is not None
+            and now.space is not None
+        )
+        if not holds:
+            self._motion.reference = None
+        self._reference_of_another = holds
+        self._motion.reset_filter()
+        self._target = self._picture = self._proven = self._bridge = None
+        self._whereabouts = self._looked_at = None
+        self._resting = False
+        if self._calibration is not None:
+            self.calibrate(self._calibration.duration_s)
+        taken_over(holds)
+        if now is not None:
+            self._emit(SourceReady(now.portrait.entry.key, from_cache=known, measured=now.space is not None))
 
     def _space_of(self, portrait: Portrait) -> PortraitInSpace | None:
         """The portrait's head, if the model's keypoints can be measured on it and are to be."""
@@ -475,6 +524,8 @@ class Animator:
     ) -> OutputFrame:
         if self._source is None:
             return self._slate(State.STARTING)
+        if self._reference_of_another and settings.relative and not self._in_space(settings):
+            self._motion.reference, self._reference_of_another = None, False  # its keypoints are another model's
         if driving is not None:
             self._take_calibration(Reference(driving, measured), landmarks, now_s, settings)
         if settings.relative and self._motion.reference is None:
@@ -547,6 +598,7 @@ class Animator:
             self._tell_progress(calibration.share, calibration.hint)
             return
         score, self._motion.reference = best
+        self._reference_of_another = False
         head = self._motion.reference.head
         self._reference_score = 0 if head is None else score_expression(head.openings).score
         self._better = 0

@@ -28,6 +28,7 @@ from app.pipeline.events import (
     CameraOpened,
     EngineReady,
     Event,
+    ModelRefused,
     SettingRefused,
     SinkClosed,
     SinkFailed,
@@ -564,6 +565,16 @@ def _break_portrait(rig: Rig) -> None:
     rig.pipeline.set_portrait(dataclasses.replace(portrait, square=np.zeros_like(portrait.square)))
 
 
+def _other_model(rig: Rig) -> None:
+    rig.pipeline.use_engine(FakeEngine, "other")
+
+
+def _break_other_model(rig: Rig) -> None:
+    other = FakeEngine()
+    other.fail = EngineError("NaN")
+    rig.pipeline.use_engine(lambda: other, "other")
+
+
 def _break_everything(rig: Rig) -> None:
     rig.engine.fail = ZeroDivisionError("a bug")
 
@@ -688,6 +699,8 @@ MATRIX: list[tuple[Callable[[Rig], None], State, type | None]] = [
     (_break_everything, State.FAULT, StageFailed),
     (_break_keypoints, State.FAULT, StageFailed),
     (_slow_model, State.FAULT, None),
+    (_other_model, State.LIVE, EngineReady),
+    (_break_other_model, State.LIVE, ModelRefused),
     (_busy_sink, State.LIVE, SinkFailed),
     (_break_sink, State.LIVE, SinkFailed),
     (_full_disk, State.LIVE, SinkFailed),

@@ -57,7 +57,7 @@ from app.ui.status import Words
 from app.ui.theme import apply_theme, current_theme
 from app.ui.widgets import ColumnScroll, Combo, ElidedLabel
 from mcnet.media.images import read_rgb
-from tests.app.ui.fakes import MISSING, STATS, World, performer_view_of
+from tests.app.ui.fakes import MISSING, STATS, World, card, performer_view_of
 
 SIZES = ((800, 480), (920, 560), (960, 540), (1024, 600), (1180, 720), (1366, 700))
 """In points: the smallest, what used to be, 200 % of 1920x1080, two notebooks less their panels, and the default."""
@@ -77,6 +77,8 @@ _LONG = (
     "The model cannot be loaded: cannot read /home/somebody/models/another-model.safetensors: it ends after 1024 bytes "
     "of 61211904; copy it again, or choose another model. The output shows the slate."
 )
+_LATEST = Path("runs/of-mine/latest.safetensors")
+_LICENCE = "CC BY 4.0 (GRID corpus), Apache-2.0, a licence that somebody wrote in words of their own and 12 more"
 
 
 class Stage:
@@ -219,6 +221,19 @@ def _stages(folder: Path, theme: str) -> Iterator[tuple[str, Stage]]:
     assert scroll is not None
     scroll.ensureWidgetVisible(stage.window.controls.theme)
     yield "output, computer and window", stage
+
+    stage = Stage(folder, theme, checklist_done=True)
+    long_name = str(folder / "a-model-with-a-name-that-nobody-would-shorten")
+    stage.world.cards[long_name] = card(Path(long_name) / "model.safetensors", good=False, steps=1200)
+    stage.world.cards["starter"] = replace(card(_LATEST, steps=123456, of_steps=600000), licence=_LICENCE)
+    stage.prove()
+    stage.until(lambda: "Still learning" in stage.window.controls.run.card.text())
+    stage.session.choose_model(long_name)
+    stage.until(lambda: bool(stage.window.messages.messages))
+    scroll = stage.window.controls.findChild(ColumnScroll)
+    assert scroll is not None
+    scroll.ensureWidgetVisible(stage.window.controls.run.card)
+    yield "a model's card and what speaks against another", stage
 
     stage = Stage(folder, theme, checklist_done=True)
     stage.prove()

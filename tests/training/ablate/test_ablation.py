@@ -124,7 +124,7 @@ def test_pictures_are_shrunk_as_the_detector_does_it(heads: Path, tmp_path: Path
     assert torch.allclose(to_picture(torch.from_numpy(np.array(small_one.frames[:2]))), expected, atol=0.5 / 255 + 1e-6)
     assert small_one.clips == dataset.clips
     assert shrunk(dataset, 256, tmp_path / "none") is dataset
-    with pytest.raises(AblationError, match="pictures of 256 px, expected a multiple of model.size_px, 512"):
+    with pytest.raises(AblationError, match=r"pictures of 256 px, expected a multiple of model\.size_px, 512"):
         shrunk(dataset, 512, tmp_path / "none")
 
 
