@@ -106,6 +106,22 @@ def test_every_backend_gives_the_plain_picture_without_picture_or_detector(
     assert engine.backend_name == {"int8": "openvino"}.get(backend, backend)  # nothing failed on the way
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.usefixtures("_no_detector")
+@pytest.mark.parametrize("kind", KINDS)
+def test_recorded_frames_on_a_gpu_are_the_plain_ones(kind: str, pictures: Pictures) -> None:
+    model = model_of(kind)
+    engine = Engine(model, EngineOptions(device="cuda", precision="fp32", backend="cudagraph"))
+    engine.set_source(pictures["source"], places(1))
+    source, now = (with_jacobians(kind, tensor(places(seed))) for seed in (1, 2))
+    with torch.inference_mode():
+        plain = model.generator(model.generator.encode_source(to_tensor(pictures["source"]), source), now)
+    expected = (plain[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+    assert difference(engine.animate(None, places(2), relative=False), expected).max() <= PROMISED["fp32"].largest
+    assert engine.backend_name == "cudagraph"
+
+
 def test_an_openvino_engine_compiles_no_detector() -> None:
     pytest.importorskip("openvino")
     for share in (0.0, 0.15):
