@@ -51,7 +51,7 @@ def tensor(one: NDArray[np.float64]) -> torch.Tensor:
     return torch.from_numpy(one[None].astype(np.float32))
 
 
-def engine_on(backend: str, model: Mcnet) -> Engine:
+def engine_on(backend: Any, model: Mcnet) -> Engine:
     if backend == "cudagraph":
         engine = Engine(model, FP32)
         engine._backend = CudaGraphBackend(engine._torch, compute_again)
@@ -128,7 +128,7 @@ def test_an_openvino_engine_compiles_no_detector() -> None:
         engine = Engine(
             model_of("identity", detected_share=share), dataclasses.replace(FP32, backend="openvino", warm_up_frames=0)
         )
-        compiled = engine.backend._detector
+        compiled = vars(engine.backend)["_detector"]
         assert (compiled is None) == (share == 0.0)
 
 
