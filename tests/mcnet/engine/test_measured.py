@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from mcnet import Engine, EngineError, EngineOptions, Mcnet
-from mcnet.bench.measure import noise_pictures
+from mcnet.bench.measure import BASELINE, Variant, VariantTask, bytes_of, noise_pictures, open_model, prepare
 from mcnet.bench.tiers import measure
+from mcnet.checkpoint import save_model
 from mcnet.config import McnetConfig
 from mcnet.engine.cuda_graph import CudaGraphBackend
 from mcnet.engine.quantization import measure_ranges, note_ranges
@@ -186,6 +188,24 @@ def test_ranges_and_what_is_fastest_are_measured_without_a_detector(pictures: Pi
     still = measure_ranges(model, faces, faces[:1], (there, there[:1]))
     assert still != ranges  # the second frame moved something
     assert measure(model, FP32, seconds=0.1).best.frame_ms > 0
+
+
+@pytest.mark.usefixtures("_no_detector")
+def test_bench_measures_what_people_get(tmp_path: Path) -> None:
+    """The plain network and the engine, both by places alone; the detector's cost is none of the frame's."""
+    path = tmp_path / "measured.safetensors"
+    save_model(model_of("rotation"), path)
+    pictures = noise_pictures(open_model(str(path))[0])
+    shown = []
+    for variant in (BASELINE, Variant("torch fp32", "engine")):
+        runner = prepare(VariantTask(str(path), "cpu", None, variant))
+        runner.set_source(pictures.source(0), pictures.performer(0))
+        shown.append(runner.frame(pictures.performer(1)))
+        stages = runner.stages(pictures.performer(1))
+    assert difference(shown[0], shown[1]).max() <= PROMISED["fp32"].largest
+    assert set(stages) == {"places", "motion", "warp", "memory", "decode", "pack"}
+    detecting = model_of("detected")
+    assert bytes_of(model_of("rotation"), "fp32") < bytes_of(detecting, "fp32")
 
 
 @pytest.mark.parametrize(
