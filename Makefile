@@ -61,7 +61,7 @@ test-avx2: setup
 	$(AVX2) $(BIN)/python -m pytest $(NUMERIC)
 
 # The line that CONTRIBUTING.md gives for such a machine, and the tests in these files that need no GPU.
-PLAIN := PYTHONPATH=. build/plain/bin/python -m pytest tests/mcnet/engine/test_engine.py tests/mcnet/engine/test_cuda_graph.py
+PLAIN := PYTHONPATH=. build/plain/bin/python -m pytest tests/mcnet/engine/test_engine.py tests/mcnet/engine/test_cuda_graph.py tests/mcnet/engine/test_measured.py
 test-plain: setup
 	$(PYTHON) -m venv --clear build/plain
 	$(BIN)/python -m pip freeze | grep -E '^(torch|numpy|safetensors|pytest)==' >build/plain/requirements.txt

@@ -135,15 +135,15 @@ class FakeEngine:
 
     stand_in_places = None
 
-    def set_source(self, source: Rgb, places: None) -> None:
+    def set_source(self, source: Rgb, places: object) -> None:
         assert places is None
         assert source.shape == (256, 256, 3)
 
-    def calibrate(self, driving: Rgb, places: None) -> None:
+    def calibrate(self, driving: Rgb, places: object) -> None:
         assert places is None
         assert driving.dtype == np.uint8
 
-    def animate_batch(self, driving: Sequence[Rgb], places: None, *, adapt_scale: bool) -> Rgb:
+    def animate_batch(self, driving: Sequence[Rgb], places: object, *, adapt_scale: bool) -> Rgb:
         assert places is None
         assert not adapt_scale
         seconds = self._frame_s[min(self.frames, len(self._frame_s) - 1)]
@@ -293,7 +293,7 @@ class TestTheDecision:
         make = world.runs({INT8: 0.02, FP32: 0.03})
 
         class Falls(FakeEngine):
-            def animate_batch(self, driving: Sequence[Rgb], places: None, *, adapt_scale: bool) -> Rgb:
+            def animate_batch(self, driving: Sequence[Rgb], places: object, *, adapt_scale: bool) -> Rgb:
                 if self.frames == 2:
                     raise EngineError("model starter gave NaN")
                 return super().animate_batch(driving, places, adapt_scale=adapt_scale)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from mcnet import Engine, EngineError, EngineOptions, Mcnet
-from mcnet.bench.measure import noise_pictures
+from mcnet.bench.measure import BASELINE, Variant, VariantTask, bytes_of, noise_pictures, open_model, prepare
 from mcnet.bench.tiers import measure
+from mcnet.checkpoint import save_model
 from mcnet.config import McnetConfig
 from mcnet.engine.cuda_graph import CudaGraphBackend
 from mcnet.engine.quantization import measure_ranges, note_ranges
@@ -51,7 +53,7 @@ def tensor(one: NDArray[np.float64]) -> torch.Tensor:
     return torch.from_numpy(one[None].astype(np.float32))
 
 
-def engine_on(backend: str, model: Mcnet) -> Engine:
+def engine_on(backend: Any, model: Mcnet) -> Engine:
     if backend == "cudagraph":
         engine = Engine(model, FP32)
         engine._backend = CudaGraphBackend(engine._torch, compute_again)
@@ -106,13 +108,29 @@ def test_every_backend_gives_the_plain_picture_without_picture_or_detector(
     assert engine.backend_name == {"int8": "openvino"}.get(backend, backend)  # nothing failed on the way
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.usefixtures("_no_detector")
+@pytest.mark.parametrize("kind", KINDS)
+def test_recorded_frames_on_a_gpu_are_the_plain_ones(kind: str, pictures: Pictures) -> None:
+    model = model_of(kind)
+    engine = Engine(model, EngineOptions(device="cuda", precision="fp32", backend="cudagraph"))
+    engine.set_source(pictures["source"], places(1))
+    source, now = (with_jacobians(kind, tensor(places(seed))) for seed in (1, 2))
+    with torch.inference_mode():
+        plain = model.generator(model.generator.encode_source(to_tensor(pictures["source"]), source), now)
+    expected = (plain[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+    assert difference(engine.animate(None, places(2), relative=False), expected).max() <= PROMISED["fp32"].largest
+    assert engine.backend_name == "cudagraph"
+
+
 def test_an_openvino_engine_compiles_no_detector() -> None:
     pytest.importorskip("openvino")
     for share in (0.0, 0.15):
         engine = Engine(
             model_of("identity", detected_share=share), dataclasses.replace(FP32, backend="openvino", warm_up_frames=0)
         )
-        compiled = engine.backend._detector
+        compiled = vars(engine.backend)["_detector"]
         assert (compiled is None) == (share == 0.0)
 
 
@@ -170,6 +188,24 @@ def test_ranges_and_what_is_fastest_are_measured_without_a_detector(pictures: Pi
     still = measure_ranges(model, faces, faces[:1], (there, there[:1]))
     assert still != ranges  # the second frame moved something
     assert measure(model, FP32, seconds=0.1).best.frame_ms > 0
+
+
+@pytest.mark.usefixtures("_no_detector")
+def test_bench_measures_what_people_get(tmp_path: Path) -> None:
+    """The plain network and the engine, both by places alone; the detector's cost is none of the frame's."""
+    path = tmp_path / "measured.safetensors"
+    save_model(model_of("rotation"), path)
+    pictures = noise_pictures(open_model(str(path))[0])
+    shown = []
+    for variant in (BASELINE, Variant("torch fp32", "engine")):
+        runner = prepare(VariantTask(str(path), "cpu", None, variant))
+        runner.set_source(pictures.source(0), pictures.performer(0))
+        shown.append(runner.frame(pictures.performer(1)))
+        stages = runner.stages(pictures.performer(1))
+    assert difference(shown[0], shown[1]).max() <= PROMISED["fp32"].largest
+    assert set(stages) == {"places", "motion", "warp", "memory", "decode", "pack"}
+    detecting = model_of("detected")
+    assert bytes_of(model_of("rotation"), "fp32") < bytes_of(detecting, "fp32")
 
 
 @pytest.mark.parametrize(

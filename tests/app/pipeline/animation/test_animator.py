@@ -757,6 +757,7 @@ def test_where_places_suffice_neither_crop_nor_detector_is_needed(undetected: St
     assert step.output.state is State.LIVE
     assert step.view is not None
     assert step.view.box is not None
+    assert step.view.keypoints is not None
     assert undetected.finder.face is not None
     source = undetected.animator._source
     assert source is not None
