@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from app.pipeline.capture.camera import CameraInfo
     from app.pipeline.doctor import VirtualCameraReport
     from app.pipeline.events import Event, Measured, MeasuringProgress
+    from app.pipeline.inspector import InspectorProcess
     from app.pipeline.output.sinks import Sink
     from app.pipeline.pipeline import Pipeline
     from app.pipeline.portraits import PortraitStore
@@ -88,6 +89,7 @@ class Parts:
         examine_virtual_camera: ready, missing, busy or denied, and what to do.
         make_virtual_camera: a sink.
         make_recorder: a sink that writes that file.
+        make_inspector: of a model, what draws the inside of the network.
     """
 
     open_store: "Callable[[], PortraitStore]"
@@ -99,6 +101,7 @@ class Parts:
     examine_virtual_camera: "Callable[[], VirtualCameraReport]"
     make_virtual_camera: "Callable[[], Sink]"
     make_recorder: "Callable[[Path], Sink]"
+    make_inspector: "Callable[[str], InspectorProcess]"
 
 
 def real_parts() -> Parts:
@@ -113,6 +116,7 @@ def real_parts() -> Parts:
         examine_virtual_camera=_examine_virtual_camera,
         make_virtual_camera=_make_virtual_camera,
         make_recorder=_make_recorder,
+        make_inspector=_make_inspector,
     )
 
 
@@ -222,3 +226,9 @@ def _make_recorder(path: Path) -> "Sink":
     from app.pipeline.output.recorder import RecorderSink
 
     return RecorderSink(path)
+
+
+def _make_inspector(model: str) -> "InspectorProcess":
+    from app.pipeline.inspector import InspectorProcess
+
+    return InspectorProcess(model)

@@ -41,6 +41,7 @@ from app.ui.bridge import Bridge
 from app.ui.camera_desk import CameraDesk
 from app.ui.chain import Chain, Link
 from app.ui.cleanup import Cleanup
+from app.ui.insight import Insight
 from app.ui.measuring import LEAST_HZ, Measuring
 from app.ui.messages import Message, failure_message
 from app.ui.parts import Parts, WindowOptions
@@ -111,6 +112,7 @@ class Session(QObject):
         devices: where the model can run besides the processor, as the settings name it, with a name for people.
         recordings: what is written to files.
         measuring: what runs the model best here.
+        insight: the inside of the network, while somebody looks.
 
     Signals:
         changed: anything of the above.
@@ -172,6 +174,8 @@ class Session(QObject):
         self.virtual_camera = VirtualCameraSwitch(self._worker, parts.examine_virtual_camera, parts.make_virtual_camera)
         self.recordings = Recordings(self._worker, parts.make_recorder, self._videos_folder)
         self.measuring = Measuring(self._worker, parts.measure, self._bridge.tell)
+        self.insight = Insight(parts.make_inspector)
+        self._cleanup.add("insight", self.insight.close)
         self._connect()
 
     def _connect(self) -> None:

@@ -29,6 +29,7 @@ from app.pipeline.events import (
     SourceReady,
     StateChanged,
 )
+from app.pipeline.inspector import InspectorProcess, Posed, Request
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import NullSink, OutputFormat, Sink
 from app.pipeline.pipeline import Pipeline
@@ -286,6 +287,7 @@ class World:
     measure_error: Exception | None = None
     gate: threading.Event = field(default_factory=threading.Event)
     measured_with: list[tuple[str, str, str]] = field(default_factory=list)
+    inspectors: "list[FakeInspector]" = field(default_factory=list)
     listed: int = 0
     examined: int = 0
 
@@ -307,6 +309,7 @@ class World:
             examine_virtual_camera=self._examine,
             make_virtual_camera=lambda: self._sink("virtualcam"),
             make_recorder=self._record,
+            make_inspector=self._make_inspector,
         )
 
     def _list(self) -> list[CameraInfo]:
@@ -334,6 +337,10 @@ class World:
         self.gate.wait(5)
         return measured(1.5)
 
+    def _make_inspector(self, model: str) -> InspectorProcess:
+        self.inspectors.append(FakeInspector(model))
+        return cast(InspectorProcess, self.inspectors[-1])
+
     def _sink(self, name: str) -> Sink:
         if self.sink_error is not None:
             raise self.sink_error
@@ -344,6 +351,38 @@ class World:
         sink = self._sink("recorder")
         sink.detail = str(path)
         return sink
+
+
+class FakeInspector:
+    """Draws plain pictures, of the sizes that the real one's have.
+
+    Attributes:
+        asked: requests so far.
+        error: what drawing raises.
+        closed: whether it was.
+        gate: drawing waits for it.
+    """
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.asked: list[Request] = []
+        self.error: Exception | None = None
+        self.closed = False
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def draw(self, request: Request) -> list[NDArray[np.uint8]]:
+        self.asked.append(request)
+        self.gate.wait(5)
+        if self.error is not None:
+            raise self.error
+        size_px = request.size_px
+        wide = [2 if view in ("features", "attention") else 1 for view in request.views]
+        return [plain(60 + 40 * place, times * size_px, size_px) for place, times in enumerate(wide)]
+
+    def close(self) -> None:
+        self.closed = True
+        self.gate.set()
 
 
 class FakeSink(NullSink):
@@ -366,6 +405,12 @@ def _parse(text: str) -> CameraSpec:
     return CameraSpec("file", path=Path(text))
 
 
+def posed_of() -> Posed:
+    """The avatar at rest."""
+    points, jacobians = np.array([[0.0, 0.0], [0.5, -0.5]]), np.stack((np.eye(2), np.eye(2)))
+    return Posed(plain(90, 64, 64), points, jacobians, points, jacobians, measured=True)
+
+
 def performer_view_of(*, found: bool = True) -> PerformerView:
     """A frame of the performer, 64 x 48, with a face or without."""
     frame = CameraFrame(1, time.monotonic(), plain(200, 64, 48))
@@ -373,4 +418,4 @@ def performer_view_of(*, found: bool = True) -> PerformerView:
         return PerformerView(frame, None, None, None)
     points = np.stack([np.linspace(20, 44, 468), np.linspace(10, 40, 468), np.zeros(468)], axis=1).astype(np.float32)
     keypoints = np.array([[0.0, 0.0], [0.5, -0.5]], np.float32)
-    return PerformerView(frame, SquareBox(32.0, 24.0, 30.0), points, keypoints)
+    return PerformerView(frame, SquareBox(32.0, 24.0, 30.0), points, keypoints, posed_of())
