@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -67,6 +68,18 @@ class Request(NamedTuple):
     size_px: int
 
 
+class Drawn(NamedTuple):
+    """What was drawn.
+
+    Attributes:
+        pictures: (H, W, 3) uint8 RGB, one per view.
+        busy_s: how long a core was busy with it.
+    """
+
+    pictures: Sequence[NDArray[np.uint8]]
+    busy_s: float
+
+
 class InspectorProcess:
     """Draws what is asked for, one request at a time, in a process that starts with the first one.
 
@@ -83,8 +96,8 @@ class InspectorProcess:
         self._closed = False
         self._starting = threading.Lock()
 
-    def draw(self, request: Request) -> Sequence[NDArray[np.uint8]]:
-        """One picture per view. Blocks: the first time until the model is loaded.
+    def draw(self, request: Request) -> Drawn:
+        """Draw a frame. Blocks: the first time until the model is loaded.
 
         Raises:
             AppError: the model cannot be loaded, or the process ended.
@@ -102,8 +115,8 @@ class InspectorProcess:
             ) from error
         if isinstance(answer, str):
             raise AppError(answer)
-        pictures: Sequence[NDArray[np.uint8]] = answer
-        return pictures
+        assert isinstance(answer, Drawn)
+        return answer
 
     def close(self) -> None:
         """End the process; harmless when called again."""
@@ -148,7 +161,9 @@ def _serve(connection: "Connection[Any, Any]", model_name: str) -> None:
         while True:
             request = connection.recv()
             try:
-                connection.send(artist.draw(request))
+                began_s = time.process_time()
+                pictures = artist.draw(request)
+                connection.send(Drawn(pictures, time.process_time() - began_s))
             except Exception as error:
                 logger.exception("inspector")
                 connection.send(f"{type(error).__name__}: {error}")

@@ -1,11 +1,9 @@
 """The inside of the network, asked for at a reduced rate while somebody looks."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from PyQt6.QtCore import QObject, pyqtSignal
 
 from app.ui.worker import Worker
@@ -13,12 +11,12 @@ from mcnet.errors import sentence
 from mcnet.inspection import LiveView
 
 if TYPE_CHECKING:
-    from app.pipeline.inspector import InspectorProcess, Posed
+    from app.pipeline.inspector import Drawn, InspectorProcess, Posed
 
 PICTURE_PX = 256
 _LEAST_PAUSE_S = 0.25
 _PAUSES = 3.0
-"""After a frame that took so long the process rests so many times as long: at most a quarter of one core is used."""
+"""After a frame the process rests so many times as long as it was busy: at most a quarter of one core is used."""
 
 
 class Insight(QObject):
@@ -33,7 +31,7 @@ class Insight(QObject):
     Attributes:
         views: what is drawn.
         point: whose attention is shown, x and y as shares of the picture.
-        took_s: how long the last frame took; 0 before the first.
+        busy_s: how long a core was busy with the last frame; 0 before the first.
         failure: why nothing is drawn any more; "" while all is well.
 
     Signals:
@@ -48,7 +46,7 @@ class Insight(QObject):
         super().__init__()
         self.views: tuple[LiveView, ...] = ()
         self.point = (0.5, 0.64)
-        self.took_s = 0.0
+        self.busy_s = 0.0
         self.failure = ""
         self._make = make
         self._worker: Worker | None = None
@@ -77,7 +75,7 @@ class Insight(QObject):
         """
         process, worker = self._process, self._worker
         self._process = self._worker = None
-        self._busy, self._next_s, self.took_s, self.failure = False, 0.0, 0.0, ""
+        self._busy, self._next_s, self.busy_s, self.failure = False, 0.0, 0.0, ""
         if process is not None:
             process.close()  # which ends the wait of the thread, too
         return worker is None or worker.stop()
@@ -91,14 +89,13 @@ class Insight(QObject):
 
         self._busy = True
         request = Request(posed, self.views, self.point, PICTURE_PX)
-        began_s = time.monotonic()
 
-        def done(pictures: Sequence[NDArray[np.uint8]]) -> None:
+        def done(drawn: "Drawn") -> None:
             if process is self._process:
                 self._busy = False
-                self.took_s = time.monotonic() - began_s
-                self._next_s = time.monotonic() + max(_LEAST_PAUSE_S, _PAUSES * self.took_s)
-                self.drawn.emit(request.views, pictures)
+                self.busy_s = drawn.busy_s
+                self._next_s = time.monotonic() + max(_LEAST_PAUSE_S, _PAUSES * drawn.busy_s)
+                self.drawn.emit(request.views, drawn.pictures)
 
         def failed(error: Exception) -> None:
             if process is self._process:

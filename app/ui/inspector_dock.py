@@ -224,8 +224,8 @@ class InspectorDock(QDockWidget):
     def _show_drawn(self, views: Sequence[LiveView], pictures: Sequence[NDArray[np.uint8]]) -> None:
         if self.isVisible():
             self.canvas.show_pictures(views, pictures)
-            self.figures.setText(f"{1000 * self._session.insight.took_s:.0f} ms each")
-            set_tip(self.figures, "How long a process of its own took to compute one frame once more")
+            self.figures.setText(f"{1000 * self._session.insight.busy_s:.0f} ms each")
+            set_tip(self.figures, "How long a process of its own was busy with computing one frame once more")
 
     def _show_failure(self) -> None:
         self.canvas.show_words(self._session.insight.failure)

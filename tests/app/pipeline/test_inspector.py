@@ -47,16 +47,17 @@ def process(model: str) -> Iterator[InspectorProcess]:
 
 def test_it_draws_what_the_plain_model_computes(process: InspectorProcess, model: str, posed: Posed) -> None:
     request = Request(posed, VIEWS, (0.5, 0.64), 96)
-    pictures = process.draw(request)
+    pictures, busy_s = process.draw(request)
+    assert busy_s > 0
     here = Artist(model).draw(request)
     for view, there, expected in zip(VIEWS, pictures, here, strict=True):
         assert there.shape == (96, 192 if view in WIDE else 96, 3)
         assert there.dtype == np.uint8
         if view not in WIDE:  # principal components and a peak may turn over with the last bit
             assert np.abs(there.astype(int) - expected).mean() < 1, view
-    moved = process.draw(request._replace(posed=posed._replace(driving_value=posed.driving_value + 0.1)))
+    moved = process.draw(request._replace(posed=posed._replace(driving_value=posed.driving_value + 0.1))).pictures
     assert np.abs(moved[0].astype(int) - pictures[0]).mean() > 1
-    other = process.draw(request._replace(posed=posed._replace(square=255 - posed.square)))
+    other = process.draw(request._replace(posed=posed._replace(square=255 - posed.square))).pictures
     warped = VIEWS.index("warped")
     assert np.abs(other[warped].astype(int) - pictures[warped]).mean() > 20
 

@@ -29,7 +29,7 @@ from app.pipeline.events import (
     SourceReady,
     StateChanged,
 )
-from app.pipeline.inspector import InspectorProcess, Posed, Request
+from app.pipeline.inspector import Drawn, InspectorProcess, Posed, Request
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import NullSink, OutputFormat, Sink
 from app.pipeline.pipeline import Pipeline
@@ -371,14 +371,15 @@ class FakeInspector:
         self.gate = threading.Event()
         self.gate.set()
 
-    def draw(self, request: Request) -> list[NDArray[np.uint8]]:
+    def draw(self, request: Request) -> Drawn:
         self.asked.append(request)
         self.gate.wait(5)
         if self.error is not None:
             raise self.error
         size_px = request.size_px
         wide = [2 if view in ("features", "attention") else 1 for view in request.views]
-        return [plain(60 + 40 * place, times * size_px, size_px) for place, times in enumerate(wide)]
+        pictures = [plain(60 + 40 * place, times * size_px, size_px) for place, times in enumerate(wide)]
+        return Drawn(pictures, 0.2)
 
     def close(self) -> None:
         self.closed = True

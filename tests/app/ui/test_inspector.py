@@ -68,7 +68,7 @@ def test_a_frame_is_drawn_by_the_chosen_views(proven: MainWindow, world: World, 
     assert world.inspectors[0].model == "starter"
     assert world.inspectors[0].asked[0].views == ("flow", "warped", "occlusion", "attention")
     assert proven.inspector.canvas.shown == ["flow", "warped", "occlusion", "attention"]
-    assert "ms each" in proven.inspector.figures.text()
+    assert proven.inspector.figures.text() == "200 ms each"
 
 
 @pytest.mark.usefixtures("impatient")
