@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from app.pipeline.capture.camera import CameraInfo
     from app.pipeline.doctor import VirtualCameraReport
     from app.pipeline.events import Event, Measured, MeasuringProgress
+    from app.pipeline.inspector import InspectorProcess
     from app.pipeline.models import ModelReport
     from app.pipeline.output.sinks import Sink
     from app.pipeline.output.sound import SoundFeed
@@ -98,6 +99,7 @@ class Parts:
         make_recorder: a sink that writes that file, with that sound or silent.
         list_microphones: key and name of each.
         open_microphone: by its key, or the usual one by "".
+        make_inspector: of a model, what draws the inside of the network.
     """
 
     open_store: "Callable[[], PortraitStore]"
@@ -114,6 +116,7 @@ class Parts:
     make_recorder: "Callable[[Path, SoundFeed | None], Sink]"
     list_microphones: Callable[[], list[tuple[str, str]]]
     open_microphone: "Callable[[str], Ear]"
+    make_inspector: "Callable[[str], InspectorProcess]"
 
 
 def real_parts() -> Parts:
@@ -133,6 +136,7 @@ def real_parts() -> Parts:
         make_recorder=_make_recorder,
         list_microphones=_list_microphones,
         open_microphone=_open_microphone,
+        make_inspector=_make_inspector,
     )
 
 
@@ -275,3 +279,9 @@ def _open_microphone(key: str) -> "Ear":
     from app.ui.microphones import open_microphone
 
     return open_microphone(key)
+
+
+def _make_inspector(model: str) -> "InspectorProcess":
+    from app.pipeline.inspector import InspectorProcess
+
+    return InspectorProcess(model)

@@ -42,6 +42,7 @@ from app.ui.bridge import Bridge
 from app.ui.camera_desk import CameraDesk
 from app.ui.chain import Chain, Link
 from app.ui.cleanup import Cleanup
+from app.ui.insight import Insight
 from app.ui.measuring import LEAST_HZ, Measuring
 from app.ui.messages import Message, failure_message
 from app.ui.microphone import Microphone
@@ -117,6 +118,7 @@ class Session(QObject):
         microphone: whose sound they have, if it is on.
         measuring: what runs the model best here.
         models: those that can animate.
+        insight: the inside of the network, while somebody looks.
 
     Signals:
         changed: anything of the above.
@@ -190,6 +192,8 @@ class Session(QObject):
         self.models = ModelDesk(self._model_worker, parts.examine_model, parts.read_card, parts.model_stamp)
         self._cleanup.add("models", self._stop_models)
         self._good_model = ""
+        self.insight = Insight(parts.make_inspector)
+        self._cleanup.add("insight", self.insight.close)
         self._connect()
 
     def _connect(self) -> None:

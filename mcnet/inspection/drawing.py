@@ -92,6 +92,15 @@ def flow_wheel(size_px: int, background: int) -> Rgb:
     return wheel
 
 
+def flow_with_wheel(motion: Tensor, most: float, size_px: int) -> Rgb:
+    """`flow_colours` at a size, with a small legend in the lower left corner."""
+    colours = resized(flow_colours(motion, most), size_px)
+    wheel = flow_wheel(size_px // 5, 0)
+    corner = colours[-len(wheel) - 6 : -6, 6 : 6 + len(wheel)]
+    np.copyto(corner, wheel, where=wheel.any(axis=2, keepdims=True))
+    return colours
+
+
 def arrows(rgb: Rgb, motion: Tensor) -> Rgb:
     """Arrows over a picture, from where something was in the source to where it is shown.
 

@@ -107,7 +107,7 @@ def test_what_cannot_be_is_said_before_the_work(tmp_path: Path, capsys: pytest.C
         (tmp_path / "new", {"source": "nobody"}, "no portrait 'nobody'"),
         (tmp_path / "new", {"driving": tmp_path / "no.mp4"}, "no.mp4"),
     ):
-        assert inspect(output, **more) == 1  # type: ignore[arg-type]
+        assert inspect(output, **more) == 1
         assert said in capsys.readouterr().err
     assert file.read_text() == "kept"
     assert not (tmp_path / "new").exists()

@@ -27,6 +27,7 @@ from app.pipeline.events import (
     SourceFailed,
     SourceReady,
 )
+from app.pipeline.inspector import Posed
 from app.pipeline.output.output_frame import OutputFrame
 from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
@@ -185,6 +186,7 @@ class Animator:
         self._reference_score = 0
         self._better = 0
         self._reference_of_another = False
+        self._posed: Posed | None = None
 
     def close(self) -> None:
         """Free the face finder."""
@@ -361,8 +363,9 @@ class Animator:
         self._whereabouts = _Whereabouts.of(places, box)
         if looked:
             self._looked_at = self._whereabouts
-        view = PerformerView(frame, box, landmarks, places.astype(np.float32))
+        self._posed = None
         output = self._with_face(driving, measured, landmarks, dt_s, now_s, settings)
+        view = PerformerView(frame, box, landmarks, places.astype(np.float32), self._posed)
         if looked:
             self._proven = self._picture
         return Step(output, view)
@@ -635,9 +638,10 @@ class Animator:
 
     def _render(self, stance: Pose | Head) -> None:
         assert self._source is not None
-        pose = self._source.pose_of(stance)
+        source, pose = self._source, self._source.pose_of(stance)
         with self._timed("render"):
             self._picture = self._engine.render(pose.to_keypoints(self._engine.choice.device))
+        self._posed = Posed(source.portrait.square, *source.pose, *pose, measured=source.cache.measured)
         self._resting = False
 
     def _slate(self, state: State) -> OutputFrame:

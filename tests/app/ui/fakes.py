@@ -29,6 +29,7 @@ from app.pipeline.events import (
     SourceReady,
     StateChanged,
 )
+from app.pipeline.inspector import Drawn, InspectorProcess, Posed, Request
 from app.pipeline.models import ModelReport
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import NullSink, OutputFormat, Sink
@@ -308,6 +309,7 @@ class World:
     stamps: dict[str, tuple[int, ...]] = field(default_factory=dict)
     speeds: dict[str, float] = field(default_factory=dict)
     looked_at: list[str] = field(default_factory=list)
+    inspectors: "list[FakeInspector]" = field(default_factory=list)
     listed: int = 0
     examined: int = 0
 
@@ -335,6 +337,7 @@ class World:
             make_recorder=self._record,
             list_microphones=self._list_microphones,
             open_microphone=self._open_microphone,
+            make_inspector=self._make_inspector,
         )
 
     def _list(self) -> list[CameraInfo]:
@@ -371,6 +374,10 @@ class World:
         warnings = ("It is a stranger.",) if card is None else tuple(card.warnings())
         assert like is None or isinstance(like, Tier)
         return ModelReport(model, card, warnings, self.speeds.get(model), self.stamps.get(model, ()), _no_engine)
+
+    def _make_inspector(self, model: str) -> InspectorProcess:
+        self.inspectors.append(FakeInspector(model))
+        return cast(InspectorProcess, self.inspectors[-1])
 
     def _sink(self, name: str) -> Sink:
         if self.sink_error is not None:
@@ -445,6 +452,39 @@ def card(path: Path, *, bundled: bool = False, good: bool = True, **training: ob
     )
 
 
+class FakeInspector:
+    """Draws plain pictures, of the sizes that the real one's have.
+
+    Attributes:
+        asked: requests so far.
+        error: what drawing raises.
+        closed: whether it was.
+        gate: drawing waits for it.
+    """
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.asked: list[Request] = []
+        self.error: Exception | None = None
+        self.closed = False
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def draw(self, request: Request) -> Drawn:
+        self.asked.append(request)
+        self.gate.wait(5)
+        if self.error is not None:
+            raise self.error
+        size_px = request.size_px
+        wide = [2 if view in ("features", "attention") else 1 for view in request.views]
+        pictures = [plain(60 + 40 * place, times * size_px, size_px) for place, times in enumerate(wide)]
+        return Drawn(pictures, 0.2)
+
+    def close(self) -> None:
+        self.closed = True
+        self.gate.set()
+
+
 class FakeSink(NullSink):
     """Bears a name of its own."""
 
@@ -465,6 +505,12 @@ def _parse(text: str) -> CameraSpec:
     return CameraSpec("file", path=Path(text))
 
 
+def posed_of() -> Posed:
+    """The avatar at rest."""
+    points, jacobians = np.array([[0.0, 0.0], [0.5, -0.5]]), np.stack((np.eye(2), np.eye(2)))
+    return Posed(plain(90, 64, 64), points, jacobians, points, jacobians, measured=True)
+
+
 def performer_view_of(*, found: bool = True) -> PerformerView:
     """A frame of the performer, 64 x 48, with a face or without."""
     frame = CameraFrame(1, time.monotonic(), plain(200, 64, 48))
@@ -472,4 +518,4 @@ def performer_view_of(*, found: bool = True) -> PerformerView:
         return PerformerView(frame, None, None, None)
     points = np.stack([np.linspace(20, 44, 468), np.linspace(10, 40, 468), np.zeros(468)], axis=1).astype(np.float32)
     keypoints = np.array([[0.0, 0.0], [0.5, -0.5]], np.float32)
-    return PerformerView(frame, SquareBox(32.0, 24.0, 30.0), points, keypoints)
+    return PerformerView(frame, SquareBox(32.0, 24.0, 30.0), points, keypoints, posed_of())
