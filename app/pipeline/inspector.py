@@ -210,6 +210,7 @@ class Artist:
         """The frame, computed once more."""
         import torch
 
+        from mcnet.generator import with_own_jacobians
         from mcnet.geometry import Keypoints
         from mcnet.inspection.drawing import resized
         from mcnet.inspection.seen import see
@@ -227,7 +228,7 @@ class Artist:
                 self._source = posed
             driving = keypoints(posed.driving_value, posed.driving_jacobian)
             if posed.measured:
-                driving = self._model.with_own_jacobians(driving)
+                driving = with_own_jacobians(self._model.info, driving)
             return see(self._model, self._cache, driving)
 
 

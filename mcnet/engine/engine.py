@@ -338,8 +338,8 @@ class Engine:
 
     def drive(
         self,
-        driving: Sequence[NDArray[np.uint8]],
-        places: Sequence[NDArray[np.floating[Any]]] | None = None,
+        driving: Sequence[NDArray[np.uint8]] | None,
+        places: Sequence[Places] | None = None,
         *,
         relative: bool = True,
         adapt_scale: bool = True,
