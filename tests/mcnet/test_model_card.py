@@ -64,7 +64,7 @@ def test_a_model_that_is_worse_than_copying_is_told(tmp_path: Path) -> None:
 
 def test_a_card_of_other_weights_is_not_believed(tmp_path: Path) -> None:
     path = written(tmp_path / "model.safetensors", evaluation=EVALUATION, data={"licences": {"MIT": 1}})
-    card = {"format": "mcnet-model/1", "content_hash": "0" * 64, "licence": "CC0", "evaluation": None}
+    card: dict[str, Any] = {"format": "mcnet-model/1", "content_hash": "0" * 64, "licence": "CC0", "evaluation": None}
     (tmp_path / "config.json").write_text(json.dumps(card))
     read = read_card(path)
     assert read.foreign
@@ -175,6 +175,7 @@ def test_a_summary_is_of_what_people_get() -> None:
     summary = summary_of(evaluation)
     assert summary["figures"] == {"l1_of_copying": 0.6, "mouth_correlation": 0.8}
     assert (summary["method"], summary["pairs"]) == ("measured", 100)
-    for damaged in ({}, {**evaluation, "self": {}}, {**evaluation, "format": "x"}, {**evaluation, "data": 3}, []):
+    damaged: list[Any] = [{}, {**evaluation, "self": {}}, {**evaluation, "format": "x"}, {**evaluation, "data": 3}, []]
+    for one in damaged:
         with pytest.raises(CardError):
-            summary_of(damaged)  # type: ignore[arg-type]
+            summary_of(one)

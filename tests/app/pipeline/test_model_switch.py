@@ -4,9 +4,11 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from app.pipeline.animation.live_engine import LiveEngine
 from app.pipeline.events import Calibrated, EngineReady, ModelRefused, SourceReady, StageFailed
@@ -14,6 +16,7 @@ from app.pipeline.state import State
 from mcnet.arrays import Rgb
 from mcnet.config import McnetConfig
 from mcnet.engine import EngineError
+from mcnet.generator import SourceCache
 from mcnet.geometry import Keypoints
 from tests.app.fakes import AVATAR_RGB, FakeEngine, wait_until
 from tests.app.pipeline.test_pipeline import SETTINGS, Rig, rig
@@ -192,8 +195,8 @@ def test_a_model_of_another_kind_takes_over(rig: Rig) -> None:
             value, jacobian = super().detect(picture)
             return Keypoints(value.repeat(1, 3, 1), jacobian.repeat(1, 3, 1, 1))
 
-        def set_source(self, *args: object, **more: object) -> object:  # type: ignore[override]
-            cache = super().set_source(*args, **more)  # type: ignore[arg-type]
+        def set_source(self, source: Rgb | SourceCache, places: NDArray[np.floating[Any]] | None = None) -> SourceCache:
+            cache = super().set_source(source, places)
             value, jacobian = cache.keypoints
             if value.shape[1] == 15:
                 return cache

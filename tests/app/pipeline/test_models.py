@@ -9,7 +9,7 @@ import torch
 from app.pipeline import tiers
 from app.pipeline.models import card_of, examine_model, stamp_of, stamp_while_learning
 from app.words import card_lines, learning_words
-from mcnet.bench.tiers import Tier, Timing, remember
+from mcnet.bench.tiers import Tier, Timing, remember, ways
 from mcnet.checkpoint import CheckpointError, load_model, save_model
 from mcnet.config import McnetConfig
 from mcnet.engine import EngineOptions, Way
@@ -63,7 +63,7 @@ def test_a_model_is_ready_to_be_made_where_it_was_measured(tmp_path: Path, remem
 def test_what_was_measured_of_its_like_serves_if_it_can(tmp_path: Path) -> None:
     path = written(tmp_path / "a.safetensors")
     model = load_model(path)
-    way = tiers.ways(model, EngineOptions(device="cpu"))[0]
+    way = ways(model, EngineOptions(device="cpu"))[0]
     engine = examine_model(str(path), "cpu", "auto", Tier(Timing(way, 10.0))).make()
     assert engine.choice.reason
     int8 = Tier(Timing(Way("cpu", "int8", "openvino"), 10.0))  # its ranges were not measured: that cannot serve

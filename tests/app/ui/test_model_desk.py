@@ -73,7 +73,7 @@ def test_at_most_so_many_are_remembered(proven: MainWindow, world: World, qtbot:
         proven.session.choose_model(f"m{number}.safetensors")
         settle(proven, qtbot, world, number + 2)
         world.pipeline.prove()
-        qtbot.waitUntil(lambda number=number: proven.session.settings.recent_models[0] == f"m{number}.safetensors")  # type: ignore[misc]
+        qtbot.waitUntil(lambda number=number: proven.session.settings.recent_models[:1] == (f"m{number}.safetensors",))  # type: ignore[misc]
     assert len(proven.session.settings.recent_models) == RECENT_MODELS
 
 

@@ -22,7 +22,7 @@ from training.ablate.report import format_table, step_between
 from training.ablate.variants import VARIANTS, with_memory
 from training.data import DataError, open_dataset
 from training.fit.config import FitConfig, load_config
-from training.fit.loop import FitError
+from training.fit.stages import FitError
 from training.fit.state import load_state
 
 SMALL: dict[str, object] = {
@@ -36,7 +36,7 @@ SMALL: dict[str, object] = {
 
 def small(heads: Path, /, **changes: dict[str, object]) -> FitConfig:
     rest: dict[str, object] = {"steps": 2, "batch": 2, "decay": "none", "detector_rate": 0.0, "motion_rate": 0.0}
-    tables: dict[str, dict[str, object]] = {"model": SMALL, "full": rest, "motion": {"steps": 1}} | changes
+    tables: dict[str, dict[str, object]] = {"model": SMALL, "full": rest, "motion": {"steps": 1}, **changes}
     return tiny_config(heads, **tables)
 
 
@@ -176,7 +176,7 @@ def test_a_claim_needs_every_seed(values: tuple[float, ...], verdict: str) -> No
 
 def test_the_table_tells_means_and_their_spread() -> None:
     measured = members(none=(5.0, 6.0), unconditioned=(4.0, 4.5), keypoints=(5.0, 5.0), released=(4.0, 4.9))
-    budget = dict.fromkeys(("size_px", "steps", "batch", "seeds", "shared_steps", "training_clips"), 2)
+    budget: dict[str, Any] = dict.fromkeys(("size_px", "steps", "batch", "seeds", "shared_steps", "training_clips"), 2)
     budget |= dict.fromkeys(("held_out_clips", "frames_per_clip", "minutes", "threads"), 1) | {"device": "cpu"}
     sizes = {variant.name: Size(1.0, 2.0, 1.5) for variant in VARIANTS}
     lines = format_table(Ablation(measured, sizes, budget, 0)).splitlines()
