@@ -22,20 +22,20 @@ help:
 
 # A stamp, so that a second call is quick and an interrupted first one starts over.
 .venv/.ready: pyproject.toml .ci/system-packages
-	sh .ci/system-packages
-	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,openvino,train]"
-	touch $@
+	@PYTHON="$(PYTHON)" sh .ci/set-up
+	@touch $@
 
 setup: .venv/.ready
 
 demo: setup
-	mkdir -p out
+	@mkdir -p out
 ifeq ($(DISPLAYED),)
+	@echo "No display here, so no window: the same chain writes 100 frames into out/demo.mp4, in half a minute or so"
 	$(BIN)/mcnet-avatar --headless --camera $(CLIP) --source woman_1 --sink file:out/demo.mp4 --frames 100 \
 		--report out/demo.json
-	@echo "no display here, so no window: look at out/demo.mp4, and at out/demo.json for what was measured"
+	@echo "look at out/demo.mp4, and at out/demo.json for what was measured"
 else
+	@echo "The window opens, and a bundled clip moves the portrait; the first start loads the model for some seconds"
 	$(BIN)/mcnet-avatar --camera $(CLIP)
 endif
 

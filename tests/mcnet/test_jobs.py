@@ -195,6 +195,7 @@ def test_the_real_command_animates_a_table(tmp_path: Path, capsys: pytest.Captur
     assert "1 of 2 jobs done, 1 failed" in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("ignore")  # whatever Ray does
 def test_ray_does_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="Ray is an optional package: pip install 'mcnet-avatar[cluster]'")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
@@ -204,6 +205,7 @@ def test_ray_does_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_without_ray_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "mcnet.commands.batch_on_ray", raising=False)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(JobsError, match=r"pip install 'mcnet-avatar\[cluster\]'"):
         run(tmp_path, "woman_1,good.mp4,a.txt", words=("--on", "ray"))
