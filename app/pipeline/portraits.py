@@ -63,8 +63,8 @@ class Portrait:
         rgb: (H, W, 3) uint8, the whole picture, as it was before it was turned.
         box: the square that is animated, in the turned picture's pixels.
         square: (512, 512, 3) uint8, that square.
-        landmarks_px: (468, 3) float32 of its face in the turned picture; None where none was found in the square that
-            the user chose, which is not kept.
+        landmarks_px: (478, 3) float32 of its face, irises included, in the turned picture; None where none was found
+            in the square that the user chose, which is not kept.
         score: 0 to 100, how well it should animate.
         remarks: why it is not higher, as "the mouth is open".
     """
@@ -358,7 +358,7 @@ def _framed(entry: PortraitEntry, rgb: NDArray[np.uint8], view: _View) -> Portra
         box = frame_face(face)
     square = crop(view.rgb, box, SQUARE_PX)
     score, remarks = _score(face, box, view.rgb, square, several=len(shown) > 1)
-    landmarks = None if face is None else face.landmarks_px
+    landmarks = None if face is None else face.mesh_px
     return Portrait(entry, rgb, box, square, landmarks, score, remarks)
 
 
