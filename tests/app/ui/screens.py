@@ -241,7 +241,7 @@ def _stages(folder: Path, theme: str) -> Iterator[tuple[str, Stage]]:
     stage.world.cards[long_name] = card(Path(long_name) / "model.safetensors", good=False, steps=1200)
     stage.world.cards["starter"] = replace(card(_LATEST, steps=123456, of_steps=600000), licence=_LICENCE)
     stage.prove()
-    stage.until(lambda: "Still learning" in stage.window.controls.run.card.text())
+    stage.until(lambda: "123456" in stage.window.controls.run.card.text())
     stage.session.choose_model(long_name)
     stage.until(lambda: bool(stage.window.messages.messages))
     scroll = stage.window.controls.findChild(ColumnScroll)
