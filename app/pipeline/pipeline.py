@@ -403,7 +403,7 @@ class _Run:
         self._emit(
             EngineReady(
                 engine.model_name,
-                str(engine.choice.device),
+                engine.choice.device,
                 engine.choice.reason,
                 load_s,
                 engine.backend_name,

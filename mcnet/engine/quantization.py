@@ -5,7 +5,7 @@ rounded the wrong part of the face is shown (measured: errors of up to half the 
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,8 @@ from mcnet.config import range_names
 from mcnet.engine.rewrites import rewrite
 from mcnet.errors import UserError
 from mcnet.generator import Mcnet
-from mcnet.geometry import relative_keypoints
 from mcnet.pictures import to_picture
-
-Ranges = Mapping[str, tuple[float, float]]
-"""Least and largest value that may go into a convolution, by its name in the rewritten generator; `warped_N` is what
-the motion shows of the source at N px."""
+from mcnet.pose import relative_keypoints
 
 HEADROOM = 1.5
 """Ranges are taken so much wider than what was seen; what lies beyond them is clipped. Anything from 1 to 2 gives faces
@@ -45,7 +41,7 @@ def measure_ranges(
         driving: (M, size_px, size_px, 3) uint8 RGB; relative motion, the first frame is the reference pose.
 
     Returns:
-        By name, as `Ranges`, with the `HEADROOM`.
+        By name, as `mcnet.model_file.Ranges`, with the `HEADROOM`.
 
     Raises:
         QuantizationError: the model gives values that are not finite.

@@ -12,9 +12,8 @@ from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.file_camera import open_file
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import NullSink, OutputFormat
-from mcnet.arrays import Rgb
+from mcnet.arrays import Array, Keypoints, Rgb
 from mcnet.engine import EngineError
-from mcnet.geometry import Keypoints
 
 _BORDER_PX = 24
 _MARK_RGB = (255, 0, 255)
@@ -94,7 +93,7 @@ class Faulty:
             def __getattr__(self, name: str) -> Any:
                 return getattr(engine, name)
 
-            def render(self, driving: Keypoints) -> Rgb:
+            def render(self, driving: Keypoints[Array]) -> Rgb:
                 if outer.fault == "exception":
                     raise EngineError("the soak says so")
                 if outer.fault == "slow":

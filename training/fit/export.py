@@ -7,9 +7,10 @@ from typing import Any
 import torch
 
 from mcnet.bench.ranges import note_bundled_ranges
-from mcnet.checkpoint import CheckpointError, build, load_model, save_model
+from mcnet.checkpoint import build, load_model, save_model
 from mcnet.config import ConfigError
-from mcnet.generator import Mcnet, ModelInfo
+from mcnet.generator import Mcnet
+from mcnet.model_file import CheckpointError, ModelInfo
 from training.fit.config import STAGES, FitConfig
 from training.fit.state import CHECKPOINT, StateError, TrainState, load_state
 
