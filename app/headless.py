@@ -253,7 +253,7 @@ class Watch:
             case EngineReady(model=model, reason=reason, load_s=load_s, backend=backend, backend_reason=why):
                 self.model, self.device, self.backend, self.backend_reason = model, reason, backend, why
                 print(f"model {model} on {reason}; loaded in {load_s:.1f} s; with {backend}: {why}", file=sys.stderr)
-                self._learn(Space(model=event.measures))
+                self._learn(Space(model=event.measures, detects=event.detects))
             case SourceReady():
                 self._learn(dataclasses.replace(self._space, portrait=event.measured))
             case BackendChanged(backend=backend, reason=why):

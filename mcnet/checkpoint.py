@@ -18,7 +18,8 @@ from torch.overrides import TorchFunctionMode
 from mcnet.config import MOTION_SIZE_PX, Conditioning, ConfigError, HourglassConfig, McnetConfig, MemoryConfig
 from mcnet.files import replacing
 from mcnet.generator import Mcnet
-from mcnet.model_file import FORMAT, CheckpointError, ModelFile, ModelInfo, find_model, is_counter, refuse_not_finite
+from mcnet.model_card import FORMAT
+from mcnet.model_file import CheckpointError, ModelFile, ModelInfo, find_model, is_counter, refuse_not_finite
 
 _SHOWN = 5
 
@@ -27,7 +28,8 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
     """Load a model in evaluation mode, in float32.
 
     Args:
-        name_or_path: a bundled model's name (`starter`), our `.safetensors` file, or the authors' `.pth.tar`.
+        name_or_path: a bundled model's name (`starter`), our `.safetensors` file, a folder that holds one (as
+            `mcnet-train export` writes it, or a run that learns), or the authors' `.pth.tar`.
         device: where its weights go.
 
     Raises:

@@ -13,15 +13,16 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from assets import ROOT as ASSETS
-from mcnet.arrays import Array
+from mcnet.arrays import Array, Keypoints
 from mcnet.config import ConfigError, McnetConfig, range_names
 from mcnet.errors import UserError
-from mcnet.pose import Jacobians, namespace, tells_rotation
+from mcnet.model_card import FORMAT, CardError
+from mcnet.model_card import model_file as file_in_folder
+from mcnet.pose import Jacobians, TensorOrArray, jacobians_of_places, namespace, tells_rotation
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = "mcnet-avatar/1"
 _LARGEST = float(np.finfo(np.float32).max)
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -48,7 +49,8 @@ class ModelInfo:
 
     @property
     def keypoint_landmarks(self) -> tuple[int, ...]:
-        """Which points of the 468-point face mesh the keypoints were trained to lie on, in the keypoints' order.
+        """Which points of the face mesh the keypoints were trained to lie on, in the keypoints' order: of its 468, or
+        of the ten on the irises behind them.
 
         Empty where keypoints mean nothing, as those that a network found by itself.
         """
@@ -68,12 +70,35 @@ class ModelInfo:
             return "rotation"
         return "identity" if kind == "identity" and self.keypoint_landmarks else "detected"
 
+    @property
+    def detects(self) -> bool:
+        """Whether the keypoints may be detected. Not where the network was trained on measured ones alone, whose
+        jacobians follow from their places.
+        """
+        stated = self.training.get("keypoints")
+        if not isinstance(stated, Mapping) or self.keypoint_jacobians == "detected":
+            return True
+        return bool(stated.get("detected_share", 1.0))
+
+
+_MESH_POINTS = 478
+
 
 def _mesh_points(points: object) -> tuple[int, ...]:
     """What a file says of mesh points; empty if these can be none."""
     if not isinstance(points, list | tuple):
         return ()
-    return tuple(points) if all(type(point) is int and 0 <= point < 468 for point in points) else ()
+    return tuple(points) if all(type(point) is int and 0 <= point < _MESH_POINTS for point in points) else ()
+
+
+def with_own_jacobians(info: ModelInfo, keypoints: Keypoints[TensorOrArray]) -> Keypoints[TensorOrArray]:
+    """Keypoints at measured places with the jacobians that a model was trained with; the given ones where these are
+    detected.
+    """
+    kind = info.keypoint_jacobians
+    if kind == "detected":
+        return keypoints
+    return keypoints._replace(jacobian=jacobians_of_places(keypoints.value, info.keypoint_landmarks, kind))
 
 
 class Network(Protocol):
@@ -149,6 +174,22 @@ class ModelFile:
         return cls(config, info, weights)
 
     @property
+    def keypoint_landmarks(self) -> tuple[int, ...]:
+        """Which points of the face mesh the keypoints are, in their order; empty where they mean nothing."""
+        meant = self.info.keypoint_landmarks
+        return meant if len(meant) == self.config.num_keypoints else ()
+
+    @property
+    def places_suffice(self) -> bool:
+        """Whether the jacobians of measured keypoints follow from their places, so that nothing has to be detected."""
+        return bool(self.keypoint_landmarks) and self.info.keypoint_jacobians != "detected"
+
+    @property
+    def detects(self) -> bool:
+        """Whether keypoints may be detected; if not, they have to be measured."""
+        return self.info.detects or not self.places_suffice
+
+    @property
     def hash_in_float32(self) -> str:
         """Of the weights as they are computed with, whatever the file holds them in."""
         return _digest((key, "torch.float32", self.weights[key].astype(np.float32)) for key in sorted(self.weights))
@@ -160,25 +201,33 @@ def bundled_models() -> dict[str, Path]:
 
 
 def find_model(name_or_path: str | Path) -> Path:
-    """The file of a bundled name or a path.
+    """The file of a bundled name, a path, or a model's folder.
 
     Raises:
-        CheckpointError: there is neither such a file nor such a name.
+        CheckpointError: there is neither such a file nor such a name, or the folder holds no model.
     """
+    folder: Path | None = None
     with contextlib.suppress(OSError, RuntimeError):  # too long a name, or ~ of nobody: no such file either
         path = Path(name_or_path).expanduser()
         if path.is_file():
             return path
+        folder = path if path.is_dir() else None
     bundled = bundled_models()
     if str(name_or_path) in bundled:
         return bundled[str(name_or_path)]
+    if folder is not None:
+        try:
+            return file_in_folder(folder)
+        except CardError as error:
+            raise CheckpointError(str(error)) from error
     if str(name_or_path) == "released":
         raise CheckpointError(
             "the authors' released weights are not bundled: download their checkpoint and give its path (.pth.tar)"
         )
     raise CheckpointError(
-        f"no model {str(name_or_path)!r}: got neither a file nor a bundled name, expected a .safetensors or .pth.tar "
-        f"file (check the path) or one of: {', '.join(bundled) or '(none is bundled)'}"
+        f"no model {str(name_or_path)!r}: got neither a file, a folder nor a bundled name, expected a "
+        ".safetensors or .pth.tar file or a model's folder (check the path) or one of: "
+        f"{', '.join(bundled) or '(none is bundled)'}"
     )
 
 

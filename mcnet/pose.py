@@ -74,10 +74,10 @@ def jacobians_of_places(places: TensorOrArray, points: Sequence[int], kind: Jaco
         (B, K, 2, 2).
     """
     xp = namespace(places)
-    shape = (*places.shape[:2], 2, 2)
+    sets, points_each = places.shape[:2]
     identity = _constant(((1.0, 0.0), (0.0, 1.0)), places)
     if kind == "identity":
-        same: TensorOrArray = xp.broadcast_to(identity, shape)
+        same: TensorOrArray = xp.tile(identity, (sets, points_each, 1, 1))
         return same
     fit = _constant(_rigid_fit(tuple(points)), places)  # (3, K)
     affine = (fit @ places).mT  # (B, 2, 3)
@@ -88,7 +88,7 @@ def jacobians_of_places(places: TensorOrArray, points: Sequence[int], kind: Jaco
     square_root = (gram + root[:, None, None] * identity) / xp.sqrt(trace + 2 * root)[:, None, None]
     rotation = invert_2x2(square_root) @ affine
     scale = xp.sqrt(trace / 2) / _FACE_SIZE
-    turned: TensorOrArray = xp.broadcast_to((scale[:, None, None] * rotation[:, :, :2])[:, None], shape)
+    turned: TensorOrArray = xp.tile((scale[:, None, None] * rotation[:, :, :2])[:, None], (1, points_each, 1, 1))
     return turned
 
 

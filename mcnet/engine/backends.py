@@ -32,11 +32,11 @@ class Backend(Protocol):
     name: str
 
     def detect(self, rgb: Rgb) -> Keypoints[Array]:
-        """Keypoints of B pictures."""
+        """Keypoints of B pictures; asked only of a model that detects (`ModelInfo.detects`)."""
         ...
 
-    def encode(self, rgb: Rgb, places: Array | None = None) -> SourceCache[Array]:
-        """Everything that a source (B = 1) settles; its keypoints at `places` (1, K, 2) if they were measured."""
+    def encode(self, rgb: Rgb, keypoints: Keypoints[Array]) -> SourceCache[Array]:
+        """Everything that a source (B = 1) and its keypoints settle."""
         ...
 
     def render(self, cache: SourceCache[Array], driving: Keypoints[Array]) -> Rendered:

@@ -67,8 +67,8 @@ class CudaGraphBackend:
                 self._detector = _Detector(self._torch, rgb, self._capture)
             return self._detector(rgb)
 
-    def encode(self, rgb: Rgb, places: Array | None = None) -> SourceCache[Array]:
-        return self._torch.encode(rgb, places)
+    def encode(self, rgb: Rgb, keypoints: Keypoints[Array]) -> SourceCache[Array]:
+        return self._torch.encode(rgb, keypoints)
 
     @exactly
     def render(self, cache: SourceCache[Array], driving: Keypoints[Array]) -> Rendered:

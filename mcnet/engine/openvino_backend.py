@@ -61,7 +61,7 @@ class OpenVinoBackend:
         }
         refuse_not_finite(model.weights, f"model {model.info.name}")
         weights = Weights(model.weights)
-        self._detector = self._request(detector_graph(config, weights))
+        self._detector = self._request(detector_graph(config, weights)) if model.detects else None
         self._sparse = self._request(sparse_graph(config))
         self._mask = self._request(mask_graph(config, weights), dtype)
         self._warp = self._request(warp_graph(config))
@@ -74,25 +74,23 @@ class OpenVinoBackend:
         _join(self._warp, self._decoder)
         self._warp.set_tensor("affine", self._sparse.get_tensor("affine"))
         self._source: SourceCache[Array] | None = None
-        _infer(self._detector, self._sparse, self._mask, self._warp, self._decoder)
+        _infer(self._sparse, self._mask, self._warp, self._decoder)
+        if self._detector is not None:
+            _infer(self._detector)
 
     def detect(self, rgb: Rgb) -> Keypoints[Array]:
         found = [self._detect(one) for one in rgb]
         return Keypoints(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
     def _detect(self, rgb: Rgb) -> Keypoints[Array]:
+        assert self._detector is not None
         self._detector.get_tensor("rgb").data[:] = rgb
         _infer(self._detector)
         value, jacobian = (self._detector.get_tensor(name).data.copy() for name in ("value", "jacobian"))
         return Keypoints(value[None], jacobian.reshape(1, -1, 2, 2))
 
-    def encode(self, rgb: Rgb, places: Array | None = None) -> SourceCache[Array]:
-        keypoints = self.detect(rgb)
-        if places is not None:
-            keypoints = keypoints._replace(value=places)
-        if (
-            self._encoder is None or self._keypoints is None
-        ):  # not before: a portrait of which a cache was kept needs none
+    def encode(self, rgb: Rgb, keypoints: Keypoints[Array]) -> SourceCache[Array]:
+        if self._encoder is None or self._keypoints is None:  # a portrait of which a cache was kept needs none
             weights = Weights(self._model.weights)
             self._encoder = self._request(encoder_graph(self._config, weights))
             self._keypoints = self._request(keypoints_graph(self._config, weights))

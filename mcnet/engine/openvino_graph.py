@@ -88,9 +88,12 @@ def keypoints_graph(config: McnetConfig, weights: Weights) -> ov.Model:
     """
     points = _parameter("points", (config.num_keypoints, 2))
     results = [_result("heatmaps", _heatmaps(points, MOTION_SIZE_PX))]
-    if config.memory.levels_px and config.memory.conditioning == "keypoints":
+    if config.memory.levels_px and config.memory.conditioning != "keypoints+appearance":
         memory = _Memory(config, weights.part("generator.memory"))
-        maps = op.multiply(_modulated(memory, _reshape(points, (1, -1))), _constant(2**0.5))
+        if config.memory.conditioning == "none":
+            maps = _constant(memory.weights["bank"])
+        else:
+            maps = op.multiply(_modulated(memory, _reshape(points, (1, -1))), _constant(2**0.5))
         kernels, size = memory.kernels, config.memory.size
         stacked = _conv(maps, Conv(kernels.weight.reshape(-1, *kernels.weight.shape[2:]), kernels.bias.reshape(-1)))
         rows = op.transpose(_reshape(stacked, (len(kernels.weight), -1, size**2)), _axes(0, 2, 1))
@@ -252,7 +255,7 @@ def decoder_graph(config: McnetConfig, weights: Weights, ranges: Ranges | None =
 def settled_of_memory(config: McnetConfig) -> tuple[str, tuple[int, ...]]:
     """Name and shape of what a source settles of the memory: the parallel kernels' responses, or just its keypoints."""
     memory = config.memory
-    if memory.conditioning == "keypoints":
+    if memory.conditioning != "keypoints+appearance":
         return "responses", (memory.parallel_kernels, memory.size**2 * 2 * memory.channels)
     return "points", (1, 2 * config.num_keypoints)
 
@@ -394,7 +397,7 @@ def _attended(memory: _Memory, level: ComposedWeights[Array], rows: Node, settle
         for matrix, bias in zip(np.split(level.matrix, 3), np.split(level.bias, 3), strict=True)
     )
     kernel_weights = _kernel_weights(memory, pooled)
-    if memory.config.conditioning == "keypoints":
+    if memory.config.conditioning != "keypoints+appearance":
         key_value = _reshape(op.matmul(kernel_weights, settled, False, False), (-1, 2 * channels))
     else:
         key_value = _mixed(memory, kernel_weights, _modulated(memory, op.concat([pooled, settled], 1)))

@@ -65,12 +65,9 @@ class TorchBackend:
         return found
 
     @exactly
-    def encode(self, rgb: Rgb, places: Array | None = None) -> SourceCache[Array]:
-        picture = self._picture(rgb)
-        keypoints: Keypoints = self.model.keypoint_detector(picture)
-        if places is not None:
-            keypoints = keypoints._replace(value=torch.from_numpy(places).to(self.device))
-        cache: SourceCache[Array] = _on_host(self.model.generator.encode_source(picture, keypoints))
+    def encode(self, rgb: Rgb, keypoints: Keypoints[Array]) -> SourceCache[Array]:
+        source = self.model.generator.encode_source(self._picture(rgb), self.moved(keypoints))
+        cache: SourceCache[Array] = _on_host(source)
         return cache
 
     @exactly

@@ -19,6 +19,8 @@ class LiveEngine(Protocol):
     choice: DeviceChoice
     fingerprint: str
     keypoint_landmarks: tuple[int, ...]
+    places_suffice: bool
+    detects: bool
     backend_reason: str
 
     @property
@@ -28,7 +30,9 @@ class LiveEngine(Protocol):
         self, source: NDArray[np.uint8] | SourceCache[Array], places: NDArray[np.floating[Any]] | None = None
     ) -> SourceCache[Array]: ...
 
-    def detect(self, picture: NDArray[np.uint8]) -> Keypoints[Array]: ...
+    def detect(
+        self, picture: NDArray[np.uint8] | None, places: NDArray[np.floating[Any]] | None = None
+    ) -> Keypoints[Array]: ...
 
     def render(self, driving: Keypoints[Array]) -> NDArray[np.uint8]: ...
 
