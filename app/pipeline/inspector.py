@@ -210,10 +210,10 @@ class Artist:
         """The frame, computed once more."""
         import torch
 
-        from mcnet.generator import with_own_jacobians
-        from mcnet.geometry import Keypoints
+        from mcnet.arrays import Keypoints
         from mcnet.inspection.drawing import resized
         from mcnet.inspection.seen import see
+        from mcnet.model_file import with_own_jacobians
         from mcnet.pictures import to_picture
 
         def keypoints(value: NDArray[np.float64], jacobian: NDArray[np.float64]) -> Keypoints:

@@ -13,9 +13,10 @@ from mcnet.__main__ import main
 from mcnet.checkpoint import save_model
 from mcnet.commands.inspect import OF_MEMORY, PICTURES, VIDEO
 from mcnet.config import McnetConfig
-from mcnet.generator import Mcnet, ModelInfo
+from mcnet.generator import Mcnet
 from mcnet.inspection.figures import CELL_PX
 from mcnet.media.images import read_rgb, write_rgb
+from mcnet.model_file import ModelInfo
 
 CLIP = ASSETS / "driving" / "grid_bbaf2n.mpg"
 FRAMES = 6

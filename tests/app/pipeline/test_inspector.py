@@ -15,8 +15,9 @@ from app.errors import AppError
 from app.pipeline.inspector import Artist, InspectorProcess, Posed, Request
 from mcnet.checkpoint import save_model
 from mcnet.config import McnetConfig
-from mcnet.generator import Mcnet, ModelInfo
+from mcnet.generator import Mcnet
 from mcnet.inspection import LiveView
+from mcnet.model_file import ModelInfo
 from tests.released import load_case
 
 VIEWS: tuple[LiveView, ...] = get_args(LiveView)
