@@ -30,8 +30,8 @@ from mcnet.config import (
 from mcnet.errors import UserError
 from mcnet.files import replacing
 from mcnet.generator import Mcnet, ModelInfo
+from mcnet.model_card import FORMAT, CardError, model_file
 
-FORMAT = "mcnet-avatar/1"
 _SHOWN = 5
 _LARGEST = torch.finfo(torch.float32).max
 
@@ -44,7 +44,8 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
     """Load a model in evaluation mode, in float32.
 
     Args:
-        name_or_path: a bundled model's name (`starter`), our `.safetensors` file, or the authors' `.pth.tar`.
+        name_or_path: a bundled model's name (`starter`), our `.safetensors` file, a folder that holds one (as
+            `mcnet-train export` writes it, or a run that learns), or the authors' `.pth.tar`.
         device: where its weights go.
 
     Raises:
@@ -114,25 +115,33 @@ def bundled_models() -> dict[str, Path]:
 
 
 def find_model(name_or_path: str | Path) -> Path:
-    """The file of a bundled name or a path.
+    """The file of a bundled name, a path, or a model's folder.
 
     Raises:
-        CheckpointError: there is neither such a file nor such a name.
+        CheckpointError: there is neither such a file nor such a name, or the folder holds no model.
     """
+    folder: Path | None = None
     with contextlib.suppress(OSError, RuntimeError):  # too long a name, or ~ of nobody: no such file either
         path = Path(name_or_path).expanduser()
         if path.is_file():
             return path
+        folder = path if path.is_dir() else None
     bundled = bundled_models()
     if str(name_or_path) in bundled:
         return bundled[str(name_or_path)]
+    if folder is not None:
+        try:
+            return model_file(folder)
+        except CardError as error:
+            raise CheckpointError(str(error)) from error
     if str(name_or_path) == "released":
         raise CheckpointError(
             "the authors' released weights are not bundled: download their checkpoint and give its path (.pth.tar)"
         )
     raise CheckpointError(
-        f"no model {str(name_or_path)!r}: got neither a file nor a bundled name, expected a .safetensors or .pth.tar "
-        f"file (check the path) or one of: {', '.join(bundled) or '(none is bundled)'}"
+        f"no model {str(name_or_path)!r}: got neither a file, a folder nor a bundled name, expected a "
+        ".safetensors or .pth.tar file or a model's folder (check the path) or one of: "
+        f"{', '.join(bundled) or '(none is bundled)'}"
     )
 
 

@@ -6,11 +6,14 @@ from typing import Any, Literal, get_args
 
 from mcnet.errors import UserError
 
-Conditioning = Literal["keypoints", "keypoints+appearance"]
+Conditioning = Literal["none", "keypoints", "keypoints+appearance"]
 Border = Literal["zeros", "replicate"]
 
 MOTION_SIZE_PX = 64
 """Keypoints and dense motion work on 64x64 pictures, whatever the size of the picture that is animated."""
+
+SIZES_PX = (64, 128, 256, 512)
+"""Sides of the pictures that a network can be built for."""
 
 MIN_SIDE_PX = 64
 """Smaller pictures are refused."""
@@ -51,10 +54,11 @@ class MemoryConfig:
     parallel_kernels: int
     """Kernels that the dynamic convolution mixes."""
     code_hidden: int
-    """Hidden width of the network that makes the style code."""
+    """Hidden width of the network that makes the style code, where there is one."""
     conditioning: Conditioning
     """What the scale code sees. `keypoints` (the paper's first draft): the source's keypoints, so that the conditioned
-    memory is a function of the source alone. `keypoints+appearance` (as released): the pooled warped feature too."""
+    memory is a function of the source alone. `keypoints+appearance` (as released): the pooled warped feature too.
+    `none` (for comparison): there is no scale code, and the bank itself, the same for everybody, is what is asked."""
 
     @property
     def attention_hidden(self) -> int:
@@ -68,7 +72,7 @@ class McnetConfig:
 
     num_keypoints: int
     size_px: int
-    """Side of source, driving frame and prediction: 256 or 512."""
+    """Side of source, driving frame and prediction: 256 or 512; or 64 or 128, for experiments."""
     keypoint_hourglass: HourglassConfig
     motion_hourglass: HourglassConfig
     encoder_widths: tuple[int, ...]
@@ -91,7 +95,7 @@ class McnetConfig:
         for name, values in (("encoder_widths", self.encoder_widths), ("decoder_widths", self.decoder_widths)):
             _require(all(value >= 1 for value in values), name, values, "widths of at least 1")
         _require(self.num_keypoints >= 3, "num_keypoints", self.num_keypoints, "at least 3")
-        _require(self.size_px in (256, 512), "size_px", self.size_px, "256 or 512")
+        _require(self.size_px in SIZES_PX, "size_px", self.size_px, " or ".join(map(str, SIZES_PX)))
         _require(levels >= 2, "encoder_widths", self.encoder_widths, "at least two widths")
         _require(
             len(self.decoder_widths) == levels,
@@ -159,7 +163,7 @@ class McnetConfig:
 
     @classmethod
     def named(cls, name: str) -> "McnetConfig":
-        """The configuration `released`, `starter` or `tiny`.
+        """The configuration `released`, `starter`, `studio` or `tiny`.
 
         Raises:
             ConfigError: for any other name.
@@ -260,6 +264,22 @@ _NAMED = {
         ),
         border="replicate",
     ),
+    # For GPUs: the starter's keypoints and motion, at 512 px, with a decoder nearly twenty times as large.
+    "studio": McnetConfig(
+        num_keypoints=15,
+        size_px=512,
+        keypoint_hourglass=HourglassConfig(width=16, max_width=256, blocks=5, head_kernel=3),
+        motion_hourglass=HourglassConfig(width=32, max_width=256, blocks=5, head_kernel=3),
+        encoder_widths=(32, 64, 128, 256, 256),
+        lateral=True,
+        decoder_widths=(256, 128, 80, 40, 16),
+        resblocks=(2, 1, 1, 0),
+        output_kernel=3,
+        memory=MemoryConfig(
+            channels=64, size=16, levels_px=(32, 64, 128), parallel_kernels=4, code_hidden=128, conditioning="keypoints"
+        ),
+        border="replicate",
+    ),
     # For tests: every part is there, nothing is large.
     "tiny": McnetConfig(
         num_keypoints=5,
@@ -276,6 +296,11 @@ _NAMED = {
         ),
     ),
 }
+
+
+def named_configs() -> tuple[str, ...]:
+    """The names that `McnetConfig.named` knows."""
+    return tuple(_NAMED)
 
 
 def range_names(config: McnetConfig) -> set[str]:

@@ -64,13 +64,22 @@ class Warped(NamedTuple):
 
 
 class Inspection(NamedTuple):
-    """What an inspector wants to see of one frame; see `Generator.inspect`."""
+    """What an inspector wants to see of one frame; see `Generator.inspect`.
+
+    Attributes:
+        prediction: (B, 3, size_px, size_px) RGB in [0, 1].
+        generated: likewise, what the decoder made; `prediction` shows it where the occlusion map does not trust the
+            warp.
+        motion: at 64 px.
+        warped: the source's features and picture, sampled.
+        compensations: by the side of the compensated map in pixels.
+    """
 
     prediction: Tensor
+    generated: Tensor
     motion: Motion
     warped: Warped
     compensations: dict[int, Compensation]
-    """By the side of the compensated map in pixels."""
 
 
 class Generator(nn.Module):
@@ -140,8 +149,8 @@ class Generator(nn.Module):
         motion = self.motion(cache, driving)
         warped = self.warp(cache, motion)
         compensations: dict[int, Compensation] = {}
-        prediction = blend(self.decode(cache, warped, compensations), warped)
-        return Inspection(prediction, motion, warped, compensations)
+        logits = self.decode(cache, warped, compensations)
+        return Inspection(blend(logits, warped), torch.sigmoid(logits), motion, warped, compensations)
 
     def motion(self, cache: SourceCache, driving: Keypoints) -> Motion:
         """The dense motion from the source to the driving keypoints."""
@@ -286,12 +295,17 @@ class Mcnet(nn.Module):
     @property
     def places_suffice(self) -> bool:
         """Whether the jacobians of measured keypoints follow from their places, so that nothing has to be detected."""
-        meant = self.info.keypoint_landmarks
-        return len(meant) == self.config.num_keypoints and self.info.keypoint_jacobians != "detected"
+        return bool(self.keypoint_landmarks) and self.info.keypoint_jacobians != "detected"
 
     def encode_source(self, picture: Tensor) -> SourceCache:
         """Detect the keypoints of (B, 3, size_px, size_px) RGB in [0, 1] and cache everything about it."""
         return self.generator.encode_source(picture, self.keypoint_detector(picture))
+
+    @property
+    def keypoint_landmarks(self) -> tuple[int, ...]:
+        """Which points of the 468-point face mesh the keypoints are, in their order; empty where they mean nothing."""
+        meant = self.info.keypoint_landmarks
+        return meant if len(meant) == self.config.num_keypoints else ()
 
     def forward(self, source: Tensor, driving: Tensor) -> Tensor:
         """Animate pictures by pictures with absolute keypoints: both (B, 3, size_px, size_px) RGB in [0, 1]."""

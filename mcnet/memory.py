@@ -130,15 +130,16 @@ class MemoryCompensation(nn.Module):
         super().__init__()
         memory = config.memory
         self.conditioning = memory.conditioning
-        code_size = 2 * config.num_keypoints
-        if memory.conditioning == "keypoints+appearance":
-            code_size += memory.channels
         self.bank = nn.Parameter(torch.empty(1, memory.channels, memory.size, memory.size))
         nn.init.kaiming_uniform_(self.bank)
-        self.style_route = nn.Sequential(
-            nn.Linear(code_size, memory.code_hidden), nn.ReLU(), nn.Linear(memory.code_hidden, memory.channels)
-        )
-        self.modulated_bank = ModulatedBank(memory.channels)
+        if memory.conditioning != "none":
+            code_size = 2 * config.num_keypoints
+            if memory.conditioning == "keypoints+appearance":
+                code_size += memory.channels
+            self.style_route = nn.Sequential(
+                nn.Linear(code_size, memory.code_hidden), nn.ReLU(), nn.Linear(memory.code_hidden, memory.channels)
+            )
+            self.modulated_bank = ModulatedBank(memory.channels)
         self.key_value = DynamicKeyValue(memory)
         self.query = nn.Conv2d(memory.channels, memory.channels, 1)
         self.difference = nn.Conv2d(memory.channels, memory.channels, 1)
@@ -158,7 +159,10 @@ class MemoryCompensation(nn.Module):
         """
         if self.conditioning == "keypoints+appearance":
             return None
-        memory = self.modulated_bank(self.bank, self.style_route(source.value.flatten(1)))
+        if self.conditioning == "none":
+            memory = self.bank.expand(len(source.value), -1, -1, -1)
+        else:
+            memory = self.modulated_bank(self.bank, self.style_route(source.value.flatten(1)))
         return ConditionedMemory(memory, self.key_value.responses(memory))
 
     def forward(self, warped: Tensor, source: Keypoints, conditioned: ConditionedMemory | None) -> Tensor:
@@ -205,9 +209,22 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Returns:
         (B, C_v, w, w).
     """
-    logits = query.flatten(2).transpose(1, 2) @ key.flatten(2) * QUERY_SCALE  # (B, w w, size size)
-    fetched = value.flatten(2) @ torch.softmax(logits, dim=-1).transpose(1, 2)  # (B, C_v, w w)
+    fetched = value.flatten(2) @ attention(query, key).transpose(1, 2)  # (B, C_v, w w)
     return fetched.reshape(*fetched.shape[:2], *query.shape[2:])
+
+
+def attention(query: Tensor, key: Tensor) -> Tensor:
+    """How much of each position of the memory each position of `query` takes.
+
+    Args:
+        query: (B, C, h, w).
+        key: (B, C, size, size).
+
+    Returns:
+        (B, h w, size size), row by row; sums to 1 over the memory.
+    """
+    logits = query.flatten(2).transpose(1, 2) @ key.flatten(2) * QUERY_SCALE
+    return torch.softmax(logits, dim=-1)
 
 
 def interleave(even: Tensor, odd: Tensor) -> Tensor:

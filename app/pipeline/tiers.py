@@ -13,9 +13,10 @@ from typing import cast
 import torch
 
 from app.pipeline.events import Measured, UnusedGpu
-from mcnet.bench.tiers import Tier, fastest, measure, remember
+from mcnet.bench.tiers import Tier, fastest, measure, remember, remembered, ways
 from mcnet.checkpoint import load_model
 from mcnet.engine import Engine, EngineOptions, Precision, Way, why_no_cuda
+from mcnet.generator import Mcnet
 from mcnet.places import measured_file
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,35 @@ def make_engine(
         options = tier.over(options)
         on_measured(as_measured(tier))
     return Engine(loaded, options)
+
+
+def known_speed(model: Mcnet, device: str, precision: str) -> Tier | None:
+    """What was measured here of a model before, or None; nothing is measured now.
+
+    Raises:
+        EngineError: the device or the precision cannot be had.
+    """
+    return remembered(model, EngineOptions(device=device, precision=cast("Precision", precision)), measured_file())
+
+
+def engine_of(model: Mcnet, device: str, precision: str, like: Tier | None = None) -> Engine:
+    """The engine of a loaded model, by what was measured of it; nothing is measured now.
+
+    Args:
+        model: loaded.
+        device: as `EngineOptions.device`.
+        precision: as `EngineOptions.precision`.
+        like: what was measured of a model of the same kind, for one that was not measured itself; None: what is known
+            of the hardware has to do.
+
+    Raises:
+        EngineError: the device or the precision cannot be had, or the model gives NaN.
+    """
+    options = EngineOptions(device=device, precision=cast("Precision", precision))
+    tier = known_speed(model, device, precision)
+    if tier is None and like is not None and like.best.way in ways(model, options):
+        tier = like
+    return Engine(model, options if tier is None else tier.over(options))
 
 
 def measure_again(model: str, device: str, precision: str, progress: Callable[[float, Way | None], None]) -> Measured:

@@ -29,7 +29,7 @@ from torch import Tensor
 from mcnet.arrays import Rgb
 from mcnet.bench.macs import FrameMacs, Macs, count_macs
 from mcnet.checkpoint import bundled_models, find_model, load_model
-from mcnet.config import McnetConfig
+from mcnet.config import McnetConfig, named_configs
 from mcnet.engine import DeviceChoice, Engine, EngineError, EngineOptions, Precision, Runtime, processor
 from mcnet.engine.backends import TorchBackend
 from mcnet.engine.quantization import note_ranges
@@ -320,7 +320,8 @@ def synchronize(device: torch.device) -> None:
 
 def open_model(name_or_path: str) -> tuple[Mcnet, bool]:
     """A model, and whether its weights are trained: a configuration's name without weights gives random ones."""
-    if name_or_path in bundled_models() or Path(name_or_path).expanduser().is_file():
+    path = Path(name_or_path).expanduser()
+    if name_or_path in bundled_models() or path.is_file() or (path.is_dir() and name_or_path not in named_configs()):
         return load_model(name_or_path), True
     try:
         config = McnetConfig.named(name_or_path)

@@ -71,8 +71,7 @@ class Engine:
         self.config: McnetConfig = model.config
         self.model_name = model.info.name
         self._info = model.info
-        meant = model.info.keypoint_landmarks
-        self.keypoint_landmarks = meant if len(meant) == model.config.num_keypoints else ()
+        self.keypoint_landmarks = model.keypoint_landmarks
         self.places_suffice = model.places_suffice
         self.detects = model.info.detects or not self.places_suffice
         if options.threads is not None:
@@ -335,6 +334,21 @@ class Engine:
         Raises:
             EngineError: as `animate`.
         """
+        return self.render_batch(self.drive(driving, places, relative=relative, adapt_scale=adapt_scale))
+
+    def drive(
+        self,
+        driving: Sequence[NDArray[np.uint8]] | None,
+        places: Sequence[Places] | None = None,
+        *,
+        relative: bool = True,
+        adapt_scale: bool = True,
+    ) -> Keypoints:
+        """The keypoints that `animate_batch` has the source take, batch B, on the engine's device; arguments as there.
+
+        Raises:
+            EngineError: as `animate`.
+        """
         self._check_thread()
         if self.source is None:
             raise EngineError("animate: got no source, expected one: call set_source(rgb) first")
@@ -355,7 +369,7 @@ class Engine:
         keypoints = self._keypoints(driving, places)
         if relative:
             keypoints = self._relative(self.source, keypoints, adapt_scale)
-        return self.render_batch(keypoints)
+        return keypoints
 
     def _relative(self, cache: SourceCache, driving: Keypoints, adapt_scale: bool) -> Keypoints:
         assert self._reference is not None

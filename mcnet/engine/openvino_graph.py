@@ -218,7 +218,7 @@ def decoder_graph(model: Mcnet, ranges: Ranges | None = None) -> ov.Model:
 def settled_of_memory(config: McnetConfig) -> tuple[str, tuple[int, ...]]:
     """Name and shape of what a source settles of the memory: the parallel kernels' responses, or just its keypoints."""
     memory = config.memory
-    if memory.conditioning == "keypoints":
+    if memory.conditioning != "keypoints+appearance":
         return "responses", (memory.parallel_kernels, memory.size**2 * 2 * memory.channels)
     return "points", (1, 2 * config.num_keypoints)
 
@@ -336,7 +336,7 @@ def _attended(memory: ComposedMemoryCompensation, level: ComposedLevel, rows: No
         _linear(lacking, matrix, bias) for matrix, bias in zip(level.matrix.chunk(3), level.bias.chunk(3), strict=True)
     )
     kernel_weights = _kernel_weights(memory, pooled)
-    if memory.conditioning == "keypoints":
+    if memory.conditioning != "keypoints+appearance":
         key_value = _reshape(op.matmul(kernel_weights, settled, False, False), (-1, 2 * channels))
     else:
         key_value = _mixed(memory, kernel_weights, _modulated(memory, op.concat([pooled, settled], 1)))

@@ -218,14 +218,15 @@ class ComposedMemoryCompensation(nn.Module):
         super().__init__()
         self.conditioning = plain.conditioning
         self.channels = plain.query.out_channels
-        self.style_route = plain.style_route
-        bank = plain.modulated_bank
         self.bank = plain.bank
-        self.modulation_weight = _frozen(bank.modulation_weight / self.channels**0.5)
-        self.modulation_bias = bank.modulation_bias
-        self.bank_weight = _frozen(bank.weight / (self.channels * 9) ** 0.5)
-        self.bank_energy = _frozen(self.bank_weight.square().sum((2, 3)).T.contiguous())
-        self.bank_bias = _frozen(bank.bias[:, None, None])
+        if plain.conditioning != "none":
+            self.style_route = plain.style_route
+            bank = plain.modulated_bank
+            self.modulation_weight = _frozen(bank.modulation_weight / self.channels**0.5)
+            self.modulation_bias = bank.modulation_bias
+            self.bank_weight = _frozen(bank.weight / (self.channels * 9) ** 0.5)
+            self.bank_energy = _frozen(self.bank_weight.square().sum((2, 3)).T.contiguous())
+            self.bank_bias = _frozen(bank.bias[:, None, None])
         self.key_value = plain.key_value
         self.difference = _frozen(_matrix(plain.difference)[0])
         self.levels = nn.ModuleDict(
@@ -239,7 +240,10 @@ class ComposedMemoryCompensation(nn.Module):
         """As `MemoryCompensation.condition`, but the responses are rows: (B, P, size * size, 2 C)."""
         if self.conditioning == "keypoints+appearance":
             return None
-        memory = self._modulated_bank(source.value.flatten(1).to(self.bank.dtype))
+        if self.conditioning == "none":
+            memory = self.bank.expand(len(source.value), -1, -1, -1)
+        else:
+            memory = self._modulated_bank(source.value.flatten(1).to(self.bank.dtype))
         return ConditionedMemory(memory, self.key_value.responses(memory).flatten(3).transpose(2, 3).contiguous())
 
     def forward(self, warped: Tensor, source: Keypoints, conditioned: ConditionedMemory | None) -> Tensor:

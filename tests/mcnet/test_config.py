@@ -16,14 +16,14 @@ def test_size_of_the_named_ones(name: str, at_least: float, at_most: float) -> N
     assert at_least <= parameters <= at_most
 
 
-@pytest.mark.parametrize("name", ["released", "starter", "tiny"])
+@pytest.mark.parametrize("name", ["released", "starter", "studio", "tiny"])
 def test_json_round_trip(name: str) -> None:
     config = McnetConfig.named(name)
     assert McnetConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"'big'.*released, starter, tiny"):
+    with pytest.raises(ConfigError, match=r"'big'.*released, starter, studio, tiny"):
         McnetConfig.named("big")
 
 
@@ -37,7 +37,7 @@ def nested(**changes: Any) -> dict[str, Any]:
         (nested(colour=3), "unknown config key colour"),
         (nested(memory=nested()["memory"] | {"heads": 2}), r"unknown config key memory\.heads"),
         ({key: value for key, value in nested().items() if key != "size_px"}, "config key size_px is missing"),
-        (nested(size_px=300), "size_px: got 300, expected 256 or 512"),
+        (nested(size_px=300), "size_px: got 300, expected 64 or 128 or 256 or 512"),
         (nested(num_keypoints="5"), "num_keypoints: got '5', expected int"),
         (nested(lateral=1), "lateral: got 1, expected bool"),
         (nested(memory=7), "memory: got 7, expected a table"),

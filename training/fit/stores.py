@@ -90,6 +90,11 @@ class LandmarkStore:
         self._places = to_coordinates(torch.nan_to_num(chosen), dataset.size_px).to(device)
         self._valid = torch.from_numpy(usable).to(device)
 
+    @property
+    def trusted(self) -> Tensor:
+        """(n, P, 2) of all pictures whose landmarks can be trusted; on a GPU the host waits for their number."""
+        return self._places[self._valid]
+
     def read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """(n,) int64 rows on the device -> (n, P, 2) xy in [-1, 1] of TRAINING_POINTS, and (n,) whether they can be
         trusted.

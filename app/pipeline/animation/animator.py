@@ -27,6 +27,7 @@ from app.pipeline.events import (
     SourceFailed,
     SourceReady,
 )
+from app.pipeline.inspector import Posed
 from app.pipeline.output.output_frame import OutputFrame
 from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
@@ -184,6 +185,8 @@ class Animator:
         self._keypoints = LiveSettings().keypoints
         self._reference_score = 0
         self._better = 0
+        self._reference_of_another = False
+        self._posed: Posed | None = None
 
     def close(self) -> None:
         """Free the face finder."""
@@ -216,6 +219,54 @@ class Animator:
         if self._calibration is not None:
             self.calibrate(self._calibration.duration_s)
         self._emit(SourceReady(portrait.entry.key, from_cache=known, measured=space is not None))
+
+    def use_engine(self, engine: LiveEngine, taken_over: Callable[[bool], None]) -> None:
+        """Animate by another model from the next frame on.
+
+        It has to make a picture of the portrait first; when it cannot, the one before goes on as if nothing had been.
+
+        Args:
+            engine: made on this thread.
+            taken_over: told that it has taken over, and whether the reference still holds: a head that was measured
+                does, as the model has no part in it.
+
+        Raises:
+            UserError, RuntimeError: whatever the engine raises; the one before stays.
+        """
+        before = self._engine, self._encoded
+        self._engine, self._encoded = engine, {}
+        source, known = self._source, False
+        try:
+            if source is not None:
+                space = self._space_of(source.portrait)
+                cache, known = self._encode(source.portrait, space)
+                engine.set_source(cache)
+                self._source = _Source(source.portrait, Pose.of(cache.keypoints), cache, space)
+                engine.render(self._source.pose.to_keypoints(engine.choice.device))
+        except Exception:
+            (self._engine, self._encoded), self._source = before, source
+            raise
+        reference, now = self._motion.reference, self._source
+        holds = (
+            reference is not None
+            and reference.head is not None
+            and source is not None
+            and source.space is not None
+            and now is not None
+            and now.space is not None
+        )
+        if not holds:
+            self._motion.reference = None
+        self._reference_of_another = holds
+        self._motion.reset_filter()
+        self._target = self._picture = self._proven = self._bridge = None
+        self._whereabouts = self._looked_at = None
+        self._resting = False
+        if self._calibration is not None:
+            self.calibrate(self._calibration.duration_s)
+        taken_over(holds)
+        if now is not None:
+            self._emit(SourceReady(now.portrait.entry.key, from_cache=known, measured=now.space is not None))
 
     def _space_of(self, portrait: Portrait) -> PortraitInSpace | None:
         """The portrait's head, if the model's keypoints can be measured on it and are to be."""
@@ -312,8 +363,9 @@ class Animator:
         self._whereabouts = _Whereabouts.of(places, box)
         if looked:
             self._looked_at = self._whereabouts
-        view = PerformerView(frame, box, landmarks, places.astype(np.float32))
+        self._posed = None
         output = self._with_face(driving, measured, landmarks, dt_s, now_s, settings)
+        view = PerformerView(frame, box, landmarks, places.astype(np.float32), self._posed)
         if looked:
             self._proven = self._picture
         return Step(output, view)
@@ -475,6 +527,8 @@ class Animator:
     ) -> OutputFrame:
         if self._source is None:
             return self._slate(State.STARTING)
+        if self._reference_of_another and settings.relative and not self._in_space(settings):
+            self._motion.reference, self._reference_of_another = None, False  # its keypoints are another model's
         if driving is not None:
             self._take_calibration(Reference(driving, measured), landmarks, now_s, settings)
         if settings.relative and self._motion.reference is None:
@@ -547,6 +601,7 @@ class Animator:
             self._tell_progress(calibration.share, calibration.hint)
             return
         score, self._motion.reference = best
+        self._reference_of_another = False
         head = self._motion.reference.head
         self._reference_score = 0 if head is None else score_expression(head.openings).score
         self._better = 0
@@ -583,9 +638,10 @@ class Animator:
 
     def _render(self, stance: Pose | Head) -> None:
         assert self._source is not None
-        pose = self._source.pose_of(stance)
+        source, pose = self._source, self._source.pose_of(stance)
         with self._timed("render"):
             self._picture = self._engine.render(pose.to_keypoints(self._engine.choice.device))
+        self._posed = Posed(source.portrait.square, *source.pose, *pose, measured=source.cache.measured)
         self._resting = False
 
     def _slate(self, state: State) -> OutputFrame:

@@ -17,6 +17,7 @@ from mcnet import Engine, EngineError, EngineOptions, Mcnet, load_model
 from mcnet.arrays import Rgb
 from mcnet.bench import tiers
 from mcnet.bench.tiers import Failure, NothingRunsError, Tier, Timing, fastest, measure, remember, remembered, ways
+from mcnet.config import McnetConfig
 from mcnet.engine import Way
 
 AUTO = EngineOptions()
@@ -533,3 +534,17 @@ def test_the_real_thing(starter: Mcnet, tmp_path: Path) -> None:
     assert engine.settle() == tier.best.way.backend
     assert engine.backend_reason == "measured to be the fastest here"
     assert engine.choice.int8 == (tier.best.way.precision == "int8")
+
+
+def test_a_model_of_512_px_is_measured_in_its_own_size() -> None:
+    torch.manual_seed(0)
+    config = dataclasses.replace(
+        McnetConfig.named("tiny"),
+        size_px=512,
+        encoder_widths=(4, 6, 8, 8, 8),
+        decoder_widths=(8, 8, 6, 6, 4),
+        resblocks=(1, 0, 0, 0),
+    )
+    tier = measure(Mcnet(config).eval(), EngineOptions(device="cpu", precision="fp32", backend="torch"), seconds=0.1)
+    assert (tier.best.way, tier.failures) == (TORCH, ())
+    assert tier.best.frame_ms > 0

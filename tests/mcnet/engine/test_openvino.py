@@ -61,6 +61,7 @@ FAMILY = {
     "no laterals": of_family(TINY, lateral=False, decoder_widths=(32, 24, 16, 8)),
     "as released": of_family(TINY, memory_conditioning="keypoints+appearance", lateral=False,
                              decoder_widths=(32, 24, 16, 8), memory_levels_px=(32, 64, 128)),
+    "memory without scale code": of_family(TINY, memory_conditioning="none"),
     "seven by seven": of_family(TINY, output_kernel=7),
     "border repeated": of_family(TINY, border="replicate"),
     "512 px": of_family(TINY, size_px=512, encoder_widths=(8, 16, 24, 32, 32), decoder_widths=(24, 16, 12, 8, 8),

@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Literal, TypeVar
+from typing import TypeVar, get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from mcnet.config import McnetConfig
+from mcnet.config import Conditioning, McnetConfig
 from mcnet.dense_motion import DenseMotion
 from mcnet.engine.rewrites import (
     ComposedMemoryCompensation,
@@ -110,9 +110,9 @@ def test_merged_dense_motion() -> None:
         assert_same(ours, theirs, plain)
 
 
-@pytest.mark.parametrize("conditioning", ["keypoints", "keypoints+appearance"])
+@pytest.mark.parametrize("conditioning", get_args(Conditioning))
 @pytest.mark.parametrize("size_px", [32, 64])
-def test_composed_memory(conditioning: Literal["keypoints", "keypoints+appearance"], size_px: int) -> None:
+def test_composed_memory(conditioning: Conditioning, size_px: int) -> None:
     config = dataclasses.replace(TINY, memory=dataclasses.replace(TINY.memory, conditioning=conditioning))
     plain = settle(MemoryCompensation(config))
     fast = ComposedMemoryCompensation(plain)
@@ -138,10 +138,10 @@ def test_attention_keeps_its_logits_in_float32(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("conditioning", ["keypoints", "keypoints+appearance"])
+@pytest.mark.parametrize("conditioning", get_args(Conditioning))
 @pytest.mark.parametrize(("size_px", "levels"), [(256, (32, 64)), (512, (32, 64, 128)), (256, ())])
 def test_rewritten_model_is_the_same_function(
-    conditioning: Literal["keypoints", "keypoints+appearance"], size_px: int, levels: tuple[int, ...], batch: int
+    conditioning: Conditioning, size_px: int, levels: tuple[int, ...], batch: int
 ) -> None:
     extra = size_px == 512
     config = dataclasses.replace(

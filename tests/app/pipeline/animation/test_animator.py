@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from app.pipeline.animation.animator import LOOK_EVERY_S, Animator, Step
 from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.events import Calibrated, CalibrationProgress, Event, ReferenceImproved, SourceFailed, SourceReady
+from app.pipeline.inspector import Artist
 from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
@@ -19,6 +20,7 @@ from mcnet.media.crop import crop, frame_face
 from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.head_motion import mesh_in_square
 from mcnet.media.video import open_driving
+from mcnet.pictures import to_rgb
 from tests.app.fakes import FakeEngine, FakeFinder, keypoints, marked_picture
 from tests.media.videos import GRID
 
@@ -69,6 +71,25 @@ class Stage:
             if step.output is not None and step.output.state is state:
                 return step
         raise AssertionError(f"never {state}")
+
+
+def test_only_a_moved_avatar_can_be_inspected(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman, POINTS)
+    calibrating = stage.step().view
+    assert calibrating is not None
+    assert calibrating.posed is None
+    moved = stage.until(State.LIVE).view
+    assert moved is not None
+    assert moved.posed is not None
+    assert moved.posed.measured
+    assert moved.posed.square is woman.square
+    assert moved.posed.driving_value.shape == (len(POINTS), 2)
+    rendered = stage.engine.rendered[-1]
+    assert np.abs(moved.posed.driving_value - rendered.value[0].numpy()).max() < 1e-6
+    stage.finder.face = None
+    lost = stage.step().view
+    assert lost is not None
+    assert lost.posed is None
 
 
 def test_no_portrait_no_avatar(face: Face) -> None:
@@ -479,6 +500,11 @@ def test_with_the_real_model_space_is_what_the_offline_command_makes(woman: Port
     assert difference.mean() < 1  # live, the portrait's larger square is shrunk by the engine
     still = np.abs(shown.avatar.astype(int) - source.square)
     assert still.mean() > 2 * difference.mean()
+    # What is inspected is this very picture, but for how the portrait is shrunk.
+    assert step.view is not None
+    assert step.view.posed is not None
+    again = to_rgb(Artist("starter").see(step.view.posed).frame.prediction)[0].numpy()
+    assert np.abs(shown.avatar.astype(int) - again).mean() < 1
 
 
 def turned(face: Face, yaw_deg: float) -> Face:

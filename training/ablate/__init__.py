@@ -1,0 +1,1 @@
+"""`mcnet-train ablate`: what the memory is for, measured by leaving it out."""
