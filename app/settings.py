@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from app.errors import AppError
 from mcnet.files import free_name, replacing
+from mcnet.inspection import LiveView
 from mcnet.tables import salvage
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,8 @@ EXPRESSION_PARTS = ("lids", "mouth", "brows")
 
 LONGEST_SLATE_TEXT = 60
 RECENT_MODELS = 6
+LEAST_VIEWS, MOST_VIEWS = 2, 4
+"""Of the inside of the network at once."""
 
 
 def _require_within(settings: object, *limits: tuple[str, float, float]) -> None:
@@ -151,9 +154,19 @@ class WindowSettings:
     """Whether the gains of the single parts of motion and expression are shown."""
     checklist_done: bool = False
     """Whether the first launch's checklist was put away."""
+    show_inspector: bool = False
+    """Whether the dock shows what the network does inside."""
+    inspector_views: tuple[LiveView, ...] = ("flow", "warped", "occlusion", "attention")
+    """What it shows, two to four of them."""
 
     def __post_init__(self) -> None:
         _require_within(self, ("overlay_opacity", 0, 1), ("width_px", 200, 16384), ("height_px", 200, 16384))
+        views = self.inspector_views
+        if not LEAST_VIEWS <= len(set(views)) == len(views) <= MOST_VIEWS:
+            raise AppError(
+                f"setting inspector_views: got {', '.join(views) or 'none'}, expected {LEAST_VIEWS} to {MOST_VIEWS} "
+                "different ones"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +191,10 @@ class AppSettings:
     output_fps_hz: float = 30.0
     recordings: str = ""
     """Folder of recordings and snapshots; empty: the system's folder for videos."""
+    record_sound: bool = False
+    """Whether the microphone is open, and recordings have its sound."""
+    microphone: str = ""
+    """Which, by the system's own key; empty: the usual one."""
 
     def __post_init__(self) -> None:
         _require_within(self, ("output_width_px", 64, 4096), ("output_height_px", 64, 4096), ("output_fps_hz", 1, 120))

@@ -163,7 +163,7 @@ class McnetConfig:
 
     @classmethod
     def named(cls, name: str) -> "McnetConfig":
-        """The configuration `released`, `starter` or `tiny`.
+        """The configuration `released`, `starter`, `studio` or `tiny`.
 
         Raises:
             ConfigError: for any other name.
@@ -261,6 +261,22 @@ _NAMED = {
         output_kernel=3,
         memory=MemoryConfig(
             channels=64, size=16, levels_px=(32, 64), parallel_kernels=4, code_hidden=128, conditioning="keypoints"
+        ),
+        border="replicate",
+    ),
+    # For GPUs: the starter's keypoints and motion, at 512 px, with a decoder nearly twenty times as large.
+    "studio": McnetConfig(
+        num_keypoints=15,
+        size_px=512,
+        keypoint_hourglass=HourglassConfig(width=16, max_width=256, blocks=5, head_kernel=3),
+        motion_hourglass=HourglassConfig(width=32, max_width=256, blocks=5, head_kernel=3),
+        encoder_widths=(32, 64, 128, 256, 256),
+        lateral=True,
+        decoder_widths=(256, 128, 80, 40, 16),
+        resblocks=(2, 1, 1, 0),
+        output_kernel=3,
+        memory=MemoryConfig(
+            channels=64, size=16, levels_px=(32, 64, 128), parallel_kernels=4, code_hidden=128, conditioning="keypoints"
         ),
         border="replicate",
     ),

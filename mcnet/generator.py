@@ -14,6 +14,7 @@ from mcnet.geometry import (
     Jacobians,
     Keypoints,
     gaussian_heatmaps,
+    jacobians_of_places,
     resize_aligned,
     resize_deformation,
     sample,
@@ -63,13 +64,22 @@ class Warped(NamedTuple):
 
 
 class Inspection(NamedTuple):
-    """What an inspector wants to see of one frame; see `Generator.inspect`."""
+    """What an inspector wants to see of one frame; see `Generator.inspect`.
+
+    Attributes:
+        prediction: (B, 3, size_px, size_px) RGB in [0, 1].
+        generated: likewise, what the decoder made; `prediction` shows it where the occlusion map does not trust the
+            warp.
+        motion: at 64 px.
+        warped: the source's features and picture, sampled.
+        compensations: by the side of the compensated map in pixels.
+    """
 
     prediction: Tensor
+    generated: Tensor
     motion: Motion
     warped: Warped
     compensations: dict[int, Compensation]
-    """By the side of the compensated map in pixels."""
 
 
 class Generator(nn.Module):
@@ -139,8 +149,8 @@ class Generator(nn.Module):
         motion = self.motion(cache, driving)
         warped = self.warp(cache, motion)
         compensations: dict[int, Compensation] = {}
-        prediction = blend(self.decode(cache, warped, compensations), warped)
-        return Inspection(prediction, motion, warped, compensations)
+        logits = self.decode(cache, warped, compensations)
+        return Inspection(blend(logits, warped), torch.sigmoid(logits), motion, warped, compensations)
 
     def motion(self, cache: SourceCache, driving: Keypoints) -> Motion:
         """The dense motion from the source to the driving keypoints."""
@@ -214,7 +224,8 @@ class ModelInfo:
 
     @property
     def keypoint_landmarks(self) -> tuple[int, ...]:
-        """Which points of the 468-point face mesh the keypoints were trained to lie on, in the keypoints' order.
+        """Which points of the face mesh the keypoints were trained to lie on, in the keypoints' order: of its 468, or
+        of the ten on the irises behind them.
 
         Empty where keypoints mean nothing, as those that a network found by itself.
         """
@@ -234,12 +245,36 @@ class ModelInfo:
             return "rotation"
         return "identity" if kind == "identity" and self.keypoint_landmarks else "detected"
 
+    @property
+    def detects(self) -> bool:
+        """Whether the keypoints may be detected. Not where the network was trained on measured ones alone, whose
+        jacobians follow from their places.
+        """
+        stated = self.training.get("keypoints")
+        if not isinstance(stated, Mapping) or self.keypoint_jacobians == "detected":
+            return True
+        return bool(stated.get("detected_share", 1.0))
+
+
+_MESH_POINTS = 478
+
 
 def _mesh_points(points: object) -> tuple[int, ...]:
     """What a file says of mesh points; empty if these can be none."""
     if not isinstance(points, list | tuple):
         return ()
-    return tuple(points) if all(type(point) is int and 0 <= point < 468 for point in points) else ()
+    return tuple(points) if all(type(point) is int and 0 <= point < _MESH_POINTS for point in points) else ()
+
+
+def with_own_jacobians(info: ModelInfo, keypoints: Keypoints) -> Keypoints:
+    """Keypoints at measured places with the jacobians that a model was trained with; the given ones where these are
+    detected.
+    """
+    kind = info.keypoint_jacobians
+    if kind == "detected":
+        return keypoints
+    jacobian = jacobians_of_places(keypoints.value, info.keypoint_landmarks, kind)
+    return keypoints._replace(jacobian=jacobian.contiguous())
 
 
 class Mcnet(nn.Module):
@@ -257,9 +292,20 @@ class Mcnet(nn.Module):
         self.keypoint_detector = KeypointDetector(config)
         self.generator = Generator(config)
 
+    @property
+    def places_suffice(self) -> bool:
+        """Whether the jacobians of measured keypoints follow from their places, so that nothing has to be detected."""
+        return bool(self.keypoint_landmarks) and self.info.keypoint_jacobians != "detected"
+
     def encode_source(self, picture: Tensor) -> SourceCache:
         """Detect the keypoints of (B, 3, size_px, size_px) RGB in [0, 1] and cache everything about it."""
         return self.generator.encode_source(picture, self.keypoint_detector(picture))
+
+    @property
+    def keypoint_landmarks(self) -> tuple[int, ...]:
+        """Which points of the 468-point face mesh the keypoints are, in their order; empty where they mean nothing."""
+        meant = self.info.keypoint_landmarks
+        return meant if len(meant) == self.config.num_keypoints else ()
 
     def forward(self, source: Tensor, driving: Tensor) -> Tensor:
         """Animate pictures by pictures with absolute keypoints: both (B, 3, size_px, size_px) RGB in [0, 1]."""

@@ -209,9 +209,22 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     Returns:
         (B, C_v, w, w).
     """
-    logits = query.flatten(2).transpose(1, 2) @ key.flatten(2) * QUERY_SCALE  # (B, w w, size size)
-    fetched = value.flatten(2) @ torch.softmax(logits, dim=-1).transpose(1, 2)  # (B, C_v, w w)
+    fetched = value.flatten(2) @ attention(query, key).transpose(1, 2)  # (B, C_v, w w)
     return fetched.reshape(*fetched.shape[:2], *query.shape[2:])
+
+
+def attention(query: Tensor, key: Tensor) -> Tensor:
+    """How much of each position of the memory each position of `query` takes.
+
+    Args:
+        query: (B, C, h, w).
+        key: (B, C, size, size).
+
+    Returns:
+        (B, h w, size size), row by row; sums to 1 over the memory.
+    """
+    logits = query.flatten(2).transpose(1, 2) @ key.flatten(2) * QUERY_SCALE
+    return torch.softmax(logits, dim=-1)
 
 
 def interleave(even: Tensor, odd: Tensor) -> Tensor:

@@ -16,9 +16,9 @@ from mcnet.errors import UserError
 from training.ablate import command as ablate
 from training.data import pack
 from training.evaluate import command as evaluate
-from training.fit.config import FitConfig, format_config, load_config
+from training.fit.config import SHIPPED, FitConfig, format_config, load_config
 from training.prepare import command as prepare
-from training.prepare import shards
+from training.prepare import relabel, shards
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,13 +46,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mcnet-train", description="Train MCNet models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     prepare.add_parser(commands)
+    relabel.add_parser(commands)
 
     fit = commands.add_parser(
         "fit",
         help="train; the same command again resumes",
         description="Train a model. The same command again resumes. SIGTERM and Ctrl-C save first.",
     )
-    fit.add_argument("config", help="released, starter, smoke, or a TOML file")
+    fit.add_argument("config", help=f"{', '.join(SHIPPED)}, or a TOML file")
     # Not plain --run: torchrun would take that for its own --run-path.
     fit.add_argument("--run-dir", type=Path, help="folder of the run (default: runs/CONFIG)")
     fit.add_argument("--data", type=Path, help="packed dataset or folder of clips; sets data.path")

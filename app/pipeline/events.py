@@ -65,6 +65,7 @@ class EngineReady:
         backend: what computes.
         backend_reason: why, for people.
         measures: whether its keypoints are points of the face, which a face mesh can measure.
+        detects: whether it can detect keypoints itself; else they are measured, whatever the settings say.
         asked: the model that was asked for while another one ran, as it was named then; "" at the start of a run.
         keeps_reference: the reference of before still holds.
     """
@@ -76,6 +77,7 @@ class EngineReady:
     backend: str = "torch"
     backend_reason: str = ""
     measures: bool = False
+    detects: bool = True
     asked: str = ""
     keeps_reference: bool = False
 
@@ -211,7 +213,7 @@ class ReferenceImproved:
 
 @dataclass(frozen=True)
 class StateChanged:
-    """The output shows something else now. `message`: why, for people, or ""."""
+    """The output shows something else now. `message`: why, for people, where no other event tells it; or ""."""
 
     state: State
     message: str = ""

@@ -1,5 +1,6 @@
 """The live pipeline: owns the threads, and is the one thing that a window or a command talks to."""
 
+import gc
 import logging
 import queue
 import threading
@@ -41,6 +42,7 @@ from app.pipeline.slot import LatestSlot
 from app.pipeline.state import State
 from app.pipeline.stats import Meter, Stats
 from app.settings import LiveSettings
+from mcnet.allocator import share_arenas
 from mcnet.errors import UserError, sentence
 from mcnet.media.faces import FaceFinder
 
@@ -159,6 +161,7 @@ class Pipeline:
             # What it does here is too small to be shared, and its workers spin for the next piece on a core of the
             # model's.
             cv2.setNumThreads(1)
+            share_arenas()
             self._run = run = _Run(self, lambda: self._settings, self._before)
             for sink in self._sinks.values():
                 run.sink_stage.add(sink)
@@ -408,6 +411,9 @@ class _Run:
     def _make_animator(self) -> tuple[LiveEngine, Animator] | None:
         began_s = time.monotonic()
         pipeline = self._pipeline
+        # What the run before left in cycles, of our objects or a library's, holds tens of megabytes behind few objects,
+        # so that Python's collector would come to it late; here nothing waits for a frame yet.
+        gc.collect()
         try:
             engine = pipeline.engine_factory()
             self._look_ahead = LookAhead(pipeline.finder_factory)
@@ -478,6 +484,7 @@ def _ready(engine: LiveEngine, began_s: float, asked: str = "", *, keeps_referen
         engine.backend_name,
         engine.backend_reason,
         measures=bool(engine.keypoint_landmarks),
+        detects=engine.detects,
         asked=asked,
         keeps_reference=keeps_reference,
     )

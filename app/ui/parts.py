@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from app.pipeline.capture.camera import CameraInfo
     from app.pipeline.doctor import VirtualCameraReport
     from app.pipeline.events import Event, Measured, MeasuringProgress
+    from app.pipeline.inspector import InspectorProcess
     from app.pipeline.models import ModelReport
     from app.pipeline.output.sinks import Sink
+    from app.pipeline.output.sound import SoundFeed
     from app.pipeline.pipeline import Pipeline
     from app.pipeline.portraits import PortraitStore
+    from app.ui.microphones import Ear
     from mcnet.bench.tiers import Tier
     from mcnet.model_card import ModelCard
 
@@ -93,7 +96,10 @@ class Parts:
         model_stamp: of a model that still learns; None of others.
         examine_virtual_camera: ready, missing, busy or denied, and what to do.
         make_virtual_camera: a sink.
-        make_recorder: a sink that writes that file.
+        make_recorder: a sink that writes that file, with that sound or silent.
+        list_microphones: key and name of each.
+        open_microphone: by its key, or the usual one by "".
+        make_inspector: of a model, what draws the inside of the network.
     """
 
     open_store: "Callable[[], PortraitStore]"
@@ -107,7 +113,10 @@ class Parts:
     model_stamp: Callable[[str], tuple[int, ...] | None]
     examine_virtual_camera: "Callable[[], VirtualCameraReport]"
     make_virtual_camera: "Callable[[], Sink]"
-    make_recorder: "Callable[[Path], Sink]"
+    make_recorder: "Callable[[Path, SoundFeed | None], Sink]"
+    list_microphones: Callable[[], list[tuple[str, str]]]
+    open_microphone: "Callable[[str], Ear]"
+    make_inspector: "Callable[[str], InspectorProcess]"
 
 
 def real_parts() -> Parts:
@@ -125,6 +134,9 @@ def real_parts() -> Parts:
         examine_virtual_camera=_examine_virtual_camera,
         make_virtual_camera=_make_virtual_camera,
         make_recorder=_make_recorder,
+        list_microphones=_list_microphones,
+        open_microphone=_open_microphone,
+        make_inspector=_make_inspector,
     )
 
 
@@ -250,8 +262,26 @@ def _make_virtual_camera() -> "Sink":
     return VirtualCameraSink()
 
 
-def _make_recorder(path: Path) -> "Sink":
+def _make_recorder(path: Path, sound: "SoundFeed | None") -> "Sink":
     _load_opencv()
     from app.pipeline.output.recorder import RecorderSink
 
-    return RecorderSink(path)
+    return RecorderSink(path, sound)
+
+
+def _list_microphones() -> list[tuple[str, str]]:
+    from app.ui.microphones import list_microphones
+
+    return list_microphones()
+
+
+def _open_microphone(key: str) -> "Ear":
+    from app.ui.microphones import open_microphone
+
+    return open_microphone(key)
+
+
+def _make_inspector(model: str) -> "InspectorProcess":
+    from app.pipeline.inspector import InspectorProcess
+
+    return InspectorProcess(model)

@@ -19,11 +19,18 @@ from mcnet.files import cause_and_remedy, free_name
 
 if TYPE_CHECKING:
     from app.pipeline.output.sinks import Sink
+    from app.pipeline.output.sound import SoundFeed
     from app.pipeline.pipeline import Pipeline
 
 
 class Recordings(QObject):
     """Writes what the output shows to files. Lives on the GUI thread; slow work goes to the worker.
+
+    Args:
+        worker: makes the sinks.
+        make_recorder: a sink that writes that file, with that sound or silent.
+        find_folder: where files go.
+        find_sound: the microphone that the next recording has, or None.
 
     Attributes:
         pipeline: gives the pictures; None before it is there.
@@ -42,7 +49,11 @@ class Recordings(QObject):
     cleared = pyqtSignal(str)
 
     def __init__(
-        self, worker: Worker, make_recorder: "Callable[[Path], Sink]", find_folder: Callable[[], Path]
+        self,
+        worker: Worker,
+        make_recorder: "Callable[[Path, SoundFeed | None], Sink]",
+        find_folder: Callable[[], Path],
+        find_sound: "Callable[[], SoundFeed | None]",
     ) -> None:
         super().__init__()
         self.pipeline: Pipeline | None = None
@@ -52,6 +63,7 @@ class Recordings(QObject):
         self._worker = worker
         self._make_recorder = make_recorder
         self._find_folder = find_folder
+        self._find_sound = find_sound
         self._sink: Sink | None = None
 
     def toggle(self) -> None:
@@ -65,11 +77,11 @@ class Recordings(QObject):
             text = "There is nothing to record at the moment: wait until the preview goes on."
             self.told.emit(Message("recording", text, tone="info"))
             return
-        path = self._new_file("mp4")
+        path, sound = self._new_file("mp4"), self._find_sound()
 
         def make() -> "Sink":
             _make_folder(path.parent)
-            return self._make_recorder(path)
+            return self._make_recorder(path, sound)
 
         self._worker.run(make, lambda sink: self._add(path, sink), self._failed)
 

@@ -42,8 +42,10 @@ from app.ui.bridge import Bridge
 from app.ui.camera_desk import CameraDesk
 from app.ui.chain import Chain, Link
 from app.ui.cleanup import Cleanup
+from app.ui.insight import Insight
 from app.ui.measuring import LEAST_HZ, Measuring
 from app.ui.messages import Message, failure_message
+from app.ui.microphone import Microphone
 from app.ui.model_desk import BUNDLED, ModelDesk, label_of
 from app.ui.parts import Parts, WindowOptions
 from app.ui.portrait_desk import PortraitDesk
@@ -113,8 +115,10 @@ class Session(QObject):
         virtual_camera: its switch.
         devices: where the model can run besides the processor, as the settings name it, with a name for people.
         recordings: what is written to files.
+        microphone: whose sound they have, if it is on.
         measuring: what runs the model best here.
         models: those that can animate.
+        insight: the inside of the network, while somebody looks.
 
     Signals:
         changed: anything of the above.
@@ -176,22 +180,35 @@ class Session(QObject):
         self.desk = PortraitDesk(self._portrait_worker, parts.open_store)
         self.camera_desk = CameraDesk(self._worker, parts.list_cameras, parts.parse_camera, camera)
         self.virtual_camera = VirtualCameraSwitch(self._worker, parts.examine_virtual_camera, parts.make_virtual_camera)
-        self.recordings = Recordings(self._worker, parts.make_recorder, self._videos_folder)
+        self.microphone = Microphone(self._worker, parts.list_microphones, parts.open_microphone, settings.microphone)
+        self._cleanup.add("microphone", self.microphone.close)
+        self.recordings = Recordings(
+            self._worker,
+            parts.make_recorder,
+            self._videos_folder,
+            lambda: self.microphone.feed if self.microphone.wanted else None,
+        )
         self.measuring = Measuring(self._worker, parts.measure, self._bridge.tell)
         self.models = ModelDesk(self._model_worker, parts.examine_model, parts.read_card, parts.model_stamp)
         self._cleanup.add("models", self._stop_models)
         self._good_model = ""
+        self.insight = Insight(parts.make_inspector)
+        self._cleanup.add("insight", self.insight.close)
         self._connect()
 
     def _connect(self) -> None:
-        for part in (self.desk, self.camera_desk, self.virtual_camera, self.recordings, self.measuring, self.models):
+        parts = (self.camera_desk, self.virtual_camera, self.recordings, self.microphone, self.measuring, self.models)
+        for part in (self.desk, *parts):
             part.told.connect(self.told)
             part.cleared.connect(self.cleared)
-        for part in (self.camera_desk, self.virtual_camera, self.recordings, self.measuring, self.models):
+        for part in parts:
             part.changed.connect(self._changed)
         self.desk.chosen.connect(self._use_portrait)
         self.desk.changed.connect(self._look_for_portrait)
         self.camera_desk.chosen.connect(lambda text: self._keep(replace(self.settings, camera=text)))
+        self.microphone.chosen.connect(
+            lambda on, key: self._keep(replace(self.settings, record_sound=on, microphone=key))
+        )
         self.camera_desk.interrupted.connect(self._end_calibrating)
         self.virtual_camera.switched_on.connect(lambda: self._set_slate(True))
         self.virtual_camera.gone.connect(self._virtual_camera_gone)
@@ -210,6 +227,7 @@ class Session(QObject):
         self.camera_desk.refresh()
         self.virtual_camera.examine()
         self._worker.run(self._parts.list_devices, self._take_devices, self._report("devices"))
+        self.microphone.switch(self.settings.record_sound)
         self._tell_busy()
 
     def close(self) -> bool:
@@ -586,7 +604,8 @@ class Session(QObject):
                     self.models.note_speed(self.run_settings.model, event.tier.best.frame_ms)
             case EngineReady():
                 self.device, self.engine, self.backend = event.device, event.reason, event.backend
-                self.space = Space(model=event.measures, reference=event.keeps_reference and self.space.reference)
+                kept = event.keeps_reference and self.space.reference
+                self.space = Space(model=event.measures, detects=event.detects, reference=kept)
                 self._model = Link(True, event.reason)
                 if event.asked:
                     self._took_model(event.asked)

@@ -34,7 +34,7 @@ from mcnet.engine import DeviceChoice, Engine, EngineError, EngineOptions, Preci
 from mcnet.engine.backends import TorchBackend
 from mcnet.engine.quantization import note_ranges
 from mcnet.errors import UserError
-from mcnet.generator import Mcnet, SourceCache, blend
+from mcnet.generator import Mcnet, SourceCache, blend, with_own_jacobians
 from mcnet.geometry import Keypoints, relative_keypoints
 from mcnet.pictures import to_picture, to_rgb
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from mcnet.engine.openvino_backend import OpenVinoBackend
 
 T = TypeVar("T")
+Places = NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,16 +110,36 @@ class Pictures(NamedTuple):
         driving: (M, size_px, size_px, 3) uint8 RGB; the first frame is the reference pose.
         what: for people.
         real: whether they show faces, so that errors on them mean something.
+        source_places: (N, K, 2), where keypoints were measured; None where the model detects them.
+        driving_places: (M, K, 2), likewise.
     """
 
     sources: NDArray[np.uint8]
     driving: NDArray[np.uint8]
     what: str
     real: bool
+    source_places: Places | None = None
+    driving_places: Places | None = None
+
+    def source(self, index: int) -> "Shown":
+        """One of the sources."""
+        return Shown(self.sources[index], None if self.source_places is None else self.source_places[index])
+
+    def performer(self, index: int) -> "Shown":
+        """One of the driving frames."""
+        return Shown(self.driving[index], None if self.driving_places is None else self.driving_places[index])
 
 
-def real_pictures(size_px: int, *, portraits: int = 2, frames: int = 6) -> Pictures:
-    """Bundled portraits and frames, spread evenly, of the bundled clip, cropped as the command crops them.
+class Shown(NamedTuple):
+    """A picture, and where its keypoints were measured, if they were."""
+
+    rgb: Rgb
+    places: Places | None
+
+
+def real_pictures(model: Mcnet, *, portraits: int = 2, frames: int = 6) -> Pictures:
+    """Bundled portraits and frames, spread evenly, of the bundled clip, cropped as the command crops them; measured for
+    a model that needs nothing else than places.
 
     Raises:
         ImportError: PyAV or OpenCV is not installed.
@@ -126,15 +147,28 @@ def real_pictures(size_px: int, *, portraits: int = 2, frames: int = 6) -> Pictu
     """
     from mcnet.media.bundled import CLIP, bundled_faces
 
-    faces = bundled_faces(size_px, portraits=portraits, frames=frames)
+    faces = bundled_faces(model.config.size_px, portraits=portraits, frames=frames)
     what = f"{len(faces.sources)} bundled portraits by {len(faces.driving)} frames of {CLIP.name}"
-    return Pictures(*faces, what, real=True)
+    pictures = Pictures(faces.sources, faces.driving, what, real=True)
+    if not model.places_suffice:
+        return pictures
+    points = list(model.info.keypoint_landmarks)
+    return pictures._replace(
+        what=f"{what}, keypoints measured",
+        source_places=faces.source_meshes[:, points, :2],
+        driving_places=faces.driving_meshes[:, points, :2],
+    )
 
 
-def noise_pictures(size_px: int) -> Pictures:
+def noise_pictures(model: Mcnet) -> Pictures:
     """Noise: time hardly depends on what is shown."""
-    noise = np.random.default_rng(0).integers(0, 256, (3, size_px, size_px, 3), np.uint8)
-    return Pictures(noise[:1], noise[1:], "noise", real=False)
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (3, model.config.size_px, model.config.size_px, 3), np.uint8)
+    pictures = Pictures(noise[:1], noise[1:], "noise", real=False)
+    if not model.places_suffice:
+        return pictures
+    places = rng.uniform(-0.5, 0.5, (3, model.config.num_keypoints, 2))
+    return pictures._replace(source_places=places[:1], driving_places=places[1:])
 
 
 class Spread(NamedTuple):
@@ -234,7 +268,8 @@ def bytes_of(model: Mcnet, precision: str) -> float:
     generator = model.generator
     half = 1.0 if precision == "fp32" else 0.5
     coarsest = 0.25 if precision == "int8" else half
-    parts: list[tuple[Any, float]] = [(model.keypoint_detector, 1.0), (generator.dense_motion, 1.0)]
+    detector = None if model.places_suffice else model.keypoint_detector
+    parts: list[tuple[Any, float]] = [(detector, 1.0), (generator.dense_motion, 1.0)]
     parts += [(generator.memory, half), (generator.final, half)]
     parts += [(generator.res_stages, coarsest), (generator.up_blocks, coarsest)]
     weights: float = sum(
@@ -316,9 +351,9 @@ class Runner(NamedTuple):
         stages: milliseconds of each stage of one frame; of the plain network nothing.
     """
 
-    set_source: Callable[[Rgb, Rgb], None]
-    frame: Callable[[Rgb], Rgb]
-    stages: Callable[[Rgb], dict[str, float]]
+    set_source: Callable[[Shown, Shown], None]
+    frame: Callable[[Shown], Rgb]
+    stages: Callable[[Shown], dict[str, float]]
 
 
 def prepare(task: VariantTask) -> Runner:
@@ -334,7 +369,7 @@ def prepare(task: VariantTask) -> Runner:
     if variant.kind == "plain":
         return _plain_runner(model, DeviceChoice.of(EngineOptions(task.device, "fp32")).device, cached=variant.cached)
     if variant.precision == "int8" and not trained:
-        noise = noise_pictures(model.config.size_px)  # time does not depend on the ranges
+        noise = noise_pictures(model)  # time does not depend on the ranges
         note_ranges(model, noise.sources, noise.driving)
     options = EngineOptions(
         device=task.device,
@@ -345,32 +380,44 @@ def prepare(task: VariantTask) -> Runner:
     )
     engine = Engine(model, options)
 
-    def set_source(source: Rgb, reference: Rgb) -> None:
-        engine.set_source(source)
-        engine.calibrate(reference)
+    def set_source(source: Shown, reference: Shown) -> None:
+        engine.set_source(*source)
+        engine.calibrate(*reference)
 
-    return Runner(set_source, lambda rgb: engine.animate(rgb, adapt_scale=False), lambda rgb: stages_ms(engine, rgb))
+    return Runner(
+        set_source, lambda shown: engine.animate(*shown, adapt_scale=False), lambda shown: stages_ms(engine, shown)
+    )
 
 
 def _plain_runner(model: Mcnet, device: torch.device, *, cached: bool) -> Runner:
     model = model.to(device)
     pictures: list[Rgb] = []
     caches: list[tuple[SourceCache, Keypoints]] = []
+    measured = model.places_suffice  # so that its jacobians follow from the places that it is given
 
     def upload(rgb: Rgb) -> Tensor:
         return to_picture(torch.from_numpy(rgb)[None].to(device))
 
-    @torch.inference_mode()
-    def set_source(source: Rgb, reference: Rgb) -> None:
-        pictures[:] = [source]
-        caches[:] = [(model.encode_source(upload(source)), model.keypoint_detector(upload(reference)))]
+    def find(shown: Shown) -> Keypoints:
+        if shown.places is None:
+            found: Keypoints = model.keypoint_detector(upload(shown.rgb))
+            return found
+        value = torch.from_numpy(shown.places[None].astype(np.float32)).to(device)
+        return with_own_jacobians(model.info, Keypoints(value, torch.empty(0)))
 
     @torch.inference_mode()
-    def frame(rgb: Rgb) -> Rgb:
+    def set_source(source: Shown, reference: Shown) -> None:
+        pictures[:] = [source.rgb]
+        caches[:] = [(model.generator.encode_source(upload(source.rgb), find(source)), find(reference))]
+
+    @torch.inference_mode()
+    def frame(performer: Shown) -> Rgb:
         cache, reference = caches[0]
         if not cached:
             cache = model.generator.encode_source(upload(pictures[0]), cache.keypoints)
-        keypoints = relative_keypoints(cache.keypoints, model.keypoint_detector(upload(rgb)), reference)
+        keypoints = relative_keypoints(cache.keypoints, find(performer), reference)
+        if measured:
+            keypoints = with_own_jacobians(model.info, keypoints)
         shown: Rgb = to_rgb(model.generator(cache, keypoints))[0].cpu().numpy()
         return shown
 
@@ -378,15 +425,15 @@ def _plain_runner(model: Mcnet, device: torch.device, *, cached: bool) -> Runner
 
 
 @torch.inference_mode()
-def stages_ms(engine: Engine, rgb: Rgb) -> dict[str, float]:
+def stages_ms(engine: Engine, shown: Shown) -> dict[str, float]:
     """Milliseconds of each stage of one frame, waited for one by one."""
     assert engine.source is not None
     if isinstance(engine.backend, TorchBackend):
-        return _torch_stages_ms(engine.backend, engine.source, rgb, engine.choice.device)
+        return _torch_stages_ms(engine, engine.backend, engine.source, shown)
     if engine.backend.name != "openvino":  # a recorded graph has no stages
         return {}
     clock = Clock(engine.choice.device)
-    clock.time("detect", lambda: engine.backend.detect(rgb[None]))
+    clock.time("places" if shown.places is not None else "detect", lambda: engine.detect(*shown))
     for name, run in cast("OpenVinoBackend", engine.backend).stages().items():
         clock.time(name, run)
     return clock.taken_ms
@@ -413,10 +460,10 @@ class Clock:
         return result
 
 
-def _torch_stages_ms(backend: TorchBackend, cache: SourceCache, rgb: Rgb, device: torch.device) -> dict[str, float]:
-    clock = Clock(device)
+def _torch_stages_ms(engine: Engine, backend: TorchBackend, cache: SourceCache, shown: Shown) -> dict[str, float]:
+    clock = Clock(engine.choice.device)
     generator = backend.model.generator
-    keypoints = clock.time("detect", lambda: backend.detect(rgb[None]))
+    keypoints = clock.time("places" if shown.places is not None else "detect", lambda: engine.detect(*shown))
     motion = clock.time("motion", lambda: generator.motion(cache, keypoints))
     warped = clock.time("warp", lambda: backend.narrow(generator.warp(cache, motion)))
     memory = generator.memory
@@ -433,8 +480,8 @@ def _torch_stages_ms(backend: TorchBackend, cache: SourceCache, rgb: Rgb, device
 def work(pipe: Connection, task: VariantTask) -> None:
     """One variant in a process of its own.
 
-    Answers with None or a sentence on what is amiss; then to pictures with what it makes of all of them, and after that
-    to ("frames", n, s) with the milliseconds of each of at most n frames and, but for the first one, s seconds; to
+    Answers with None or a sentence on what is amiss; then to `Pictures` with what it makes of all of them, and after
+    that to ("frames", n, s) with the milliseconds of each of at most n frames and, but for the first one, s seconds; to
     ("stages", n, s) with those of each stage; until None comes.
     """
     try:
@@ -443,11 +490,12 @@ def work(pipe: Connection, task: VariantTask) -> None:
         pipe.send(str(error))
         return
     pipe.send(None)
-    sources, driving = pipe.recv()
+    pictures: Pictures = pipe.recv()
+    performers = [pictures.performer(index) for index in range(len(pictures.driving))]
     shown = []
-    for source in sources:
-        runner.set_source(source, driving[0])
-        shown += [runner.frame(rgb) for rgb in driving]
+    for index in range(len(pictures.sources)):
+        runner.set_source(pictures.source(index), performers[0])
+        shown += [runner.frame(performer) for performer in performers]
     pipe.send(np.stack(shown))
     turn = 0
     while (order := pipe.recv()) is not None:
@@ -456,9 +504,9 @@ def work(pipe: Connection, task: VariantTask) -> None:
         end_s = time.perf_counter() + limit_s
         while len(taken) < count and (not taken or time.perf_counter() < end_s):
             turn += 1
-            rgb = driving[turn % len(driving)]
+            performer = performers[turn % len(performers)]
             start = time.perf_counter()
-            stages = runner.stages(rgb) if kind == "stages" else runner.frame(rgb)
+            stages = runner.stages(performer) if kind == "stages" else runner.frame(performer)
             taken.append(stages if kind == "stages" else (time.perf_counter() - start) * 1e3)
         pipe.send(taken)
 
@@ -536,10 +584,10 @@ def measure(
         variants = [variant for variant in variants if variant is BASELINE or variant.name in only]
     emulated = {variant: why for variant in variants if (why := why_emulated(variant, choice.device))}
     opened, trained = open_model(model)
-    pictures = noise_pictures(opened.config.size_px)
+    pictures = noise_pictures(opened)
     if trained:
         with contextlib.suppress(ImportError, UserError):
-            pictures = real_pictures(opened.config.size_px)
+            pictures = real_pictures(opened)
     load_before = _load()
     left_out: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
@@ -558,7 +606,7 @@ def measure(
                 progress(f"{heading}: left out: {lack}")
                 continue
             pipes[variant] = pipe
-            shown[variant] = _ask(pipe, (pictures.sources, pictures.driving))
+            shown[variant] = _ask(pipe, pictures)
             remark = f"; {emulated[variant]}" if variant in emulated else ""
             progress(f"{heading}: ready after {time.perf_counter() - ready_s:.1f} s{remark}")
         times: dict[Variant, list[float]] = {variant: [] for variant in pipes}
@@ -578,6 +626,9 @@ def measure(
             if now_s + (now_s - turn_s) > began_s + seconds:
                 break
     macs = count_macs(opened.config)
+    if opened.places_suffice:
+        plain, rewritten = (frame._replace(detector=0.0) for frame in (macs.plain, macs.rewritten))
+        macs = macs._replace(plain=plain, rewritten=rewritten)
     rows = [
         Row(
             variant,

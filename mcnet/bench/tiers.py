@@ -33,7 +33,7 @@ from mcnet.engine.device import (
     why_no_cuda,
     why_no_openvino,
 )
-from mcnet.engine.engine import Engine
+from mcnet.engine.engine import Engine, Places
 from mcnet.errors import UserError, sentence
 from mcnet.files import replacing
 from mcnet.generator import Mcnet
@@ -140,11 +140,14 @@ class Measurable(Protocol):
 
     def settle(self) -> str: ...
 
-    def set_source(self, source: Rgb) -> object: ...
+    @property
+    def stand_in_places(self) -> Places | None: ...
 
-    def calibrate(self, driving: Rgb) -> None: ...
+    def set_source(self, source: Rgb, places: Places | None) -> object: ...
 
-    def animate_batch(self, driving: Sequence[Rgb], *, adapt_scale: bool) -> Rgb: ...
+    def calibrate(self, driving: Rgb, places: Places | None) -> None: ...
+
+    def animate_batch(self, driving: Sequence[Rgb], places: Sequence[Places] | None, *, adapt_scale: bool) -> Rgb: ...
 
 
 def fastest(
@@ -304,6 +307,7 @@ class _Runner:
         # a face moves little, too, and what lies close together is read quickly.
         self._rgb: Rgb = np.random.default_rng(0).integers(0, 256, (size_px, size_px, 3), np.uint8)
         self._frames = [self._rgb] * batch
+        self._places: list[Places] | None = None
         self._engine: Measurable | None = None
 
     @property
@@ -334,8 +338,10 @@ class _Runner:
         """Wait for that, and animate once: the first frame of a source may be slow. Returns what `step` returns."""
         assert self._engine is not None
         self._engine.settle()
-        self._engine.set_source(self._rgb)
-        self._engine.calibrate(self._rgb)
+        places = self._engine.stand_in_places
+        self._places = None if places is None else [places] * len(self._frames)
+        self._engine.set_source(self._rgb, places)
+        self._engine.calibrate(self._rgb, places)
         lack = self.step()
         self.times_ms.clear()
         return lack
@@ -348,7 +354,7 @@ class _Runner:
         """
         assert self._engine is not None
         before_s = perf_counter()
-        self._engine.animate_batch(self._frames, adapt_scale=False)
+        self._engine.animate_batch(self._frames, self._places, adapt_scale=False)
         self.times_ms.append(1e3 * (perf_counter() - before_s) / len(self._frames))
         return None if self._engine.backend_name == self.way.backend else self._engine.backend_reason
 
@@ -476,6 +482,7 @@ def _key(model: Mcnet, options: EngineOptions, batch: int) -> str:
         f"batches of {batch}",
         model.info.content_hash or content_hash(model.state_dict()),
         "with ranges" if model.info.ranges else "without",
+        *(["measured places"] if model.places_suffice else []),
     ]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
 

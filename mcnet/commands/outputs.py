@@ -35,6 +35,29 @@ def check_outputs(
     check_apart(files, inputs)
 
 
+def check_folder(option: str, folder: Path, names: Sequence[str], inputs: Mapping[str, Path]) -> None:
+    """See that files can be written into a folder, which is made if it is not there, and that none is an input.
+
+    Args:
+        option: what names the folder.
+        folder: what is in it already stays, but for files of these names.
+        names: of what is to be written.
+        inputs: as `check_outputs` takes them; a folder that is read is not written to.
+
+    Raises:
+        OutputError: it is not so; nothing was touched.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{option} {folder}: it is a file, expected a folder, or the name of a new one")
+    if folder.is_dir():
+        for name in names:
+            _check_place(f"{option} {folder / name}", folder / name)
+            check_apart({option: folder / name}, inputs)
+    else:
+        _check_place(f"{option} {folder}", folder)
+    check_apart({option: folder}, inputs)
+
+
 def check_apart(outputs: Mapping[str, Path], inputs: Mapping[str, Path]) -> None:
     """See that no output is an input or another output.
 

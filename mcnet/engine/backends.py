@@ -39,11 +39,11 @@ class Backend(Protocol):
     name: str
 
     def detect(self, rgb: Rgb) -> Keypoints:
-        """Keypoints of B pictures, float32."""
+        """Keypoints of B pictures, float32; asked only of a model that detects (`ModelInfo.detects`)."""
         ...
 
-    def encode(self, rgb: Rgb, places: Tensor | None = None) -> SourceCache:
-        """Everything that a source (B = 1) settles; its keypoints at `places` (1, K, 2) if they were measured."""
+    def encode(self, rgb: Rgb, keypoints: Keypoints) -> SourceCache:
+        """Everything that a source (B = 1) and its keypoints settle."""
         ...
 
     def render(self, cache: SourceCache, driving: Keypoints) -> Rendered:
@@ -78,11 +78,8 @@ class TorchBackend:
         keypoints: Keypoints = self.model.keypoint_detector(to_picture(torch.from_numpy(rgb).to(self.device)))
         return keypoints
 
-    def encode(self, rgb: Rgb, places: Tensor | None = None) -> SourceCache:
+    def encode(self, rgb: Rgb, keypoints: Keypoints) -> SourceCache:
         picture = to_picture(torch.from_numpy(rgb).to(self.device))
-        keypoints: Keypoints = self.model.keypoint_detector(picture)
-        if places is not None:
-            keypoints = keypoints._replace(value=places)
         cache: SourceCache = self.model.generator.encode_source(picture, keypoints)
         features = tuple(feature.contiguous(memory_format=torch.channels_last) for feature in cache.features)
         return cache._replace(features=features)

@@ -67,8 +67,8 @@ class CudaGraphBackend:
                 self._detector = _Detector(self._torch, rgb, self._capture)
             return self._detector(rgb)
 
-    def encode(self, rgb: Rgb, places: Tensor | None = None) -> SourceCache:
-        return self._torch.encode(rgb, places)
+    def encode(self, rgb: Rgb, keypoints: Keypoints) -> SourceCache:
+        return self._torch.encode(rgb, keypoints)
 
     def render(self, cache: SourceCache, driving: Keypoints) -> Rendered:
         if len(driving.value) > 1:

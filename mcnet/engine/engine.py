@@ -24,8 +24,8 @@ from mcnet.engine.backends import Backend, Preparation, TorchBackend
 from mcnet.engine.cuda_graph import CudaGraphBackend
 from mcnet.engine.device import DeviceChoice, EngineError, EngineOptions, Runtime, automatic_backend, why_no_openvino
 from mcnet.engine.rewrites import rewrite
-from mcnet.generator import Mcnet, SourceCache
-from mcnet.geometry import Keypoints, adapted_scale, jacobians_of_places, relative_keypoints
+from mcnet.generator import Mcnet, SourceCache, with_own_jacobians
+from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
 from mcnet.memory import ConditionedMemory
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Places = NDArray[np.floating[Any]]
+"""(K, 2) xy in [-1, 1]: where keypoints were measured."""
 
 
 class Engine:
@@ -49,10 +51,13 @@ class Engine:
         backend_reason: why `backend_name` computes, or what keeps a faster one from it; for people.
         source: the cache in use, or None before `set_source`.
         fingerprint: of weights and precision; a source cached under another one is refused.
-        keypoint_landmarks: which points of the 468-point face mesh the model's keypoints are, in their order. Places
-            of such a model may be measured by a mesh, at the camera's resolution, instead of detected on 64 px;
-            their jacobians are the detector's, or follow from the places, as the model was trained. Empty where the
-            keypoints mean nothing.
+        keypoint_landmarks: which points of the face mesh the model's keypoints are, in their order (of its 468, or of
+            the ten on the irises behind them). Places of such a model may be measured by a mesh, at the camera's
+            resolution, instead of detected on 64 px; their jacobians are the detector's, or follow from the places, as
+            the model was trained. Empty where the keypoints mean nothing.
+        places_suffice: whether the jacobians follow from measured places, so that reference pose and driving frames
+            need no picture, and nothing is detected.
+        detects: whether keypoints may be detected; if not, they have to be measured.
     """
 
     def __init__(self, model: Mcnet, options: EngineOptions | None = None) -> None:
@@ -65,9 +70,10 @@ class Engine:
         options = options or EngineOptions()
         self.config: McnetConfig = model.config
         self.model_name = model.info.name
-        meant = model.info.keypoint_landmarks
-        self.keypoint_landmarks = meant if len(meant) == model.config.num_keypoints else ()
-        self._jacobians = model.info.keypoint_jacobians if self.keypoint_landmarks else "detected"
+        self._info = model.info
+        self.keypoint_landmarks = model.keypoint_landmarks
+        self.places_suffice = model.places_suffice
+        self.detects = model.info.detects or not self.places_suffice
         if options.threads is not None:
             if options.threads < 1:
                 raise EngineError(f"threads: got {options.threads}, expected at least 1, or None for all cores")
@@ -121,9 +127,14 @@ class Engine:
             self._take_over()
         return self.backend_name
 
-    def set_source(
-        self, source: NDArray[np.uint8] | SourceCache, places: NDArray[np.floating[Any]] | None = None
-    ) -> SourceCache:
+    @property
+    def stand_in_places(self) -> Places | None:
+        """(K, 2) made-up places for those who warm up or measure without a face; None where keypoints are detected."""
+        if not self.places_suffice:
+            return None
+        return np.random.default_rng(0).uniform(-0.5, 0.5, (self.config.num_keypoints, 2))
+
+    def set_source(self, source: NDArray[np.uint8] | SourceCache, places: Places | None = None) -> SourceCache:
         """Choose who is animated.
 
         Args:
@@ -146,24 +157,24 @@ class Engine:
                     f"the source was cached for {source.fingerprint[:12] or 'the plain model'}..., expected "
                     f"{self.fingerprint[:12]}... (this model and precision): set the picture itself again"
                 )
+            if not (source.measured or self.detects):
+                raise EngineError(f"the source's keypoints were detected: {self._why_measured}")
             cache: SourceCache = _map_tensors(source, lambda tensor: tensor.to(self.choice.device))
         else:
             rgb = self._picture(source)[None]
-            measured = None if places is None else self._places([places], 1)
-            cache = self._compute(lambda backend: backend.encode(rgb, measured))
-            if measured is not None:
-                cache = cache._replace(keypoints=self._with_own_jacobians(cache.keypoints))
-            self._require_finite(cache.keypoints, "keypoints of the source")
-            cache = cache._replace(fingerprint=self.fingerprint, measured=measured is not None)
+            keypoints = self._keypoints([source], None if places is None else [places])
+            self._require_finite(keypoints, "keypoints of the source")
+            cache = self._compute(lambda backend: backend.encode(rgb, keypoints))
+            cache = cache._replace(fingerprint=self.fingerprint, measured=places is not None)
         self.source = cache
         self._scale = None
         return cache
 
-    def calibrate(self, driving: NDArray[np.uint8], places: NDArray[np.floating[Any]] | None = None) -> None:
+    def calibrate(self, driving: NDArray[np.uint8] | None, places: Places | None = None) -> None:
         """Take a frame of the performer, best with a neutral face, as the reference pose for relative motion.
 
         Args:
-            driving: (H, W, 3) uint8 RGB, at least 64 px per side.
+            driving: (H, W, 3) uint8 RGB, at least 64 px per side; None where places suffice.
             places: (K, 2), measured in that picture; see `set_source`.
 
         Raises:
@@ -174,11 +185,11 @@ class Engine:
         self._reference, self._reference_measured = reference, places is not None
         self._scale = None
 
-    def detect(self, picture: NDArray[np.uint8], places: NDArray[np.floating[Any]] | None = None) -> Keypoints:
+    def detect(self, picture: NDArray[np.uint8] | None, places: Places | None = None) -> Keypoints:
         """The keypoints of a picture, for a caller who moves them before `render`.
 
         Args:
-            picture: (H, W, 3) uint8 RGB, at least 64 px per side.
+            picture: (H, W, 3) uint8 RGB, at least 64 px per side; None where `places_suffice`.
             places: (K, 2), measured in that picture; see `set_source`. The model then adds the jacobians.
 
         Returns:
@@ -188,24 +199,41 @@ class Engine:
             EngineError: the picture or the places cannot be used.
         """
         self._check_thread()
-        rgb = self._picture(picture)[None]
-        return self._keypoints(rgb, None if places is None else [places])
+        return self._keypoints(None if picture is None else [picture], None if places is None else [places])
 
-    def _keypoints(self, rgb: Rgb, places: Sequence[NDArray[np.floating[Any]]] | None) -> Keypoints:
-        """Of (B, size_px, size_px, 3), detected, with measured places if they are given."""
+    def _keypoints(self, pictures: Sequence[NDArray[np.uint8]] | None, places: Sequence[Places] | None) -> Keypoints:
+        """Of B pictures: detected, or at measured places if they are given. No picture is looked at where these
+        suffice.
+        """
+        measured = None
+        if places is not None:
+            measured = self._places(places, len(places) if pictures is None else len(pictures))
+            if self.places_suffice:
+                return self._with_own_jacobians(Keypoints(measured, torch.empty(0)))
+        elif not self.detects:
+            raise EngineError(f"places: got none: {self._why_measured}")
+        if pictures is None:
+            raise EngineError(
+                f"picture: got none, expected one: model {self.model_name} detects "
+                f"{'keypoints' if measured is None else 'jacobians'} in it"
+            )
+        rgb = np.stack([self._picture(picture) for picture in pictures])
         detected = self._compute(lambda backend: backend.detect(rgb))
-        if places is None:
-            return detected
-        return self._with_own_jacobians(detected._replace(value=self._places(places, len(rgb))))
+        return detected if measured is None else detected._replace(value=measured)
 
+    @property
+    def _why_measured(self) -> str:
+        return (
+            f"model {self.model_name} was trained on measured keypoints only and cannot detect any; expected the "
+            f"places of {self.config.num_keypoints} points of the face mesh: take a picture that shows a face, or "
+            "another model"
+        )
+
+    @torch.inference_mode()
     def _with_own_jacobians(self, measured: Keypoints) -> Keypoints:
-        """Measured keypoints with the jacobians that the model was trained with, where these follow from the places."""
-        if self._jacobians == "detected":
-            return measured
-        jacobian = jacobians_of_places(measured.value, self.keypoint_landmarks, self._jacobians)
-        return measured._replace(jacobian=jacobian.contiguous())
+        return with_own_jacobians(self._info, measured)
 
-    def _places(self, places: Sequence[NDArray[np.floating[Any]]], pictures: int) -> Tensor:
+    def _places(self, places: Sequence[Places], pictures: int) -> Tensor:
         """Check measured places and bring them to the device: (B, K, 2) float32."""
         if not self.keypoint_landmarks:
             raise EngineError(
@@ -245,7 +273,7 @@ class Engine:
         if self.source is None:
             raise EngineError("render: got no source, expected one: call set_source(rgb) first")
         source = self.source
-        if source.measured:
+        if source.measured and self.places_suffice:
             driving = self._with_own_jacobians(driving)
         rgb, witness = self._compute(lambda backend: backend.render(source, driving))
         if not math.isfinite(witness):
@@ -257,8 +285,8 @@ class Engine:
 
     def animate(
         self,
-        driving: NDArray[np.uint8],
-        places: NDArray[np.floating[Any]] | None = None,
+        driving: NDArray[np.uint8] | None,
+        places: Places | None = None,
         *,
         relative: bool = True,
         adapt_scale: bool = True,
@@ -266,7 +294,7 @@ class Engine:
         """Animate the source by one frame.
 
         Args:
-            driving: (H, W, 3) uint8 RGB, at least 64 px per side.
+            driving: (H, W, 3) uint8 RGB, at least 64 px per side; None where `places_suffice`.
             places: (K, 2), measured in that picture; see `set_source`.
             relative: move the source as the performer moved since the reference pose; otherwise the source takes the
                 performer's keypoints as they are, which suits a source and a performer who are the same person.
@@ -280,13 +308,14 @@ class Engine:
                 be used, or are measured where the source's or the reference's are not; or the model gave NaN.
         """
         measured = None if places is None else [places]
-        rgb: Rgb = self.animate_batch([driving], measured, relative=relative, adapt_scale=adapt_scale)[0]
+        pictures = None if driving is None else [driving]
+        rgb: Rgb = self.animate_batch(pictures, measured, relative=relative, adapt_scale=adapt_scale)[0]
         return rgb
 
     def animate_batch(
         self,
-        driving: Sequence[NDArray[np.uint8]],
-        places: Sequence[NDArray[np.floating[Any]]] | None = None,
+        driving: Sequence[NDArray[np.uint8]] | None,
+        places: Sequence[Places] | None = None,
         *,
         relative: bool = True,
         adapt_scale: bool = True,
@@ -294,13 +323,28 @@ class Engine:
         """Animate the source by several frames at once: for a GPU that one frame does not fill, and no live video.
 
         Args:
-            driving: at least one, each as `animate` takes it.
+            driving: at least one, each as `animate` takes it; None where `places_suffice`.
             places: as many, likewise.
             relative: as in `animate`.
             adapt_scale: as in `animate`.
 
         Returns:
             (B, size_px, size_px, 3) uint8 RGB, a fresh array.
+
+        Raises:
+            EngineError: as `animate`.
+        """
+        return self.render_batch(self.drive(driving, places, relative=relative, adapt_scale=adapt_scale))
+
+    def drive(
+        self,
+        driving: Sequence[NDArray[np.uint8]] | None,
+        places: Sequence[Places] | None = None,
+        *,
+        relative: bool = True,
+        adapt_scale: bool = True,
+    ) -> Keypoints:
+        """The keypoints that `animate_batch` has the source take, batch B, on the engine's device; arguments as there.
 
         Raises:
             EngineError: as `animate`.
@@ -322,11 +366,10 @@ class Engine:
                 f"places: got {told}; expected all alike, as the two differ by some pixels: pass places to set_source, "
                 "calibrate and animate, or to none of them"
             )
-        rgb = np.stack([self._picture(picture) for picture in driving])
-        keypoints = self._keypoints(rgb, places)
+        keypoints = self._keypoints(driving, places)
         if relative:
             keypoints = self._relative(self.source, keypoints, adapt_scale)
-        return self.render_batch(keypoints)
+        return keypoints
 
     def _relative(self, cache: SourceCache, driving: Keypoints, adapt_scale: bool) -> Keypoints:
         assert self._reference is not None
@@ -375,7 +418,7 @@ class Engine:
         def make() -> "OpenVinoBackend":
             from mcnet.engine.openvino_backend import OpenVinoBackend
 
-            return OpenVinoBackend(rewritten, self._torch, self.choice.dtype, threads, ranges)
+            return OpenVinoBackend(rewritten, self._torch, self.choice.dtype, threads, ranges, detects=self.detects)
 
         self._preparation = Preparation(make)
         self._reason_when_ready, self.backend_reason = self.backend_reason, "openvino is being made ready"
@@ -447,11 +490,12 @@ class Engine:
             return
         size_px = self.config.size_px
         noise = np.random.default_rng(0).integers(0, 256, (size_px, size_px, 3), np.uint8)
-        self.set_source(noise)
-        self.calibrate(noise)
+        places = self.stand_in_places
+        self.set_source(noise, places)
+        self.calibrate(noise, places)
         try:
             for _ in range(frames):
-                self.animate(noise, adapt_scale=False)
+                self.animate(noise, places, adapt_scale=False)
         finally:
             self.source = self._reference = None
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mcnet.arrays import Rgb
 from mcnet.engine.backends import Backend, Rendered
@@ -27,7 +26,7 @@ _PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
 class OpenVinoBackend:
-    """Graphs one after the other: detector, and for a frame sparse, mask, warp and decoder.
+    """Graphs one after the other: detector (of models that detect), and for a frame sparse, mask, warp and decoder.
 
     They are apart because OpenVINO takes one precision for a whole graph. Keypoints and every place that is sampled are
     float32: rounding these is seen in the picture. Dense motion's hourglass, the memory and the decoder are in `dtype`,
@@ -38,7 +37,14 @@ class OpenVinoBackend:
     name = "openvino"
 
     def __init__(
-        self, model: Mcnet, torch_backend: Backend, dtype: torch.dtype, threads: int, ranges: Ranges | None = None
+        self,
+        model: Mcnet,
+        torch_backend: Backend,
+        dtype: torch.dtype,
+        threads: int,
+        ranges: Ranges | None = None,
+        *,
+        detects: bool = True,
     ) -> None:
         """Compile.
 
@@ -48,6 +54,7 @@ class OpenVinoBackend:
             dtype: of the two graphs that may be rounded; float32 or bfloat16.
             threads: of one frame.
             ranges: of activations, to compute the decoder's convolutions in 8 bits; None: in `dtype`.
+            detects: whether keypoints will be detected.
 
         Raises:
             RuntimeError: OpenVINO cannot compile the network.
@@ -65,7 +72,7 @@ class OpenVinoBackend:
             }
             return core.compile_model(graph, "CPU", settings).create_infer_request()
 
-        self._detector = request(detector_graph(model), torch.float32)
+        self._detector = request(detector_graph(model), torch.float32) if detects else None
         self._sparse = request(sparse_graph(model), torch.float32)
         self._mask = request(mask_graph(model), dtype)
         self._warp = request(warp_graph(model), torch.float32)
@@ -76,11 +83,14 @@ class OpenVinoBackend:
         _join(self._warp, self._decoder)
         self._warp.set_tensor("affine", self._sparse.get_tensor("affine"))
         self._source: SourceCache | None = None
-        _infer(self._detector, self._sparse, self._mask, self._warp, self._decoder)
+        _infer(self._sparse, self._mask, self._warp, self._decoder)
+        if self._detector is not None:
+            _infer(self._detector)
 
     def detect(self, rgb: Rgb) -> Keypoints:
         if len(rgb) > 1:
             return self._torch.detect(rgb)
+        assert self._detector is not None
         self._detector.get_tensor("rgb").data[:] = rgb[0]
         _infer(self._detector)
         value, jacobian = (
@@ -88,8 +98,8 @@ class OpenVinoBackend:
         )
         return Keypoints(value[None], jacobian.view(1, -1, 2, 2))
 
-    def encode(self, rgb: Rgb, places: Tensor | None = None) -> SourceCache:
-        return self._torch.encode(rgb, places)
+    def encode(self, rgb: Rgb, keypoints: Keypoints) -> SourceCache:
+        return self._torch.encode(rgb, keypoints)
 
     def render(self, cache: SourceCache, driving: Keypoints) -> Rendered:
         if len(driving.value) > 1:

@@ -11,7 +11,7 @@ import numpy as np
 from av.buffer import Buffer
 from av.filter import Graph
 from av.filter.context import FilterContext
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, VideoReformatter
 from numpy.typing import NDArray
@@ -53,7 +53,9 @@ class Orientation(NamedTuple):
     @classmethod
     def of(cls, frame: VideoFrame) -> "Orientation":
         """What a frame's display matrix asks for; the nearest of the eight, where it asks for another angle."""
-        side_data = cast("Mapping[Type, Buffer]", frame.side_data)  # PyAV's own type knows one key only
+        # A container of our own: `frame.side_data` would keep one in the frame that refers back to it, and such a pair,
+        # with all of the picture's memory, waits for Python's cyclic collector. (PyAV's type knows one key only.)
+        side_data = cast("Mapping[Type, Buffer]", SideDataContainer(frame))  # type: ignore[call-arg]  # as it has it
         try:
             values = np.frombuffer(bytes(side_data[Type.DISPLAYMATRIX]), np.int32)
         except KeyError:

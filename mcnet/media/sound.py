@@ -57,13 +57,12 @@ Wave = NDArray[np.float32]
 
 
 class Sound(Protocol):
-    """A sound track on its way from one video into another. Times count from the driving video's first picture.
+    """A sound track on its way from one video into another. Times count from the driving video's first picture."""
 
-    Attributes:
-        heard: whether any of it was written: it may begin after the video's end.
-    """
-
-    heard: bool
+    @property
+    def heard(self) -> bool:
+        """Whether any of it was written: it may begin after the video's end."""
+        ...
 
     def advance(self, until_s: float) -> None:
         """Write what is to be heard before a time."""
@@ -102,7 +101,7 @@ def carry_sound(source: Path, target: Muxer, suffix: str) -> Sound | None:
     assert isinstance(stream, AudioStream)
     if survey.exact and _may_be_copied(stream, suffix):
         return _CopiedSound(container, stream, target, survey)
-    return _EncodedSound(container, stream, target, _ENCODER[suffix], survey)
+    return _EncodedSound(container, stream, target, suffix, survey)
 
 
 def _may_be_copied(stream: AudioStream, suffix: str) -> bool:
@@ -374,43 +373,85 @@ class _CopiedSound:
         self._container.close()
 
 
+class SoundEncoder:
+    """Writes sound beside the pictures of a video, as AAC into MP4 and as Opus into WebM, from time 0 on.
+
+    Args:
+        target: takes the sound's track; before its first packet.
+        suffix: `.mp4` or `.webm`.
+        rate_hz: samples per second. A rate that the codec does not take becomes 48,000.
+        channels: 1 or 2.
+
+    Attributes:
+        rate_hz: samples per second that `write` takes.
+        channels: as told.
+        layout: `mono` or `stereo`.
+        written: samples so far, which is also the time of the next one.
+    """
+
+    def __init__(self, target: Muxer, suffix: str, rate_hz: int, channels: int) -> None:
+        encoder = _ENCODER[suffix]
+        fits = encoder != "libopus" and rate_hz in _AAC_RATES_HZ
+        self.rate_hz = rate_hz if fits else _OPUS_RATE_HZ
+        self.channels, self.layout = channels, "mono" if channels == 1 else "stereo"
+        self.written = 0
+        self._target = target
+        added = target.container.add_stream(encoder, rate=self.rate_hz, layout=self.layout)
+        assert isinstance(added, AudioStream)
+        added.bit_rate = _BITS_PER_S_PER_CHANNEL * channels
+        self._stream = added
+
+    def write(self, wave: Wave) -> None:
+        """Append samples, (channels, N) float32 in [-1, 1].
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        frame = AudioFrame.from_ndarray(np.ascontiguousarray(wave), format="fltp", layout=self.layout)
+        frame.sample_rate = self.rate_hz
+        frame.pts, frame.time_base = self.written, Fraction(1, self.rate_hz)
+        self.written += frame.samples
+        self._target.mux(self._stream.encode(frame))
+
+    def finish(self) -> None:
+        """Write what the encoder still holds.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        self._target.mux(self._stream.encode(None))
+
+
 class _EncodedSound:
     """Decoded and encoded anew; its length is right to the sample."""
 
     def __init__(
-        self, container: InputContainer, stream: AudioStream, target: Muxer, encoder: str, survey: _Survey
+        self, container: InputContainer, stream: AudioStream, target: Muxer, suffix: str, survey: _Survey
     ) -> None:
-        rate_hz = survey.rate_hz
-        if encoder == "libopus" or rate_hz not in _AAC_RATES_HZ:
-            rate_hz = _OPUS_RATE_HZ
-        self._layout = "mono" if survey.channels == 1 else "stereo"
         self._container = container
-        self._target = target
-        self._rate_hz = rate_hz
-        added = target.container.add_stream(encoder, rate=rate_hz, layout=self._layout)
-        assert isinstance(added, AudioStream)
-        added.bit_rate = _BITS_PER_S_PER_CHANNEL * added.codec_context.channels
-        self._stream = added
+        self._encoder = SoundEncoder(target, suffix, survey.rate_hz, 1 if survey.channels == 1 else 2)
         self._pieces = _Pieces(container, stream, survey)
-        self._waves = _continuous(self._pieces, self._layout, rate_hz)
-        self._waiting = np.zeros((added.codec_context.channels, 0), np.float32)
-        self._written = 0
-        self.heard = False
+        self._waves = _continuous(self._pieces, self._encoder.layout, self._encoder.rate_hz)
+        self._waiting = np.zeros((self._encoder.channels, 0), np.float32)
+
+    @property
+    def heard(self) -> bool:
+        return self._encoder.written > 0
 
     def advance(self, until_s: float) -> None:
-        limit = round(until_s * self._rate_hz)
-        while self._written < limit:
+        limit = round(until_s * self._encoder.rate_hz)
+        while self._encoder.written < limit:
             if not self._waiting.shape[1]:
                 wave = next(self._waves, None)
                 if wave is None:
                     return
                 self._waiting = wave
-            now, self._waiting = np.split(self._waiting, [limit - self._written], axis=1)
-            self._encode(now)
+            now, self._waiting = np.split(self._waiting, [limit - self._encoder.written], axis=1)
+            self._encoder.write(now)
 
     def finish(self, end_s: float) -> None:
         self.advance(end_s)
-        self._target.mux(self._stream.encode(None))
+        self._encoder.finish()
         if errors := self._pieces.errors:
             logger.warning(
                 "the sound of %s is damaged: %d of its packets cannot be decoded and are silent",
@@ -420,14 +461,6 @@ class _EncodedSound:
 
     def close(self) -> None:
         self._container.close()
-
-    def _encode(self, wave: Wave) -> None:
-        frame = AudioFrame.from_ndarray(np.ascontiguousarray(wave), format="fltp", layout=self._layout)
-        frame.sample_rate = self._rate_hz
-        frame.pts, frame.time_base = self._written, Fraction(1, self._rate_hz)
-        self._written += frame.samples
-        self._target.mux(self._stream.encode(frame))
-        self.heard = True
 
 
 def _continuous(pieces: _Pieces, layout: str, rate_hz: int) -> Iterator[Wave]:

@@ -16,7 +16,7 @@ from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import OutputFormat
 from mcnet.arrays import Rgb
 from mcnet.config import McnetConfig
-from mcnet.engine import DeviceChoice
+from mcnet.engine import DeviceChoice, EngineError
 from mcnet.generator import SourceCache
 from mcnet.geometry import Keypoints
 from mcnet.media.faces import Face
@@ -50,6 +50,8 @@ class FakeEngine:
     fingerprint = "fake/1"
     backend_name = "fake"
     keypoint_landmarks: tuple[int, ...] = ()
+    places_suffice = False
+    detects = True
     backend_reason = "a test says so"
 
     def __init__(self, delay_s: float = 0.0) -> None:
@@ -66,6 +68,8 @@ class FakeEngine:
             return source
         if self.fail_source is not None:
             raise self.fail_source
+        if places is None and not self.detects:
+            raise EngineError("this model cannot detect any")
         self.sources += 1
         small = torch.zeros(1, 3, 64, 64)
         features = (torch.ones(1, 2, 32, 32), torch.ones(1, 2, 64, 64))
@@ -74,7 +78,13 @@ class FakeEngine:
             small, small, found, torch.zeros(1, 5, 64, 64), features, None, self.fingerprint, places is not None
         )
 
-    def detect(self, picture: Rgb) -> Keypoints:
+    def detect(self, picture: Rgb | None, places: NDArray[np.floating[Any]] | None = None) -> Keypoints:
+        if places is not None:
+            assert picture is None
+            assert self.places_suffice
+            return keypoints()._replace(value=torch.from_numpy(places)[None])
+        assert picture is not None
+        assert self.detects
         assert picture.shape == (SIZE_PX, SIZE_PX, 3)
         return keypoints(float("nan") if self.nan else self.shift, self.scale)
 

@@ -1,4 +1,4 @@
-"""The allocator setting does what it is for: freed memory is not mapped anew."""
+"""The allocator settings do what they are for: freed memory is not mapped anew, and threads share arenas."""
 
 import platform
 import subprocess
@@ -29,3 +29,36 @@ def page_faults(how: str) -> int:
 def test_freed_memory_is_reused_without_page_faults() -> None:
     as_it_comes, kept = page_faults("as it comes"), page_faults("keep")
     assert kept * 10 < as_it_comes, f"{kept} page faults with the setting, {as_it_comes} without"
+
+
+THREADS = """
+import sys, tempfile, threading
+import ctypes
+from mcnet.allocator import share_arenas
+if sys.argv[1] == "share":
+    assert share_arenas() and share_arenas()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.fopen.restype = ctypes.c_void_p, ctypes.c_void_p
+together = threading.Barrier(12)
+def work():
+    libc.malloc(ctypes.c_size_t(1000))
+    together.wait()
+threads = [threading.Thread(target=work) for _ in range(12)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+with tempfile.NamedTemporaryFile("r") as told:
+    file = libc.fopen(told.name.encode(), b"w")
+    libc.malloc_info(0, ctypes.c_void_p(file))
+    libc.fclose(ctypes.c_void_p(file))
+    print(told.read().count("<heap nr="))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+def test_threads_share_arenas() -> None:
+    as_it_comes, shared = (
+        int(subprocess.run([sys.executable, "-c", THREADS, how], check=True, capture_output=True, text=True).stdout)
+        for how in ("as it comes", "share")
+    )
+    assert shared == 2, f"{shared} arenas with the setting, {as_it_comes} without"
+    assert as_it_comes > 2, "or this measures nothing"

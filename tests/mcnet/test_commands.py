@@ -1,5 +1,6 @@
 """The `mcnet` command on real input: a bundled portrait, moved by a bundled video."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -14,10 +15,10 @@ from numpy.typing import NDArray
 
 from assets import ROOT as ASSETS
 from mcnet.__main__ import main
-from mcnet.checkpoint import save_model
+from mcnet.checkpoint import load_model, save_model
 from mcnet.commands.animate import BATCH_FRAMES, Moment, Moments
-from mcnet.config import McnetConfig
-from mcnet.generator import Mcnet
+from mcnet.config import HourglassConfig, McnetConfig
+from mcnet.generator import Mcnet, ModelInfo
 from mcnet.media.images import read_rgb, write_rgb
 from tests.disks import full
 
@@ -113,6 +114,22 @@ def test_a_model_without_meaning_moves_in_the_plane(tmp_path: Path, capsys: pyte
     for options in (["--motion", "space"], ["--keypoints", "measured"]):
         assert animate(tmp_path / "out.mp4", "--model", str(tmp_path / "own.safetensors"), *options) == 1
         assert "can only be detected: use --motion plane --keypoints detected" in capsys.readouterr().err
+
+
+def test_a_model_of_the_studios_shape_animates_at_512_px(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = dataclasses.replace(
+        McnetConfig.named("studio"),
+        keypoint_hourglass=HourglassConfig(width=4, max_width=16, blocks=5, head_kernel=3),
+        motion_hourglass=HourglassConfig(width=4, max_width=16, blocks=5, head_kernel=3),
+        encoder_widths=(4, 6, 8, 8, 8),
+        decoder_widths=(8, 8, 6, 6, 4),
+    )
+    points = load_model("starter").info.keypoint_landmarks
+    guided = {"loss": {"guidance": 1.0, "guidance_points": list(points)}}
+    save_model(Mcnet(config, ModelInfo(name="small studio", training=guided)), tmp_path / "studio.safetensors")
+    assert animate(tmp_path / "out.mp4", "--model", str(tmp_path / "studio.safetensors"), frames=2) == 0
+    assert "motion in space, keypoints measured" in capsys.readouterr().err
+    assert [frame.shape for frame in frames_of(tmp_path / "out.mp4")] == [(512, 512, 3)] * 2
 
 
 def test_motion_that_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

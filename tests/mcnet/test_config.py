@@ -16,14 +16,14 @@ def test_size_of_the_named_ones(name: str, at_least: float, at_most: float) -> N
     assert at_least <= parameters <= at_most
 
 
-@pytest.mark.parametrize("name", ["released", "starter", "tiny"])
+@pytest.mark.parametrize("name", ["released", "starter", "studio", "tiny"])
 def test_json_round_trip(name: str) -> None:
     config = McnetConfig.named(name)
     assert McnetConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"'big'.*released, starter, tiny"):
+    with pytest.raises(ConfigError, match=r"'big'.*released, starter, studio, tiny"):
         McnetConfig.named("big")
 
 

@@ -12,8 +12,9 @@ from mcnet.checkpoint import build_released
 from mcnet.generator import Inspection, Mcnet, SourceCache
 from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
 from mcnet.layers import AntiAlias
+from mcnet.memory import attention
 from tests.released import CASES, draw, load_case, to_tensor
-from tests.tolerance import FLOAT16, PICTURE, PLACE, assert_near, of_sums, products
+from tests.tolerance import EPSILON, FLOAT16, PICTURE, PLACE, assert_near, of_sums, products
 from training.fit.discriminator import Discriminator
 
 
@@ -106,6 +107,23 @@ def test_forward_is_what_inspect_shows(tiny: Mcnet, pictures: dict[str, NDArray[
         cache = tiny.encode_source(to_tensor(pictures["source"]))
         driving = tiny.keypoint_detector(to_tensor(pictures["driving"]))
         assert torch.equal(tiny.generator(cache, driving), tiny.generator.inspect(cache, driving).prediction)
+
+
+def test_the_blend_is_the_occlusion_weighted_sum_of_what_is_shown(case: Case) -> None:
+    for frame in case.frames.values():
+        trusted = frame.warped.occlusion
+        blended = frame.warped.picture * trusted + frame.generated * (1 - trusted)
+        assert_near(frame.prediction, blended.numpy(), EPSILON)
+
+
+def test_attention_gives_the_residual(case: Case) -> None:
+    for frame in case.frames.values():
+        for compensation in frame.compensations.values():
+            share = attention(compensation.query, compensation.key)
+            assert_near(share.sum(-1), np.ones(share.shape[:2]), of_sums(share.shape[-1]))
+            fetched = (share @ compensation.value.flatten(2).mT).mT.reshape_as(compensation.residual)
+            bar = of_sums(share.shape[-1]) * compensation.residual.abs().max().item()
+            assert_near(fetched, compensation.residual.numpy(), bar)
 
 
 def test_discriminator(case: Case) -> None:

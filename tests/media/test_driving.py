@@ -1,3 +1,4 @@
+import gc
 import logging
 import re
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from av.container import InputContainer
 from av.packet import Packet
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from mcnet.media.errors import MediaError
@@ -30,6 +32,19 @@ def test_the_grid_clip() -> None:
     assert first[0].dtype == np.uint8
     blue = first[0][20, 180].astype(int)
     assert blue[2] > blue[0] + 60, "the studio's wall is blue: red and blue are not swapped"
+
+
+def test_a_frame_is_freed_as_soon_as_it_is_converted() -> None:
+    """Without Python's cyclic collector, which comes to a few objects of a megabyte each too late."""
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in open_driving(GRID):
+            pass
+        left = sum(type(one) is VideoFrame for one in gc.get_objects())
+    finally:
+        gc.enable()
+    assert left <= 2, f"{left} decoded frames are left over"
 
 
 def test_frames_at_a_constant_rate_come_one_to_one(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class Soak:
     """
 
     def __init__(self, folder: Path, footage: Path | None, args: argparse.Namespace) -> None:
-        video = footage or make_video(folder / "camera.mp4", webcam_pictures(), fps=30)
+        video = footage or make_video(folder / "camera.mp4", webcam_pictures(), fps=args.fps)
         self.footage, self.engine, self.sink = Footage(video), Faulty(), Watching()
         self.events: Counter[str] = Counter()
         self.faults: list[tuple[float, str]] = []
@@ -189,6 +189,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0, help="default: 10")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of faults (default: 0)")
     parser.add_argument("--footage", type=Path, help="a video of a face in place of the bundled one")
+    parser.add_argument("--fps", type=int, default=30, help="of the bundled footage, for a busy machine (default: 30)")
     parser.add_argument("--model", default="starter", help="default: starter")
     parser.add_argument("--device", default="auto", help="default: auto")
     parser.add_argument("--precision", default="auto", help="default: auto")

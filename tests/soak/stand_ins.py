@@ -86,25 +86,30 @@ class Faulty:
     def __init__(self) -> None:
         self.fault = ""
 
-    def around(self, engine: Any) -> Any:
+    def around(self, engine: Any) -> "FaultyEngine":
         """The engine, with this one's faults."""
-        outer = self
+        return FaultyEngine(self, engine)
 
-        class Engine:
-            def __getattr__(self, name: str) -> Any:
-                return getattr(engine, name)
 
-            def render(self, driving: Keypoints) -> Rgb:
-                if outer.fault == "exception":
-                    raise EngineError("the soak says so")
-                if outer.fault == "slow":
-                    time.sleep(0.5)
-                if outer.fault == "NaN":
-                    driving = driving._replace(value=driving.value * float("nan"))
-                picture: Rgb = engine.render(driving)
-                return picture
+class FaultyEngine:
+    """What `Faulty.around` makes."""
 
-        return Engine()
+    def __init__(self, faulty: Faulty, engine: Any) -> None:
+        self._faulty = faulty
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def render(self, driving: Keypoints) -> Rgb:
+        if self._faulty.fault == "exception":
+            raise EngineError("the soak says so")
+        if self._faulty.fault == "slow":
+            time.sleep(0.5)
+        if self._faulty.fault == "NaN":
+            driving = driving._replace(value=driving.value * float("nan"))
+        picture: Rgb = self._engine.render(driving)
+        return picture
 
 
 class Watching(NullSink):

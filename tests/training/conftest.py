@@ -120,6 +120,25 @@ TINY: dict[str, dict[str, object]] = {
 }
 
 
+ASKED: dict[str, dict[str, object]] = {
+    "model": {"num_keypoints": 6},
+    "loss": {
+        "gan": 1.0,
+        "discriminator_widths": [4, 4, 4, 4],
+        "occlusion_by": "errors",
+        "generated": 5.0,
+        "crops": 5.0,
+        "crops_gan": 1.0,
+        "crop_px": 64,
+        "crop_discriminator_widths": [4, 4, 4, 4],
+        "gan_share": 0.3,
+        "picture_openings": 5.0,
+        "guidance_points": [386, 374, 159, 145, 13, 14],
+    },
+}
+"""For `tiny_config`: every term that asks the decoder and needs no backbone."""
+
+
 def tiny_config(data: Path, /, **changes: dict[str, object]) -> FitConfig:
     """A configuration for a few steps on a CPU; `changes` are tables that update its own."""
     tables = {name: {**TINY.get(name, {}), **changes.get(name, {})} for name in {*TINY, *changes}}

@@ -195,6 +195,9 @@ def test_steps_fill_the_minutes_by_their_shares() -> None:
     assert [getattr(planned, name).steps for name in ("detector", "motion", "full")] == [1000, 500, 600]
     assert planned.full.warmup_steps == 60
     assert planned.optim.ema_decay == pytest.approx(1 - 10 / 500, abs=EPSILON)
+    # Discriminators join after the same share of their stage.
+    late = load_config("starter", ["full.steps=9", "loss.gan=1", "loss.gan_after=6"])
+    assert journey.scheduled(late, {"detector": 0.1, "motion": 0.2, "full": 0.5}, 500).loss.gan_after == 400
     # A stage without steps has no share, and no time at all still makes one step.
     two = journey.scheduled(config, {"motion": 0.2, "full": 0.5}, 500)
     assert (two.motion.steps, two.full.steps) == (int(500 * 0.25 / 0.2), int(500 * 0.75 / 0.5))

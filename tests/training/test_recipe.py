@@ -1,10 +1,14 @@
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mcnet.checkpoint import load_model
+from tests.training.conftest import SIZE_PX
+from training.data import PACKED_FORMAT, read_table, write_table
 from training.fit.state import CHECKPOINT, load_state
-from training.recipes import starter
+from training.recipes import starter, studio
 
 SMALL = (
     "run.device=cpu",
@@ -45,6 +49,47 @@ def test_the_recipe_starts_resumes_and_exports(heads: Path, tmp_path: Path, caps
     assert state.facts["initial"]["fresh"] == []
     assert '"step": 5, "stage": "full"' in (there / "out.stats.jsonl").read_text()
     assert '"step": 1,' not in (there / "out.stats.jsonl").read_text()
+
+
+@pytest.fixture
+def large_heads(heads: Path, tmp_path: Path) -> Path:
+    """The made-up heads at 512 px."""
+    folder = tmp_path / "large"
+    folder.mkdir()
+    frames = np.fromfile(heads / "frames.u8", np.uint8).reshape(-1, SIZE_PX, SIZE_PX, 3)
+    (folder / "frames.u8").write_bytes(frames.repeat(2, 1).repeat(2, 2).tobytes())
+    shutil.copyfile(heads / "landmarks.npz", folder / "landmarks.npz")
+    table = read_table(heads / "dataset.json", PACKED_FORMAT)
+    write_table(folder / "dataset.json", PACKED_FORMAT, table._replace(size_px=2 * SIZE_PX))
+    return folder
+
+
+def test_the_studio_trains_at_512_px(large_heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shrunk = (
+        "run.device=cpu",
+        "model.encoder_widths=[4, 6, 8, 8, 8]",
+        "model.decoder_widths=[8, 8, 6, 6, 4]",
+        "loss.scales=[4]",
+        "loss.crop_px=64",
+        "detector.steps=1",
+        "detector.batch=1",
+        "motion.steps=1",
+        "motion.batch=1",
+        "full.steps=2",
+    )
+    out = tmp_path / "studio.safetensors"
+    settings = [part for setting in shrunk for part in ("--set", setting)]
+    assert studio.main(["train", str(large_heads), str(out), "--run-dir", str(tmp_path / "run"), *settings]) == 0
+    assert "after 4 steps; all steps are done" in capsys.readouterr().out
+    model = load_model(out)
+    assert model.config.level_sizes_px == (32, 64, 128, 256, 512)
+    assert model.info.ranges
+    # Detector and motion are the bundled model's at first.
+    fresh = load_state(tmp_path / "run" / CHECKPOINT).facts["initial"]["fresh"]
+    parts = ("keypoint_detector.hourglass", "keypoint_detector.logits", "generator.dense_motion.hourglass")
+    assert not any(module.startswith(parts) for module in fresh)
+    assert "generator.final" in fresh
+    assert out.with_suffix(".png").is_file()
 
 
 def test_the_recipe_tells_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -278,7 +278,7 @@ class _Observer:
 
 def _shot(rgb: Rgb, face: Face | None) -> Shot:
     side_px = rgb.shape[0]
-    return Shot(rgb, face, SquareBox(side_px / 2, side_px / 2, side_px))
+    return Shot(rgb, face, SquareBox(side_px / 2, side_px / 2, side_px), side_px)
 
 
 class _Stills:

@@ -12,7 +12,7 @@ from mcnet.config import MOTION_SIZE_PX, ConfigError, McnetConfig
 from mcnet.geometry import Jacobians, tells_rotation
 from mcnet.mean_head import RIGID_POINTS
 from mcnet.tables import TableError, build
-from training.landmarks import GUIDANCE_POINTS, MIRROR
+from training.landmarks import EYE_OPENINGS, GUIDANCE_POINTS, KEYPOINT_GROUPS, MIRROR, MOUTH_OPENINGS
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -20,7 +20,11 @@ FramesOn = Literal["auto", "memmap", "device"]
 Places = Literal["detected", "measured"]
 Decay = Literal["none", "steps", "cosine"]
 Backbone = Literal["vgg19", "efficientnet_lite0"]
+OcclusionBy = Literal["price", "errors"]
 
+SHIPPED = ("released", "starter", "starter_25", "studio", "smoke", "ablation")
+"""Configurations that come with the package, by the name of their file."""
+_LARGEST_CROP_PX = 512
 STAGES = ("detector", "motion", "full")
 """In their order: the keypoint detector alone, led by landmarks; then it and the dense motion; then everything."""
 
@@ -73,7 +77,8 @@ class DataConfig:
     """Where the keypoints of source and driving frame come from: `detected` by the network's own detector, as in the
     paper; `measured` by the face mesh, as landmarks of the dataset. The detector learns by its own terms either way."""
     keypoint_points: tuple[int, ...] = GUIDANCE_POINTS
-    """The mesh point that each measured keypoint is, in their order; each costs four channels of the dense motion."""
+    """The mesh point that each measured keypoint is, in their order; each costs four channels of the dense motion. A
+    file may name groups of `training.landmarks.KEYPOINT_GROUPS`, as ["face", "pupils"]."""
     keypoint_jacobians: Jacobians = "detected"
     """The jacobians of measured keypoints: `detected`, `identity`, or the head's `rotation` and size, told from the
     places. With the last two, what animates needs no detector."""
@@ -178,12 +183,39 @@ class LossConfig:
     occlusion_price: float = 1.0
     """The error that this term supposes the decoder to make, as a multiple of the warp's mean error: the map is to
     trust a pixel with that error by half."""
+    occlusion_by: OcclusionBy = "price"
+    """What the warp's error is compared with: `price`, the same everywhere, or `errors`, the error that the generated
+    picture has at the same place. Before the `full` stage nothing is generated, and it is the price."""
+    generated: float = 0.0
+    """Weight of the L1 error of the generated picture's pixels, before it is blended with the warped source: where the
+    occlusion map trusts the warp, nothing else tells the decoder what to paint."""
+    generated_perceptual: float = 0.0
+    """Weight, per backbone layer, of the perceptual pyramid loss of the generated picture."""
+    crops: float = 0.0
+    """Weight of the L1 error of mouth and eyes in enlarged crops of the prediction."""
+    crops_perceptual: float = 0.0
+    """Weight, per backbone layer, of the perceptual loss of those crops."""
+    crops_gan: float = 0.0
+    """Weight of the adversarial term of a second discriminator, which sees those crops; `gan_after` and
+    `feature_matching` count for it as well."""
+    crop_px: int = 96
+    """The side of the crops: an eye, of some 25 pixels, fills nearly half of it."""
+    crop_discriminator_widths: tuple[int, ...] = (32, 64, 96, 128)
+    """Channels of that discriminator's blocks."""
+    picture_openings: float = 0.0
+    """Weight of the difference of lid and lip distances between prediction and driving frame, as the network's own
+    detector sees both, with its weights at rest. It needs keypoints that are guided to both sides of an eye or of the
+    mouth."""
     gan: float = 0.0
     """Weight of the adversarial term; the paper's is 1, the released recipe's is 0."""
+    gan_share: float = 0.0
+    """The adversarial terms together are scaled so that the norm of their gradient at the decoder's last layer is this
+    multiple of the other terms' (the adaptive weight of VQGAN: Esser, Rombach and Ommer 2021, equation 7); 0 leaves
+    their weights as they are."""
     feature_matching: float = 10.0
     """Weight, per layer, of the difference of the discriminator's features; it counts only where `gan` does."""
     gan_after: int = 0
-    """The number of steps of the `full` stage before the discriminator joins."""
+    """The number of steps of the `full` stage before the discriminators join."""
     discriminator_widths: tuple[int, ...] = (64, 128, 256, 512)
     """Channels of the discriminator's blocks; with these it costs more than a small generator."""
     guidance: float = 0.0
@@ -195,7 +227,7 @@ class LossConfig:
     guidance_openings: float = 0.0
     """Weight of the error of the distance between keypoints that sit on the two lids of an eye, or on the two lips."""
     guidance_points: tuple[int, ...] = GUIDANCE_POINTS
-    """The mesh point that each keypoint is led to."""
+    """The mesh point that each keypoint is led to, or groups of them, likewise."""
     mouth: float = 0.0
     """How much more the mouth's pixels weigh in the terms that compare pictures: 1 is added to so much, and all weights
     are then divided by their mean."""
@@ -289,6 +321,13 @@ class FitConfig:
     def __post_init__(self) -> None:
         _check(self)
 
+    @property
+    def keypoint_points(self) -> tuple[int, ...]:
+        """The mesh points that the keypoints are or are led to; empty where they are left to themselves."""
+        if self.data.keypoints == "measured":
+            return self.data.keypoint_points
+        return self.loss.guidance_points if self.loss.guidance or self.loss.guidance_late else ()
+
     def to_dict(self) -> dict[str, Any]:
         """Plain nested values, lists for tuples, as JSON and TOML have them; `from_dict` undoes it."""
         values = _plain(dataclasses.asdict(self))
@@ -306,6 +345,9 @@ class FitConfig:
         model = tables.pop("model", None)
         if not isinstance(model, Mapping):
             raise ConfigError("config table model is missing: give at least model.base, the name of a configuration")
+        for table, key in (("data", "keypoint_points"), ("loss", "guidance_points")):
+            if isinstance(given := tables.get(table), Mapping) and isinstance(given.get(key), list | tuple):
+                tables[table] = {**given, key: _points(given[key], f"{table}.{key}")}
         built = {**tables, "model": _model(model)}
         try:
             return build(cls, built, what="config key")
@@ -316,13 +358,22 @@ class FitConfig:
 def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> FitConfig:
     """Read a TOML file, or a shipped configuration by its name.
 
+    A file may begin with `base`, the name of a shipped configuration that its tables change.
+
     Args:
-        name_or_path: `released`, `starter`, `smoke`, or a file.
+        name_or_path: one of `SHIPPED`, or a file.
         overrides: as `loss.l1=2.0`; the value is TOML, or a bare word.
 
     Raises:
         ConfigError: there is no such file, it is no TOML, or a key or value is wrong.
     """
+    values = _read(name_or_path)
+    for override in overrides:
+        _set(values, override)
+    return FitConfig.from_dict(values)
+
+
+def _read(name_or_path: str | Path) -> dict[str, Any]:
     path = Path(name_or_path).expanduser()
     shipped = resources.files("training") / "configs" / f"{name_or_path}.toml"
     try:
@@ -331,15 +382,26 @@ def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> FitC
         raise ConfigError(f"{name_or_path} is no TOML: it is no text") from error
     except OSError:
         raise ConfigError(
-            f"no configuration {str(name_or_path)!r}: got neither a file nor a shipped name (released, starter, smoke)"
+            f"no configuration {str(name_or_path)!r}: got neither a file nor a shipped name ({', '.join(SHIPPED)})"
         ) from None
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{name_or_path} is no TOML: {error}") from error
-    for override in overrides:
-        _set(values, override)
-    return FitConfig.from_dict(values)
+    if "base" not in values:
+        return values
+    base = values.pop("base")
+    if base not in SHIPPED:
+        raise ConfigError(f"config key base: got {base!r}, expected one of {', '.join(SHIPPED)}")
+    return _merged(_read(base), values)
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
 
 
 def format_config(config: FitConfig) -> str:
@@ -420,19 +482,24 @@ def _set(values: dict[str, Any], override: str) -> None:
     table[leaf] = value
 
 
+def _points(values: Sequence[Any], key: str) -> list[Any]:
+    """Mesh points, with the names of groups among them written out."""
+    points: list[Any] = []
+    for value in values:
+        if isinstance(value, str) and value not in KEYPOINT_GROUPS:
+            raise ConfigError(f"config key {key}: got {value!r}, expected numbers or {', '.join(KEYPOINT_GROUPS)}")
+        points.extend(KEYPOINT_GROUPS[value] if isinstance(value, str) else (value,))
+    return points
+
+
 def _model(values: Mapping[str, Any]) -> McnetConfig:
     """A named configuration with some values changed; or, without `base`, a complete table."""
     changed = dict(values)
     if "base" not in changed:
         return McnetConfig.from_dict(changed)
-    merged = McnetConfig.named(str(changed.pop("base"))).to_dict()
-    for key, value in changed.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = {**merged[key], **value}
-        else:
-            merged[key] = value
+    base = McnetConfig.named(str(changed.pop("base"))).to_dict()
     try:
-        return McnetConfig.from_dict(merged)
+        return McnetConfig.from_dict(_merged(base, changed))
     except ConfigError as error:
         raise ConfigError(f"in table model: {error}") from None
 
@@ -465,9 +532,10 @@ def _check(config: FitConfig) -> None:
             multiple = getattr(stage, key)
             require(multiple * share <= 1, f"{name}.{key}", multiple, f"a share of at most 1 ({key}: {share} of it)")
         require(not (stage.steps and stage.epochs), f"{name}.epochs", stage.epochs, "0 where steps is given")
-    if config.loss.gan:
-        # The discriminator has no gradient scaler of its own.
-        require(config.run.precision != "fp16", "run.precision", "fp16", "bf16 or fp32 where loss.gan is above 0")
+    if config.loss.gan or config.loss.crops_gan:
+        # The discriminators have no gradient scaler of their own.
+        expected = "bf16 or fp32 where loss.gan or loss.crops_gan is above 0"
+        require(config.run.precision != "fp16", "run.precision", "fp16", expected)
     require(config.log.every >= 1, "log.every", config.log.every, "at least 1")
     require(config.log.checkpoint_every >= 1, "log.checkpoint_every", config.log.checkpoint_every, "at least 1")
     loss = config.loss
@@ -475,6 +543,7 @@ def _check(config: FitConfig) -> None:
     sizes = (MOTION_SIZE_PX, config.model.size_px)
     require(loss.warped_px in sizes, "loss.warped_px", loss.warped_px, " or ".join(map(str, sizes)))
     guided = bool(loss.guidance or loss.guidance_late)
+    _check_objective(config, require, guided=guided)
     measured = config.data.keypoints == "measured"
     for key, points, counts in (
         ("loss.guidance_points", loss.guidance_points, guided),
@@ -490,6 +559,42 @@ def _check(config: FitConfig) -> None:
         require(not halves, key, halves, "both points of each left-right pair: mirroring swaps them")
     if measured:
         _check_measured(config, require, guided=guided)
+
+
+def _check_objective(config: FitConfig, require: Callable[[bool, str, object, str], None], *, guided: bool) -> None:
+    loss = config.loss
+    for key, widths in (
+        ("loss.discriminator_widths", loss.discriminator_widths),
+        ("loss.crop_discriminator_widths", loss.crop_discriminator_widths),
+    ):
+        require(bool(widths) and min(widths) >= 1, key, widths, "widths of at least 1")
+    # The last block norms its map, for which one pixel is too few; each block before it halves.
+    least = smallest_picture_px(len(loss.crop_discriminator_widths)) if loss.crops_gan else 32
+    require(least <= loss.crop_px <= _LARGEST_CROP_PX, "loss.crop_px", loss.crop_px, f"{least} to {_LARGEST_CROP_PX}")
+    require(
+        not loss.gan_share or bool(loss.gan or loss.crops_gan),
+        "loss.gan_share",
+        loss.gan_share,
+        "0 where neither loss.gan nor loss.crops_gan is above 0",
+    )
+    compared = bool(loss.l1 or loss.perceptual)
+    expected = "0 where neither loss.l1 nor loss.perceptual is above 0: it is a share of their gradient"
+    require(not loss.gan_share or compared, "loss.gan_share", loss.gan_share, expected)
+    if loss.picture_openings:
+        require(guided, "loss.picture_openings", loss.picture_openings, "0 where keypoints are not guided")
+        opposite = any(
+            {pair.upper, pair.lower} <= set(loss.guidance_points) for pair in (*MOUTH_OPENINGS, *EYE_OPENINGS)
+        )
+        both = "points on both sides of an eye or of the mouth where loss.picture_openings is above 0"
+        require(opposite, "loss.guidance_points", loss.guidance_points, both)
+
+
+def smallest_picture_px(blocks: int) -> int:
+    """Side of the smallest picture that a discriminator of so many blocks can judge."""
+    side_px = 2
+    for block in range(blocks):
+        side_px = (side_px if block == 0 else 2 * side_px) + 3  # from the last block, which does not pool
+    return side_px
 
 
 def _check_measured(config: FitConfig, require: Callable[[bool, str, object, str], None], *, guided: bool) -> None:

@@ -1,10 +1,11 @@
-"""The patch discriminator (LSGAN), which sees a picture together with the driving keypoints."""
+"""Patch discriminators (LSGAN), which see a picture together with the driving keypoints."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mcnet.geometry import gaussian_heatmaps
+from training.fit.config import LossConfig
 
 
 class DiscriminatorBlock(nn.Module):
@@ -54,3 +55,17 @@ class Discriminator(nn.Module):
             x = block(x)
             features.append(x)
         return features, self.conv(x)
+
+
+class Adversaries(nn.Module):
+    """The discriminators of a run; one that has no weight is None.
+
+    Attributes:
+        whole: sees whole pictures.
+        crops: sees crops of mouth and eyes, with the keypoints where they lie in the crop.
+    """
+
+    def __init__(self, num_keypoints: int, config: LossConfig) -> None:
+        super().__init__()
+        self.whole = Discriminator(num_keypoints, config.discriminator_widths) if config.gan else None
+        self.crops = Discriminator(num_keypoints, config.crop_discriminator_widths) if config.crops_gan else None

@@ -4,10 +4,11 @@ To resume a run, run the same command again.
 """
 
 import contextlib
+import dataclasses
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mcnet.checkpoint import load_model
+from mcnet.config import ConfigError
 from mcnet.cuda_recording import record
 from mcnet.generator import Mcnet
 from mcnet.layers import UpBlock
@@ -24,7 +26,8 @@ from training.fit.augment import Faces
 from training.fit.backbones import load_backbone
 from training.fit.card import card_of
 from training.fit.config import FitConfig, differences, format_config
-from training.fit.discriminator import Discriminator
+from training.fit.discriminator import Adversaries
+from training.fit.growth import can_grow, grown, nearest_points, with_silent_keypoints
 from training.fit.heads import HeadStore
 from training.fit.journal import Journal
 from training.fit.measured import measured
@@ -43,7 +46,7 @@ _log = logging.getLogger(__name__)
 _AGREE_EVERY = 10
 """Steps after which several processes agree whether to stop: for that their hosts wait for one another."""
 
-_OF_THE_RUN = ("run.seed", "loss.discriminator_widths")
+_OF_THE_RUN = ("run.seed", "loss.discriminator_widths", "loss.crop_discriminator_widths")
 """Values that cannot change within a run, besides the network's configuration."""
 
 
@@ -253,8 +256,8 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
     if dataset.size_px != config.model.size_px:
         raise FitError(f"the data has pictures of {dataset.size_px} px, the model wants {config.model.size_px} px")
     frames = FrameStore(dataset, device, config.data.frames)
-    landmarks = LandmarkStore(dataset, device)
     data = config.data
+    landmarks = LandmarkStore(dataset, device, config.keypoint_points)
     sampler = PairSampler(
         dataset, data.split, data.stills_share, settings.seed, data.lively_share, data.photos_share, frames.rows_on
     )
@@ -263,8 +266,8 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
 
     torch.manual_seed(settings.seed)  # the same first weights in every process
     model = Mcnet(config.model)
-    playing = config.loss.gan > 0
-    discriminator = Discriminator(config.model.num_keypoints, config.loss.discriminator_widths) if playing else None
+    playing = config.loss.gan > 0 or config.loss.crops_gan > 0
+    adversaries = Adversaries(config.model.num_keypoints, config.loss) if playing else None
     state = load_state(run / CHECKPOINT) if (run / CHECKPOINT).is_file() else None
     facts: dict[str, Any] = {"data": _data_facts(dataset, sampler, data.split)}
     if state is not None:
@@ -272,10 +275,16 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
         model.load_state_dict(state.model)
         facts |= {key: value for key, value in state.facts.items() if key != "data"}
     elif settings.initial:
-        facts["initial"] = take_weights(model, settings.initial)
+        facts["initial"] = take_weights(
+            model,
+            settings.initial,
+            config.keypoint_points if config.data.keypoints == "measured" else (),
+            landmarks=landmarks,
+            guidance_points=config.loss.guidance_points,
+        )
     model.to(device)
-    if discriminator is not None:
-        discriminator.to(device)
+    if adversaries is not None:
+        adversaries.to(device)
     if settings.channels_last:
         _channels_last(model)
     if processes.count > 1 and device.type == "cuda":
@@ -283,7 +292,8 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
     elif processes.count > 1 and not settings.freeze_batchnorm:
         _log.warning("BatchNorm's statistics are each process's own: torch synchronises them on GPUs only")
     backbone = None
-    if config.loss.perceptual and any(stage.name == "full" for stage in stages):
+    looking = config.loss.perceptual or config.loss.generated_perceptual or config.loss.crops_perceptual
+    if looking and any(stage.name == "full" for stage in stages):
         backbone = load_backbone(config.loss.backbone, config.loss.backbone_weights).to(device)
     if state is None and settings.first_step >= last_step:
         raise FitError(
@@ -294,7 +304,7 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
     capture: Capture | None = record if recordable else None
     moving = config.augment.moved_stills or config.augment.moved_clips
     mover = Mover(HeadStore(dataset, device), sampler) if moving else None
-    trainer = Trainer(config, model, discriminator, backbone, sampler, frames, landmarks, processes, capture, mover)
+    trainer = Trainer(config, model, adversaries, backbone, sampler, frames, landmarks, processes, capture, mover)
     if settings.channels_last:
         _channels_last(trainer.average.model)
     if state is not None:
@@ -320,14 +330,46 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
     )
 
 
-def take_weights(model: Mcnet, name_or_path: str) -> dict[str, Any]:
-    """Copy another model's weights wherever name and shape agree, and log what was taken and what was not.
+def take_weights(
+    model: Mcnet,
+    name_or_path: str,
+    measured_points: tuple[int, ...] = (),
+    *,
+    landmarks: LandmarkStore | None = None,
+    guidance_points: Sequence[int] = (),
+) -> dict[str, Any]:
+    """Take another model's weights, and log what was taken and what was not.
+
+    Where the network is that model with further ResBlocks or keypoints, it begins as the same function, or nearly (see
+    `training.fit.growth`). Otherwise weights are copied wherever name and shape agree.
+
+    Args:
+        model: that takes them.
+        name_or_path: of the other one.
+        measured_points: the mesh points of the model's keypoints, if these are measured: new ones have to lie behind
+            the other model's, and begin silent.
+        landmarks: of the data: a new keypoint that is detected is a copy of that one whose landmark lies nearest on the
+            mean face. None: the new ones are copies in turn.
+        guidance_points: the mesh points that the detected keypoints are taught to be.
 
     Raises:
         CheckpointError: the model cannot be loaded.
     """
     given = load_model(name_or_path)
     theirs, ours = given.state_dict(), model.state_dict()
+    facts: dict[str, Any] = {"from": given.info.name, "content_hash": given.info.content_hash}
+    known, before, count = given.info.keypoint_landmarks, given.config.num_keypoints, model.config.num_keypoints
+    alike = dataclasses.replace(given.config, num_keypoints=count, border=model.config.border) == model.config
+    if measured_points and known and count > before and measured_points[:before] == known and alike:
+        theirs = {key: with_silent_keypoints(key, weight, ours[key]) for key, weight in theirs.items()}
+        _log.info("%d keypoints are new, behind the %d of %s", count - before, before, name_or_path)
+    elif not measured_points and can_grow(given.config, model.config):
+        parents: Sequence[int] = [number % before for number in range(count - before)]
+        if landmarks is not None and len(guidance_points) == count:
+            parents = nearest_points(landmarks.trusted, guidance_points, before)
+        theirs = grown(given, model, parents)
+        facts["grown"] = True
+        _log.info("grown from %s: the same function, with room to learn", name_or_path)
     taken = [key for key in ours if key in theirs and theirs[key].shape == ours[key].shape]
     left = [key for key in ours if key not in taken]
     unused = [key for key in theirs if key not in taken]
@@ -335,13 +377,7 @@ def take_weights(model: Mcnet, name_or_path: str) -> dict[str, Any]:
     _log.info("took %d of %d tensors from %s", len(taken), len(ours), name_or_path)
     if left:
         _log.info("fresh (no tensor of that name and shape there): %s", ", ".join(_groups(left)))
-    return {
-        "from": given.info.name,
-        "content_hash": given.info.content_hash,
-        "taken": len(taken),
-        "fresh": _groups(left),
-        "unused": len(unused),
-    }
+    return facts | {"taken": len(taken), "fresh": _groups(left), "unused": len(unused)}
 
 
 def _groups(keys: list[str]) -> list[str]:
@@ -351,7 +387,7 @@ def _groups(keys: list[str]) -> list[str]:
 
 def _check_same_run(config: FitConfig, dataset: Dataset, state: TrainState, run: Path) -> None:
     """Refuse to go on with another network, seed or data; anything else may change, and is logged."""
-    changed = differences(state.config, config.to_dict())
+    changed = differences(_as_of_this_version(state.config), config.to_dict())
     fatal = [str(change) for change in changed if change.key.startswith("model.") or change.key in _OF_THE_RUN]
     before = state.facts["data"]["fingerprint"]
     if before != dataset.fingerprint:
@@ -364,6 +400,14 @@ def _check_same_run(config: FitConfig, dataset: Dataset, state: TrainState, run:
     for change in changed:
         _log.warning("changed since the last call: %s", change)
     _log.info("resuming %s at step %d", run, state.step)
+
+
+def _as_of_this_version(values: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's configuration, with defaults for what an earlier version did not have."""
+    try:
+        return FitConfig.from_dict(values).to_dict()
+    except ConfigError:  # a key that is gone: then it is named as changed
+        return values
 
 
 def _data_facts(dataset: Dataset, sampler: PairSampler, split: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from training.landmarks import (
     LEFT_EYE_POINTS,
     MOUTH_OPENINGS,
     MOUTH_POINTS,
+    PUPILS,
     RIGHT_EYE_POINTS,
     TRAINING_POINTS,
 )
@@ -40,9 +41,10 @@ PLAIN_COLUMNS = tuple(
     sorted(
         set(range(len(TRAINING_POINTS)))
         - {TRAINING_POINTS.index(point) for opening in (*MOUTH_OPENINGS, *EYE_OPENINGS) for point in opening[:2]}
+        - {TRAINING_POINTS.index(point) for point in PUPILS}
     )
 )
-"""Columns of TRAINING_POINTS that meet no other point when eyes or mouth close."""
+"""Columns of TRAINING_POINTS that meet no other point when eyes or mouth close, and are always seen."""
 
 
 class KeypointPair(NamedTuple):
@@ -168,19 +170,38 @@ def feature_consistency(compensations: Sequence[Compensation]) -> Tensor:
     return total
 
 
-def gan_generator(fake_scores: Tensor) -> Tensor:
-    """LSGAN: mean (1 - D(fake))^2."""
-    return (1 - fake_scores).square().mean()
+def gan_generator(fake_scores: Tensor, weights: Tensor | float = 1.0) -> Tensor:
+    """LSGAN: mean (1 - D(fake))^2; `weights` (B, 1, 1, 1) say how much each picture counts, in these three terms."""
+    return ((1 - fake_scores).square() * weights).mean()
 
 
-def gan_discriminator(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+def gan_discriminator(real_scores: Tensor, fake_scores: Tensor, weights: Tensor | float = 1.0) -> Tensor:
     """LSGAN: mean (1 - D(real))^2 + D(fake)^2."""
-    return ((1 - real_scores).square() + fake_scores.square()).mean()
+    return (((1 - real_scores).square() + fake_scores.square()) * weights).mean()
 
 
-def feature_matching(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
+def feature_matching(real: Sequence[Tensor], fake: Sequence[Tensor], weights: Tensor | float = 1.0) -> Tensor:
     """L1 between the discriminator's features of real (no gradient) and fake pictures, summed over its blocks."""
-    return torch.stack([(wanted.detach() - got).abs().mean() for wanted, got in zip(real, fake, strict=True)]).sum()
+    pairs = zip(real, fake, strict=True)
+    return torch.stack([((wanted.detach() - got).abs() * weights).mean() for wanted, got in pairs]).sum()
+
+
+def adversarial_factor(others: Tensor, adversarial: Tensor, share: float) -> Tensor:
+    """The factor on adversarial terms that makes their gradient `share` times as long as the other terms'.
+
+    VQGAN's adaptive weight (Esser, Rombach and Ommer 2021, "Taming Transformers", equation 7), its limit of 10^4
+    included.
+
+    Args:
+        others: gradient of all other terms at the decoder's last layer.
+        adversarial: gradient of the adversarial terms there.
+        share: as above.
+
+    Returns:
+        (), without gradient.
+    """
+    norms = [gradient.detach().square().sum().sqrt() for gradient in (others, adversarial)]
+    return (share * norms[0] / (norms[1] + 1e-6)).clamp(max=1e4)
 
 
 def landmark_guidance(points: Tensor, landmarks: Tensor, valid: Tensor, columns: Sequence[int]) -> Tensor:
@@ -220,6 +241,21 @@ def keypoint_openings(points: Tensor, landmarks: Tensor, valid: Tensor, pairs: S
     wanted = landmarks[:, upper_column] - landmarks[:, lower_column]
     error = (points[:, upper] - points[:, lower] - wanted).abs().mean(-1)
     return (error * valid[:, None]).mean()
+
+
+def shown_openings(shown: Tensor, wanted: Tensor, pairs: Sequence[KeypointPair]) -> Tensor:
+    """Mean difference, along x and y, of lid and lip distances between two pictures, by what a detector finds in them.
+
+    As the detector looks at both, what it always gets wrong cancels.
+
+    Args:
+        shown: (B, K, 2) keypoints of the prediction; they carry the gradient.
+        wanted: (B, K, 2) keypoints of the driving frame.
+        pairs: the keypoints that lie on both sides of an opening.
+    """
+    upper, lower = (columns_on(column, shown.device) for column in list(zip(*pairs, strict=True))[:2])
+    opening, wanted_opening = (points[:, upper] - points[:, lower] for points in (shown, wanted.detach()))
+    return (opening - wanted_opening).abs().mean()
 
 
 def correspondence(
@@ -273,11 +309,36 @@ def occlusion_by_errors(occlusion: Tensor, warped: Tensor, target: Tensor, price
         target: the driving frame, of the same size.
         price: as a multiple of the mean error.
     """
-    error = F.avg_pool2d((warped - target).abs().mean(1, keepdim=True).detach(), 5, 1, 2, count_include_pad=False)
-    if error.shape != occlusion.shape:
-        error = F.interpolate(error, size=occlusion.shape[-2:], mode="area")
+    error = _smoothed_error(warped, target, 5, occlusion)
     error = error / (error.mean((1, 2, 3), keepdim=True) + 1e-4)
-    share = price / (price + error)
+    return _share_cross_entropy(occlusion, price / (price + error))
+
+
+def occlusion_by_both_errors(occlusion: Tensor, warped: Tensor, generated: Tensor, target: Tensor) -> Tensor:
+    """Teaches the occlusion map which of the two pictures that it blends is the better one, and by how much.
+
+    Binary cross entropy with e_g / (e_g + e_w): the share of the warped picture in the mean of two estimates whose
+    errors are e_w and e_g. Each error is averaged over 9x9 pixels and has no gradient: pictures are judged, not
+    changed. `occlusion_by_errors` supposes the decoder to be equally good everywhere.
+
+    Args:
+        occlusion: (B, 1, w, w) in [0, 1].
+        warped: (B, 3, S, S), the warped source.
+        generated: (B, 3, S, S), the decoder's picture before the blend.
+        target: (B, 3, S, S), the driving frame.
+    """
+    by_warp, by_decoder = (_smoothed_error(picture, target, 9, occlusion) + 1e-3 for picture in (warped, generated))
+    return _share_cross_entropy(occlusion, by_decoder / (by_decoder + by_warp))
+
+
+def _smoothed_error(picture: Tensor, target: Tensor, side_px: int, like: Tensor) -> Tensor:
+    """(B, 1, w, w) mean error in a neighbourhood of so many pixels, at the size of `like`; without gradient."""
+    error = (picture - target).abs().mean(1, keepdim=True).detach()
+    error = F.avg_pool2d(error, side_px, 1, side_px // 2, count_include_pad=False)
+    return error if error.shape == like.shape else F.interpolate(error, size=like.shape[-2:], mode="area")
+
+
+def _share_cross_entropy(occlusion: Tensor, share: Tensor) -> Tensor:
     # Written out: torch's own stops the program, on a GPU for good, where a map is NaN; such a step is to be left out.
     return -(share * torch.log(occlusion + 1e-6) + (1 - share) * torch.log(1 - occlusion + 1e-6)).mean()
 

@@ -1,7 +1,7 @@
 """What a step computes: the network's answers for a batch of pairs, and the named losses of each stage."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from training.data import DataError
 from training.fit import losses
 from training.fit.augment import Faces
 from training.fit.config import LossConfig
+from training.fit.crops import face_squares
 from training.fit.measured import Measured
 from training.fit.warps import Warp
 from training.landmarks import TRAINING_POINTS
@@ -38,6 +39,9 @@ class Outputs(NamedTuple):
         warped: the warped source, (B, 3, w, w): w is `warped_px` in the `motion` stage, else the picture's side; None
             in the `detector` stage.
         prediction: (B, 3, S, S); None before the `full` stage.
+        generated: (B, 3, S, S), the decoder's picture before it is blended with the warped one; None before that stage.
+        crops: of mouth and eyes; None where nothing looks at them.
+        seen: (B, K, 2) places that the detector at rest finds in prediction and driving frame; None where none looks.
         consistency: the feature consistency; None before the `full` stage and for a network without memory.
         detected: the detector's own keypoints of both, where measured ones took their place; else None.
     """
@@ -50,8 +54,62 @@ class Outputs(NamedTuple):
     motion: Motion | None = None
     warped: Tensor | None = None
     prediction: Tensor | None = None
+    generated: Tensor | None = None
+    crops: "CropPair | None" = None
+    seen: tuple[Tensor, Tensor] | None = None
     consistency: Tensor | None = None
     detected: tuple[Keypoints, Keypoints] | None = None
+
+
+class CropPair(NamedTuple):
+    """Crops of mouth and eyes, 3 per pair.
+
+    Attributes:
+        predicted: (3 B, 3, c, c), of the prediction.
+        wanted: (3 B, 3, c, c), of the driving frame.
+        points: (3 B, K, 2), the driving keypoints in the crops' coordinates, without gradient.
+        weights: (3 B, 1, 1, 1), 0 where no face was found.
+    """
+
+    predicted: Tensor
+    wanted: Tensor
+    points: Tensor
+    weights: Tensor
+
+
+def with_crops(outputs: Outputs, driving: Faces, size_px: int) -> Outputs:
+    """The outputs, with crops of so many pixels, cut by the driving frame's landmarks."""
+    assert outputs.prediction is not None
+    squares = face_squares(driving.landmarks, driving.valid)
+    predicted, wanted = (squares.pictures(picture, size_px) for picture in (outputs.prediction, outputs.target))
+    points = squares.points(outputs.driving.value.detach())
+    return outputs._replace(crops=CropPair(predicted, wanted, points, squares.weights))
+
+
+def with_second_look(outputs: Outputs, model: Mcnet, autocast: Autocast) -> Outputs:
+    """The outputs, with what the detector finds in prediction and driving frame. Its weights and statistics rest."""
+    assert outputs.prediction is not None
+    detector = model.keypoint_detector
+    with _at_rest(detector):
+        found = _detect(model, detector.shrink(torch.cat((outputs.prediction, outputs.target))), 2, autocast)
+    return outputs._replace(seen=(found[0].value, found[1].value.detach()))
+
+
+@contextlib.contextmanager
+def _at_rest(network: nn.Module) -> Iterator[None]:
+    """Inside, a network's weights get no gradient, and BatchNorm uses its running statistics and keeps them."""
+    modes = [(module, module.training) for module in network.modules()]
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    network.eval()
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 def detector_outputs(
@@ -190,6 +248,7 @@ def full_outputs(
         motion=motion,
         warped=warped.picture,
         prediction=blend(logits.float(), warped),
+        generated=torch.sigmoid(logits.float()),
         consistency=losses.feature_consistency(list(compensations.values())) if compensations else None,
         detected=None if measured is None else (found[0], found[1]),
     )
@@ -211,6 +270,10 @@ class _Seen(NamedTuple):
     valid: Tensor
 
 
+ADVERSARIAL = ("gan", "feature_matching", "crops_gan", "crops_feature_matching")
+"""The terms by which discriminators teach the network."""
+
+
 class Terms(NamedTuple):
     """The objective of one step.
 
@@ -224,6 +287,25 @@ class Terms(NamedTuple):
     total: Tensor
     weighted: dict[str, Tensor]
     readings: dict[str, Tensor]
+
+    def balanced(self, share: float, last_layer: Tensor, sum_over_processes: Callable[[Tensor], Tensor]) -> "Terms":
+        """The same terms, the adversarial ones scaled by `losses.adversarial_factor`.
+
+        Args:
+            share: of the other terms' gradient.
+            last_layer: the decoder's last weights, where gradients are compared.
+            sum_over_processes: adds up a tensor: the gradients are those of the whole batch.
+        """
+
+        def gradient(*, adversarial: bool) -> Tensor:
+            terms = [value for name, value in self.weighted.items() if (name in ADVERSARIAL) == adversarial]
+            (own,) = torch.autograd.grad(torch.stack(terms).sum(), last_layer, retain_graph=True)
+            return sum_over_processes(own)
+
+        factor = losses.adversarial_factor(gradient(adversarial=False), gradient(adversarial=True), share)
+        weighted = {name: value * factor if name in ADVERSARIAL else value for name, value in self.weighted.items()}
+        readings = {**self.readings, "adversarial_factor": factor}
+        return Terms(torch.stack(list(weighted.values())).sum(), weighted, readings)
 
 
 class Objective:
@@ -247,7 +329,9 @@ class Objective:
         self._columns: list[int] = []
         if config.guidance or config.guidance_late:
             self._columns = [TRAINING_POINTS.index(point) for point in config.guidance_points]
-        self._pairs = losses.keypoint_pairs(config.guidance_points) if config.guidance_openings else []
+        self._opposite = losses.keypoint_pairs(config.guidance_points)
+        self._pairs = self._opposite if config.guidance_openings else []
+        self._as_it_is = losses.Pyramid((1,))
 
     def terms(
         self, outputs: Outputs, source: Faces, driving: Faces, warp: Warp, step: Tensor, adversarial: dict[str, Tensor]
@@ -260,7 +344,7 @@ class Objective:
             driving: likewise.
             warp: the equivariance warp.
             step: of the run, (), for the guidance's weight.
-            adversarial: unweighted `gan` and `feature_matching` where a discriminator plays, else empty.
+            adversarial: unweighted terms of `ADVERSARIAL` where discriminators play, else empty.
         """
         config = self._config
         target, size_px = outputs.target, outputs.target.shape[-1]
@@ -298,11 +382,7 @@ class Objective:
         motion, warped = outputs.motion, outputs.warped
         if motion is not None and warped is not None:
             add("warped", config.warped, lambda: losses.picture_l1(warped, target, weights))
-            add(
-                "occlusion",
-                config.occlusion,
-                lambda: losses.occlusion_by_errors(motion.occlusion, warped, target, config.occlusion_price),
-            )
+            add("occlusion", config.occlusion, lambda: self._occlusion(motion.occlusion, warped, outputs))
             valid = source.valid & driving.valid
             add(
                 "correspondence",
@@ -327,9 +407,28 @@ class Objective:
             add("perceptual", config.perceptual, lambda: self._perceptual(prediction, target, weights))
         if consistency is not None:
             add("feature_consistency", config.feature_consistency, lambda: consistency)
-        if adversarial:
-            add("gan", config.gan, lambda: adversarial["gan"])
-            add("feature_matching", config.feature_matching, lambda: adversarial["feature_matching"])
+        generated, crops, seen_in_pictures = outputs.generated, outputs.crops, outputs.seen
+        if generated is not None:
+            add("generated", config.generated, lambda: losses.picture_l1(generated, target, weights))
+            add(
+                "generated_perceptual",
+                config.generated_perceptual,
+                lambda: self._perceptual(generated, target, weights),
+            )
+        if crops is not None:
+            cut = crops.predicted, crops.wanted, crops.weights
+            add("crops", config.crops, lambda: losses.picture_l1(*cut))
+            add("crops_perceptual", config.crops_perceptual, lambda: self._perceptual(*cut, pyramid=self._as_it_is))
+        if seen_in_pictures is not None:
+            add(
+                "picture_openings",
+                config.picture_openings,
+                lambda: losses.shown_openings(*seen_in_pictures, self._opposite),
+            )
+        given = {"gan": config.gan, "crops_gan": config.crops_gan}
+        for name, loss in adversarial.items():
+            if weight := given.get(name, config.feature_matching):
+                weighted[name] = weight * loss
         if not weighted:
             raise DataError("all loss weights of this stage are 0: nothing would be learned")
         return Terms(torch.stack(list(weighted.values())).sum(), weighted, _readings(outputs))
@@ -342,14 +441,21 @@ class Objective:
         terms = [losses.keypoint_openings(*one, self._pairs) for one in seen]
         return torch.stack(terms).sum()
 
-    def _perceptual(self, prediction: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
+    def _occlusion(self, occlusion: Tensor, warped: Tensor, outputs: Outputs) -> Tensor:
+        if self._config.occlusion_by == "errors" and outputs.generated is not None:
+            return losses.occlusion_by_both_errors(occlusion, warped, outputs.generated, outputs.target)
+        return losses.occlusion_by_errors(occlusion, warped, outputs.target, self._config.occlusion_price)
+
+    def _perceptual(
+        self, prediction: Tensor, target: Tensor, weights: Tensor | None, pyramid: losses.Pyramid | None = None
+    ) -> Tensor:
         def features(picture: Tensor) -> list[Tensor]:
             assert self._backbone is not None
             with self._autocast():
                 maps: list[Tensor] = self._backbone(picture)
             return maps
 
-        return losses.perceptual(features, self._pyramid, prediction, target, weights)
+        return losses.perceptual(features, pyramid or self._pyramid, prediction, target, weights)
 
 
 @torch.no_grad()

@@ -14,7 +14,9 @@ from mcnet.errors import UserError
 from mcnet.files import replacing
 from mcnet.generator import Mcnet
 
-FORMAT = "mcnet-training/2"
+FORMAT = "mcnet-training/3"
+_BEFORE = "mcnet-training/2"
+"""Had one discriminator, of whole pictures; all else is the same."""
 CHECKPOINT = "checkpoint.pt"
 
 
@@ -36,7 +38,7 @@ class TrainState:
     """The same, averaged over the steps."""
     optimizer: dict[str, Any]
     discriminator: dict[str, Tensor]
-    """Empty while no discriminator plays."""
+    """Of all discriminators (`training.fit.discriminator.Adversaries`); empty while none plays."""
     discriminator_optimizer: dict[str, Any]
     scaler: dict[str, Any]
     """Of the fp16 gradient scaler; else empty."""
@@ -78,9 +80,13 @@ def load_state(path: Path, device: torch.device | str = "cpu") -> TrainState:
             f"{path} cannot be read ({str(error).splitlines()[0]}): it may be truncated; take a copy, or start anew"
         ) from error
     names = {field.name for field in dataclasses.fields(TrainState)}
-    if not isinstance(values, dict) or values.pop("format", None) != FORMAT or set(values) != names:
-        raise StateError(f"{path} is no training checkpoint of this version: expected format {FORMAT}")
-    return TrainState(**values)
+    form = values.pop("format", None) if isinstance(values, dict) else None
+    if form not in (FORMAT, _BEFORE) or set(values) != names:
+        raise StateError(f"{path} is no training checkpoint of this version: expected format {FORMAT} or {_BEFORE}")
+    state = TrainState(**values)
+    if form == _BEFORE:
+        state.discriminator = {f"whole.{name}": value for name, value in state.discriminator.items()}
+    return state
 
 
 class WeightAverage:

@@ -21,10 +21,18 @@ from mcnet.generator import Mcnet
 from training.fit import losses
 from training.fit.augment import Faces, augment, disturb, equivariance_warp
 from training.fit.config import AugmentConfig, FitConfig, StageConfig
-from training.fit.discriminator import Discriminator
+from training.fit.discriminator import Adversaries, Discriminator
 from training.fit.measured import measured
 from training.fit.moving import Mover
-from training.fit.objective import Objective, Outputs, detector_outputs, full_outputs, motion_outputs
+from training.fit.objective import (
+    Objective,
+    Outputs,
+    detector_outputs,
+    full_outputs,
+    motion_outputs,
+    with_crops,
+    with_second_look,
+)
 from training.fit.processes import Processes
 from training.fit.running import Totals, clip_gradients, mixed_seed
 from training.fit.sampler import PairPlan, PairSampler
@@ -60,7 +68,7 @@ class Trainer:
     Args:
         config: of the run.
         model: the network, on its device.
-        discriminator: likewise; None where none plays.
+        adversaries: likewise; None where none plays.
         backbone: of the perceptual term; None where there is none.
         sampler: draws pairs, where the frames are read by row.
         frames: pictures by row.
@@ -74,7 +82,7 @@ class Trainer:
         self,
         config: FitConfig,
         model: Mcnet,
-        discriminator: Discriminator | None,
+        adversaries: Adversaries | None,
         backbone: nn.Module | None,
         sampler: PairSampler,
         frames: FrameStore,
@@ -87,7 +95,7 @@ class Trainer:
         self.average = WeightAverage(model, config.optim.ema_decay)
         self.totals = Totals()
         self._config = config
-        self._discriminator = discriminator
+        self._adversaries = adversaries
         self._sampler, self._frames, self._landmarks = sampler, frames, landmarks
         self._processes = processes
         self._capture = capture
@@ -105,7 +113,7 @@ class Trainer:
             config.loss, backbone, losses.Pyramid(config.loss.scales).to(device), self._autocast
         )
         self.optimizer = self._adam(parameter_groups(model))
-        self.discriminator_optimizer = None if discriminator is None else self._adam(discriminator.parameters())
+        self.discriminator_optimizer = None if adversaries is None else self._adam(adversaries.parameters())
         self._networks = {
             "detector": list(model.keypoint_detector.parameters()),
             "generator": list(model.generator.parameters()),
@@ -142,9 +150,15 @@ class Trainer:
         """Go on from a checkpoint; the model's own weights were loaded before."""
         self.average.model.load_state_dict(state.ema)
         self._load_optimizer(self.optimizer, state.optimizer)
-        if self._discriminator is not None and self.discriminator_optimizer is not None and state.discriminator:
-            self._discriminator.load_state_dict(state.discriminator)
-            self._load_optimizer(self.discriminator_optimizer, state.discriminator_optimizer)
+        if self._adversaries is not None and self.discriminator_optimizer is not None and state.discriminator:
+            theirs, ours = state.discriminator.keys(), self._adversaries.state_dict().keys()
+            self._adversaries.load_state_dict(
+                {name: state.discriminator[name] for name in theirs & ours}, strict=theirs == ours
+            )
+            if theirs == ours:
+                self._load_optimizer(self.discriminator_optimizer, state.discriminator_optimizer)
+            else:
+                _log.warning("other discriminators play than in the last call: their optimiser begins afresh")
         if state.scaler and self.scaler.is_enabled():
             self.scaler.load_state_dict(state.scaler)
         self._skipped.fill_(state.skipped)
@@ -161,15 +175,15 @@ class Trainer:
 
     def state(self, step: int, skipped: int, facts: dict[str, Any]) -> TrainState:
         """What a resume needs."""
-        adversary, its_optimizer = self._discriminator, self.discriminator_optimizer
+        adversaries, their_optimizer = self._adversaries, self.discriminator_optimizer
         return TrainState(
             step=step,
             skipped=skipped,
             model=self.model.state_dict(),
             ema=self.average.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
-            discriminator={} if adversary is None else adversary.state_dict(),
-            discriminator_optimizer={} if its_optimizer is None else its_optimizer.state_dict(),
+            discriminator={} if adversaries is None else adversaries.state_dict(),
+            discriminator_optimizer={} if their_optimizer is None else their_optimizer.state_dict(),
             scaler=self.scaler.state_dict(),
             config=self._config.to_dict(),
             facts=facts,
@@ -208,9 +222,7 @@ class Trainer:
                 group["lr"].fill_(rate * part_rate(stage.config, group.get("part", "")))
         self._step.fill_(step)
         joined = (
-            self._discriminator is not None
-            and stage.name == "full"
-            and step - stage.first >= self._config.loss.gan_after
+            self._adversaries is not None and stage.name == "full" and step - stage.first >= self._config.loss.gan_after
         )
         torch.manual_seed(mixed_seed(self._config.run.seed, step, self._processes.rank))  # the memory's noise
         if (stage.name, joined) != self._kind:
@@ -276,9 +288,14 @@ class Trainer:
             )
         else:
             outputs = full_outputs(model, source.pictures, driving.pictures, warp, autocast, places)
-        adversary = self._discriminator if joined else None
-        adversarial = {} if adversary is None else _generator_terms(adversary, outputs)
-        terms = self._objective.terms(outputs, source, driving, warp, self._step, adversarial)
+            if config.loss.crops or config.loss.crops_perceptual or config.loss.crops_gan:
+                outputs = with_crops(outputs, driving, config.loss.crop_px)
+            if config.loss.picture_openings:
+                outputs = with_second_look(outputs, model, autocast)
+        shown = [] if self._adversaries is None or not joined else _shown(self._adversaries, outputs)
+        terms = self._objective.terms(outputs, source, driving, warp, self._step, _generator_terms(shown))
+        if shown and config.loss.gan_share:
+            terms = terms.balanced(config.loss.gan_share, model.generator.final.weight, self._processes.sum)
         self.optimizer.zero_grad()
         self.scaler.scale(terms.total).backward()  # type: ignore[no-untyped-call]
         self._processes.average_gradients(list(itertools.chain(*self._networks.values())))
@@ -286,12 +303,15 @@ class Trainer:
         norms = {each: clip_gradients(them, config.optim.clip_norm) for each, them in self._networks.items()}
         loss = terms.total.detach()
         figures = {"total": loss, **terms.weighted, **terms.readings}
-        if adversary is not None and self.discriminator_optimizer is not None:
-            discriminator_loss = _discriminator_loss(adversary, outputs)
+        if shown and self._adversaries is not None and self.discriminator_optimizer is not None:
+            discriminator_loss = _discriminator_loss(shown)
             self.discriminator_optimizer.zero_grad()
             discriminator_loss.backward()  # type: ignore[no-untyped-call]
-            self._processes.average_gradients(list(adversary.parameters()))
-            norms["discriminator"] = clip_gradients(list(adversary.parameters()), config.optim.clip_norm)
+            self._processes.average_gradients(list(self._adversaries.parameters()))
+            for each in shown:  # one that judges more pictures has a longer gradient, which is no reason to cut both
+                norms[f"{each.prefix}discriminator"] = clip_gradients(
+                    list(each.discriminator.parameters()), config.optim.clip_norm
+                )
             figures["discriminator"] = discriminator_loss.detach()
             loss = loss + discriminator_loss.detach()
         figures |= {f"gradient_{each}": norm for each, norm in norms.items()}
@@ -336,28 +356,53 @@ class Trainer:
         )
 
 
-def _generator_terms(discriminator: Discriminator, outputs: Outputs) -> dict[str, Tensor]:
-    """The generator's side: the discriminator's weights get no gradient from it."""
-    assert outputs.prediction is not None
-    points = outputs.driving.value.detach()
-    discriminator.requires_grad_(False)
-    try:
-        with torch.no_grad():
-            real_features, _ = discriminator(outputs.target, points)
-        fake_features, fake_scores = discriminator(outputs.prediction, points)
-    finally:
-        discriminator.requires_grad_(True)
-    return {
-        "gan": losses.gan_generator(fake_scores),
-        "feature_matching": losses.feature_matching(real_features, fake_features),
-    }
+class _Shown(NamedTuple):
+    """What a discriminator is shown: real and fake pictures, driving keypoints in them, how much each counts."""
+
+    prefix: str
+    discriminator: Discriminator
+    real: Tensor
+    fake: Tensor
+    points: Tensor
+    weights: Tensor | float
 
 
-def _discriminator_loss(discriminator: Discriminator, outputs: Outputs) -> Tensor:
-    """The discriminator's side: prediction and keypoints get no gradient from it."""
-    assert outputs.prediction is not None
-    points = outputs.driving.value.detach()
-    # One pass for both: InstanceNorm keeps samples apart.
-    _, scores = discriminator(torch.cat((outputs.target, outputs.prediction.detach())), torch.cat((points, points)))
-    real, fake = scores.chunk(2)
-    return losses.gan_discriminator(real, fake)
+def _shown(adversaries: Adversaries, outputs: Outputs) -> list[_Shown]:
+    """What is shown to each discriminator that plays. Keypoints get no gradient from it."""
+    shown = []
+    if adversaries.whole is not None:
+        assert outputs.prediction is not None
+        points = outputs.driving.value.detach()
+        shown.append(_Shown("", adversaries.whole, outputs.target, outputs.prediction, points, 1.0))
+    if adversaries.crops is not None:
+        assert outputs.crops is not None
+        predicted, wanted, points, weights = outputs.crops
+        shown.append(_Shown("crops_", adversaries.crops, wanted, predicted, points, weights))
+    return shown
+
+
+def _generator_terms(shown: list[_Shown]) -> dict[str, Tensor]:
+    """The generator's side: the discriminators' weights get no gradient from it."""
+    terms = {}
+    for prefix, discriminator, real, fake, points, weights in shown:
+        discriminator.requires_grad_(False)
+        try:
+            with torch.no_grad():
+                real_features, _ = discriminator(real, points)
+            fake_features, fake_scores = discriminator(fake, points)
+        finally:
+            discriminator.requires_grad_(True)
+        terms[f"{prefix}gan"] = losses.gan_generator(fake_scores, weights)
+        terms[f"{prefix}feature_matching"] = losses.feature_matching(real_features, fake_features, weights)
+    return terms
+
+
+def _discriminator_loss(shown: list[_Shown]) -> Tensor:
+    """The discriminators' side: predictions get no gradient from it."""
+    terms = []
+    for _, discriminator, real, fake, points, weights in shown:
+        # One pass for both: InstanceNorm keeps samples apart.
+        _, scores = discriminator(torch.cat((real, fake.detach())), torch.cat((points, points)))
+        of_real, of_fake = scores.chunk(2)
+        terms.append(losses.gan_discriminator(of_real, of_fake, weights))
+    return torch.stack(terms).sum()

@@ -63,7 +63,12 @@ class JourneyError(UserError, RuntimeError):
 
 
 def pack(
-    folder: Path, clips: Path, weights: str, backbone: Path | None, overrides: Sequence[str] = ()
+    folder: Path,
+    clips: Path,
+    weights: str,
+    backbone: Path | None,
+    overrides: Sequence[str] = (),
+    recipe: str = "starter",
 ) -> dict[str, int]:
     """Write the folder that travels.
 
@@ -72,7 +77,8 @@ def pack(
         clips: a folder of clips.
         weights: model, by name or file, from which the training goes on.
         backbone: file of the perceptual backbone's weights; None: where it usually has them.
-        overrides: changes of the configuration `starter`.
+        overrides: changes of the configuration.
+        recipe: name of the configuration.
 
     Returns:
         Bytes of each part: code, data, weights, backbone.
@@ -90,7 +96,7 @@ def pack(
         raise JourneyError(f"{folder} holds something else than a journey: choose an empty folder")
     model = load_model(weights)
     config = load_config(
-        "starter",
+        recipe,
         [
             "data.path=data",
             "run.initial=weights.safetensors",
@@ -213,13 +219,18 @@ def scheduled(config: FitConfig, step_s: dict[str, float], seconds: float) -> Fi
     # An average over a tenth of the shortest stage, that of the configuration at the longest.
     decay = min(config.optim.ema_decay, max(0.0, 1 - 10 / least))
     whole = sum(change.steps for change in changes.values())
+    loss = config.loss
+    if "full" in changes and config.full.steps:  # discriminators join after the same share of their stage
+        after = round(loss.gan_after * changes["full"].steps / config.full.steps)
+        loss = dataclasses.replace(loss, gan_after=after)
     log = dataclasses.replace(
         config.log,
         every=max(1, min(config.log.every, least // 4)),
         sheet_every=max(1, whole // 3),
         checkpoint_every=max(config.log.checkpoint_every, whole),
     )
-    return dataclasses.replace(config, **changes, optim=dataclasses.replace(config.optim, ema_decay=decay), log=log)
+    optim = dataclasses.replace(config.optim, ema_decay=decay)
+    return dataclasses.replace(config, **changes, loss=loss, optim=optim, log=log)
 
 
 def _save_stage(out: Path, stage: str, model: Mcnet, step: int) -> None:

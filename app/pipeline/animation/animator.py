@@ -27,6 +27,7 @@ from app.pipeline.events import (
     SourceFailed,
     SourceReady,
 )
+from app.pipeline.inspector import Posed
 from app.pipeline.output.output_frame import OutputFrame
 from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
@@ -185,6 +186,7 @@ class Animator:
         self._reference_score = 0
         self._better = 0
         self._reference_of_another = False
+        self._posed: Posed | None = None
 
     def close(self) -> None:
         """Free the face finder."""
@@ -269,7 +271,9 @@ class Animator:
     def _space_of(self, portrait: Portrait) -> PortraitInSpace | None:
         """The portrait's head, if the model's keypoints can be measured on it and are to be."""
         points = self._engine.keypoint_landmarks
-        if not points or portrait.landmarks_px is None or self._keypoints == "detected":
+        if not points or portrait.landmarks_px is None:
+            return None
+        if self._keypoints == "detected" and self._engine.detects:  # a model that cannot has its keypoints measured
             return None
         return PortraitInSpace(self._mesh_of(portrait.landmarks_px, portrait.box), points)
 
@@ -334,7 +338,10 @@ class Animator:
         if measures and measured is None:
             return Step(self._without_face(now_s, settings, camera=True), PerformerView(frame, box, landmarks, None))
         driving = None
-        if measured is None or not self._in_space(settings) or self._calibrates:
+        if measured is not None and self._engine.places_suffice:
+            if not self._in_space(settings) or self._calibrates:
+                driving = Pose.of(self._engine.detect(None, self._places_of(measured)))
+        elif measured is None or not self._in_space(settings) or self._calibrates:
             square = self._crop(frame.rgb, box)
             if square is None:
                 return Step(self._without_face(now_s, settings, camera=True), PerformerView(frame, box, None, None))
@@ -356,8 +363,9 @@ class Animator:
         self._whereabouts = _Whereabouts.of(places, box)
         if looked:
             self._looked_at = self._whereabouts
-        view = PerformerView(frame, box, landmarks, places.astype(np.float32))
+        self._posed = None
         output = self._with_face(driving, measured, landmarks, dt_s, now_s, settings)
+        view = PerformerView(frame, box, landmarks, places.astype(np.float32), self._posed)
         if looked:
             self._proven = self._picture
         return Step(output, view)
@@ -397,7 +405,7 @@ class Animator:
 
     def _measure(self, face: Face, box: SquareBox, dt_s: float, settings: LiveSettings) -> Head | None:
         """The performer's head in the square, steadied; None where this is hardly a face."""
-        mesh = self._motion.smooth_mesh(self._mesh_of(face.landmarks_px, box), dt_s, settings.smoothing)
+        mesh = self._motion.smooth_mesh(self._mesh_of(face.mesh_px, box), dt_s, settings.smoothing)
         head = Head.of(mesh)
         if head.likely:
             return head
@@ -630,9 +638,10 @@ class Animator:
 
     def _render(self, stance: Pose | Head) -> None:
         assert self._source is not None
-        pose = self._source.pose_of(stance)
+        source, pose = self._source, self._source.pose_of(stance)
         with self._timed("render"):
             self._picture = self._engine.render(pose.to_keypoints(self._engine.choice.device))
+        self._posed = Posed(source.portrait.square, *source.pose, *pose, measured=source.cache.measured)
         self._resting = False
 
     def _slate(self, state: State) -> OutputFrame:

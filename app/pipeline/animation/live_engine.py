@@ -20,6 +20,8 @@ class LiveEngine(Protocol):
     choice: DeviceChoice
     fingerprint: str
     keypoint_landmarks: tuple[int, ...]
+    places_suffice: bool
+    detects: bool
     backend_reason: str
 
     @property
@@ -29,7 +31,9 @@ class LiveEngine(Protocol):
         self, source: NDArray[np.uint8] | SourceCache, places: NDArray[np.floating[Any]] | None = None
     ) -> SourceCache: ...
 
-    def detect(self, picture: NDArray[np.uint8]) -> Keypoints: ...
+    def detect(
+        self, picture: NDArray[np.uint8] | None, places: NDArray[np.floating[Any]] | None = None
+    ) -> Keypoints: ...
 
     def render(self, driving: Keypoints) -> NDArray[np.uint8]: ...
 

@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 
 _SPEED_HZ = 3.0
 _LIDS, _LIPS = sorted({*sum(RIGHT_LID_PAIRS + LEFT_LID_PAIRS, ())}), sorted({*sum(LIP_PAIRS, ())})
-_PARTS = (_LIDS, _LIPS, sorted({*range(468)} - {*_LIDS, *_LIPS}))
+_PARTS = (_LIDS, _LIPS, sorted({*range(468)} - {*_LIDS, *_LIPS}), [*range(468, 473)], [*range(473, 478)])
 
 
 class Pose(NamedTuple):
@@ -119,6 +119,7 @@ def gains_of(settings: LiveSettings) -> Gains:
         shift=motion * settings.shift_strength,
         nearness=motion * settings.nearness_strength,
         lids=expression * settings.lids_strength,
+        gaze=expression,
         mouth=expression * settings.mouth_strength,
         brows=expression * settings.brows_strength,
     )
@@ -169,14 +170,15 @@ class MotionControl:
         )
 
     def smooth_mesh(self, mesh: Array, dt_s: float, smoothing: float) -> Array:
-        """Likewise the performer's mesh, (468, 3) in coordinates of keypoints.
+        """Likewise the performer's mesh, (468, 3) in coordinates of keypoints, or (478, 3) with irises.
 
-        Lids, lips and the rest are filtered apart: a blink is quick, and its filter must not take it for the stillness
-        of the head. As the head is moved, all parts have one speed and so one delay; as it turns, nearly so.
+        Lids, lips, each iris and the rest are filtered apart: a blink is quick, and its filter must not take it for the
+        stillness of the head. As the head is moved, all parts have one speed and so one delay; as it turns, nearly so.
         """
         smooth = mesh.copy()
         for part, one in zip(_PARTS, self._filters_mesh, strict=True):
-            smooth[part] = one.update(mesh[part], dt_s, smoothing)
+            if part[-1] < len(mesh):
+                smooth[part] = one.update(mesh[part], dt_s, smoothing)
         return smooth
 
     def is_strange(self, driving: Pose) -> bool:

@@ -1,4 +1,4 @@
-"""Recordings of the output: H.264 in MP4.
+"""Recordings of the output: H.264 in MP4, with the sound of a microphone as AAC where that is wanted.
 
 `mcnet.media.video_writer.VideoWriter` makes the better file of a finished clip, at six times the work per frame and
 with nothing to show for it before its end; a recording must not starve the model, and must survive a full disk or a
@@ -9,7 +9,9 @@ import contextlib
 import datetime
 import logging
 import threading
+import time
 from collections import deque
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,9 +26,12 @@ from numpy.typing import NDArray
 from app.errors import SinkError
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import OutputFormat
+from app.pipeline.output.sound import RATE_HZ, Shown, SoundFeed, SoundTrack
+from app.pipeline.state import State
 from mcnet.files import cause_and_remedy, free_name
 from mcnet.media.errors import MediaError
 from mcnet.media.muxer import Muxer
+from mcnet.media.sound import SoundEncoder
 from mcnet.media.video import open_driving
 
 logger = logging.getLogger(__name__)
@@ -52,12 +57,16 @@ class RecorderSink:
 
     It writes one picture per tick, at a constant rate. An encoder that cannot follow never stops the stage: the oldest
     picture that waits is dropped and counted, and the one before it is seen for longer, so that the time stays true.
-    Until it
-    is finished the file is written in fragments: what is there when the disk is full or the app dies, can be played.
+    Until it is finished the file is written in fragments: what is there when the disk is full or the app dies, can be
+    played.
+
+    While the user wants the slate, nothing is heard either. What goes wrong with the sound costs no picture.
 
     Args:
         path: ends in `.mp4`, and its folder exists. A file that is there already stays: the recording then becomes
             `name-2.mp4` and so on.
+        sound: a microphone, or None for a recording without a sound track.
+        clock: seconds, as `time.monotonic`.
 
     Attributes:
         name: `file:` and the path.
@@ -66,12 +75,14 @@ class RecorderSink:
         dropped: those of them that the encoder had no time for.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, sound: SoundFeed | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.name = f"file:{path}"
         self.detail = ""
         self.sent = 0
         self.dropped = 0
         self._path = path
+        self._sound = sound
+        self._clock = clock
         self._recording: _Recording | None = None
         self._ended: _Recording | None = None
 
@@ -83,7 +94,7 @@ class RecorderSink:
         """
         if self._recording is not None:
             raise SinkError(f"the recording {self.detail} is going on already; stop it first")
-        encoder = _Encoder(self._path, output)
+        encoder = _Encoder(self._path, output, self._sound)
         self._recording = _Recording(encoder, output)
         self.detail = str(encoder.path)
         self.sent = self.dropped = 0
@@ -96,7 +107,7 @@ class RecorderSink:
         """
         if self._recording is None:
             raise SinkError("the recording is not open; open it first")
-        self.dropped += self._recording.put(self.sent, picture.rgb)
+        self.dropped += self._recording.put(self.sent, self._clock(), picture)
         self.sent += 1
 
     def close(self) -> None:
@@ -131,7 +142,7 @@ class _Recording:
     def __init__(self, encoder: "_Encoder", output: OutputFormat) -> None:
         self._shape = (output.height_px, output.width_px, 3)
         self._encoder = encoder
-        self._pending: deque[tuple[int, NDArray[np.uint8]]] = deque()
+        self._pending: deque[tuple[int, float, Composed]] = deque()
         self._changed = threading.Condition()
         self._ending = False
         self._failure = ""
@@ -139,14 +150,15 @@ class _Recording:
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
-    def put(self, tick: int, rgb: NDArray[np.uint8]) -> int:
-        """Leave a picture; returns how many had to go for it.
+    def put(self, tick: int, sent_s: float, picture: Composed) -> int:
+        """Leave a picture that was sent at that time; returns how many had to go for it.
 
         Raises:
             SinkError: the writing failed, or the picture has another size.
         """
-        if rgb.shape != self._shape:
-            raise SinkError(f"recording {self._encoder.path}: got a picture of {rgb.shape}, expected {self._shape}")
+        if picture.rgb.shape != self._shape:
+            got = picture.rgb.shape
+            raise SinkError(f"recording {self._encoder.path}: got a picture of {got}, expected {self._shape}")
         with self._changed:
             if self._failure:
                 self._told = True
@@ -154,7 +166,7 @@ class _Recording:
             too_many = len(self._pending) >= _PENDING_PICTURES
             if too_many:
                 self._pending.popleft()
-            self._pending.append((tick, rgb))
+            self._pending.append((tick, sent_s, picture))
             self._changed.notify()
         return int(too_many)
 
@@ -178,7 +190,9 @@ class _Recording:
         path = self._encoder.path
         try:
             while (item := self._next()) is not None:
-                self._encoder.write(*item)
+                tick, sent_s, picture = item
+                self._encoder.write(tick, picture.rgb)
+                self._encoder.write_sound(tick, sent_s, picture)
             self._encoder.finish()
         except (av.error.FFmpegError, OSError) as error:
             kept = self._encoder.give_up()
@@ -187,7 +201,7 @@ class _Recording:
             logger.exception("recording %s", path)
             self._fail(f"the recording {path} failed: {type(error).__name__}: {error}; {self._encoder.give_up()}")
 
-    def _next(self) -> tuple[int, NDArray[np.uint8]] | None:
+    def _next(self) -> tuple[int, float, Composed] | None:
         with self._changed:
             while not self._pending and not self._ending:
                 self._changed.wait()
@@ -210,13 +224,17 @@ class _Encoder:
         SinkError: the file cannot be made.
     """
 
-    def __init__(self, path: Path, output: OutputFormat) -> None:
+    def __init__(self, path: Path, output: OutputFormat, sound: SoundFeed | None) -> None:
         self._muxer, self.path = _claimed(path)
         self.written = 0
+        self._ticks = 0
+        self._sound: SoundTrack | None = None
         self._reformatter = VideoReformatter()  # a frame's own has threads of its own, for as long as the frame lives
         self._rate = Fraction(output.fps_hz).limit_denominator(1001)
         try:
             self._stream = self._add_stream(output)
+            if sound is not None:
+                self._sound = SoundTrack(sound, SoundEncoder(self._muxer, ".mp4", RATE_HZ, channels=1))
         except (av.error.FFmpegError, UnknownCodecError, OSError) as error:
             self.give_up()
             raise SinkError(
@@ -250,6 +268,24 @@ class _Encoder:
         frame.pts, frame.time_base = tick, 1 / self._rate
         self._muxer.mux(self._stream.encode(frame))
         self.written += 1
+        self._ticks = tick + 1
+
+    def write_sound(self, tick: int, sent_s: float, picture: Composed) -> None:
+        """Write the sound that belongs beside the pictures so far, if it is recorded."""
+        seen_s = picture.captured_s if picture.fresh else None
+        shown = Shown(float(tick / self._rate), sent_s, seen_s, muted=picture.state is State.SLATE)
+        self._with_sound(lambda sound: sound.follow(shown))
+
+    def _with_sound(self, write: Callable[[SoundTrack], None]) -> None:
+        if self._sound is None:
+            return
+        try:
+            write(self._sound)
+        except OSError:  # of the file, which is the pictures' too
+            raise
+        except Exception:
+            logger.exception("the sound of %s ends here; its pictures go on", self.path)
+            self._sound = None
 
     def finish(self) -> None:
         """Complete the file; without a picture, leave none."""
@@ -258,6 +294,7 @@ class _Encoder:
             self.path.unlink(missing_ok=True)
             return
         self._muxer.mux(self._stream.encode(None))
+        self._with_sound(lambda sound: sound.finish(float(self._ticks / self._rate)))
         self._muxer.finish()
         if not self.path.exists():  # one may remove what is open
             raise OSError("it was removed meanwhile")

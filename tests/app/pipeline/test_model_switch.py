@@ -191,8 +191,8 @@ def test_a_model_of_another_kind_takes_over(rig: Rig) -> None:
     class More(OtherEngine):
         config = McnetConfig.named("starter")
 
-        def detect(self, picture: Rgb) -> Keypoints:
-            value, jacobian = super().detect(picture)
+        def detect(self, picture: Rgb | None, places: NDArray[np.floating[Any]] | None = None) -> Keypoints:
+            value, jacobian = super().detect(picture, places)
             return Keypoints(value.repeat(1, 3, 1), jacobian.repeat(1, 3, 1, 1))
 
         def set_source(self, source: Rgb | SourceCache, places: NDArray[np.floating[Any]] | None = None) -> SourceCache:

@@ -2,11 +2,13 @@
 
 import dataclasses
 import errno
+import gc
 import itertools
 import os
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +37,7 @@ from app.pipeline.events import (
     SourceReady,
     StageFailed,
     StageRecovered,
+    StateChanged,
 )
 from app.pipeline.output.compositor import Compositor
 from app.pipeline.output.output_frame import Composed
@@ -167,6 +170,9 @@ def test_the_sinks_beat_goes_on_while_the_model_hangs_and_shows_the_slate(rig: R
     pictures, rendered = len(rig.sink.pictures), len(rig.engine.rendered)
     wait_until(lambda: len(rig.sink.pictures) > pictures + 10, "pictures go on")
     assert len(rig.engine.rendered) == rendered  # it hangs still
+    whys = [event.message for event in rig.events if isinstance(event, StateChanged) and event.state is State.FAULT]
+    assert len(whys) == 1
+    assert whys[0].startswith("the model has given no picture for ")
     rig.engine.delay_s = 0.0
     rig.reach(State.LIVE)
 
@@ -427,6 +433,29 @@ def test_stop_and_start_as_often_as_wanted(rig: Rig) -> None:
         assert not rig.pipeline.running
     assert rig.sink.opened == rig.sink.closed == 3
     assert all(camera.closed for camera in rig.cameras.opened)
+
+
+def test_nothing_of_a_run_outlives_the_start_of_the_next(rig: Rig) -> None:
+    """Of engines, finders and cameras, only the newest are there, however few objects Python has seen since."""
+    made: list[weakref.ref[FakeEngine]] = []
+
+    def load() -> FakeEngine:
+        engine = FakeEngine()
+        made.append(weakref.ref(engine))
+        return engine
+
+    rig.load = load
+    gc.disable()
+    try:
+        for _ in range(4):
+            rig.pipeline.start()
+            rig.reach(State.LIVE)
+            assert rig.pipeline.stop(5.0)
+        runs = [one for one in gc.get_objects() if type(one).__name__ == "_Run"]
+    finally:
+        gc.enable()
+    assert [engine() for engine in made[:-1]] == [None] * 3
+    assert len(runs) <= 2, "the last one, and the one that it waited for"
 
 
 @pytest.mark.parametrize("moment", ["loading", "opening", "hanging read", "hanging model", "live"])

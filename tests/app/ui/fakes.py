@@ -29,9 +29,11 @@ from app.pipeline.events import (
     SourceReady,
     StateChanged,
 )
+from app.pipeline.inspector import Drawn, InspectorProcess, Posed, Request
 from app.pipeline.models import ModelReport
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import NullSink, OutputFormat, Sink
+from app.pipeline.output.sound import SoundFeed
 from app.pipeline.pipeline import Pipeline
 from app.pipeline.portraits import Portrait, PortraitEntry, PortraitStore
 from app.pipeline.slot import LatestSlot
@@ -244,11 +246,11 @@ class FakeStore:
         number = [one.key for one in self.kept].index(entry.key)
         return _portrait(entry, plain(60 + 30 * number, 100, 80), plain(60 + 30 * number, 512, 512), 70 + number)
 
-    def reframe(self, portrait: Portrait, box: SquareBox | None) -> Portrait:
+    def reframe(self, portrait: Portrait, box: SquareBox | None, angle_deg: float) -> Portrait:
         found = box is None or box.side >= self.faceless
         return replace(
             portrait,
-            entry=replace(portrait.entry, box=box),
+            entry=replace(portrait.entry, box=box, angle_deg=angle_deg),
             box=box or _AUTOMATIC,
             landmarks_px=np.zeros((468, 3), np.float32) if found else None,
         )
@@ -295,6 +297,9 @@ class World:
     report: VirtualCameraReport = READY
     pipelines: list[FakePipeline] = field(default_factory=list)
     recordings: list[Path] = field(default_factory=list)
+    sounds: list[SoundFeed | None] = field(default_factory=list)
+    microphones: list[str] | Exception = field(default_factory=lambda: ["headset", "webcam"])
+    ears: "list[FakeEar]" = field(default_factory=list)
     sink_error: Exception | None = None
     measure_error: Exception | None = None
     gate: threading.Event = field(default_factory=threading.Event)
@@ -304,6 +309,7 @@ class World:
     stamps: dict[str, tuple[int, ...]] = field(default_factory=dict)
     speeds: dict[str, float] = field(default_factory=dict)
     looked_at: list[str] = field(default_factory=list)
+    inspectors: "list[FakeInspector]" = field(default_factory=list)
     listed: int = 0
     examined: int = 0
 
@@ -329,6 +335,9 @@ class World:
             examine_virtual_camera=self._examine,
             make_virtual_camera=lambda: self._sink("virtualcam"),
             make_recorder=self._record,
+            list_microphones=self._list_microphones,
+            open_microphone=self._open_microphone,
+            make_inspector=self._make_inspector,
         )
 
     def _list(self) -> list[CameraInfo]:
@@ -366,16 +375,62 @@ class World:
         assert like is None or isinstance(like, Tier)
         return ModelReport(model, card, warnings, self.speeds.get(model), self.stamps.get(model, ()), _no_engine)
 
+    def _make_inspector(self, model: str) -> InspectorProcess:
+        self.inspectors.append(FakeInspector(model))
+        return cast(InspectorProcess, self.inspectors[-1])
+
     def _sink(self, name: str) -> Sink:
         if self.sink_error is not None:
             raise self.sink_error
         return FakeSink(name)
 
-    def _record(self, path: Path) -> Sink:
+    def _list_microphones(self) -> list[tuple[str, str]]:
+        if isinstance(self.microphones, Exception):
+            raise self.microphones
+        return [(key, key.capitalize()) for key in self.microphones]
+
+    def _open_microphone(self, key: str) -> "FakeEar":
+        if isinstance(self.microphones, Exception):
+            raise self.microphones
+        if (key or "usual") not in (*self.microphones, "usual"):
+            raise AppError("the microphone is not there: plug it in")
+        self.ears.append(FakeEar(key or "usual"))
+        return self.ears[-1]
+
+    def _record(self, path: Path, sound: SoundFeed | None) -> Sink:
         self.recordings.append(path)
+        self.sounds.append(sound)
         sink = self._sink("recorder")
         sink.detail = str(path)
         return sink
+
+
+class FakeEar:
+    """A microphone that hums.
+
+    Attributes:
+        level: how loud, 0 to 1.
+        fail: what reading raises, if anything.
+        dumb: it gives nothing.
+        closed: how often it was closed.
+    """
+
+    rate_hz = 8000
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.level = 0.5
+        self.fail: Exception | None = None
+        self.dumb = False
+        self.closed = 0
+
+    def read(self) -> NDArray[np.float32]:
+        if self.fail is not None:
+            raise self.fail
+        return np.full(0 if self.dumb else 160, self.level, np.float32)
+
+    def close(self) -> None:
+        self.closed += 1
 
 
 def _no_engine() -> Engine:
@@ -395,6 +450,39 @@ def card(path: Path, *, bundled: bool = False, good: bool = True, **training: ob
         Evaluation({"l1_of_copying": 0.593, "akd_of_copying": 0.11}, "test", 20, 15) if good else None,
         bundled=bundled,
     )
+
+
+class FakeInspector:
+    """Draws plain pictures, of the sizes that the real one's have.
+
+    Attributes:
+        asked: requests so far.
+        error: what drawing raises.
+        closed: whether it was.
+        gate: drawing waits for it.
+    """
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.asked: list[Request] = []
+        self.error: Exception | None = None
+        self.closed = False
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def draw(self, request: Request) -> Drawn:
+        self.asked.append(request)
+        self.gate.wait(5)
+        if self.error is not None:
+            raise self.error
+        size_px = request.size_px
+        wide = [2 if view in ("features", "attention") else 1 for view in request.views]
+        pictures = [plain(60 + 40 * place, times * size_px, size_px) for place, times in enumerate(wide)]
+        return Drawn(pictures, 0.2)
+
+    def close(self) -> None:
+        self.closed = True
+        self.gate.set()
 
 
 class FakeSink(NullSink):
@@ -417,6 +505,12 @@ def _parse(text: str) -> CameraSpec:
     return CameraSpec("file", path=Path(text))
 
 
+def posed_of() -> Posed:
+    """The avatar at rest."""
+    points, jacobians = np.array([[0.0, 0.0], [0.5, -0.5]]), np.stack((np.eye(2), np.eye(2)))
+    return Posed(plain(90, 64, 64), points, jacobians, points, jacobians, measured=True)
+
+
 def performer_view_of(*, found: bool = True) -> PerformerView:
     """A frame of the performer, 64 x 48, with a face or without."""
     frame = CameraFrame(1, time.monotonic(), plain(200, 64, 48))
@@ -424,4 +518,4 @@ def performer_view_of(*, found: bool = True) -> PerformerView:
         return PerformerView(frame, None, None, None)
     points = np.stack([np.linspace(20, 44, 468), np.linspace(10, 40, 468), np.zeros(468)], axis=1).astype(np.float32)
     keypoints = np.array([[0.0, 0.0], [0.5, -0.5]], np.float32)
-    return PerformerView(frame, SquareBox(32.0, 24.0, 30.0), points, keypoints)
+    return PerformerView(frame, SquareBox(32.0, 24.0, 30.0), points, keypoints, posed_of())

@@ -20,7 +20,7 @@ from tests.app.ui.desk import PLATFORM
 
 os.environ["QT_QPA_PLATFORM"] = PLATFORM  # before Qt asks
 
-from PyQt6.QtCore import QPoint, QRect
+from PyQt6.QtCore import QPoint, QRect, QRectF
 from PyQt6.QtGui import QPainter, QPixmap
 from PyQt6.QtWidgets import (
     QAbstractButton,
@@ -39,18 +39,21 @@ from PyQt6.QtWidgets import (
 )
 
 import assets
+from app.errors import AppError
 from app.pipeline.events import StageFailed, StateChanged
 from app.pipeline.output.compositor import Compositor
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
 from app.settings import AppSettings, LiveSettings, WindowSettings
 from app.ui.crop_editor import CropCanvas
+from app.ui.inspector_dock import ViewsCanvas
 from app.ui.main_window import MainWindow
 from app.ui.messages import Message
 from app.ui.parts import WindowOptions
 from app.ui.performer_widget import PerformerWidget
 from app.ui.preview import Preview
 from app.ui.session import Session
+from app.ui.sound_row import LevelMeter
 from app.ui.status import Words
 from app.ui.theme import apply_theme, current_theme
 from app.ui.widgets import ColumnScroll, Combo, ElidedLabel
@@ -68,7 +71,9 @@ _LEAVES = (
     QPlainTextEdit,
     QSlider,
     CropCanvas,
+    LevelMeter,
     PerformerWidget,
+    ViewsCanvas,
 )
 _LONG = (
     "The model cannot be loaded: cannot read /home/somebody/models/another-model.safetensors: it ends after 1024 bytes "
@@ -198,12 +203,38 @@ def _stages(folder: Path, theme: str) -> Iterator[tuple[str, Stage]]:
     stage.session.set_live(replace(stage.session.settings.live, background="colour", keypoints="detected"))
     yield "colours and no motion in space", stage
 
+    for name, microphones in (
+        ("a microphone", ["webcam"]),
+        ("no microphone", AppError(_LONG)),
+    ):
+        stage = Stage(folder, theme, checklist_done=True)
+        stage.prove()
+        stage.world.microphones = microphones
+        stage.session.microphone.switch(True)
+        stage.until(lambda: bool(stage.session.microphone.name or stage.session.microphone.trouble))  # noqa: B023
+        scroll = stage.window.controls.findChild(ColumnScroll)
+        assert scroll is not None
+        scroll.ensureWidgetVisible(stage.window.controls.sound)
+        yield name, stage
+
     stage = Stage(folder, theme, checklist_done=True)
     stage.prove()
     scroll = stage.window.controls.findChild(ColumnScroll)
     assert scroll is not None
     scroll.ensureWidgetVisible(stage.window.controls.theme)
     yield "output, computer and window", stage
+
+    stage = Stage(folder, theme, checklist_done=True, show_inspector=True, show_statistics=True)
+    stage.prove()
+    stage.until(lambda: len(stage.window.inspector.canvas.shown) == 4)
+    yield "inside the network", stage
+
+    two = ("features", "attention")
+    stage = Stage(folder, theme, checklist_done=True, show_inspector=True, inspector_views=two)
+    stage.prove()
+    stage.until(lambda: len(stage.window.inspector.canvas.shown) == 2)
+    stage.notice()
+    yield "two views of the inside, and a notice", stage
 
     stage = Stage(folder, theme, checklist_done=True)
     long_name = str(folder / "a-model-with-a-name-that-nobody-would-shorten")
@@ -232,6 +263,7 @@ def _stages(folder: Path, theme: str) -> Iterator[tuple[str, Stage]]:
         stage.session.desk.add_files([folder / "someone.png"])
         stage.until(lambda: stage.session.desk.cropping is not None)  # noqa: B023
         if notice:
+            stage.window.crop_editor.canvas.turn(-70)
             stage.notice()
         yield name, stage
 
@@ -248,14 +280,20 @@ def _stages(folder: Path, theme: str) -> Iterator[tuple[str, Stage]]:
 
 
 def faults(window: MainWindow) -> list[str]:
-    """Overlaps, cut texts, and what lies outside of its place."""
+    """Overlaps, cut texts, and what lies outside of its place, in the window and in a dock that floats beside it."""
+    dock = window.inspector
+    floating = [dock] if dock.isFloating() and dock.isVisible() else []
+    return [fault for top in (window, *floating) for fault in _faults_in(top, window)]
+
+
+def _faults_in(top: QWidget, window: MainWindow) -> list[str]:
     shown = [
         widget
-        for widget in window.findChildren(QWidget)
-        if widget.isVisibleTo(window) and widget.window() is window and not _of_qt(widget)
+        for widget in top.findChildren(QWidget)
+        if widget.isVisibleTo(top) and widget.window() is top and not _of_qt(widget)
     ]
     found = [fault for widget in shown for fault in (*_outside(widget, window), *_cut(widget))]
-    leaves = [(widget, _visible(widget, window)) for widget in shown if isinstance(widget, _LEAVES)]
+    leaves = [(widget, _visible(widget, top)) for widget in shown if isinstance(widget, _LEAVES)]
     for (one, seen), (other, seen_too) in combinations(leaves, 2):
         common = seen & seen_too
         if common.isEmpty() and one.parentWidget() is other.parentWidget():
@@ -310,6 +348,11 @@ def _outside(widget: QWidget, window: MainWindow) -> Iterator[str]:
             yield f"{_name(widget)} at {widget.geometry().getRect()} is outside of the picture {picture.getRect()}"
     if isinstance(widget, Preview) and widget.picture_rect().height() < 120:
         yield f"the preview's picture is {widget.picture_rect().height():.0f} high"
+    if isinstance(widget, ViewsCanvas):
+        whole = QRectF(widget.rect())
+        for view, drawn in zip(widget.shown, widget.picture_rects(), strict=True):
+            if not whole.contains(drawn) or drawn.height() < 64:
+                yield f"the picture of {view} at {drawn.getRect()} is small, or outside of {whole.getRect()}"
     if isinstance(widget, CropCanvas) and min(widget.width(), widget.height()) < 100:
         yield f"the crop's picture is {widget.width()} x {widget.height()}"
 

@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("folder", nargs="?", type=Path, default=Path("out/screenshots"))
     parser.add_argument("--quick", action="store_true", help="two pictures only")
     parser.add_argument("--model", default="", help="instead, how this model is chosen, and given up again in a call")
+    parser.add_argument("--inside", action="store_true", help="the dock with the inside of the network only")
     args = parser.parse_args()
     if not os.environ.get("DISPLAY"):
         xvfb = shutil.which("xvfb-run")
@@ -38,10 +39,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as home:
         for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
             os.environ[name] = home
-        return take(args.folder, quick=args.quick, model=args.model)
+        return take(args.folder, quick=args.quick, inside=args.inside, model=args.model)
 
 
-def take(folder: Path, *, quick: bool, model: str) -> int:
+def take(folder: Path, *, quick: bool, inside: bool, model: str) -> int:
     from PyQt6.QtWidgets import QApplication, QScrollArea
 
     from app.pipeline.doctor import VirtualCameraReport, examine_virtual_camera
@@ -120,7 +121,8 @@ def take(folder: Path, *, quick: bool, model: str) -> int:
     wait(lambda: session.chain.model.done, 60, "model")
     wait(lambda: session.state.shows_avatar, 60, "first animated frame")
     rest(3)
-    shoot("1-first-launch-dark")
+    if not inside:
+        shoot("1-first-launch-dark")
     if quick:
         return leave()
     if model:
@@ -151,6 +153,17 @@ def take(folder: Path, *, quick: bool, model: str) -> int:
         scroll.ensureWidgetVisible(window.controls.run.card)
         rest(3)
         shoot("21-model-in-a-call")
+        return leave()
+
+    def look_inside() -> None:
+        use(show_inspector=True, checklist_done=True)
+        wait(lambda: bool(window.inspector.canvas.shown), 240, "the inside of a frame")
+        rest(5)
+        shoot("22-inside-dark")
+        use(show_inspector=False, checklist_done=False)
+
+    look_inside()
+    if inside:
         return leave()
     use(theme="light")
     shoot("2-first-launch-light")

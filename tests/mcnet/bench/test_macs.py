@@ -16,3 +16,12 @@ def test_parts_and_rewrites() -> None:
     assert macs.rewritten.total < macs.plain.total
     assert macs.plain.detector > macs.rewritten.detector > 0  # its hourglass has UpBlocks too
     assert FrameMacs(1, 2, 3, 4).total == 10
+
+
+def test_the_studio_has_the_starters_keypoints_and_motion_and_a_large_decoder() -> None:
+    starter, studio = (count_macs(McnetConfig.named(name)).rewritten for name in ("starter", "studio"))
+    assert starter.total <= 2.4
+    assert studio.motion == starter.motion
+    # Only the shrinking differs: from 512 px to 64 px.
+    assert studio.detector == pytest.approx(starter.detector, abs=0.05)
+    assert 10 <= studio.decoder <= 25

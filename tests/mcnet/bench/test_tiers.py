@@ -17,6 +17,7 @@ from mcnet import Engine, EngineError, EngineOptions, Mcnet, load_model
 from mcnet.arrays import Rgb
 from mcnet.bench import tiers
 from mcnet.bench.tiers import Failure, NothingRunsError, Tier, Timing, fastest, measure, remember, remembered, ways
+from mcnet.config import McnetConfig
 from mcnet.engine import Way
 
 AUTO = EngineOptions()
@@ -132,13 +133,18 @@ class FakeEngine:
     def settle(self) -> str:
         return self.backend_name
 
-    def set_source(self, source: Rgb) -> None:
+    stand_in_places = None
+
+    def set_source(self, source: Rgb, places: object) -> None:
+        assert places is None
         assert source.shape == (256, 256, 3)
 
-    def calibrate(self, driving: Rgb) -> None:
+    def calibrate(self, driving: Rgb, places: object) -> None:
+        assert places is None
         assert driving.dtype == np.uint8
 
-    def animate_batch(self, driving: Sequence[Rgb], *, adapt_scale: bool) -> Rgb:
+    def animate_batch(self, driving: Sequence[Rgb], places: object, *, adapt_scale: bool) -> Rgb:
+        assert places is None
         assert not adapt_scale
         seconds = self._frame_s[min(self.frames, len(self._frame_s) - 1)]
         self.frames += 1
@@ -287,10 +293,10 @@ class TestTheDecision:
         make = world.runs({INT8: 0.02, FP32: 0.03})
 
         class Falls(FakeEngine):
-            def animate_batch(self, driving: Sequence[Rgb], *, adapt_scale: bool) -> Rgb:
+            def animate_batch(self, driving: Sequence[Rgb], places: object, *, adapt_scale: bool) -> Rgb:
                 if self.frames == 2:
                     raise EngineError("model starter gave NaN")
-                return super().animate_batch(driving, adapt_scale=adapt_scale)
+                return super().animate_batch(driving, places, adapt_scale=adapt_scale)
 
         def one_falls(options: EngineOptions) -> FakeEngine:
             engine: FakeEngine = make(options)
@@ -528,3 +534,17 @@ def test_the_real_thing(starter: Mcnet, tmp_path: Path) -> None:
     assert engine.settle() == tier.best.way.backend
     assert engine.backend_reason == "measured to be the fastest here"
     assert engine.choice.int8 == (tier.best.way.precision == "int8")
+
+
+def test_a_model_of_512_px_is_measured_in_its_own_size() -> None:
+    torch.manual_seed(0)
+    config = dataclasses.replace(
+        McnetConfig.named("tiny"),
+        size_px=512,
+        encoder_widths=(4, 6, 8, 8, 8),
+        decoder_widths=(8, 8, 6, 6, 4),
+        resblocks=(1, 0, 0, 0),
+    )
+    tier = measure(Mcnet(config).eval(), EngineOptions(device="cpu", precision="fp32", backend="torch"), seconds=0.1)
+    assert (tier.best.way, tier.failures) == (TORCH, ())
+    assert tier.best.frame_ms > 0

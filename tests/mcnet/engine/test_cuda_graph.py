@@ -35,7 +35,7 @@ def test_buffers_are_filled_anew_for_each_frame(tiny: Mcnet, pictures: Pictures)
     torch_backend = TorchBackend(rewrite(tiny), CPU, torch.float32)
     recorded = CudaGraphBackend(torch_backend, compute_again)
     faces = [pictures[name][None] for name in ("source", "driving")]
-    caches = [recorded.encode(face) for face in faces]
+    caches = [recorded.encode(face, recorded.detect(face)) for face in faces]
     kept: list[tuple[object, ...]] = []
     for turn in (0, 1, 0):
         found = recorded.detect(faces[turn])
@@ -59,14 +59,20 @@ def test_batches_go_to_torch(tiny: Mcnet, pictures: Pictures) -> None:
     both = np.stack([pictures["source"], pictures["driving"]])
     keypoints = recorded.detect(both)
     assert keypoints.value.shape[0] == 2
-    assert recorded.render(recorded.encode(both[:1]), keypoints).rgb.shape == (2, 256, 256, 3)
+    assert recorded.render(recorded.encode(both[:1], recorded.detect(both[:1])), keypoints).rgb.shape == (
+        2,
+        256,
+        256,
+        3,
+    )
 
 
 @torch.inference_mode()
 def test_a_recording_that_shows_something_else_is_refused(tiny: Mcnet, pictures: Pictures) -> None:
     torch_backend = TorchBackend(rewrite(tiny), CPU, torch.float32)
     recorded = CudaGraphBackend(torch_backend, lambda _: lambda: None)
-    cache = torch_backend.encode(pictures["source"][None])
+    source = pictures["source"][None]
+    cache = torch_backend.encode(source, torch_backend.detect(source))
     with pytest.raises(RuntimeError, match="differs from torch by"):
         recorded.render(cache, cache.keypoints)
 

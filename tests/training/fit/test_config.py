@@ -1,12 +1,16 @@
 from pathlib import Path
 
 import pytest
+import torch
 
+from mcnet.bench.macs import count_macs
 from mcnet.config import ConfigError, McnetConfig
-from training.fit.config import FitConfig, differences, format_config, load_config
+from training.fit.config import SHIPPED, FitConfig, differences, format_config, load_config, smallest_picture_px
+from training.fit.discriminator import Discriminator, DiscriminatorBlock
+from training.fit.growth import can_grow
 
 
-@pytest.mark.parametrize("name", ["released", "starter", "smoke"])
+@pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_configurations_load_and_print_what_they_are(name: str, tmp_path: Path) -> None:
     config = load_config(name)
     printed = tmp_path / "printed.toml"
@@ -59,9 +63,14 @@ def test_overrides() -> None:
         ("loss.guidance_points=[386, 159, 1, 291, 3]", r"got \[3\], expected some of"),
         ("loss.guidance_points=[386, 145, 1, 291, 61]", "both points of each left-right pair"),
         ("model.base=big", "no configuration is named 'big'"),
-        ("run.precision=fp16", "bf16 or fp32 where loss.gan is above 0"),
+        ("run.precision=fp16", "bf16 or fp32 where loss.gan or loss.crops_gan is above 0"),
         ("motion.epochs=3", "0 where steps is given"),
         ("loss.warped_px=100", r"loss\.warped_px: got 100, expected 64 or 256"),
+        ("loss.occlusion_by=both", r"loss\.occlusion_by: got 'both', expected price or errors"),
+        ("loss.generated=-1", r"loss\.generated: got -1.0, expected a finite number from 0"),
+        ("loss.crop_px=600", r"loss\.crop_px: got 600, expected 32 to 512"),
+        ("loss.crop_discriminator_widths=[]", "expected widths of at least 1"),
+        ("loss.picture_openings=1", "points on both sides of an eye or of the mouth"),
         ("data.lively_share=2", r"data\.lively_share: got 2.0, expected at most 1"),
     ],
 )
@@ -95,3 +104,52 @@ def test_differences_are_named() -> None:
     (difference,) = differences(old, new)
     assert difference == ("loss.l1", 10.0, 3.0)
     assert str(difference) == "loss.l1: 10.0 -> 3.0"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["loss.gan=0", "loss.gan_share=0.3"], "0 where neither loss.gan nor loss.crops_gan is above 0"),
+        (["loss.gan_share=0.3", "loss.l1=0", "loss.perceptual=0"], "it is a share of their gradient"),
+        (["loss.picture_openings=1", "loss.guidance=0", "loss.guidance_late=0"], "0 where keypoints are not guided"),
+        (["loss.crops_gan=1", "loss.crop_px=60"], "got 60, expected 61 to 512"),
+    ],
+)
+def test_what_one_key_asks_of_another(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config("smoke", overrides)
+
+
+def test_the_smallest_crop_that_a_discriminator_can_judge() -> None:
+    for blocks in (1, 3, 4):
+        side_px, widths = smallest_picture_px(blocks), (4,) * blocks
+        for tried_px, expected in ((side_px, 2), (side_px - 1, 1)):
+            x = torch.zeros(1, 3, tried_px, tried_px)
+            for block in Discriminator(0, widths).down_blocks:
+                assert isinstance(block, DiscriminatorBlock)
+                x = block.pool(block.conv(x))
+            assert x.shape[-1] == expected
+
+
+def test_a_configuration_changes_another(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('base = "starter"\n[model]\nresblocks = [2, 0, 0]\n[loss]\nl1 = 3.0\n')
+    starter, config = load_config("starter"), load_config(mine, ["loss.crops=2"])
+    changed = {change.key: change.after for change in differences(starter.to_dict(), config.to_dict())}
+    assert changed == {"model.resblocks": [2, 0, 0], "loss.l1": 3.0, "loss.crops": 2}
+    mine.write_text('base = "mine"\n')
+    with pytest.raises(ConfigError, match="config key base: got 'mine', expected one of released, starter"):
+        load_config(mine)
+
+
+def test_the_starter_with_more_keypoints_keeps_its_budget() -> None:
+    starter, larger = load_config("starter"), load_config("starter_25")
+    assert can_grow(starter.model, larger.model)
+    assert larger.loss.guidance_points[:15] == starter.loss.guidance_points
+    assert count_macs(larger.model).rewritten.total <= 2.4
+
+
+def test_the_studio_is_what_its_configuration_trains() -> None:
+    studio = load_config("studio")
+    assert studio.model == McnetConfig.named("studio")
+    assert studio.loss.guidance_points == load_config("starter").loss.guidance_points

@@ -21,7 +21,7 @@ import training.fit.trainer
 from mcnet.checkpoint import CheckpointError, load_model
 from mcnet.generator import Mcnet
 from tests.tolerance import EPSILON, PICTURE, largest_error
-from tests.training.conftest import TINY, tiny_config, write_dataset
+from tests.training.conftest import ASKED, TINY, tiny_config, write_dataset
 from training.data import Clip
 from training.fit.augment import Faces, augment
 from training.fit.config import AugmentConfig, StageConfig, format_config
@@ -205,7 +205,7 @@ def test_stopped_by_a_signal_it_saves_and_resumes_bit_for_bit(
 ) -> None:
     # Stop in the first stage for one signal and in the second for the other.
     stop = 1 if number == signal.SIGTERM else 2
-    config = tiny_config(heads, loss={"gan": 1.0, "discriminator_widths": [4, 4, 4, 4]}, optim={"ema_decay": 0.5})
+    config = tiny_config(heads, **ASKED, optim={"ema_decay": 0.5})
     fit(config, tmp_path / "whole")
     handlers = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
     with monkeypatch.context() as patch:
@@ -320,6 +320,38 @@ def test_another_run_is_not_continued_and_changes_are_named(
         fit(tiny_config(other, **short), run)
     fit(tiny_config(heads, full={"steps": 0}, motion={"steps": 2}, loss={"warped": 7.0}), run)
     assert "changed since the last call: loss.warped: 10.0 -> 7.0" in caplog.text
+
+
+def test_a_checkpoint_of_one_discriminator_goes_on(heads: Path, tmp_path: Path) -> None:
+    config = tiny_config(heads, loss={"gan": 1.0, "discriminator_widths": [4, 4, 4, 4]})
+    fit(config, tmp_path / "whole")
+    fit(config, tmp_path / "parts", max_minutes=0)
+    path = tmp_path / "parts" / CHECKPOINT
+    values = torch.load(path, weights_only=True)
+    assert values["format"] == "mcnet-training/3"
+    # As the version before wrote it: no parts of discriminators, no keys of what came later.
+    values["format"] = "mcnet-training/2"
+    values["discriminator"] = {name.removeprefix("whole."): value for name, value in values["discriminator"].items()}
+    del values["config"]["loss"]["crop_discriminator_widths"], values["config"]["loss"]["occlusion_by"]
+    torch.save(values, path)
+    assert fit(config, tmp_path / "parts").reason == "done"
+    same_state(load_state(path), load_state(tmp_path / "whole" / CHECKPOINT))
+
+
+def test_a_discriminator_that_joins_later_leaves_the_other_its_weights(
+    heads: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    still: dict[str, object] = {"steps": 1, "batch": 1, "learning_rate": 0.0, "decay": "none"}
+    loss: dict[str, object] = {"gan": 1.0, "discriminator_widths": [4, 4, 4, 4]}
+    loss["crop_discriminator_widths"] = loss["discriminator_widths"]  # those of a run stay
+    fit(tiny_config(heads, loss=loss, motion={"steps": 0}, full={**still, "learning_rate": 1e-3}), tmp_path)
+    before = load_state(tmp_path / CHECKPOINT).discriminator
+    loss |= {"crops_gan": 1.0, "crop_px": 64}
+    fit(tiny_config(heads, loss=loss, motion={"steps": 0}, full={**still, "steps": 2}), tmp_path)
+    after = load_state(tmp_path / CHECKPOINT).discriminator
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert any(name.startswith("crops.") for name in after)
+    assert "other discriminators play than in the last call" in caplog.text
 
 
 def test_weights_are_taken_where_they_fit(heads: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -491,8 +523,8 @@ def test_two_processes_are_one_with_twice_the_batch(heads: Path, tmp_path: Path)
     # BatchNorm sees each process's own batch on a CPU (torch synchronises it on GPUs only), so that its statistics are
     # frozen here, in both runs. Everything else is as it always is: sampling, augmentation, averaging, clipping.
     tables: dict[str, dict[str, object]] = {
+        **ASKED,
         "run": {"freeze_batchnorm": True},
-        "loss": {"gan": 1.0, "discriminator_widths": [4, 4, 4, 4]},
         "motion": {"steps": 2, "batch": 2},
         "full": {"steps": 2, "batch": 1},
     }
@@ -520,7 +552,10 @@ def test_two_processes_are_one_with_twice_the_batch(heads: Path, tmp_path: Path)
     two, one = stats(tmp_path / "run of 2"), stats(tmp_path / "run of 1")
     assert len(two) == len(one) == 4
     for ours, theirs in zip(two, one, strict=True):
-        for name in ("total", "warped_l1", "guidance", "gradient_detector", "gradient_generator"):
+        names = ["total", "warped_l1", "guidance", "gradient_detector", "gradient_generator"]
+        if ours["stage"] == "full":
+            names += ["adversarial_factor", "crops", "picture_openings", "discriminator"]
+        for name in names:
             # Rounding errors grow from step to step, as is told below; a batch that is halved wrongly is a matter of
             # percents, as each picture differs from the next.
             assert ours[name] == pytest.approx(theirs[name], rel=2e-3), (ours["step"], name)

@@ -169,6 +169,10 @@ def test_gan_terms() -> None:
     real, fake = torch.tensor([1.0, 0.5]), torch.tensor([0.0, 0.5])
     assert losses.gan_generator(fake).item() == pytest.approx((1 + 0.25) / 2)
     assert losses.gan_discriminator(real, fake).item() == pytest.approx((0 + 0.25 + 0 + 0.25) / 2)
+    first = torch.tensor([1.0, 0.0])
+    assert losses.gan_generator(fake, first).item() == pytest.approx(1 / 2)
+    assert losses.gan_discriminator(real, fake, first).item() == 0
+    assert losses.feature_matching([real], [fake], first).item() == pytest.approx(1 / 2)
 
 
 def test_feature_matching_sums_blocks_and_leaves_the_real_alone() -> None:
@@ -257,6 +261,41 @@ def test_occlusion_judge_trusts_a_good_warp_only() -> None:
     assert occlusion.grad is not None
     assert (occlusion.grad[..., :28] < 0).all()  # descent opens it where the warp is right
     assert (occlusion.grad[..., 36:] > 0).all()
+
+
+def test_occlusion_by_both_errors_trusts_the_better_picture_by_its_share() -> None:
+    target = torch.zeros(1, 3, 256, 256)
+    warped, generated = torch.full_like(target, 0.1), torch.full_like(target, 0.3)
+    warped[..., 128:], generated[..., 128:] = 0.4, 0.1
+    pictures = warped.requires_grad_(), generated.requires_grad_()
+    logits = torch.zeros(1, 1, 64, 64, requires_grad=True)
+    for _ in range(200):
+        loss = losses.occlusion_by_both_errors(torch.sigmoid(logits), warped, generated, target)
+        (gradient,) = torch.autograd.grad(loss, logits)
+        logits = (logits - 64 * 64 * gradient).detach().requires_grad_()
+    losses.occlusion_by_both_errors(torch.sigmoid(logits), warped, generated, target).backward()  # type: ignore[no-untyped-call]
+    assert all(picture.grad is None for picture in pictures)
+    learned = torch.sigmoid(logits.detach())[0, 0]
+    # e_g / (e_g + e_w), each with its 1e-3; within the 9x9 pixels about the edge both sides are seen.
+    assert largest_error(learned[:, :31], torch.full((64, 31), 0.301 / 0.402)) < PICTURE
+    assert largest_error(learned[:, 33:], torch.full((64, 31), 0.101 / 0.502)) < PICTURE
+
+
+def test_an_adversarial_gradient_gets_its_share() -> None:
+    others, adversarial = torch.tensor([3.0, 4.0]), torch.tensor([[0.0], [2.0]])
+    factor = losses.adversarial_factor(others, adversarial, 0.3)
+    assert (factor * adversarial).norm().item() == pytest.approx(0.3 * 5.0, rel=1e-5)
+    assert losses.adversarial_factor(others, torch.zeros(2), 0.3).item() == 1e4  # VQGAN's limit
+
+
+def test_lid_distances_count_whatever_the_place() -> None:
+    pairs = losses.keypoint_pairs((386, 374, 1))
+    wanted = torch.tensor([[[0.1, 0.2], [0.1, 0.3], [0.0, 0.0]]])
+    elsewhere = (wanted + 0.5).requires_grad_()
+    assert losses.shown_openings(elsewhere, wanted, pairs).item() == pytest.approx(0.0, abs=FEW)
+    shut = wanted.clone()
+    shut[0, 1, 1] = 0.2
+    assert losses.shown_openings(shut, wanted, pairs).item() == pytest.approx(0.1 / 2)  # of x and y
 
 
 def test_region_weights_lie_on_the_mouth_and_have_mean_one() -> None:

@@ -15,10 +15,10 @@ import training.fit.loop
 import training.fit.moving
 from mcnet.generator import Mcnet
 from tests.tolerance import EPSILON, FLOAT16, largest_error
-from tests.training.conftest import tiny_config
+from tests.training.conftest import ASKED, tiny_config
 from training.data import open_dataset
 from training.fit.config import AugmentConfig, FitConfig
-from training.fit.discriminator import Discriminator
+from training.fit.discriminator import Adversaries
 from training.fit.heads import HeadStore
 from training.fit.loop import fit, profile
 from training.fit.moving import Mover
@@ -64,11 +64,11 @@ def trainer(config: FitConfig, data: Path, capture: Capture | None = None) -> tu
     dataset = open_dataset(data)
     cpu = torch.device("cpu")
     sampler = PairSampler(dataset, "train", config.data.stills_share, config.run.seed)
-    discriminator = Discriminator(config.model.num_keypoints, config.loss.discriminator_widths)
+    adversaries = Adversaries(config.model.num_keypoints, config.loss)
     made = Trainer(
         config,
         Mcnet(config.model),
-        discriminator if config.loss.gan else None,
+        adversaries if config.loss.gan else None,
         None,
         sampler,
         FrameStore(dataset, cpu, "device"),
@@ -83,15 +83,14 @@ def trainer(config: FitConfig, data: Path, capture: Capture | None = None) -> tu
 def all_stages(data: Path, **changes: dict[str, object]) -> FitConfig:
     """Every stage, and every part of a step."""
     tables: dict[str, dict[str, object]] = {
-        "model": {"num_keypoints": 6},
+        "model": ASKED["model"],
         "detector": {"steps": 3, "batch": 2},
         "augment": {"disturb_share": 0.5},
         "loss": {
-            **ADVERSARY,
+            **ASKED["loss"],
             "correspondence": 20.0,
             "openings": 40.0,
             "guidance_openings": 10.0,
-            "guidance_points": [386, 374, 159, 145, 13, 14],
         },
     }
     return tiny_config(

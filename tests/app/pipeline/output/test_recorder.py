@@ -30,8 +30,9 @@ from app.pipeline.output.output_frame import Composed
 from app.pipeline.state import State
 from app.pipeline.output.recorder import RecorderSink
 from app.pipeline.output.sinks import OutputFormat
+from app.pipeline.output.sound import SoundFeed
 
-sink = RecorderSink(Path(sys.argv[1]))
+sink = RecorderSink(Path(sys.argv[1]), SoundFeed() if sys.argv[2] == "sound" else None)
 sink.open(OutputFormat(96, 64, 10))
 noise = np.random.default_rng(0)
 for index in range(100):
@@ -182,8 +183,9 @@ def _playable_frames(path: Path) -> int:
     return count
 
 
-def test_what_was_written_plays_when_the_app_dies(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", RECORD_AND_DIE, str(tmp_path / "me.mp4")]
+@pytest.mark.parametrize("with_sound", ["sound", "silent"])
+def test_what_was_written_plays_when_the_app_dies(tmp_path: Path, with_sound: str) -> None:
+    command = [sys.executable, "-c", RECORD_AND_DIE, str(tmp_path / "me.mp4"), with_sound]
     assert subprocess.run(command, timeout=100, check=False).returncode == 9
     assert _playable_frames(tmp_path / "me.mp4") >= 40
 

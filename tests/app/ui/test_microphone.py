@@ -1,0 +1,218 @@
+import io
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pytestqt.qtbot import QtBot
+
+from app.errors import AppError
+from app.settings import AppSettings, load_settings
+from app.ui import microphone, microphone_process, microphones
+from app.ui.main_window import MainWindow
+from tests.app.fakes import wait_until
+from tests.app.ui.conftest import OpenWindow
+from tests.app.ui.fakes import World
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microphone, "_AGAIN_S", 0.02)
+    monkeypatch.setattr(microphone, "_SILENT_S", 0.2)
+
+
+def _on(window: MainWindow, qtbot: QtBot) -> None:
+    window.controls.sound.switch.click()
+    qtbot.waitUntil(lambda: window.session.microphone.name != "")
+
+
+def test_it_is_off_and_closed_unless_switched_on(window: MainWindow, world: World) -> None:
+    assert not AppSettings().record_sound
+    assert not window.controls.sound.switch.isChecked()
+    assert not window.controls.sound.choice.isVisibleTo(window.controls.sound)
+    assert world.ears == []
+    window.session.recordings.toggle()
+    window.session.close()
+    assert world.sounds in ([None], [])
+
+
+def test_a_recording_has_its_sound_and_the_window_its_level(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    row, heard = proven.controls.sound, proven.session.microphone
+    _on(proven, qtbot)
+    assert row.said == "Heard: usual"
+    qtbot.waitUntil(lambda: [row.choice.itemText(at) for at in range(3)][1:] == ["Headset", "Webcam"])
+    qtbot.waitUntil(lambda: abs(row.meter.level_db - 20 * np.log10(0.5)) < 0.1)
+    proven.session.recordings.toggle()
+    qtbot.waitUntil(lambda: world.sounds == [heard.feed])
+    place = heard.feed.place()
+    assert place is not None
+    assert place.rate_hz == 8000
+
+
+def test_switched_off_nothing_is_heard_from_that_moment(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    _on(proven, qtbot)
+    proven.controls.sound.switch.click()
+    assert proven.session.microphone.feed.place() is None
+    qtbot.waitUntil(lambda: world.ears[0].closed == 1)
+    time.sleep(0.05)
+    assert proven.session.microphone.feed.place() is None
+    proven.session.recordings.toggle()
+    qtbot.waitUntil(lambda: world.sounds == [None])
+
+
+def test_another_one_is_chosen_and_kept(proven: MainWindow, world: World, qtbot: QtBot, tmp_path: Path) -> None:
+    _on(proven, qtbot)
+    choice = proven.controls.sound.choice
+    qtbot.waitUntil(lambda: choice.count() == 3)
+    choice.setCurrentIndex(2)
+    choice.activated.emit(2)
+    qtbot.waitUntil(lambda: proven.session.microphone.name == "webcam")
+    assert world.ears[0].closed == 1
+    proven.close()
+    kept, _ = load_settings(tmp_path / "settings.toml")
+    assert (kept.record_sound, kept.microphone) == (True, "webcam")
+
+
+def test_what_was_kept_is_on_again(open_window: OpenWindow, qtbot: QtBot, tmp_path: Path) -> None:
+    kept = AppSettings(portrait="fake_1", record_sound=True, microphone="headset", recordings=str(tmp_path))
+    window = open_window(kept)
+    qtbot.waitUntil(lambda: window.session.microphone.name == "headset")
+    assert window.controls.sound.switch.isChecked()
+
+
+def test_one_that_vanishes_is_told_and_comes_back(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    _on(proven, qtbot)
+    world.microphones = AppError("there is no microphone: plug one in")
+    world.ears[0].fail = AppError("the microphone usual gives no sound: plug it in again")
+    qtbot.waitUntil(lambda: "There is no microphone" in proven.messages.text)
+    assert "Recordings go on, and are silent meanwhile." in proven.messages.text
+    assert proven.controls.sound.said == "Nothing is heard: there is no microphone: plug one in."
+    world.microphones = ["headset"]
+    qtbot.waitUntil(lambda: proven.session.microphone.name == "usual")
+    assert "no microphone" not in proven.messages.text
+
+
+def test_one_that_falls_silent_is_opened_again(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    _on(proven, qtbot)
+    world.ears[0].dumb = True
+    qtbot.waitUntil(lambda: len(world.ears) == 2)
+    assert world.ears[0].closed == 1
+    qtbot.waitUntil(lambda: proven.session.microphone.name == "usual")
+
+
+def test_a_bug_of_it_is_told_and_tried_again(
+    proven: MainWindow, world: World, qtbot: QtBot, caplog: pytest.LogCaptureFixture
+) -> None:
+    _on(proven, qtbot)
+    world.ears[0].fail = ZeroDivisionError("a bug")
+    qtbot.waitUntil(lambda: len(world.ears) == 2)
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_without_any_microphone_a_recording_still_begins(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.microphones = AppError("there is no microphone: plug one in")
+    proven.controls.sound.switch.click()
+    qtbot.waitUntil(lambda: proven.session.microphone.trouble != "")
+    proven.session.recordings.toggle()
+    qtbot.waitUntil(lambda: proven.session.recordings.path is not None)
+    assert world.sounds == [proven.session.microphone.feed]
+
+
+def test_the_system_keeps_it_away(proven: MainWindow, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microphone, "when_microphone_is_allowed", lambda _, forbidden: forbidden())
+    proven.controls.sound.switch.click()
+    assert "privacy settings" in proven.controls.sound.said
+    assert world.ears == []
+
+
+def test_without_qts_part_for_sound_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PyQt6.QtMultimedia", None)
+    monkeypatch.setattr(sys, "platform", "linux")
+    for arguments in (["--list"], [], ["headset"]):
+        output = io.BytesIO()
+        assert microphone_process.main(arguments, output) == 1
+        said = json.loads(output.getvalue())["error"]
+        assert said.startswith("Qt's part for sound cannot be loaded (")
+        assert said.endswith("; on Debian or Ubuntu: apt-get install libpulse0")
+
+
+def test_this_very_machine_opens_its_microphone_or_says_why_not() -> None:
+    try:
+        listed = microphones.list_microphones()
+        ear = microphones.open_microphone("")
+    except AppError as error:
+        said = str(error)
+    else:
+        assert listed
+        assert ear.rate_hz > 0
+        ear.read()
+        ear.close()
+        ear.close()
+        said = "heard"
+    assert "libpulse0" in said or "there is no microphone: plug one in" in said or said == "heard"
+
+
+HUMS = """
+import array, json, os, sys, time
+print(json.dumps({"name": "Hum", "rate_hz": 8000}), flush=True)
+for _ in range(int(sys.argv[1])):
+    sys.stdout.buffer.write(array.array("f", [0.25] * 100).tobytes())
+    sys.stdout.flush()
+os.abort() if sys.argv[2] == "abort" else time.sleep(60)
+"""
+
+
+def _plays(monkeypatch: pytest.MonkeyPatch, program: str, *arguments: str) -> None:
+    monkeypatch.setattr(microphones, "_command", lambda *_: [sys.executable, "-c", program, *arguments])
+
+
+def test_the_process_of_a_microphone_may_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    _plays(monkeypatch, HUMS, "2", "abort")
+    ear = microphones.open_microphone("")
+    assert (ear.name, ear.rate_hz) == ("Hum", 8000)
+    heard: list[float] = []
+
+    def read_on() -> None:
+        while True:
+            heard.extend(ear.read().tolist())
+
+    with pytest.raises(AppError, match="the microphone Hum gives no sound any more: plug it in again"):
+        read_on()
+    assert len(heard) == 200
+    ear.close()
+
+
+def test_closing_a_microphone_ends_its_process_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    _plays(monkeypatch, HUMS, "3", "stay")
+    ear = microphones.open_microphone("")
+    heard: list[float] = []
+
+    def hums() -> bool:
+        heard.extend(ear.read().tolist())
+        return len(heard) == 300
+
+    wait_until(hums, "it hums")
+    assert set(heard) == {0.25}
+    began_s = time.monotonic()
+    ear.close()
+    ear.close()
+    assert time.monotonic() - began_s < 5
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("import os; os.abort()", "has crashed"),
+        ("import time; time.sleep(60)", "has crashed"),
+        ('print(\'{"error": "there is no microphone"}\')', "there is no microphone"),
+    ],
+)
+def test_a_process_that_gives_nothing(monkeypatch: pytest.MonkeyPatch, program: str, message: str) -> None:
+    monkeypatch.setattr(microphones, "_LONGEST_S", 1.0)
+    _plays(monkeypatch, program)
+    with pytest.raises(AppError, match=message):
+        microphones.open_microphone("")
+    with pytest.raises(AppError, match=f"{message}|did not answer within 1 s"):
+        microphones.list_microphones()
