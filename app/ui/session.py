@@ -600,6 +600,8 @@ class Session(QObject):
         match event:
             case MeasuringProgress() | Measured():
                 self.measuring.hear(event)
+                if isinstance(event, Measured):
+                    self.models.note_speed(self.run_settings.model, event.tier.best.frame_ms)
             case EngineReady():
                 self.device, self.engine, self.backend = event.device, event.reason, event.backend
                 kept = event.keeps_reference and self.space.reference
