@@ -209,7 +209,7 @@ class Artist:
 
     def _stamp_now(self) -> tuple[int, int]:
         """Tells the model's file apart from one that takes its place: a run that learns replaces its own."""
-        from mcnet.checkpoint import find_model
+        from mcnet.model_file import find_model
 
         facts = find_model(self._name).stat()
         return facts.st_mtime_ns, facts.st_size
