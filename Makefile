@@ -15,26 +15,28 @@ help:
 	@echo "make bench  milliseconds per frame, plain model against engine; the whole chain"
 	@echo "make cuda   what needs a GPU: parity tests and benchmark on CUDA"
 	@echo "make screenshots  pictures of the real window, to look at: out/screenshots"
+	@echo "make pictures  the pictures of docs/how-it-works.md, by the bundled model"
 	@echo "make soak   ten minutes live with random faults; MINUTES=60 for an hour: out/soak/soak.png"
 	@echo "make qemu   the app between a real V4L2 webcam and a real virtual camera, in a virtual machine (as root)"
+	@echo "make bundle  what people install without Python, torch or a terminal: build/bundle; then it is started and looked at"
 	@echo "make clean  remove the virtual environment and what was built"
 
 # A stamp, so that a second call is quick and an interrupted first one starts over.
 .venv/.ready: pyproject.toml .ci/system-packages
-	sh .ci/system-packages
-	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,openvino,train]"
-	touch $@
+	@PYTHON="$(PYTHON)" sh .ci/set-up
+	@touch $@
 
 setup: .venv/.ready
 
 demo: setup
-	mkdir -p out
+	@mkdir -p out
 ifeq ($(DISPLAYED),)
+	@echo "No display here, so no window: the same chain writes 100 frames into out/demo.mp4, in half a minute or so"
 	$(BIN)/mcnet-avatar --headless --camera $(CLIP) --source woman_1 --sink file:out/demo.mp4 --frames 100 \
 		--report out/demo.json
-	@echo "no display here, so no window: look at out/demo.mp4, and at out/demo.json for what was measured"
+	@echo "look at out/demo.mp4, and at out/demo.json for what was measured"
 else
+	@echo "The window opens, and a bundled clip moves the portrait; the first start loads the model for some seconds"
 	$(BIN)/mcnet-avatar --camera $(CLIP)
 endif
 
@@ -61,7 +63,7 @@ test-avx2: setup
 	$(AVX2) $(BIN)/python -m pytest $(NUMERIC)
 
 # The line that CONTRIBUTING.md gives for such a machine, and the tests in these files that need no GPU.
-PLAIN := PYTHONPATH=. build/plain/bin/python -m pytest tests/mcnet/engine/test_engine.py tests/mcnet/engine/test_cuda_graph.py
+PLAIN := PYTHONPATH=. build/plain/bin/python -m pytest tests/mcnet/engine/test_engine.py tests/mcnet/engine/test_cuda_graph.py tests/mcnet/engine/test_measured.py
 test-plain: setup
 	$(PYTHON) -m venv --clear build/plain
 	$(BIN)/python -m pip freeze | grep -E '^(torch|numpy|safetensors|pytest)==' >build/plain/requirements.txt
@@ -78,6 +80,9 @@ check: setup
 screenshots: setup
 	$(BIN)/python -m tests.app.ui.screenshot out/screenshots
 
+pictures: setup
+	$(BIN)/python -m tests.how_it_works
+
 qemu: setup
 	$(BIN)/python -m tests.qemu
 
@@ -93,7 +98,21 @@ cuda: setup
 	$(BIN)/python -m pytest -m cuda -rs
 	$(BIN)/mcnet bench --model starter released --device cuda --frames 50
 
+# In an environment of its own, so that what only training or tests need cannot come along.
+BUNDLE := build/bundle-environment/bin/python
+build/bundle-environment/.ready: pyproject.toml packaging/bundle.py .ci/system-packages
+	sh .ci/system-packages
+	$(PYTHON) -m venv --clear build/bundle-environment
+	$(BUNDLE) packaging/bundle.py requirements >build/bundle-requirements.txt
+	$(BUNDLE) packaging/bundle.py tools >>build/bundle-requirements.txt
+	$(BUNDLE) -m pip install --quiet --disable-pip-version-check -r build/bundle-requirements.txt
+	touch $@
+
+bundle: build/bundle-environment/.ready
+	$(BUNDLE) packaging/bundle.py build
+	$(BUNDLE) packaging/bundle.py smoke
+
 clean:
 	rm -rf .venv build out *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help setup demo animate test test-avx2 test-plain check screenshots qemu soak bench cuda clean
+.PHONY: help setup demo animate test test-avx2 test-plain check screenshots pictures qemu soak bench cuda bundle clean

@@ -115,7 +115,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="index or device of a webcam, or a video file or folder of pictures that stands in for one",
     )
     parser.add_argument("--source", metavar="IMAGE|NAME", help="the portrait: a file, or a bundled name (woman_1)")
-    parser.add_argument("--model", help="bundled name, .safetensors or .pth.tar (default: as kept, else starter)")
+    parser.add_argument(
+        "--model", help="bundled name, .safetensors, a model's folder or .pth.tar (default: as kept, else starter)"
+    )
     parser.add_argument("--device", help="auto, cpu, cuda or cuda:N (default: as kept, else auto)")
     parser.add_argument(
         "--precision",

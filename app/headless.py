@@ -60,7 +60,7 @@ def run_headless(args: argparse.Namespace) -> int:
     Raises:
         AppError, MediaError, CheckpointError, EngineError: what was asked for cannot be done.
     """
-    from mcnet.checkpoint import find_model
+    from mcnet.model_file import find_model
 
     model, device, precision = args.model or "starter", args.device or "auto", args.precision or "auto"
     find_model(model)  # a misspelt name shall not wait for the threads
@@ -245,15 +245,16 @@ class Watch:
 
     def _hear(self, event: Event) -> None:
         match event:
-            case StateChanged(state=state):
-                self.states.append({"state": state.value, "at_s": round(time.monotonic() - self._began_s, 3)})
-                logger.info("state: %s", state)
+            case StateChanged(state=state, message=message):
+                why = {"why": message} if message else {}
+                self.states.append({"state": state.value, "at_s": round(time.monotonic() - self._began_s, 3), **why})
+                logger.info("state: %s%s", state, f": {message}" if message else "")
             case Measured():
                 print(f"measured: {measured_words(event)}", file=sys.stderr)
             case EngineReady(model=model, reason=reason, load_s=load_s, backend=backend, backend_reason=why):
                 self.model, self.device, self.backend, self.backend_reason = model, reason, backend, why
                 print(f"model {model} on {reason}; loaded in {load_s:.1f} s; with {backend}: {why}", file=sys.stderr)
-                self._learn(Space(model=event.measures))
+                self._learn(Space(model=event.measures, detects=event.detects))
             case SourceReady():
                 self._learn(dataclasses.replace(self._space, portrait=event.measured))
             case BackendChanged(backend=backend, reason=why):

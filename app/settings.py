@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from app.errors import AppError
 from mcnet.files import free_name, replacing
+from mcnet.inspection import LiveView
 from mcnet.tables import salvage
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,9 @@ EXPRESSION_PARTS = ("lids", "mouth", "brows")
 
 
 LONGEST_SLATE_TEXT = 60
+RECENT_MODELS = 6
+LEAST_VIEWS, MOST_VIEWS = 2, 4
+"""Of the inside of the network at once."""
 
 
 def _require_within(settings: object, *limits: tuple[str, float, float]) -> None:
@@ -150,9 +154,19 @@ class WindowSettings:
     """Whether the gains of the single parts of motion and expression are shown."""
     checklist_done: bool = False
     """Whether the first launch's checklist was put away."""
+    show_inspector: bool = False
+    """Whether the dock shows what the network does inside."""
+    inspector_views: tuple[LiveView, ...] = ("flow", "warped", "occlusion", "attention")
+    """What it shows, two to four of them."""
 
     def __post_init__(self) -> None:
         _require_within(self, ("overlay_opacity", 0, 1), ("width_px", 200, 16384), ("height_px", 200, 16384))
+        views = self.inspector_views
+        if not LEAST_VIEWS <= len(set(views)) == len(views) <= MOST_VIEWS:
+            raise AppError(
+                f"setting inspector_views: got {', '.join(views) or 'none'}, expected {LEAST_VIEWS} to {MOST_VIEWS} "
+                "different ones"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +181,9 @@ class AppSettings:
     portrait: str = "woman_1"
     """A bundled portrait's name, or the key of one that the user added."""
     model: str = "starter"
+    """A bundled model's name, a file, or a folder that holds one."""
+    recent_models: tuple[str, ...] = ()
+    """Files and folders of models that were used before, the last one first; at most `RECENT_MODELS`."""
     device: str = "auto"
     precision: str = "auto"
     output_width_px: int = 1280

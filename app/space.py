@@ -25,15 +25,17 @@ class Space:
         model: whether the model's keypoints can be measured; None before it is loaded.
         portrait: whether those of the portrait were; None before it is animated.
         reference: whether the last calibration asked for an expression alone, so that it is no reference in the plane.
+        detects: whether the model can detect keypoints, so that the settings may ask for that.
     """
 
     model: bool | None = None
     portrait: bool | None = None
     reference: bool = False
+    detects: bool = True
 
     def obstacle(self, live: LiveSettings) -> Obstacle | None:
         """What keeps the avatar from being moved in space; None where nothing is known to."""
-        if live.keypoints == "detected":
+        if live.keypoints == "detected" and self.detects:
             return Obstacle.DETECTED
         if self.model is False:
             return Obstacle.MODEL

@@ -14,7 +14,9 @@ from mcnet.errors import UserError, told
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0 done, 1 failed with a message, 2 misused, 130 interrupted."""
+    argv = sys.argv[1:] if argv is None else argv
     args = build_parser().parse_args(argv)
+    args.words = argv[list(argv).index(args.command) + 1 :]
     # Before torch is imported: how long its OpenMP threads spin before they sleep. Measured on two cores with the
     # starter in bf16: about 55 ms per frame, against 60 as it comes and 86 without spinning; beside another busy
     # process 93, 103 and 104.

@@ -1,52 +1,19 @@
 """The generator: encode a source once, then warp, compensate and decode it for each driving frame (paper section 3)."""
 
-import dataclasses
 import itertools
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from mcnet.arrays import Keypoints, SourceCache
 from mcnet.config import MOTION_SIZE_PX, McnetConfig
 from mcnet.dense_motion import DenseMotion, Motion
-from mcnet.geometry import (
-    Jacobians,
-    Keypoints,
-    gaussian_heatmaps,
-    jacobians_of_places,
-    resize_aligned,
-    resize_deformation,
-    sample,
-    tells_rotation,
-)
+from mcnet.geometry import gaussian_heatmaps, resize_aligned, resize_deformation, sample
 from mcnet.keypoints import KeypointDetector
 from mcnet.layers import DownBlock, ResBlock, SameBlock, UpBlock
-from mcnet.memory import Compensation, ConditionedMemory, MemoryCompensation
-
-
-class SourceCache(NamedTuple):
-    """All that a source settles, so that no frame computes it again.
-
-    Attributes:
-        picture: (B, 3, size_px, size_px) RGB in [0, 1].
-        small: (B, 3, 64, 64), the picture shrunk.
-        keypoints: of the source.
-        heatmaps: (B, K, 64, 64), their Gaussians.
-        features: one (B, C, w, w) per level, lowest resolution first, at the width that is warped.
-        memory: the conditioned memory, where the conditioning depends on the source alone.
-    """
-
-    picture: Tensor
-    small: Tensor
-    keypoints: Keypoints
-    heatmaps: Tensor
-    features: tuple[Tensor, ...]
-    memory: ConditionedMemory | None
-    fingerprint: str = ""
-    """Whose weights and arithmetic made it: the engine fills it in, so as to refuse another model's."""
-    measured: bool = False
-    """Whether the keypoints' places were measured by a face mesh, and not detected by the model itself."""
+from mcnet.memory import Compensation, MemoryCompensation
+from mcnet.model_file import ModelInfo
 
 
 class Warped(NamedTuple):
@@ -209,49 +176,6 @@ def _like(maps: Tensor, deformation: Tensor) -> Tensor:
     return maps.expand(len(deformation), -1, -1, -1)
 
 
-@dataclasses.dataclass(frozen=True)
-class ModelInfo:
-    """What is known about a model's weights."""
-
-    name: str = "untitled"
-    content_hash: str = ""
-    """SHA-256 of the weights as stored; empty for weights that were never stored."""
-    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Facts of the training run: data, steps, metrics. Plain values, ready for JSON."""
-    ranges: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
-    """Least and largest value that may go into each convolution that is computed in 8 bits, by its name in the fast
-    network (`mcnet.config.range_names`). Empty: not measured, so that nothing is."""
-
-    @property
-    def keypoint_landmarks(self) -> tuple[int, ...]:
-        """Which points of the 468-point face mesh the keypoints were trained to lie on, in the keypoints' order.
-
-        Empty where keypoints mean nothing, as those that a network found by itself.
-        """
-        if isinstance(stated := self.training.get("keypoints"), Mapping):
-            return _mesh_points(stated.get("points"))
-        loss = self.training.get("loss")
-        if not isinstance(loss, Mapping) or not (loss.get("guidance") or loss.get("guidance_late")):
-            return ()
-        return _mesh_points(loss.get("guidance_points"))
-
-    @property
-    def keypoint_jacobians(self) -> Jacobians:
-        """Where the jacobians came from when the network was trained on measured keypoints; see `mcnet.geometry`."""
-        stated = self.training.get("keypoints")
-        kind = stated.get("jacobians") if isinstance(stated, Mapping) else None
-        if kind == "rotation" and tells_rotation(self.keypoint_landmarks):
-            return "rotation"
-        return "identity" if kind == "identity" and self.keypoint_landmarks else "detected"
-
-
-def _mesh_points(points: object) -> tuple[int, ...]:
-    """What a file says of mesh points; empty if these can be none."""
-    if not isinstance(points, list | tuple):
-        return ()
-    return tuple(points) if all(type(point) is int and 0 <= point < 468 for point in points) else ()
-
-
 class Mcnet(nn.Module):
     """The whole network: a keypoint detector and a generator.
 
@@ -267,6 +191,11 @@ class Mcnet(nn.Module):
         self.keypoint_detector = KeypointDetector(config)
         self.generator = Generator(config)
 
+    @property
+    def places_suffice(self) -> bool:
+        """Whether the jacobians of measured keypoints follow from their places, so that nothing has to be detected."""
+        return bool(self.keypoint_landmarks) and self.info.keypoint_jacobians != "detected"
+
     def encode_source(self, picture: Tensor) -> SourceCache:
         """Detect the keypoints of (B, 3, size_px, size_px) RGB in [0, 1] and cache everything about it."""
         return self.generator.encode_source(picture, self.keypoint_detector(picture))
@@ -276,16 +205,6 @@ class Mcnet(nn.Module):
         """Which points of the 468-point face mesh the keypoints are, in their order; empty where they mean nothing."""
         meant = self.info.keypoint_landmarks
         return meant if len(meant) == self.config.num_keypoints else ()
-
-    def with_own_jacobians(self, measured: Keypoints) -> Keypoints:
-        """Measured keypoints with the jacobians that the model was trained with, where these follow from the places.
-
-        Where they do not, those given are the detector's and stay.
-        """
-        points, kind = self.keypoint_landmarks, self.info.keypoint_jacobians
-        if not points or kind == "detected":
-            return measured
-        return measured._replace(jacobian=jacobians_of_places(measured.value, points, kind).contiguous())
 
     def forward(self, source: Tensor, driving: Tensor) -> Tensor:
         """Animate pictures by pictures with absolute keypoints: both (B, 3, size_px, size_px) RGB in [0, 1]."""

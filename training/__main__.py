@@ -1,14 +1,16 @@
 """The `mcnet-train` command."""
 
 import argparse
+import json
 import logging
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from mcnet.commands.arguments import number, whole_number
-from mcnet.commands.outputs import check_outputs
+from mcnet.commands.outputs import check_apart, check_outputs
 from mcnet.config import ConfigError
 from mcnet.errors import UserError
 from training.ablate import command as ablate
@@ -16,7 +18,7 @@ from training.data import pack
 from training.evaluate import command as evaluate
 from training.fit.config import SHIPPED, FitConfig, format_config, load_config
 from training.prepare import command as prepare
-from training.prepare import shards
+from training.prepare import relabel, shards
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mcnet-train", description="Train MCNet models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     prepare.add_parser(commands)
+    relabel.add_parser(commands)
 
     fit = commands.add_parser(
         "fit",
@@ -69,12 +72,21 @@ def build_parser() -> argparse.ArgumentParser:
     fit.set_defaults(run_command=_fit)
 
     export = commands.add_parser(
-        "export", help="write a run's model file", description="Write a run's averaged weights as a model file."
+        "export",
+        help="write a run's model file, or a folder with its card",
+        description="Write a run's averaged weights as a model file; or as a folder that model hubs know, with "
+        "config.json, README.md, the licence of the data, figures and a sheet.",
     )
     export.add_argument("run", type=Path, help="folder of the run")
-    export.add_argument("out", type=Path, help="model file to write (.safetensors)")
-    export.add_argument("--name", default="", help="the model's name (default: the file's)")
+    export.add_argument("out", type=Path, help="model file to write (.safetensors), or a folder")
+    export.add_argument("--name", default="", help="the model's name (default: the file's or folder's)")
     export.add_argument("--half", action="store_true", help="store float16: half the size")
+    export.add_argument(
+        "--figures", type=Path, metavar="JSON", help="what `evaluate --json` wrote of these weights, for the card"
+    )
+    export.add_argument(
+        "--sheet", type=Path, metavar="PNG", help="a sheet for the folder (default: the run's newest sample sheet)"
+    )
     export.set_defaults(run_command=_export)
 
     packing = commands.add_parser(
@@ -117,14 +129,42 @@ def _fit(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from training.fit.export import export
 
-    check_outputs({"OUT": options.out}, {"RUN": options.run}, {"OUT": (".safetensors",)})
-    info = export(options.run, options.out, name=options.name, half=options.half)
+    read = {"RUN": options.run, "--figures": options.figures, "--sheet": options.sheet}
+    inputs = {name: path for name, path in read.items() if path is not None}
+    if options.out.suffix == ".safetensors":
+        check_outputs({"OUT": options.out}, inputs)
+    else:
+        check_apart({"OUT": options.out}, inputs)
+    info = export(
+        options.run,
+        options.out,
+        name=options.name,
+        half=options.half,
+        evaluation=None if options.figures is None else _read_figures(options.figures),
+        sheet=options.sheet,
+    )
     sys.stdout.write(f"wrote {options.out}: {info.name}, {info.training['steps']} steps, {info.content_hash[:12]}\n")
     licences = info.training["data"].get("licences", {})  # runs of before did not note them
     if licences:
         told = ", ".join(f"{licence} ({clips} clip{'s' * (clips != 1)})" for licence, clips in licences.items())
         sys.stdout.write(f"licences of the data: {told}\n")
     return 0
+
+
+def _read_figures(path: Path) -> dict[str, Any]:
+    """What a card has of an evaluation, and the hash of the weights that it is of."""
+    from mcnet.model_card import CardError, summary_of
+
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CardError(
+            f"{path} holds no figures: it is no JSON; give what `mcnet-train evaluate --json` wrote"
+        ) from error
+    try:
+        return {**summary_of(values), "content_hash": str(values["model"]["content_hash"])}
+    except (CardError, KeyError, TypeError) as error:
+        raise CardError(f"{path}: {error}") from error
 
 
 def _pack(options: argparse.Namespace) -> int:

@@ -1,12 +1,13 @@
 """Which points of the face mesh training uses, and what it uses them for.
 
-Numbers are indices into MediaPipe's 468-point mesh. Left and right are the person's own; in a picture that is not
-mirrored, the person's left eye (386) is on the picture's right.
+Numbers are indices into MediaPipe's mesh of 468 points, and of ten more on the irises. Left and right are the person's
+own; in a picture that is not mirrored, the person's left eye (386) is on the picture's right.
 """
 
 from typing import NamedTuple
 
-MESH_SIZE = 468
+MESH_SIZE = 478
+"""Of the mesh with its irises."""
 
 GUIDANCE_POINTS = (334, 105, 386, 374, 159, 145, 1, 291, 61, 13, 14, 152, 454, 234, 10)
 """Where the 15 keypoints are pulled: brows, lids (upper and lower, left then right), nose tip, mouth corners, inner
@@ -33,16 +34,34 @@ RIGHT_FACE_POINTS = (
 MIDDLE_FACE_POINTS = (10, 151, 9, 8, 168, 6, 197, 195, 5, 4, 1, 19, 94, 2, 164, 18, 200, 199, 175, 152)
 """The midline from forehead to chin, the lips left out."""
 
+PUPILS = (468, 473)
+"""The centres of the right and the left iris. Tables that were labelled by a mesh without irises lack them."""
+
 TRAINING_POINTS = tuple(
     sorted(
         {
             *GUIDANCE_POINTS,
+            *PUPILS,
             *(*MOUTH_POINTS, *INNER_MOUTH_POINTS, *LEFT_EYE_POINTS, *RIGHT_EYE_POINTS),
             *(*LEFT_FACE_POINTS, *RIGHT_FACE_POINTS, *MIDDLE_FACE_POINTS),
         }
     )
 )
 """All points that `fit` can use: enough to store where space is short (a dataset may hold the whole mesh)."""
+
+KEYPOINT_GROUPS = {
+    "face": GUIDANCE_POINTS,
+    "pupils": PUPILS,
+    "lids": (388, 385, 390, 380, 161, 158, 163, 153),
+    "lips": (37, 267, 91, 321, 82, 312, 87, 317),
+    "brows": (276, 285, 46, 55),
+    "jaw": (397, 172, 288, 58),
+    "rigid": (263, 33, 327, 98, 168),
+}
+"""Groups of keypoints by name, as configurations name them. `face` are the 15 that every guided model has; the others
+go well with them: where lids are at a third of their length (upper and lower, from the outer corner inwards, left eye
+first), the ring of the lips between corners and middle (outer, then inner), both ends of the brows, and the jaw.
+`rigid` (outer corners of the eyes, nose) tells the head's rotation together with `face`."""
 
 
 class Opening(NamedTuple):
@@ -55,6 +74,8 @@ class Opening(NamedTuple):
 
 
 _MOUTH, _LEFT_EYE, _RIGHT_EYE = (78, 308), (362, 263), (33, 133)
+EYE_CORNERS = (_RIGHT_EYE, _LEFT_EYE)
+"""In the order of PUPILS."""
 MOUTH_OPENINGS = tuple(
     Opening(*pair, *_MOUTH) for pair in ((13, 14), (82, 87), (312, 317), (81, 178), (311, 402), (80, 88), (310, 318))
 )
@@ -68,6 +89,7 @@ EYE_OPENINGS = (
 def _mirror() -> dict[int, int]:
     across = dict(zip(LEFT_EYE_POINTS, RIGHT_EYE_POINTS, strict=True))
     across |= dict(zip(LEFT_FACE_POINTS, RIGHT_FACE_POINTS, strict=True))
+    across |= dict([PUPILS])
     for ring in (MOUTH_POINTS, INNER_MOUTH_POINTS):
         across |= {point: ring[(10 - place) % 20] for place, point in enumerate(ring)}
     across |= {right: left for left, right in across.items()}

@@ -65,6 +65,9 @@ class EngineReady:
         backend: what computes.
         backend_reason: why, for people.
         measures: whether its keypoints are points of the face, which a face mesh can measure.
+        detects: whether it can detect keypoints itself; else they are measured, whatever the settings say.
+        asked: the model that was asked for while another one ran, as it was named then; "" at the start of a run.
+        keeps_reference: the reference of before still holds.
     """
 
     model: str
@@ -74,6 +77,22 @@ class EngineReady:
     backend: str = "torch"
     backend_reason: str = ""
     measures: bool = False
+    detects: bool = True
+    asked: str = ""
+    keeps_reference: bool = False
+
+
+@dataclass(frozen=True)
+class ModelRefused:
+    """Another model was asked for and cannot be used; the one before goes on.
+
+    Attributes:
+        model: as it was named.
+        message: why, for people.
+    """
+
+    model: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -194,7 +213,7 @@ class ReferenceImproved:
 
 @dataclass(frozen=True)
 class StateChanged:
-    """The output shows something else now. `message`: why, for people, or ""."""
+    """The output shows something else now. `message`: why, for people, where no other event tells it; or ""."""
 
     state: State
     message: str = ""
@@ -254,6 +273,7 @@ Event = (
     MeasuringProgress
     | Measured
     | EngineReady
+    | ModelRefused
     | BackendChanged
     | SourceReady
     | SourceFailed

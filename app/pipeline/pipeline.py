@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 
@@ -25,6 +26,7 @@ from app.pipeline.events import (
     BackendChanged,
     EngineReady,
     Event,
+    ModelRefused,
     SettingRefused,
     SinkClosed,
     SinkFailed,
@@ -41,7 +43,7 @@ from app.pipeline.state import State
 from app.pipeline.stats import Meter, Stats
 from app.settings import LiveSettings
 from mcnet.allocator import share_arenas
-from mcnet.errors import sentence
+from mcnet.errors import UserError, sentence
 from mcnet.media.faces import FaceFinder
 
 logger = logging.getLogger(__name__)
@@ -66,6 +68,13 @@ class _Calibrate:
 
     def __init__(self, *, now: bool) -> None:
         self.now = now
+
+
+class _UseEngine(NamedTuple):
+    """Asks the inference thread for another model."""
+
+    factory: EngineFactory
+    model: str
 
 
 class Pipeline:
@@ -201,6 +210,21 @@ class Pipeline:
             if self._run is not None:
                 self._run.commands.put(portrait)
 
+    def use_engine(self, factory: EngineFactory, model: str) -> None:
+        """Animate by another model; the one in use goes on where that fails, of which an event tells.
+
+        While it is made the output holds its last picture, or shows the slate as whenever no picture comes.
+
+        Args:
+            factory: makes its engine, on the inference thread; best with its weights read already.
+            model: its name, for events.
+        """
+        with self._lock:
+            if self._run is None:
+                self.engine_factory = factory
+            else:
+                self._run.commands.put(_UseEngine(factory, model))
+
     def calibrate(self, *, now: bool = False) -> None:
         """Take the reference pose anew: the best of the next seconds, or this very moment's."""
         with self._lock:
@@ -268,7 +292,7 @@ class _Run:
         self._stop = threading.Event()
         self._muted = threading.Event()
         self._faults = _Faults()
-        self.commands: queue.SimpleQueue[Portrait | _Calibrate] = queue.SimpleQueue()
+        self.commands: queue.SimpleQueue[Portrait | _Calibrate | _UseEngine] = queue.SimpleQueue()
         self._frames: LatestSlot[CameraFrame] = LatestSlot(_HOPS[0])
         self._outputs: LatestSlot[OutputFrame] = LatestSlot(_HOPS[1])
         self.meter = Meter(_HOPS)
@@ -354,7 +378,7 @@ class _Run:
         try:
             while not self._stop.is_set():
                 settings = self._settings()
-                self._obey(animator, settings)
+                engine = self._obey(animator, engine, settings)
                 frame = self._frames.take(_FRAME_WAIT_S)
                 now_s = time.monotonic()
                 try:
@@ -405,31 +429,62 @@ class _Run:
             self._faults.add("model")
             self._emit(StageFailed("model", sentence(error)))
             return None
-        load_s = time.monotonic() - began_s
-        self._emit(
-            EngineReady(
-                engine.model_name,
-                str(engine.choice.device),
-                engine.choice.reason,
-                load_s,
-                engine.backend_name,
-                engine.backend_reason,
-                measures=bool(engine.keypoint_landmarks),
-            )
-        )
+        self._emit(_ready(engine, began_s))
         return engine, animator
 
-    def _obey(self, animator: Animator, settings: LiveSettings) -> None:
-        """Do what was asked since the last frame; of several portraits, or calibrations, only the last."""
+    def _obey(self, animator: Animator, engine: LiveEngine, settings: LiveSettings) -> LiveEngine:
+        """Do what was asked since the last frame; of several portraits, calibrations or models, only the last.
+
+        Returns:
+            The engine from now on.
+        """
         portrait: Portrait | None = None
         calibrate: _Calibrate | None = None
+        model: _UseEngine | None = None
         while not self.commands.empty():
             command = self.commands.get()
             if isinstance(command, Portrait):
                 portrait = command
+            elif isinstance(command, _UseEngine):
+                model = command
             else:
                 calibrate = command
+        if model is not None:
+            engine = self._use(model, animator, engine)
         if portrait is not None:
             animator.set_portrait(portrait)
         if calibrate is not None:
             animator.calibrate(0.0 if calibrate.now else settings.calibration_s)
+        return engine
+
+    def _use(self, wish: _UseEngine, animator: Animator, before: LiveEngine) -> LiveEngine:
+        """Another model in the place of the one before, which stays where that fails; the engine from now on."""
+        began_s = time.monotonic()
+        try:
+            engine = wish.factory()
+            animator.use_engine(
+                engine,
+                lambda holds: self._emit(_ready(engine, began_s, asked=wish.model, keeps_reference=holds)),
+            )
+        except Exception as error:  # whatever it is, out of memory included: the call goes on with the one before
+            if not isinstance(error, UserError):
+                logger.exception("model %s", wish.model)
+            self._emit(ModelRefused(wish.model, sentence(error)))
+            return before
+        self._pipeline.engine_factory = wish.factory
+        return engine
+
+
+def _ready(engine: LiveEngine, began_s: float, asked: str = "", *, keeps_reference: bool = False) -> EngineReady:
+    return EngineReady(
+        engine.model_name,
+        str(engine.choice.device),
+        engine.choice.reason,
+        time.monotonic() - began_s,
+        engine.backend_name,
+        engine.backend_reason,
+        measures=bool(engine.keypoint_landmarks),
+        detects=engine.detects,
+        asked=asked,
+        keeps_reference=keeps_reference,
+    )

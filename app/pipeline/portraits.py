@@ -7,7 +7,7 @@ import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from app.errors import AppError
 from mcnet.files import free_name, replacing
 from mcnet.media import portraits as shipped
-from mcnet.media.crop import SquareBox, crop, frame_face, lies_in
+from mcnet.media.crop import SquareBox, crop, frame_face, lies_in, turned
 from mcnet.media.expressions import expression
 from mcnet.media.faces import Box, Face, FaceFinder
 from mcnet.media.images import KEPT_PIXELS, MOST_PIXELS, read_rgb, write_rgb
@@ -28,6 +28,9 @@ _INDEX = "portraits.json"
 _REMOVED = ".removed"
 _SMALL_BOX_PX = 256
 _SOFT = 12.0
+_UPRIGHT_DEG = 45.0
+# Of the ten bundled portraits, upright and on their sides: 1.00000; on their heads: at most 0.95.
+_SURE = 0.98
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class PortraitEntry:
         name: for people.
         path: the picture.
         bundled: whether it came with the app and cannot be removed.
-        box: the crop that the user chose, in the picture's pixels; None: found by the face.
+        box: the crop that the user chose, in the turned picture's pixels; None: found by the face.
+        angle_deg: how far the picture is turned before that, clockwise.
     """
 
     key: str
@@ -47,6 +51,7 @@ class PortraitEntry:
     path: Path
     bundled: bool
     box: SquareBox | None = None
+    angle_deg: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +60,11 @@ class Portrait:
 
     Attributes:
         entry: where it came from.
-        rgb: (H, W, 3) uint8, the whole picture.
-        box: the square that is animated, in its pixels.
+        rgb: (H, W, 3) uint8, the whole picture, as it was before it was turned.
+        box: the square that is animated, in the turned picture's pixels.
         square: (512, 512, 3) uint8, that square.
-        landmarks_px: (468, 3) float32 of its face in the whole picture; None where none was found in the square that
-            the user chose, which is not kept.
+        landmarks_px: (478, 3) float32 of its face, irises included, in the turned picture; None where none was found
+            in the square that the user chose, which is not kept.
         score: 0 to 100, how well it should animate.
         remarks: why it is not higher, as "the mouth is open".
     """
@@ -102,7 +107,8 @@ class PortraitStore:
 
     def look(self, path: Path) -> Portrait:
         """Read a picture file that may become a portrait; nothing is written. One that is in the gallery
-        already is returned as it is there.
+        already is returned as it is there. Where the face lies on its side or stands on its head, the picture is
+        turned.
 
         Raises:
             AppError, MediaError: it is no picture, or shows no face.
@@ -121,15 +127,24 @@ class PortraitStore:
         known = {entry.key: entry for entry in self._read_index()}
         if key in known:
             return self.prepare(known[key])
-        return _prepare(PortraitEntry(key, name, self._folder / f"{key}.png", bundled=False), rgb)
+        with FaceFinder() as finder:
+            view = _upright(finder, rgb)
+        entry = PortraitEntry(key, name, self._folder / f"{key}.png", bundled=False, angle_deg=view.angle_deg)
+        return _framed(entry, rgb, view)
 
-    def reframe(self, portrait: Portrait, box: SquareBox | None) -> Portrait:
-        """The same picture with another square, scored anew; None: the automatic one. Nothing is written.
+    def reframe(self, portrait: Portrait, box: SquareBox | None, angle_deg: float | None = None) -> Portrait:
+        """The same picture with another square, or turned otherwise, scored anew. Nothing is written.
+
+        Args:
+            portrait: as it was.
+            box: in the pixels of the picture as it is turned then; None: the automatic one.
+            angle_deg: how far it is turned, clockwise; None: as it is.
 
         Raises:
             AppError: there is no face for the automatic one.
         """
-        return _prepare(dataclasses.replace(portrait.entry, box=box), portrait.rgb)
+        angle_deg = portrait.entry.angle_deg if angle_deg is None else angle_deg
+        return _prepare(dataclasses.replace(portrait.entry, box=box, angle_deg=angle_deg), portrait.rgb)
 
     def keep(self, portrait: Portrait) -> None:
         """Take a portrait into the gallery, or keep the crop of one that is there. Of a bundled one nothing is kept.
@@ -234,7 +249,11 @@ class PortraitStore:
     def _entry(self, row: dict[str, Any]) -> PortraitEntry:
         box = None if row["box"] is None else SquareBox(*(float(value) for value in row["box"]))
         key = str(row["key"])
-        return PortraitEntry(key, str(row["name"]), self._folder / f"{key}.png", bundled=False, box=box)
+        angle_deg = float(row.get("angle_deg", 0.0))  # of before pictures could be turned
+        if not math.isfinite(angle_deg):
+            raise ValueError(f"angle_deg of {key}: got {angle_deg}")
+        path = self._folder / f"{key}.png"
+        return PortraitEntry(key, str(row["name"]), path, bundled=False, box=box, angle_deg=angle_deg)
 
     def _write_index(self, entries: list[PortraitEntry]) -> None:
         rows = [
@@ -242,6 +261,7 @@ class PortraitStore:
                 "key": entry.key,
                 "name": entry.name,
                 "box": None if entry.box is None else [entry.box.center_x, entry.box.center_y, entry.box.side],
+                "angle_deg": entry.angle_deg,
             }
             for entry in entries
         ]
@@ -278,10 +298,54 @@ def load_portrait(text: str, store: PortraitStore) -> Portrait:
     return store.prepare(next((entry for entry in entries if entry.path == path), other))
 
 
+class _View(NamedTuple):
+    """A picture as it is turned, and the faces in it."""
+
+    angle_deg: float
+    rgb: NDArray[np.uint8]
+    faces: list[Face]
+
+
+def _turned_view(finder: FaceFinder, rgb: NDArray[np.uint8], angle_deg: float) -> _View:
+    shown = turned(rgb, angle_deg) if angle_deg else rgb
+    return _View(angle_deg, shown, finder.find(shown))
+
+
+def _upright(finder: FaceFinder, rgb: NDArray[np.uint8]) -> _View:
+    """As the largest face stands upright, by quarter turns; as it is where none can be brought to.
+
+    A face on its side is found as it lies. One that stands on its head is not found, or a mesh is laid over it the
+    wrong way, of which the judge is not sure.
+    """
+    as_it_is = _turned_view(finder, rgb, 0.0)
+    if _is_sure(finder, as_it_is):
+        quarters = round(_roll_deg(as_it_is.faces[0]) / 90)
+        return as_it_is if quarters == 0 else _turned_view(finder, rgb, -90.0 * quarters % 360)
+    others = (_turned_view(finder, rgb, angle_deg) for angle_deg in (180.0, 90.0, 270.0))
+    return next((view for view in others if _is_sure(finder, view) and _is_upright(view)), as_it_is)
+
+
+def _is_sure(finder: FaceFinder, view: _View) -> bool:
+    return bool(view.faces) and finder.sureness(view.rgb, view.faces[0]) >= _SURE
+
+
+def _is_upright(view: _View) -> bool:
+    return abs(_roll_deg(view.faces[0])) <= _UPRIGHT_DEG
+
+
+def _roll_deg(face: Face) -> float:
+    """How far a face leans to its left as seen, clockwise, -180 to 180."""
+    left, right = (face.landmarks_px[point].astype(np.float64) for point in (234, 454))
+    return math.degrees(math.atan2(right[1] - left[1], right[0] - left[0]))
+
+
 def _prepare(entry: PortraitEntry, rgb: NDArray[np.uint8]) -> Portrait:
     with FaceFinder() as finder:
-        faces = finder.find(rgb)
-    box = entry.box
+        return _framed(entry, rgb, _turned_view(finder, rgb, entry.angle_deg))
+
+
+def _framed(entry: PortraitEntry, rgb: NDArray[np.uint8], view: _View) -> Portrait:
+    box, faces = entry.box, view.faces
     # The largest face in the chosen square: it is measured, and another's would move the avatar to where that one is.
     shown = faces if box is None else [face for face in faces if lies_in(face, box)]
     face = shown[0] if shown else None
@@ -289,12 +353,12 @@ def _prepare(entry: PortraitEntry, rgb: NDArray[np.uint8]) -> Portrait:
         if face is None:
             raise AppError(
                 f"no face in {entry.name}: got none that looks towards the camera; take another picture, larger or "
-                "from the front"
+                "from the front, or turn this one upright"
             )
         box = frame_face(face)
-    square = crop(rgb, box, SQUARE_PX)
-    score, remarks = _score(face, box, rgb, square, several=len(shown) > 1)
-    landmarks = None if face is None else face.landmarks_px
+    square = crop(view.rgb, box, SQUARE_PX)
+    score, remarks = _score(face, box, view.rgb, square, several=len(shown) > 1)
+    landmarks = None if face is None else face.mesh_px
     return Portrait(entry, rgb, box, square, landmarks, score, remarks)
 
 
@@ -307,7 +371,7 @@ def _score(
     shown = expression(face.landmarks_px, in_space=True)
     left, right = (face.landmarks_px[point].astype(np.float64) for point in (234, 454))
     yaw_deg = abs(math.degrees(math.atan2(right[2] - left[2], right[0] - left[0])))
-    roll_deg = abs(math.degrees(math.atan2(right[1] - left[1], right[0] - left[0])))
+    roll_deg = abs(_roll_deg(face))
     half = box.side / 2
     edges = Box(box.center_x - half, box.center_y - half, box.center_x + half, box.center_y + half)
     outside = 1 - edges.share_inside(rgb)

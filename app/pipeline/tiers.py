@@ -10,12 +10,11 @@ from itertools import cycle
 from pathlib import Path
 from typing import cast
 
-import torch
-
 from app.pipeline.events import Measured, UnusedGpu
-from mcnet.bench.tiers import Tier, fastest, measure, remember
-from mcnet.checkpoint import load_model
-from mcnet.engine import Engine, EngineOptions, Precision, Way, why_no_cuda
+from mcnet.bench.tiers import Tier, fastest, measure, remember, remembered, ways
+from mcnet.engine import Engine, EngineOptions, Precision, Way, gpu_lacks, open_model
+from mcnet.engine import gpus as usable_gpus
+from mcnet.model_file import ModelFile
 from mcnet.places import measured_file
 
 logger = logging.getLogger(__name__)
@@ -49,13 +48,42 @@ def make_engine(
     Raises:
         CheckpointError, EngineError: the model or the device cannot be used.
     """
-    loaded = load_model(model)
+    loaded = open_model(model)
     options = EngineOptions(device=device, precision=cast("Precision", precision))
     tier = fastest(loaded, options, measured_file(), on_measuring=on_measuring)
     if tier is not None:
         options = tier.over(options)
         on_measured(as_measured(tier))
     return Engine(loaded, options)
+
+
+def known_speed(model: ModelFile, device: str, precision: str) -> Tier | None:
+    """What was measured here of a model before, or None; nothing is measured now.
+
+    Raises:
+        EngineError: the device or the precision cannot be had.
+    """
+    return remembered(model, EngineOptions(device=device, precision=cast("Precision", precision)), measured_file())
+
+
+def engine_of(model: ModelFile, device: str, precision: str, like: Tier | None = None) -> Engine:
+    """The engine of a loaded model, by what was measured of it; nothing is measured now.
+
+    Args:
+        model: loaded.
+        device: as `EngineOptions.device`.
+        precision: as `EngineOptions.precision`.
+        like: what was measured of a model of the same kind, for one that was not measured itself; None: what is known
+            of the hardware has to do.
+
+    Raises:
+        EngineError: the device or the precision cannot be had, or the model gives NaN.
+    """
+    options = EngineOptions(device=device, precision=cast("Precision", precision))
+    tier = known_speed(model, device, precision)
+    if tier is None and like is not None and like.best.way in ways(model, options):
+        tier = like
+    return Engine(model, options if tier is None else tier.over(options))
 
 
 def measure_again(model: str, device: str, precision: str, progress: Callable[[float, Way | None], None]) -> Measured:
@@ -70,7 +98,7 @@ def measure_again(model: str, device: str, precision: str, progress: Callable[[f
     Raises:
         CheckpointError, EngineError: the model or the device cannot be used, or nothing runs the model.
     """
-    loaded = load_model(model)
+    loaded = open_model(model)
     options = EngineOptions(device=device, precision=cast("Precision", precision))
     tier = measure(loaded, options, seconds=_MEASURE_S, progress=progress)
     remember(tier, loaded, options, measured_file())
@@ -89,8 +117,7 @@ def as_measured(tier: Tier, root: Path = Path("/")) -> Measured:
 
 def gpus() -> tuple[tuple[str, str], ...]:
     """The GPUs that torch can use: as `EngineOptions.device` names them, and for people."""
-    usable = [index for index in range(torch.cuda.device_count()) if why_no_cuda(index) is None]
-    return tuple((f"cuda:{index}", f"GPU {index}: {torch.cuda.get_device_name(index)}") for index in usable)
+    return tuple((device, f"GPU {device.partition(':')[2]}: {name}") for device, name in usable_gpus().items())
 
 
 def unused_gpus(root: Path = Path("/")) -> tuple[UnusedGpu, ...]:
@@ -99,9 +126,8 @@ def unused_gpus(root: Path = Path("/")) -> tuple[UnusedGpu, ...]:
     Args:
         root: where Linux' /proc and /sys lie; tests lay out others.
     """
-    count = torch.cuda.device_count()
-    lacks = [lack for index in range(max(1, count)) if (lack := why_no_cuda(index)) is not None]
-    named = ["a further GPU"] * len(lacks) if len(lacks) < count else _graphics_cards(root)
+    lacks = gpu_lacks()
+    named = ["a further GPU"] * len(lacks) if usable_gpus() else _graphics_cards(root)
     return tuple(UnusedGpu(name, lack) for name, lack in zip(named, cycle(lacks), strict=False))
 
 

@@ -81,7 +81,7 @@ class Controls(QFrame):
         slate_text, slate_button, no_slate_button: the slate.
         sound: the microphone of recordings.
         run: the output, the model and the device.
-        performer, pause, statistics, landmarks, theme: the window.
+        performer, pause, statistics, landmarks, inspector, theme: the window.
 
     Signals:
         video_wanted: the user wants to pick a video that stands in for a camera.
@@ -399,6 +399,7 @@ class Controls(QFrame):
         )
         self.landmarks = Switch("Landmarks and keypoints", "Draw on your picture what was found in it (O).")
         self.statistics = Switch("Statistics", "Show below what is measured (I).")
+        self.inspector = Switch("Inside the network", "Show what the network does with your motion (N).")
         self.pause = Switch("Pause the preview", "Stop painting it, as saves power; the call and recordings go on.")
         self.checklist = Switch("First steps", "Show the checklist of the first launch.")
         self.theme = Segmented(
@@ -410,11 +411,21 @@ class Controls(QFrame):
             ),
         )
         self._column.addWidget(label("Window", "title"))
-        for widget in (self.performer, self.landmarks, self.statistics, self.pause, self.checklist, self.theme):
+        shown = (
+            self.performer,
+            self.landmarks,
+            self.statistics,
+            self.inspector,
+            self.pause,
+            self.checklist,
+            self.theme,
+        )
+        for widget in shown:
             self._column.addWidget(widget)
         self.performer.clicked.connect(lambda on: self._set_window(replace(self._window, show_driver=on)))
         self.landmarks.clicked.connect(lambda on: self._set_window(replace(self._window, show_landmarks=on)))
         self.statistics.clicked.connect(lambda on: self._set_window(replace(self._window, show_statistics=on)))
+        self.inspector.clicked.connect(lambda on: self._set_window(replace(self._window, show_inspector=on)))
         self.checklist.clicked.connect(lambda on: self._set_window(replace(self._window, checklist_done=not on)))
         self.theme.chosen.connect(lambda key: self._set_window(replace(self._window, theme=cast(ThemeChoice, key))))
 
@@ -580,6 +591,7 @@ class Controls(QFrame):
         self.performer.setChecked(window.show_driver)
         self.landmarks.setChecked(window.show_landmarks)
         self.statistics.setChecked(window.show_statistics)
+        self.inspector.setChecked(window.show_inspector)
         self.checklist.setChecked(not window.checklist_done)
         self.theme.set_choice(window.theme)
 

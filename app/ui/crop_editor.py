@@ -22,7 +22,7 @@ from app.ui.flow import FlowLayout
 from app.ui.pictures import to_image
 from app.ui.portrait_desk import Cropping, PortraitDesk
 from app.ui.theme import theme_in_use
-from app.ui.widgets import ColumnScroll, ElidedLabel, button, label, panel
+from app.ui.widgets import ColumnScroll, ElidedLabel, ValueSlider, button, label, panel
 
 if TYPE_CHECKING:
     from mcnet.media.crop import SquareBox
@@ -31,6 +31,8 @@ _HANDLE_PX = 12.0
 _STEP = 0.01
 _SCORE_AFTER_MS = 250
 _SMALLEST_SIDE_PX = 32.0
+_STRAIGHTEN_DEG = 45.0
+_STRAIGHTEN_STEP_DEG = 0.5
 
 
 class CropEditor(QWidget):
@@ -40,6 +42,7 @@ class CropEditor(QWidget):
         canvas: the picture.
         allowed: the tick "I may use this picture"; hidden for portraits that are in the gallery already.
         accept_button, cancel_button, automatic_button: what can be done.
+        left_button, right_button, straighten: turn the picture, by a quarter or finely.
     """
 
     def __init__(self, desk: PortraitDesk) -> None:
@@ -59,15 +62,43 @@ class CropEditor(QWidget):
         self.accept_button = button("Use this portrait", tip="Keep this crop and animate it", kind="primary")
         self.cancel_button = button("Cancel", tip="Leave everything as it was (Escape)")
         self.automatic_button = button("Automatic crop", tip="Crop by the face that was found", icon_name="centre")
-        hint = label("Drag the square, or its corners. Keys: arrows move, plus and minus resize.", "muted", wrap=True)
+        self.left_button = button(
+            "", tip="Turn to the left by a quarter (Page Up)", icon_name="turn_left", name="Turn to the left"
+        )
+        self.right_button = button(
+            "", tip="Turn to the right by a quarter (Page Down)", icon_name="turn_right", name="Turn to the right"
+        )
+        self.straighten = ValueSlider(
+            "Straighten",
+            "Turns the picture a little (comma and full stop).",
+            low=-_STRAIGHTEN_DEG,
+            high=_STRAIGHTEN_DEG,
+            default=0,
+            step=_STRAIGHTEN_STEP_DEG,
+            words=lambda value: f"{value:+.1f}°" if value else "0°",
+            stacked=True,
+        )
+        hint = label(
+            "Drag the square, or its corners. Keys: arrows move, plus and minus resize, Page Up and Down turn, comma "
+            "and full stop straighten.",
+            "muted",
+            wrap=True,
+        )
 
         beside = QWidget()
         side = QVBoxLayout(beside)
         side.setContentsMargins(0, 0, 0, 0)
         side.setSpacing(10)
+        turns = QHBoxLayout()
+        turns.setSpacing(6)
+        turns.addWidget(self.left_button)
+        turns.addWidget(self.right_button)
+        turns.addStretch(1)
         side.addWidget(self._square)
         side.addWidget(self._score)
         side.addWidget(self._remarks)
+        side.addLayout(turns)
+        side.addWidget(self.straighten)
         side.addStretch(1)
         side.addWidget(hint)
         side.addWidget(self.automatic_button)
@@ -99,7 +130,11 @@ class CropEditor(QWidget):
         self.allowed.toggled.connect(self._refresh_buttons)
         self.accept_button.clicked.connect(self._accept)
         self.cancel_button.clicked.connect(desk.cancel_crop)
-        self.automatic_button.clicked.connect(lambda: desk.score_crop(None))
+        self.automatic_button.clicked.connect(lambda: desk.score_crop(None, self.canvas.angle_deg))
+        self.left_button.clicked.connect(lambda: self.canvas.turn(-90))
+        self.right_button.clicked.connect(lambda: self.canvas.turn(90))
+        self.straighten.moved.connect(self.canvas.straighten)
+        self.canvas.moved.connect(self._show_angle)
         desk.changed.connect(self._refresh)
 
     @property
@@ -129,7 +164,8 @@ class CropEditor(QWidget):
             self.canvas.set_picture(to_image(portrait.rgb))
             self.canvas.setFocus()
         if not self.canvas.gripped and not self._timer.isActive():
-            self.canvas.set_box(portrait.box)
+            self.canvas.set_box(portrait.box, portrait.entry.angle_deg)
+            self._show_angle()
         ratio = self.devicePixelRatioF()
         side_px = round(128 * ratio)
         shown = to_image(portrait.square).scaled(
@@ -155,22 +191,27 @@ class CropEditor(QWidget):
         if self._shown is None:
             return
         portrait = self._shown.portrait
-        automatic = portrait.entry.box is None and self.canvas.box == portrait.box
-        self._desk.accept_crop(None if automatic else self.canvas.box)
+        as_scored = self.canvas.box == portrait.box and self.canvas.angle_deg == portrait.entry.angle_deg
+        automatic = portrait.entry.box is None and as_scored
+        self._desk.accept_crop(None if automatic else self.canvas.box, self.canvas.angle_deg)
 
     def _score_now(self) -> None:
         if self.canvas.box is not None:
-            self._desk.score_crop(self.canvas.box)
+            self._desk.score_crop(self.canvas.box, self.canvas.angle_deg)
+
+    def _show_angle(self) -> None:
+        self.straighten.set_value(self.canvas.fine_deg)
 
 
 class CropCanvas(QWidget):
-    """A picture, and a square on it that can be moved and resized by mouse and keys.
+    """A picture that can be turned, and a square on it that can be moved and resized, by mouse and keys.
 
     Attributes:
-        box: the square, in the picture's pixels; None where there is no picture.
+        box: the square, in the turned picture's pixels; None where there is no picture.
+        angle_deg: how far the picture is turned, clockwise, 0 to 360.
 
     Signals:
-        moved: the user changed the square.
+        moved: the user changed the square, or turned the picture.
     """
 
     moved = pyqtSignal()
@@ -183,6 +224,7 @@ class CropCanvas(QWidget):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setMouseTracking(True)
         self.box: SquareBox | None = None
+        self.angle_deg = 0.0
         self._image: QImage | None = None
         self._grip: tuple[QPointF, SquareBox, bool] | None = None
 
@@ -191,14 +233,45 @@ class CropCanvas(QWidget):
         self._image = image
         self.update()
 
-    def set_box(self, box: "SquareBox") -> None:
-        """Show a square."""
-        self.box = box
+    def set_box(self, box: "SquareBox", angle_deg: float) -> None:
+        """Show a square on the picture turned so far."""
+        self.box, self.angle_deg = box, angle_deg % 360
         self.update()
+
+    @property
+    def fine_deg(self) -> float:
+        """How far the picture is turned beyond the nearest quarter, -45 to 45."""
+        return (self.angle_deg + _STRAIGHTEN_DEG) % 90 - _STRAIGHTEN_DEG
+
+    def turn(self, by_deg: float) -> None:
+        """Turn the picture clockwise; the square stays around what it shows."""
+        self._turn_to(self.angle_deg + by_deg)
+
+    def straighten(self, fine_deg: float) -> None:
+        """Turn the picture so far beyond the nearest quarter, -45 to 45."""
+        self._turn_to(self.angle_deg - self.fine_deg + min(fine_deg, _STRAIGHTEN_DEG - 1e-3))
+
+    def _turn_to(self, angle_deg: float) -> None:
+        if self._image is None or self.box is None:
+            return
+        from mcnet.media.crop import turned_box
+
+        angle_deg = round(angle_deg, 3) % 360
+        box = turned_box(self.box, (self._image.width(), self._image.height()), self.angle_deg, angle_deg)
+        self.angle_deg = angle_deg
+        self._change(box)
+
+    def _size(self) -> tuple[int, int]:
+        """Width and height of the turned picture."""
+        from mcnet.media.crop import turned_size
+
+        assert self._image is not None
+        return turned_size((self._image.width(), self._image.height()), self.angle_deg)
 
     def clear(self) -> None:
         """Show nothing."""
         self._image = self.box = self._grip = None
+        self.angle_deg = 0.0
         self.update()
 
     @property
@@ -217,10 +290,10 @@ class CropCanvas(QWidget):
 
     def _place(self) -> tuple[QRectF, float]:
         """Where the picture lies, and widget pixels per picture pixel."""
-        assert self._image is not None
+        shown_width, shown_height = self._size()
         room = QRectF(self.rect()).adjusted(8, 8, -8, -8)
-        scale = min(room.width() / self._image.width(), room.height() / self._image.height())
-        width, height = self._image.width() * scale, self._image.height() * scale
+        scale = min(room.width() / shown_width, room.height() / shown_height)
+        width, height = shown_width * scale, shown_height * scale
         return QRectF(room.center().x() - width / 2, room.center().y() - height / 2, width, height), scale
 
     def _at_corner(self, point: QPointF) -> bool:
@@ -230,8 +303,7 @@ class CropCanvas(QWidget):
 
     def _change(self, box: "SquareBox") -> None:
         """Take another square, kept within reason: its centre on the picture, its side not tiny and not huge."""
-        assert self._image is not None
-        width, height = self._image.width(), self._image.height()
+        width, height = self._size()
         self.box = replace(
             box,
             center_x=min(max(box.center_x, 0.0), float(width)),
@@ -287,8 +359,17 @@ class CropCanvas(QWidget):
             Qt.Key.Key_Equal: replace(box, side=box.side + 2 * step),
             Qt.Key.Key_Minus: replace(box, side=box.side - 2 * step),
         }
-        if (moved := moves.get(Qt.Key(a0.key()))) is not None:
-            self._change(moved)
+        turns = {
+            Qt.Key.Key_PageUp: -90.0,
+            Qt.Key.Key_PageDown: 90.0,
+            Qt.Key.Key_Comma: -_STRAIGHTEN_STEP_DEG,
+            Qt.Key.Key_Period: _STRAIGHTEN_STEP_DEG,
+        }
+        key = Qt.Key(a0.key())
+        if key in moves:
+            self._change(moves[key])
+        elif key in turns:
+            self.turn(turns[key])
         else:
             super().keyPressEvent(a0)
 
@@ -301,8 +382,15 @@ class CropCanvas(QWidget):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
-        place, _ = self._place()
-        painter.drawImage(place, self._image)
+        place, scale = self._place()
+        painter.save()
+        painter.setClipRect(place)
+        painter.translate(place.center())
+        painter.rotate(self.angle_deg)
+        painter.scale(scale, scale)
+        width, height = self._image.width(), self._image.height()
+        painter.drawImage(QRectF(-width / 2, -height / 2, width, height), self._image)
+        painter.restore()
         square = self.square_rect()
         around, inside = QPainterPath(), QPainterPath()
         around.addRect(place)

@@ -80,6 +80,7 @@ GROUPS: tuple[tuple[str, tuple[Key, ...]], ...] = (
             _key("mirror_output", "T", "Mirror what the call sees"),
             _key("statistics", "I", "Statistics"),
             _key("landmarks", "O", "Landmarks and keypoints"),
+            _key("inspector", "N", "Inside the network"),
             _key("performer", "B", "Show or hide my camera picture"),
             Key("help", ("?", "F1"), ("?",), "This list"),
             Key("quit", ("Ctrl+Q",), ("Ctrl", "Q"), "Stop everything and quit"),

@@ -13,6 +13,7 @@ from PyQt6.QtGui import (
     QGuiApplication,
     QKeySequence,
     QPaintEvent,
+    QResizeEvent,
     QShortcut,
     QShowEvent,
 )
@@ -34,6 +35,7 @@ from app.ui.columns import Columns
 from app.ui.controls import Controls
 from app.ui.crop_editor import CropEditor
 from app.ui.gallery import Gallery
+from app.ui.inspector_dock import InspectorDock
 from app.ui.keys import GROUPS, KeysPanel
 from app.ui.messages import Message, MessageBar
 from app.ui.performer_widget import PerformerWidget
@@ -68,6 +70,7 @@ class MainWindow(QMainWindow):
         gallery, preview, performer, controls, checklist, chain_row, statistics, status, messages: its parts.
         action_bar: the buttons below the preview.
         centre, columns: where all of that is.
+        inspector: the dock that shows the inside of the network.
         crop_editor, keys_panel: pages that take the preview's place for a while.
         pages: the preview and those.
         ended: whether every thread has ended; True until the window was closed.
@@ -112,6 +115,7 @@ class MainWindow(QMainWindow):
         self.status = StatusLine()
         self.centre = Centre(self.preview, self.pages, self.messages, self.action_bar, self.checklist, self.chain_row)
         self.columns = Columns(self.gallery, self.centre, self.controls, self.statistics)
+        self.inspector = InspectorDock(session)
         self._lay_out()
         self._connect()
         self._bind_keys()
@@ -132,6 +136,7 @@ class MainWindow(QMainWindow):
         whole.addWidget(self.columns, 1)
         whole.addWidget(self.status)
         self.setCentralWidget(root)
+        self.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, self.inspector)
 
     def _connect(self) -> None:
         session = self.session
@@ -150,6 +155,7 @@ class MainWindow(QMainWindow):
         self.controls.background_wanted.connect(self._pick_background)
         self.controls.slate_picture_wanted.connect(self._pick_slate_picture)
         self.controls.run.model_wanted.connect(self._pick_model)
+        self.controls.run.model_folder_wanted.connect(self._pick_model_folder)
         self.controls.run.folder_wanted.connect(self._pick_folder)
         self.controls.pause.clicked.connect(self.preview.set_paused)
         self.checklist.portrait_wanted.connect(self.pick_portrait)
@@ -190,6 +196,7 @@ class MainWindow(QMainWindow):
             "mirror_output": controls.mirror_output.click,
             "statistics": controls.statistics.click,
             "landmarks": controls.landmarks.click,
+            "inspector": controls.inspector.click,
             "performer": controls.performer.click,
             "help": self.toggle_keys,
             "quit": self._quit,
@@ -297,6 +304,12 @@ class MainWindow(QMainWindow):
         dialog.fileSelected.connect(lambda path: self.controls.run.set_model(Path(path)))
         dialog.show()
 
+    def _pick_model_folder(self) -> None:
+        dialog = self._file_dialog("A model's folder, or that of a run that learns", "")
+        dialog.setFileMode(QFileDialog.FileMode.Directory)
+        dialog.fileSelected.connect(lambda path: self.controls.run.set_model(Path(path)))
+        dialog.show()
+
     def _pick_folder(self) -> None:
         dialog = self._file_dialog("A folder for recordings", "")
         dialog.setFileMode(QFileDialog.FileMode.Directory)
@@ -367,6 +380,8 @@ class MainWindow(QMainWindow):
             self.preview.show_picture(composed.rgb, mirrored=mirrored, badge=self.session.settings.live.badge)
         if view is not None and self.pages.currentWidget() is self.preview and not self.preview.paused:
             self.performer.show_view(view)
+        if view is not None and view.posed is not None and self.inspector.isVisible():
+            self.session.insight.offer(view.posed)
 
     def _show_state(self) -> None:
         session = self.session
@@ -401,6 +416,7 @@ class MainWindow(QMainWindow):
         self.performer.setVisible(window.show_driver)
         self.centre.show_steps(not window.checklist_done)
         self.statistics.setVisible(window.show_statistics)
+        self.inspector.show_as(window, self.width() - _LEAST_PX[0])
         self._show_figures()
 
     def refresh_theme(self) -> None:
@@ -496,6 +512,10 @@ class MainWindow(QMainWindow):
             min(max(frame.x(), room.x()), room.right() + 1 - frame.width()),
             min(max(frame.y(), room.y()), room.bottom() + 1 - frame.height()),
         )
+
+    def resizeEvent(self, a0: QResizeEvent | None) -> None:
+        super().resizeEvent(a0)
+        self.inspector.fit(self.width() - _LEAST_PX[0])
 
     def closeEvent(self, a0: QCloseEvent | None) -> None:
         if not self._done:

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from app.pipeline.capture.camera import CameraInfo
     from app.pipeline.doctor import VirtualCameraReport
     from app.pipeline.events import Event, Measured, MeasuringProgress
+    from app.pipeline.inspector import InspectorProcess
+    from app.pipeline.models import ModelReport
     from app.pipeline.output.sinks import Sink
     from app.pipeline.output.sound import SoundFeed
     from app.pipeline.pipeline import Pipeline
     from app.pipeline.portraits import PortraitStore
     from app.ui.microphones import Ear
+    from mcnet.bench.tiers import Tier
+    from mcnet.model_card import ModelCard
 
 _LOADING = threading.Lock()
 
@@ -87,11 +91,15 @@ class Parts:
         make_pipeline: from settings and the functions that it calls on its own threads: with each fact, and with each
             picture.
         measure: try again what runs the model best here, telling the progress, and remember it.
+        examine_model: the model that settings name, with its weights read.
+        read_card: of a model, by its name or place.
+        model_stamp: of a model that still learns; None of others.
         examine_virtual_camera: ready, missing, busy or denied, and what to do.
         make_virtual_camera: a sink.
         make_recorder: a sink that writes that file, with that sound or silent.
         list_microphones: key and name of each.
         open_microphone: by its key, or the usual one by "".
+        make_inspector: of a model, what draws the inside of the network.
     """
 
     open_store: "Callable[[], PortraitStore]"
@@ -100,11 +108,15 @@ class Parts:
     list_devices: Callable[[], tuple[tuple[str, str], ...]]
     make_pipeline: "Callable[[AppSettings, Callable[[Event], None], Callable[[], None]], Pipeline]"
     measure: "Callable[[AppSettings, Callable[[MeasuringProgress], None]], Measured]"
+    examine_model: "Callable[[AppSettings, Tier | None], ModelReport]"
+    read_card: "Callable[[str], ModelCard | None]"
+    model_stamp: Callable[[str], tuple[int, ...] | None]
     examine_virtual_camera: "Callable[[], VirtualCameraReport]"
     make_virtual_camera: "Callable[[], Sink]"
     make_recorder: "Callable[[Path, SoundFeed | None], Sink]"
     list_microphones: Callable[[], list[tuple[str, str]]]
     open_microphone: "Callable[[str], Ear]"
+    make_inspector: "Callable[[str], InspectorProcess]"
 
 
 def real_parts() -> Parts:
@@ -116,11 +128,15 @@ def real_parts() -> Parts:
         list_devices=_list_devices,
         make_pipeline=_make_pipeline,
         measure=_measure,
+        examine_model=_examine_model,
+        read_card=_read_card,
+        model_stamp=_model_stamp,
         examine_virtual_camera=_examine_virtual_camera,
         make_virtual_camera=_make_virtual_camera,
         make_recorder=_make_recorder,
         list_microphones=_list_microphones,
         open_microphone=_open_microphone,
+        make_inspector=_make_inspector,
     )
 
 
@@ -211,6 +227,27 @@ def _measure(settings: AppSettings, tell: "Callable[[MeasuringProgress], None]")
     )
 
 
+def _examine_model(settings: AppSettings, like: "Tier | None") -> "ModelReport":
+    _load_opencv()
+    from app.pipeline.models import examine_model
+
+    return examine_model(settings.model, settings.device, settings.precision, like)
+
+
+def _read_card(model: str) -> "ModelCard | None":
+    _load_opencv()
+    from app.pipeline.models import card_of
+
+    return card_of(model)
+
+
+def _model_stamp(model: str) -> tuple[int, ...] | None:
+    _load_opencv()
+    from app.pipeline.models import stamp_while_learning
+
+    return stamp_while_learning(model)
+
+
 def _examine_virtual_camera() -> "VirtualCameraReport":
     _load_opencv()
     from app.pipeline.doctor import examine_virtual_camera
@@ -242,3 +279,9 @@ def _open_microphone(key: str) -> "Ear":
     from app.ui.microphones import open_microphone
 
     return open_microphone(key)
+
+
+def _make_inspector(model: str) -> "InspectorProcess":
+    from app.pipeline.inspector import InspectorProcess
+
+    return InspectorProcess(model)

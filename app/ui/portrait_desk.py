@@ -70,7 +70,7 @@ class PortraitDesk(QObject):
         self._queue: list[Cropping] = []
         self._looking = 0
         self._turn = 0
-        self._bundled_boxes: dict[str, SquareBox | None] = {}
+        self._bundled_crops: dict[str, tuple[SquareBox | None, float]] = {}
         self._unusable: set[str] = set()
 
     def open(self, first: str) -> None:
@@ -214,8 +214,8 @@ class PortraitDesk(QObject):
 
         self._worker.run(lambda: store.prepare(entry), prepared, self._failed)
 
-    def score_crop(self, box: "SquareBox | None") -> None:
-        """Try another square on the portrait in the crop editor, or the automatic one, and score it."""
+    def score_crop(self, box: "SquareBox | None", angle_deg: float) -> None:
+        """Try another square on the portrait in the crop editor, or the automatic one, turned so far, and score it."""
         if self.cropping is None or self._store is None:
             return
         store, before = self._store, self.cropping.portrait
@@ -227,10 +227,10 @@ class PortraitDesk(QObject):
                 self.cropping = replace(self.cropping, portrait=portrait)
                 self.changed.emit()
 
-        self._worker.run(lambda: store.reframe(before, box), scored, self._failed)
+        self._worker.run(lambda: store.reframe(before, box, angle_deg), scored, self._failed)
 
-    def accept_crop(self, box: "SquareBox | None") -> None:
-        """Keep this square for the portrait in the crop editor, or the automatic one, and animate it."""
+    def accept_crop(self, box: "SquareBox | None", angle_deg: float) -> None:
+        """Keep this square for the portrait in the crop editor, or the automatic one, turned so far, and animate it."""
         if self.cropping is None or self._store is None:
             return
         store, shown = self._store, self.cropping
@@ -238,7 +238,7 @@ class PortraitDesk(QObject):
 
         def keep() -> "tuple[Portrait, list[PortraitEntry]]":
             nonlocal shown
-            portrait = store.reframe(shown.portrait, box)
+            portrait = store.reframe(shown.portrait, box, angle_deg)
             shown = replace(shown, portrait=portrait)
             store.keep(portrait)
             return portrait, store.entries()
@@ -255,7 +255,7 @@ class PortraitDesk(QObject):
         """Animate what has just been put into the gallery, or cropped anew."""
         portrait, entries = answer
         if portrait.entry.bundled:
-            self._bundled_boxes[portrait.entry.key] = portrait.entry.box
+            self._bundled_crops[portrait.entry.key] = portrait.entry.box, portrait.entry.angle_deg
         self._take_entries(entries)
         self._thumbnail_of(portrait)
         self.current = self.pending = portrait.entry.key
@@ -367,8 +367,10 @@ class PortraitDesk(QObject):
 
     def _take_entries(self, entries: "Sequence[PortraitEntry]") -> None:
         """The store keeps no crop of a bundled portrait; as long as the window is open, this does."""
-        boxes = self._bundled_boxes
-        self.entries = [replace(entry, box=boxes.get(entry.key, entry.box)) for entry in entries]
+        self.entries = []
+        for entry in entries:
+            box, angle_deg = self._bundled_crops.get(entry.key, (entry.box, entry.angle_deg))
+            self.entries.append(replace(entry, box=box, angle_deg=angle_deg))
 
     def _entry(self, key: str) -> "PortraitEntry | None":
         return next((entry for entry in self.entries if entry.key == key), None)
@@ -381,26 +383,27 @@ class PortraitDesk(QObject):
         self.thumbnails[portrait.entry.key] = _scaled(to_image(portrait.square))
 
     def _make_thumbnails(self, entries: "Sequence[PortraitEntry]") -> None:
-        jobs = [(entry.key, entry.path, entry.box) for entry in entries if entry.key not in self.thumbnails]
+        jobs = [entry for entry in entries if entry.key not in self.thumbnails]
 
         def made(thumbnails: dict[str, QImage]) -> None:
             self.thumbnails = thumbnails | self.thumbnails
             self.changed.emit()
 
-        self._worker.run(lambda: {key: _read_thumbnail(path, box) for key, path, box in jobs}, made, self._failed)
+        self._worker.run(lambda: {entry.key: _read_thumbnail(entry) for entry in jobs}, made, self._failed)
 
     def _failed(self, error: Exception, action: str = "", act: Callable[[], None] | None = None) -> None:
         self.told.emit(failure_message("portrait", error, action, act))
 
 
-def _read_thumbnail(path: Path, box: "SquareBox | None") -> QImage:
+def _read_thumbnail(entry: "PortraitEntry") -> QImage:
     """The chosen square of a picture, or the largest one high up in its middle, where portraits have their face."""
     from mcnet.errors import UserError
-    from mcnet.media.crop import SquareBox, crop
+    from mcnet.media.crop import SquareBox, crop, turned
     from mcnet.media.images import KEPT_PIXELS, MOST_PIXELS, read_rgb
 
     try:
-        rgb = read_rgb(path, most_kept=KEPT_PIXELS if box is None else MOST_PIXELS)
+        box = entry.box
+        rgb = turned(read_rgb(entry.path, most_kept=KEPT_PIXELS if box is None else MOST_PIXELS), entry.angle_deg)
         if box is None:
             height, width = rgb.shape[:2]
             side = min(width, height)

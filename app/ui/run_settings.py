@@ -4,18 +4,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from PyQt6.QtCore import QUrl, pyqtSignal
+from PyQt6.QtCore import Qt, QUrl, pyqtSignal
 from PyQt6.QtGui import QDesktopServices
 from PyQt6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from app.ui.flow import FlowLayout
+from app.ui.model_desk import BUNDLED, label_of
 from app.ui.session import RunChanges, Session
 from app.ui.widgets import NAME_PX, Combo, ElidedLabel, button, label
+from app.words import card_lines
 
 _SIZES = ((640, 360), (640, 480), (960, 540), (1280, 720), (1920, 1080), (720, 1280))
 _RATES_HZ = (15.0, 24.0, 25.0, 30.0, 60.0)
-_BUNDLED = "starter"
-_OTHER = "another"
+_FILE, _FOLDER = "\0file", "\0folder"
+"""What stands in the chooser for models that are still to be picked: no path is written like this."""
 _Choice = TypeVar("_Choice")
 _NOT_NOW = "Switch the virtual camera off first: a call keeps what it began with."
 
@@ -25,14 +27,18 @@ class RunSettings(QWidget):
 
     Attributes:
         size_choice, rate_choice, model_choice, device_choice: one of each.
+        card: what is said of the model in use.
+        read_button: opens what there is to read about it.
         folder_button, open_button: other recordings' folder, and a look into this one.
 
     Signals:
         model_wanted: the user wants to pick a model's file.
+        model_folder_wanted: the user wants to pick a model's folder, or that of a run that learns.
         folder_wanted: the user wants to pick the recordings' folder.
     """
 
     model_wanted = pyqtSignal()
+    model_folder_wanted = pyqtSignal()
     folder_wanted = pyqtSignal()
 
     def __init__(self, session: Session) -> None:
@@ -41,13 +47,16 @@ class RunSettings(QWidget):
         self.size_choice = Combo("Output size", "Of the picture that calls and recordings get, in pixels.")
         self.rate_choice = Combo("Output rate", "How often calls and recordings get a picture.")
         self.model_choice = Combo(
-            "Model", "The network that animates the portrait: the bundled one, or a file of yours."
+            "Model", "The network that animates the portrait: the bundled one, or a file or folder of yours."
         )
         self.device_choice = Combo("Device", "Where the model runs. Automatic: where it was measured to be fastest.")
         self._tips = {
             combo: combo.toolTip()
             for combo in (self.size_choice, self.rate_choice, self.model_choice, self.device_choice)
         }
+        self.card = label("", "muted", wrap=True)
+        self.card.setAccessibleName("The model's card")
+        self.read_button = button("Read its card", tip="Open what is written about this model", kind="link")
         self._folder = ElidedLabel("text")
         self._folder.setAccessibleName("Folder of recordings")
         self.folder_button = button("Change…", tip="Put recordings and snapshots elsewhere", kind="link")
@@ -69,6 +78,9 @@ class RunSettings(QWidget):
             row.addWidget(name_label)
             row.addWidget(widget, 1)
             column.addLayout(row)
+            if widget is self.model_choice:
+                column.addWidget(self.card)
+                column.addWidget(self.read_button, 0, Qt.AlignmentFlag.AlignLeft)
         buttons = FlowLayout()
         buttons.addWidget(self.open_button)
         buttons.addWidget(self.folder_button)
@@ -83,12 +95,14 @@ class RunSettings(QWidget):
         )
         self.folder_button.clicked.connect(self.folder_wanted)
         self.open_button.clicked.connect(self._open_folder)
+        self.read_button.clicked.connect(self._read_card)
         session.changed.connect(self.refresh)
         self.refresh()
 
-    def set_model(self, path: Path) -> None:
-        """Use a model's file."""
-        self._set(RunChanges(model=str(path)))
+    def set_model(self, path: Path | str) -> None:
+        """Use a model's file or folder, unless something speaks against it."""
+        self._session.choose_model(str(path))
+        self.refresh()
 
     def set_folder(self, path: Path) -> None:
         """Put recordings there from now on."""
@@ -104,9 +118,11 @@ class RunSettings(QWidget):
         self.size_choice.setCurrentIndex(self.size_choice.findData(f"{size[0]}x{size[1]}"))
         _fill(self.rate_choice, [(f"{rate:g} per second", rate) for rate in _with(_RATES_HZ, used.output_fps_hz)])
         self.rate_choice.setCurrentIndex(self.rate_choice.findData(used.output_fps_hz))
-        models = [(Path(model).stem, model) for model in _with((_BUNDLED,), used.model)]
-        _fill(self.model_choice, [*models, ("Another file…", _OTHER)])
+        known_models = dict.fromkeys((*BUNDLED, used.model, *session.settings.recent_models))
+        models = [(label_of(model), model) for model in known_models]
+        _fill(self.model_choice, [*models, ("Another file…", _FILE), ("A folder…", _FOLDER)])
         self.model_choice.setCurrentIndex(self.model_choice.findData(used.model))
+        self._show_card(used.model)
         known = {"auto": "Automatic", "cpu": "Processor"} | dict(session.devices)
         if used.device == "auto" and session.device:
             known["auto"] = f"Automatic: {session.device}"
@@ -114,11 +130,31 @@ class RunSettings(QWidget):
         _fill(self.device_choice, [(name, device) for device, name in known.items()])
         self.device_choice.setCurrentIndex(self.device_choice.findData(used.device))
         for combo in self._tips:
-            combo.setEnabled(session.can_change_run)
-            combo.setToolTip(_NOT_NOW if session.virtual_camera.wanted else self._tips[combo])
+            may, tip = session.can_change_run, _NOT_NOW if session.virtual_camera.wanted else self._tips[combo]
+            if combo is self.model_choice:
+                may, tip = session.can_change_model and not session.models.looking, self._tips[combo]
+            combo.setEnabled(may)
+            combo.setToolTip(tip)
         folder = str(session.recordings_folder)
         if folder != self._folder.text():
             self._folder.setText(folder)
+
+    def _show_card(self, model: str) -> None:
+        models, measured = self._session.models, self._session.measuring.measured
+        if models.card_of != model:
+            text, readable = "Its card is being read…", False
+        else:
+            frame_ms = models.frame_ms(model) if measured is None else measured.tier.best.frame_ms
+            lines = card_lines(models.card, frame_ms)
+            text, readable = "\n".join(lines), models.card is not None and models.card.readme is not None
+        if text != self.card.text():
+            self.card.setText(text)
+        self.read_button.setVisible(readable)
+
+    def _read_card(self) -> None:
+        card = self._session.models.card
+        if card is not None and card.readme is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(card.readme)))
 
     def _set(self, changes: RunChanges) -> None:
         self._session.set_run(changes)
@@ -130,11 +166,11 @@ class RunSettings(QWidget):
 
     def _model_chosen(self, row: int) -> None:
         model = str(self.model_choice.itemData(row))
-        if model == _OTHER:
-            self.refresh()  # nothing is changed before a file is picked
-            self.model_wanted.emit()
+        if model in (_FILE, _FOLDER):
+            self.refresh()  # nothing is changed before one is picked
+            (self.model_wanted if model == _FILE else self.model_folder_wanted).emit()
         else:
-            self._set(RunChanges(model=model))
+            self.set_model(model)
 
     def _open_folder(self) -> None:
         QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._session.recordings_folder)))

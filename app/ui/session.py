@@ -20,6 +20,7 @@ from app.pipeline.events import (
     Event,
     Measured,
     MeasuringProgress,
+    ModelRefused,
     ReferenceImproved,
     SettingRefused,
     SinkClosed,
@@ -35,24 +36,27 @@ from app.pipeline.output.output_frame import Composed
 from app.pipeline.state import State
 from app.pipeline.stats import Stats
 from app.places import videos_folder
-from app.settings import AppSettings, LiveSettings, WindowSettings, save_settings
+from app.settings import RECENT_MODELS, AppSettings, LiveSettings, WindowSettings, save_settings
 from app.space import Space
 from app.ui.bridge import Bridge
 from app.ui.camera_desk import CameraDesk
 from app.ui.chain import Chain, Link
 from app.ui.cleanup import Cleanup
+from app.ui.insight import Insight
 from app.ui.measuring import LEAST_HZ, Measuring
 from app.ui.messages import Message, failure_message
 from app.ui.microphone import Microphone
+from app.ui.model_desk import BUNDLED, ModelDesk, label_of
 from app.ui.parts import Parts, WindowOptions
 from app.ui.portrait_desk import PortraitDesk
 from app.ui.recordings import Recordings
 from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
-from app.words import too_slow_words
+from app.words import learning_words, too_slow_words
 
 if TYPE_CHECKING:
     from app.pipeline.animation.performer_view import PerformerView
+    from app.pipeline.models import ModelReport
     from app.pipeline.pipeline import Pipeline
     from app.pipeline.portraits import Portrait
 
@@ -113,6 +117,8 @@ class Session(QObject):
         recordings: what is written to files.
         microphone: whose sound they have, if it is on.
         measuring: what runs the model best here.
+        models: those that can animate.
+        insight: the inside of the network, while somebody looks.
 
     Signals:
         changed: anything of the above.
@@ -161,19 +167,21 @@ class Session(QObject):
         self._cleanup.add("worker", self._worker.stop)
         self._portrait_worker = Worker("portrait worker")  # one thread: the gallery's index is read and written whole
         self._cleanup.add("portrait worker", self._portrait_worker.stop)
+        self._model_worker = Worker("model worker")  # its looks at a run that learns are nobody's business
+        self._cleanup.add("model worker", self._model_worker.stop)
         self._cleanup.add("bridge", self._bridge.close)
         self._save_timer = QTimer(self)
         self._save_timer.setSingleShot(True)
         self._save_timer.setInterval(_SAVE_AFTER_MS)
         self._save_timer.timeout.connect(self._save)
         self._cleanup.add("settings", self._save_at_last)
-        self._cleanup.add("pipeline", self._stop_pipeline)
+        self.microphone = Microphone(self._worker, parts.list_microphones, parts.open_microphone, settings.microphone)
+        self._cleanup.add("microphone", self.microphone.close)
+        self._cleanup.add("pipeline", self._stop_pipeline)  # before it: the end of a recording still has its sound
         camera = options.camera or settings.camera
         self.desk = PortraitDesk(self._portrait_worker, parts.open_store)
         self.camera_desk = CameraDesk(self._worker, parts.list_cameras, parts.parse_camera, camera)
         self.virtual_camera = VirtualCameraSwitch(self._worker, parts.examine_virtual_camera, parts.make_virtual_camera)
-        self.microphone = Microphone(self._worker, parts.list_microphones, parts.open_microphone, settings.microphone)
-        self._cleanup.add("microphone", self.microphone.close)
         self.recordings = Recordings(
             self._worker,
             parts.make_recorder,
@@ -181,10 +189,15 @@ class Session(QObject):
             lambda: self.microphone.feed if self.microphone.wanted else None,
         )
         self.measuring = Measuring(self._worker, parts.measure, self._bridge.tell)
+        self.models = ModelDesk(self._model_worker, parts.examine_model, parts.read_card, parts.model_stamp)
+        self._cleanup.add("models", self._stop_models)
+        self._good_model = ""
+        self.insight = Insight(parts.make_inspector)
+        self._cleanup.add("insight", self.insight.close)
         self._connect()
 
     def _connect(self) -> None:
-        parts = (self.camera_desk, self.virtual_camera, self.recordings, self.microphone, self.measuring)
+        parts = (self.camera_desk, self.virtual_camera, self.recordings, self.microphone, self.measuring, self.models)
         for part in (self.desk, *parts):
             part.told.connect(self.told)
             part.cleared.connect(self.cleared)
@@ -200,6 +213,8 @@ class Session(QObject):
         self.virtual_camera.switched_on.connect(lambda: self._set_slate(True))
         self.virtual_camera.gone.connect(self._virtual_camera_gone)
         self.measuring.ended.connect(self._start_again)
+        self.models.chosen.connect(self._use_model)
+        self.models.renewed.connect(self._renew_model)
         for worker in (self._worker, self._portrait_worker):
             worker.busy_changed.connect(self._tell_busy)
 
@@ -323,6 +338,49 @@ class Session(QObject):
         """Whether the pipeline may be made anew: it is there, and no call or measuring depends on it."""
         return self._pipeline is not None and not self.virtual_camera.wanted and not self.measuring.under_way
 
+    @property
+    def can_change_model(self) -> bool:
+        """Whether another model may be chosen: also while a call watches, which then has the slate for a moment."""
+        return self._pipeline is not None and not self.measuring.under_way
+
+    def choose_model(self, model: str) -> None:
+        """Look at a model, and use it where nothing speaks against it.
+
+        Args:
+            model: bundled name, file or folder.
+        """
+        if self.can_change_model and model != self.run_settings.model:
+            self.models.choose(replace(self.run_settings, model=model))
+
+    def _use_model(self, report: "ModelReport") -> None:
+        """Use a model that was looked at: in its place while a call watches, else with everything made anew."""
+        if not self.can_change_model:
+            return
+        if self.virtual_camera.wanted and self._model.done and self._pipeline is not None:
+            self._pipeline.use_engine(report.make, report.model)
+        elif self.can_change_run:
+            self.set_run(RunChanges(model=report.model))
+        else:  # nothing runs that could go on with another one
+            self.told.emit(Message("model", "Switch the virtual camera off first: no model runs.", tone="warning"))
+
+    def _renew_model(self, report: "ModelReport") -> None:
+        if self._pipeline is not None and self._model.done and report.card is not None:
+            self._pipeline.use_engine(report.make, report.model)
+            self.told.emit(Message("learning", f"{learning_words(report.card)}.", tone="info"))
+
+    def _model_in_use(self, model: str) -> None:
+        """A model has made its engine: it is the one to come back to."""
+        self._good_model = model
+        recent = (model, *(other for other in self.settings.recent_models if other != model))[:RECENT_MODELS]
+        if model not in BUNDLED and recent != self.settings.recent_models:
+            self._keep(replace(self.settings, recent_models=recent))
+        like = None if self.measuring.measured is None else self.measuring.measured.tier
+        self.models.describe(self.run_settings, like)
+
+    def _stop_models(self) -> bool:
+        self.models.stop()
+        return True
+
     def set_run(self, changes: RunChanges) -> None:
         """Use another model, device, or output's size or rate: engine and output are made anew, and it is kept."""
         if not self.can_change_run or changes.over(self.run_settings) == self.run_settings:
@@ -429,7 +487,7 @@ class Session(QObject):
     @property
     def busy(self) -> bool:
         """Whether something is under way in the background."""
-        return self._worker.busy + self._portrait_worker.busy > 0
+        return self._worker.busy + self._portrait_worker.busy + self._model_worker.busy > 0
 
     @property
     def chain(self) -> Chain:
@@ -542,10 +600,19 @@ class Session(QObject):
         match event:
             case MeasuringProgress() | Measured():
                 self.measuring.hear(event)
+                if isinstance(event, Measured):
+                    self.models.note_speed(self.run_settings.model, event.tier.best.frame_ms)
             case EngineReady():
                 self.device, self.engine, self.backend = event.device, event.reason, event.backend
-                self.space = Space(model=event.measures)
+                kept = event.keeps_reference and self.space.reference
+                self.space = Space(model=event.measures, detects=event.detects, reference=kept)
                 self._model = Link(True, event.reason)
+                if event.asked:
+                    self._took_model(event.asked)
+                self._model_in_use(self.run_settings.model)
+            case ModelRefused():
+                text = f"{label_of(event.model)} cannot be used: {event.message.rstrip('.')}. "
+                self.told.emit(Message("model", f"{text}{label_of(self.run_settings.model)} goes on."))
             case BackendChanged():
                 self.backend = event.backend
             case SourceReady():
@@ -598,7 +665,26 @@ class Session(QObject):
             self._keep(replace(self.settings, portrait=self._portrait.entry.key))
         self.told.emit(Message("portrait", event.message))
 
+    def _took_model(self, model: str) -> None:
+        """Another model has taken over within the run."""
+        if model == self.run_settings.model:
+            return  # it has learned more
+        self._options = replace(self._options, model=None)
+        self._keep(replace(self.settings, model=model))
+        self._slow, self.measuring.measured = None, None
+        self.told.emit(Message("model", f"{label_of(model)} animates the portrait now.", tone="info"))
+
     def _stage_failed(self, event: StageFailed) -> None:
+        good, tried = self._good_model, self.run_settings.model
+        if event.stage == "model" and good and good != tried and self.can_change_run:
+            self._good_model = ""  # once: where that one fails as well, something else is wrong
+            self.told.emit(
+                Message(
+                    "model", f"{label_of(tried)} cannot be used: {event.message.rstrip('.')}. {label_of(good)} is back."
+                )
+            )
+            self.set_run(RunChanges(model=good))
+            return
         # The slate is what the sinks' stage shows: without it nothing is.
         what, shown = {
             "model": ("The model cannot be loaded", "The output shows the slate."),
@@ -648,6 +734,8 @@ class Session(QObject):
             return
         if self.measuring.under_way:
             self.busy_changed.emit("measuring…")
+        elif self.models.looking:
+            self.busy_changed.emit("looking at the model…")
         elif not self._model.done and not self._model.failed:
             self.busy_changed.emit("loading the model…")
         else:

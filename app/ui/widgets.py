@@ -21,6 +21,7 @@ from PyQt6.QtWidgets import (
     QCheckBox,
     QComboBox,
     QFrame,
+    QGridLayout,
     QHBoxLayout,
     QLabel,
     QPushButton,
@@ -265,6 +266,7 @@ class ValueSlider(QWidget):
         low, high, default: of the number.
         step: of one press of an arrow key.
         words: the value for people.
+        stacked: the slider lies below its name, for a narrow column.
 
     Signals:
         moved: the new number, when the user moves the slider.
@@ -282,6 +284,7 @@ class ValueSlider(QWidget):
         default: float,
         step: float,
         words: Callable[[float], str],
+        stacked: bool = False,
     ) -> None:
         super().__init__()
         self._low, self._step, self._default, self._words = low, step, default, words
@@ -298,12 +301,14 @@ class ValueSlider(QWidget):
         self.slider.setAccessibleName(name)
         self.slider.setAccessibleDescription(tip)
         self.setToolTip(tip)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(8)
-        row.addWidget(self.name_label)
-        row.addWidget(self.slider, 1)
-        row.addWidget(self.value_label)
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setHorizontalSpacing(8)
+        grid.setVerticalSpacing(4)
+        grid.setColumnStretch(1, 1)
+        grid.addWidget(self.name_label, 0, 0)
+        grid.addWidget(self.slider, *((1, 0, 1, 3) if stacked else (0, 1)))
+        grid.addWidget(self.value_label, 0, 2)
         self.slider.valueChanged.connect(self._tell)
         self.set_value(default)
 

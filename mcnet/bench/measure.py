@@ -26,22 +26,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mcnet.arrays import Rgb
+from mcnet.arrays import Keypoints, Rgb, SourceCache
 from mcnet.bench.macs import FrameMacs, Macs, count_macs
-from mcnet.checkpoint import bundled_models, find_model, load_model
-from mcnet.config import McnetConfig
+from mcnet.checkpoint import load_model
+from mcnet.config import McnetConfig, named_configs
 from mcnet.engine import DeviceChoice, Engine, EngineError, EngineOptions, Precision, Runtime, processor
-from mcnet.engine.backends import TorchBackend
 from mcnet.engine.quantization import note_ranges
+from mcnet.engine.torch_backend import TorchBackend
 from mcnet.errors import UserError
-from mcnet.generator import Mcnet, SourceCache, blend
-from mcnet.geometry import Keypoints, relative_keypoints
+from mcnet.generator import Mcnet, blend
+from mcnet.model_file import bundled_models, find_model, with_own_jacobians
 from mcnet.pictures import to_picture, to_rgb
+from mcnet.pose import relative_keypoints
 
 if TYPE_CHECKING:
     from mcnet.engine.openvino_backend import OpenVinoBackend
 
 T = TypeVar("T")
+Places = NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +74,7 @@ BASELINE = Variant("plain", "plain")
 def variants_for(choice: DeviceChoice, *, has_openvino: bool) -> list[Variant]:
     """What can be compared on a device."""
     variants = [Variant("plain, encoder each frame", "plain", cached=False), BASELINE]
-    if choice.device.type == "cuda":
+    if choice.on_gpu:
         for runtime in get_args(Runtime)[1:]:
             if runtime != "openvino":
                 variants += [
@@ -90,14 +92,14 @@ def variants_for(choice: DeviceChoice, *, has_openvino: bool) -> list[Variant]:
     return variants
 
 
-def why_emulated(variant: Variant, device: torch.device) -> str | None:
+def why_emulated(variant: Variant, device: str) -> str | None:
     """Why a device could only emulate a variant, or None where it has the instructions.
 
     int8 is no such case: OpenVINO has kernels in 8 bits for every x86-64 processor.
     """
-    if variant.precision == "int8" or variant.precision in processor.native_precisions(device):
+    if variant.precision == "int8" or variant.precision in processor.native_precisions(str(device)):
         return None
-    lacks = "compute capability 8.0" if device.type == "cuda" else "AVX-512 bf16 or AMX"
+    lacks = "compute capability 8.0" if device != "cpu" else "AVX-512 bf16 or AMX"
     return f"{variant.precision} without {lacks} is only emulated here, and far slower than float32"
 
 
@@ -109,16 +111,36 @@ class Pictures(NamedTuple):
         driving: (M, size_px, size_px, 3) uint8 RGB; the first frame is the reference pose.
         what: for people.
         real: whether they show faces, so that errors on them mean something.
+        source_places: (N, K, 2), where keypoints were measured; None where the model detects them.
+        driving_places: (M, K, 2), likewise.
     """
 
     sources: NDArray[np.uint8]
     driving: NDArray[np.uint8]
     what: str
     real: bool
+    source_places: Places | None = None
+    driving_places: Places | None = None
+
+    def source(self, index: int) -> "Shown":
+        """One of the sources."""
+        return Shown(self.sources[index], None if self.source_places is None else self.source_places[index])
+
+    def performer(self, index: int) -> "Shown":
+        """One of the driving frames."""
+        return Shown(self.driving[index], None if self.driving_places is None else self.driving_places[index])
 
 
-def real_pictures(size_px: int, *, portraits: int = 2, frames: int = 6) -> Pictures:
-    """Bundled portraits and frames, spread evenly, of the bundled clip, cropped as the command crops them.
+class Shown(NamedTuple):
+    """A picture, and where its keypoints were measured, if they were."""
+
+    rgb: Rgb
+    places: Places | None
+
+
+def real_pictures(model: Mcnet, *, portraits: int = 2, frames: int = 6) -> Pictures:
+    """Bundled portraits and frames, spread evenly, of the bundled clip, cropped as the command crops them; measured for
+    a model that needs nothing else than places.
 
     Raises:
         ImportError: PyAV or OpenCV is not installed.
@@ -126,15 +148,28 @@ def real_pictures(size_px: int, *, portraits: int = 2, frames: int = 6) -> Pictu
     """
     from mcnet.media.bundled import CLIP, bundled_faces
 
-    faces = bundled_faces(size_px, portraits=portraits, frames=frames)
+    faces = bundled_faces(model.config.size_px, portraits=portraits, frames=frames)
     what = f"{len(faces.sources)} bundled portraits by {len(faces.driving)} frames of {CLIP.name}"
-    return Pictures(*faces, what, real=True)
+    pictures = Pictures(faces.sources, faces.driving, what, real=True)
+    if not model.places_suffice:
+        return pictures
+    points = list(model.info.keypoint_landmarks)
+    return pictures._replace(
+        what=f"{what}, keypoints measured",
+        source_places=faces.source_meshes[:, points, :2],
+        driving_places=faces.driving_meshes[:, points, :2],
+    )
 
 
-def noise_pictures(size_px: int) -> Pictures:
+def noise_pictures(model: Mcnet) -> Pictures:
     """Noise: time hardly depends on what is shown."""
-    noise = np.random.default_rng(0).integers(0, 256, (3, size_px, size_px, 3), np.uint8)
-    return Pictures(noise[:1], noise[1:], "noise", real=False)
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (3, model.config.size_px, model.config.size_px, 3), np.uint8)
+    pictures = Pictures(noise[:1], noise[1:], "noise", real=False)
+    if not model.places_suffice:
+        return pictures
+    places = rng.uniform(-0.5, 0.5, (3, model.config.num_keypoints, 2))
+    return pictures._replace(source_places=places[:1], driving_places=places[1:])
 
 
 class Spread(NamedTuple):
@@ -234,7 +269,8 @@ def bytes_of(model: Mcnet, precision: str) -> float:
     generator = model.generator
     half = 1.0 if precision == "fp32" else 0.5
     coarsest = 0.25 if precision == "int8" else half
-    parts: list[tuple[Any, float]] = [(model.keypoint_detector, 1.0), (generator.dense_motion, 1.0)]
+    detector = None if model.places_suffice else model.keypoint_detector
+    parts: list[tuple[Any, float]] = [(detector, 1.0), (generator.dense_motion, 1.0)]
     parts += [(generator.memory, half), (generator.final, half)]
     parts += [(generator.res_stages, coarsest), (generator.up_blocks, coarsest)]
     weights: float = sum(
@@ -249,7 +285,7 @@ def bytes_of(model: Mcnet, precision: str) -> float:
 
 def measure_rates(device: torch.device) -> Rates:
     """The best of several products, in the precisions that the device multiplies natively, and copies."""
-    native = processor.native_precisions(device)
+    native = processor.native_precisions(str(device))
     side = 8192 if device.type == "cuda" else 1536
     rates = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)):
@@ -285,7 +321,8 @@ def synchronize(device: torch.device) -> None:
 
 def open_model(name_or_path: str) -> tuple[Mcnet, bool]:
     """A model, and whether its weights are trained: a configuration's name without weights gives random ones."""
-    if name_or_path in bundled_models() or Path(name_or_path).expanduser().is_file():
+    path = Path(name_or_path).expanduser()
+    if name_or_path in bundled_models() or path.is_file() or (path.is_dir() and name_or_path not in named_configs()):
         return load_model(name_or_path), True
     try:
         config = McnetConfig.named(name_or_path)
@@ -315,9 +352,9 @@ class Runner(NamedTuple):
         stages: milliseconds of each stage of one frame; of the plain network nothing.
     """
 
-    set_source: Callable[[Rgb, Rgb], None]
-    frame: Callable[[Rgb], Rgb]
-    stages: Callable[[Rgb], dict[str, float]]
+    set_source: Callable[[Shown, Shown], None]
+    frame: Callable[[Shown], Rgb]
+    stages: Callable[[Shown], dict[str, float]]
 
 
 def prepare(task: VariantTask) -> Runner:
@@ -331,9 +368,10 @@ def prepare(task: VariantTask) -> Runner:
     model, trained = open_model(task.model)
     variant = task.variant
     if variant.kind == "plain":
-        return _plain_runner(model, DeviceChoice.of(EngineOptions(task.device, "fp32")).device, cached=variant.cached)
+        device = DeviceChoice.of(EngineOptions(task.device, "fp32")).device
+        return _plain_runner(model, torch.device(device), cached=variant.cached)
     if variant.precision == "int8" and not trained:
-        noise = noise_pictures(model.config.size_px)  # time does not depend on the ranges
+        noise = noise_pictures(model)  # time does not depend on the ranges
         note_ranges(model, noise.sources, noise.driving)
     options = EngineOptions(
         device=task.device,
@@ -344,32 +382,44 @@ def prepare(task: VariantTask) -> Runner:
     )
     engine = Engine(model, options)
 
-    def set_source(source: Rgb, reference: Rgb) -> None:
-        engine.set_source(source)
-        engine.calibrate(reference)
+    def set_source(source: Shown, reference: Shown) -> None:
+        engine.set_source(*source)
+        engine.calibrate(*reference)
 
-    return Runner(set_source, lambda rgb: engine.animate(rgb, adapt_scale=False), lambda rgb: stages_ms(engine, rgb))
+    return Runner(
+        set_source, lambda shown: engine.animate(*shown, adapt_scale=False), lambda shown: stages_ms(engine, shown)
+    )
 
 
 def _plain_runner(model: Mcnet, device: torch.device, *, cached: bool) -> Runner:
     model = model.to(device)
     pictures: list[Rgb] = []
     caches: list[tuple[SourceCache, Keypoints]] = []
+    measured = model.places_suffice  # so that its jacobians follow from the places that it is given
 
     def upload(rgb: Rgb) -> Tensor:
         return to_picture(torch.from_numpy(rgb)[None].to(device))
 
-    @torch.inference_mode()
-    def set_source(source: Rgb, reference: Rgb) -> None:
-        pictures[:] = [source]
-        caches[:] = [(model.encode_source(upload(source)), model.keypoint_detector(upload(reference)))]
+    def find(shown: Shown) -> Keypoints:
+        if shown.places is None:
+            found: Keypoints = model.keypoint_detector(upload(shown.rgb))
+            return found
+        value = torch.from_numpy(shown.places[None].astype(np.float32)).to(device)
+        return with_own_jacobians(model.info, Keypoints(value, torch.empty(0)))
 
     @torch.inference_mode()
-    def frame(rgb: Rgb) -> Rgb:
+    def set_source(source: Shown, reference: Shown) -> None:
+        pictures[:] = [source.rgb]
+        caches[:] = [(model.generator.encode_source(upload(source.rgb), find(source)), find(reference))]
+
+    @torch.inference_mode()
+    def frame(performer: Shown) -> Rgb:
         cache, reference = caches[0]
         if not cached:
             cache = model.generator.encode_source(upload(pictures[0]), cache.keypoints)
-        keypoints = relative_keypoints(cache.keypoints, model.keypoint_detector(upload(rgb)), reference)
+        keypoints = relative_keypoints(cache.keypoints, find(performer), reference)
+        if measured:
+            keypoints = with_own_jacobians(model.info, keypoints)
         shown: Rgb = to_rgb(model.generator(cache, keypoints))[0].cpu().numpy()
         return shown
 
@@ -377,15 +427,15 @@ def _plain_runner(model: Mcnet, device: torch.device, *, cached: bool) -> Runner
 
 
 @torch.inference_mode()
-def stages_ms(engine: Engine, rgb: Rgb) -> dict[str, float]:
+def stages_ms(engine: Engine, shown: Shown) -> dict[str, float]:
     """Milliseconds of each stage of one frame, waited for one by one."""
     assert engine.source is not None
     if isinstance(engine.backend, TorchBackend):
-        return _torch_stages_ms(engine.backend, engine.source, rgb, engine.choice.device)
+        return _torch_stages_ms(engine, engine.backend, engine.backend.taken(engine.source), shown)
     if engine.backend.name != "openvino":  # a recorded graph has no stages
         return {}
-    clock = Clock(engine.choice.device)
-    clock.time("detect", lambda: engine.backend.detect(rgb[None]))
+    clock = Clock(torch.device(engine.choice.device))
+    clock.time("places" if shown.places is not None else "detect", lambda: engine.detect(*shown))
     for name, run in cast("OpenVinoBackend", engine.backend).stages().items():
         clock.time(name, run)
     return clock.taken_ms
@@ -412,10 +462,11 @@ class Clock:
         return result
 
 
-def _torch_stages_ms(backend: TorchBackend, cache: SourceCache, rgb: Rgb, device: torch.device) -> dict[str, float]:
-    clock = Clock(device)
+def _torch_stages_ms(engine: Engine, backend: TorchBackend, cache: SourceCache, shown: Shown) -> dict[str, float]:
+    clock = Clock(backend.device)
     generator = backend.model.generator
-    keypoints = clock.time("detect", lambda: backend.detect(rgb[None]))
+    found = clock.time("places" if shown.places is not None else "detect", lambda: engine.detect(*shown))
+    keypoints = backend.moved(found)
     motion = clock.time("motion", lambda: generator.motion(cache, keypoints))
     warped = clock.time("warp", lambda: backend.narrow(generator.warp(cache, motion)))
     memory = generator.memory
@@ -432,8 +483,8 @@ def _torch_stages_ms(backend: TorchBackend, cache: SourceCache, rgb: Rgb, device
 def work(pipe: Connection, task: VariantTask) -> None:
     """One variant in a process of its own.
 
-    Answers with None or a sentence on what is amiss; then to pictures with what it makes of all of them, and after that
-    to ("frames", n, s) with the milliseconds of each of at most n frames and, but for the first one, s seconds; to
+    Answers with None or a sentence on what is amiss; then to `Pictures` with what it makes of all of them, and after
+    that to ("frames", n, s) with the milliseconds of each of at most n frames and, but for the first one, s seconds; to
     ("stages", n, s) with those of each stage; until None comes.
     """
     try:
@@ -442,11 +493,12 @@ def work(pipe: Connection, task: VariantTask) -> None:
         pipe.send(str(error))
         return
     pipe.send(None)
-    sources, driving = pipe.recv()
+    pictures: Pictures = pipe.recv()
+    performers = [pictures.performer(index) for index in range(len(pictures.driving))]
     shown = []
-    for source in sources:
-        runner.set_source(source, driving[0])
-        shown += [runner.frame(rgb) for rgb in driving]
+    for index in range(len(pictures.sources)):
+        runner.set_source(pictures.source(index), performers[0])
+        shown += [runner.frame(performer) for performer in performers]
     pipe.send(np.stack(shown))
     turn = 0
     while (order := pipe.recv()) is not None:
@@ -455,9 +507,9 @@ def work(pipe: Connection, task: VariantTask) -> None:
         end_s = time.perf_counter() + limit_s
         while len(taken) < count and (not taken or time.perf_counter() < end_s):
             turn += 1
-            rgb = driving[turn % len(driving)]
+            performer = performers[turn % len(performers)]
             start = time.perf_counter()
-            stages = runner.stages(rgb) if kind == "stages" else runner.frame(rgb)
+            stages = runner.stages(performer) if kind == "stages" else runner.frame(performer)
             taken.append(stages if kind == "stages" else (time.perf_counter() - start) * 1e3)
         pipe.send(taken)
 
@@ -535,10 +587,10 @@ def measure(
         variants = [variant for variant in variants if variant is BASELINE or variant.name in only]
     emulated = {variant: why for variant in variants if (why := why_emulated(variant, choice.device))}
     opened, trained = open_model(model)
-    pictures = noise_pictures(opened.config.size_px)
+    pictures = noise_pictures(opened)
     if trained:
         with contextlib.suppress(ImportError, UserError):
-            pictures = real_pictures(opened.config.size_px)
+            pictures = real_pictures(opened)
     load_before = _load()
     left_out: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
@@ -557,17 +609,17 @@ def measure(
                 progress(f"{heading}: left out: {lack}")
                 continue
             pipes[variant] = pipe
-            shown[variant] = _ask(pipe, (pictures.sources, pictures.driving))
+            shown[variant] = _ask(pipe, pictures)
             remark = f"; {emulated[variant]}" if variant in emulated else ""
             progress(f"{heading}: ready after {time.perf_counter() - ready_s:.1f} s{remark}")
         times: dict[Variant, list[float]] = {variant: [] for variant in pipes}
         stages: dict[Variant, list[dict[str, float]]] = {variant: [] for variant in pipes}
-        rates = measure_rates(choice.device)
+        rates = measure_rates(torch.device(choice.device))
         for turn in range(rounds):
             turn_s = time.perf_counter()
             left_s = began_s + seconds - turn_s
             each_s = left_s / (rounds - turn) / len(pipes)
-            rates = rates.best_of(measure_rates(choice.device))
+            rates = rates.best_of(measure_rates(torch.device(choice.device)))
             for variant, pipe in pipes.items():
                 _ask(pipe, ("frames", 1, each_s))  # the one before may have left the caches to others
                 times[variant] += _ask(pipe, ("frames", frames, 0.8 * each_s))
@@ -577,6 +629,9 @@ def measure(
             if now_s + (now_s - turn_s) > began_s + seconds:
                 break
     macs = count_macs(opened.config)
+    if opened.places_suffice:
+        plain, rewritten = (frame._replace(detector=0.0) for frame in (macs.plain, macs.rewritten))
+        macs = macs._replace(plain=plain, rewritten=rewritten)
     rows = [
         Row(
             variant,
@@ -634,8 +689,8 @@ def _load() -> float:
 def machine_name(choice: DeviceChoice, *, has_openvino: bool) -> str:
     """Processor, cores, threads and versions."""
     parts = [f"torch {torch.__version__}"]
-    if choice.device.type == "cuda":
+    if choice.on_gpu:
         return f"{torch.cuda.get_device_name(choice.device)}, {parts[0]}"
     if has_openvino:
         parts.append(f"openvino {importlib.metadata.version('openvino')}")
-    return f"{processor.description()}, {', '.join(parts)}"
+    return f"{processor.description(torch.get_num_threads())}, {', '.join(parts)}"

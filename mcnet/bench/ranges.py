@@ -6,10 +6,16 @@ from mcnet.media.bundled import bundled_faces
 
 
 def note_bundled_ranges(model: Mcnet) -> None:
-    """Note in a model's `info` the ranges that its activations have on the bundled faces.
+    """Note in a model's `info` the ranges that its activations have on the bundled faces, whose keypoints are measured
+    where the model's are points of the face mesh.
 
     Raises:
         QuantizationError: they are not finite.
         UserError: OpenCV does not load.
     """
-    note_ranges(model, *bundled_faces(model.config.size_px, portraits=10, frames=4))
+    faces = bundled_faces(model.config.size_px, portraits=10, frames=4)
+    points = list(model.info.keypoint_landmarks)
+    places = None
+    if points and len(points) == model.config.num_keypoints:
+        places = faces.source_meshes[:, points, :2], faces.driving_meshes[:, points, :2]
+    note_ranges(model, faces.sources, faces.driving, places)

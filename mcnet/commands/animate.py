@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mcnet.commands import batch
 from mcnet.commands.arguments import PRECISIONS, check_motion_options, whole_number
 from mcnet.commands.status import INTERRUPTED
 from mcnet.signals import StopSignals
@@ -16,12 +17,14 @@ from mcnet.signals import StopSignals
 if TYPE_CHECKING:
     from mcnet.arrays import Rgb
     from mcnet.commands.drives import Drive, KeypointDrive, Shot
-    from mcnet.engine import Engine
+    from mcnet.commands.jobs import Tell
+    from mcnet.engine import DeviceChoice, Engine
     from mcnet.generator import Mcnet
     from mcnet.media.crop import SquareBox
     from mcnet.media.faces import Face
     from mcnet.media.video import DrivingVideo
     from mcnet.media.video_writer import VideoWriter
+    from mcnet.model_file import ModelFile
 
 
 SHEET_MOMENTS = 6
@@ -38,19 +41,36 @@ def add_parser(commands: Any) -> None:
         "default the portrait keeps its own shape, looks where the performer looks, and takes the performer's change "
         "of expression, measured in space. Sound is carried over.",
     )
+    _add_arguments(parser)
+
+    def run_one_or_many(args: argparse.Namespace) -> int:
+        if args.jobs is not None:
+            return batch.run(args, args.words, parse_one, perform_words)
+        missing = [f"--{name}" for name in ("source", "driving", "output") if getattr(args, name) is None]
+        if missing:
+            parser.error(f"the following arguments are required: {', '.join(missing)} (or --jobs)")
+        return run(args)
+
+    parser.set_defaults(run=run_one_or_many)
+
+
+def parse_one(words: Sequence[str]) -> argparse.Namespace:
+    """The arguments of one animation, from the words of a command line after `mcnet animate`."""
+    parser = argparse.ArgumentParser("mcnet animate")
+    _add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     files = parser.add_argument_group("files")
     files.add_argument(
         "--source",
-        required=True,
         metavar="IMAGE|NAME",
         help="the portrait to animate: a picture of any usual kind, or a bundled name (woman_1)",
     )
-    files.add_argument(
-        "--driving", type=Path, required=True, metavar="VIDEO", help="who moves it: a video, or a folder of pictures"
-    )
+    files.add_argument("--driving", type=Path, metavar="VIDEO", help="who moves it: a video, or a folder of pictures")
     files.add_argument(
         "--output",
-        required=True,
         metavar="OUT",
         help="OUT.mp4 (H.264), OUT.webm (VP9), OUT.gif, or an empty or new folder for PNGs (a name without suffix); an "
         "older file is replaced",
@@ -60,7 +80,9 @@ def add_parser(commands: Any) -> None:
     )
     model = parser.add_argument_group("model")
     model.add_argument(
-        "--model", default="starter", help="a bundled name, a .safetensors file or a .pth.tar (default: starter)"
+        "--model",
+        default="starter",
+        help="a bundled name, a .safetensors file, a model's folder or a .pth.tar (default: starter)",
     )
     model.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     model.add_argument(
@@ -78,7 +100,7 @@ def add_parser(commands: Any) -> None:
     motion = add_motion_options(parser)
     motion.add_argument("--side-by-side", action="store_true", help="show portrait and performer beside the result")
     motion.add_argument("--max-frames", type=whole_number(1), metavar="N", help="stop after N frames")
-    parser.set_defaults(run=run)
+    batch.add_options(parser)
 
 
 def add_motion_options(parser: argparse.ArgumentParser) -> Any:
@@ -142,18 +164,69 @@ class Performance:
         return shot_of(frame, face, self.boxes[index] if index < len(self.boxes) else None, size_px)
 
 
+class Animated(NamedTuple):
+    """What `perform` did.
+
+    Attributes:
+        result: of the second pass over the video.
+        has_sound: whether sound was carried over.
+        fps: frames per second.
+        interrupted: whether a signal ended it early.
+    """
+
+    result: "Result"
+    has_sound: bool
+    fps: float
+    interrupted: bool
+
+    @property
+    def frames(self) -> int:
+        """How many were written."""
+        return self.result.frames
+
+    @property
+    def held(self) -> int:
+        """How many of them show the picture before them, for want of a face."""
+        return self.result.held
+
+
 def run(args: argparse.Namespace) -> int:
     """Animate, and say what came of it."""
-    from mcnet.checkpoint import find_model, load_model
+    started = time.perf_counter()
+    done = perform(args)
+    report(args, done, time.perf_counter() - started)
+    if done.interrupted:
+        print(f"interrupted: {args.output} holds the first {done.result.frames} frames", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def perform_words(words: Sequence[str], tell: "Tell | None" = None) -> Animated:
+    """`perform`, from the words of a command line."""
+    return perform(parse_one(words), tell)
+
+
+def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
+    """Animate, and write what was asked for.
+
+    Args:
+        args: of `mcnet animate`.
+        tell: told how far it is; None: a bar on a terminal.
+
+    Raises:
+        UserError: it cannot be done.
+        KeyboardInterrupt: a signal came before there was anything to write.
+    """
+    from mcnet.engine import open_model
     from mcnet.media.portraits import find_portrait
     from mcnet.media.video import open_driving
     from mcnet.media.video_writer import VideoWriter
+    from mcnet.model_file import find_model
 
-    started = time.perf_counter()
     path = find_portrait(args.source)
     check_places(args, path)
     find_model(args.model)  # a misspelt name shall not wait for the face search
-    model = load_model(args.model)
+    model = open_model(args.model)
     measurable = check_motion(args, model)
     portrait = load_portrait(path, args, measurable=measurable)
     driving = open_driving(args.driving)
@@ -165,23 +238,18 @@ def run(args: argparse.Namespace) -> int:
         StopSignals() as stop,
         VideoWriter(args.output, driving.fps, (width, size_px), audio_from=driving.path) as writer,
     ):
-        performance = find_performance(driving, args, stop, measurable=measurable)
+        performance = find_performance(driving, args, stop, measurable=measurable, tell=tell)
         backend = engine.settle()  # every frame from the same arithmetic
         drive = make_drive(args, engine, source, driving, performance, measurable=measurable)
         how = f"{engine.choice.reason}; with {backend}: {engine.backend_reason}"
         print(f"model {engine.model_name} on {how}; {drive.name}", file=sys.stderr)
-        result = animate(args, engine, drive, source.square, driving, performance, writer, stop)
-    report(args, driving, result, writer.has_sound, time.perf_counter() - started)
+        result = animate(args, engine, drive, source.square, driving, performance, writer, stop, tell)
     if args.contact_sheet:
         write_sheet(args.contact_sheet, source.square, result.moments)
-        print(f"{args.contact_sheet}: {len(result.moments)} moments")
-    if stop.received:
-        print(f"interrupted: {args.output} holds the first {result.frames} frames", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    return Animated(result, writer.has_sound, driving.fps, interrupted=stop.received is not None)
 
 
-def check_motion(args: argparse.Namespace, model: "Mcnet") -> bool:
+def check_motion(args: argparse.Namespace, model: "ModelFile | Mcnet") -> bool:
     """See that the options for motion and keypoints go together, and with the model.
 
     Returns:
@@ -193,9 +261,14 @@ def check_motion(args: argparse.Namespace, model: "Mcnet") -> bool:
     from mcnet.media.errors import MediaError
 
     check_motion_options(args)
-    if args.keypoints == "detected":
-        return False
     measurable = len(model.info.keypoint_landmarks) == model.config.num_keypoints
+    if args.keypoints == "detected":
+        if measurable and not model.info.detects:
+            raise MediaError(
+                f"--keypoints detected: model {model.info.name} was trained on measured keypoints only and cannot "
+                "detect any; use --keypoints measured, or another model"
+            )
+        return False
     if not measurable and (args.motion == "space" or args.keypoints == "measured"):
         option = "--motion space" if args.motion == "space" else "--keypoints measured"
         raise MediaError(
@@ -228,8 +301,13 @@ def make_drive(
     measured = measurable and source.face is not None and any(face is not None for face in faces)
     if measurable and not measured:
         lacking = "the portrait" if source.face is None else "the video"
-        if args.keypoints == "measured" or args.motion == "space":
+        if engine.detects and (args.keypoints == "measured" or args.motion == "space"):
             raise MediaError(f"no face in {lacking}: measured keypoints need one; use --keypoints detected")
+        if not engine.detects:
+            raise MediaError(
+                f"no face in {lacking}: model {engine.model_name} was trained on measured keypoints only and cannot "
+                "detect any; take a picture and a video that show a face, or another model"
+            )
         print(f"keypoints are detected, since {lacking} shows no face that can be measured", file=sys.stderr)
     in_space = measured and args.motion != "plane" and not args.absolute
     if in_space:
@@ -254,7 +332,7 @@ def make_drive(
     )
 
 
-def make_engine(args: argparse.Namespace, model: "Mcnet") -> "Engine":
+def make_engine(args: argparse.Namespace, model: "ModelFile") -> "Engine":
     """Make the engine. What is left at `auto` is taken as measured to be fastest on this machine; the first call
     measures.
 
@@ -269,13 +347,17 @@ def make_engine(args: argparse.Namespace, model: "Mcnet") -> "Engine":
         print("measuring what runs the model best here, once", file=sys.stderr)
 
     options = EngineOptions(device=args.device, precision=args.precision, backend=args.backend)
-    choice = DeviceChoice.of(options, model)
+    choice = DeviceChoice.of(options, model.info)
     if choice.on_gpu and options.backend == "auto":  # it is for batches, which are torch's
         options = replace(options, backend="torch")
-    device = choice.device
-    open_options = replace(options, device=str(device))
-    tier = fastest(model, open_options, measured_file(), batch=BATCH_FRAMES[device.type], on_measuring=tell)
+    open_options = replace(options, device=choice.device)
+    tier = fastest(model, open_options, measured_file(), batch=batch_frames(choice), on_measuring=tell)
     return Engine(model, options if tier is None else tier.over(options))
+
+
+def batch_frames(choice: "DeviceChoice") -> int:
+    """How many frames are animated at once."""
+    return BATCH_FRAMES["cuda" if choice.on_gpu else "cpu"]
 
 
 def check_places(args: argparse.Namespace, portrait: Path) -> None:
@@ -350,7 +432,12 @@ def load_portrait(path: Path, args: argparse.Namespace, *, measurable: bool) -> 
 
 
 def find_performance(
-    driving: "DrivingVideo", args: argparse.Namespace, stop: StopSignals, *, measurable: bool
+    driving: "DrivingVideo",
+    args: argparse.Namespace,
+    stop: StopSignals,
+    *,
+    measurable: bool,
+    tell: "Tell | None" = None,
 ) -> Performance:
     """Follow the performer's face through the video, if anything needs it, and plan the crop, if there is to be one.
 
@@ -369,7 +456,7 @@ def find_performance(
         return Performance((), ())
     faces: list[Face | None] = []
     with FaceFinder(tracking=True) as finder:
-        for frame in progress(driving, args.max_frames, "finding the face"):
+        for frame in progress(driving, args.max_frames, "finding the face", tell):
             if stop.received:
                 raise KeyboardInterrupt
             found = finder.find(frame)
@@ -447,6 +534,7 @@ def animate(
     performance: Performance,
     writer: "VideoWriter",
     stop: StopSignals,
+    tell: "Tell | None" = None,
 ) -> Result:
     """Animate frames and write them until `stop` has a signal. A frame without a face holds the picture before it."""
     import numpy as np
@@ -456,8 +544,8 @@ def animate(
     animate_s = 0.0
     result = source  # until the performer's face is first seen
     wanted = drive.measures or bool(performance.boxes)
-    frames = enumerate(progress(driving, args.max_frames, "animating"))
-    while batch := list(itertools.islice(frames, BATCH_FRAMES[engine.choice.device.type])):
+    frames = enumerate(progress(driving, args.max_frames, "animating", tell))
+    while batch := list(itertools.islice(frames, batch_frames(engine.choice))):
         shots = [performance.shot(index, frame, engine.config.size_px) for index, frame in batch]
         lost = [wanted and shot.face is None for shot in shots]
         before = time.perf_counter()
@@ -468,19 +556,19 @@ def animate(
             held += is_lost
             result = result if is_lost else next(results)
             writer.write(np.hstack((source, shot.square, result)) if args.side_by_side else result)
-            moments.offer(index, Moment(index / driving.fps, shot.square, result))
+            if args.contact_sheet:
+                moments.offer(index, Moment(index / driving.fps, shot.square, result))
         if stop.received:
             break
-    return Result(writer.frame_count, held, animate_s, moments.chosen())
+    return Result(writer.frame_count, held, animate_s, moments.chosen() if args.contact_sheet else [])
 
 
 def shot_of(rgb: "Rgb", face: "Face | None", box: "SquareBox | None", size_px: int) -> "Shot":
-    """The crop at the model's size, with its face; without a box the central square."""
+    """A picture with its face and its crop; without a box the central square."""
     from mcnet.commands.drives import Shot
-    from mcnet.media.crop import central_square, crop
+    from mcnet.media.crop import central_square
 
-    box = box or central_square(rgb)
-    return Shot(crop(rgb, box, size_px), face, box)
+    return Shot(rgb, face, box or central_square(rgb), size_px)
 
 
 def write_sheet(path: Path, source: "Rgb", moments: Sequence[Moment]) -> None:
@@ -496,26 +584,32 @@ def write_sheet(path: Path, source: "Rgb", moments: Sequence[Moment]) -> None:
     write_rgb(path, contact_sheet(rows, column_labels=("source", *times), row_labels=("driving", "animated")))
 
 
-def report(
-    args: argparse.Namespace, driving: "DrivingVideo", result: Result, has_sound: bool, elapsed_s: float
-) -> None:
+def report(args: argparse.Namespace, done: Animated, elapsed_s: float) -> None:
     """Say what was written and how fast."""
+    result = done.result
     animated = result.frames - result.held
     speed = f"{animated / result.animate_s:.1f} frames/s in the engine, " if result.animate_s else ""
-    sound = ", with its sound" if has_sound else ""
-    print(f"{args.output}: {result.frames} frames at {driving.fps:g} frames/s{sound}; {speed}{elapsed_s:.1f} s in all")
+    sound = ", with its sound" if done.has_sound else ""
+    print(f"{args.output}: {result.frames} frames at {done.fps:g} frames/s{sound}; {speed}{elapsed_s:.1f} s in all")
     if result.held:
         print(
-            f"{result.held} frames of {driving.path} show no face; they hold the picture before them", file=sys.stderr
+            f"{result.held} frames of {args.driving} show no face; they hold the picture before them", file=sys.stderr
         )
+    if args.contact_sheet:
+        print(f"{args.contact_sheet}: {len(result.moments)} moments")
 
 
-def progress(driving: "DrivingVideo", max_frames: int | None, what: str) -> "Iterator[Rgb]":
-    """The frames, at most `max_frames`, with a bar on a terminal that tells frames per second."""
+def progress(driving: "DrivingVideo", max_frames: int | None, what: str, tell: "Tell | None" = None) -> "Iterator[Rgb]":
+    """The frames, at most `max_frames`; `tell` is told of each, or else a bar on a terminal tells frames per second."""
     from tqdm import tqdm
 
     expected = driving.frame_count
     if max_frames is not None:
         expected = max_frames if expected is None else min(expected, max_frames)
     frames = itertools.islice(driving, max_frames)
-    yield from tqdm(frames, total=expected, desc=what, unit=" frames", disable=None, leave=False)
+    if tell is None:
+        yield from tqdm(frames, total=expected, desc=what, unit=" frames", disable=None, leave=False)
+        return
+    for done, frame in enumerate(frames):
+        tell(what, done, expected)
+        yield frame

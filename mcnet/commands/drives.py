@@ -2,14 +2,15 @@
 
 import abc
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mcnet.arrays import Rgb
-from mcnet.geometry import Keypoints
-from mcnet.media.crop import SquareBox
+from mcnet.arrays import Array, Keypoints, Rgb
+from mcnet.media.crop import SquareBox, crop
 from mcnet.media.faces import Face
 from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square
 
@@ -17,23 +18,31 @@ if TYPE_CHECKING:
     from mcnet.engine import Engine
 
 
-class Shot(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Shot:
     """One picture of a face.
 
     Attributes:
-        square: (size_px, size_px, 3) uint8 RGB, as the model sees it.
-        face: found in the whole picture; None where nobody looked for it.
-        box: where the square lies in the whole picture.
+        rgb: (H, W, 3) uint8, the whole picture.
+        face: found in it; None where nobody looked for it.
+        box: where the square lies that the model may see.
+        size_px: side of that square for the model.
     """
 
-    square: Rgb
+    rgb: Rgb
     face: Face | None
     box: SquareBox
+    size_px: int
+
+    @cached_property
+    def square(self) -> Rgb:
+        """(size_px, size_px, 3) uint8 RGB, as the model sees it; cut out when it is first asked for."""
+        return crop(self.rgb, self.box, self.size_px)
 
     def mesh(self) -> NDArray[np.float64]:
         """The face's mesh in the square's coordinates."""
         assert self.face is not None
-        return mesh_in_square(self.face.landmarks_px, self.box, self.square.shape[0])
+        return mesh_in_square(self.face.mesh_px, self.box, self.size_px)
 
 
 class Drive(Protocol):
@@ -62,8 +71,8 @@ class KeypointDrive(abc.ABC):
         self._engine = engine
 
     @abc.abstractmethod
-    def keypoints(self, shots: Sequence[Shot]) -> Keypoints:
-        """Those that the source takes, one set per driving frame, on the engine's device."""
+    def keypoints(self, shots: Sequence[Shot]) -> Keypoints[Array]:
+        """Those that the source takes, one set per driving frame."""
 
     def pictures(self, shots: Sequence[Shot]) -> Rgb:
         """See `Drive`."""
@@ -88,16 +97,17 @@ class PlaneDrive(KeypointDrive):
         self.measures = measured
         self._adapt_scale = adapt_scale
         self._relative = reference is not None
+        self._crops = not (measured and engine.places_suffice)
         engine.set_source(source.square, self._places(source))
         if reference is not None:
-            engine.calibrate(reference.square, self._places(reference))
+            engine.calibrate(reference.square if self._crops else None, self._places(reference))
         kind = "in the plane" if self._relative else "absolute"
         self.name = f"motion {kind}, keypoints {'measured' if measured else 'detected'}"
 
-    def keypoints(self, shots: Sequence[Shot]) -> Keypoints:
+    def keypoints(self, shots: Sequence[Shot]) -> Keypoints[Array]:
         places = [self._places(shot) for shot in shots]
         return self._engine.drive(
-            [shot.square for shot in shots],
+            [shot.square for shot in shots] if self._crops else None,
             [place for place in places if place is not None] or None,
             relative=self._relative,
             adapt_scale=self._adapt_scale,
@@ -125,6 +135,6 @@ class SpaceDrive(KeypointDrive):
         self._reference = Head.of(reference.mesh())
         self._source = engine.set_source(source.square, self._portrait.places).keypoints
 
-    def keypoints(self, shots: Sequence[Shot]) -> Keypoints:
+    def keypoints(self, shots: Sequence[Shot]) -> Keypoints[Array]:
         heads = [self._portrait.follow(Head.of(shot.mesh()), self._reference) for shot in shots]
         return self._portrait.keypoints(heads, self._source)

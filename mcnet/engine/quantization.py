@@ -5,7 +5,7 @@ rounded the wrong part of the face is shown (measured: errors of up to half the 
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,20 +13,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mcnet.arrays import Keypoints
 from mcnet.config import range_names
 from mcnet.engine.rewrites import rewrite
 from mcnet.errors import UserError
 from mcnet.generator import Mcnet
-from mcnet.geometry import relative_keypoints
+from mcnet.model_file import with_own_jacobians
 from mcnet.pictures import to_picture
-
-Ranges = Mapping[str, tuple[float, float]]
-"""Least and largest value that may go into a convolution, by its name in the rewritten generator; `warped_N` is what
-the motion shows of the source at N px."""
+from mcnet.pose import relative_keypoints
 
 HEADROOM = 1.5
 """Ranges are taken so much wider than what was seen; what lies beyond them is clipped. Anything from 1 to 2 gives faces
 and performers that were not measured the largest error that bf16 gives them."""
+
+
+FacePlaces = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]
+"""Measured places of the keypoints of sources and of driving frames."""
 
 
 class QuantizationError(UserError, ValueError):
@@ -35,7 +37,7 @@ class QuantizationError(UserError, ValueError):
 
 @torch.inference_mode()
 def measure_ranges(
-    model: Mcnet, sources: NDArray[np.uint8], driving: NDArray[np.uint8]
+    model: Mcnet, sources: NDArray[np.uint8], driving: NDArray[np.uint8], places: FacePlaces | None = None
 ) -> dict[str, tuple[float, float]]:
     """Animate every source by every frame, in float32 on the CPU, and see which values go into the convolutions.
 
@@ -43,9 +45,11 @@ def measure_ranges(
         model: stays as it is.
         sources: (N, size_px, size_px, 3) uint8 RGB.
         driving: (M, size_px, size_px, 3) uint8 RGB; relative motion, the first frame is the reference pose.
+        places: of the keypoints in both, (N, K, 2) and (M, K, 2), if they were measured; jacobians are the model's own.
+            None: the model detects them.
 
     Returns:
-        By name, as `Ranges`, with the `HEADROOM`.
+        By name, as `mcnet.model_file.Ranges`, with the `HEADROOM`.
 
     Raises:
         QuantizationError: the model gives values that are not finite.
@@ -71,11 +75,14 @@ def measure_ranges(
     for name, module in generator.named_modules():
         if name in wanted:
             module.register_forward_pre_hook(hook(name))
-    frames = [fast.keypoint_detector(picture[None]) for picture in _pictures(driving)]
-    for picture in _pictures(sources):
-        cache = fast.encode_source(picture[None])
+    of_sources, of_driving = (None, None) if places is None else places
+    frames = _keypoints(fast, driving, of_driving)
+    for picture, keypoints in zip(_pictures(sources), _keypoints(fast, sources, of_sources), strict=True):
+        cache = generator.encode_source(picture[None], keypoints)
         for frame in frames:
             pose = relative_keypoints(cache.keypoints, frame, frames[0])
+            if places is not None:
+                pose = with_own_jacobians(model.info, pose)
             warped = generator.warp(cache, generator.motion(cache, pose))
             for feature in warped.features[:-1]:
                 see(f"warped_{feature.shape[-1]}", feature)
@@ -83,9 +90,26 @@ def measure_ranges(
     return {name: (HEADROOM * least, HEADROOM * largest) for name, (least, largest) in sorted(seen.items())}
 
 
-def note_ranges(model: Mcnet, sources: NDArray[np.uint8], driving: NDArray[np.uint8]) -> None:
+def note_ranges(
+    model: Mcnet, sources: NDArray[np.uint8], driving: NDArray[np.uint8], places: FacePlaces | None = None
+) -> None:
     """Measure the ranges of a model's activations and note them in its `info`; arguments as `measure_ranges`'."""
-    model.info = dataclasses.replace(model.info, ranges=measure_ranges(model, sources, driving))
+    model.info = dataclasses.replace(model.info, ranges=measure_ranges(model, sources, driving, places))
+
+
+def _keypoints(model: Mcnet, rgb: NDArray[np.uint8], places: NDArray[np.floating[Any]] | None) -> list[Keypoints]:
+    """Of each picture, batch 1."""
+    found: list[Keypoints] = []
+    for index, picture in enumerate(_pictures(rgb)):
+        if places is None:
+            found.append(model.keypoint_detector(picture[None]))
+            continue
+        value = torch.from_numpy(places[index : index + 1].astype(np.float32))
+        if model.info.keypoint_jacobians == "detected":
+            found.append(model.keypoint_detector(picture[None])._replace(value=value))
+        else:
+            found.append(with_own_jacobians(model.info, Keypoints(value, torch.empty(0))))
+    return found
 
 
 def _pictures(rgb: NDArray[np.uint8]) -> Tensor:

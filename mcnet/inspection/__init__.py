@@ -3,3 +3,8 @@
 Numbers become pictures with NumPy and OpenCV, and words are written with Pillow: every user has these already, and
 neither Qt nor another library for plots has to be there.
 """
+
+from typing import Literal
+
+LiveView = Literal["flow", "lattice", "masks", "occlusion", "warped", "generated", "features", "attention"]
+"""What can be watched live; `mcnet.inspection.live` draws it."""

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mcnet.arrays import Rgb
+from mcnet.arrays import Keypoints, Rgb
 from mcnet.config import Border
-from mcnet.geometry import Keypoints, resize_deformation, sample
+from mcnet.geometry import resize_deformation, sample
 from mcnet.pictures import to_rgb
 
 Floats = NDArray[np.float32]
@@ -90,6 +90,15 @@ def flow_wheel(size_px: int, background: int) -> Rgb:
     wheel = flow_colours(motion, 1.0)
     wheel[(motion.norm(dim=-1) > 1).numpy()] = background
     return wheel
+
+
+def flow_with_wheel(motion: Tensor, most: float, size_px: int) -> Rgb:
+    """`flow_colours` at a size, with a small legend in the lower left corner."""
+    colours = resized(flow_colours(motion, most), size_px)
+    wheel = flow_wheel(size_px // 5, 0)
+    corner = colours[-len(wheel) - 6 : -6, 6 : 6 + len(wheel)]
+    np.copyto(corner, wheel, where=wheel.any(axis=2, keepdims=True))
+    return colours
 
 
 def arrows(rgb: Rgb, motion: Tensor) -> Rgb:

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcnet.arrays import Rgb
+from mcnet.arrays import Keypoints, Rgb
 from mcnet.config import Border
-from mcnet.geometry import Keypoints
 from mcnet.inspection.drawing import (
     Components,
     arrows,
@@ -18,6 +17,7 @@ from mcnet.inspection.drawing import (
     deformed_lattice,
     flow_colours,
     flow_wheel,
+    flow_with_wheel,
     grey,
     heat,
     hues,
@@ -86,7 +86,7 @@ def overview(seen: Seen, performer: Performer, shown: Range) -> Rgb:
                 Panel(_source(seen), "source\nthe portrait"),
                 Panel(resized(performer.rgb, CELL_PX), "driving frame\nthe performer"),
                 Panel(
-                    _flow(seen, shown),
+                    flow_with_wheel(seen.motion, shown.most, CELL_PX),
                     f"motion\nrim of the wheel: {_pixels(seen, shown.most)}",
                 ),
             ],
@@ -355,16 +355,6 @@ def _percent(share: float | Tensor) -> str:
 
 def _source(seen: Seen, size_px: int = CELL_PX) -> Rgb:
     return picture(seen.cache.picture[0], size_px)
-
-
-def _flow(seen: Seen, shown: Range) -> Rgb:
-    """The flow with a small legend in its corner."""
-    colours = resized(flow_colours(seen.motion, shown.most), CELL_PX)
-    side_px = CELL_PX // 5
-    wheel = flow_wheel(side_px, 0)
-    corner = colours[-side_px - 6 : -6, 6 : 6 + side_px]
-    np.copyto(corner, wheel, where=wheel.any(axis=2, keepdims=True))
-    return colours
 
 
 def _bar(most: float, at_most: str, at_none: str) -> Panel:

@@ -79,6 +79,54 @@ def central_square(rgb: NDArray[np.uint8]) -> SquareBox:
     return SquareBox(width / 2, height / 2, min(width, height))
 
 
+def turned(rgb: NDArray[np.uint8], angle_deg: float) -> NDArray[np.uint8]:
+    """The whole of a picture, turned about its middle; it grows as far as its corners then reach.
+
+    Quarter turns move whole pixels. Beyond the picture's border its last pixels are repeated, as `crop` does.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        angle_deg: clockwise as seen.
+
+    Returns:
+        (H', W', 3) uint8, as `turned_size` says.
+    """
+    quarters, rest = divmod(angle_deg, 90)
+    if not rest:
+        return np.ascontiguousarray(np.rot90(rgb, -int(quarters)))
+    height, width = rgb.shape[:2]
+    new_width, new_height = turned_size((width, height), angle_deg)
+    cos, sin = math.cos(math.radians(angle_deg)), math.sin(math.radians(angle_deg))
+    matrix = np.array([[cos, -sin, 0], [sin, cos, 0]])
+    middle, new_middle = np.array([width - 1, height - 1]) / 2, np.array([new_width - 1, new_height - 1]) / 2
+    matrix[:, 2] = new_middle - matrix[:, :2] @ middle
+    shown = cv2.warpAffine(rgb, matrix, (new_width, new_height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return shown.astype(np.uint8, copy=False)
+
+
+def turned_size(size_px: tuple[int, int], angle_deg: float) -> tuple[int, int]:
+    """Width and height of a turned picture of that width and height."""
+    cos, sin = abs(math.cos(math.radians(angle_deg))), abs(math.sin(math.radians(angle_deg)))
+    width, height = size_px
+    return round(width * cos + height * sin), round(width * sin + height * cos)
+
+
+def turned_box(box: SquareBox, size_px: tuple[int, int], from_deg: float, to_deg: float) -> SquareBox:
+    """A square around the same place of a picture that is turned otherwise: itself upright, in that one's pixels.
+
+    Args:
+        box: in the pixels of the picture turned by `from_deg`.
+        size_px: width and height of the picture as it is not turned.
+        from_deg: how far it is turned, clockwise.
+        to_deg: how far it will be.
+    """
+    by = math.radians(to_deg - from_deg)
+    before, after = turned_size(size_px, from_deg), turned_size(size_px, to_deg)
+    x, y = box.center_x - before[0] / 2, box.center_y - before[1] / 2
+    cos, sin = math.cos(by), math.sin(by)
+    return SquareBox(cos * x - sin * y + after[0] / 2, sin * x + cos * y + after[1] / 2, box.side)
+
+
 def crop(rgb: NDArray[np.uint8], box: SquareBox, size_px: int) -> NDArray[np.uint8]:
     """Cut a square out and scale it, to fractions of a pixel.
 

@@ -137,6 +137,19 @@ class Face:
     irises_px: NDArray[np.float32] | None = None
 
     @property
+    def mesh_px(self) -> NDArray[np.float32]:
+        """(478, 3): `landmarks_px`, and behind them the irises as MediaPipe numbers them; (468, 3) without irises.
+
+        Irises are measured in the picture only. As in MediaPipe's graph, their depth is the mean of their lids'.
+        """
+        if self.irises_px is None:
+            return self.landmarks_px
+        lids = (RIGHT_EYE_POINTS[:_LID_COUNT], LEFT_EYE_POINTS[:_LID_COUNT])
+        depths = np.array([self.landmarks_px[list(points), 2].mean() for points in lids], np.float32)
+        irises = np.dstack((self.irises_px, np.repeat(depths[:, None], self.irises_px.shape[1], axis=1)))
+        return np.concatenate((self.landmarks_px, irises.reshape(-1, 3)))
+
+    @property
     def box(self) -> Box:
         """The upright rectangle around the mesh."""
         left, top = self.landmarks_px[:, :2].min(axis=0)
@@ -197,6 +210,8 @@ RIGHT_EYE_POINTS = (
 )
 """Mesh indices of what the head of the person's right eye finds: lower lid from the outer to the inner corner, upper
 lid likewise without corners, then rings around the eye and the brow."""
+_LID_COUNT = 16
+"""So many of them, the first ones, are the lids."""
 
 LEFT_EYE_POINTS = (
     *(263, 249, 390, 373, 374, 380, 381, 382, 362, 466, 388, 387, 386, 385, 384, 398),

@@ -123,6 +123,18 @@ class FaceFinder:
         """
         return self._measure(rgb, Region.around(face.landmarks_px))
 
+    def sureness(self, rgb: NDArray[np.uint8], face: Face) -> float:
+        """How sure the judge is, 0 to 1, that a face lies where it was measured, the way up that it was measured.
+
+        Args:
+            rgb: (H, W, 3) uint8, in which `find` found it.
+            face: what was found.
+
+        Raises:
+            MediaError: the finder is closed.
+        """
+        return self._judge.measure(rgb, Region.around(face.landmarks_px)).presence
+
     def forget(self) -> None:
         """Drop the followed face: the next frame is searched anew, as after a cut or a change of camera."""
         self._followed = self._judged = None

@@ -55,7 +55,7 @@ class Orientation(NamedTuple):
         """What a frame's display matrix asks for; the nearest of the eight, where it asks for another angle."""
         # A container of our own: `frame.side_data` would keep one in the frame that refers back to it, and such a pair,
         # with all of the picture's memory, waits for Python's cyclic collector. (PyAV's type knows one key only.)
-        side_data = cast("Mapping[Type, Buffer]", SideDataContainer(frame))
+        side_data = cast("Mapping[Type, Buffer]", SideDataContainer(frame))  # type: ignore[call-arg]  # as it has it
         try:
             values = np.frombuffer(bytes(side_data[Type.DISPLAYMATRIX]), np.int32)
         except KeyError:

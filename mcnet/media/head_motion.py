@@ -15,13 +15,12 @@ straight into the camera.
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from mcnet.geometry import Keypoints
+from mcnet.arrays import Keypoints
 from mcnet.mean_head import RIGID_POINTS, RIGID_SHAPE
 from mcnet.media.crop import SquareBox
 from mcnet.media.expressions import (
@@ -34,6 +33,7 @@ from mcnet.media.expressions import (
     openings,
     rotation_between,
 )
+from mcnet.media.face_mesh import LANDMARK_COUNT
 
 Array = NDArray[np.float64]
 
@@ -52,6 +52,10 @@ _OPEN_EYE = 0.14
 open one. Of 71 clips' most neutral frames, 5 % have less."""
 _WIDEST_LIDS = 1.6
 """How far lids open at most, over the portrait's own opening."""
+_IRISES = ("right_eye", (33, 133), slice(468, 473)), ("left_eye", (362, 263), slice(473, 478))
+"""Of each eye its corners, and the points of its iris behind the 468 of the mesh."""
+_FARTHEST_GAZE = 0.3
+"""How far an iris is moved within its eye at most, over the distance of the eye's corners; approached softly."""
 _LOWER_LID = 0.3
 """Share of a lid's motion that the lower one makes; were the upper one to make it all, it would drag the brow along."""
 _LID_SQUEEZE = 0.25
@@ -179,6 +183,8 @@ class Gains:
     nearness: float = 1.0
     """To the camera: the head's size."""
     lids: float = 1.0
+    gaze: float = 1.0
+    """Of the irises within their eyes, for models with keypoints on them."""
     mouth: float = 1.0
     """Lips, jaw and chin."""
     brows: float = 1.0
@@ -216,23 +222,26 @@ class PortraitInSpace:
 
         Args:
             mesh: of the portrait.
-            points: which of the mesh's points the model's keypoints are, in their order.
+            points: which of the mesh's points the model's keypoints are, in their order. Only where some are on the
+                irises do irises count, which performers' meshes then have to have as well.
             limits: of the pose.
         """
-        self._mesh = mesh
+        self._mesh = mesh = mesh if max(points) >= LANDMARK_COUNT else mesh[:LANDMARK_COUNT]
         self.head = Head.of(mesh)
         self._points = list(points)
         self._limits = limits or PoseLimits()
         shape = self.head.shape
-        self._spread = float(np.square(shape - shape.mean(axis=0)).sum())
+        rest = shape[:LANDMARK_COUNT]
+        self._spread = float(np.square(rest - rest.mean(axis=0)).sum())
         self._brows = np.zeros(len(shape), bool)
         self._brows[list(BROWS)] = True
-        self._mouth = shape[:, 1] > _LOWER_FACE_Y
+        self._mouth = shape[:, 1] > _LOWER_FACE_Y  # irises lie above
         self._mouth[_RIGID] = False
         # Of the affine maps: each is linear in the target's mesh.
         offset = shape[:, None, :2] - shape[None, self._points, :2]
         weight = np.exp(-np.square(offset).sum(-1) / (2 * _SIGMA**2)).T  # (K, N)
         weight[:, _LID_POINTS] = 0  # a blink is no stretching of what lies around the eye: it would widen the brow
+        weight[:, LANDMARK_COUNT:] = 0  # nor is a gaze
         weight /= weight.sum(1, keepdims=True)
         own = mesh[:, :2]
         around = own[None] - (weight @ own)[:, None]  # (K, N, 2)
@@ -276,16 +285,15 @@ class PortraitInSpace:
             maps[index, :, 1] *= 1 - _LID_SQUEEZE * (1 - min(max(float(share), 0.0), 1.0))
         return mesh[self._points, :2], maps
 
-    def keypoints(self, heads: Sequence[Head], source: Keypoints) -> Keypoints:
-        """Driving keypoints of a batch of frames, on the device of the source's.
+    def keypoints(self, heads: Sequence[Head], source: Keypoints[NDArray[Any]]) -> Keypoints[NDArray[Any]]:
+        """Driving keypoints of a batch of frames.
 
         Args:
             heads: from `follow`.
             source: the portrait's keypoints, batch 1, at `places`.
         """
         values, maps = (np.stack(arrays) for arrays in zip(*map(self.driving, heads), strict=True))
-        like = source.value
-        return Keypoints(torch.from_numpy(values).to(like), torch.from_numpy(maps).to(like) @ source.jacobian)
+        return Keypoints(values.astype(np.float32), maps.astype(np.float32) @ source.jacobian)
 
     def _pose(self, performer: Head, reference: Head, gains: Gains) -> tuple[Array, float, Array]:
         own, limits = self.head, self._limits
@@ -306,7 +314,7 @@ class PortraitInSpace:
         closed, neutral = self._neutral(reference)
         now = performer.openings
         gain = gains.brows * self._brows + gains.mouth * self._mouth
-        change = gain[:, None] * (performer.shape - closed)
+        change = gain[:, None] * (performer.shape[: len(own)] - closed[: len(own)])
         size = math.sqrt(float(np.square(change).sum()) / self._spread)
         limit = math.sqrt(_CALM + _PER_OPENING * max(now.mouth, 0.0) ** 2) * max(1.0, gains.mouth, gains.brows)
         shape = own + change * (softly(size, limit) / size if size else 1.0)
@@ -317,12 +325,27 @@ class PortraitInSpace:
             opening = own[upper] - own[lower]
             shape[lower] = own[lower] + _LOWER_LID * (1 - share) * opening
             shape[upper] = shape[lower] + share * opening
+        if len(own) > LANDMARK_COUNT and gains.gaze:
+            self._look(shape, performer, reference, gains.gaze)
         upper, lower = (list(points) for points in LIP_PAIRS)
         least = np.minimum(own[lower, 1] - own[upper, 1], 0)  # where they touch, a mesh may have them cross a little
         crossed = np.minimum(shape[lower, 1] - shape[upper, 1] - least, 0) / 2
         shape[upper, 1] += crossed
         shape[lower, 1] -= crossed
         return shape
+
+    def _look(self, shape: Array, performer: Head, reference: Head, gain: float) -> None:
+        """Move the irises in a shape as the performer's moved within their eyes; where an eye shuts a mesh guesses."""
+        for eye, corners, iris in _IRISES:
+            opening = min(getattr(performer.openings, eye), getattr(self._neutral(reference)[1], eye))
+            seen = min(max(opening / _OPEN_EYE, 0.0), 1.0)
+            there = [head.shape[iris].mean(0) - head.shape[list(corners)].mean(0) for head in (performer, reference)]
+            width, own_width = (
+                float(np.linalg.norm(np.subtract(*of[list(corners)]))) for of in (performer.shape, self.head.shape)
+            )
+            moved = (there[0] - there[1])[:2] / max(width, 1e-6)
+            moved = np.array([softly(gain * seen * float(part), _FARTHEST_GAZE) for part in moved])
+            shape[iris, :2] += own_width * moved
 
     def _neutral(self, reference: Head) -> tuple[Array, Expression]:
         """The reference's shape with its mouth closed, and its openings; kept, as it is the same for many frames."""

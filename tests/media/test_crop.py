@@ -15,6 +15,9 @@ from mcnet.media.crop import (
     face_size_px,
     frame_face,
     plan_crops,
+    turned,
+    turned_box,
+    turned_size,
 )
 from mcnet.media.errors import MediaError
 from mcnet.media.faces import Face, FaceFinder
@@ -242,3 +245,28 @@ def test_the_best_reference_for_a_closed_mouth_has_a_closed_mouth(face: Face, ta
 
     chosen = talker[best_reference_frame(face, talker)]
     assert gap(chosen) <= np.quantile([gap(each) for each in talker], 0.5)
+
+
+@pytest.mark.parametrize("angle_deg", [0.0, 90.0, 180.0, 270.0, -90.0, 30.0, 135.5, 359.0])
+def test_a_turned_picture_shows_all_of_it_and_squares_turn_along(angle_deg: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (14, 21, 3), np.uint8)
+    picture = cv2.resize(noise, (300, 200), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+    shown = turned(picture, angle_deg)
+    assert shown.shape == (*turned_size((300, 200), angle_deg)[::-1], 3)
+    box = SquareBox(90.0, 120.0, 60.0)
+    there = turned_box(box, (300, 200), 0.0, angle_deg)
+    # The square around the same place, cut from the turned picture and turned back, shows the same.
+    around = crop(picture, SquareBox(box.center_x, box.center_y, 30.0), 30)
+    back = turned(crop(shown, there, 60), -angle_deg)
+    middle = tuple(side // 2 for side in back.shape[:2])
+    seen = back[middle[0] - 15 : middle[0] + 15, middle[1] - 15 : middle[1] + 15]
+    assert np.abs(seen.astype(float) - around).mean() < 8
+    home = turned_box(there, (300, 200), angle_deg, 0.0)
+    assert (home.center_x, home.center_y, home.side) == pytest.approx((90, 120, 60))
+
+
+def test_quarter_turns_move_whole_pixels_clockwise() -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (4, 6, 3), np.uint8)
+    np.testing.assert_array_equal(turned(picture, 90.0), np.rot90(picture, -1))
+    np.testing.assert_array_equal(turned(picture, -90.0), np.rot90(picture))
+    np.testing.assert_array_equal(turned(turned(picture, 270.0), 90.0), picture)

@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from numpy.typing import NDArray
 
-from mcnet.geometry import Keypoints
+from mcnet.arrays import Keypoints
 from mcnet.mean_head import RIGID_POINTS
 from mcnet.media.bundled import bundled_faces
 from mcnet.media.crop import SquareBox
@@ -30,13 +31,19 @@ JAW = (14, 87, 317, 178, 402, 88, 318, 95, 324, 17, 152, 148, 377)
 
 
 @pytest.fixture(scope="module")
-def meshes() -> list[Array]:
+def with_irises() -> list[Array]:
     """Two bundled portraits' meshes in their squares."""
     with FaceFinder() as finder:
         return [
-            mesh_in_square(finder.find(rgb)[0].landmarks_px, FULL, 256)
+            mesh_in_square(finder.find(rgb)[0].mesh_px, FULL, 256)
             for rgb in bundled_faces(256, portraits=2, frames=1).sources
         ]
+
+
+@pytest.fixture(scope="module")
+def meshes(with_irises: list[Array]) -> list[Array]:
+    """Likewise without irises."""
+    return [mesh[:468] for mesh in with_irises]
 
 
 def rotation(yaw_deg: float = 0, pitch_deg: float = 0, roll_deg: float = 0) -> Array:
@@ -244,10 +251,12 @@ def test_affine_maps_follow_a_tilt_and_a_growth(meshes: list[Array]) -> None:
     _, maps = portrait.driving(moved)
     expected = 1.2 * rotation(roll_deg=20)[:2, :2]
     np.testing.assert_allclose(maps, np.tile(expected, (15, 1, 1)), atol=5e-3)
-    own = Keypoints(torch.from_numpy(portrait.places[None]).float(), torch.full((1, 15, 2, 2), 0.5))
+    own: Keypoints[NDArray[Any]] = Keypoints(
+        portrait.places[None].astype(np.float32), np.full((1, 15, 2, 2), 0.5, np.float32)
+    )
     batch = portrait.keypoints([head, moved], own)
     assert batch.value.shape == (2, 15, 2)
-    torch.testing.assert_close(batch.jacobian[1], torch.from_numpy(maps).float() @ own.jacobian[0])
+    np.testing.assert_array_equal(batch.jacobian[1], maps.astype(np.float32) @ own.jacobian[0])
 
 
 def test_halfway_between_two_poses(meshes: list[Array]) -> None:
@@ -269,3 +278,53 @@ def test_the_most_neutral_frame(meshes: list[Array]) -> None:
     assert most_neutral(found) == 4
     with pytest.raises(ValueError, match="no mesh"):
         most_neutral([None, None])
+
+
+PUPILS = (468, 473)
+
+
+def looking(head: Head, aside: float) -> Head:
+    """Both irises moved to the picture's right, in face sizes."""
+    shape = head.shape.copy()
+    shape[468:, 0] += aside
+    return head._replace(shape=shape)
+
+
+def test_a_mesh_with_irises_has_them_between_the_lids(with_irises: list[Array]) -> None:
+    for mesh in with_irises:
+        assert mesh.shape == (478, 3)
+        for pupil, (upper, lower), corners in ((468, (159, 145), (33, 133)), (473, (386, 374), (362, 263))):
+            assert mesh[corners[0], 0] < mesh[pupil, 0] < mesh[corners[1], 0]
+            assert mesh[upper, 1] < mesh[pupil, 1] < mesh[lower, 1]
+            assert mesh[list(corners), 2].min() - 0.1 < mesh[pupil, 2] < mesh[list(corners), 2].max() + 0.1
+
+
+def test_irises_follow_the_performers_gaze(with_irises: list[Array]) -> None:
+    portrait = PortraitInSpace(with_irises[0], (*POINTS, *PUPILS))
+    own, rest = portrait.head, Head.of(with_irises[1])
+    scale = np.linalg.norm(own.shape[33] - own.shape[133]) / np.linalg.norm(rest.shape[33] - rest.shape[133])
+
+    def moved(performer: Head, gaze: float = 1.0) -> Array:
+        shape = portrait.follow(performer, rest, Gains(gaze=gaze)).shape
+        return np.asarray((shape - own.shape)[list(PUPILS), 0])
+
+    np.testing.assert_allclose(moved(rest), 0, atol=1e-9)
+    np.testing.assert_allclose(moved(looking(rest, 0.05))[0], 0.05 * scale, rtol=1e-6)
+    np.testing.assert_allclose(moved(looking(rest, -0.05), 0.5)[0], -0.025 * scale, rtol=1e-6)
+    assert not moved(looking(rest, 0.05), 0.0).any()
+    width = np.linalg.norm(own.shape[33] - own.shape[133])
+    assert (moved(looking(rest, 5.0)) <= 0.3 * width * 1.2).all(), "no iris leaves its eye"
+    # Turned as a whole, eyes look where the head does: the irises stay where they are within it.
+    np.testing.assert_allclose(moved(posed(rest, rotation(20))), 0, atol=1e-6)
+    # Behind a lid that shuts, a mesh guesses: the iris goes on as far as the eye is open.
+    half, shut = (moved(looking(with_lids(rest, share), 0.05))[0] for share in (0.5, 0.0))
+    assert 0 <= shut < half < 0.05 * scale + 1e-9
+
+
+def test_irises_change_nothing_for_a_model_without_keypoints_on_them(with_irises: list[Array]) -> None:
+    plain, other = (PortraitInSpace(mesh, POINTS) for mesh in (with_irises[0], with_irises[0][:468]))
+    rest = Head.of(with_irises[1])
+    one = plain.driving(plain.follow(looking(rest, 0.1), rest))
+    two = other.driving(other.follow(rest, rest))
+    for left, right in zip(one, two, strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-12)

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import NamedTuple
 
-from mcnet.config import McnetConfig
+from mcnet.config import Conditioning, McnetConfig
 from training.fit.config import FitConfig, StageConfig
 
 
@@ -30,7 +30,11 @@ VARIANTS = (
 """In the paper's order. It says that a memory helps, and that conditioning it on the source helps further; the draft's
 conditioning is what the published one took the place of."""
 
-_CONDITIONING = {"unconditioned": "none", "keypoints": "keypoints", "released": "keypoints+appearance"}
+_CONDITIONING: dict[str, Conditioning] = {
+    "unconditioned": "none",
+    "keypoints": "keypoints",
+    "released": "keypoints+appearance",
+}
 
 
 def with_memory(config: McnetConfig, variant: str) -> McnetConfig:

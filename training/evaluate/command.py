@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
         "picture's plane. Clips are compared, the worst are named, and the test split's figures stand beside the "
         "project's bars. What needs a package or a download that is not there is left out and named.",
     )
-    parser.add_argument("model", help="a bundled name, a .safetensors file or a .pth.tar")
+    parser.add_argument("model", help="a bundled name, a .safetensors file, a model's folder or a .pth.tar")
     parser.add_argument("data", type=Path, help="packed dataset or folder of clips")
     parser.add_argument("--split", default="test", help="which clips (default: test)")
     parser.add_argument(

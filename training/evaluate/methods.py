@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mcnet.arrays import Rgb
+from mcnet.arrays import Keypoints, Rgb, SourceCache
 from mcnet.commands.drives import Drive, PlaneDrive, Shot, SpaceDrive
 from mcnet.engine import Engine
-from mcnet.generator import Mcnet, SourceCache, blend
-from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
+from mcnet.generator import Mcnet, blend
+from mcnet.model_file import with_own_jacobians
 from mcnet.pictures import to_picture, to_rgb
+from mcnet.pose import adapted_scale, relative_keypoints
 from training.evaluate.blending import BlendL1, Composition, blend_l1
 from training.evaluate.scores import COPY
 
@@ -66,12 +67,15 @@ class MethodRunner:
         Args:
             of_self: in self-reenactment; else in cross-identity.
         """
-        return (_SELF_METHODS if of_self else _CROSS_METHODS)[self.measures]
+        methods = (_SELF_METHODS if of_self else _CROSS_METHODS)[self.measures]
+        return tuple(method for method in methods if method != "detected" or self.engine.detects)
 
     @property
     def still_methods(self) -> tuple[str, ...]:
         """By which a performer's restlessness is told: one for each way to find keypoints."""
-        return ("measured", "detected") if self.measures else ("model",)
+        if not self.measures:
+            return ("model",)
+        return ("measured", "detected") if self.engine.detects else ("measured",)
 
     def perform(
         self, method: str, source: Shot, reference: Shot | None, performers: Sequence[Shot]
@@ -79,7 +83,8 @@ class MethodRunner:
         """One picture after the other. Finish one performance before the next begins: they share the engine.
 
         As in `mcnet animate`, a frame without a face that can be measured holds the picture before it (at the start,
-        the source), and a source or reference without one is animated by detected keypoints.
+        the source), and a source or reference without one is animated by detected keypoints; by a model that cannot
+        detect any it is not animated.
 
         Args:
             method: one of `methods`.
@@ -126,6 +131,8 @@ class MethodRunner:
             return _CopyDrive(source)
         measured = method in _MEASURED or (method == "warp" and self.measures)
         if measured and (source.face is None or (reference is not None and reference.face is None)):
+            if not self.engine.detects:
+                return _CopyDrive(source)
             self.detected_instead += 1
             measured = False
         if method == "warp":
@@ -145,17 +152,22 @@ class PlainModel:
     """
 
     def __init__(self, model: Mcnet, engine: Engine) -> None:
-        self._device = engine.choice.device
+        self._device = torch.device(engine.choice.device)
         self._points = list(engine.keypoint_landmarks)
         self._model = model.to(self._device)
 
     @torch.inference_mode()
     def keypoints(self, shot: Shot, *, measured: bool) -> Keypoints:
-        """Of one picture, batch 1; with measured places jacobians are detected all the same."""
+        """Of one picture, batch 1; with measured places the jacobians are as the model was trained."""
         keypoints: Keypoints = self._model.keypoint_detector(self.picture(shot))
         if not measured:
             return keypoints
-        return keypoints._replace(value=torch.from_numpy(shot.mesh()[None, self._points, :2]).to(keypoints.value))
+        value = torch.from_numpy(shot.mesh()[None, self._points, :2]).to(keypoints.value)
+        return with_own_jacobians(self._model.info, keypoints._replace(value=value))
+
+    def as_trained(self, measured: Keypoints) -> Keypoints:
+        """Measured keypoints, with jacobians that follow from the places where the model was trained so."""
+        return with_own_jacobians(self._model.info, measured)
 
     @torch.inference_mode()
     def encode(self, source: Shot, *, measured: bool) -> SourceCache:
@@ -207,6 +219,8 @@ class _WarpDrive:
         own, reference = self._source.keypoints, self._reference
         if reference is not None:
             driving = relative_keypoints(own, driving, reference, adapted_scale(own, reference))
+            if self.measures:
+                driving = self._plain.as_trained(driving)
         return self._plain.warp(self._source, driving)
 
 

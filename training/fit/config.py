@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from mcnet.config import MOTION_SIZE_PX, ConfigError, McnetConfig
-from mcnet.geometry import Jacobians, tells_rotation
 from mcnet.mean_head import RIGID_POINTS
+from mcnet.pose import Jacobians, tells_rotation
 from mcnet.tables import TableError, build
-from training.landmarks import EYE_OPENINGS, GUIDANCE_POINTS, MIRROR, MOUTH_OPENINGS
+from training.landmarks import EYE_OPENINGS, GUIDANCE_POINTS, KEYPOINT_GROUPS, MIRROR, MOUTH_OPENINGS
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -77,7 +77,8 @@ class DataConfig:
     """Where the keypoints of source and driving frame come from: `detected` by the network's own detector, as in the
     paper; `measured` by the face mesh, as landmarks of the dataset. The detector learns by its own terms either way."""
     keypoint_points: tuple[int, ...] = GUIDANCE_POINTS
-    """The mesh point that each measured keypoint is, in their order; each costs four channels of the dense motion."""
+    """The mesh point that each measured keypoint is, in their order; each costs four channels of the dense motion. A
+    file may name groups of `training.landmarks.KEYPOINT_GROUPS`, as ["face", "pupils"]."""
     keypoint_jacobians: Jacobians = "detected"
     """The jacobians of measured keypoints: `detected`, `identity`, or the head's `rotation` and size, told from the
     places. With the last two, what animates needs no detector."""
@@ -226,7 +227,7 @@ class LossConfig:
     guidance_openings: float = 0.0
     """Weight of the error of the distance between keypoints that sit on the two lids of an eye, or on the two lips."""
     guidance_points: tuple[int, ...] = GUIDANCE_POINTS
-    """The mesh point that each keypoint is led to."""
+    """The mesh point that each keypoint is led to, or groups of them, likewise."""
     mouth: float = 0.0
     """How much more the mouth's pixels weigh in the terms that compare pictures: 1 is added to so much, and all weights
     are then divided by their mean."""
@@ -320,6 +321,13 @@ class FitConfig:
     def __post_init__(self) -> None:
         _check(self)
 
+    @property
+    def keypoint_points(self) -> tuple[int, ...]:
+        """The mesh points that the keypoints are or are led to; empty where they are left to themselves."""
+        if self.data.keypoints == "measured":
+            return self.data.keypoint_points
+        return self.loss.guidance_points if self.loss.guidance or self.loss.guidance_late else ()
+
     def to_dict(self) -> dict[str, Any]:
         """Plain nested values, lists for tuples, as JSON and TOML have them; `from_dict` undoes it."""
         values = _plain(dataclasses.asdict(self))
@@ -337,6 +345,9 @@ class FitConfig:
         model = tables.pop("model", None)
         if not isinstance(model, Mapping):
             raise ConfigError("config table model is missing: give at least model.base, the name of a configuration")
+        for table, key in (("data", "keypoint_points"), ("loss", "guidance_points")):
+            if isinstance(given := tables.get(table), Mapping) and isinstance(given.get(key), list | tuple):
+                tables[table] = {**given, key: _points(given[key], f"{table}.{key}")}
         built = {**tables, "model": _model(model)}
         try:
             return build(cls, built, what="config key")
@@ -469,6 +480,16 @@ def _set(values: dict[str, Any], override: str) -> None:
         if not isinstance(table, dict):
             raise ConfigError(f"--set {override}: {name} is a value, not a table")
     table[leaf] = value
+
+
+def _points(values: Sequence[Any], key: str) -> list[Any]:
+    """Mesh points, with the names of groups among them written out."""
+    points: list[Any] = []
+    for value in values:
+        if isinstance(value, str) and value not in KEYPOINT_GROUPS:
+            raise ConfigError(f"config key {key}: got {value!r}, expected numbers or {', '.join(KEYPOINT_GROUPS)}")
+        points.extend(KEYPOINT_GROUPS[value] if isinstance(value, str) else (value,))
+    return points
 
 
 def _model(values: Mapping[str, Any]) -> McnetConfig:

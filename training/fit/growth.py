@@ -16,6 +16,8 @@ from mcnet.generator import Mcnet
 from training.fit.stores import columns_on
 from training.landmarks import TRAINING_POINTS
 
+_SILENT_LOGIT = -5.0
+"""Of a new keypoint's share in the motion: hardly anything to be seen, and a gradient."""
 _BLOCK = re.compile(r"generator\.res_stages\.(\d+)\.(\d+)\.(\w+)\.\w+")
 
 
@@ -63,6 +65,26 @@ def grown(small: Mcnet, large: Mcnet, parents: Sequence[int]) -> dict[str, Tenso
         else:
             weights[name] = _with_keypoints(name, old[name], value, family, copies)
     return weights
+
+
+def with_silent_keypoints(key: str, given: Tensor, fresh: Tensor) -> Tensor:
+    """A weight in the place of one of a network of more keypoints, of which the new ones are the last, and are silent.
+
+    A measured keypoint has a place of its own from the start, so that a copy of an old one would not do what that did.
+    The detector's new channels begin afresh; all others are 0, so that the network does nearly what it did.
+
+    Args:
+        key: of the weight.
+        given: of the smaller network.
+        fresh: of the larger one, as it was initialised.
+    """
+    if given.shape == fresh.shape:
+        return given
+    larger = fresh.clone() if key.startswith("keypoint_detector.") else torch.zeros_like(fresh)
+    if key == "generator.dense_motion.mask.bias":
+        larger.fill_(_SILENT_LOGIT)
+    larger[tuple(slice(length) for length in given.shape)] = given
+    return larger
 
 
 def _with_keypoints(name: str, old: Tensor, new: Tensor, family: Tensor, copies: Tensor) -> Tensor:

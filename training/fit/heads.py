@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mcnet.mean_head import RIGID_POINTS, RIGID_SHAPE
 from training.data import Dataset
-from training.fit.stores import columns_on, to_coordinates
+from training.fit.stores import columns_on, to_coordinates, training_points
 from training.landmarks import TRAINING_POINTS
 
 _RIGID = tuple(TRAINING_POINTS.index(point) for point in RIGID_POINTS)
@@ -85,8 +85,7 @@ class HeadStore:
 
     def __init__(self, dataset: Dataset, device: torch.device) -> None:
         kept = dataset.landmarks
-        columns = np.searchsorted(kept.points, TRAINING_POINTS)
-        places = kept.in_space[:, columns].astype(np.float32)
+        places = training_points(kept.points, kept.in_space)
         usable = torch.from_numpy(kept.valid & np.isfinite(places).all((1, 2)))
         shares = torch.from_numpy(np.where(usable.numpy()[:, None, None], places, 0))
         plane = to_coordinates(shares[..., :2], dataset.size_px)

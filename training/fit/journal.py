@@ -2,21 +2,26 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mcnet.checkpoint import save_model
 from mcnet.generator import Mcnet
+from mcnet.model_card import LATEST_FILE
+from mcnet.model_file import CheckpointError, ModelInfo
+from training.fit.curves import draw_curves
 from training.fit.losses import picture_l1
 from training.fit.sheets import HeldOut, sample_sheet, write_png
 
 _log = logging.getLogger(__name__)
-STATS = "stats.jsonl"
+STATS, CURVES = "stats.jsonl", "curves.png"
 
 
 class Journal:
-    """Writes a run's `stats.jsonl`, `tensorboard/` and `sheets/`.
+    """Writes a run's `stats.jsonl`, `tensorboard/`, `sheets/`, `curves.png` and `latest.safetensors`.
 
     Args:
         run: the run's folder.
@@ -25,6 +30,7 @@ class Journal:
     """
 
     def __init__(self, run: Path, step: int, *, tensorboard: bool) -> None:
+        self._run = run
         self._stats = run / STATS
         self._sheets = run / "sheets"
         if self._stats.is_file():
@@ -40,7 +46,7 @@ class Journal:
                 self._events = SummaryWriter(str(run / "tensorboard"), purge_step=step)
 
     def write(self, step: int, stage: str, line: dict[str, float]) -> None:
-        """One line of statistics."""
+        """One line of statistics; said with how long the stage goes on, and where its time goes."""
         rounded = {name: float(f"{value:.6g}") for name, value in line.items()}
         with self._stats.open("a") as file:
             file.write(json.dumps({"step": step, "stage": stage, **rounded}) + "\n")
@@ -49,19 +55,18 @@ class Journal:
                 self._events.add_scalar(f"{stage}/{name}", value, step)
         shares = [f"{what} {line[key]:.0%} of copying" for what, key in _SHARES if key in line]
         _log.info(
-            "step %d %s: loss %.4f, %s, occlusion %.2f, %.0f ms (%.0f of them data)",
+            "step %d %s: loss %.4f, %s, occlusion %.2f, %s",
             step,
             stage,
             line.get("total", float("nan")),
             ", ".join(shares) or "no step counted",
             line.get("occlusion_mean", float("nan")),
-            line["step_ms"],
-            line["data_ms"],
+            time_words(line),
         )
 
     @torch.inference_mode()
-    def sheet(self, step: int, stage: str, model: Mcnet, pairs: HeldOut) -> None:
-        """A sample sheet of the averaged weights, and their figures on its pairs."""
+    def sheet(self, step: int, stage: str, model: Mcnet, pairs: HeldOut) -> dict[str, float]:
+        """A sample sheet of the averaged weights, and their figures on its pairs, which it returns by name."""
         self._sheets.mkdir(exist_ok=True)
         decoded = stage == "full"
         sheet = sample_sheet(model, pairs, decoded=decoded)
@@ -83,12 +88,47 @@ class Journal:
             for name, value in shares.items():
                 self._events.add_scalar(f"{stage}/{name}", value, step)
         _log.info("step %d sheet: %s", step, ", ".join(f"{name} {value:.3f}" for name, value in shares.items()))
+        return shares
+
+    def publish(self, model: Mcnet, card: dict[str, Any]) -> None:
+        """Put what was learned so far where the app can open it, and the curves beside it.
+
+        A file is replaced in one step, so that nobody reads half of one. What cannot be written costs a warning and
+        not the run.
+
+        Args:
+            model: the averaged weights.
+            card: the facts that go with them.
+        """
+        before = model.info
+        model.info = ModelInfo(name=self._run.resolve().name, training=card)
+        try:
+            save_model(model, self._run / LATEST_FILE)
+            draw_curves(self._stats, self._run / CURVES)
+        except (CheckpointError, OSError, ImportError) as error:
+            _log.warning("what was learned so far cannot be shown: %s", error)
+        finally:
+            model.info = before
 
     def close(self) -> None:
         """Flush and close the event files."""
         if self._events is not None:
             self._events.close()
             self._events = None
+
+
+def time_words(line: Mapping[str, float]) -> str:
+    """How fast a run is, where its time goes, and how long the stage goes on, for people."""
+    whole_ms = line["step_ms"] + line["other_ms"]
+    parts = {"computing": line["compute_ms"], "waiting for pictures": line["data_ms"], "saving": line["other_ms"]}
+    spent = ", ".join(
+        f"{name} {taken_ms / whole_ms:.0%}" for name, taken_ms in parts.items() if taken_ms > 0.005 * whole_ms
+    )
+    minutes = line["stage_left_s"] / 60
+    left = (
+        f"{minutes / 60:.1f} h" if minutes >= 100 else f"{minutes:.0f} min" if minutes >= 2 else f"{60 * minutes:.0f} s"
+    )
+    return f"{line['pairs_per_s']:.3g} pairs/s ({spent}), {left} left in this stage"
 
 
 _SHARES = (("warped", "warped_of_copied"), ("predicted", "predicted_of_copied"))

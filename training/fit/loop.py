@@ -4,6 +4,7 @@ To resume a run, run the same command again.
 """
 
 import contextlib
+import dataclasses
 import logging
 import time
 from collections import Counter
@@ -23,9 +24,10 @@ from mcnet.signals import StopSignals
 from training.data import NO_LICENCE, Dataset, open_or_pack
 from training.fit.augment import Faces
 from training.fit.backbones import load_backbone
+from training.fit.card import card_of
 from training.fit.config import FitConfig, differences, format_config
 from training.fit.discriminator import Adversaries
-from training.fit.growth import can_grow, grown, nearest_points
+from training.fit.growth import can_grow, grown, nearest_points, with_silent_keypoints
 from training.fit.heads import HeadStore
 from training.fit.journal import Journal
 from training.fit.measured import measured
@@ -152,6 +154,8 @@ def fit(
                 line = totals.take(processes)
                 pairs = stage.config.batch * processes.count
                 line |= {"learning_rate": rate, "skipped": skipped, "pairs_per_s": pairs * 1000 / line["step_ms"]}
+                left = stage.first + stage.steps - step
+                line["stage_left_s"] = left * (line["step_ms"] + line["other_ms"]) / 1000
                 facts["last"] = {"step": step, **line}
                 if journal is not None:
                     journal.write(step, stage.name, line)
@@ -161,7 +165,8 @@ def fit(
             looking = every and (step % every == 0 or finished or step == 1)
             if looking and journal is not None and ready.held_out is not None:
                 with totals.paused():
-                    journal.sheet(step, stage.name, trainer.average.model, ready.held_out)
+                    shares = journal.sheet(step, stage.name, trainer.average.model, ready.held_out)
+                    facts["held_out"] = {"step": step, **shares}
 
             # ---- Checkpoint -----------------------------------------------------------------------------------------
             if saving:
@@ -169,6 +174,9 @@ def fit(
                     facts["stage"] = stage.name
                     with totals.paused():
                         save_state(trainer.state(step, skipped, facts), run / CHECKPOINT)
+                        if journal is not None:
+                            card = card_of(config, step, skipped, facts) | {"of_steps": last_step}
+                            journal.publish(trainer.average.model, card)
                 last_save = time.monotonic()
             if main and after_stage is not None and (stopping or step == stage.first + stage.steps):
                 with totals.paused():
@@ -248,8 +256,8 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
     if dataset.size_px != config.model.size_px:
         raise FitError(f"the data has pictures of {dataset.size_px} px, the model wants {config.model.size_px} px")
     frames = FrameStore(dataset, device, config.data.frames)
-    landmarks = LandmarkStore(dataset, device)
     data = config.data
+    landmarks = LandmarkStore(dataset, device, config.keypoint_points)
     sampler = PairSampler(
         dataset, data.split, data.stills_share, settings.seed, data.lively_share, data.photos_share, frames.rows_on
     )
@@ -267,7 +275,13 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
         model.load_state_dict(state.model)
         facts |= {key: value for key, value in state.facts.items() if key != "data"}
     elif settings.initial:
-        facts["initial"] = take_weights(model, settings.initial, landmarks, config.loss.guidance_points)
+        facts["initial"] = take_weights(
+            model,
+            settings.initial,
+            config.keypoint_points if config.data.keypoints == "measured" else (),
+            landmarks=landmarks,
+            guidance_points=config.loss.guidance_points,
+        )
     model.to(device)
     if adversaries is not None:
         adversaries.to(device)
@@ -317,40 +331,45 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
 
 
 def take_weights(
-    model: Mcnet, name_or_path: str, landmarks: LandmarkStore, guidance_points: Sequence[int]
+    model: Mcnet,
+    name_or_path: str,
+    measured_points: tuple[int, ...] = (),
+    *,
+    landmarks: LandmarkStore | None = None,
+    guidance_points: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Take another model's weights, and log what was taken and what was not.
 
-    Where the network is that model with further ResBlocks or keypoints, it begins as the same function (see
+    Where the network is that model with further ResBlocks or keypoints, it begins as the same function, or nearly (see
     `training.fit.growth`). Otherwise weights are copied wherever name and shape agree.
 
     Args:
         model: that takes them.
         name_or_path: of the other one.
-        landmarks: of the data: a new keypoint is a copy of that one whose landmark lies nearest on the mean face.
-        guidance_points: mesh points of the model's keypoints.
+        measured_points: the mesh points of the model's keypoints, if these are measured: new ones have to lie behind
+            the other model's, and begin silent.
+        landmarks: of the data: a new keypoint that is detected is a copy of that one whose landmark lies nearest on the
+            mean face. None: the new ones are copies in turn.
+        guidance_points: the mesh points that the detected keypoints are taught to be.
 
     Raises:
         CheckpointError: the model cannot be loaded.
     """
     given = load_model(name_or_path)
     theirs, ours = given.state_dict(), model.state_dict()
-    before = given.config.num_keypoints
-    if can_grow(given.config, model.config):
-        wanted = model.config.num_keypoints
-        parents: Sequence[int] = [number % before for number in range(wanted - before)]
-        if len(guidance_points) == wanted:
+    facts: dict[str, Any] = {"from": given.info.name, "content_hash": given.info.content_hash}
+    known, before, count = given.info.keypoint_landmarks, given.config.num_keypoints, model.config.num_keypoints
+    alike = dataclasses.replace(given.config, num_keypoints=count, border=model.config.border) == model.config
+    if measured_points and known and count > before and measured_points[:before] == known and alike:
+        theirs = {key: with_silent_keypoints(key, weight, ours[key]) for key, weight in theirs.items()}
+        _log.info("%d keypoints are new, behind the %d of %s", count - before, before, name_or_path)
+    elif not measured_points and can_grow(given.config, model.config):
+        parents: Sequence[int] = [number % before for number in range(count - before)]
+        if landmarks is not None and len(guidance_points) == count:
             parents = nearest_points(landmarks.trusted, guidance_points, before)
-        model.load_state_dict(grown(given, model, parents))
+        theirs = grown(given, model, parents)
+        facts["grown"] = True
         _log.info("grown from %s: the same function, with room to learn", name_or_path)
-        return {
-            "from": given.info.name,
-            "content_hash": given.info.content_hash,
-            "taken": len(theirs),
-            "fresh": [],
-            "unused": 0,
-            "grown": True,
-        }
     taken = [key for key in ours if key in theirs and theirs[key].shape == ours[key].shape]
     left = [key for key in ours if key not in taken]
     unused = [key for key in theirs if key not in taken]
@@ -358,13 +377,7 @@ def take_weights(
     _log.info("took %d of %d tensors from %s", len(taken), len(ours), name_or_path)
     if left:
         _log.info("fresh (no tensor of that name and shape there): %s", ", ".join(_groups(left)))
-    return {
-        "from": given.info.name,
-        "content_hash": given.info.content_hash,
-        "taken": len(taken),
-        "fresh": _groups(left),
-        "unused": len(unused),
-    }
+    return facts | {"taken": len(taken), "fresh": _groups(left), "unused": len(unused)}
 
 
 def _groups(keys: list[str]) -> list[str]:

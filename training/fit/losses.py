@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mcnet.geometry import Keypoints, invert_2x2, resize_aligned, sample
+from mcnet.arrays import Keypoints
+from mcnet.geometry import resize_aligned, sample
 from mcnet.layers import AntiAlias
 from mcnet.memory import Compensation
+from mcnet.pose import invert_2x2
 from training.fit.stores import columns_on
 from training.fit.warps import Warp
 from training.landmarks import (
@@ -20,6 +22,7 @@ from training.landmarks import (
     LEFT_EYE_POINTS,
     MOUTH_OPENINGS,
     MOUTH_POINTS,
+    PUPILS,
     RIGHT_EYE_POINTS,
     TRAINING_POINTS,
 )
@@ -40,9 +43,10 @@ PLAIN_COLUMNS = tuple(
     sorted(
         set(range(len(TRAINING_POINTS)))
         - {TRAINING_POINTS.index(point) for opening in (*MOUTH_OPENINGS, *EYE_OPENINGS) for point in opening[:2]}
+        - {TRAINING_POINTS.index(point) for point in PUPILS}
     )
 )
-"""Columns of TRAINING_POINTS that meet no other point when eyes or mouth close."""
+"""Columns of TRAINING_POINTS that meet no other point when eyes or mouth close, and are always seen."""
 
 
 class KeypointPair(NamedTuple):

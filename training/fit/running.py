@@ -93,7 +93,11 @@ class Totals:
         self._paused_s += time.perf_counter() - began
 
     def take(self, processes: Processes) -> dict[str, float]:
-        """Means over steps and processes since the last call, and milliseconds per step. Waits for the device."""
+        """Means over steps and processes since the last call, and milliseconds per step. Waits for the device.
+
+        `step_ms` is `data_ms`, waiting for pictures, and `compute_ms`; `other_ms` is what comes on top per step for
+        sheets, checkpoints and curves.
+        """
         sums: dict[str, float] = {}
         counts: dict[str, float] = {}
         for names, total in self._sums.items():
@@ -110,6 +114,7 @@ class Totals:
         line["step_ms"] = 1000 * (now - self._began - self._paused_s) / self._steps
         line["data_ms"] = 1000 * self._data_s / self._steps
         line["compute_ms"] = line["step_ms"] - line["data_ms"]
+        line["other_ms"] = 1000 * self._paused_s / self._steps
         self._data_s = self._paused_s = 0.0
         self._steps, self._began = 0, now
         return line

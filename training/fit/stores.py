@@ -1,14 +1,16 @@
 """Frames and landmarks by row, where the training step needs them."""
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mcnet.pictures import to_picture
 from training.data import DataError, Dataset
-from training.landmarks import MESH_SIZE, TRAINING_POINTS
+from training.landmarks import EYE_CORNERS, MESH_SIZE, PUPILS, TRAINING_POINTS
 
 
 class FrameStore:
@@ -64,22 +66,27 @@ class LandmarkStore:
         dataset: where they come from.
         device: where they are needed.
 
+        wanted: points that are needed besides; only pupils can be lacking where they are not.
+
     Raises:
         DataError: the dataset keeps too few points.
     """
 
-    def __init__(self, dataset: Dataset, device: torch.device) -> None:
+    def __init__(self, dataset: Dataset, device: torch.device, wanted: Sequence[int] = ()) -> None:
         kept = dataset.landmarks
-        points, landmarks, valid = kept.points, kept.landmarks, kept.valid
-        missing = sorted(set(TRAINING_POINTS) - set(points.tolist()))
-        if missing:
+        lacking = set(TRAINING_POINTS) - set(kept.points.tolist())
+        if missing := sorted(lacking - set(PUPILS)):
             raise DataError(
                 f"{dataset.folder / 'landmarks.npz'} lacks mesh points {missing[:5]}: expected all {MESH_SIZE} of the "
                 "mesh, or at least training.landmarks.TRAINING_POINTS"
             )
-        columns = np.searchsorted(points, TRAINING_POINTS)
-        chosen = torch.from_numpy(landmarks[:, columns].astype(np.float32))
-        usable = valid & np.isfinite(landmarks).all((1, 2))
+        if lacking & set(wanted):
+            raise DataError(
+                f"{dataset.folder / 'landmarks.npz'} has no pupils, expected them, as data.keypoint_points names them: "
+                "label the data anew (mcnet-train relabel), or leave the group pupils out"
+            )
+        chosen = torch.from_numpy(training_points(kept.points, kept.landmarks))
+        usable = kept.valid & np.isfinite(kept.landmarks).all((1, 2))
         self._places = to_coordinates(torch.nan_to_num(chosen), dataset.size_px).to(device)
         self._valid = torch.from_numpy(usable).to(device)
 
@@ -93,6 +100,21 @@ class LandmarkStore:
         trusted.
         """
         return self._places[rows], self._valid[rows]
+
+
+def training_points(points: NDArray[np.int64], places: NDArray[np.float16]) -> NDArray[np.float32]:
+    """(N, P, c) places of a table's points -> those of TRAINING_POINTS.
+
+    Where the table has no pupils, the middle of each eye's corners stands for them, so that everything but pupils as
+    keypoints works with it.
+    """
+    if set(PUPILS) <= set(points.tolist()):
+        return places[:, np.searchsorted(points, TRAINING_POINTS)].astype(np.float32)
+    others = [point for point in TRAINING_POINTS if point not in PUPILS]
+    corners = [[int(np.searchsorted(points, point)) for point in pair] for pair in EYE_CORNERS]
+    middles = [places[:, pair].astype(np.float32).mean(1, keepdims=True) for pair in corners]
+    known = places[:, np.searchsorted(points, others)].astype(np.float32)
+    return np.concatenate((known, *middles), axis=1)
 
 
 def to_coordinates(landmarks: Tensor, size_px: int) -> Tensor:

@@ -84,7 +84,7 @@ class ClipRules:
     png: bool = False
     """Store folders of PNGs instead of H.264."""
     all_points: bool = True
-    """Store all 468 points of the mesh, or those that `fit` uses."""
+    """Store all points of the mesh and its irises, or those that `fit` uses."""
 
     @property
     def min_frames(self) -> int:
@@ -391,7 +391,7 @@ def _measure(piece: _Piece, source: Source, rules: ClipRules, frame_size_px: tup
 
 def _in_square(faces: Sequence[Face], square: SquareBox, points: tuple[int, ...]) -> NDArray[np.float16]:
     corner = np.array([square.center_x - square.side / 2, square.center_y - square.side / 2, 0])
-    places = np.stack([face.landmarks_px[list(points)] for face in faces])
+    places = np.stack([face.mesh_px[list(points)] for face in faces])
     return np.asarray((places - corner) / square.side, np.float16)
 
 

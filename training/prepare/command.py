@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # OpenCV is imported by what prepares only: `fit` runs on mac
     from training.prepare.clips import ClipRules, Record, Reject
     from training.prepare.sources import Identities, Source, Statement
 
-_VERSION = 2
+_VERSION = 3
 """Raised when the same rules would give other clips."""
 _FACE_PER_SIZE = 0.3
 _LONGEST_S = 60.0
@@ -59,7 +59,7 @@ def add_parser(commands: Any) -> None:
         "--points",
         choices=("all", "training"),
         default="all",
-        help="landmarks to store: the mesh's 468, or those that fit uses, an eighth of the space (default: all)",
+        help="landmarks to store: the whole mesh with irises, or those that fit uses, a third of it (default: all)",
     )
     quality = parser.add_argument_group("what is good enough")
     quality.add_argument(

@@ -108,7 +108,7 @@ def build_clips_folder(
             valid.append(face is not None)
             row = np.zeros((len(columns), 3), np.float16)
             if face is not None:
-                row[:] = face.landmarks_px[columns] / size_px
+                row[:] = face.mesh_px[columns] / size_px
             found.append(row)
     if not clips:
         raise DataError(f"nothing can be used; the first reason: {skipped[0] if skipped else 'no files were given'}")

@@ -27,13 +27,14 @@ from app.pipeline.events import (
     SourceFailed,
     SourceReady,
 )
+from app.pipeline.inspector import Posed
 from app.pipeline.output.output_frame import OutputFrame
 from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
+from mcnet.arrays import Array, SourceCache
 from mcnet.engine import EngineError
 from mcnet.errors import UserError, sentence
-from mcnet.generator import SourceCache
 from mcnet.media.crop import CropSmoother, SquareBox, crop, frame_face
 from mcnet.media.errors import MediaError
 from mcnet.media.expressions import head_turn
@@ -106,7 +107,7 @@ class _Source(NamedTuple):
 
     portrait: Portrait
     pose: Pose
-    cache: SourceCache
+    cache: SourceCache[Array]
     space: PortraitInSpace | None
 
     def rest(self, like: Pose | Head) -> Pose | Head:
@@ -158,7 +159,7 @@ class Animator:
         self._smoother = CropSmoother()
         self._motion = MotionControl()
         self._ladder = TrackingLadder()
-        self._encoded: dict[bytes, SourceCache] = {}
+        self._encoded: dict[bytes, SourceCache[Array]] = {}
         self._source: _Source | None = None
         self._calibration: Calibration | None = None
         self._told_share = -1.0
@@ -184,6 +185,8 @@ class Animator:
         self._keypoints = LiveSettings().keypoints
         self._reference_score = 0
         self._better = 0
+        self._reference_of_another = False
+        self._posed: Posed | None = None
 
     def close(self) -> None:
         """Free the face finder."""
@@ -217,17 +220,67 @@ class Animator:
             self.calibrate(self._calibration.duration_s)
         self._emit(SourceReady(portrait.entry.key, from_cache=known, measured=space is not None))
 
+    def use_engine(self, engine: LiveEngine, taken_over: Callable[[bool], None]) -> None:
+        """Animate by another model from the next frame on.
+
+        It has to make a picture of the portrait first; when it cannot, the one before goes on as if nothing had been.
+
+        Args:
+            engine: made on this thread.
+            taken_over: told that it has taken over, and whether the reference still holds: a head that was measured
+                does, as the model has no part in it.
+
+        Raises:
+            UserError, RuntimeError: whatever the engine raises; the one before stays.
+        """
+        before = self._engine, self._encoded
+        self._engine, self._encoded = engine, {}
+        source, known = self._source, False
+        try:
+            if source is not None:
+                space = self._space_of(source.portrait)
+                cache, known = self._encode(source.portrait, space)
+                engine.set_source(cache)
+                self._source = _Source(source.portrait, Pose.of(cache.keypoints), cache, space)
+                engine.render(self._source.pose.to_keypoints())
+        except Exception:
+            (self._engine, self._encoded), self._source = before, source
+            raise
+        reference, now = self._motion.reference, self._source
+        holds = (
+            reference is not None
+            and reference.head is not None
+            and source is not None
+            and source.space is not None
+            and now is not None
+            and now.space is not None
+        )
+        if not holds:
+            self._motion.reference = None
+        self._reference_of_another = holds
+        self._motion.reset_filter()
+        self._target = self._picture = self._proven = self._bridge = None
+        self._whereabouts = self._looked_at = None
+        self._resting = False
+        if self._calibration is not None:
+            self.calibrate(self._calibration.duration_s)
+        taken_over(holds)
+        if now is not None:
+            self._emit(SourceReady(now.portrait.entry.key, from_cache=known, measured=now.space is not None))
+
     def _space_of(self, portrait: Portrait) -> PortraitInSpace | None:
         """The portrait's head, if the model's keypoints can be measured on it and are to be."""
         points = self._engine.keypoint_landmarks
-        if not points or portrait.landmarks_px is None or self._keypoints == "detected":
+        if not points or portrait.landmarks_px is None:
+            return None
+        if self._keypoints == "detected" and self._engine.detects:  # a model that cannot has its keypoints measured
             return None
         return PortraitInSpace(self._mesh_of(portrait.landmarks_px, portrait.box), points)
 
     def _mesh_of(self, landmarks_px: NDArray[np.float32], box: SquareBox) -> NDArray[np.float64]:
         return mesh_in_square(landmarks_px, box, self._engine.config.size_px)
 
-    def _encode(self, portrait: Portrait, space: PortraitInSpace | None) -> tuple[SourceCache, bool]:
+    def _encode(self, portrait: Portrait, space: PortraitInSpace | None) -> tuple[SourceCache[Array], bool]:
         places = None if space is None else space.places.astype(np.float32)
         key = portrait.square.tobytes() + (b"" if places is None else places.tobytes())
         cache = self._encoded.get(key)
@@ -285,7 +338,10 @@ class Animator:
         if measures and measured is None:
             return Step(self._without_face(now_s, settings, camera=True), PerformerView(frame, box, landmarks, None))
         driving = None
-        if measured is None or not self._in_space(settings) or self._calibrates:
+        if measured is not None and self._engine.places_suffice:
+            if not self._in_space(settings) or self._calibrates:
+                driving = Pose.of(self._engine.detect(None, self._places_of(measured)))
+        elif measured is None or not self._in_space(settings) or self._calibrates:
             square = self._crop(frame.rgb, box)
             if square is None:
                 return Step(self._without_face(now_s, settings, camera=True), PerformerView(frame, box, None, None))
@@ -307,8 +363,9 @@ class Animator:
         self._whereabouts = _Whereabouts.of(places, box)
         if looked:
             self._looked_at = self._whereabouts
-        view = PerformerView(frame, box, landmarks, places.astype(np.float32))
+        self._posed = None
         output = self._with_face(driving, measured, landmarks, dt_s, now_s, settings)
+        view = PerformerView(frame, box, landmarks, places.astype(np.float32), self._posed)
         if looked:
             self._proven = self._picture
         return Step(output, view)
@@ -348,7 +405,7 @@ class Animator:
 
     def _measure(self, face: Face, box: SquareBox, dt_s: float, settings: LiveSettings) -> Head | None:
         """The performer's head in the square, steadied; None where this is hardly a face."""
-        mesh = self._motion.smooth_mesh(self._mesh_of(face.landmarks_px, box), dt_s, settings.smoothing)
+        mesh = self._motion.smooth_mesh(self._mesh_of(face.mesh_px, box), dt_s, settings.smoothing)
         head = Head.of(mesh)
         if head.likely:
             return head
@@ -470,6 +527,8 @@ class Animator:
     ) -> OutputFrame:
         if self._source is None:
             return self._slate(State.STARTING)
+        if self._reference_of_another and settings.relative and not self._in_space(settings):
+            self._motion.reference, self._reference_of_another = None, False  # its keypoints are another model's
         if driving is not None:
             self._take_calibration(Reference(driving, measured), landmarks, now_s, settings)
         if settings.relative and self._motion.reference is None:
@@ -542,6 +601,7 @@ class Animator:
             self._tell_progress(calibration.share, calibration.hint)
             return
         score, self._motion.reference = best
+        self._reference_of_another = False
         head = self._motion.reference.head
         self._reference_score = 0 if head is None else score_expression(head.openings).score
         self._better = 0
@@ -578,9 +638,16 @@ class Animator:
 
     def _render(self, stance: Pose | Head) -> None:
         assert self._source is not None
-        pose = self._source.pose_of(stance)
+        source, pose = self._source, self._source.pose_of(stance)
         with self._timed("render"):
-            self._picture = self._engine.render(pose.to_keypoints(self._engine.choice.device))
+            self._picture = self._engine.render(pose.to_keypoints())
+        self._posed = Posed(
+            source.portrait.square,
+            *source.pose,
+            *pose,
+            measured=source.cache.measured,
+            fingerprint=source.cache.fingerprint,
+        )
         self._resting = False
 
     def _slate(self, state: State) -> OutputFrame:

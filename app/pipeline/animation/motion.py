@@ -4,23 +4,23 @@ Everything here is arithmetic on K keypoints; it knows no pictures and no clock 
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from app.pipeline.animation.smoothing import smoothing_cutoff_hz
 from app.settings import LiveSettings
-from mcnet.geometry import Keypoints, hull_area
+from mcnet.arrays import Keypoints
 from mcnet.media.expressions import LEFT_LID_PAIRS, LIP_PAIRS, RIGHT_LID_PAIRS
 from mcnet.media.head_motion import Gains, Head, softly
+from mcnet.pose import hull_area
 
 Array = NDArray[np.float64]
 
 _SPEED_HZ = 3.0
 _LIDS, _LIPS = sorted({*sum(RIGHT_LID_PAIRS + LEFT_LID_PAIRS, ())}), sorted({*sum(LIP_PAIRS, ())})
-_PARTS = (_LIDS, _LIPS, sorted({*range(468)} - {*_LIDS, *_LIPS}))
+_PARTS = (_LIDS, _LIPS, sorted({*range(468)} - {*_LIDS, *_LIPS}), [*range(468, 473)], [*range(473, 478)])
 
 
 class Pose(NamedTuple):
@@ -35,15 +35,14 @@ class Pose(NamedTuple):
     jacobian: Array
 
     @classmethod
-    def of(cls, keypoints: Keypoints) -> "Pose":
+    def of(cls, keypoints: Keypoints[NDArray[Any]]) -> "Pose":
         """The first of a batch of keypoints."""
-        value, jacobian = (tensor[0].detach().cpu().numpy().astype(np.float64) for tensor in keypoints)
+        value, jacobian = (part[0].astype(np.float64) for part in keypoints)
         return cls(value, jacobian)
 
-    def to_keypoints(self, device: torch.device) -> Keypoints:
+    def to_keypoints(self) -> Keypoints[NDArray[Any]]:
         """A batch of one, float32, for the engine."""
-        value, jacobian = (torch.from_numpy(array[None].astype(np.float32)).to(device) for array in self)
-        return Keypoints(value, jacobian)
+        return Keypoints(*(part[None].astype(np.float32) for part in self))
 
     def towards(self, other: "Pose", share: float) -> "Pose":
         """This pose at share 0, the other one at 1, on a straight line in between."""
@@ -119,6 +118,7 @@ def gains_of(settings: LiveSettings) -> Gains:
         shift=motion * settings.shift_strength,
         nearness=motion * settings.nearness_strength,
         lids=expression * settings.lids_strength,
+        gaze=expression,
         mouth=expression * settings.mouth_strength,
         brows=expression * settings.brows_strength,
     )
@@ -169,14 +169,15 @@ class MotionControl:
         )
 
     def smooth_mesh(self, mesh: Array, dt_s: float, smoothing: float) -> Array:
-        """Likewise the performer's mesh, (468, 3) in coordinates of keypoints.
+        """Likewise the performer's mesh, (468, 3) in coordinates of keypoints, or (478, 3) with irises.
 
-        Lids, lips and the rest are filtered apart: a blink is quick, and its filter must not take it for the stillness
-        of the head. As the head is moved, all parts have one speed and so one delay; as it turns, nearly so.
+        Lids, lips, each iris and the rest are filtered apart: a blink is quick, and its filter must not take it for the
+        stillness of the head. As the head is moved, all parts have one speed and so one delay; as it turns, nearly so.
         """
         smooth = mesh.copy()
         for part, one in zip(_PARTS, self._filters_mesh, strict=True):
-            smooth[part] = one.update(mesh[part], dt_s, smoothing)
+            if part[-1] < len(mesh):
+                smooth[part] = one.update(mesh[part], dt_s, smoothing)
         return smooth
 
     def is_strange(self, driving: Pose) -> bool:

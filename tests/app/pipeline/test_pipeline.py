@@ -28,6 +28,7 @@ from app.pipeline.events import (
     CameraOpened,
     EngineReady,
     Event,
+    ModelRefused,
     SettingRefused,
     SinkClosed,
     SinkFailed,
@@ -36,6 +37,7 @@ from app.pipeline.events import (
     SourceReady,
     StageFailed,
     StageRecovered,
+    StateChanged,
 )
 from app.pipeline.output.compositor import Compositor
 from app.pipeline.output.output_frame import Composed
@@ -46,9 +48,8 @@ from app.pipeline.portraits import Portrait, PortraitStore
 from app.pipeline.state import State
 from app.pipeline.stats import Meter
 from app.settings import LiveSettings
-from mcnet.arrays import Rgb
+from mcnet.arrays import Array, Keypoints, Rgb
 from mcnet.engine import EngineError
-from mcnet.geometry import Keypoints
 from mcnet.media.faces import Face
 from tests.app.fakes import (
     AVATAR_RGB,
@@ -168,6 +169,9 @@ def test_the_sinks_beat_goes_on_while_the_model_hangs_and_shows_the_slate(rig: R
     pictures, rendered = len(rig.sink.pictures), len(rig.engine.rendered)
     wait_until(lambda: len(rig.sink.pictures) > pictures + 10, "pictures go on")
     assert len(rig.engine.rendered) == rendered  # it hangs still
+    whys = [event.message for event in rig.events if isinstance(event, StateChanged) and event.state is State.FAULT]
+    assert len(whys) == 1
+    assert whys[0].startswith("the model has given no picture for ")
     rig.engine.delay_s = 0.0
     rig.reach(State.LIVE)
 
@@ -210,7 +214,7 @@ def test_where_the_mesh_measures_the_next_frame_is_searched_while_one_is_rendere
     searched_meanwhile: list[bool] = []
     quick = rig.engine.render
 
-    def render(driving: Keypoints) -> Rgb:
+    def render(driving: Keypoints[Array]) -> Rgb:
         before, deadline_s = rig.finder.searched, time.monotonic() + 0.3
         while rig.finder.searched == before and time.monotonic() < deadline_s:
             time.sleep(0.005)
@@ -564,6 +568,16 @@ def _break_portrait(rig: Rig) -> None:
     rig.pipeline.set_portrait(dataclasses.replace(portrait, square=np.zeros_like(portrait.square)))
 
 
+def _other_model(rig: Rig) -> None:
+    rig.pipeline.use_engine(FakeEngine, "other")
+
+
+def _break_other_model(rig: Rig) -> None:
+    other = FakeEngine()
+    other.fail = EngineError("NaN")
+    rig.pipeline.use_engine(lambda: other, "other")
+
+
 def _break_everything(rig: Rig) -> None:
     rig.engine.fail = ZeroDivisionError("a bug")
 
@@ -688,6 +702,8 @@ MATRIX: list[tuple[Callable[[Rig], None], State, type | None]] = [
     (_break_everything, State.FAULT, StageFailed),
     (_break_keypoints, State.FAULT, StageFailed),
     (_slow_model, State.FAULT, None),
+    (_other_model, State.LIVE, EngineReady),
+    (_break_other_model, State.LIVE, ModelRefused),
     (_busy_sink, State.LIVE, SinkFailed),
     (_break_sink, State.LIVE, SinkFailed),
     (_full_disk, State.LIVE, SinkFailed),

@@ -9,7 +9,7 @@ import pytest
 from app.errors import AppError
 from app.pipeline.portraits import Portrait, PortraitStore, bundled_portraits, load_portrait
 from assets import ROOT as ASSETS
-from mcnet.media.crop import SquareBox
+from mcnet.media.crop import SquareBox, turned
 from mcnet.media.errors import MediaError
 from mcnet.media.images import read_rgb, write_rgb
 
@@ -180,3 +180,45 @@ def test_a_face_beside_the_chosen_square_is_not_the_portraits(tmp_path: Path) ->
     assert all(entry.bundled for entry in store.entries())
     store.keep(store.reframe(nobody, None))
     assert not store.entries()[-1].bundled
+
+
+@pytest.mark.parametrize("name", ["woman_2", "man_1", "man_5"])
+@pytest.mark.parametrize("lies_deg", [90.0, 180.0, 270.0])
+def test_a_portrait_on_its_side_or_on_its_head_is_offered_upright(
+    store: PortraitStore, tmp_path: Path, name: str, lies_deg: float
+) -> None:
+    upright = read_rgb(ASSETS / "portraits" / f"{name}.jpg")
+    expected = store.look_at(upright, "upright")
+    lying = turned(upright, lies_deg)
+    portrait = store.look_at(lying, "lying")
+    assert portrait.entry.angle_deg == (360 - lies_deg) % 360
+    assert portrait.entry.box is None
+    assert dataclasses.astuple(portrait.box) == pytest.approx(dataclasses.astuple(expected.box), abs=2)
+    assert portrait.score == pytest.approx(expected.score, abs=3)
+    store.keep(portrait)
+    again = PortraitStore(tmp_path / "portraits")
+    entry = again.entries()[-1]
+    assert entry == portrait.entry
+    np.testing.assert_array_equal(read_rgb(entry.path), lying)  # it is kept as it was
+    np.testing.assert_array_equal(again.prepare(entry).square, portrait.square)
+    np.testing.assert_array_equal(again.look_at(lying, "twice").square, portrait.square)
+
+
+def test_a_picture_is_straightened(store: PortraitStore, woman: Portrait) -> None:
+    leaning = store.look_at(turned(woman.rgb, 20.0), "leaning")
+    assert leaning.entry.angle_deg == 0
+    assert "the head is tilted" in leaning.remarks
+    straight = store.reframe(leaning, None, -20.0)
+    assert straight.remarks == ()
+    assert straight.score == pytest.approx(woman.score, abs=4)
+    assert straight.rgb is leaning.rgb
+    assert store.reframe(straight, straight.box).entry.angle_deg == -20.0
+
+
+def test_an_index_of_before_pictures_could_be_turned(store: PortraitStore, tmp_path: Path) -> None:
+    entry = add(store).entry
+    index = tmp_path / "portraits" / "portraits.json"
+    rows = json.loads(index.read_text())
+    del rows[0]["angle_deg"]
+    index.write_text(json.dumps(rows))
+    assert store.entries()[-1] == entry

@@ -29,6 +29,8 @@ from app.pipeline.events import (
     SourceReady,
     StateChanged,
 )
+from app.pipeline.inspector import Drawn, InspectorProcess, Posed, Request
+from app.pipeline.models import ModelReport
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import NullSink, OutputFormat, Sink
 from app.pipeline.output.sound import SoundFeed
@@ -40,8 +42,10 @@ from app.pipeline.stats import Percentiles, Stats
 from app.settings import AppSettings, LiveSettings
 from app.ui.parts import Parts
 from mcnet.bench.tiers import Tier, Timing
-from mcnet.engine import Way
+from mcnet.config import McnetConfig
+from mcnet.engine import Engine, Way
 from mcnet.media.crop import SquareBox
+from mcnet.model_card import Evaluation, ModelCard
 
 _AUTOMATIC = SquareBox(50.0, 40.0, 60.0)
 READY = VirtualCameraReport("ready", "/dev/video10", "The virtual camera /dev/video10 is ready.")
@@ -94,6 +98,7 @@ class FakePipeline:
         self.portrait: Portrait | None = None
         self.sinks: dict[str, Sink] = {}
         self.calibrations: list[bool] = []
+        self.models: list[str] = []
         self.starts = 0
         self.stops = 0
         self.figures = Stats(State.STARTING)
@@ -123,6 +128,15 @@ class FakePipeline:
 
     def set_portrait(self, portrait: Portrait) -> None:
         self.portrait = portrait
+
+    def use_engine(self, factory: object, model: str) -> None:
+        del factory
+        self.models.append(model)
+
+    def take_over(self, *, keeps_reference: bool = True) -> None:
+        """Tell that the model that was asked for last has taken over."""
+        asked = self.models[-1]
+        self.tell(EngineReady(asked, "cpu", "the processor", 0.1, asked=asked, keeps_reference=keeps_reference))
 
     def calibrate(self, *, now: bool = False) -> None:
         self.calibrations.append(now)
@@ -232,11 +246,11 @@ class FakeStore:
         number = [one.key for one in self.kept].index(entry.key)
         return _portrait(entry, plain(60 + 30 * number, 100, 80), plain(60 + 30 * number, 512, 512), 70 + number)
 
-    def reframe(self, portrait: Portrait, box: SquareBox | None) -> Portrait:
+    def reframe(self, portrait: Portrait, box: SquareBox | None, angle_deg: float) -> Portrait:
         found = box is None or box.side >= self.faceless
         return replace(
             portrait,
-            entry=replace(portrait.entry, box=box),
+            entry=replace(portrait.entry, box=box, angle_deg=angle_deg),
             box=box or _AUTOMATIC,
             landmarks_px=np.zeros((468, 3), np.float32) if found else None,
         )
@@ -290,11 +304,18 @@ class World:
     measure_error: Exception | None = None
     gate: threading.Event = field(default_factory=threading.Event)
     measured_with: list[tuple[str, str, str]] = field(default_factory=list)
+    cards: dict[str, ModelCard] = field(default_factory=dict)
+    model_errors: dict[str, Exception] = field(default_factory=dict)
+    stamps: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    speeds: dict[str, float] = field(default_factory=dict)
+    looked_at: list[str] = field(default_factory=list)
+    inspectors: "list[FakeInspector]" = field(default_factory=list)
     listed: int = 0
     examined: int = 0
 
     def __post_init__(self) -> None:
         self.store = FakeStore(self.folder)
+        self.cards["starter"] = card(Path("starter.safetensors"), bundled=True)
 
     @property
     def pipeline(self) -> FakePipeline:
@@ -308,11 +329,15 @@ class World:
             list_devices=lambda: (("cuda:0", "GPU 0: a fake one"),),
             make_pipeline=self._make_pipeline,
             measure=self._measure,
+            examine_model=self._examine_model,
+            read_card=lambda model: self.cards.get(model),
+            model_stamp=lambda model: self.stamps.get(model),
             examine_virtual_camera=self._examine,
             make_virtual_camera=lambda: self._sink("virtualcam"),
             make_recorder=self._record,
             list_microphones=self._list_microphones,
             open_microphone=self._open_microphone,
+            make_inspector=self._make_inspector,
         )
 
     def _list(self) -> list[CameraInfo]:
@@ -339,6 +364,20 @@ class World:
         tell(MeasuringProgress(0.5, GPU_WAY))
         self.gate.wait(5)
         return measured(1.5)
+
+    def _examine_model(self, settings: AppSettings, like: Tier | None) -> ModelReport:
+        model = settings.model
+        self.looked_at.append(model)
+        if model in self.model_errors:
+            raise self.model_errors[model]
+        card = self.cards.get(model)
+        warnings = ("It is a stranger.",) if card is None else tuple(card.warnings())
+        assert like is None or isinstance(like, Tier)
+        return ModelReport(model, card, warnings, self.speeds.get(model), self.stamps.get(model, ()), _no_engine)
+
+    def _make_inspector(self, model: str) -> InspectorProcess:
+        self.inspectors.append(FakeInspector(model))
+        return cast(InspectorProcess, self.inspectors[-1])
 
     def _sink(self, name: str) -> Sink:
         if self.sink_error is not None:
@@ -394,6 +433,58 @@ class FakeEar:
         self.closed += 1
 
 
+def _no_engine() -> Engine:
+    raise AssertionError("the fake pipeline makes no engine")
+
+
+def card(path: Path, *, bundled: bool = False, good: bool = True, **training: object) -> ModelCard:
+    """A card of a tiny model, with figures and a licence or, where it is not good, without."""
+    return ModelCard(
+        path,
+        path.stem,
+        "0" * 64,
+        McnetConfig.named("tiny"),
+        123_456,
+        training,
+        "CC BY 4.0" if good else "",
+        Evaluation({"l1_of_copying": 0.593, "akd_of_copying": 0.11}, "test", 20, 15) if good else None,
+        bundled=bundled,
+    )
+
+
+class FakeInspector:
+    """Draws plain pictures, of the sizes that the real one's have.
+
+    Attributes:
+        asked: requests so far.
+        error: what drawing raises.
+        closed: whether it was.
+        gate: drawing waits for it.
+    """
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.asked: list[Request] = []
+        self.error: Exception | None = None
+        self.closed = False
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def draw(self, request: Request) -> Drawn:
+        self.asked.append(request)
+        self.gate.wait(5)
+        if self.error is not None:
+            raise self.error
+        size_px = request.size_px
+        wide = [2 if view in ("features", "attention") else 1 for view in request.views]
+        pictures = [plain(60 + 40 * place, times * size_px, size_px) for place, times in enumerate(wide)]
+        return Drawn(pictures, 0.2)
+
+    def close(self) -> None:
+        self.closed = True
+        self.gate.set()
+
+
 class FakeSink(NullSink):
     """Bears a name of its own."""
 
@@ -414,6 +505,12 @@ def _parse(text: str) -> CameraSpec:
     return CameraSpec("file", path=Path(text))
 
 
+def posed_of() -> Posed:
+    """The avatar at rest."""
+    points, jacobians = np.array([[0.0, 0.0], [0.5, -0.5]]), np.stack((np.eye(2), np.eye(2)))
+    return Posed(plain(90, 64, 64), points, jacobians, points, jacobians, measured=True, fingerprint="fake/fp32")
+
+
 def performer_view_of(*, found: bool = True) -> PerformerView:
     """A frame of the performer, 64 x 48, with a face or without."""
     frame = CameraFrame(1, time.monotonic(), plain(200, 64, 48))
@@ -421,4 +518,4 @@ def performer_view_of(*, found: bool = True) -> PerformerView:
         return PerformerView(frame, None, None, None)
     points = np.stack([np.linspace(20, 44, 468), np.linspace(10, 40, 468), np.zeros(468)], axis=1).astype(np.float32)
     keypoints = np.array([[0.0, 0.0], [0.5, -0.5]], np.float32)
-    return PerformerView(frame, SquareBox(32.0, 24.0, 30.0), points, keypoints)
+    return PerformerView(frame, SquareBox(32.0, 24.0, 30.0), points, keypoints, posed_of())

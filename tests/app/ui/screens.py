@@ -20,7 +20,7 @@ from tests.app.ui.desk import PLATFORM
 
 os.environ["QT_QPA_PLATFORM"] = PLATFORM  # before Qt asks
 
-from PyQt6.QtCore import QPoint, QRect
+from PyQt6.QtCore import QPoint, QRect, QRectF
 from PyQt6.QtGui import QPainter, QPixmap
 from PyQt6.QtWidgets import (
     QAbstractButton,
@@ -46,6 +46,7 @@ from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
 from app.settings import AppSettings, LiveSettings, WindowSettings
 from app.ui.crop_editor import CropCanvas
+from app.ui.inspector_dock import ViewsCanvas
 from app.ui.main_window import MainWindow
 from app.ui.messages import Message
 from app.ui.parts import WindowOptions
@@ -57,7 +58,7 @@ from app.ui.status import Words
 from app.ui.theme import apply_theme, current_theme
 from app.ui.widgets import ColumnScroll, Combo, ElidedLabel
 from mcnet.media.images import read_rgb
-from tests.app.ui.fakes import MISSING, STATS, World, performer_view_of
+from tests.app.ui.fakes import MISSING, STATS, World, card, performer_view_of
 
 SIZES = ((800, 480), (920, 560), (960, 540), (1024, 600), (1180, 720), (1366, 700))
 """In points: the smallest, what used to be, 200 % of 1920x1080, two notebooks less their panels, and the default."""
@@ -72,11 +73,14 @@ _LEAVES = (
     CropCanvas,
     LevelMeter,
     PerformerWidget,
+    ViewsCanvas,
 )
 _LONG = (
     "The model cannot be loaded: cannot read /home/somebody/models/another-model.safetensors: it ends after 1024 bytes "
     "of 61211904; copy it again, or choose another model. The output shows the slate."
 )
+_LATEST = Path("runs/of-mine/latest.safetensors")
+_LICENCE = "CC BY 4.0 (GRID corpus), Apache-2.0, a licence that somebody wrote in words of their own and 12 more"
 
 
 class Stage:
@@ -220,6 +224,31 @@ def _stages(folder: Path, theme: str) -> Iterator[tuple[str, Stage]]:
     scroll.ensureWidgetVisible(stage.window.controls.theme)
     yield "output, computer and window", stage
 
+    stage = Stage(folder, theme, checklist_done=True, show_inspector=True, show_statistics=True)
+    stage.prove()
+    stage.until(lambda: len(stage.window.inspector.canvas.shown) == 4)
+    yield "inside the network", stage
+
+    two = ("features", "attention")
+    stage = Stage(folder, theme, checklist_done=True, show_inspector=True, inspector_views=two)
+    stage.prove()
+    stage.until(lambda: len(stage.window.inspector.canvas.shown) == 2)
+    stage.notice()
+    yield "two views of the inside, and a notice", stage
+
+    stage = Stage(folder, theme, checklist_done=True)
+    long_name = str(folder / "a-model-with-a-name-that-nobody-would-shorten")
+    stage.world.cards[long_name] = card(Path(long_name) / "model.safetensors", good=False, steps=1200)
+    stage.world.cards["starter"] = replace(card(_LATEST, steps=123456, of_steps=600000), licence=_LICENCE)
+    stage.prove()
+    stage.until(lambda: "Still learning" in stage.window.controls.run.card.text())
+    stage.session.choose_model(long_name)
+    stage.until(lambda: bool(stage.window.messages.messages))
+    scroll = stage.window.controls.findChild(ColumnScroll)
+    assert scroll is not None
+    scroll.ensureWidgetVisible(stage.window.controls.run.card)
+    yield "a model's card and what speaks against another", stage
+
     stage = Stage(folder, theme, checklist_done=True)
     stage.prove()
     stage.session.measure()
@@ -234,6 +263,7 @@ def _stages(folder: Path, theme: str) -> Iterator[tuple[str, Stage]]:
         stage.session.desk.add_files([folder / "someone.png"])
         stage.until(lambda: stage.session.desk.cropping is not None)  # noqa: B023
         if notice:
+            stage.window.crop_editor.canvas.turn(-70)
             stage.notice()
         yield name, stage
 
@@ -250,14 +280,20 @@ def _stages(folder: Path, theme: str) -> Iterator[tuple[str, Stage]]:
 
 
 def faults(window: MainWindow) -> list[str]:
-    """Overlaps, cut texts, and what lies outside of its place."""
+    """Overlaps, cut texts, and what lies outside of its place, in the window and in a dock that floats beside it."""
+    dock = window.inspector
+    floating = [dock] if dock.isFloating() and dock.isVisible() else []
+    return [fault for top in (window, *floating) for fault in _faults_in(top, window)]
+
+
+def _faults_in(top: QWidget, window: MainWindow) -> list[str]:
     shown = [
         widget
-        for widget in window.findChildren(QWidget)
-        if widget.isVisibleTo(window) and widget.window() is window and not _of_qt(widget)
+        for widget in top.findChildren(QWidget)
+        if widget.isVisibleTo(top) and widget.window() is top and not _of_qt(widget)
     ]
     found = [fault for widget in shown for fault in (*_outside(widget, window), *_cut(widget))]
-    leaves = [(widget, _visible(widget, window)) for widget in shown if isinstance(widget, _LEAVES)]
+    leaves = [(widget, _visible(widget, top)) for widget in shown if isinstance(widget, _LEAVES)]
     for (one, seen), (other, seen_too) in combinations(leaves, 2):
         common = seen & seen_too
         if common.isEmpty() and one.parentWidget() is other.parentWidget():
@@ -312,6 +348,11 @@ def _outside(widget: QWidget, window: MainWindow) -> Iterator[str]:
             yield f"{_name(widget)} at {widget.geometry().getRect()} is outside of the picture {picture.getRect()}"
     if isinstance(widget, Preview) and widget.picture_rect().height() < 120:
         yield f"the preview's picture is {widget.picture_rect().height():.0f} high"
+    if isinstance(widget, ViewsCanvas):
+        whole = QRectF(widget.rect())
+        for view, drawn in zip(widget.shown, widget.picture_rects(), strict=True):
+            if not whole.contains(drawn) or drawn.height() < 64:
+                yield f"the picture of {view} at {drawn.getRect()} is small, or outside of {whole.getRect()}"
     if isinstance(widget, CropCanvas) and min(widget.width(), widget.height()) < 100:
         yield f"the crop's picture is {widget.width()} x {widget.height()}"
 
@@ -344,6 +385,24 @@ def _cut(widget: QWidget) -> Iterator[str]:
         bar = area.verticalScrollBar()
         if bar is not None and bar.maximum() > 0:
             yield f"{_name(widget)} hides {bar.maximum()} lines"
+
+
+def watch_painting() -> list[str]:
+    """From now on, in this process, note every text that a widget paints itself and that does not fit its place."""
+    before: Any = QPainter.drawText
+    cut: list[str] = []
+
+    def draw_text(self: QPainter, *args: Any) -> None:
+        if len(args) == 3 and isinstance(args[0], QRect | QRectF):
+            place, flags, text = QRectF(args[0]), args[1], args[2]
+            needs = self.boundingRect(place, flags, text)
+            if needs.width() > place.width() + 1 or needs.height() > place.height() + 1:
+                has, wants = (f"{size.width():.0f} x {size.height():.0f}" for size in (place, needs))
+                cut.append(f"painted {text[:40]!r} is cut: has {has}, needs {wants}")
+        before(self, *args)
+
+    QPainter.drawText = draw_text  # type: ignore[method-assign, assignment]
+    return cut
 
 
 # Longer texts
@@ -395,6 +454,7 @@ def main() -> int:
     apply_theme(app, current_theme(args.theme))
     pictures: dict[tuple[int, int], list[tuple[str, QPixmap]]] = {size: [] for size in SIZES}
     found = 0
+    cut = watch_painting()
     with tempfile.TemporaryDirectory() as place:
         for number, (name, stage) in enumerate(_stages(Path(place), args.theme)):
             for size in SIZES:
@@ -406,10 +466,11 @@ def main() -> int:
                         stage.rest()
                     window = stage.window
                     wrong = [] if (window.width(), window.height()) == size else [f"the window is {window.size()}"]
-                    for fault in (*wrong, *faults(window)):
+                    cut.clear()
+                    picture = window.grab()
+                    for fault in (*wrong, *faults(window), *dict.fromkeys(cut)):
                         print(f"{size[0]}x{size[1]} {name} ({side}): {fault}")
                         found += 1
-                    picture = window.grab()
                     assert picture.width() == round(window.width() * picture.devicePixelRatio()), picture.size()
                     pictures[size].append((f"{number} {name} ({side})", picture))
             stage.close()

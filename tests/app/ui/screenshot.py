@@ -1,4 +1,4 @@
-"""Pictures of the real window with the real pipeline: `python -m tests.app.ui.screenshot [--quick] [FOLDER]`.
+"""Pictures of the real window with the real pipeline: `python -m tests.app.ui.screenshot [OPTIONS] [FOLDER]`.
 
 Runs under Xvfb where there is no display. The bundled clip stands in for the camera, and a sink that keeps nothing for
 the virtual camera in the last pictures; settings and portraits are those of a first launch and are thrown away.
@@ -24,6 +24,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("out/screenshots"))
     parser.add_argument("--quick", action="store_true", help="two pictures only")
+    parser.add_argument("--model", default="", help="instead, how this model is chosen, and given up again in a call")
+    parser.add_argument("--inside", action="store_true", help="the dock with the inside of the network only")
     args = parser.parse_args()
     if not os.environ.get("DISPLAY"):
         xvfb = shutil.which("xvfb-run")
@@ -37,10 +39,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as home:
         for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
             os.environ[name] = home
-        return take(args.folder, quick=args.quick)
+        return take(args.folder, quick=args.quick, inside=args.inside, model=args.model)
 
 
-def take(folder: Path, *, quick: bool) -> int:
+def take(folder: Path, *, quick: bool, inside: bool, model: str) -> int:
     from PyQt6.QtWidgets import QApplication, QScrollArea
 
     from app.pipeline.doctor import VirtualCameraReport, examine_virtual_camera
@@ -119,8 +121,49 @@ def take(folder: Path, *, quick: bool) -> int:
     wait(lambda: session.chain.model.done, 60, "model")
     wait(lambda: session.state.shows_avatar, 60, "first animated frame")
     rest(3)
-    shoot("1-first-launch-dark")
+    if not inside:
+        shoot("1-first-launch-dark")
     if quick:
+        return leave()
+    if model:
+        use(checklist_done=True)
+        scroll = window.controls.findChild(QScrollArea)
+        assert scroll is not None
+        session.choose_model(model)
+        wait(lambda: not session.models.looking, 60, "a look at the model")
+        scroll.ensureWidgetVisible(window.controls.run.card)
+        shoot("19-model-asked")
+        if window.messages.messages:
+            window.messages.action_button.click()
+        wait(lambda: session.models.card_of == model and session.chain.model.done, 120, "the model")
+        wait(lambda: session.state.shows_avatar, 60, "its first frame")
+        scroll.ensureWidgetVisible(window.controls.run.card)
+        rest(3)
+        shoot("20-model-card")
+        virtual_cameras.pop(0)
+        session.virtual_camera.examine()
+        wait(lambda: session.virtual_camera.report is not None, 5, "virtual camera")
+        session.virtual_camera.switch(True)
+        wait(lambda: session.virtual_camera.on_air, 5, "sink")
+        session.go_live()
+        rest(3)
+        session.choose_model("starter")
+        wait(lambda: session.models.card_of == "starter", 60, "the bundled model, in the call")
+        wait(lambda: session.state.shows_avatar, 60, "its first frame")
+        scroll.ensureWidgetVisible(window.controls.run.card)
+        rest(3)
+        shoot("21-model-in-a-call")
+        return leave()
+
+    def look_inside() -> None:
+        use(show_inspector=True, checklist_done=True)
+        wait(lambda: bool(window.inspector.canvas.shown), 240, "the inside of a frame")
+        rest(5)
+        shoot("22-inside-dark")
+        use(show_inspector=False, checklist_done=False)
+
+    look_inside()
+    if inside:
         return leave()
     use(theme="light")
     shoot("2-first-launch-light")

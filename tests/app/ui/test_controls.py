@@ -252,6 +252,7 @@ def test_live_switches(window: MainWindow, world: World, switch: Callable[[Contr
     [
         (lambda controls: controls.mirror_preview, "mirror_preview"),
         (lambda controls: controls.statistics, "show_statistics"),
+        (lambda controls: controls.inspector, "show_inspector"),
         (lambda controls: controls.landmarks, "show_landmarks"),
         (lambda controls: controls.checklist, "checklist_done"),
     ],

@@ -295,6 +295,50 @@ def test_cropping_by_keys(
     assert (box.center_x, box.center_y, box.side) == pytest.approx(expected)
 
 
+def test_turning_by_keys_buttons_and_slider(window: MainWindow, world: World, qtbot: QtBot) -> None:
+    click(window.gallery.crop_button)
+    wait_for_editor(window, qtbot)
+    editor, canvas = window.crop_editor, window.crop_editor.canvas
+    assert canvas.box is not None
+    for _ in range(10):
+        press_key(canvas, Qt.Key.Key_Left)
+    assert (canvas.box.center_x, canvas.box.center_y) == pytest.approx((44, 40))
+    press_key(canvas, Qt.Key.Key_PageDown)  # the picture is 100 x 80
+    assert canvas.angle_deg == 90
+    assert (canvas.box.center_x, canvas.box.center_y) == pytest.approx((80 - 40, 44))
+    click(editor.left_button)
+    click(editor.left_button)
+    assert canvas.angle_deg == 270
+    assert (canvas.box.center_x, canvas.box.center_y) == pytest.approx((40, 100 - 44))
+    click(editor.right_button)
+    assert (canvas.box.center_x, canvas.box.center_y) == pytest.approx((44, 40))
+    for _ in range(3):
+        press_key(canvas, Qt.Key.Key_Period)
+    press_key(canvas, Qt.Key.Key_Comma)
+    assert canvas.angle_deg == 1
+    assert editor.straighten.value == 1
+    click(editor.right_button)
+    assert editor.straighten.value == 1  # beyond the quarter
+    editor.straighten.slider.setValue(editor.straighten.slider.minimum())
+    assert canvas.angle_deg == 45
+    editor.straighten.slider.setValue(editor.straighten.slider.maximum())
+    assert canvas.angle_deg == pytest.approx(135, abs=0.01)
+    assert editor.straighten.value == 45
+    editor.straighten.slider.setValue(editor.straighten.slider.maximum() // 2 + 4)
+    assert canvas.angle_deg == pytest.approx(92)
+    click(editor.accept_button)
+    qtbot.waitUntil(lambda: world.pipeline.portrait is not None and world.pipeline.portrait.entry.angle_deg != 0)
+    assert world.pipeline.portrait is not None
+    assert world.pipeline.portrait.entry.angle_deg == pytest.approx(92)
+    assert world.pipeline.portrait.entry.box is not None
+    click(window.gallery.crop_button)
+    wait_for_editor(window, qtbot)
+    assert canvas.angle_deg == pytest.approx(92)
+    click(editor.automatic_button)
+    qtbot.waitUntil(lambda: canvas.box is not None and canvas.box.side == 60)
+    assert canvas.angle_deg == pytest.approx(92)
+
+
 def test_cropping_by_mouse(window: MainWindow, qtbot: QtBot) -> None:
     click(window.gallery.crop_button)
     wait_for_editor(window, qtbot)

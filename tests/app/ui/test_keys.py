@@ -54,6 +54,7 @@ def test_live_settings(window: MainWindow, world: World, keys: str, name: str, v
         ("z", "overlay_opacity", 0.0),
         ("r", "mirror_preview", False),
         ("i", "show_statistics", True),
+        ("n", "show_inspector", True),
         ("o", "show_landmarks", True),
         ("oo", "show_landmarks", False),
         ("b", "show_driver", False),

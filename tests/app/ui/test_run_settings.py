@@ -14,7 +14,7 @@ from app.ui.parts import WindowOptions
 from app.ui.run_settings import RunSettings
 from app.ui.widgets import Combo
 from tests.app.ui.conftest import OpenWindow
-from tests.app.ui.fakes import World
+from tests.app.ui.fakes import World, card
 
 
 def choose(combo: Combo, text: str) -> None:
@@ -77,7 +77,7 @@ def test_another_model_is_picked_from_a_file(
     proven: MainWindow, run: RunSettings, world: World, qtbot: QtBot, tmp_path: Path
 ) -> None:
     path = tmp_path / "other.safetensors"
-    path.touch()
+    world.cards[str(path)] = card(path)
     choose(run.model_choice, "Another file…")
     assert run.model_choice.currentText() == "starter"
     dialog = proven.findChild(QFileDialog)

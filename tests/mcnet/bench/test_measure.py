@@ -19,6 +19,7 @@ from mcnet.bench.macs import FrameMacs
 from mcnet.bench.measure import (
     BASELINE,
     Accuracy,
+    Pictures,
     Rates,
     Spread,
     Variant,
@@ -32,12 +33,13 @@ from mcnet.bench.measure import (
     variants_for,
     why_emulated,
 )
-from mcnet.checkpoint import CheckpointError
+from mcnet.checkpoint import load_model
 from mcnet.commands.bench import as_table, as_text
 from mcnet.config import McnetConfig
 from mcnet.engine import DeviceChoice, EngineOptions
 from mcnet.errors import UserError
 from mcnet.generator import Mcnet
+from mcnet.model_file import CheckpointError
 from tests.tolerance import PROMISED
 
 CPU = DeviceChoice.of(EngineOptions(device="cpu", precision="fp32"))
@@ -93,8 +95,8 @@ class FakeWorkers:
         yield task.variant.name, None
 
     def _ask(self, name: str, question: Any) -> Any:
-        if not isinstance(question[0], str):
-            sources, driving = question
+        if isinstance(question, Pictures):
+            sources, driving = question.sources, question.driving
             return np.zeros((len(sources) * len(driving), *driving.shape[1:]), np.uint8)
         kind, count, limit_s = question
         made = min(count, max(1, -(-limit_s // self._frame_s)))
@@ -165,15 +167,21 @@ def test_a_worker_stops_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one in the other process: at least one frame, and no further one once the time is over."""
     now_s = [0.0]
 
-    def frame(rgb: Any) -> Any:
+    def frame(shown: bench.Shown) -> Any:
         now_s[0] += 2
-        return rgb
+        return shown.rgb
 
-    runner = bench.Runner(lambda *_: None, frame, lambda rgb: {"all": frame(rgb).size})
+    runner = bench.Runner(lambda *_: None, frame, lambda shown: {"all": frame(shown).size})
     monkeypatch.setattr(bench, "prepare", lambda _: runner)
     monkeypatch.setattr("time.perf_counter", lambda: now_s[0])
     pictures = np.zeros((2, 4, 4, 3), np.uint8)
-    orders = [(pictures, pictures), ("frames", 8, 5.0), ("frames", 8, 0.0), ("stages", 2, 100.0), None]
+    orders = [
+        Pictures(pictures, pictures, "nothing", real=False),
+        ("frames", 8, 5.0),
+        ("frames", 8, 0.0),
+        ("stages", 2, 100.0),
+        None,
+    ]
 
     answers: list[Any] = []
     pipe = SimpleNamespace(recv=lambda: orders.pop(0), send=answers.append)
@@ -197,13 +205,13 @@ NATIVE = [one for one in variants_for(CPU, has_openvino=HAS_OPENVINO) if not why
 @pytest.mark.parametrize("variant", NATIVE, ids=lambda variant: str(variant.name))
 def test_every_variant_gives_the_same_picture(variant: Variant) -> None:
     """The accuracy guard: every backend and precision against the plain float32 model on real faces."""
-    pictures = real_pictures(256, portraits=1, frames=3)
+    pictures = real_pictures(load_model("starter"), portraits=1, frames=3)
     shown = []
     for one in (BASELINE, variant):
         runner = prepare(VariantTask("starter", "cpu", None, one))
-        runner.set_source(pictures.sources[0], pictures.driving[0])
-        shown.append(np.stack([runner.frame(rgb) for rgb in pictures.driving]))
-        assert set(runner.stages(pictures.driving[1])) == set() or one.kind == "engine"
+        runner.set_source(pictures.source(0), pictures.performer(0))
+        shown.append(np.stack([runner.frame(pictures.performer(index)) for index in range(3)]))
+        assert set(runner.stages(pictures.performer(1))) == set() or one.kind == "engine"
     accuracy = Accuracy.of(shown[1], shown[0])
     promised = PROMISED[variant.precision]
     assert accuracy.largest <= promised.largest
@@ -213,7 +221,7 @@ def test_every_variant_gives_the_same_picture(variant: Variant) -> None:
 
 
 def test_cuda_has_half_precision_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    choice = DeviceChoice(torch.device("cuda"), torch.float32, "")
+    choice = DeviceChoice("cuda:0", "fp32", "")
     names = [variant.name for variant in variants_for(choice, has_openvino=True)]
     runs = [f"{runtime} {precision}" for runtime in ("torch", "cudagraph") for precision in ("fp32", "bf16", "fp16")]
     assert names == ["plain, encoder each frame", "plain", *runs]
@@ -281,8 +289,8 @@ def test_pictures_without_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("crop", "bundled"):
         monkeypatch.delitem(sys.modules, f"mcnet.media.{module}", raising=False)
     with pytest.raises((ImportError, UserError)):
-        real_pictures(256)
-    noise = noise_pictures(256)
+        real_pictures(Mcnet(McnetConfig.named("tiny")))
+    noise = noise_pictures(Mcnet(McnetConfig.named("tiny")))
     assert noise.sources.shape[1:] == noise.driving.shape[1:] == (256, 256, 3)
     assert not noise.real
 

@@ -1,4 +1,5 @@
 import argparse
+import dataclasses
 import importlib.util
 import json
 import sys
@@ -19,13 +20,14 @@ from mcnet.commands.drives import Shot
 from mcnet.commands.outputs import OutputError
 from mcnet.config import McnetConfig
 from mcnet.engine import EngineError
-from mcnet.generator import Mcnet, ModelInfo
+from mcnet.generator import Mcnet
 from mcnet.media.crop import SquareBox, crop, frame_face, plan_crops
 from mcnet.media.expressions import LIP_PAIRS, Expression, Mesh
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.video import open_driving
 from mcnet.media.video_writer import VideoWriter
+from mcnet.model_file import ModelInfo
 from training.data import (
     CLIPS_FORMAT,
     PACKED_FORMAT,
@@ -215,7 +217,7 @@ def guided() -> MethodRunner:
 
 def test_a_frame_without_a_face_holds_the_picture_before(guided: MethodRunner, shots: list[Shot]) -> None:
     source, performer = shots
-    faceless = performer._replace(face=None)
+    faceless = dataclasses.replace(performer, face=None)
     before = guided.held
     shown = [each.rgb for each in guided.perform("measured", source, None, [faceless, performer, faceless])]
     assert np.array_equal(shown[0], source.square)
@@ -230,8 +232,8 @@ def test_a_frame_without_a_face_holds_the_picture_before(guided: MethodRunner, s
 def test_where_no_face_can_be_measured_keypoints_are_detected(
     guided: MethodRunner, shots: list[Shot], lacking: str
 ) -> None:
-    source, performer = (shot._replace(face=None) if lacking == "source" else shot for shot in shots)
-    reference = None if lacking == "source" else performer._replace(face=None)
+    source, performer = (dataclasses.replace(shot, face=None) if lacking == "source" else shot for shot in shots)
+    reference = None if lacking == "source" else dataclasses.replace(performer, face=None)
     before = guided.detected_instead
     measured, detected = (
         next(guided.perform(method, source, reference, [performer])).rgb for method in ("measured", "detected")
@@ -251,9 +253,33 @@ def test_the_warp_is_that_of_measured_keypoints(guided: MethodRunner, shots: lis
     assert not np.array_equal(warped.rgb, detected)
 
 
+def test_a_model_that_cannot_detect_is_never_asked_to(shots: list[Shot], monkeypatch: pytest.MonkeyPatch) -> None:
+    source, performer = shots
+    model = tiny_model()
+    points = [33, 263, 168, 10, 4, *range(5, 100)][: model.config.num_keypoints]
+    stated = {"points": points, "jacobians": "rotation", "detected_share": 0.0}
+    model.info = ModelInfo(name="tiny", training={"keypoints": stated})
+    runner = MethodRunner(model, make_engine(model, EvaluateOptions(device="cpu", precision="fp32")))
+    assert runner.methods(of_self=True) == ("measured", "warp", "copy")
+    assert runner.still_methods == ("measured",)
+    asked: list[object] = []
+    monkeypatch.setattr(runner.engine.backend, "detect", asked.append)
+    for reference in (None, performer):
+        shown = next(runner.perform("measured", source, reference, [performer])).rgb
+        assert shown.shape == source.square.shape
+    assert not asked
+    # Jacobians that follow from the places stand in the plain model's motion too.
+    keypoints = runner.plain.keypoints(performer, measured=True)
+    assert torch.equal(keypoints.jacobian[:, :1].expand_as(keypoints.jacobian), keypoints.jacobian)
+    torch.testing.assert_close(keypoints, runner.engine.detect(None, performer.mesh()[points, :2]))
+    faceless = dataclasses.replace(source, face=None)
+    assert np.array_equal(next(runner.perform("measured", faceless, None, [performer])).rgb, source.square)
+    assert runner.detected_instead == 0
+
+
 def test_the_blend_is_the_models_own_prediction(guided: MethodRunner, shots: list[Shot]) -> None:
     source, performer = shots
-    first, faceless = guided.blends(source, [performer, performer._replace(face=None)])
+    first, faceless = guided.blends(source, [performer, dataclasses.replace(performer, face=None)])
     assert first is not None
     assert faceless is None, "nothing is animated by it"
     pictures = {
@@ -264,7 +290,7 @@ def test_the_blend_is_the_models_own_prediction(guided: MethodRunner, shots: lis
     for part, method in (("blended", "measured"), ("warped", "warp"), ("copied", "copy")):
         assert getattr(first, part) == pytest.approx(l1[method], abs=0.5 / 255)
     assert first.better < min(first.warped, first.generated)
-    detected = guided.blends(source._replace(face=None), [performer._replace(face=None)])
+    detected = guided.blends(dataclasses.replace(source, face=None), [dataclasses.replace(performer, face=None)])
     assert detected[0] is not None, "a source without a face is animated by detected keypoints"
 
 
@@ -424,7 +450,7 @@ def shots() -> list[Shot]:
     """Two portraits with their faces."""
     with FaceFinder() as finder:
         pictures = [read_rgb(ASSETS / "portraits" / f"{name}.jpg")[::2, ::2] for name in ("man_2", "woman_3")]
-        return [Shot(rgb, finder.find(rgb)[0], SquareBox(128, 128, 256)) for rgb in pictures]
+        return [Shot(rgb, finder.find(rgb)[0], SquareBox(128, 128, 256), 256) for rgb in pictures]
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 import training.fit.trainer
-from mcnet.checkpoint import CheckpointError, load_model
+from mcnet.checkpoint import load_model
 from mcnet.generator import Mcnet
+from mcnet.model_file import CheckpointError
 from tests.tolerance import EPSILON, PICTURE, largest_error
 from tests.training.conftest import ASKED, TINY, tiny_config, write_dataset
 from training.data import Clip
@@ -40,7 +41,8 @@ LOGGED = 1e-4
 def stats(run: Path) -> list[dict[str, Any]]:
     """The lines of a run, without what a clock says."""
     lines = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if "_ms" not in key and "_per_s" not in key} for line in lines]
+    clock = ("_ms", "_per_s", "_left_s")
+    return [{key: value for key, value in line.items() if not key.endswith(clock)} for line in lines]
 
 
 def same_state(one: TrainState, other: TrainState) -> None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from app.pipeline.animation.animator import LOOK_EVERY_S, Animator, Step
 from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.events import Calibrated, CalibrationProgress, Event, ReferenceImproved, SourceFailed, SourceReady
+from app.pipeline.inspector import Artist, Request
 from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
@@ -15,10 +16,11 @@ from mcnet import Engine, EngineOptions, load_model
 from mcnet.arrays import Rgb
 from mcnet.commands.drives import Shot, SpaceDrive
 from mcnet.engine import EngineError
-from mcnet.media.crop import SquareBox, crop, frame_face
+from mcnet.media.crop import crop, frame_face
 from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.head_motion import mesh_in_square
 from mcnet.media.video import open_driving
+from mcnet.pictures import to_rgb
 from tests.app.fakes import FakeEngine, FakeFinder, keypoints, marked_picture
 from tests.media.videos import GRID
 
@@ -69,6 +71,25 @@ class Stage:
             if step.output is not None and step.output.state is state:
                 return step
         raise AssertionError(f"never {state}")
+
+
+def test_only_a_moved_avatar_can_be_inspected(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman, POINTS)
+    calibrating = stage.step().view
+    assert calibrating is not None
+    assert calibrating.posed is None
+    moved = stage.until(State.LIVE).view
+    assert moved is not None
+    assert moved.posed is not None
+    assert moved.posed.measured
+    assert moved.posed.square is woman.square
+    assert moved.posed.driving_value.shape == (len(POINTS), 2)
+    rendered = stage.engine.rendered[-1]
+    assert np.abs(moved.posed.driving_value - rendered.value[0].numpy()).max() < 1e-6
+    stage.finder.face = None
+    lost = stage.step().view
+    assert lost is not None
+    assert lost.posed is None
 
 
 def test_no_portrait_no_avatar(face: Face) -> None:
@@ -402,7 +423,7 @@ def test_one_frame_without_keypoints_spoils_no_other(face: Face, woman: Portrait
     stage.animator.recover()
     stage.engine.nan = False
     stage.until(State.LIVE, settings)
-    assert np.isfinite(stage.engine.rendered[-1].value.numpy()).all()
+    assert np.isfinite(stage.engine.rendered[-1].value).all()
 
 
 def test_whatever_a_portrait_meets_the_one_before_stays(
@@ -468,18 +489,24 @@ def test_with_the_real_model_space_is_what_the_offline_command_makes(woman: Port
         assert step.view is not None
         assert step.view.box is not None
         assert step.view.landmarks_px is not None
-        square = crop(rgb, step.view.box, 256)
-        shots.append(Shot(square, Face(step.view.landmarks_px, 1.0), step.view.box))
+        shots.append(Shot(rgb, Face(step.view.landmarks_px, 1.0), step.view.box, 256))
     assert shown is not None
     assert shown.state is State.LIVE
     assert shown.avatar is not None
     assert woman.landmarks_px is not None
-    source = Shot(crop(woman.square, SquareBox(256, 256, 512), 256), Face(woman.landmarks_px, 1.0), woman.box)
+    source = Shot(woman.rgb, Face(woman.landmarks_px, 1.0), woman.box, 256)
     expected = SpaceDrive(engine, source, shots[0]).pictures(shots[-1:])[0]
     difference = np.abs(shown.avatar.astype(int) - expected)
     assert difference.mean() < 1  # live, the portrait's larger square is shrunk by the engine
     still = np.abs(shown.avatar.astype(int) - source.square)
     assert still.mean() > 2 * difference.mean()
+    # What is inspected is this very picture, but for how the portrait is shrunk.
+    assert step.view is not None
+    assert step.view.posed is not None
+    artist = Artist("starter")
+    assert len(artist.draw(Request(step.view.posed, ("warped",), (0.5, 0.5), 64))) == 1  # they are its own weights
+    again = to_rgb(artist.see(step.view.posed).frame.prediction)[0].numpy()
+    assert np.abs(shown.avatar.astype(int) - again).mean() < 1
 
 
 def turned(face: Face, yaw_deg: float) -> Face:
@@ -729,3 +756,67 @@ def test_who_leaves_the_picture_sideways_is_gone_before_the_mesh_only_guesses(fa
     aside[:, 0] += 640 - aside[:, 0].min() - 0.5 * np.ptp(aside[:, 0])  # half of it is outside
     stage.finder.face = Face(aside, 1.0)
     stage.until(State.HOLD)
+
+
+@pytest.fixture
+def undetected(face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """A model that was trained on measured keypoints alone: whoever crops a frame or asks the detector fails."""
+
+    def no_crop(*_: object) -> Rgb:
+        raise AssertionError("the performer was cropped")
+
+    monkeypatch.setattr("app.pipeline.animation.animator.crop", no_crop)
+    stage = Stage(face, None, POINTS)
+    stage.engine.places_suffice, stage.engine.detects = True, False
+    stage.animator.set_portrait(woman)
+    return stage
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"motion": "plane"}, {"relative": False}, {"keypoints": "detected"}],
+    ids=["in space", "in the plane", "absolute", "detected ones are asked for"],
+)
+def test_where_places_suffice_neither_crop_nor_detector_is_needed(undetected: Stage, change: dict[str, Any]) -> None:
+    settings = dataclasses.replace(SETTINGS, **change)
+    undetected.until(State.LIVE, settings)
+    step = undetected.step(settings)
+    assert step.output is not None
+    assert step.output.state is State.LIVE
+    assert step.view is not None
+    assert step.view.box is not None
+    assert step.view.keypoints is not None
+    assert undetected.finder.face is not None
+    source = undetected.animator._source
+    assert source is not None
+    assert source.space is not None
+    assert source.cache.measured
+    measured = mesh_in_square(undetected.finder.face.landmarks_px, step.view.box, 256)[list(POINTS), :2]
+    np.testing.assert_allclose(step.view.keypoints, measured, atol=1e-5)
+    for _ in range(20):  # until it has glided there
+        undetected.step(settings)
+    if not settings.relative:
+        np.testing.assert_allclose(shown_head(undetected), measured, atol=1e-5)
+
+
+@pytest.mark.parametrize("motion", ["space", "plane"])
+def test_where_places_suffice_a_lost_face_is_held_as_ever(undetected: Stage, face: Face, motion: Any) -> None:
+    settings = dataclasses.replace(SETTINGS, motion=motion)
+    shown = undetected.until(State.LIVE, settings).output
+    assert shown is not None
+    undetected.finder.face = None
+    held = undetected.step(settings).output
+    assert held is not None
+    assert held.state is State.HOLD
+    assert held.avatar is shown.avatar
+    undetected.until(State.IDLE, settings)
+    undetected.finder.face = face
+    undetected.until(State.LIVE, settings)
+
+
+def test_a_portrait_whose_keypoints_cannot_be_found_is_refused(undetected: Stage, woman: Portrait) -> None:
+    undetected.until(State.LIVE)
+    faceless = dataclasses.replace(woman, square=np.zeros_like(woman.square), landmarks_px=None)
+    undetected.animator.set_portrait(faceless)
+    assert undetected.events[-1] == SourceFailed("woman_1", "this model cannot detect any")
+    undetected.until(State.LIVE)  # the one before stays

@@ -1,0 +1,294 @@
+"""`mcnet animate --jobs`: many animations from a table, several at once, and on from where they were interrupted."""
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import NamedTuple
+
+from mcnet.commands.arguments import whole_number
+from mcnet.commands.jobs import (
+    NEEDED,
+    Job,
+    JobsError,
+    Outcome,
+    Parse,
+    Perform,
+    do,
+    known_outcomes,
+    outcome_of,
+    read_jobs,
+    read_results,
+    write_results,
+)
+from mcnet.commands.status import INTERRUPTED
+from mcnet.signals import StopSignals
+
+_CORES_PER_JOB = 4
+"""More cores make one frame little faster; more jobs at once make the batch faster."""
+_TELL_EVERY_S = 0.5
+_POLL_S = 0.2
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the group of options for batches."""
+    batch = parser.add_argument_group("batches", "in place of --source, --driving and --output")
+    batch.add_argument(
+        "--jobs",
+        type=Path,
+        metavar="CSV",
+        help="do all animations of this table: columns source, driving, output, and further options of this command "
+        "(motion, max-frames) by name; places are relative to the table's folder. Options beside --jobs hold for every "
+        "job that does not say otherwise",
+    )
+    batch.add_argument(
+        "--results",
+        type=Path,
+        metavar="CSV",
+        help="table of what became of each job; jobs that it says are done are left out (default: the table's name "
+        "with .results.csv)",
+    )
+    batch.add_argument(
+        "--at-once",
+        type=whole_number(1, 1024),
+        metavar="N",
+        help="jobs in work at a time (default: one per GPU, else one per four cores)",
+    )
+    batch.add_argument(
+        "--on",
+        choices=["here", "ray"],
+        default="here",
+        help="here, or on the cluster that Ray is connected to, which has to see the same files (default: here)",
+    )
+
+
+def run(args: argparse.Namespace, words: Sequence[str], parse: Parse, perform: Perform) -> int:
+    """Do all jobs that are not done yet; returns the exit status: 0 all done, 1 some failed, 130 interrupted.
+
+    Args:
+        args: of `mcnet animate --jobs`.
+        words: what they were made from.
+        parse: see `Parse`.
+        perform: see `Perform`.
+
+    Raises:
+        JobsError: the table cannot be used; nothing was done.
+    """
+    table = Path(args.jobs)
+    results = args.results or table.with_suffix(".results.csv")
+    if results.resolve() == table.resolve():
+        raise JobsError(f"--results {results}: it is the table of jobs itself; choose another name")
+    jobs = read_jobs(table, shared_arguments(words), parse)
+    outcomes = known_outcomes(jobs, read_results(results))
+    left = [job for job in jobs if job.row not in outcomes]
+    if outcomes:
+        print(f"{len(outcomes)} of {len(jobs)} jobs are done already, by {results}", file=sys.stderr)
+    with StopSignals() as stop:
+        for outcome in _outcomes(left, args, perform, stop):
+            outcomes[outcome.row] = outcome
+            write_results(results, [outcomes[row] for row in sorted(outcomes)])
+            print(f"{len(outcomes)}/{len(jobs)} {line(outcome)}", flush=True)
+    failed = sum(outcome.state == "failed" for outcome in outcomes.values())
+    done = sum(outcome.state == "done" for outcome in outcomes.values())
+    print(f"{results}: {done} of {len(jobs)} jobs done, {failed} failed")
+    if stop.received:
+        print("interrupted: the same command goes on with what is left", file=sys.stderr)
+        return INTERRUPTED
+    return 1 if done < len(jobs) else 0
+
+
+def _outcomes(jobs: Sequence[Job], args: argparse.Namespace, perform: Perform, stop: StopSignals) -> Iterator[Outcome]:
+    if args.on == "ray":
+        from mcnet.commands.batch_on_ray import outcomes_on_ray
+
+        return outcomes_on_ray(jobs, perform, args.at_once, stop)
+    places = list(places_here(args.device, args.at_once))
+    return outcomes_here(jobs, perform, places, stop, bars=sys.stderr.isatty())
+
+
+def shared_arguments(words: Sequence[str]) -> list[str]:
+    """What the command line says besides the batch's own options: it holds for every job.
+
+    Raises:
+        JobsError: it names a file of one job.
+    """
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add_options(own)
+    shared = own.parse_known_args(words)[1]
+    for name in (*NEEDED, "contact-sheet"):
+        if any(word == f"--{name}" or word.startswith(f"--{name}=") for word in shared):
+            raise JobsError(f"--{name}: it goes with one animation; beside --jobs it is a column of the table")
+    return shared
+
+
+def line(outcome: Outcome) -> str:
+    """An outcome for people."""
+    what = f"{outcome.source} by {outcome.driving}"
+    if outcome.state == "failed":
+        return f"{what}: failed: {outcome.message}"
+    held = f", {outcome.held} of them held" if outcome.held else ""
+    return f"{what}: {outcome.state}, {outcome.output}, {outcome.frames} frames{held}, {outcome.seconds:.1f} s"
+
+
+class Doing(NamedTuple):
+    """What a job in work told last.
+
+    Attributes:
+        what: the pass over the video.
+        frames: of it that are done.
+        expected: how many there are, if that is known.
+    """
+
+    what: str = "starting"
+    frames: int = 0
+    expected: int | None = None
+
+
+class Place(NamedTuple):
+    """Where a job runs.
+
+    Attributes:
+        cores: the processor's; empty: wherever the system likes.
+        gpu: the number of a CUDA device; None: as the job's own options say.
+    """
+
+    cores: tuple[int, ...] = ()
+    gpu: int | None = None
+
+
+def places_here(device: str, at_once: int | None) -> Iterator[Place]:
+    """One per GPU where there are some and none was chosen, else one per group of cores.
+
+    Args:
+        device: as `--device` has it.
+        at_once: how many; None: every GPU, or groups of four cores.
+    """
+    gpus = _gpus() if device in ("auto", "cuda") else 0
+    if gpus:
+        for number in range(at_once or gpus):
+            yield Place(gpu=number % gpus)
+        return
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    groups = at_once or max(1, (len(cores) or os.cpu_count() or 1) // _CORES_PER_JOB)
+    for number in range(groups):
+        yield Place(tuple(cores[number::groups]) if len(cores) >= groups else ())
+
+
+def _gpus() -> int:
+    try:
+        import torch
+    except ImportError:
+        return 0
+    return torch.cuda.device_count()
+
+
+class _Working:
+    """A job in a process of its own, so that a crash of a library ends that job and no other."""
+
+    def __init__(self, job: Job, perform: Perform, slot: int, place: Place) -> None:
+        self.job, self.slot = job, slot
+        self.doing = Doing()
+        self._began_s = time.monotonic()
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe(duplex=False)
+        self.process: SpawnProcess = context.Process(target=_work, args=(job, perform, place, theirs), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def hear(self) -> Outcome | None:
+        """Take one message; the outcome once there is one."""
+        try:
+            message = self.pipe.recv()
+        except EOFError:
+            self.process.join()
+            seconds = time.monotonic() - self._began_s
+            why = f"its process ended with {self.process.exitcode}: out of memory, or a library crashed"
+            return outcome_of(self.job, "failed", seconds=seconds, message=why)
+        if isinstance(message, Doing):
+            self.doing = message
+            return None
+        self.process.join()
+        assert isinstance(message, Outcome)
+        return message
+
+
+def outcomes_here(
+    jobs: Iterable[Job], perform: Perform, places: Sequence[Place], stop: StopSignals, *, bars: bool = False
+) -> Iterator[Outcome]:
+    """Do the jobs, one process each and as many at once as there are places, in order; as they end.
+
+    Args:
+        jobs: what is to be done.
+        perform: does one.
+        places: where.
+        stop: once it has received a signal no job is begun, and those in work end with what they have.
+        bars: whether to draw a bar for every job in work to stderr.
+    """
+    waiting, free = iter(jobs), list(range(len(places)))[::-1]
+    working: dict[Connection, _Working] = {}
+    drawn = _Bars(len(places)) if bars else None
+    over = False
+    while True:
+        while free and not over and not stop.received:
+            job = next(waiting, None)
+            if job is None:
+                over = True
+            else:
+                slot = free.pop()
+                begun = _Working(job, perform, slot, places[slot])
+                working[begun.pipe] = begun
+        if not working:
+            break
+        for pipe in wait(list(working), _POLL_S):
+            assert isinstance(pipe, Connection)
+            one = working[pipe]
+            outcome = one.hear()
+            if drawn is not None:
+                drawn.draw(one.slot, one.job, one.doing, over=outcome is not None)
+            if outcome is not None:
+                del working[pipe]
+                free.append(one.slot)
+                yield outcome
+    if drawn is not None:
+        drawn.close()
+
+
+class _Bars:
+    """A bar per place on a terminal."""
+
+    def __init__(self, count: int) -> None:
+        from tqdm import tqdm
+
+        self._bars = [tqdm(position=place, leave=False, unit=" frames", file=sys.stderr) for place in range(count)]
+
+    def draw(self, slot: int, job: Job, doing: Doing, *, over: bool) -> None:
+        bar = self._bars[slot]
+        name = f"{job.row} {Path(job.output).name}"
+        bar.set_description_str(f"{name}: {doing.what}" if not over else "", refresh=False)
+        bar.total, bar.n = (None, 0) if over else (doing.expected, doing.frames)
+        bar.refresh()
+
+    def close(self) -> None:
+        for bar in self._bars:
+            bar.close()
+
+
+def _work(job: Job, perform: Perform, place: Place, pipe: Connection) -> None:
+    """The process of a job: nothing heavy is imported before its cores are its own."""
+    if place.cores:
+        os.sched_setaffinity(0, place.cores)
+    last_s = 0.0
+
+    def tell(what: str, frames: int, expected: int | None) -> None:
+        nonlocal last_s
+        if frames == 0 or time.monotonic() - last_s >= _TELL_EVERY_S:
+            last_s = time.monotonic()
+            pipe.send(Doing(what, frames, expected))
+
+    gpu = () if place.gpu is None else ("--device", f"cuda:{place.gpu}")
+    pipe.send(do(job, perform, gpu, tell))

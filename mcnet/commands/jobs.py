@@ -1,0 +1,285 @@
+"""A table of animations to do, and one of what became of them."""
+
+import argparse
+import contextlib
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from mcnet.errors import UserError, told
+from mcnet.files import replacing
+
+logger = logging.getLogger(__name__)
+
+NEEDED = ("source", "driving", "output")
+"""Columns that every table of jobs has."""
+BATCH_OPTIONS = ("jobs", "results", "at-once", "on")
+
+Tell = Callable[[str, int, int | None], None]
+"""Told what is being done, how many frames of it are done, and of how many, if that is known."""
+
+Parse = Callable[[Sequence[str]], argparse.Namespace]
+"""Parses the arguments of one animation, and exits where they are wrong."""
+
+
+class Done(Protocol):
+    """What an animation came to.
+
+    Attributes:
+        frames: how many were written.
+        held: how many of them show no face and hold the picture before.
+        interrupted: whether a signal ended it early.
+    """
+
+    @property
+    def frames(self) -> int: ...
+
+    @property
+    def held(self) -> int: ...
+
+    @property
+    def interrupted(self) -> bool: ...
+
+
+Perform = Callable[[Sequence[str], Tell | None], Done]
+"""Does one animation, in this process; a function of a module, so that another process finds it."""
+
+
+class JobsError(UserError, ValueError):
+    """The table of jobs cannot be used; the message says where, what was got, and what was expected."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One animation.
+
+    Attributes:
+        row: its line in the table, counted from 1 without the header.
+        arguments: of `mcnet animate`.
+        source: the portrait, as the table has it.
+        driving: the video, likewise.
+        output: what is written, likewise.
+        key: changes with anything that the result depends on: the arguments, and the files that are read.
+    """
+
+    row: int
+    arguments: tuple[str, ...]
+    source: str
+    driving: str
+    output: str
+    key: str
+
+    @property
+    def place(self) -> Path:
+        """Where the output is written."""
+        return Path(next(word for word in self.arguments if word.startswith("--output=")).partition("=")[2])
+
+
+class Outcome(NamedTuple):
+    """What became of a job; a row of the table of results.
+
+    Attributes:
+        row: of the table of jobs.
+        state: done, failed or interrupted.
+        source: as in the table.
+        driving: likewise.
+        output: likewise.
+        frames: that were written.
+        held: how many of them show no face and hold the picture before.
+        seconds: that it took.
+        message: why it failed.
+        key: of the job, as it was then.
+    """
+
+    row: int
+    state: str
+    source: str
+    driving: str
+    output: str
+    frames: int = 0
+    held: int = 0
+    seconds: float = 0.0
+    message: str = ""
+    key: str = ""
+
+
+def read_jobs(path: Path, shared: Sequence[str], parse: Parse) -> list[Job]:
+    """Read and check the table: a CSV file in UTF-8 with a header.
+
+    `source`, `driving` and `output` have to be there; every further column is an option of `mcnet animate` without its
+    dashes (`motion`, `max-frames`, `side-by-side`). An empty cell leaves the option out; one that takes no value is set
+    by `yes`. Relative places are the table's: they start from its folder.
+
+    Raises:
+        JobsError: it cannot be read, or a row cannot be right; the first one is named.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            columns = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = columns
+            rows = list(reader)
+    except FileNotFoundError as error:
+        raise JobsError(f"--jobs {path}: there is no such file") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        why = told(error) if isinstance(error, OSError) else str(error)
+        raise JobsError(f"--jobs {path}: cannot be read: {why}; expected a CSV table in UTF-8") from error
+    if own := [name for name in BATCH_OPTIONS if name in columns]:
+        raise JobsError(f"--jobs {path}: got a column {own[0]}, which is of the whole batch and not of a job")
+    if any(name not in columns for name in NEEDED):
+        raise JobsError(
+            f"--jobs {path}: got columns {', '.join(columns) or 'none'}, expected {', '.join(NEEDED)}, and options of "
+            "mcnet animate if wanted"
+        )
+    if not rows:
+        raise JobsError(f"--jobs {path}: it has no job, expected a line for each under the header")
+    jobs = [_job(number, row, path, shared, parse) for number, row in enumerate(rows, 1)]
+    written: dict[Path, int] = {}
+    for job in jobs:
+        if (other := written.setdefault(job.place.resolve(), job.row)) != job.row:
+            raise JobsError(f"--jobs {path}, job {job.row}: job {other} writes {job.output} too; choose another name")
+    return jobs
+
+
+def _job(
+    number: int,
+    row: dict[str, Any],
+    table: Path,
+    shared: Sequence[str],
+    parse: Parse,
+) -> Job:
+    where = f"--jobs {table}, job {number}"
+    if None in row or None in row.values():
+        raise JobsError(f"{where}: it has not as many cells as the header, expected {len(row.keys() - {None})}")
+    cells = {name: value.strip() for name, value in row.items()}
+    if empty := [name for name in NEEDED if not cells[name]]:
+        raise JobsError(f"{where}: {empty[0]} is empty, expected a file's name")
+    options = {name: value for name, value in cells.items() if value}
+    for name in ("source", "driving", "output", "contact-sheet"):
+        if name in cells and cells[name] and not (name == "source" and _is_bundled(cells[name])):
+            slash = os.sep if cells[name].endswith(("/", os.sep)) else ""
+            options[name] = f"{table.absolute().parent / cells[name]}{slash}"
+    arguments = list(shared)
+    for name, value in options.items():
+        arguments.append(f"--{name}" if value == "yes" else f"--{name}={value}")
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            model = parse(arguments).model
+    except SystemExit as error:
+        raise JobsError(f"{where}: {said.getvalue().strip().rpartition('error: ')[2]}") from error
+    return Job(
+        number,
+        tuple(arguments),
+        cells["source"],
+        cells["driving"],
+        cells["output"],
+        _key(arguments, (options["source"], options["driving"], model)),
+    )
+
+
+def _is_bundled(name: str) -> bool:
+    return not Path(name).suffix and os.sep not in name
+
+
+def _key(arguments: Sequence[str], files: Iterable[str]) -> str:
+    stamps = []
+    for name in files:
+        with contextlib.suppress(OSError):
+            status = Path(name).stat()
+            stamps.append((status.st_size, status.st_mtime_ns))
+    return hashlib.sha256(json.dumps([list(arguments), stamps]).encode()).hexdigest()[:16]
+
+
+def read_results(path: Path) -> list[Outcome]:
+    """Those of a run before; none where there are none, or where the file is not such a table."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [
+                Outcome(
+                    row=int(row["row"]),
+                    state=row["state"],
+                    source=row["source"],
+                    driving=row["driving"],
+                    output=row["output"],
+                    frames=int(row["frames"]),
+                    held=int(row["held"]),
+                    seconds=float(row["seconds"]),
+                    message=row["message"],
+                    key=row["key"],
+                )
+                for row in csv.DictReader(file)
+            ]
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
+        raise JobsError(
+            f"--results {path}: it is there and is no table of results ({type(error).__name__}); choose another name, "
+            "or move it away"
+        ) from error
+
+
+def write_results(path: Path, outcomes: Iterable[Outcome]) -> None:
+    """Write them all, in place of those before."""
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(Outcome._fields)
+        writer.writerows(outcomes)
+
+
+def known_outcomes(jobs: Iterable[Job], results: Iterable[Outcome]) -> dict[int, Outcome]:
+    """What a run before made of a job, by its row: of those that are as they were then, and whose output is there."""
+    done = {outcome.key: outcome for outcome in results if outcome.state == "done"}
+    known = {}
+    for job in jobs:
+        if job.key in done and job.place.exists():
+            known[job.row] = done[job.key]._replace(row=job.row)
+    return known
+
+
+def do(job: Job, perform: Perform, further: Sequence[str] = (), tell: Tell | None = None) -> Outcome:
+    """Do one job in this process; a failure is its outcome, with the message that the command would give.
+
+    Args:
+        job: what is to be done.
+        perform: does it.
+        further: arguments that go before the job's own.
+        tell: told how far it is.
+    """
+    began_s = time.monotonic()
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # how the model runs, which every job would say
+            done = perform((*further, *job.arguments), tell)
+    except (UserError, OSError) as error:
+        why = told(error) if isinstance(error, OSError) else str(error)
+        return outcome_of(job, "failed", seconds=time.monotonic() - began_s, message=why)
+    except KeyboardInterrupt:
+        return outcome_of(job, "interrupted", seconds=time.monotonic() - began_s)
+    except Exception as error:  # the other jobs go on
+        logger.exception("job %d", job.row)
+        why = f"{type(error).__name__}: {error}"
+        return outcome_of(job, "failed", seconds=time.monotonic() - began_s, message=why)
+    return outcome_of(
+        job,
+        "interrupted" if done.interrupted else "done",
+        frames=done.frames,
+        held=done.held,
+        seconds=time.monotonic() - began_s,
+    )
+
+
+def outcome_of(
+    job: Job, state: str, *, frames: int = 0, held: int = 0, seconds: float = 0.0, message: str = ""
+) -> Outcome:
+    """A job's outcome."""
+    return Outcome(
+        job.row, state, job.source, job.driving, job.output, frames, held, round(seconds, 2), message, job.key
+    )

@@ -1,0 +1,129 @@
+"""The process that looks inside the network, for real."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+
+from app.errors import AppError
+from app.pipeline.inspector import Artist, InspectorProcess, Posed, Request
+from mcnet.checkpoint import content_hash, load_model, save_model
+from mcnet.config import McnetConfig
+from mcnet.generator import Mcnet
+from mcnet.inspection import LiveView
+from mcnet.model_file import ModelInfo
+from tests.released import load_case
+
+VIEWS: tuple[LiveView, ...] = get_args(LiveView)
+WIDE = ("features", "attention")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    torch.manual_seed(0)
+    save_model(Mcnet(McnetConfig.named("tiny"), ModelInfo(name="tiny")), tmp_path / "tiny.safetensors")
+    return str(tmp_path / "tiny.safetensors")
+
+
+def fingerprint(model: str) -> str:
+    """As the engine's."""
+    return f"{content_hash(load_model(model).state_dict())}/torch.float32"
+
+
+@pytest.fixture
+def posed(model: str) -> Posed:
+    points = np.random.default_rng(0).uniform(-0.6, 0.6, (5, 2))
+    jacobians = np.tile(np.eye(2), (5, 1, 1))
+    square = load_case("starter_case")["source"]
+    return Posed(square, points, jacobians, points + 0.1, jacobians, measured=False, fingerprint=fingerprint(model))
+
+
+@pytest.fixture
+def process(model: str) -> Iterator[InspectorProcess]:
+    made = InspectorProcess(model)
+    yield made
+    made.close()
+
+
+def test_it_draws_what_the_plain_model_computes(process: InspectorProcess, model: str, posed: Posed) -> None:
+    request = Request(posed, VIEWS, (0.5, 0.64), 96)
+    pictures, busy_s = process.draw(request)
+    assert busy_s > 0
+    here = Artist(model).draw(request)
+    for view, there, expected in zip(VIEWS, pictures, here, strict=True):
+        assert there.shape == (96, 192 if view in WIDE else 96, 3)
+        assert there.dtype == np.uint8
+        if view not in WIDE:  # principal components and a peak may turn over with the last bit
+            assert np.abs(there.astype(int) - expected).mean() < 1, view
+    moved = process.draw(request._replace(posed=posed._replace(driving_value=posed.driving_value + 0.1))).pictures
+    assert np.abs(moved[0].astype(int) - pictures[0]).mean() > 1
+    other = process.draw(request._replace(posed=posed._replace(square=255 - posed.square))).pictures
+    warped = VIEWS.index("warped")
+    assert np.abs(other[warped].astype(int) - pictures[warped]).mean() > 20
+
+
+def test_it_stands_back_and_ends(process: InspectorProcess, posed: Posed) -> None:
+    process.draw(Request(posed, ("flow",), (0.5, 0.5), 64))
+    assert process._process is not None
+    pid = process._process.pid
+    assert pid is not None
+    if sys.platform == "linux":
+        assert os.sched_getscheduler(pid) == os.SCHED_IDLE or os.getpriority(os.PRIO_PROCESS, pid) == 19
+    process.close()
+    process.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    with pytest.raises(AppError, match="open it again"):
+        process.draw(Request(posed, ("flow",), (0.5, 0.5), 64))
+
+
+def test_a_model_that_is_not_there_is_told(posed: Posed) -> None:
+    process = InspectorProcess("nowhere.safetensors")
+    try:
+        with pytest.raises(AppError, match=r"nowhere\.safetensors"):
+            process.draw(Request(posed, ("flow",), (0.5, 0.5), 64))
+    finally:
+        process.close()
+
+
+def test_a_process_that_is_gone_is_told(process: InspectorProcess, posed: Posed) -> None:
+    request = Request(posed, ("flow",), (0.5, 0.5), 64)
+    process.draw(request)
+    assert process._process is not None
+    process._process.kill()
+    process._process.join()
+    with pytest.raises(AppError, match="has ended"):
+        process.draw(request)
+
+
+def test_a_network_without_memory_shows_the_rest(tmp_path: Path, posed: Posed) -> None:
+    tiny = McnetConfig.named("tiny")
+    bare = dataclasses.replace(tiny, memory=dataclasses.replace(tiny.memory, levels_px=()))
+    save_model(Mcnet(bare, ModelInfo(name="bare")), tmp_path / "bare.safetensors")
+    file = str(tmp_path / "bare.safetensors")
+    posed = posed._replace(fingerprint=fingerprint(file))
+    drawn = Artist(file).draw(Request(posed, VIEWS, (0.5, 0.5), 64))
+    for view, picture in zip(VIEWS, drawn, strict=True):
+        assert picture.shape == (64, 128 if view in WIDE else 64, 3)
+        assert (picture.std() == 0) == (view in WIDE)
+
+
+def test_a_run_that_learns_is_followed_and_nothing_else_is_shown(model: str, posed: Posed) -> None:
+    request = Request(posed, ("warped", "generated"), (0.5, 0.5), 64)
+    artist = Artist(model)
+    before = artist.draw(request)
+    assert len(before) == 2
+    assert artist.draw(request._replace(posed=posed._replace(fingerprint="other/torch.float32"))) == []
+    torch.manual_seed(1)
+    save_model(Mcnet(McnetConfig.named("tiny"), ModelInfo(name="tiny")), model)
+    assert len(artist.draw(request)) == 2  # the engine still has the former weights, and so does this process
+    newer = artist.draw(request._replace(posed=posed._replace(fingerprint=fingerprint(model))))
+    assert len(newer) == 2
+    assert np.abs(newer[1].astype(int) - before[1]).mean() > 1
+    assert artist.draw(request) == []  # a late frame of the former weights

@@ -1,0 +1,48 @@
+"""Animations that are none: what a batch's processes do in tests, found by its name."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from mcnet.commands.animate import parse_one
+from mcnet.commands.jobs import Tell
+from mcnet.errors import UserError
+from mcnet.signals import StopSignals
+
+
+class StandIn(NamedTuple):
+    """See `mcnet.commands.jobs.Done`."""
+
+    frames: int
+    held: int
+    interrupted: bool
+
+
+def perform(words: Sequence[str], tell: Tell | None) -> StandIn:
+    """What happens is the driving file's name: fail, break, die, slow or another; notes when and on what cores."""
+    args = parse_one(words)
+    began_s = time.time()
+    print("chatter of the model", file=sys.stderr)
+    how = args.driving.stem
+    if how == "fail":
+        raise UserError(f"no face in {args.driving}")
+    if how == "break":
+        raise ZeroDivisionError("a bug")
+    if how == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    with StopSignals() as stop:
+        for frame in range(5):
+            if tell is not None:
+                tell("animating", frame, 5)
+            for _ in range(20 if how == "slow" else 1):
+                time.sleep(0.01)
+                if stop.received:
+                    Path(args.output).write_text("half")
+                    return StandIn(frame, 0, interrupted=True)
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    Path(args.output).write_text(f"{began_s} {time.time()} {args.device} {cores}")
+    return StandIn(5, 1, interrupted=False)

@@ -1,0 +1,220 @@
+"""Batches: what a table may say, what becomes of every job, and that a second run does only what is left."""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from mcnet.__main__ import main
+from mcnet.commands import batch
+from mcnet.commands.animate import parse_one
+from mcnet.commands.batch import Place, outcomes_here, places_here
+from mcnet.commands.jobs import JobsError, Outcome, do, read_jobs, read_results
+from mcnet.signals import StopSignals
+from tests.mcnet.stand_in_jobs import perform
+from tests.media.videos import GRID
+
+
+def table(folder: Path, *rows: str, header: str = "source,driving,output") -> Path:
+    path = folder / "jobs.csv"
+    path.write_text("\n".join((header, *rows)) + "\n", encoding="utf-8")
+    return path
+
+
+def run(folder: Path, *rows: str, words: tuple[str, ...] = (), header: str = "source,driving,output") -> int:
+    words = ("--jobs", str(table(folder, *rows, header=header)), *words)
+    return batch.run(parse_one(words), words, parse_one, perform)
+
+
+def states(folder: Path) -> list[str]:
+    return [outcome.state for outcome in read_results(folder / "jobs.results.csv")]
+
+
+def test_every_job_has_its_outcome_whatever_becomes_of_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ("woman_1,good.mp4,a.mp4", "woman_1,fail.mp4,b.mp4", "woman_1,break.mp4,c.mp4", "woman_1,die.mp4,d.mp4")
+    assert run(tmp_path, *rows, "woman_2,good.mp4,e.mp4", words=("--at-once", "2")) == 1
+    results = read_results(tmp_path / "jobs.results.csv")
+    assert [one.row for one in results] == [1, 2, 3, 4, 5]
+    assert [one.state for one in results] == ["done", "failed", "failed", "failed", "done"]
+    assert (results[0].frames, results[0].held) == (5, 1)
+    assert results[1].message.startswith("no face in ")
+    assert results[2].message == "ZeroDivisionError: a bug"
+    assert "-9" in results[3].message
+    out, err = capsys.readouterr()
+    assert "3 failed" in out
+    assert "woman_1 by fail.mp4: failed: no face in" in out
+    assert "chatter" not in err
+
+
+def test_a_second_run_does_what_is_left_and_what_has_changed(tmp_path: Path) -> None:
+    (tmp_path / "good.mp4").write_text("a video")
+    rows = ["woman_1,good.mp4,a.txt", "woman_1,fail.mp4,b.txt", "woman_1,other.mp4,c.txt", "woman_1,third.mp4,d.txt"]
+    assert run(tmp_path, *rows) == 1
+    first = {name: (tmp_path / name).read_text() for name in ("a.txt", "c.txt", "d.txt")}
+    (tmp_path / "c.txt").unlink()
+    rows[1] = "woman_1,mended.mp4,b.txt"
+    rows[3] = "woman_2,third.mp4,d.txt"
+    assert run(tmp_path, *rows) == 0
+    assert states(tmp_path) == ["done"] * 4
+    assert (tmp_path / "a.txt").read_text() == first["a.txt"], "it was done already"
+    assert (tmp_path / "c.txt").read_text() != first["c.txt"], "its output was gone"
+    assert (tmp_path / "d.txt").read_text() != first["d.txt"], "another portrait"
+    (tmp_path / "good.mp4").write_text("another video")
+    assert run(tmp_path, *rows) == 0
+    assert (tmp_path / "a.txt").read_text() != first["a.txt"], "another video under the same name"
+
+
+def test_an_interrupted_batch_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"woman_1,slow.mp4,{name}.txt" for name in "abc"]
+
+    def interrupt() -> None:
+        deadline_s = time.monotonic() + 30
+        while not (tmp_path / "a.txt").exists() and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    assert run(tmp_path, *rows, words=("--at-once", "1")) == 130
+    thread.join()
+    assert "goes on with what is left" in capsys.readouterr().err
+    done = states(tmp_path)
+    assert done[0] == "done"
+    assert len(done) < 3
+    kept = (tmp_path / "a.txt").read_text()
+    assert run(tmp_path, *rows, words=("--at-once", "3")) == 0
+    assert (tmp_path / "a.txt").read_text() == kept
+
+
+def test_jobs_run_side_by_side_on_cores_of_their_own(tmp_path: Path) -> None:
+    words = ("--at-once", "2", "--device", "cpu")
+    assert run(tmp_path, "woman_1,slow.mp4,a.txt", "woman_1,slow.mp4,b.txt", words=words) == 0
+    (began_a, ended_a, _, *cores_a), (began_b, ended_b, _, *cores_b) = (
+        (tmp_path / name).read_text().split(" ") for name in ("a.txt", "b.txt")
+    )
+    assert float(began_a) < float(ended_b)
+    assert float(began_b) < float(ended_a)
+    if hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1:
+        assert not set("".join(cores_a).strip("[]").split(",")) & set("".join(cores_b).strip("[]").split(","))
+
+
+def test_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(9)), raising=False)
+    assert list(places_here("cpu", None)) == [Place((0, 2, 4, 6, 8)), Place((1, 3, 5, 7))]
+    assert list(places_here("cpu", 12)) == [Place()] * 12, "more jobs than cores share them"
+    monkeypatch.setattr(batch, "_gpus", lambda: 2)
+    assert list(places_here("auto", None)) == [Place(gpu=0), Place(gpu=1)]
+    assert [place.gpu for place in places_here("cuda", 3)] == [0, 1, 0]
+    assert [place.gpu for place in places_here("cuda:1", 1)] == [None], "the one that was chosen"
+
+
+def test_a_job_on_a_gpu_is_told_which(tmp_path: Path) -> None:
+    (job,) = read_jobs(table(tmp_path, "woman_1,good.mp4,a.txt"), (), parse_one)
+    with StopSignals() as stop:
+        (outcome,) = outcomes_here([job], perform, [Place(gpu=1)], stop)
+    assert outcome.state == "done"
+    assert " cuda:1 " in (tmp_path / "a.txt").read_text()
+
+
+def test_columns_are_options_and_go_before_those_of_the_batch(tmp_path: Path) -> None:
+    path = table(
+        tmp_path,
+        "woman_1,a.mp4,1.mp4,plane,,yes",
+        "faces/me.png,a.mp4,frames/,,12,",
+        header="source,driving,output,motion,max-frames,no-crop",
+    )
+    jobs = read_jobs(path, ("--motion", "space", "--max-frames", "7"), parse_one)
+    first, second = (parse_one(job.arguments) for job in jobs)
+    assert (first.motion, first.max_frames, first.no_crop) == ("plane", 7, True)
+    assert (second.motion, second.max_frames, second.no_crop) == ("space", 12, False)
+    assert first.source == "woman_1"
+    assert second.source == str(tmp_path / "faces/me.png"), "relative to the table"
+    assert second.output == f"{tmp_path}/frames/", "a folder stays one"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "got columns none, expected source, driving, output"),
+        ("source,output\na,b\n", "got columns source, output, expected source, driving, output"),
+        ("source,driving,output\n", "it has no job"),
+        ("source,driving,output\na,b\n", "job 1: it has not as many cells as the header, expected 3"),
+        ("source,driving,output\na,b,c,d\n", "job 1: it has not as many cells as the header, expected 3"),
+        ("source,driving,output\na,b,c\na,,d\n", "job 2: driving is empty"),
+        ("source,driving,output,motion\na,b,c,up\n", "job 1: argument --motion: invalid choice: 'up'"),
+        ("source,driving,output,speed\na,b,c,1\n", "job 1: unrecognized arguments: --speed=1"),
+        ("source,driving,output,jobs\na,b,c,1\n", "got a column jobs, which is of the whole batch"),
+        ("source,driving,output\na,b,c\na,d,./c\n", "job 2: job 1 writes ./c too"),
+    ],
+)
+def test_a_table_that_cannot_be_right_is_refused_before_any_work(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "jobs.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(JobsError) as told:
+        read_jobs(path, (), parse_one)
+    assert message in str(told.value)
+
+
+def test_files_that_are_no_tables(tmp_path: Path) -> None:
+    with pytest.raises(JobsError, match="there is no such file"):
+        read_jobs(tmp_path / "none.csv", (), parse_one)
+    (tmp_path / "jobs.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(JobsError, match="expected a CSV table in UTF-8"):
+        read_jobs(tmp_path / "jobs.csv", (), parse_one)
+    (tmp_path / "jobs.results.csv").write_text("mine, not yours\n1,2\n")
+    with pytest.raises(JobsError, match="is no table of results"):
+        run(tmp_path, "woman_1,good.mp4,a.txt")
+    assert (tmp_path / "jobs.results.csv").read_text() == "mine, not yours\n1,2\n"
+    with pytest.raises(JobsError, match="it is the table of jobs itself"):
+        run(tmp_path, "woman_1,good.mp4,a.txt", words=("--results", str(tmp_path / "jobs.csv")))
+
+
+def test_what_belongs_to_one_animation_is_no_option_of_a_batch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = table(tmp_path, "woman_1,good.mp4,a.txt")
+    assert main(["animate", "--jobs", str(path), "--output", "x.mp4"]) == 1
+    assert "--output: it goes with one animation; beside --jobs it is a column" in capsys.readouterr().err
+
+
+def test_the_real_command_animates_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = table(tmp_path, f"woman_1,{GRID},a.mp4", f"woman_1,{tmp_path / 'none.mp4'},b.mp4")
+    assert main(["animate", "--jobs", str(path), "--max-frames", "3", "--at-once", "1"]) == 1
+    first, second = read_results(tmp_path / "jobs.results.csv")
+    assert (first.state, first.frames) == ("done", 3)
+    assert (tmp_path / "a.mp4").stat().st_size > 1000
+    assert second.state == "failed"
+    assert "none.mp4" in second.message
+    assert "1 of 2 jobs done, 1 failed" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore")  # whatever Ray does
+def test_ray_does_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="Ray is an optional package: pip install 'mcnet-avatar[cluster]'")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    assert run(tmp_path, "woman_1,good.mp4,a.txt", "woman_1,fail.mp4,b.txt", words=("--on", "ray")) == 1
+    assert sorted(states(tmp_path)) == ["done", "failed"]
+    assert read_results(tmp_path / "jobs.results.csv")[0].frames == 5
+
+
+def test_without_ray_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "mcnet.commands.batch_on_ray", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(JobsError, match=r"pip install 'mcnet-avatar\[cluster\]'"):
+        run(tmp_path, "woman_1,good.mp4,a.txt", words=("--on", "ray"))
+
+
+def test_a_job_here_and_now(tmp_path: Path) -> None:
+    (job,) = read_jobs(table(tmp_path, "woman_1,good.mp4,a.txt"), (), parse_one)
+    told: list[tuple[str, int, int | None]] = []
+    outcome = do(job, perform, tell=lambda *what: told.append(what))
+    assert isinstance(outcome, Outcome)
+    assert told == [("animating", frame, 5) for frame in range(5)]
+    assert isinstance(parse_one(job.arguments), argparse.Namespace)

@@ -1,0 +1,45 @@
+"""The facts of a training run that go with what it has learned."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from training.fit.config import STAGES, FitConfig
+
+
+def card_of(config: FitConfig, step: int, skipped: int, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of the training run that go with the model.
+
+    Args:
+        config: of the run.
+        step: how many steps are done.
+        skipped: how many of them were left out.
+        facts: as the run's checkpoint has them.
+    """
+    tables = config.to_dict()
+    return {
+        "steps": step,
+        "steps_left_out": skipped,
+        "stages": {name: tables[name] for name in STAGES},
+        "seed": config.run.seed,
+        "loss": tables["loss"],
+        "exported": time.strftime("%Y-%m-%d", time.gmtime()),
+        **_keypoints(config),
+        **facts,
+    }
+
+
+def _keypoints(config: FitConfig) -> dict[str, Any]:
+    """What the keypoints of a network that was trained on measured places are; nothing of others."""
+    data = config.data
+    if data.keypoints == "detected":
+        return {}
+    return {
+        "keypoints": {
+            "places": data.keypoints,
+            "points": list(data.keypoint_points),
+            "jacobians": data.keypoint_jacobians,
+            "jitter_px": data.keypoint_jitter_px,
+            "detected_share": data.detected_share,
+        }
+    }
