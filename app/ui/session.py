@@ -175,13 +175,13 @@ class Session(QObject):
         self._save_timer.setInterval(_SAVE_AFTER_MS)
         self._save_timer.timeout.connect(self._save)
         self._cleanup.add("settings", self._save_at_last)
-        self._cleanup.add("pipeline", self._stop_pipeline)
+        self.microphone = Microphone(self._worker, parts.list_microphones, parts.open_microphone, settings.microphone)
+        self._cleanup.add("microphone", self.microphone.close)
+        self._cleanup.add("pipeline", self._stop_pipeline)  # before it: the end of a recording still has its sound
         camera = options.camera or settings.camera
         self.desk = PortraitDesk(self._portrait_worker, parts.open_store)
         self.camera_desk = CameraDesk(self._worker, parts.list_cameras, parts.parse_camera, camera)
         self.virtual_camera = VirtualCameraSwitch(self._worker, parts.examine_virtual_camera, parts.make_virtual_camera)
-        self.microphone = Microphone(self._worker, parts.list_microphones, parts.open_microphone, settings.microphone)
-        self._cleanup.add("microphone", self.microphone.close)
         self.recordings = Recordings(
             self._worker,
             parts.make_recorder,

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 from mcnet.bench.macs import count_macs
-from mcnet.checkpoint import CheckpointError, build, save_model
+from mcnet.checkpoint import build, save_model
 from mcnet.errors import UserError
 from mcnet.files import replacing
-from mcnet.generator import Mcnet, ModelInfo
+from mcnet.generator import Mcnet
 from mcnet.layers import AntiAlias
+from mcnet.model_file import CheckpointError, ModelInfo
 from mcnet.pictures import to_picture, to_rgb
 from training.ablate.held_out import figures
 from training.ablate.variants import VARIANTS, member, with_memory

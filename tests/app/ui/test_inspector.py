@@ -8,6 +8,7 @@ from PyQt6.QtCore import QPoint
 from pytestqt.qtbot import QtBot
 
 from app.errors import AppError
+from app.pipeline.inspector import Drawn
 from app.settings import AppSettings, WindowSettings, settings_from
 from app.ui import insight
 from app.ui.main_window import MainWindow
@@ -211,3 +212,14 @@ def test_views_that_cannot_be_are_named() -> None:
         assert settings.window.inspector_views == WindowSettings().inspector_views
         assert len(complaints) == 1
         assert said in complaints[0]
+
+
+def test_a_frame_of_another_model_leaves_the_pictures_as_they_are(
+    proven: MainWindow, world: World, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show_inspector(proven)
+    monkeypatch.setattr(world.inspectors[0], "draw", lambda _: Drawn([], 0.0))
+    move(world, proven)
+    qtbot.waitUntil(lambda: not proven.session.insight._busy and proven.session.insight._next_s > 0)
+    assert proven.inspector.canvas.shown == []
+    assert proven.session.insight.failure == ""

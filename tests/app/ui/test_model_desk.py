@@ -14,7 +14,7 @@ from app.ui.main_window import MainWindow
 from app.ui.model_desk import label_of
 from app.ui.parts import WindowOptions
 from app.ui.run_settings import RunSettings
-from mcnet.checkpoint import CheckpointError
+from mcnet.model_file import CheckpointError
 from tests.app.ui.fakes import World, card, measured
 from tests.app.ui.test_run_settings import choose, settle
 

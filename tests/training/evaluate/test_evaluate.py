@@ -20,13 +20,14 @@ from mcnet.commands.drives import Shot
 from mcnet.commands.outputs import OutputError
 from mcnet.config import McnetConfig
 from mcnet.engine import EngineError
-from mcnet.generator import Mcnet, ModelInfo
+from mcnet.generator import Mcnet
 from mcnet.media.crop import SquareBox, crop, frame_face, plan_crops
 from mcnet.media.expressions import LIP_PAIRS, Expression, Mesh
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.video import open_driving
 from mcnet.media.video_writer import VideoWriter
+from mcnet.model_file import ModelInfo
 from training.data import (
     CLIPS_FORMAT,
     PACKED_FORMAT,
