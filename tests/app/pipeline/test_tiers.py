@@ -54,7 +54,7 @@ def test_the_first_start_measures_and_the_next_one_remembers(measured: Path, mea
 
 
 def test_what_is_asked_for_is_not_measured(measured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcnet.bench.tiers.why_no_openvino", lambda *_, **__: "a test says so")
+    monkeypatch.setattr("mcnet.bench.tiers.why_no_openvino_first", lambda *_, **__: "a test says so")
     told: list[Measured] = []
     engine = make_engine("starter", "cpu", "fp32", on_measured=told.append)
     assert "as asked" in engine.choice.reason
