@@ -18,6 +18,7 @@ help:
 	@echo "make pictures  the pictures of docs/how-it-works.md, by the bundled model"
 	@echo "make soak   ten minutes live with random faults; MINUTES=60 for an hour: out/soak/soak.png"
 	@echo "make qemu   the app between a real V4L2 webcam and a real virtual camera, in a virtual machine (as root)"
+	@echo "make bundle  what people install without Python, torch or a terminal: build/bundle; then it is started and looked at"
 	@echo "make clean  remove the virtual environment and what was built"
 
 # A stamp, so that a second call is quick and an interrupted first one starts over.
@@ -97,7 +98,21 @@ cuda: setup
 	$(BIN)/python -m pytest -m cuda -rs
 	$(BIN)/mcnet bench --model starter released --device cuda --frames 50
 
+# In an environment of its own, so that what only training or tests need cannot come along.
+BUNDLE := build/bundle-environment/bin/python
+build/bundle-environment/.ready: pyproject.toml packaging/bundle.py .ci/system-packages
+	sh .ci/system-packages
+	$(PYTHON) -m venv --clear build/bundle-environment
+	$(BUNDLE) packaging/bundle.py requirements >build/bundle-requirements.txt
+	$(BUNDLE) packaging/bundle.py tools >>build/bundle-requirements.txt
+	$(BUNDLE) -m pip install --quiet --disable-pip-version-check -r build/bundle-requirements.txt
+	touch $@
+
+bundle: build/bundle-environment/.ready
+	$(BUNDLE) packaging/bundle.py build
+	$(BUNDLE) packaging/bundle.py smoke
+
 clean:
 	rm -rf .venv build out *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help setup demo animate test test-avx2 test-plain check screenshots pictures qemu soak bench cuda clean
+.PHONY: help setup demo animate test test-avx2 test-plain check screenshots pictures qemu soak bench cuda bundle clean

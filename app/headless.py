@@ -60,7 +60,7 @@ def run_headless(args: argparse.Namespace) -> int:
     Raises:
         AppError, MediaError, CheckpointError, EngineError: what was asked for cannot be done.
     """
-    from mcnet.checkpoint import find_model
+    from mcnet.model_file import find_model
 
     model, device, precision = args.model or "starter", args.device or "auto", args.precision or "auto"
     find_model(model)  # a misspelt name shall not wait for the threads

@@ -7,10 +7,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mcnet.checkpoint import CheckpointError, load_model, save_model
+    from mcnet.arrays import Keypoints, SourceCache
+    from mcnet.checkpoint import load_model, save_model
     from mcnet.config import ConfigError, McnetConfig
-    from mcnet.engine import Engine, EngineError, EngineOptions
-    from mcnet.generator import Mcnet, SourceCache
+    from mcnet.engine import Engine, EngineError, EngineOptions, open_model
+    from mcnet.generator import Mcnet
+    from mcnet.model_file import CheckpointError, ModelFile
 
 __all__ = [
     "CheckpointError",
@@ -18,18 +20,23 @@ __all__ = [
     "Engine",
     "EngineError",
     "EngineOptions",
+    "Keypoints",
     "Mcnet",
     "McnetConfig",
+    "ModelFile",
     "SourceCache",
     "load_model",
+    "open_model",
     "save_model",
 ]
 
 _HOMES = {
-    "checkpoint": ("CheckpointError", "load_model", "save_model"),
+    "arrays": ("Keypoints", "SourceCache"),
+    "checkpoint": ("load_model", "save_model"),
     "config": ("ConfigError", "McnetConfig"),
-    "engine": ("Engine", "EngineError", "EngineOptions"),
-    "generator": ("Mcnet", "SourceCache"),
+    "engine": ("Engine", "EngineError", "EngineOptions", "open_model"),
+    "generator": ("Mcnet",),
+    "model_file": ("CheckpointError", "ModelFile"),
 }
 
 

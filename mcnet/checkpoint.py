@@ -1,6 +1,5 @@
 """Model files: ours (`.safetensors`) and the authors' (`.pth.tar`), read safely or refused in one sentence."""
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -12,32 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from assets import ROOT as ASSETS
-from mcnet.config import (
-    MOTION_SIZE_PX,
-    Conditioning,
-    ConfigError,
-    HourglassConfig,
-    McnetConfig,
-    MemoryConfig,
-    range_names,
-)
-from mcnet.errors import UserError
+from mcnet.config import MOTION_SIZE_PX, Conditioning, ConfigError, HourglassConfig, McnetConfig, MemoryConfig
 from mcnet.files import replacing
-from mcnet.generator import Mcnet, ModelInfo
-from mcnet.model_card import FORMAT, CardError, model_file
+from mcnet.generator import Mcnet
+from mcnet.model_card import FORMAT
+from mcnet.model_file import CheckpointError, ModelFile, ModelInfo, find_model, is_counter, refuse_not_finite
 
 _SHOWN = 5
-_LARGEST = torch.finfo(torch.float32).max
-
-
-class CheckpointError(UserError, ValueError):
-    """A model file that cannot be used; the message says what was found, what was expected and what to do."""
 
 
 def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> Mcnet:
@@ -54,8 +38,9 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
     """
     path = find_model(name_or_path)
     if path.suffix.lower() == ".safetensors":
-        config, info, tensors = _read_safetensors(path)
-        model = build(config, tensors, str(path))
+        file = ModelFile.read(path)
+        info = file.info
+        model = build(file.config, {key: torch.from_numpy(weight) for key, weight in file.weights.items()}, str(path))
     else:
         released = _read_released(path)
         info = ModelInfo(name=path.name.split(".")[0], content_hash=content_hash(released))
@@ -84,8 +69,8 @@ def save_model(model: Mcnet, path: str | Path, *, half: bool = False) -> ModelIn
     path = Path(path)
     if path.suffix != ".safetensors":
         raise CheckpointError(f"cannot write a model to {path}: got suffix {path.suffix!r}, expected .safetensors")
-    weights = {key: value.detach().cpu() for key, value in model.state_dict().items() if not _is_counter(key)}
-    _refuse_not_finite(weights, "the model to write")
+    weights = {key: value.detach().cpu() for key, value in model.state_dict().items() if not is_counter(key)}
+    refuse_not_finite(weights, "the model to write")
     dtype = torch.float16 if half else torch.float32
     tensors = {key: value.to(dtype).contiguous() for key, value in weights.items()}
     if half and any(not torch.isfinite(value).all() for value in tensors.values()):
@@ -107,42 +92,6 @@ def save_model(model: Mcnet, path: str | Path, *, half: bool = False) -> ModelIn
     except OSError as error:
         raise CheckpointError(f"cannot write a model to {path}: {error.strerror or error}") from error
     return info
-
-
-def bundled_models() -> dict[str, Path]:
-    """Names and files of the models that ship with the project."""
-    return {path.stem: path for path in sorted((ASSETS / "models").glob("*.safetensors"))}
-
-
-def find_model(name_or_path: str | Path) -> Path:
-    """The file of a bundled name, a path, or a model's folder.
-
-    Raises:
-        CheckpointError: there is neither such a file nor such a name, or the folder holds no model.
-    """
-    folder: Path | None = None
-    with contextlib.suppress(OSError, RuntimeError):  # too long a name, or ~ of nobody: no such file either
-        path = Path(name_or_path).expanduser()
-        if path.is_file():
-            return path
-        folder = path if path.is_dir() else None
-    bundled = bundled_models()
-    if str(name_or_path) in bundled:
-        return bundled[str(name_or_path)]
-    if folder is not None:
-        try:
-            return model_file(folder)
-        except CardError as error:
-            raise CheckpointError(str(error)) from error
-    if str(name_or_path) == "released":
-        raise CheckpointError(
-            "the authors' released weights are not bundled: download their checkpoint and give its path (.pth.tar)"
-        )
-    raise CheckpointError(
-        f"no model {str(name_or_path)!r}: got neither a file, a folder nor a bundled name, expected a "
-        ".safetensors or .pth.tar file or a model's folder (check the path) or one of: "
-        f"{', '.join(bundled) or '(none is bundled)'}"
-    )
 
 
 def build(config: McnetConfig, tensors: Mapping[str, Tensor], where: str) -> Mcnet:
@@ -187,8 +136,8 @@ def build_released(released: Mapping[str, Tensor], where: str) -> Mcnet:
 def _build(config: McnetConfig, tensors: Mapping[str, Tensor], where: str, names: Mapping[str, str]) -> Mcnet:
     """See `build`; `names` gives the file's own keys for ours, where they differ."""
     model = _without_weights(config)
-    expected = {key: tensor.shape for key, tensor in model.state_dict().items() if not _is_counter(key)}
-    given = {key: tensor for key, tensor in tensors.items() if not _is_counter(key)}
+    expected = {key: tensor.shape for key, tensor in model.state_dict().items() if not is_counter(key)}
+    given = {key: tensor for key, tensor in tensors.items() if not is_counter(key)}
     problems = [
         f"{names.get(key, key)}: got {_shape(given[key].shape) if key in given else 'nothing'}, "
         f"expected {_shape(shape)}"
@@ -207,9 +156,21 @@ def _build(config: McnetConfig, tensors: Mapping[str, Tensor], where: str, names
             kind = f"{tensor.dtype} {tensor.layout}".replace("torch.", "")
             raise CheckpointError(f"{where}: {names.get(key, key)} is a {kind} tensor, expected plain floating point")
     weights = {key: tensor.detach().to("cpu", torch.float32, copy=True) for key, tensor in given.items()}
-    _refuse_not_finite({names.get(key, key): tensor for key, tensor in weights.items()}, where)
-    counters = {key: torch.tensor(0) for key in model.state_dict() if _is_counter(key)}
-    model.load_state_dict(weights | counters, strict=True, assign=True)
+    refuse_not_finite({names.get(key, key): tensor for key, tensor in weights.items()}, where)
+    return _fill(model, weights)
+
+
+def assemble(file: ModelFile) -> Mcnet:
+    """The network of weights that are known to be whole, in float32 and evaluation mode."""
+    weights = {key: torch.tensor(weight, dtype=torch.float32) for key, weight in file.weights.items()}
+    model = _fill(_without_weights(file.config), weights)
+    model.info = file.info
+    return model
+
+
+def _fill(model: Mcnet, weights: Mapping[str, Tensor]) -> Mcnet:
+    counters = {key: torch.tensor(0) for key in model.state_dict() if is_counter(key)}
+    model.load_state_dict({**weights, **counters}, strict=True, assign=True)
     return model.eval()
 
 
@@ -239,64 +200,12 @@ def content_hash(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, types, shapes and bytes of the tensors, whatever their order."""
     digest = hashlib.sha256()
     for key in sorted(tensors):
-        if _is_counter(key):
+        if is_counter(key):
             continue
         tensor = tensors[key].detach().cpu().to_dense().contiguous()
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _read_safetensors(path: Path) -> tuple[McnetConfig, ModelInfo, dict[str, Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dict
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is no whole safetensors file ({error}): it may be truncated; get it again"
-        ) from error
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path} is not a model of ours: got format {metadata.get('format')!r} in its header, expected {FORMAT!r}"
-        )
-    try:
-        config = McnetConfig.from_dict(_table(metadata, "config"))
-        ranges = _ranges(metadata, config)
-        info = ModelInfo(metadata["name"], metadata["content_hash"], _table(metadata, "training"), ranges)
-    except (ConfigError, KeyError, json.JSONDecodeError) as error:
-        raise CheckpointError(
-            f"{path} has a header that cannot be used: {error}; a newer version may have written it"
-        ) from error
-    if (got := content_hash(tensors)) != info.content_hash:
-        raise CheckpointError(
-            f"{path} is damaged: its tensors hash to {got[:12]}, its header says {info.content_hash[:12]}; get it again"
-        )
-    return config, info, tensors
-
-
-def _ranges(metadata: Mapping[str, str], config: McnetConfig) -> dict[str, tuple[float, float]]:
-    """Of activations; a file that they were not measured for has none."""
-    if "ranges" not in metadata:
-        return {}
-    ranges = {}
-    table = _table(metadata, "ranges")
-    if wrong := set(table) ^ range_names(config):
-        raise ConfigError(f"ranges: got {len(table)} names, expected those of the configuration; {min(wrong)} is amiss")
-    for name, pair in table.items():
-        numbers = pair if isinstance(pair, list) and all(type(end) in (int, float) for end in pair) else []
-        if len(numbers) != 2 or not -_LARGEST <= numbers[0] <= numbers[1] <= _LARGEST:
-            raise ConfigError(f"ranges: got {str(pair)[:40]} for {name}, expected two numbers in order, within float32")
-        ranges[name] = float(numbers[0]), float(numbers[1])
-    return ranges
-
-
-def _table(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
-    """The JSON object that a header holds as text."""
-    value = json.loads(metadata[key])
-    if not isinstance(value, dict):
-        raise ConfigError(f"{key}: got {metadata[key][:40]}, expected a table of values")
-    return value
 
 
 def _read_released(path: Path) -> dict[str, Tensor]:
@@ -462,19 +371,5 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _is_counter(key: str) -> bool:
-    """BatchNorm's `num_batches_tracked`, which nothing uses with a fixed momentum."""
-    return key.endswith("num_batches_tracked")
-
-
 def _shape(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape)) or "a single number"
-
-
-def _refuse_not_finite(tensors: Mapping[str, Tensor], where: str) -> None:
-    for key, tensor in tensors.items():
-        if not torch.isfinite(tensor.sum(dtype=torch.float64)):  # which no finite float32 can bring to overflow
-            raise CheckpointError(
-                f"{where}: {key} holds NaN or infinite values, expected finite weights; if a training run "
-                "diverged, use an earlier checkpoint of it"
-            )

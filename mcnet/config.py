@@ -18,6 +18,19 @@ SIZES_PX = (64, 128, 256, 512)
 MIN_SIDE_PX = 64
 """Smaller pictures are refused."""
 
+HEATMAP_VARIANCE = 0.01
+"""Variance of the Gaussians that stand for keypoints, in squared coordinate units."""
+HEATMAP_TEMPERATURE = 0.1
+"""Of the softmax that turns the keypoint detector's logits into a heatmap."""
+QUERY_SCALE = 0.25
+"""The attention's logits are q.k / 4: the released network's scale, whatever its channels (kept for parity)."""
+KERNEL_TEMPERATURE = 34.0
+"""Of the softmax that weighs the memory's parallel kernels."""
+DEMODULATION_EPS = 1e-8
+"""What keeps the demodulation of the memory bank from dividing by zero."""
+NORM_EPS = 1e-5
+"""Likewise BatchNorm and InstanceNorm; torch's default."""
+
 
 class ConfigError(UserError, ValueError):
     """A configuration that no network can be built from."""

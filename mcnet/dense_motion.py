@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mcnet.arrays import Keypoints
 from mcnet.config import MOTION_SIZE_PX, McnetConfig
-from mcnet.geometry import Keypoints, coordinate_grid, gaussian_heatmaps, sparse_motions
+from mcnet.geometry import coordinate_grid, gaussian_heatmaps, sparse_motions
 from mcnet.layers import AntiAlias, Hourglass
 
 

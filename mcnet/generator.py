@@ -1,52 +1,19 @@
 """The generator: encode a source once, then warp, compensate and decode it for each driving frame (paper section 3)."""
 
-import dataclasses
 import itertools
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from mcnet.arrays import Keypoints, SourceCache
 from mcnet.config import MOTION_SIZE_PX, McnetConfig
 from mcnet.dense_motion import DenseMotion, Motion
-from mcnet.geometry import (
-    Jacobians,
-    Keypoints,
-    gaussian_heatmaps,
-    jacobians_of_places,
-    resize_aligned,
-    resize_deformation,
-    sample,
-    tells_rotation,
-)
+from mcnet.geometry import gaussian_heatmaps, resize_aligned, resize_deformation, sample
 from mcnet.keypoints import KeypointDetector
 from mcnet.layers import DownBlock, ResBlock, SameBlock, UpBlock
-from mcnet.memory import Compensation, ConditionedMemory, MemoryCompensation
-
-
-class SourceCache(NamedTuple):
-    """All that a source settles, so that no frame computes it again.
-
-    Attributes:
-        picture: (B, 3, size_px, size_px) RGB in [0, 1].
-        small: (B, 3, 64, 64), the picture shrunk.
-        keypoints: of the source.
-        heatmaps: (B, K, 64, 64), their Gaussians.
-        features: one (B, C, w, w) per level, lowest resolution first, at the width that is warped.
-        memory: the conditioned memory, where the conditioning depends on the source alone.
-    """
-
-    picture: Tensor
-    small: Tensor
-    keypoints: Keypoints
-    heatmaps: Tensor
-    features: tuple[Tensor, ...]
-    memory: ConditionedMemory | None
-    fingerprint: str = ""
-    """Whose weights and arithmetic made it: the engine fills it in, so as to refuse another model's."""
-    measured: bool = False
-    """Whether the keypoints' places were measured by a face mesh, and not detected by the model itself."""
+from mcnet.memory import Compensation, MemoryCompensation
+from mcnet.model_file import ModelInfo
 
 
 class Warped(NamedTuple):
@@ -207,74 +174,6 @@ def blend(logits: Tensor, warped: Warped) -> Tensor:
 def _like(maps: Tensor, deformation: Tensor) -> Tensor:
     """One source may be driven by a batch of frames."""
     return maps.expand(len(deformation), -1, -1, -1)
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelInfo:
-    """What is known about a model's weights."""
-
-    name: str = "untitled"
-    content_hash: str = ""
-    """SHA-256 of the weights as stored; empty for weights that were never stored."""
-    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Facts of the training run: data, steps, metrics. Plain values, ready for JSON."""
-    ranges: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
-    """Least and largest value that may go into each convolution that is computed in 8 bits, by its name in the fast
-    network (`mcnet.config.range_names`). Empty: not measured, so that nothing is."""
-
-    @property
-    def keypoint_landmarks(self) -> tuple[int, ...]:
-        """Which points of the face mesh the keypoints were trained to lie on, in the keypoints' order: of its 468, or
-        of the ten on the irises behind them.
-
-        Empty where keypoints mean nothing, as those that a network found by itself.
-        """
-        if isinstance(stated := self.training.get("keypoints"), Mapping):
-            return _mesh_points(stated.get("points"))
-        loss = self.training.get("loss")
-        if not isinstance(loss, Mapping) or not (loss.get("guidance") or loss.get("guidance_late")):
-            return ()
-        return _mesh_points(loss.get("guidance_points"))
-
-    @property
-    def keypoint_jacobians(self) -> Jacobians:
-        """Where the jacobians came from when the network was trained on measured keypoints; see `mcnet.geometry`."""
-        stated = self.training.get("keypoints")
-        kind = stated.get("jacobians") if isinstance(stated, Mapping) else None
-        if kind == "rotation" and tells_rotation(self.keypoint_landmarks):
-            return "rotation"
-        return "identity" if kind == "identity" and self.keypoint_landmarks else "detected"
-
-    @property
-    def detects(self) -> bool:
-        """Whether the keypoints may be detected. Not where the network was trained on measured ones alone, whose
-        jacobians follow from their places.
-        """
-        stated = self.training.get("keypoints")
-        if not isinstance(stated, Mapping) or self.keypoint_jacobians == "detected":
-            return True
-        return bool(stated.get("detected_share", 1.0))
-
-
-_MESH_POINTS = 478
-
-
-def _mesh_points(points: object) -> tuple[int, ...]:
-    """What a file says of mesh points; empty if these can be none."""
-    if not isinstance(points, list | tuple):
-        return ()
-    return tuple(points) if all(type(point) is int and 0 <= point < _MESH_POINTS for point in points) else ()
-
-
-def with_own_jacobians(info: ModelInfo, keypoints: Keypoints) -> Keypoints:
-    """Keypoints at measured places with the jacobians that a model was trained with; the given ones where these are
-    detected.
-    """
-    kind = info.keypoint_jacobians
-    if kind == "detected":
-        return keypoints
-    jacobian = jacobians_of_places(keypoints.value, info.keypoint_landmarks, kind)
-    return keypoints._replace(jacobian=jacobian.contiguous())
 
 
 class Mcnet(nn.Module):

@@ -3,12 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from mcnet.config import MOTION_SIZE_PX, McnetConfig
-from mcnet.geometry import Keypoints, coordinate_grid
+from mcnet.arrays import Keypoints
+from mcnet.config import HEATMAP_TEMPERATURE, MOTION_SIZE_PX, McnetConfig
+from mcnet.geometry import coordinate_grid
 from mcnet.layers import AntiAlias, Hourglass
-
-TEMPERATURE = 0.1
-"""Of the softmax that turns logits into a heatmap."""
 
 
 class KeypointDetector(nn.Module):
@@ -45,7 +43,7 @@ def expected_keypoints(logits: Tensor, jacobians: Tensor) -> Keypoints:
         jacobians: (B, 4 K, h, w); four consecutive channels are one 2x2 matrix, row by row.
     """
     batch, num_keypoints, height, width = logits.shape
-    heatmap = torch.softmax(logits.flatten(2) / TEMPERATURE, dim=-1)  # (B, K, h w)
+    heatmap = torch.softmax(logits.flatten(2) / HEATMAP_TEMPERATURE, dim=-1)  # (B, K, h w)
     value = heatmap @ coordinate_grid(height, width, logits).flatten(0, 1)
     jacobian = jacobians.reshape(batch, num_keypoints, 4, height * width) @ heatmap[..., None]
     return Keypoints(value, jacobian.reshape(batch, num_keypoints, 2, 2))

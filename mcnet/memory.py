@@ -11,26 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mcnet.config import McnetConfig, MemoryConfig
-from mcnet.geometry import Keypoints
-
-QUERY_SCALE = 0.25
-"""The attention's logits are q.k / 4: the released network's scale, whatever its channels (kept for parity)."""
-KERNEL_TEMPERATURE = 34.0
-"""Of the softmax that weighs the parallel kernels."""
-DEMODULATION_EPS = 1e-8
-
-
-class ConditionedMemory(NamedTuple):
-    """The bank as one source sees it.
-
-    Attributes:
-        memory: (B, C, size, size).
-        responses: (B, P, 2 C, size, size), what each of the P parallel kernels makes of it.
-    """
-
-    memory: Tensor
-    responses: Tensor
+from mcnet.arrays import ConditionedMemory, Keypoints
+from mcnet.config import DEMODULATION_EPS, KERNEL_TEMPERATURE, QUERY_SCALE, McnetConfig, MemoryConfig
 
 
 class Compensation(NamedTuple):

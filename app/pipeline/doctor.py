@@ -91,23 +91,22 @@ def _cameras() -> Finding:
 def _device_and_model(model: str) -> tuple[Finding, Finding]:
     from app.pipeline import tiers
     from mcnet.bench.tiers import Tier, remembered
-    from mcnet.checkpoint import find_model, load_model
-    from mcnet.engine import DeviceChoice
-    from mcnet.generator import Mcnet
+    from mcnet.engine import DeviceChoice, open_model
+    from mcnet.model_file import ModelFile, find_model
     from mcnet.places import measured_file
 
     tier: Tier | None = None
-    loaded: Mcnet | None = None
+    loaded: ModelFile | None = None
     failure = ""
     try:
         path = find_model(model)
-        loaded = load_model(model)
+        loaded = open_model(model)
         tier = remembered(loaded, tiers.AUTO, measured_file())
     except UserError as error:
         failure = str(error)
     options = tiers.AUTO if tier is None else tier.over(tiers.AUTO)
     unused = tiers.unused_gpus()
-    sentence = ". ".join([DeviceChoice.of(options, loaded).reason, *map(str, unused)])
+    sentence = ". ".join([DeviceChoice.of(options, None if loaded is None else loaded.info).reason, *map(str, unused)])
     fixes = (Fix("Install torch for your GPU, and its driver: https://pytorch.org/get-started/locally"),)
     device = Finding("Device", not unused, f"{sentence}.", fixes if unused else ())
     if loaded is None:

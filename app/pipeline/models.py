@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from app.pipeline.tiers import engine_of, known_speed
 from mcnet.bench.tiers import Tier
-from mcnet.checkpoint import CheckpointError, bundled_models, find_model, load_model
-from mcnet.engine import Engine
+from mcnet.engine import Engine, open_model
 from mcnet.model_card import LATEST_FILE, ModelCard, read_card
+from mcnet.model_file import CheckpointError, bundled_models, find_model
 
 _OURS = ".safetensors"
 
@@ -59,7 +59,7 @@ def examine_model(model: str, device: str, precision: str, like: Tier | None = N
     """
     stamp = stamp_of(model)
     card = card_of(model)
-    loaded = load_model(model)
+    loaded = open_model(model)
     tier = known_speed(loaded, device, precision)
     warnings = card.warnings() if card is not None else [_PICKLED]
     frame_ms = None if tier is None else tier.best.frame_ms

@@ -10,13 +10,11 @@ from itertools import cycle
 from pathlib import Path
 from typing import cast
 
-import torch
-
 from app.pipeline.events import Measured, UnusedGpu
 from mcnet.bench.tiers import Tier, fastest, measure, remember, remembered, ways
-from mcnet.checkpoint import load_model
-from mcnet.engine import Engine, EngineOptions, Precision, Way, why_no_cuda
-from mcnet.generator import Mcnet
+from mcnet.engine import Engine, EngineOptions, Precision, Way, gpu_lacks, open_model
+from mcnet.engine import gpus as usable_gpus
+from mcnet.model_file import ModelFile
 from mcnet.places import measured_file
 
 logger = logging.getLogger(__name__)
@@ -50,7 +48,7 @@ def make_engine(
     Raises:
         CheckpointError, EngineError: the model or the device cannot be used.
     """
-    loaded = load_model(model)
+    loaded = open_model(model)
     options = EngineOptions(device=device, precision=cast("Precision", precision))
     tier = fastest(loaded, options, measured_file(), on_measuring=on_measuring)
     if tier is not None:
@@ -59,7 +57,7 @@ def make_engine(
     return Engine(loaded, options)
 
 
-def known_speed(model: Mcnet, device: str, precision: str) -> Tier | None:
+def known_speed(model: ModelFile, device: str, precision: str) -> Tier | None:
     """What was measured here of a model before, or None; nothing is measured now.
 
     Raises:
@@ -68,7 +66,7 @@ def known_speed(model: Mcnet, device: str, precision: str) -> Tier | None:
     return remembered(model, EngineOptions(device=device, precision=cast("Precision", precision)), measured_file())
 
 
-def engine_of(model: Mcnet, device: str, precision: str, like: Tier | None = None) -> Engine:
+def engine_of(model: ModelFile, device: str, precision: str, like: Tier | None = None) -> Engine:
     """The engine of a loaded model, by what was measured of it; nothing is measured now.
 
     Args:
@@ -100,7 +98,7 @@ def measure_again(model: str, device: str, precision: str, progress: Callable[[f
     Raises:
         CheckpointError, EngineError: the model or the device cannot be used, or nothing runs the model.
     """
-    loaded = load_model(model)
+    loaded = open_model(model)
     options = EngineOptions(device=device, precision=cast("Precision", precision))
     tier = measure(loaded, options, seconds=_MEASURE_S, progress=progress)
     remember(tier, loaded, options, measured_file())
@@ -119,8 +117,7 @@ def as_measured(tier: Tier, root: Path = Path("/")) -> Measured:
 
 def gpus() -> tuple[tuple[str, str], ...]:
     """The GPUs that torch can use: as `EngineOptions.device` names them, and for people."""
-    usable = [index for index in range(torch.cuda.device_count()) if why_no_cuda(index) is None]
-    return tuple((f"cuda:{index}", f"GPU {index}: {torch.cuda.get_device_name(index)}") for index in usable)
+    return tuple((device, f"GPU {device.partition(':')[2]}: {name}") for device, name in usable_gpus().items())
 
 
 def unused_gpus(root: Path = Path("/")) -> tuple[UnusedGpu, ...]:
@@ -129,9 +126,8 @@ def unused_gpus(root: Path = Path("/")) -> tuple[UnusedGpu, ...]:
     Args:
         root: where Linux' /proc and /sys lie; tests lay out others.
     """
-    count = torch.cuda.device_count()
-    lacks = [lack for index in range(max(1, count)) if (lack := why_no_cuda(index)) is not None]
-    named = ["a further GPU"] * len(lacks) if len(lacks) < count else _graphics_cards(root)
+    lacks = gpu_lacks()
+    named = ["a further GPU"] * len(lacks) if usable_gpus() else _graphics_cards(root)
     return tuple(UnusedGpu(name, lack) for name, lack in zip(named, cycle(lacks), strict=False))
 
 

@@ -600,6 +600,8 @@ class Session(QObject):
         match event:
             case MeasuringProgress() | Measured():
                 self.measuring.hear(event)
+                if isinstance(event, Measured):
+                    self.models.note_speed(self.run_settings.model, event.tier.best.frame_ms)
             case EngineReady():
                 self.device, self.engine, self.backend = event.device, event.reason, event.backend
                 kept = event.keeps_reference and self.space.reference
@@ -665,8 +667,11 @@ class Session(QObject):
 
     def _took_model(self, model: str) -> None:
         """Another model has taken over within the run."""
-        if model == self.run_settings.model:
-            return  # it has learned more
+        if model == self.run_settings.model:  # it has learned more
+            if self.insight.open:
+                self.insight.close()  # else it would go on to show what the weights of before do
+                self.insight.begin(model)
+            return
         self._options = replace(self._options, model=None)
         self._keep(replace(self.settings, model=model))
         self._slow, self.measuring.measured = None, None

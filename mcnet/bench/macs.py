@@ -7,9 +7,10 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from mcnet.arrays import SourceCache
 from mcnet.config import McnetConfig
 from mcnet.engine.rewrites import rewrite
-from mcnet.generator import Mcnet, SourceCache, Warped
+from mcnet.generator import Mcnet, Warped
 
 
 class FrameMacs(NamedTuple):

@@ -26,17 +26,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mcnet.arrays import Rgb
+from mcnet.arrays import Keypoints, Rgb, SourceCache
 from mcnet.bench.macs import FrameMacs, Macs, count_macs
-from mcnet.checkpoint import bundled_models, find_model, load_model
+from mcnet.checkpoint import load_model
 from mcnet.config import McnetConfig, named_configs
 from mcnet.engine import DeviceChoice, Engine, EngineError, EngineOptions, Precision, Runtime, processor
-from mcnet.engine.backends import TorchBackend
 from mcnet.engine.quantization import note_ranges
+from mcnet.engine.torch_backend import TorchBackend
 from mcnet.errors import UserError
-from mcnet.generator import Mcnet, SourceCache, blend, with_own_jacobians
-from mcnet.geometry import Keypoints, relative_keypoints
+from mcnet.generator import Mcnet, blend
+from mcnet.model_file import bundled_models, find_model, with_own_jacobians
 from mcnet.pictures import to_picture, to_rgb
+from mcnet.pose import relative_keypoints
 
 if TYPE_CHECKING:
     from mcnet.engine.openvino_backend import OpenVinoBackend
@@ -73,7 +74,7 @@ BASELINE = Variant("plain", "plain")
 def variants_for(choice: DeviceChoice, *, has_openvino: bool) -> list[Variant]:
     """What can be compared on a device."""
     variants = [Variant("plain, encoder each frame", "plain", cached=False), BASELINE]
-    if choice.device.type == "cuda":
+    if choice.on_gpu:
         for runtime in get_args(Runtime)[1:]:
             if runtime != "openvino":
                 variants += [
@@ -91,14 +92,14 @@ def variants_for(choice: DeviceChoice, *, has_openvino: bool) -> list[Variant]:
     return variants
 
 
-def why_emulated(variant: Variant, device: torch.device) -> str | None:
+def why_emulated(variant: Variant, device: str) -> str | None:
     """Why a device could only emulate a variant, or None where it has the instructions.
 
     int8 is no such case: OpenVINO has kernels in 8 bits for every x86-64 processor.
     """
-    if variant.precision == "int8" or variant.precision in processor.native_precisions(device):
+    if variant.precision == "int8" or variant.precision in processor.native_precisions(str(device)):
         return None
-    lacks = "compute capability 8.0" if device.type == "cuda" else "AVX-512 bf16 or AMX"
+    lacks = "compute capability 8.0" if device != "cpu" else "AVX-512 bf16 or AMX"
     return f"{variant.precision} without {lacks} is only emulated here, and far slower than float32"
 
 
@@ -284,7 +285,7 @@ def bytes_of(model: Mcnet, precision: str) -> float:
 
 def measure_rates(device: torch.device) -> Rates:
     """The best of several products, in the precisions that the device multiplies natively, and copies."""
-    native = processor.native_precisions(device)
+    native = processor.native_precisions(str(device))
     side = 8192 if device.type == "cuda" else 1536
     rates = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)):
@@ -367,7 +368,8 @@ def prepare(task: VariantTask) -> Runner:
     model, trained = open_model(task.model)
     variant = task.variant
     if variant.kind == "plain":
-        return _plain_runner(model, DeviceChoice.of(EngineOptions(task.device, "fp32")).device, cached=variant.cached)
+        device = DeviceChoice.of(EngineOptions(task.device, "fp32")).device
+        return _plain_runner(model, torch.device(device), cached=variant.cached)
     if variant.precision == "int8" and not trained:
         noise = noise_pictures(model)  # time does not depend on the ranges
         note_ranges(model, noise.sources, noise.driving)
@@ -429,10 +431,10 @@ def stages_ms(engine: Engine, shown: Shown) -> dict[str, float]:
     """Milliseconds of each stage of one frame, waited for one by one."""
     assert engine.source is not None
     if isinstance(engine.backend, TorchBackend):
-        return _torch_stages_ms(engine, engine.backend, engine.source, shown)
+        return _torch_stages_ms(engine, engine.backend, engine.backend.taken(engine.source), shown)
     if engine.backend.name != "openvino":  # a recorded graph has no stages
         return {}
-    clock = Clock(engine.choice.device)
+    clock = Clock(torch.device(engine.choice.device))
     clock.time("places" if shown.places is not None else "detect", lambda: engine.detect(*shown))
     for name, run in cast("OpenVinoBackend", engine.backend).stages().items():
         clock.time(name, run)
@@ -461,9 +463,10 @@ class Clock:
 
 
 def _torch_stages_ms(engine: Engine, backend: TorchBackend, cache: SourceCache, shown: Shown) -> dict[str, float]:
-    clock = Clock(engine.choice.device)
+    clock = Clock(backend.device)
     generator = backend.model.generator
-    keypoints = clock.time("places" if shown.places is not None else "detect", lambda: engine.detect(*shown))
+    found = clock.time("places" if shown.places is not None else "detect", lambda: engine.detect(*shown))
+    keypoints = backend.moved(found)
     motion = clock.time("motion", lambda: generator.motion(cache, keypoints))
     warped = clock.time("warp", lambda: backend.narrow(generator.warp(cache, motion)))
     memory = generator.memory
@@ -611,12 +614,12 @@ def measure(
             progress(f"{heading}: ready after {time.perf_counter() - ready_s:.1f} s{remark}")
         times: dict[Variant, list[float]] = {variant: [] for variant in pipes}
         stages: dict[Variant, list[dict[str, float]]] = {variant: [] for variant in pipes}
-        rates = measure_rates(choice.device)
+        rates = measure_rates(torch.device(choice.device))
         for turn in range(rounds):
             turn_s = time.perf_counter()
             left_s = began_s + seconds - turn_s
             each_s = left_s / (rounds - turn) / len(pipes)
-            rates = rates.best_of(measure_rates(choice.device))
+            rates = rates.best_of(measure_rates(torch.device(choice.device)))
             for variant, pipe in pipes.items():
                 _ask(pipe, ("frames", 1, each_s))  # the one before may have left the caches to others
                 times[variant] += _ask(pipe, ("frames", frames, 0.8 * each_s))
@@ -686,8 +689,8 @@ def _load() -> float:
 def machine_name(choice: DeviceChoice, *, has_openvino: bool) -> str:
     """Processor, cores, threads and versions."""
     parts = [f"torch {torch.__version__}"]
-    if choice.device.type == "cuda":
+    if choice.on_gpu:
         return f"{torch.cuda.get_device_name(choice.device)}, {parts[0]}"
     if has_openvino:
         parts.append(f"openvino {importlib.metadata.version('openvino')}")
-    return f"{processor.description()}, {', '.join(parts)}"
+    return f"{processor.description(torch.get_num_threads())}, {', '.join(parts)}"

@@ -18,10 +18,8 @@ from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from mcnet.arrays import Rgb
-from mcnet.checkpoint import content_hash
 from mcnet.engine import processor
 from mcnet.engine.device import (
     DeviceChoice,
@@ -30,13 +28,14 @@ from mcnet.engine.device import (
     Precision,
     Runtime,
     Way,
-    why_no_cuda,
-    why_no_openvino,
+    gpus,
+    threads_of,
+    why_no_openvino_first,
 )
 from mcnet.engine.engine import Engine, Places
 from mcnet.errors import UserError, sentence
 from mcnet.files import replacing
-from mcnet.generator import Mcnet
+from mcnet.model_file import ModelFile
 from mcnet.tables import TableError, build
 
 logger = logging.getLogger(__name__)
@@ -151,7 +150,7 @@ class Measurable(Protocol):
 
 
 def fastest(
-    model: Mcnet,
+    model: ModelFile,
     options: EngineOptions,
     path: Path,
     *,
@@ -193,7 +192,7 @@ def fastest(
     return tier
 
 
-def ways(model: Mcnet, options: EngineOptions) -> list[Way]:
+def ways(model: ModelFile, options: EngineOptions) -> list[Way]:
     """What is worth trying of all that the options leave open, the likely best first.
 
     On a GPU recorded frames, in every precision that it multiplies natively. On a CPU OpenVINO, where it is installed
@@ -204,34 +203,33 @@ def ways(model: Mcnet, options: EngineOptions) -> list[Way]:
     Raises:
         EngineError: what the options ask for cannot be had.
     """
-    choice = DeviceChoice.of(dataclasses.replace(options, measured=None), model)
+    choice = DeviceChoice.of(dataclasses.replace(options, measured=None), model.info)
     if options.device != "auto":
         return _ways_of(choice.device, model, options)
-    gpus = _gpus()
-    devices = [*gpus, torch.device("cpu")]
+    devices = [*gpus(), "cpu"]
     if options.precision == "fp16" or options.backend == "cudagraph":
-        devices = gpus
+        devices = devices[:-1]
     elif options.precision == "int8" or options.backend == "openvino":
         devices = devices[-1:]
     return [way for device in devices for way in _ways_of(device, model, options)]
 
 
-def _ways_of(device: torch.device, model: Mcnet, options: EngineOptions) -> list[Way]:
+def _ways_of(device: str, model: ModelFile, options: EngineOptions) -> list[Way]:
     native = processor.native_precisions(device)
     runtimes: tuple[Runtime, ...]
     precisions: tuple[Precision, ...]
-    if device.type == "cuda":
+    if device != "cpu":
         runtimes = ("cudagraph",)
         precisions = ("fp16", "bf16", "fp32") if "bf16" in native else ("fp16", "fp32")
     else:
-        runtimes = ("torch",) if why_no_openvino(device, measured_only=True) else ("openvino",)
+        runtimes = ("torch",) if why_no_openvino_first(device) else ("openvino",)
         precisions = ("int8", "bf16" if "bf16" in native else "fp32")
     if options.backend != "auto":
         runtimes = (options.backend,)
     if options.precision != "auto":
         precisions = (options.precision,)
     return [
-        Way(str(device), precision, runtime)
+        Way(device, precision, runtime)
         for runtime in runtimes
         for precision in precisions
         if precision != "int8" or (runtime == "openvino" and model.info.ranges)
@@ -239,7 +237,7 @@ def _ways_of(device: torch.device, model: Mcnet, options: EngineOptions) -> list
 
 
 def measure(
-    model: Mcnet,
+    model: ModelFile,
     options: EngineOptions,
     *,
     batch: int = 1,
@@ -414,7 +412,7 @@ def _best(runners: Sequence[_Runner], *, calm: bool) -> _Runner:
     return min(near, key=lambda runner: _EXACT_FIRST.index(runner.way.precision))
 
 
-def remembered(model: Mcnet, options: EngineOptions, path: Path, *, batch: int = 1) -> Tier | None:
+def remembered(model: ModelFile, options: EngineOptions, path: Path, *, batch: int = 1) -> Tier | None:
     """What was measured for this model and these options on this very machine with these versions, or None.
 
     Args:
@@ -437,7 +435,7 @@ def remembered(model: Mcnet, options: EngineOptions, path: Path, *, batch: int =
     return tier if tier.best.way in ways(model, options) else None
 
 
-def remember(tier: Tier, model: Mcnet, options: EngineOptions, path: Path, *, batch: int = 1) -> None:
+def remember(tier: Tier, model: ModelFile, options: EngineOptions, path: Path, *, batch: int = 1) -> None:
     """Keep it. That the file cannot be written costs a measurement at the next start and is only logged.
 
     Args:
@@ -473,14 +471,14 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     return {key: entry for key, entry in tiers.items() if isinstance(entry, dict)}
 
 
-def _key(model: Mcnet, options: EngineOptions, batch: int) -> str:
+def _key(model: ModelFile, options: EngineOptions, batch: int) -> str:
     """Of everything that what is fastest depends on."""
     facts = [
         *machine_facts(),
-        f"threads {options.threads or torch.get_num_threads()}",
+        f"threads {threads_of(options)}",
         *map(str, ways(model, options)),
         f"batches of {batch}",
-        model.info.content_hash or content_hash(model.state_dict()),
+        model.info.content_hash or model.hash_in_float32,
         "with ranges" if model.info.ranges else "without",
         *(["measured places"] if model.places_suffice else []),
     ]
@@ -489,15 +487,9 @@ def _key(model: Mcnet, options: EngineOptions, batch: int) -> str:
 
 def machine_facts() -> tuple[str, ...]:
     """What computes here: processor, what it multiplies natively, GPUs, and versions."""
-    native = sorted(processor.native_precisions(torch.device("cpu")))
-    gpus = map(torch.cuda.get_device_name, _gpus())
+    native = sorted(processor.native_precisions("cpu"))
     versions = (f"{package} {_version(package)}" for package in ("mcnet-avatar", "torch", "openvino"))
-    return (processor.cpu_name(), f"{os.cpu_count()} cores", *native, *gpus, *versions)
-
-
-def _gpus() -> list[torch.device]:
-    """Those that torch can use."""
-    return [torch.device("cuda", index) for index in range(torch.cuda.device_count()) if why_no_cuda(index) is None]
+    return (processor.cpu_name(), f"{os.cpu_count()} cores", *native, *gpus().values(), *versions)
 
 
 def _version(package: str) -> str:

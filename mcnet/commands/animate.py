@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from mcnet.arrays import Rgb
     from mcnet.commands.drives import Drive, KeypointDrive, Shot
     from mcnet.commands.jobs import Tell
-    from mcnet.engine import Engine
+    from mcnet.engine import DeviceChoice, Engine
     from mcnet.generator import Mcnet
     from mcnet.media.crop import SquareBox
     from mcnet.media.faces import Face
     from mcnet.media.video import DrivingVideo
     from mcnet.media.video_writer import VideoWriter
+    from mcnet.model_file import ModelFile
 
 
 SHEET_MOMENTS = 6
@@ -216,15 +217,16 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
         UserError: it cannot be done.
         KeyboardInterrupt: a signal came before there was anything to write.
     """
-    from mcnet.checkpoint import find_model, load_model
+    from mcnet.engine import open_model
     from mcnet.media.portraits import find_portrait
     from mcnet.media.video import open_driving
     from mcnet.media.video_writer import VideoWriter
+    from mcnet.model_file import find_model
 
     path = find_portrait(args.source)
     check_places(args, path)
     find_model(args.model)  # a misspelt name shall not wait for the face search
-    model = load_model(args.model)
+    model = open_model(args.model)
     measurable = check_motion(args, model)
     portrait = load_portrait(path, args, measurable=measurable)
     driving = open_driving(args.driving)
@@ -247,7 +249,7 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
     return Animated(result, writer.has_sound, driving.fps, interrupted=stop.received is not None)
 
 
-def check_motion(args: argparse.Namespace, model: "Mcnet") -> bool:
+def check_motion(args: argparse.Namespace, model: "ModelFile | Mcnet") -> bool:
     """See that the options for motion and keypoints go together, and with the model.
 
     Returns:
@@ -330,7 +332,7 @@ def make_drive(
     )
 
 
-def make_engine(args: argparse.Namespace, model: "Mcnet") -> "Engine":
+def make_engine(args: argparse.Namespace, model: "ModelFile") -> "Engine":
     """Make the engine. What is left at `auto` is taken as measured to be fastest on this machine; the first call
     measures.
 
@@ -345,13 +347,17 @@ def make_engine(args: argparse.Namespace, model: "Mcnet") -> "Engine":
         print("measuring what runs the model best here, once", file=sys.stderr)
 
     options = EngineOptions(device=args.device, precision=args.precision, backend=args.backend)
-    choice = DeviceChoice.of(options, model)
+    choice = DeviceChoice.of(options, model.info)
     if choice.on_gpu and options.backend == "auto":  # it is for batches, which are torch's
         options = replace(options, backend="torch")
-    device = choice.device
-    open_options = replace(options, device=str(device))
-    tier = fastest(model, open_options, measured_file(), batch=BATCH_FRAMES[device.type], on_measuring=tell)
+    open_options = replace(options, device=choice.device)
+    tier = fastest(model, open_options, measured_file(), batch=batch_frames(choice), on_measuring=tell)
     return Engine(model, options if tier is None else tier.over(options))
+
+
+def batch_frames(choice: "DeviceChoice") -> int:
+    """How many frames are animated at once."""
+    return BATCH_FRAMES["cuda" if choice.on_gpu else "cpu"]
 
 
 def check_places(args: argparse.Namespace, portrait: Path) -> None:
@@ -539,7 +545,7 @@ def animate(
     result = source  # until the performer's face is first seen
     wanted = drive.measures or bool(performance.boxes)
     frames = enumerate(progress(driving, args.max_frames, "animating", tell))
-    while batch := list(itertools.islice(frames, BATCH_FRAMES[engine.choice.device.type])):
+    while batch := list(itertools.islice(frames, batch_frames(engine.choice))):
         shots = [performance.shot(index, frame, engine.config.size_px) for index, frame in batch]
         lost = [wanted and shot.face is None for shot in shots]
         before = time.perf_counter()

@@ -31,8 +31,9 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert, and say what came of it."""
-    from mcnet.checkpoint import find_model, load_model, save_model
+    from mcnet.checkpoint import load_model, save_model
     from mcnet.commands.outputs import check_outputs
+    from mcnet.model_file import find_model
 
     check_outputs({"OUT": args.output}, {"IN": find_model(args.input)}, {"OUT": (".safetensors",)})
     model = load_model(args.input)

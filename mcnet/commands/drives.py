@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mcnet.arrays import Rgb
-from mcnet.geometry import Keypoints
+from mcnet.arrays import Array, Keypoints, Rgb
 from mcnet.media.crop import SquareBox, crop
 from mcnet.media.faces import Face
 from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square
@@ -72,8 +71,8 @@ class KeypointDrive(abc.ABC):
         self._engine = engine
 
     @abc.abstractmethod
-    def keypoints(self, shots: Sequence[Shot]) -> Keypoints:
-        """Those that the source takes, one set per driving frame, on the engine's device."""
+    def keypoints(self, shots: Sequence[Shot]) -> Keypoints[Array]:
+        """Those that the source takes, one set per driving frame."""
 
     def pictures(self, shots: Sequence[Shot]) -> Rgb:
         """See `Drive`."""
@@ -105,7 +104,7 @@ class PlaneDrive(KeypointDrive):
         kind = "in the plane" if self._relative else "absolute"
         self.name = f"motion {kind}, keypoints {'measured' if measured else 'detected'}"
 
-    def keypoints(self, shots: Sequence[Shot]) -> Keypoints:
+    def keypoints(self, shots: Sequence[Shot]) -> Keypoints[Array]:
         places = [self._places(shot) for shot in shots]
         return self._engine.drive(
             [shot.square for shot in shots] if self._crops else None,
@@ -136,6 +135,6 @@ class SpaceDrive(KeypointDrive):
         self._reference = Head.of(reference.mesh())
         self._source = engine.set_source(source.square, self._portrait.places).keypoints
 
-    def keypoints(self, shots: Sequence[Shot]) -> Keypoints:
+    def keypoints(self, shots: Sequence[Shot]) -> Keypoints[Array]:
         heads = [self._portrait.follow(Head.of(shot.mesh()), self._reference) for shot in shots]
         return self._portrait.keypoints(heads, self._source)

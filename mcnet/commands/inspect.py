@@ -23,10 +23,9 @@ from mcnet.commands.status import INTERRUPTED
 from mcnet.signals import StopSignals
 
 if TYPE_CHECKING:
-    from mcnet.arrays import Rgb
+    from mcnet.arrays import Array, Keypoints, Rgb, SourceCache
     from mcnet.commands.drives import Shot
-    from mcnet.generator import Mcnet, SourceCache
-    from mcnet.geometry import Keypoints
+    from mcnet.generator import Mcnet
     from mcnet.inspection.figures import Performer, Range
     from mcnet.inspection.seen import Seen
     from mcnet.media.video import DrivingVideo
@@ -109,12 +108,13 @@ def _point(text: str) -> tuple[float, float]:
 
 def run(args: argparse.Namespace) -> int:
     """Look, and say what was written."""
-    from mcnet.checkpoint import find_model, load_model
+    from mcnet.checkpoint import load_model
     from mcnet.commands.outputs import check_folder
     from mcnet.inspection.figures import Range
     from mcnet.media.images import write_rgb
     from mcnet.media.portraits import find_portrait
     from mcnet.media.video import open_driving
+    from mcnet.model_file import find_model
 
     path = find_portrait(args.source)
     names = [f"{name}.png" for name in PICTURES] + [VIDEO] * args.video
@@ -224,15 +224,15 @@ class Inspector:
 
     def look(self, shot: "Shot") -> Look:
         """At the source, driven by a frame."""
-        from mcnet.generator import with_own_jacobians
         from mcnet.inspection.figures import Performer
         from mcnet.inspection.seen import see
+        from mcnet.model_file import with_own_jacobians
 
-        driving = self.drive.keypoints([shot])
+        driving = self._tensors(self.drive.keypoints([shot]))
         if self._measured:
             driving = with_own_jacobians(self.model.info, driving)
         own = self._engine.detect(shot.square, self._places(shot))
-        return Look(see(self.model, self._cache, driving), Performer(shot.square, own))
+        return Look(see(self.model, self._cache, driving), Performer(shot.square, self._tensors(own)))
 
     def at_scale(self, factor: float) -> "Seen":
         """The source at rest, with its face larger by a factor."""
@@ -249,10 +249,19 @@ class Inspector:
 
         from mcnet.pictures import to_picture
 
-        keypoints: Keypoints = self._engine.detect(shot.square, self._places(shot))
+        keypoints = self._tensors(self._engine.detect(shot.square, self._places(shot)))
         rgb = torch.from_numpy(shot.square[None]).to(keypoints.value.device)
         with torch.inference_mode():
             return self.model.generator.encode_source(to_picture(rgb), keypoints)
+
+    def _tensors(self, keypoints: "Keypoints[Array]") -> "Keypoints":
+        """The engine's keypoints for the plain model, where that is."""
+        import torch
+
+        from mcnet.arrays import Keypoints
+
+        device = next(self.model.parameters()).device
+        return Keypoints(*(torch.from_numpy(part).to(device) for part in keypoints))
 
     def _places(self, shot: "Shot") -> Any:
         return shot.mesh()[list(self._engine.keypoint_landmarks), :2] if self._measured else None

@@ -10,10 +10,13 @@ from mcnet.engine.device import (
     Precision,
     Runtime,
     Way,
+    gpu_lacks,
+    gpus,
     why_no_cuda,
     why_no_openvino,
 )
 from mcnet.engine.engine import Engine
+from mcnet.engine.models import open_model
 
 __all__ = [
     "DeviceChoice",
@@ -23,6 +26,9 @@ __all__ = [
     "Precision",
     "Runtime",
     "Way",
+    "gpu_lacks",
+    "gpus",
+    "open_model",
     "why_no_cuda",
     "why_no_openvino",
 ]

@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcnet.arrays import Rgb
+from mcnet.arrays import Array, Keypoints, Rgb, SourceCache
 from mcnet.cuda_recording import record
-from mcnet.engine.backends import Rendered, TorchBackend
-from mcnet.generator import SourceCache
-from mcnet.geometry import Keypoints
+from mcnet.engine.backends import Rendered
+from mcnet.engine.torch_backend import TorchBackend, exactly
 from mcnet.pictures import to_picture
 
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
@@ -59,7 +58,8 @@ class CudaGraphBackend:
         self._detector: _Detector | None = None
         self._renderer: _Renderer | None = None
 
-    def detect(self, rgb: Rgb) -> Keypoints:
+    @exactly
+    def detect(self, rgb: Rgb) -> Keypoints[Array]:
         if len(rgb) > 1:
             return self._torch.detect(rgb)
         with _on(self._torch.device):
@@ -67,10 +67,11 @@ class CudaGraphBackend:
                 self._detector = _Detector(self._torch, rgb, self._capture)
             return self._detector(rgb)
 
-    def encode(self, rgb: Rgb, keypoints: Keypoints) -> SourceCache:
+    def encode(self, rgb: Rgb, keypoints: Keypoints[Array]) -> SourceCache[Array]:
         return self._torch.encode(rgb, keypoints)
 
-    def render(self, cache: SourceCache, driving: Keypoints) -> Rendered:
+    @exactly
+    def render(self, cache: SourceCache[Array], driving: Keypoints[Array]) -> Rendered:
         if len(driving.value) > 1:
             return self._torch.render(cache, driving)
         with _on(self._torch.device):
@@ -83,57 +84,67 @@ class CudaGraphBackend:
 
 class _Detector:
     def __init__(self, backend: TorchBackend, rgb: Rgb, capture: Capture) -> None:
+        self._device = backend.device
         self._host = _host_buffer(rgb.shape, torch.uint8, backend.device)
-        self._copied = torch.cuda.Event() if backend.device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        self._found: list[Keypoints] = []
+        points = backend.model.config.num_keypoints
+        shapes = ((1, points, 2), (1, points, 2, 2))
+        self._found = [_host_buffer(shape, torch.float32, backend.device) for shape in shapes]
         self._host.copy_(torch.from_numpy(rgb))
 
         def launch() -> None:
             picture = to_picture(self._host.to(backend.device, non_blocking=True))
-            self._found[:] = [backend.model.keypoint_detector(picture)]
+            for host, part in zip(self._found, backend.model.keypoint_detector(picture), strict=True):
+                host.copy_(part, non_blocking=True)
 
         self._replay = capture(launch)
 
-    def __call__(self, rgb: Rgb) -> Keypoints:
-        if self._copied is not None:
-            self._copied.synchronize()  # the picture before may still be on its way
+    def __call__(self, rgb: Rgb) -> Keypoints[Array]:
         self._host.copy_(torch.from_numpy(rgb))
         self._replay()
-        if self._copied is not None:
-            self._copied.record()
-        return Keypoints(*(tensor.clone() for tensor in self._found[0]))
+        _wait(self._device)
+        return Keypoints(*(host.numpy().copy() for host in self._found))
 
 
 class _Renderer:
-    def __init__(self, backend: TorchBackend, cache: SourceCache, driving: Keypoints, capture: Capture) -> None:
-        self._device = backend.device
-        self._cache = _tensors(cache)
-        self._own_cache: SourceCache = _cloned(cache)
-        self._driving = Keypoints(*(tensor.clone() for tensor in driving))
+    def __init__(
+        self, backend: TorchBackend, cache: SourceCache[Array], driving: Keypoints[Array], capture: Capture
+    ) -> None:
+        self._backend = backend
+        self._cache = backend.taken(cache)
+        self._own_cache: SourceCache = _cloned(self._cache)
+        self._driving = Keypoints(*(_host_buffer(part.shape, torch.float32, backend.device) for part in driving))
+        self._fill(driving)
         size_px = cache.picture.shape[-1]
         self._rgb = _host_buffer((1, size_px, size_px, 3), torch.uint8, backend.device)
         self._witness = _host_buffer((), torch.float32, backend.device)
 
         def launch() -> None:
-            packed, witness = backend.predict(self._own_cache, self._driving)
+            moved = Keypoints(*(part.to(backend.device, non_blocking=True) for part in self._driving))
+            packed, witness = backend.predict(self._own_cache, moved)
             self._rgb.copy_(packed, non_blocking=True)
             self._witness.copy_(witness, non_blocking=True)
 
         self._replay = capture(launch)
 
-    def __call__(self, cache: SourceCache, driving: Keypoints) -> Rendered:
-        tensors = _tensors(cache)
-        if any(new is not old for new, old in zip(tensors, self._cache, strict=True)):
-            self._cache = []  # what is half copied is nobody's
-            for own, new in zip(_tensors(self._own_cache), tensors, strict=True):
+    def __call__(self, cache: SourceCache[Array], driving: Keypoints[Array]) -> Rendered:
+        taken = self._backend.taken(cache)
+        if taken is not self._cache:
+            for own, new in zip(_tensors(self._own_cache), _tensors(taken), strict=True):
                 own.copy_(new)
-            self._cache = tensors
-        for own, new in zip(self._driving, driving, strict=True):
-            own.copy_(new)
+            self._cache = taken
+        self._fill(driving)
         self._replay()
-        if self._device.type == "cuda":
-            torch.cuda.current_stream(self._device).synchronize()
+        _wait(self._backend.device)
         return Rendered(self._rgb.numpy().copy(), float(self._witness))
+
+    def _fill(self, driving: Keypoints[Array]) -> None:
+        for own, new in zip(self._driving, driving, strict=True):
+            own.numpy()[:] = new
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()
 
 
 def _on(device: torch.device) -> contextlib.AbstractContextManager[object]:

@@ -1,19 +1,20 @@
 """Where and how an engine runs: what may be asked for, what is there, and what is chosen."""
 
+import ctypes
 import dataclasses
+import functools
+import importlib.metadata
 import importlib.util
 import platform
 from typing import Literal, get_args
 
-import torch
-
 from mcnet.engine import processor
 from mcnet.errors import UserError
-from mcnet.generator import Mcnet
+from mcnet.model_file import ModelInfo
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Runtime = Literal["auto", "torch", "openvino", "cudagraph"]
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+Dtype = Literal["fp32", "bf16", "fp16"]
 
 
 class EngineError(UserError, RuntimeError):
@@ -56,31 +57,31 @@ class EngineOptions:
     measured: int8 where that can be had and the processor has instructions for it, else bf16 where the device
     multiplies it natively, else fp32."""
     backend: Runtime = "auto"
-    """What computes. `auto`, unless measured: on an x86-64 CPU OpenVINO, where it is installed; it is made ready in the
-    background while torch animates, and takes over between two frames. On a GPU `cudagraph`, which records a frame's
-    operations and was measured to be 1.5 (released size) to 3.8 times (starter) as fast as torch on an NVIDIA H200, at
-    the same accuracy; batches are torch's. Else torch, and torch goes on where any other one fails, with a warning and
-    `Engine.backend_reason`. An explicit one is ready from the start, or an error, and so is an explicit precision
-    int8."""
+    """What computes. `auto`, unless measured: on an x86-64 CPU OpenVINO, where it is installed; torch is not even
+    imported then. On a GPU `cudagraph`, which records a frame's operations and was measured to be 1.5 (released size)
+    to 3.8 times (starter) as fast as torch on an NVIDIA H200, at the same accuracy; batches are torch's. Else torch,
+    and torch goes on where any other one fails, with a warning and `Engine.backend_reason`, if it is installed. An
+    explicit one is ready from the start, or an error, and so is an explicit precision int8."""
     measured: Way | None = None
     """What was measured to be fastest here, among all that the options above leave open (`mcnet.bench.tiers`)."""
     threads: int | None = None
-    """CPU threads of one operation; None leaves torch's own choice (all cores). Holds for the whole process."""
+    """CPU threads of one operation; None: as many as there are cores (`mcnet.engine.processor.threads`). With torch it
+    holds for the whole process."""
     keep_memory: bool = True
     """Whether glibc may keep freed memory for the next frame; see `mcnet.allocator`. It holds for the whole
     process."""
     warm_up_frames: int = 2
-    """Frames that are animated and thrown away at the start, so that the first real one is not slow. No frames are
-    animated for that while another backend is made ready in the background; an explicit `cudagraph` takes at least one,
-    to see that it can record."""
+    """Frames that are animated and thrown away at the start, so that the first real one is not slow. OpenVINO warms up
+    in the background by itself; an explicit `cudagraph` takes at least one, to see that it can record."""
 
 
 @dataclasses.dataclass(frozen=True)
 class DeviceChoice:
     """Where and how an engine runs, and why."""
 
-    device: torch.device
-    dtype: torch.dtype
+    device: str
+    """`cpu` or `cuda:N`."""
+    dtype: Dtype
     reason: str
     """One plain sentence for people."""
     int8: bool = False
@@ -89,15 +90,15 @@ class DeviceChoice:
     @property
     def on_gpu(self) -> bool:
         """Whether the device is a GPU."""
-        return self.device.type == "cuda"
+        return self.device != "cpu"
 
     @classmethod
-    def of(cls, options: EngineOptions, model: Mcnet | None = None) -> "DeviceChoice":
+    def of(cls, options: EngineOptions, model: ModelInfo | None = None) -> "DeviceChoice":
         """Decide.
 
         Args:
             options: what is asked for.
-            model: to be run; without one, `auto` is never 8 bits.
+            model: what is known of the one to be run; without one, `auto` is never 8 bits.
 
         Raises:
             EngineError: the device that was asked for is not there, or does not know the precision, or int8 is asked
@@ -110,28 +111,27 @@ class DeviceChoice:
             device, why = explicit_device(options.device), "as asked"
         else:
             lack = why_no_cuda(None)
-            if measured is not None:
-                device = explicit_device(measured.device)
-            else:
-                device = torch.device("cpu" if lack else "cuda:0")
+            found = "cpu" if lack else "cuda:0"
+            device = found if measured is None else explicit_device(measured.device)
             on_cpu = f"because {lack}" if lack else "as measured"
-            why = "the GPU that torch found" if device.type == "cuda" else on_cpu
+            why = on_cpu if device == "cpu" else "the GPU that torch found"
         wanted = options.precision if measured is None or options.precision != "auto" else measured.precision
-        if wanted in ("auto", "int8"):
-            dtype = torch.bfloat16 if "bf16" in processor.native_precisions(device) else torch.float32
+        dtype: Dtype
+        if wanted == "auto" or wanted == "int8":
+            dtype = "bf16" if "bf16" in processor.native_precisions(device) else "fp32"
         else:
-            dtype = _DTYPES[wanted]
-        if device.type == "cpu" and dtype == torch.float16:
+            dtype = wanted
+        if device == "cpu" and dtype == "fp16":
             raise EngineError("precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)")
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor.description()
-        precision = next(name for name, value in _DTYPES.items() if value == dtype)
+        name = processor.description(threads_of(options)) if device == "cpu" else _gpu_name(device)
+        precision: str = dtype
         int8 = False
         if wanted == "int8":
             if lack := why_no_int8(model, options, device):
                 raise EngineError(f"precision: got 'int8', but {lack}")
             int8 = True
         elif wanted == "auto":
-            precision += f" (which it multiplies {'natively' if dtype == torch.bfloat16 else 'best'})"
+            precision += f" (which it multiplies {'natively' if dtype == 'bf16' else 'best'})"
             int8 = (
                 model is not None
                 and not why_no_int8(model, options, device)
@@ -144,27 +144,94 @@ class DeviceChoice:
         return cls(device, dtype, f"{device} ({name}) in {precision}, {why}", int8)
 
 
-def explicit_device(name: str) -> torch.device:
-    """The device of that name.
+def threads_of(options: EngineOptions) -> int:
+    """How many threads an operation gets on a CPU.
 
     Raises:
-        EngineError: it is none that torch knows, or it is not there.
+        EngineError: fewer than one are asked for.
     """
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
+    if options.threads is not None and options.threads < 1:
+        raise EngineError(f"threads: got {options.threads}, expected at least 1, or None for all cores")
+    return options.threads or processor.threads()
+
+
+def explicit_device(name: str) -> str:
+    """The device of that name, as `DeviceChoice.device` has it.
+
+    Raises:
+        EngineError: it is none that anything here knows, or it is not there.
+    """
+    kind, _, number = name.partition(":")
+    known = (kind == "cpu" and number in ("", "0")) or (kind == "cuda" and (not number or number.isdecimal()))
+    if not known or name.endswith(":"):
         raise EngineError(f"device: got {name!r}, expected auto, cpu, cuda or cuda:N")
-    if device.type == "cuda":
-        device = torch.device("cuda", device.index or 0)
-        if lack := why_no_cuda(device.index):
-            raise EngineError(f"device: got {name!r}, but {lack}; use --device cpu (or auto), or mend that")
-    return device
+    if kind == "cpu":
+        return "cpu"
+    index = int(number or 0)
+    if lack := why_no_cuda(index):
+        raise EngineError(f"device: got {name!r}, but {lack}; use --device cpu (or auto), or mend that")
+    return f"cuda:{index}"
+
+
+def gpus() -> dict[str, str]:
+    """The GPUs that torch can use: their names for people, by `cuda:N`."""
+    if why_no_torch_for_gpus():
+        return {}
+    import torch
+
+    usable = [index for index in range(torch.cuda.device_count()) if why_no_cuda(index) is None]
+    return {f"cuda:{index}": torch.cuda.get_device_name(index) for index in usable}
+
+
+def gpu_lacks() -> list[str]:
+    """Why GPUs cannot be used: a reason for each that torch finds and cannot use, or one why it finds none."""
+    if lack := why_no_torch_for_gpus():
+        return [lack]
+    import torch
+
+    return [lack for index in range(max(1, torch.cuda.device_count())) if (lack := why_no_cuda(index)) is not None]
+
+
+def _gpu_name(device: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device)
+
+
+def why_no_torch_for_gpus() -> str | None:
+    """Why torch cannot compute on any GPU, as far as can be told without importing it, or None: it may."""
+    if lack := why_no_torch():
+        return lack
+    try:
+        version = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:  # built by somebody who left that out
+        version = "of unknown version"
+    if version.endswith("+cpu"):
+        return f"torch {version} is a build without CUDA"
+    return None if _has_nvidia_driver() else f"torch {version} has no NVIDIA driver to compute with"
+
+
+def why_no_torch() -> str | None:
+    """Why torch cannot be had, or None where it can."""
+    return None if importlib.util.find_spec("torch") else "the package torch is not installed (pip install torch)"
+
+
+@functools.cache
+def _has_nvidia_driver() -> bool:
+    """Whether the library that CUDA needs of it is there; loading it takes milliseconds, importing torch a second."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def why_no_cuda(index: int | None) -> str | None:
-    """Why torch cannot compute on a GPU, or None where it can."""
+    """Why torch cannot compute on a GPU, or None where it can; torch is imported where there may be one."""
+    if lack := why_no_torch_for_gpus():
+        return lack
+    import torch
+
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is a build without CUDA"
     if not torch.cuda.is_available():
@@ -188,14 +255,19 @@ def automatic_backend(choice: DeviceChoice, measured: Way | None) -> tuple[Runti
         return measured.backend, "measured to be the fastest here"
     if choice.on_gpu:
         return "cudagraph", "recorded frames are the fastest on GPUs"
-    if lack := why_no_openvino(choice.device, measured_only=True):
+    if lack := why_no_openvino_first(choice.device):
         return "torch", lack
-    return "openvino", "it is the fastest on x86-64 CPUs"
+    return "openvino", "torch is not installed" if why_no_torch() else "it is the fastest on x86-64 CPUs"
 
 
-def why_no_openvino(device: torch.device, *, measured_only: bool) -> str | None:
+def why_no_openvino_first(device: str) -> str | None:
+    """Why OpenVINO is not what to take unasked, or None where it is: where it is faster than torch, or all there is."""
+    return why_no_openvino(device, measured_only=why_no_torch() is None)
+
+
+def why_no_openvino(device: str, *, measured_only: bool) -> str | None:
     """Why OpenVINO cannot compute there, or None where it can; `measured_only`: and is known to be faster."""
-    if device.type != "cpu":
+    if device != "cpu":
         return f"OpenVINO computes on the CPU only, and {device} was chosen"
     if importlib.util.find_spec("openvino") is None:
         return 'the package openvino is not installed (pip install "mcnet-avatar[openvino]")'
@@ -204,13 +276,13 @@ def why_no_openvino(device: torch.device, *, measured_only: bool) -> str | None:
     return None
 
 
-def why_no_int8(model: Mcnet | None, options: EngineOptions, device: torch.device) -> str | None:
+def why_no_int8(model: ModelInfo | None, options: EngineOptions, device: str) -> str | None:
     """Why the decoder cannot be computed in 8 bits, or None where it can; unasked for, only where it was measured."""
     if options.backend not in ("auto", "openvino"):
         return f"OpenVINO alone knows it, and backend {options.backend} was chosen; use backend auto, or bf16 or fp32"
     if lack := why_no_openvino(device, measured_only=options.precision == "auto"):
-        return f"{lack}; use device cpu, or another precision" if device.type != "cpu" else lack
-    if model is None or not model.info.ranges:
-        name = "the model" if model is None else f"model {model.info.name}"
+        return f"{lack}; use device cpu, or another precision" if device != "cpu" else lack
+    if model is None or not model.ranges:
+        name = "the model" if model is None else f"model {model.name}"
         return f"{name} does not tell the ranges of its activations: write a file that does (`mcnet convert --int8`)"
     return None

@@ -11,25 +11,28 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mcnet.allocator import keep_freed_memory
-from mcnet.arrays import Rgb
-from mcnet.checkpoint import content_hash
+from mcnet.arrays import Array, Keypoints, Rgb, SourceCache
 from mcnet.config import MIN_SIDE_PX, McnetConfig
-from mcnet.engine.backends import Backend, Preparation, TorchBackend
-from mcnet.engine.cuda_graph import CudaGraphBackend
-from mcnet.engine.device import DeviceChoice, EngineError, EngineOptions, Runtime, automatic_backend, why_no_openvino
-from mcnet.engine.rewrites import rewrite
-from mcnet.generator import Mcnet, SourceCache, with_own_jacobians
-from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
-from mcnet.memory import ConditionedMemory
+from mcnet.engine.backends import Backend, Preparation
+from mcnet.engine.device import (
+    DeviceChoice,
+    EngineError,
+    EngineOptions,
+    Runtime,
+    automatic_backend,
+    threads_of,
+    why_no_openvino,
+    why_no_torch,
+)
+from mcnet.model_file import ModelFile, with_own_jacobians
+from mcnet.pose import adapted_scale, relative_keypoints
 
 if TYPE_CHECKING:
-    from mcnet.engine.openvino_backend import OpenVinoBackend
+    from mcnet.engine.torch_backend import TorchBackend
+    from mcnet.generator import Mcnet
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +44,9 @@ Places = NDArray[np.floating[Any]]
 class Engine:
     """Animates one source after another, frame by frame.
 
-    Create it, call it and drop it on one thread. The torch backend holds no buffers of its own: what a frame frees, the
-    next one gets again from the allocator, glibc's (see `EngineOptions.keep_memory`) or torch's on a GPU.
+    Create it, call it and drop it on one thread. Everything that it takes and gives is numpy's, wherever it computes;
+    torch is imported where torch computes, and nowhere else. Its backend holds no buffers of its own: what a frame
+    frees, the next one gets again from the allocator, glibc's (see `EngineOptions.keep_memory`) or torch's on a GPU.
 
     Attributes:
         config: of the model.
@@ -60,44 +64,40 @@ class Engine:
         detects: whether keypoints may be detected; if not, they have to be measured.
     """
 
-    def __init__(self, model: Mcnet, options: EngineOptions | None = None) -> None:
-        """Copy and rewrite `model` (which stays as it is), and warm up.
+    def __init__(self, model: "Mcnet | ModelFile", options: EngineOptions | None = None) -> None:
+        """Take the weights that `model` has now (it stays as it is), and get ready.
 
         Raises:
             EngineError: device, precision or backend that were asked for cannot be had, or the model gives NaN while
                 it warms up.
         """
         options = options or EngineOptions()
-        self.config: McnetConfig = model.config
-        self.model_name = model.info.name
-        self._info = model.info
-        self.keypoint_landmarks = model.keypoint_landmarks
-        self.places_suffice = model.places_suffice
-        self.detects = model.info.detects or not self.places_suffice
-        if options.threads is not None:
-            if options.threads < 1:
-                raise EngineError(f"threads: got {options.threads}, expected at least 1, or None for all cores")
-            torch.set_num_threads(options.threads)
-        self.choice = DeviceChoice.of(options, model)
-        self.source: SourceCache | None = None
-        self._reference: Keypoints | None = None
+        self._model = model if isinstance(model, ModelFile) else ModelFile.of(model)
+        info = self._model.info
+        self.config: McnetConfig = self._model.config
+        self.model_name = info.name
+        self.keypoint_landmarks = self._model.keypoint_landmarks
+        self.places_suffice = self._model.places_suffice
+        self.detects = self._model.detects
+        self._options = options
+        self._threads = threads_of(options)
+        self.choice = DeviceChoice.of(options, info)
+        self.source: SourceCache[Array] | None = None
+        self._reference: Keypoints[Array] | None = None
         self._reference_measured = False
         self._scale: float | None = None
         self._thread = threading.get_ident()
-        if options.keep_memory and self.choice.device.type == "cpu":
+        if options.keep_memory and not self.choice.on_gpu:
             keep_freed_memory()
         # Of the weights at hand: a model's `info` tells of its file, and training may have gone on since.
-        self.fingerprint = f"{content_hash(model.state_dict())}/{self.choice.dtype}"
-        with _exact_float32():
-            rewritten = rewrite(model)
-            self._torch = TorchBackend(rewritten, self.choice.device, self.choice.dtype)
-        self._backend: Backend = self._torch
-        self._preparation: Preparation | None = None
-        self._reason_when_ready = ""
+        self.fingerprint = f"{self._model.hash_in_float32}/{self.choice.dtype}"
         logger.info("model %s runs on %s", self.model_name, self.choice.reason)
         self.backend_reason = "as asked"
-        self._choose_backend(rewritten, options)
-        if self._preparation is None:  # else torch is soon relieved, and the backend warms itself up
+        self._torch: TorchBackend | None = None
+        self._backend: Backend | None = None
+        self._preparation: Preparation | None = None
+        self._choose_backend(options)
+        if self._preparation is None and self.backend_name != "openvino":  # which has warmed up by itself
             has_to_record = options.backend == "cudagraph"
             self._warm_up(max(1, options.warm_up_frames) if has_to_record else options.warm_up_frames)
             if has_to_record and self.backend_name != "cudagraph":
@@ -105,27 +105,25 @@ class Engine:
 
     @property
     def backend_name(self) -> str:
-        """What computes at present: `torch`, `openvino` or `cudagraph`."""
-        return self._backend.name
+        """What computes: `torch`, `openvino` or `cudagraph`; while OpenVINO is being made ready, that it will."""
+        return "openvino" if self._backend is None else self._backend.name
 
     @property
     def backend(self) -> Backend:
-        """What computes at present, for those who measure it."""
-        return self._backend
+        """What computes, for those who measure it; waits until it is ready."""
+        return self._ready()
 
     def settle(self) -> str:
-        """Wait until what is being made ready in the background has taken over, or failed.
-
-        For callers who want every frame from the same arithmetic, or to measure; nobody has to call it.
+        """Wait until what is being made ready in the background is, or failed; the next call would wait as well.
 
         Returns:
             `backend_name` from now on.
+
+        Raises:
+            EngineError: it failed, and torch is not there to go on.
         """
         self._check_thread()
-        if self._preparation is not None:
-            self._preparation.wait()
-            self._take_over()
-        return self.backend_name
+        return self._ready().name
 
     @property
     def stand_in_places(self) -> Places | None:
@@ -134,7 +132,9 @@ class Engine:
             return None
         return np.random.default_rng(0).uniform(-0.5, 0.5, (self.config.num_keypoints, 2))
 
-    def set_source(self, source: NDArray[np.uint8] | SourceCache, places: Places | None = None) -> SourceCache:
+    def set_source(
+        self, source: NDArray[np.uint8] | SourceCache[Array], places: Places | None = None
+    ) -> SourceCache[Array]:
         """Choose who is animated.
 
         Args:
@@ -159,7 +159,7 @@ class Engine:
                 )
             if not (source.measured or self.detects):
                 raise EngineError(f"the source's keypoints were detected: {self._why_measured}")
-            cache: SourceCache = _map_tensors(source, lambda tensor: tensor.to(self.choice.device))
+            cache = source
         else:
             rgb = self._picture(source)[None]
             keypoints = self._keypoints([source], None if places is None else [places])
@@ -185,7 +185,7 @@ class Engine:
         self._reference, self._reference_measured = reference, places is not None
         self._scale = None
 
-    def detect(self, picture: NDArray[np.uint8] | None, places: Places | None = None) -> Keypoints:
+    def detect(self, picture: NDArray[np.uint8] | None, places: Places | None = None) -> Keypoints[Array]:
         """The keypoints of a picture, for a caller who moves them before `render`.
 
         Args:
@@ -193,7 +193,7 @@ class Engine:
             places: (K, 2), measured in that picture; see `set_source`. The model then adds the jacobians.
 
         Returns:
-            Batch 1, float32, on the engine's device.
+            Batch 1, float32.
 
         Raises:
             EngineError: the picture or the places cannot be used.
@@ -201,7 +201,9 @@ class Engine:
         self._check_thread()
         return self._keypoints(None if picture is None else [picture], None if places is None else [places])
 
-    def _keypoints(self, pictures: Sequence[NDArray[np.uint8]] | None, places: Sequence[Places] | None) -> Keypoints:
+    def _keypoints(
+        self, pictures: Sequence[NDArray[np.uint8]] | None, places: Sequence[Places] | None
+    ) -> Keypoints[Array]:
         """Of B pictures: detected, or at measured places if they are given. No picture is looked at where these
         suffice.
         """
@@ -209,7 +211,7 @@ class Engine:
         if places is not None:
             measured = self._places(places, len(places) if pictures is None else len(pictures))
             if self.places_suffice:
-                return self._with_own_jacobians(Keypoints(measured, torch.empty(0)))
+                return self._with_own_jacobians(Keypoints(measured, np.empty(0, np.float32)))
         elif not self.detects:
             raise EngineError(f"places: got none: {self._why_measured}")
         if pictures is None:
@@ -229,12 +231,11 @@ class Engine:
             "another model"
         )
 
-    @torch.inference_mode()
-    def _with_own_jacobians(self, measured: Keypoints) -> Keypoints:
-        return with_own_jacobians(self._info, measured)
+    def _with_own_jacobians(self, measured: Keypoints[Array]) -> Keypoints[Array]:
+        return with_own_jacobians(self._model.info, measured)
 
-    def _places(self, places: Sequence[Places], pictures: int) -> Tensor:
-        """Check measured places and bring them to the device: (B, K, 2) float32."""
+    def _places(self, places: Sequence[Places], pictures: int) -> NDArray[np.float32]:
+        """Check measured places: (B, K, 2)."""
         if not self.keypoint_landmarks:
             raise EngineError(
                 f"places: got measured ones, but nothing says which points of a face the keypoints of model "
@@ -247,13 +248,13 @@ class Engine:
             raise EngineError(
                 f"places: got {len(found)} of shape {got}, expected {pictures} of shape {shape}, finite numbers"
             )
-        return torch.from_numpy(np.stack(found).astype(np.float32)).to(self.choice.device)
+        return np.stack(found).astype(np.float32)
 
-    def render(self, driving: Keypoints) -> NDArray[np.uint8]:
+    def render(self, driving: Keypoints[Array]) -> NDArray[np.uint8]:
         """The source, taking the given keypoints.
 
         Args:
-            driving: (1, K, 2) and (1, K, 2, 2) float32, on the engine's device.
+            driving: (1, K, 2) and (1, K, 2, 2) float32.
 
         Returns:
             (size_px, size_px, 3) uint8 RGB, a fresh array.
@@ -264,7 +265,7 @@ class Engine:
         rgb: Rgb = self.render_batch(driving)[0]
         return rgb
 
-    def render_batch(self, driving: Keypoints) -> NDArray[np.uint8]:
+    def render_batch(self, driving: Keypoints[Array]) -> NDArray[np.uint8]:
         """Likewise for several frames at once: (B, K, 2) and (B, K, 2, 2) -> (B, size_px, size_px, 3).
 
         Where the source was measured and the model's jacobians follow from the places, those given count for nothing.
@@ -343,8 +344,8 @@ class Engine:
         *,
         relative: bool = True,
         adapt_scale: bool = True,
-    ) -> Keypoints:
-        """The keypoints that `animate_batch` has the source take, batch B, on the engine's device; arguments as there.
+    ) -> Keypoints[Array]:
+        """The keypoints that `animate_batch` has the source take, batch B; arguments as there.
 
         Raises:
             EngineError: as `animate`.
@@ -371,7 +372,7 @@ class Engine:
             keypoints = self._relative(self.source, keypoints, adapt_scale)
         return keypoints
 
-    def _relative(self, cache: SourceCache, driving: Keypoints, adapt_scale: bool) -> Keypoints:
+    def _relative(self, cache: SourceCache[Array], driving: Keypoints[Array], adapt_scale: bool) -> Keypoints[Array]:
         assert self._reference is not None
         if adapt_scale and self._scale is None:
             try:
@@ -381,11 +382,11 @@ class Engine:
         scale = self._scale if adapt_scale and self._scale is not None else 1.0
         return relative_keypoints(cache.keypoints, driving, self._reference, scale)
 
-    def _choose_backend(self, rewritten: Mcnet, options: EngineOptions) -> None:
-        """Set up what shall compute beside torch, if anything.
+    def _choose_backend(self, options: EngineOptions) -> None:
+        """Make what shall compute, or begin to.
 
         Raises:
-            EngineError: it was asked for by name and cannot be had.
+            EngineError: it was asked for by name and cannot be had, or nothing here computes.
         """
         wanted, asked = options.backend, True
         if wanted not in get_args(Runtime):
@@ -397,67 +398,95 @@ class Engine:
             wanted, self.backend_reason = automatic_backend(self.choice, options.measured)
         if wanted == "torch":
             logger.info("torch computes: %s", self.backend_reason)
+            self._backend = self._torch_backend()
         elif wanted == "cudagraph":
             if not self.choice.on_gpu:
                 raise EngineError(f"backend: got 'cudagraph', but {self.choice.device} was chosen, expected a GPU")
-            self._backend = CudaGraphBackend(self._torch)
+            from mcnet.engine.cuda_graph import CudaGraphBackend
+
+            self._backend = CudaGraphBackend(self._torch_backend())
         elif asked and (lack := why_no_openvino(self.choice.device, measured_only=False)):
             raise EngineError(f"backend: got 'openvino', but {lack}; use backend torch (or auto), or mend that")
         else:
-            self._prepare_openvino(rewritten, asked=asked)
+            self._prepare_openvino(asked=asked)
 
-    def _prepare_openvino(self, rewritten: Mcnet, *, asked: bool) -> None:
+    def _prepare_openvino(self, *, asked: bool) -> None:
         """Begin to make it ready in the background; wait for it if it was asked for.
 
         Raises:
             EngineError: it was asked for and fails.
         """
-        threads = torch.get_num_threads()
-        ranges = rewritten.info.ranges if self.choice.int8 else None
 
-        def make() -> "OpenVinoBackend":
+        def make() -> Backend:
             from mcnet.engine.openvino_backend import OpenVinoBackend
 
-            return OpenVinoBackend(rewritten, self._torch, self.choice.dtype, threads, ranges, detects=self.detects)
+            return OpenVinoBackend(self._model, self.choice.dtype, self._threads, int8=self.choice.int8)
 
         self._preparation = Preparation(make)
-        self._reason_when_ready, self.backend_reason = self.backend_reason, "openvino is being made ready"
         if asked:
             self._preparation.wait()
             if self._preparation.failure is not None:
                 raise EngineError(f"backend: OpenVINO failed: {self._preparation.failure}") from (
                     self._preparation.failure
                 )
-            self._take_over()
+            self._ready()
 
-    def _take_over(self) -> None:
-        """Change to the backend that is being prepared if it is ready."""
-        preparation = self._preparation
-        if preparation is None or not preparation.done:
-            return
-        self._preparation = None
-        if preparation.backend is None:
-            self.backend_reason = f"openvino cannot be used: {preparation.failure}"
-            logger.warning("torch goes on: %s", self.backend_reason)
-            return
-        self._backend = preparation.backend
-        self.backend_reason = self._reason_when_ready
-        logger.info("%s took over: %s", self._backend.name, self.backend_reason)
+    def _ready(self) -> Backend:
+        """What computes; waits for it if it is being prepared."""
+        if (preparation := self._preparation) is not None:
+            preparation.wait()
+            self._preparation = None
+            self._backend = preparation.backend
+            if self._backend is None:
+                self._go_on_with_torch(f"openvino cannot be used: {preparation.failure}")
+        assert self._backend is not None
+        return self._backend
 
     def _compute(self, call: Callable[[Backend], T]) -> T:
         """Ask the backend; one that fails is given up, and torch answers."""
-        self._take_over()
-        with torch.inference_mode(), _exact_float32():
-            try:
-                return call(self._backend)
-            except RuntimeError as error:  # torch.OutOfMemoryError is one, and whatever CUDA says of a recording
-                if self._backend is self._torch:
-                    raise
-                self.backend_reason = f"{self._backend.name} failed: {error}"
-            # Not in the handler: the error holds on to the memory of what failed, which torch may need.
-            logger.warning("torch goes on: %s", self.backend_reason)
-            self._backend = self._torch
-            return call(self._torch)
+        backend = self._ready()
+        try:
+            return call(backend)
+        except RuntimeError as error:  # torch.OutOfMemoryError is one, and whatever CUDA says of a recording
+            if backend is self._torch:
+                raise
+            reason = f"{backend.name} failed: {error}"
+        # Not in the handler: the error holds on to the memory of what failed, which torch may need.
+        del backend
+        return call(self._go_on_with_torch(reason))
+
+    def _go_on_with_torch(self, reason: str) -> "TorchBackend":
+        """Take torch in place of what failed.
+
+        Raises:
+            EngineError: it is not there.
+        """
+        if lack := why_no_torch():
+            raise EngineError(f"{reason}; {lack}, so that nothing else computes: install it, or mend that")
+        self.backend_reason = reason
+        logger.warning("torch goes on: %s", reason)
+        self._backend = torch_backend = self._torch_backend()
+        return torch_backend
+
+    def _torch_backend(self) -> "TorchBackend":
+        """Torch's own, made when it is first wanted.
+
+        Raises:
+            EngineError: torch is not there.
+        """
+        if lack := why_no_torch():
+            raise EngineError(f"backend: torch has to compute, but {lack}; or install OpenVINO, and use a CPU")
+        if self._torch is None:
+            import torch
+
+            from mcnet.checkpoint import assemble
+            from mcnet.engine.torch_backend import DTYPES, TorchBackend
+
+            if self._options.threads is not None:
+                torch.set_num_threads(self._options.threads)
+            device = torch.device(self.choice.device)
+            self._torch = TorchBackend(assemble(self._model), device, DTYPES[self.choice.dtype])
+        return self._torch
 
     def _picture(self, rgb: Rgb) -> Rgb:
         """Check a picture and bring it to the model's size: (size_px, size_px, 3) uint8 RGB."""
@@ -475,15 +504,7 @@ class Engine:
         size_px = self.config.size_px
         if side == size_px:
             return square
-        resized = F.interpolate(
-            torch.from_numpy(square).permute(2, 0, 1)[None].float(),
-            size=(size_px, size_px),
-            mode="bilinear",
-            align_corners=False,
-            antialias=True,
-        )
-        whole: Rgb = resized[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).contiguous().numpy()
-        return whole
+        return _resized(square, size_px)
 
     def _warm_up(self, frames: int) -> None:
         if frames <= 0:
@@ -506,22 +527,22 @@ class Engine:
                 "create and call an engine on one thread"
             )
 
-    def _require_finite(self, keypoints: Keypoints, what: str) -> None:
-        if not torch.isfinite(keypoints.value.sum() + keypoints.jacobian.sum()).item():
+    def _require_finite(self, keypoints: Keypoints[Array], what: str) -> None:
+        if not all(np.isfinite(part).all() for part in keypoints):
             raise EngineError(f"model {self.model_name} gave NaN for the {what}: use precision fp32 or another model")
 
 
-def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """`value` (a tensor, a string, None, or tuples of them) with every tensor changed."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, Keypoints | ConditionedMemory | SourceCache):
-        return type(value)(*(_map_tensors(item, change) for item in value))
-    if isinstance(value, tuple):
-        return tuple(_map_tensors(item, change) for item in value)
-    return value
+def _resized(square: Rgb, size_px: int) -> Rgb:
+    """A (side, side, 3) picture, (size_px, size_px, 3): bilinear, without aliasing.
 
-
-def _exact_float32() -> Any:
-    """Keep cuDNN from computing float32 convolutions in TF32: its ten bits are 0.1 px of a keypoint's place."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
+    Each pixel is a mean, weighed by a triangle about its centre, as wide as two pixels of the smaller picture.
+    """
+    side = len(square)
+    scale = side / size_px
+    centres = (np.arange(size_px) + 0.5) * scale - 0.5
+    matrix = np.maximum(1 - np.abs(np.arange(side) - centres[:, None]) / max(scale, 1.0), 0)
+    matrix = (matrix / matrix.sum(1, keepdims=True)).astype(np.float32)
+    rows = matrix @ square.reshape(side, -1).astype(np.float32)  # (size_px, side * 3)
+    whole = matrix @ rows.reshape(size_px, side, 3)  # along columns
+    rgb: Rgb = np.clip(np.round(whole), 0, 255).astype(np.uint8)
+    return rgb

@@ -1,123 +1,140 @@
-"""OpenVINO behind the engine's seam. Importing this imports openvino."""
+"""OpenVINO behind the engine's seam. Importing this imports openvino, and no torch."""
 
 from collections.abc import Callable
 
 import numpy as np
-import torch
 
-from mcnet.arrays import Rgb
-from mcnet.engine.backends import Backend, Rendered
+from mcnet.arrays import Array, ConditionedMemory, Keypoints, Rgb, SourceCache
+from mcnet.engine.backends import Rendered
 from mcnet.engine.openvino_graph import (
     decoder_graph,
     detector_graph,
+    encoder_graph,
+    keypoints_graph,
     mask_graph,
     settled_of_memory,
     sparse_graph,
     tables,
     warp_graph,
 )
-from mcnet.engine.quantization import Ranges
-from mcnet.engine.rewrites import affine_motions
-from mcnet.generator import Mcnet, SourceCache
-from mcnet.geometry import Keypoints
+from mcnet.engine.weights import Weights
+from mcnet.model_file import ModelFile, refuse_not_finite
 from mcnet.openvino_import import ov
+from mcnet.pose import affine_motions
 
-_PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
+_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
 
 class OpenVinoBackend:
-    """Graphs one after the other: detector (of models that detect), and for a frame sparse, mask, warp and decoder.
+    """Graphs one after the other: detector, and for a frame sparse, mask, warp and decoder; for a source its own two.
 
-    They are apart because OpenVINO takes one precision for a whole graph. Keypoints and every place that is sampled are
-    float32: rounding these is seen in the picture. Dense motion's hourglass, the memory and the decoder are in `dtype`,
-    but for what is float32 anyway: the attention's logits and softmax, and the last blend. Nothing is kept on disk: the
-    graphs are written and compiled within a second, about as long as reading compiled ones back takes.
+    They are apart because OpenVINO takes one precision for a whole graph. Keypoints, everything of a source and every
+    place that is sampled are float32: rounding these is seen in the picture. Dense motion's hourglass, the memory and
+    the decoder are in `dtype`, but for what is float32 anyway: the attention's logits and softmax, and the last blend.
+    Nothing is kept on disk: the graphs are written and compiled within a second, about as long as reading compiled ones
+    back takes.
     """
 
     name = "openvino"
 
-    def __init__(
-        self,
-        model: Mcnet,
-        torch_backend: Backend,
-        dtype: torch.dtype,
-        threads: int,
-        ranges: Ranges | None = None,
-        *,
-        detects: bool = True,
-    ) -> None:
-        """Compile.
+    def __init__(self, model: ModelFile, dtype: str, threads: int, *, int8: bool = False) -> None:
+        """Write the graphs and compile them.
 
         Args:
-            model: rewritten (`mcnet.engine.rewrites.rewrite`), in float32 on the CPU; not needed afterwards.
-            torch_backend: what encodes sources, which is rare, and computes batches.
-            dtype: of the two graphs that may be rounded; float32 or bfloat16.
+            model: not changed, and read once more when the first source is encoded.
+            dtype: of the two graphs that may be rounded: `fp32` or `bf16`.
             threads: of one frame.
-            ranges: of activations, to compute the decoder's convolutions in 8 bits; None: in `dtype`.
-            detects: whether keypoints will be detected.
+            int8: compute the decoder's convolutions in 8 bits, on the model's ranges.
 
         Raises:
+            CheckpointError: the model lacks weights, or one is not finite: a ReLU here takes NaN to 0, and nobody would
+                see it.
             RuntimeError: OpenVINO cannot compile the network.
         """
-        self._torch = torch_backend
-        self._config = model.config
-        core = ov.Core()
-
-        def request(graph: ov.Model, precision: torch.dtype) -> ov.InferRequest:
-            settings = {
-                "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
-                "NUM_STREAMS": 1,
-                "INFERENCE_NUM_THREADS": threads,
-                "ENABLE_CPU_PINNING": False,  # other threads work on the same cores
-            }
-            return core.compile_model(graph, "CPU", settings).create_infer_request()
-
-        self._detector = request(detector_graph(model), torch.float32) if detects else None
-        self._sparse = request(sparse_graph(model), torch.float32)
-        self._mask = request(mask_graph(model), dtype)
-        self._warp = request(warp_graph(model), torch.float32)
-        self._decoder = request(decoder_graph(model, ranges), dtype)
+        self._model = model
+        self._config = config = model.config
+        self._core = ov.Core()
+        self._settings = {
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": threads,
+            "ENABLE_CPU_PINNING": False,  # other threads work on the same cores
+        }
+        refuse_not_finite(model.weights, f"model {model.info.name}")
+        weights = Weights(model.weights)
+        self._detector = self._request(detector_graph(config, weights)) if model.detects else None
+        self._sparse = self._request(sparse_graph(config))
+        self._mask = self._request(mask_graph(config, weights), dtype)
+        self._warp = self._request(warp_graph(config))
+        self._decoder = self._request(decoder_graph(config, weights, model.info.ranges if int8 else None), dtype)
+        self._encoder: ov.InferRequest | None = None
+        self._keypoints: ov.InferRequest | None = None
         # One memory: what a graph writes the next one reads.
         _join(self._sparse, self._mask)
         _join(self._mask, self._warp)
         _join(self._warp, self._decoder)
         self._warp.set_tensor("affine", self._sparse.get_tensor("affine"))
-        self._source: SourceCache | None = None
+        self._source: SourceCache[Array] | None = None
         _infer(self._sparse, self._mask, self._warp, self._decoder)
         if self._detector is not None:
             _infer(self._detector)
 
-    def detect(self, rgb: Rgb) -> Keypoints:
-        if len(rgb) > 1:
-            return self._torch.detect(rgb)
+    def detect(self, rgb: Rgb) -> Keypoints[Array]:
+        found = [self._detect(one) for one in rgb]
+        return Keypoints(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+    def _detect(self, rgb: Rgb) -> Keypoints[Array]:
         assert self._detector is not None
-        self._detector.get_tensor("rgb").data[:] = rgb[0]
+        self._detector.get_tensor("rgb").data[:] = rgb
         _infer(self._detector)
-        value, jacobian = (
-            torch.from_numpy(self._detector.get_tensor(name).data.copy()) for name in ("value", "jacobian")
+        value, jacobian = (self._detector.get_tensor(name).data.copy() for name in ("value", "jacobian"))
+        return Keypoints(value[None], jacobian.reshape(1, -1, 2, 2))
+
+    def encode(self, rgb: Rgb, keypoints: Keypoints[Array]) -> SourceCache[Array]:
+        if self._encoder is None or self._keypoints is None:  # a portrait of which a cache was kept needs none
+            weights = Weights(self._model.weights)
+            self._encoder = self._request(encoder_graph(self._config, weights))
+            self._keypoints = self._request(keypoints_graph(self._config, weights))
+        self._encoder.get_tensor("rgb").data[:] = rgb[0]
+        self._keypoints.get_tensor("points").data[:] = keypoints.value[0]
+        _infer(self._encoder, self._keypoints)
+        memory: ConditionedMemory[Array] | None = None
+        if any(port.any_name == "memory" for port in self._keypoints.model_outputs):
+            maps, responses = (self._keypoints.get_tensor(name).data.copy() for name in ("memory", "responses"))
+            memory = ConditionedMemory(maps, responses[None])
+        return SourceCache(
+            picture=rgb.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255),
+            small=self._encoder.get_tensor("small").data.copy(),
+            keypoints=keypoints,
+            heatmaps=np.ascontiguousarray(self._keypoints.get_tensor("heatmaps").data.transpose(2, 0, 1)[None]),
+            features=tuple(
+                self._encoder.get_tensor(f"feature_{side}").data.copy() for side in self._config.level_sizes_px
+            ),
+            memory=memory,
         )
-        return Keypoints(value[None], jacobian.view(1, -1, 2, 2))
 
-    def encode(self, rgb: Rgb, keypoints: Keypoints) -> SourceCache:
-        return self._torch.encode(rgb, keypoints)
-
-    def render(self, cache: SourceCache, driving: Keypoints) -> Rendered:
-        if len(driving.value) > 1:
-            return self._torch.render(cache, driving)
+    def render(self, cache: SourceCache[Array], driving: Keypoints[Array]) -> Rendered:
         if cache is not self._source:
             self._take(cache)
-        affine = affine_motions(cache.keypoints, driving)[0].permute(2, 0, 1).flatten(1).numpy()
-        size_px = cache.picture.shape[-1]
+        frames = [
+            self._render(cache, Keypoints(*parts))
+            for parts in zip(driving.value[:, None], driving.jacobian[:, None], strict=True)
+        ]
+        return Rendered(np.stack([rgb for rgb, _ in frames]), float(sum(witness for _, witness in frames)))
+
+    def _render(self, cache: SourceCache[Array], driving: Keypoints[Array]) -> tuple[Rgb, float]:
+        with np.errstate(all="ignore"):  # of keypoints that are not finite, or lie nowhere; looked at right below
+            affine = affine_motions(cache.keypoints, driving)[0].transpose(2, 0, 1).reshape(3, -1)
+        size_px = self._config.size_px
         if not np.isfinite(affine).all():
-            return Rendered(np.zeros((1, size_px, size_px, 3), np.uint8), float("nan"))
+            return np.zeros((size_px, size_px, 3), np.uint8), float("nan")
         self._sparse.get_tensor("affine").data[:] = affine
-        self._sparse.get_tensor("driving").data[:] = driving.value[0].numpy()
+        self._sparse.get_tensor("driving").data[:] = driving.value[0]
         for run in self.stages().values():
             run()
         # A ReLU, and rounding to 8 bits, take NaN to a number here, so that one inside the decoder may go unseen; no
         # colour is ever made of it.
         witness = self._warp.get_tensor("motion_witness").data + self._decoder.get_tensor("witness").data
-        return Rendered(self._decoder.get_tensor("rgb").data[None].copy(), float(witness))
+        return self._decoder.get_tensor("rgb").data.copy(), float(witness)
 
     def stages(self) -> dict[str, Callable[[], None]]:
         """What a frame is made of, in order; to be timed one by one."""
@@ -127,17 +144,21 @@ class OpenVinoBackend:
             "memory, decode, pack": lambda: _infer(self._decoder),
         }
 
-    def _take(self, cache: SourceCache) -> None:
+    def _request(self, graph: ov.Model, precision: str = "fp32") -> ov.InferRequest:
+        settings = self._settings | {"INFERENCE_PRECISION_HINT": _PRECISIONS[precision]}
+        return self._core.compile_model(graph, "CPU", settings).create_infer_request()
+
+    def _take(self, cache: SourceCache[Array]) -> None:
         """Copy what a source settles into the graphs' inputs."""
         self._source = None  # what is half copied is nobody's
         for name, rows in tables(self._config, cache).items():
             self._warp.get_tensor(name).data[:] = rows
-        self._sparse.get_tensor("small").data[:] = cache.small.numpy()
-        self._sparse.get_tensor("heatmaps").data[:] = cache.heatmaps[0].permute(1, 2, 0).numpy()
+        self._sparse.get_tensor("small").data[:] = cache.small
+        self._sparse.get_tensor("heatmaps").data[:] = cache.heatmaps[0].transpose(1, 2, 0)
         if self._config.memory.levels_px:
             name, shape = settled_of_memory(self._config)
             settled = cache.keypoints.value if cache.memory is None else cache.memory.responses
-            self._decoder.get_tensor(name).data[:] = settled.float().numpy().reshape(shape)
+            self._decoder.get_tensor(name).data[:] = settled.reshape(shape)
         self._source = cache
 
 

@@ -1,37 +1,33 @@
-"""The rewritten network as OpenVINO graphs, written operation by operation.
+"""The rewritten network as OpenVINO graphs, written operation by operation from a model's weights.
 
 Writing them takes a fraction of a second, where tracing the torch modules takes many, and it lets maps stay in the
-order in which this runtime computes fastest. Batch 1; the tests hold the graphs to the plain network.
+order in which this runtime computes fastest. It needs no torch either. Batch 1; the tests hold the graphs to the plain
+network.
 
 Maps between graphs are rows: (side * side, channels), one position each.
 """
 
-import copy
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from mcnet.config import MOTION_SIZE_PX, Border, McnetConfig
-from mcnet.engine.quantization import Ranges
-from mcnet.engine.rewrites import (
-    ComposedLevel,
-    ComposedMemoryCompensation,
-    FoldedResBlock,
-    MergedDenseMotion,
-    MergedKeypointDetector,
-    TransposedUpBlock,
+from mcnet.arrays import Array, SourceCache
+from mcnet.config import (
+    DEMODULATION_EPS,
+    HEATMAP_TEMPERATURE,
+    HEATMAP_VARIANCE,
+    KERNEL_TEMPERATURE,
+    MOTION_SIZE_PX,
+    NORM_EPS,
+    Border,
+    HourglassConfig,
+    McnetConfig,
 )
-from mcnet.generator import Mcnet, SourceCache
-from mcnet.geometry import HEATMAP_VARIANCE
-from mcnet.keypoints import TEMPERATURE
-from mcnet.memory import DEMODULATION_EPS, KERNEL_TEMPERATURE
+from mcnet.engine.weights import ComposedWeights, Conv, Weights, compose, transposed_kernel
+from mcnet.model_file import Ranges
 from mcnet.openvino_import import op, ov
 
-Array = NDArray[Any]
 Node = Any  # of openvino, which has no types
 
 MARGIN = 3
@@ -44,18 +40,18 @@ _COLOURS = 4
 """Colours of a pixel while it is computed: red, green, blue, and a zero, since runs of four fill registers."""
 
 
-def detector_graph(model: Mcnet) -> ov.Model:
+def detector_graph(config: McnetConfig, weights: Weights) -> ov.Model:
     """(size, size, 3) uint8 RGB -> keypoints: value (K, 2) and jacobian (K, 4), float32."""
-    detector = cast(MergedKeypointDetector, model.keypoint_detector)
-    size_px = model.config.size_px
+    detector = weights.part("keypoint_detector")
+    size_px, points = config.size_px, config.num_keypoints
     rgb = _parameter("rgb", (size_px, size_px, 3), np.uint8)
-    small = _shrunk(op.convert(rgb, np.float32), detector.shrink.weight[0, 0], detector.shrink.factor, 1 / 255)
-    features = _hourglass(_to_maps(small, MOTION_SIZE_PX), detector.hourglass)
-    # The heads apart again: splitting their common output costs as much as they do.
-    points, side = detector.split[0], MOTION_SIZE_PX - detector.heads.kernel_size[0] + 1
-    logits = _conv(features, detector.heads, outputs=range(points))
-    jacobians = _conv(features, detector.heads, outputs=range(points, 5 * points))
-    heatmap = op.softmax(op.multiply(_reshape(logits, (points, side * side)), _constant(1 / TEMPERATURE)), axis=1)
+    small = _shrunk(op.convert(rgb, np.float32), detector["shrink.weight"][0, 0], config, 1 / 255)
+    features = _hourglass(_to_maps(small, MOTION_SIZE_PX), detector.part("hourglass"), config.keypoint_hourglass)
+    # The heads stay apart: splitting a common output of theirs would cost as much as they do.
+    side = MOTION_SIZE_PX - config.keypoint_hourglass.head_kernel + 1
+    logits, jacobians = (_conv(features, detector.conv(head), padding=0) for head in ("logits", "jacobians"))
+    scaled = op.multiply(_reshape(logits, (points, side * side)), _constant(1 / HEATMAP_TEMPERATURE))
+    heatmap = op.softmax(scaled, axis=1)
     value = op.matmul(heatmap, _constant(_grid(side)[:, :2]), False, False)
     per_keypoint = _reshape(jacobians, (points, 4, side * side))
     jacobian = op.matmul(per_keypoint, op.unsqueeze(heatmap, _axes(2)), False, False)
@@ -63,13 +59,55 @@ def detector_graph(model: Mcnet) -> ov.Model:
     return ov.Model(results, [rgb], "detector")
 
 
-def sparse_graph(model: Mcnet) -> ov.Model:
+def encoder_graph(config: McnetConfig, weights: Weights) -> ov.Model:
+    """(size, size, 3) uint8 RGB -> what a source settles but for its keypoints.
+
+    Outputs: small (1, 3, 64, 64), the picture shrunk; feature_N (1, C, N, N) per level, as they are warped.
+    """
+    generator, size_px = weights.part("generator"), config.size_px
+    rgb = _parameter("rgb", (size_px, size_px, 3), np.uint8)
+    whole = op.multiply(op.convert(rgb, np.float32), _constant(1 / 255))
+    small = _shrunk(whole, generator["dense_motion.shrink.weight"][0, 0], config, 1.0)
+    x = op.relu(_conv(_to_maps(whole, size_px), generator.part("first").folded()))
+    features = [x]
+    for down in generator.parts("down_blocks", len(config.encoder_widths) - 1):
+        x = _halved(op.relu(_conv(x, down.folded())))
+        features.append(x)
+    features.reverse()
+    if config.lateral:
+        features = [_conv(x, generator.conv(f"laterals.{level}")) for level, x in enumerate(features)]
+    results = [_result(f"feature_{side}", x) for side, x in zip(config.level_sizes_px, features, strict=True)]
+    return ov.Model([_result("small", _to_maps(small, MOTION_SIZE_PX)), *results], [rgb], "encoder")
+
+
+def keypoints_graph(config: McnetConfig, weights: Weights) -> ov.Model:
+    """A source's keypoints (K, 2) -> what they settle.
+
+    Outputs: heatmaps (64, 64, K); where the memory's conditioning depends on the source alone, memory
+    (1, C, size, size) and responses (P, size * size, 2 C).
+    """
+    points = _parameter("points", (config.num_keypoints, 2))
+    results = [_result("heatmaps", _heatmaps(points, MOTION_SIZE_PX))]
+    if config.memory.levels_px and config.memory.conditioning != "keypoints+appearance":
+        memory = _Memory(config, weights.part("generator.memory"))
+        if config.memory.conditioning == "none":
+            maps = _constant(memory.weights["bank"])
+        else:
+            maps = op.multiply(_modulated(memory, _reshape(points, (1, -1))), _constant(2**0.5))
+        kernels, size = memory.kernels, config.memory.size
+        stacked = _conv(maps, Conv(kernels.weight.reshape(-1, *kernels.weight.shape[2:]), kernels.bias.reshape(-1)))
+        rows = op.transpose(_reshape(stacked, (len(kernels.weight), -1, size**2)), _axes(0, 2, 1))
+        results += [_result("memory", maps), _result("responses", rows)]
+    return ov.Model(results, [points], "keypoints")
+
+
+def sparse_graph(config: McnetConfig) -> ov.Model:
     """Keypoints -> seen (64, 64, 4 K + 3), what dense motion's hourglass sees of the sparse motions.
 
     Inputs: affine (3, (K + 1) * 2), where column k, xy of rows x, y, 1 is T_k; driving (K, 2); of the source: small
     (1, 3, 64, 64) and heatmaps (64, 64, K).
     """
-    points, motions, side = model.config.num_keypoints, model.config.num_keypoints + 1, MOTION_SIZE_PX
+    points, motions, side = config.num_keypoints, config.num_keypoints + 1, MOTION_SIZE_PX
     affine = _parameter("affine", (3, motions * 2))
     driving = _parameter("driving", (points, 2))
     small = _parameter("small", (1, 3, side, side))
@@ -83,36 +121,35 @@ def sparse_graph(model: Mcnet) -> ov.Model:
     return ov.Model([_result("seen", seen)], [affine, driving, small, source_heatmaps], "sparse")
 
 
-def mask_graph(model: Mcnet) -> ov.Model:
+def mask_graph(config: McnetConfig, weights: Weights) -> ov.Model:
     """What the hourglass sees -> logits (1, K + 1, 64, 64), of the occlusion and then of the mask's motions 1 to K.
 
     A softmax does not change when all its logits are lowered alike: lowered by that of motion 0, which is then zero and
     left out, as many maps remain as there are motions, 16 for the usual 15 keypoints, which fill registers.
     """
-    motion = cast(MergedDenseMotion, model.generator.dense_motion)
-    motions, side = model.config.num_keypoints + 1, MOTION_SIZE_PX
+    motion = weights.part("generator.dense_motion")
+    motions, side = config.num_keypoints + 1, MOTION_SIZE_PX
     # The background's heatmap is zero and left out; the plain network has heatmap, red, green, blue of each motion.
     order = [4 * k for k in range(1, motions)] + [4 * k + 1 + c for c in range(3) for k in range(motions)]
     seen = _parameter("seen", (side, side, len(order)))
-    features = _hourglass(_to_maps(seen, side), motion.hourglass, order)
-    own = model.config.motion_hourglass.channels(0)
+    features = _hourglass(_to_maps(seen, side), motion.part("hourglass"), config.motion_hourglass, order)
+    own = config.motion_hourglass.channels(0)
     order = [*range(own), *(own + channel for channel in order)]
-    weight, bias = motion.heads.weight.double(), cast(Tensor, motion.heads.bias).double()
     weight, bias = (
-        torch.cat((part[motions:], part[1:motions] - part[:1])).float() for part in (weight[:, order], bias)
+        np.concatenate((occlusion, mask[1:] - mask[:1]))
+        for occlusion, mask in zip(motion.conv("occlusion"), motion.conv("mask"), strict=True)
     )
-    logits = _convolution(features, weight, bias, cast(int, motion.heads.padding[0]))
+    logits = _conv(features, Conv(weight[:, order], bias))
     return ov.Model([_result("logits", logits)], [seen], "mask")
 
 
-def warp_graph(model: Mcnet) -> ov.Model:
+def warp_graph(config: McnetConfig) -> ov.Model:
     """The mask -> every level's source as the motion shows it.
 
     Inputs: affine, as for `sparse_graph`; those that `mask_graph` gives; of the source: a table per level, lowest first
     (the last one with the picture's colours appended).
     Outputs: those that `decoder_graph` takes, and motion_witness, which is NaN or infinite if any place is.
     """
-    config = model.config
     motions, side = config.num_keypoints + 1, MOTION_SIZE_PX
     affine = _parameter("affine", (3, motions * 2))
     logits = _parameter("logits", (1, motions, side, side))
@@ -129,7 +166,7 @@ def warp_graph(model: Mcnet) -> ov.Model:
     )
     results: list[Node] = []
     occlusion: Node = maps
-    for size_px, width in zip(config.level_sizes_px, _table_widths(model), strict=True):
+    for size_px, width in zip(config.level_sizes_px, _table_widths(config), strict=True):
         table = _parameter(f"table_{size_px}", ((size_px + MARGIN) ** 2, width))
         inputs.append(table)
         margin = BORDER_PX if size_px == config.size_px else 0
@@ -144,7 +181,7 @@ def warp_graph(model: Mcnet) -> ov.Model:
     return ov.Model(results, inputs, "warp")
 
 
-def decoder_graph(model: Mcnet, ranges: Ranges | None = None) -> ov.Model:
+def decoder_graph(config: McnetConfig, weights: Weights, ranges: Ranges | None = None) -> ov.Model:
     """The source as the motion shows it -> the picture.
 
     The full size is computed in pairs of pixels: the last doubling gives pixels -1 and 0, 1 and 2, ..., and the last
@@ -158,8 +195,8 @@ def decoder_graph(model: Mcnet, ranges: Ranges | None = None) -> ov.Model:
     settles of it (`settled_of_memory`).
     Outputs: (size, size, 3) uint8 RGB, and its sum in [0, 1], which is NaN or infinite if any colour is.
     """
-    generator, config = model.generator, model.config
-    memory = cast(ComposedMemoryCompensation | None, generator.memory)
+    generator = weights.part("generator")
+    memory = _Memory(config, generator.part("memory")) if config.memory.levels_px else None
     ranges = ranges or {}
     inputs = []
     settled: Node | None = None
@@ -173,9 +210,9 @@ def decoder_graph(model: Mcnet, ranges: Ranges | None = None) -> ov.Model:
         inputs.append(warped)
         shown = _clipped(_to_maps(warped, size_px), ranges.get(f"warped_{size_px}"))
         if memory is not None and size_px in config.memory.levels_px:
-            compensation = cast(ComposedLevel, memory.levels[str(size_px)])
-            found = _to_maps(_attended(memory, compensation, warped, settled), size_px)
-            filled = _filled(compensation, _clipped(found, ranges.get(f"memory.levels.{size_px}.outward")))
+            found = _to_maps(_attended(memory, memory.level(size_px), warped, settled), size_px)
+            found = _clipped(found, ranges.get(f"memory.levels.{size_px}.outward"))
+            filled = _filled(memory.weights.part(f"levels.{size_px}"), found)
             maps = op.concat([_picked(shown, range(width // 2)), filled], 1)
         else:
             maps = _picked(shown, range(width))
@@ -184,11 +221,11 @@ def decoder_graph(model: Mcnet, ranges: Ranges | None = None) -> ov.Model:
             x, order = maps, level_order
         else:
             x, order = op.concat([x, maps], 1), [*range(width), *(width + channel for channel in level_order)]
-        for number, block in enumerate(cast(nn.Sequential, generator.res_stages[level])):
-            x = _res_block(x, cast(FoldedResBlock, block), order, ranges, f"res_stages.{level}.{number}")
+        for name in (f"res_stages.{level}.{number}" for number in range(config.resblocks[level])):
+            x = _res_block(x, generator.part(name), order, ranges, name)
         x = _clipped(x, ranges.get(f"up_blocks.{level}"))
-        up_block = cast(TransposedUpBlock, generator.up_blocks[level])
-        x = _doubled(x, up_block, order) if 2 * size_px < config.size_px else _paired(x, up_block, order)
+        up = generator.part(f"up_blocks.{level}").folded()
+        x = _doubled(x, up, order) if 2 * size_px < config.size_px else _paired(x, up, order)
     assert x is not None
     size_px, width = config.size_px, config.decoder_widths[-1]
     framed, pairs = size_px + 2 * BORDER_PX, size_px // 2 + 1
@@ -197,7 +234,7 @@ def decoder_graph(model: Mcnet, ranges: Ranges | None = None) -> ov.Model:
     shares = op.transpose(_reshape(generated, (pairs, 2, pairs, 2)), _axes(0, 2, 1, 3))
     x = op.multiply(_reshape(_to_rows(x), (framed**2, width)), _reshape(shares, (framed**2, 1)))
     x = _to_maps(_reshape(x, (pairs**2, 4 * width)), pairs)
-    final = _with_colours(generator.final)
+    final = _with_colours(generator.conv("final"))
     # A row of pixels lies pair by pair already, so that the warped features are read as they are.
     rows_of_pairs = op.transpose(_reshape(warped, (1, framed, pairs, 2 * (width + _COLOURS))), _axes(0, 3, 1, 2))
     logits = op.add(_final_of_pairs(x, final), _final_of_rows(rows_of_pairs, final))
@@ -223,8 +260,8 @@ def settled_of_memory(config: McnetConfig) -> tuple[str, tuple[int, ...]]:
     return "points", (1, 2 * config.num_keypoints)
 
 
-def _table_widths(model: Mcnet) -> list[int]:
-    widths = list(model.config.decoder_widths)
+def _table_widths(config: McnetConfig) -> list[int]:
+    widths = list(config.decoder_widths)
     widths[-1] += _COLOURS
     return widths
 
@@ -237,20 +274,21 @@ def channel_order(config: McnetConfig, size_px: int) -> list[int]:
     return [*range(0, width, 2), *range(1, width, 2)]
 
 
-def tables(config: McnetConfig, cache: SourceCache) -> dict[str, Array]:
+def tables(config: McnetConfig, cache: SourceCache[Array]) -> dict[str, Array]:
     """What `warp_graph` samples of a source, by its inputs' names: ((side + MARGIN)^2, C) each."""
     maps = {
         size_px: feature[:, channel_order(config, size_px)]
         for size_px, feature in zip(config.level_sizes_px, cache.features, strict=True)
     }
-    colours = torch.nn.functional.pad(cache.picture, (0, 0, 0, 0, 0, _COLOURS - 3))
-    maps[config.size_px] = torch.cat((maps[config.size_px], colours), dim=1)
+    colours = np.pad(cache.picture, ((0, 0), (0, _COLOURS - 3), (0, 0), (0, 0)))
+    maps[config.size_px] = np.concatenate((maps[config.size_px], colours), axis=1)
     return {f"table_{size_px}": _table(feature) for size_px, feature in maps.items()}
 
 
-def _table(maps: Tensor) -> Array:
-    padded = torch.nn.functional.pad(maps.float(), (1, MARGIN - 1, 1, MARGIN - 1))
-    return padded[0].permute(1, 2, 0).flatten(0, 1).contiguous().cpu().numpy()
+def _table(maps: Array) -> Array:
+    ring = (1, MARGIN - 1)
+    rows = np.pad(maps[0].transpose(1, 2, 0), (ring, ring, (0, 0)))
+    return rows.reshape(-1, rows.shape[-1])
 
 
 def _grid(side: int) -> Array:
@@ -260,11 +298,11 @@ def _grid(side: int) -> Array:
     return np.stack((x, y, np.ones_like(x)), -1).reshape(-1, 3)
 
 
-def _shrunk(picture: Node, kernel: Tensor, factor: int, scale: float) -> Node:
+def _shrunk(picture: Node, kernel: Array, config: McnetConfig, scale: float) -> Node:
     """`AntiAlias` of (size, size, 3) as two matrix products: its kernel is an outer product; gives (64, 64, 3)."""
-    size = picture.get_output_shape(0)[0]
-    profile = kernel.double().sum(1).numpy()  # the kernel sums to 1
-    small = size // factor
+    size, small = config.size_px, MOTION_SIZE_PX
+    factor = size // small
+    profile = kernel.sum(1, dtype=np.float64)  # the kernel sums to 1
     matrix = np.zeros((small, size))
     radius = len(profile) // 2
     for row in range(small):
@@ -325,7 +363,29 @@ def _sampled(table: Node, x: Node, y: Node, occlusion: Node, *, side: int, point
     return op.embedding_bag_packed_sum(table, op.transpose(bags, _axes(1, 0)), op.transpose(weights, _axes(1, 0)))
 
 
-def _attended(memory: ComposedMemoryCompensation, level: ComposedLevel, rows: Node, settled: Node) -> Node:
+class _Memory:
+    """Of the memory, what its graphs are made of: weights with their factors, as `ComposedMemoryCompensation` has them.
+
+    Attributes:
+        config: of the network.
+        weights: of the memory, as they are.
+        channels: of the memory.
+        kernels: the parallel ones, (P, 2 C, C, 3, 3) and (P, 2 C).
+    """
+
+    def __init__(self, config: McnetConfig, weights: Weights) -> None:
+        self.config = config.memory
+        self.weights = weights
+        self.channels = config.memory.channels
+        self.kernels = weights.conv("key_value")
+
+    def level(self, size_px: int) -> ComposedWeights[Array]:
+        """Of a compensated level."""
+        convs = (f"levels.{size_px}.inward", "query", "difference")
+        return compose(*(part for name in convs for part in self.weights.conv(name)))
+
+
+def _attended(memory: _Memory, level: ComposedWeights[Array], rows: Node, settled: Node) -> Node:
     """`ComposedMemoryCompensation.forward` up to the convolution outwards: (w w, C_f) -> (w w, C)."""
     width = rows.get_output_shape(0)[1]
     channels = memory.channels
@@ -333,16 +393,17 @@ def _attended(memory: ComposedMemoryCompensation, level: ComposedLevel, rows: No
     pooled = _linear(op.reduce_mean(lacking, _axes(0), keep_dims=True), level.inward, level.inward_bias)
     # Three products: splitting the result of one costs half of it again.
     query, difference, feature = (
-        _linear(lacking, matrix, bias) for matrix, bias in zip(level.matrix.chunk(3), level.bias.chunk(3), strict=True)
+        _linear(lacking, matrix, bias)
+        for matrix, bias in zip(np.split(level.matrix, 3), np.split(level.bias, 3), strict=True)
     )
     kernel_weights = _kernel_weights(memory, pooled)
-    if memory.conditioning != "keypoints+appearance":
+    if memory.config.conditioning != "keypoints+appearance":
         key_value = _reshape(op.matmul(kernel_weights, settled, False, False), (-1, 2 * channels))
     else:
         key_value = _mixed(memory, kernel_weights, _modulated(memory, op.concat([pooled, settled], 1)))
     key_value = op.relu(key_value)
     key, value = _split(key_value, [channels] * 2, axis=1)
-    value = _linear(value, memory.difference, None)
+    value = _linear(value, memory.weights["difference.weight"][:, :, 0, 0], None)
     fetched = _attend(op.relu(query), key, value)
     return op.add(op.relu(op.subtract(difference, fetched)), feature)
 
@@ -352,26 +413,29 @@ def _attend(query: Node, key: Node, value: Node) -> Node:
     return op.matmul(op.softmax(op.matmul(query, key, False, True), axis=1), value, False, False)
 
 
-def _modulated(memory: ComposedMemoryCompensation, scale_code: Node) -> Node:
+def _modulated(memory: _Memory, scale_code: Node) -> Node:
     """`ComposedMemoryCompensation._modulated_bank`, but for the factor sqrt(2): (1, C, size, size)."""
-    hidden, code = cast(nn.Linear, memory.style_route[0]), cast(nn.Linear, memory.style_route[2])
-    code_of = _linear(op.relu(_linear(scale_code, hidden.weight, hidden.bias)), code.weight, code.bias)
-    style = _linear(code_of, memory.modulation_weight, memory.modulation_bias)
-    energy = op.matmul(op.multiply(style, style), _constant(_array(memory.bank_energy)), False, False)
+    weights, channels = memory.weights, memory.channels
+    hidden, code = weights.conv("style_route.0"), weights.conv("style_route.2")
+    code_of = _linear(op.relu(_linear(scale_code, *hidden)), *code)
+    own = weights.part("modulated_bank")
+    style = _linear(code_of, own["modulation_weight"] / channels**0.5, own["modulation_bias"])
+    kernel = own["weight"] / (9 * channels) ** 0.5
+    energy = _linear(op.multiply(style, style), np.square(kernel).sum((2, 3)), None)
     demodulation = op.divide(_constant(1.0), op.sqrt(op.add(energy, _constant(DEMODULATION_EPS))))
-    shape = (1, memory.channels, 1, 1)
-    bank = op.multiply(_constant(_array(memory.bank)), _reshape(style, shape))
-    maps = op.multiply(_convolution(bank, memory.bank_weight, None, padding=1), _reshape(demodulation, shape))
-    return op.prelu(op.add(maps, _constant(_array(memory.bank_bias)[None])), _constant(0.2))
+    shape = (1, channels, 1, 1)
+    bank = op.multiply(_constant(weights["bank"]), _reshape(style, shape))
+    maps = op.multiply(_convolution(bank, kernel, None, padding=1), _reshape(demodulation, shape))
+    return op.prelu(op.add(maps, _constant(own["bias"].reshape(shape))), _constant(0.2))
 
 
-def _mixed(memory: ComposedMemoryCompensation, kernel_weights: Node, maps: Node) -> Node:
+def _mixed(memory: _Memory, kernel_weights: Node, maps: Node) -> Node:
     """The convolution by a mixture of kernels as one matrix product: (1, C, size, size) -> (size size, 2 C)."""
     channels, size = memory.channels, maps.get_output_shape(0)[2]
-    kernels = memory.key_value.weight * 2**0.5  # (P, 2 C, C, 3, 3), with the factor that `_modulated` leaves out
-    flat = kernels.permute(0, 3, 4, 2, 1).flatten(1)  # by tap, input and output
-    mixed = _reshape(op.matmul(kernel_weights, _constant(_array(flat)), False, False), (9 * channels, 2 * channels))
-    bias = op.matmul(kernel_weights, _constant(_array(memory.key_value.bias)), False, False)
+    kernels = memory.kernels.weight * 2**0.5  # with the factor that `_modulated` leaves out
+    flat = kernels.transpose(0, 3, 4, 2, 1).reshape(len(kernels), -1)  # by tap, input and output
+    mixed = _reshape(op.matmul(kernel_weights, _constant(flat), False, False), (9 * channels, 2 * channels))
+    bias = op.matmul(kernel_weights, _constant(memory.kernels.bias), False, False)
     padded = op.pad(maps, _axes(0, 0, 1, 1), _axes(0, 0, 1, 1), "constant", op.constant(np.float32(0)))
     taps = [
         op.slice(padded, _axes(row, column), _axes(row + size, column + size), _axes(1, 1), _axes(2, 3))
@@ -381,11 +445,10 @@ def _mixed(memory: ComposedMemoryCompensation, kernel_weights: Node, maps: Node)
     return op.add(op.matmul(_to_rows(op.concat(taps, 1)), mixed, False, False), bias)
 
 
-def _filled(level: ComposedLevel, found: Node) -> Node:
+def _filled(level: Weights, found: Node) -> Node:
     """The rest of it: (1, C, w, w) -> the filled half, (1, C_f / 2, w, w)."""
-    norm = level.norm
-    maps = op.mvn(_conv(found, level.outward), _axes(2, 3), True, norm.eps, "inside_sqrt")
-    return op.relu(_affine(maps, norm.weight, norm.bias))
+    maps = op.mvn(_conv(found, level.conv("outward")), _axes(2, 3), True, NORM_EPS, "inside_sqrt")
+    return op.relu(_affine(maps, *level.conv("norm")))
 
 
 def _deformation(affine: Node, mask: Node, side: int) -> Node:
@@ -402,88 +465,89 @@ def _deformation(affine: Node, mask: Node, side: int) -> Node:
     )
 
 
-def _kernel_weights(memory: ComposedMemoryCompensation, pooled: Node) -> Node:
+def _kernel_weights(memory: _Memory, pooled: Node) -> Node:
     """(1, C) -> (1, P), as `DynamicKeyValue.kernel_weights`."""
-    squeeze, excite = memory.key_value.squeeze, memory.key_value.excite
-    hidden = op.relu(_linear(pooled, squeeze.weight.flatten(1), None))
-    logits = _linear(hidden, excite.weight.flatten(1), excite.bias)
+    excite, bias = memory.weights.conv("key_value.excite")
+    hidden = op.relu(_linear(pooled, memory.weights["key_value.squeeze.weight"][:, :, 0, 0], None))
+    logits = _linear(hidden, excite[:, :, 0, 0], bias)
     return op.softmax(op.multiply(logits, _constant(1 / KERNEL_TEMPERATURE)), axis=1)
 
 
-def _hourglass(x: Node, hourglass: Any, order: Sequence[int] | None = None) -> Node:
+def _hourglass(x: Node, weights: Weights, config: HourglassConfig, order: Sequence[int] | None = None) -> Node:
     """`Hourglass`; `order` tells which of its input channels the node's channels are (others are zero)."""
     skips = []
-    for depth, down in enumerate(hourglass.down_blocks):
+    for depth, down in enumerate(weights.parts("down_blocks", config.blocks)):
         skips.append(x)
-        maps = op.relu(_conv(x, down.conv, order if depth == 0 else None))
-        x = op.avg_pool(maps, [2, 2], [0, 0], [0, 0], [2, 2], exclude_pad=True, auto_pad="explicit")
-    for up in hourglass.up_blocks:
-        x = op.concat([_doubled(x, up), skips.pop()], 1)
+        x = _halved(op.relu(_conv(x, down.folded(), inputs=order if depth == 0 else None)))
+    for up in weights.parts("up_blocks", config.blocks):
+        x = op.concat([_doubled(x, up.folded()), skips.pop()], 1)
     return x
 
 
-def _res_block(x: Node, block: FoldedResBlock, order: Sequence[int], ranges: Ranges, name: str) -> Node:
+def _halved(maps: Node) -> Node:
+    return op.avg_pool(maps, [2, 2], [0, 0], [0, 0], [2, 2], exclude_pad=True, auto_pad="explicit")
+
+
+def _res_block(x: Node, block: Weights, order: Sequence[int], ranges: Ranges, name: str) -> Node:
     """`FoldedResBlock` on channels in the given order."""
     index = list(order)
-    inner = op.relu(_affine(x, block.scale.flatten()[index], block.shift.flatten()[index]))
+    scale, shift = block.affine("norm1")
+    inner = op.relu(_affine(x, scale[index], shift[index]))
     inner = _clipped(inner, ranges.get(f"{name}.conv1"))
-    inner = _clipped(op.relu(_conv(inner, block.conv1, index)), ranges.get(f"{name}.conv2"))
-    return op.add(_conv(inner, block.conv2, outputs=index), x)
+    inner = op.relu(_conv(inner, block.folded("conv1", "norm2"), inputs=index))
+    inner = _clipped(inner, ranges.get(f"{name}.conv2"))
+    return op.add(_conv(inner, block.conv("conv2"), outputs=index), x)
 
 
-def _doubled(x: Node, block: TransposedUpBlock, order: Sequence[int] | None = None) -> Node:
-    """`TransposedUpBlock` as one 2x2 convolution with a channel for each of the 2x2 pixels that an input settles.
+def _doubled(x: Node, up: Conv, order: Sequence[int] | None = None) -> Node:
+    """A folded `UpBlock` as one 2x2 convolution with a channel for each of the 2x2 pixels that an input settles.
 
     Output rows 2 i - 1 and 2 i read the input rows i - 1 and i, so that a convolution with one row of zeros around
     gives all of them, and one row too many at each end. Transposed convolutions would stay in float32 here.
     """
-    doubled = op.depth_to_space(_paired(x, block, order), "blocks_first", 2)
+    doubled = op.depth_to_space(_paired(x, up, order), "blocks_first", 2)
     return op.slice(doubled, _axes(1, 1), _axes(-1, -1), _axes(1, 1), _axes(2, 3))
 
 
-def _paired(x: Node, block: TransposedUpBlock, order: Sequence[int] | None = None) -> Node:
+def _paired(x: Node, up: Conv, order: Sequence[int] | None = None) -> Node:
     """What `_doubled` takes apart: (1, 4 C, side + 1, side + 1), the 2x2 pixels of each place in order of rows."""
-    weight = block.weight if order is None else block.weight[list(order)]
+    weight = transposed_kernel(up.weight)
+    weight = weight if order is None else weight[list(order)]
     inputs, outputs = weight.shape[:2]
     # Kernel row u = 2 s + p of the 4x4 belongs to the output's parity p and the input row i - s.
-    taps = weight.reshape(inputs, outputs, 2, 2, 2, 2).flip(2, 4)  # (in, out, t, p, t', q)
-    kernel = taps.permute(3, 5, 1, 0, 2, 4).reshape(4 * outputs, inputs, 2, 2)
-    bias = cast(Tensor, block.bias).repeat(4)
-    return op.relu(_convolution(x, kernel, bias, padding=1))
+    taps = np.flip(weight.reshape(inputs, outputs, 2, 2, 2, 2), (2, 4))  # (in, out, t, p, t', q)
+    kernel = taps.transpose(3, 5, 1, 0, 2, 4).reshape(4 * outputs, inputs, 2, 2)
+    return op.relu(_convolution(x, kernel, np.tile(up.bias, 4), padding=1))
 
 
-def _with_colours(conv: nn.Conv2d) -> nn.Conv2d:
+def _with_colours(conv: Conv) -> Conv:
     """The last convolution, with as many outputs as `_COLOURS`; those beyond red, green and blue are zero."""
-    wide = copy.deepcopy(conv)
-    lacking = _COLOURS - conv.out_channels
-    wide.out_channels = _COLOURS
-    wide.weight = nn.Parameter(torch.nn.functional.pad(conv.weight.detach(), (0, 0, 0, 0, 0, 0, 0, lacking)))
-    wide.bias = nn.Parameter(torch.nn.functional.pad(cast(Tensor, conv.bias).detach(), (0, lacking)))
-    return wide
+    lacking = (0, _COLOURS - len(conv.bias))
+    return Conv(np.pad(conv.weight, (lacking, (0, 0), (0, 0), (0, 0))), np.pad(conv.bias, lacking))
 
 
-def _final_of_pairs(x: Node, conv: nn.Conv2d) -> Node:
+def _final_of_pairs(x: Node, conv: Conv) -> Node:
     """A convolution of maps in pairs of pixels: (1, 4 in, side / 2 + 1, ...) -> (1, 4 out, side / 2, ...)."""
     taps = _pair_taps(conv.weight)
     taken = taps.shape[-1]
-    kernel = taps.permute(2, 5, 0, 3, 6, 1, 4, 7).reshape(4 * conv.out_channels, -1, taken, taken)
-    return _convolution(x, kernel, cast(Tensor, conv.bias).repeat(4), padding=taken // 2 - 1)
+    kernel = taps.transpose(2, 5, 0, 3, 6, 1, 4, 7).reshape(4 * len(conv.bias), -1, taken, taken)
+    return _convolution(x, kernel, np.tile(conv.bias, 4), padding=taken // 2 - 1)
 
 
-def _final_of_rows(x: Node, conv: nn.Conv2d) -> Node:
+def _final_of_rows(x: Node, conv: Conv) -> Node:
     """As `_final_of_pairs`, without the bias, of rows of pixels in pairs: (1, 2 C, side + 2, side / 2 + 1).
 
     C may be more than the convolution's inputs; the rest is not looked at.
     """
-    unseen = x.get_output_shape(0)[1] // 2 - conv.in_channels
-    taps = _pair_taps(torch.nn.functional.pad(conv.weight, (0, 0, 0, 0, 0, unseen)))
+    unseen = x.get_output_shape(0)[1] // 2 - conv.weight.shape[1]
+    taps = _pair_taps(np.pad(conv.weight, ((0, 0), (0, unseen), (0, 0), (0, 0))))
     taken = taps.shape[-1]
-    kernel = taps.permute(2, 5, 0, 6, 1, 4, 3, 7).reshape(4 * conv.out_channels, -1, 2 * taken, taken)
+    kernel = taps.transpose(2, 5, 0, 6, 1, 4, 3, 7).reshape(4 * len(conv.bias), -1, 2 * taken, taken)
     pads = [2 * (taken // 2 - 1), taken // 2 - 1]
-    return op.convolution(x, _constant(_array(kernel)), [2, 1], pads, pads, [1, 1])
+    return op.convolution(x, _constant(kernel), [2, 1], pads, pads, [1, 1])
 
 
-def _pair_taps(weight: Tensor) -> Tensor:
+def _pair_taps(weight: Array) -> Array:
     """A kernel (out, in, k, k) between pixels in pairs: (out, in, 2, s, n, 2, t, n).
 
     Of the output's pixels 2 i and 2 i + 1 the one of parity a reads the pixel 2 (i + first + u) - 1 + s, number s of
@@ -492,12 +556,12 @@ def _pair_taps(weight: Tensor) -> Tensor:
     size = weight.shape[-1]
     half = size // 2
     first, last = (1 - half) // 2, (2 + half) // 2
-    share = weight.new_zeros(2, 2, last - first + 1, size)
+    share = np.zeros((2, 2, last - first + 1, size), weight.dtype)
     for parity, number, pair in np.ndindex(*share.shape[:3]):
         tap = 2 * (first + pair) - 1 + number - parity + half
         if 0 <= tap < size:
             share[parity, number, pair, tap] = 1
-    return torch.einsum("asuk,btvl,oikl->oiasubtv", share, share, weight)
+    return np.asarray(np.einsum("asuk,btvl,oikl->oiasubtv", share, share, weight, optimize=True))
 
 
 def _unframed(rows: Node, first: int) -> Node:
@@ -514,16 +578,18 @@ def _unframed(rows: Node, first: int) -> Node:
 
 def _conv(
     x: Node,
-    conv: nn.Conv2d,
+    conv: Conv,
+    padding: int | None = None,
     inputs: Sequence[int] | None = None,
     outputs: Sequence[int] | None = None,
 ) -> Node:
-    weight, bias = conv.weight, cast(Tensor, conv.bias)
+    """A convolution, of some of its channels only; by default maps keep their size."""
+    weight, bias = conv
     if inputs is not None:
         weight = weight[:, list(inputs)]
     if outputs is not None:
         weight, bias = weight[list(outputs)], bias[list(outputs)]
-    return _convolution(x, weight, bias, cast(int, conv.padding[0]))
+    return _convolution(x, weight, bias, weight.shape[-1] // 2 if padding is None else padding)
 
 
 def _clipped(x: Node, seen: tuple[float, float] | None) -> Node:
@@ -538,32 +604,32 @@ def _clipped(x: Node, seen: tuple[float, float] | None) -> Node:
     return op.fake_quantize(x, *ends, *ends, 256)
 
 
-def _convolution(x: Node, weight: Tensor, bias: Tensor | None, padding: int) -> Node:
+def _convolution(x: Node, weight: Array, bias: Array | None, padding: int) -> Node:
     pads = [padding, padding]
-    kernel = _constant(_array(weight))
+    kernel = _constant(weight)
     if x.get_type_name() == "FakeQuantize":
-        bound = _array(weight.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12))
+        bound = np.maximum(np.abs(weight).max((1, 2, 3), keepdims=True), 1e-12)
         ends = _constant(-bound), _constant(bound)
         kernel = op.fake_quantize(kernel, *ends, *ends, 255)
     y = op.convolution(x, kernel, [1, 1], pads, pads, [1, 1])
-    return y if bias is None else op.add(y, _constant(_array(bias)[None, :, None, None]))
+    return y if bias is None else op.add(y, _constant(bias[None, :, None, None]))
 
 
 def _picked(x: Node, channels: Sequence[int]) -> Node:
     """Some of a map's channels, by a 1x1 convolution: the one thing that takes rows to maps without copying them."""
-    weight = torch.zeros(len(channels), x.get_output_shape(0)[1], 1, 1)
+    weight = np.zeros((len(channels), x.get_output_shape(0)[1], 1, 1), np.float32)
     weight[range(len(channels)), list(channels)] = 1
     return _convolution(x, weight, None, 0)
 
 
-def _linear(x: Node, matrix: Tensor, bias: Tensor | None) -> Node:
-    y = op.matmul(x, _constant(_array(matrix)), False, True)
-    return y if bias is None else op.add(y, _constant(_array(bias)))
+def _linear(x: Node, matrix: Array, bias: Array | None) -> Node:
+    y = op.matmul(x, _constant(matrix), False, True)
+    return y if bias is None else op.add(y, _constant(bias))
 
 
-def _affine(x: Node, scale: Tensor, shift: Tensor) -> Node:
+def _affine(x: Node, scale: Array, shift: Array) -> Node:
     shape = (1, -1, 1, 1)
-    return op.add(op.multiply(x, _constant(_array(scale).reshape(shape))), _constant(_array(shift).reshape(shape)))
+    return op.add(op.multiply(x, _constant(scale.reshape(shape))), _constant(shift.reshape(shape)))
 
 
 def _to_maps(rows: Node, side: int) -> Node:
@@ -608,7 +674,3 @@ def _split(x: Node, lengths: list[int], axis: int = 1) -> list[Node]:
 
 def _sliced(x: Node, first: int, last: int, axis: int) -> Node:
     return op.slice(x, _axes(first), _axes(last), _axes(1), _axes(axis))
-
-
-def _array(tensor: Tensor) -> Array:
-    return tensor.detach().float().cpu().numpy()

@@ -5,7 +5,7 @@ rounded the wrong part of the face is shown (measured: errors of up to half the 
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,16 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mcnet.arrays import Keypoints
 from mcnet.config import range_names
 from mcnet.engine.rewrites import rewrite
 from mcnet.errors import UserError
-from mcnet.generator import Mcnet, with_own_jacobians
-from mcnet.geometry import Keypoints, relative_keypoints
+from mcnet.generator import Mcnet
+from mcnet.model_file import with_own_jacobians
 from mcnet.pictures import to_picture
-
-Ranges = Mapping[str, tuple[float, float]]
-"""Least and largest value that may go into a convolution, by its name in the rewritten generator; `warped_N` is what
-the motion shows of the source at N px."""
+from mcnet.pose import relative_keypoints
 
 HEADROOM = 1.5
 """Ranges are taken so much wider than what was seen; what lies beyond them is clipped. Anything from 1 to 2 gives faces
@@ -51,7 +49,7 @@ def measure_ranges(
             None: the model detects them.
 
     Returns:
-        By name, as `Ranges`, with the `HEADROOM`.
+        By name, as `mcnet.model_file.Ranges`, with the `HEADROOM`.
 
     Raises:
         QuantizationError: the model gives values that are not finite.

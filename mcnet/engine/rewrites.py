@@ -10,20 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mcnet.config import MOTION_SIZE_PX
+from mcnet.arrays import ConditionedMemory, Keypoints
+from mcnet.config import DEMODULATION_EPS, MOTION_SIZE_PX
 from mcnet.dense_motion import DenseMotion, Motion, combine
+from mcnet.engine.weights import Affine, batchnorm_affine, compose, fold, transposed_kernel
 from mcnet.generator import Mcnet
-from mcnet.geometry import Keypoints, coordinate_grid, invert_2x2
+from mcnet.geometry import coordinate_grid
 from mcnet.keypoints import KeypointDetector, expected_keypoints
 from mcnet.layers import DownBlock, ResBlock, SameBlock, UpBlock
-from mcnet.memory import (
-    DEMODULATION_EPS,
-    QUERY_SCALE,
-    ConditionedMemory,
-    LevelProjection,
-    MemoryCompensation,
-    interleave,
-)
+from mcnet.memory import LevelProjection, MemoryCompensation, interleave
+from mcnet.pose import affine_motions
 
 SDPA_MAX_HEAD = 256
 """The GPU's fused attention kernels take no larger heads."""
@@ -55,37 +51,17 @@ def _replace_blocks(module: nn.Module) -> None:
 
 def fold_batchnorm(conv: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
     """One convolution that does what a convolution and the BatchNorm after it do in evaluation."""
-    scale, shift = batchnorm_affine(norm)
+    assert conv.bias is not None
     folded = copy.deepcopy(conv)
-    folded.weight = _frozen(conv.weight * scale[:, None, None, None])
-    folded.bias = _frozen(shift if conv.bias is None else conv.bias * scale + shift)
+    folded.weight, folded.bias = map(_frozen, fold(conv.weight, conv.bias, _affine(norm)))
     return folded
 
 
-def batchnorm_affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Scale and shift, (C,) each, that a BatchNorm applies in evaluation."""
+def _affine(norm: nn.Module) -> Affine[Tensor]:
     assert isinstance(norm, nn.BatchNorm2d)
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    return scale, norm.bias - norm.running_mean * scale
-
-
-def transposed_kernel(weight: Tensor) -> Tensor:
-    """The 4x4 kernel of the transposed convolution (stride 2, padding 1) that equals nearest x2, then a 3x3 one.
-
-    Each output pixel sees only 2x2 different inputs, on which the 3x3 kernel's taps fall together: 4/9 of the work.
-    Output row 2 i + a reads input row j through the kernel row u = 2 i + a - 2 j + 1. Along one axis tap t of the 3x3
-    kernel reads floor((a + t - 1) / 2), so u = 0 takes tap 2, u = 1 taps 1 + 2, u = 2 taps 0 + 1, u = 3 tap 0.
-
-    Args:
-        weight: (out, in, 3, 3).
-
-    Returns:
-        (in, out, 4, 4).
-    """
-    gather = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
-    return torch.einsum("ut,vs,oits->iouv", gather, gather, weight)
+    return batchnorm_affine(norm.weight, norm.bias, norm.running_mean, norm.running_var)
 
 
 class TransposedUpBlock(nn.Module):
@@ -106,7 +82,7 @@ class FoldedResBlock(nn.Module):
 
     def __init__(self, block: ResBlock) -> None:
         super().__init__()
-        scale, shift = batchnorm_affine(block.norm1)
+        scale, shift = _affine(block.norm1)
         self.scale, self.shift = _frozen(scale[:, None, None]), _frozen(shift[:, None, None])
         self.conv1 = fold_batchnorm(block.conv1, block.norm2)
         self.conv2 = block.conv2
@@ -157,18 +133,6 @@ class MergedDenseMotion(DenseMotion):
         return sparse, self.see(small_source, source_heatmaps, sparse, driving)
 
 
-def affine_motions(source: Keypoints, driving: Keypoints) -> Tensor:
-    """The sparse motions T_k(z) = A_k z + b_k of paper eq. 1, as matrices for (x, y, 1): (B, K + 1, 2, 3).
-
-    T_0 is the identity, the background's.
-    """
-    linear = source.jacobian @ invert_2x2(driving.jacobian)  # (B, K, 2, 2)
-    offset = source.value[..., None] - linear @ driving.value[..., None]
-    moved = torch.cat((linear, offset), dim=-1)
-    identity = torch.eye(2, 3, dtype=moved.dtype, device=moved.device)
-    return torch.cat((identity.expand(len(moved), 1, 2, 3), moved), dim=1)
-
-
 def merge_convs(first: nn.Conv2d, second: nn.Conv2d) -> nn.Conv2d:
     """One convolution that gives the channels of two (of the same kernel and padding), one after the other."""
     assert first.bias is not None
@@ -189,20 +153,9 @@ class ComposedLevel(nn.Module):
 
     def __init__(self, level: LevelProjection, query: nn.Conv2d, difference: nn.Conv2d) -> None:
         super().__init__()
-        inward, inward_bias = _matrix(level.inward)
-        query_matrix, query_bias = _matrix(query)
-        difference_matrix, difference_bias = _matrix(difference)
-        self.inward, self.inward_bias = _frozen(inward), _frozen(inward_bias)
-        self.matrix = _frozen(torch.cat((query_matrix @ inward * QUERY_SCALE, difference_matrix @ inward, inward)))
-        self.bias = _frozen(
-            torch.cat(
-                (
-                    (query_matrix @ inward_bias + query_bias) * QUERY_SCALE,
-                    difference_matrix @ inward_bias + difference_bias,
-                    inward_bias,
-                )
-            )
-        )
+        convs = (level.inward, query, difference)
+        composed = compose(*(part for conv in convs for part in (conv.weight, cast(Tensor, conv.bias))))
+        self.inward, self.inward_bias, self.matrix, self.bias = map(_frozen, composed)
         self.outward = level.outward
         self.norm = level.norm
 
@@ -228,7 +181,7 @@ class ComposedMemoryCompensation(nn.Module):
             self.bank_energy = _frozen(self.bank_weight.square().sum((2, 3)).T.contiguous())
             self.bank_bias = _frozen(bank.bias[:, None, None])
         self.key_value = plain.key_value
-        self.difference = _frozen(_matrix(plain.difference)[0])
+        self.difference = _frozen(plain.difference.weight.flatten(1))
         self.levels = nn.ModuleDict(
             {
                 size_px: ComposedLevel(cast(LevelProjection, level), plain.query, plain.difference)
@@ -295,12 +248,6 @@ def attend_rows(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     # 1.6 in a weight.
     logits = query.float() @ key.float().transpose(1, 2)
     return torch.softmax(logits, dim=-1).to(value.dtype) @ value
-
-
-def _matrix(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
-    """The matrix (out, in) and bias (out,) of a 1x1 convolution."""
-    bias = conv.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias
-    return conv.weight.flatten(1), bias
 
 
 def _frozen(tensor: Tensor) -> nn.Parameter:

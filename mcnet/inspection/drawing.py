@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mcnet.arrays import Rgb
+from mcnet.arrays import Keypoints, Rgb
 from mcnet.config import Border
-from mcnet.geometry import Keypoints, resize_deformation, sample
+from mcnet.geometry import resize_deformation, sample
 from mcnet.pictures import to_rgb
 
 Floats = NDArray[np.float32]

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcnet.arrays import Rgb
+from mcnet.arrays import Keypoints, Rgb
 from mcnet.config import Border
-from mcnet.geometry import Keypoints
 from mcnet.inspection.drawing import (
     Components,
     arrows,

@@ -5,9 +5,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mcnet.arrays import Keypoints, SourceCache
 from mcnet.config import MOTION_SIZE_PX
-from mcnet.generator import Inspection, Mcnet, SourceCache
-from mcnet.geometry import Keypoints, coordinate_grid
+from mcnet.generator import Inspection, Mcnet
+from mcnet.geometry import coordinate_grid
 from mcnet.memory import attention
 
 

@@ -15,13 +15,12 @@ straight into the camera.
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from mcnet.geometry import Keypoints
+from mcnet.arrays import Keypoints
 from mcnet.mean_head import RIGID_POINTS, RIGID_SHAPE
 from mcnet.media.crop import SquareBox
 from mcnet.media.expressions import (
@@ -286,16 +285,15 @@ class PortraitInSpace:
             maps[index, :, 1] *= 1 - _LID_SQUEEZE * (1 - min(max(float(share), 0.0), 1.0))
         return mesh[self._points, :2], maps
 
-    def keypoints(self, heads: Sequence[Head], source: Keypoints) -> Keypoints:
-        """Driving keypoints of a batch of frames, on the device of the source's.
+    def keypoints(self, heads: Sequence[Head], source: Keypoints[NDArray[Any]]) -> Keypoints[NDArray[Any]]:
+        """Driving keypoints of a batch of frames.
 
         Args:
             heads: from `follow`.
             source: the portrait's keypoints, batch 1, at `places`.
         """
         values, maps = (np.stack(arrays) for arrays in zip(*map(self.driving, heads), strict=True))
-        like = source.value
-        return Keypoints(torch.from_numpy(values).to(like), torch.from_numpy(maps).to(like) @ source.jacobian)
+        return Keypoints(values.astype(np.float32), maps.astype(np.float32) @ source.jacobian)
 
     def _pose(self, performer: Head, reference: Head, gains: Gains) -> tuple[Array, float, Array]:
         own, limits = self.head, self._limits

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from app.errors import CameraError, SinkError
@@ -14,22 +13,20 @@ from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera import CameraFormat
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import OutputFormat
-from mcnet.arrays import Rgb
+from mcnet.arrays import Array, Keypoints, Rgb, SourceCache
 from mcnet.config import McnetConfig
 from mcnet.engine import DeviceChoice, EngineError
-from mcnet.generator import SourceCache
-from mcnet.geometry import Keypoints
 from mcnet.media.faces import Face
 
 SIZE_PX = 256
 AVATAR_RGB = (40, 160, 90)
 
 
-def keypoints(shift: float = 0.0, scale: float = 1.0) -> Keypoints:
+def keypoints(shift: float = 0.0, scale: float = 1.0) -> Keypoints[Array]:
     """Five points that span an area, scaled and then shifted to the right."""
-    places = torch.tensor([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5], [0.0, 0.1]])
-    places = scale * places + torch.tensor([shift, 0.0])
-    return Keypoints(places[None], torch.eye(2).expand(1, 5, 2, 2).clone())
+    places = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5], [0.0, 0.1]], np.float32)
+    places = scale * places + np.array([shift, 0.0], np.float32)
+    return Keypoints(places[None], np.tile(np.eye(2, dtype=np.float32), (1, 5, 1, 1)))
 
 
 class FakeEngine:
@@ -46,7 +43,7 @@ class FakeEngine:
 
     config = McnetConfig.named("tiny")
     model_name = "fake"
-    choice = DeviceChoice(torch.device("cpu"), torch.float32, "cpu, for a test")
+    choice = DeviceChoice("cpu", "fp32", "cpu, for a test")
     fingerprint = "fake/1"
     backend_name = "fake"
     keypoint_landmarks: tuple[int, ...] = ()
@@ -58,12 +55,14 @@ class FakeEngine:
         self.delay_s = delay_s
         self.fail: Exception | None = None
         self.fail_source: Exception | None = None
-        self.rendered: list[Keypoints] = []
+        self.rendered: list[Keypoints[Array]] = []
         self.sources = 0
         self.shift, self.scale = 0.0, 1.0
         self.nan = False
 
-    def set_source(self, source: Rgb | SourceCache, places: NDArray[np.floating[Any]] | None = None) -> SourceCache:
+    def set_source(
+        self, source: Rgb | SourceCache[Array], places: NDArray[np.floating[Any]] | None = None
+    ) -> SourceCache[Array]:
         if isinstance(source, SourceCache):
             return source
         if self.fail_source is not None:
@@ -71,24 +70,31 @@ class FakeEngine:
         if places is None and not self.detects:
             raise EngineError("this model cannot detect any")
         self.sources += 1
-        small = torch.zeros(1, 3, 64, 64)
-        features = (torch.ones(1, 2, 32, 32), torch.ones(1, 2, 64, 64))
-        found = keypoints() if places is None else keypoints()._replace(value=torch.from_numpy(places)[None])
+        small = np.zeros((1, 3, 64, 64), np.float32)
+        features = (np.ones((1, 2, 32, 32), np.float32), np.ones((1, 2, 64, 64), np.float32))
+        found = keypoints() if places is None else keypoints()._replace(value=places[None])
         return SourceCache(
-            small, small, found, torch.zeros(1, 5, 64, 64), features, None, self.fingerprint, places is not None
+            small,
+            small,
+            found,
+            np.zeros((1, 5, 64, 64), np.float32),
+            features,
+            None,
+            self.fingerprint,
+            places is not None,
         )
 
-    def detect(self, picture: Rgb | None, places: NDArray[np.floating[Any]] | None = None) -> Keypoints:
+    def detect(self, picture: Rgb | None, places: NDArray[np.floating[Any]] | None = None) -> Keypoints[Array]:
         if places is not None:
             assert picture is None
             assert self.places_suffice
-            return keypoints()._replace(value=torch.from_numpy(places)[None])
+            return keypoints()._replace(value=places[None])
         assert picture is not None
         assert self.detects
         assert picture.shape == (SIZE_PX, SIZE_PX, 3)
         return keypoints(float("nan") if self.nan else self.shift, self.scale)
 
-    def render(self, driving: Keypoints) -> Rgb:
+    def render(self, driving: Keypoints[Array]) -> Rgb:
         time.sleep(self.delay_s)
         if self.fail is not None:
             raise self.fail

@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from mcnet.config import McnetConfig
-from mcnet.generator import Mcnet, ModelInfo
+from mcnet.generator import Mcnet
+from mcnet.model_file import ModelInfo
 from tests.released import load_case
 
 

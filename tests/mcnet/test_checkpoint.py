@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mcnet import CheckpointError, Engine, EngineOptions, Mcnet, McnetConfig, load_model, save_model
-from mcnet.checkpoint import bundled_models, content_hash
+from mcnet.checkpoint import content_hash
+from mcnet.model_file import bundled_models
 from tests.released import checkpoint, load_case
 from tests.tolerance import PICTURE
 

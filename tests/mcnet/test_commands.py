@@ -18,8 +18,9 @@ from mcnet.__main__ import main
 from mcnet.checkpoint import load_model, save_model
 from mcnet.commands.animate import BATCH_FRAMES, Moment, Moments
 from mcnet.config import HourglassConfig, McnetConfig
-from mcnet.generator import Mcnet, ModelInfo
+from mcnet.generator import Mcnet
 from mcnet.media.images import read_rgb, write_rgb
+from mcnet.model_file import ModelInfo
 from tests.disks import full
 
 PORTRAIT = ASSETS / "portraits" / "woman_1.jpg"

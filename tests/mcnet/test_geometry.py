@@ -6,20 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from mcnet.geometry import (
-    Keypoints,
-    adapted_scale,
-    coordinate_grid,
-    gaussian_heatmaps,
-    hull_area,
-    invert_2x2,
-    jacobians_of_places,
-    relative_keypoints,
-    sample,
-    sparse_motions,
-    tells_rotation,
-)
+from mcnet.arrays import Keypoints
+from mcnet.geometry import coordinate_grid, gaussian_heatmaps, sample, sparse_motions
 from mcnet.mean_head import RIGID_POINTS, RIGID_SHAPE
+from mcnet.pose import adapted_scale, hull_area, invert_2x2, jacobians_of_places, relative_keypoints, tells_rotation
 
 
 def keypoints(points: list[tuple[float, float]], jacobian: list[list[float]] | None = None) -> Keypoints:

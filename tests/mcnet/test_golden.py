@@ -8,11 +8,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from mcnet.arrays import Keypoints, SourceCache
 from mcnet.checkpoint import build_released
-from mcnet.generator import Inspection, Mcnet, SourceCache
-from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
+from mcnet.generator import Inspection, Mcnet
 from mcnet.layers import AntiAlias
 from mcnet.memory import attention
+from mcnet.pose import adapted_scale, relative_keypoints
 from tests.released import CASES, draw, load_case, to_tensor
 from tests.tolerance import EPSILON, FLOAT16, PICTURE, PLACE, assert_near, of_sums, products
 from training.fit.discriminator import Discriminator

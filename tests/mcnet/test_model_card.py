@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from mcnet.checkpoint import CheckpointError, bundled_models, find_model, load_model, save_model
+from mcnet.checkpoint import load_model, save_model
 from mcnet.config import McnetConfig
-from mcnet.generator import Mcnet, ModelInfo
+from mcnet.generator import Mcnet
 from mcnet.model_card import CardError, licence_of, model_file, read_card, summary_of
+from mcnet.model_file import CheckpointError, ModelInfo, bundled_models, find_model
 
 EVALUATION: dict[str, Any] = {
     "split": "test",

@@ -24,11 +24,12 @@ from app.pipeline.state import State
 from mcnet.arrays import Rgb
 from mcnet.checkpoint import save_model
 from mcnet.config import McnetConfig
-from mcnet.generator import Mcnet, ModelInfo
+from mcnet.generator import Mcnet
 from mcnet.media.crop import crop, frame_face
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import write_rgb
 from mcnet.media.video import open_driving
+from mcnet.model_file import ModelInfo
 from tests.qemu.guest import FPS_HZ, FRAMES, Seen
 from tests.qemu.machine import CannotEmulateError, Machine
 

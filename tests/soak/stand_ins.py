@@ -12,9 +12,8 @@ from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.file_camera import open_file
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import NullSink, OutputFormat
-from mcnet.arrays import Rgb
+from mcnet.arrays import Array, Keypoints, Rgb
 from mcnet.engine import EngineError
-from mcnet.geometry import Keypoints
 
 _BORDER_PX = 24
 _MARK_RGB = (255, 0, 255)
@@ -101,7 +100,7 @@ class FaultyEngine:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def render(self, driving: Keypoints) -> Rgb:
+    def render(self, driving: Keypoints[Array]) -> Rgb:
         if self._faulty.fault == "exception":
             raise EngineError("the soak says so")
         if self._faulty.fault == "slow":

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from mcnet.arrays import Rgb
 from mcnet.commands.drives import Shot
@@ -124,7 +125,9 @@ def evaluate(model: Mcnet, data: Path, options: EvaluateOptions | None = None) -
     plan = plan_cross_pairs(store.clips, chosen, options)
     engine = make_engine(model, options)
     pictures = sum(len(self_pairs(clip, store.clips[clip].frames, options.frames_per_clip)) for clip in chosen)
-    networks = open_metric_networks(engine.choice.device, pictures, paper_landmarks=options.paper_landmarks)
+    networks = open_metric_networks(
+        torch.device(engine.choice.device), pictures, paper_landmarks=options.paper_landmarks
+    )
     runner = MethodRunner(model, engine)
     with _Observer(networks, measures=runner.measures) as observer:
         session = _Session(store, runner, observer, options)

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mcnet.arrays import Rgb
+from mcnet.arrays import Keypoints, Rgb, SourceCache
 from mcnet.commands.drives import Drive, PlaneDrive, Shot, SpaceDrive
 from mcnet.engine import Engine
-from mcnet.generator import Mcnet, SourceCache, blend, with_own_jacobians
-from mcnet.geometry import Keypoints, adapted_scale, relative_keypoints
+from mcnet.generator import Mcnet, blend
+from mcnet.model_file import with_own_jacobians
 from mcnet.pictures import to_picture, to_rgb
+from mcnet.pose import adapted_scale, relative_keypoints
 from training.evaluate.blending import BlendL1, Composition, blend_l1
 from training.evaluate.scores import COPY
 
@@ -151,7 +152,7 @@ class PlainModel:
     """
 
     def __init__(self, model: Mcnet, engine: Engine) -> None:
-        self._device = engine.choice.device
+        self._device = torch.device(engine.choice.device)
         self._points = list(engine.keypoint_landmarks)
         self._model = model.to(self._device)
 

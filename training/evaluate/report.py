@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 
 from mcnet.arrays import Rgb
-from mcnet.generator import Mcnet, ModelInfo
+from mcnet.generator import Mcnet
 from mcnet.media.contact_sheet import contact_sheet
 from mcnet.media.faces import FaceFinder
 from mcnet.media.images import write_rgb
+from mcnet.model_file import ModelInfo
 from training.evaluate.bars import TEST_SPLIT, bar_lines, standings
 from training.evaluate.blending import NEIGHBOURHOOD_PX, BlendShares
 from training.evaluate.evaluation import ClipStore, choose_clips, make_engine, pictures_of

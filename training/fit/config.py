@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from mcnet.config import MOTION_SIZE_PX, ConfigError, McnetConfig
-from mcnet.geometry import Jacobians, tells_rotation
 from mcnet.mean_head import RIGID_POINTS
+from mcnet.pose import Jacobians, tells_rotation
 from mcnet.tables import TableError, build
 from training.landmarks import EYE_OPENINGS, GUIDANCE_POINTS, KEYPOINT_GROUPS, MIRROR, MOUTH_OPENINGS
 

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mcnet.geometry import invert_2x2, sample
+from mcnet.geometry import sample
+from mcnet.pose import invert_2x2
 from training.fit.stores import columns_on
 from training.landmarks import LEFT_EYE_POINTS, MOUTH_POINTS, RIGHT_EYE_POINTS, TRAINING_POINTS
 

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 
 from mcnet.bench.ranges import note_bundled_ranges
-from mcnet.checkpoint import CheckpointError, build, content_hash, load_model, save_model
+from mcnet.checkpoint import build, content_hash, load_model, save_model
 from mcnet.config import ConfigError
-from mcnet.generator import Mcnet, ModelInfo
+from mcnet.generator import Mcnet
 from mcnet.model_card import MODEL_FILE
+from mcnet.model_file import CheckpointError, ModelInfo
 from training.fit.card import card_of
 from training.fit.config import FitConfig
 from training.fit.model_folder import check_folder, write_beside

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from mcnet.checkpoint import CheckpointError, save_model
-from mcnet.generator import Mcnet, ModelInfo
+from mcnet.checkpoint import save_model
+from mcnet.generator import Mcnet
 from mcnet.model_card import LATEST_FILE
+from mcnet.model_file import CheckpointError, ModelInfo
 from training.fit.curves import draw_curves
 from training.fit.losses import picture_l1
 from training.fit.sheets import HeldOut, sample_sheet, write_png

@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mcnet.geometry import Keypoints, invert_2x2, resize_aligned, sample
+from mcnet.arrays import Keypoints
+from mcnet.geometry import resize_aligned, sample
 from mcnet.layers import AntiAlias
 from mcnet.memory import Compensation
+from mcnet.pose import invert_2x2
 from training.fit.stores import columns_on
 from training.fit.warps import Warp
 from training.landmarks import (

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mcnet.geometry import Jacobians, Keypoints, jacobians_of_places
+from mcnet.arrays import Keypoints
+from mcnet.pose import Jacobians, jacobians_of_places
 from training.draws import Draws
 from training.fit.augment import Faces
 from training.fit.config import DataConfig

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mcnet.bench.macs import count_macs
-from mcnet.checkpoint import CheckpointError
 from mcnet.config import McnetConfig
 from mcnet.files import replacing
-from mcnet.generator import ModelInfo
 from mcnet.model_card import CARD_FORMAT, CONFIG_FILE, MODEL_FILE, README_FILE, licence_of
+from mcnet.model_file import CheckpointError, ModelInfo
 from training.data import NO_LICENCE
 
 SHEET_FILE = "sheet.png"

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mcnet.arrays import Keypoints
 from mcnet.config import MOTION_SIZE_PX
 from mcnet.dense_motion import DenseMotion, Motion, combine
 from mcnet.generator import Mcnet, blend
-from mcnet.geometry import Keypoints, gaussian_heatmaps, resize_deformation, sample
+from mcnet.geometry import gaussian_heatmaps, resize_deformation, sample
 from mcnet.keypoints import expected_keypoints
 from mcnet.memory import Compensation
 from training.data import DataError

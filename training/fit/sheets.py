@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mcnet.arrays import Keypoints
 from mcnet.generator import Inspection, Mcnet
-from mcnet.geometry import Keypoints, resize_aligned
+from mcnet.geometry import resize_aligned
 from training.fit.measured import Measured
 
 COLUMNS = ("source", "driving", "warped", "prediction", "occlusion", "keypoints")

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mcnet.geometry import coordinate_grid, invert_2x2
+from mcnet.geometry import coordinate_grid
+from mcnet.pose import invert_2x2
 
 CONTROL_SIDE = 5
 """The bend's control points are the corner-aligned grid of so many by so many points, y outer, x inner."""

@@ -29,7 +29,8 @@ import torch
 
 from mcnet.errors import UserError
 from mcnet.files import free_name
-from mcnet.generator import Mcnet, ModelInfo
+from mcnet.generator import Mcnet
+from mcnet.model_file import ModelInfo
 from training.fit.config import STAGES, FitConfig, StageConfig, format_config, load_config
 
 _log = logging.getLogger(__name__)

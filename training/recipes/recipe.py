@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import torch
 
-from mcnet.checkpoint import CheckpointError, load_model
+from mcnet.checkpoint import load_model
 from mcnet.commands.arguments import number
 from mcnet.commands.outputs import check_outputs
+from mcnet.model_file import CheckpointError
 from training.__main__ import tell_mistakes
 from training.fit.config import FitConfig, load_config
 from training.fit.export import export

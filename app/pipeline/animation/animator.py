@@ -32,9 +32,9 @@ from app.pipeline.output.output_frame import OutputFrame
 from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
+from mcnet.arrays import Array, SourceCache
 from mcnet.engine import EngineError
 from mcnet.errors import UserError, sentence
-from mcnet.generator import SourceCache
 from mcnet.media.crop import CropSmoother, SquareBox, crop, frame_face
 from mcnet.media.errors import MediaError
 from mcnet.media.expressions import head_turn
@@ -107,7 +107,7 @@ class _Source(NamedTuple):
 
     portrait: Portrait
     pose: Pose
-    cache: SourceCache
+    cache: SourceCache[Array]
     space: PortraitInSpace | None
 
     def rest(self, like: Pose | Head) -> Pose | Head:
@@ -159,7 +159,7 @@ class Animator:
         self._smoother = CropSmoother()
         self._motion = MotionControl()
         self._ladder = TrackingLadder()
-        self._encoded: dict[bytes, SourceCache] = {}
+        self._encoded: dict[bytes, SourceCache[Array]] = {}
         self._source: _Source | None = None
         self._calibration: Calibration | None = None
         self._told_share = -1.0
@@ -242,7 +242,7 @@ class Animator:
                 cache, known = self._encode(source.portrait, space)
                 engine.set_source(cache)
                 self._source = _Source(source.portrait, Pose.of(cache.keypoints), cache, space)
-                engine.render(self._source.pose.to_keypoints(engine.choice.device))
+                engine.render(self._source.pose.to_keypoints())
         except Exception:
             (self._engine, self._encoded), self._source = before, source
             raise
@@ -280,7 +280,7 @@ class Animator:
     def _mesh_of(self, landmarks_px: NDArray[np.float32], box: SquareBox) -> NDArray[np.float64]:
         return mesh_in_square(landmarks_px, box, self._engine.config.size_px)
 
-    def _encode(self, portrait: Portrait, space: PortraitInSpace | None) -> tuple[SourceCache, bool]:
+    def _encode(self, portrait: Portrait, space: PortraitInSpace | None) -> tuple[SourceCache[Array], bool]:
         places = None if space is None else space.places.astype(np.float32)
         key = portrait.square.tobytes() + (b"" if places is None else places.tobytes())
         cache = self._encoded.get(key)
@@ -640,8 +640,14 @@ class Animator:
         assert self._source is not None
         source, pose = self._source, self._source.pose_of(stance)
         with self._timed("render"):
-            self._picture = self._engine.render(pose.to_keypoints(self._engine.choice.device))
-        self._posed = Posed(source.portrait.square, *source.pose, *pose, measured=source.cache.measured)
+            self._picture = self._engine.render(pose.to_keypoints())
+        self._posed = Posed(
+            source.portrait.square,
+            *source.pose,
+            *pose,
+            measured=source.cache.measured,
+            fingerprint=source.cache.fingerprint,
+        )
         self._resting = False
 
     def _slate(self, state: State) -> OutputFrame:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.pipeline.animation.motion import Reference
-from mcnet.geometry import hull_area
 from mcnet.media.expressions import Expression, Mesh, expression, head_turn, openings, rotation_between
+from mcnet.pose import hull_area
 
 _MIN_FRAMES = 3
 _OPEN_MOUTH = 0.25

@@ -6,10 +6,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mcnet.arrays import Array, Keypoints, SourceCache
 from mcnet.config import McnetConfig
 from mcnet.engine import DeviceChoice
-from mcnet.generator import SourceCache
-from mcnet.geometry import Keypoints
 
 
 class LiveEngine(Protocol):
@@ -28,14 +27,14 @@ class LiveEngine(Protocol):
     def backend_name(self) -> str: ...
 
     def set_source(
-        self, source: NDArray[np.uint8] | SourceCache, places: NDArray[np.floating[Any]] | None = None
-    ) -> SourceCache: ...
+        self, source: NDArray[np.uint8] | SourceCache[Array], places: NDArray[np.floating[Any]] | None = None
+    ) -> SourceCache[Array]: ...
 
     def detect(
         self, picture: NDArray[np.uint8] | None, places: NDArray[np.floating[Any]] | None = None
-    ) -> Keypoints: ...
+    ) -> Keypoints[Array]: ...
 
-    def render(self, driving: Keypoints) -> NDArray[np.uint8]: ...
+    def render(self, driving: Keypoints[Array]) -> NDArray[np.uint8]: ...
 
 
 EngineFactory = Callable[[], LiveEngine]

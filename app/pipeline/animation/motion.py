@@ -4,17 +4,17 @@ Everything here is arithmetic on K keypoints; it knows no pictures and no clock 
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from app.pipeline.animation.smoothing import smoothing_cutoff_hz
 from app.settings import LiveSettings
-from mcnet.geometry import Keypoints, hull_area
+from mcnet.arrays import Keypoints
 from mcnet.media.expressions import LEFT_LID_PAIRS, LIP_PAIRS, RIGHT_LID_PAIRS
 from mcnet.media.head_motion import Gains, Head, softly
+from mcnet.pose import hull_area
 
 Array = NDArray[np.float64]
 
@@ -35,15 +35,14 @@ class Pose(NamedTuple):
     jacobian: Array
 
     @classmethod
-    def of(cls, keypoints: Keypoints) -> "Pose":
+    def of(cls, keypoints: Keypoints[NDArray[Any]]) -> "Pose":
         """The first of a batch of keypoints."""
-        value, jacobian = (tensor[0].detach().cpu().numpy().astype(np.float64) for tensor in keypoints)
+        value, jacobian = (part[0].astype(np.float64) for part in keypoints)
         return cls(value, jacobian)
 
-    def to_keypoints(self, device: torch.device) -> Keypoints:
+    def to_keypoints(self) -> Keypoints[NDArray[Any]]:
         """A batch of one, float32, for the engine."""
-        value, jacobian = (torch.from_numpy(array[None].astype(np.float32)).to(device) for array in self)
-        return Keypoints(value, jacobian)
+        return Keypoints(*(part[None].astype(np.float32) for part in self))
 
     def towards(self, other: "Pose", share: float) -> "Pose":
         """This pose at share 0, the other one at 1, on a straight line in between."""

@@ -6,16 +6,12 @@ import logging
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.numpy import load_file, save_file
 
+from mcnet.arrays import Array, ConditionedMemory, Keypoints, SourceCache
 from mcnet.files import replacing
-from mcnet.generator import SourceCache
-from mcnet.geometry import Keypoints
-from mcnet.memory import ConditionedMemory
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +32,8 @@ class SourceStore:
 
     def load(
         self, square: NDArray[np.uint8], fingerprint: str, places: NDArray[np.float32] | None = None
-    ) -> SourceCache | None:
-        """The cache of that very picture under that very model, on the CPU; None where there is none.
+    ) -> SourceCache[Array] | None:
+        """The cache of that very picture under that very model; None where there is none.
 
         Args:
             square: (S, S, 3) uint8.
@@ -55,7 +51,9 @@ class SourceStore:
             logger.info("the cached portrait %s cannot be read (%s); it is made anew", path, error)
             return None
 
-    def save(self, square: NDArray[np.uint8], cache: SourceCache, places: NDArray[np.float32] | None = None) -> None:
+    def save(
+        self, square: NDArray[np.uint8], cache: SourceCache[Array], places: NDArray[np.float32] | None = None
+    ) -> None:
         """Keep a cache; a full or forbidden disk is no reason to stop."""
         path = self._path(square, cache.fingerprint, places)
         try:
@@ -79,7 +77,7 @@ class SourceStore:
                 path.unlink()
 
 
-def _pack(cache: SourceCache) -> dict[str, Tensor]:
+def _pack(cache: SourceCache[Array]) -> dict[str, Array]:
     tensors = {
         "picture": cache.picture,
         "small": cache.small,
@@ -90,10 +88,10 @@ def _pack(cache: SourceCache) -> dict[str, Tensor]:
     }
     if cache.memory is not None:
         tensors |= {"memory": cache.memory.memory, "responses": cache.memory.responses}
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
 
 
-def _unpack(tensors: dict[str, Tensor], fingerprint: str) -> SourceCache:
+def _unpack(tensors: dict[str, Array], fingerprint: str) -> SourceCache[Array]:
     levels = sum(name.startswith("feature.") for name in tensors)
     memory = ConditionedMemory(tensors["memory"], tensors["responses"]) if "memory" in tensors else None
     return SourceCache(
@@ -101,9 +99,7 @@ def _unpack(tensors: dict[str, Tensor], fingerprint: str) -> SourceCache:
         small=tensors["small"],
         keypoints=Keypoints(tensors["value"], tensors["jacobian"]),
         heatmaps=tensors["heatmaps"],
-        features=tuple(
-            tensors[f"feature.{level}"].contiguous(memory_format=torch.channels_last) for level in range(levels)
-        ),
+        features=tuple(tensors[f"feature.{level}"] for level in range(levels)),
         memory=memory,
         fingerprint=fingerprint,
     )

@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 from app.pipeline.animation.live_engine import LiveEngine
 from app.pipeline.events import Calibrated, EngineReady, ModelRefused, SourceReady, StageFailed
 from app.pipeline.state import State
-from mcnet.arrays import Rgb
+from mcnet.arrays import Array, Keypoints, Rgb, SourceCache
 from mcnet.config import McnetConfig
 from mcnet.engine import EngineError
-from mcnet.generator import SourceCache
-from mcnet.geometry import Keypoints
 from tests.app.fakes import AVATAR_RGB, FakeEngine, wait_until
 from tests.app.pipeline.test_pipeline import SETTINGS, Rig, rig
 
@@ -32,7 +30,7 @@ class OtherEngine(FakeEngine):
     model_name = "other"
     fingerprint = "other/1"
 
-    def render(self, driving: Keypoints) -> Rgb:
+    def render(self, driving: Keypoints[Array]) -> Rgb:
         picture = super().render(driving)
         picture[1:] = OTHER_RGB
         return picture
@@ -191,16 +189,18 @@ def test_a_model_of_another_kind_takes_over(rig: Rig) -> None:
     class More(OtherEngine):
         config = McnetConfig.named("starter")
 
-        def detect(self, picture: Rgb | None, places: NDArray[np.floating[Any]] | None = None) -> Keypoints:
+        def detect(self, picture: Rgb | None, places: NDArray[np.floating[Any]] | None = None) -> Keypoints[Array]:
             value, jacobian = super().detect(picture, places)
-            return Keypoints(value.repeat(1, 3, 1), jacobian.repeat(1, 3, 1, 1))
+            return Keypoints(np.tile(value, (1, 3, 1)), np.tile(jacobian, (1, 3, 1, 1)))
 
-        def set_source(self, source: Rgb | SourceCache, places: NDArray[np.floating[Any]] | None = None) -> SourceCache:
+        def set_source(
+            self, source: Rgb | SourceCache[Array], places: NDArray[np.floating[Any]] | None = None
+        ) -> SourceCache[Array]:
             cache = super().set_source(source, places)
             value, jacobian = cache.keypoints
             if value.shape[1] == 15:
                 return cache
-            return cache._replace(keypoints=Keypoints(value.repeat(1, 3, 1), jacobian.repeat(1, 3, 1, 1)))
+            return cache._replace(keypoints=Keypoints(np.tile(value, (1, 3, 1)), np.tile(jacobian, (1, 3, 1, 1))))
 
     rig.pipeline.use_engine(More, "more")
     wait_until(lambda: OTHER_RGB in colours(rig), "the other model's avatar is shown")

@@ -10,11 +10,12 @@ from app.pipeline import tiers
 from app.pipeline.models import card_of, examine_model, stamp_of, stamp_while_learning
 from app.words import card_lines, learning_words
 from mcnet.bench.tiers import Tier, Timing, remember, ways
-from mcnet.checkpoint import CheckpointError, load_model, save_model
+from mcnet.checkpoint import save_model
 from mcnet.config import McnetConfig
-from mcnet.engine import EngineOptions, Way
+from mcnet.engine import EngineOptions, Way, open_model
 from mcnet.errors import UserError
-from mcnet.generator import Mcnet, ModelInfo
+from mcnet.generator import Mcnet
+from mcnet.model_file import CheckpointError, ModelInfo
 
 TORCH = Way("cpu", "fp32", "torch")
 
@@ -48,7 +49,7 @@ def test_the_bundled_model_speaks_for_itself() -> None:
 
 def test_a_model_is_ready_to_be_made_where_it_was_measured(tmp_path: Path, remembered: Path) -> None:
     path = written(tmp_path / "mine" / "model.safetensors", steps=7)
-    model, options = load_model(path), EngineOptions(device="cpu", precision="fp32")
+    model, options = open_model(path), EngineOptions(device="cpu", precision="fp32")
     remember(Tier(Timing(TORCH, 12.5)), model, options, remembered)
     report = examine_model(str(path.parent), "cpu", "fp32")
     assert len(report.warnings) == 2  # no figures, and no licence
@@ -62,7 +63,7 @@ def test_a_model_is_ready_to_be_made_where_it_was_measured(tmp_path: Path, remem
 
 def test_what_was_measured_of_its_like_serves_if_it_can(tmp_path: Path) -> None:
     path = written(tmp_path / "a.safetensors")
-    model = load_model(path)
+    model = open_model(path)
     way = ways(model, EngineOptions(device="cpu"))[0]
     engine = examine_model(str(path), "cpu", "auto", Tier(Timing(way, 10.0))).make()
     assert engine.choice.reason

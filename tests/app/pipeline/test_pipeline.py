@@ -48,9 +48,8 @@ from app.pipeline.portraits import Portrait, PortraitStore
 from app.pipeline.state import State
 from app.pipeline.stats import Meter
 from app.settings import LiveSettings
-from mcnet.arrays import Rgb
+from mcnet.arrays import Array, Keypoints, Rgb
 from mcnet.engine import EngineError
-from mcnet.geometry import Keypoints
 from mcnet.media.faces import Face
 from tests.app.fakes import (
     AVATAR_RGB,
@@ -215,7 +214,7 @@ def test_where_the_mesh_measures_the_next_frame_is_searched_while_one_is_rendere
     searched_meanwhile: list[bool] = []
     quick = rig.engine.render
 
-    def render(driving: Keypoints) -> Rgb:
+    def render(driving: Keypoints[Array]) -> Rgb:
         before, deadline_s = rig.finder.searched, time.monotonic() + 0.3
         while rig.finder.searched == before and time.monotonic() < deadline_s:
             time.sleep(0.005)

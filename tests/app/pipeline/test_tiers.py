@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from app.pipeline import tiers
 from app.pipeline.events import Measured, UnusedGpu
 from app.pipeline.tiers import as_measured, make_engine, measure_again, unused_gpus
 from mcnet.bench.tiers import NothingRunsError, Tier, Timing, remember, remembered
 from mcnet.engine import EngineOptions, Way
-from mcnet.generator import Mcnet
+from mcnet.model_file import ModelFile
 
 TORCH = Way("cpu", "fp32", "torch")
 TIER = Tier(Timing(TORCH, 48.1), (Timing(Way("cpu", "bf16", "torch"), 60.0),))
@@ -31,7 +30,7 @@ def measurements(monkeypatch: pytest.MonkeyPatch) -> list[EngineOptions]:
     """What was measured so far; each answers `TIER`."""
     done: list[EngineOptions] = []
 
-    def measure(_: Mcnet, options: EngineOptions, **more: Any) -> Tier:
+    def measure(_: ModelFile, options: EngineOptions, **more: Any) -> Tier:
         done.append(options)
         more.get("progress", lambda *_: None)(0.0, TORCH)
         return TIER
@@ -55,7 +54,7 @@ def test_the_first_start_measures_and_the_next_one_remembers(measured: Path, mea
 
 
 def test_what_is_asked_for_is_not_measured(measured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcnet.bench.tiers.why_no_openvino", lambda *_, **__: "a test says so")
+    monkeypatch.setattr("mcnet.bench.tiers.why_no_openvino_first", lambda *_, **__: "a test says so")
     told: list[Measured] = []
     engine = make_engine("starter", "cpu", "fp32", on_measured=told.append)
     assert "as asked" in engine.choice.reason
@@ -75,7 +74,7 @@ def test_measuring_that_fails_leaves_what_is_known(
     assert not measured.exists()
 
 
-def test_it_can_be_measured_again(measured: Path, measurements: list[EngineOptions], starter: Mcnet) -> None:
+def test_it_can_be_measured_again(measured: Path, measurements: list[EngineOptions], starter: ModelFile) -> None:
     worse = Tier(Timing(Way("cpu", "bf16", "torch"), 60.0))
     remember(worse, starter, EngineOptions(), measured)
     told: list[tuple[float, Way | None]] = []
@@ -87,7 +86,7 @@ def test_it_can_be_measured_again(measured: Path, measurements: list[EngineOptio
 
 
 def test_it_is_measured_again_with_what_is_asked_for(
-    measured: Path, measurements: list[EngineOptions], starter: Mcnet
+    measured: Path, measurements: list[EngineOptions], starter: ModelFile
 ) -> None:
     asked = EngineOptions(device="cpu", precision="fp32")
     measure_again("starter", "cpu", "fp32", lambda *_: None)
@@ -96,10 +95,10 @@ def test_it_is_measured_again_with_what_is_asked_for(
 
 
 @pytest.fixture(scope="module")
-def starter() -> Mcnet:
-    from mcnet.checkpoint import load_model
+def starter() -> ModelFile:
+    from mcnet.engine import open_model
 
-    return load_model("starter")
+    return open_model("starter")
 
 
 def test_gpus_that_are_not_used_go_with_a_measured_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,8 +112,8 @@ def test_gpus_that_are_not_used_go_with_a_measured_cpu(monkeypatch: pytest.Monke
 class TestGpus:
     @pytest.fixture(autouse=True)
     def _without_cuda(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-        monkeypatch.setattr(torch.version, "cuda", None)
+        monkeypatch.setattr(tiers, "usable_gpus", dict)
+        monkeypatch.setattr(tiers, "gpu_lacks", lambda: ["there is no driver"])
 
     def test_without_a_driver(self, tmp_path: Path) -> None:
         for slot, (kind, vendor) in enumerate((("0x030000", "0x10de"), ("0x020000", "0x10de"), ("0x030000", "0x8086"))):
@@ -122,9 +121,7 @@ class TestGpus:
             device.mkdir(parents=True)
             (device / "class").write_text(kind + "\n")
             (device / "vendor").write_text(vendor + "\n")
-        assert unused_gpus(tmp_path) == (
-            UnusedGpu("an NVIDIA GPU", f"torch {torch.__version__} is a build without CUDA"),
-        )
+        assert unused_gpus(tmp_path) == (UnusedGpu("an NVIDIA GPU", "there is no driver"),)
 
     def test_with_a_driver_by_its_name(self, tmp_path: Path) -> None:
         gpu = tmp_path / "proc/driver/nvidia/gpus/0000:01:00.0"
@@ -133,6 +130,6 @@ class TestGpus:
         assert [gpu.name for gpu in unused_gpus(tmp_path)] == ["NVIDIA GeForce GTX 970"]
 
     def test_one_of_two(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-        monkeypatch.setattr(tiers, "why_no_cuda", lambda index: "it is too old" if index else None)
+        monkeypatch.setattr(tiers, "usable_gpus", lambda: {"cuda:0": "GPU"})
+        monkeypatch.setattr(tiers, "gpu_lacks", lambda: ["it is too old"])
         assert unused_gpus(tmp_path) == (UnusedGpu("a further GPU", "it is too old"),)

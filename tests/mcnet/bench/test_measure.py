@@ -33,12 +33,13 @@ from mcnet.bench.measure import (
     variants_for,
     why_emulated,
 )
-from mcnet.checkpoint import CheckpointError, load_model
+from mcnet.checkpoint import load_model
 from mcnet.commands.bench import as_table, as_text
 from mcnet.config import McnetConfig
 from mcnet.engine import DeviceChoice, EngineOptions
 from mcnet.errors import UserError
 from mcnet.generator import Mcnet
+from mcnet.model_file import CheckpointError
 from tests.tolerance import PROMISED
 
 CPU = DeviceChoice.of(EngineOptions(device="cpu", precision="fp32"))
@@ -220,7 +221,7 @@ def test_every_variant_gives_the_same_picture(variant: Variant) -> None:
 
 
 def test_cuda_has_half_precision_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    choice = DeviceChoice(torch.device("cuda"), torch.float32, "")
+    choice = DeviceChoice("cuda:0", "fp32", "")
     names = [variant.name for variant in variants_for(choice, has_openvino=True)]
     runs = [f"{runtime} {precision}" for runtime in ("torch", "cudagraph") for precision in ("fp32", "bf16", "fp16")]
     assert names == ["plain, encoder each frame", "plain", *runs]

@@ -1,6 +1,5 @@
 """What is tried, what is chosen, and what is remembered of it."""
 
-import copy
 import dataclasses
 import importlib.util
 import json
@@ -13,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from mcnet import Engine, EngineError, EngineOptions, Mcnet, load_model
+from mcnet import Engine, EngineError, EngineOptions, Mcnet
 from mcnet.arrays import Rgb
 from mcnet.bench import tiers
 from mcnet.bench.tiers import Failure, NothingRunsError, Tier, Timing, fastest, measure, remember, remembered, ways
 from mcnet.config import McnetConfig
-from mcnet.engine import Way
+from mcnet.engine import Way, open_model
+from mcnet.model_file import ModelFile
 
 AUTO = EngineOptions()
 INT8, BF16, FP32 = (Way("cpu", precision, "openvino") for precision in ("int8", "bf16", "fp32"))
@@ -29,8 +29,13 @@ Engines = Callable[[EngineOptions], Any]
 
 
 @pytest.fixture(scope="module")
-def starter() -> Mcnet:
-    return load_model("starter")
+def starter() -> ModelFile:
+    return open_model("starter")
+
+
+@pytest.fixture
+def tiny(tiny: Mcnet) -> ModelFile:
+    return ModelFile.of(tiny)
 
 
 @pytest.fixture
@@ -44,23 +49,24 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
         kind: str = "x86_64",
         gpu_native: Sequence[str] = ("fp16", "bf16"),
     ) -> None:
-        def natively(device: torch.device) -> frozenset[str]:
-            return frozenset({"fp32", *(gpu_native if device.type == "cuda" else native)})
+        def natively(device: str) -> frozenset[str]:
+            return frozenset({"fp32", *(native if device == "cpu" else gpu_native)})
 
         monkeypatch.setattr("mcnet.engine.processor.native_precisions", natively)
-        monkeypatch.setattr(importlib.util, "find_spec", lambda _: object() if openvino else None)
+        lacking = set() if openvino else {"openvino"}
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in lacking else object())
         monkeypatch.setattr("platform.machine", lambda: kind)
         lacks = dict.fromkeys(range(len(gpus)))
-        for module in ("mcnet.engine.device", "mcnet.bench.tiers"):
-            monkeypatch.setattr(f"{module}.why_no_cuda", lambda index: lacks.get(index or 0, "there is none"))
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: len(gpus))
-        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: gpus[device.index])
+        monkeypatch.setattr("mcnet.engine.device.why_no_cuda", lambda index: lacks.get(index or 0, "there is none"))
+        named = {f"cuda:{index}": name for index, name in enumerate(gpus)}
+        monkeypatch.setattr("mcnet.bench.tiers.gpus", lambda: named)
+        monkeypatch.setattr("mcnet.engine.device._gpu_name", named.__getitem__)
 
     return be
 
 
 class TestWhatIsTried:
-    def test_eight_bits_on_any_x86_cpu(self, starter: Mcnet, machine: Machine) -> None:
+    def test_eight_bits_on_any_x86_cpu(self, starter: ModelFile, machine: Machine) -> None:
         machine()  # AVX2 alone
         assert ways(starter, AUTO) == [INT8, FP32]
         machine("int8")  # AVX-VNNI
@@ -68,17 +74,17 @@ class TestWhatIsTried:
         machine("int8", "bf16")
         assert ways(starter, AUTO) == [INT8, BF16]
 
-    def test_not_without_ranges(self, tiny: Mcnet, machine: Machine) -> None:
+    def test_not_without_ranges(self, tiny: ModelFile, machine: Machine) -> None:
         machine("int8")
         assert ways(tiny, AUTO) == [FP32]
 
-    def test_openvino_only_where_it_is_and_is_known_to_work(self, starter: Mcnet, machine: Machine) -> None:
+    def test_openvino_only_where_it_is_and_is_known_to_work(self, starter: ModelFile, machine: Machine) -> None:
         machine(openvino=False)
         assert ways(starter, AUTO) == [TORCH]
         machine(kind="aarch64")
         assert ways(starter, AUTO) == [TORCH]
 
-    def test_recorded_frames_on_gpus(self, starter: Mcnet, machine: Machine) -> None:
+    def test_recorded_frames_on_gpus(self, starter: ModelFile, machine: Machine) -> None:
         machine(gpus=["Big GPU"])
         assert ways(starter, AUTO) == [GPU16, GPU_BF16, GPU32, INT8, FP32]
         machine(gpus=["Old GPU"], gpu_native=["fp16"])
@@ -98,14 +104,14 @@ class TestWhatIsTried:
         ],
     )
     def test_only_what_the_options_leave_open(
-        self, starter: Mcnet, machine: Machine, options: EngineOptions, expected: list[Way]
+        self, starter: ModelFile, machine: Machine, options: EngineOptions, expected: list[Way]
     ) -> None:
         machine(gpus=["Big GPU"])
         if options.precision == "int8":
             options = dataclasses.replace(options, device="cpu")
         assert ways(starter, options) == expected
 
-    def test_what_cannot_be_had_is_an_error(self, starter: Mcnet, tiny: Mcnet, machine: Machine) -> None:
+    def test_what_cannot_be_had_is_an_error(self, starter: ModelFile, tiny: ModelFile, machine: Machine) -> None:
         machine()
         for model, options, message in (
             (starter, EngineOptions(precision="fp16"), "got fp16 on the CPU"),
@@ -199,7 +205,7 @@ def world(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> World:
 
 
 class TestTheDecision:
-    def test_eight_bits_without_instructions_for_them(self, starter: Mcnet, world: World) -> None:
+    def test_eight_bits_without_instructions_for_them(self, starter: ModelFile, world: World) -> None:
         """What two AVX2 cores took, where flags took float32."""
         tier = measure(starter, AUTO, make_engine=world.runs({INT8: 0.0332, FP32: 0.0372}))
         assert tier == Tier(Timing(INT8, 33.2), (Timing(FP32, 37.2),))
@@ -208,7 +214,7 @@ class TestTheDecision:
         )
         assert tier.over(AUTO) == EngineOptions(measured=INT8)
 
-    def test_each_way_is_asked_for_in_the_background(self, starter: Mcnet, world: World) -> None:
+    def test_each_way_is_asked_for_in_the_background(self, starter: ModelFile, world: World) -> None:
         options = EngineOptions(device="cpu", threads=2)
         measure(starter, options, make_engine=world.runs({INT8: 0.03, FP32: 0.04}))
         assert world.asked == [
@@ -216,11 +222,11 @@ class TestTheDecision:
         ]
 
     @pytest.mark.parametrize(("eight_s", "best"), [(0.0300, INT8), (0.0352, INT8), (0.0360, FP32), (0.0380, FP32)])
-    def test_the_more_exact_of_near_equals(self, eight_s: float, best: Way, starter: Mcnet, world: World) -> None:
+    def test_the_more_exact_of_near_equals(self, eight_s: float, best: Way, starter: ModelFile, world: World) -> None:
         tier = measure(starter, AUTO, make_engine=world.runs({INT8: eight_s, FP32: 0.0372}))
         assert tier.best.way == best
 
-    def test_a_slow_phase_meets_all_ways_alike(self, starter: Mcnet, world: World) -> None:
+    def test_a_slow_phase_meets_all_ways_alike(self, starter: ModelFile, world: World) -> None:
         rng = np.random.default_rng(0)
         for _ in range(20):
             phases = np.repeat(rng.uniform(1, 1.5, 10), 3)
@@ -229,7 +235,7 @@ class TestTheDecision:
             assert tier.best.way == (FP32 if tier.calm else INT8)
             assert tier.others[0].frame_ms == pytest.approx(tier.best.frame_ms, rel=0.04)
 
-    def test_noise_leaves_what_is_thought_to_be_the_best(self, starter: Mcnet, world: World) -> None:
+    def test_noise_leaves_what_is_thought_to_be_the_best(self, starter: ModelFile, world: World) -> None:
         rng = np.random.default_rng(0)
         for _ in range(20):
             noise = rng.uniform(1, 3, (2, 300))
@@ -241,31 +247,31 @@ class TestTheDecision:
         assert tier.best.way == FP32  # it cannot be as bad as that
 
     def test_of_equals_in_all_the_one_that_was_thought_better(
-        self, starter: Mcnet, world: World, machine: Machine
+        self, starter: ModelFile, world: World, machine: Machine
     ) -> None:
         machine(gpus=["Small GPU"])
         tier = measure(starter, AUTO, make_engine=world.runs({GPU32: 0.041, FP32: 0.04}))
         assert tier.best.way == GPU32
 
-    def test_fp16_is_more_exact_than_bf16(self, starter: Mcnet, world: World, machine: Machine) -> None:
+    def test_fp16_is_more_exact_than_bf16(self, starter: ModelFile, world: World, machine: Machine) -> None:
         machine(gpus=["Big GPU"])
         frames = {GPU16: 0.00167, GPU_BF16: 0.00163, GPU32: 0.003, INT8: 0.02, FP32: 0.03}
         tier = measure(starter, AUTO, make_engine=world.runs(dict(frames)))
         assert tier.best.way == GPU16
         assert world.made[FP32].frames == 2  # hopeless at once
 
-    def test_a_cpu_that_is_faster_than_the_gpu(self, starter: Mcnet, world: World, machine: Machine) -> None:
+    def test_a_cpu_that_is_faster_than_the_gpu(self, starter: ModelFile, world: World, machine: Machine) -> None:
         machine(gpus=["Small GPU"])
         frames = {GPU16: 0.09, GPU_BF16: 0.09, GPU32: 0.08, INT8: 0.03, FP32: 0.04}
         tier = measure(starter, AUTO, make_engine=world.runs(dict(frames)))
         assert tier.best.way == INT8
         assert [timing.way for timing in tier.others] == [FP32, GPU32, GPU16, GPU_BF16]
 
-    def test_batches_are_told_by_the_frame(self, starter: Mcnet, world: World) -> None:
+    def test_batches_are_told_by_the_frame(self, starter: ModelFile, world: World) -> None:
         tier = measure(starter, AUTO, batch=4, make_engine=world.runs({INT8: 0.02, FP32: 0.03}))
         assert tier.best.frame_ms == 20
 
-    def test_what_fails_is_noted_and_the_rest_goes_on(self, starter: Mcnet, world: World, machine: Machine) -> None:
+    def test_what_fails_is_noted_and_the_rest_goes_on(self, starter: ModelFile, world: World, machine: Machine) -> None:
         machine(gpus=["Big GPU"])
         no_memory = torch.OutOfMemoryError("CUDA out of memory")
         frames: dict[Way, Any] = {GPU16: no_memory, GPU32: 0.002, INT8: 0.02}
@@ -276,7 +282,7 @@ class TestTheDecision:
             Failure(GPU_BF16, "it is not there"),
         )
 
-    def test_what_falls_back_is_not_measured_as_what_it_is_not(self, starter: Mcnet, world: World) -> None:
+    def test_what_falls_back_is_not_measured_as_what_it_is_not(self, starter: ModelFile, world: World) -> None:
         make = world.runs({INT8: 0.02, FP32: 0.03})
 
         def fallen(options: EngineOptions) -> FakeEngine:
@@ -289,7 +295,7 @@ class TestTheDecision:
         assert tier.best.way == FP32
         assert tier.failures == (Failure(INT8, "openvino cannot be used: no libtbb"),)
 
-    def test_what_fails_in_the_middle_is_out(self, starter: Mcnet, world: World) -> None:
+    def test_what_fails_in_the_middle_is_out(self, starter: ModelFile, world: World) -> None:
         make = world.runs({INT8: 0.02, FP32: 0.03})
 
         class Falls(FakeEngine):
@@ -309,7 +315,7 @@ class TestTheDecision:
         assert [failure.way for failure in tier.failures] == [INT8]
         assert tier.others == ()
 
-    def test_nothing_runs(self, starter: Mcnet, world: World) -> None:
+    def test_nothing_runs(self, starter: ModelFile, world: World) -> None:
         expected = "nothing here runs model starter: cpu in int8 with openvino: it is not"
         with pytest.raises(NothingRunsError, match=expected) as caught:
             measure(starter, AUTO, make_engine=world.runs({}))
@@ -318,21 +324,21 @@ class TestTheDecision:
 
 
 class TestItsCost:
-    def test_about_a_second(self, starter: Mcnet, world: World) -> None:
+    def test_about_a_second(self, starter: ModelFile, world: World) -> None:
         measure(starter, AUTO, make_engine=world.runs({INT8: 0.0332, FP32: 0.0372}))
         assert world.clock.now_s - 2 * 10 < 0.8  # but for the first, slow frame of each
         assert 6 <= world.made[INT8].frames <= 12
 
-    def test_what_cannot_win_is_given_up_once_that_is_sure(self, starter: Mcnet, world: World) -> None:
+    def test_what_cannot_win_is_given_up_once_that_is_sure(self, starter: ModelFile, world: World) -> None:
         measure(starter, AUTO, make_engine=world.runs({INT8: 0.02, FP32: 0.03}), seconds=10)
         assert world.made[FP32].frames == 1 + 5
 
-    def test_a_slow_model_is_not_repeated(self, starter: Mcnet, world: World) -> None:
+    def test_a_slow_model_is_not_repeated(self, starter: ModelFile, world: World) -> None:
         tier = measure(starter, AUTO, make_engine=world.runs({INT8: 0.56, FP32: 1.53}))
         assert tier.best.way == INT8
         assert {engine.frames for engine in world.made.values()} == {1 + 2}
 
-    def test_a_busy_machine_is_measured_for_longer(self, starter: Mcnet, world: World) -> None:
+    def test_a_busy_machine_is_measured_for_longer(self, starter: ModelFile, world: World) -> None:
         noise = np.random.default_rng(0).uniform(1, 3, (2, 200))
         make = world.runs({INT8: list(0.033 * noise[0]), FP32: list(0.05 * noise[1])})
         tier = measure(starter, AUTO, make_engine=make)
@@ -342,7 +348,7 @@ class TestItsCost:
         assert 2.4 <= world.clock.now_s - 2 * 10 < 2.4 + 0.3
 
     def test_engines_that_take_long_to_make_are_not_all_made(
-        self, starter: Mcnet, world: World, caplog: pytest.LogCaptureFixture
+        self, starter: ModelFile, world: World, caplog: pytest.LogCaptureFixture
     ) -> None:
         world.make_s = 5.0
         with caplog.at_level(logging.INFO):
@@ -350,13 +356,15 @@ class TestItsCost:
         assert list(world.made) == [INT8]
         assert "not tried, for time: cpu in fp32 with openvino" in caplog.text
 
-    def test_progress_tells_what_is_made_ready_and_then_that_all_are_timed(self, starter: Mcnet, world: World) -> None:
+    def test_progress_tells_what_is_made_ready_and_then_that_all_are_timed(
+        self, starter: ModelFile, world: World
+    ) -> None:
         told: list[tuple[float, Way | None]] = []
         make = world.runs({INT8: 0.03, FP32: 0.04})
         measure(starter, AUTO, make_engine=make, progress=lambda share, way: told.append((share, way)))
         assert told == [(0.0, INT8), (0.3, FP32), (0.6, None)]
 
-    def test_more_time_is_used(self, starter: Mcnet, world: World) -> None:
+    def test_more_time_is_used(self, starter: ModelFile, world: World) -> None:
         make = world.runs({INT8: 0.03, FP32: 0.031})
         measure(starter, AUTO, make_engine=make, seconds=6.0)
         assert 90 < world.made[INT8].frames < 110
@@ -370,7 +378,7 @@ class TestMemory:
     def _machine(self, machine: Machine) -> None:
         machine("int8")
 
-    def test_it_remembers_by_model_and_options(self, starter: Mcnet, tiny: Mcnet, tmp_path: Path) -> None:
+    def test_it_remembers_by_model_and_options(self, starter: ModelFile, tiny: ModelFile, tmp_path: Path) -> None:
         path = tmp_path / "cache" / "tiers.json"
         assert remembered(starter, AUTO, path) is None
         remember(TIER, starter, AUTO, path)
@@ -379,12 +387,11 @@ class TestMemory:
         for other in (EngineOptions(precision="fp32"), EngineOptions(backend="torch"), EngineOptions(threads=7)):
             assert remembered(starter, other, path) is None
         assert remembered(starter, AUTO, path, batch=16) is None
-        assert remembered(Mcnet(starter.config), AUTO, path) is None
+        assert remembered(ModelFile.of(Mcnet(starter.config)), AUTO, path) is None
         assert remembered(tiny, AUTO, path) is None
 
-    def test_what_was_measured_before_the_ranges_were_known(self, starter: Mcnet, tmp_path: Path) -> None:
-        before = copy.copy(starter)
-        before.info = dataclasses.replace(starter.info, ranges={})
+    def test_what_was_measured_before_the_ranges_were_known(self, starter: ModelFile, tmp_path: Path) -> None:
+        before = dataclasses.replace(starter, info=dataclasses.replace(starter.info, ranges={}))
         tier = Tier(Timing(FP32, 37.2))
         remember(tier, before, AUTO, tmp_path / "tiers.json")
         assert remembered(before, AUTO, tmp_path / "tiers.json") == tier
@@ -392,7 +399,7 @@ class TestMemory:
 
     @pytest.mark.parametrize("package", ["torch", "openvino", "mcnet-avatar"])
     def test_other_versions_are_measured_again(
-        self, package: str, starter: Mcnet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, package: str, starter: ModelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         remember(TIER, starter, AUTO, tmp_path / "tiers.json")
         real = tiers._version
@@ -401,7 +408,7 @@ class TestMemory:
 
     @pytest.mark.parametrize("change", ["processor", "cores", "instructions", "gpu", "threads"])
     def test_other_hardware_is_measured_again(
-        self, change: str, starter: Mcnet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: Machine
+        self, change: str, starter: ModelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: Machine
     ) -> None:
         path = tmp_path / "tiers.json"
         remember(TIER, starter, AUTO, path)
@@ -415,10 +422,10 @@ class TestMemory:
         elif change == "gpu":
             machine("int8", gpus=["Big GPU"])
         else:
-            monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+            monkeypatch.setattr("mcnet.engine.processor.threads", lambda: 77)
         assert remembered(starter, AUTO, path) is None
 
-    def test_another_gpu_is_measured_again(self, starter: Mcnet, tmp_path: Path, machine: Machine) -> None:
+    def test_another_gpu_is_measured_again(self, starter: ModelFile, tmp_path: Path, machine: Machine) -> None:
         tier = Tier(Timing(GPU16, 1.67))
         machine("int8", gpus=["Big GPU"])
         remember(tier, starter, AUTO, tmp_path / "tiers.json")
@@ -426,7 +433,7 @@ class TestMemory:
         machine("int8", gpus=["Bigger GPU"])
         assert remembered(starter, AUTO, tmp_path / "tiers.json") is None
 
-    def test_it_keeps_the_newest(self, starter: Mcnet, tmp_path: Path) -> None:
+    def test_it_keeps_the_newest(self, starter: ModelFile, tmp_path: Path) -> None:
         path = tmp_path / "tiers.json"
         for threads in range(1, 23):
             remember(TIER, starter, EngineOptions(threads=threads), path)
@@ -449,7 +456,7 @@ class TestMemory:
         ],
     )
     def test_a_damaged_file_is_measured_anew(
-        self, starter: Mcnet, tmp_path: Path, content: str | bytes, caplog: pytest.LogCaptureFixture
+        self, starter: ModelFile, tmp_path: Path, content: str | bytes, caplog: pytest.LogCaptureFixture
     ) -> None:
         path = tmp_path / "tiers.json"
         raw = content if isinstance(content, bytes) else content.encode()
@@ -461,7 +468,7 @@ class TestMemory:
         json.loads(path.read_text())
 
     def test_a_place_that_cannot_be_written_is_told(
-        self, starter: Mcnet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+        self, starter: ModelFile, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         (tmp_path / "file").touch()
         remember(TIER, starter, AUTO, tmp_path / "file" / "tiers.json")
@@ -470,7 +477,7 @@ class TestMemory:
 
 class TestFastest:
     def test_it_measures_once(
-        self, starter: Mcnet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: Machine
+        self, starter: ModelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: Machine
     ) -> None:
         machine()
         measured: list[tuple[EngineOptions, int]] = []
@@ -488,7 +495,7 @@ class TestFastest:
         assert len(told) == 1
 
     def test_what_was_measured_on_a_busy_machine_serves_once(
-        self, starter: Mcnet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: Machine
+        self, starter: ModelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: Machine
     ) -> None:
         machine()
         answers = [dataclasses.replace(TIER, calm=False), TIER]
@@ -497,14 +504,14 @@ class TestFastest:
         assert [tier is not None and tier.calm for tier in got] == [False, True, True]
         assert answers == []
 
-    def test_where_nothing_is_to_be_chosen(self, starter: Mcnet, tmp_path: Path, machine: Machine) -> None:
+    def test_where_nothing_is_to_be_chosen(self, starter: ModelFile, tmp_path: Path, machine: Machine) -> None:
         machine()
         assert fastest(starter, EngineOptions("cpu", "int8"), tmp_path / "t.json") is None
         assert not list(tmp_path.iterdir())
 
     def test_where_nothing_can_be_measured(
         self,
-        starter: Mcnet,
+        starter: ModelFile,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
         machine: Machine,
@@ -522,7 +529,7 @@ class TestFastest:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the extra `openvino` is not installed")
-def test_the_real_thing(starter: Mcnet, tmp_path: Path) -> None:
+def test_the_real_thing(starter: ModelFile, tmp_path: Path) -> None:
     options = EngineOptions(device="cpu")
     tier = measure(starter, options)
     remember(tier, starter, options, tmp_path / "tiers.json")  # also on a busy machine
@@ -545,6 +552,7 @@ def test_a_model_of_512_px_is_measured_in_its_own_size() -> None:
         decoder_widths=(8, 8, 6, 6, 4),
         resblocks=(1, 0, 0, 0),
     )
-    tier = measure(Mcnet(config).eval(), EngineOptions(device="cpu", precision="fp32", backend="torch"), seconds=0.1)
+    model = ModelFile.of(Mcnet(config).eval())
+    tier = measure(model, EngineOptions(device="cpu", precision="fp32", backend="torch"), seconds=0.1)
     assert (tier.best.way, tier.failures) == (TORCH, ())
     assert tier.best.frame_ms > 0

@@ -13,12 +13,10 @@ import pytest
 import torch
 
 from mcnet import Engine, EngineError, EngineOptions, Mcnet, load_model
+from mcnet.arrays import Array, Keypoints, SourceCache
 from mcnet.engine import DeviceChoice, Way
-from mcnet.engine.backends import TorchBackend
 from mcnet.engine.cuda_graph import Capture, CudaGraphBackend, capture_cuda
-from mcnet.engine.rewrites import rewrite
-from mcnet.generator import SourceCache
-from mcnet.geometry import Keypoints
+from mcnet.engine.torch_backend import TorchBackend
 from tests.mcnet.engine.test_engine import Pictures, difference, plain_picture
 
 CPU = torch.device("cpu")
@@ -30,9 +28,8 @@ def compute_again(launch: Callable[[], None]) -> Callable[[], None]:
     return launch
 
 
-@torch.inference_mode()
 def test_buffers_are_filled_anew_for_each_frame(tiny: Mcnet, pictures: Pictures) -> None:
-    torch_backend = TorchBackend(rewrite(tiny), CPU, torch.float32)
+    torch_backend = TorchBackend(tiny, CPU, torch.float32)
     recorded = CudaGraphBackend(torch_backend, compute_again)
     faces = [pictures[name][None] for name in ("source", "driving")]
     caches = [recorded.encode(face, recorded.detect(face)) for face in faces]
@@ -40,9 +37,9 @@ def test_buffers_are_filled_anew_for_each_frame(tiny: Mcnet, pictures: Pictures)
     for turn in (0, 1, 0):
         found = recorded.detect(faces[turn])
         expected = torch_backend.detect(faces[turn])
-        torch.testing.assert_close(found, expected, atol=0, rtol=0)
+        np.testing.assert_equal(found, expected)
         for cache in caches:
-            moved = Keypoints(found.value + 0.1, found.jacobian)
+            moved = Keypoints(found.value + np.float32(0.1), found.jacobian)
             shown, again = recorded.render(cache, moved), torch_backend.render(cache, moved)
             np.testing.assert_array_equal(shown.rgb, again.rgb)
             assert shown.witness == pytest.approx(again.witness)
@@ -52,9 +49,8 @@ def test_buffers_are_filled_anew_for_each_frame(tiny: Mcnet, pictures: Pictures)
         np.testing.assert_array_equal(found_value, expected_value)
 
 
-@torch.inference_mode()
 def test_batches_go_to_torch(tiny: Mcnet, pictures: Pictures) -> None:
-    torch_backend = TorchBackend(rewrite(tiny), CPU, torch.float32)
+    torch_backend = TorchBackend(tiny, CPU, torch.float32)
     recorded = CudaGraphBackend(torch_backend, compute_again)
     both = np.stack([pictures["source"], pictures["driving"]])
     keypoints = recorded.detect(both)
@@ -67,9 +63,8 @@ def test_batches_go_to_torch(tiny: Mcnet, pictures: Pictures) -> None:
     )
 
 
-@torch.inference_mode()
 def test_a_recording_that_shows_something_else_is_refused(tiny: Mcnet, pictures: Pictures) -> None:
-    torch_backend = TorchBackend(rewrite(tiny), CPU, torch.float32)
+    torch_backend = TorchBackend(tiny, CPU, torch.float32)
     recorded = CudaGraphBackend(torch_backend, lambda _: lambda: None)
     source = pictures["source"][None]
     cache = torch_backend.encode(source, torch_backend.detect(source))
@@ -89,7 +84,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[Capture], None]:
     def pretend(capture: Capture) -> None:
         monkeypatch.setattr(DeviceChoice, "on_gpu", True)
         monkeypatch.setattr(
-            "mcnet.engine.engine.CudaGraphBackend", functools.partial(CudaGraphBackend, capture=capture)
+            "mcnet.engine.cuda_graph.CudaGraphBackend", functools.partial(CudaGraphBackend, capture=capture)
         )
 
     return pretend
@@ -203,7 +198,7 @@ def test_torch_answers_after_the_memory_of_what_failed_is_free(
 
     real = TorchBackend.detect
 
-    def detect(self: TorchBackend, rgb: Any) -> Keypoints:
+    def detect(self: TorchBackend, rgb: Any) -> Keypoints[Array]:
         when_torch_answers.append(held[0]() is not None)
         return real(self, rgb)
 

@@ -11,14 +11,15 @@ import torch
 from numpy.typing import NDArray
 
 from mcnet import Engine, EngineError, EngineOptions, Mcnet
+from mcnet.arrays import Keypoints, SourceCache
 from mcnet.bench.measure import BASELINE, Variant, VariantTask, bytes_of, noise_pictures, open_model, prepare
 from mcnet.bench.tiers import measure
 from mcnet.checkpoint import save_model
 from mcnet.config import McnetConfig
 from mcnet.engine.cuda_graph import CudaGraphBackend
 from mcnet.engine.quantization import measure_ranges, note_ranges
-from mcnet.generator import ModelInfo, SourceCache
-from mcnet.geometry import Keypoints, adapted_scale, jacobians_of_places, relative_keypoints
+from mcnet.model_file import ModelFile, ModelInfo
+from mcnet.pose import adapted_scale, jacobians_of_places, relative_keypoints
 from tests.mcnet.engine.test_cuda_graph import compute_again
 from tests.mcnet.engine.test_engine import Pictures, difference
 from tests.released import to_tensor
@@ -56,7 +57,7 @@ def tensor(one: NDArray[np.float64]) -> torch.Tensor:
 def engine_on(backend: Any, model: Mcnet) -> Engine:
     if backend == "cudagraph":
         engine = Engine(model, FP32)
-        engine._backend = CudaGraphBackend(engine._torch, compute_again)
+        engine._backend = CudaGraphBackend(engine._torch_backend(), compute_again)
         return engine
     if backend == "int8":
         noise = noise_pictures(model)
@@ -187,7 +188,7 @@ def test_ranges_and_what_is_fastest_are_measured_without_a_detector(pictures: Pi
     assert all(least <= 0 < largest for least, largest in ranges.values())
     still = measure_ranges(model, faces, faces[:1], (there, there[:1]))
     assert still != ranges  # the second frame moved something
-    assert measure(model, FP32, seconds=0.1).best.frame_ms > 0
+    assert measure(ModelFile.of(model), FP32, seconds=0.1).best.frame_ms > 0
 
 
 @pytest.mark.usefixtures("_no_detector")

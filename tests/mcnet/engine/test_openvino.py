@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from mcnet import Engine, EngineError, EngineOptions, Mcnet, load_model
+from mcnet.arrays import Keypoints
 from mcnet.config import McnetConfig, range_names
 from mcnet.engine import DeviceChoice
 from mcnet.engine.quantization import note_ranges
-from mcnet.geometry import Keypoints
-from tests.mcnet.engine.test_engine import Pictures, difference, plain_picture
+from tests.mcnet.engine.test_engine import Pictures, difference, plain_picture, tensors
 from tests.released import to_tensor
 from tests.tolerance import PICTURE, PLACE, PROMISED, ROUNDED_OTHERWISE, largest_error
 
@@ -30,6 +30,11 @@ BF16 = dataclasses.replace(FP32, precision="bf16")
 INT8 = dataclasses.replace(FP32, precision="int8")
 AUTO = dataclasses.replace(FP32, backend="auto")
 TORCH = dataclasses.replace(FP32, backend="torch")
+
+
+def without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else real(name))
 
 
 def random_model(config: McnetConfig) -> Mcnet:
@@ -79,14 +84,14 @@ def test_the_whole_family_gives_the_plain_picture(name: str, pictures: Pictures)
     cache = engine.set_source(source)
     with torch.inference_mode():
         expected = model.keypoint_detector(to_tensor(driving))
-    got = engine.detect(driving)
+    got = tensors(engine.detect(driving))
     assert largest_error(got.value, expected.value) <= PLACE
     assert largest_error(got.jacobian, expected.jacobian) <= PLACE
     # Another pose than the source's own, some of it looking outside the picture.
-    shear = torch.tensor([[1.1, 0.1], [-0.2, 0.9]])
-    pose = Keypoints(cache.keypoints.value + 0.2, shear @ cache.keypoints.jacobian)
+    shear = np.array([[1.1, 0.1], [-0.2, 0.9]], np.float32)
+    pose = Keypoints(cache.keypoints.value + np.float32(0.2), shear @ cache.keypoints.jacobian)
     with torch.inference_mode():
-        plain = model.generator(model.encode_source(to_tensor(source)), pose)[0].permute(1, 2, 0) * 255
+        plain = model.generator(model.encode_source(to_tensor(source)), tensors(pose))[0].permute(1, 2, 0) * 255
     rendered = engine.render(pose)
     assert rendered.shape == (size_px, size_px, 3)
     assert np.abs(rendered - plain.numpy()).max() <= 0.5 + 255 * PICTURE  # half a step is what rounding takes
@@ -110,7 +115,7 @@ def test_bfloat16_leaves_keypoints_and_motion_alone(pictures: Pictures) -> None:
     for engine in (full, half):
         engine.set_source(pictures["source"])
     keypoints = full.detect(pictures["driving"])
-    torch.testing.assert_close(half.detect(pictures["driving"]), keypoints, atol=0, rtol=0)
+    np.testing.assert_equal(half.detect(pictures["driving"]), keypoints)
     wrong = difference(half.render(keypoints), full.render(keypoints))
     assert wrong.max() <= PROMISED["bf16"].largest
     assert wrong.mean() <= PROMISED["bf16"].mean  # with the blend in bfloat16 it was 0.15
@@ -127,7 +132,7 @@ def test_eight_bits_reach_the_decoder_alone(pictures: Pictures) -> None:
     for engine in (full, eight):
         engine.set_source(pictures["source"])
     keypoints = full.detect(pictures["driving"])
-    torch.testing.assert_close(eight.detect(pictures["driving"]), keypoints, atol=0, rtol=0)
+    np.testing.assert_equal(eight.detect(pictures["driving"]), keypoints)
     wrong = difference(eight.render(keypoints), full.render(keypoints))
     assert 0 < wrong.max() <= PROMISED["int8"].largest
     assert wrong.mean() <= PROMISED["int8"].mean
@@ -185,13 +190,13 @@ def test_eight_bits_that_were_asked_for_are_there_from_the_start_or_an_error(mon
     assert Engine(starter, asked).backend_name == "openvino"
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert Engine(starter, asked).backend_name == "openvino"
-    assert not DeviceChoice.of(dataclasses.replace(asked, precision="auto"), starter).int8  # not measured there
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert not DeviceChoice.of(dataclasses.replace(asked, precision="auto"), starter.info).int8  # not measured there
+    without_openvino(monkeypatch)
     with pytest.raises(EngineError, match="int8', but the package openvino is not installed"):
         Engine(starter, asked)
 
 
-def test_torch_is_not_warmed_up_where_it_is_soon_relieved(tiny: Mcnet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_warms_up_by_itself(tiny: Mcnet, monkeypatch: pytest.MonkeyPatch) -> None:
     animated: list[object] = []
     monkeypatch.setattr(Engine, "animate", lambda _, rgb, **__: animated.append(rgb))
     Engine(tiny, dataclasses.replace(AUTO, warm_up_frames=2)).settle()
@@ -204,13 +209,13 @@ def test_auto_takes_eight_bits_where_they_are_worth_it(monkeypatch: pytest.Monke
     starter = load_model("starter")
     auto = EngineOptions(device="cpu")
     monkeypatch.setattr("mcnet.engine.processor.native_precisions", lambda _: frozenset({"fp32", "int8"}))
-    assert DeviceChoice.of(auto, starter).int8
-    assert not DeviceChoice.of(auto, tiny).int8  # its ranges were not measured
-    assert not DeviceChoice.of(dataclasses.replace(auto, backend="torch"), starter).int8
-    assert not DeviceChoice.of(dataclasses.replace(auto, precision="bf16"), starter).int8
+    assert DeviceChoice.of(auto, starter.info).int8
+    assert not DeviceChoice.of(auto, tiny.info).int8  # its ranges were not measured
+    assert not DeviceChoice.of(dataclasses.replace(auto, backend="torch"), starter.info).int8
+    assert not DeviceChoice.of(dataclasses.replace(auto, precision="bf16"), starter.info).int8
     monkeypatch.setattr("mcnet.engine.processor.native_precisions", lambda _: frozenset({"fp32"}))
-    assert not DeviceChoice.of(auto, starter).int8
-    assert DeviceChoice.of(dataclasses.replace(auto, precision="int8"), starter).int8  # as asked
+    assert not DeviceChoice.of(auto, starter.info).int8
+    assert DeviceChoice.of(dataclasses.replace(auto, precision="int8"), starter.info).int8  # as asked
 
 
 def test_caches_are_shared_with_torch(tiny: Mcnet, pictures: Pictures) -> None:
@@ -227,13 +232,13 @@ def test_output_is_a_fresh_array_each_time(tiny: Mcnet, pictures: Pictures) -> N
     engine = Engine(tiny, FP32)
     engine.set_source(pictures["source"])
     first_keypoints = engine.detect(pictures["driving"])
-    kept_keypoints = first_keypoints.value.clone()
+    kept_keypoints = first_keypoints.value.copy()
     first = engine.render(first_keypoints)
     kept = first.copy()
     second = engine.animate(pictures["source"], relative=False)
     assert difference(first, second).max() > 0
     np.testing.assert_array_equal(first, kept)
-    torch.testing.assert_close(first_keypoints.value, kept_keypoints, atol=0, rtol=0)
+    np.testing.assert_array_equal(first_keypoints.value, kept_keypoints)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +257,9 @@ def test_nan_is_never_shown(tiny: Mcnet, noise: NDArray[np.uint8], poisoned: str
     assert isinstance(bias, torch.Tensor)
     with torch.no_grad():
         bias[0] = float("nan")
-    engine = Engine(tiny, options)
+    with pytest.raises(EngineError, match=f"OpenVINO failed: model tiny: {poisoned}.bias holds NaN"):
+        Engine(tiny, options)
+    engine = Engine(tiny, TORCH)  # which goes on where nothing is asked for
     with pytest.raises(EngineError, match="NaN"):  # noqa: PT012 - either step may be the one that sees it
         engine.set_source(noise)
         engine.animate(noise, relative=False)
@@ -263,14 +270,14 @@ def test_keypoints_from_nowhere(tiny: Mcnet, noise: NDArray[np.uint8], value: fl
     engine = Engine(tiny, FP32)
     cache = engine.set_source(noise)
     before = engine.render(cache.keypoints)
-    far = Keypoints(torch.full_like(cache.keypoints.value, value), cache.keypoints.jacobian)
+    far = Keypoints(np.full_like(cache.keypoints.value, value), cache.keypoints.jacobian)
     with contextlib.nullcontext() if np.isfinite(value) else pytest.raises(EngineError, match="NaN"):
         engine.render(far)
     np.testing.assert_array_equal(engine.render(cache.keypoints), before)
     assert engine.backend_name == "openvino"
 
 
-def test_it_takes_over_between_two_frames(
+def test_it_is_made_ready_beside_what_else_there_is_to_do(
     tiny: Mcnet, pictures: Pictures, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     import mcnet.engine.openvino_backend as module
@@ -278,29 +285,34 @@ def test_it_takes_over_between_two_frames(
     go_on = threading.Event()
     real = module.OpenVinoBackend
 
-    def late(*arguments: Any) -> Any:
+    def late(*arguments: Any, **options: Any) -> Any:
         assert go_on.wait(60)
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(module, "OpenVinoBackend", late)
     with caplog.at_level(logging.WARNING):
-        engine = Engine(tiny, AUTO)
-        engine.set_source(pictures["source"])
-        before = engine.animate(pictures["driving"], relative=False)
-        assert (engine.backend_name, engine.backend_reason) == ("torch", "openvino is being made ready")
+        engine = Engine(tiny, AUTO)  # does not wait
+        assert (engine.backend_name, engine.backend_reason) == ("openvino", "it is the fastest on x86-64 CPUs")
         go_on.set()
+        engine.set_source(pictures["source"])
+        got = engine.animate(pictures["driving"], relative=False)
         assert engine.settle() == "openvino"
-        assert engine.backend_reason == "it is the fastest on x86-64 CPUs"
-        after = engine.animate(pictures["driving"], relative=False)
-    assert difference(before, after).max() <= 1
-    assert engine.settle() == "openvino"
+    assert difference(got, plain_picture(tiny, pictures["source"], pictures["driving"])).max() <= 1
     assert not caplog.records
+
+
+def test_a_batch_is_its_frames(tiny: Mcnet, pictures: Pictures) -> None:
+    engine = Engine(tiny, FP32)
+    engine.set_source(pictures["source"])
+    frames = [pictures["driving"], np.ascontiguousarray(pictures["driving"][:, ::-1])]
+    for frame, picture in zip(frames, engine.animate_batch(frames, relative=False), strict=True):
+        np.testing.assert_array_equal(engine.animate(frame, relative=False), picture)
 
 
 def test_torch_goes_on_where_it_cannot_be_made(
     tiny: Mcnet, noise: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(*_: Any) -> None:
+    def broken(*_: Any, **__: Any) -> None:
         raise ImportError("libtbb.so.12: cannot open shared object file")
 
     monkeypatch.setattr("mcnet.engine.openvino_backend.OpenVinoBackend", broken)
@@ -334,7 +346,7 @@ def test_torch_goes_on_where_it_fails_later(
 
 
 def test_where_it_is_not_installed(tiny: Mcnet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    without_openvino(monkeypatch)
     assert Engine(tiny, AUTO).settle() == "torch"
     with pytest.raises(EngineError, match=r"got 'openvino', but the package openvino is not installed \(pip install"):
         Engine(tiny, FP32)

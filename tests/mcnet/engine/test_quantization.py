@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from mcnet import Mcnet, load_model
 from mcnet.__main__ import main
-from mcnet.checkpoint import CheckpointError, save_model
+from mcnet.checkpoint import save_model
 from mcnet.config import range_names
 from mcnet.engine.quantization import HEADROOM, QuantizationError, measure_ranges, note_ranges
+from mcnet.model_file import CheckpointError
 
 
 @pytest.fixture

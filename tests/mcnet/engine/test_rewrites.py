@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mcnet.arrays import Keypoints
 from mcnet.config import Conditioning, McnetConfig
 from mcnet.dense_motion import DenseMotion
 from mcnet.engine.rewrites import (
@@ -21,7 +22,7 @@ from mcnet.engine.rewrites import (
     rewrite,
 )
 from mcnet.generator import Mcnet
-from mcnet.geometry import Keypoints, gaussian_heatmaps
+from mcnet.geometry import gaussian_heatmaps
 from mcnet.keypoints import KeypointDetector
 from mcnet.layers import DownBlock, ResBlock, SameBlock, UpBlock
 from mcnet.memory import MemoryCompensation

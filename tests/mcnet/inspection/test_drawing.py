@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mcnet.geometry import Keypoints, coordinate_grid
+from mcnet.arrays import Keypoints
+from mcnet.geometry import coordinate_grid
 from mcnet.inspection.drawing import (
     Components,
     arrows,

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mcnet.arrays import Keypoints
 from mcnet.generator import Mcnet
-from mcnet.geometry import Keypoints
 from tests.tolerance import EPSILON, PLACE, largest_error
 from tests.training.conftest import ASKED, SIZE_PX, dots, head, tiny_config
 from training.fit.augment import Faces

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import training.fit.journal
-from mcnet.checkpoint import CheckpointError, load_model
+from mcnet.checkpoint import load_model
 from mcnet.model_card import LATEST_FILE, read_card
+from mcnet.model_file import CheckpointError
 from tests.training.conftest import tiny_config
 from training.fit.curves import draw_curves, panels
 from training.fit.journal import time_words

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 import training.fit.trainer
-from mcnet.checkpoint import CheckpointError, load_model
+from mcnet.checkpoint import load_model
 from mcnet.generator import Mcnet
+from mcnet.model_file import CheckpointError
 from tests.tolerance import EPSILON, PICTURE, largest_error
 from tests.training.conftest import ASKED, TINY, tiny_config, write_dataset
 from training.data import Clip

@@ -9,9 +9,10 @@ import torch.autograd.functional
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mcnet.arrays import Keypoints
 from mcnet.checkpoint import build_released
 from mcnet.dense_motion import Motion
-from mcnet.geometry import Keypoints, coordinate_grid
+from mcnet.geometry import coordinate_grid
 from mcnet.memory import Compensation
 from tests.released import CASES, SHAPES, _draw_one, load_case, to_tensor
 from tests.tolerance import FLOAT16, PICTURE, PLACE, assert_near, largest_error, of_sums, products

@@ -11,10 +11,10 @@ import torch
 
 from mcnet.__main__ import main as mcnet
 from mcnet.bench.measure import open_model
-from mcnet.checkpoint import CheckpointError, load_model
+from mcnet.checkpoint import load_model
 from mcnet.config import McnetConfig
-from mcnet.generator import ModelInfo
 from mcnet.model_card import read_card
+from mcnet.model_file import CheckpointError, ModelInfo
 from tests.media.videos import GRID
 from tests.training.conftest import tiny_config
 from training.__main__ import main

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from app.pipeline.animation.animator import LOOK_EVERY_S, Animator, Step
 from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.events import Calibrated, CalibrationProgress, Event, ReferenceImproved, SourceFailed, SourceReady
-from app.pipeline.inspector import Artist
+from app.pipeline.inspector import Artist, Request
 from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
@@ -85,7 +85,7 @@ def test_only_a_moved_avatar_can_be_inspected(face: Face, woman: Portrait) -> No
     assert moved.posed.square is woman.square
     assert moved.posed.driving_value.shape == (len(POINTS), 2)
     rendered = stage.engine.rendered[-1]
-    assert np.abs(moved.posed.driving_value - rendered.value[0].numpy()).max() < 1e-6
+    assert np.abs(moved.posed.driving_value - rendered.value[0]).max() < 1e-6
     stage.finder.face = None
     lost = stage.step().view
     assert lost is not None
@@ -118,7 +118,7 @@ def test_absolute_motion_needs_no_calibration(face: Face, woman: Portrait) -> No
         output = stage.step(dataclasses.replace(SETTINGS, relative=False)).output
     assert output is not None
     assert output.state is State.LIVE
-    shown = stage.engine.rendered[-1].value[0].numpy()
+    shown = stage.engine.rendered[-1].value[0]
     np.testing.assert_allclose(shown, stage.engine.detect(np.zeros((256, 256, 3), np.uint8)).value[0], atol=1e-6)
 
 
@@ -423,7 +423,7 @@ def test_one_frame_without_keypoints_spoils_no_other(face: Face, woman: Portrait
     stage.animator.recover()
     stage.engine.nan = False
     stage.until(State.LIVE, settings)
-    assert np.isfinite(stage.engine.rendered[-1].value.numpy()).all()
+    assert np.isfinite(stage.engine.rendered[-1].value).all()
 
 
 def test_whatever_a_portrait_meets_the_one_before_stays(
@@ -503,7 +503,9 @@ def test_with_the_real_model_space_is_what_the_offline_command_makes(woman: Port
     # What is inspected is this very picture, but for how the portrait is shrunk.
     assert step.view is not None
     assert step.view.posed is not None
-    again = to_rgb(Artist("starter").see(step.view.posed).frame.prediction)[0].numpy()
+    artist = Artist("starter")
+    assert len(artist.draw(Request(step.view.posed, ("warped",), (0.5, 0.5), 64))) == 1  # they are its own weights
+    again = to_rgb(artist.see(step.view.posed).frame.prediction)[0].numpy()
     assert np.abs(shown.avatar.astype(int) - again).mean() < 1
 
 
@@ -515,7 +517,7 @@ def turned(face: Face, yaw_deg: float) -> Face:
 
 
 def shown_head(stage: Stage) -> NDArray[np.float32]:
-    places: NDArray[np.float32] = stage.engine.rendered[-1].value[0].numpy()
+    places: NDArray[np.float32] = stage.engine.rendered[-1].value[0]
     return places
 
 
@@ -582,7 +584,7 @@ def test_in_space_the_avatar_looks_where_the_performer_looks(face: Face, woman: 
         atol=0.03 * size,
     )  # fmt: skip
     own = aside.engine.set_source(woman.square, np.asarray(aside.animator._source.space.places, np.float32))  # type: ignore[union-attr]
-    away = own.keypoints.value[0].numpy() - shown_head(aside)
+    away = own.keypoints.value[0] - shown_head(aside)
     assert np.abs(away - away.mean(0)).max() < 0.1 * size, "the face shape is the portrait's"
 
 
@@ -696,7 +698,7 @@ def test_keypoints_that_are_to_be_detected_after_all_are_found_anew(face: Face, 
     stage.until(State.LIVE, settings)
     for _ in range(20):
         stage.step(settings)
-    np.testing.assert_allclose(shown_head(stage), keypoints().value[0].numpy(), atol=1e-6)
+    np.testing.assert_allclose(shown_head(stage), keypoints().value[0], atol=1e-6)
 
 
 def test_a_portrait_without_a_face_is_detected(face: Face, woman: Portrait) -> None:

@@ -2,7 +2,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
 
 from app.pipeline.animation.motion import (
     MotionControl,
@@ -13,15 +12,16 @@ from app.pipeline.animation.motion import (
 )
 from app.pipeline.animation.smoothing import SLOW, smoothing_cutoff_hz, smoothing_delay_ms
 from app.settings import LiveSettings
-from mcnet.geometry import Keypoints, adapted_scale, hull_area, relative_keypoints
+from mcnet.arrays import Array, Keypoints
 from mcnet.media.head_motion import Gains
+from mcnet.pose import adapted_scale, hull_area, relative_keypoints
 from tests.tolerance import EPSILON, of_sums
 
 
-def random_keypoints(seed: int) -> Keypoints:
-    generator = torch.Generator().manual_seed(seed)
-    value = torch.rand(1, 15, 2, generator=generator) - 0.5
-    jacobian = torch.eye(2) + 0.2 * torch.randn(1, 15, 2, 2, generator=generator)
+def random_keypoints(seed: int) -> Keypoints[Array]:
+    generator = np.random.default_rng(seed)
+    value = generator.random((1, 15, 2), np.float32) - np.float32(0.5)
+    jacobian = np.eye(2, dtype=np.float32) + np.float32(0.2) * generator.standard_normal((1, 15, 2, 2), np.float32)
     return Keypoints(value, jacobian)
 
 
@@ -35,8 +35,8 @@ def test_gains_of_one_are_the_engines_relative_motion() -> None:
     moved = control.relative(Pose.of(source), Pose.of(driving), 1.0, 1.0)
     expected = relative_keypoints(source, driving, reference, adapted_scale(source, reference))
     # The engine's are float32: a scale, two differences and three matrices, one of them inverted.
-    np.testing.assert_allclose(moved.value, expected.value[0].numpy(), atol=of_sums(100))
-    np.testing.assert_allclose(moved.jacobian, expected.jacobian[0].numpy(), atol=of_sums(100))
+    np.testing.assert_allclose(moved.value, expected.value[0], atol=of_sums(100))
+    np.testing.assert_allclose(moved.jacobian, expected.jacobian[0], atol=of_sums(100))
 
 
 def test_gains_of_nought_leave_the_source_as_it_is() -> None:
@@ -124,7 +124,7 @@ def test_a_flat_reference_is_refused() -> None:
 
 def test_poses_go_to_keypoints_and_back() -> None:
     pose = Pose.of(random_keypoints(3))
-    back = Pose.of(pose.to_keypoints(torch.device("cpu")))
+    back = Pose.of(pose.to_keypoints())
     np.testing.assert_allclose(back.value, pose.value, atol=EPSILON)  # float32 in between
     np.testing.assert_allclose(pose.towards(back, 0.5).jacobian, pose.jacobian, atol=EPSILON)
 

@@ -1,0 +1,288 @@
+"""Model files of ours (`.safetensors`), found and read as numpy's arrays: no torch is needed for that."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from assets import ROOT as ASSETS
+from mcnet.arrays import Array, Keypoints
+from mcnet.config import ConfigError, McnetConfig, range_names
+from mcnet.errors import UserError
+from mcnet.model_card import FORMAT, CardError
+from mcnet.model_card import model_file as file_in_folder
+from mcnet.pose import Jacobians, TensorOrArray, jacobians_of_places, namespace, tells_rotation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+Ranges = Mapping[str, tuple[float, float]]
+"""Least and largest value that may go into a convolution, by its name in the rewritten generator; `warped_N` is what
+the motion shows of the source at N px."""
+
+
+class CheckpointError(UserError, ValueError):
+    """A model file that cannot be used; the message says what was found, what was expected and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelInfo:
+    """What is known about a model's weights."""
+
+    name: str = "untitled"
+    content_hash: str = ""
+    """SHA-256 of the weights as stored; empty for weights that were never stored."""
+    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Facts of the training run: data, steps, metrics. Plain values, ready for JSON."""
+    ranges: Ranges = dataclasses.field(default_factory=dict)
+    """Least and largest value that may go into each convolution that is computed in 8 bits, by its name in the fast
+    network (`mcnet.config.range_names`). Empty: not measured, so that nothing is."""
+
+    @property
+    def keypoint_landmarks(self) -> tuple[int, ...]:
+        """Which points of the face mesh the keypoints were trained to lie on, in the keypoints' order: of its 468, or
+        of the ten on the irises behind them.
+
+        Empty where keypoints mean nothing, as those that a network found by itself.
+        """
+        if isinstance(stated := self.training.get("keypoints"), Mapping):
+            return _mesh_points(stated.get("points"))
+        loss = self.training.get("loss")
+        if not isinstance(loss, Mapping) or not (loss.get("guidance") or loss.get("guidance_late")):
+            return ()
+        return _mesh_points(loss.get("guidance_points"))
+
+    @property
+    def keypoint_jacobians(self) -> Jacobians:
+        """Where the jacobians came from when the network was trained on measured keypoints; see `mcnet.pose`."""
+        stated = self.training.get("keypoints")
+        kind = stated.get("jacobians") if isinstance(stated, Mapping) else None
+        if kind == "rotation" and tells_rotation(self.keypoint_landmarks):
+            return "rotation"
+        return "identity" if kind == "identity" and self.keypoint_landmarks else "detected"
+
+    @property
+    def detects(self) -> bool:
+        """Whether the keypoints may be detected. Not where the network was trained on measured ones alone, whose
+        jacobians follow from their places.
+        """
+        stated = self.training.get("keypoints")
+        if not isinstance(stated, Mapping) or self.keypoint_jacobians == "detected":
+            return True
+        return bool(stated.get("detected_share", 1.0))
+
+
+_MESH_POINTS = 478
+
+
+def _mesh_points(points: object) -> tuple[int, ...]:
+    """What a file says of mesh points; empty if these can be none."""
+    if not isinstance(points, list | tuple):
+        return ()
+    return tuple(points) if all(type(point) is int and 0 <= point < _MESH_POINTS for point in points) else ()
+
+
+def with_own_jacobians(info: ModelInfo, keypoints: Keypoints[TensorOrArray]) -> Keypoints[TensorOrArray]:
+    """Keypoints at measured places with the jacobians that a model was trained with; the given ones where these are
+    detected.
+    """
+    kind = info.keypoint_jacobians
+    if kind == "detected":
+        return keypoints
+    return keypoints._replace(jacobian=jacobians_of_places(keypoints.value, info.keypoint_landmarks, kind))
+
+
+class Network(Protocol):
+    """What is asked of `mcnet.generator.Mcnet` here, which imports torch."""
+
+    config: McnetConfig
+    info: ModelInfo
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ModelFile:
+    """A network as its file holds it: what an engine is made from.
+
+    Attributes:
+        config: of the network.
+        info: what is known about its weights.
+        weights: by the names that `Mcnet.state_dict` gives them, without BatchNorm's counters; float32 or float16.
+    """
+
+    config: McnetConfig
+    info: ModelInfo
+    weights: Mapping[str, Array]
+
+    @classmethod
+    def of(cls, model: Network) -> "ModelFile":
+        """The weights that a network has now, copied to the host; what becomes of the network later does not matter."""
+        weights = {
+            key: np.array(tensor.detach().float().cpu().numpy())
+            for key, tensor in model.state_dict().items()
+            if not is_counter(key)
+        }
+        return cls(model.config, model.info, weights)
+
+    @classmethod
+    def read(cls, path: Path) -> "ModelFile":
+        """Read our format.
+
+        Raises:
+            CheckpointError: the file is truncated, is not of ours, or was damaged or written by something else. Nothing
+                is half-loaded.
+        """
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dict
+        except (SafetensorError, OSError, TypeError) as error:  # TypeError: a type that numpy does not know
+            raise CheckpointError(
+                f"{path} is no whole safetensors file of float32 or float16 ({error}): it may be truncated; get it "
+                "again"
+            ) from error
+        if metadata.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{path} is not a model of ours: got format {metadata.get('format')!r} in its header, expected "
+                f"{FORMAT!r}"
+            )
+        try:
+            config = McnetConfig.from_dict(_table(metadata, "config"))
+            ranges = _ranges(metadata, config)
+            info = ModelInfo(metadata["name"], metadata["content_hash"], _table(metadata, "training"), ranges)
+        except (ConfigError, KeyError, json.JSONDecodeError) as error:
+            raise CheckpointError(
+                f"{path} has a header that cannot be used: {error}; a newer version may have written it"
+            ) from error
+        if (got := content_hash(weights)) != info.content_hash:
+            raise CheckpointError(
+                f"{path} is damaged: its tensors hash to {got[:12]}, its header says {info.content_hash[:12]}; get it "
+                "again"
+            )
+        weights = {key: weight for key, weight in weights.items() if not is_counter(key)}
+        refuse_not_finite(weights, str(path))
+        return cls(config, info, weights)
+
+    @property
+    def keypoint_landmarks(self) -> tuple[int, ...]:
+        """Which points of the face mesh the keypoints are, in their order; empty where they mean nothing."""
+        meant = self.info.keypoint_landmarks
+        return meant if len(meant) == self.config.num_keypoints else ()
+
+    @property
+    def places_suffice(self) -> bool:
+        """Whether the jacobians of measured keypoints follow from their places, so that nothing has to be detected."""
+        return bool(self.keypoint_landmarks) and self.info.keypoint_jacobians != "detected"
+
+    @property
+    def detects(self) -> bool:
+        """Whether keypoints may be detected; if not, they have to be measured."""
+        return self.info.detects or not self.places_suffice
+
+    @property
+    def hash_in_float32(self) -> str:
+        """Of the weights as they are computed with, whatever the file holds them in."""
+        return _digest((key, "torch.float32", self.weights[key].astype(np.float32)) for key in sorted(self.weights))
+
+
+def bundled_models() -> dict[str, Path]:
+    """Names and files of the models that ship with the project."""
+    return {path.stem: path for path in sorted((ASSETS / "models").glob("*.safetensors"))}
+
+
+def find_model(name_or_path: str | Path) -> Path:
+    """The file of a bundled name, a path, or a model's folder.
+
+    Raises:
+        CheckpointError: there is neither such a file nor such a name, or the folder holds no model.
+    """
+    folder: Path | None = None
+    with contextlib.suppress(OSError, RuntimeError):  # too long a name, or ~ of nobody: no such file either
+        path = Path(name_or_path).expanduser()
+        if path.is_file():
+            return path
+        folder = path if path.is_dir() else None
+    bundled = bundled_models()
+    if str(name_or_path) in bundled:
+        return bundled[str(name_or_path)]
+    if folder is not None:
+        try:
+            return file_in_folder(folder)
+        except CardError as error:
+            raise CheckpointError(str(error)) from error
+    if str(name_or_path) == "released":
+        raise CheckpointError(
+            "the authors' released weights are not bundled: download their checkpoint and give its path (.pth.tar)"
+        )
+    raise CheckpointError(
+        f"no model {str(name_or_path)!r}: got neither a file, a folder nor a bundled name, expected a "
+        ".safetensors or .pth.tar file or a model's folder (check the path) or one of: "
+        f"{', '.join(bundled) or '(none is bundled)'}"
+    )
+
+
+def content_hash(weights: Mapping[str, Array]) -> str:
+    """SHA-256 over names, types, shapes and bytes of weights, whatever their order."""
+    return _digest((key, f"torch.{weights[key].dtype}", weights[key]) for key in sorted(weights))
+
+
+def is_counter(key: str) -> bool:
+    """Whether a weight is BatchNorm's `num_batches_tracked`, which nothing uses with a fixed momentum."""
+    return key.endswith("num_batches_tracked")
+
+
+def refuse_not_finite(weights: "Mapping[str, Tensor] | Mapping[str, Array]", where: str) -> None:
+    """See that all weights are numbers.
+
+    Raises:
+        CheckpointError: one is not; `where` tells the file.
+    """
+    for key, weight in weights.items():
+        if not math.isfinite(float(weight.sum(dtype=namespace(weight).float64))):  # finite float32 cannot overflow it
+            raise CheckpointError(
+                f"{where}: {key} holds NaN or infinite values, expected finite weights; if a training run "
+                "diverged, use an earlier checkpoint of it"
+            )
+
+
+def _digest(entries: Iterable[tuple[str, str, Array]]) -> str:
+    digest = hashlib.sha256()
+    for key, dtype, weight in entries:
+        if not is_counter(key):
+            digest.update(f"{key} {dtype} {weight.shape}\n".encode())
+            digest.update(np.ascontiguousarray(weight).data)
+    return digest.hexdigest()
+
+
+def _ranges(metadata: Mapping[str, str], config: McnetConfig) -> dict[str, tuple[float, float]]:
+    """Of activations; a file that they were not measured for has none."""
+    if "ranges" not in metadata:
+        return {}
+    ranges = {}
+    table = _table(metadata, "ranges")
+    if wrong := set(table) ^ range_names(config):
+        raise ConfigError(f"ranges: got {len(table)} names, expected those of the configuration; {min(wrong)} is amiss")
+    for name, pair in table.items():
+        numbers = pair if isinstance(pair, list) and all(type(end) in (int, float) for end in pair) else []
+        if len(numbers) != 2 or not -_LARGEST <= numbers[0] <= numbers[1] <= _LARGEST:
+            raise ConfigError(f"ranges: got {str(pair)[:40]} for {name}, expected two numbers in order, within float32")
+        ranges[name] = float(numbers[0]), float(numbers[1])
+    return ranges
+
+
+def _table(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
+    """The JSON object that a header holds as text."""
+    value = json.loads(metadata[key])
+    if not isinstance(value, dict):
+        raise ConfigError(f"{key}: got {metadata[key][:40]}, expected a table of values")
+    return value

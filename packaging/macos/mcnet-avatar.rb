@@ -1,0 +1,20 @@
+# For Homebrew. Not run: there was no Mac to build or install on. URL and hash are filled in when a release is made.
+cask "mcnet-avatar" do
+  version "0.1.0"
+  sha256 "RELEASE_SHA256"
+
+  url "RELEASE_URL"
+  name "Mcnet Avatar"
+  desc "Be a portrait in your next video call"
+  homepage "PROJECT_HOMEPAGE"
+
+  depends_on macos: ">= :monterey"
+
+  app "Mcnet Avatar.app"
+  binary "#{appdir}/Mcnet Avatar.app/Contents/MacOS/mcnet"
+
+  zap trash: [
+    "~/Library/Application Support/mcnet-avatar",
+    "~/Library/Caches/mcnet-avatar",
+  ]
+end
