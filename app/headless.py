@@ -245,9 +245,10 @@ class Watch:
 
     def _hear(self, event: Event) -> None:
         match event:
-            case StateChanged(state=state):
-                self.states.append({"state": state.value, "at_s": round(time.monotonic() - self._began_s, 3)})
-                logger.info("state: %s", state)
+            case StateChanged(state=state, message=message):
+                why = {"why": message} if message else {}
+                self.states.append({"state": state.value, "at_s": round(time.monotonic() - self._began_s, 3), **why})
+                logger.info("state: %s%s", state, f": {message}" if message else "")
             case Measured():
                 print(f"measured: {measured_words(event)}", file=sys.stderr)
             case EngineReady(model=model, reason=reason, load_s=load_s, backend=backend, backend_reason=why):

@@ -213,7 +213,7 @@ class ReferenceImproved:
 
 @dataclass(frozen=True)
 class StateChanged:
-    """The output shows something else now. `message`: why, for people, or ""."""
+    """The output shows something else now. `message`: why, for people, where no other event tells it; or ""."""
 
     state: State
     message: str = ""

@@ -43,6 +43,7 @@ class Posed(NamedTuple):
         driving_value: (K, 2), those that it took.
         driving_jacobian: (K, 2, 2).
         measured: whether a face mesh measured them, and not the model.
+        fingerprint: of the model that did it, as `Engine.fingerprint`: the hash of its weights, a slash, its precision.
     """
 
     square: NDArray[np.uint8]
@@ -51,6 +52,7 @@ class Posed(NamedTuple):
     driving_value: NDArray[np.float64]
     driving_jacobian: NDArray[np.float64]
     measured: bool
+    fingerprint: str
 
 
 class Request(NamedTuple):
@@ -73,7 +75,7 @@ class Drawn(NamedTuple):
     """What was drawn.
 
     Attributes:
-        pictures: (H, W, 3) uint8 RGB, one per view.
+        pictures: (H, W, 3) uint8 RGB, one per view; none of a frame that other weights made than the model's file has.
         busy_s: how long a core was busy with it.
     """
 
@@ -197,15 +199,33 @@ class Artist:
     """
 
     def __init__(self, model_name: str) -> None:
-        from mcnet.checkpoint import load_model
+        self._name = model_name
+        self._load()
 
-        self._model = load_model(model_name)
+    def _load(self) -> None:
+        from mcnet.checkpoint import content_hash, load_model
+
+        self._stamp = self._stamp_now()
+        self._model = load_model(self._name)
+        self._weights = content_hash(self._model.state_dict())
         self._source: Posed | None = None
 
+    def _stamp_now(self) -> tuple[int, int]:
+        """Tells the model's file apart from one that takes its place: a run that learns replaces its own."""
+        from mcnet.model_file import find_model
+
+        facts = find_model(self._name).stat()
+        return facts.st_mtime_ns, facts.st_size
+
     def draw(self, request: Request) -> list[NDArray[np.uint8]]:
-        """One picture per view."""
+        """One picture per view; see `Drawn`."""
         from mcnet.inspection.live import draw
 
+        wanted = request.posed.fingerprint.partition("/")[0]
+        if wanted != self._weights and self._stamp != self._stamp_now():
+            self._load()
+        if wanted != self._weights:  # the engine has not taken the new ones yet, or another model is on its way
+            return []
         seen, border = self.see(request.posed), self._model.config.border
         return [draw(view, seen, border, request.point, request.size_px) for view in request.views]
 

@@ -95,7 +95,8 @@ class Insight(QObject):
                 self._busy = False
                 self.busy_s = drawn.busy_s
                 self._next_s = time.monotonic() + max(_LEAST_PAUSE_S, _PAUSES * drawn.busy_s)
-                self.drawn.emit(request.views, drawn.pictures)
+                if drawn.pictures:
+                    self.drawn.emit(request.views, drawn.pictures)
 
         def failed(error: Exception) -> None:
             if process is self._process:

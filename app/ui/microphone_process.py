@@ -9,6 +9,7 @@ are any. With `--list` it writes the microphones as JSON. What cannot be is a li
 """
 
 import json
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -75,8 +76,10 @@ def listen(key: str, output: BinaryIO) -> None:
             "or choose another one"
         )
     _tell(output, {"name": device.description(), "rate_hz": wanted.sampleRate()})
-    rest, frame_bytes = b"", wanted.bytesPerFrame()
+    rest, frame_bytes, parent = b"", wanted.bytesPerFrame(), os.getppid()
     while source.error() is QAudio.Error.NoError and source.state() is not QAudio.State.StoppedState:
+        if os.getppid() != parent:  # the window was killed, and the microphone may give nothing to write
+            return
         time.sleep(_POLL_S)
         QCoreApplication.processEvents()
         data = rest + stream.readAll().data()

@@ -78,6 +78,10 @@ class ModelDesk(QObject):
         """What a frame of a model that was looked at takes here, as far as it was measured before."""
         return self._frame_ms.get(model)
 
+    def note_speed(self, model: str, frame_ms: float) -> None:
+        """Remember what was measured of a model since the window was opened, on however busy a machine."""
+        self._frame_ms[model] = frame_ms
+
     def choose(self, settings: AppSettings) -> None:
         """Look at the model that settings name, and use it unless something speaks against it.
 

@@ -195,7 +195,8 @@ class PerformerWidget(QWidget):
         painter.fillRect(frame, QColor(theme.window))
         if self.view is None:
             painter.setPen(QColor(theme.muted))
-            painter.drawText(frame, int(Qt.AlignmentFlag.AlignCenter), "no camera picture")
+            wrapped = int(Qt.AlignmentFlag.AlignCenter) | int(Qt.TextFlag.TextWordWrap)
+            painter.drawText(frame.adjusted(4, 0, -4, 0), wrapped, "no camera picture")
         else:
             image = self._image_of(self.view)
             painter.setTransform(self._to_widget(frame, image), combine=True)

@@ -175,13 +175,13 @@ class Session(QObject):
         self._save_timer.setInterval(_SAVE_AFTER_MS)
         self._save_timer.timeout.connect(self._save)
         self._cleanup.add("settings", self._save_at_last)
-        self._cleanup.add("pipeline", self._stop_pipeline)
+        self.microphone = Microphone(self._worker, parts.list_microphones, parts.open_microphone, settings.microphone)
+        self._cleanup.add("microphone", self.microphone.close)
+        self._cleanup.add("pipeline", self._stop_pipeline)  # before it: the end of a recording still has its sound
         camera = options.camera or settings.camera
         self.desk = PortraitDesk(self._portrait_worker, parts.open_store)
         self.camera_desk = CameraDesk(self._worker, parts.list_cameras, parts.parse_camera, camera)
         self.virtual_camera = VirtualCameraSwitch(self._worker, parts.examine_virtual_camera, parts.make_virtual_camera)
-        self.microphone = Microphone(self._worker, parts.list_microphones, parts.open_microphone, settings.microphone)
-        self._cleanup.add("microphone", self.microphone.close)
         self.recordings = Recordings(
             self._worker,
             parts.make_recorder,
@@ -600,6 +600,8 @@ class Session(QObject):
         match event:
             case MeasuringProgress() | Measured():
                 self.measuring.hear(event)
+                if isinstance(event, Measured):
+                    self.models.note_speed(self.run_settings.model, event.tier.best.frame_ms)
             case EngineReady():
                 self.device, self.engine, self.backend = event.device, event.reason, event.backend
                 kept = event.keeps_reference and self.space.reference
@@ -665,8 +667,11 @@ class Session(QObject):
 
     def _took_model(self, model: str) -> None:
         """Another model has taken over within the run."""
-        if model == self.run_settings.model:
-            return  # it has learned more
+        if model == self.run_settings.model:  # it has learned more
+            if self.insight.open:
+                self.insight.close()  # else it would go on to show what the weights of before do
+                self.insight.begin(model)
+            return
         self._options = replace(self._options, model=None)
         self._keep(replace(self.settings, model=model))
         self._slow, self.measuring.measured = None, None

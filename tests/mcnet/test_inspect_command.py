@@ -54,12 +54,12 @@ def test_writes_every_picture_and_the_video(tmp_path: Path, capsys: pytest.Captu
     assert np.argmin(apart) == 3  # the video's frame 3 is the still picture, up to compression
 
 
-def test_the_result_is_what_animate_gives(tmp_path: Path) -> None:
-    for options in ((), ("--motion", "plane", "--keypoints", "detected")):
-        frames = tmp_path / f"frames{''.join(options)}"
+def test_the_result_is_what_animate_gives(tmp_path: Path, small: str) -> None:
+    for options in ((), ("--model", small)):  # in space by measured keypoints, in the plane by detected ones
+        frames = tmp_path / f"frames{len(options)}"
         files = ["--source", "woman_1", "--driving", str(CLIP), "--output", str(frames), "--max-frames", str(FRAMES)]
         assert main(["animate", *files, "--device", "cpu", "--precision", "fp32", "--backend", "torch", *options]) == 0
-        inside = tmp_path / f"inside{''.join(options)}"
+        inside = tmp_path / f"inside{len(options)}"
         assert inspect(inside, "--frame", "4", *options) == 0
         overview = read_rgb(inside / "overview.png").astype(int)
         animated = read_rgb(frames / "000004.png").astype(int)

@@ -208,6 +208,7 @@ SMALL = (
     "model.base=tiny",
     "loss.guidance_points=[386, 159, 1, 291, 61]",
     "loss.scales=[2]",
+    "loss.picture_openings=0",
     "run.precision=fp32",
 )
 

@@ -21,7 +21,16 @@ from mcnet.model_file import CheckpointError, ModelInfo
 from mcnet.pictures import to_picture, to_rgb
 from training.ablate.held_out import figures
 from training.ablate.variants import VARIANTS, member, with_memory
-from training.data import PACKED_FORMAT, ClipTable, Dataset, open_dataset, open_or_pack, write_landmarks, write_table
+from training.data import (
+    CLIP,
+    PACKED_FORMAT,
+    ClipTable,
+    Dataset,
+    open_dataset,
+    open_or_pack,
+    write_landmarks,
+    write_table,
+)
 from training.fit.config import FitConfig, differences
 from training.fit.loop import fit
 from training.fit.state import CHECKPOINT, load_state
@@ -146,9 +155,9 @@ def ablate(
         "pairs": config.full.steps * config.full.batch,
         "size_px": config.model.size_px,
         "seeds": seeds,
-        "held_out_clips": sum(clip.split == config.data.held_out_split and clip.frames > 1 for clip in dataset.clips),
+        "held_out_clips": _count(dataset, config.data.held_out_split),
         "frames_per_clip": frames_per_clip,
-        "training_clips": sum(clip.split == config.data.split and clip.frames > 1 for clip in dataset.clips),
+        "training_clips": _count(dataset, config.data.split),
         "threads": torch.get_num_threads(),
         "device": config.run.device,
         "shared_steps": config.detector.steps + config.motion.steps,
@@ -259,6 +268,11 @@ def _first_weights(
     model.info = ModelInfo(name=path.stem)
     save_model(model, path)
     return path
+
+
+def _count(dataset: Dataset, split: str) -> int:
+    """Clips of a split in which somebody moves."""
+    return sum(clip.split == split and clip.kind == CLIP and clip.frames > 1 for clip in dataset.clips)
 
 
 def _size(config: FitConfig, variant: str) -> Size:

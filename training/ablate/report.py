@@ -9,6 +9,11 @@ from training.ablate.variants import VARIANTS, Variant
 _JUDGED_BY = "distrusted_l1"
 """The figure that a claim is held against: the error where the warped source is not trusted, which is what a memory is
 to mend."""
+_LEAST_SEEDS = 3
+_T_95 = {3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+"""By the number of seeds: how many standard errors a mean has to be away from 0 (two-sided, seeds less one degrees of
+freedom)."""
+_T_95_OF_MORE = 2.262  # a little too strict
 
 
 class Step(NamedTuple):
@@ -26,7 +31,8 @@ class Step(NamedTuple):
 def step_between(members: list[Member], before: Variant, variant: Variant, figure: str = _JUDGED_BY) -> Step:
     """How a figure changes from one variant to the next in the same seeds.
 
-    A claim is borne out, or contradicted, where every seed says so.
+    A claim is borne out, or contradicted, where the changes' mean differs from 0 with 95 % confidence (Student's t,
+    over seeds). Two seeds say too little: their change would have to be nine times its standard deviation.
     """
     of = {(each.variant, each.seed): each.figures[figure] for each in members}
     seeds = sorted({each.seed for each in members})
@@ -35,10 +41,12 @@ def step_between(members: list[Member], before: Variant, variant: Variant, figur
         for seed in seeds
         if (variant.name, seed) in of and (before.name, seed) in of
     )
-    if len(changes) < 2:
+    if len(changes) < _LEAST_SEEDS:
         return Step(changes, "too few seeds")
-    better, worse = all(change < 0 for change in changes), all(change > 0 for change in changes)
-    found = "better" if better else "worse" if worse else "not told apart"
+    mean, error = statistics.fmean(changes), statistics.stdev(changes) / len(changes) ** 0.5
+    sure = abs(mean) > _T_95.get(len(changes), _T_95_OF_MORE) * error
+    better = sure and mean < 0
+    found = "better" if better else "worse" if sure and mean > 0 else "not told apart"
     if variant.claim != "better" or found == "not told apart":
         return Step(changes, found)
     return Step(changes, f"{found}: {'as the paper says' if better else 'contradicts the paper'}")
@@ -72,7 +80,7 @@ def format_table(ablation: Ablation) -> str:
             cells += ["", "", ""]
         else:
             step = step_between(ablation.members, before, variant)
-            cells += [", ".join(f"{change:+.2f}" for change in step.changes), variant.claim, step.verdict]
+            cells += [", ".join(f"{change:+.3f}" for change in step.changes), variant.claim, step.verdict]
         lines.append(f"| {' | '.join(cells)} |")
         before = variant
     lines += [

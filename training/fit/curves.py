@@ -159,7 +159,7 @@ def _drawn(panel: Panel, stages: Sequence[tuple[int, str]]) -> NDArray[np.uint8]
         x, _ = place(step, low)
         write(f"{step:,.0f}", x - 14, bottom + 18)
     for step, name in stages:
-        x, _ = place(step, low)
+        x, _ = place(min(max(step, first), last), low)
         cv2.line(picture, (x, top), (x, bottom), _PALE, 1)
         write(name, x - 14, bottom + 32, _GREY)
     for number, (name, points) in enumerate(panel.curves.items()):

@@ -641,7 +641,13 @@ class Animator:
         source, pose = self._source, self._source.pose_of(stance)
         with self._timed("render"):
             self._picture = self._engine.render(pose.to_keypoints())
-        self._posed = Posed(source.portrait.square, *source.pose, *pose, measured=source.cache.measured)
+        self._posed = Posed(
+            source.portrait.square,
+            *source.pose,
+            *pose,
+            measured=source.cache.measured,
+            fingerprint=source.cache.fingerprint,
+        )
         self._resting = False
 
     def _slate(self, state: State) -> OutputFrame:

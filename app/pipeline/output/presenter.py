@@ -29,6 +29,9 @@ class Presenter:
         output: size of the pictures.
         model_timeout_s: an output frame older than this means that the inference stage hangs or is dead: the slate.
         refuse: told once when a setting cannot be used, with its name and a message for people.
+
+    Attributes:
+        why: what the last picture's state is due to, for people, where nobody else tells; or "".
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Presenter:
         self._showed_avatar = False
         self._fade_from: NDArray[np.uint8] | None = None
         self._fade_began_s = 0.0
+        self.why = ""
 
     def present(self, frame: OutputFrame | None, settings: LiveSettings, now_s: float, *, fault: bool) -> Composed:
         """The picture of this tick.
@@ -81,11 +85,15 @@ class Presenter:
         )
 
     def _state(self, settings: LiveSettings, now_s: float, *, fault: bool) -> State:
+        self.why = ""
         if settings.slate:
             return State.SLATE
         if self._current is None:
             return State.FAULT if fault else State.STARTING
-        if fault or now_s - self._received_s > self._model_timeout_s:
+        if fault:  # the stage has told why
+            return State.FAULT
+        if now_s - self._received_s > self._model_timeout_s:
+            self.why = f"the model has given no picture for {self._model_timeout_s:g} s: wait, or start again"
             return State.FAULT
         return self._current.state
 
@@ -116,6 +124,7 @@ class Presenter:
     def last_resort(self, now_s: float) -> Composed:
         """The slate of a fault, drawn beforehand: for when `present` itself fails."""
         self._fade_from = None
+        self.why = ""  # that it fails is told by the stage
         return Composed(frame_id=-1, captured_s=now_s, state=State.FAULT, rgb=self._slate_of_faults, fresh=False)
 
     def _faded(

@@ -148,7 +148,7 @@ class SinkStage:
         composed_s = time.monotonic()
         if picture.state is not self.state:
             self.state = picture.state
-            self._emit(StateChanged(self.state))
+            self._emit(StateChanged(self.state, self._presenter.why))
         for name, sink in list(self._sinks.items()):
             self._send(name, sink, picture)
         self._preview.put(picture)

@@ -13,7 +13,7 @@ import torch
 
 from app.errors import AppError
 from app.pipeline.inspector import Artist, InspectorProcess, Posed, Request
-from mcnet.checkpoint import save_model
+from mcnet.checkpoint import content_hash, load_model, save_model
 from mcnet.config import McnetConfig
 from mcnet.generator import Mcnet
 from mcnet.inspection import LiveView
@@ -31,12 +31,17 @@ def model(tmp_path: Path) -> str:
     return str(tmp_path / "tiny.safetensors")
 
 
+def fingerprint(model: str) -> str:
+    """As the engine's."""
+    return f"{content_hash(load_model(model).state_dict())}/torch.float32"
+
+
 @pytest.fixture
-def posed() -> Posed:
+def posed(model: str) -> Posed:
     points = np.random.default_rng(0).uniform(-0.6, 0.6, (5, 2))
     jacobians = np.tile(np.eye(2), (5, 1, 1))
     square = load_case("starter_case")["source"]
-    return Posed(square, points, jacobians, points + 0.1, jacobians, measured=False)
+    return Posed(square, points, jacobians, points + 0.1, jacobians, measured=False, fingerprint=fingerprint(model))
 
 
 @pytest.fixture
@@ -101,7 +106,24 @@ def test_a_network_without_memory_shows_the_rest(tmp_path: Path, posed: Posed) -
     tiny = McnetConfig.named("tiny")
     bare = dataclasses.replace(tiny, memory=dataclasses.replace(tiny.memory, levels_px=()))
     save_model(Mcnet(bare, ModelInfo(name="bare")), tmp_path / "bare.safetensors")
-    drawn = Artist(str(tmp_path / "bare.safetensors")).draw(Request(posed, VIEWS, (0.5, 0.5), 64))
+    file = str(tmp_path / "bare.safetensors")
+    posed = posed._replace(fingerprint=fingerprint(file))
+    drawn = Artist(file).draw(Request(posed, VIEWS, (0.5, 0.5), 64))
     for view, picture in zip(VIEWS, drawn, strict=True):
         assert picture.shape == (64, 128 if view in WIDE else 64, 3)
         assert (picture.std() == 0) == (view in WIDE)
+
+
+def test_a_run_that_learns_is_followed_and_nothing_else_is_shown(model: str, posed: Posed) -> None:
+    request = Request(posed, ("warped", "generated"), (0.5, 0.5), 64)
+    artist = Artist(model)
+    before = artist.draw(request)
+    assert len(before) == 2
+    assert artist.draw(request._replace(posed=posed._replace(fingerprint="other/torch.float32"))) == []
+    torch.manual_seed(1)
+    save_model(Mcnet(McnetConfig.named("tiny"), ModelInfo(name="tiny")), model)
+    assert len(artist.draw(request)) == 2  # the engine still has the former weights, and so does this process
+    newer = artist.draw(request._replace(posed=posed._replace(fingerprint=fingerprint(model))))
+    assert len(newer) == 2
+    assert np.abs(newer[1].astype(int) - before[1]).mean() > 1
+    assert artist.draw(request) == []  # a late frame of the former weights

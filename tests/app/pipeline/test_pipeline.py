@@ -37,6 +37,7 @@ from app.pipeline.events import (
     SourceReady,
     StageFailed,
     StageRecovered,
+    StateChanged,
 )
 from app.pipeline.output.compositor import Compositor
 from app.pipeline.output.output_frame import Composed
@@ -168,6 +169,9 @@ def test_the_sinks_beat_goes_on_while_the_model_hangs_and_shows_the_slate(rig: R
     pictures, rendered = len(rig.sink.pictures), len(rig.engine.rendered)
     wait_until(lambda: len(rig.sink.pictures) > pictures + 10, "pictures go on")
     assert len(rig.engine.rendered) == rendered  # it hangs still
+    whys = [event.message for event in rig.events if isinstance(event, StateChanged) and event.state is State.FAULT]
+    assert len(whys) == 1
+    assert whys[0].startswith("the model has given no picture for ")
     rig.engine.delay_s = 0.0
     rig.reach(State.LIVE)
 

@@ -508,7 +508,7 @@ def _parse(text: str) -> CameraSpec:
 def posed_of() -> Posed:
     """The avatar at rest."""
     points, jacobians = np.array([[0.0, 0.0], [0.5, -0.5]]), np.stack((np.eye(2), np.eye(2)))
-    return Posed(plain(90, 64, 64), points, jacobians, points, jacobians, measured=True)
+    return Posed(plain(90, 64, 64), points, jacobians, points, jacobians, measured=True, fingerprint="fake/fp32")
 
 
 def performer_view_of(*, found: bool = True) -> PerformerView:

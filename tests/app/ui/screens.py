@@ -387,6 +387,24 @@ def _cut(widget: QWidget) -> Iterator[str]:
             yield f"{_name(widget)} hides {bar.maximum()} lines"
 
 
+def watch_painting() -> list[str]:
+    """From now on, in this process, note every text that a widget paints itself and that does not fit its place."""
+    before: Any = QPainter.drawText
+    cut: list[str] = []
+
+    def draw_text(self: QPainter, *args: Any) -> None:
+        if len(args) == 3 and isinstance(args[0], QRect | QRectF):
+            place, flags, text = QRectF(args[0]), args[1], args[2]
+            needs = self.boundingRect(place, flags, text)
+            if needs.width() > place.width() + 1 or needs.height() > place.height() + 1:
+                has, wants = (f"{size.width():.0f} x {size.height():.0f}" for size in (place, needs))
+                cut.append(f"painted {text[:40]!r} is cut: has {has}, needs {wants}")
+        before(self, *args)
+
+    QPainter.drawText = draw_text  # type: ignore[method-assign, assignment]
+    return cut
+
+
 # Longer texts
 
 
@@ -436,6 +454,7 @@ def main() -> int:
     apply_theme(app, current_theme(args.theme))
     pictures: dict[tuple[int, int], list[tuple[str, QPixmap]]] = {size: [] for size in SIZES}
     found = 0
+    cut = watch_painting()
     with tempfile.TemporaryDirectory() as place:
         for number, (name, stage) in enumerate(_stages(Path(place), args.theme)):
             for size in SIZES:
@@ -447,10 +466,11 @@ def main() -> int:
                         stage.rest()
                     window = stage.window
                     wrong = [] if (window.width(), window.height()) == size else [f"the window is {window.size()}"]
-                    for fault in (*wrong, *faults(window)):
+                    cut.clear()
+                    picture = window.grab()
+                    for fault in (*wrong, *faults(window), *dict.fromkeys(cut)):
                         print(f"{size[0]}x{size[1]} {name} ({side}): {fault}")
                         found += 1
-                    picture = window.grab()
                     assert picture.width() == round(window.width() * picture.devicePixelRatio()), picture.size()
                     pictures[size].append((f"{number} {name} ({side})", picture))
             stage.close()

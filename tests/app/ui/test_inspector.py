@@ -8,6 +8,7 @@ from PyQt6.QtCore import QPoint
 from pytestqt.qtbot import QtBot
 
 from app.errors import AppError
+from app.pipeline.inspector import Drawn
 from app.settings import AppSettings, WindowSettings, settings_from
 from app.ui import insight
 from app.ui.main_window import MainWindow
@@ -165,6 +166,19 @@ def test_another_model_is_looked_into_anew(proven: MainWindow, world: World, qtb
     assert not world.inspectors[1].closed
 
 
+def test_weights_that_learned_more_are_looked_into_anew(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    show_inspector(proven)
+    world.pipeline.models.append("starter")
+    world.pipeline.take_over()
+    qtbot.waitUntil(lambda: len(world.inspectors) == 2)
+    assert [one.model for one in world.inspectors] == ["starter", "starter"]
+    assert [one.closed for one in world.inspectors] == [True, False]
+    show_inspector(proven, False)
+    world.pipeline.take_over()
+    qtbot.waitUntil(lambda: proven.session.engine == "the processor")
+    assert len(world.inspectors) == 2
+
+
 def test_it_floats_while_there_is_no_room_and_comes_back(proven: MainWindow, qtbot: QtBot) -> None:
     show_inspector(proven)
     assert not proven.inspector.isFloating()
@@ -198,3 +212,14 @@ def test_views_that_cannot_be_are_named() -> None:
         assert settings.window.inspector_views == WindowSettings().inspector_views
         assert len(complaints) == 1
         assert said in complaints[0]
+
+
+def test_a_frame_of_another_model_leaves_the_pictures_as_they_are(
+    proven: MainWindow, world: World, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show_inspector(proven)
+    monkeypatch.setattr(world.inspectors[0], "draw", lambda _: Drawn([], 0.0))
+    move(world, proven)
+    qtbot.waitUntil(lambda: not proven.session.insight._busy and proven.session.insight._next_s > 0)
+    assert proven.inspector.canvas.shown == []
+    assert proven.session.insight.failure == ""

@@ -82,6 +82,21 @@ def test_what_was_kept_is_on_again(open_window: OpenWindow, qtbot: QtBot, tmp_pa
     assert window.controls.sound.switch.isChecked()
 
 
+def test_the_microphone_is_closed_after_the_pipeline(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    _on(proven, qtbot)
+    heard: list[bool] = []
+    stop = world.pipeline.stop
+
+    def stop_and_look() -> bool:
+        heard.append(proven.session.microphone.feed.place() is not None)
+        return stop()
+
+    world.pipeline.stop = stop_and_look  # type: ignore[method-assign, assignment]
+    proven.close()
+    assert heard == [True]
+    assert world.ears[0].closed == 1
+
+
 def test_one_that_vanishes_is_told_and_comes_back(proven: MainWindow, world: World, qtbot: QtBot) -> None:
     _on(proven, qtbot)
     world.microphones = AppError("there is no microphone: plug one in")

@@ -15,7 +15,7 @@ from app.ui.model_desk import label_of
 from app.ui.parts import WindowOptions
 from app.ui.run_settings import RunSettings
 from mcnet.model_file import CheckpointError
-from tests.app.ui.fakes import World, card
+from tests.app.ui.fakes import World, card, measured
 from tests.app.ui.test_run_settings import choose, settle
 
 
@@ -134,6 +134,18 @@ def test_while_a_call_watches_the_model_is_changed_in_its_place(live: MainWindow
     assert run.model_choice.currentText() == "other"
     assert run.card.text().endswith("Speed here: 21.2 ms per frame, measured")
     assert live.session.live
+    world.pipeline.tell(measured(30.0))  # of the one in use
+    qtbot.waitUntil(lambda: run.card.text().endswith("Speed here: 30 ms per frame, measured"))
+    live.session.choose_model("starter")
+    qtbot.waitUntil(lambda: world.pipeline.models[-1] == "starter")
+    world.pipeline.take_over()
+    qtbot.waitUntil(lambda: live.session.models.card_of == "starter")
+    assert run.card.text().endswith("Speed here: not measured yet")
+    live.session.choose_model("other.safetensors")
+    qtbot.waitUntil(lambda: world.pipeline.models[-1] == "other.safetensors")
+    world.pipeline.take_over()
+    qtbot.waitUntil(lambda: live.session.models.card_of == "other.safetensors")
+    assert run.card.text().endswith("Speed here: 21.2 ms per frame, measured")  # what is remembered beyond the window
     assert live.session.settings.recent_models[0] == "other.safetensors"
     assert "other animates the portrait now." in texts(live)
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from PyQt6.QtGui import QPainter
 from pytestqt.qtbot import QtBot
 
 from app.settings import AppSettings, WindowSettings
@@ -12,7 +13,7 @@ from app.ui.main_window import MainWindow
 from app.ui.messages import Message
 from app.ui.widgets import label
 from tests.app.ui.conftest import OpenWindow
-from tests.app.ui.screens import SIZES, faults, lengthen
+from tests.app.ui.screens import SIZES, faults, lengthen, watch_painting
 
 
 # Every pair of theme, scale and length of texts; all eight would take a minute more and differ in nothing else.
@@ -44,6 +45,18 @@ def test_the_look_at_screens_finds_what_is_wrong(window: MainWindow) -> None:
     window.preview.lay_out()
     window.performer.move(-3, 0)
     assert any("outside of the picture" in fault for fault in faults(window))
+
+
+def test_the_look_at_screens_finds_painted_text_that_is_cut(
+    window: MainWindow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(QPainter, "drawText", QPainter.drawText)  # put back after the test
+    cut = watch_painting()
+    window.grab()
+    assert cut == []
+    window.performer.resize(40, 12)
+    window.performer.grab()
+    assert any("no camera picture" in fault for fault in cut)
 
 
 def test_longer_texts() -> None:

@@ -206,6 +206,13 @@ def test_a_stage_that_fails_can_be_started_again(proven: MainWindow, world: Worl
     assert not proven.session.chain.calibration.done
 
 
+def test_a_state_that_nothing_else_explains_says_why(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.pipeline.tell(StateChanged(State.FAULT, "the model has given no picture for 2.5 s: wait, or start again"))
+    qtbot.waitUntil(lambda: "no picture for 2.5 s" in proven.preview.words.more)
+    world.pipeline.tell(StateChanged(State.LIVE))
+    qtbot.waitUntil(lambda: "no picture" not in proven.preview.words.more)
+
+
 def test_a_stage_that_recovers_by_itself(proven: MainWindow, world: World, qtbot: QtBot) -> None:
     world.pipeline.tell(StageFailed("inference", "one odd frame"))
     world.pipeline.tell(StateChanged(State.FAULT))

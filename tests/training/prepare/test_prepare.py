@@ -296,12 +296,12 @@ def test_landmarks_lie_where_a_search_in_the_clip_finds_them(packed: Dataset) ->
         for clip, start in zip(packed.clips, packed.starts.tolist(), strict=True):
             row = start + clip.frames // 2
             (face, *_) = finder.find(packed.frames[row])
-            found = face.landmarks_px[:, :2] / 256
+            found = face.mesh_px[:, :2] / 256
             error = np.linalg.norm(found - packed.landmarks.landmarks[row].astype(np.float32), axis=1)
             assert error.mean() < 0.012, clip.file
             # In depth, only differences within a face mean something.
             depth = packed.landmarks.in_space[row, :, 2].astype(np.float32)
-            away = face.landmarks_px[:, 2] / 256
+            away = face.mesh_px[:, 2] / 256
             assert np.abs((depth - depth.mean()) - (away - away.mean())).mean() < 0.012, clip.file
             assert depth[[234, 454]].mean() > depth[1] + 0.1  # the ears are behind the tip of the nose
 
@@ -799,7 +799,7 @@ def test_photographs_of_one_person_become_pairs(photographs: Path, tmp_path: Pat
     with FaceFinder() as finder:
         for frame, places in zip(dataset.frames, dataset.landmarks.landmarks.astype(np.float32), strict=True):
             (face,) = finder.find(frame)
-            assert np.linalg.norm(face.landmarks_px[:, :2] / 256 - places, axis=1).mean() < 0.012
+            assert np.linalg.norm(face.mesh_px[:, :2] / 256 - places, axis=1).mean() < 0.012
     plan = PairSampler(dataset, "train", 0.0, 1).plan(0, 40)
     assert {tuple(sorted(pair)) for pair in zip(plan.source.tolist(), plan.driving.tolist(), strict=True)} == {
         (0, 1),
@@ -949,5 +949,5 @@ def test_head_pose_turns_as_the_mesh_is_turned(grid: Frames) -> None:
 
 
 def test_rules_name_the_points() -> None:
-    assert len(ClipRules().points) == 468
+    assert ClipRules().points == tuple(range(478))  # with irises
     assert len(ClipRules(all_points=False).points) == len(TRAINING_POINTS)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from app.pipeline.animation.animator import LOOK_EVERY_S, Animator, Step
 from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.events import Calibrated, CalibrationProgress, Event, ReferenceImproved, SourceFailed, SourceReady
-from app.pipeline.inspector import Artist
+from app.pipeline.inspector import Artist, Request
 from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
@@ -503,7 +503,9 @@ def test_with_the_real_model_space_is_what_the_offline_command_makes(woman: Port
     # What is inspected is this very picture, but for how the portrait is shrunk.
     assert step.view is not None
     assert step.view.posed is not None
-    again = to_rgb(Artist("starter").see(step.view.posed).frame.prediction)[0].numpy()
+    artist = Artist("starter")
+    assert len(artist.draw(Request(step.view.posed, ("warped",), (0.5, 0.5), 64))) == 1  # they are its own weights
+    again = to_rgb(artist.see(step.view.posed).frame.prediction)[0].numpy()
     assert np.abs(shown.avatar.astype(int) - again).mean() < 1
 
 

@@ -88,9 +88,13 @@ def test_a_silent_model_and_a_fault_give_the_slate_at_once() -> None:
     presenter = Presenter(OUTPUT, 2.0)
     presenter.present(live(), SETTINGS, 10.0, fault=False)
     assert presenter.present(None, SETTINGS, 11.9, fault=False).state is State.LIVE
+    assert presenter.why == ""
     assert presenter.present(None, SETTINGS, 12.1, fault=False).state is State.FAULT
+    assert presenter.why == "the model has given no picture for 2 s: wait, or start again"
     assert presenter.present(live(2), SETTINGS, 12.2, fault=False).state is State.LIVE
+    assert presenter.why == ""
     assert presenter.present(live(3), SETTINGS, 12.3, fault=True).state is State.FAULT
+    assert presenter.why == ""  # the stage tells
 
 
 def test_between_slate_and_avatar_there_is_a_fade() -> None:
