@@ -101,7 +101,8 @@ def test_what_would_take_torch_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_the_view_into_the_network_says_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     no_torch(monkeypatch)
-    posed = Posed(*(np.zeros(shape) for shape in ((8, 8, 3), (5, 2), (5, 2, 2), (5, 2), (5, 2, 2))), measured=True)
+    value, jacobian = np.zeros((5, 2)), np.zeros((5, 2, 2))
+    posed = Posed(np.zeros((8, 8, 3), np.uint8), value, jacobian, value, jacobian, True, "")
     with pytest.raises(AppError, match="which is torch's, and the package torch is not installed"):
         InspectorProcess("starter").draw(Request(posed, ("flow",), (0.5, 0.5), 64))
 
