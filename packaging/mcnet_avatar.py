@@ -1,5 +1,8 @@
 """What the bundle's program `mcnet-avatar` starts."""
 
+import multiprocessing
+
 from app.__main__ import run
 
+multiprocessing.freeze_support()  # a process that this one starts is the same program
 run()

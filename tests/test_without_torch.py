@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from app.errors import AppError
+from app.pipeline.inspector import InspectorProcess, Posed, Request
 from assets import ROOT
 from mcnet import CheckpointError, Engine, EngineError, EngineOptions, ModelFile, open_model
 from mcnet.engine.device import automatic_backend
@@ -95,6 +97,14 @@ def test_what_would_take_torch_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path
         Engine(starter, EngineOptions(device="cpu", backend="torch"))
     with pytest.raises(EngineError, match="got 'cuda', but the package torch is not installed"):
         Engine(starter, EngineOptions(device="cuda"))
+
+
+def test_the_view_into_the_network_says_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_torch(monkeypatch)
+    value, jacobian = np.zeros((5, 2)), np.zeros((5, 2, 2))
+    posed = Posed(np.zeros((8, 8, 3), np.uint8), value, jacobian, value, jacobian, True, "")
+    with pytest.raises(AppError, match="which is torch's, and the package torch is not installed"):
+        InspectorProcess("starter").draw(Request(posed, ("flow",), (0.5, 0.5), 64))
 
 
 def test_openvino_that_fails_has_nobody_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

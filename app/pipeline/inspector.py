@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import AppError
+from mcnet.engine import why_no_torch
 from mcnet.inspection import LiveView
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class InspectorProcess:
         """Draw a frame. Blocks: the first time until the model is loaded.
 
         Raises:
-            AppError: the model cannot be loaded, or the process ended.
+            AppError: the model cannot be loaded, torch is not installed, or the process ended.
         """
         if self._connection is None:
             self._start()
@@ -134,6 +135,8 @@ class InspectorProcess:
             process.join(_END_S)
 
     def _start(self) -> None:
+        if lack := why_no_torch():
+            raise AppError(f"the view into the network is the plain network's, which is torch's, and {lack}")
         # Not a fork: a copy of a process with threads may wait forever for a lock that one of them held.
         context = multiprocessing.get_context("spawn")
         with self._starting:

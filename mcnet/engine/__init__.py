@@ -14,6 +14,7 @@ from mcnet.engine.device import (
     gpus,
     why_no_cuda,
     why_no_openvino,
+    why_no_torch,
 )
 from mcnet.engine.engine import Engine
 from mcnet.engine.models import open_model
@@ -31,4 +32,5 @@ __all__ = [
     "open_model",
     "why_no_cuda",
     "why_no_openvino",
+    "why_no_torch",
 ]
