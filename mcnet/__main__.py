@@ -27,6 +27,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"mcnet {args.command}: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        print(
+            f"mcnet {args.command}: it needs PyTorch, which is not installed here: use an installation by pip, which has "
+            "it; animate needs none",
+            file=sys.stderr,
+        )
+        return 1
     except OSError as error:  # whatever a file system may say that nobody has made a sentence of
         logging.getLogger(__name__).debug("from where it came", exc_info=True)
         print(f"mcnet {args.command}: {told(error)}", file=sys.stderr)

@@ -84,6 +84,20 @@ def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else real(name))
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["bench"],
+        ["convert", str(find_model("starter")), "out.safetensors"],
+        ["inspect", "--source", "woman_1", "--driving", str(CLIP), "--output", "out"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_commands_that_take_torch_say_so(words: list[str], tmp_path: Path) -> None:
+    said = run(ABSENT, f"from mcnet.__main__ import main\nassert main({words!r}) == 1", tmp_path)
+    assert said.startswith(f"mcnet {words[0]}: it needs PyTorch, which is not installed here")
+
+
 def test_what_would_take_torch_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     no_torch(monkeypatch)
     released = tmp_path / "00000099-checkpoint.pth.tar"

@@ -90,7 +90,9 @@ def add_parser(commands: Any) -> None:
     )
     model = parser.add_argument_group("model")
     model.add_argument(
-        "--model", default="starter", help="a bundled name, a .safetensors file or a .pth.tar (default: starter)"
+        "--model",
+        default="starter",
+        help="a bundled name, a .safetensors file, a model's folder or a .pth.tar (default: starter)",
     )
     model.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     motion = add_motion_options(parser)
