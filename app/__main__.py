@@ -112,8 +112,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--camera",
         metavar="CAMERA",
-        help="index or device of a webcam (0@1280x720@30 asks for a size and rate), an http:// or rtsp:// address, or a "
-        "video file or folder of pictures that stands in for one",
+        help="index or device of a webcam (0@1280x720@30 asks for a size and rate), an http:// or rtsp:// address, or "
+        "a video file or folder of pictures that stands in for one",
     )
     parser.add_argument("--source", metavar="IMAGE|NAME", help="the portrait: a file, or a bundled name (woman_1)")
     parser.add_argument(

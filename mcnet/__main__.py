@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.name != "torch":
             raise
         print(
-            f"mcnet {args.command}: it needs PyTorch, which is not installed here: use an installation by pip, which has "
-            "it; animate needs none",
+            f"mcnet {args.command}: it needs PyTorch, which is not installed here: use an installation by pip, which "
+            "has it; animate needs none",
             file=sys.stderr,
         )
         return 1
