@@ -198,7 +198,7 @@ def test_eight_bits_that_were_asked_for_are_there_from_the_start_or_an_error(mon
 
 def test_it_warms_up_by_itself(tiny: Mcnet, monkeypatch: pytest.MonkeyPatch) -> None:
     animated: list[object] = []
-    monkeypatch.setattr(Engine, "animate", lambda _, rgb, **__: animated.append(rgb))
+    monkeypatch.setattr(Engine, "animate", lambda _, rgb, *__, **___: animated.append(rgb))
     Engine(tiny, dataclasses.replace(AUTO, warm_up_frames=2)).settle()
     assert animated == []
     Engine(tiny, dataclasses.replace(TORCH, warm_up_frames=2))
