@@ -103,7 +103,9 @@ def add_parser(commands: Any) -> None:
 def _point(text: str) -> tuple[float, float]:
     parts = text.split(",")
     if len(parts) != 2:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected two numbers from 0 to 1 with a comma, as 0.5,0.64")
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, expected a number from 0 to 1 and another after a comma, as 0.5,0.64"
+        )
     x, y = map(number(0, 1), parts)
     return x, y
 

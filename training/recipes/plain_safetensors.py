@@ -40,15 +40,17 @@ class safe_open:  # noqa: N801 - the library's own name
 
     Args:
         path: of the file.
-        framework: `pt`, the only one.
+        framework: `pt` for torch's tensors, `numpy` for arrays.
 
     Raises:
         SafetensorError: the file is truncated, or no safetensors file.
+        TypeError: NumPy does not know a tensor's type; raised when it is asked for.
         OSError: it cannot be read.
     """
 
     def __init__(self, path: Path | str, framework: str = "pt") -> None:
-        assert framework == "pt"
+        assert framework in ("pt", "numpy")
+        self._as_array = framework == "numpy"
         whole = Path(path).read_bytes()
         length = int.from_bytes(whole[:8], "little")
         if len(whole) < 8 or length > min(_LARGEST_TABLE, len(whole) - 8):
@@ -68,9 +70,10 @@ class safe_open:  # noqa: N801 - the library's own name
         """Names of the tensors."""
         return list(self._tensors)
 
-    def get_tensor(self, name: str) -> Tensor:
-        """A tensor of its own."""
-        return self._tensors[name]
+    def get_tensor(self, name: str) -> Any:
+        """A tensor of its own, or an array."""
+        tensor = self._tensors[name]
+        return tensor.numpy() if self._as_array else tensor
 
     def __enter__(self) -> "safe_open":
         return self
