@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_END_S = 2.0
 _NICENESS = 19
 _IDLE_PRIORITY_CLASS = 0x40
 
@@ -86,7 +85,7 @@ class Drawn(NamedTuple):
 class InspectorProcess:
     """Draws what is asked for, one request at a time, in a process that starts with the first one.
 
-    Its methods may be called on any thread, `close` also while another one waits in `draw`.
+    Its methods may be called on any thread, `close` also while another one waits in `draw`, which then fails.
 
     Args:
         model: a bundled name, or a file.
@@ -122,17 +121,16 @@ class InspectorProcess:
         return answer
 
     def close(self) -> None:
-        """End the process; harmless when called again."""
-        with self._starting:
-            self._closed = True
+        """Have the process ended, without waiting for its end; harmless when called again."""
+        self._closed = True
+        threading.Thread(target=self._end, name="end of the inspector", daemon=True).start()
+
+    def _end(self) -> None:
+        with self._starting:  # one that is just being started is waited for here, too
             process, self._process = self._process, None
-        if process is None:
-            return
-        process.terminate()
-        process.join(_END_S)
-        if process.is_alive():
-            process.kill()
-            process.join(_END_S)
+        if process is not None:
+            process.kill()  # it keeps nothing
+            process.join()
 
     def _start(self) -> None:
         if lack := why_no_torch():

@@ -193,7 +193,7 @@ class Session(QObject):
         self._cleanup.add("models", self._stop_models)
         self._good_model = ""
         self.insight = Insight(parts.make_inspector)
-        self._cleanup.add("insight", self.insight.close)
+        self._cleanup.add("insight", self.insight.end)
         self._connect()
 
     def _connect(self) -> None:

@@ -13,6 +13,7 @@ from app.settings import AppSettings, WindowSettings, settings_from
 from app.ui import insight
 from app.ui.main_window import MainWindow
 from app.ui.session import RunChanges
+from app.ui.worker import Worker
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import World, performer_view_of
 from tests.app.ui.hand import click
@@ -52,12 +53,41 @@ def test_closed_it_costs_nothing(proven: MainWindow, world: World, qtbot: QtBot)
     assert "inspector" in names()
     show_inspector(proven, False)
     assert world.inspectors[0].closed
-    assert "inspector" not in names()
+    qtbot.waitUntil(lambda: "inspector" not in names())
     asked = len(world.inspectors[0].asked)
     move(world, proven)
     qtbot.wait(20)
     assert len(world.inspectors[0].asked) == asked
     assert len(world.inspectors) == 1
+
+
+def test_closing_it_waits_for_nothing_and_the_program_for_its_end(
+    proven: MainWindow, world: World, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits_s: list[float] = []
+    stop = Worker.stop
+
+    def spied(self: Worker, timeout_s: float = 0.5) -> bool:
+        waits_s.append(timeout_s)
+        return stop(self, timeout_s)
+
+    show_inspector(proven)
+    inspector = world.inspectors[0]
+    inspector.gate.clear()
+    monkeypatch.setattr(inspector, "close", lambda: None)  # its process takes its time to end
+    move(world, proven)
+    qtbot.waitUntil(lambda: bool(inspector.asked))
+    with monkeypatch.context() as patched:
+        patched.setattr(Worker, "stop", spied)
+        show_inspector(proven, False)
+        show_inspector(proven)
+    assert waits_s
+    assert not any(waits_s)
+    inspector.gate.set()  # what it drew at last is nobody's any more
+    qtbot.wait(30)
+    assert proven.inspector.canvas.shown == []
+    assert proven.session.insight.end()
+    assert not any(thread.name.startswith("inspector") for thread in threading.enumerate())
 
 
 def test_a_frame_is_drawn_by_the_chosen_views(proven: MainWindow, world: World, qtbot: QtBot) -> None:
