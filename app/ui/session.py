@@ -666,11 +666,8 @@ class Session(QObject):
         self.told.emit(Message("portrait", event.message))
 
     def _took_model(self, model: str) -> None:
-        """Another model has taken over within the run."""
-        if model == self.run_settings.model:  # it has learned more
-            if self.insight.open:
-                self.insight.close()  # else it would go on to show what the weights of before do
-                self.insight.begin(model)
+        """A model has taken over within the run: another one, or the same, which has learned more."""
+        if model == self.run_settings.model:
             return
         self._options = replace(self._options, model=None)
         self._keep(replace(self.settings, model=model))
