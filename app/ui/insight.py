@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 PICTURE_PX = 256
 _LEAST_PAUSE_S = 0.25
+_WAITS_AFTER = 3
 _PAUSES = 3.0
 """After a frame the process rests so many times as long as it was busy: at most a quarter of one core is used."""
 
@@ -36,10 +37,13 @@ class Insight(QObject):
 
     Signals:
         drawn: the views and their pictures.
+        waiting: one frame after the other was made by other weights than the model's file has; once, until one is
+            drawn.
         failed: see `failure`.
     """
 
     drawn = pyqtSignal(object, object)
+    waiting = pyqtSignal()
     failed = pyqtSignal()
 
     def __init__(self, make: "Callable[[str], InspectorProcess]") -> None:
@@ -54,6 +58,7 @@ class Insight(QObject):
         self._process: InspectorProcess | None = None
         self._busy = False
         self._next_s = 0.0
+        self._empty = 0
 
     @property
     def open(self) -> bool:
@@ -72,7 +77,7 @@ class Insight(QObject):
         """Look no more, and free everything a moment later; harmless when called again."""
         process, worker = self._process, self._worker
         self._process = self._worker = None
-        self._busy, self._next_s, self.busy_s, self.failure = False, 0.0, 0.0, ""
+        self._busy, self._next_s, self._empty, self.busy_s, self.failure = False, 0.0, 0, 0.0, ""
         if process is not None:
             process.close()  # which ends the wait of the thread, too
         if worker is not None:
@@ -104,8 +109,11 @@ class Insight(QObject):
                 self._busy = False
                 self.busy_s = drawn.busy_s
                 self._next_s = time.monotonic() + max(_LEAST_PAUSE_S, _PAUSES * drawn.busy_s)
+                self._empty = 0 if drawn.pictures else self._empty + 1
                 if drawn.pictures:
                     self.drawn.emit(request.views, drawn.pictures)
+                elif self._empty == _WAITS_AFTER:
+                    self.waiting.emit()
 
         def failed(error: Exception) -> None:
             if process is self._process:

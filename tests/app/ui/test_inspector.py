@@ -8,7 +8,6 @@ from PyQt6.QtCore import QPoint
 from pytestqt.qtbot import QtBot
 
 from app.errors import AppError
-from app.pipeline.inspector import Drawn
 from app.settings import AppSettings, WindowSettings, settings_from
 from app.ui import insight
 from app.ui.main_window import MainWindow
@@ -242,12 +241,30 @@ def test_views_that_cannot_be_are_named() -> None:
         assert said in complaints[0]
 
 
-def test_a_frame_of_another_model_leaves_the_pictures_as_they_are(
-    proven: MainWindow, world: World, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("impatient")
+def test_a_frame_of_other_weights_changes_nothing_and_several_are_told(
+    proven: MainWindow, world: World, qtbot: QtBot
 ) -> None:
+    dock, insight = proven.inspector, proven.session.insight
     show_inspector(proven)
-    monkeypatch.setattr(world.inspectors[0], "draw", lambda _: Drawn([], 0.0))
-    move(world, proven)
-    qtbot.waitUntil(lambda: not proven.session.insight._busy and proven.session.insight._next_s > 0)
-    assert proven.inspector.canvas.shown == []
-    assert proven.session.insight.failure == ""
+    inspector, answers = world.inspectors[0], 0
+
+    def draw() -> None:
+        nonlocal answers
+        answers += 1
+        move(world, proven)
+        qtbot.waitUntil(lambda: len(inspector.asked) == answers and not insight._busy)
+
+    draw()
+    shown = dock.canvas.shown
+    assert len(shown) == 4
+    inspector.weights_differ = True
+    draw()
+    draw()
+    assert dock.canvas.shown == shown
+    draw()
+    assert dock.canvas.words == "waiting for the weights of the model in use…"
+    assert (dock.canvas.shown, dock.figures.text(), insight.failure) == ([], "", "")
+    inspector.weights_differ = False
+    draw()
+    assert (dock.canvas.shown, dock.canvas.words) == (shown, "")
