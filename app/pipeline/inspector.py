@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import AppError
-from mcnet.engine import why_no_torch
+from mcnet.engine import resized, why_no_torch
 from mcnet.inspection import LiveView
 
 if TYPE_CHECKING:
@@ -232,7 +232,6 @@ class Artist:
         import torch
 
         from mcnet.arrays import Keypoints
-        from mcnet.inspection.drawing import resized
         from mcnet.inspection.seen import see
         from mcnet.model_file import with_own_jacobians
         from mcnet.pictures import to_picture

@@ -16,6 +16,7 @@ from app.errors import AppError
 from app.pipeline.inspector import Artist, InspectorProcess, Posed, Request
 from mcnet.checkpoint import content_hash, load_model, save_model
 from mcnet.config import McnetConfig
+from mcnet.engine import Engine, EngineOptions, open_model
 from mcnet.generator import Mcnet
 from mcnet.inspection import LiveView
 from mcnet.model_file import ModelInfo
@@ -67,6 +68,15 @@ def test_it_draws_what_the_plain_model_computes(process: InspectorProcess, model
     other = process.draw(request._replace(posed=posed._replace(square=255 - posed.square))).pictures
     warped = VIEWS.index("warped")
     assert np.abs(other[warped].astype(int) - pictures[warped]).mean() > 20
+
+
+def test_it_sees_the_portrait_as_the_engine_does(model: str, posed: Posed) -> None:
+    square = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)  # larger than the model's pictures
+    engine = Engine(open_model(model), EngineOptions(device="cpu", precision="fp32", backend="torch"))
+    engine.set_source(square)
+    assert engine.source is not None
+    seen = Artist(model).see(posed._replace(square=square))
+    np.testing.assert_array_equal(seen.cache.picture.numpy(), engine.source.picture)
 
 
 def gone(pid: int) -> bool:
