@@ -201,26 +201,21 @@ class Artist:
         self._load()
 
     def _load(self) -> None:
+        from app.pipeline.models import stamp_of
         from mcnet.checkpoint import content_hash, load_model
 
-        self._stamp = self._stamp_now()
+        self._stamp = stamp_of(self._name)
         self._model = load_model(self._name)
         self._weights = content_hash(self._model.state_dict())
         self._source: Posed | None = None
 
-    def _stamp_now(self) -> tuple[int, int]:
-        """Tells the model's file apart from one that takes its place: a run that learns replaces its own."""
-        from mcnet.model_file import find_model
-
-        facts = find_model(self._name).stat()
-        return facts.st_mtime_ns, facts.st_size
-
     def draw(self, request: Request) -> list[NDArray[np.uint8]]:
         """One picture per view; see `Drawn`."""
+        from app.pipeline.models import stamp_of
         from mcnet.inspection.live import draw
 
         wanted = request.posed.fingerprint.partition("/")[0]
-        if wanted != self._weights and self._stamp != self._stamp_now():
+        if wanted != self._weights and self._stamp != stamp_of(self._name):  # a run that learns replaces its file
             self._load()
         if wanted != self._weights:  # the engine has not taken the new ones yet, or another model is on its way
             return []

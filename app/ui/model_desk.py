@@ -10,6 +10,7 @@ from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 from app.settings import AppSettings
 from app.ui.messages import Message, failure_message
 from app.ui.worker import Worker
+from mcnet.model_card import LATEST_FILE, MODEL_FILE
 
 if TYPE_CHECKING:
     from app.pipeline.models import ModelReport
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 BUNDLED = ("starter",)
 _LOOK_MS = 2000
-_OF_A_FOLDER = ("model.safetensors", "latest.safetensors")
+_OF_A_FOLDER = (MODEL_FILE, LATEST_FILE)
 
 
 class ModelDesk(QObject):
