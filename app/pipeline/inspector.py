@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import AppError
-from mcnet.engine import why_no_torch
+from mcnet.engine import resized, why_no_torch
 from mcnet.inspection import LiveView
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_END_S = 2.0
 _NICENESS = 19
 _IDLE_PRIORITY_CLASS = 0x40
 
@@ -86,7 +85,7 @@ class Drawn(NamedTuple):
 class InspectorProcess:
     """Draws what is asked for, one request at a time, in a process that starts with the first one.
 
-    Its methods may be called on any thread, `close` also while another one waits in `draw`.
+    Its methods may be called on any thread, `close` also while another one waits in `draw`, which then fails.
 
     Args:
         model: a bundled name, or a file.
@@ -122,17 +121,16 @@ class InspectorProcess:
         return answer
 
     def close(self) -> None:
-        """End the process; harmless when called again."""
-        with self._starting:
-            self._closed = True
+        """Have the process ended, without waiting for its end; harmless when called again."""
+        self._closed = True
+        threading.Thread(target=self._end, name="end of the inspector", daemon=True).start()
+
+    def _end(self) -> None:
+        with self._starting:  # one that is just being started is waited for here, too
             process, self._process = self._process, None
-        if process is None:
-            return
-        process.terminate()
-        process.join(_END_S)
-        if process.is_alive():
-            process.kill()
-            process.join(_END_S)
+        if process is not None:
+            process.kill()  # it keeps nothing
+            process.join()
 
     def _start(self) -> None:
         if lack := why_no_torch():
@@ -203,26 +201,21 @@ class Artist:
         self._load()
 
     def _load(self) -> None:
+        from app.pipeline.models import stamp_of
         from mcnet.checkpoint import content_hash, load_model
 
-        self._stamp = self._stamp_now()
+        self._stamp = stamp_of(self._name)
         self._model = load_model(self._name)
         self._weights = content_hash(self._model.state_dict())
         self._source: Posed | None = None
 
-    def _stamp_now(self) -> tuple[int, int]:
-        """Tells the model's file apart from one that takes its place: a run that learns replaces its own."""
-        from mcnet.model_file import find_model
-
-        facts = find_model(self._name).stat()
-        return facts.st_mtime_ns, facts.st_size
-
     def draw(self, request: Request) -> list[NDArray[np.uint8]]:
         """One picture per view; see `Drawn`."""
+        from app.pipeline.models import stamp_of
         from mcnet.inspection.live import draw
 
         wanted = request.posed.fingerprint.partition("/")[0]
-        if wanted != self._weights and self._stamp != self._stamp_now():
+        if wanted != self._weights and self._stamp != stamp_of(self._name):  # a run that learns replaces its file
             self._load()
         if wanted != self._weights:  # the engine has not taken the new ones yet, or another model is on its way
             return []
@@ -234,7 +227,6 @@ class Artist:
         import torch
 
         from mcnet.arrays import Keypoints
-        from mcnet.inspection.drawing import resized
         from mcnet.inspection.seen import see
         from mcnet.model_file import with_own_jacobians
         from mcnet.pictures import to_picture

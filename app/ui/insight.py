@@ -15,15 +15,16 @@ if TYPE_CHECKING:
 
 PICTURE_PX = 256
 _LEAST_PAUSE_S = 0.25
+_WAITS_AFTER = 3
 _PAUSES = 3.0
 """After a frame the process rests so many times as long as it was busy: at most a quarter of one core is used."""
 
 
 class Insight(QObject):
-    """Has single frames drawn by a process of its own, while it is open. Lives on the GUI thread and never waits.
+    """Has single frames drawn by a process of its own, while it is open.
 
-    A frame that is offered while another one is drawn, or too soon after it, is passed over: nothing queues up. Closed,
-    it has neither a thread nor a process.
+    Lives on the GUI thread and never waits, but in `end`. A frame that is offered while another one is drawn, or too
+    soon after it, is passed over: nothing queues up. Closed, it soon has neither a thread nor a process.
 
     Args:
         make: of a model's name, what draws.
@@ -36,10 +37,13 @@ class Insight(QObject):
 
     Signals:
         drawn: the views and their pictures.
+        waiting: one frame after the other was made by other weights than the model's file has; once, until one is
+            drawn.
         failed: see `failure`.
     """
 
     drawn = pyqtSignal(object, object)
+    waiting = pyqtSignal()
     failed = pyqtSignal()
 
     def __init__(self, make: "Callable[[str], InspectorProcess]") -> None:
@@ -50,9 +54,11 @@ class Insight(QObject):
         self.failure = ""
         self._make = make
         self._worker: Worker | None = None
+        self._ending: list[Worker] = []
         self._process: InspectorProcess | None = None
         self._busy = False
         self._next_s = 0.0
+        self._empty = 0
 
     @property
     def open(self) -> bool:
@@ -67,18 +73,26 @@ class Insight(QObject):
         self._worker = Worker("inspector")
         self._process = self._make(model)
 
-    def close(self) -> bool:
-        """Look no more, and free everything; harmless when called again.
-
-        Returns:
-            Whether its thread has ended.
-        """
+    def close(self) -> None:
+        """Look no more, and free everything a moment later; harmless when called again."""
         process, worker = self._process, self._worker
         self._process = self._worker = None
-        self._busy, self._next_s, self.busy_s, self.failure = False, 0.0, 0.0, ""
+        self._busy, self._next_s, self._empty, self.busy_s, self.failure = False, 0.0, 0, 0.0, ""
         if process is not None:
             process.close()  # which ends the wait of the thread, too
-        return worker is None or worker.stop()
+        if worker is not None:
+            self._ending.append(worker)
+        # Kept until its thread has ended: that must not be the last to let go of what is Qt's.
+        self._ending = [worker for worker in self._ending if not worker.stop(0)]
+
+    def end(self) -> bool:
+        """`close`, and wait for it: for the end of the program.
+
+        Returns:
+            Whether its threads have ended.
+        """
+        self.close()
+        return all(worker.stop() for worker in self._ending)
 
     def offer(self, posed: "Posed") -> None:
         """Have a frame drawn, if it is time for one."""
@@ -95,8 +109,11 @@ class Insight(QObject):
                 self._busy = False
                 self.busy_s = drawn.busy_s
                 self._next_s = time.monotonic() + max(_LEAST_PAUSE_S, _PAUSES * drawn.busy_s)
+                self._empty = 0 if drawn.pictures else self._empty + 1
                 if drawn.pictures:
                     self.drawn.emit(request.views, drawn.pictures)
+                elif self._empty == _WAITS_AFTER:
+                    self.waiting.emit()
 
         def failed(error: Exception) -> None:
             if process is self._process:

@@ -170,7 +170,8 @@ class InspectorDock(QDockWidget):
         self.setWidget(content)
         self.hide()
         session.insight.drawn.connect(self._show_drawn)
-        session.insight.failed.connect(self._show_failure)
+        session.insight.waiting.connect(lambda: self._show_words("waiting for the weights of the model in use…"))
+        session.insight.failed.connect(lambda: self._show_words(session.insight.failure))
         session.changed.connect(self._follow_model)
         self.canvas.marked.connect(self._mark)
 
@@ -227,8 +228,8 @@ class InspectorDock(QDockWidget):
             self.figures.setText(f"{1000 * self._session.insight.busy_s:.0f} ms each")
             set_tip(self.figures, "How long a process of its own was busy with computing one frame once more")
 
-    def _show_failure(self) -> None:
-        self.canvas.show_words(self._session.insight.failure)
+    def _show_words(self, words: str) -> None:
+        self.canvas.show_words(words)
         self.figures.setText("")
 
     def closeEvent(self, event: QCloseEvent | None) -> None:

@@ -1,5 +1,6 @@
 """The models: looked at before they are used, described, and read again while they learn."""
 
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 from app.settings import AppSettings
 from app.ui.messages import Message, failure_message
 from app.ui.worker import Worker
+from mcnet.errors import UserError
+from mcnet.model_card import LATEST_FILE, MODEL_FILE
 
 if TYPE_CHECKING:
     from app.pipeline.models import ModelReport
@@ -20,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 BUNDLED = ("starter",)
 _LOOK_MS = 2000
-_OF_A_FOLDER = ("model.safetensors", "latest.safetensors")
+_OF_A_FOLDER = (MODEL_FILE, LATEST_FILE)
 
 
 class ModelDesk(QObject):
@@ -66,6 +69,7 @@ class ModelDesk(QObject):
         self._watched: AppSettings | None = None
         self._like: Tier | None = None
         self._seen: tuple[int, ...] | None = None
+        self._read: dict[str, tuple[int, ...]] = {}
         self._under_way = False
         self._told_of: str = ""
         self._wish = 0
@@ -117,16 +121,28 @@ class ModelDesk(QObject):
         self._worker.run(lambda: self._examine(settings, None), examined, failed)
 
     def _use(self, report: "ModelReport") -> None:
+        self._read[report.model] = report.stamp
         self.chosen.emit(report)
+
+    def expect(self, model: str) -> None:
+        """Note what a model's file is before an engine is made from it, so that what takes its place meanwhile counts
+        as new. Blocks; may be called on any thread.
+        """
+        with contextlib.suppress(UserError):  # there is none, which making the engine tells
+            if (stamp := self._stamp(model)) is not None:
+                self._read[model] = stamp
 
     def describe(self, settings: AppSettings, like: "Tier | None") -> None:
         """Read the card of the model that is in use now, and watch it if it still learns.
+
+        What is watched for is another file than the engine was made from, as it was when that was read.
 
         Args:
             settings: that it was made from.
             like: what was measured of it, for what takes its place.
         """
         self._watched, self._like = settings, like
+        self._watch(False)  # until it is known what to compare with
         model = settings.model
 
         def read() -> "tuple[ModelCard | None, tuple[int, ...] | None]":
@@ -134,9 +150,10 @@ class ModelDesk(QObject):
 
         def done(answer: "tuple[ModelCard | None, tuple[int, ...] | None]") -> None:
             if self._watched is not None and self._watched.model == model:
-                self.card, self._seen = answer
+                self.card, stamp = answer
                 self.card_of = model
-                self._watch(self._seen is not None)
+                self._seen = self._read.setdefault(model, stamp) if stamp is not None else None
+                self._watch(stamp is not None)
                 self.changed.emit()
 
         def failed(error: Exception) -> None:
@@ -174,13 +191,16 @@ class ModelDesk(QObject):
             self._under_way = False
             if report is None or self._watched is not settings:
                 return
-            self._seen, self.card, self._told_of = report.stamp, report.card, ""
+            self._seen = self._read[report.model] = report.stamp
+            self.card, self._told_of = report.card, ""
             self.cleared.emit("model")
             self.renewed.emit(report)
             self.changed.emit()
 
         def failed(error: Exception) -> None:
             self._under_way = False
+            if self._watched is not settings:
+                return
             if str(error) != self._told_of:  # once, and not every other second
                 self._told_of = str(error)
                 text = f"What the run has learned since cannot be used: {error}. What it had learned before goes on."

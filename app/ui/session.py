@@ -192,8 +192,9 @@ class Session(QObject):
         self.models = ModelDesk(self._model_worker, parts.examine_model, parts.read_card, parts.model_stamp)
         self._cleanup.add("models", self._stop_models)
         self._good_model = ""
+        self._awaited = ""  # was chosen in a call, and has neither taken over nor been refused
         self.insight = Insight(parts.make_inspector)
-        self._cleanup.add("insight", self.insight.close)
+        self._cleanup.add("insight", self.insight.end)
         self._connect()
 
     def _connect(self) -> None:
@@ -245,6 +246,7 @@ class Session(QObject):
 
     def _load_pipeline(self) -> "Pipeline":
         settings = self._options.over(self.settings)
+        self.models.expect(settings.model)
         return self._parts.make_pipeline(settings, self._bridge.tell, self._bridge.wake)
 
     def _begin(self, pipeline: "Pipeline") -> None:
@@ -357,6 +359,8 @@ class Session(QObject):
         if not self.can_change_model:
             return
         if self.virtual_camera.wanted and self._model.done and self._pipeline is not None:
+            self.models.stop()  # else what the one in use learns meanwhile could take this one's place
+            self._awaited = report.model
             self._pipeline.use_engine(report.make, report.model)
         elif self.can_change_run:
             self.set_run(RunChanges(model=report.model))
@@ -374,8 +378,13 @@ class Session(QObject):
         recent = (model, *(other for other in self.settings.recent_models if other != model))[:RECENT_MODELS]
         if model not in BUNDLED and recent != self.settings.recent_models:
             self._keep(replace(self.settings, recent_models=recent))
-        like = None if self.measuring.measured is None else self.measuring.measured.tier
-        self.models.describe(self.run_settings, like)
+        self._watch_model()
+
+    def _watch_model(self) -> None:
+        """Describe the model in use, and see what it learns, unless another one is on its way."""
+        if not self._awaited:
+            like = None if self.measuring.measured is None else self.measuring.measured.tier
+            self.models.describe(self.run_settings, like)
 
     def _stop_models(self) -> bool:
         self.models.stop()
@@ -609,10 +618,15 @@ class Session(QObject):
                 self._model = Link(True, event.reason)
                 if event.asked:
                     self._took_model(event.asked)
+                if event.asked in ("", self._awaited):
+                    self._awaited = ""
                 self._model_in_use(self.run_settings.model)
             case ModelRefused():
                 text = f"{label_of(event.model)} cannot be used: {event.message.rstrip('.')}. "
                 self.told.emit(Message("model", f"{text}{label_of(self.run_settings.model)} goes on."))
+                if event.model == self._awaited:
+                    self._awaited = ""
+                    self._watch_model()
             case BackendChanged():
                 self.backend = event.backend
             case SourceReady():
@@ -666,11 +680,8 @@ class Session(QObject):
         self.told.emit(Message("portrait", event.message))
 
     def _took_model(self, model: str) -> None:
-        """Another model has taken over within the run."""
-        if model == self.run_settings.model:  # it has learned more
-            if self.insight.open:
-                self.insight.close()  # else it would go on to show what the weights of before do
-                self.insight.begin(model)
+        """A model has taken over within the run: another one, or the same, which has learned more."""
+        if model == self.run_settings.model:
             return
         self._options = replace(self._options, model=None)
         self._keep(replace(self.settings, model=model))

@@ -16,7 +16,7 @@ from mcnet.engine.device import (
     why_no_openvino,
     why_no_torch,
 )
-from mcnet.engine.engine import Engine
+from mcnet.engine.engine import Engine, resized
 from mcnet.engine.models import open_model
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "gpu_lacks",
     "gpus",
     "open_model",
+    "resized",
     "why_no_cuda",
     "why_no_openvino",
     "why_no_torch",

@@ -504,7 +504,7 @@ class Engine:
         size_px = self.config.size_px
         if side == size_px:
             return square
-        return _resized(square, size_px)
+        return resized(square, size_px)
 
     def _warm_up(self, frames: int) -> None:
         if frames <= 0:
@@ -532,7 +532,7 @@ class Engine:
             raise EngineError(f"model {self.model_name} gave NaN for the {what}: use precision fp32 or another model")
 
 
-def _resized(square: Rgb, size_px: int) -> Rgb:
+def resized(square: Rgb, size_px: int) -> Rgb:
     """A (side, side, 3) picture, (size_px, size_px, 3): bilinear, without aliasing.
 
     Each pixel is a mean, weighed by a triangle about its centre, as wide as two pixels of the smaller picture.

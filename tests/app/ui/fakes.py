@@ -460,10 +460,12 @@ class FakeInspector:
         error: what drawing raises.
         closed: whether it was.
         gate: drawing waits for it.
+        weights_differ: whether the model's file has others than the frames were made by.
     """
 
     def __init__(self, model: str) -> None:
         self.model = model
+        self.weights_differ = False
         self.asked: list[Request] = []
         self.error: Exception | None = None
         self.closed = False
@@ -475,6 +477,8 @@ class FakeInspector:
         self.gate.wait(5)
         if self.error is not None:
             raise self.error
+        if self.weights_differ:
+            return Drawn([], 0.0)
         size_px = request.size_px
         wide = [2 if view in ("features", "attention") else 1 for view in request.views]
         pictures = [plain(60 + 40 * place, times * size_px, size_px) for place, times in enumerate(wide)]

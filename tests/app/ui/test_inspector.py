@@ -8,11 +8,11 @@ from PyQt6.QtCore import QPoint
 from pytestqt.qtbot import QtBot
 
 from app.errors import AppError
-from app.pipeline.inspector import Drawn
 from app.settings import AppSettings, WindowSettings, settings_from
 from app.ui import insight
 from app.ui.main_window import MainWindow
 from app.ui.session import RunChanges
+from app.ui.worker import Worker
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import World, performer_view_of
 from tests.app.ui.hand import click
@@ -52,12 +52,41 @@ def test_closed_it_costs_nothing(proven: MainWindow, world: World, qtbot: QtBot)
     assert "inspector" in names()
     show_inspector(proven, False)
     assert world.inspectors[0].closed
-    assert "inspector" not in names()
+    qtbot.waitUntil(lambda: "inspector" not in names())
     asked = len(world.inspectors[0].asked)
     move(world, proven)
     qtbot.wait(20)
     assert len(world.inspectors[0].asked) == asked
     assert len(world.inspectors) == 1
+
+
+def test_closing_it_waits_for_nothing_and_the_program_for_its_end(
+    proven: MainWindow, world: World, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits_s: list[float] = []
+    stop = Worker.stop
+
+    def spied(self: Worker, timeout_s: float = 0.5) -> bool:
+        waits_s.append(timeout_s)
+        return stop(self, timeout_s)
+
+    show_inspector(proven)
+    inspector = world.inspectors[0]
+    inspector.gate.clear()
+    monkeypatch.setattr(inspector, "close", lambda: None)  # its process takes its time to end
+    move(world, proven)
+    qtbot.waitUntil(lambda: bool(inspector.asked))
+    with monkeypatch.context() as patched:
+        patched.setattr(Worker, "stop", spied)
+        show_inspector(proven, False)
+        show_inspector(proven)
+    assert waits_s
+    assert not any(waits_s)
+    inspector.gate.set()  # what it drew at last is nobody's any more
+    qtbot.wait(30)
+    assert proven.inspector.canvas.shown == []
+    assert proven.session.insight.end()
+    assert not any(thread.name.startswith("inspector") for thread in threading.enumerate())
 
 
 def test_a_frame_is_drawn_by_the_chosen_views(proven: MainWindow, world: World, qtbot: QtBot) -> None:
@@ -166,17 +195,15 @@ def test_another_model_is_looked_into_anew(proven: MainWindow, world: World, qtb
     assert not world.inspectors[1].closed
 
 
-def test_weights_that_learned_more_are_looked_into_anew(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+def test_weights_that_learned_more_are_the_process_s_own_business(
+    proven: MainWindow, world: World, qtbot: QtBot
+) -> None:
     show_inspector(proven)
     world.pipeline.models.append("starter")
     world.pipeline.take_over()
-    qtbot.waitUntil(lambda: len(world.inspectors) == 2)
-    assert [one.model for one in world.inspectors] == ["starter", "starter"]
-    assert [one.closed for one in world.inspectors] == [True, False]
-    show_inspector(proven, False)
-    world.pipeline.take_over()
     qtbot.waitUntil(lambda: proven.session.engine == "the processor")
-    assert len(world.inspectors) == 2
+    assert len(world.inspectors) == 1  # it reads them by itself where a frame asks for them
+    assert not world.inspectors[0].closed
 
 
 def test_it_floats_while_there_is_no_room_and_comes_back(proven: MainWindow, qtbot: QtBot) -> None:
@@ -214,12 +241,30 @@ def test_views_that_cannot_be_are_named() -> None:
         assert said in complaints[0]
 
 
-def test_a_frame_of_another_model_leaves_the_pictures_as_they_are(
-    proven: MainWindow, world: World, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("impatient")
+def test_a_frame_of_other_weights_changes_nothing_and_several_are_told(
+    proven: MainWindow, world: World, qtbot: QtBot
 ) -> None:
+    dock, insight = proven.inspector, proven.session.insight
     show_inspector(proven)
-    monkeypatch.setattr(world.inspectors[0], "draw", lambda _: Drawn([], 0.0))
-    move(world, proven)
-    qtbot.waitUntil(lambda: not proven.session.insight._busy and proven.session.insight._next_s > 0)
-    assert proven.inspector.canvas.shown == []
-    assert proven.session.insight.failure == ""
+    inspector, answers = world.inspectors[0], 0
+
+    def draw() -> None:
+        nonlocal answers
+        answers += 1
+        move(world, proven)
+        qtbot.waitUntil(lambda: len(inspector.asked) == answers and not insight._busy)
+
+    draw()
+    shown = dock.canvas.shown
+    assert len(shown) == 4
+    inspector.weights_differ = True
+    draw()
+    draw()
+    assert dock.canvas.shown == shown
+    draw()
+    assert dock.canvas.words == "waiting for the weights of the model in use…"
+    assert (dock.canvas.shown, dock.figures.text(), insight.failure) == ([], "", "")
+    inspector.weights_differ = False
+    draw()
+    assert (dock.canvas.shown, dock.canvas.words) == (shown, "")

@@ -7,7 +7,7 @@ from PyQt6.QtGui import QDesktopServices
 from PyQt6.QtWidgets import QFileDialog
 from pytestqt.qtbot import QtBot
 
-from app.pipeline.events import ModelRefused, StageFailed
+from app.pipeline.events import EngineReady, ModelRefused, StageFailed
 from app.pipeline.state import State
 from app.settings import RECENT_MODELS, load_settings
 from app.ui.main_window import MainWindow
@@ -251,6 +251,97 @@ def test_another_model_ends_the_watch(proven: MainWindow, world: World, qtbot: Q
     proven.session.models.look_again()
     qtbot.waitUntil(lambda: not proven.session.busy)
     assert world.pipeline.models == []
+
+
+@pytest.fixture
+def learning(live: MainWindow, world: World, qtbot: QtBot) -> MainWindow:
+    """A call that watches a model which still learns."""
+    world.cards["run"] = card(Path("run/latest.safetensors"), good=False, steps=100)
+    world.cards["other"] = card(Path("other.safetensors"))
+    world.stamps["run"] = (1, 1, 1)
+    live.session.choose_model("run")
+    qtbot.waitUntil(lambda: world.pipeline.models == ["run"])
+    world.pipeline.take_over()
+    qtbot.waitUntil(lambda: live.session.models.card_of == "run")
+    return live
+
+
+def test_what_a_run_learns_does_not_undo_a_choice(learning: MainWindow, world: World, qtbot: QtBot) -> None:
+    session = learning.session
+    session.choose_model("other")
+    qtbot.waitUntil(lambda: world.pipeline.models == ["run", "other"])
+    world.stamps["run"] = (2, 1, 1)
+    session.models.look_again()
+    qtbot.waitUntil(lambda: not session.busy)
+    world.pipeline.tell(EngineReady("run", "cpu", "once more", 0.1, asked="run"))  # it had learned just before
+    qtbot.waitUntil(lambda: session.engine == "once more")
+    qtbot.waitUntil(lambda: not session.busy)
+    session.models.look_again()
+    qtbot.waitUntil(lambda: not session.busy)
+    assert world.pipeline.models == ["run", "other"]
+    world.pipeline.take_over()
+    qtbot.waitUntil(lambda: session.models.card_of == "other")
+    assert session.settings.model == "other"
+
+
+def test_a_run_is_watched_again_where_another_model_is_refused(
+    learning: MainWindow, world: World, qtbot: QtBot
+) -> None:
+    session = learning.session
+    session.choose_model("other")
+    qtbot.waitUntil(lambda: world.pipeline.models == ["run", "other"])
+    world.stamps["run"] = (2, 1, 1)  # while the other one was tried
+    world.pipeline.tell(ModelRefused("other", "out of memory."))
+    qtbot.waitUntil(lambda: bool(learning.messages.messages))
+    qtbot.waitUntil(lambda: not session.busy)
+    session.models.look_again()
+    qtbot.waitUntil(lambda: world.pipeline.models == ["run", "other", "run"])
+
+
+def test_what_a_look_at_a_model_of_before_fails_with_is_not_told(
+    learning: MainWindow, world: World, qtbot: QtBot
+) -> None:
+    session = learning.session
+    world.stamps["run"] = (2, 1, 1)
+    world.model_errors["run"] = CheckpointError("run/latest.safetensors is cut short")
+    session.models.look_again()
+    session.models.stop()
+    qtbot.waitUntil(lambda: not session.busy)
+    assert world.looked_at[-1] == "run"
+    assert not any("cut short" in text for text in texts(learning))
+
+
+def test_what_a_run_learns_while_its_engine_is_made_is_not_passed_over(
+    learning: MainWindow, world: World, qtbot: QtBot
+) -> None:
+    session, models = learning.session, world.pipeline.models
+    for number in (2, 3):
+        world.stamps["run"] = (number, 1, 1)
+        session.models.look_again()
+        qtbot.waitUntil(lambda number=number: len(models) == number)  # type: ignore[misc]
+        world.stamps["run"] = (number, 9, 9)  # while the engine is made
+        world.pipeline.take_over()
+        qtbot.waitUntil(lambda: not session.busy)
+        qtbot.wait(20)
+        qtbot.waitUntil(lambda: not session.busy)
+        session.models.look_again()
+        qtbot.waitUntil(lambda number=number: len(models) == number + 1)  # type: ignore[misc]
+        models.pop()
+    assert set(models) == {"run"}
+
+
+def test_what_a_run_learns_while_its_first_engine_is_made_is_not_passed_over(
+    proven: MainWindow, world: World, qtbot: QtBot
+) -> None:
+    world.cards["run"] = card(Path("run/latest.safetensors"), good=False, steps=100)
+    world.stamps["run"] = (1, 1, 1)
+    proven.session.choose_model("run")
+    settle(proven, qtbot, world, 2)
+    world.stamps["run"] = (2, 1, 1)
+    world.pipeline.prove()
+    qtbot.waitUntil(lambda: proven.session.models.card_of == "run")
+    proven.session.models.look_again()
+    qtbot.waitUntil(lambda: world.pipeline.models == ["run"])
 
 
 def test_what_is_written_about_a_model_can_be_read(
