@@ -3,6 +3,7 @@
 import argparse
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 from mcnet.commands.arguments import whole_number
 from mcnet.commands.jobs import (
+    ANY_GPU,
     NEEDED,
     Job,
     JobsError,
@@ -26,8 +28,9 @@ from mcnet.commands.jobs import (
     read_results,
     write_results,
 )
+from mcnet.commands.outputs import check_outputs
 from mcnet.commands.status import INTERRUPTED
-from mcnet.signals import StopSignals
+from mcnet.signals import StopSignals, handled_by
 
 _CORES_PER_JOB = 4
 """More cores make one frame little faster; more jobs at once make the batch faster."""
@@ -77,12 +80,11 @@ def run(args: argparse.Namespace, words: Sequence[str], parse: Parse, perform: P
         perform: see `Perform`.
 
     Raises:
-        JobsError: the table cannot be used; nothing was done.
+        JobsError, OutputError: the table cannot be used, or the results cannot be written; nothing was done.
     """
     table = Path(args.jobs)
     results = args.results or table.with_suffix(".results.csv")
-    if results.resolve() == table.resolve():
-        raise JobsError(f"--results {results}: it is the table of jobs itself; choose another name")
+    check_outputs({"--results": results}, {"--jobs": table})
     jobs = read_jobs(table, shared_arguments(words), parse)
     outcomes = known_outcomes(jobs, read_results(results))
     left = [job for job in jobs if job.row not in outcomes]
@@ -154,11 +156,11 @@ class Place(NamedTuple):
 
     Attributes:
         cores: the processor's; empty: wherever the system likes.
-        gpu: the number of a CUDA device; None: as the job's own options say.
+        gpu: for jobs that leave it open which, as `--device` has it; None: as the job's own options say.
     """
 
     cores: tuple[int, ...] = ()
-    gpu: int | None = None
+    gpu: str | None = None
 
 
 def places_here(device: str, at_once: int | None) -> Iterator[Place]:
@@ -168,23 +170,17 @@ def places_here(device: str, at_once: int | None) -> Iterator[Place]:
         device: as `--device` has it.
         at_once: how many; None: every GPU, or groups of four cores.
     """
-    gpus = _gpus() if device in ("auto", "cuda") else 0
-    if gpus:
-        for number in range(at_once or gpus):
-            yield Place(gpu=number % gpus)
-        return
+    if device in ANY_GPU:
+        from mcnet.engine import gpus
+
+        if names := list(gpus()):
+            for number in range(at_once or len(names)):
+                yield Place(gpu=names[number % len(names)])
+            return
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     groups = at_once or max(1, (len(cores) or os.cpu_count() or 1) // _CORES_PER_JOB)
     for number in range(groups):
         yield Place(tuple(cores[number::groups]) if len(cores) >= groups else ())
-
-
-def _gpus() -> int:
-    try:
-        import torch
-    except ImportError:
-        return 0
-    return torch.cuda.device_count()
 
 
 class _Working:
@@ -193,12 +189,20 @@ class _Working:
     def __init__(self, job: Job, perform: Perform, slot: int, place: Place) -> None:
         self.job, self.slot = job, slot
         self.doing = Doing()
+        self.stopping = False
         self._began_s = time.monotonic()
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe(duplex=False)
         self.process: SpawnProcess = context.Process(target=_work, args=(job, perform, place, theirs), daemon=True)
-        self.process.start()
+        # Until the job has handlers of its own: Ctrl-C reaches the whole group, and this process ends the others.
+        with handled_by(signal.SIG_IGN, signal.SIGINT):
+            self.process.start()
         theirs.close()
+
+    def stop(self) -> None:
+        """Ask the job to end with what it has."""
+        self.stopping = True
+        self.process.terminate()
 
     def hear(self) -> Outcome | None:
         """Take one message; the outcome once there is one."""
@@ -207,6 +211,8 @@ class _Working:
         except EOFError:
             self.process.join()
             seconds = time.monotonic() - self._began_s
+            if self.stopping:  # before there was anything to write
+                return outcome_of(self.job, "interrupted", seconds=seconds)
             why = f"its process ended with {self.process.exitcode}: out of memory, or a library crashed"
             return outcome_of(self.job, "failed", seconds=seconds, message=why)
         if isinstance(message, Doing):
@@ -244,6 +250,10 @@ def outcomes_here(
                 working[begun.pipe] = begun
         if not working:
             break
+        if stop.received:
+            for one in working.values():
+                if not one.stopping:
+                    one.stop()
         for pipe in wait(list(working), _POLL_S):
             assert isinstance(pipe, Connection)
             one = working[pipe]
@@ -290,5 +300,4 @@ def _work(job: Job, perform: Perform, place: Place, pipe: Connection) -> None:
             last_s = time.monotonic()
             pipe.send(Doing(what, frames, expected))
 
-    gpu = () if place.gpu is None else ("--device", f"cuda:{place.gpu}")
-    pipe.send(do(job, perform, gpu, tell))
+    pipe.send(do(job, perform, place.gpu, tell))

@@ -29,7 +29,7 @@ def outcomes_on_ray(
         jobs: what is to be done.
         perform: does one.
         at_once: how many workers; None: as many as there are GPUs, or else groups of four cores.
-        stop: once it has received a signal, no further outcome is waited for.
+        stop: once it has received a signal, only the next outcome is waited for.
     """
     if not jobs:
         return

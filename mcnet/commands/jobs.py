@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 NEEDED = ("source", "driving", "output")
 """Columns that every table of jobs has."""
+ANY_GPU = ("auto", "cuda")
+"""Values of `--device` that leave it open which GPU."""
 BATCH_OPTIONS = ("jobs", "results", "at-once", "on")
 
 Tell = Callable[[str, int, int | None], None]
@@ -67,7 +69,8 @@ class Job:
         source: the portrait, as the table has it.
         driving: the video, likewise.
         output: what is written, likewise.
-        key: changes with anything that the result depends on: the arguments, and the files that are read.
+        device: as `--device` has it.
+        key: changes with the arguments, and with size and time of what is read: a folder's own, not its files'.
     """
 
     row: int
@@ -75,6 +78,7 @@ class Job:
     source: str
     driving: str
     output: str
+    device: str
     key: str
 
     @property
@@ -163,17 +167,20 @@ def _job(
     if empty := [name for name in NEEDED if not cells[name]]:
         raise JobsError(f"{where}: {empty[0]} is empty, expected a file's name")
     options = {name: value for name, value in cells.items() if value}
+    folder = table.absolute().parent
     for name in ("source", "driving", "output", "contact-sheet"):
         if name in cells and cells[name] and not (name == "source" and _is_bundled(cells[name])):
             slash = os.sep if cells[name].endswith(("/", os.sep)) else ""
-            options[name] = f"{table.absolute().parent / cells[name]}{slash}"
+            options[name] = f"{folder / cells[name]}{slash}"
+    if (model := cells.get("model")) and (folder / model).exists():  # a bundled one goes by its name
+        options["model"] = str(folder / model)
     arguments = list(shared)
     for name, value in options.items():
         arguments.append(f"--{name}" if value == "yes" else f"--{name}={value}")
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            model = parse(arguments).model
+            args = parse(arguments)
     except SystemExit as error:
         raise JobsError(f"{where}: {said.getvalue().strip().rpartition('error: ')[2]}") from error
     return Job(
@@ -182,7 +189,8 @@ def _job(
         cells["source"],
         cells["driving"],
         cells["output"],
-        _key(arguments, (options["source"], options["driving"], model)),
+        args.device,
+        _key(arguments, (options["source"], options["driving"], args.model)),
     )
 
 
@@ -200,7 +208,11 @@ def _key(arguments: Sequence[str], files: Iterable[str]) -> str:
 
 
 def read_results(path: Path) -> list[Outcome]:
-    """Those of a run before; none where there are none, or where the file is not such a table."""
+    """Those of a run before; none where there is no such file.
+
+    Raises:
+        JobsError: the file is not such a table.
+    """
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return [
@@ -245,19 +257,20 @@ def known_outcomes(jobs: Iterable[Job], results: Iterable[Outcome]) -> dict[int,
     return known
 
 
-def do(job: Job, perform: Perform, further: Sequence[str] = (), tell: Tell | None = None) -> Outcome:
+def do(job: Job, perform: Perform, gpu: str | None = None, tell: Tell | None = None) -> Outcome:
     """Do one job in this process; a failure is its outcome, with the message that the command would give.
 
     Args:
         job: what is to be done.
         perform: does it.
-        further: arguments that go before the job's own.
+        gpu: takes it, where the job leaves open which; as `--device` has it.
         tell: told how far it is.
     """
     began_s = time.monotonic()
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # how the model runs, which every job would say
-            done = perform((*further, *job.arguments), tell)
+            device = (f"--device={gpu}",) if gpu is not None and job.device in ANY_GPU else ()
+            done = perform((*job.arguments, *device), tell)
     except (UserError, OSError) as error:
         why = told(error) if isinstance(error, OSError) else str(error)
         return outcome_of(job, "failed", seconds=time.monotonic() - began_s, message=why)

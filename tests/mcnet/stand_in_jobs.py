@@ -23,7 +23,7 @@ class StandIn(NamedTuple):
 
 
 def perform(words: Sequence[str], tell: Tell | None) -> StandIn:
-    """What happens is the driving file's name: fail, break, die, slow or another; notes when and on what cores."""
+    """By the driving file's name: fail, break, die, slow, endless or another; notes when, and on what cores."""
     args = parse_one(words)
     began_s = time.time()
     print("chatter of the model", file=sys.stderr)
@@ -38,7 +38,7 @@ def perform(words: Sequence[str], tell: Tell | None) -> StandIn:
         for frame in range(5):
             if tell is not None:
                 tell("animating", frame, 5)
-            for _ in range(20 if how == "slow" else 1):
+            for _ in range({"slow": 20, "endless": 10_000}.get(how, 1)):
                 time.sleep(0.01)
                 if stop.received:
                     Path(args.output).write_text("half")

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from mcnet import engine
 from mcnet.__main__ import main
 from mcnet.commands import batch
 from mcnet.commands.animate import parse_one
 from mcnet.commands.batch import Place, outcomes_here, places_here
 from mcnet.commands.jobs import JobsError, Outcome, do, read_jobs, read_results
-from mcnet.signals import StopSignals
+from mcnet.commands.outputs import OutputError
+from mcnet.signals import StopSignals, handled_by
 from tests.mcnet.stand_in_jobs import perform
 from tests.media.videos import GRID
 
@@ -109,18 +111,77 @@ def test_places(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(9)), raising=False)
     assert list(places_here("cpu", None)) == [Place((0, 2, 4, 6, 8)), Place((1, 3, 5, 7))]
     assert list(places_here("cpu", 12)) == [Place()] * 12, "more jobs than cores share them"
-    monkeypatch.setattr(batch, "_gpus", lambda: 2)
-    assert list(places_here("auto", None)) == [Place(gpu=0), Place(gpu=1)]
-    assert [place.gpu for place in places_here("cuda", 3)] == [0, 1, 0]
+    monkeypatch.setattr(engine, "gpus", lambda: {"cuda:0": "one", "cuda:2": "another"})
+    assert list(places_here("auto", None)) == [Place(gpu="cuda:0"), Place(gpu="cuda:2")]
+    assert [place.gpu for place in places_here("cuda", 3)] == ["cuda:0", "cuda:2", "cuda:0"]
     assert [place.gpu for place in places_here("cuda:1", 1)] == [None], "the one that was chosen"
 
 
-def test_a_job_on_a_gpu_is_told_which(tmp_path: Path) -> None:
-    (job,) = read_jobs(table(tmp_path, "woman_1,good.mp4,a.txt"), (), parse_one)
+@pytest.mark.parametrize(
+    ("shared", "column", "taken"),
+    [
+        ((), "", "cuda:1"),
+        (("--device", "cuda"), "", "cuda:1"),
+        (("--device=auto",), "", "cuda:1"),
+        (("--device", "cuda"), "cpu", "cpu"),
+        ((), "cuda:3", "cuda:3"),
+    ],
+)
+def test_a_job_that_leaves_it_open_is_told_which_gpu(
+    tmp_path: Path, shared: tuple[str, ...], column: str, taken: str
+) -> None:
+    path = table(tmp_path, f"woman_1,good.mp4,a.txt,{column}", header="source,driving,output,device")
+    (job,) = read_jobs(path, shared, parse_one)
+    assert do(job, perform, "cuda:1").state == "done"
+    assert f" {taken} " in (tmp_path / "a.txt").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_jobs_in_work_with_what_they_have(
+    tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sent to this process alone, as a service manager does; at once, and once the job is under way."""
+    begun = threading.Event()
+    start = batch._Working.hear
+
+    def hear(self: batch._Working) -> Outcome | None:
+        outcome = start(self)
+        begun.set()
+        return outcome
+
+    monkeypatch.setattr(batch._Working, "hear", hear)
+
+    def stop() -> None:
+        begun.wait(60)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    with handled_by(signal.default_int_handler, signal.SIGINT):
+        assert run(tmp_path, "woman_1,endless.mp4,a.txt", words=("--at-once", "1")) == 130
+    thread.join()
+    (outcome,) = read_results(tmp_path / "jobs.results.csv")
+    assert (outcome.state, outcome.message) == ("interrupted", "")
+    assert (tmp_path / "a.txt").read_text() == "half"
+
+
+def test_a_job_that_is_ended_before_it_began_is_no_crash(tmp_path: Path) -> None:
+    (job,) = read_jobs(table(tmp_path, "woman_1,endless.mp4,a.txt"), (), parse_one)
     with StopSignals() as stop:
-        (outcome,) = outcomes_here([job], perform, [Place(gpu=1)], stop)
-    assert outcome.state == "done"
-    assert " cuda:1 " in (tmp_path / "a.txt").read_text()
+        threading.Timer(0.05, lambda: setattr(stop, "received", "SIGTERM")).start()
+        (outcome,) = outcomes_here([job], perform, [Place()], stop)
+    assert (outcome.state, outcome.message) == ("interrupted", "")
+
+
+def test_a_model_lies_beside_the_table_like_everything_else(tmp_path: Path) -> None:
+    (tmp_path / "own.safetensors").write_text("weights")
+    rows = ("woman_1,a.mp4,1.mp4,own.safetensors", "woman_1,a.mp4,2.mp4,starter")
+    path = table(tmp_path, *rows, header="source,driving,output,model")
+    first, second = read_jobs(path, (), parse_one)
+    assert parse_one(first.arguments).model == str(tmp_path / "own.safetensors")
+    assert parse_one(second.arguments).model == "starter"
+    (tmp_path / "own.safetensors").write_text("other weights")
+    assert read_jobs(path, (), parse_one)[0].key != first.key
 
 
 def test_columns_are_options_and_go_before_those_of_the_batch(tmp_path: Path) -> None:
@@ -172,8 +233,11 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
     with pytest.raises(JobsError, match="is no table of results"):
         run(tmp_path, "woman_1,good.mp4,a.txt")
     assert (tmp_path / "jobs.results.csv").read_text() == "mine, not yours\n1,2\n"
-    with pytest.raises(JobsError, match="it is the table of jobs itself"):
+    with pytest.raises(OutputError, match="it would write over what --jobs reads"):
         run(tmp_path, "woman_1,good.mp4,a.txt", words=("--results", str(tmp_path / "jobs.csv")))
+    with pytest.raises(OutputError, match="there is no folder"):
+        run(tmp_path, "woman_1,good.mp4,a.txt", words=("--results", str(tmp_path / "nowhere" / "r.csv")))
+    assert not (tmp_path / "a.txt").exists(), "told before any work"
 
 
 def test_what_belongs_to_one_animation_is_no_option_of_a_batch(
