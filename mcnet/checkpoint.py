@@ -1,7 +1,6 @@
 """Model files: ours (`.safetensors`) and the authors' (`.pth.tar`), read safely or refused in one sentence."""
 
 import dataclasses
-import hashlib
 import json
 import pickle
 import re
@@ -19,7 +18,16 @@ from mcnet.config import MOTION_SIZE_PX, Conditioning, ConfigError, HourglassCon
 from mcnet.files import replacing
 from mcnet.generator import Mcnet
 from mcnet.model_card import FORMAT
-from mcnet.model_file import CheckpointError, ModelFile, ModelInfo, find_model, is_counter, refuse_not_finite
+from mcnet.model_file import (
+    CheckpointError,
+    ModelFile,
+    ModelInfo,
+    find_model,
+    is_counter,
+    refuse_not_finite,
+    refuse_wrong_shapes,
+)
+from mcnet.model_file import content_hash as content_hash
 
 _SHOWN = 5
 
@@ -135,40 +143,28 @@ def build_released(released: Mapping[str, Tensor], where: str) -> Mcnet:
 
 def _build(config: McnetConfig, tensors: Mapping[str, Tensor], where: str, names: Mapping[str, str]) -> Mcnet:
     """See `build`; `names` gives the file's own keys for ours, where they differ."""
-    model = _without_weights(config)
-    expected = {key: tensor.shape for key, tensor in model.state_dict().items() if not is_counter(key)}
     given = {key: tensor for key, tensor in tensors.items() if not is_counter(key)}
-    problems = [
-        f"{names.get(key, key)}: got {_shape(given[key].shape) if key in given else 'nothing'}, "
-        f"expected {_shape(shape)}"
-        for key, shape in expected.items()
-        if key not in given or given[key].shape != shape
-    ]
-    problems += [f"{key}: got {_shape(given[key].shape)}, expected no such key" for key in given if key not in expected]
-    if problems:
-        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise CheckpointError(
-            f"{where} does not hold the network it should: {'; '.join(problems[:_SHOWN])}{more}. "
-            "Convert the original file again, or use another one"
-        )
+    refuse_wrong_shapes(config, given, where, names)
     for key, tensor in given.items():
         if not tensor.is_floating_point() or tensor.layout != torch.strided:
             kind = f"{tensor.dtype} {tensor.layout}".replace("torch.", "")
             raise CheckpointError(f"{where}: {names.get(key, key)} is a {kind} tensor, expected plain floating point")
     weights = {key: tensor.detach().to("cpu", torch.float32, copy=True) for key, tensor in given.items()}
     refuse_not_finite({names.get(key, key): tensor for key, tensor in weights.items()}, where)
-    return _fill(model, weights)
+    return _filled(config, weights)
 
 
 def assemble(file: ModelFile) -> Mcnet:
-    """The network of weights that are known to be whole, in float32 and evaluation mode."""
+    """The network of weights whose names and shapes are right, in float32 and evaluation mode."""
     weights = {key: torch.tensor(weight, dtype=torch.float32) for key, weight in file.weights.items()}
-    model = _fill(_without_weights(file.config), weights)
+    model = _filled(file.config, weights)
     model.info = file.info
     return model
 
 
-def _fill(model: Mcnet, weights: Mapping[str, Tensor]) -> Mcnet:
+def _filled(config: McnetConfig, weights: Mapping[str, Tensor]) -> Mcnet:
+    """A network of weights whose names and shapes are right."""
+    model = _without_weights(config)
     counters = {key: torch.tensor(0) for key in model.state_dict() if is_counter(key)}
     model.load_state_dict({**weights, **counters}, strict=True, assign=True)
     return model.eval()
@@ -194,18 +190,6 @@ class _NotFilled(TorchFunctionMode):
         if func in (torch.arange, torch.eye):
             return func(*args, **(kwargs | {"device": "cpu"}))
         return func(*args, **kwargs)
-
-
-def content_hash(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes of the tensors, whatever their order."""
-    digest = hashlib.sha256()
-    for key in sorted(tensors):
-        if is_counter(key):
-            continue
-        tensor = tensors[key].detach().cpu().to_dense().contiguous()
-        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _read_released(path: Path) -> dict[str, Tensor]:
@@ -369,7 +353,3 @@ def _config_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> McnetConfig:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or "a single number"

@@ -19,10 +19,12 @@ from mcnet.errors import UserError
 from mcnet.model_card import FORMAT, CardError
 from mcnet.model_card import model_file as file_in_folder
 from mcnet.pose import Jacobians, TensorOrArray, jacobians_of_places, namespace, tells_rotation
+from mcnet.weight_shapes import weight_shapes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+_SHOWN = 5
 _LARGEST = float(np.finfo(np.float32).max)
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -101,11 +103,33 @@ def with_own_jacobians(info: ModelInfo, keypoints: Keypoints[TensorOrArray]) -> 
     return keypoints._replace(jacobian=jacobians_of_places(keypoints.value, info.keypoint_landmarks, kind))
 
 
-class Network(Protocol):
-    """What is asked of `mcnet.generator.Mcnet` here, which imports torch."""
+class Described(Protocol):
+    """A network, or a file that holds one."""
 
-    config: McnetConfig
-    info: ModelInfo
+    @property
+    def config(self) -> McnetConfig: ...
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+
+def meant_landmarks(model: Described) -> tuple[int, ...]:
+    """Which points of the face mesh a model's keypoints are, in their order; empty where they mean nothing."""
+    meant = model.info.keypoint_landmarks
+    return meant if len(meant) == model.config.num_keypoints else ()
+
+
+def may_detect(model: Described) -> bool:
+    """Whether a model's keypoints may be detected; if not, they have to be measured."""
+    return model.info.detects or not _places_suffice(model)
+
+
+def _places_suffice(model: Described) -> bool:
+    return bool(meant_landmarks(model)) and model.info.keypoint_jacobians != "detected"
+
+
+class Network(Described, Protocol):
+    """What is asked of `mcnet.generator.Mcnet` here, which imports torch."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -139,8 +163,8 @@ class ModelFile:
         """Read our format.
 
         Raises:
-            CheckpointError: the file is truncated, is not of ours, or was damaged or written by something else. Nothing
-                is half-loaded.
+            CheckpointError: the file is truncated, is not of ours, or was damaged or written by something else; its
+                weights are not those of its configuration, or hold NaN. Nothing is half-loaded.
         """
         try:
             with safe_open(path, framework="numpy") as file:
@@ -170,29 +194,29 @@ class ModelFile:
                 "again"
             )
         weights = {key: weight for key, weight in weights.items() if not is_counter(key)}
+        refuse_wrong_shapes(config, weights, str(path))
         refuse_not_finite(weights, str(path))
         return cls(config, info, weights)
 
     @property
     def keypoint_landmarks(self) -> tuple[int, ...]:
-        """Which points of the face mesh the keypoints are, in their order; empty where they mean nothing."""
-        meant = self.info.keypoint_landmarks
-        return meant if len(meant) == self.config.num_keypoints else ()
+        """See `meant_landmarks`."""
+        return meant_landmarks(self)
 
     @property
     def places_suffice(self) -> bool:
         """Whether the jacobians of measured keypoints follow from their places, so that nothing has to be detected."""
-        return bool(self.keypoint_landmarks) and self.info.keypoint_jacobians != "detected"
+        return _places_suffice(self)
 
     @property
     def detects(self) -> bool:
-        """Whether keypoints may be detected; if not, they have to be measured."""
-        return self.info.detects or not self.places_suffice
+        """See `may_detect`."""
+        return may_detect(self)
 
     @property
     def hash_in_float32(self) -> str:
         """Of the weights as they are computed with, whatever the file holds them in."""
-        return _digest((key, "torch.float32", self.weights[key].astype(np.float32)) for key in sorted(self.weights))
+        return _digest((key, self.weights[key].astype(np.float32, copy=False)) for key in sorted(self.weights))
 
 
 def bundled_models() -> dict[str, Path]:
@@ -231,14 +255,54 @@ def find_model(name_or_path: str | Path) -> Path:
     )
 
 
-def content_hash(weights: Mapping[str, Array]) -> str:
-    """SHA-256 over names, types, shapes and bytes of weights, whatever their order."""
-    return _digest((key, f"torch.{weights[key].dtype}", weights[key]) for key in sorted(weights))
+def content_hash(weights: "Mapping[str, Tensor] | Mapping[str, Array]") -> str:
+    """SHA-256 over names, types, shapes and bytes of weights, whatever their order; counters are left out.
+
+    Tensors and the arrays of the same numbers have the same.
+    """
+    return _digest((key, weights[key]) for key in sorted(weights))
 
 
 def is_counter(key: str) -> bool:
     """Whether a weight is BatchNorm's `num_batches_tracked`, which nothing uses with a fixed momentum."""
     return key.endswith("num_batches_tracked")
+
+
+def refuse_wrong_shapes(
+    config: McnetConfig,
+    weights: "Mapping[str, Tensor] | Mapping[str, Array]",
+    where: str,
+    names: Mapping[str, str] | None = None,
+) -> None:
+    """See that weights are those that a configuration has, by name and shape.
+
+    Args:
+        config: of the network.
+        weights: by our names, without counters.
+        where: the file's name for messages.
+        names: the file's own names for ours, where they differ.
+
+    Raises:
+        CheckpointError: some are missing, unknown or of another shape; the first five are named.
+    """
+    names, expected = names or {}, weight_shapes(config)
+    given = {key: tuple(weight.shape) for key, weight in weights.items()}
+    problems = [
+        f"{names.get(key, key)}: got {_shape(given[key]) if key in given else 'nothing'}, expected {_shape(shape)}"
+        for key, shape in expected.items()
+        if given.get(key) != shape
+    ]
+    problems += [f"{key}: got {_shape(given[key])}, expected no such key" for key in given if key not in expected]
+    if problems:
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise CheckpointError(
+            f"{where} does not hold the network it should: {'; '.join(problems[:_SHOWN])}{more}. "
+            "Convert the original file again, or use another one"
+        )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "a single number"
 
 
 def refuse_not_finite(weights: "Mapping[str, Tensor] | Mapping[str, Array]", where: str) -> None:
@@ -255,12 +319,18 @@ def refuse_not_finite(weights: "Mapping[str, Tensor] | Mapping[str, Array]", whe
             )
 
 
-def _digest(entries: Iterable[tuple[str, str, Array]]) -> str:
+def _digest(entries: "Iterable[tuple[str, Tensor | Array]]") -> str:
     digest = hashlib.sha256()
-    for key, dtype, weight in entries:
-        if not is_counter(key):
-            digest.update(f"{key} {dtype} {weight.shape}\n".encode())
-            digest.update(np.ascontiguousarray(weight).data)
+    for key, weight in entries:
+        if is_counter(key):
+            continue
+        if isinstance(weight, np.ndarray):
+            dtype, raw = f"torch.{weight.dtype}", np.ascontiguousarray(weight)
+        else:  # as bytes, since numpy does not know all of torch's types
+            plain = weight.detach().cpu().to_dense().contiguous()
+            dtype, raw = str(weight.dtype), plain.flatten().view(namespace(plain).uint8).numpy()
+        digest.update(f"{key} {dtype} {tuple(weight.shape)}\n".encode())
+        digest.update(raw.data)
     return digest.hexdigest()
 
 

@@ -120,9 +120,7 @@ def _rigid_fit(points: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
     Its rows sum to 0, so that places need no centring.
     """
     fit = np.zeros((3, len(points)))
-    fit[:, _rigid_among(points)] = np.linalg.pinv(
-        _centred_shape(points)
-    )  # its rows sum to 0, so that places need no centring
+    fit[:, _rigid_among(points)] = np.linalg.pinv(_centred_shape(points))
     return tuple(tuple(row) for row in fit.tolist())
 
 

@@ -15,7 +15,7 @@ from assets import ROOT
 from mcnet import CheckpointError, Engine, EngineError, EngineOptions, ModelFile, open_model
 from mcnet.engine.device import automatic_backend
 from mcnet.media.video import open_driving
-from mcnet.model_file import find_model
+from mcnet.model_file import content_hash, find_model
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="the extra `openvino` is not installed"
@@ -145,13 +145,34 @@ def test_weights_that_are_missing_are_named() -> None:
     weights = {key: weight for key, weight in whole.weights.items() if key != "generator.final.weight"}
     lacking = ModelFile(whole.config, whole.info, weights)
     with pytest.raises(
-        EngineError, match=r"does not hold the network it should: generator\.final\.weight: got nothing"
+        CheckpointError, match=r"does not hold the network it should: generator\.final\.weight: got nothing"
     ):
         Engine(lacking, EngineOptions(device="cpu", precision="fp32", backend="openvino"))
 
 
+@pytest.mark.parametrize("torch", [ABSENT, PRESENT], ids=["absent", "present"])
+def test_weights_of_another_shape_are_named(torch: str, tmp_path: Path) -> None:
+    """One output channel less would be a broadcast in OpenVINO; a whole channel less of the input a failure in C++."""
+    code = """
+import numpy as np
+from mcnet import CheckpointError, Engine, EngineOptions, ModelFile, open_model
+whole = open_model('starter')
+for cut, got in ((np.s_[:1], '1x16x3x3'), (np.s_[:, 1:], '3x15x3x3')):
+    weights = dict(whole.weights)
+    weights['generator.final.weight'] = weights['generator.final.weight'][cut]
+    try:
+        Engine(ModelFile(whole.config, whole.info, weights), EngineOptions(device='cpu'))
+    except CheckpointError as error:
+        assert f'model starter does not hold the network it should: generator.final.weight: got {got}, ' in str(error)
+        assert 'expected 3x16x3x3. Convert' in str(error)
+    else:
+        raise AssertionError(got)
+"""
+    run(torch, code, tmp_path)
+
+
 def test_both_read_the_same_weights() -> None:
-    from mcnet.checkpoint import content_hash, load_model
+    from mcnet.checkpoint import load_model
 
     stored = open_model("starter")
     plain = load_model("starter").state_dict()

@@ -287,15 +287,17 @@ def bundled_portraits() -> list[PortraitEntry]:
 
 
 def load_portrait(text: str, store: PortraitStore) -> Portrait:
-    """A portrait by name, key or file, as a command line names it; a file is not taken into the gallery.
+    """A portrait by name, key or file, as a command line names it.
+
+    A file is looked at as the window looks at it (`PortraitStore.look`), and not taken into the gallery.
 
     Raises:
         AppError, MediaError: there is none such, or it cannot be animated.
     """
     entries = store.entries()
     path = shipped.find_portrait(text, {entry.key: entry.path for entry in entries})
-    other = PortraitEntry(path.stem, path.stem, path, bundled=False)
-    return store.prepare(next((entry for entry in entries if entry.path == path), other))
+    known = next((entry for entry in entries if entry.path == path), None)
+    return store.look(path) if known is None else store.prepare(known)
 
 
 class _View(NamedTuple):
@@ -320,7 +322,8 @@ def _upright(finder: FaceFinder, rgb: NDArray[np.uint8]) -> _View:
     as_it_is = _turned_view(finder, rgb, 0.0)
     if _is_sure(finder, as_it_is):
         quarters = round(_roll_deg(as_it_is.faces[0]) / 90)
-        return as_it_is if quarters == 0 else _turned_view(finder, rgb, -90.0 * quarters % 360)
+        upright = as_it_is if quarters == 0 else _turned_view(finder, rgb, -90.0 * quarters % 360)
+        return upright if upright.faces else as_it_is
     others = (_turned_view(finder, rgb, angle_deg) for angle_deg in (180.0, 90.0, 270.0))
     return next((view for view in others if _is_sure(finder, view) and _is_upright(view)), as_it_is)
 

@@ -259,11 +259,12 @@ def check_motion(args: argparse.Namespace, model: "ModelFile | Mcnet") -> bool:
         UserError: they do not.
     """
     from mcnet.media.errors import MediaError
+    from mcnet.model_file import may_detect, meant_landmarks
 
     check_motion_options(args)
-    measurable = len(model.info.keypoint_landmarks) == model.config.num_keypoints
+    measurable = bool(meant_landmarks(model))
     if args.keypoints == "detected":
-        if measurable and not model.info.detects:
+        if not may_detect(model):
             raise MediaError(
                 f"--keypoints detected: model {model.info.name} was trained on measured keypoints only and cannot "
                 "detect any; use --keypoints measured, or another model"

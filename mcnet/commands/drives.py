@@ -44,6 +44,10 @@ class Shot:
         assert self.face is not None
         return mesh_in_square(self.face.mesh_px, self.box, self.size_px)
 
+    def places(self, points: Sequence[int]) -> NDArray[np.float64]:
+        """(n, 2): where some points of the face's mesh are in the square's coordinates."""
+        return self.mesh()[list(points), :2]
+
 
 class Drive(Protocol):
     """Animates the engine's source.
@@ -114,7 +118,7 @@ class PlaneDrive(KeypointDrive):
         )
 
     def _places(self, shot: Shot) -> NDArray[np.float64] | None:
-        return shot.mesh()[list(self._engine.keypoint_landmarks), :2] if self.measures else None
+        return shot.places(self._engine.keypoint_landmarks) if self.measures else None
 
 
 class SpaceDrive(KeypointDrive):

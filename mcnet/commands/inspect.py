@@ -23,6 +23,9 @@ from mcnet.commands.status import INTERRUPTED
 from mcnet.signals import StopSignals
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from mcnet.arrays import Array, Keypoints, Rgb, SourceCache
     from mcnet.commands.drives import Shot
     from mcnet.generator import Mcnet
@@ -134,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
         performance = find_performance(driving, args, stop, measurable=measurable)
         inspector = Inspector(args, model, portrait, driving, performance, measurable=measurable)
         index = chosen_frame(args, driving, performance, needs_face=inspector.needs_face)
-        look = inspector.look(next(shot for number, shot in inspector.shots() if number == index))
+        look = inspector.look(inspector.shot(index))
         shown = Range.of(look.seen)
         args.output.mkdir(exist_ok=True)
         for name, draw in figures(inspector, look, shown, args.point).items():
@@ -226,6 +229,24 @@ class Inspector:
         for index, frame in enumerate(progress(self.driving, self._max_frames, "looking")):
             yield index, self._performance.shot(index, frame, self._size_px)
 
+    def shot(self, index: int) -> "Shot":
+        """One frame by its number.
+
+        Raises:
+            MediaError: the video has become shorter since its frames were counted.
+        """
+        from mcnet.media.errors import MediaError
+
+        read = 0
+        for at, shot in self.shots():
+            if at == index:
+                return shot
+            read = at + 1
+        raise MediaError(
+            f"{self.driving.path}: got {read} frames when it was read again, expected frame {index} as at first; look "
+            "whether it is still being written, and whether its disk reads well"
+        )
+
     def look(self, shot: "Shot") -> Look:
         """At the source, driven by a frame."""
         from mcnet.inspection.figures import Performer
@@ -267,8 +288,8 @@ class Inspector:
         device = next(self.model.parameters()).device
         return Keypoints(*(torch.from_numpy(part).to(device) for part in keypoints))
 
-    def _places(self, shot: "Shot") -> Any:
-        return shot.mesh()[list(self._engine.keypoint_landmarks), :2] if self._measured else None
+    def _places(self, shot: "Shot") -> "NDArray[np.float64] | None":
+        return shot.places(self._engine.keypoint_landmarks) if self._measured else None
 
 
 def figures(

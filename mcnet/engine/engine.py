@@ -27,7 +27,7 @@ from mcnet.engine.device import (
     why_no_openvino,
     why_no_torch,
 )
-from mcnet.model_file import ModelFile, with_own_jacobians
+from mcnet.model_file import ModelFile, refuse_wrong_shapes, with_own_jacobians
 from mcnet.pose import adapted_scale, relative_keypoints
 
 if TYPE_CHECKING:
@@ -68,12 +68,14 @@ class Engine:
         """Take the weights that `model` has now (it stays as it is), and get ready.
 
         Raises:
+            CheckpointError: the weights are not those of the model's configuration.
             EngineError: device, precision or backend that were asked for cannot be had, or the model gives NaN while
                 it warms up.
         """
         options = options or EngineOptions()
         self._model = model if isinstance(model, ModelFile) else ModelFile.of(model)
         info = self._model.info
+        refuse_wrong_shapes(self._model.config, self._model.weights, f"model {info.name}")
         self.config: McnetConfig = self._model.config
         self.model_name = info.name
         self.keypoint_landmarks = self._model.keypoint_landmarks

@@ -10,7 +10,8 @@ def open_model(name_or_path: str | Path) -> ModelFile:
     """Open a model for an engine. torch is imported for the authors' files alone, which are torch's own.
 
     Args:
-        name_or_path: a bundled model's name (`starter`), our `.safetensors` file, or the authors' `.pth.tar`.
+        name_or_path: a bundled model's name (`starter`), our `.safetensors` file, a folder that holds one (as
+            `mcnet-train export` writes it, or a run that learns), or the authors' `.pth.tar`.
 
     Raises:
         CheckpointError: no such model, or the file is truncated, unsafe, of the wrong shape or holds NaN; or it is the

@@ -41,14 +41,14 @@ class OpenVinoBackend:
         """Write the graphs and compile them.
 
         Args:
-            model: not changed, and read once more when the first source is encoded.
+            model: whose weights are those of its configuration; not changed, and read once more when the first source
+                is encoded.
             dtype: of the two graphs that may be rounded: `fp32` or `bf16`.
             threads: of one frame.
             int8: compute the decoder's convolutions in 8 bits, on the model's ranges.
 
         Raises:
-            CheckpointError: the model lacks weights, or one is not finite: a ReLU here takes NaN to 0, and nobody would
-                see it.
+            CheckpointError: a weight is not finite: a ReLU here takes NaN to 0, and nobody would see it.
             RuntimeError: OpenVINO cannot compile the network.
         """
         self._model = model

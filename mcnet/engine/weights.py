@@ -10,7 +10,6 @@ import numpy as np
 
 from mcnet.arrays import Array
 from mcnet.config import NORM_EPS, QUERY_SCALE
-from mcnet.model_file import CheckpointError
 from mcnet.pose import TensorOrArray, namespace
 
 
@@ -23,18 +22,8 @@ class Weights:
         self._prefix = prefix
 
     def __getitem__(self, name: str) -> Array:
-        """That weight, in float32.
-
-        Raises:
-            CheckpointError: there is none.
-        """
-        key = self._prefix + name
-        if key not in self._weights:
-            raise CheckpointError(
-                f"the model does not hold the network it should: {key}: got nothing, expected a weight. Convert the "
-                "original file again, or use another one"
-            )
-        return self._weights[key].astype(np.float32)
+        """That weight, in float32."""
+        return self._weights[self._prefix + name].astype(np.float32)
 
     def part(self, name: str) -> "Weights":
         """Those below a name."""

@@ -1,6 +1,6 @@
 """Motion in space: a portrait keeps its own shape, and takes a performer's expression and head pose.
 
-Relative motion in the picture's plane (FOMM; `mcnet.geometry.relative_keypoints`) adds differences of places in the
+Relative motion in the picture's plane (FOMM; `mcnet.pose.relative_keypoints`) adds differences of places in the
 picture. That is right only while the reference pose looks where the portrait looks, and it carries the performer's face
 shape along. A face mesh has a third coordinate, so that pose, shape and expression can be told apart: every mesh is
 brought into one common frame of the head by a similarity on 20 rigid points, expressions are differences there, and the

@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,20 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mcnet import CheckpointError, Engine, EngineOptions, Mcnet, McnetConfig, load_model, save_model
-from mcnet.checkpoint import content_hash
-from mcnet.model_file import bundled_models
+from mcnet import (
+    CheckpointError,
+    Engine,
+    EngineOptions,
+    Mcnet,
+    McnetConfig,
+    ModelFile,
+    load_model,
+    open_model,
+    save_model,
+)
+from mcnet.config import named_configs
+from mcnet.model_file import bundled_models, content_hash, is_counter
+from mcnet.weight_shapes import weight_shapes
 from tests.released import checkpoint, load_case
 from tests.tolerance import PICTURE
 
@@ -247,6 +259,49 @@ def test_first_five_wrong_keys_are_named(saved: Path) -> None:
     with pytest.raises(CheckpointError, match="; and 3 more") as refusal:
         load_model(saved)
     assert str(refusal.value).count("got nothing") == 5
+
+
+def test_a_weight_that_was_cut_is_named_by_whoever_opens_the_file(saved: Path) -> None:
+    tensors = load_file(saved)
+    tensors["generator.final.weight"] = tensors["generator.final.weight"][:2].contiguous()
+    rewrite_file(saved, tensors=tensors)
+    for open_file in (ModelFile.read, open_model, load_model):
+        with pytest.raises(CheckpointError) as refusal:
+            open_file(saved)
+        assert str(refusal.value) == (
+            f"{saved} does not hold the network it should: generator.final.weight: got 2x8x3x3, expected 3x8x3x3. "
+            "Convert the original file again, or use another one"
+        )
+
+
+def configs() -> list[McnetConfig]:
+    """The named ones, and what else tells of shapes."""
+    tiny = McnetConfig.named("tiny")
+    changes: list[dict[str, Any]] = [
+        *({"size_px": size_px, "memory": replace(tiny.memory, levels_px=())} for size_px in (64, 128, 512)),
+        {"memory": replace(tiny.memory, conditioning="none")},
+        {"memory": replace(tiny.memory, conditioning="keypoints+appearance", levels_px=(128,))},
+        {"lateral": False, "decoder_widths": tiny.encoder_widths[::-1], "resblocks": (2, 0, 1), "output_kernel": 7},
+        {"keypoint_hourglass": replace(tiny.keypoint_hourglass, blocks=1, max_width=4, head_kernel=7)},
+    ]
+    return [*map(McnetConfig.named, named_configs()), *(replace(tiny, **change) for change in changes)]
+
+
+@pytest.mark.parametrize("config", configs())
+def test_the_shapes_that_a_file_must_have_are_the_networks(config: McnetConfig) -> None:
+    with torch.device("meta"):
+        network = Mcnet(config).state_dict()
+    assert weight_shapes(config) == {key: tuple(value.shape) for key, value in network.items() if not is_counter(key)}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.int64, torch.bool])
+def test_tensors_and_arrays_have_the_same_hash(dtype: torch.dtype) -> None:
+    tensors = {"b": torch.arange(6).reshape(2, 3).to(dtype), "a": torch.tensor(1).to(dtype)}
+    tensors["c"] = tensors["b"].T  # not contiguous
+    arrays = {key: tensor.numpy() for key, tensor in reversed(tensors.items())}
+    assert content_hash(tensors) == content_hash(arrays)
+    assert content_hash(arrays | {"norm.num_batches_tracked": np.array(7)}) == content_hash(tensors)
+    assert content_hash(arrays | {"b": arrays["b"].reshape(3, 2)}) != content_hash(tensors)
 
 
 def test_unknown_config_key(saved: Path) -> None:

@@ -1,12 +1,15 @@
 """`mcnet inspect` on real input: a bundled portrait, moved by a bundled video."""
 
 import dataclasses
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from assets import ROOT as ASSETS
 from mcnet.__main__ import main
@@ -16,6 +19,7 @@ from mcnet.config import McnetConfig
 from mcnet.generator import Mcnet
 from mcnet.inspection.figures import CELL_PX
 from mcnet.media.images import read_rgb, write_rgb
+from mcnet.media.video import DrivingVideo
 from mcnet.model_file import ModelInfo
 
 CLIP = ASSETS / "driving" / "grid_bbaf2n.mpg"
@@ -133,6 +137,22 @@ def test_frames_and_faces_that_are_not_there(tmp_path: Path, small: str, capsys:
     assert not (tmp_path / "new").exists()
     assert inspect(tmp_path / "new", "--model", small, "--frame", "2", "--video", driving=pictures) == 0
     assert f"{VIDEO}: 3 frames" in capsys.readouterr().out
+
+
+def test_a_video_that_is_shorter_when_it_is_read_again(
+    tmp_path: Path, small: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, passes = DrivingVideo.__iter__, itertools.count()
+
+    def shorter(driving: DrivingVideo) -> Iterator[NDArray[np.uint8]]:
+        return itertools.islice(whole(driving), FRAMES if next(passes) < 2 else 2)  # start, count, look
+
+    monkeypatch.setattr(DrivingVideo, "__iter__", shorter)
+    options = ["--model", small, "--motion", "plane", "--keypoints", "detected", "--absolute", "--no-crop"]
+    assert inspect(tmp_path / "new", *options, "--frame", "4") == 1
+    said = capsys.readouterr().err
+    assert f"{CLIP}: got 2 frames when it was read again, expected frame 4" in said
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("point", ["0.5", "0.5,1.1", "a,b", "1,2,3"])

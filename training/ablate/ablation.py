@@ -1,6 +1,7 @@
 """Trains the variants of one network under one budget and measures them; what is done is not done again."""
 
 import dataclasses
+import hashlib
 import json
 import logging
 import time
@@ -38,6 +39,7 @@ from training.fit.state import CHECKPOINT, load_state
 RESULTS = "ablation.json"
 _FIGURES = "figures.json"
 _CLOCK = "minutes.json"
+_SHRUNK_FROM = "shrunk_from"
 _CHUNK = 64
 """Frames that are shrunk at a time."""
 _log = logging.getLogger(__name__)
@@ -187,7 +189,7 @@ def shrunk(dataset: Dataset, size_px: int, folder: Path) -> Dataset:
     Args:
         dataset: with pictures of a multiple of the size.
         size_px: wanted.
-        folder: where they are written, unless that was done before.
+        folder: where they are written, unless that was done before from this very dataset.
 
     Raises:
         AblationError: the pictures are no multiple of the size.
@@ -200,10 +202,9 @@ def shrunk(dataset: Dataset, size_px: int, folder: Path) -> Dataset:
         )
     if factor == 1:
         return dataset
-    if (folder / "dataset.json").is_file():
-        before = open_dataset(folder)
-        if before.size_px == size_px and before.clips == dataset.clips:
-            return before
+    stamp, mark = _stamp(dataset, size_px), folder / _SHRUNK_FROM
+    if (folder / "dataset.json").is_file() and mark.is_file() and mark.read_text() == stamp:
+        return open_dataset(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "dataset.json").unlink(missing_ok=True)
     shrink = AntiAlias(3, factor)
@@ -212,8 +213,18 @@ def shrunk(dataset: Dataset, size_px: int, folder: Path) -> Dataset:
             frames = torch.from_numpy(np.array(dataset.frames[start : start + _CHUNK]))
             file.write(to_rgb(shrink(to_picture(frames))).numpy().tobytes())
     write_landmarks(folder / "landmarks.npz", dataset.landmarks)
-    write_table(folder / "dataset.json", PACKED_FORMAT, ClipTable(size_px, dataset.clips))
+    mark.write_text(stamp)
+    write_table(folder / "dataset.json", PACKED_FORMAT, ClipTable(size_px, dataset.clips))  # last: it makes a dataset
     return open_dataset(folder)
+
+
+def _stamp(dataset: Dataset, size_px: int) -> str:
+    """Tells what is shrunk: its table, its landmarks, and by size and time its frames, which are too many to read."""
+    frames = (dataset.folder / "frames.u8").stat()
+    digest = hashlib.sha256(f"{size_px} {frames.st_size} {frames.st_mtime_ns}\n".encode())
+    for name in ("dataset.json", "landmarks.npz"):
+        digest.update((dataset.folder / name).read_bytes())
+    return digest.hexdigest()
 
 
 def _train(config: FitConfig, folder: Path, minutes: float | None, dataset: Dataset, frames_per_clip: int) -> bool:

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from mcnet.bench.ranges import note_bundled_ranges
-from mcnet.checkpoint import build, content_hash, load_model, save_model
+from mcnet.checkpoint import build, load_model, save_model
 from mcnet.config import ConfigError
 from mcnet.generator import Mcnet
 from mcnet.model_card import MODEL_FILE
-from mcnet.model_file import CheckpointError, ModelInfo
+from mcnet.model_file import CheckpointError, ModelInfo, content_hash, is_counter
 from training.fit.card import card_of
 from training.fit.config import FitConfig
 from training.fit.model_folder import check_folder, write_beside
@@ -87,7 +87,7 @@ def export(
 
 def _check_figures(evaluation: Mapping[str, Any], model: Mcnet) -> None:
     """Refuse the figures of other weights; those that were stored in half precision are the same."""
-    weights = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
+    weights = {key: value for key, value in model.state_dict().items() if not is_counter(key)}
     hashes = [content_hash({key: value.to(dtype) for key, value in weights.items()}) for dtype in _STORED]
     if evaluation["content_hash"] not in hashes:
         raise CheckpointError(

@@ -267,6 +267,7 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
     torch.manual_seed(settings.seed)  # the same first weights in every process
     model = Mcnet(config.model)
     playing = config.loss.gan > 0 or config.loss.crops_gan > 0
+    torch.manual_seed(settings.seed)  # and the same first discriminators, however much the network drew before
     adversaries = Adversaries(config.model.num_keypoints, config.loss) if playing else None
     state = load_state(run / CHECKPOINT) if (run / CHECKPOINT).is_file() else None
     facts: dict[str, Any] = {"data": _data_facts(dataset, sampler, data.split)}

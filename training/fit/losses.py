@@ -85,7 +85,14 @@ class Pyramid(nn.Module):
 
 
 def picture_l1(picture: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean absolute difference; `weights` (B, 1, S, S) have mean 1 over each picture."""
+    """Mean absolute difference over all pictures and pixels, each times its weight.
+
+    Args:
+        picture: (B, 3, S, S), carries the gradient.
+        target: likewise, carries none.
+        weights: (B, 1, S, S), of mean 1 over each picture (`region_weights`), or (B, 1, 1, 1), 0 for a picture that
+            does not count and 1 for one that does; what does not count still counts in the mean's denominator.
+    """
     difference = (picture - target).abs()
     return difference.mean() if weights is None else (difference * weights).mean()
 
@@ -104,7 +111,7 @@ def perceptual(
         pyramid: the sizes at which pictures are compared.
         prediction: carries the gradient.
         target: carries none.
-        weights: (B, 1, S, S), mean 1 over each picture; resized to each map.
+        weights: as of `picture_l1`; resized to each map.
     """
     total = prediction.new_zeros(())
     for predicted, wanted in zip(pyramid(prediction), pyramid(target), strict=True):

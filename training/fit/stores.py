@@ -65,7 +65,6 @@ class LandmarkStore:
     Args:
         dataset: where they come from.
         device: where they are needed.
-
         wanted: points that are needed besides; only pupils can be lacking where they are not.
 
     Raises:

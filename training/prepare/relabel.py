@@ -191,7 +191,8 @@ def _relabel(folder: Path, out: Path, finders: Finders, points: tuple[int, ...])
             bar.update(clip.frames)
     _link_pictures(folder, out, table if pictures.name == "clips.json" else None)
     if out.resolve() == folder.resolve() and not (folder / _OLD).exists():
-        shutil.copyfile(folder / "landmarks.npz", folder / _OLD)
+        with replacing(folder / _OLD) as partial:  # it is made once: half of it would stay
+            shutil.copyfile(folder / "landmarks.npz", partial)
     new = Landmarks(columns, places[..., :2], valid, places[..., 2])
     write_landmarks(work / "landmarks.npz", new)
     (work / "landmarks.npz").replace(out / "landmarks.npz")

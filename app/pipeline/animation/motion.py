@@ -194,7 +194,7 @@ class MotionControl:
     def relative(self, source: Pose, driving: Pose, motion_strength: float, expression_strength: float) -> Pose:
         """The source's keypoints moved as the performer moved since the reference pose, with gains.
 
-        With both gains at 1 this is FOMM's relative motion with adapted scale (`mcnet.geometry.relative_keypoints`).
+        With both gains at 1 this is FOMM's relative motion with adapted scale (`mcnet.pose.relative_keypoints`).
         For other gains the movement is parted in two: the affine map that brings the reference pose closest to the
         performer's (the head's motion) and what remains (the expression). The map's turn and stretch are amplified each
         for itself, so that a tilted head is tilted further and not blown up.

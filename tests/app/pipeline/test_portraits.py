@@ -5,12 +5,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from app.errors import AppError
 from app.pipeline.portraits import Portrait, PortraitStore, bundled_portraits, load_portrait
 from assets import ROOT as ASSETS
 from mcnet.media.crop import SquareBox, turned
 from mcnet.media.errors import MediaError
+from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.images import read_rgb, write_rgb
 
 WOMAN = ASSETS / "portraits" / "woman_2.jpg"
@@ -202,6 +204,40 @@ def test_a_portrait_on_its_side_or_on_its_head_is_offered_upright(
     np.testing.assert_array_equal(read_rgb(entry.path), lying)  # it is kept as it was
     np.testing.assert_array_equal(again.prepare(entry).square, portrait.square)
     np.testing.assert_array_equal(again.look_at(lying, "twice").square, portrait.square)
+
+
+def test_a_command_line_turns_a_picture_as_the_window_does(store: PortraitStore, tmp_path: Path) -> None:
+    upright = tmp_path / "upright.png"
+    write_rgb(upright, read_rgb(WOMAN))
+    path = tmp_path / "lying.png"
+    write_rgb(path, turned(read_rgb(WOMAN), 90.0))
+    portrait = load_portrait(str(path), store)
+    assert portrait.entry.angle_deg == 270
+    assert portrait.score == pytest.approx(load_portrait(str(upright), store).score, abs=3)
+    assert all(entry.bundled for entry in store.entries())
+    kept = store.reframe(portrait, None, 0.0)
+    store.keep(kept)
+    assert load_portrait(str(path), store).entry == kept.entry  # as the user chose in the window
+
+
+def test_a_face_that_is_lost_by_the_turn_is_used_as_it_lies(
+    store: PortraitStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Blind(FaceFinder):
+        """Finds a face in the first picture alone."""
+
+        looked = False
+
+        def find(self, rgb: NDArray[np.uint8]) -> list[Face]:
+            found = [] if self.looked else super().find(rgb)
+            self.looked = True
+            return found
+
+    monkeypatch.setattr("app.pipeline.portraits.FaceFinder", Blind)
+    portrait = store.look_at(turned(read_rgb(WOMAN), 90.0), "lying")
+    assert portrait.entry.angle_deg == 0
+    assert portrait.landmarks_px is not None
+    assert "the head is tilted" in portrait.remarks
 
 
 def test_a_picture_is_straightened(store: PortraitStore, woman: Portrait) -> None:

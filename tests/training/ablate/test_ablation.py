@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from training.__main__ import main
 from training.ablate.ablation import Ablation, AblationError, Member, Size, ablate, shrunk
 from training.ablate.held_out import FIGURES, figures
 from training.ablate.report import format_table, step_between
-from training.ablate.variants import VARIANTS, with_memory
-from training.data import DataError, open_dataset
+from training.ablate.variants import VARIANTS, member, with_memory
+from training.data import DataError, open_dataset, write_landmarks
 from training.fit.config import FitConfig, load_config
+from training.fit.loop import fit
 from training.fit.stages import FitError
 from training.fit.state import load_state
 
@@ -127,6 +129,35 @@ def test_pictures_are_shrunk_as_the_detector_does_it(heads: Path, tmp_path: Path
     assert shrunk(dataset, 256, tmp_path / "none") is dataset
     with pytest.raises(AblationError, match=r"pictures of 256 px, expected a multiple of model\.size_px, 512"):
         shrunk(dataset, 512, tmp_path / "none")
+
+
+def test_frames_are_shrunk_again_when_what_they_came_of_has_changed(heads: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(heads, source)
+    shrunk(open_dataset(source), 64, tmp_path / "small")
+    written = (tmp_path / "small" / "frames.u8").stat().st_mtime_ns
+    shrunk(open_dataset(source), 64, tmp_path / "small")
+    assert (tmp_path / "small" / "frames.u8").stat().st_mtime_ns == written
+    old = open_dataset(source).landmarks
+    write_landmarks(source / "landmarks.npz", old._replace(valid=~old.valid))  # as `relabel` leaves the table alone
+    again = shrunk(open_dataset(source), 64, tmp_path / "small")
+    np.testing.assert_array_equal(again.landmarks.valid, ~old.valid)
+    np.full_like(open_dataset(source).frames, 200).tofile(source / "frames.u8")
+    assert np.abs(shrunk(open_dataset(source), 64, tmp_path / "small").frames[:, 32, 32].astype(int) - 200).max() <= 1
+
+
+def test_variants_play_against_the_same_discriminators(heads: Path, tmp_path: Path) -> None:
+    loss: dict[str, object] = {"gan": 1.0, "discriminator_widths": [4, 4, 4, 4], "gan_after": 100}  # it never learns
+    dataset = shrunk(open_dataset(heads), 64, tmp_path / "data")
+    config = small(heads, loss=loss, motion={"steps": 0})
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=str(dataset.folder)))
+    drawn = []
+    for variant in VARIANTS:
+        fit(member(config, variant.name, 3, ""), tmp_path / variant.name, max_minutes=0.0)
+        drawn.append(load_state(tmp_path / variant.name / "checkpoint.pt").discriminator)
+    assert drawn[0]
+    for other in drawn[1:]:
+        assert all(torch.equal(other[key], weight) for key, weight in drawn[0].items())
 
 
 def test_held_out_figures(heads: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Landmarks measured anew: in order, resumed, of both forms of data and both versions of tables."""
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -183,6 +184,21 @@ def test_it_goes_on_where_it_was_interrupted(clips: Path) -> None:
     again = Fakes()
     relabel(clips, clips, again())
     assert again.calls[:3] == ["forget", "search", "search"]  # the first clip is not measured again
+    check(read_landmarks(clips / "landmarks.npz"))
+
+
+def test_a_backup_is_whole_or_not_there(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(source: Path, target: Path) -> None:
+        Path(target).write_bytes(Path(source).read_bytes()[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("training.prepare.relabel.shutil.copyfile", half)
+        with pytest.raises(DataError, match="No space left on device"):
+            relabel(clips, clips, Fakes()())
+    assert not (clips / "landmarks.before.npz").exists()
+    relabel(clips, clips, Fakes()())
+    assert read_landmarks(clips / "landmarks.before.npz").points.tolist() == OLD_POINTS.tolist()
     check(read_landmarks(clips / "landmarks.npz"))
 
 
