@@ -239,4 +239,5 @@ class _Listening:
     def _say(self, name: str, trouble: str) -> None:
         if self._said != (name, trouble):
             self._said = name, trouble
+            logger.info("microphone: %s", trouble or f"hears {name}")
             self._report(self._number, name, trouble)
