@@ -1,22 +1,25 @@
 import multiprocessing
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pytestqt.qtbot import QtBot
 
 from app.errors import AppError
+from app.pipeline.output.sound import SoundFeed
 from app.settings import AppSettings, load_settings
 from app.ui import microphone, microphone_process, microphones
 from app.ui.main_window import MainWindow
 from tests.app.fakes import wait_until
 from tests.app.ui import microphone_processes
 from tests.app.ui.conftest import OpenWindow
-from tests.app.ui.fakes import World
+from tests.app.ui.fakes import FakeEar, World
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +120,47 @@ def test_one_that_falls_silent_is_opened_again(proven: MainWindow, world: World,
     qtbot.waitUntil(lambda: len(world.ears) == 2)
     assert world.ears[0].closed == 1
     qtbot.waitUntil(lambda: proven.session.microphone.name == "usual")
+
+
+class Waits(threading.Event):
+    """Is set once it was waited for so often, and never really waits."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.waited_s: list[float] = []
+        self._times = times
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if timeout is not None and timeout >= 1:  # not those for sound
+            self.waited_s.append(timeout)
+        if len(self.waited_s) == self._times:
+            self.set()
+        return self.is_set()
+
+
+def test_one_that_cannot_be_had_is_tried_ever_more_rarely_until_it_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microphone, "_AGAIN_S", 3.0)
+    tried = 0
+
+    def open_one(key: str) -> FakeEar:
+        nonlocal tried
+        tried += 1
+        if tried != 7:
+            raise AppError("there is no microphone: plug one in")
+        return OneWave(key)
+
+    listening = microphone._Listening(1, "", open_one, SoundFeed(), lambda *_: None, stop := Waits(9))
+    assert listening.ended(10)
+    assert stop.waited_s == [3, 6, 12, 24, 30, 30, 3, 6, 12]
+
+
+class OneWave(FakeEar):
+    """Is heard once, and gone."""
+
+    def read(self) -> NDArray[np.float32]:
+        wave = super().read()
+        self.fail = AppError("the microphone gives no sound any more")
+        return wave
 
 
 def test_a_bug_of_it_is_told_and_tried_again(
