@@ -181,6 +181,16 @@ def test_without_any_microphone_a_recording_still_begins(proven: MainWindow, wor
     assert world.sounds == [proven.session.microphone.feed]
 
 
+def test_a_recording_that_has_no_sound_says_so(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.sound_trouble = "The recording has no sound."
+    _on(proven, qtbot)
+    proven.session.recordings.toggle()
+    qtbot.waitUntil(lambda: "recorder" in world.pipeline.sinks)
+    world.pipeline.open_sink("recorder")
+    qtbot.waitUntil(lambda: proven.messages.text == "The recording has no sound.")
+    assert proven.session.recordings.path is not None
+
+
 def test_the_system_keeps_it_away(proven: MainWindow, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(microphone, "when_microphone_is_allowed", lambda _, forbidden: forbidden())
     proven.controls.sound.switch.click()
