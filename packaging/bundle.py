@@ -229,7 +229,7 @@ def run_program(command: list[str], environment: Mapping[str, str], folder: Path
 
 
 def try_window(clip: Path, environment: Mapping[str, str], home: Path, folder: Path) -> None:
-    """Open the window, wait until the model animates in it, take a picture of the screen, and close it politely."""
+    """Open the window, wait until the model animates in it and sound answers, take a picture, and close it politely."""
     display = {"QT_QPA_PLATFORM": "offscreen"}
     screen = None
     if shutil.which("Xvfb"):
@@ -238,31 +238,45 @@ def try_window(clip: Path, environment: Mapping[str, str], home: Path, folder: P
         time.sleep(2)
     # Portraits that were animated before are kept; here one is, once the window's engine has encoded it.
     shutil.rmtree(home / ".cache" / "mcnet-avatar", ignore_errors=True)
-    program = subprocess.Popen(  # noqa: S603
-        [str(FOLDER / "mcnet-avatar"), "--camera", str(clip)],
-        env={**environment, **display},
-        cwd=folder,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    settings = home / ".config" / "mcnet-avatar" / "settings.toml"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text("record_sound = true\n")
+    log = folder / "window.log"
+    with log.open("w") as said:
+        program = subprocess.Popen(  # noqa: S603
+            [str(FOLDER / "mcnet-avatar"), "--verbose", "--camera", str(clip)],
+            env={**environment, **display},
+            cwd=folder,
+            stderr=said,
+        )
     try:
         end_s = time.monotonic() + _WINDOW_S
-        while not list((home / ".cache" / "mcnet-avatar" / "sources").glob("*.safetensors")):
+        sources = home / ".cache" / "mcnet-avatar" / "sources"
+        while not (list(sources.glob("*.safetensors")) and (heard := microphone_said(log))):
             if program.poll() is not None or time.monotonic() > end_s:
-                program.kill()
-                raise SystemExit(f"the window animates nothing: {program.communicate()[1]}")
+                raise SystemExit(f"the window animates nothing, or its microphone says nothing: {log.read_text()}")
             time.sleep(0.2)
+        if not any(good in heard for good in ("hears ", "there is no microphone", "libpulse")):
+            raise SystemExit(f"got {heard!r} of the microphone, expected one, or that this machine has none")
+        print(f"microphone: {heard}")
         time.sleep(5)
         if screen is not None:
             take_picture(display, BUILD / "window.png")
             print(f"window: {BUILD / 'window.png'}")
         program.terminate()
         if program.wait(timeout=30) not in (0, 130, 143, -15):
-            raise SystemExit(f"the window ended with {program.returncode}: {program.communicate()[1]}")
+            raise SystemExit(f"the window ended with {program.returncode}: {log.read_text()}")
     finally:
         program.kill()
         if screen is not None:
             screen.terminate()
+
+
+def microphone_said(log: Path) -> str:
+    """Whom the window hears, or why nobody; "" before it is known."""
+    return next(
+        (line.partition("microphone: ")[2] for line in log.read_text().splitlines() if "microphone: " in line), ""
+    )
 
 
 def take_picture(display: Mapping[str, str], path: Path) -> None:

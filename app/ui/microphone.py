@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 
 _POLL_S = 0.02
 _SILENT_S = 2.0
-_AGAIN_S = 3.0
+_AGAIN_S = 3.0  # doubled from try to try until something is heard: each is the start of a process
+_LONGEST_AGAIN_S = 30.0
 
 
 class Microphone(QObject):
@@ -119,7 +120,7 @@ class Microphone(QObject):
     def _listen(self) -> None:
         if self.wanted and self._listening is None:
             self._number += 1
-            self._listening = _Listening(self._number, self.key, self._open, self.feed, self._report)
+            self._listening = _Listening(self._number, self.key, self._open, self.feed, self._report, threading.Event())
 
     def _forbid(self) -> None:
         self._hear(self._number, "", "the system's privacy settings keep the microphone from this app: allow it there")
@@ -167,6 +168,7 @@ class _Listening:
         open_microphone: opens it.
         feed: takes what is heard.
         report: called with the number, the name and the trouble, whenever one of these changes.
+        stop: set when nothing is to be heard any more.
     """
 
     def __init__(
@@ -176,6 +178,7 @@ class _Listening:
         open_microphone: "Callable[[str], Ear]",
         feed: SoundFeed,
         report: Callable[[int, str, str], None],
+        stop: threading.Event,
     ) -> None:
         self._number = number
         self._key = key
@@ -183,7 +186,8 @@ class _Listening:
         self._feed = feed
         self._report = report
         self._said: tuple[str, str] | None = None
-        self._stop = threading.Event()
+        self._again_s = _AGAIN_S
+        self._stop = stop
         self._putting = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="microphone", daemon=True)
         self._thread.start()
@@ -211,7 +215,8 @@ class _Listening:
             except Exception as error:  # told, and tried again
                 logger.exception("the microphone")
                 self._say("", f"the microphone fails: {sentence(error)}")
-            self._stop.wait(_AGAIN_S)
+            self._stop.wait(self._again_s)
+            self._again_s = min(2 * self._again_s, _LONGEST_AGAIN_S)
 
     def _listen(self, ear: "Ear") -> None:
         """Hear it until it is switched off.
@@ -231,7 +236,7 @@ class _Listening:
                     if not begun:
                         self._feed.begin(ear.rate_hz)
                     self._feed.put(wave, now_s)
-                begun, heard_s = True, now_s
+                begun, heard_s, self._again_s = True, now_s, _AGAIN_S
                 self._say(ear.name, "")
             elif now_s - heard_s > _SILENT_S:
                 raise AppError(f"the microphone {ear.name} gives no sound: plug it in again, or choose another one")
@@ -239,4 +244,5 @@ class _Listening:
     def _say(self, name: str, trouble: str) -> None:
         if self._said != (name, trouble):
             self._said = name, trouble
+            logger.info("microphone: %s", trouble or f"hears {name}")
             self._report(self._number, name, trouble)

@@ -1,18 +1,18 @@
-"""`python -m app.ui.microphone_process`: a microphone in a process of its own, by Qt.
+"""What the process of a microphone runs, by Qt; `app.ui.microphones` starts it.
 
 Qt is there already, and its part for sound needs nothing that a desktop with sound lacks: PyAV's own devices do not
 find the system's settings for sound on Linux. But libpulse, below it, aborts the process when a microphone is opened
 after the sound server has gone, which must not end a call. So the window reads a pipe, and who fails is started anew.
-
-Without a key, or with one, it writes a line of JSON (`name`, `rate_hz`), then samples as float32 for as long as there
-are any. With `--list` it writes the microphones as JSON. What cannot be is a line with an `error` for people.
 """
 
-import json
+import multiprocessing
 import os
+import signal
 import sys
+import threading
 import time
-from typing import TYPE_CHECKING, Any, BinaryIO
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,19 +26,49 @@ _POLL_S = 0.01
 _BUFFER_S = 1.0
 
 
-def main(arguments: list[str], output: BinaryIO) -> int:
-    """Do what the arguments say; returns the exit status."""
+def serve(connection: "Connection[Any, Any]", key: str | None) -> None:
+    """The process, which ends with the one that started it: answers, and says nothing else to anybody.
+
+    Args:
+        connection: takes the answer.
+        key: as `answer` takes it.
+    """
+    from PyQt6.QtCore import QCoreApplication
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the app, which ends this process
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what the system's sound says there is for nobody
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    application = QCoreApplication(sys.argv[:1])
+    answer(connection, key)
+    del application
+
+
+def answer(connection: "Connection[Any, Any]", key: str | None) -> None:
+    """Send what is asked for.
+
+    First a dict: with `microphones` where these are asked for, with `name` and `rate_hz` of one that is open, or with
+    an `error` for people. After an open one's dict, its samples as bytes of float32, for as long as there are any.
+
+    Args:
+        connection: takes it.
+        key: of the microphone; "" is the system's usual one, None asks which there are.
+    """
     try:
-        if arguments == ["--list"]:
-            _tell(output, {"microphones": listed()})
+        if key is None:
+            connection.send({"microphones": listed()})
         else:
-            listen(arguments[0] if arguments else "", output)
+            listen(key, connection)
     except AppError as error:
-        _tell(output, {"error": str(error)})
-        return 1
-    except (BrokenPipeError, KeyboardInterrupt):  # nobody listens any more
-        return 0
-    return 0
+        connection.send({"error": str(error)})
+    except BrokenPipeError:  # nobody listens any more
+        return
+
+
+def _end_with_parent() -> None:
+    """End the process when the app is gone, killed even, and whatever the system's sound is at."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(0)
 
 
 def listed() -> list[tuple[str, str]]:
@@ -55,8 +85,8 @@ def listed() -> list[tuple[str, str]]:
     return [(_key(device), device.description()) for device in devices]
 
 
-def listen(key: str, output: BinaryIO) -> None:
-    """Write what a microphone hears until it gives no more; "" is the system's usual one.
+def listen(key: str, connection: "Connection[Any, Any]") -> None:
+    """Send what a microphone hears until it gives no more; "" is the system's usual one.
 
     Raises:
         AppError: it is not there, or cannot be opened.
@@ -75,11 +105,9 @@ def listen(key: str, output: BinaryIO) -> None:
             f"the microphone {device.description()} cannot be opened ({source.error().name}): close what else uses it, "
             "or choose another one"
         )
-    _tell(output, {"name": device.description(), "rate_hz": wanted.sampleRate()})
-    rest, frame_bytes, parent = b"", wanted.bytesPerFrame(), os.getppid()
+    connection.send({"name": device.description(), "rate_hz": wanted.sampleRate()})
+    rest, frame_bytes = b"", wanted.bytesPerFrame()
     while source.error() is QAudio.Error.NoError and source.state() is not QAudio.State.StoppedState:
-        if os.getppid() != parent:  # the window was killed, and the microphone may give nothing to write
-            return
         time.sleep(_POLL_S)
         QCoreApplication.processEvents()
         data = rest + stream.readAll().data()
@@ -87,8 +115,7 @@ def listen(key: str, output: BinaryIO) -> None:
         rest = data[whole:]
         if whole:
             mean = np.frombuffer(data[:whole], np.float32).reshape(-1, wanted.channelCount()).mean(axis=1)
-            output.write(mean.astype(np.float32).tobytes())
-            output.flush()
+            connection.send_bytes(mean.astype(np.float32).tobytes())
 
 
 def _find(key: str) -> "QAudioDevice":
@@ -124,11 +151,6 @@ def _key(device: "QAudioDevice") -> str:
     return device.id().data().decode(errors="replace")
 
 
-def _tell(output: BinaryIO, facts: dict[str, Any]) -> None:
-    output.write(json.dumps(facts).encode() + b"\n")
-    output.flush()
-
-
 def _require_multimedia() -> None:
     """Load Qt's part for sound, which on Linux needs a library that a desktop has and a bare system has not."""
     try:
@@ -137,17 +159,3 @@ def _require_multimedia() -> None:
         linux = sys.platform == "linux"
         remedy = "on Debian or Ubuntu: apt-get install libpulse0" if linux else "install the app again"
         raise AppError(f"Qt's part for sound cannot be loaded ({error}); {remedy}") from error
-
-
-def run() -> int:
-    """The process's body."""
-    from PyQt6.QtCore import QCoreApplication
-
-    application = QCoreApplication(sys.argv[:1])
-    status = main(sys.argv[1:], sys.stdout.buffer)
-    del application
-    return status
-
-
-if __name__ == "__main__":
-    sys.exit(run())

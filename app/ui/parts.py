@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from app.pipeline.events import Event, Measured, MeasuringProgress
     from app.pipeline.inspector import InspectorProcess
     from app.pipeline.models import ModelReport
-    from app.pipeline.output.sinks import Sink
+    from app.pipeline.output.sinks import FileSink, Sink
     from app.pipeline.output.sound import SoundFeed
     from app.pipeline.pipeline import Pipeline
     from app.pipeline.portraits import PortraitStore
@@ -113,7 +113,7 @@ class Parts:
     model_stamp: Callable[[str], tuple[int, ...] | None]
     examine_virtual_camera: "Callable[[], VirtualCameraReport]"
     make_virtual_camera: "Callable[[], Sink]"
-    make_recorder: "Callable[[Path, SoundFeed | None], Sink]"
+    make_recorder: "Callable[[Path, SoundFeed | None], FileSink]"
     list_microphones: Callable[[], list[tuple[str, str]]]
     open_microphone: "Callable[[str], Ear]"
     make_inspector: "Callable[[str], InspectorProcess]"
@@ -262,7 +262,7 @@ def _make_virtual_camera() -> "Sink":
     return VirtualCameraSink()
 
 
-def _make_recorder(path: Path, sound: "SoundFeed | None") -> "Sink":
+def _make_recorder(path: Path, sound: "SoundFeed | None") -> "FileSink":
     _load_opencv()
     from app.pipeline.output.recorder import RecorderSink
 

@@ -18,7 +18,7 @@ from app.ui.worker import Worker
 from mcnet.files import cause_and_remedy, free_name
 
 if TYPE_CHECKING:
-    from app.pipeline.output.sinks import Sink
+    from app.pipeline.output.sinks import FileSink
     from app.pipeline.output.sound import SoundFeed
     from app.pipeline.pipeline import Pipeline
 
@@ -51,7 +51,7 @@ class Recordings(QObject):
     def __init__(
         self,
         worker: Worker,
-        make_recorder: "Callable[[Path, SoundFeed | None], Sink]",
+        make_recorder: "Callable[[Path, SoundFeed | None], FileSink]",
         find_folder: Callable[[], Path],
         find_sound: "Callable[[], SoundFeed | None]",
     ) -> None:
@@ -64,7 +64,7 @@ class Recordings(QObject):
         self._make_recorder = make_recorder
         self._find_folder = find_folder
         self._find_sound = find_sound
-        self._sink: Sink | None = None
+        self._sink: FileSink | None = None
 
     def toggle(self) -> None:
         """Start a recording, or end the one under way; the message comes once its file is whole."""
@@ -79,7 +79,7 @@ class Recordings(QObject):
             return
         path, sound = self._new_file("mp4"), self._find_sound()
 
-        def make() -> "Sink":
+        def make() -> "FileSink":
             _make_folder(path.parent)
             return self._make_recorder(path, sound)
 
@@ -110,7 +110,11 @@ class Recordings(QObject):
 
     def hear(self, event: SinkOpened | SinkFailed | SinkClosed) -> None:
         """Take a fact about a sink; others' are let pass."""
-        if self._sink is None or event.sink != self._sink.name or isinstance(event, SinkOpened):
+        if self._sink is None or event.sink != self._sink.name:
+            return
+        if self._sink.sound_trouble:
+            self.told.emit(Message("recorded sound", self._sink.sound_trouble, tone="warning"))
+        if isinstance(event, SinkOpened):
             return
         sink, self._sink, self.path = self._sink, None, None
         if isinstance(event, SinkFailed):
@@ -124,11 +128,12 @@ class Recordings(QObject):
             self.told.emit(Message("recording", text, tone="warning"))
         self.changed.emit()
 
-    def _add(self, path: Path, sink: "Sink") -> None:
+    def _add(self, path: Path, sink: "FileSink") -> None:
         if self.pipeline is not None and self._sink is None:
             self._sink, self.path, self.began_s = sink, path, time.monotonic()
             self.pipeline.add_sink(sink)
             self.cleared.emit("recording")
+            self.cleared.emit("recorded sound")
             self.changed.emit()
 
     def _new_file(self, ending: str) -> Path:

@@ -73,6 +73,7 @@ class RecorderSink:
         detail: the file that is really written, once open.
         sent: pictures taken.
         dropped: those of them that the encoder had no time for.
+        sound_trouble: why the sound that was wanted is not, or not all, in the file, for people, or "".
     """
 
     def __init__(self, path: Path, sound: SoundFeed | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -80,6 +81,7 @@ class RecorderSink:
         self.detail = ""
         self.sent = 0
         self.dropped = 0
+        self.sound_trouble = ""
         self._path = path
         self._sound = sound
         self._clock = clock
@@ -94,7 +96,8 @@ class RecorderSink:
         """
         if self._recording is not None:
             raise SinkError(f"the recording {self.detail} is going on already; stop it first")
-        encoder = _Encoder(self._path, output, self._sound)
+        self.sound_trouble = ""
+        encoder = _Encoder(self._path, output, self._sound, self._lose_sound)
         self._recording = _Recording(encoder, output)
         self.detail = str(encoder.path)
         self.sent = self.dropped = 0
@@ -134,6 +137,9 @@ class RecorderSink:
         self._ended = None
         ended.require_good()
         return True
+
+    def _lose_sound(self, trouble: str) -> None:
+        self.sound_trouble = trouble
 
 
 class _Recording:
@@ -220,21 +226,43 @@ class _Encoder:
         path: of the file.
         written: pictures so far.
 
+    Args:
+        path: as `RecorderSink` takes it.
+        output: of the pictures.
+        sound: likewise.
+        lose_sound: called with why there is no sound from now on.
+
     Raises:
         SinkError: the file cannot be made.
     """
 
-    def __init__(self, path: Path, output: OutputFormat, sound: SoundFeed | None) -> None:
-        self._muxer, self.path = _claimed(path)
+    def __init__(
+        self, path: Path, output: OutputFormat, sound: SoundFeed | None, lose_sound: Callable[[str], None]
+    ) -> None:
         self.written = 0
         self._ticks = 0
         self._sound: SoundTrack | None = None
+        self._lose_sound = lose_sound
         self._reformatter = VideoReformatter()  # a frame's own has threads of its own, for as long as the frame lives
         self._rate = Fraction(output.fps_hz).limit_denominator(1001)
+        self._begin(path, output)
+        if sound is not None:
+            try:
+                self._sound = SoundTrack(sound, self._add_sound())
+            except Exception as error:
+                logger.exception("there is no sound for %s; its pictures go on", self.path)
+                lose_sound(
+                    f"The recording has no sound, since its encoder cannot be opened ({error}). Install the app again."
+                )
+                self.give_up()  # a track cannot be taken out of a file again
+                self._begin(path, output)
+        # The header waits for the first picture: a file without pictures is not kept.
+        self._muxer.container.metadata.update(_metadata())
+
+    def _begin(self, path: Path, output: OutputFormat) -> None:
+        self._muxer, self.path = _claimed(path)
         try:
             self._stream = self._add_stream(output)
-            if sound is not None:
-                self._sound = SoundTrack(sound, SoundEncoder(self._muxer, ".mp4", RATE_HZ, channels=1))
         except (av.error.FFmpegError, UnknownCodecError, OSError) as error:
             self.give_up()
             raise SinkError(
@@ -245,8 +273,11 @@ class _Encoder:
         except BaseException:
             self.give_up()
             raise
-        # The header waits for the first picture: a file without pictures is not kept.
-        self._muxer.container.metadata.update(_metadata())
+
+    def _add_sound(self) -> SoundEncoder:
+        encoder = SoundEncoder(self._muxer, ".mp4", RATE_HZ, channels=1)
+        self._muxer.container.streams.audio[0].codec_context.open()  # here, where a failure costs no picture
+        return encoder
 
     def _add_stream(self, output: OutputFormat) -> VideoStream:
         gop = str(max(1, round(_KEYFRAME_S * self._rate)))
@@ -281,10 +312,13 @@ class _Encoder:
             return
         try:
             write(self._sound)
-        except OSError:  # of the file, which is the pictures' too
-            raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError):
+                raise  # of the file, which is the pictures' too; the encoder's own are FFmpeg's
             logger.exception("the sound of %s ends here; its pictures go on", self.path)
+            self._lose_sound(
+                f"The recording goes on without sound, which failed ({error}). For sound, begin another one."
+            )
             self._sound = None
 
     def finish(self) -> None:

@@ -80,6 +80,16 @@ class Sink(Protocol):
         ...
 
 
+class FileSink(Sink, Protocol):
+    """A sink that writes a file, with sound where that is wanted.
+
+    Attributes:
+        sound_trouble: why the sound that was wanted is not, or not all, in the file, for people, or "".
+    """
+
+    sound_trouble: str
+
+
 class NullSink:
     """Takes everything and keeps nothing."""
 

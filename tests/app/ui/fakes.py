@@ -301,6 +301,7 @@ class World:
     microphones: list[str] | Exception = field(default_factory=lambda: ["headset", "webcam"])
     ears: "list[FakeEar]" = field(default_factory=list)
     sink_error: Exception | None = None
+    sound_trouble: str = ""
     measure_error: Exception | None = None
     gate: threading.Event = field(default_factory=threading.Event)
     measured_with: list[tuple[str, str, str]] = field(default_factory=list)
@@ -379,7 +380,7 @@ class World:
         self.inspectors.append(FakeInspector(model))
         return cast(InspectorProcess, self.inspectors[-1])
 
-    def _sink(self, name: str) -> Sink:
+    def _sink(self, name: str) -> "FakeSink":
         if self.sink_error is not None:
             raise self.sink_error
         return FakeSink(name)
@@ -397,11 +398,11 @@ class World:
         self.ears.append(FakeEar(key or "usual"))
         return self.ears[-1]
 
-    def _record(self, path: Path, sound: SoundFeed | None) -> Sink:
+    def _record(self, path: Path, sound: SoundFeed | None) -> "FakeSink":
         self.recordings.append(path)
         self.sounds.append(sound)
         sink = self._sink("recorder")
-        sink.detail = str(path)
+        sink.detail, sink.sound_trouble = str(path), self.sound_trouble
         return sink
 
 
@@ -495,6 +496,7 @@ class FakeSink(NullSink):
     def __init__(self, name: str) -> None:
         self.name = name
         self.output: OutputFormat | None = None
+        self.sound_trouble = ""
 
 
 def _parse(text: str) -> CameraSpec:

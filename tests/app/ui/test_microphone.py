@@ -1,20 +1,25 @@
-import io
-import json
+import multiprocessing
+import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pytestqt.qtbot import QtBot
 
 from app.errors import AppError
+from app.pipeline.output.sound import SoundFeed
 from app.settings import AppSettings, load_settings
 from app.ui import microphone, microphone_process, microphones
 from app.ui.main_window import MainWindow
 from tests.app.fakes import wait_until
+from tests.app.ui import microphone_processes
 from tests.app.ui.conftest import OpenWindow
-from tests.app.ui.fakes import World
+from tests.app.ui.fakes import FakeEar, World
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +122,47 @@ def test_one_that_falls_silent_is_opened_again(proven: MainWindow, world: World,
     qtbot.waitUntil(lambda: proven.session.microphone.name == "usual")
 
 
+class Waits(threading.Event):
+    """Is set once it was waited for so often, and never really waits."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.waited_s: list[float] = []
+        self._times = times
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if timeout is not None and timeout >= 1:  # not those for sound
+            self.waited_s.append(timeout)
+        if len(self.waited_s) == self._times:
+            self.set()
+        return self.is_set()
+
+
+def test_one_that_cannot_be_had_is_tried_ever_more_rarely_until_it_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microphone, "_AGAIN_S", 3.0)
+    tried = 0
+
+    def open_one(key: str) -> FakeEar:
+        nonlocal tried
+        tried += 1
+        if tried != 7:
+            raise AppError("there is no microphone: plug one in")
+        return OneWave(key)
+
+    listening = microphone._Listening(1, "", open_one, SoundFeed(), lambda *_: None, stop := Waits(9))
+    assert listening.ended(10)
+    assert stop.waited_s == [3, 6, 12, 24, 30, 30, 3, 6, 12]
+
+
+class OneWave(FakeEar):
+    """Is heard once, and gone."""
+
+    def read(self) -> NDArray[np.float32]:
+        wave = super().read()
+        self.fail = AppError("the microphone gives no sound any more")
+        return wave
+
+
 def test_a_bug_of_it_is_told_and_tried_again(
     proven: MainWindow, world: World, qtbot: QtBot, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -135,6 +181,16 @@ def test_without_any_microphone_a_recording_still_begins(proven: MainWindow, wor
     assert world.sounds == [proven.session.microphone.feed]
 
 
+def test_a_recording_that_has_no_sound_says_so(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.sound_trouble = "The recording has no sound."
+    _on(proven, qtbot)
+    proven.session.recordings.toggle()
+    qtbot.waitUntil(lambda: "recorder" in world.pipeline.sinks)
+    world.pipeline.open_sink("recorder")
+    qtbot.waitUntil(lambda: proven.messages.text == "The recording has no sound.")
+    assert proven.session.recordings.path is not None
+
+
 def test_the_system_keeps_it_away(proven: MainWindow, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(microphone, "when_microphone_is_allowed", lambda _, forbidden: forbidden())
     proven.controls.sound.switch.click()
@@ -145,10 +201,11 @@ def test_the_system_keeps_it_away(proven: MainWindow, world: World, monkeypatch:
 def test_without_qts_part_for_sound_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PyQt6.QtMultimedia", None)
     monkeypatch.setattr(sys, "platform", "linux")
-    for arguments in (["--list"], [], ["headset"]):
-        output = io.BytesIO()
-        assert microphone_process.main(arguments, output) == 1
-        said = json.loads(output.getvalue())["error"]
+    for key in (None, "", "headset"):
+        ours, theirs = multiprocessing.Pipe(duplex=False)
+        with ours, theirs:
+            microphone_process.answer(theirs, key)
+            said = ours.recv()["error"]
         assert said.startswith("Qt's part for sound cannot be loaded (")
         assert said.endswith("; on Debian or Ubuntu: apt-get install libpulse0")
 
@@ -169,44 +226,30 @@ def test_this_very_machine_opens_its_microphone_or_says_why_not() -> None:
     assert "libpulse0" in said or "there is no microphone: plug one in" in said or said == "heard"
 
 
-HUMS = """
-import array, json, os, sys, time
-print(json.dumps({"name": "Hum", "rate_hz": 8000}), flush=True)
-for _ in range(int(sys.argv[1])):
-    sys.stdout.buffer.write(array.array("f", [0.25] * 100).tobytes())
-    sys.stdout.flush()
-os.abort() if sys.argv[2] == "abort" else time.sleep(60)
-"""
-
-
-def _plays(monkeypatch: pytest.MonkeyPatch, program: str, *arguments: str) -> None:
-    monkeypatch.setattr(microphones, "_command", lambda *_: [sys.executable, "-c", program, *arguments])
-
-
 def test_the_process_of_a_microphone_may_crash(monkeypatch: pytest.MonkeyPatch) -> None:
-    _plays(monkeypatch, HUMS, "2", "abort")
-    ear = microphones.open_microphone("")
-    assert (ear.name, ear.rate_hz) == ("Hum", 8000)
+    monkeypatch.setattr(microphone_process, "serve", microphone_processes.hum_and_crash)
+    ear = microphones.open_microphone("usual")
+    assert (ear.name, ear.rate_hz) == ("usual", 8000)
     heard: list[float] = []
 
     def read_on() -> None:
         while True:
             heard.extend(ear.read().tolist())
 
-    with pytest.raises(AppError, match="the microphone Hum gives no sound any more: plug it in again"):
+    with pytest.raises(AppError, match="the microphone usual gives no sound any more: plug it in again"):
         read_on()
     assert len(heard) == 200
     ear.close()
 
 
 def test_closing_a_microphone_ends_its_process_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    _plays(monkeypatch, HUMS, "3", "stay")
-    ear = microphones.open_microphone("")
+    monkeypatch.setattr(microphone_process, "serve", microphone_processes.hum)
+    ear = microphones.open_microphone("usual")
     heard: list[float] = []
 
     def hums() -> bool:
         heard.extend(ear.read().tolist())
-        return len(heard) == 300
+        return len(heard) == 200
 
     wait_until(hums, "it hums")
     assert set(heard) == {0.25}
@@ -217,17 +260,53 @@ def test_closing_a_microphone_ends_its_process_at_once(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("program", "message"),
+    ("serve", "message"),
     [
-        ("import os; os.abort()", "has crashed"),
-        ("import time; time.sleep(60)", "has crashed"),
-        ('print(\'{"error": "there is no microphone"}\')', "there is no microphone"),
+        (microphone_processes.crash, "has crashed; start it again"),
+        (microphone_processes.refuse, "there is no microphone"),
     ],
 )
-def test_a_process_that_gives_nothing(monkeypatch: pytest.MonkeyPatch, program: str, message: str) -> None:
-    monkeypatch.setattr(microphones, "_LONGEST_S", 1.0)
-    _plays(monkeypatch, program)
+def test_a_process_that_says_nothing_good(
+    monkeypatch: pytest.MonkeyPatch, serve: Callable[..., None], message: str
+) -> None:
+    monkeypatch.setattr(microphone_process, "serve", serve)
     with pytest.raises(AppError, match=message):
         microphones.open_microphone("")
-    with pytest.raises(AppError, match=f"{message}|did not answer within 1 s"):
+    with pytest.raises(AppError, match=message):
         microphones.list_microphones()
+
+
+def test_a_process_that_hangs_is_not_told_as_one_that_crashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microphones, "_LONGEST_S", 1.0)
+    monkeypatch.setattr(microphone_process, "serve", microphone_processes.hang)
+    for use in (microphones.list_microphones, lambda: microphones.open_microphone("")):
+        with pytest.raises(AppError, match="the system's sound did not answer within 1 s: start it again"):
+            use()
+
+
+def test_the_process_of_a_microphone_has_no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microphone_process, "serve", microphone_processes.list_what_is_loaded)
+    loaded = [name for name, _ in microphones.list_microphones()]
+    assert "app.pipeline.output.sound" in loaded
+    assert "torch" not in loaded
+
+
+KILLED = """
+import time
+from app.ui import microphone_process, microphones
+from tests.app.ui import microphone_processes
+microphone_process.serve = microphone_processes.serve_what_hangs
+microphones.open_microphone("usual")
+print("open", flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_process_of_a_microphone_ends_with_an_app_that_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE) as app:
+        assert app.stdout is not None
+        assert app.stdout.readline() == b"open\n"
+        began_s = time.monotonic()
+        app.kill()
+        assert app.stdout.read() == b""  # which ends with the last process that could write there
+        assert time.monotonic() - began_s < 30

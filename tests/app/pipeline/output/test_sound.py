@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import av
+import av.error
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from app.pipeline.output.recorder import RecorderSink
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.output.sound import RATE_HZ, Shown, SoundFeed, SoundTrack, Wave
 from app.pipeline.state import State
+from mcnet.media.muxer import Muxer
+from mcnet.media.sound import SoundEncoder
 from tests.app.fakes import wait_until
 
 EVERY_S, LASTS_S = 2.0, 0.1
@@ -250,6 +253,45 @@ def test_a_fault_of_the_sound_costs_no_picture(tmp_path: Path, caplog: pytest.Lo
     assert "the sound of" in caplog.text
     with av.open(tmp_path / "me.mp4") as container:
         assert sum(1 for _ in container.decode(video=0)) == 91
+
+
+@pytest.mark.parametrize("step", ["__init__", "write", "finish"])
+def test_an_encoder_of_sound_that_fails_costs_no_picture_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise av.error.PermissionError(1, "no more")  # which is an OSError, too, and yet not the file's
+
+    monkeypatch.setattr(SoundEncoder, step, fail)
+    sink = RecorderSink(tmp_path / "me.mp4", SoundFeed())
+    sink.open(OutputFormat(64, 64, 30.0))
+    for _ in range(30):
+        sink.send(Composed(0, 0.0, State.LIVE, np.zeros((64, 64, 3), np.uint8), fresh=True))
+        wait_until(lambda: len(sink._recording._pending) < 4, "the encoder follows")  # type: ignore[union-attr]
+    sink.close()
+    wait_until(sink.finished, "the file is finished")
+    assert "its pictures go on" in caplog.text
+    assert sink.sound_trouble.startswith("The recording ")
+    assert sink.detail == str(tmp_path / "me.mp4")
+    with av.open(tmp_path / "me.mp4") as container:
+        assert sum(1 for _ in container.decode(video=0)) == 30
+        assert bool(container.streams.audio) == (step != "__init__")
+
+
+def test_an_encoder_of_sound_that_cannot_be_opened_costs_no_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = SoundEncoder.__init__
+
+    def make_wrong(encoder: SoundEncoder, target: Muxer, suffix: str, rate_hz: int, channels: int) -> None:
+        make(encoder, target, suffix, rate_hz, channels)
+        target.container.streams.audio[0].codec_context.sample_rate = 12_345  # which AAC has not
+
+    monkeypatch.setattr(SoundEncoder, "__init__", make_wrong)
+    record(tmp_path / "me.mp4", 1.0, lambda _: 0.1, FakeMicrophone(SoundFeed()), SoundFeed())
+    with av.open(tmp_path / "me.mp4") as container:
+        assert not container.streams.audio
+        assert sum(1 for _ in container.decode(video=0)) == 31
 
 
 class Kept:
