@@ -175,7 +175,11 @@ class Session(QObject):
         self._save_timer.setInterval(_SAVE_AFTER_MS)
         self._save_timer.timeout.connect(self._save)
         self._cleanup.add("settings", self._save_at_last)
-        self.microphone = Microphone(self._worker, parts.list_microphones, parts.open_microphone, settings.microphone)
+        self._microphone_worker = Worker("microphone worker")  # a sound server that hangs holds up nobody else
+        self._cleanup.add("microphone worker", self._microphone_worker.stop)
+        self.microphone = Microphone(
+            self._microphone_worker, parts.list_microphones, parts.open_microphone, settings.microphone
+        )
         self._cleanup.add("microphone", self.microphone.close)
         self._cleanup.add("pipeline", self._stop_pipeline)  # before it: the end of a recording still has its sound
         camera = options.camera or settings.camera

@@ -191,6 +191,26 @@ def test_a_recording_that_has_no_sound_says_so(proven: MainWindow, world: World,
     assert proven.session.recordings.path is not None
 
 
+def test_a_system_whose_sound_hangs_holds_up_nothing_else(
+    open_window: OpenWindow, world: World, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang() -> list[tuple[str, str]]:
+        world.gate.wait(30)
+        return []
+
+    monkeypatch.setattr(world, "_list_microphones", hang)
+    window = open_window()
+    window.controls.sound.switch.click()
+    for _ in range(3):
+        window.session.microphone.refresh()
+    listed = world.listed
+    window.session.camera_desk.refresh()
+    try:
+        qtbot.waitUntil(lambda: world.listed > listed)
+    finally:
+        world.gate.set()
+
+
 def test_the_system_keeps_it_away(proven: MainWindow, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(microphone, "when_microphone_is_allowed", lambda _, forbidden: forbidden())
     proven.controls.sound.switch.click()
