@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 import cv2
 
-from app.pipeline.animation.animator import Animator
+from app.pipeline.animation.animator import Animator, Finder
 from app.pipeline.animation.live_engine import EngineFactory, LiveEngine
-from app.pipeline.animation.look_ahead import Finder, LookAhead
 from app.pipeline.animation.performer_view import PerformerView
 from app.pipeline.animation.source_store import SourceStore
 from app.pipeline.camera_spec import CameraSpec
@@ -114,7 +113,7 @@ class Pipeline:
             source_cache: folder for encoded portraits; None: they are not kept.
             times: how patient to be.
             camera_opener: opens cameras; tests give fakes.
-            finder_factory: makes the face finder, on its own thread; None: `FaceFinder`.
+            finder_factory: makes the face finder, on the inference thread; None: `FaceFinder`.
         """
         self.output = output
         self.preview: LatestSlot[Composed] = LatestSlot("preview", on_put=on_picture)
@@ -297,7 +296,6 @@ class _Run:
         self._outputs: LatestSlot[OutputFrame] = LatestSlot(_HOPS[1])
         self.meter = Meter(_HOPS)
         self._preview, self._performer = pipeline.preview, pipeline.performer
-        self._look_ahead: LookAhead | None = None
         presenter = Presenter(pipeline.output, pipeline.times.model_s, self._refuse)
         self.sink_stage = SinkStage(pipeline.output, self._outputs, self._preview, presenter, self.meter, self._emit)
         self.camera: CameraControl = CameraControl(
@@ -360,8 +358,6 @@ class _Run:
 
     def _take(self, frame: CameraFrame) -> None:
         self.meter.camera_frame(frame.captured_s)
-        if self._look_ahead is not None:
-            self._look_ahead.offer(frame.rgb)
         if self._frames.put(frame):
             self.meter.drop(self._frames.name, frame.captured_s)
 
@@ -416,12 +412,11 @@ class _Run:
         gc.collect()
         try:
             engine = pipeline.engine_factory()
-            self._look_ahead = LookAhead(pipeline.finder_factory)
             animator = Animator(
                 engine,
                 self._emit,
                 lambda name, elapsed_s: self.meter.stage(name, time.monotonic(), elapsed_s),
-                finder=self._look_ahead,
+                finder=pipeline.finder_factory(),
                 store=pipeline.store,
             )
         except Exception as error:  # a model that cannot be loaded: the slate stays, and the reason is told

@@ -6,14 +6,13 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.pipeline.animation.calibration import Calibration, score_expression
 from app.pipeline.animation.live_engine import LiveEngine
-from app.pipeline.animation.look_ahead import Finder
 from app.pipeline.animation.motion import MotionControl, Pose, Reference, gains_of
 from app.pipeline.animation.performer_view import PerformerView
 from app.pipeline.animation.source_store import SourceStore
@@ -66,6 +65,16 @@ _LEAST_INSIDE = 0.6
 """At least this share of the face's box must lie in the frame: the mesh only guesses what is outside."""
 _PROGRESS_STEP = 0.05
 _BRIDGE_S = 0.3
+
+
+class Finder(Protocol):
+    """Follows the performer's face; see `mcnet.media.faces.FaceFinder`."""
+
+    def find(self, rgb: NDArray[np.uint8]) -> list[Face]: ...
+
+    def forget(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Step(NamedTuple):

@@ -48,13 +48,12 @@ from app.pipeline.portraits import Portrait, PortraitStore
 from app.pipeline.state import State
 from app.pipeline.stats import Meter
 from app.settings import LiveSettings
-from mcnet.arrays import Array, Keypoints, Rgb
+from mcnet.arrays import Rgb
 from mcnet.engine import EngineError
 from mcnet.media.faces import Face
 from tests.app.fakes import (
     AVATAR_RGB,
     Cameras,
-    FakeCamera,
     FakeEngine,
     FakeFinder,
     FakeSink,
@@ -202,27 +201,6 @@ def test_the_sinks_have_a_frames_picture_before_it_is_searched(rig: Rig, face: F
     after = rig.pipeline.performer.take(5.0)
     assert after is not None
     assert after.landmarks_px is face.landmarks_px
-
-
-def test_where_the_mesh_measures_the_next_frame_is_searched_while_one_is_rendered(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rig.engine.keypoint_landmarks = (33, 263, 13, 14, 152)
-    rig.cameras = rig.pipeline.camera_opener = Cameras(lambda name: FakeCamera(name, fps_hz=10.0))
-    rig.pipeline.start()
-    rig.reach(State.LIVE)
-    searched_meanwhile: list[bool] = []
-    quick = rig.engine.render
-
-    def render(driving: Keypoints[Array]) -> Rgb:
-        before, deadline_s = rig.finder.searched, time.monotonic() + 0.3
-        while rig.finder.searched == before and time.monotonic() < deadline_s:
-            time.sleep(0.005)
-        searched_meanwhile.append(rig.finder.searched > before)
-        return quick(driving)
-
-    monkeypatch.setattr(rig.engine, "render", render)
-    wait_until(lambda: any(searched_meanwhile), "a frame is searched while one is rendered")
 
 
 def test_opencv_leaves_the_cores_to_the_model(rig: Rig) -> None:
