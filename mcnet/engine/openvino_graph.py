@@ -409,7 +409,7 @@ def _attended(memory: _Memory, level: ComposedWeights[Array], rows: Node, settle
 
 
 def _attend(query: Node, key: Node, value: Node) -> Node:
-    """`attend_rows`, (n, C), (m, C), (m, C) -> (n, C): fused, so that logits stay float32 in a graph in bf16."""
+    """`attend_rows`, (n, C), (m, C), (m, C) -> (n, C)."""
     return op.matmul(op.softmax(op.matmul(query, key, False, True), axis=1), value, False, False)
 
 

@@ -121,6 +121,19 @@ def test_bfloat16_leaves_keypoints_and_motion_alone(pictures: Pictures) -> None:
     assert wrong.mean() <= PROMISED["bf16"].mean  # with the blend in bfloat16 it was 0.15
 
 
+@pytest.mark.parametrize("options", [BF16, INT8], ids=["bf16", "int8"])
+def test_one_thread_keeps_the_promise_too(options: EngineOptions, pictures: Pictures) -> None:
+    """OpenVINO fuses other operations then, down to ones that round what must not be."""
+    model = load_model("starter")
+    full, one = Engine(model, FP32), Engine(model, dataclasses.replace(options, threads=1))
+    for engine in (full, one):
+        engine.set_source(pictures["source"])
+    keypoints = full.detect(pictures["driving"])
+    wrong = difference(one.render(keypoints), full.render(keypoints))
+    assert wrong.max() <= PROMISED[options.precision].largest
+    assert wrong.mean() <= PROMISED[options.precision].mean
+
+
 def test_eight_bits_reach_the_decoder_alone(pictures: Pictures) -> None:
     """Convolutions really are computed in 8 bits, on ranges the file tells; the picture stays bf16's but for a step."""
     model = load_model("starter")
