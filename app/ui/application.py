@@ -220,9 +220,11 @@ def check_qt() -> None:
 
 
 def _leave_behind(status: int) -> None:
-    """Wait a little for threads that a driver or a model still holds; end the process under those that stay.
+    """Wait a little for threads that a driver or a model still holds, and end the process, under those that stay.
 
-    Python's own way out would pull such a thread from under C++ code, which aborts the process.
+    Python's own way out would pull such a thread from under C++ code, which aborts the process. So it is not taken
+    either where all of them ended in time: what they were about, such as compiling a model, may have threads of its own
+    that Python does not know.
     """
     deadline_s = time.monotonic() + _PATIENCE_S
     others = [thread for thread in threading.enumerate() if thread.daemon and not thread.name.startswith(_IDLE)]
@@ -230,8 +232,11 @@ def _leave_behind(status: int) -> None:
         thread.join(max(0.0, deadline_s - time.monotonic()))
     if any(thread.is_alive() for thread in others):
         logger.warning("leaving behind %s", ", ".join(thread.name for thread in others if thread.is_alive()))
-        logging.shutdown()
-        os._exit(status)
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # as in a program without a console
+            stream.flush()
+    os._exit(status)
 
 
 def _close_on_signals(close: Callable[[], object]) -> Callable[[], None]:
