@@ -210,9 +210,7 @@ class Animator:
     def set_portrait(self, portrait: Portrait) -> None:
         """Animate this one from the next frame on; when it cannot be used, the one before stays."""
         try:
-            space = self._space_of(portrait)
-            cache, known = self._encode(portrait, space)
-            self._engine.set_source(cache)
+            source, known = self._take_source(portrait)
         except Exception as error:  # whatever it is, out of memory included: the call goes on with the one before
             if not isinstance(error, UserError):
                 logger.exception("portrait %s", portrait.entry.name)
@@ -220,14 +218,11 @@ class Animator:
                 self._engine.set_source(self._source.cache)
             self._emit(SourceFailed(portrait.entry.key, sentence(error)))
             return
-        if self._source is not None and (self._source.space is None) != (space is None):
+        if self._source is not None and (self._source.space is None) != (source.space is None):
             self._motion.reference = None  # it was found in the other way
-        self._source = _Source(portrait, Pose.of(cache.keypoints), cache, space)
-        self._target = self._picture = self._proven = self._bridge = None
-        self._resting = False
-        if self._calibration is not None:
-            self.calibrate(self._calibration.duration_s)
-        self._emit(SourceReady(portrait.entry.key, from_cache=known, measured=space is not None))
+        self._source = source
+        self._begin_anew()
+        self._tell_source(known)
 
     def use_engine(self, engine: LiveEngine, taken_over: Callable[[bool], None]) -> None:
         """Animate by another model from the next frame on.
@@ -247,35 +242,42 @@ class Animator:
         source, known = self._source, False
         try:
             if source is not None:
-                space = self._space_of(source.portrait)
-                cache, known = self._encode(source.portrait, space)
-                engine.set_source(cache)
-                self._source = _Source(source.portrait, Pose.of(cache.keypoints), cache, space)
+                self._source, known = self._take_source(source.portrait)
                 engine.render(self._source.pose.to_keypoints())
         except Exception:
             (self._engine, self._encoded), self._source = before, source
             raise
-        reference, now = self._motion.reference, self._source
-        holds = (
-            reference is not None
-            and reference.head is not None
-            and source is not None
-            and source.space is not None
-            and now is not None
-            and now.space is not None
-        )
+        reference = self._motion.reference
+        in_space = all(one is not None and one.space is not None for one in (source, self._source))
+        holds = in_space and reference is not None and reference.head is not None
         if not holds:
             self._motion.reference = None
         self._reference_of_another = holds
         self._motion.reset_filter()
-        self._target = self._picture = self._proven = self._bridge = None
         self._whereabouts = self._looked_at = None
+        self._begin_anew()
+        taken_over(holds)
+        if self._source is not None:
+            self._tell_source(known)
+
+    def _take_source(self, portrait: Portrait) -> tuple[_Source, bool]:
+        """Have the engine animate a portrait; answers with it, and whether it was encoded before."""
+        space = self._space_of(portrait)
+        cache, known = self._encode(portrait, space)
+        self._engine.set_source(cache)
+        return _Source(portrait, Pose.of(cache.keypoints), cache, space), known
+
+    def _begin_anew(self) -> None:
+        """Forget the pictures of another portrait or model, and calibrate from the start where it is under way."""
+        self._target = self._picture = self._proven = self._bridge = None
         self._resting = False
         if self._calibration is not None:
             self.calibrate(self._calibration.duration_s)
-        taken_over(holds)
-        if now is not None:
-            self._emit(SourceReady(now.portrait.entry.key, from_cache=known, measured=now.space is not None))
+
+    def _tell_source(self, known: bool) -> None:
+        assert self._source is not None
+        key, measured = self._source.portrait.entry.key, self._source.space is not None
+        self._emit(SourceReady(key, from_cache=known, measured=measured))
 
     def _space_of(self, portrait: Portrait) -> PortraitInSpace | None:
         """The portrait's head, if the model's keypoints can be measured on it and are to be."""
@@ -347,10 +349,10 @@ class Animator:
         if measures and measured is None:
             return Step(self._without_face(now_s, settings, camera=True), PerformerView(frame, box, landmarks, None))
         driving = None
-        if measured is not None and self._engine.places_suffice:
-            if not self._in_space(settings) or self._calibrates:
-                driving = Pose.of(self._engine.detect(None, self._places_of(measured)))
-        elif measured is None or not self._in_space(settings) or self._calibrates:
+        in_the_plane = measured is None or not self._in_space(settings) or self._calibrates
+        if in_the_plane and measured is not None and self._engine.places_suffice:
+            driving = Pose.of(self._engine.detect(None, self._places_of(measured)))
+        elif in_the_plane:
             square = self._crop(frame.rgb, box)
             if square is None:
                 return Step(self._without_face(now_s, settings, camera=True), PerformerView(frame, box, None, None))
