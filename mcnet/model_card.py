@@ -102,9 +102,8 @@ class ModelCard:
         copied = None if self.evaluation is None else self.evaluation.figures.get("l1_of_copying")
         if copied is not None and copied >= 1:
             said.append(
-                "It is worse than showing the portrait as it is: its pictures are off by "
-                f"{copied:.0%} of what that would "
-                "be."
+                f"It is worse than showing the portrait as it is: its pictures are off by {copied:.0%} of what that "
+                "would be."
             )
         if self.learning:
             return said
@@ -128,8 +127,7 @@ def model_file(folder: Path) -> Path:
             return folder / name
     raise CardError(
         f"{folder} holds no model: got neither {MODEL_FILE} nor {LATEST_FILE}, expected a folder that "
-        "`mcnet-train export` "
-        "wrote, or that of a run that has saved what it learned"
+        "`mcnet-train export` wrote, or that of a run that has saved what it learned"
     )
 
 

@@ -301,8 +301,8 @@ def _check_same(out: Path, config: FitConfig, dataset: Dataset, frames_per_clip:
         changed = differences(json.loads(path.read_text()), now)
         if changed:
             raise AblationError(
-                f"{out} is of another ablation: {'; '.join(map(str, changed[:5]))}. Use another "
-                "--out, or the same values"
+                f"{out} is of another ablation: {'; '.join(map(str, changed[:5]))}. Use another --out, "
+                "or the same values"
             )
     else:
         _write_json(path, now)

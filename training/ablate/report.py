@@ -56,16 +56,14 @@ def format_table(ablation: Ablation) -> str:
     """The table, its budget above it and what it means below it."""
     budget = ablation.budget
     lines = [
-        f"{budget['size_px']} px; for each of {budget['seeds']} seeds {budget['shared_steps']} steps "
-        "that all variants share, "
-        f"then {budget['steps']} steps of {budget['batch']} pairs for each; "
+        f"{budget['size_px']} px; for each of {budget['seeds']} seeds {budget['shared_steps']} steps that all variants "
+        f"share, then {budget['steps']} steps of {budget['batch']} pairs for each; "
         f"{budget['training_clips']} training clips; held out: {budget['held_out_clips']} clips, "
         f"{budget['frames_per_clip']} driving frames each. {budget['minutes']:.0f} minutes of training in all, "
         f"{budget['threads']} thread{'s' * (budget['threads'] != 1)}, device {budget['device']}.",
         "",
-        "| variant | parameters, M | GMAC per frame, plain / rewritten | L1 of copying | L1 where "
-        "not trusted | PSNR, dB "
-        "| beside the row before, by seed | the paper | found |",
+        "| variant | parameters, M | GMAC per frame, plain / rewritten | L1 of copying | L1 where not trusted "
+        "| PSNR, dB | beside the row before, by seed | the paper | found |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     before: Variant | None = None
@@ -85,10 +83,9 @@ def format_table(ablation: Ablation) -> str:
         before = variant
     lines += [
         "",
-        "Means over seeds, and the standard deviation between seeds behind ±. *L1 where not trusted* "
-        "is in grey levels of "
-        "255, each pixel weighted by how little the occlusion map trusts the warped source; the changes beside the row "
-        "before are of it, seed by seed, and negative is better.",
+        "Means over seeds, and the standard deviation between seeds behind ±. *L1 where not trusted* is in grey levels "
+        "of 255, each pixel weighted by how little the occlusion map trusts the warped source; the changes beside the "
+        "row before are of it, seed by seed, and negative is better.",
     ]
     if ablation.missing:
         lines.append(f"{ablation.missing} members are not done yet: the same command goes on with them.")

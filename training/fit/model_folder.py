@@ -47,8 +47,8 @@ def check_folder(folder: Path) -> None:
         )
     if folder.is_file():
         raise CheckpointError(
-            f"{folder} is a file: expected a name that ends in .safetensors, or a folder that is new, "
-            "empty or a model's"
+            f"{folder} is a file: expected a name that ends in .safetensors, or a folder that is new, empty or a "
+            "model's"
         )
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MODEL_FILE).is_file():
         raise CheckpointError(f"{folder} has other files in it: expected a folder that is new, empty or a model's")
@@ -103,9 +103,8 @@ def readme(config: McnetConfig, info: ModelInfo, *, sheet: bool) -> str:
         *_front_matter(info, evaluation),
         f"# {info.name}",
         "",
-        "A member of the MCNet family (Hong & Xu, ICCV 2023), trained with mcnet-avatar: it moves a "
-        "portrait as a performer "
-        "moves.",
+        "A member of the MCNet family (Hong & Xu, ICCV 2023), trained with mcnet-avatar: it moves a portrait as a "
+        "performer moves.",
         "",
         "| | |",
         "| --- | --- |",
@@ -126,9 +125,8 @@ def readme(config: McnetConfig, info: ModelInfo, *, sheet: bool) -> str:
         "",
         "## Data and its licence",
         f"{data.get('clips', '?')} clips of {data.get('clip_identities', '?')} people, "
-        f"{data.get('stills', '?')} stills and "
-        f"{data.get('packs_of_photos', '?')} packs of photographs, {data.get('frames', '?')} frames; fingerprint "
-        f"`{data.get('fingerprint', '?')}`.",
+        f"{data.get('stills', '?')} stills and {data.get('packs_of_photos', '?')} packs of photographs, "
+        f"{data.get('frames', '?')} frames; fingerprint `{data.get('fingerprint', '?')}`.",
         "",
         *_licence_lines(data),
     ]
@@ -173,9 +171,8 @@ def _front_matter(info: ModelInfo, evaluation: object) -> list[str]:
 def _figure_lines(evaluation: object) -> list[str]:
     if not isinstance(evaluation, Mapping):
         return [
-            "Not measured. `mcnet-train evaluate FOLDER DATA --json figures.json` does it, and "
-            "`mcnet-train export RUN FOLDER "
-            "--figures figures.json` writes them here."
+            "Not measured. `mcnet-train evaluate FOLDER DATA --json figures.json` does it, and `mcnet-train export RUN "
+            "FOLDER --figures figures.json` writes them here."
         ]
     rows = [
         f"| {_FIGURES[name][0]} | {value:.1%} | {_FIGURES[name][1]} |"
