@@ -22,12 +22,12 @@ from mcnet.model_file import (
     CheckpointError,
     ModelFile,
     ModelInfo,
+    content_hash,
     find_model,
     is_counter,
     refuse_not_finite,
     refuse_wrong_shapes,
 )
-from mcnet.model_file import content_hash as content_hash
 
 _SHOWN = 5
 
@@ -46,14 +46,11 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
     """
     path = find_model(name_or_path)
     if path.suffix.lower() == ".safetensors":
-        file = ModelFile.read(path)
-        info = file.info
-        model = build(file.config, {key: torch.from_numpy(weight) for key, weight in file.weights.items()}, str(path))
+        model = assemble(ModelFile.read(path))
     else:
         released = _read_released(path)
-        info = ModelInfo(name=path.name.split(".")[0], content_hash=content_hash(released))
         model = build_released(released, str(path))
-    model.info = info
+        model.info = ModelInfo(name=path.name.split(".")[0], content_hash=content_hash(released))
     try:
         return model.to(device)
     except (AssertionError, RuntimeError) as error:  # what torch raises where there is no such device

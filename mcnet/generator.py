@@ -13,7 +13,7 @@ from mcnet.geometry import gaussian_heatmaps, resize_aligned, resize_deformation
 from mcnet.keypoints import KeypointDetector
 from mcnet.layers import DownBlock, ResBlock, SameBlock, UpBlock
 from mcnet.memory import Compensation, MemoryCompensation
-from mcnet.model_file import ModelInfo
+from mcnet.model_file import ModelInfo, meant_landmarks, places_suffice
 
 
 class Warped(NamedTuple):
@@ -193,8 +193,8 @@ class Mcnet(nn.Module):
 
     @property
     def places_suffice(self) -> bool:
-        """Whether the jacobians of measured keypoints follow from their places, so that nothing has to be detected."""
-        return bool(self.keypoint_landmarks) and self.info.keypoint_jacobians != "detected"
+        """See `mcnet.model_file.places_suffice`."""
+        return places_suffice(self)
 
     def encode_source(self, picture: Tensor) -> SourceCache:
         """Detect the keypoints of (B, 3, size_px, size_px) RGB in [0, 1] and cache everything about it."""
@@ -202,9 +202,8 @@ class Mcnet(nn.Module):
 
     @property
     def keypoint_landmarks(self) -> tuple[int, ...]:
-        """Which points of the 468-point face mesh the keypoints are, in their order; empty where they mean nothing."""
-        meant = self.info.keypoint_landmarks
-        return meant if len(meant) == self.config.num_keypoints else ()
+        """See `mcnet.model_file.meant_landmarks`."""
+        return meant_landmarks(self)
 
     def forward(self, source: Tensor, driving: Tensor) -> Tensor:
         """Animate pictures by pictures with absolute keypoints: both (B, 3, size_px, size_px) RGB in [0, 1]."""

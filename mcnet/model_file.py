@@ -121,10 +121,11 @@ def meant_landmarks(model: Described) -> tuple[int, ...]:
 
 def may_detect(model: Described) -> bool:
     """Whether a model's keypoints may be detected; if not, they have to be measured."""
-    return model.info.detects or not _places_suffice(model)
+    return model.info.detects or not places_suffice(model)
 
 
-def _places_suffice(model: Described) -> bool:
+def places_suffice(model: Described) -> bool:
+    """Whether the jacobians of measured keypoints follow from their places, so that nothing has to be detected."""
     return bool(meant_landmarks(model)) and model.info.keypoint_jacobians != "detected"
 
 
@@ -195,6 +196,9 @@ class ModelFile:
             )
         weights = {key: weight for key, weight in weights.items() if not is_counter(key)}
         refuse_wrong_shapes(config, weights, str(path))
+        for key, weight in weights.items():
+            if not np.issubdtype(weight.dtype, np.floating):
+                raise CheckpointError(f"{path}: {key} is a {weight.dtype} tensor, expected plain floating point")
         refuse_not_finite(weights, str(path))
         return cls(config, info, weights)
 
@@ -205,8 +209,8 @@ class ModelFile:
 
     @property
     def places_suffice(self) -> bool:
-        """Whether the jacobians of measured keypoints follow from their places, so that nothing has to be detected."""
-        return _places_suffice(self)
+        """See `places_suffice`."""
+        return places_suffice(self)
 
     @property
     def detects(self) -> bool:

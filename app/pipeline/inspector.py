@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import AppError
+from app.pipeline.models import stamp_of
 from mcnet.engine import resized, why_no_torch
 from mcnet.inspection import LiveView
 
@@ -201,8 +202,8 @@ class Artist:
         self._load()
 
     def _load(self) -> None:
-        from app.pipeline.models import stamp_of
-        from mcnet.checkpoint import content_hash, load_model
+        from mcnet.checkpoint import load_model
+        from mcnet.model_file import content_hash
 
         self._stamp = stamp_of(self._name)
         self._model = load_model(self._name)
@@ -211,7 +212,6 @@ class Artist:
 
     def draw(self, request: Request) -> list[NDArray[np.uint8]]:
         """One picture per view; see `Drawn`."""
-        from app.pipeline.models import stamp_of
         from mcnet.inspection.live import draw
 
         wanted = request.posed.fingerprint.partition("/")[0]

@@ -473,7 +473,7 @@ class _Run:
 def _ready(engine: LiveEngine, began_s: float, asked: str = "", *, keeps_reference: bool = False) -> EngineReady:
     return EngineReady(
         engine.model_name,
-        str(engine.choice.device),
+        engine.choice.device,
         engine.choice.reason,
         time.monotonic() - began_s,
         engine.backend_name,

@@ -97,7 +97,7 @@ def why_emulated(variant: Variant, device: str) -> str | None:
 
     int8 is no such case: OpenVINO has kernels in 8 bits for every x86-64 processor.
     """
-    if variant.precision == "int8" or variant.precision in processor.native_precisions(str(device)):
+    if variant.precision == "int8" or variant.precision in processor.native_precisions(device):
         return None
     lacks = "compute capability 8.0" if device != "cpu" else "AVX-512 bf16 or AMX"
     return f"{variant.precision} without {lacks} is only emulated here, and far slower than float32"

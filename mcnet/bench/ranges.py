@@ -14,8 +14,8 @@ def note_bundled_ranges(model: Mcnet) -> None:
         UserError: OpenCV does not load.
     """
     faces = bundled_faces(model.config.size_px, portraits=10, frames=4)
-    points = list(model.info.keypoint_landmarks)
+    points = list(model.keypoint_landmarks)
     places = None
-    if points and len(points) == model.config.num_keypoints:
+    if points:
         places = faces.source_meshes[:, points, :2], faces.driving_meshes[:, points, :2]
     note_ranges(model, faces.sources, faces.driving, places)

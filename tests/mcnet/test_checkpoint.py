@@ -338,6 +338,16 @@ def test_weights_that_are_not_finite(saved: Path, value: float) -> None:
         load_model(saved)
 
 
+@pytest.mark.parametrize("open_file", [load_model, open_model])
+def test_whole_numbers_are_no_weights(saved: Path, open_file: Callable[[Path], object]) -> None:
+    """Whoever opens the file: with torch or without."""
+    tensors = load_file(saved)
+    tensors["generator.final.bias"] = tensors["generator.final.bias"].to(torch.int64)
+    rewrite_file(saved, tensors=tensors)
+    with pytest.raises(CheckpointError, match=r"final\.bias is a int64 tensor, expected plain floating point"):
+        open_file(saved)
+
+
 def test_changed_weights_do_not_pass_for_the_model(saved: Path) -> None:
     raw = bytearray(saved.read_bytes())
     raw[-3] ^= 1

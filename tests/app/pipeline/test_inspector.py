@@ -14,12 +14,12 @@ import torch
 
 from app.errors import AppError
 from app.pipeline.inspector import Artist, InspectorProcess, Posed, Request
-from mcnet.checkpoint import content_hash, load_model, save_model
+from mcnet.checkpoint import load_model, save_model
 from mcnet.config import McnetConfig
 from mcnet.engine import Engine, EngineOptions, open_model
 from mcnet.generator import Mcnet
 from mcnet.inspection import LiveView
-from mcnet.model_file import ModelInfo
+from mcnet.model_file import ModelInfo, content_hash
 from tests.released import load_case
 
 VIEWS: tuple[LiveView, ...] = get_args(LiveView)
