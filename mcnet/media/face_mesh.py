@@ -348,12 +348,12 @@ def checked_content(path: Path, expected: str) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         raise MediaError(
-            f"cannot read the face model {path}: {error.strerror or error}; reinstall the package"
+            f"cannot read the bundled network {path}: {error.strerror or error}; reinstall the package"
         ) from error
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
         raise MediaError(
-            f"the face model {path} is not the bundled one: got SHA-256 {found[:16]}..., expected "
+            f"the network {path} is not the bundled one: got SHA-256 {found[:16]}..., expected "
             f"{expected[:16]}...; reinstall the package"
         )
     return content
