@@ -24,6 +24,7 @@ from app.pipeline.events import (
     EngineReady,
     Event,
     Measured,
+    SettingRefused,
     SinkClosed,
     SinkFailed,
     SinkOpened,
@@ -44,6 +45,7 @@ from app.words import dark_camera_words, measured_words, not_in_space_words, unm
 from mcnet.commands.arguments import check_motion_options
 from mcnet.commands.outputs import check_outputs
 from mcnet.files import cause_and_remedy, replacing
+from mcnet.media.scene import Background, parse_background
 from mcnet.signals import StopSignals
 
 logger = logging.getLogger(__name__)
@@ -67,13 +69,19 @@ def run_headless(args: argparse.Namespace) -> int:
     check_motion_options(args)
 
     camera, portrait = parse_camera(args.camera or "0"), args.source or "woman_1"
-    check_places(args, camera, portrait, model)
+    background = None if args.background is None else parse_background(args.background, args.background_blur)
+    check_places(args, camera, portrait, model, background)
     settings = LiveSettings(
         relative=not args.absolute,
         motion=args.motion or LiveSettings().motion,
         keypoints=args.keypoints,
         calibration_s=args.calibration_s,
+        portrait_size=args.portrait_size,
+        portrait_x=args.portrait_x,
+        portrait_y=args.portrait_y,
     )
+    if background is not None:
+        settings = before_background(settings, background)
     events: SimpleQueue[Event] = SimpleQueue()
     pipeline = Pipeline(
         lambda: make_engine(model, device, precision, on_measuring=_tell_measuring, on_measured=events.put),
@@ -116,7 +124,23 @@ def run_headless(args: argparse.Namespace) -> int:
     return 0
 
 
-def check_places(args: argparse.Namespace, camera: CameraSpec, portrait: str, model: str) -> None:
+def before_background(settings: LiveSettings, background: Background) -> LiveSettings:
+    """The settings with the person cut out before that background."""
+    path = str(background.path)
+    return dataclasses.replace(
+        settings,
+        cut_out=True,
+        background=background.kind,
+        background_colour=background.colour,
+        background_blur=background.blur,
+        background_image=path if background.kind == "image" else settings.background_image,
+        background_video=path if background.kind == "video" else settings.background_video,
+    )
+
+
+def check_places(
+    args: argparse.Namespace, camera: CameraSpec, portrait: str, model: str, background: Background | None
+) -> None:
     """See that report and recordings can be written, and take the place of nothing that is read, before any work.
 
     Raises:
@@ -130,6 +154,8 @@ def check_places(args: argparse.Namespace, camera: CameraSpec, portrait: str, mo
     read = {"--source": Path(portrait), "--model": Path(model)}
     if camera.path is not None:
         read["--camera"] = camera.path
+    if background is not None and background.kind in ("image", "video"):
+        read["--background"] = background.path
     check_outputs(report | recordings, read, dict.fromkeys(recordings, (".mp4",)))
 
 
@@ -280,6 +306,8 @@ class Watch:
                 print(self._trouble, file=sys.stderr)
             case SinkFailed(sink=sink, message=message):
                 self._lose(sink, message)
+            case SettingRefused(message=message):
+                self.failure = message  # it was asked for on the command line
             case SourceFailed(message=message) | StageFailed(message=message):
                 self.failure = message
             case _:

@@ -16,7 +16,7 @@ from mcnet.signals import StopSignals
 
 if TYPE_CHECKING:
     from mcnet.arrays import Rgb
-    from mcnet.commands.drives import Drive, KeypointDrive, Shot
+    from mcnet.commands.drives import KeypointDrive, Shot
     from mcnet.commands.jobs import Tell
     from mcnet.engine import DeviceChoice, Engine
     from mcnet.generator import Mcnet
@@ -577,7 +577,7 @@ class Result:
 def animate(
     args: argparse.Namespace,
     engine: "Engine",
-    drive: "Drive",
+    drive: "KeypointDrive",
     source: "Rgb",
     driving: "DrivingVideo",
     performance: Performance,
@@ -610,7 +610,7 @@ def animate(
             held += is_lost
             shown = shown if is_lost else next(results)
             time_s = index / driving.fps
-            result = shown if scene is None else scene.show(cast("Cutout", shown), time_s)
+            result = cast("Rgb", shown) if scene is None else scene.show(cast("Cutout", shown), time_s)
             writer.write(np.hstack((source, shot.square, result)) if args.side_by_side else result)
             if args.contact_sheet:
                 moments.offer(index, Moment(time_s, shot.square, opaque(result)))
@@ -619,7 +619,7 @@ def animate(
     return Result(writer.frame_count, held, animate_s, moments.chosen() if args.contact_sheet else [])
 
 
-def _animated(drive: "Drive", shots: "Sequence[Shot]", scene: "Scene | None") -> "Sequence[Rgb | Cutout]":
+def _animated(drive: "KeypointDrive", shots: "Sequence[Shot]", scene: "Scene | None") -> "Sequence[Rgb | Cutout]":
     """The pictures of some frames; of a scene, the person in them."""
     if scene is None:
         return list(drive.pictures(shots))

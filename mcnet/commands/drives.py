@@ -64,10 +64,6 @@ class Drive(Protocol):
         """One (size_px, size_px, 3) uint8 RGB picture per driving frame, stacked."""
         ...
 
-    def pictures_with_flow(self, shots: Sequence[Shot]) -> tuple[Rgb, Flow]:
-        """Likewise, with what moved the portrait."""
-        ...
-
 
 class KeypointDrive(abc.ABC):
     """A `Drive` by keypoints."""
@@ -87,7 +83,7 @@ class KeypointDrive(abc.ABC):
         return self._engine.render_batch(self.keypoints(shots))
 
     def pictures_with_flow(self, shots: Sequence[Shot]) -> tuple[Rgb, Flow]:
-        """See `Drive`."""
+        """As `pictures`, with what moved the portrait."""
         return self._engine.render_with_flow(self.keypoints(shots))
 
 

@@ -24,8 +24,8 @@ _NETWORK_PX = 256
 _BAND = 0.035
 _RADIUS, _EPS = 0.03, 1e-4
 _BEHIND, _DEEP = 0.035, 0.06
-_ABOVE = 0.03
-_HOLE = 0.06
+_ABOVE = 0.012
+_HOLE = 0.5  # of alpha
 _FOREGROUND_RADIUS = 0.05
 _TRACE = 0.02
 _LEAST = 1e-5
@@ -95,7 +95,7 @@ def _refined(square: Rgb, soft: NDArray[np.float32]) -> NDArray[np.float32]:
     person = (soft > 0.5).astype(np.uint8)
     kernel = _disc(_BAND * side)
     inside, touched = cv2.erode(person, kernel), cv2.dilate(person, kernel)
-    alpha = _guided(square.astype(np.float32) / 255, person.astype(np.float32), round(_RADIUS * side))
+    alpha = _guided(square.astype(np.float32) / np.float32(255), person.astype(np.float32), round(_RADIUS * side))
     alpha = np.clip((alpha - 0.1) / 0.8, 0, 1)
     alpha[inside > 0] = 1
     alpha[touched == 0] = 0
@@ -180,15 +180,20 @@ def moved_alpha(matte: Matte, deformation: NDArray[np.float32], occlusion: NDArr
         (S, S) float32 in [0, 1].
     """
     side = len(matte.alpha)
-    places = cv2.add(_enlarged(deformation, side), (1.0, 1.0, 0, 0))
-    half = (side - 1) / 2
     above = len(matte.padded) - side
-    places = cv2.add(cv2.multiply(places, (half, half, 0, 0)), (0, float(above), 0, 0))
-    alpha = cv2.remap(matte.padded, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    small = cv2.resize(alpha, occlusion.shape, interpolation=cv2.INTER_AREA)
-    hole = cv2.morphologyEx(small, cv2.MORPH_CLOSE, _disc(_HOLE * len(small))) - small
-    hidden = np.maximum(hole, 0) * (1 - occlusion)
-    return np.asarray(cv2.min(cv2.add(alpha, _enlarged(hidden, side)), 1.0), np.float32)
+    places_px = (deformation + 1) * np.float32((side - 1) / 2) + np.array((0, above), np.float32)
+    x, y = cv2.split(_enlarged(places_px, side))
+    alpha = cv2.remap(matte.padded, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    hidden = _holes(cv2.resize(alpha, occlusion.shape, interpolation=cv2.INTER_AREA)) * (1 - occlusion)
+    whole = alpha + (1 - alpha) * _enlarged(hidden, side) if hidden.any() else alpha
+    return np.asarray(whole, np.float32)
+
+
+def _holes(alpha: cv2.typing.MatLike) -> NDArray[np.float32]:
+    """1 where it is not the person, and the person is all around."""
+    outside = cv2.copyMakeBorder((alpha < _HOLE).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
+    cv2.floodFill(outside, None, (0, 0), 0)
+    return cv2.dilate(outside[1:-1, 1:-1], np.ones((3, 3), np.uint8)).astype(np.float32)
 
 
 def _enlarged(maps: NDArray[np.float32], side: int) -> NDArray[np.float32]:
@@ -215,14 +220,15 @@ def person_colours(rgb: Rgb, alpha: NDArray[np.float32]) -> Rgb:
     """
     side = len(rgb)
     half = (side + 1) // 2
-    picture, little = (cv2.resize(maps, (half, half), interpolation=cv2.INTER_AREA) for maps in (rgb, alpha))
-    picture = picture.astype(np.float32)
+    picture = cv2.resize(rgb, (half, half), interpolation=cv2.INTER_AREA).astype(np.float32)
+    little = np.asarray(cv2.resize(alpha, (half, half), interpolation=cv2.INTER_AREA), np.float32)
     size = 2 * max(1, round(_FOREGROUND_RADIUS * half)) + 1
     means = []
     for weight in (np.clip(2 * little - 1, _TRACE * little, 1), np.clip(1 - 2 * little, _TRACE * (1 - little), 1)):
         weighed = np.dstack((picture * weight[..., None], weight + _LEAST))
-        mean = cv2.blur(weighed, (size, size), borderType=cv2.BORDER_REFLECT)
-        means.append(cv2.resize(mean[..., :3] / mean[..., 3:], (side, side), interpolation=cv2.INTER_LINEAR))
+        mean = np.asarray(cv2.blur(weighed, (size, size), borderType=cv2.BORDER_REFLECT), np.float32)
+        colours_of = np.asarray(mean[..., :3] / mean[..., 3:], np.float32)
+        means.append(cv2.resize(colours_of, (side, side), interpolation=cv2.INTER_LINEAR))
     person, rest = means
     share = cv2.merge([alpha] * 3)
     beyond = cv2.subtract(rgb.astype(np.float32), cv2.add(rest, cv2.multiply(share, cv2.subtract(person, rest))))

@@ -50,8 +50,9 @@ def parse_background(text: str, blur: float = USUAL_BLUR) -> Background:
     Raises:
         MediaError: it is none of these, and there is no such file.
     """
-    if text == "own" or text == "blur" or text == "alpha":
-        return Background(text, blur=blur)
+    named: dict[str, Kind] = {"own": "own", "blur": "blur", "alpha": "alpha"}
+    if text in named:
+        return Background(named[text], blur=blur)
     if text == "green":
         return Background("colour")
     if text.startswith("#") and is_colour(text):
@@ -60,8 +61,7 @@ def parse_background(text: str, blur: float = USUAL_BLUR) -> Background:
         path = require_file(text)
     except MediaError as error:
         raise MediaError(
-            f"background {text}: {error}; expected own, blur, green, #rrggbb, alpha, or the file of a picture or a "
-            "video"
+            f"background: {error}; expected own, blur, green, #rrggbb, alpha, or the file of a picture or a video"
         ) from error
     return Background("video" if is_moving(path) else "image", path=path, blur=blur)
 
@@ -89,17 +89,17 @@ def require_file(text: str) -> Path:
     if not text:
         raise MediaError("no file is chosen; choose a picture or a video")
     if _ADDRESS.match(text):
-        raise MediaError("it is a network address, and only a file of this machine can be used; download it first")
+        raise MediaError("got a network address, and only a file of this machine can be used; download it first")
     try:
         path = Path(text).expanduser()
         if path.is_file():
             return path
         found = path.exists()
     except (OSError, RuntimeError, ValueError) as error:  # the last two: ~nobody, and a NUL in the name
-        raise MediaError(f"it cannot be read ({error}); check the path") from error
+        raise MediaError(f"{text!r} cannot be read ({error}); check the path") from error
     if found:
-        raise MediaError("it is a folder, a device or a pipe, and only a file can be used; choose another")
-    raise MediaError("there is no such file; check the path")
+        raise MediaError(f"{path} is a folder, a device or a pipe, and only a file can be used; choose another")
+    raise MediaError(f"there is no file {path}; check the path")
 
 
 def rgb_of(colour: str) -> tuple[int, int, int]:

@@ -101,7 +101,7 @@ def test_a_hole_in_the_midst_is_closed_where_the_warp_is_not_trusted(
 
 
 def test_half_transparent_pixels_have_the_persons_colour() -> None:
-    share = np.clip((np.arange(SIDE, dtype=np.float32) - 118) / 20, 0, 1)
+    share = np.clip((np.arange(SIDE) - 118) / 20, 0, 1).astype(np.float32)
     alpha = np.tile(share, (SIDE, 1))
     person, wall = np.array([180, 60, 40], np.float32), np.array([10, 200, 30], np.float32)
     mixed = (alpha[..., None] * person + (1 - alpha[..., None]) * wall).round().astype(np.uint8)

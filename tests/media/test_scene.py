@@ -42,14 +42,14 @@ def test_files_are_pictures_or_videos_by_their_content(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("nowhere.png", "there is no such file"),
-        ("#12345g", "there is no such file"),
+        ("nowhere.png", "there is no file"),
+        ("#12345g", "there is no file"),
         ("", "no file is chosen"),
         ("rtsp://192.0.2.1/stream", "network address"),
         ("http:camera", "network address"),
         ("/dev/null", "a device or a pipe"),
         ("~nobody-of-this-name/x", "cannot be read"),
-        ("a\0b", "cannot be read|no such file"),
+        ("a\0b", "cannot be read|no file"),
     ],
 )
 def test_what_is_no_background_is_told(text: str, told: str) -> None:
