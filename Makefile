@@ -16,6 +16,7 @@ help:
 	@echo "make cuda   what needs a GPU: parity tests and benchmark on CUDA"
 	@echo "make screenshots  pictures of the real window, to look at: out/screenshots"
 	@echo "make pictures  the pictures of docs/how-it-works.md, by the bundled model"
+	@echo "make languages  renew app/ui/translations by the texts in the sources, and compile them"
 	@echo "make soak   ten minutes live with random faults; MINUTES=60 for an hour: out/soak/soak.png"
 	@echo "make qemu   the app between a real V4L2 webcam and a real virtual camera, in a virtual machine (as root)"
 	@echo "make bundle  what people install without Python, torch or a terminal: build/bundle; then it is started and looked at"
@@ -83,6 +84,15 @@ screenshots: setup
 pictures: setup
 	$(BIN)/python -m tests.how_it_works
 
+# Qt's compiler of translations is in no package of PyQt6's, and PySide6 is kept apart from what the app runs on.
+build/languages/.ready:
+	$(PYTHON) -m venv --clear build/languages
+	build/languages/bin/python -m pip install --quiet --disable-pip-version-check "pyside6-essentials>=6.8"
+	touch $@
+
+languages: setup build/languages/.ready
+	PATH="$(CURDIR)/build/languages/bin:$$PATH" $(BIN)/python -m tests.languages
+
 qemu: setup
 	$(BIN)/python -m tests.qemu
 
@@ -115,4 +125,4 @@ bundle: build/bundle-environment/.ready
 clean:
 	rm -rf .venv build out *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help setup demo animate test test-avx2 test-plain check screenshots pictures qemu soak bench cuda bundle clean
+.PHONY: help setup demo animate test test-avx2 test-plain check screenshots pictures languages qemu soak bench cuda bundle clean

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from app.settings import KeypointKind, LiveSettings, MotionKind
+from app.settings import KeypointKind, Language, LiveSettings, MotionKind
 from mcnet.commands.arguments import PRECISIONS, number, seconds, whole_number
 from mcnet.errors import UserError, told
 
@@ -94,6 +94,7 @@ def _run(args: argparse.Namespace) -> int:
             portrait=args.source,
             size=args.size,
             fps_hz=args.fps,
+            language=args.language,
             new_instance=args.new_instance,
         )
     )
@@ -127,6 +128,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--size", metavar="WxH", help="of the output (default: as kept, else 1280x720)")
     parser.add_argument("--fps", type=number(1, 120), metavar="HZ", help="of the output (default: as kept, else 30)")
+    parser.add_argument(
+        "--language", choices=get_args(Language), help="of the window (default: as kept, else the system's)"
+    )
     parser.add_argument(
         "--new-instance",
         action="store_true",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.state import State
+from mcnet.phrases import phrase
 
 if TYPE_CHECKING:  # the window names events before torch is loaded
     from mcnet.bench.tiers import Tier
@@ -37,7 +38,7 @@ class UnusedGpu:
     lack: str
 
     def __str__(self) -> str:
-        return f"{self.name} is there, but is not used: {self.lack}"
+        return phrase("{name} is there, but is not used: {lack}", name=self.name, lack=self.lack)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ from mcnet.media.expressions import head_turn
 from mcnet.media.faces import Face
 from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square
 from mcnet.media.light import Light
+from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
@@ -433,8 +434,11 @@ class Animator:
             driving = Pose.of(self._engine.detect(square))
         if not (np.isfinite(driving.value).all() and np.isfinite(driving.jacobian).all()):
             raise EngineError(
-                f"model {self._engine.model_name} gave NaN for the keypoints of this frame: use precision fp32 or "
-                "another model; the frame is not shown"
+                phrase(
+                    "model {model} gave NaN for the keypoints of this frame: use precision fp32 or another "
+                    "model; the frame is not shown",
+                    model=self._engine.model_name,
+                )
             )
         return driving if measured is None else driving._replace(value=self._places_of(measured))
 
@@ -631,7 +635,7 @@ class Animator:
         self._face = None
         if settings.relative and self._motion.reference is None:
             if self._calibration is not None:
-                self._tell_progress(self._calibration.share, "show your face to the camera")
+                self._tell_progress(self._calibration.share, phrase("show your face to the camera"))
             return self._slate(State.CALIBRATING if camera else State.NO_CAMERA)
         rung = self._ladder.update(now_s, face=False, camera=camera, settings=settings)
         if rung.state is not State.HOLD:

@@ -15,6 +15,7 @@ from app.settings import LiveSettings
 from mcnet.arrays import Rgb
 from mcnet.media.errors import MediaError
 from mcnet.media.images import read_rgb
+from mcnet.phrases import phrase
 
 _FEATHER_SHARE = 0.035
 _BLUR_SIDE_PX = 48
@@ -157,7 +158,7 @@ class Compositor:
         """
         self._slate_picture, self._own_slates = None, {}
         if path:
-            self._slate_picture = self._cover(_read_picture(path, "the slate's picture"))
+            self._slate_picture = self._cover(_read_picture(path, phrase("the slate's picture")))
 
     def _own_slate(self, back: Rgb, text: str) -> Rgb:
         """The user's picture; a text of his stands on it, dimmed."""
@@ -207,7 +208,7 @@ class Compositor:
 
     def _draw_backdrop(self, settings: LiveSettings) -> Rgb:
         if settings.background == "image":
-            return self._cover(_read_picture(settings.background_image, "the background picture"))
+            return self._cover(_read_picture(settings.background_image, phrase("the background picture")))
         colour = settings.background_colour
         picture = np.empty((self._height, self._width, 3), np.uint8)
         picture[:] = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
@@ -257,11 +258,13 @@ def _sharpened(rgb: Rgb, sharpness: float) -> Rgb:
 
 def _read_picture(path: str, what: str) -> Rgb:
     if not path:
-        raise AppError("the background is to be a picture, but none is chosen: choose a file, or another background")
+        raise AppError(
+            phrase("the background is to be a picture, but none is chosen: choose a file, or another background")
+        )
     try:
         return read_rgb(Path(path).expanduser())
     except (MediaError, OSError, RuntimeError, ValueError) as error:  # the last two: ~nobody, and a NUL in the name
-        raise AppError(f"{what} cannot be used: {error}") from error
+        raise AppError(phrase("{what} cannot be used: {error}", what=what, error=error)) from error
 
 
 @functools.lru_cache(maxsize=16)
