@@ -12,7 +12,7 @@ from app.ui.languages import CONTEXT, chosen_language, clause, full_sentence, sp
 from mcnet.errors import UserError, sentence
 from mcnet.phrases import Phrase, listed, phrase
 
-TEXTS = {
+TEXTS: dict[str, str | tuple[str, str]] = {
     "no camera at {path}: {advice}": "an {path} ist keine Kamera: {advice}",
     "plug one in": "schließen Sie eine an",
     "{first}; {then}": "{first} und {then}",
@@ -28,7 +28,7 @@ class German(QTranslator):
         self, context: str | None, source: str | None, disambiguation: str | None = None, n: int = -1
     ) -> str | None:
         found = TEXTS.get(source or "") if context == CONTEXT else None
-        return found[n != 1] if isinstance(found, tuple) else found
+        return found[int(n != 1)] if isinstance(found, tuple) else found
 
 
 @pytest.fixture
