@@ -23,6 +23,8 @@ from app.pipeline.camera_spec import is_address, parse_camera
 from app.pipeline.doctor import Fix
 from app.pipeline.output.virtual_camera_report import LinuxProbe
 from app.pipeline.v4l2 import VideoDevices
+from mcnet.commands.animate import parse_one
+from mcnet.commands.jobs import read_jobs
 from mcnet.errors import UserError
 from mcnet.media.portraits import bundled_portraits
 from mcnet.model_file import bundled_models
@@ -224,6 +226,16 @@ def test_every_option_that_a_sentence_names_exists() -> None:
     }
     assert len(named) > 30
     assert [(page, word) for page, word in sorted(named) if word.partition("=")[0] not in known] == []
+
+
+def test_the_table_of_jobs_can_be_read(tmp_path: Path) -> None:
+    example = re.search(r"^```csv\n(.+?)^```", (ROOT / "docs" / "animate.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert example is not None
+    (tmp_path / "jobs.csv").write_text(example[1])
+    for name in ("talk.mp4", "me.jpg"):
+        (tmp_path / name).touch()
+    jobs = read_jobs(tmp_path / "jobs.csv", [], parse_one)
+    assert [job.output for job in jobs] == ["woman-talking.mp4", "me-talking.mp4"]
 
 
 def test_the_extras_that_pip_is_asked_for_exist() -> None:
