@@ -20,6 +20,7 @@ help:
 	@echo "make soak   ten minutes live with random faults; MINUTES=60 for an hour: out/soak/soak.png"
 	@echo "make qemu   the app between a real V4L2 webcam and a real virtual camera, in a virtual machine (as root)"
 	@echo "make bundle  what people install without Python, torch or a terminal: build/bundle; then it is started and looked at"
+	@echo "make release  source, wheel, bundle and site, built and checked: dist/; BUNDLED=no leaves the bundle out"
 	@echo "make clean  remove the virtual environment and what was built"
 
 # A stamp, so that a second call is quick and an interrupted first one starts over.
@@ -119,7 +120,11 @@ bundle: build/bundle-environment/.ready
 	$(BUNDLE) packaging/bundle.py build
 	$(BUNDLE) packaging/bundle.py smoke
 
-clean:
-	rm -rf .venv build out *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+BUNDLED ?= yes
+release: setup site $(if $(filter yes,$(BUNDLED)),bundle)
+	$(BIN)/python packaging/release.py $(if $(filter yes,$(BUNDLED)),,--without-bundle)
 
-.PHONY: help setup demo animate test test-avx2 test-plain check site screenshots pictures qemu soak bench cuda bundle clean
+clean:
+	rm -rf .venv build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+.PHONY: help setup demo animate test test-avx2 test-plain check site screenshots pictures qemu soak bench cuda bundle release clean

@@ -12,6 +12,7 @@ from tests.app.ui.screenshot import OF_THE_PAGE
 
 ROOT = Path(__file__).parent.parent
 NOT_FOR_USERS = {
+    "__version__",
     "Precision",
     "Runtime",
     "gpu_lacks",
