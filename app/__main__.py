@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+import mcnet
 from app.settings import KeypointKind, Language, LiveSettings, MotionKind
 from mcnet.commands.arguments import PRECISIONS, number, seconds, whole_number
 from mcnet.errors import UserError, told
@@ -106,6 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="mcnet-avatar",
         description="Be a portrait in your next video call: your webcam moves it, live. Alone, it opens a window.",
     )
+    parser.add_argument("--version", action="version", version=f"mcnet-avatar {mcnet.__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="also say what is going on")
     parser.add_argument(
         "--doctor", action="store_true", help="say what is there and what is missing, with the exact fix, and stop"
