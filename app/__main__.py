@@ -22,6 +22,7 @@ _HEADLESS_ONLY = (
     "motion",
     "keypoints",
     "calibration_s",
+    "preset",
     "give_up_s",
     "model_timeout_s",
     "camera_timeout_s",
@@ -165,6 +166,11 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
         "points of the face)",
     )
     group.add_argument("--absolute", action="store_true", help="absolute motion: no calibration")
+    group.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="move the avatar with these strengths, by the name that they were saved under in the window, or Standard",
+    )
     group.add_argument(
         "--calibration-s",
         type=number(0, 60),

@@ -221,13 +221,13 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
             f"cannot read the settings in {path}: {error}; check its permissions, or move it away"
         ) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        kept = _set_aside(path, str(error))
+        kept = set_aside(path, str(error), "settings")
         return AppSettings(), f"The settings could not be read ({error}). Defaults are in use; {kept}."
     settings, complaints = settings_from(values)
     if not complaints:
         return settings, None
     said = "; ".join(complaints)
-    kept = _set_aside(path, said)
+    kept = set_aside(path, said, "settings")
     try:
         save_settings(path, settings)  # or the next start would find no settings at all
     except AppError as error:
@@ -235,9 +235,10 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
     return settings, f"Not all settings could be used: {said}. All others are in force; {kept}."
 
 
-def _set_aside(path: Path, why: str) -> str:
+def set_aside(path: Path, why: str, what: str) -> str:
+    """Move a damaged file of settings or the like out of the way, and log why; answers what became of it."""
     aside = free_name(path.with_name(path.name + ".damaged"))
-    logger.warning("the settings in %s are damaged (%s)", path, why)
+    logger.warning("the %s in %s are damaged (%s)", what, path, why)
     try:
         path.replace(aside)
     except OSError as error:
@@ -251,15 +252,24 @@ def save_settings(path: Path, settings: AppSettings) -> None:
     Raises:
         AppError: the place cannot be written.
     """
+    write_private(path, dataclasses.asdict(settings), "settings")
+
+
+def write_private(path: Path, values: Mapping[str, Any], what: str) -> None:
+    """Write nested plain values as TOML in one step, into a file that is its owner's alone.
+
+    Raises:
+        AppError: the place cannot be written; `what` says in the message what it was.
+    """
     import tomli_w
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
             partial.touch(mode=0o600)  # a network camera's address may have a password in it
-            partial.write_text(tomli_w.dumps(dataclasses.asdict(settings)), encoding="utf-8")
+            partial.write_text(tomli_w.dumps(values), encoding="utf-8")
     except OSError as error:
-        raise AppError(f"cannot keep the settings in {path}: {error}; check the folder's permissions") from error
+        raise AppError(f"cannot keep the {what} in {path}: {error}; check the folder's permissions") from error
 
 
 def settings_from(values: Mapping[str, Any]) -> tuple[AppSettings, list[str]]:

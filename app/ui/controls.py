@@ -21,6 +21,7 @@ from app.settings import (
 )
 from app.ui.doctor_row import DoctorRow
 from app.ui.flow import FlowLayout
+from app.ui.preset_row import PresetRow
 from app.ui.run_settings import RunSettings
 from app.ui.session import Session
 from app.ui.sound_row import SoundRow
@@ -74,6 +75,7 @@ class Controls(QFrame):
     Attributes:
         camera, refresh_button, file_button, network_button: which camera.
         doctor: the virtual camera.
+        preset: strengths of the motion by name.
         motion_kind, no_space, motion, expression, smoothing: how the avatar moves, and why it cannot in space.
         fine_tune, gains: the gains of the parts of motion and expression, by the parts' names in the settings.
         zoom, overlay, nudge_buttons: how the performer is framed.
@@ -186,6 +188,7 @@ class Controls(QFrame):
             ),
         )
         self.no_space = label("", "muted", wrap=True)
+        self.preset = PresetRow(self._session)
         self.motion = ValueSlider(
             "Motion",
             "How far the head moves.",
@@ -223,6 +226,7 @@ class Controls(QFrame):
         for widget in (
             self.motion_kind,
             self.no_space,
+            self.preset,
             self.motion,
             self.expression,
             self.fine_tune,
