@@ -22,6 +22,7 @@ _HEADLESS_ONLY = (
     "motion",
     "keypoints",
     "calibration_s",
+    "remember_calibration",
     "preset",
     "give_up_s",
     "model_timeout_s",
@@ -166,6 +167,11 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
         "points of the face)",
     )
     group.add_argument("--absolute", action="store_true", help="absolute motion: no calibration")
+    group.add_argument(
+        "--remember-calibration",
+        action="store_true",
+        help="take up what was calibrated for the same performer before the same camera, and keep what is calibrated",
+    )
     group.add_argument(
         "--preset",
         metavar="NAME",

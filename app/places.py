@@ -22,6 +22,11 @@ def portraits_folder() -> Path:
     return platformdirs.user_data_path(_APP, appauthor=False) / "portraits"
 
 
+def references_folder() -> Path:
+    """What was calibrated; each file says what a performer's face measures."""
+    return platformdirs.user_data_path(_APP, appauthor=False) / "calibrations"
+
+
 def source_cache_folder() -> Path:
     """Encoded portraits; may be deleted at any time."""
     return platformdirs.user_cache_path(_APP, appauthor=False) / "sources"

@@ -108,6 +108,9 @@ class LiveSettings:
     calibration_s: float = 2.0
     """How long the hands-free calibration looks: half as long once a pose scores well, up to three times as long while
     none does."""
+    remember_calibration: bool = True
+    """Whether the reference comes back for the same performer before the same camera; what was kept is deleted where
+    not."""
 
     def __post_init__(self) -> None:
         _require_within(

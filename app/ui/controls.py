@@ -76,6 +76,7 @@ class Controls(QFrame):
         camera, refresh_button, file_button, network_button: which camera.
         doctor: the virtual camera.
         preset: strengths of the motion by name.
+        remember_calibration: whether the reference comes back for the same performer and camera.
         motion_kind, no_space, motion, expression, smoothing: how the avatar moves, and why it cannot in space.
         fine_tune, gains: the gains of the parts of motion and expression, by the parts' names in the settings.
         zoom, overlay, nudge_buttons: how the performer is framed.
@@ -222,6 +223,11 @@ class Controls(QFrame):
             step=0.05,
             words=lambda value: f"{smoothing_delay_ms(value):.0f} ms",
         )
+        self.remember_calibration = Switch(
+            "Remember the calibration",
+            "You are not asked to calibrate again before the same camera. What your face measures is kept on this "
+            "computer for that, for your account alone; switched off, it is deleted.",
+        )
         self._column.addWidget(label("Motion", "title"))
         for widget in (
             self.motion_kind,
@@ -231,12 +237,16 @@ class Controls(QFrame):
             self.expression,
             self.fine_tune,
             self.smoothing,
+            self.remember_calibration,
         ):
             self._column.addWidget(widget)
         self.motion_kind.chosen.connect(self._motion_chosen)
         self.fine_tune.toggled.connect(lambda on: self._set_window(replace(self._window, show_fine_tune=on)))
         self.motion.moved.connect(lambda value: self._set_live(replace(self._live, motion_strength=value)))
         self.expression.moved.connect(lambda value: self._set_live(replace(self._live, expression_strength=value)))
+        self.remember_calibration.clicked.connect(
+            lambda on: self._set_live(replace(self._live, remember_calibration=on))
+        )
         self.smoothing.moved.connect(lambda value: self._set_live(replace(self._live, smoothing=value)))
 
     def _make_gain(self, part: str, group: str) -> None:
@@ -571,6 +581,7 @@ class Controls(QFrame):
         changed = sum(getattr(live, _strength(part)) != getattr(_DEFAULTS, _strength(part)) for part in self.gains)
         self.fine_tune.set_remark(f"{changed} changed" if changed else "")
         self.smoothing.set_value(live.smoothing)
+        self.remember_calibration.setChecked(live.remember_calibration)
         self.zoom.set_value(live.zoom)
         self.background.set_choice(live.background)
         self._swatch_row.setVisible(live.background == "colour")

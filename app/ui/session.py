@@ -772,4 +772,5 @@ class Session(QObject):
 
 def _score_words(event: Calibrated | ReferenceImproved) -> str:
     remarks = f": {', '.join(event.remarks)}" if event.remarks else ""
-    return f"{event.score} of 100{remarks}"
+    before = ", as calibrated before" if isinstance(event, Calibrated) and event.kept else ""
+    return f"{event.score} of 100{before}{remarks}"
