@@ -23,6 +23,8 @@ _HEADLESS_ONLY = (
     "motion",
     "keypoints",
     "calibration_s",
+    "remember_calibration",
+    "preset",
     "give_up_s",
     "model_timeout_s",
     "camera_timeout_s",
@@ -171,6 +173,16 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
         "points of the face)",
     )
     group.add_argument("--absolute", action="store_true", help="absolute motion: no calibration")
+    group.add_argument(
+        "--remember-calibration",
+        action="store_true",
+        help="take up what was calibrated for the same performer before the same camera, and keep what is calibrated",
+    )
+    group.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="move the avatar with these strengths, by the name that they were saved under in the window, or Standard",
+    )
     group.add_argument(
         "--calibration-s",
         type=number(0, 60),

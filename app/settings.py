@@ -114,6 +114,9 @@ class LiveSettings:
     calibration_s: float = 2.0
     """How long the hands-free calibration looks: half as long once a pose scores well, up to three times as long while
     none does."""
+    remember_calibration: bool = True
+    """Whether the reference comes back for the same performer before the same camera; what was kept is deleted where
+    not."""
 
     def __post_init__(self) -> None:
         _require_within(
@@ -245,7 +248,7 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
             )
         ) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        kept = _set_aside(path, str(error))
+        kept = set_aside(path, str(error), "settings")
         return AppSettings(), phrase(
             "The settings could not be read ({error}). Defaults are in use; {kept}.", error=error, kept=kept
         )
@@ -253,7 +256,7 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
     if not complaints:
         return settings, None
     said = listed(complaints, ";")
-    kept = _set_aside(path, said)
+    kept = set_aside(path, said, "settings")
     try:
         save_settings(path, settings)  # or the next start would find no settings at all
     except AppError as error:
@@ -272,9 +275,10 @@ def kept_language(path: Path) -> Language:
     return language if language in get_args(Language) else "system"
 
 
-def _set_aside(path: Path, why: str) -> str:
+def set_aside(path: Path, why: str, what: str) -> str:
+    """Move a damaged file of settings or the like out of the way, and log why; answers what became of it."""
     aside = free_name(path.with_name(path.name + ".damaged"))
-    logger.warning("the settings in %s are damaged (%s)", path, why)
+    logger.warning("the %s in %s are damaged (%s)", what, path, why)
     try:
         path.replace(aside)
     except OSError as error:
@@ -288,17 +292,29 @@ def save_settings(path: Path, settings: AppSettings) -> None:
     Raises:
         AppError: the place cannot be written.
     """
+    write_private(path, dataclasses.asdict(settings), "settings")
+
+
+def write_private(path: Path, values: Mapping[str, Any], what: str) -> None:
+    """Write nested plain values as TOML in one step, into a file that is its owner's alone.
+
+    Raises:
+        AppError: the place cannot be written; `what` says in the message what it was.
+    """
     import tomli_w
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
             partial.touch(mode=0o600)  # a network camera's address may have a password in it
-            partial.write_text(tomli_w.dumps(dataclasses.asdict(settings)), encoding="utf-8")
+            partial.write_text(tomli_w.dumps(values), encoding="utf-8")
     except OSError as error:
         raise AppError(
             phrase(
-                "cannot keep the settings in {path}: {error}; check the folder's permissions", path=path, error=error
+                "cannot keep the {what} in {path}: {error}; check the folder's permissions",
+                what=what,
+                path=path,
+                error=error,
             )
         ) from error
 

@@ -194,12 +194,14 @@ class CalibrationProgress:
 @dataclass(frozen=True)
 class Calibrated:
     """The reference was taken. `score` 0 to 100: how well it serves; `remarks`: what speaks against it. `in_space`: a
-    neutral expression was looked for; otherwise the portrait's pose too.
+    neutral expression was looked for; otherwise the portrait's pose too. `kept`: it was taken in an earlier run, or for
+    this portrait before, by the same performer before the same camera.
     """
 
     score: int
     remarks: tuple[str, ...] = ()
     in_space: bool = False
+    kept: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.pipeline.output.sinks import parse_output
-from app.places import portraits_folder, settings_file, source_cache_folder
+from app.places import portraits_folder, references_folder, settings_file, source_cache_folder
 from app.settings import AppSettings
 from mcnet.phrases import phrase
 
@@ -210,6 +210,7 @@ def _make_pipeline(
         on_event=on_event,
         on_picture=on_picture,
         source_cache=source_cache_folder(),
+        references=references_folder(),
     )
 
 

@@ -35,7 +35,7 @@ from app.pipeline.events import (
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.state import State
 from app.pipeline.stats import Stats
-from app.places import videos_folder
+from app.places import presets_file, videos_folder
 from app.settings import RECENT_MODELS, AppSettings, LiveSettings, WindowSettings, save_settings
 from app.space import Space
 from app.ui.bridge import Bridge
@@ -50,6 +50,7 @@ from app.ui.microphone import Microphone
 from app.ui.model_desk import BUNDLED, ModelDesk, label_of
 from app.ui.parts import Parts, WindowOptions
 from app.ui.portrait_desk import PortraitDesk
+from app.ui.preset_desk import PresetDesk
 from app.ui.recordings import Recordings
 from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
@@ -113,6 +114,7 @@ class Session(QObject):
         space: whether the avatar can be moved in space.
         calibrating: how far the calibration has come, 0 to 1, or None.
         desk: the portraits.
+        presets: strengths of the motion by name and by portrait.
         camera_desk: the cameras.
         virtual_camera: its switch.
         devices: where the model can run besides the processor, as the settings name it, with a name for people.
@@ -186,6 +188,10 @@ class Session(QObject):
         self._cleanup.add("pipeline", self._stop_pipeline)  # before it: the end of a recording still has its sound
         camera = options.camera or settings.camera
         self.desk = PortraitDesk(self._portrait_worker, parts.open_store)
+        self.presets = PresetDesk(
+            None if options.safe else presets_file(options.settings_path), lambda: self.settings.live, self.set_live
+        )
+        self._cleanup.add("presets", self.presets.save_at_last)
         self.camera_desk = CameraDesk(self._worker, parts.list_cameras, parts.parse_camera, camera)
         self.virtual_camera = VirtualCameraSwitch(self._worker, parts.examine_virtual_camera, parts.make_virtual_camera)
         self.recordings = Recordings(
@@ -205,7 +211,7 @@ class Session(QObject):
 
     def _connect(self) -> None:
         parts = (self.camera_desk, self.virtual_camera, self.recordings, self.microphone, self.measuring, self.models)
-        for part in (self.desk, *parts):
+        for part in (self.desk, self.presets, *parts):
             part.told.connect(self.told)
             part.cleared.connect(self.cleared)
         for part in parts:
@@ -229,6 +235,7 @@ class Session(QObject):
 
     def start(self) -> None:
         """Begin everything that a run needs, side by side, off the GUI thread."""
+        self.presets.load()
         self.desk.open(self._options.portrait or self.settings.portrait)
         self._worker.run(self._load_pipeline, self._begin, self._report("pipeline"))
         self.camera_desk.refresh()
@@ -315,6 +322,7 @@ class Session(QObject):
         # The chain asks for a calibration or does not, and for another one in space than in the plane.
         if live.relative != before.relative or self.in_space != in_space:
             self._changed()
+        self.presets.note()
         self.live_changed.emit()
 
     def _forget_refused(self, before: LiveSettings, live: LiveSettings) -> None:
@@ -647,6 +655,7 @@ class Session(QObject):
                     self._proven_portrait = self._portrait
                 self._portrait_link = Link(True, self.desk.name_of(event.key))
                 self._animated = event.key
+                self.presets.bring_back(event.key)
             case SourceFailed():
                 self._source_failed(event)
             case CameraOpened() | CameraFailed() | CameraDark():
@@ -779,6 +788,8 @@ class Session(QObject):
 
 
 def _score_words(event: Calibrated | ReferenceImproved) -> str:
-    if event.remarks:
-        return tr("{score} of 100: {remarks}", score=event.score, remarks=listed(event.remarks))
-    return tr("{score} of 100", score=event.score)
+    if isinstance(event, Calibrated) and event.kept:
+        score = tr("{score} of 100, as calibrated before", score=event.score)
+    else:
+        score = tr("{score} of 100", score=event.score)
+    return tr("{score}: {remarks}", score=score, remarks=listed(event.remarks)) if event.remarks else score
