@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from app.settings import KeypointKind, LiveSettings, MotionKind
+import mcnet
+from app.settings import KeypointKind, Language, LiveSettings, MotionKind
 from mcnet.commands.arguments import PRECISIONS, number, seconds, whole_number
 from mcnet.errors import UserError, told
 
@@ -27,6 +28,8 @@ _HEADLESS_ONLY = (
     "portrait_size",
     "portrait_x",
     "portrait_y",
+    "remember_calibration",
+    "preset",
     "give_up_s",
     "model_timeout_s",
     "camera_timeout_s",
@@ -99,6 +102,7 @@ def _run(args: argparse.Namespace) -> int:
             portrait=args.source,
             size=args.size,
             fps_hz=args.fps,
+            language=args.language,
             new_instance=args.new_instance,
         )
     )
@@ -110,6 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="mcnet-avatar",
         description="Be a portrait in your next video call: your webcam moves it, live. Alone, it opens a window.",
     )
+    parser.add_argument("--version", action="version", version=f"mcnet-avatar {mcnet.__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="also say what is going on")
     parser.add_argument(
         "--doctor", action="store_true", help="say what is there and what is missing, with the exact fix, and stop"
@@ -132,6 +137,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--size", metavar="WxH", help="of the output (default: as kept, else 1280x720)")
     parser.add_argument("--fps", type=number(1, 120), metavar="HZ", help="of the output (default: as kept, else 30)")
+    parser.add_argument(
+        "--language", choices=get_args(Language), help="of the window (default: as kept, else the system's)"
+    )
     parser.add_argument(
         "--new-instance",
         action="store_true",
@@ -170,6 +178,16 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
         "points of the face)",
     )
     group.add_argument("--absolute", action="store_true", help="absolute motion: no calibration")
+    group.add_argument(
+        "--remember-calibration",
+        action="store_true",
+        help="take up what was calibrated for the same performer before the same camera, and keep what is calibrated",
+    )
+    group.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="move the avatar with these strengths, by the name that they were saved under in the window, or Standard",
+    )
     group.add_argument(
         "--calibration-s",
         type=number(0, 60),

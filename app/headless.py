@@ -38,7 +38,8 @@ from app.pipeline.pipeline import Pipeline, PipelineTimes
 from app.pipeline.portraits import PortraitStore, load_portrait
 from app.pipeline.stats import Stats
 from app.pipeline.tiers import make_engine
-from app.places import portraits_folder, source_cache_folder
+from app.places import portraits_folder, presets_file, references_folder, source_cache_folder
+from app.presets import load_presets
 from app.settings import LiveSettings
 from app.space import Obstacle, Space
 from app.words import dark_camera_words, measured_words, not_in_space_words, unmet_wishes_words
@@ -71,15 +72,7 @@ def run_headless(args: argparse.Namespace) -> int:
     camera, portrait = parse_camera(args.camera or "0"), args.source or "woman_1"
     background = None if args.background is None else parse_background(args.background, args.background_blur)
     check_places(args, camera, portrait, model, background)
-    settings = LiveSettings(
-        relative=not args.absolute,
-        motion=args.motion or LiveSettings().motion,
-        keypoints=args.keypoints,
-        calibration_s=args.calibration_s,
-        portrait_size=args.portrait_size,
-        portrait_x=args.portrait_x,
-        portrait_y=args.portrait_y,
-    )
+    settings = live_settings(args)
     if background is not None:
         settings = before_background(settings, background)
     events: SimpleQueue[Event] = SimpleQueue()
@@ -89,6 +82,7 @@ def run_headless(args: argparse.Namespace) -> int:
         output=parse_output(args.size, args.fps),
         on_event=events.put,
         source_cache=source_cache_folder(),
+        references=references_folder() if args.remember_calibration else None,
         times=PipelineTimes(args.model_timeout_s, CameraTimes(open_s=args.camera_timeout_s)),
     )
     sinks = [parse_sink(text) for text in args.sink or ["null"]]
@@ -136,6 +130,29 @@ def before_background(settings: LiveSettings, background: Background) -> LiveSet
         background_image=path if background.kind == "image" else settings.background_image,
         background_video=path if background.kind == "video" else settings.background_video,
     )
+
+
+def live_settings(args: argparse.Namespace) -> LiveSettings:
+    """What the command line says about motion; for the rest the defaults.
+
+    Raises:
+        AppError: there is no such preset, or the presets cannot be read.
+    """
+    settings = LiveSettings(
+        relative=not args.absolute,
+        motion=args.motion or LiveSettings().motion,
+        keypoints=args.keypoints,
+        calibration_s=args.calibration_s,
+        portrait_size=args.portrait_size,
+        portrait_x=args.portrait_x,
+        portrait_y=args.portrait_y,
+    )
+    if args.preset is None:
+        return settings
+    presets, complaint = load_presets(presets_file())
+    if complaint is not None:
+        print(complaint, file=sys.stderr)
+    return presets.get(args.preset).over(settings)
 
 
 def check_places(
@@ -290,9 +307,10 @@ class Watch:
                 self._opened = True
                 note = f" ({unmet})" if (unmet := unmet_wishes_words(event)) else ""
                 print(f"{camera}: {width} x {height} at {fps_hz:g} frames/s{note}", file=sys.stderr)
-            case Calibrated(score=score, remarks=remarks):
+            case Calibrated(score=score, remarks=remarks, kept=kept):
                 note = f" ({'; '.join(remarks)})" if remarks else ""
-                print(f"calibrated: the reference scores {score} of 100{note}", file=sys.stderr)
+                how = "calibrated as before" if kept else "calibrated"
+                print(f"{how}: the reference scores {score} of 100{note}", file=sys.stderr)
             case SinkOpened(sink=sink, detail=detail) | SinkClosed(sink=sink, detail=detail):
                 logger.info("%s: %s %s", type(event).__name__, sink, detail)
             case CameraFailed(message=message, retry_s=retry_s):

@@ -19,6 +19,7 @@ from mcnet.media.errors import MediaError
 from mcnet.media.images import read_rgb
 from mcnet.media.matte import Cutout
 from mcnet.media.scene import blurred, covering, plain, require_file
+from mcnet.phrases import phrase
 
 _FEATHER_SHARE = 0.035
 _BLUR_SIDE_PX = 48
@@ -233,7 +234,8 @@ class Compositor:
         """
         self._slate_picture, self._own_slates = None, {}
         if path:
-            self._slate_picture = covering(_read_picture(path, "the slate's picture"), (self._width, self._height))
+            picture = _read_picture(path, phrase("the slate's picture"))
+            self._slate_picture = covering(picture, (self._width, self._height))
 
     def _own_slate(self, back: Rgb, text: str) -> Rgb:
         """The user's picture; a text of his stands on it, dimmed."""
@@ -290,7 +292,7 @@ class Compositor:
     def _draw_backdrop(self, settings: LiveSettings) -> Rgb:
         size_px = (self._width, self._height)
         if settings.background == "image":
-            return covering(_read_picture(settings.background_image, "the background picture"), size_px)
+            return covering(_read_picture(settings.background_image, phrase("the background picture")), size_px)
         return plain(settings.background_colour, size_px)
 
     def _surround(self, picture: Rgb, before: Rgb, after: Rgb) -> None:
@@ -395,11 +397,13 @@ def _sharpened(rgb: Rgb, sharpness: float) -> Rgb:
 
 def _read_picture(path: str, what: str) -> Rgb:
     if not path:
-        raise AppError("the background is to be a picture, but none is chosen: choose a file, or another background")
+        raise AppError(
+            phrase("the background is to be a picture, but none is chosen: choose a file, or another background")
+        )
     try:
         return read_rgb(require_file(path))
     except (MediaError, OSError) as error:
-        raise AppError(f"{what} cannot be used: {error}") from error
+        raise AppError(phrase("{what} cannot be used: {error}", what=what, error=error)) from error
 
 
 @functools.lru_cache(maxsize=16)

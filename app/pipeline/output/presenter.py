@@ -15,6 +15,7 @@ from app.pipeline.output.output_frame import Composed, OutputFrame
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
 from app.settings import LiveSettings
+from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +115,10 @@ class Presenter:
         if fault:  # the stage has told why
             return State.FAULT
         if now_s - self._received_s > self._model_timeout_s:
-            self.why = f"the model has given no picture for {self._model_timeout_s:g} s: wait, or start again"
+            self.why = phrase(
+                "the model has given no picture for {seconds:g} s: wait, or start again",
+                seconds=self._model_timeout_s,
+            )
             return State.FAULT
         return self._current.state
 
