@@ -153,7 +153,11 @@ class MainWindow(QMainWindow):
         self.gallery.paste_wanted.connect(self.paste)
         self.controls.video_wanted.connect(self._pick_video)
         self.controls.network_wanted.connect(self._ask_for_address)
-        self.controls.background_wanted.connect(self._pick_background)
+        self.controls.scene.picture_wanted.connect(self._pick_background)
+        self.controls.scene.video_wanted.connect(self._pick_background_video)
+        self.preview.dragged.connect(self._place_portrait)
+        self.preview.turned.connect(lambda steps: self._shows_portrait() and self.controls.scene.step_size(steps))
+        self.preview.double_clicked.connect(lambda: self._shows_portrait() and self.controls.scene.reset_place())
         self.controls.slate_picture_wanted.connect(self._pick_slate_picture)
         self.controls.run.model_wanted.connect(self._pick_model)
         self.controls.run.model_folder_wanted.connect(self._pick_model_folder)
@@ -296,8 +300,26 @@ class MainWindow(QMainWindow):
 
     def _pick_background(self) -> None:
         dialog = self._file_dialog(tr("A picture as background"), _kinds_of_pictures())
-        dialog.fileSelected.connect(lambda path: self.controls.set_background_picture(Path(path)))
+        dialog.fileSelected.connect(lambda path: self.controls.scene.set_file("image", Path(path)))
         dialog.show()
+
+    def _pick_background_video(self) -> None:
+        endings = " ".join(f"*{ending}" for ending in _VIDEO_ENDINGS)
+        dialog = self._file_dialog(
+            tr("A video as background"), tr("Videos ({endings});;All files (*)", endings=endings)
+        )
+        dialog.fileSelected.connect(lambda path: self.controls.scene.set_file("video", Path(path)))
+        dialog.show()
+
+    def _shows_portrait(self) -> bool:
+        """Whether the output shows the portrait, so that the user sees what becomes of it."""
+        return self.session.state.shows_avatar
+
+    def _place_portrait(self, right: float, down: float) -> None:
+        """The user drags the portrait by shares of the picture, as the preview shows it."""
+        if self._shows_portrait():
+            mirrored = self.session.settings.window.mirror_preview
+            self.controls.scene.move_place(-right if mirrored else right, down)
 
     def _pick_slate_picture(self) -> None:
         dialog = self._file_dialog(tr("A picture for the slate"), _kinds_of_pictures())
