@@ -11,6 +11,7 @@ from typing import get_args
 
 from app.settings import KeypointKind, LiveSettings, MotionKind
 from mcnet.commands.arguments import PRECISIONS, number, seconds, whole_number
+from mcnet.commands.credentials import add_options as add_credentials_options
 from mcnet.errors import UserError, told
 
 _HEADLESS_ONLY = (
@@ -25,6 +26,9 @@ _HEADLESS_ONLY = (
     "give_up_s",
     "model_timeout_s",
     "camera_timeout_s",
+    "no_content_credentials",
+    "signing_certificates",
+    "signing_key",
 )
 
 
@@ -133,6 +137,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="open a window although one is running, which otherwise comes to the front",
     )
     _add_headless(parser)
+    add_credentials_options(parser)
     return parser
 
 
