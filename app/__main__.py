@@ -12,6 +12,7 @@ from typing import get_args
 import mcnet
 from app.settings import KeypointKind, Language, LiveSettings, MotionKind
 from mcnet.commands.arguments import PRECISIONS, number, seconds, whole_number
+from mcnet.commands.credentials import add_options as add_credentials_options
 from mcnet.errors import UserError, told
 
 _HEADLESS_ONLY = (
@@ -28,6 +29,9 @@ _HEADLESS_ONLY = (
     "give_up_s",
     "model_timeout_s",
     "camera_timeout_s",
+    "no_content_credentials",
+    "signing_certificates",
+    "signing_key",
 )
 
 
@@ -141,6 +145,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="open a window although one is running, which otherwise comes to the front",
     )
     _add_headless(parser)
+    add_credentials_options(parser)
     return parser
 
 

@@ -31,7 +31,9 @@ from app.pipeline.events import (
     SourceReady,
     StageFailed,
     StateChanged,
+    Undisclosed,
 )
+from app.pipeline.output.discloser import Discloser
 from app.pipeline.output.sinks import NullSink, Sink, parse_output
 from app.pipeline.pipeline import Pipeline, PipelineTimes
 from app.pipeline.portraits import PortraitStore, load_portrait
@@ -42,8 +44,10 @@ from app.presets import load_presets
 from app.settings import LiveSettings
 from app.space import Obstacle, Space
 from app.words import dark_camera_words, measured_words, not_in_space_words, unmet_wishes_words
+from mcnet.commands import credentials
 from mcnet.commands.arguments import check_motion_options
 from mcnet.commands.outputs import check_outputs
+from mcnet.disclosure.process import begin_disclosing
 from mcnet.files import cause_and_remedy, replacing
 from mcnet.signals import StopSignals
 
@@ -70,7 +74,9 @@ def run_headless(args: argparse.Namespace) -> int:
     camera, portrait = parse_camera(args.camera or "0"), args.source or "woman_1"
     check_places(args, camera, portrait, model)
     settings = live_settings(args)
+    signer = credentials.signing_files(args)
     events: SimpleQueue[Event] = SimpleQueue()
+    discloser = Discloser(lambda: signer, events.put, begin_disclosing)
     pipeline = Pipeline(
         lambda: make_engine(model, device, precision, on_measuring=_tell_measuring, on_measured=events.put),
         settings=settings,
@@ -80,7 +86,7 @@ def run_headless(args: argparse.Namespace) -> int:
         references=references_folder() if args.remember_calibration else None,
         times=PipelineTimes(args.model_timeout_s, CameraTimes(open_s=args.camera_timeout_s)),
     )
-    sinks = [parse_sink(text) for text in args.sink or ["null"]]
+    sinks = [parse_sink(text, discloser) for text in args.sink or ["null"]]
     for sink in sinks:
         pipeline.add_sink(sink)
     pipeline.set_portrait(load_portrait(portrait, PortraitStore(portraits_folder())))
@@ -92,6 +98,7 @@ def run_headless(args: argparse.Namespace) -> int:
         give_up_s=args.give_up_s,
         file_camera=camera.is_recorded,
         sinks={sink.name for sink in sinks},
+        discloser=discloser,
     )
     with StopSignals() as stop:
         pipeline.start()
@@ -100,6 +107,7 @@ def run_headless(args: argparse.Namespace) -> int:
         finally:
             stats = pipeline.report()
             pipeline.stop(timeout_s=_STOP_S)
+            discloser.wait()
             watch.end()
     failures = [watch.failure] if watch.failure else []
     if args.report is not None:
@@ -144,7 +152,7 @@ def check_places(args: argparse.Namespace, camera: CameraSpec, portrait: str, mo
         raise AppError(f"--sink {twice.pop()}: got it twice, expected each recording once; choose another name")
     recordings = {f"--sink {text}": Path(text.removeprefix(_FILE_SINK)) for text in sinks}
     report = {} if args.report is None else {"--report": args.report}
-    read = {"--source": Path(portrait), "--model": Path(model)}
+    read = {"--source": Path(portrait), "--model": Path(model), **credentials.read_by(args)}
     if camera.path is not None:
         read["--camera"] = camera.path
     check_outputs(report | recordings, read, dict.fromkeys(recordings, (".mp4",)))
@@ -154,8 +162,8 @@ def _names_file(text: str) -> bool:
     return text.startswith(_FILE_SINK) and text != _FILE_SINK
 
 
-def parse_sink(text: str) -> Sink:
-    """A sink as the command line names it.
+def parse_sink(text: str, discloser: Discloser) -> Sink:
+    """A sink as the command line names it; what it writes to a file is signed by the discloser.
 
     Raises:
         AppError: it is none.
@@ -166,7 +174,7 @@ def parse_sink(text: str) -> Sink:
     if _names_file(text):
         from app.pipeline.output.recorder import RecorderSink
 
-        return RecorderSink(Path(rest))
+        return RecorderSink(Path(rest), disclose=discloser.recording())
     if kind == "virtualcam":
         from app.pipeline.output.virtual_camera import VirtualCameraSink
 
@@ -186,6 +194,7 @@ class Watch:
         give_up_s: seconds until which a frame must have been animated.
         file_camera: a file stands in for the camera, so that trying again is of no use.
         sinks: their names.
+        discloser: told of the model.
 
     Attributes:
         failure: why the run failed, or "".
@@ -205,7 +214,9 @@ class Watch:
         give_up_s: float,
         file_camera: bool,
         sinks: set[str],
+        discloser: Discloser,
     ) -> None:
+        self._discloser = discloser
         self._events = events
         self._settings = settings
         self._in_space_or_fail = in_space_or_fail
@@ -270,6 +281,7 @@ class Watch:
                 print(f"measured: {measured_words(event)}", file=sys.stderr)
             case EngineReady(model=model, reason=reason, load_s=load_s, backend=backend, backend_reason=why):
                 self.model, self.device, self.backend, self.backend_reason = model, reason, backend, why
+                self._discloser.uses(model, event.content_hash)
                 print(f"model {model} on {reason}; loaded in {load_s:.1f} s; with {backend}: {why}", file=sys.stderr)
                 self._learn(Space(model=event.measures, detects=event.detects))
             case SourceReady():
@@ -296,6 +308,8 @@ class Watch:
             case CameraDark():
                 self._trouble = dark_camera_words(event)
                 print(self._trouble, file=sys.stderr)
+            case Undisclosed(file=file, message=message):
+                print(f"{file} is saved, but without Content Credentials: {message}", file=sys.stderr)
             case SinkFailed(sink=sink, message=message):
                 self._lose(sink, message)
             case SourceFailed(message=message) | StageFailed(message=message):

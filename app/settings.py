@@ -216,6 +216,13 @@ class AppSettings:
     """Whether the microphone is open, and recordings have its sound."""
     microphone: str = ""
     """Which, by the system's own key; empty: the usual one."""
+    content_credentials: bool = True
+    """Whether recordings and snapshots say, signed, that they were generated (C2PA)."""
+    signing_certificates: str = ""
+    """File of the user's own certificates for that, PEM, the signer's first; empty: this machine's, which nobody
+    vouches for."""
+    signing_key: str = ""
+    """File of the private key that belongs to them, PEM, without a passphrase."""
 
     def __post_init__(self) -> None:
         _require_within(self, ("output_width_px", 64, 4096), ("output_height_px", 64, 4096), ("output_fps_hz", 1, 120))

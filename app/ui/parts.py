@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from app.pipeline.events import Event, Measured, MeasuringProgress
     from app.pipeline.inspector import InspectorProcess
     from app.pipeline.models import ModelReport
+    from app.pipeline.output.discloser import Begin, Disclose
     from app.pipeline.output.sinks import FileSink, Sink
     from app.pipeline.output.sound import SoundFeed
     from app.pipeline.pipeline import Pipeline
     from app.pipeline.portraits import PortraitStore
     from app.ui.microphones import Ear
     from mcnet.bench.tiers import Tier
+    from mcnet.disclosure import Generated, SigningFiles
     from mcnet.model_card import ModelCard
 
 _LOADING = threading.Lock()
@@ -99,7 +101,8 @@ class Parts:
         model_stamp: of a model that still learns; None of others.
         examine_virtual_camera: ready, missing, busy or denied, and what to do.
         make_virtual_camera: a sink.
-        make_recorder: a sink that writes that file, with that sound or silent.
+        make_recorder: a sink that writes that file, with that sound or silent, and has it signed by that at its end.
+        begin_disclosing: sign a finished file in a process of its own.
         list_microphones: key and name of each.
         open_microphone: by its key, or the usual one by "".
         make_inspector: of a model, what draws the inside of the network.
@@ -116,7 +119,8 @@ class Parts:
     model_stamp: Callable[[str], tuple[int, ...] | None]
     examine_virtual_camera: "Callable[[], VirtualCameraReport]"
     make_virtual_camera: "Callable[[], Sink]"
-    make_recorder: "Callable[[Path, SoundFeed | None], FileSink]"
+    make_recorder: "Callable[[Path, SoundFeed | None, Disclose], FileSink]"
+    begin_disclosing: "Begin"
     list_microphones: Callable[[], list[tuple[str, str]]]
     open_microphone: "Callable[[str], Ear]"
     make_inspector: "Callable[[str], InspectorProcess]"
@@ -137,6 +141,7 @@ def real_parts() -> Parts:
         examine_virtual_camera=_examine_virtual_camera,
         make_virtual_camera=_make_virtual_camera,
         make_recorder=_make_recorder,
+        begin_disclosing=_begin_disclosing,
         list_microphones=_list_microphones,
         open_microphone=_open_microphone,
         make_inspector=_make_inspector,
@@ -268,11 +273,19 @@ def _make_virtual_camera() -> "Sink":
     return VirtualCameraSink()
 
 
-def _make_recorder(path: Path, sound: "SoundFeed | None") -> "FileSink":
+def _make_recorder(path: Path, sound: "SoundFeed | None", disclose: "Disclose") -> "FileSink":
     _load_opencv()
     from app.pipeline.output.recorder import RecorderSink
 
-    return RecorderSink(path, sound)
+    return RecorderSink(path, sound, disclose)
+
+
+def _begin_disclosing(
+    path: Path, said: "Generated", files: "SigningFiles", tell: Callable[[Path, str], None]
+) -> threading.Thread:
+    from mcnet.disclosure.process import begin_disclosing
+
+    return begin_disclosing(path, said, files, tell)
 
 
 def _list_microphones() -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mcnet.commands import batch
+from mcnet.commands import batch, credentials
 from mcnet.commands.arguments import PRECISIONS, check_motion_options, whole_number
 from mcnet.commands.status import INTERRUPTED
 from mcnet.signals import StopSignals
@@ -100,6 +100,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     motion = add_motion_options(parser)
     motion.add_argument("--side-by-side", action="store_true", help="show portrait and performer beside the result")
     motion.add_argument("--max-frames", type=whole_number(1), metavar="N", help="stop after N frames")
+    credentials.add_options(parser)
     batch.add_options(parser)
 
 
@@ -172,12 +173,14 @@ class Animated(NamedTuple):
         has_sound: whether sound was carried over.
         fps: frames per second.
         interrupted: whether a signal ended it early.
+        undisclosed: why what was written has no Content Credentials though it was to have them, for people; or "".
     """
 
     result: "Result"
     has_sound: bool
     fps: float
     interrupted: bool
+    undisclosed: str
 
     @property
     def frames(self) -> int:
@@ -224,6 +227,7 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
     from mcnet.model_file import find_model
 
     path = find_portrait(args.source)
+    signer = credentials.signing_files(args)
     check_places(args, path)
     find_model(args.model)  # a misspelt name shall not wait for the face search
     model = open_model(args.model)
@@ -246,7 +250,11 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
         result = animate(args, engine, drive, source.square, driving, performance, writer, stop, tell)
     if args.contact_sheet:
         write_sheet(args.contact_sheet, source.square, result.moments)
-    return Animated(result, writer.has_sound, driving.fps, interrupted=stop.received is not None)
+    sheet = [args.contact_sheet] if args.contact_sheet else []
+    written = [writer.path] if result.frames else []
+    generated, composites = ([], written) if args.side_by_side else (written, [])
+    undisclosed = credentials.disclose_all(signer, generated, [*composites, *sheet], model.info)
+    return Animated(result, writer.has_sound, driving.fps, stop.received is not None, undisclosed)
 
 
 def check_motion(args: argparse.Namespace, model: "ModelFile | Mcnet") -> bool:
@@ -371,7 +379,7 @@ def check_places(args: argparse.Namespace, portrait: Path) -> None:
     from mcnet.media.images import WRITABLE_SUFFIXES
     from mcnet.media.video_writer import VideoWriter
 
-    read = {"--source": portrait, "--driving": args.driving, "--model": Path(args.model)}
+    read = {"--source": portrait, "--driving": args.driving, "--model": Path(args.model), **credentials.read_by(args)}
     output = {"--output": Path(args.output)}
     sheet = {"--contact-sheet": args.contact_sheet} if args.contact_sheet else {}
     check_outputs(sheet, read, {"--contact-sheet": WRITABLE_SUFFIXES})
@@ -596,6 +604,8 @@ def report(args: argparse.Namespace, done: Animated, elapsed_s: float) -> None:
         print(
             f"{result.held} frames of {args.driving} show no face; they hold the picture before them", file=sys.stderr
         )
+    if done.undisclosed:
+        print(f"it is written, but without Content Credentials: {done.undisclosed}", file=sys.stderr)
     if args.contact_sheet:
         print(f"{args.contact_sheet}: {len(result.moments)} moments")
 
