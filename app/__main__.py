@@ -26,6 +26,11 @@ _HEADLESS_ONLY = (
     "calibration_s",
     "remember_calibration",
     "preset",
+    "background",
+    "background_blur",
+    "portrait_size",
+    "portrait_x",
+    "portrait_y",
     "give_up_s",
     "model_timeout_s",
     "camera_timeout_s",
@@ -194,6 +199,41 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
         default=2.0,
         metavar="S",
         help="look for a neutral face so long, half of it if one is seen (default: 2)",
+    )
+    group.add_argument(
+        "--background",
+        metavar="KIND|FILE",
+        help="cut the person out, so that the background stays still: own (the portrait's), blur (the same, blurred), "
+        "green, another colour as #rrggbb, alpha (transparent in OUT.webm, elsewhere green), or a picture or a video, "
+        "which is repeated (default: nothing is cut out)",
+    )
+    group.add_argument(
+        "--background-blur",
+        type=number(0, 1),
+        default=LiveSettings().background_blur,
+        metavar="STRENGTH",
+        help="of --background blur, 0 to 1 (default: 0.5)",
+    )
+    group.add_argument(
+        "--portrait-size",
+        type=number(0.5, 1.7),
+        default=LiveSettings().portrait_size,
+        metavar="SCALE",
+        help="side of the portrait's square over the output's shorter side, 0.5 to 1.7 (default: 1)",
+    )
+    group.add_argument(
+        "--portrait-x",
+        type=number(-0.5, 0.5),
+        default=LiveSettings().portrait_x,
+        metavar="SHARE",
+        help="shift the portrait to the right by this share of the output's width, -0.5 to 0.5 (default: 0)",
+    )
+    group.add_argument(
+        "--portrait-y",
+        type=number(-0.5, 0.5),
+        default=LiveSettings().portrait_y,
+        metavar="SHARE",
+        help="likewise downwards, of the height (default: 0)",
     )
     group.add_argument(
         "--give-up-s",

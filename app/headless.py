@@ -24,6 +24,7 @@ from app.pipeline.events import (
     EngineReady,
     Event,
     Measured,
+    SettingRefused,
     SinkClosed,
     SinkFailed,
     SinkOpened,
@@ -49,6 +50,7 @@ from mcnet.commands.arguments import check_motion_options
 from mcnet.commands.outputs import check_outputs
 from mcnet.disclosure.process import begin_disclosing
 from mcnet.files import cause_and_remedy, replacing
+from mcnet.media.scene import Background, parse_background
 from mcnet.signals import StopSignals
 
 logger = logging.getLogger(__name__)
@@ -72,8 +74,11 @@ def run_headless(args: argparse.Namespace) -> int:
     check_motion_options(args)
 
     camera, portrait = parse_camera(args.camera or "0"), args.source or "woman_1"
-    check_places(args, camera, portrait, model)
+    background = None if args.background is None else parse_background(args.background, args.background_blur)
+    check_places(args, camera, portrait, model, background)
     settings = live_settings(args)
+    if background is not None:
+        settings = before_background(settings, background)
     signer = credentials.signing_files(args)
     events: SimpleQueue[Event] = SimpleQueue()
     discloser = Discloser(lambda: signer, events.put, begin_disclosing)
@@ -122,7 +127,7 @@ def run_headless(args: argparse.Namespace) -> int:
 
 
 def live_settings(args: argparse.Namespace) -> LiveSettings:
-    """What the command line says about motion; for the rest the defaults.
+    """What the command line says about motion and place; for the rest the defaults.
 
     Raises:
         AppError: there is no such preset, or the presets cannot be read.
@@ -132,6 +137,9 @@ def live_settings(args: argparse.Namespace) -> LiveSettings:
         motion=args.motion or LiveSettings().motion,
         keypoints=args.keypoints,
         calibration_s=args.calibration_s,
+        portrait_size=args.portrait_size,
+        portrait_x=args.portrait_x,
+        portrait_y=args.portrait_y,
     )
     if args.preset is None:
         return settings
@@ -141,7 +149,23 @@ def live_settings(args: argparse.Namespace) -> LiveSettings:
     return presets.get(args.preset).over(settings)
 
 
-def check_places(args: argparse.Namespace, camera: CameraSpec, portrait: str, model: str) -> None:
+def before_background(settings: LiveSettings, background: Background) -> LiveSettings:
+    """The settings with the person cut out before that background."""
+    path = str(background.path)
+    return dataclasses.replace(
+        settings,
+        cut_out=True,
+        background=background.kind,
+        background_colour=background.colour,
+        background_blur=background.blur,
+        background_image=path if background.kind == "image" else settings.background_image,
+        background_video=path if background.kind == "video" else settings.background_video,
+    )
+
+
+def check_places(
+    args: argparse.Namespace, camera: CameraSpec, portrait: str, model: str, background: Background | None
+) -> None:
     """See that report and recordings can be written, and take the place of nothing that is read, before any work.
 
     Raises:
@@ -155,6 +179,8 @@ def check_places(args: argparse.Namespace, camera: CameraSpec, portrait: str, mo
     read = {"--source": Path(portrait), "--model": Path(model), **credentials.read_by(args)}
     if camera.path is not None:
         read["--camera"] = camera.path
+    if background is not None and background.kind in ("image", "video"):
+        read["--background"] = background.path
     check_outputs(report | recordings, read, dict.fromkeys(recordings, (".mp4",)))
 
 
@@ -312,6 +338,8 @@ class Watch:
                 print(f"{file} is saved, but without Content Credentials: {message}", file=sys.stderr)
             case SinkFailed(sink=sink, message=message):
                 self._lose(sink, message)
+            case SettingRefused(message=message):
+                self.failure = message  # it was asked for on the command line
             case SourceFailed(message=message) | StageFailed(message=message):
                 self.failure = message
             case _:

@@ -15,7 +15,7 @@ from mcnet.tables import salvage
 
 logger = logging.getLogger(__name__)
 
-Background = Literal["blur", "colour", "image"]
+Background = Literal["blur", "own", "colour", "image", "video", "alpha"]
 MotionKind = Literal["space", "plane"]
 KeypointKind = Literal["measured", "detected"]
 Language = Literal["system", "en", "de", "es", "fr", "pt_BR", "ja", "zh_CN"]
@@ -93,12 +93,25 @@ class LiveSettings:
     portrait_size: float = 1.0
     """The side of the avatar's square over the output's shorter side, 0.5 to 1.7. A smaller one stands on the lower
     edge; of a larger one more is cut off below than above."""
+    portrait_x: float = 0.0
+    """Where the portrait stands, as a share of the output's width to the right of its middle: -0.5 to 0.5."""
+    portrait_y: float = 0.0
+    """Likewise, of the height and downwards, from where its size puts it."""
+    cut_out: bool = False
+    """Whether the person is cut out of the portrait, so that the background stays still behind; otherwise the
+    portrait's own background moves along, and the background below is seen around the portrait's square alone."""
     background: Background = "blur"
-    """Around the square avatar: its own blurred extension, a colour, or a picture."""
+    """The portrait's own, blurred; the portrait's own as it is; a colour; a picture; a video, repeated; or none:
+    recordings in WebM and snapshots are then transparent, and everything else shows the colour. Without `cut_out` the
+    first two are alike, and there is no transparency."""
+    background_blur: float = 0.5
+    """Of a cut out person's own background, 0 (none) to 1."""
     background_colour: str = "#1f2430"
     """As #rrggbb."""
     background_image: str = ""
     """A file; covers the whole output."""
+    background_video: str = ""
+    """Likewise."""
     slate_text: str = ""
     """What the slate says, at most 60 characters; empty: what is usual. While the avatar gets ready it says that."""
     slate_image: str = ""
@@ -130,6 +143,9 @@ class LiveSettings:
             ("nudge_y", -0.3, 0.3),
             ("sharpness", 0, 1),
             ("portrait_size", 0.5, 1.7),
+            ("portrait_x", -0.5, 0.5),
+            ("portrait_y", -0.5, 0.5),
+            ("background_blur", 0, 1),
             ("hold_s", 0, 60),
             ("ease_s", 0, 60),
             ("idle_s", 0, 3600),

@@ -69,8 +69,8 @@ class RunSettings(QWidget):
         self.credentials_switch = Switch(
             tr("Content Credentials"),
             tr(
-                "Recordings and snapshots say, in a signed and standard way (C2PA), that AI generated them, and with which "
-                "model; nothing of you. Others can read it, and can remove it."
+                "Recordings and snapshots say, in a signed and standard way (C2PA), that AI generated them, and with "
+                "which model; nothing of you. Others can read it, and can remove it."
             ),
         )
         column = QVBoxLayout(self)

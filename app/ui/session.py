@@ -333,8 +333,11 @@ class Session(QObject):
     def _forget_refused(self, before: LiveSettings, live: LiveSettings) -> None:
         """Another picture is wished for than the one that could not be had: the notice about that one goes."""
         changed = {"slate_image"} if before.slate_image != live.slate_image else set()
-        if (before.background, before.background_image) != (live.background, live.background_image):
+        backgrounds = ((one.background, one.background_image, one.background_video) for one in (before, live))
+        if len(set(backgrounds)) > 1:
             changed.add("background")
+        if before.cut_out != live.cut_out:
+            changed.add("cut_out")
         for setting in self._refused & changed:
             self.cleared.emit(setting)
         self._refused -= changed
