@@ -12,6 +12,11 @@ def settings_file() -> Path:
     return platformdirs.user_config_path(_APP, appauthor=False) / "settings.toml"
 
 
+def control_folder() -> Path:
+    """Who may control the app from outside, and where it listens."""
+    return platformdirs.user_config_path(_APP, appauthor=False) / "control"
+
+
 def portraits_folder() -> Path:
     """The user's own portraits."""
     return platformdirs.user_data_path(_APP, appauthor=False) / "portraits"

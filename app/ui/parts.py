@@ -41,6 +41,7 @@ class WindowOptions:
         fps_hz: of the output.
         settings_path: where the settings are kept.
         new_instance: open a window even where one has these settings already.
+        control_port: where control from outside listens; None: as the settings say.
         safe: with what can hardly fail: the processor computes, no virtual camera, and default settings, none of
             which are kept.
     """
@@ -54,6 +55,7 @@ class WindowOptions:
     fps_hz: float | None = None
     settings_path: Path = field(default_factory=settings_file)
     new_instance: bool = False
+    control_port: int | None = None
     safe: bool = False
 
     def made_safe(self) -> "WindowOptions":
