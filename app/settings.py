@@ -28,6 +28,8 @@ EXPRESSION_PARTS = ("lids", "mouth", "brows")
 
 LONGEST_SLATE_TEXT = 60
 RECENT_MODELS = 6
+DEFAULT_PORT = 8713
+"""Of control from outside."""
 LEAST_VIEWS, MOST_VIEWS = 2, 4
 """Of the inside of the network at once."""
 
@@ -207,11 +209,27 @@ class WindowSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class ControlSettings:
+    """Control from outside the window; all of it is off until it is asked for."""
+
+    on: bool = False
+    """Whether programs of the user's may control the app, on 127.0.0.1, with the token."""
+    port: int = DEFAULT_PORT
+    """Where it listens for them; 0: on any port that is free."""
+    origins: tuple[str, ...] = ()
+    """Web pages that may do so too, as `http://localhost:3000`."""
+
+    def __post_init__(self) -> None:
+        _require_within(self, ("port", 0, 65535))
+
+
+@dataclasses.dataclass(frozen=True)
 class AppSettings:
     """All that is kept between runs."""
 
     live: LiveSettings = LiveSettings()
     window: WindowSettings = WindowSettings()
+    control: ControlSettings = ControlSettings()
     camera: str = ""
     """As `app.pipeline.camera_spec.parse_camera` reads it; empty: the first camera found. A network camera's may
     have a password in it, so that the file is its owner's alone."""
