@@ -14,7 +14,7 @@ import av
 import pytest
 
 from app.__main__ import main
-from app.headless import Watch
+from app.headless import Watch, parse_sink
 from app.pipeline.events import EngineReady, Event, SinkFailed, SourceReady
 from app.pipeline.pipeline import Pipeline
 from app.settings import LiveSettings
@@ -115,6 +115,12 @@ def test_a_full_disk_ends_a_run_that_only_records(tmp_path: Path) -> None:
         assert not list(folder.iterdir())
 
 
+def test_sinks_by_their_names() -> None:
+    assert parse_sink("pipewire").name == "pipewire"
+    assert parse_sink("pipewire:Mine").name == "pipewire"
+    assert parse_sink("virtualcam").name == "virtualcam"
+
+
 def test_a_run_outlives_one_of_its_sinks_and_has_failed_nevertheless(capsys: pytest.CaptureFixture[str]) -> None:
     events: SimpleQueue[Event] = SimpleQueue()
     watch = watch_of(events, {"file:x.mp4", "virtualcam"})
@@ -194,6 +200,7 @@ def test_nothing_is_said_of_space_where_it_is_had_or_not_wanted(
         (["--camera", str(GRID), "--source", "nobody"], "no portrait 'nobody'"),
         (["--camera", str(GRID), "--model", "nothing"], "nothing"),
         (["--camera", str(GRID), "--sink", "tv"], "--sink: got 'tv', expected"),
+        (["--camera", str(GRID), "--sink", "pipewire:a\tb"], "name of the PipeWire camera: got 'a\\tb', expected"),
         (["--camera", str(GRID), "--size", "big"], "--size: got 'big', expected"),
         (["--camera", str(GRID), "--size", "641x360"], "even number"),
         (["--camera", str(GRID), "--device", "cuda:9"], "cuda:9"),
