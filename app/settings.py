@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 Background = Literal["blur", "colour", "image"]
 MotionKind = Literal["space", "plane"]
 KeypointKind = Literal["measured", "detected"]
+VirtualCameraKind = Literal["driver", "pipewire"]
 
 
 MOTION_PARTS = ("turn", "nod", "tilt", "shift", "nearness")
@@ -189,6 +190,8 @@ class AppSettings:
     output_width_px: int = 1280
     output_height_px: int = 720
     output_fps_hz: float = 30.0
+    virtual_camera: VirtualCameraKind = "driver"
+    """`driver`: v4l2loopback on Linux, OBS's camera elsewhere. `pipewire`: a camera in PipeWire; on Linux only."""
     recordings: str = ""
     """Folder of recordings and snapshots; empty: the system's folder for videos."""
     record_sound: bool = False
