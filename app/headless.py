@@ -255,7 +255,18 @@ def parse_sink(text: str, discloser: Discloser) -> Sink:
         from app.pipeline.output.virtual_camera import VirtualCameraSink
 
         return VirtualCameraSink(rest or None)
-    raise AppError(f"--sink: got {text!r}, expected null, file:OUT.mp4, virtualcam or virtualcam:DEVICE")
+    if kind == "pipewire":
+        from app.pipeline.output.pipewire_camera import PipeWireCameraSink
+        from app.pipeline.output.pipewire_worker import NODE_NAME
+
+        return PipeWireCameraSink(rest or NODE_NAME, tell=_tell_of_pipewire)
+    raise AppError(
+        f"--sink: got {text!r}, expected null, file:OUT.mp4, virtualcam, virtualcam:DEVICE, pipewire or pipewire:NAME"
+    )
+
+
+def _tell_of_pipewire(trouble: str) -> None:
+    print(trouble or "The PipeWire camera is there again.", file=sys.stderr)
 
 
 class Watch:

@@ -19,6 +19,7 @@ Background = Literal["blur", "own", "colour", "image", "video", "alpha"]
 MotionKind = Literal["space", "plane"]
 KeypointKind = Literal["measured", "detected"]
 Language = Literal["system", "en", "de", "es", "fr", "pt_BR", "ja", "zh_CN"]
+VirtualCameraKind = Literal["driver", "pipewire"]
 
 
 MOTION_PARTS = ("turn", "nod", "tilt", "shift", "nearness")
@@ -244,6 +245,8 @@ class AppSettings:
     output_width_px: int = 1280
     output_height_px: int = 720
     output_fps_hz: float = 30.0
+    virtual_camera: VirtualCameraKind = "driver"
+    """`driver`: v4l2loopback on Linux, OBS's camera elsewhere. `pipewire`: a camera in PipeWire; on Linux only."""
     recordings: str = ""
     """Folder of recordings and snapshots; empty: the system's folder for videos."""
     record_sound: bool = False

@@ -18,7 +18,7 @@ from app.__main__ import build_parser, main
 from app.control.access import Access
 from app.control.client import Connection
 from app.errors import AppError
-from app.headless import Watch, live_settings
+from app.headless import Watch, live_settings, parse_sink
 from app.pipeline.events import EngineReady, Event, SinkFailed, SourceFailed, SourceReady
 from app.pipeline.output.discloser import Discloser
 from app.pipeline.pipeline import Pipeline
@@ -33,6 +33,8 @@ from tests.app.clips import face_that_leaves
 from tests.app.fakes import wait_until
 from tests.disks import full
 from tests.media.videos import GRID
+
+NOBODY_SIGNS = Discloser(lambda: None, lambda _: None, begin_disclosing)
 
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 
@@ -180,6 +182,12 @@ def test_a_full_disk_ends_a_run_that_only_records(tmp_path: Path) -> None:
         assert not list(folder.iterdir())
 
 
+def test_sinks_by_their_names() -> None:
+    assert parse_sink("pipewire", NOBODY_SIGNS).name == "pipewire"
+    assert parse_sink("pipewire:Mine", NOBODY_SIGNS).name == "pipewire"
+    assert parse_sink("virtualcam", NOBODY_SIGNS).name == "virtualcam"
+
+
 def test_a_run_outlives_one_of_its_sinks_and_has_failed_nevertheless(capsys: pytest.CaptureFixture[str]) -> None:
     events: SimpleQueue[Event] = SimpleQueue()
     watch = watch_of(events, {"file:x.mp4", "virtualcam"})
@@ -273,6 +281,7 @@ def test_a_preset_of_the_window_moves_the_avatar(tmp_path: Path, monkeypatch: py
         (["--camera", str(GRID), "--source", "nobody"], "no portrait 'nobody'"),
         (["--camera", str(GRID), "--model", "nothing"], "nothing"),
         (["--camera", str(GRID), "--sink", "tv"], "--sink: got 'tv', expected"),
+        (["--camera", str(GRID), "--sink", "pipewire:a\tb"], "name of the PipeWire camera: got 'a\\tb', expected"),
         (["--camera", str(GRID), "--size", "big"], "--size: got 'big', expected"),
         (["--camera", str(GRID), "--size", "641x360"], "even number"),
         (["--camera", str(GRID), "--device", "cuda:9"], "cuda:9"),
