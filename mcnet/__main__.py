@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import mcnet
-from mcnet.commands import animate, bench, convert, inspect
+from mcnet.commands import animate, bench, convert, credentials, inspect
 from mcnet.commands.status import INTERRUPTED
 from mcnet.errors import UserError, told
 
@@ -59,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     convert.add_parser(commands)
     inspect.add_parser(commands)
     bench.add_parser(commands)
+    credentials.add_parser(commands)
     return parser
 
 

@@ -31,7 +31,9 @@ from app.pipeline.events import (
     StageFailed,
     StageRecovered,
     StateChanged,
+    Undisclosed,
 )
+from app.pipeline.output.discloser import Discloser
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.state import State
 from app.pipeline.stats import Stats
@@ -55,6 +57,7 @@ from app.ui.recordings import Recordings
 from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
 from app.words import learning_words, too_slow_words
+from mcnet.disclosure import SigningFiles
 from mcnet.phrases import listed
 
 if TYPE_CHECKING:
@@ -193,12 +196,16 @@ class Session(QObject):
         )
         self._cleanup.add("presets", self.presets.save_at_last)
         self.camera_desk = CameraDesk(self._worker, parts.list_cameras, parts.parse_camera, camera)
-        self.virtual_camera = VirtualCameraSwitch(self._worker, parts.examine_virtual_camera, parts.make_virtual_camera)
+        self.virtual_camera = VirtualCameraSwitch(
+            self._worker, parts.examine_virtual_camera, parts.make_virtual_camera, settings.virtual_camera
+        )
+        self._discloser = Discloser(self._signing_files, self._bridge.tell, parts.begin_disclosing)
         self.recordings = Recordings(
             self._worker,
             parts.make_recorder,
             self._videos_folder,
             lambda: self.microphone.feed if self.microphone.wanted else None,
+            self._discloser,
         )
         self.measuring = Measuring(self._worker, parts.measure, self._bridge.tell)
         self.models = ModelDesk(self._model_worker, parts.examine_model, parts.read_card, parts.model_stamp)
@@ -223,6 +230,7 @@ class Session(QObject):
             lambda on, key: self._keep(replace(self.settings, record_sound=on, microphone=key))
         )
         self.camera_desk.interrupted.connect(self._end_calibrating)
+        self.virtual_camera.chosen.connect(lambda kind: self._keep(replace(self.settings, virtual_camera=kind)))
         self.virtual_camera.switched_on.connect(lambda: self._set_slate(True))
         self.virtual_camera.gone.connect(self._virtual_camera_gone)
         self.measuring.ended.connect(self._start_again)
@@ -450,6 +458,16 @@ class Session(QObject):
         """Put recordings and snapshots there from now on."""
         self._keep(replace(self.settings, recordings=str(folder)))
 
+    def set_content_credentials(self, wanted: bool) -> None:
+        """Give Content Credentials to recordings and snapshots that are finished from now on, or leave them without."""
+        self._keep(replace(self.settings, content_credentials=wanted))
+
+    def _signing_files(self) -> SigningFiles | None:
+        kept = self.settings
+        if not kept.content_credentials:
+            return None
+        return SigningFiles(kept.signing_certificates, kept.signing_key)
+
     def set_window_size(self, width_px: int, height_px: int) -> None:
         """Remember how large the window is; nobody needs to be told."""
         self._keep(replace(self.settings, window=replace(self.settings.window, width_px=width_px, height_px=height_px)))
@@ -629,6 +647,7 @@ class Session(QObject):
                 if isinstance(event, Measured):
                     self.models.note_speed(self.run_settings.model, event.tier.best.frame_ms)
             case EngineReady():
+                self._discloser.uses(event.model, event.content_hash)
                 self.device, self.engine, self.backend = event.device, event.reason, event.backend
                 kept = event.keeps_reference and self.space.reference
                 self.space = Space(model=event.measures, detects=event.detects, reference=kept)
@@ -677,6 +696,8 @@ class Session(QObject):
                 self._state_changed(event)
             case SinkOpened() | SinkFailed() | SinkClosed():
                 self.virtual_camera.hear(event)
+                self.recordings.hear(event)
+            case Undisclosed():
                 self.recordings.hear(event)
             case SettingRefused():
                 self._refused.add(event.setting)

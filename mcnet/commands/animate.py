@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from mcnet.commands import batch
+from mcnet.commands import batch, credentials
 from mcnet.commands.arguments import PRECISIONS, check_motion_options, number, whole_number
 from mcnet.commands.status import INTERRUPTED
 from mcnet.signals import StopSignals
@@ -102,6 +102,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     motion = add_motion_options(parser)
     motion.add_argument("--side-by-side", action="store_true", help="show portrait and performer beside the result")
     motion.add_argument("--max-frames", type=whole_number(1), metavar="N", help="stop after N frames")
+    credentials.add_options(parser)
     add_scene_options(parser)
     batch.add_options(parser)
 
@@ -194,12 +195,14 @@ class Animated(NamedTuple):
         has_sound: whether sound was carried over.
         fps: frames per second.
         interrupted: whether a signal ended it early.
+        undisclosed: why what was written has no Content Credentials though it was to have them, for people; or "".
     """
 
     result: "Result"
     has_sound: bool
     fps: float
     interrupted: bool
+    undisclosed: str
 
     @property
     def frames(self) -> int:
@@ -247,6 +250,7 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
     from mcnet.model_file import find_model
 
     path = find_portrait(args.source)
+    signer = credentials.signing_files(args)
     background = wanted_background(args)
     check_places(args, path, background)
     find_model(args.model)  # a misspelt name shall not wait for the face search
@@ -271,7 +275,11 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
         result = animate(args, engine, drive, source.square, driving, performance, writer, stop, tell, scene)
     if args.contact_sheet:
         write_sheet(args.contact_sheet, source.square, result.moments)
-    return Animated(result, writer.has_sound, driving.fps, interrupted=stop.received is not None)
+    sheet = [args.contact_sheet] if args.contact_sheet else []
+    written = [writer.path] if result.frames else []
+    generated, composites = ([], written) if args.side_by_side else (written, [])
+    undisclosed = credentials.disclose_all(signer, generated, [*composites, *sheet], model.info)
+    return Animated(result, writer.has_sound, driving.fps, stop.received is not None, undisclosed)
 
 
 def wanted_background(args: argparse.Namespace) -> "Background | None":
@@ -416,7 +424,7 @@ def check_places(args: argparse.Namespace, portrait: Path, background: "Backgrou
     from mcnet.media.images import WRITABLE_SUFFIXES
     from mcnet.media.video_writer import VideoWriter
 
-    read = {"--source": portrait, "--driving": args.driving, "--model": Path(args.model)}
+    read = {"--source": portrait, "--driving": args.driving, "--model": Path(args.model), **credentials.read_by(args)}
     if background is not None and background.kind in ("image", "video"):
         read["--background"] = background.path
     output = {"--output": Path(args.output)}
@@ -659,6 +667,8 @@ def report(args: argparse.Namespace, done: Animated, elapsed_s: float) -> None:
         print(
             f"{result.held} frames of {args.driving} show no face; they hold the picture before them", file=sys.stderr
         )
+    if done.undisclosed:
+        print(f"it is written, but without Content Credentials: {done.undisclosed}", file=sys.stderr)
     if args.contact_sheet:
         print(f"{args.contact_sheet}: {len(result.moments)} moments")
 

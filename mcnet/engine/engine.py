@@ -52,6 +52,7 @@ class Engine:
     Attributes:
         config: of the model.
         model_name: from the model's file.
+        content_hash: of its weights, as its file has it; "" where it has none.
         choice: device and precision, with the reason.
         backend_reason: why `backend_name` computes, or what keeps a faster one from it; for people.
         source: the cache in use, or None before `set_source`.
@@ -79,6 +80,7 @@ class Engine:
         refuse_wrong_shapes(self._model.config, self._model.weights, f"model {info.name}")
         self.config: McnetConfig = self._model.config
         self.model_name = info.name
+        self.content_hash = info.content_hash
         self.keypoint_landmarks = self._model.keypoint_landmarks
         self.places_suffice = self._model.places_suffice
         self.detects = self._model.detects

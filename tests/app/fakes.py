@@ -43,6 +43,7 @@ class FakeEngine:
 
     config = McnetConfig.named("tiny")
     model_name = "fake"
+    content_hash = "fa" * 32
     choice = DeviceChoice("cpu", "fp32", "cpu, for a test")
     fingerprint = "fake/1"
     backend_name = "fake"

@@ -16,6 +16,7 @@ class LiveEngine(Protocol):
 
     config: McnetConfig
     model_name: str
+    content_hash: str
     choice: DeviceChoice
     fingerprint: str
     keypoint_landmarks: tuple[int, ...]
