@@ -178,8 +178,8 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
         "--sink",
         action="append",
         metavar="SINK",
-        help="null, file:OUT.mp4, virtualcam, virtualcam:DEVICE, pipewire, or pipewire:NAME (Linux); may be given "
-        "several times (default: null)",
+        help="null, file:OUT.mp4, file:OUT.webm (with alpha), virtualcam, virtualcam:DEVICE, pipewire, or "
+        "pipewire:NAME (Linux); may be given several times (default: null)",
     )
     group.add_argument(
         "--frames", type=whole_number(1), metavar="N", help="stop after N animated frames (default: at Ctrl-C)"

@@ -231,7 +231,7 @@ def check_places(
         read["--camera"] = camera.path
     if background is not None and background.kind in ("image", "video"):
         read["--background"] = background.path
-    check_outputs(report | recordings, read, dict.fromkeys(recordings, (".mp4",)))
+    check_outputs(report | recordings, read, dict.fromkeys(recordings, (".mp4", ".webm")))
 
 
 def _names_file(text: str) -> bool:
@@ -261,7 +261,8 @@ def parse_sink(text: str, discloser: Discloser) -> Sink:
 
         return PipeWireCameraSink(rest or NODE_NAME, tell=_tell_of_pipewire)
     raise AppError(
-        f"--sink: got {text!r}, expected null, file:OUT.mp4, virtualcam, virtualcam:DEVICE, pipewire or pipewire:NAME"
+        f"--sink: got {text!r}, expected null, file:OUT.mp4, file:OUT.webm, virtualcam, virtualcam:DEVICE, pipewire or "
+        "pipewire:NAME"
     )
 
 

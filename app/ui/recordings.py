@@ -6,8 +6,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from PyQt6.QtCore import QObject, QUrl, pyqtSignal
 from PyQt6.QtGui import QDesktopServices
 
@@ -21,6 +19,7 @@ from mcnet.phrases import phrase
 
 if TYPE_CHECKING:
     from app.pipeline.output.discloser import Disclose, Discloser
+    from app.pipeline.output.output_frame import Composed
     from app.pipeline.output.sinks import FileSink
     from app.pipeline.output.sound import SoundFeed
     from app.pipeline.pipeline import Pipeline
@@ -35,12 +34,13 @@ class Recordings(QObject):
         find_folder: where files go.
         find_sound: the microphone that the next recording has, or None.
         discloser: gives Content Credentials to what is written.
+        is_transparent: whether there is to be no background, which WebM and PNG keep.
 
     Attributes:
         pipeline: gives the pictures; None before it is there.
         path: of the recording under way, or None.
         began_s: when it began, in seconds of `time.monotonic`.
-        last: the newest picture of the output, (H, W, 3) uint8 RGB, or None.
+        last: the newest picture of the output, or None.
 
     Signals:
         changed: a recording has begun or ended.
@@ -59,17 +59,19 @@ class Recordings(QObject):
         find_folder: Callable[[], Path],
         find_sound: "Callable[[], SoundFeed | None]",
         discloser: "Discloser",
+        is_transparent: Callable[[], bool],
     ) -> None:
         super().__init__()
         self.pipeline: Pipeline | None = None
         self.path: Path | None = None
         self.began_s = 0.0
-        self.last: NDArray[np.uint8] | None = None
+        self.last: Composed | None = None
         self._worker = worker
         self._make_recorder = make_recorder
         self._find_folder = find_folder
         self._find_sound = find_sound
         self._discloser = discloser
+        self._is_transparent = is_transparent
         self._sink: FileSink | None = None
 
     def toggle(self) -> None:
@@ -83,7 +85,8 @@ class Recordings(QObject):
             text = tr("There is nothing to record at the moment: wait until the preview goes on.")
             self.told.emit(Message("recording", text, tone="info"))
             return
-        path, sound, disclose = self._new_file("mp4"), self._find_sound(), self._discloser.recording()
+        path = self._new_file("webm" if self._is_transparent() else "mp4")
+        sound, disclose = self._find_sound(), self._discloser.recording()
 
         def make() -> "FileSink":
             _make_folder(path.parent)
@@ -101,14 +104,14 @@ class Recordings(QObject):
         if self.last is None:
             self.told.emit(Message("snapshot", tr("There is no picture yet to save."), tone="info"))
             return
-        rgb, path, disclose = self.last, self._new_file("png"), self._discloser.recording()
+        picture, path, disclose = self.last, self._new_file("png"), self._discloser.recording()
         self.cleared.emit("recording")  # of an attempt before
 
         def write() -> Path:
             from mcnet.media.images import write_rgb
 
             _make_folder(path.parent)
-            write_rgb(path, rgb)
+            write_rgb(path, picture.rgb if picture.alpha is None else picture.straight())
             disclose(path)
             return path
 

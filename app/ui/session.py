@@ -206,6 +206,7 @@ class Session(QObject):
             self._videos_folder,
             lambda: self.microphone.feed if self.microphone.wanted else None,
             self._discloser,
+            lambda: self.settings.live.cut_out and self.settings.live.background == "alpha",
         )
         self.measuring = Measuring(self._worker, parts.measure, self._bridge.tell)
         self.models = ModelDesk(self._model_worker, parts.examine_model, parts.read_card, parts.model_stamp)
@@ -628,7 +629,7 @@ class Session(QObject):
             return None, None
         composed = self._pipeline.preview.take(0)
         if composed is not None:
-            self.recordings.last = composed.rgb
+            self.recordings.last = composed
             if composed.state is not self.state:
                 before, self.state, self.why = self.state, composed.state, ""
                 self._follow_state(before)

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PyQt6.QtCore import QPoint, QPointF, Qt
-from PyQt6.QtGui import QColor, QWheelEvent
+from PyQt6.QtGui import QColor, QImage, QWheelEvent
 from PyQt6.QtWidgets import QApplication, QColorDialog, QFileDialog
 from pytestqt.qtbot import QtBot
 
 from app.pipeline.events import SettingRefused, StateChanged
+from app.pipeline.output.output_frame import Composed
 from app.pipeline.state import State
 from app.settings import AppSettings, Background, LiveSettings
 from app.ui.main_window import MainWindow
@@ -153,6 +155,23 @@ def test_the_portrait_is_placed_in_the_preview_while_it_is_seen(
     assert abs(live.portrait_x) == live.portrait_y == live.portrait_size == 0.5
     double_click(window.preview, rect.center().toPoint())
     assert world.pipeline.settings == LiveSettings()
+
+
+def test_without_background_files_are_transparent(window: MainWindow, qtbot: QtBot, tmp_path: Path) -> None:
+    choose(window.controls.scene, "alpha")
+    rgb, alpha = np.full((36, 64, 3), 90, np.uint8), np.full((36, 64), 255, np.uint8)
+    alpha[:, :32] = 0
+    picture = Composed(1, 0.0, State.LIVE, rgb, fresh=True, alpha=alpha)
+    window.session.recordings.last = picture
+    window.session.recordings.snapshot()
+    qtbot.waitUntil(lambda: bool(list((tmp_path / "videos").glob("*.png"))))
+    (path,) = (tmp_path / "videos").glob("*.png")
+    image = QImage(str(path))
+    assert (image.pixelColor(3, 3).alpha(), image.pixelColor(50, 3).alpha()) == (0, 255)
+    click(window.action_bar.record_button)
+    qtbot.waitUntil(lambda: window.session.recordings.path is not None)
+    assert window.session.recordings.path is not None
+    assert window.session.recordings.path.suffix == ".webm"
 
 
 def test_the_scene_comes_back(open_window: OpenWindow) -> None:
