@@ -183,9 +183,7 @@ def take(folder: Path, page: Path | None, *, quick: bool, inside: bool, scene: b
 
     def set_the_scene() -> None:
         live = session.settings.live
-        session.set_live(
-            replace(live, cut_out=True, background="colour", background_colour="#264b73", portrait_x=0.14)
-        )
+        session.set_live(replace(live, cut_out=True, background="colour", background_colour="#264b73", portrait_x=0.14))
         use(checklist_done=True)
         rest(3)
         scroll = window.controls.findChild(QScrollArea)
