@@ -156,8 +156,8 @@ class MainWindow(QMainWindow):
         self.controls.scene.picture_wanted.connect(self._pick_background)
         self.controls.scene.video_wanted.connect(self._pick_background_video)
         self.preview.dragged.connect(self._place_portrait)
-        self.preview.turned.connect(lambda steps: self._shows_portrait() and self.controls.scene.step_size(steps))
-        self.preview.double_clicked.connect(lambda: self._shows_portrait() and self.controls.scene.reset_place())
+        self.preview.turned.connect(self._resize_portrait)
+        self.preview.double_clicked.connect(self._put_portrait_back)
         self.controls.slate_picture_wanted.connect(self._pick_slate_picture)
         self.controls.run.model_wanted.connect(self._pick_model)
         self.controls.run.model_folder_wanted.connect(self._pick_model_folder)
@@ -320,6 +320,14 @@ class MainWindow(QMainWindow):
         if self._shows_portrait():
             mirrored = self.session.settings.window.mirror_preview
             self.controls.scene.move_place(-right if mirrored else right, down)
+
+    def _resize_portrait(self, steps: float) -> None:
+        if self._shows_portrait():
+            self.controls.scene.step_size(steps)
+
+    def _put_portrait_back(self) -> None:
+        if self._shows_portrait():
+            self.controls.scene.reset_place()
 
     def _pick_slate_picture(self) -> None:
         dialog = self._file_dialog(tr("A picture for the slate"), _kinds_of_pictures())

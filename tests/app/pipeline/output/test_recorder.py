@@ -138,10 +138,10 @@ def test_a_slow_encoder_never_stops_the_stage_and_keeps_the_time(
     began, go_on = threading.Event(), threading.Event()
     write = recorder._Encoder.write
 
-    def slow(self: recorder._Encoder, tick: int, rgb: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
+    def slow(self: recorder._Encoder, tick: int, picture: Composed) -> None:
         began.set()
         assert go_on.wait(20)
-        write(self, tick, rgb)
+        write(self, tick, picture)
 
     monkeypatch.setattr(recorder._Encoder, "write", slow)
     sink = RecorderSink(tmp_path / "me.mp4")
