@@ -47,7 +47,7 @@ class Spent:
 
     def quartile(self, of: str) -> float:
         """The first one: what it takes where little is in the way."""
-        return statistics.quantiles(getattr(self, of), n=4)[0]
+        return float(statistics.quantiles(getattr(self, of), n=4)[0])
 
 
 def main() -> None:
