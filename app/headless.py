@@ -137,7 +137,7 @@ def _controlled(
         AppError: it cannot listen there.
     """
     from app.control.access import Access
-    from app.control.operators import PipelineOperator
+    from app.control.pipeline_operator import PipelineOperator
     from app.control.server import ControlServer
     from app.pipeline.output.recorder import RecorderSink
 

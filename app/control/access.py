@@ -75,6 +75,17 @@ class Access:
             return self._kept_token()[0]
         return ""
 
+    def forget(self) -> None:
+        """Have another token made when one is asked for next.
+
+        Raises:
+            AppError: the file cannot be removed.
+        """
+        try:
+            self.token_path.unlink(missing_ok=True)
+        except OSError as error:
+            raise AppError(f"cannot remove the token {self.token_path}: {cause_and_remedy(error)}") from error
+
     def tell(self, address: Address) -> None:
         """Leave the address for those who want to talk to the app.
 

@@ -24,7 +24,7 @@ from aiohttp import WSMsgType, web
 
 from app.control.access import Access, Address
 from app.control.facts import AppState, event_as_json, figures_as_json
-from app.control.operators import Operator
+from app.control.operation import Operator
 from app.control.protocol import STATUS, VERSION, RefusedError, Slate, Stop, help_of_commands, read_command
 from app.errors import AppError
 from app.pipeline.events import Event
@@ -83,6 +83,19 @@ class ControlServer:
         self._allowance = _Allowance(_COMMANDS_PER_S, _COMMANDS_AT_ONCE)
 
     # On any thread
+
+    @property
+    def token(self) -> str:
+        """What whoever asks has to show; "" before the first start."""
+        return self._token.decode()
+
+    def forget_token(self) -> None:
+        """Have the next start make another one.
+
+        Raises:
+            AppError: the file cannot be removed.
+        """
+        self._access.forget()
 
     def start(self, port: int) -> None:
         """Listen on a port, or on any that is free for 0; returns once it does. Takes a while: aiohttp is loaded.

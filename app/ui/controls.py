@@ -21,6 +21,7 @@ from app.settings import (
 )
 from app.ui.doctor_row import DoctorRow
 from app.ui.flow import FlowLayout
+from app.ui.remote_row import RemoteRow
 from app.ui.run_settings import RunSettings
 from app.ui.session import Session
 from app.ui.sound_row import SoundRow
@@ -81,6 +82,7 @@ class Controls(QFrame):
         slate_text, slate_button, no_slate_button: the slate.
         sound: the microphone of recordings.
         run: the output, the model and the device.
+        remote: control from outside.
         performer, pause, statistics, landmarks, inspector, theme: the window.
 
     Signals:
@@ -126,6 +128,10 @@ class Controls(QFrame):
         self._column.addWidget(rule())
         self._column.addWidget(label("Output and computer", "title"))
         self._column.addWidget(self.run)
+        self._column.addWidget(rule())
+        self.remote = RemoteRow(session)
+        self._column.addWidget(label("Other programs", "title"))
+        self._column.addWidget(self.remote)
         self._column.addWidget(rule())
         self._make_view()
         self._column.addStretch(1)

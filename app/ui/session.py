@@ -8,6 +8,19 @@ from typing import TYPE_CHECKING, assert_never
 
 from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
+from app.control.facts import AppState, PortraitFact, gains_of, with_gains
+from app.control.operation import Answer, find_portrait, switched
+from app.control.protocol import (
+    Calibrate,
+    ChoosePortrait,
+    Command,
+    Live,
+    Record,
+    RefusedError,
+    SetGains,
+    Slate,
+    Stop,
+)
 from app.errors import AppError
 from app.pipeline.events import (
     BackendChanged,
@@ -50,6 +63,7 @@ from app.ui.model_desk import BUNDLED, ModelDesk, label_of
 from app.ui.parts import Parts, WindowOptions
 from app.ui.portrait_desk import PortraitDesk
 from app.ui.recordings import Recordings
+from app.ui.remote import Remote
 from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
 from app.words import learning_words, too_slow_words
@@ -118,6 +132,7 @@ class Session(QObject):
         microphone: whose sound they have, if it is on.
         measuring: what runs the model best here.
         models: those that can animate.
+        remote: control from outside.
         insight: the inside of the network, while somebody looks.
 
     Signals:
@@ -199,10 +214,23 @@ class Session(QObject):
         self._awaited = ""  # was chosen in a call, and has neither taken over nor been refused
         self.insight = Insight(parts.make_inspector)
         self._cleanup.add("insight", self.insight.end)
+        self.remote = Remote(
+            Worker("control worker"), parts.make_control, settings.control, options.control_port, self._perform
+        )
+        self._cleanup.add("remote", self.remote.close)  # first of all: who asks now would ask in vain
+        self._score: int | None = None
         self._connect()
 
     def _connect(self) -> None:
-        parts = (self.camera_desk, self.virtual_camera, self.recordings, self.microphone, self.measuring, self.models)
+        parts = (
+            self.camera_desk,
+            self.virtual_camera,
+            self.recordings,
+            self.microphone,
+            self.measuring,
+            self.models,
+            self.remote,
+        )
         for part in (self.desk, *parts):
             part.told.connect(self.told)
             part.cleared.connect(self.cleared)
@@ -214,6 +242,9 @@ class Session(QObject):
         self.microphone.chosen.connect(
             lambda on, key: self._keep(replace(self.settings, record_sound=on, microphone=key))
         )
+        self.remote.chosen.connect(lambda control: self._keep(replace(self.settings, control=control)))
+        self.changed.connect(self._show_remote)
+        self.live_changed.connect(self._show_remote)
         self.camera_desk.interrupted.connect(self._end_calibrating)
         self.virtual_camera.switched_on.connect(lambda: self._set_slate(True))
         self.virtual_camera.gone.connect(self._virtual_camera_gone)
@@ -233,6 +264,7 @@ class Session(QObject):
         self.virtual_camera.examine()
         self._worker.run(self._parts.list_devices, self._take_devices, self._report("devices"))
         self.microphone.switch(self.settings.record_sound)
+        self.remote.open()
         self._tell_busy()
 
     def close(self) -> bool:
@@ -256,6 +288,7 @@ class Session(QObject):
     def _begin(self, pipeline: "Pipeline") -> None:
         self._pipeline = pipeline
         self.camera_desk.pipeline = self.virtual_camera.pipeline = self.recordings.pipeline = pipeline
+        self.remote.pipeline = pipeline
         pipeline.update(self.settings.live)
         pipeline.start()
         if self._portrait is not None:
@@ -410,6 +443,7 @@ class Session(QObject):
         pipeline, self._pipeline = self._pipeline, None
         assert pipeline is not None
         self.camera_desk.pipeline = self.virtual_camera.pipeline = self.recordings.pipeline = None
+        self.remote.pipeline = None
         self._forget_run()
         self._changed()
 
@@ -573,6 +607,8 @@ class Session(QObject):
         """The panic key: the slate with the next picture, whatever else is going on. Never takes it away."""
         self._panicked = True
         self.stop()
+        if self._pipeline is not None:
+            self._pipeline.update(self.settings.live)  # so that it takes over a slate that came from outside
 
     def calibrate(self, *, now: bool) -> None:
         """Take the reference: from this very frame, or hands-free from the best of the next ones."""
@@ -588,6 +624,91 @@ class Session(QObject):
 
     def _end_calibrating(self) -> None:
         self.calibrating = None
+
+    # From outside
+
+    def _perform(self, command: Command) -> Answer:
+        """Do what was asked from outside.
+
+        Raises:
+            RefusedError: it cannot be done now.
+        """
+        slate = self.settings.live.slate
+        match command:
+            case Slate():
+                if switched(command.to, slate):
+                    self.slate()
+                elif slate:
+                    self._lift_slate()
+            case Live():
+                self._lift_slate()
+            case Stop():
+                self.stop()
+            case ChoosePortrait():
+                return self._choose_for(command)
+            case Calibrate():
+                for link in (self.chain.model, self.chain.camera):
+                    if not link.done:
+                        raise RefusedError("not_now", f"calibrate: {link.text}")
+                self.calibrate(now=command.now)
+                return {}
+            case Record():
+                return {"recording": self._record_for(command)}
+            case SetGains():
+                self.set_live(with_gains(self.settings.live, command.changes))
+                return {"gains": gains_of(self.settings.live)}
+            case _:
+                assert_never(command)
+        return {"slate": self.settings.live.slate}
+
+    def _lift_slate(self) -> None:
+        """As the button does: for a call once everything is proven; without one, only a slate can be taken away."""
+        if self.live:
+            return
+        missing = self.chain.missing()
+        if missing and (self.virtual_camera.wanted or not self.settings.live.slate):
+            raise RefusedError("not_now", f"live: {missing}")
+        self.go_live()
+
+    def _choose_for(self, command: ChoosePortrait) -> Answer:
+        names = {entry.key: entry.name for entry in self.desk.entries}
+        key = find_portrait(names, command, self.desk.current)
+        self.desk.choose(key)
+        return {"portrait": {"id": key, "name": names[key]}}
+
+    def _record_for(self, command: Record) -> str:
+        path = self.recordings.path
+        if switched(command.to, path is not None) == (path is not None):
+            return "" if path is None else str(path)
+        if path is None and (self._pipeline is None or not self._pipeline.running):
+            raise RefusedError("not_now", "record: there is nothing to record at the moment")
+        began = self.recordings.toggle()
+        return "" if began is None else str(began)
+
+    def _show_remote(self) -> None:
+        portrait = PortraitFact(self._animated, self.desk.name_of(self._animated)) if self._animated else None
+        chain, recording = self.chain, self.recordings.path
+        self.remote.show(
+            AppState(
+                mode="window",
+                state=self.state,
+                shows_avatar=self.state.shows_avatar,
+                why=self.reason,
+                slate=self.settings.live.slate,
+                live=self.live and self.state.shows_avatar,
+                missing=chain.missing(),
+                calibrating=None if self.calibrating is None else round(self.calibrating, 2),
+                score=self._score if chain.calibration.done else None,
+                camera=chain.camera.text if chain.camera.done else "",
+                portrait=portrait,
+                portraits=tuple(PortraitFact(entry.key, entry.name) for entry in self.desk.entries),
+                recording="" if recording is None else str(recording),
+                gains=gains_of(self.settings.live),
+                model=self.run_settings.model,
+                device=self.device,
+                backend=self.backend,
+            )
+        )
 
     # What the pipeline gives
 
@@ -610,6 +731,7 @@ class Session(QObject):
 
     def _hear(self, event: Event) -> None:
         logger.debug("event %s", event)
+        self.remote.tell(event)
         match event:
             case MeasuringProgress() | Measured():
                 self.measuring.hear(event)
@@ -650,10 +772,10 @@ class Session(QObject):
             case Calibrated():
                 self.calibrating, self.why = None, ""
                 self.space = replace(self.space, reference=event.in_space)
-                self._calibration = Link(True, _score_words(event))
+                self._calibration, self._score = Link(True, _score_words(event)), event.score
             case ReferenceImproved():
                 if self._calibration.done:  # another calibration may be under way
-                    self._calibration = Link(True, _score_words(event))
+                    self._calibration, self._score = Link(True, _score_words(event)), event.score
             case StateChanged():
                 self._state_changed(event)
             case SinkOpened() | SinkFailed() | SinkClosed():

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from app.control.access import Access
-from app.control.operators import PipelineOperator
+from app.control.pipeline_operator import PipelineOperator
 from app.control.protocol import COMMANDS
 from app.control.server import ControlServer
 from app.pipeline.events import Event

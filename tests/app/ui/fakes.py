@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -10,6 +10,10 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from app.control.access import Access
+from app.control.facts import AppState
+from app.control.operation import Operator
+from app.control.server import ControlServer
 from app.errors import AppError, CameraError
 from app.pipeline.animation.performer_view import PerformerView
 from app.pipeline.camera_spec import CameraSpec, is_address, parse_camera
@@ -120,6 +124,9 @@ class FakePipeline:
 
     def update(self, settings: LiveSettings) -> None:
         self.settings = settings
+
+    def slate_now(self) -> None:
+        self.settings = replace(self.settings, slate=True)
 
     def set_camera(self, spec: CameraSpec | None) -> int:
         self.camera = spec
@@ -316,6 +323,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.store = FakeStore(self.folder)
+        self.access = Access(self.folder / "control")
         self.cards["starter"] = card(Path("starter.safetensors"), bundled=True)
 
     @property
@@ -339,6 +347,7 @@ class World:
             list_microphones=self._list_microphones,
             open_microphone=self._open_microphone,
             make_inspector=self._make_inspector,
+            make_control=self._make_control,
         )
 
     def _list(self) -> list[CameraInfo]:
@@ -379,6 +388,9 @@ class World:
     def _make_inspector(self, model: str) -> InspectorProcess:
         self.inspectors.append(FakeInspector(model))
         return cast(InspectorProcess, self.inspectors[-1])
+
+    def _make_control(self, operator: Operator, state: AppState, origins: Sequence[str]) -> ControlServer:
+        return ControlServer(operator, self.access, state, origins)
 
     def _sink(self, name: str) -> "FakeSink":
         if self.sink_error is not None:

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from app.control.operators import PipelineOperator, find_portrait, switched
+from app.control.operation import find_portrait, switched
+from app.control.pipeline_operator import PipelineOperator
 from app.control.protocol import ChoosePortrait, RefusedError, read_command
 from app.errors import AppError
 from app.pipeline.camera_spec import CameraSpec

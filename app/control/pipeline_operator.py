@@ -1,14 +1,15 @@
-"""What the server wants of the app, and how a pipeline without a window gives it."""
+"""How a pipeline without a window does what is asked from outside."""
 
 import dataclasses
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, assert_never
+from typing import Any, assert_never
 
 from app.control.facts import AppState, PortraitFact, gains_of, with_gains
+from app.control.operation import Answer, find_portrait, switched
 from app.control.protocol import (
     Calibrate,
     ChoosePortrait,
@@ -19,7 +20,6 @@ from app.control.protocol import (
     SetGains,
     Slate,
     Stop,
-    Switch,
 )
 from app.pipeline.events import (
     BackendChanged,
@@ -41,56 +41,6 @@ from app.pipeline.portraits import Portrait, PortraitEntry
 from app.pipeline.state import State
 from app.pipeline.stats import Stats
 from mcnet.files import free_name
-
-Answer = dict[str, Any]
-
-
-class Operator(Protocol):
-    """Does in the app what was asked from outside. Every method may be called on any thread, and none waits."""
-
-    def panic(self) -> None:
-        """Show the slate with the next picture, whatever else is going on."""
-        ...
-
-    def perform(self, command: Command) -> "Future[Answer]":
-        """Do it where the app does such things; the answer is the command's, and fails with what cannot be done."""
-        ...
-
-    def stats(self) -> Stats:
-        """How the pipeline does."""
-        ...
-
-
-def switched(to: Switch, now: bool) -> bool:
-    """What a switch that stands at `now` is to become."""
-    return not now if to == "toggle" else to == "on"
-
-
-def find_portrait(portraits: Mapping[str, str], wanted: ChoosePortrait, current: str) -> str:
-    """The id of the portrait that is meant.
-
-    Args:
-        portraits: names by id, in the gallery's order.
-        wanted: by an id, a name in any case, or a step from the current one.
-        current: the id of the one that is chosen, or "".
-
-    Raises:
-        RefusedError: there is none such, or more than one of that name.
-    """
-    ids = list(portraits)
-    if wanted.step and ids:
-        at = ids.index(current) if current in portraits else 0
-        return ids[(at + wanted.step) % len(ids)]
-    if wanted.name in portraits:
-        return wanted.name
-    named = [one for one, name in portraits.items() if name.casefold() == wanted.name.casefold()]
-    if len(named) == 1:
-        return named[0]
-    got = f"portrait: got {wanted.name[:60]!r}"
-    if named:
-        raise RefusedError("not_found", f"{got}, as several are called; use the id of one: {', '.join(named)}")
-    known = ", ".join(f"{one} ({name})" if one != name else one for one, name in portraits.items())
-    raise RefusedError("not_found", f"{got}, expected one of the gallery: {known or 'it is empty'}")
 
 
 class PipelineOperator:
