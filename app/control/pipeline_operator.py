@@ -11,6 +11,7 @@ from typing import Any, assert_never
 from app.control.facts import AppState, PortraitFact, gains_of, with_gains
 from app.control.operation import Answer, find_portrait, switched
 from app.control.protocol import (
+    ApplyPreset,
     Calibrate,
     ChoosePortrait,
     Command,
@@ -40,6 +41,8 @@ from app.pipeline.pipeline import Pipeline
 from app.pipeline.portraits import Portrait, PortraitEntry
 from app.pipeline.state import State
 from app.pipeline.stats import Stats
+from app.presets import Presets, Strengths
+from app.settings import LiveSettings
 from mcnet.files import free_name
 
 
@@ -55,6 +58,7 @@ class PipelineOperator:
         make_recorder: a sink that writes that file.
         find_folder: where recordings go.
         portrait: the one that was given to the pipeline.
+        presets: of strengths; those of the start stay.
 
     Attributes:
         on_state: called with each new state, on the thread that found it out; must not wait.
@@ -68,12 +72,14 @@ class PipelineOperator:
         make_recorder: Callable[[Path], Sink],
         find_folder: Callable[[], Path],
         portrait: Portrait,
+        presets: Presets,
     ) -> None:
         self._pipeline = pipeline
         self._list_portraits = list_portraits
         self._prepare = prepare
         self._make_recorder = make_recorder
         self._find_folder = find_folder
+        self._presets = presets
         self._chosen = portrait.entry
         self._names = {portrait.entry.key: portrait.entry.name}
         self._recording: Sink | None = None
@@ -81,7 +87,8 @@ class PipelineOperator:
         self._lock = threading.Lock()
         self._worker = ThreadPoolExecutor(1, "control worker")
         self.on_state: Callable[[AppState], None] = lambda _: None
-        self._state = AppState(mode="headless", gains=gains_of(pipeline.settings), slate=pipeline.settings.slate)
+        live = pipeline.settings
+        self._state = AppState(mode="headless", slate=live.slate, presets=presets.names, **self._strengths(live))
 
     @property
     def state(self) -> AppState:
@@ -158,10 +165,9 @@ class PipelineOperator:
             case Record():
                 return self._record(command)
             case SetGains():
-                settings = with_gains(self._pipeline.settings, command.changes)
-                self._pipeline.update(settings)
-                self._change(gains=gains_of(settings))
-                return {"gains": gains_of(settings)}
+                return self._set_strengths(with_gains(self._pipeline.settings, command.changes))
+            case ApplyPreset():
+                return self._set_strengths(self._presets.get(command.name).over(self._pipeline.settings))
             case _:
                 assert_never(command)
 
@@ -169,6 +175,15 @@ class PipelineOperator:
         self._pipeline.update(dataclasses.replace(self._pipeline.settings, slate=slate))
         self._change(slate=slate)
         return {"slate": slate}
+
+    def _strengths(self, live: LiveSettings) -> Answer:
+        return {"gains": gains_of(live), "preset": self._presets.name_of(Strengths.of(live))}
+
+    def _set_strengths(self, live: LiveSettings) -> Answer:
+        self._pipeline.update(live)
+        strengths = self._strengths(live)
+        self._change(**strengths)
+        return strengths
 
     def _choose(self, command: ChoosePortrait) -> Answer:
         entries = self._read_gallery()

@@ -11,6 +11,7 @@ from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 from app.control.facts import AppState, PortraitFact, gains_of, with_gains
 from app.control.operation import Answer, find_portrait, switched
 from app.control.protocol import (
+    ApplyPreset,
     Calibrate,
     ChoosePortrait,
     Command,
@@ -260,6 +261,7 @@ class Session(QObject):
         self.remote.chosen.connect(lambda control: self._keep(replace(self.settings, control=control)))
         self.changed.connect(self._show_remote)
         self.live_changed.connect(self._show_remote)
+        self.presets.changed.connect(self._show_remote)
         self.camera_desk.interrupted.connect(self._end_calibrating)
         self.virtual_camera.chosen.connect(lambda kind: self._keep(replace(self.settings, virtual_camera=kind)))
         self.virtual_camera.switched_on.connect(lambda: self._set_slate(True))
@@ -687,7 +689,10 @@ class Session(QObject):
                 return {"recording": self._record_for(command)}
             case SetGains():
                 self.set_live(with_gains(self.settings.live, command.changes))
-                return {"gains": gains_of(self.settings.live)}
+                return {"gains": gains_of(self.settings.live), "preset": self.presets.current}
+            case ApplyPreset():
+                self.presets.apply(command.name)
+                return {"gains": gains_of(self.settings.live), "preset": self.presets.current}
             case _:
                 assert_never(command)
         return {"slate": self.settings.live.slate}
@@ -735,6 +740,8 @@ class Session(QObject):
                 portraits=tuple(PortraitFact(entry.key, entry.name) for entry in self.desk.entries),
                 recording="" if recording is None else str(recording),
                 gains=gains_of(self.settings.live),
+                preset=self.presets.current,
+                presets=self.presets.names,
                 model=self.run_settings.model,
                 device=self.device,
                 backend=self.backend,

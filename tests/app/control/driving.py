@@ -15,6 +15,7 @@ from app.pipeline.output.recorder import RecorderSink
 from app.pipeline.pipeline import Pipeline
 from app.pipeline.portraits import Portrait, bundled_portraits
 from app.pipeline.state import State
+from app.presets import Presets
 from tests.app.control.asking import ask
 from tests.app.fakes import wait_until
 
@@ -22,6 +23,8 @@ EVERY_COMMAND: tuple[tuple[str, str], ...] = (
     ("live", ""),
     ("portrait", '{"name": "woman_2"}'),
     ("portrait", '{"step": 1}'),
+    ("gains", '{"motion": 2, "mouth": 2, "lids": 0}'),
+    ("preset", '{"name": "standard"}'),
     ("gains", '{"motion": 2, "mouth": 2, "lids": 0}'),
     ("record", '{"to": "on"}'),
     ("calibrate", '{"now": true}'),
@@ -46,7 +49,9 @@ def controlled(
     def prepare(entry: Any) -> Portrait:
         return dataclasses.replace(portrait, entry=entry)
 
-    operator = PipelineOperator(pipeline, bundled_portraits, prepare, RecorderSink, lambda: folder / "videos", portrait)
+    operator = PipelineOperator(
+        pipeline, bundled_portraits, prepare, RecorderSink, lambda: folder / "videos", portrait, Presets()
+    )
     operator.open()
     server = ControlServer(operator, Access(folder / "control"), operator.state)
     operator.on_state = server.show

@@ -182,6 +182,9 @@ def test_portraits_and_gains_are_the_windows(calling: Outside, world: World, qtb
     assert calling.do("gains", mouth=1.5)[1]["gains"]["mouth"] == 1.5
     assert world.pipeline.settings.mouth_strength == 1.5
     assert calling.window.controls.gains["mouth"].value == 1.5
+    assert calling.do("preset", name="Standard")[1]["preset"] == calling.state["preset"] == "Standard"
+    assert world.pipeline.settings.mouth_strength == 1.0
+    assert "got 'nobody', expected one of Standard" in calling.refusal("preset", name="nobody")
 
 
 def test_a_recording_is_the_windows(calling: Outside, world: World, qtbot: QtBot) -> None:
