@@ -29,6 +29,7 @@ from app.control.protocol import STATUS, VERSION, RefusedError, Slate, Stop, hel
 from app.errors import AppError
 from app.pipeline.events import Event
 from mcnet.errors import UserError, sentence
+from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +162,7 @@ class ControlServer:
         except Exception as error:  # the last guard of a thread
             logger.exception("control from outside")
             if not started.done():
-                started.set_exception(AppError(f"control from outside cannot start: {sentence(error)}"))
+                started.set_exception(AppError(phrase("control from outside cannot start: {why}", why=sentence(error))))
         finally:
             with self._lock:
                 self._loop, self._stopping, self._woken = None, None, False
@@ -481,11 +482,15 @@ def _failure(error: RefusedError) -> web.Response:
 
 def _cannot_listen(port: int, error: Exception) -> AppError:
     if not isinstance(error, OSError):
-        return AppError(f"control from outside: got port {port}, expected 0 to 65535")
+        return AppError(phrase("control from outside: got port {port}, expected 0 to 65535", port=str(port)))
     if error.errno == errno.EADDRINUSE:
-        why = "another program has it, maybe another mcnet-avatar"
+        why = phrase("another program has it, maybe another mcnet-avatar")
     else:
         why = error.strerror or str(error)
     return AppError(
-        f"control from outside cannot listen on port {port}: {why}; choose another port, or 0 for any that is free"
+        phrase(
+            "control from outside cannot listen on port {port}: {why}; choose another port, or 0 for any that is free",
+            port=str(port),
+            why=why,
+        )
     )

@@ -52,7 +52,7 @@ from app.pipeline.output.output_frame import Composed
 from app.pipeline.state import State
 from app.pipeline.stats import Stats
 from app.places import presets_file, videos_folder
-from app.settings import RECENT_MODELS, AppSettings, LiveSettings, WindowSettings, save_settings
+from app.settings import RECENT_MODELS, AppSettings, ControlSettings, LiveSettings, WindowSettings, save_settings
 from app.space import Space
 from app.ui.bridge import Bridge
 from app.ui.camera_desk import CameraDesk
@@ -64,6 +64,7 @@ from app.ui.measuring import LEAST_HZ, Measuring
 from app.ui.messages import Message, failure_message
 from app.ui.microphone import Microphone
 from app.ui.model_desk import BUNDLED, ModelDesk, label_of
+from app.ui.panic_key import PanicKey
 from app.ui.parts import Parts, WindowOptions
 from app.ui.portrait_desk import PortraitDesk
 from app.ui.preset_desk import PresetDesk
@@ -141,6 +142,7 @@ class Session(QObject):
         measuring: what runs the model best here.
         models: those that can animate.
         remote: control from outside.
+        panic_key: a key for the slate while another window has the focus.
         insight: the inside of the network, while somebody looks.
 
     Signals:
@@ -230,10 +232,11 @@ class Session(QObject):
         self._awaited = ""  # was chosen in a call, and has neither taken over nor been refused
         self.insight = Insight(parts.make_inspector)
         self._cleanup.add("insight", self.insight.end)
-        self.remote = Remote(
-            Worker("control worker"), parts.make_control, settings.control, options.control_port, self._perform
-        )
+        control_worker = Worker("control worker")
+        self.remote = Remote(control_worker, parts.make_control, settings.control, options.control_port, self._perform)
         self._cleanup.add("remote", self.remote.close)  # first of all: who asks now would ask in vain
+        self.panic_key = PanicKey(control_worker, parts.listen_for, self.remote.panic, settings.control.slate_key)
+        self._cleanup.add("panic key", self.panic_key.close)
         self._score: int | None = None
         self._connect()
 
@@ -258,7 +261,9 @@ class Session(QObject):
         self.microphone.chosen.connect(
             lambda on, key: self._keep(replace(self.settings, record_sound=on, microphone=key))
         )
-        self.remote.chosen.connect(lambda control: self._keep(replace(self.settings, control=control)))
+        self.remote.chosen.connect(self._keep_control)
+        self.panic_key.chosen.connect(lambda key: self._keep_control(replace(self.settings.control, slate_key=key)))
+        self.panic_key.pressed.connect(self.slate)
         self.changed.connect(self._show_remote)
         self.live_changed.connect(self._show_remote)
         self.presets.changed.connect(self._show_remote)
@@ -284,6 +289,7 @@ class Session(QObject):
         self._worker.run(self._parts.list_devices, self._take_devices, self._report("devices"))
         self.microphone.switch(self.settings.record_sound)
         self.remote.open()
+        self.panic_key.open()
         self._tell_busy()
 
     def close(self) -> bool:
@@ -511,6 +517,10 @@ class Session(QObject):
     def _keep(self, settings: AppSettings) -> None:
         self.settings = settings
         self._save_timer.start()
+
+    def _keep_control(self, control: ControlSettings) -> None:
+        self.remote.settings = control
+        self._keep(replace(self.settings, control=control))
 
     def _save(self) -> None:
         if self._options.safe:
