@@ -86,11 +86,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     if args.doctor:
+        from app.hotkeys.support import examine_keys
         from app.pipeline.doctor import as_text, check_up
         from app.places import settings_file
         from app.settings import load_settings
 
-        findings = check_up(args.model or load_settings(settings_file())[0].model)
+        findings = (*check_up(args.model or load_settings(settings_file())[0].model), examine_keys())
         print(as_text(findings))
         return 0 if all(finding.good for finding in findings) else 1
     if args.headless:

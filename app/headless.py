@@ -48,7 +48,7 @@ from app.places import (
     source_cache_folder,
     videos_folder,
 )
-from app.presets import load_presets
+from app.presets import Presets, load_presets
 from app.settings import LiveSettings
 from app.space import Obstacle, Space
 from app.words import dark_camera_words, measured_words, not_in_space_words, unmet_wishes_words
@@ -154,14 +154,14 @@ def _controlled(
         AppError: it cannot listen there.
     """
     from app.control.access import Access
-    from app.control.operators import PipelineOperator
+    from app.control.pipeline_operator import PipelineOperator
     from app.control.server import ControlServer
     from app.pipeline.output.recorder import RecorderSink
 
     def record(path: Path) -> Sink:
         return RecorderSink(path, disclose=discloser.recording())
 
-    operator = PipelineOperator(pipeline, store.entries, store.prepare, record, videos_folder, portrait)
+    operator = PipelineOperator(pipeline, store.entries, store.prepare, record, videos_folder, portrait, _presets())
     try:
         operator.open()
         server = ControlServer(operator, Access(control_folder()), operator.state)
@@ -193,10 +193,19 @@ def live_settings(args: argparse.Namespace) -> LiveSettings:
     )
     if args.preset is None:
         return settings
+    return _presets().get(args.preset).over(settings)
+
+
+def _presets() -> Presets:
+    """The presets that are kept.
+
+    Raises:
+        AppError: they cannot be read.
+    """
     presets, complaint = load_presets(presets_file())
     if complaint is not None:
         print(complaint, file=sys.stderr)
-    return presets.get(args.preset).over(settings)
+    return presets
 
 
 def before_background(settings: LiveSettings, background: Background) -> LiveSettings:

@@ -22,6 +22,7 @@ from app.ui.doctor_row import DoctorRow
 from app.ui.flow import FlowLayout
 from app.ui.languages import LANGUAGES, tr
 from app.ui.preset_row import PresetRow
+from app.ui.remote_row import RemoteRow
 from app.ui.run_settings import RunSettings
 from app.ui.scene import SceneControls
 from app.ui.session import Session
@@ -80,6 +81,7 @@ class Controls(QFrame):
         slate_text, slate_button, no_slate_button: the slate.
         sound: the microphone of recordings.
         run: the output, the model and the device.
+        remote: control from outside.
         performer, pause, statistics, landmarks, inspector, language, theme: the window.
 
     Signals:
@@ -128,6 +130,10 @@ class Controls(QFrame):
         self._column.addWidget(rule())
         self._column.addWidget(label(tr("Output and computer"), "title"))
         self._column.addWidget(self.run)
+        self._column.addWidget(rule())
+        self.remote = RemoteRow(session)
+        self._column.addWidget(label(tr("Other programs"), "title"))
+        self._column.addWidget(self.remote)
         self._column.addWidget(rule())
         self._make_view()
         self._column.addStretch(1)

@@ -174,7 +174,7 @@ class MainWindow(QMainWindow):
         self.action_bar.snapshot_button.clicked.connect(session.recordings.snapshot)
         self.action_bar.slate_button.clicked.connect(self._slate_clicked)
 
-    def _commands(self) -> dict[str, Callable[[], None]]:
+    def _commands(self) -> dict[str, Callable[[], object]]:
         """What each key of `app.ui.keys` does, but for the digits."""
         session, controls = self.session, self.controls
         return {
@@ -219,7 +219,7 @@ class MainWindow(QMainWindow):
                         self._bind(sequence, commands[key.command], everywhere=key.everywhere)
         self._bind("Escape", self._escape)
 
-    def _bind(self, sequence: str, command: Callable[[], None], *, everywhere: bool = False) -> None:
+    def _bind(self, sequence: str, command: Callable[[], object], *, everywhere: bool = False) -> None:
         shortcut = QShortcut(QKeySequence(sequence), self)
         if everywhere:
             shortcut.setContext(Qt.ShortcutContext.ApplicationShortcut)

@@ -74,17 +74,21 @@ class Recordings(QObject):
         self._is_transparent = is_transparent
         self._sink: FileSink | None = None
 
-    def toggle(self) -> None:
-        """Start a recording, or end the one under way; the message comes once its file is whole."""
+    def toggle(self) -> Path | None:
+        """Start a recording, or end the one under way; the message comes once its file is whole.
+
+        Returns:
+            The file that is begun, if one is.
+        """
         if self.pipeline is None:
-            return
+            return None
         if self._sink is not None:
             self.pipeline.remove_sink(self._sink.name)
-            return
+            return None
         if not self.pipeline.running:
             text = tr("There is nothing to record at the moment: wait until the preview goes on.")
             self.told.emit(Message("recording", text, tone="info"))
-            return
+            return None
         path = self._new_file("webm" if self._is_transparent() else "mp4")
         sound, disclose = self._find_sound(), self._discloser.recording()
 
@@ -93,6 +97,7 @@ class Recordings(QObject):
             return self._make_recorder(path, sound, disclose)
 
         self._worker.run(make, lambda sink: self._add(path, sink), self._failed)
+        return path
 
     def finish(self) -> None:
         """End the recording, if there is one, before the pipeline stops: its next start would begin another file."""
