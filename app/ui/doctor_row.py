@@ -8,8 +8,10 @@ from PyQt6.QtGui import QGuiApplication, QResizeEvent, QTextOption
 from PyQt6.QtWidgets import QPlainTextEdit, QVBoxLayout, QWidget
 
 from app.ui.flow import FlowLayout
+from app.ui.languages import full_sentence, spoken, tr
 from app.ui.theme import Tone
 from app.ui.widgets import Segmented, Switch, button, label, restyle
+from mcnet.phrases import phrase
 
 if TYPE_CHECKING:
     from app.pipeline.doctor import Fix, VirtualCameraReport
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
 
 _WHO_SEES = {
     "driver": "",
-    "pipewire": "Browsers and OBS see it once their PipeWire camera is switched on; the apps of Zoom and Teams do not.",
+    "pipewire": phrase(
+        "Browsers and OBS see it once their PipeWire camera is switched on; the apps of Zoom and Teams do not."
+    ),
 }
 
 
@@ -44,20 +48,21 @@ class DoctorRow(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.switch = Switch(
-            "Virtual camera", "Give the output to call programs as a camera. It starts with the slate; then go live."
+            tr("Virtual camera"),
+            tr("Give the output to call programs as a camera. It starts with the slate; then go live."),
         )
         self.kind = Segmented(
-            "Kind of virtual camera",
+            tr("Kind of virtual camera"),
             (
                 (
                     "driver",
                     "v4l2loopback",
-                    "A device that every call program lists. It needs a kernel module, and root once.",
+                    tr("A device that every call program lists. It needs a kernel module, and root once."),
                 ),
                 (
                     "pipewire",
                     "PipeWire",
-                    "Needs no kernel module and no root, also with Secure Boot. Firefox, Chromium and OBS can list it.",
+                    tr("No kernel module and no root, also with Secure Boot. Firefox, Chromium and OBS can list it."),
                 ),
             ),
         )
@@ -66,17 +71,19 @@ class DoctorRow(QWidget):
         self._fixes: tuple[Fix, ...] = ()
         self._step = 0
         self._fix = label("", "muted", wrap=True)
-        self._fix.setAccessibleName("What to do")
+        self._fix.setAccessibleName(tr("What to do"))
         self._command = QPlainTextEdit()
         self._command.setReadOnly(True)
         self._command.setTabChangesFocus(True)
-        self._command.setAccessibleName("Command")
+        self._command.setAccessibleName(tr("Command"))
         self._command.setProperty("role", "code")
         self._command.setWordWrapMode(QTextOption.WrapMode.WrapAnywhere)
         self._command.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.copy_button = button("Copy", tip="Copy this command", icon_name="copy")
-        self.again_button = button("Recheck", tip="Look again for a virtual camera", icon_name="refresh", kind="flat")
-        self.next_button = button("", tip="Show the next step", kind="link", name="Next step")
+        self.copy_button = button(tr("Copy"), tip=tr("Copy this command"), icon_name="copy")
+        self.again_button = button(
+            tr("Recheck"), tip=tr("Look again for a virtual camera"), icon_name="refresh", kind="flat"
+        )
+        self.next_button = button("", tip=tr("Show the next step"), kind="link", name=tr("Next step"))
         buttons = FlowLayout(spacing_px=6)
         buttons.addWidget(self.copy_button)
         buttons.addWidget(self.again_button)
@@ -117,7 +124,7 @@ class DoctorRow(QWidget):
         self.kind.setVisible(len(kinds) > 1)
         self.kind.setEnabled(may_change)
         self.kind.set_choice(kind)
-        self._who_sees.setText(_WHO_SEES[kind])
+        self._who_sees.setText(spoken(_WHO_SEES[kind]))
         self._who_sees.setVisible(bool(_WHO_SEES[kind]))
 
     def show_report(self, report: "VirtualCameraReport | None", *, on: bool, opening: bool, device: str) -> None:
@@ -133,11 +140,11 @@ class DoctorRow(QWidget):
         fixes: tuple[Fix, ...] = ()
         tone: Tone = "quiet"
         if on:
-            text, tone = f"On: {device}. Choose it in your call program.", "live"
+            text, tone = tr("On: {device}. Choose it in your call program.", device=device), "live"
         elif opening:
-            text, tone = "Opening…", "info"
+            text, tone = tr("Opening…"), "info"
         elif report is None:
-            text = "Looking for one…"
+            text = tr("Looking for one…")
         else:
             text, fixes = report.sentence, report.fixes
             tone = "warning" if fixes else "quiet"
@@ -152,7 +159,7 @@ class DoctorRow(QWidget):
 
     def _show_fix(self) -> None:
         fix = self._fixes[self._step] if self._fixes else None
-        self._fix.setText("" if fix is None else fix.text if fix.text.endswith(".") else f"{fix.text}.")
+        self._fix.setText("" if fix is None else full_sentence(fix.text))
         self._fix.setVisible(fix is not None)
         command = "" if fix is None else fix.command
         if command != self.command:
@@ -160,7 +167,7 @@ class DoctorRow(QWidget):
         self._command.setVisible(bool(command))
         self.copy_button.setVisible(bool(command))
         self.next_button.setVisible(len(self._fixes) > 1)
-        self.next_button.setText(f"Step {self._step + 1} of {len(self._fixes)}")
+        self.next_button.setText(tr("Step {step} of {steps}", step=self._step + 1, steps=len(self._fixes)))
         self._fit_command()
 
     def _fit_command(self) -> None:

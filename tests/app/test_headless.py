@@ -13,11 +13,18 @@ from typing import Any
 import av
 import pytest
 
-from app.__main__ import main
-from app.headless import Watch, parse_sink
+from app.__main__ import build_parser, main
+from app.errors import AppError
+from app.headless import Watch, live_settings, parse_sink
 from app.pipeline.events import EngineReady, Event, SinkFailed, SourceReady
+from app.pipeline.output.discloser import Discloser
 from app.pipeline.pipeline import Pipeline
+from app.presets import Presets, Strengths, save_presets
 from app.settings import LiveSettings
+from mcnet.disclosure import ModelUsed, read_credentials
+from mcnet.disclosure.manifest import GENERATED
+from mcnet.disclosure.process import begin_disclosing
+from mcnet.engine import open_model
 from tests.app.clips import face_that_leaves
 from tests.disks import full
 from tests.media.videos import GRID
@@ -46,6 +53,7 @@ def watch_of(
         give_up_s=1.0,
         file_camera=True,
         sinks=sinks,
+        discloser=Discloser(lambda: None, events.put, begin_disclosing),
     )
 
 
@@ -77,6 +85,10 @@ def test_a_speaker_drives_a_portrait_into_a_file(tmp_path: Path, capsys: pytest.
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.width, stream.height) == ("h264", 640, 360)
         assert sum(1 for _ in container.decode(video=0)) > 5
+    found = read_credentials(video)
+    assert found is not None
+    assert (found.intact, found.source_types) == (True, (GENERATED,))
+    assert found.models == (ModelUsed("starter", open_model("starter").info.content_hash),)
 
 
 def went_down_the_ladder_and_came_back(states: list[dict[str, Any]]) -> bool:
@@ -116,9 +128,9 @@ def test_a_full_disk_ends_a_run_that_only_records(tmp_path: Path) -> None:
 
 
 def test_sinks_by_their_names() -> None:
-    assert parse_sink("pipewire").name == "pipewire"
-    assert parse_sink("pipewire:Mine").name == "pipewire"
-    assert parse_sink("virtualcam").name == "virtualcam"
+    discloser = Discloser(lambda: None, lambda _: None, begin_disclosing)
+    names = [parse_sink(text, discloser).name for text in ("pipewire", "pipewire:Mine", "virtualcam")]
+    assert names == ["pipewire", "pipewire", "virtualcam"]
 
 
 def test_a_run_outlives_one_of_its_sinks_and_has_failed_nevertheless(capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,6 +203,20 @@ def test_nothing_is_said_of_space_where_it_is_had_or_not_wanted(
     watch.drain()
     assert watch.failure == ""
     assert "motion in the plane" not in capsys.readouterr().err
+
+
+def test_a_preset_of_the_window_moves_the_avatar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calm = Strengths(motion_strength=0.5, mouth_strength=1.5)
+    save_presets(tmp_path / "presets.toml", Presets().saved("Calm", calm))
+    monkeypatch.setattr("app.headless.presets_file", lambda: tmp_path / "presets.toml")
+
+    def settings(*words: str) -> LiveSettings:
+        return live_settings(build_parser().parse_args(["--headless", *words]))
+
+    assert settings("--preset", "calm", "--motion", "plane") == calm.over(LiveSettings(motion="plane"))
+    assert settings("--preset", "Standard") == settings() == LiveSettings()
+    with pytest.raises(AppError, match=r"preset: got 'Wild', expected one of Standard, Calm"):
+        settings("--preset", "Wild")
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.pipewire_process import PIXEL_FORMATS, CameraWish
 from app.pipeline.output.pipewire_worker import NODE_NAME, PipeWireWorker, daemon_socket, require_daemon
 from app.pipeline.output.sinks import OutputFormat
+from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,11 @@ class PipeWireCameraSink:
     def __init__(self, node_name: str = NODE_NAME, tell: Callable[[str], None] = lambda _: None) -> None:
         if not 0 < len(node_name) <= _LONGEST_NAME or not node_name.isprintable():
             raise AppError(
-                f"name of the PipeWire camera: got {node_name!r}, expected 1 to {_LONGEST_NAME} printable characters"
+                phrase(
+                    "name of the PipeWire camera: got {name}, expected 1 to {longest} printable characters",
+                    name=repr(node_name),
+                    longest=_LONGEST_NAME,
+                )
             )
         self.detail = ""
         self.sent = 0
@@ -71,13 +76,19 @@ class PipeWireCameraSink:
             SinkError: PipeWire does not run, or this sink is open already.
         """
         if self._keeper is not None:
-            raise SinkError(f"the PipeWire camera is open already ({self.detail}); close it first")
+            raise SinkError(
+                phrase("the PipeWire camera is open already ({detail}); close it first", detail=self.detail)
+            )
         try:
             require_daemon()
         except OSError as error:
             raise SinkError(
-                f"the PipeWire camera cannot be opened: no daemon listens at {daemon_socket()} ({error}); start it "
-                "with `systemctl --user start pipewire wireplumber`, or see `mcnet-avatar --doctor`"
+                phrase(
+                    "the PipeWire camera cannot be opened: no daemon listens at {socket} ({error}); start it with "
+                    "`systemctl --user start pipewire wireplumber`, or see `mcnet-avatar --doctor`",
+                    socket=daemon_socket(),
+                    error=error,
+                )
             ) from error
         self._output = output
         rate = Fraction(output.fps_hz).limit_denominator(1001)
@@ -92,10 +103,17 @@ class PipeWireCameraSink:
             SinkError: PipeWire cannot be used at all, or the sink is not open.
         """
         if self._keeper is None:
-            raise SinkError("the PipeWire camera is not open; open it first")
+            raise SinkError(phrase("the PipeWire camera is not open; open it first"))
         expected = (self._output.height_px, self._output.width_px, 3)
         if picture.rgb.shape != expected:
-            raise SinkError(f"PipeWire camera {self.detail}: got a picture of {picture.rgb.shape}, expected {expected}")
+            raise SinkError(
+                phrase(
+                    "PipeWire camera {detail}: got a picture of {shape}, expected {expected}",
+                    detail=self.detail,
+                    shape=picture.rgb.shape,
+                    expected=expected,
+                )
+            )
         if self._keeper.failure:
             raise SinkError(self._keeper.failure)
         if self._keeper.give(picture.rgb):
@@ -179,10 +197,16 @@ class _Keeper:
                 if self._stopped.is_set():
                     return
                 if not self._was_there:
-                    self.failure = f"the PipeWire camera cannot be made: {error}"
+                    self.failure = phrase("the PipeWire camera cannot be made: {error}", error=error)
                     return
                 self._told = True
-                self._tell(f"The camera {self._wish.name} is away ({error}). It comes back by itself.")
+                self._tell(
+                    phrase(
+                        "The camera {name} is away ({error}). It comes back by itself.",
+                        name=self._wish.name,
+                        error=error,
+                    )
+                )
             again_s = _AGAIN_S if time.monotonic() - began_s > _STEADY_S else min(2 * again_s, _LONGEST_AGAIN_S)
 
     def _serve(self) -> None:

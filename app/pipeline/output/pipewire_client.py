@@ -7,6 +7,7 @@ see `app.pipeline.output.pipewire_process`. Types and numbers are those of PipeW
 """
 
 import ctypes
+import errno
 import functools
 import struct
 import time
@@ -15,9 +16,10 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from app.errors import AppError
+from mcnet.phrases import phrase
 
 LIBRARY = "libpipewire-0.3.so.0"
-LOST = "PipeWire has ended"
+LOST = phrase("PipeWire has ended")
 
 ANY_TARGET = 0xFFFFFFFF
 INPUT, OUTPUT = 0, 1
@@ -39,6 +41,7 @@ _ID, _INT, _RECTANGLE, _FRACTION, _OBJECT, _CHOICE = 3, 4, 10, 11, 15, 19
 _RANGE, _FLAGS = 1, 4
 _ANSWER_S = 5
 _CORE_ID = 0
+_PIPE_BROKEN = -errno.EPIPE
 
 
 # Parameters: SPA's "plain old data".
@@ -265,7 +268,9 @@ def _library() -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(LIBRARY)
     except OSError as error:
-        raise AppError(f"PipeWire's library cannot be loaded ({error}); install PipeWire") from error
+        raise AppError(
+            phrase("PipeWire's library cannot be loaded ({error}); install PipeWire", error=error)
+        ) from error
     pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint32
     calls: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "pw_init": (None, (pointer, pointer)),
@@ -299,7 +304,9 @@ def _library() -> ctypes.CDLL:
         try:
             call = getattr(library, name)
         except AttributeError as error:
-            raise AppError(f"PipeWire's library is too old: it lacks {name}; update PipeWire") from error
+            raise AppError(
+                phrase("PipeWire's library is too old: it lacks {name}; update PipeWire", name=name)
+            ) from error
         call.restype, call.argtypes = result, arguments
     return library
 
@@ -341,9 +348,11 @@ class PipeWire:
         self._loop = self.library.pw_thread_loop_new(b"mcnet-avatar", None)
         self._context = self.library.pw_context_new(self.library.pw_thread_loop_get_loop(self._loop), None, 0)
         if not self._context:
-            raise AppError("PipeWire's library cannot be used: its settings or plug-ins are missing; install PipeWire")
+            raise AppError(
+                phrase("PipeWire's library cannot be used: its settings or plug-ins are missing; install PipeWire")
+            )
         if self.library.pw_thread_loop_start(self._loop) < 0:
-            raise AppError("PipeWire's library cannot be used: its thread does not start")
+            raise AppError(phrase("PipeWire's library cannot be used: its thread does not start"))
         self._listener = _Listener(
             0,
             _CORE_EVENTS,
@@ -356,7 +365,7 @@ class PipeWire:
         with self:
             self.core: int = self.library.pw_context_connect(self._context, None, 0)
             if not self.core:
-                raise AppError("PipeWire's daemon cannot be reached; start it: systemctl --user start pipewire")
+                raise AppError(phrase("PipeWire's daemon cannot be reached; start it: systemctl --user start pipewire"))
             self._listen(self.core, self._listener)
             self.sync()
 
@@ -390,7 +399,7 @@ class PipeWire:
             if self._lost:
                 raise AppError(self._lost)
             if time.monotonic() > deadline_s:
-                raise AppError(f"PipeWire did not answer within {_ANSWER_S} s")
+                raise AppError(phrase("PipeWire did not answer within {seconds} s", seconds=_ANSWER_S))
             self.library.pw_thread_loop_timed_wait(self._loop, 1)
 
     def signal(self) -> None:
@@ -437,7 +446,8 @@ class PipeWire:
     def _hear_error(self, _data: Any, thing: int, _number: int, result: int, message: bytes | None) -> None:
         if thing != _CORE_ID or self._lost:
             return  # of a stream: it tells so itself
-        self._lost = LOST if result == -32 else f"PipeWire has failed: {(message or b'').decode(errors='replace')}"
+        said = (message or b"").decode(errors="replace")
+        self._lost = LOST if result == _PIPE_BROKEN else phrase("PipeWire has failed: {said}", said=said)
         self.signal()
         self._on_lost(self._lost)
 
@@ -508,7 +518,7 @@ class Stream:
                 self._stream, direction, ANY_TARGET, flags, kept.pointers, len(formats)
             )
         if result < 0:
-            raise AppError(f"PipeWire makes no node (error {-result})")
+            raise AppError(phrase("PipeWire makes no node (error {number})", number=-result))
 
     @property
     def node_id(self) -> int:

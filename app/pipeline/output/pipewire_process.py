@@ -32,6 +32,7 @@ from app.pipeline.output.pipewire_client import (
     video_buffers,
     video_format,
 )
+from mcnet.phrases import phrase
 
 
 class CameraWish(NamedTuple):
@@ -203,7 +204,7 @@ class _Camera:
 
     def _hear_state(self, state: int, error: str) -> None:
         if state == ERROR:
-            self._lose(f"PipeWire has refused the camera: {error}")
+            self._lose(phrase("PipeWire has refused the camera: {error}", error=error))
         if state == PAUSED and not self._told:
             self._told = True
             self._connection.send({"node": self._stream.node_id})

@@ -12,6 +12,7 @@ from typing import Any
 
 from app.errors import AppError
 from app.pipeline.output import pipewire_process
+from mcnet.phrases import phrase
 
 NODE_NAME = "mcnet-avatar"
 """What call programs call the camera."""
@@ -68,10 +69,10 @@ class PipeWireWorker:
         """
         try:
             if not self.connection.poll(timeout_s):
-                raise AppError(f"PipeWire did not answer within {timeout_s:g} s")
+                raise AppError(phrase("PipeWire did not answer within {seconds:g} s", seconds=timeout_s))
             facts: dict[str, Any] = self.connection.recv()
         except (EOFError, OSError) as error:
-            raise AppError("what speaks to PipeWire has crashed") from error
+            raise AppError(phrase("what speaks to PipeWire has crashed")) from error
         if "error" in facts:
             raise AppError(str(facts["error"]))
         return facts
