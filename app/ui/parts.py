@@ -45,6 +45,7 @@ class WindowOptions:
         settings_path: where the settings are kept.
         language: of the window.
         new_instance: open a window even where one has these settings already.
+        control_port: where control from outside listens; None: as the settings say.
         safe: with what can hardly fail: the processor computes, no virtual camera, and default settings, none of
             which are kept.
     """
@@ -59,6 +60,7 @@ class WindowOptions:
     settings_path: Path = field(default_factory=settings_file)
     language: str | None = None
     new_instance: bool = False
+    control_port: int | None = None
     safe: bool = False
 
     def made_safe(self) -> "WindowOptions":

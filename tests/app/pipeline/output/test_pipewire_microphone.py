@@ -118,8 +118,9 @@ def test_a_flash_and_a_beep_come_out_together(
     until(lambda: standings[-1].there and daemon.nodes(NODE_NAME) != [], "both are there")
     call = [Call(daemon, NODE, SOUND), Call(daemon, NODE_NAME, "video/x-raw,format=RGB")]
 
-    def show(rgb: NDArray[np.uint8]) -> None:
+    def show(rgb: NDArray[np.uint8]) -> bool:
         camera.send(Composed(0, 0.0, State.LIVE, rgb, fresh=True))
+        return True
 
     def apart_s(age_s: float) -> float:
         """How much later a beep is heard than a flash of the same moment is seen."""
@@ -137,7 +138,7 @@ def test_a_flash_and_a_beep_come_out_together(
         return float(heard_s - seen_s)
 
     try:
-        until(lambda: (show(BLACK), call[0].any and call[1].any)[1], "the call hears and sees")
+        until(lambda: show(BLACK) and call[0].any and call[1].any, "the call hears and sees")
         microphone.follow(0.1, muted=False)
         time.sleep(0.5)
         for age_s in (0.1, 0.2):
