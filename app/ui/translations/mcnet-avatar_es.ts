@@ -4,6 +4,10 @@
     <context>
         <name>mcnet-avatar</name>
         <message>
+            <source>A device that every call program lists. It needs a kernel module, and root once.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>A folder for recordings</source>
             <translation type="unfinished" />
         </message>
@@ -168,6 +172,10 @@
             <translation type="unfinished" />
         </message>
         <message>
+            <source>Browsers and OBS see it once their PipeWire camera is switched on; the apps of Zoom and Teams do not.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>CALIBRATING</source>
             <translation type="unfinished" />
         </message>
@@ -253,6 +261,10 @@
         </message>
         <message>
             <source>Computer</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Content Credentials</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -502,6 +514,10 @@
             <translation type="unfinished" />
         </message>
         <message>
+            <source>Install your distribution's packages pipewire and wireplumber</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>It has no card with figures: nobody has told how good it is (mcnet-train evaluate measures it).</source>
             <translation type="unfinished" />
         </message>
@@ -531,6 +547,10 @@
         </message>
         <message>
             <source>Keys</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Kind of virtual camera</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -750,6 +770,10 @@
             <translation type="unfinished" />
         </message>
         <message>
+            <source>No kernel module and no root, also with Secure Boot. Firefox, Chromium and OBS can list it.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>No picture goes out any more.</source>
             <translation type="unfinished" />
         </message>
@@ -918,6 +942,78 @@
             <translation type="unfinished" />
         </message>
         <message>
+            <source>PipeWire camera {detail}: got a picture of {shape}, expected {expected}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire did not answer within {seconds:g} s</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire did not answer within {seconds} s</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire has ended</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire has failed: {said}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire has refused the camera: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire is installed, but does not run: nothing listens at {socket}.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire is not installed.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire makes no node (error {number})</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire runs, but cannot be used: {error}.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire runs, but you may not use it ({socket}).</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire {version} runs, but without a session manager: no program would reach the camera.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire {version} with {manager} can have the camera {name}, without a kernel module.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's daemon cannot be reached; start it: systemctl --user start pipewire</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's library cannot be loaded ({error}); install PipeWire</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's library cannot be used: its settings or plug-ins are missing; install PipeWire</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's library cannot be used: its thread does not start</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's library is too old: it lacks {name}; update PipeWire</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Portrait</source>
             <translation type="unfinished" />
         </message>
@@ -1006,6 +1102,10 @@
             <translation type="unfinished" />
         </message>
         <message>
+            <source>Recordings and snapshots say, in a signed and standard way (C2PA), that AI generated them, and with which model; nothing of you. Others can read it, and can remove it.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Refresh</source>
             <translation type="unfinished" />
         </message>
@@ -1015,6 +1115,10 @@
         </message>
         <message>
             <source>Refresh microphones</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Remember the calibration</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -1214,6 +1318,10 @@
             <translation type="unfinished" />
         </message>
         <message>
+            <source>Start PipeWire again</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Start again</source>
             <translation type="unfinished" />
         </message>
@@ -1222,11 +1330,19 @@
             <translation type="unfinished" />
         </message>
         <message>
+            <source>Start it, now and at every login</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Start or stop the recording</source>
             <translation type="unfinished" />
         </message>
         <message>
             <source>Start safely</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Start the app as the user who is logged in, and not with sudo</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -1336,6 +1452,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>The camera that sees you. Only the avatar leaves this app, never its picture.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>The camera {name} is away ({error}). It comes back by itself.</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -1707,6 +1827,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation type="unfinished" />
         </message>
         <message>
+            <source>You are not asked to calibrate again before the same camera. What your face measures is kept on this computer for that, for your account alone; switched off, it is deleted.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>You, as only you see yourself</source>
             <translation type="unfinished" />
         </message>
@@ -1871,7 +1995,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation type="unfinished" />
         </message>
         <message>
-            <source>cannot keep the settings in {path}: {error}; check the folder's permissions</source>
+            <source>cannot keep the {what} in {path}: {error}; check the folder's permissions</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -1895,7 +2019,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation type="unfinished" />
         </message>
         <message>
-            <source>cannot read the face model {path}: {cause}; reinstall the package</source>
+            <source>cannot read the bundled network {path}: {cause}; reinstall the package</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -2201,6 +2325,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation type="unfinished" />
         </message>
         <message>
+            <source>name of the PipeWire camera: got {name}, expected 1 to {longest} printable characters</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>needs a hand</source>
             <translation type="unfinished" />
         </message>
@@ -2477,6 +2605,22 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation type="unfinished" />
         </message>
         <message>
+            <source>the PipeWire camera cannot be made: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the PipeWire camera cannot be opened: no daemon listens at {socket} ({error}); start it with `systemctl --user start pipewire wireplumber`, or see `mcnet-avatar --doctor`</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the PipeWire camera is not open; open it first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the PipeWire camera is open already ({detail}); close it first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the authors' released weights are not bundled: download their checkpoint and give its path (.pth.tar)</source>
             <translation type="unfinished" />
         </message>
@@ -2518,10 +2662,6 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the face is small: use a larger picture</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <source>the face model {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; reinstall the package</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -2582,6 +2722,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the mouth is open: teeth and lips will stretch</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the network {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; reinstall the package</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -2810,6 +2954,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>warped L1 of copying, of what it learns from</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>what speaks to PipeWire has crashed</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -3230,7 +3378,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation type="unfinished" />
         </message>
         <message>
-            <source>{score} of 100: {remarks}</source>
+            <source>{score} of 100, as calibrated before</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{score}: {remarks}</source>
             <translation type="unfinished" />
         </message>
         <message>
