@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from app.settings import KeypointKind, LiveSettings, MotionKind
+import mcnet
+from app.settings import KeypointKind, Language, LiveSettings, MotionKind
 from mcnet.commands.arguments import PRECISIONS, number, seconds, whole_number
+from mcnet.commands.credentials import add_options as add_credentials_options
 from mcnet.errors import UserError, told
 
 _HEADLESS_ONLY = (
@@ -24,9 +26,17 @@ _HEADLESS_ONLY = (
     "calibration_s",
     "remember_calibration",
     "preset",
+    "background",
+    "background_blur",
+    "portrait_size",
+    "portrait_x",
+    "portrait_y",
     "give_up_s",
     "model_timeout_s",
     "camera_timeout_s",
+    "no_content_credentials",
+    "signing_certificates",
+    "signing_key",
 )
 
 
@@ -96,6 +106,7 @@ def _run(args: argparse.Namespace) -> int:
             portrait=args.source,
             size=args.size,
             fps_hz=args.fps,
+            language=args.language,
             new_instance=args.new_instance,
         )
     )
@@ -107,6 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="mcnet-avatar",
         description="Be a portrait in your next video call: your webcam moves it, live. Alone, it opens a window.",
     )
+    parser.add_argument("--version", action="version", version=f"mcnet-avatar {mcnet.__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="also say what is going on")
     parser.add_argument(
         "--doctor", action="store_true", help="say what is there and what is missing, with the exact fix, and stop"
@@ -130,11 +142,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", metavar="WxH", help="of the output (default: as kept, else 1280x720)")
     parser.add_argument("--fps", type=number(1, 120), metavar="HZ", help="of the output (default: as kept, else 30)")
     parser.add_argument(
+        "--language", choices=get_args(Language), help="of the window (default: as kept, else the system's)"
+    )
+    parser.add_argument(
         "--new-instance",
         action="store_true",
         help="open a window although one is running, which otherwise comes to the front",
     )
     _add_headless(parser)
+    add_credentials_options(parser)
     return parser
 
 
@@ -183,6 +199,41 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
         default=2.0,
         metavar="S",
         help="look for a neutral face so long, half of it if one is seen (default: 2)",
+    )
+    group.add_argument(
+        "--background",
+        metavar="KIND|FILE",
+        help="cut the person out, so that the background stays still: own (the portrait's), blur (the same, blurred), "
+        "green, another colour as #rrggbb, alpha (transparent in OUT.webm, elsewhere green), or a picture or a video, "
+        "which is repeated (default: nothing is cut out)",
+    )
+    group.add_argument(
+        "--background-blur",
+        type=number(0, 1),
+        default=LiveSettings().background_blur,
+        metavar="STRENGTH",
+        help="of --background blur, 0 to 1 (default: 0.5)",
+    )
+    group.add_argument(
+        "--portrait-size",
+        type=number(0.5, 1.7),
+        default=LiveSettings().portrait_size,
+        metavar="SCALE",
+        help="side of the portrait's square over the output's shorter side, 0.5 to 1.7 (default: 1)",
+    )
+    group.add_argument(
+        "--portrait-x",
+        type=number(-0.5, 0.5),
+        default=LiveSettings().portrait_x,
+        metavar="SHARE",
+        help="shift the portrait to the right by this share of the output's width, -0.5 to 0.5 (default: 0)",
+    )
+    group.add_argument(
+        "--portrait-y",
+        type=number(-0.5, 0.5),
+        default=LiveSettings().portrait_y,
+        metavar="SHARE",
+        help="likewise downwards, of the height (default: 0)",
     )
     group.add_argument(
         "--give-up-s",

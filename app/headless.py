@@ -24,6 +24,7 @@ from app.pipeline.events import (
     EngineReady,
     Event,
     Measured,
+    SettingRefused,
     SinkClosed,
     SinkFailed,
     SinkOpened,
@@ -31,7 +32,9 @@ from app.pipeline.events import (
     SourceReady,
     StageFailed,
     StateChanged,
+    Undisclosed,
 )
+from app.pipeline.output.discloser import Discloser
 from app.pipeline.output.sinks import NullSink, Sink, parse_output
 from app.pipeline.pipeline import Pipeline, PipelineTimes
 from app.pipeline.portraits import PortraitStore, load_portrait
@@ -42,9 +45,12 @@ from app.presets import load_presets
 from app.settings import LiveSettings
 from app.space import Obstacle, Space
 from app.words import dark_camera_words, measured_words, not_in_space_words, unmet_wishes_words
+from mcnet.commands import credentials
 from mcnet.commands.arguments import check_motion_options
 from mcnet.commands.outputs import check_outputs
+from mcnet.disclosure.process import begin_disclosing
 from mcnet.files import cause_and_remedy, replacing
+from mcnet.media.scene import Background, parse_background
 from mcnet.signals import StopSignals
 
 logger = logging.getLogger(__name__)
@@ -68,9 +74,14 @@ def run_headless(args: argparse.Namespace) -> int:
     check_motion_options(args)
 
     camera, portrait = parse_camera(args.camera or "0"), args.source or "woman_1"
-    check_places(args, camera, portrait, model)
+    background = None if args.background is None else parse_background(args.background, args.background_blur)
+    check_places(args, camera, portrait, model, background)
     settings = live_settings(args)
+    if background is not None:
+        settings = before_background(settings, background)
+    signer = credentials.signing_files(args)
     events: SimpleQueue[Event] = SimpleQueue()
+    discloser = Discloser(lambda: signer, events.put, begin_disclosing)
     pipeline = Pipeline(
         lambda: make_engine(model, device, precision, on_measuring=_tell_measuring, on_measured=events.put),
         settings=settings,
@@ -80,7 +91,7 @@ def run_headless(args: argparse.Namespace) -> int:
         references=references_folder() if args.remember_calibration else None,
         times=PipelineTimes(args.model_timeout_s, CameraTimes(open_s=args.camera_timeout_s)),
     )
-    sinks = [parse_sink(text) for text in args.sink or ["null"]]
+    sinks = [parse_sink(text, discloser) for text in args.sink or ["null"]]
     for sink in sinks:
         pipeline.add_sink(sink)
     pipeline.set_portrait(load_portrait(portrait, PortraitStore(portraits_folder())))
@@ -92,6 +103,7 @@ def run_headless(args: argparse.Namespace) -> int:
         give_up_s=args.give_up_s,
         file_camera=camera.is_recorded,
         sinks={sink.name for sink in sinks},
+        discloser=discloser,
     )
     with StopSignals() as stop:
         pipeline.start()
@@ -100,6 +112,7 @@ def run_headless(args: argparse.Namespace) -> int:
         finally:
             stats = pipeline.report()
             pipeline.stop(timeout_s=_STOP_S)
+            discloser.wait()
             watch.end()
     failures = [watch.failure] if watch.failure else []
     if args.report is not None:
@@ -114,7 +127,7 @@ def run_headless(args: argparse.Namespace) -> int:
 
 
 def live_settings(args: argparse.Namespace) -> LiveSettings:
-    """What the command line says about motion; for the rest the defaults.
+    """What the command line says about motion and place; for the rest the defaults.
 
     Raises:
         AppError: there is no such preset, or the presets cannot be read.
@@ -124,6 +137,9 @@ def live_settings(args: argparse.Namespace) -> LiveSettings:
         motion=args.motion or LiveSettings().motion,
         keypoints=args.keypoints,
         calibration_s=args.calibration_s,
+        portrait_size=args.portrait_size,
+        portrait_x=args.portrait_x,
+        portrait_y=args.portrait_y,
     )
     if args.preset is None:
         return settings
@@ -133,7 +149,23 @@ def live_settings(args: argparse.Namespace) -> LiveSettings:
     return presets.get(args.preset).over(settings)
 
 
-def check_places(args: argparse.Namespace, camera: CameraSpec, portrait: str, model: str) -> None:
+def before_background(settings: LiveSettings, background: Background) -> LiveSettings:
+    """The settings with the person cut out before that background."""
+    path = str(background.path)
+    return dataclasses.replace(
+        settings,
+        cut_out=True,
+        background=background.kind,
+        background_colour=background.colour,
+        background_blur=background.blur,
+        background_image=path if background.kind == "image" else settings.background_image,
+        background_video=path if background.kind == "video" else settings.background_video,
+    )
+
+
+def check_places(
+    args: argparse.Namespace, camera: CameraSpec, portrait: str, model: str, background: Background | None
+) -> None:
     """See that report and recordings can be written, and take the place of nothing that is read, before any work.
 
     Raises:
@@ -144,9 +176,11 @@ def check_places(args: argparse.Namespace, camera: CameraSpec, portrait: str, mo
         raise AppError(f"--sink {twice.pop()}: got it twice, expected each recording once; choose another name")
     recordings = {f"--sink {text}": Path(text.removeprefix(_FILE_SINK)) for text in sinks}
     report = {} if args.report is None else {"--report": args.report}
-    read = {"--source": Path(portrait), "--model": Path(model)}
+    read = {"--source": Path(portrait), "--model": Path(model), **credentials.read_by(args)}
     if camera.path is not None:
         read["--camera"] = camera.path
+    if background is not None and background.kind in ("image", "video"):
+        read["--background"] = background.path
     check_outputs(report | recordings, read, dict.fromkeys(recordings, (".mp4",)))
 
 
@@ -154,8 +188,8 @@ def _names_file(text: str) -> bool:
     return text.startswith(_FILE_SINK) and text != _FILE_SINK
 
 
-def parse_sink(text: str) -> Sink:
-    """A sink as the command line names it.
+def parse_sink(text: str, discloser: Discloser) -> Sink:
+    """A sink as the command line names it; what it writes to a file is signed by the discloser.
 
     Raises:
         AppError: it is none.
@@ -166,7 +200,7 @@ def parse_sink(text: str) -> Sink:
     if _names_file(text):
         from app.pipeline.output.recorder import RecorderSink
 
-        return RecorderSink(Path(rest))
+        return RecorderSink(Path(rest), disclose=discloser.recording())
     if kind == "virtualcam":
         from app.pipeline.output.virtual_camera import VirtualCameraSink
 
@@ -186,6 +220,7 @@ class Watch:
         give_up_s: seconds until which a frame must have been animated.
         file_camera: a file stands in for the camera, so that trying again is of no use.
         sinks: their names.
+        discloser: told of the model.
 
     Attributes:
         failure: why the run failed, or "".
@@ -205,7 +240,9 @@ class Watch:
         give_up_s: float,
         file_camera: bool,
         sinks: set[str],
+        discloser: Discloser,
     ) -> None:
+        self._discloser = discloser
         self._events = events
         self._settings = settings
         self._in_space_or_fail = in_space_or_fail
@@ -270,6 +307,7 @@ class Watch:
                 print(f"measured: {measured_words(event)}", file=sys.stderr)
             case EngineReady(model=model, reason=reason, load_s=load_s, backend=backend, backend_reason=why):
                 self.model, self.device, self.backend, self.backend_reason = model, reason, backend, why
+                self._discloser.uses(model, event.content_hash)
                 print(f"model {model} on {reason}; loaded in {load_s:.1f} s; with {backend}: {why}", file=sys.stderr)
                 self._learn(Space(model=event.measures, detects=event.detects))
             case SourceReady():
@@ -296,8 +334,12 @@ class Watch:
             case CameraDark():
                 self._trouble = dark_camera_words(event)
                 print(self._trouble, file=sys.stderr)
+            case Undisclosed(file=file, message=message):
+                print(f"{file} is saved, but without Content Credentials: {message}", file=sys.stderr)
             case SinkFailed(sink=sink, message=message):
                 self._lose(sink, message)
+            case SettingRefused(message=message):
+                self.failure = message  # it was asked for on the command line
             case SourceFailed(message=message) | StageFailed(message=message):
                 self.failure = message
             case _:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.state import State
+from mcnet.phrases import phrase
 
 if TYPE_CHECKING:  # the window names events before torch is loaded
     from mcnet.bench.tiers import Tier
@@ -37,7 +38,7 @@ class UnusedGpu:
     lack: str
 
     def __str__(self) -> str:
-        return f"{self.name} is there, but is not used: {self.lack}"
+        return phrase("{name} is there, but is not used: {lack}", name=self.name, lack=self.lack)
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class EngineReady:
         detects: whether it can detect keypoints itself; else they are measured, whatever the settings say.
         asked: the model that was asked for while another one ran, as it was named then; "" at the start of a run.
         keeps_reference: the reference of before still holds.
+        content_hash: of the model's weights, as its file has it; "" where it has none.
     """
 
     model: str
@@ -80,6 +82,7 @@ class EngineReady:
     detects: bool = True
     asked: str = ""
     keeps_reference: bool = False
+    content_hash: str = ""
 
 
 @dataclass(frozen=True)
@@ -249,6 +252,14 @@ class SinkClosed:
 
 
 @dataclass(frozen=True)
+class Undisclosed:
+    """A file is finished, and could not be given Content Credentials. `message`: why, for people."""
+
+    file: str
+    message: str
+
+
+@dataclass(frozen=True)
 class SettingRefused:
     """A setting cannot be used; its default is in force instead. `setting`: its name."""
 
@@ -289,6 +300,7 @@ Event = (
     | SinkOpened
     | SinkFailed
     | SinkClosed
+    | Undisclosed
     | SettingRefused
     | StageFailed
     | StageRecovered

@@ -487,4 +487,5 @@ def _ready(engine: LiveEngine, began_s: float, asked: str = "", *, keeps_referen
         detects=engine.detects,
         asked=asked,
         keeps_reference=keeps_reference,
+        content_hash=engine.content_hash,
     )

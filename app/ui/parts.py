@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from app.pipeline.output.sinks import parse_output
 from app.places import portraits_folder, references_folder, settings_file, source_cache_folder
 from app.settings import AppSettings
+from mcnet.phrases import phrase
 
 if TYPE_CHECKING:
     from app.pipeline.animation.live_engine import LiveEngine
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
     from app.pipeline.events import Event, Measured, MeasuringProgress
     from app.pipeline.inspector import InspectorProcess
     from app.pipeline.models import ModelReport
+    from app.pipeline.output.discloser import Begin, Disclose
     from app.pipeline.output.sinks import FileSink, Sink
     from app.pipeline.output.sound import SoundFeed
     from app.pipeline.pipeline import Pipeline
     from app.pipeline.portraits import PortraitStore
     from app.ui.microphones import Ear
     from mcnet.bench.tiers import Tier
+    from mcnet.disclosure import Generated, SigningFiles
     from mcnet.model_card import ModelCard
 
 _LOADING = threading.Lock()
@@ -40,6 +43,7 @@ class WindowOptions:
         size: of the output, as `1280x720`.
         fps_hz: of the output.
         settings_path: where the settings are kept.
+        language: of the window.
         new_instance: open a window even where one has these settings already.
         safe: with what can hardly fail: the processor computes, no virtual camera, and default settings, none of
             which are kept.
@@ -53,6 +57,7 @@ class WindowOptions:
     size: str | None = None
     fps_hz: float | None = None
     settings_path: Path = field(default_factory=settings_file)
+    language: str | None = None
     new_instance: bool = False
     safe: bool = False
 
@@ -96,7 +101,8 @@ class Parts:
         model_stamp: of a model that still learns; None of others.
         examine_virtual_camera: ready, missing, busy or denied, and what to do.
         make_virtual_camera: a sink.
-        make_recorder: a sink that writes that file, with that sound or silent.
+        make_recorder: a sink that writes that file, with that sound or silent, and has it signed by that at its end.
+        begin_disclosing: sign a finished file in a process of its own.
         list_microphones: key and name of each.
         open_microphone: by its key, or the usual one by "".
         make_inspector: of a model, what draws the inside of the network.
@@ -113,7 +119,8 @@ class Parts:
     model_stamp: Callable[[str], tuple[int, ...] | None]
     examine_virtual_camera: "Callable[[], VirtualCameraReport]"
     make_virtual_camera: "Callable[[], Sink]"
-    make_recorder: "Callable[[Path, SoundFeed | None], FileSink]"
+    make_recorder: "Callable[[Path, SoundFeed | None, Disclose], FileSink]"
+    begin_disclosing: "Begin"
     list_microphones: Callable[[], list[tuple[str, str]]]
     open_microphone: "Callable[[str], Ear]"
     make_inspector: "Callable[[str], InspectorProcess]"
@@ -134,6 +141,7 @@ def real_parts() -> Parts:
         examine_virtual_camera=_examine_virtual_camera,
         make_virtual_camera=_make_virtual_camera,
         make_recorder=_make_recorder,
+        begin_disclosing=_begin_disclosing,
         list_microphones=_list_microphones,
         open_microphone=_open_microphone,
         make_inspector=_make_inspector,
@@ -147,7 +155,9 @@ def without_virtual_camera(parts: Parts) -> Parts:
         _load_opencv()
         from app.pipeline.doctor import VirtualCameraReport
 
-        return VirtualCameraReport("missing", "", "There is no virtual camera in a safe start: start the app again.")
+        return VirtualCameraReport(
+            "missing", "", phrase("There is no virtual camera in a safe start: start the app again.")
+        )
 
     return replace(parts, examine_virtual_camera=examine)
 
@@ -263,11 +273,19 @@ def _make_virtual_camera() -> "Sink":
     return VirtualCameraSink()
 
 
-def _make_recorder(path: Path, sound: "SoundFeed | None") -> "FileSink":
+def _make_recorder(path: Path, sound: "SoundFeed | None", disclose: "Disclose") -> "FileSink":
     _load_opencv()
     from app.pipeline.output.recorder import RecorderSink
 
-    return RecorderSink(path, sound)
+    return RecorderSink(path, sound, disclose)
+
+
+def _begin_disclosing(
+    path: Path, said: "Generated", files: "SigningFiles", tell: Callable[[Path, str], None]
+) -> threading.Thread:
+    from mcnet.disclosure.process import begin_disclosing
+
+    return begin_disclosing(path, said, files, tell)
 
 
 def _list_microphones() -> list[tuple[str, str]]:

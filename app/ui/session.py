@@ -31,7 +31,9 @@ from app.pipeline.events import (
     StageFailed,
     StageRecovered,
     StateChanged,
+    Undisclosed,
 )
+from app.pipeline.output.discloser import Discloser
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.state import State
 from app.pipeline.stats import Stats
@@ -43,6 +45,7 @@ from app.ui.camera_desk import CameraDesk
 from app.ui.chain import Chain, Link
 from app.ui.cleanup import Cleanup
 from app.ui.insight import Insight
+from app.ui.languages import capital, clause, full_sentence, tr
 from app.ui.measuring import LEAST_HZ, Measuring
 from app.ui.messages import Message, failure_message
 from app.ui.microphone import Microphone
@@ -54,6 +57,8 @@ from app.ui.recordings import Recordings
 from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
 from app.words import learning_words, too_slow_words
+from mcnet.disclosure import SigningFiles
+from mcnet.phrases import listed
 
 if TYPE_CHECKING:
     from app.pipeline.animation.performer_view import PerformerView
@@ -192,11 +197,13 @@ class Session(QObject):
         self._cleanup.add("presets", self.presets.save_at_last)
         self.camera_desk = CameraDesk(self._worker, parts.list_cameras, parts.parse_camera, camera)
         self.virtual_camera = VirtualCameraSwitch(self._worker, parts.examine_virtual_camera, parts.make_virtual_camera)
+        self._discloser = Discloser(self._signing_files, self._bridge.tell, parts.begin_disclosing)
         self.recordings = Recordings(
             self._worker,
             parts.make_recorder,
             self._videos_folder,
             lambda: self.microphone.feed if self.microphone.wanted else None,
+            self._discloser,
         )
         self.measuring = Measuring(self._worker, parts.measure, self._bridge.tell)
         self.models = ModelDesk(self._model_worker, parts.examine_model, parts.read_card, parts.model_stamp)
@@ -326,8 +333,11 @@ class Session(QObject):
     def _forget_refused(self, before: LiveSettings, live: LiveSettings) -> None:
         """Another picture is wished for than the one that could not be had: the notice about that one goes."""
         changed = {"slate_image"} if before.slate_image != live.slate_image else set()
-        if (before.background, before.background_image) != (live.background, live.background_image):
+        backgrounds = ((one.background, one.background_image, one.background_video) for one in (before, live))
+        if len(set(backgrounds)) > 1:
             changed.add("background")
+        if before.cut_out != live.cut_out:
+            changed.add("cut_out")
         for setting in self._refused & changed:
             self.cleared.emit(setting)
         self._refused -= changed
@@ -377,7 +387,7 @@ class Session(QObject):
         elif self.can_change_run:
             self.set_run(RunChanges(model=report.model))
         else:  # nothing runs that could go on with another one
-            self.told.emit(Message("model", "Switch the virtual camera off first: no model runs.", tone="warning"))
+            self.told.emit(Message("model", tr("Switch the virtual camera off first: no model runs."), tone="warning"))
 
     def _renew_model(self, report: "ModelReport") -> None:
         if self._pipeline is not None and self._model.done and report.card is not None:
@@ -445,6 +455,16 @@ class Session(QObject):
         """Put recordings and snapshots there from now on."""
         self._keep(replace(self.settings, recordings=str(folder)))
 
+    def set_content_credentials(self, wanted: bool) -> None:
+        """Give Content Credentials to recordings and snapshots that are finished from now on, or leave them without."""
+        self._keep(replace(self.settings, content_credentials=wanted))
+
+    def _signing_files(self) -> SigningFiles | None:
+        kept = self.settings
+        if not kept.content_credentials:
+            return None
+        return SigningFiles(kept.signing_certificates, kept.signing_key)
+
     def set_window_size(self, width_px: int, height_px: int) -> None:
         """Remember how large the window is; nobody needs to be told."""
         self._keep(replace(self.settings, window=replace(self.settings.window, width_px=width_px, height_px=height_px)))
@@ -476,16 +496,16 @@ class Session(QObject):
         if portrait.entry.key != self._options.portrait:
             self._keep(replace(self.settings, portrait=portrait.entry.key))
         if not self._portrait_link.done:
-            self._portrait_link = Link(text="the portrait is being prepared")
+            self._portrait_link = Link(text=tr("the portrait is being prepared"))
         if self._pipeline is not None:
             self._pipeline.set_portrait(portrait)
         self._changed()
 
     def _look_for_portrait(self) -> None:
         if self.desk.exhausted and not self._portrait_link.failed:
-            self._portrait_link = Link(text="no portrait can be used: add another one", failed=True)
+            self._portrait_link = Link(text=tr("no portrait can be used: add another one"), failed=True)
             if self.state is State.STARTING:  # it is not the model that is waited for
-                self.why = "no portrait can be used: add another one"
+                self.why = tr("no portrait can be used: add another one")
             self._changed()
 
     @property
@@ -537,7 +557,7 @@ class Session(QObject):
 
     def _model_link(self) -> Link:
         if self.measuring.under_way:
-            return Link(text="this computer is being measured")
+            return Link(text=tr("this computer is being measured"))
         if not self._model.done:
             return self._model
         if slow := self.measuring.too_slow if self._slow is None else self._slow:
@@ -624,6 +644,7 @@ class Session(QObject):
                 if isinstance(event, Measured):
                     self.models.note_speed(self.run_settings.model, event.tier.best.frame_ms)
             case EngineReady():
+                self._discloser.uses(event.model, event.content_hash)
                 self.device, self.engine, self.backend = event.device, event.reason, event.backend
                 kept = event.keeps_reference and self.space.reference
                 self.space = Space(model=event.measures, detects=event.detects, reference=kept)
@@ -634,8 +655,13 @@ class Session(QObject):
                     self._awaited = ""
                 self._model_in_use(self.run_settings.model)
             case ModelRefused():
-                text = f"{label_of(event.model)} cannot be used: {event.message.rstrip('.')}. "
-                self.told.emit(Message("model", f"{text}{label_of(self.run_settings.model)} goes on."))
+                text = tr(
+                    "{model} cannot be used: {reason}. {other} goes on.",
+                    model=label_of(event.model),
+                    reason=clause(event.message),
+                    other=label_of(self.run_settings.model),
+                )
+                self.told.emit(Message("model", text))
                 if event.model == self._awaited:
                     self._awaited = ""
                     self._watch_model()
@@ -655,7 +681,7 @@ class Session(QObject):
                 self.camera_desk.hear(event)
             case CalibrationProgress():
                 self.calibrating, self.why = event.share, event.hint
-                self._calibration = Link(text="the calibration is under way")
+                self._calibration = Link(text=tr("the calibration is under way"))
             case Calibrated():
                 self.calibrating, self.why = None, ""
                 self.space = replace(self.space, reference=event.in_space)
@@ -667,6 +693,8 @@ class Session(QObject):
                 self._state_changed(event)
             case SinkOpened() | SinkFailed() | SinkClosed():
                 self.virtual_camera.hear(event)
+                self.recordings.hear(event)
+            case Undisclosed():
                 self.recordings.hear(event)
             case SettingRefused():
                 self._refused.add(event.setting)
@@ -699,7 +727,7 @@ class Session(QObject):
         self._options = replace(self._options, model=None)
         self._keep(replace(self.settings, model=model))
         self._slow, self.measuring.measured = None, None
-        self.told.emit(Message("model", f"{label_of(model)} animates the portrait now.", tone="info"))
+        self.told.emit(Message("model", tr("{model} animates the portrait now.", model=label_of(model)), tone="info"))
 
     def _stage_failed(self, event: StageFailed) -> None:
         good, tried = self._good_model, self.run_settings.model
@@ -707,23 +735,31 @@ class Session(QObject):
             self._good_model = ""  # once: where that one fails as well, something else is wrong
             self.told.emit(
                 Message(
-                    "model", f"{label_of(tried)} cannot be used: {event.message.rstrip('.')}. {label_of(good)} is back."
+                    "model",
+                    tr(
+                        "{model} cannot be used: {reason}. {other} is back.",
+                        model=label_of(tried),
+                        reason=clause(event.message),
+                        other=label_of(good),
+                    ),
                 )
             )
             self.set_run(RunChanges(model=good))
             return
         # The slate is what the sinks' stage shows: without it nothing is.
-        what, shown = {
-            "model": ("The model cannot be loaded", "The output shows the slate."),
-            "sinks": ("The output has failed", "No picture goes out any more."),
-        }.get(event.stage, (f"The {event.stage} has failed", "The output shows the slate."))
-        said = event.message.rstrip(".")
-        self.fault = f"{what[0].lower()}{what[1:]}: {said}"
+        reason = clause(event.message)
+        if event.stage == "model":
+            self.fault = tr("the model cannot be loaded: {reason}", reason=reason)
+        elif event.stage == "sinks":
+            self.fault = tr("the output has failed: {reason}", reason=reason)
+        else:
+            self.fault = tr("the {stage} has failed: {reason}", stage=event.stage, reason=reason)
         self._model = Link(text=self.fault, failed=True)
-        self._tell_fault(f"{what}: {said}. {shown}")
+        so = tr("No picture goes out any more.") if event.stage == "sinks" else tr("The output shows the slate.")
+        self._tell_fault(f"{full_sentence(capital(self.fault))} {so}")
 
     def _tell_fault(self, text: str) -> None:
-        self.told.emit(Message("stage", text, action="Start again", act=self._restart))
+        self.told.emit(Message("stage", text, action=tr("Start again"), act=self._restart))
 
     def _stage_recovered(self) -> None:
         if self._model.failed:
@@ -738,8 +774,10 @@ class Session(QObject):
         """A fault may come of pictures that fail to come, of which no stage has told; it goes with them."""
         if self.state is State.FAULT and before is not State.FAULT and not self.fault:
             self._tell_fault(
-                "The model has given no picture for a while, so the output shows the slate. It goes on by itself once "
-                "there is one; if it stays so, start again."
+                tr(
+                    "The model has given no picture for a while, so the output shows the slate. It goes on by itself "
+                    "once there is one; if it stays so, start again."
+                )
             )
         elif before is State.FAULT and self.state is not State.FAULT and not self.fault:
             self.cleared.emit("stage")
@@ -760,17 +798,19 @@ class Session(QObject):
         if self._closed:
             return
         if self.measuring.under_way:
-            self.busy_changed.emit("measuring…")
+            self.busy_changed.emit(tr("measuring…"))
         elif self.models.looking:
-            self.busy_changed.emit("looking at the model…")
+            self.busy_changed.emit(tr("looking at the model…"))
         elif not self._model.done and not self._model.failed:
-            self.busy_changed.emit("loading the model…")
+            self.busy_changed.emit(tr("loading the model…"))
         else:
-            reading = "reading the portrait…" if self._portrait_worker.busy else ""
-            self.busy_changed.emit(reading or ("working…" if self._worker.busy else ""))
+            reading = tr("reading the portrait…") if self._portrait_worker.busy else ""
+            self.busy_changed.emit(reading or (tr("working…") if self._worker.busy else ""))
 
 
 def _score_words(event: Calibrated | ReferenceImproved) -> str:
-    remarks = f": {', '.join(event.remarks)}" if event.remarks else ""
-    before = ", as calibrated before" if isinstance(event, Calibrated) and event.kept else ""
-    return f"{event.score} of 100{before}{remarks}"
+    if isinstance(event, Calibrated) and event.kept:
+        score = tr("{score} of 100, as calibrated before", score=event.score)
+    else:
+        score = tr("{score} of 100", score=event.score)
+    return tr("{score}: {remarks}", score=score, remarks=listed(event.remarks)) if event.remarks else score

@@ -17,9 +17,14 @@ from app.__main__ import build_parser, main
 from app.errors import AppError
 from app.headless import Watch, live_settings
 from app.pipeline.events import EngineReady, Event, SinkFailed, SourceReady
+from app.pipeline.output.discloser import Discloser
 from app.pipeline.pipeline import Pipeline
 from app.presets import Presets, Strengths, save_presets
 from app.settings import LiveSettings
+from mcnet.disclosure import ModelUsed, read_credentials
+from mcnet.disclosure.manifest import GENERATED
+from mcnet.disclosure.process import begin_disclosing
+from mcnet.engine import open_model
 from tests.app.clips import face_that_leaves
 from tests.disks import full
 from tests.media.videos import GRID
@@ -48,6 +53,7 @@ def watch_of(
         give_up_s=1.0,
         file_camera=True,
         sinks=sinks,
+        discloser=Discloser(lambda: None, events.put, begin_disclosing),
     )
 
 
@@ -79,6 +85,10 @@ def test_a_speaker_drives_a_portrait_into_a_file(tmp_path: Path, capsys: pytest.
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.width, stream.height) == ("h264", 640, 360)
         assert sum(1 for _ in container.decode(video=0)) > 5
+    found = read_credentials(video)
+    assert found is not None
+    assert (found.intact, found.source_types) == (True, (GENERATED,))
+    assert found.models == (ModelUsed("starter", open_model("starter").info.content_hash),)
 
 
 def went_down_the_ladder_and_came_back(states: list[dict[str, Any]]) -> bool:

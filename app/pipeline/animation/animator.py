@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,16 +25,17 @@ from app.pipeline.events import (
     CalibrationProgress,
     Event,
     ReferenceImproved,
+    SettingRefused,
     SourceFailed,
     SourceReady,
 )
 from app.pipeline.inspector import Posed
-from app.pipeline.output.output_frame import OutputFrame
+from app.pipeline.output.output_frame import OutputFrame, Person
 from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
 from mcnet.arrays import Array, SourceCache
-from mcnet.engine import EngineError
+from mcnet.engine import EngineError, resized
 from mcnet.errors import UserError, sentence
 from mcnet.media.crop import CropSmoother, SquareBox, crop, frame_face
 from mcnet.media.errors import MediaError
@@ -41,6 +43,8 @@ from mcnet.media.expressions import head_turn
 from mcnet.media.faces import Face
 from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square
 from mcnet.media.light import Light
+from mcnet.media.matte import Matte, cut_frame, cut_out
+from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +90,13 @@ class Step(NamedTuple):
 
     output: OutputFrame | None
     view: PerformerView | None
+
+
+class _Picture(NamedTuple):
+    """What the engine made last, with the person cut out where that is wanted."""
+
+    avatar: NDArray[np.uint8]
+    person: Person | None
 
 
 class _Whereabouts(NamedTuple):
@@ -189,8 +200,10 @@ class Animator:
         self._looked_at: _Whereabouts | None = None
         self._whereabouts: _Whereabouts | None = None
         self._target: Pose | Head | None = None
-        self._picture: NDArray[np.uint8] | None = None
-        self._proven: NDArray[np.uint8] | None = None
+        self._picture: _Picture | None = None
+        self._proven: _Picture | None = None
+        self._cuts_out = False
+        self._mattes: dict[bytes, Matte | None] = {}
         self._known_light: Light | None = None
         self._strange = False
         self._resting = False
@@ -247,6 +260,7 @@ class Animator:
         """
         before = self._engine, self._encoded
         self._engine, self._encoded = engine, {}
+        self._mattes = {}  # of another size, maybe
         source, known = self._source, False
         try:
             if source is not None:
@@ -335,6 +349,8 @@ class Animator:
         Raises:
             EngineError: the model failed on this frame.
         """
+        if settings.cut_out != self._cuts_out:
+            self._cuts_out, self._resting = settings.cut_out, False
         if frame is None:
             if now_s - self._captured_s < _CAMERA_GAP_S:
                 return Step(None, None)
@@ -443,8 +459,11 @@ class Animator:
             driving = Pose.of(self._engine.detect(square))
         if not (np.isfinite(driving.value).all() and np.isfinite(driving.jacobian).all()):
             raise EngineError(
-                f"model {self._engine.model_name} gave NaN for the keypoints of this frame: use precision fp32 or "
-                "another model; the frame is not shown"
+                phrase(
+                    "model {model} gave NaN for the keypoints of this frame: use precision fp32 or another "
+                    "model; the frame is not shown",
+                    model=self._engine.model_name,
+                )
             )
         return driving if measured is None else driving._replace(value=self._places_of(measured))
 
@@ -558,7 +577,7 @@ class Animator:
         self._target = target = self._bridged(stance, now_s, settings)
         rung = self._ladder.update(now_s, face=True, camera=True, settings=settings)
         self._render(self._source.between(self._source.rest(target), target, rung.presence))
-        return OutputFrame(self._frame_id, self._captured_s, rung.state, self._picture, fresh=True)
+        return self._shown(rung.state, fresh=True)
 
     def _stance(self, driving: Pose | None, measured: Head | None, dt_s: float, settings: LiveSettings) -> Pose | Head:
         """How the portrait is to be posed."""
@@ -689,7 +708,7 @@ class Animator:
         self._face = None
         if settings.relative and self._motion.reference is None:
             if self._calibration is not None:
-                self._tell_progress(self._calibration.share, "show your face to the camera")
+                self._tell_progress(self._calibration.share, phrase("show your face to the camera"))
             return self._slate(State.CALIBRATING if camera else State.NO_CAMERA)
         rung = self._ladder.update(now_s, face=False, camera=camera, settings=settings)
         if rung.state is not State.HOLD:
@@ -703,13 +722,21 @@ class Animator:
         elif self._picture is None or (rung.state is not State.HOLD and not self._resting):
             self._render(self._source.pose)
             self._resting = True
-        return OutputFrame(self._frame_id, self._captured_s, rung.state, self._picture, fresh=False)
+        return self._shown(rung.state, fresh=False)
 
     def _render(self, stance: Pose | Head) -> None:
         assert self._source is not None
         source, pose = self._source, self._source.pose_of(stance)
+        matte = self._matte(source.portrait.square) if self._cuts_out else None
         with self._timed("render"):
-            self._picture = self._engine.render(pose.to_keypoints())
+            if matte is None:
+                self._picture = _Picture(self._engine.render(pose.to_keypoints()), None)
+            else:
+                (avatar,), flow = self._engine.render_with_flow(pose.to_keypoints())
+        if matte is not None:
+            with self._timed("cut out"):
+                cutout = cut_frame(matte, avatar, flow.deformation[0], flow.occlusion[0])
+                self._picture = _Picture(avatar, Person(cutout, matte.plate))
         self._posed = Posed(
             source.portrait.square,
             *source.pose,
@@ -718,6 +745,27 @@ class Animator:
             fingerprint=source.cache.fingerprint,
         )
         self._resting = False
+
+    def _matte(self, square: NDArray[np.uint8]) -> Matte | None:
+        """The portrait's, made when it is first wanted; None, which is told once, where it cannot be."""
+        key = square.tobytes()
+        if key not in self._mattes:
+            size_px = self._engine.config.size_px
+            try:
+                with self._timed("matte"):
+                    made = cut_out(square if len(square) == size_px else resized(square, size_px))
+            except (MediaError, cv2.error) as error:
+                logger.warning("the person cannot be cut out: %s", error)
+                self._emit(SettingRefused("cut_out", f"the person cannot be cut out of this portrait: {error}"))
+                made = None
+            self._mattes[key] = made
+            while len(self._mattes) > _ENCODED_KEPT:
+                del self._mattes[next(iter(self._mattes))]
+        return self._mattes[key]
+
+    def _shown(self, state: State, *, fresh: bool) -> OutputFrame:
+        avatar, person = (None, None) if self._picture is None else self._picture
+        return OutputFrame(self._frame_id, self._captured_s, state, avatar, fresh, person)
 
     def _slate(self, state: State) -> OutputFrame:
         return OutputFrame(self._frame_id, self._captured_s, state, None, fresh=False)

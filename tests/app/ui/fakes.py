@@ -31,6 +31,7 @@ from app.pipeline.events import (
 )
 from app.pipeline.inspector import Drawn, InspectorProcess, Posed, Request
 from app.pipeline.models import ModelReport
+from app.pipeline.output.discloser import Disclose
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import NullSink, OutputFormat, Sink
 from app.pipeline.output.sound import SoundFeed
@@ -43,6 +44,7 @@ from app.settings import AppSettings, LiveSettings
 from app.ui.parts import Parts
 from mcnet.bench.tiers import Tier, Timing
 from mcnet.config import McnetConfig
+from mcnet.disclosure import Generated, SigningFiles
 from mcnet.engine import Engine, Way
 from mcnet.media.crop import SquareBox
 from mcnet.model_card import Evaluation, ModelCard
@@ -302,6 +304,9 @@ class World:
     ears: "list[FakeEar]" = field(default_factory=list)
     sink_error: Exception | None = None
     sound_trouble: str = ""
+    disclosed: list[tuple[Path, Generated, SigningFiles]] = field(default_factory=list)
+    disclosure_trouble: str = ""
+    disclose: Disclose | None = None
     measure_error: Exception | None = None
     gate: threading.Event = field(default_factory=threading.Event)
     measured_with: list[tuple[str, str, str]] = field(default_factory=list)
@@ -336,6 +341,7 @@ class World:
             examine_virtual_camera=self._examine,
             make_virtual_camera=lambda: self._sink("virtualcam"),
             make_recorder=self._record,
+            begin_disclosing=self._begin_disclosing,
             list_microphones=self._list_microphones,
             open_microphone=self._open_microphone,
             make_inspector=self._make_inspector,
@@ -398,8 +404,16 @@ class World:
         self.ears.append(FakeEar(key or "usual"))
         return self.ears[-1]
 
-    def _record(self, path: Path, sound: SoundFeed | None) -> "FakeSink":
+    def _begin_disclosing(
+        self, path: Path, said: Generated, files: SigningFiles, tell: Callable[[Path, str], None]
+    ) -> threading.Thread:
+        self.disclosed.append((path, said, files))
+        tell(path, self.disclosure_trouble)
+        return threading.Thread()
+
+    def _record(self, path: Path, sound: SoundFeed | None, disclose: Disclose) -> "FakeSink":
         self.recordings.append(path)
+        self.disclose = disclose
         self.sounds.append(sound)
         sink = self._sink("recorder")
         sink.detail, sink.sound_trouble = str(path), self.sound_trouble
