@@ -14,6 +14,7 @@ import cv2
 
 from app.pipeline.animation.animator import Animator, Finder
 from app.pipeline.animation.live_engine import EngineFactory, LiveEngine
+from app.pipeline.animation.motion_recording import MotionRecording
 from app.pipeline.animation.performer_view import PerformerView
 from app.pipeline.animation.reference_store import ReferenceStore
 from app.pipeline.animation.source_store import SourceStore
@@ -87,6 +88,7 @@ class Pipeline:
     Attributes:
         preview: the newest picture as the sinks got it.
         performer: the newest camera frame with what was found in it; for the performer's own eyes only.
+        motion: takes the performer's motion from the next frame on; None: nobody wants it.
         output: size and rate of the output.
     """
 
@@ -133,6 +135,7 @@ class Pipeline:
         self._camera_spec: CameraSpec | None = None
         self._camera_wish = 0
         self._portrait: Portrait | None = None
+        self.motion: MotionRecording | None = None
         self._sinks: dict[str, Sink] = {}
         self._lock = threading.Lock()  # of the next two, and of what is asked for again; never held for long
         self._run: _Run | None = None
@@ -379,6 +382,7 @@ class _Run:
             while not self._stop.is_set():
                 settings = self._settings()
                 engine = self._obey(animator, engine, settings)
+                animator.recording = self._pipeline.motion
                 frame = self._frames.take(_FRAME_WAIT_S)
                 now_s = time.monotonic()
                 try:

@@ -174,7 +174,7 @@ def save_track(path: Path, track: MotionTrack) -> None:
     confidence = np.zeros(count, np.float32)
     for index, face in enumerate(track.faces):
         if face is not None:
-            points = face.mesh_px if has_irises else face.landmarks_px
+            points = face.mesh_px if has_irises else face.landmarks_px[:LANDMARK_COUNT]
             mesh[index], place[index] = _packed(points)
             confidence[index] = face.presence
     tensors: dict[str, NDArray[Any]] = {
@@ -314,25 +314,41 @@ def loop_of(track: MotionTrack, blend_s: float = 0.6) -> MotionTrack:
     Its end is blended into its beginning, which is left out in exchange: so much shorter it becomes. Frames without a
     face at its ends are left out.
     """
-    from mcnet.media.head_motion import Head
-
     there = [index for index, face in enumerate(track.faces) if face is not None]
     first, end = there[0], there[-1] + 1
     faces, times_s = list(track.faces[first:end]), track.times_s[first:end] - track.times_s[first]
     overlap = min(round(blend_s * track.fps), len(faces) // 3)
     start = len(faces) - overlap
     for step in range(overlap):
-        before, after = faces[start + step], faces[step]
-        if before is None or after is None:
-            faces[start + step] = after if 2 * step > overlap else before
-            continue
         share = 0.5 - 0.5 * math.cos(math.pi * (step + 1) / (overlap + 1))
-        points = [np.asarray(face.mesh_px, np.float64) for face in (before, after)]
-        mesh = Head.of(points[0]).towards(Head.of(points[1]), share).mesh.astype(np.float32)
-        irises = mesh[LANDMARK_COUNT:, :2].reshape(2, -1, 2) if len(mesh) > LANDMARK_COUNT else None
-        faces[start + step] = Face(mesh[:LANDMARK_COUNT], min(before.presence, after.presence), irises)
+        faces[start + step] = _between(faces[start + step], faces[step], share)
     times_s = times_s[overlap:] - times_s[overlap]
     return MotionTrack(np.ascontiguousarray(times_s), faces[overlap:], track.frame_size_px)
+
+
+def resampled(track: MotionTrack, fps_hz: float) -> MotionTrack:
+    """A track at a constant rate, without keypoints; between its frames the head is turned and moved evenly."""
+    count = max(1, round(float(track.times_s[-1]) * fps_hz) + 1)
+    times_s = np.arange(count) / fps_hz
+    places = np.interp(times_s, track.times_s, np.arange(len(track.times_s)))
+    faces = []
+    for place in places:
+        before = int(place)
+        after = min(before + 1, len(track.faces) - 1)
+        faces.append(_between(track.faces[before], track.faces[after], float(place) - before))
+    return MotionTrack(times_s, faces, track.frame_size_px)
+
+
+def _between(start: Face | None, end: Face | None, share: float) -> Face | None:
+    """`start` at share 0, `end` at 1; where one is missing, the nearer one."""
+    from mcnet.media.head_motion import Head
+
+    if start is None or end is None or not 0 < share < 1:
+        return end if share > 0.5 else start
+    first, second = (Head.of(np.asarray(face.mesh_px, np.float64)) for face in (start, end))
+    mesh = first.towards(second, share).mesh.astype(np.float32)
+    irises = mesh[LANDMARK_COUNT:, :2].reshape(2, -1, 2) if len(mesh) > LANDMARK_COUNT else None
+    return Face(mesh[:LANDMARK_COUNT], min(start.presence, end.presence), irises)
 
 
 class TrackRecorder:

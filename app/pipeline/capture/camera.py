@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import CameraError
+from app.pipeline.capture.camera_frame import Played
 from mcnet.phrases import phrase
 
 PROBED_FRAMES = 12
@@ -75,8 +76,8 @@ class Camera(Protocol):
     format: CameraFormat
     is_device: bool
 
-    def read(self) -> NDArray[np.uint8]:
-        """Wait for the next frame: (H, W, 3) uint8 RGB of the format's size, a fresh array.
+    def read(self) -> NDArray[np.uint8] | Played:
+        """Wait for the next frame: (H, W, 3) uint8 RGB of the format's size, a fresh array; or one of a motion file.
 
         Raises:
             CameraError: the camera gives no frames any more, or was closed.

@@ -11,6 +11,7 @@ from app.pipeline.capture.file_camera import open_file
 from app.pipeline.capture.linux_cameras import LinuxCameras
 from app.pipeline.capture.macos_cameras import MacCameras
 from app.pipeline.capture.network_camera import open_network_camera
+from app.pipeline.capture.track_camera import open_track_camera
 from app.pipeline.capture.windows_cameras import WindowsCameras
 
 
@@ -44,5 +45,8 @@ def open_camera(spec: CameraSpec) -> Camera:
         case "file" | "folder":
             assert spec.path is not None
             return open_file(spec.name, spec.path)
+        case "motion":
+            assert spec.path is not None
+            return open_track_camera(spec.name, spec.path)
         case _:
             assert_never(spec.kind)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import AppError, CameraError
+from app.pipeline.animation.motion_recording import MotionRecording
 from app.pipeline.animation.performer_view import PerformerView
 from app.pipeline.camera_spec import CameraSpec, is_address, parse_camera
 from app.pipeline.capture.camera import CameraInfo
@@ -98,6 +99,7 @@ class FakePipeline:
         self.camera: CameraSpec | None = None
         self.wish = 0
         self.portrait: Portrait | None = None
+        self.motion: MotionRecording | None = None
         self.sinks: dict[str, Sink] = {}
         self.calibrations: list[bool] = []
         self.models: list[str] = []
