@@ -22,7 +22,8 @@ from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera import Camera
 from app.pipeline.capture.camera_control import CameraControl, CameraTimes
 from app.pipeline.capture.camera_frame import CameraFrame
-from app.pipeline.capture.cameras import open_camera
+from app.pipeline.capture.cameras import open_performer
+from app.pipeline.capture.track_camera import TrackCamera
 from app.pipeline.events import (
     BackendChanged,
     EngineReady,
@@ -103,7 +104,7 @@ class Pipeline:
         source_cache: Path | None = None,
         references: Path | None = None,
         times: PipelineTimes | None = None,
-        camera_opener: Callable[[CameraSpec], Camera] = open_camera,
+        camera_opener: Callable[[CameraSpec], Camera | TrackCamera] = open_performer,
         finder_factory: Callable[[], Finder] | None = None,
     ) -> None:
         """Prepare; nothing is started yet.

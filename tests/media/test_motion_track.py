@@ -17,8 +17,9 @@ from mcnet.media import motion_track
 from mcnet.media.bundled import CLIP
 from mcnet.media.crop import SquareBox
 from mcnet.media.errors import MediaError
+from mcnet.media.expressions import head_turn
 from mcnet.media.faces import Face, FaceFinder
-from mcnet.media.head_motion import Head, head_turn
+from mcnet.media.head_motion import Head
 from mcnet.media.motion_track import (
     MotionTrack,
     TrackDriving,

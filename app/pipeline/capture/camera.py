@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import CameraError
-from app.pipeline.capture.camera_frame import Played
 from mcnet.phrases import phrase
 
 PROBED_FRAMES = 12
@@ -76,8 +75,8 @@ class Camera(Protocol):
     format: CameraFormat
     is_device: bool
 
-    def read(self) -> NDArray[np.uint8] | Played:
-        """Wait for the next frame: (H, W, 3) uint8 RGB of the format's size, a fresh array; or one of a motion file.
+    def read(self) -> NDArray[np.uint8]:
+        """Wait for the next frame: (H, W, 3) uint8 RGB of the format's size, a fresh array.
 
         Raises:
             CameraError: the camera gives no frames any more, or was closed.

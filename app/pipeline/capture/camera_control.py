@@ -14,6 +14,7 @@ from app.errors import CameraError
 from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera import Camera, CameraFormat
 from app.pipeline.capture.camera_frame import CameraFrame, Played
+from app.pipeline.capture.track_camera import TrackCamera
 from app.pipeline.events import CameraDark, CameraFailed, CameraOpened, Event
 from mcnet.errors import UserError
 from mcnet.phrases import phrase
@@ -58,7 +59,7 @@ class _Session:
         self,
         number: int,
         spec: CameraSpec,
-        open_camera: Callable[[CameraSpec], Camera],
+        open_camera: Callable[[CameraSpec], Camera | TrackCamera],
         deliver: Callable[["_Session", NDArray[np.uint8] | Played, float], None],
     ) -> None:
         self.spec = spec
@@ -73,7 +74,7 @@ class _Session:
         self.told_s: float | None = None
         self._open_camera = open_camera
         self._deliver = deliver
-        self._camera: Camera | None = None
+        self._camera: Camera | TrackCamera | None = None
         self._stop = threading.Event()
         self._latest: NDArray[np.uint8] | None = None
         self._thread = threading.Thread(target=self._run, name=f"camera {number} ({spec.name})", daemon=True)
@@ -166,7 +167,7 @@ class CameraControl:
         self,
         deliver: Callable[[CameraFrame], None],
         emit: Callable[[Event], None],
-        open_camera: Callable[[CameraSpec], Camera],
+        open_camera: Callable[[CameraSpec], Camera | TrackCamera],
         times: CameraTimes | None = None,
         before: "CameraControl | None" = None,
     ) -> None:
@@ -265,7 +266,7 @@ class CameraControl:
             if session is not self._active:
                 return
             played = read if isinstance(read, Played) else None
-            rgb = read if played is None else played.rgb
+            rgb = read.rgb if isinstance(read, Played) else read
             frame = CameraFrame(self._frame_id, now_s, rgb, session.device, session.identity, played)
             self._frame_id += 1
         self._deliver(frame)

@@ -17,7 +17,7 @@ from app.pipeline.capture import track_camera
 from app.pipeline.capture.camera import Camera
 from app.pipeline.capture.camera_control import CameraTimes
 from app.pipeline.capture.camera_frame import CameraFrame, Played
-from app.pipeline.capture.cameras import open_camera
+from app.pipeline.capture.cameras import open_camera, open_performer
 from app.pipeline.capture.track_camera import TrackCamera
 from app.pipeline.events import Calibrated, CameraFailed, Event, MotionRefused
 from app.pipeline.output.sinks import OutputFormat
@@ -68,7 +68,7 @@ def test_a_motion_file_is_named_as_a_camera(file: Path) -> None:
     assert spec == CameraSpec("motion", path=file)
     assert spec.is_recorded
     assert not spec.has_one_user
-    camera = open_camera(spec)
+    camera = open_performer(spec)
     assert isinstance(camera, TrackCamera)
     assert (camera.format.width_px, camera.format.height_px, camera.format.fps_hz) == (640, 480, 30.0)
     camera.close()
@@ -79,6 +79,11 @@ def test_a_motion_file_is_named_as_a_camera(file: Path) -> None:
 def test_one_that_is_damaged_is_no_camera(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:500])
     with pytest.raises(CameraError, match="cannot be read as a motion file"):
+        open_performer(parse_camera(str(file)))
+
+
+def test_it_gives_no_pictures(file: Path) -> None:
+    with pytest.raises(CameraError, match="expected what gives pictures"):
         open_camera(parse_camera(str(file)))
 
 
@@ -262,8 +267,8 @@ class Rig:
         self.pipeline.add_sink(self.sink)
         self.pipeline.set_portrait(portrait)
 
-    def _open(self, spec: CameraSpec) -> Camera:
-        return open_camera(spec) if spec.kind == "motion" else self.cameras(spec)
+    def _open(self, spec: CameraSpec) -> Camera | TrackCamera:
+        return open_performer(spec) if spec.kind == "motion" else self.cameras(spec)
 
     def live_again(self) -> None:
         before = len(self.engine.rendered)

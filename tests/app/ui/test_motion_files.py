@@ -54,7 +54,7 @@ def test_it_ends_by_itself_where_it_has_to(
     world.pipeline.motion.take(0.0, face, (640, 480))
     world.pipeline.motion.take(0.1, face, (480, 640))
     qtbot.waitUntil(lambda: bool(files(tmp_path)))
-    assert world.pipeline.motion is None
+    assert not proven.action_bar.motion_button.isChecked()
     assert any("another size" in message.text for message in proven.messages.messages)
 
 
