@@ -11,7 +11,7 @@ from app.ui.session import Session
 from app.ui.status import calibration_request
 from app.ui.widgets import ElidedLabel, button, restyle, set_tip, tint
 
-_LEAST_WORDS_PX = 120
+_LEAST_WORDS_PX = 80
 _LIVE_PX = 112
 
 

@@ -19,6 +19,7 @@ from mcnet.files import cause_and_remedy, replacing
 from mcnet.media.crop import SquareBox
 from mcnet.media.errors import MediaError
 from mcnet.media.face_mesh import LANDMARK_COUNT, Face
+from mcnet.phrases import phrase
 
 SUFFIX = ".safetensors"
 FORMAT, VERSION = "mcnet-motion", 1
@@ -165,9 +166,22 @@ def save_track(path: Path, track: MotionTrack) -> None:
     """
     count = len(track.faces)
     if count != len(track.times_s) or not any(face is not None for face in track.faces):
-        raise MediaError(f"cannot keep the motion in {path}: got {count} frames without a face, expected one at least")
+        raise MediaError(
+            phrase(
+                "cannot keep the motion in {path}: got {count} frames without a face, expected one at least",
+                path=path,
+                count=count,
+            )
+        )
     if count > MOST_FRAMES:
-        raise MediaError(f"cannot keep the motion in {path}: got {count} frames, expected at most {MOST_FRAMES}")
+        raise MediaError(
+            phrase(
+                "cannot keep the motion in {path}: got {count} frames, expected at most {most}",
+                path=path,
+                count=count,
+                most=MOST_FRAMES,
+            )
+        )
     has_irises = all(face is None or face.irises_px is not None for face in track.faces)
     mesh = np.zeros((count, _MESH_SIZES[has_irises], 3), np.int16)
     place = np.zeros((count, 3), np.float32)
@@ -192,7 +206,9 @@ def save_track(path: Path, track: MotionTrack) -> None:
         with replacing(path) as partial:
             save_file({name: np.ascontiguousarray(one) for name, one in tensors.items()}, partial, header)
     except (OSError, SafetensorError) as error:
-        raise MediaError(f"cannot keep the motion in {path}: {cause_and_remedy(error)}") from error
+        raise MediaError(
+            phrase("cannot keep the motion in {path}: {why}", path=path, why=cause_and_remedy(error))
+        ) from error
 
 
 def _packed(points: NDArray[np.float32]) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
@@ -215,30 +231,52 @@ def load_track(path: Path) -> MotionTrack:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise MediaError(
-                f"{path} is larger than {_MOST_BYTES >> 20} MB, expected a motion file; take a shorter one"
+                phrase(
+                    "{path} is larger than {most} MB, expected a motion file; take a shorter one",
+                    path=path,
+                    most=_MOST_BYTES >> 20,
+                )
             )
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
             if header.get("format") != FORMAT:
-                raise MediaError(f"{path} is no motion file: expected one that --save-motion or the app recorded")
+                raise MediaError(
+                    phrase("{path} is no motion file: expected one that --save-motion or the app recorded", path=path)
+                )
             version = header.get("version", "")
             if version.isdecimal() and int(version) > VERSION:
                 raise MediaError(
-                    f"{path} is a motion file of version {version}, this program knows versions up to {VERSION}; use a "
-                    "newer one"
+                    phrase(
+                        "{path} is a motion file of version {version}, this program knows versions up to {known}; use "
+                        "a newer one",
+                        path=path,
+                        version=version,
+                        known=VERSION,
+                    )
                 )
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
             if shapes.get("time_s", [0])[0] > MOST_FRAMES:
-                raise MediaError(f"{path} has {shapes['time_s'][0]} frames, expected at most {MOST_FRAMES}")
+                raise MediaError(
+                    phrase(
+                        "{path} has {count} frames, expected at most {most}",
+                        path=path,
+                        count=shapes["time_s"][0],
+                        most=MOST_FRAMES,
+                    )
+                )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
-        raise MediaError(f"no motion file {path}: there is no such file") from error
+        raise MediaError(phrase("no motion file {path}: there is no such file", path=path)) from error
     except (OSError, SafetensorError) as error:
-        raise MediaError(f"{path} cannot be read as a motion file: {error}; copy or record it again") from error
+        raise MediaError(
+            phrase("{path} cannot be read as a motion file: {error}; copy or record it again", path=path, error=error)
+        ) from error
     try:
         return _unpacked(tensors, json.loads(header["motion"]))
     except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise MediaError(f"{path} is a damaged motion file: {error}; copy or record it again") from error
+        raise MediaError(
+            phrase("{path} is a damaged motion file: {error}; copy or record it again", path=path, error=error)
+        ) from error
 
 
 def _unpacked(tensors: dict[str, NDArray[Any]], told: dict[str, Any]) -> MotionTrack:
