@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from app.errors import AppError
+from app.pipeline.animation.motion_recording import MotionRecording
 from app.pipeline.camera_spec import CameraSpec, parse_camera
 from app.pipeline.capture.camera_control import CameraTimes
 from app.pipeline.events import (
@@ -24,6 +25,7 @@ from app.pipeline.events import (
     EngineReady,
     Event,
     Measured,
+    MotionRefused,
     SettingRefused,
     SinkClosed,
     SinkFailed,
@@ -51,7 +53,7 @@ from app.places import (
 from app.presets import Presets, load_presets
 from app.settings import LiveSettings
 from app.space import Obstacle, Space
-from app.words import dark_camera_words, measured_words, not_in_space_words, unmet_wishes_words
+from app.words import dark_camera_words, measured_words, motion_refused_words, not_in_space_words, unmet_wishes_words
 from mcnet.commands import credentials
 from mcnet.commands.arguments import check_motion_options
 from mcnet.commands.outputs import check_outputs
@@ -111,6 +113,8 @@ def run_headless(args: argparse.Namespace) -> int:
     shown = load_portrait(portrait, store)
     pipeline.set_portrait(shown)
     pipeline.set_camera(camera)
+    recording = None if args.record_motion is None else MotionRecording(args.record_motion)
+    pipeline.motion = recording
     watch = Watch(
         events,
         settings,
@@ -133,6 +137,11 @@ def run_headless(args: argparse.Namespace) -> int:
             discloser.wait()
             watch.end()
     failures = [watch.failure] if watch.failure else []
+    if recording is not None:
+        try:
+            save_motion(recording)
+        except AppError as error:
+            failures.append(str(error))
     if args.report is not None:
         try:
             write_report(args.report, report(stats, watch))
@@ -240,7 +249,9 @@ def check_places(
         read["--camera"] = camera.path
     if background is not None and background.kind in ("image", "video"):
         read["--background"] = background.path
-    check_outputs(report | recordings, read, dict.fromkeys(recordings, (".mp4", ".webm")))
+    motion = {} if args.record_motion is None else {"--record-motion": args.record_motion}
+    suffixes = dict.fromkeys(recordings, (".mp4", ".webm")) | dict.fromkeys(motion, (".safetensors",))
+    check_outputs(report | recordings | motion, read, suffixes)
 
 
 def _names_file(text: str) -> bool:
@@ -404,6 +415,8 @@ class Watch:
                 print(f"{message}{again}", file=sys.stderr)
                 if self._file_camera and not self._opened:
                     self.failure = message
+            case MotionRefused():
+                self.failure = motion_refused_words(event)
             case CameraDark():
                 self._trouble = dark_camera_words(event)
                 print(self._trouble, file=sys.stderr)
@@ -464,6 +477,17 @@ def report(stats: Stats, watch: Watch) -> dict[str, Any]:
         "states": watch.states,
         "failure": watch.failure,
     }
+
+
+def save_motion(recording: MotionRecording) -> None:
+    """Write a motion file, and say so.
+
+    Raises:
+        AppError: no face was seen, or the place cannot be written.
+    """
+    early = f"; it ended early: {recording.ended}" if recording.ended else ""
+    recording.save()
+    print(f"{recording.path}: {recording.frames} frames of motion{early}", file=sys.stderr)
 
 
 def write_report(path: Path, values: dict[str, Any]) -> None:

@@ -69,7 +69,7 @@ class Controls(QFrame):
     """Shows the settings and what the session knows, and passes changes on to the session.
 
     Attributes:
-        camera, refresh_button, file_button, network_button: which camera.
+        camera, refresh_button, file_button, motion_button, network_button: which camera.
         doctor: the virtual camera.
         preset: strengths of the motion by name.
         remember_calibration: whether the reference comes back for the same performer and camera.
@@ -86,11 +86,13 @@ class Controls(QFrame):
 
     Signals:
         video_wanted: the user wants to pick a video that stands in for a camera.
+        motion_wanted: the user wants to pick a motion file that stands in for a camera.
         network_wanted: the user wants to give the address of a network camera.
         slate_picture_wanted: the user wants to pick a picture for the slate.
     """
 
     video_wanted = pyqtSignal()
+    motion_wanted = pyqtSignal()
     network_wanted = pyqtSignal()
     slate_picture_wanted = pyqtSignal()
 
@@ -162,15 +164,18 @@ class Controls(QFrame):
             tip=tr("A phone with a camera app, or any camera with an address on your network"),
             kind="link",
         )
+        self.motion_button = button(
+            tr("Motion file…"),
+            tip=tr("Play motion that was recorded before, in a loop, instead of a camera"),
+            kind="link",
+        )
         row = QHBoxLayout()
         row.setSpacing(6)
         row.addWidget(self.camera, 1)
         row.addWidget(self.refresh_button)
-        foot = QHBoxLayout()
-        foot.setSpacing(6)
-        foot.addWidget(self.network_button)
-        foot.addStretch(1)
-        foot.addWidget(self.file_button)
+        foot = FlowLayout()
+        for made in (self.network_button, self.file_button, self.motion_button):
+            foot.addWidget(made)
         self._column.addWidget(label(tr("Camera"), "title"))
         self._column.addLayout(row)
         self._column.addWidget(self._camera_state)
@@ -178,6 +183,7 @@ class Controls(QFrame):
         self.camera.activated.connect(self._camera_chosen)
         self.refresh_button.clicked.connect(self._session.camera_desk.refresh)
         self.file_button.clicked.connect(self.video_wanted)
+        self.motion_button.clicked.connect(self.motion_wanted)
         self.network_button.clicked.connect(self.network_wanted)
 
     def _make_virtual_camera(self) -> None:
