@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from app.settings import KeypointKind, Language, LiveSettings, MotionKind
+import mcnet
+from app.settings import DEFAULT_PORT, KeypointKind, Language, LiveSettings, MotionKind
 from mcnet.commands.arguments import PRECISIONS, number, seconds, whole_number
+from mcnet.commands.credentials import add_options as add_credentials_options
 from mcnet.errors import UserError, told
 
 _HEADLESS_ONLY = (
@@ -22,9 +24,19 @@ _HEADLESS_ONLY = (
     "motion",
     "keypoints",
     "calibration_s",
+    "remember_calibration",
+    "preset",
+    "background",
+    "background_blur",
+    "portrait_size",
+    "portrait_x",
+    "portrait_y",
     "give_up_s",
     "model_timeout_s",
     "camera_timeout_s",
+    "no_content_credentials",
+    "signing_certificates",
+    "signing_key",
 )
 
 
@@ -42,6 +54,11 @@ def run() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the app; returns the exit status: 0 done, 1 failed with a message, 2 misused."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] == "ctl":
+        from app.control.client import run_ctl
+
+        return run_ctl(argv[1:])
     # Before torch is imported: how long its OpenMP threads spin before they sleep; measured in mcnet/__main__.py.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     parser = build_parser()
@@ -96,6 +113,7 @@ def _run(args: argparse.Namespace) -> int:
             fps_hz=args.fps,
             language=args.language,
             new_instance=args.new_instance,
+            control_port=args.control,
         )
     )
 
@@ -105,7 +123,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mcnet-avatar",
         description="Be a portrait in your next video call: your webcam moves it, live. Alone, it opens a window.",
+        epilog="mcnet-avatar ctl COMMAND controls the one that runs: mcnet-avatar ctl --help",
     )
+    parser.add_argument("--version", action="version", version=f"mcnet-avatar {mcnet.__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="also say what is going on")
     parser.add_argument(
         "--doctor", action="store_true", help="say what is there and what is missing, with the exact fix, and stop"
@@ -136,7 +156,17 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="open a window although one is running, which otherwise comes to the front",
     )
+    parser.add_argument(
+        "--control",
+        nargs="?",
+        type=whole_number(0, 65535),
+        const=DEFAULT_PORT,
+        metavar="PORT",
+        help="let programs of yours control the app, by mcnet-avatar ctl or on 127.0.0.1 (default port: "
+        f"{DEFAULT_PORT}; 0: any that is free); see docs/control.md",
+    )
     _add_headless(parser)
+    add_credentials_options(parser)
     return parser
 
 
@@ -148,7 +178,8 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
         "--sink",
         action="append",
         metavar="SINK",
-        help="null, file:OUT.mp4, virtualcam, or virtualcam:DEVICE; may be given several times (default: null)",
+        help="null, file:OUT.mp4, virtualcam, virtualcam:DEVICE, pipewire, or pipewire:NAME (Linux); may be given "
+        "several times (default: null)",
     )
     group.add_argument(
         "--frames", type=whole_number(1), metavar="N", help="stop after N animated frames (default: at Ctrl-C)"
@@ -170,11 +201,56 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--absolute", action="store_true", help="absolute motion: no calibration")
     group.add_argument(
+        "--remember-calibration",
+        action="store_true",
+        help="take up what was calibrated for the same performer before the same camera, and keep what is calibrated",
+    )
+    group.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="move the avatar with these strengths, by the name that they were saved under in the window, or Standard",
+    )
+    group.add_argument(
         "--calibration-s",
         type=number(0, 60),
         default=2.0,
         metavar="S",
         help="look for a neutral face so long, half of it if one is seen (default: 2)",
+    )
+    group.add_argument(
+        "--background",
+        metavar="KIND|FILE",
+        help="cut the person out, so that the background stays still: own (the portrait's), blur (the same, blurred), "
+        "green, another colour as #rrggbb, alpha (transparent in OUT.webm, elsewhere green), or a picture or a video, "
+        "which is repeated (default: nothing is cut out)",
+    )
+    group.add_argument(
+        "--background-blur",
+        type=number(0, 1),
+        default=LiveSettings().background_blur,
+        metavar="STRENGTH",
+        help="of --background blur, 0 to 1 (default: 0.5)",
+    )
+    group.add_argument(
+        "--portrait-size",
+        type=number(0.5, 1.7),
+        default=LiveSettings().portrait_size,
+        metavar="SCALE",
+        help="side of the portrait's square over the output's shorter side, 0.5 to 1.7 (default: 1)",
+    )
+    group.add_argument(
+        "--portrait-x",
+        type=number(-0.5, 0.5),
+        default=LiveSettings().portrait_x,
+        metavar="SHARE",
+        help="shift the portrait to the right by this share of the output's width, -0.5 to 0.5 (default: 0)",
+    )
+    group.add_argument(
+        "--portrait-y",
+        type=number(-0.5, 0.5),
+        default=LiveSettings().portrait_y,
+        metavar="SHARE",
+        help="likewise downwards, of the height (default: 0)",
     )
     group.add_argument(
         "--give-up-s",

@@ -15,10 +15,11 @@ from mcnet.tables import salvage
 
 logger = logging.getLogger(__name__)
 
-Background = Literal["blur", "colour", "image"]
+Background = Literal["blur", "own", "colour", "image", "video", "alpha"]
 MotionKind = Literal["space", "plane"]
 KeypointKind = Literal["measured", "detected"]
 Language = Literal["system", "en", "de", "es", "fr", "pt_BR", "ja", "zh_CN"]
+VirtualCameraKind = Literal["driver", "pipewire"]
 
 
 MOTION_PARTS = ("turn", "nod", "tilt", "shift", "nearness")
@@ -28,6 +29,8 @@ EXPRESSION_PARTS = ("lids", "mouth", "brows")
 
 LONGEST_SLATE_TEXT = 60
 RECENT_MODELS = 6
+DEFAULT_PORT = 8713
+"""Of control from outside."""
 LEAST_VIEWS, MOST_VIEWS = 2, 4
 """Of the inside of the network at once."""
 
@@ -93,12 +96,25 @@ class LiveSettings:
     portrait_size: float = 1.0
     """The side of the avatar's square over the output's shorter side, 0.5 to 1.7. A smaller one stands on the lower
     edge; of a larger one more is cut off below than above."""
+    portrait_x: float = 0.0
+    """Where the portrait stands, as a share of the output's width to the right of its middle: -0.5 to 0.5."""
+    portrait_y: float = 0.0
+    """Likewise, of the height and downwards, from where its size puts it."""
+    cut_out: bool = False
+    """Whether the person is cut out of the portrait, so that the background stays still behind; otherwise the
+    portrait's own background moves along, and the background below is seen around the portrait's square alone."""
     background: Background = "blur"
-    """Around the square avatar: its own blurred extension, a colour, or a picture."""
+    """The portrait's own, blurred; the portrait's own as it is; a colour; a picture; a video, repeated; or none:
+    recordings in WebM and snapshots are then transparent, and everything else shows the colour. Without `cut_out` the
+    first two are alike, and there is no transparency."""
+    background_blur: float = 0.5
+    """Of a cut out person's own background, 0 (none) to 1."""
     background_colour: str = "#1f2430"
     """As #rrggbb."""
     background_image: str = ""
     """A file; covers the whole output."""
+    background_video: str = ""
+    """Likewise."""
     slate_text: str = ""
     """What the slate says, at most 60 characters; empty: what is usual. While the avatar gets ready it says that."""
     slate_image: str = ""
@@ -114,6 +130,9 @@ class LiveSettings:
     calibration_s: float = 2.0
     """How long the hands-free calibration looks: half as long once a pose scores well, up to three times as long while
     none does."""
+    remember_calibration: bool = True
+    """Whether the reference comes back for the same performer before the same camera; what was kept is deleted where
+    not."""
 
     def __post_init__(self) -> None:
         _require_within(
@@ -127,6 +146,9 @@ class LiveSettings:
             ("nudge_y", -0.3, 0.3),
             ("sharpness", 0, 1),
             ("portrait_size", 0.5, 1.7),
+            ("portrait_x", -0.5, 0.5),
+            ("portrait_y", -0.5, 0.5),
+            ("background_blur", 0, 1),
             ("hold_s", 0, 60),
             ("ease_s", 0, 60),
             ("idle_s", 0, 3600),
@@ -188,11 +210,27 @@ class WindowSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class ControlSettings:
+    """Control from outside the window; all of it is off until it is asked for."""
+
+    on: bool = False
+    """Whether programs of the user's may control the app, on 127.0.0.1, with the token."""
+    port: int = DEFAULT_PORT
+    """Where it listens for them; 0: on any port that is free."""
+    origins: tuple[str, ...] = ()
+    """Web pages that may do so too, as `http://localhost:3000`."""
+
+    def __post_init__(self) -> None:
+        _require_within(self, ("port", 0, 65535))
+
+
+@dataclasses.dataclass(frozen=True)
 class AppSettings:
     """All that is kept between runs."""
 
     live: LiveSettings = LiveSettings()
     window: WindowSettings = WindowSettings()
+    control: ControlSettings = ControlSettings()
     camera: str = ""
     """As `app.pipeline.camera_spec.parse_camera` reads it; empty: the first camera found. A network camera's may
     have a password in it, so that the file is its owner's alone."""
@@ -207,12 +245,21 @@ class AppSettings:
     output_width_px: int = 1280
     output_height_px: int = 720
     output_fps_hz: float = 30.0
+    virtual_camera: VirtualCameraKind = "driver"
+    """`driver`: v4l2loopback on Linux, OBS's camera elsewhere. `pipewire`: a camera in PipeWire; on Linux only."""
     recordings: str = ""
     """Folder of recordings and snapshots; empty: the system's folder for videos."""
     record_sound: bool = False
     """Whether the microphone is open, and recordings have its sound."""
     microphone: str = ""
     """Which, by the system's own key; empty: the usual one."""
+    content_credentials: bool = True
+    """Whether recordings and snapshots say, signed, that they were generated (C2PA)."""
+    signing_certificates: str = ""
+    """File of the user's own certificates for that, PEM, the signer's first; empty: this machine's, which nobody
+    vouches for."""
+    signing_key: str = ""
+    """File of the private key that belongs to them, PEM, without a passphrase."""
 
     def __post_init__(self) -> None:
         _require_within(self, ("output_width_px", 64, 4096), ("output_height_px", 64, 4096), ("output_fps_hz", 1, 120))
@@ -245,7 +292,7 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
             )
         ) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        kept = _set_aside(path, str(error))
+        kept = set_aside(path, str(error), "settings")
         return AppSettings(), phrase(
             "The settings could not be read ({error}). Defaults are in use; {kept}.", error=error, kept=kept
         )
@@ -253,7 +300,7 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
     if not complaints:
         return settings, None
     said = listed(complaints, ";")
-    kept = _set_aside(path, said)
+    kept = set_aside(path, said, "settings")
     try:
         save_settings(path, settings)  # or the next start would find no settings at all
     except AppError as error:
@@ -272,9 +319,10 @@ def kept_language(path: Path) -> Language:
     return language if language in get_args(Language) else "system"
 
 
-def _set_aside(path: Path, why: str) -> str:
+def set_aside(path: Path, why: str, what: str) -> str:
+    """Move a damaged file of settings or the like out of the way, and log why; answers what became of it."""
     aside = free_name(path.with_name(path.name + ".damaged"))
-    logger.warning("the settings in %s are damaged (%s)", path, why)
+    logger.warning("the %s in %s are damaged (%s)", what, path, why)
     try:
         path.replace(aside)
     except OSError as error:
@@ -288,17 +336,29 @@ def save_settings(path: Path, settings: AppSettings) -> None:
     Raises:
         AppError: the place cannot be written.
     """
+    write_private(path, dataclasses.asdict(settings), "settings")
+
+
+def write_private(path: Path, values: Mapping[str, Any], what: str) -> None:
+    """Write nested plain values as TOML in one step, into a file that is its owner's alone.
+
+    Raises:
+        AppError: the place cannot be written; `what` says in the message what it was.
+    """
     import tomli_w
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
             partial.touch(mode=0o600)  # a network camera's address may have a password in it
-            partial.write_text(tomli_w.dumps(dataclasses.asdict(settings)), encoding="utf-8")
+            partial.write_text(tomli_w.dumps(values), encoding="utf-8")
     except OSError as error:
         raise AppError(
             phrase(
-                "cannot keep the settings in {path}: {error}; check the folder's permissions", path=path, error=error
+                "cannot keep the {what} in {path}: {error}; check the folder's permissions",
+                what=what,
+                path=path,
+                error=error,
             )
         ) from error
 

@@ -228,17 +228,17 @@ class ModelFile:
 
     @property
     def keypoint_landmarks(self) -> tuple[int, ...]:
-        """See `meant_landmarks`."""
+        """Which points of the face mesh the keypoints are, in their order; empty where they mean nothing."""
         return meant_landmarks(self)
 
     @property
     def places_suffice(self) -> bool:
-        """See `places_suffice`."""
+        """Whether jacobians follow from measured places, so that nothing has to be detected."""
         return places_suffice(self)
 
     @property
     def detects(self) -> bool:
-        """See `may_detect`."""
+        """Whether keypoints may be detected; if not, they have to be measured."""
         return may_detect(self)
 
     @property

@@ -69,6 +69,7 @@ class EngineReady:
         detects: whether it can detect keypoints itself; else they are measured, whatever the settings say.
         asked: the model that was asked for while another one ran, as it was named then; "" at the start of a run.
         keeps_reference: the reference of before still holds.
+        content_hash: of the model's weights, as its file has it; "" where it has none.
     """
 
     model: str
@@ -81,6 +82,7 @@ class EngineReady:
     detects: bool = True
     asked: str = ""
     keeps_reference: bool = False
+    content_hash: str = ""
 
 
 @dataclass(frozen=True)
@@ -194,12 +196,14 @@ class CalibrationProgress:
 @dataclass(frozen=True)
 class Calibrated:
     """The reference was taken. `score` 0 to 100: how well it serves; `remarks`: what speaks against it. `in_space`: a
-    neutral expression was looked for; otherwise the portrait's pose too.
+    neutral expression was looked for; otherwise the portrait's pose too. `kept`: it was taken in an earlier run, or for
+    this portrait before, by the same performer before the same camera.
     """
 
     score: int
     remarks: tuple[str, ...] = ()
     in_space: bool = False
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -248,6 +252,14 @@ class SinkClosed:
 
 
 @dataclass(frozen=True)
+class Undisclosed:
+    """A file is finished, and could not be given Content Credentials. `message`: why, for people."""
+
+    file: str
+    message: str
+
+
+@dataclass(frozen=True)
 class SettingRefused:
     """A setting cannot be used; its default is in force instead. `setting`: its name."""
 
@@ -288,6 +300,7 @@ Event = (
     | SinkOpened
     | SinkFailed
     | SinkClosed
+    | Undisclosed
     | SettingRefused
     | StageFailed
     | StageRecovered

@@ -23,6 +23,7 @@ from app.settings import (
 from app.ui.doctor_row import DoctorRow
 from app.ui.flow import FlowLayout
 from app.ui.languages import LANGUAGES, tr
+from app.ui.preset_row import PresetRow
 from app.ui.run_settings import RunSettings
 from app.ui.session import Session
 from app.ui.sound_row import SoundRow
@@ -79,6 +80,8 @@ class Controls(QFrame):
     Attributes:
         camera, refresh_button, file_button, network_button: which camera.
         doctor: the virtual camera.
+        preset: strengths of the motion by name.
+        remember_calibration: whether the reference comes back for the same performer and camera.
         motion_kind, no_space, motion, expression, smoothing: how the avatar moves, and why it cannot in space.
         fine_tune, gains: the gains of the parts of motion and expression, by the parts' names in the settings.
         zoom, overlay, nudge_buttons: how the performer is framed.
@@ -182,6 +185,7 @@ class Controls(QFrame):
         self.doctor = DoctorRow()
         self._column.addWidget(self.doctor)
         self.doctor.switched.connect(self._switch_virtual_camera)
+        self.doctor.kind_chosen.connect(self._session.virtual_camera.choose)
         self.doctor.again_wanted.connect(self._session.virtual_camera.examine)
 
     def _make_motion(self) -> None:
@@ -202,6 +206,7 @@ class Controls(QFrame):
             ),
         )
         self.no_space = label("", "muted", wrap=True)
+        self.preset = PresetRow(self._session)
         self.motion = ValueSlider(
             tr("Motion"),
             tr("How far the head moves."),
@@ -235,20 +240,32 @@ class Controls(QFrame):
             step=0.05,
             words=lambda value: tr("{delay_ms:.0f} ms", delay_ms=smoothing_delay_ms(value)),
         )
+        self.remember_calibration = Switch(
+            tr("Remember the calibration"),
+            tr(
+                "You are not asked to calibrate again before the same camera. What your face measures is kept on this "
+                "computer for that, for your account alone; switched off, it is deleted."
+            ),
+        )
         self._column.addWidget(label(tr("Motion"), "title"))
         for widget in (
             self.motion_kind,
             self.no_space,
+            self.preset,
             self.motion,
             self.expression,
             self.fine_tune,
             self.smoothing,
+            self.remember_calibration,
         ):
             self._column.addWidget(widget)
         self.motion_kind.chosen.connect(self._motion_chosen)
         self.fine_tune.toggled.connect(lambda on: self._set_window(replace(self._window, show_fine_tune=on)))
         self.motion.moved.connect(lambda value: self._set_live(replace(self._live, motion_strength=value)))
         self.expression.moved.connect(lambda value: self._set_live(replace(self._live, expression_strength=value)))
+        self.remember_calibration.clicked.connect(
+            lambda on: self._set_live(replace(self._live, remember_calibration=on))
+        )
         self.smoothing.moved.connect(lambda value: self._set_live(replace(self._live, smoothing=value)))
 
     def _make_gain(self, part: str) -> None:
@@ -578,6 +595,7 @@ class Controls(QFrame):
         self.refresh_button.setEnabled(desk.cameras is not None)
         self._camera_state.setText(desk.link.text)
         self._refresh_motion()
+        self.doctor.show_kind(virtual_camera.kind, virtual_camera.kinds, may_change=not virtual_camera.wanted)
         on, device = virtual_camera.on_air, virtual_camera.link.text
         self.doctor.show_report(
             virtual_camera.report, on=on, opening=virtual_camera.opening, device=device if on else ""
@@ -609,6 +627,7 @@ class Controls(QFrame):
         changed = sum(getattr(live, _strength(part)) != getattr(_DEFAULTS, _strength(part)) for part in self.gains)
         self.fine_tune.set_remark(tr("{changed} changed", changed=changed) if changed else "")
         self.smoothing.set_value(live.smoothing)
+        self.remember_calibration.setChecked(live.remember_calibration)
         self.zoom.set_value(live.zoom)
         self.background.set_choice(live.background)
         self._swatch_row.setVisible(live.background == "colour")

@@ -12,7 +12,7 @@ from PyQt6.QtCore import QObject, QUrl, pyqtSignal
 from PyQt6.QtGui import QDesktopServices
 
 from app.errors import AppError
-from app.pipeline.events import SinkClosed, SinkFailed, SinkOpened
+from app.pipeline.events import SinkClosed, SinkFailed, SinkOpened, Undisclosed
 from app.ui.languages import tr
 from app.ui.messages import Message, failure_message
 from app.ui.worker import Worker
@@ -20,6 +20,7 @@ from mcnet.files import cause_and_remedy, free_name
 from mcnet.phrases import phrase
 
 if TYPE_CHECKING:
+    from app.pipeline.output.discloser import Disclose, Discloser
     from app.pipeline.output.sinks import FileSink
     from app.pipeline.output.sound import SoundFeed
     from app.pipeline.pipeline import Pipeline
@@ -30,9 +31,10 @@ class Recordings(QObject):
 
     Args:
         worker: makes the sinks.
-        make_recorder: a sink that writes that file, with that sound or silent.
+        make_recorder: a sink that writes that file, with that sound or silent, and has it signed by that at its end.
         find_folder: where files go.
         find_sound: the microphone that the next recording has, or None.
+        discloser: gives Content Credentials to what is written.
 
     Attributes:
         pipeline: gives the pictures; None before it is there.
@@ -53,9 +55,10 @@ class Recordings(QObject):
     def __init__(
         self,
         worker: Worker,
-        make_recorder: "Callable[[Path, SoundFeed | None], FileSink]",
+        make_recorder: "Callable[[Path, SoundFeed | None, Disclose], FileSink]",
         find_folder: Callable[[], Path],
         find_sound: "Callable[[], SoundFeed | None]",
+        discloser: "Discloser",
     ) -> None:
         super().__init__()
         self.pipeline: Pipeline | None = None
@@ -66,6 +69,7 @@ class Recordings(QObject):
         self._make_recorder = make_recorder
         self._find_folder = find_folder
         self._find_sound = find_sound
+        self._discloser = discloser
         self._sink: FileSink | None = None
 
     def toggle(self) -> None:
@@ -79,11 +83,11 @@ class Recordings(QObject):
             text = tr("There is nothing to record at the moment: wait until the preview goes on.")
             self.told.emit(Message("recording", text, tone="info"))
             return
-        path, sound = self._new_file("mp4"), self._find_sound()
+        path, sound, disclose = self._new_file("mp4"), self._find_sound(), self._discloser.recording()
 
         def make() -> "FileSink":
             _make_folder(path.parent)
-            return self._make_recorder(path, sound)
+            return self._make_recorder(path, sound, disclose)
 
         self._worker.run(make, lambda sink: self._add(path, sink), self._failed)
 
@@ -97,8 +101,7 @@ class Recordings(QObject):
         if self.last is None:
             self.told.emit(Message("snapshot", tr("There is no picture yet to save."), tone="info"))
             return
-        rgb, path = self.last, self._new_file("png")
-
+        rgb, path, disclose = self.last, self._new_file("png"), self._discloser.recording()
         self.cleared.emit("recording")  # of an attempt before
 
         def write() -> Path:
@@ -106,12 +109,18 @@ class Recordings(QObject):
 
             _make_folder(path.parent)
             write_rgb(path, rgb)
+            disclose(path)
             return path
 
         self._worker.run(write, self._saved, self._failed)
 
-    def hear(self, event: SinkOpened | SinkFailed | SinkClosed) -> None:
-        """Take a fact about a sink; others' are let pass."""
+    def hear(self, event: SinkOpened | SinkFailed | SinkClosed | Undisclosed) -> None:
+        """Take a fact about a file or a sink; those of others' sinks are let pass."""
+        if isinstance(event, Undisclosed):
+            name = Path(event.file).name
+            text = f"{name} is saved, but without Content Credentials: {event.message.rstrip('.')}."
+            self.told.emit(Message("credentials", text, tone="warning"))
+            return
         if self._sink is None or event.sink != self._sink.name:
             return
         if self._sink.sound_trouble:

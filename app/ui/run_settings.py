@@ -12,7 +12,7 @@ from app.ui.flow import FlowLayout
 from app.ui.languages import spoken, tr
 from app.ui.model_desk import BUNDLED, label_of
 from app.ui.session import RunChanges, Session
-from app.ui.widgets import NAME_PX, Combo, ElidedLabel, button, label
+from app.ui.widgets import NAME_PX, Combo, ElidedLabel, Switch, button, label
 from app.words import card_lines
 from mcnet.phrases import phrase
 
@@ -32,6 +32,7 @@ class RunSettings(QWidget):
         card: what is said of the model in use.
         read_button: opens what there is to read about it.
         folder_button, open_button: other recordings' folder, and a look into this one.
+        credentials_switch: whether recordings and snapshots carry Content Credentials.
 
     Signals:
         model_wanted: the user wants to pick a model's file.
@@ -65,6 +66,13 @@ class RunSettings(QWidget):
         self._folder.setAccessibleName(tr("Folder of recordings"))
         self.folder_button = button(tr("Change…"), tip=tr("Put recordings and snapshots elsewhere"), kind="link")
         self.open_button = button(tr("Open"), tip=tr("Show the folder of recordings and snapshots"), kind="link")
+        self.credentials_switch = Switch(
+            tr("Content Credentials"),
+            tr(
+                "Recordings and snapshots say, in a signed and standard way (C2PA), that AI generated them, and with "
+                "which model; nothing of you. Others can read it, and can remove it."
+            ),
+        )
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(8)
@@ -89,6 +97,7 @@ class RunSettings(QWidget):
         buttons.addWidget(self.open_button)
         buttons.addWidget(self.folder_button)
         column.addLayout(buttons)
+        column.addWidget(self.credentials_switch)
         self.size_choice.activated.connect(self._size_chosen)
         self.rate_choice.activated.connect(
             lambda row: self._set(RunChanges(fps_hz=float(self.rate_choice.itemData(row))))
@@ -97,6 +106,7 @@ class RunSettings(QWidget):
         self.device_choice.activated.connect(
             lambda row: self._set(RunChanges(device=str(self.device_choice.itemData(row))))
         )
+        self.credentials_switch.clicked.connect(session.set_content_credentials)
         self.folder_button.clicked.connect(self.folder_wanted)
         self.open_button.clicked.connect(self._open_folder)
         self.read_button.clicked.connect(self._read_card)
@@ -142,6 +152,7 @@ class RunSettings(QWidget):
                 may, tip = session.can_change_model and not session.models.looking, self._tips[combo]
             combo.setEnabled(may)
             combo.setToolTip(spoken(tip))
+        self.credentials_switch.setChecked(session.settings.content_credentials)
         folder = str(session.recordings_folder)
         if folder != self._folder.text():
             self._folder.setText(folder)

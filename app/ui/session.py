@@ -31,11 +31,13 @@ from app.pipeline.events import (
     StageFailed,
     StageRecovered,
     StateChanged,
+    Undisclosed,
 )
+from app.pipeline.output.discloser import Discloser
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.state import State
 from app.pipeline.stats import Stats
-from app.places import videos_folder
+from app.places import presets_file, videos_folder
 from app.settings import RECENT_MODELS, AppSettings, LiveSettings, WindowSettings, save_settings
 from app.space import Space
 from app.ui.bridge import Bridge
@@ -50,10 +52,12 @@ from app.ui.microphone import Microphone
 from app.ui.model_desk import BUNDLED, ModelDesk, label_of
 from app.ui.parts import Parts, WindowOptions
 from app.ui.portrait_desk import PortraitDesk
+from app.ui.preset_desk import PresetDesk
 from app.ui.recordings import Recordings
 from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
 from app.words import learning_words, too_slow_words
+from mcnet.disclosure import SigningFiles
 from mcnet.phrases import listed
 
 if TYPE_CHECKING:
@@ -113,6 +117,7 @@ class Session(QObject):
         space: whether the avatar can be moved in space.
         calibrating: how far the calibration has come, 0 to 1, or None.
         desk: the portraits.
+        presets: strengths of the motion by name and by portrait.
         camera_desk: the cameras.
         virtual_camera: its switch.
         devices: where the model can run besides the processor, as the settings name it, with a name for people.
@@ -186,13 +191,21 @@ class Session(QObject):
         self._cleanup.add("pipeline", self._stop_pipeline)  # before it: the end of a recording still has its sound
         camera = options.camera or settings.camera
         self.desk = PortraitDesk(self._portrait_worker, parts.open_store)
+        self.presets = PresetDesk(
+            None if options.safe else presets_file(options.settings_path), lambda: self.settings.live, self.set_live
+        )
+        self._cleanup.add("presets", self.presets.save_at_last)
         self.camera_desk = CameraDesk(self._worker, parts.list_cameras, parts.parse_camera, camera)
-        self.virtual_camera = VirtualCameraSwitch(self._worker, parts.examine_virtual_camera, parts.make_virtual_camera)
+        self.virtual_camera = VirtualCameraSwitch(
+            self._worker, parts.examine_virtual_camera, parts.make_virtual_camera, settings.virtual_camera
+        )
+        self._discloser = Discloser(self._signing_files, self._bridge.tell, parts.begin_disclosing)
         self.recordings = Recordings(
             self._worker,
             parts.make_recorder,
             self._videos_folder,
             lambda: self.microphone.feed if self.microphone.wanted else None,
+            self._discloser,
         )
         self.measuring = Measuring(self._worker, parts.measure, self._bridge.tell)
         self.models = ModelDesk(self._model_worker, parts.examine_model, parts.read_card, parts.model_stamp)
@@ -205,7 +218,7 @@ class Session(QObject):
 
     def _connect(self) -> None:
         parts = (self.camera_desk, self.virtual_camera, self.recordings, self.microphone, self.measuring, self.models)
-        for part in (self.desk, *parts):
+        for part in (self.desk, self.presets, *parts):
             part.told.connect(self.told)
             part.cleared.connect(self.cleared)
         for part in parts:
@@ -217,6 +230,7 @@ class Session(QObject):
             lambda on, key: self._keep(replace(self.settings, record_sound=on, microphone=key))
         )
         self.camera_desk.interrupted.connect(self._end_calibrating)
+        self.virtual_camera.chosen.connect(lambda kind: self._keep(replace(self.settings, virtual_camera=kind)))
         self.virtual_camera.switched_on.connect(lambda: self._set_slate(True))
         self.virtual_camera.gone.connect(self._virtual_camera_gone)
         self.measuring.ended.connect(self._start_again)
@@ -229,6 +243,7 @@ class Session(QObject):
 
     def start(self) -> None:
         """Begin everything that a run needs, side by side, off the GUI thread."""
+        self.presets.load()
         self.desk.open(self._options.portrait or self.settings.portrait)
         self._worker.run(self._load_pipeline, self._begin, self._report("pipeline"))
         self.camera_desk.refresh()
@@ -315,13 +330,17 @@ class Session(QObject):
         # The chain asks for a calibration or does not, and for another one in space than in the plane.
         if live.relative != before.relative or self.in_space != in_space:
             self._changed()
+        self.presets.note()
         self.live_changed.emit()
 
     def _forget_refused(self, before: LiveSettings, live: LiveSettings) -> None:
         """Another picture is wished for than the one that could not be had: the notice about that one goes."""
         changed = {"slate_image"} if before.slate_image != live.slate_image else set()
-        if (before.background, before.background_image) != (live.background, live.background_image):
+        backgrounds = ((one.background, one.background_image, one.background_video) for one in (before, live))
+        if len(set(backgrounds)) > 1:
             changed.add("background")
+        if before.cut_out != live.cut_out:
+            changed.add("cut_out")
         for setting in self._refused & changed:
             self.cleared.emit(setting)
         self._refused -= changed
@@ -438,6 +457,16 @@ class Session(QObject):
     def set_recordings_folder(self, folder: Path) -> None:
         """Put recordings and snapshots there from now on."""
         self._keep(replace(self.settings, recordings=str(folder)))
+
+    def set_content_credentials(self, wanted: bool) -> None:
+        """Give Content Credentials to recordings and snapshots that are finished from now on, or leave them without."""
+        self._keep(replace(self.settings, content_credentials=wanted))
+
+    def _signing_files(self) -> SigningFiles | None:
+        kept = self.settings
+        if not kept.content_credentials:
+            return None
+        return SigningFiles(kept.signing_certificates, kept.signing_key)
 
     def set_window_size(self, width_px: int, height_px: int) -> None:
         """Remember how large the window is; nobody needs to be told."""
@@ -618,6 +647,7 @@ class Session(QObject):
                 if isinstance(event, Measured):
                     self.models.note_speed(self.run_settings.model, event.tier.best.frame_ms)
             case EngineReady():
+                self._discloser.uses(event.model, event.content_hash)
                 self.device, self.engine, self.backend = event.device, event.reason, event.backend
                 kept = event.keeps_reference and self.space.reference
                 self.space = Space(model=event.measures, detects=event.detects, reference=kept)
@@ -647,6 +677,7 @@ class Session(QObject):
                     self._proven_portrait = self._portrait
                 self._portrait_link = Link(True, self.desk.name_of(event.key))
                 self._animated = event.key
+                self.presets.bring_back(event.key)
             case SourceFailed():
                 self._source_failed(event)
             case CameraOpened() | CameraFailed() | CameraDark():
@@ -665,6 +696,8 @@ class Session(QObject):
                 self._state_changed(event)
             case SinkOpened() | SinkFailed() | SinkClosed():
                 self.virtual_camera.hear(event)
+                self.recordings.hear(event)
+            case Undisclosed():
                 self.recordings.hear(event)
             case SettingRefused():
                 self._refused.add(event.setting)
@@ -779,6 +812,8 @@ class Session(QObject):
 
 
 def _score_words(event: Calibrated | ReferenceImproved) -> str:
-    if event.remarks:
-        return tr("{score} of 100: {remarks}", score=event.score, remarks=listed(event.remarks))
-    return tr("{score} of 100", score=event.score)
+    if isinstance(event, Calibrated) and event.kept:
+        score = tr("{score} of 100, as calibrated before", score=event.score)
+    else:
+        score = tr("{score} of 100", score=event.score)
+    return tr("{score}: {remarks}", score=score, remarks=listed(event.remarks)) if event.remarks else score

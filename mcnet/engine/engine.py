@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcnet.allocator import keep_freed_memory
-from mcnet.arrays import Array, Keypoints, Rgb, SourceCache
+from mcnet.arrays import Array, Flow, Keypoints, Rgb, SourceCache
 from mcnet.config import MIN_SIDE_PX, McnetConfig
-from mcnet.engine.backends import Backend, Preparation
+from mcnet.engine.backends import Backend, Preparation, Rendered
 from mcnet.engine.device import (
     DeviceChoice,
     EngineError,
@@ -52,6 +52,7 @@ class Engine:
     Attributes:
         config: of the model.
         model_name: from the model's file.
+        content_hash: of its weights, as its file has it; "" where it has none.
         choice: device and precision, with the reason.
         backend_reason: why `backend_name` computes, or what keeps a faster one from it; for people.
         source: the cache in use, or None before `set_source`.
@@ -79,6 +80,7 @@ class Engine:
         refuse_wrong_shapes(self._model.config, self._model.weights, f"model {info.name}")
         self.config: McnetConfig = self._model.config
         self.model_name = info.name
+        self.content_hash = info.content_hash
         self.keypoint_landmarks = self._model.keypoint_landmarks
         self.places_suffice = self._model.places_suffice
         self.detects = self._model.detects
@@ -278,14 +280,30 @@ class Engine:
 
         Where the source was measured and the model's jacobians follow from the places, those given count for nothing.
         """
+        return self._rendered(driving, with_flow=False).rgb
+
+    def render_with_flow(self, driving: Keypoints[Array]) -> tuple[NDArray[np.uint8], Flow]:
+        """`render_batch`, with the flow that moved the source: for whoever moves something else along with it.
+
+        Returns:
+            (B, size_px, size_px, 3) uint8 RGB, and the flow of these frames; fresh arrays.
+
+        Raises:
+            EngineError: as `render`.
+        """
+        rendered = self._rendered(driving, with_flow=True)
+        assert rendered.flow is not None
+        return rendered.rgb, rendered.flow
+
+    def _rendered(self, driving: Keypoints[Array], *, with_flow: bool) -> Rendered:
         self._check_thread()
         if self.source is None:
             raise EngineError("render: got no source, expected one: call set_source(rgb) first")
         source = self.source
         if source.measured and self.places_suffice:
             driving = self._with_own_jacobians(driving)
-        rgb, witness = self._compute(lambda backend: backend.render(source, driving))
-        if not math.isfinite(witness):
+        rendered = self._compute(lambda backend: backend.render(source, driving, with_flow=with_flow))
+        if not math.isfinite(rendered.witness):
             raise EngineError(
                 phrase(
                     "model {model} gave NaN or infinite values for this frame, expected colours in [0, 1]: use "
@@ -293,7 +311,7 @@ class Engine:
                     model=self.model_name,
                 )
             )
-        return rgb
+        return rendered
 
     def animate(
         self,

@@ -350,7 +350,7 @@ def checked_content(path: Path, expected: str) -> bytes:
     except OSError as error:
         raise MediaError(
             phrase(
-                "cannot read the face model {path}: {cause}; reinstall the package",
+                "cannot read the bundled network {path}: {cause}; reinstall the package",
                 path=path,
                 cause=error.strerror or error,
             )
@@ -359,7 +359,7 @@ def checked_content(path: Path, expected: str) -> bytes:
     if found != expected:
         raise MediaError(
             phrase(
-                "the face model {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; "
+                "the network {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; "
                 "reinstall the package",
                 path=path,
                 found=found[:16],

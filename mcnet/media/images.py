@@ -152,11 +152,12 @@ def encoded(rgb: NDArray[np.uint8], suffix: str) -> bytes:
     """The content of a picture's file.
 
     Args:
-        rgb: (H, W, 3) uint8 RGB.
+        rgb: (H, W, 3) uint8 RGB; for PNG also (H, W, 4), with straight alpha.
         suffix: one of `WRITABLE_SUFFIXES`.
     """
     options = [] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    return cv2.imencode(suffix, rgb[:, :, ::-1], options)[1].tobytes()
+    order = [2, 1, 0, *range(3, rgb.shape[2])]
+    return cv2.imencode(suffix, rgb[:, :, order], options)[1].tobytes()
 
 
 def _read(path: Path, most_kept: int, *, completed: bool = False) -> tuple[NDArray[np.uint8], bool]:

@@ -80,6 +80,14 @@ class _Session:
         self._thread.start()
 
     @property
+    def identity(self) -> str:
+        """What tells the camera from others, over runs too. In doubt it is another one: a number or a path alone is
+        given to whatever is plugged in next.
+        """
+        spec = self.spec
+        return f"{spec.kind} {spec.device} {spec.path or spec.address} {self.name}"
+
+    @property
     def ended(self) -> bool:
         """Whether the thread is through, and the device with it."""
         return not self._thread.is_alive()
@@ -251,7 +259,7 @@ class CameraControl:
         with self._lock:
             if session is not self._active:
                 return
-            frame = CameraFrame(self._frame_id, now_s, rgb, session.device)
+            frame = CameraFrame(self._frame_id, now_s, rgb, session.device, session.identity)
             self._frame_id += 1
         self._deliver(frame)
 

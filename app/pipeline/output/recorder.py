@@ -24,6 +24,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from app.errors import SinkError
+from app.pipeline.output.discloser import Disclose
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.output.sound import RATE_HZ, Shown, SoundFeed, SoundTrack
@@ -67,6 +68,7 @@ class RecorderSink:
         path: ends in `.mp4`, and its folder exists. A file that is there already stays: the recording then becomes
             `name-2.mp4` and so on.
         sound: a microphone, or None for a recording without a sound track.
+        disclose: called with the file once it is whole, on the recording's own thread; or None.
         clock: seconds, as `time.monotonic`.
 
     Attributes:
@@ -77,7 +79,13 @@ class RecorderSink:
         sound_trouble: why the sound that was wanted is not, or not all, in the file, for people, or "".
     """
 
-    def __init__(self, path: Path, sound: SoundFeed | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        path: Path,
+        sound: SoundFeed | None = None,
+        disclose: Disclose | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.name = f"file:{path}"
         self.detail = ""
         self.sent = 0
@@ -85,6 +93,7 @@ class RecorderSink:
         self.sound_trouble = ""
         self._path = path
         self._sound = sound
+        self._disclose = disclose
         self._clock = clock
         self._recording: _Recording | None = None
         self._ended: _Recording | None = None
@@ -99,7 +108,7 @@ class RecorderSink:
             raise SinkError(phrase("the recording {detail} is going on already; stop it first", detail=self.detail))
         self.sound_trouble = ""
         encoder = _Encoder(self._path, output, self._sound, self._lose_sound)
-        self._recording = _Recording(encoder, output)
+        self._recording = _Recording(encoder, output, self._disclose)
         self.detail = str(encoder.path)
         self.sent = self.dropped = 0
 
@@ -146,7 +155,8 @@ class RecorderSink:
 class _Recording:
     """One file, with the thread that writes it and the pictures that wait for that."""
 
-    def __init__(self, encoder: "_Encoder", output: OutputFormat) -> None:
+    def __init__(self, encoder: "_Encoder", output: OutputFormat, disclose: Disclose | None) -> None:
+        self._disclose = disclose
         self._shape = (output.height_px, output.width_px, 3)
         self._encoder = encoder
         self._pending: deque[tuple[int, float, Composed]] = deque()
@@ -208,6 +218,8 @@ class _Recording:
                 self._encoder.write(tick, picture.rgb)
                 self._encoder.write_sound(tick, sent_s, picture)
             self._encoder.finish()
+            if self._disclose is not None and self._encoder.written:
+                self._disclose(path)
         except (av.error.FFmpegError, OSError) as error:
             kept = self._encoder.give_up()
             self._fail(

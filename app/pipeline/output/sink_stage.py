@@ -122,6 +122,7 @@ class SinkStage:
                 self._tend()
                 time.sleep(_ENDING_POLL_S)
             self.give_up_requests()
+            self._presenter.close()
 
     def give_up_requests(self) -> None:
         """Answer the wishes that came too late to be served; once `run` has ended, or if it never began."""

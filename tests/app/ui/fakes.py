@@ -31,6 +31,7 @@ from app.pipeline.events import (
 )
 from app.pipeline.inspector import Drawn, InspectorProcess, Posed, Request
 from app.pipeline.models import ModelReport
+from app.pipeline.output.discloser import Disclose
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import NullSink, OutputFormat, Sink
 from app.pipeline.output.sound import SoundFeed
@@ -39,16 +40,18 @@ from app.pipeline.portraits import Portrait, PortraitEntry, PortraitStore
 from app.pipeline.slot import LatestSlot
 from app.pipeline.state import State
 from app.pipeline.stats import Percentiles, Stats
-from app.settings import AppSettings, LiveSettings
+from app.settings import AppSettings, LiveSettings, VirtualCameraKind
 from app.ui.parts import Parts
 from mcnet.bench.tiers import Tier, Timing
 from mcnet.config import McnetConfig
+from mcnet.disclosure import Generated, SigningFiles
 from mcnet.engine import Engine, Way
 from mcnet.media.crop import SquareBox
 from mcnet.model_card import Evaluation, ModelCard
 
 _AUTOMATIC = SquareBox(50.0, 40.0, 60.0)
 READY = VirtualCameraReport("ready", "/dev/video10", "The virtual camera /dev/video10 is ready.")
+PIPEWIRE_READY = VirtualCameraReport("ready", "mcnet-avatar", "PipeWire can have a camera.")
 MISSING = VirtualCameraReport(
     "missing",
     "",
@@ -295,6 +298,8 @@ class World:
     folder: Path
     cameras: list[CameraInfo] = field(default_factory=lambda: [CameraInfo("Fake Cam", "0"), CameraInfo("Other", "1")])
     report: VirtualCameraReport = READY
+    pipewire_report: VirtualCameraReport = PIPEWIRE_READY
+    tell_trouble: Callable[[str], None] = print
     pipelines: list[FakePipeline] = field(default_factory=list)
     recordings: list[Path] = field(default_factory=list)
     sounds: list[SoundFeed | None] = field(default_factory=list)
@@ -302,6 +307,9 @@ class World:
     ears: "list[FakeEar]" = field(default_factory=list)
     sink_error: Exception | None = None
     sound_trouble: str = ""
+    disclosed: list[tuple[Path, Generated, SigningFiles]] = field(default_factory=list)
+    disclosure_trouble: str = ""
+    disclose: Disclose | None = None
     measure_error: Exception | None = None
     gate: threading.Event = field(default_factory=threading.Event)
     measured_with: list[tuple[str, str, str]] = field(default_factory=list)
@@ -334,8 +342,9 @@ class World:
             read_card=lambda model: self.cards.get(model),
             model_stamp=lambda model: self.stamps.get(model),
             examine_virtual_camera=self._examine,
-            make_virtual_camera=lambda: self._sink("virtualcam"),
+            make_virtual_camera=self._make_virtual_camera,
             make_recorder=self._record,
+            begin_disclosing=self._begin_disclosing,
             list_microphones=self._list_microphones,
             open_microphone=self._open_microphone,
             make_inspector=self._make_inspector,
@@ -345,9 +354,13 @@ class World:
         self.listed += 1
         return list(self.cameras)
 
-    def _examine(self) -> VirtualCameraReport:
+    def _examine(self, kind: VirtualCameraKind) -> VirtualCameraReport:
         self.examined += 1
-        return self.report
+        return self.pipewire_report if kind == "pipewire" else self.report
+
+    def _make_virtual_camera(self, kind: VirtualCameraKind, tell: Callable[[str], None]) -> Sink:
+        self.tell_trouble = tell
+        return self._sink("pipewire" if kind == "pipewire" else "virtualcam")
 
     def _make_pipeline(
         self,
@@ -398,8 +411,16 @@ class World:
         self.ears.append(FakeEar(key or "usual"))
         return self.ears[-1]
 
-    def _record(self, path: Path, sound: SoundFeed | None) -> "FakeSink":
+    def _begin_disclosing(
+        self, path: Path, said: Generated, files: SigningFiles, tell: Callable[[Path, str], None]
+    ) -> threading.Thread:
+        self.disclosed.append((path, said, files))
+        tell(path, self.disclosure_trouble)
+        return threading.Thread()
+
+    def _record(self, path: Path, sound: SoundFeed | None, disclose: Disclose) -> "FakeSink":
         self.recordings.append(path)
+        self.disclose = disclose
         self.sounds.append(sound)
         sink = self._sink("recorder")
         sink.detail, sink.sound_trouble = str(path), self.sound_trouble

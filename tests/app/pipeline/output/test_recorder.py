@@ -91,6 +91,23 @@ def test_it_is_h264_and_says_that_it_is_synthetic(tmp_path: Path) -> None:
         assert "Synthetic media" in DISCLOSURE
 
 
+def test_it_is_given_to_be_signed_once_it_is_whole_and_not_before(tmp_path: Path) -> None:
+    lengths = []
+
+    def disclose(path: Path) -> None:
+        with av.open(path) as container:
+            lengths.append(container.streams.video[0].frames)
+
+    sink = RecorderSink(tmp_path / "me.mp4", disclose=disclose)
+    for pictures in (5, 0):  # a recording without a picture leaves no file
+        sink.open(OUTPUT)
+        for frame in counted(pictures):
+            sink.send(picture(frame))
+        assert lengths == [5] * (pictures == 0)
+        finish(sink)
+    assert lengths == [5]
+
+
 def test_a_slow_encoder_never_stops_the_stage_and_keeps_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
