@@ -8,7 +8,7 @@ from PyQt6.QtGui import QGuiApplication, QResizeEvent, QTextOption
 from PyQt6.QtWidgets import QPlainTextEdit, QVBoxLayout, QWidget
 
 from app.ui.flow import FlowLayout
-from app.ui.languages import full_sentence, tr
+from app.ui.languages import full_sentence, spoken, tr
 from app.ui.theme import Tone
 from app.ui.widgets import Segmented, Switch, button, label, restyle
 
@@ -146,7 +146,7 @@ class DoctorRow(QWidget):
             text, fixes = report.sentence, report.fixes
             tone = "warning" if fixes else "quiet"
         self.switch.setEnabled(on or opening or (report is not None and report.status == "ready"))
-        self._state.setText(text)
+        self._state.setText(spoken(text))
         restyle(self._state, "tone", tone)
         if fixes != self._fixes:
             self._fixes, self._step = fixes, 0

@@ -256,6 +256,10 @@
             <translation>Computer</translation>
         </message>
         <message>
+            <source>Content Credentials</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Controls</source>
             <translation>Regler</translation>
         </message>
@@ -1007,6 +1011,10 @@
             <translation>Aufnahmen</translation>
         </message>
         <message>
+            <source>Recordings and snapshots say, in a signed and standard way (C2PA), that AI generated them, and with which model; nothing of you. Others can read it, and can remove it.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Refresh</source>
             <translation>Aktualisieren</translation>
         </message>
@@ -1017,6 +1025,10 @@
         <message>
             <source>Refresh microphones</source>
             <translation>Mikrofone aktualisieren</translation>
+        </message>
+        <message>
+            <source>Remember the calibration</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Remove</source>
@@ -1709,6 +1721,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>Gelb: Dem bewegten Porträt wird getraut; blau: Das Bild ist erzeugt</translation>
         </message>
         <message>
+            <source>You are not asked to calibrate again before the same camera. What your face measures is kept on this computer for that, for your account alone; switched off, it is deleted.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>You, as only you see yourself</source>
             <translation>Sie, wie nur Sie sich sehen</translation>
         </message>
@@ -1873,8 +1889,8 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>die Liste der Porträts in {folder} kann nicht gespeichert werden: {error}; prüfen Sie den Datenträger</translation>
         </message>
         <message>
-            <source>cannot keep the settings in {path}: {error}; check the folder's permissions</source>
-            <translation>die Einstellungen können nicht in {path} gespeichert werden: {error}; prüfen Sie die Berechtigungen des Ordners</translation>
+            <source>cannot keep the {what} in {path}: {error}; check the folder's permissions</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>cannot make the folder for portraits {folder}: {error}; check the disk</source>
@@ -1897,8 +1913,8 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>{name} kann nicht zurückgeholt werden: {error}; fügen Sie das Bild erneut hinzu</translation>
         </message>
         <message>
-            <source>cannot read the face model {path}: {cause}; reinstall the package</source>
-            <translation>das Gesichtsmodell {path} kann nicht gelesen werden: {cause}; installieren Sie das Paket neu</translation>
+            <source>cannot read the bundled network {path}: {cause}; reinstall the package</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>cannot read the list of portraits {path}: {error}; check its permissions</source>
@@ -2523,10 +2539,6 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>das Gesicht ist klein: Verwenden Sie ein größeres Bild</translation>
         </message>
         <message>
-            <source>the face model {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; reinstall the package</source>
-            <translation>das Gesichtsmodell {path} ist nicht das mitgelieferte: Sein SHA-256 ist {found}..., erwartet wird {expected}...; installieren Sie das Paket neu</translation>
-        </message>
-        <message>
             <source>the figures lack {error}, or have something else in its place: expected what `mcnet-train evaluate --json` wrote</source>
             <translation>in den Messwerten fehlt {error}, oder etwas anderes steht an dieser Stelle: erwartet wird, was `mcnet-train evaluate --json` schrieb</translation>
         </message>
@@ -2585,6 +2597,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>the mouth is open: teeth and lips will stretch</source>
             <translation>der Mund ist offen: Zähne und Lippen werden sich verzerren</translation>
+        </message>
+        <message>
+            <source>the network {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; reinstall the package</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the old file could not be moved ({error})</source>
@@ -3234,8 +3250,12 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>{score} von 100</translation>
         </message>
         <message>
-            <source>{score} of 100: {remarks}</source>
-            <translation>{score} von 100: {remarks}</translation>
+            <source>{score} of 100, as calibrated before</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{score}: {remarks}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{sentence} {fix}.</source>

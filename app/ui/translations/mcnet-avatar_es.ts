@@ -256,6 +256,10 @@
             <translation>Ordenador</translation>
         </message>
         <message>
+            <source>Content Credentials</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Controls</source>
             <translation>Controles</translation>
         </message>
@@ -1007,6 +1011,10 @@
             <translation>Grabaciones</translation>
         </message>
         <message>
+            <source>Recordings and snapshots say, in a signed and standard way (C2PA), that AI generated them, and with which model; nothing of you. Others can read it, and can remove it.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Refresh</source>
             <translation>Actualizar</translation>
         </message>
@@ -1017,6 +1025,10 @@
         <message>
             <source>Refresh microphones</source>
             <translation>Actualizar micrófonos</translation>
+        </message>
+        <message>
+            <source>Remember the calibration</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Remove</source>
@@ -1709,6 +1721,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>Amarillo: se confía en el retrato movido; azul: la imagen es generada</translation>
         </message>
         <message>
+            <source>You are not asked to calibrate again before the same camera. What your face measures is kept on this computer for that, for your account alone; switched off, it is deleted.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>You, as only you see yourself</source>
             <translation>Usted, como solo usted se ve</translation>
         </message>
@@ -1873,8 +1889,8 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>no se puede guardar la lista de retratos en {folder}: {error}; revise el disco</translation>
         </message>
         <message>
-            <source>cannot keep the settings in {path}: {error}; check the folder's permissions</source>
-            <translation>no se pueden guardar los ajustes en {path}: {error}; revise los permisos de la carpeta</translation>
+            <source>cannot keep the {what} in {path}: {error}; check the folder's permissions</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>cannot make the folder for portraits {folder}: {error}; check the disk</source>
@@ -1897,8 +1913,8 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>no se puede devolver {name}: {error}; añada la imagen de nuevo</translation>
         </message>
         <message>
-            <source>cannot read the face model {path}: {cause}; reinstall the package</source>
-            <translation>no se puede leer el modelo de cara {path}: {cause}; reinstale el paquete</translation>
+            <source>cannot read the bundled network {path}: {cause}; reinstall the package</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>cannot read the list of portraits {path}: {error}; check its permissions</source>
@@ -2523,10 +2539,6 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>la cara es pequeña: use una imagen más grande</translation>
         </message>
         <message>
-            <source>the face model {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; reinstall the package</source>
-            <translation>el modelo de cara {path} no es el incluido: su SHA-256 es {found}..., se esperaba {expected}...; reinstale el paquete</translation>
-        </message>
-        <message>
             <source>the figures lack {error}, or have something else in its place: expected what `mcnet-train evaluate --json` wrote</source>
             <translation>a las cifras les falta {error}, o hay otra cosa en su lugar: se esperaba lo que escribió `mcnet-train evaluate --json`</translation>
         </message>
@@ -2585,6 +2597,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>the mouth is open: teeth and lips will stretch</source>
             <translation>la boca está abierta: dientes y labios se estirarán</translation>
+        </message>
+        <message>
+            <source>the network {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; reinstall the package</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the old file could not be moved ({error})</source>
@@ -3234,8 +3250,12 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>{score} de 100</translation>
         </message>
         <message>
-            <source>{score} of 100: {remarks}</source>
-            <translation>{score} de 100: {remarks}</translation>
+            <source>{score} of 100, as calibrated before</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{score}: {remarks}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{sentence} {fix}.</source>

@@ -256,6 +256,10 @@
             <translation>Ordinateur</translation>
         </message>
         <message>
+            <source>Content Credentials</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Controls</source>
             <translation>Commandes</translation>
         </message>
@@ -1007,6 +1011,10 @@
             <translation>Enregistrements</translation>
         </message>
         <message>
+            <source>Recordings and snapshots say, in a signed and standard way (C2PA), that AI generated them, and with which model; nothing of you. Others can read it, and can remove it.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Refresh</source>
             <translation>Actualiser</translation>
         </message>
@@ -1017,6 +1025,10 @@
         <message>
             <source>Refresh microphones</source>
             <translation>Actualiser les microphones</translation>
+        </message>
+        <message>
+            <source>Remember the calibration</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Remove</source>
@@ -1709,6 +1721,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>Jaune : on se fie au portrait déplacé ; bleu : l'image est générée</translation>
         </message>
         <message>
+            <source>You are not asked to calibrate again before the same camera. What your face measures is kept on this computer for that, for your account alone; switched off, it is deleted.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>You, as only you see yourself</source>
             <translation>Vous, comme vous seul vous voyez</translation>
         </message>
@@ -1873,8 +1889,8 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>impossible de conserver la liste des portraits dans {folder} : {error} ; vérifiez le disque</translation>
         </message>
         <message>
-            <source>cannot keep the settings in {path}: {error}; check the folder's permissions</source>
-            <translation>impossible de conserver les réglages dans {path} : {error} ; vérifiez les droits du dossier</translation>
+            <source>cannot keep the {what} in {path}: {error}; check the folder's permissions</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>cannot make the folder for portraits {folder}: {error}; check the disk</source>
@@ -1897,8 +1913,8 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>impossible de remettre {name} : {error} ; ajoutez l'image à nouveau</translation>
         </message>
         <message>
-            <source>cannot read the face model {path}: {cause}; reinstall the package</source>
-            <translation>impossible de lire le modèle de visage {path} : {cause} ; réinstallez le paquet</translation>
+            <source>cannot read the bundled network {path}: {cause}; reinstall the package</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>cannot read the list of portraits {path}: {error}; check its permissions</source>
@@ -2523,10 +2539,6 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>le visage est petit : utilisez une image plus grande</translation>
         </message>
         <message>
-            <source>the face model {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; reinstall the package</source>
-            <translation>le modèle de visage {path} n'est pas celui fourni : son SHA-256 est {found}..., il faut {expected}... ; réinstallez le paquet</translation>
-        </message>
-        <message>
             <source>the figures lack {error}, or have something else in its place: expected what `mcnet-train evaluate --json` wrote</source>
             <translation>il manque {error} aux mesures, ou autre chose s'y trouve à la place : il faut ce qu'a écrit `mcnet-train evaluate --json`</translation>
         </message>
@@ -2585,6 +2597,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>the mouth is open: teeth and lips will stretch</source>
             <translation>la bouche est ouverte : les dents et les lèvres s'étireront</translation>
+        </message>
+        <message>
+            <source>the network {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; reinstall the package</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the old file could not be moved ({error})</source>
@@ -3234,8 +3250,12 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>{score} sur 100</translation>
         </message>
         <message>
-            <source>{score} of 100: {remarks}</source>
-            <translation>{score} sur 100 : {remarks}</translation>
+            <source>{score} of 100, as calibrated before</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{score}: {remarks}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{sentence} {fix}.</source>

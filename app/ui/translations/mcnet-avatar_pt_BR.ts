@@ -256,6 +256,10 @@
             <translation>Computador</translation>
         </message>
         <message>
+            <source>Content Credentials</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Controls</source>
             <translation>Controles</translation>
         </message>
@@ -1007,6 +1011,10 @@
             <translation>Gravações</translation>
         </message>
         <message>
+            <source>Recordings and snapshots say, in a signed and standard way (C2PA), that AI generated them, and with which model; nothing of you. Others can read it, and can remove it.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Refresh</source>
             <translation>Atualizar</translation>
         </message>
@@ -1017,6 +1025,10 @@
         <message>
             <source>Refresh microphones</source>
             <translation>Atualizar microfones</translation>
+        </message>
+        <message>
+            <source>Remember the calibration</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Remove</source>
@@ -1709,6 +1721,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>Amarelo: confia-se no retrato movido; azul: a imagem é gerada</translation>
         </message>
         <message>
+            <source>You are not asked to calibrate again before the same camera. What your face measures is kept on this computer for that, for your account alone; switched off, it is deleted.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>You, as only you see yourself</source>
             <translation>Você, como só você se vê</translation>
         </message>
@@ -1873,8 +1889,8 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>não é possível guardar a lista de retratos em {folder}: {error}; verifique o disco</translation>
         </message>
         <message>
-            <source>cannot keep the settings in {path}: {error}; check the folder's permissions</source>
-            <translation>não é possível guardar as configurações em {path}: {error}; verifique as permissões da pasta</translation>
+            <source>cannot keep the {what} in {path}: {error}; check the folder's permissions</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>cannot make the folder for portraits {folder}: {error}; check the disk</source>
@@ -1897,8 +1913,8 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>não é possível devolver {name}: {error}; adicione a imagem de novo</translation>
         </message>
         <message>
-            <source>cannot read the face model {path}: {cause}; reinstall the package</source>
-            <translation>não é possível ler o modelo de rosto {path}: {cause}; reinstale o pacote</translation>
+            <source>cannot read the bundled network {path}: {cause}; reinstall the package</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>cannot read the list of portraits {path}: {error}; check its permissions</source>
@@ -2523,10 +2539,6 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>o rosto é pequeno: use uma imagem maior</translation>
         </message>
         <message>
-            <source>the face model {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; reinstall the package</source>
-            <translation>o modelo de rosto {path} não é o incluído: o SHA-256 é {found}..., esperava-se {expected}...; reinstale o pacote</translation>
-        </message>
-        <message>
             <source>the figures lack {error}, or have something else in its place: expected what `mcnet-train evaluate --json` wrote</source>
             <translation>falta {error} nos números, ou há outra coisa no lugar: esperava-se o que `mcnet-train evaluate --json` gravou</translation>
         </message>
@@ -2585,6 +2597,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>the mouth is open: teeth and lips will stretch</source>
             <translation>a boca está aberta: dentes e lábios vão esticar</translation>
+        </message>
+        <message>
+            <source>the network {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; reinstall the package</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the old file could not be moved ({error})</source>
@@ -3234,8 +3250,12 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>{score} de 100</translation>
         </message>
         <message>
-            <source>{score} of 100: {remarks}</source>
-            <translation>{score} de 100: {remarks}</translation>
+            <source>{score} of 100, as calibrated before</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{score}: {remarks}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{sentence} {fix}.</source>

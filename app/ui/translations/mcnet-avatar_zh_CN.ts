@@ -256,6 +256,10 @@
             <translation>计算机</translation>
         </message>
         <message>
+            <source>Content Credentials</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Controls</source>
             <translation>控制</translation>
         </message>
@@ -1006,6 +1010,10 @@
             <translation>录像</translation>
         </message>
         <message>
+            <source>Recordings and snapshots say, in a signed and standard way (C2PA), that AI generated them, and with which model; nothing of you. Others can read it, and can remove it.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Refresh</source>
             <translation>刷新</translation>
         </message>
@@ -1016,6 +1024,10 @@
         <message>
             <source>Refresh microphones</source>
             <translation>刷新麦克风</translation>
+        </message>
+        <message>
+            <source>Remember the calibration</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Remove</source>
@@ -1708,6 +1720,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>黄色：信任移动后的肖像；蓝色：画面是生成的</translation>
         </message>
         <message>
+            <source>You are not asked to calibrate again before the same camera. What your face measures is kept on this computer for that, for your account alone; switched off, it is deleted.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>You, as only you see yourself</source>
             <translation>只有您自己能看到的您</translation>
         </message>
@@ -1872,8 +1888,8 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>无法在 {folder} 中保存肖像列表：{error}；请检查磁盘</translation>
         </message>
         <message>
-            <source>cannot keep the settings in {path}: {error}; check the folder's permissions</source>
-            <translation>无法将设置保存到 {path}：{error}；请检查文件夹的权限</translation>
+            <source>cannot keep the {what} in {path}: {error}; check the folder's permissions</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>cannot make the folder for portraits {folder}: {error}; check the disk</source>
@@ -1896,8 +1912,8 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>无法恢复 {name}：{error}；请重新添加该图片</translation>
         </message>
         <message>
-            <source>cannot read the face model {path}: {cause}; reinstall the package</source>
-            <translation>无法读取人脸模型 {path}：{cause}；请重新安装软件包</translation>
+            <source>cannot read the bundled network {path}: {cause}; reinstall the package</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>cannot read the list of portraits {path}: {error}; check its permissions</source>
@@ -2522,10 +2538,6 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>人脸太小：请使用更大的图片</translation>
         </message>
         <message>
-            <source>the face model {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; reinstall the package</source>
-            <translation>人脸模型 {path} 不是自带的：其 SHA-256 为 {found}...，应为 {expected}...；请重新安装软件包</translation>
-        </message>
-        <message>
             <source>the figures lack {error}, or have something else in its place: expected what `mcnet-train evaluate --json` wrote</source>
             <translation>指标缺少 {error}，或该处为其他内容：应为 `mcnet-train evaluate --json` 的输出</translation>
         </message>
@@ -2584,6 +2596,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>the mouth is open: teeth and lips will stretch</source>
             <translation>嘴是张开的：牙齿和嘴唇会被拉伸</translation>
+        </message>
+        <message>
+            <source>the network {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; reinstall the package</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the old file could not be moved ({error})</source>
@@ -3231,8 +3247,12 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{score}/100</translation>
         </message>
         <message>
-            <source>{score} of 100: {remarks}</source>
-            <translation>{score}/100：{remarks}</translation>
+            <source>{score} of 100, as calibrated before</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{score}: {remarks}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{sentence} {fix}.</source>
