@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from PyQt6.QtCore import pyqtSignal
+from PyQt6.QtCore import Qt, pyqtSignal
 from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLineEdit, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from app.pipeline.animation.smoothing import smoothing_delay_ms
@@ -308,11 +308,13 @@ class Controls(QFrame):
             words=_percent,
         )
         self.nudge_buttons: dict[str, QPushButton] = {}
-        grid = QHBoxLayout()
+        places = QWidget()
+        places.setLayoutDirection(Qt.LayoutDirection.LeftToRight)  # left is on the left in every language
+        grid = QHBoxLayout(places)
+        grid.setContentsMargins(0, 0, 0, 0)
         grid.setSpacing(4)
         name = label(tr("Nudge"))
         name.setMinimumWidth(NAME_PX)
-        grid.addWidget(name)
         for where, tip in (
             ("left", tr("Move the crop to the left (H)")),
             ("up", tr("Move the crop up (U)")),
@@ -326,11 +328,15 @@ class Controls(QFrame):
             made.clicked.connect(lambda _=False, where=where: self.nudge(where))
             self.nudge_buttons[where] = made
             grid.addWidget(made)
-        grid.addStretch(1)
+        row = QHBoxLayout()
+        row.setSpacing(4)
+        row.addWidget(name)
+        row.addWidget(places)
+        row.addStretch(1)
         self._column.addWidget(label(tr("Framing"), "title"))
         self._column.addWidget(self.zoom)
         self._column.addWidget(self.overlay)
-        self._column.addLayout(grid)
+        self._column.addLayout(row)
         self.zoom.moved.connect(lambda value: self._set_live(replace(self._live, zoom=value)))
         self.overlay.moved.connect(lambda value: self._set_window(replace(self._window, overlay_opacity=value)))
 
