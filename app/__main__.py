@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from app.settings import KeypointKind, LiveSettings, MotionKind
+import mcnet
+from app.settings import KeypointKind, Language, LiveSettings, MotionKind
 from mcnet.commands.arguments import PRECISIONS, number, seconds, whole_number
 from mcnet.commands.credentials import add_options as add_credentials_options
 from mcnet.errors import UserError, told
@@ -23,6 +24,13 @@ _HEADLESS_ONLY = (
     "motion",
     "keypoints",
     "calibration_s",
+    "remember_calibration",
+    "preset",
+    "background",
+    "background_blur",
+    "portrait_size",
+    "portrait_x",
+    "portrait_y",
     "give_up_s",
     "model_timeout_s",
     "camera_timeout_s",
@@ -98,6 +106,7 @@ def _run(args: argparse.Namespace) -> int:
             portrait=args.source,
             size=args.size,
             fps_hz=args.fps,
+            language=args.language,
             new_instance=args.new_instance,
         )
     )
@@ -109,6 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="mcnet-avatar",
         description="Be a portrait in your next video call: your webcam moves it, live. Alone, it opens a window.",
     )
+    parser.add_argument("--version", action="version", version=f"mcnet-avatar {mcnet.__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="also say what is going on")
     parser.add_argument(
         "--doctor", action="store_true", help="say what is there and what is missing, with the exact fix, and stop"
@@ -131,6 +141,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--size", metavar="WxH", help="of the output (default: as kept, else 1280x720)")
     parser.add_argument("--fps", type=number(1, 120), metavar="HZ", help="of the output (default: as kept, else 30)")
+    parser.add_argument(
+        "--language", choices=get_args(Language), help="of the window (default: as kept, else the system's)"
+    )
     parser.add_argument(
         "--new-instance",
         action="store_true",
@@ -171,11 +184,56 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--absolute", action="store_true", help="absolute motion: no calibration")
     group.add_argument(
+        "--remember-calibration",
+        action="store_true",
+        help="take up what was calibrated for the same performer before the same camera, and keep what is calibrated",
+    )
+    group.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="move the avatar with these strengths, by the name that they were saved under in the window, or Standard",
+    )
+    group.add_argument(
         "--calibration-s",
         type=number(0, 60),
         default=2.0,
         metavar="S",
         help="look for a neutral face so long, half of it if one is seen (default: 2)",
+    )
+    group.add_argument(
+        "--background",
+        metavar="KIND|FILE",
+        help="cut the person out, so that the background stays still: own (the portrait's), blur (the same, blurred), "
+        "green, another colour as #rrggbb, alpha (transparent in OUT.webm, elsewhere green), or a picture or a video, "
+        "which is repeated (default: nothing is cut out)",
+    )
+    group.add_argument(
+        "--background-blur",
+        type=number(0, 1),
+        default=LiveSettings().background_blur,
+        metavar="STRENGTH",
+        help="of --background blur, 0 to 1 (default: 0.5)",
+    )
+    group.add_argument(
+        "--portrait-size",
+        type=number(0.5, 1.7),
+        default=LiveSettings().portrait_size,
+        metavar="SCALE",
+        help="side of the portrait's square over the output's shorter side, 0.5 to 1.7 (default: 1)",
+    )
+    group.add_argument(
+        "--portrait-x",
+        type=number(-0.5, 0.5),
+        default=LiveSettings().portrait_x,
+        metavar="SHARE",
+        help="shift the portrait to the right by this share of the output's width, -0.5 to 0.5 (default: 0)",
+    )
+    group.add_argument(
+        "--portrait-y",
+        type=number(-0.5, 0.5),
+        default=LiveSettings().portrait_y,
+        metavar="SHARE",
+        help="likewise downwards, of the height (default: 0)",
     )
     group.add_argument(
         "--give-up-s",

@@ -24,6 +24,7 @@ from app.pipeline.events import (
     EngineReady,
     Event,
     Measured,
+    SettingRefused,
     SinkClosed,
     SinkFailed,
     SinkOpened,
@@ -39,7 +40,8 @@ from app.pipeline.pipeline import Pipeline, PipelineTimes
 from app.pipeline.portraits import PortraitStore, load_portrait
 from app.pipeline.stats import Stats
 from app.pipeline.tiers import make_engine
-from app.places import portraits_folder, source_cache_folder
+from app.places import portraits_folder, presets_file, references_folder, source_cache_folder
+from app.presets import load_presets
 from app.settings import LiveSettings
 from app.space import Obstacle, Space
 from app.words import dark_camera_words, measured_words, not_in_space_words, unmet_wishes_words
@@ -48,6 +50,7 @@ from mcnet.commands.arguments import check_motion_options
 from mcnet.commands.outputs import check_outputs
 from mcnet.disclosure.process import begin_disclosing
 from mcnet.files import cause_and_remedy, replacing
+from mcnet.media.scene import Background, parse_background
 from mcnet.signals import StopSignals
 
 logger = logging.getLogger(__name__)
@@ -71,13 +74,11 @@ def run_headless(args: argparse.Namespace) -> int:
     check_motion_options(args)
 
     camera, portrait = parse_camera(args.camera or "0"), args.source or "woman_1"
-    check_places(args, camera, portrait, model)
-    settings = LiveSettings(
-        relative=not args.absolute,
-        motion=args.motion or LiveSettings().motion,
-        keypoints=args.keypoints,
-        calibration_s=args.calibration_s,
-    )
+    background = None if args.background is None else parse_background(args.background, args.background_blur)
+    check_places(args, camera, portrait, model, background)
+    settings = live_settings(args)
+    if background is not None:
+        settings = before_background(settings, background)
     signer = credentials.signing_files(args)
     events: SimpleQueue[Event] = SimpleQueue()
     discloser = Discloser(lambda: signer, events.put, begin_disclosing)
@@ -87,6 +88,7 @@ def run_headless(args: argparse.Namespace) -> int:
         output=parse_output(args.size, args.fps),
         on_event=events.put,
         source_cache=source_cache_folder(),
+        references=references_folder() if args.remember_calibration else None,
         times=PipelineTimes(args.model_timeout_s, CameraTimes(open_s=args.camera_timeout_s)),
     )
     sinks = [parse_sink(text, discloser) for text in args.sink or ["null"]]
@@ -124,7 +126,46 @@ def run_headless(args: argparse.Namespace) -> int:
     return 0
 
 
-def check_places(args: argparse.Namespace, camera: CameraSpec, portrait: str, model: str) -> None:
+def live_settings(args: argparse.Namespace) -> LiveSettings:
+    """What the command line says about motion and place; for the rest the defaults.
+
+    Raises:
+        AppError: there is no such preset, or the presets cannot be read.
+    """
+    settings = LiveSettings(
+        relative=not args.absolute,
+        motion=args.motion or LiveSettings().motion,
+        keypoints=args.keypoints,
+        calibration_s=args.calibration_s,
+        portrait_size=args.portrait_size,
+        portrait_x=args.portrait_x,
+        portrait_y=args.portrait_y,
+    )
+    if args.preset is None:
+        return settings
+    presets, complaint = load_presets(presets_file())
+    if complaint is not None:
+        print(complaint, file=sys.stderr)
+    return presets.get(args.preset).over(settings)
+
+
+def before_background(settings: LiveSettings, background: Background) -> LiveSettings:
+    """The settings with the person cut out before that background."""
+    path = str(background.path)
+    return dataclasses.replace(
+        settings,
+        cut_out=True,
+        background=background.kind,
+        background_colour=background.colour,
+        background_blur=background.blur,
+        background_image=path if background.kind == "image" else settings.background_image,
+        background_video=path if background.kind == "video" else settings.background_video,
+    )
+
+
+def check_places(
+    args: argparse.Namespace, camera: CameraSpec, portrait: str, model: str, background: Background | None
+) -> None:
     """See that report and recordings can be written, and take the place of nothing that is read, before any work.
 
     Raises:
@@ -138,6 +179,8 @@ def check_places(args: argparse.Namespace, camera: CameraSpec, portrait: str, mo
     read = {"--source": Path(portrait), "--model": Path(model), **credentials.read_by(args)}
     if camera.path is not None:
         read["--camera"] = camera.path
+    if background is not None and background.kind in ("image", "video"):
+        read["--background"] = background.path
     check_outputs(report | recordings, read, dict.fromkeys(recordings, (".mp4",)))
 
 
@@ -276,9 +319,10 @@ class Watch:
                 self._opened = True
                 note = f" ({unmet})" if (unmet := unmet_wishes_words(event)) else ""
                 print(f"{camera}: {width} x {height} at {fps_hz:g} frames/s{note}", file=sys.stderr)
-            case Calibrated(score=score, remarks=remarks):
+            case Calibrated(score=score, remarks=remarks, kept=kept):
                 note = f" ({'; '.join(remarks)})" if remarks else ""
-                print(f"calibrated: the reference scores {score} of 100{note}", file=sys.stderr)
+                how = "calibrated as before" if kept else "calibrated"
+                print(f"{how}: the reference scores {score} of 100{note}", file=sys.stderr)
             case SinkOpened(sink=sink, detail=detail) | SinkClosed(sink=sink, detail=detail):
                 logger.info("%s: %s %s", type(event).__name__, sink, detail)
             case CameraFailed(message=message, retry_s=retry_s):
@@ -294,6 +338,8 @@ class Watch:
                 print(f"{file} is saved, but without Content Credentials: {message}", file=sys.stderr)
             case SinkFailed(sink=sink, message=message):
                 self._lose(sink, message)
+            case SettingRefused(message=message):
+                self.failure = message  # it was asked for on the command line
             case SourceFailed(message=message) | StageFailed(message=message):
                 self.failure = message
             case _:

@@ -4,6 +4,7 @@ The names below are imported when they are first used, so that `mcnet --help` ne
 """
 
 import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from mcnet.engine import Engine, EngineError, EngineOptions, open_model
     from mcnet.generator import Mcnet
     from mcnet.model_file import CheckpointError, ModelFile
+
+    __version__: str
 
 __all__ = [
     "CheckpointError",
@@ -25,6 +28,7 @@ __all__ = [
     "McnetConfig",
     "ModelFile",
     "SourceCache",
+    "__version__",
     "load_model",
     "open_model",
     "save_model",
@@ -41,7 +45,17 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     for module, names in _HOMES.items():
         if name in names:
             return getattr(importlib.import_module(f"mcnet.{module}"), name)
     raise AttributeError(f"module 'mcnet' has no attribute {name!r}")
+
+
+def _version() -> str:
+    """As pyproject.toml has it, which is the one place; `unknown` where the package is not installed."""
+    try:
+        return importlib.metadata.version("mcnet-avatar")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

@@ -5,8 +5,8 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 
+import mcnet
 from mcnet.commands import animate, bench, convert, credentials, inspect
 from mcnet.commands.status import INTERRUPTED
 from mcnet.errors import UserError, told
@@ -52,7 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Animate a portrait by a video of somebody's face, with MCNet.",
         epilog="'mcnet COMMAND --help' tells more of a command.",
     )
-    parser.add_argument("--version", action="version", version=f"mcnet {_version()}")
+    parser.add_argument("--version", action="version", version=f"mcnet {mcnet.__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="also say what is going on")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
     animate.add_parser(commands)
@@ -61,13 +61,6 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_parser(commands)
     credentials.add_parser(commands)
     return parser
-
-
-def _version() -> str:
-    try:
-        return version("mcnet-avatar")
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 if __name__ == "__main__":

@@ -68,6 +68,7 @@ def build() -> None:
     """Build the folder, the archive and, where its tool is, the .deb."""
     shutil.rmtree(BUILD, ignore_errors=True)
     draw_icons(ROOT / "build" / "icons")
+    name_version(ROOT / "build" / "metadata")
     command = [sys.executable, "-m", "PyInstaller", "--noconfirm", "--log-level", "WARN"]
     command += ["--distpath", str(BUILD), "--workpath", str(ROOT / "build" / "pyinstaller")]
     subprocess.run([*command, str(ROOT / "packaging" / "mcnet-avatar.spec")], check=True)  # noqa: S603
@@ -106,6 +107,15 @@ def draw_icons(folder: Path) -> None:
     with Image.open(folder / f"{max(ICON_SIDES_PX)}.png") as largest:
         largest.save(folder / "mcnet-avatar.ico", sizes=[(side, side) for side in ICON_SIDES_PX if side <= 256])
         largest.save(folder / "mcnet-avatar.icns")
+
+
+def name_version(folder: Path) -> None:
+    """What `importlib.metadata` reads: the app is not installed where it is bundled, and knows its version by that."""
+    version = project()["version"]
+    information = folder / f"mcnet_avatar-{version}.dist-info"
+    shutil.rmtree(folder, ignore_errors=True)
+    information.mkdir(parents=True)
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: mcnet-avatar\nVersion: {version}\n")
 
 
 def lay_licences(folder: Path) -> None:
@@ -205,6 +215,9 @@ def smoke() -> None:
         home.mkdir()
         elsewhere.mkdir()
         environment = {"HOME": str(home), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+        said = run_program(["mcnet", "--version"], environment, elsewhere)
+        if said != f"mcnet {project()['version']}":
+            raise SystemExit(f"mcnet --version: got {said!r}, expected the version of pyproject.toml")
         began_s = time.perf_counter()
         video = elsewhere / "live.mp4"
         run_program(["mcnet-avatar", "--headless", "--camera", str(clip), "--sink", f"file:{video}", "--frames", "50"],
@@ -219,13 +232,14 @@ def smoke() -> None:
         try_window(clip, environment, home, elsewhere)
 
 
-def run_program(command: list[str], environment: Mapping[str, str], folder: Path) -> None:
-    """One of the bundle's programs, to its end."""
+def run_program(command: list[str], environment: Mapping[str, str], folder: Path) -> str:
+    """One of the bundle's programs, to its end; returns what it printed."""
     done = subprocess.run(  # noqa: S603
         [str(FOLDER / command[0]), *command[1:]], env=dict(environment), cwd=folder, capture_output=True, text=True
     )
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}")
+    return done.stdout.strip()
 
 
 def try_window(clip: Path, environment: Mapping[str, str], home: Path, folder: Path) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.state import State
+from mcnet.phrases import phrase
 
 if TYPE_CHECKING:  # the window names events before torch is loaded
     from mcnet.bench.tiers import Tier
@@ -37,7 +38,7 @@ class UnusedGpu:
     lack: str
 
     def __str__(self) -> str:
-        return f"{self.name} is there, but is not used: {self.lack}"
+        return phrase("{name} is there, but is not used: {lack}", name=self.name, lack=self.lack)
 
 
 @dataclass(frozen=True)
@@ -195,12 +196,14 @@ class CalibrationProgress:
 @dataclass(frozen=True)
 class Calibrated:
     """The reference was taken. `score` 0 to 100: how well it serves; `remarks`: what speaks against it. `in_space`: a
-    neutral expression was looked for; otherwise the portrait's pose too.
+    neutral expression was looked for; otherwise the portrait's pose too. `kept`: it was taken in an earlier run, or for
+    this portrait before, by the same performer before the same camera.
     """
 
     score: int
     remarks: tuple[str, ...] = ()
     in_space: bool = False
+    kept: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import cv2
 from app.pipeline.animation.animator import Animator, Finder
 from app.pipeline.animation.live_engine import EngineFactory, LiveEngine
 from app.pipeline.animation.performer_view import PerformerView
+from app.pipeline.animation.reference_store import ReferenceStore
 from app.pipeline.animation.source_store import SourceStore
 from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera import Camera
@@ -98,6 +99,7 @@ class Pipeline:
         on_event: Callable[[Event], None],
         on_picture: Callable[[], None] | None = None,
         source_cache: Path | None = None,
+        references: Path | None = None,
         times: PipelineTimes | None = None,
         camera_opener: Callable[[CameraSpec], Camera] = open_camera,
         finder_factory: Callable[[], Finder] | None = None,
@@ -111,6 +113,7 @@ class Pipeline:
             on_event: told what happens, on the thread that found it out; must not wait.
             on_picture: called after each new picture in `preview`; must not wait.
             source_cache: folder for encoded portraits; None: they are not kept.
+            references: folder for what was calibrated; likewise.
             times: how patient to be.
             camera_opener: opens cameras; tests give fakes.
             finder_factory: makes the face finder, on the inference thread; None: `FaceFinder`.
@@ -121,6 +124,7 @@ class Pipeline:
         self.engine_factory = engine_factory
         self.on_event = on_event
         self.store = None if source_cache is None else SourceStore(source_cache)
+        self.references = None if references is None else ReferenceStore(references)
         self.times = times or PipelineTimes()
         self.camera_opener = camera_opener
         self.finder_factory = finder_factory or (lambda: FaceFinder(tracking=True))
@@ -418,6 +422,7 @@ class _Run:
                 lambda name, elapsed_s: self.meter.stage(name, time.monotonic(), elapsed_s),
                 finder=pipeline.finder_factory(),
                 store=pipeline.store,
+                references=pipeline.references,
             )
         except Exception as error:  # a model that cannot be loaded: the slate stays, and the reason is told
             logger.exception("loading the model")

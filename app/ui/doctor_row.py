@@ -7,6 +7,7 @@ from PyQt6.QtGui import QGuiApplication, QResizeEvent, QTextOption
 from PyQt6.QtWidgets import QPlainTextEdit, QVBoxLayout, QWidget
 
 from app.ui.flow import FlowLayout
+from app.ui.languages import full_sentence, tr
 from app.ui.theme import Tone
 from app.ui.widgets import Switch, button, label, restyle
 
@@ -34,23 +35,26 @@ class DoctorRow(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.switch = Switch(
-            "Virtual camera", "Give the output to call programs as a camera. It starts with the slate; then go live."
+            tr("Virtual camera"),
+            tr("Give the output to call programs as a camera. It starts with the slate; then go live."),
         )
         self._state = label("", wrap=True)
         self._fixes: tuple[Fix, ...] = ()
         self._step = 0
         self._fix = label("", "muted", wrap=True)
-        self._fix.setAccessibleName("What to do")
+        self._fix.setAccessibleName(tr("What to do"))
         self._command = QPlainTextEdit()
         self._command.setReadOnly(True)
         self._command.setTabChangesFocus(True)
-        self._command.setAccessibleName("Command")
+        self._command.setAccessibleName(tr("Command"))
         self._command.setProperty("role", "code")
         self._command.setWordWrapMode(QTextOption.WrapMode.WrapAnywhere)
         self._command.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.copy_button = button("Copy", tip="Copy this command", icon_name="copy")
-        self.again_button = button("Recheck", tip="Look again for a virtual camera", icon_name="refresh", kind="flat")
-        self.next_button = button("", tip="Show the next step", kind="link", name="Next step")
+        self.copy_button = button(tr("Copy"), tip=tr("Copy this command"), icon_name="copy")
+        self.again_button = button(
+            tr("Recheck"), tip=tr("Look again for a virtual camera"), icon_name="refresh", kind="flat"
+        )
+        self.next_button = button("", tip=tr("Show the next step"), kind="link", name=tr("Next step"))
         buttons = FlowLayout(spacing_px=6)
         buttons.addWidget(self.copy_button)
         buttons.addWidget(self.again_button)
@@ -96,11 +100,11 @@ class DoctorRow(QWidget):
         fixes: tuple[Fix, ...] = ()
         tone: Tone = "quiet"
         if on:
-            text, tone = f"On: {device}. Choose it in your call program.", "live"
+            text, tone = tr("On: {device}. Choose it in your call program.", device=device), "live"
         elif opening:
-            text, tone = "Opening…", "info"
+            text, tone = tr("Opening…"), "info"
         elif report is None:
-            text = "Looking for one…"
+            text = tr("Looking for one…")
         else:
             text, fixes = report.sentence, report.fixes
             tone = "warning" if fixes else "quiet"
@@ -115,7 +119,7 @@ class DoctorRow(QWidget):
 
     def _show_fix(self) -> None:
         fix = self._fixes[self._step] if self._fixes else None
-        self._fix.setText("" if fix is None else fix.text if fix.text.endswith(".") else f"{fix.text}.")
+        self._fix.setText("" if fix is None else full_sentence(fix.text))
         self._fix.setVisible(fix is not None)
         command = "" if fix is None else fix.command
         if command != self.command:
@@ -123,7 +127,7 @@ class DoctorRow(QWidget):
         self._command.setVisible(bool(command))
         self.copy_button.setVisible(bool(command))
         self.next_button.setVisible(len(self._fixes) > 1)
-        self.next_button.setText(f"Step {self._step + 1} of {len(self._fixes)}")
+        self.next_button.setText(tr("Step {step} of {steps}", step=self._step + 1, steps=len(self._fixes)))
         self._fit_command()
 
     def _fit_command(self) -> None:

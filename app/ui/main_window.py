@@ -37,6 +37,7 @@ from app.ui.crop_editor import CropEditor
 from app.ui.gallery import Gallery
 from app.ui.inspector_dock import InspectorDock
 from app.ui.keys import GROUPS, KeysPanel
+from app.ui.languages import tr
 from app.ui.messages import Message, MessageBar
 from app.ui.performer_widget import PerformerWidget
 from app.ui.preview import Preview
@@ -246,7 +247,7 @@ class MainWindow(QMainWindow):
 
     def pick_portrait(self) -> None:
         """Let the user pick pictures to add."""
-        dialog = self._file_dialog("Add a portrait", _kinds_of_pictures())
+        dialog = self._file_dialog(tr("Add a portrait"), _kinds_of_pictures())
         dialog.setFileMode(QFileDialog.FileMode.ExistingFiles)
         dialog.filesSelected.connect(lambda paths: self.session.desk.add_files([Path(path) for path in paths]))
         dialog.show()
@@ -260,27 +261,31 @@ class MainWindow(QMainWindow):
         image = clipboard.image() if clipboard is not None else None
         if image is None or image.isNull():
             self.messages.show_message(
-                Message("paste", "There is no picture in the clipboard: copy one first.", tone="info")
+                Message("paste", tr("There is no picture in the clipboard: copy one first."), tone="info")
             )
         else:
             self.session.desk.add_image(image)
 
     def _pick_video(self) -> None:
         endings = " ".join(f"*{ending}" for ending in _VIDEO_ENDINGS)
-        dialog = self._file_dialog("A video in the camera's place", f"Videos ({endings});;All files (*)")
+        dialog = self._file_dialog(
+            tr("A video in the camera's place"), tr("Videos ({endings});;All files (*)", endings=endings)
+        )
         dialog.fileSelected.connect(self.session.camera_desk.choose)
         dialog.show()
 
     def _ask_for_address(self) -> None:
         """Let the user give a network camera's address; neither modal nor lost if it cannot be read."""
         dialog = QInputDialog(self)
-        dialog.setWindowTitle("Network camera")
+        dialog.setWindowTitle(tr("Network camera"))
         dialog.setLabelText(
-            "The address that the camera's app shows, such as http://192.168.1.20:8080/video or rtsp://192.168.1.20/live.\n"
-            "If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video"
+            tr(
+                "The address that the camera's app shows, such as http://192.168.1.20:8080/video or "
+                "rtsp://192.168.1.20/live.\nIf it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video"
+            )
         )
         dialog.setTextValue(self._refused_address or "http://")
-        dialog.setOkButtonText("Use this camera")
+        dialog.setOkButtonText(tr("Use this camera"))
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.textValueSelected.connect(self._take_address)
         dialog.show()
@@ -290,28 +295,28 @@ class MainWindow(QMainWindow):
         self._refused_address = "" if self.session.camera_desk.choose(address) else address
 
     def _pick_background(self) -> None:
-        dialog = self._file_dialog("A picture as background", _kinds_of_pictures())
+        dialog = self._file_dialog(tr("A picture as background"), _kinds_of_pictures())
         dialog.fileSelected.connect(lambda path: self.controls.set_background_picture(Path(path)))
         dialog.show()
 
     def _pick_slate_picture(self) -> None:
-        dialog = self._file_dialog("A picture for the slate", _kinds_of_pictures())
+        dialog = self._file_dialog(tr("A picture for the slate"), _kinds_of_pictures())
         dialog.fileSelected.connect(lambda path: self.controls.set_slate_picture(Path(path)))
         dialog.show()
 
     def _pick_model(self) -> None:
-        dialog = self._file_dialog("A model", "Models (*.safetensors *.pth *.tar);;All files (*)")
+        dialog = self._file_dialog(tr("A model"), tr("Models (*.safetensors *.pth *.tar);;All files (*)"))
         dialog.fileSelected.connect(lambda path: self.controls.run.set_model(Path(path)))
         dialog.show()
 
     def _pick_model_folder(self) -> None:
-        dialog = self._file_dialog("A model's folder, or that of a run that learns", "")
+        dialog = self._file_dialog(tr("A model's folder, or that of a run that learns"), "")
         dialog.setFileMode(QFileDialog.FileMode.Directory)
         dialog.fileSelected.connect(lambda path: self.controls.run.set_model(Path(path)))
         dialog.show()
 
     def _pick_folder(self) -> None:
-        dialog = self._file_dialog("A folder for recordings", "")
+        dialog = self._file_dialog(tr("A folder for recordings"), "")
         dialog.setFileMode(QFileDialog.FileMode.Directory)
         dialog.setDirectory(str(self.session.recordings_folder))
         dialog.fileSelected.connect(lambda path: self.controls.run.set_folder(Path(path)))
@@ -388,7 +393,7 @@ class MainWindow(QMainWindow):
         on_air = session.virtual_camera.on_air
         words = words_for(session.state, on_air=on_air, in_space=session.in_space, more=session.reason)
         if session.measuring.under_way:
-            words = Words("MEASURING", "info", session.measuring.doing)
+            words = Words(tr("MEASURING"), "info", session.measuring.doing)
         self.preview.set_words(words)
         self.setWindowTitle(f"{words.state.capitalize()} - mcnet-avatar")
         self.preview.set_progress(session.measuring.share if session.measuring.under_way else session.calibrating)
@@ -471,7 +476,7 @@ class MainWindow(QMainWindow):
     def dragEnterEvent(self, a0: QDragEnterEvent | None) -> None:
         if a0 is not None and (mime := a0.mimeData()) is not None and (mime.hasUrls() or mime.hasImage()):
             a0.acceptProposedAction()
-            self.preview.set_words(Words("DROP", "info", "a picture becomes a portrait, a video the camera"))
+            self.preview.set_words(Words(tr("DROP"), "info", tr("a picture becomes a portrait, a video the camera")))
 
     def dragLeaveEvent(self, a0: QDragLeaveEvent | None) -> None:
         super().dragLeaveEvent(a0)
@@ -490,7 +495,9 @@ class MainWindow(QMainWindow):
             a0.acceptProposedAction()
         else:
             self.messages.show_message(
-                Message("drop", "Drop a picture to add a portrait, or a video to stand in for the camera.", tone="info")
+                Message(
+                    "drop", tr("Drop a picture to add a portrait, or a video to stand in for the camera."), tone="info"
+                )
             )
 
     def showEvent(self, a0: QShowEvent | None) -> None:
@@ -535,4 +542,4 @@ def _kinds_of_pictures() -> str:
     from mcnet.media.images import usual_endings
 
     endings = " ".join(f"*{ending}" for ending in usual_endings())
-    return f"Pictures ({endings});;All files (*)"
+    return tr("Pictures ({endings});;All files (*)", endings=endings)

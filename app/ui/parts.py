@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.pipeline.output.sinks import parse_output
-from app.places import portraits_folder, settings_file, source_cache_folder
+from app.places import portraits_folder, references_folder, settings_file, source_cache_folder
 from app.settings import AppSettings
+from mcnet.phrases import phrase
 
 if TYPE_CHECKING:
     from app.pipeline.animation.live_engine import LiveEngine
@@ -42,6 +43,7 @@ class WindowOptions:
         size: of the output, as `1280x720`.
         fps_hz: of the output.
         settings_path: where the settings are kept.
+        language: of the window.
         new_instance: open a window even where one has these settings already.
         safe: with what can hardly fail: the processor computes, no virtual camera, and default settings, none of
             which are kept.
@@ -55,6 +57,7 @@ class WindowOptions:
     size: str | None = None
     fps_hz: float | None = None
     settings_path: Path = field(default_factory=settings_file)
+    language: str | None = None
     new_instance: bool = False
     safe: bool = False
 
@@ -152,7 +155,9 @@ def without_virtual_camera(parts: Parts) -> Parts:
         _load_opencv()
         from app.pipeline.doctor import VirtualCameraReport
 
-        return VirtualCameraReport("missing", "", "There is no virtual camera in a safe start: start the app again.")
+        return VirtualCameraReport(
+            "missing", "", phrase("There is no virtual camera in a safe start: start the app again.")
+        )
 
     return replace(parts, examine_virtual_camera=examine)
 
@@ -210,6 +215,7 @@ def _make_pipeline(
         on_event=on_event,
         on_picture=on_picture,
         source_cache=source_cache_folder(),
+        references=references_folder(),
     )
 
 

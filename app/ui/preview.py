@@ -7,13 +7,15 @@ from PyQt6.QtGui import QColor, QFontMetricsF, QImage, QPainter, QPainterPath, Q
 from PyQt6.QtWidgets import QSizePolicy, QWidget
 
 from app.pipeline.output.output_frame import badge_place
+from app.ui.languages import tr
 from app.ui.pictures import to_image
 from app.ui.status import Words
 from app.ui.theme import theme_in_use
 from app.ui.widgets import tone_colour
+from mcnet.phrases import phrase
 
 _RADIUS_PX = 10.0
-_PAUSED = "The preview is paused; the output goes on."
+_PAUSED = phrase("The preview is paused; the output goes on.")
 _PILL_HEIGHT_PX = 24.0
 _INSET_PX = 14
 _LEAST_PX = (320, 160)
@@ -43,10 +45,10 @@ class Preview(QWidget):
         """Reserve the place of a picture that is `aspect` times as wide as high."""
         super().__init__()
         self.setObjectName("Preview")
-        self.setAccessibleName("Output preview")
+        self.setAccessibleName(tr("Output preview"))
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumSize(*_LEAST_PX)
-        self.words = Words("STARTING", "quiet", "")
+        self.words = Words(tr("STARTING"), "quiet", "")
         self.picture_size: QSize | None = None
         self.inset: QWidget | None = None
         self.paused = False

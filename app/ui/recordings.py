@@ -13,9 +13,11 @@ from PyQt6.QtGui import QDesktopServices
 
 from app.errors import AppError
 from app.pipeline.events import SinkClosed, SinkFailed, SinkOpened, Undisclosed
+from app.ui.languages import tr
 from app.ui.messages import Message, failure_message
 from app.ui.worker import Worker
 from mcnet.files import cause_and_remedy, free_name
+from mcnet.phrases import phrase
 
 if TYPE_CHECKING:
     from app.pipeline.output.discloser import Disclose, Discloser
@@ -78,7 +80,7 @@ class Recordings(QObject):
             self.pipeline.remove_sink(self._sink.name)
             return
         if not self.pipeline.running:
-            text = "There is nothing to record at the moment: wait until the preview goes on."
+            text = tr("There is nothing to record at the moment: wait until the preview goes on.")
             self.told.emit(Message("recording", text, tone="info"))
             return
         path, sound, disclose = self._new_file("mp4"), self._find_sound(), self._discloser.recording()
@@ -97,7 +99,7 @@ class Recordings(QObject):
     def snapshot(self) -> None:
         """Save what the output shows now as a PNG."""
         if self.last is None:
-            self.told.emit(Message("snapshot", "There is no picture yet to save.", tone="info"))
+            self.told.emit(Message("snapshot", tr("There is no picture yet to save."), tone="info"))
             return
         rgb, path, disclose = self.last, self._new_file("png"), self._discloser.recording()
         self.cleared.emit("recording")  # of an attempt before
@@ -133,7 +135,7 @@ class Recordings(QObject):
         elif event.detail:
             self._saved(Path(event.detail))
         else:
-            text = "The recording had not begun: there is no file."
+            text = tr("The recording had not begun: there is no file.")
             self.told.emit(Message("recording", text, tone="warning"))
         self.changed.emit()
 
@@ -151,7 +153,13 @@ class Recordings(QObject):
     def _saved(self, path: Path) -> None:
         folder = QUrl.fromLocalFile(str(path.parent))
         self.told.emit(
-            Message("saved", f"Saved: {path}", tone="info", action="Open folder", act=lambda: _show_folder(folder))
+            Message(
+                "saved",
+                tr("Saved: {path}", path=path),
+                tone="info",
+                action=tr("Open folder"),
+                act=lambda: _show_folder(folder),
+            )
         )
 
     def _failed(self, error: Exception) -> None:
@@ -162,7 +170,13 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise AppError(f"cannot make the folder {folder}: {cause_and_remedy(error)}") from error
+        raise AppError(
+            phrase(
+                "cannot make the folder {folder}: {cause}",
+                folder=folder,
+                cause=cause_and_remedy(error),
+            )
+        ) from error
 
 
 def _show_folder(folder: QUrl) -> None:

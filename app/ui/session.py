@@ -37,7 +37,7 @@ from app.pipeline.output.discloser import Discloser
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.state import State
 from app.pipeline.stats import Stats
-from app.places import videos_folder
+from app.places import presets_file, videos_folder
 from app.settings import RECENT_MODELS, AppSettings, LiveSettings, WindowSettings, save_settings
 from app.space import Space
 from app.ui.bridge import Bridge
@@ -45,17 +45,20 @@ from app.ui.camera_desk import CameraDesk
 from app.ui.chain import Chain, Link
 from app.ui.cleanup import Cleanup
 from app.ui.insight import Insight
+from app.ui.languages import capital, clause, full_sentence, tr
 from app.ui.measuring import LEAST_HZ, Measuring
 from app.ui.messages import Message, failure_message
 from app.ui.microphone import Microphone
 from app.ui.model_desk import BUNDLED, ModelDesk, label_of
 from app.ui.parts import Parts, WindowOptions
 from app.ui.portrait_desk import PortraitDesk
+from app.ui.preset_desk import PresetDesk
 from app.ui.recordings import Recordings
 from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
 from app.words import learning_words, too_slow_words
 from mcnet.disclosure import SigningFiles
+from mcnet.phrases import listed
 
 if TYPE_CHECKING:
     from app.pipeline.animation.performer_view import PerformerView
@@ -114,6 +117,7 @@ class Session(QObject):
         space: whether the avatar can be moved in space.
         calibrating: how far the calibration has come, 0 to 1, or None.
         desk: the portraits.
+        presets: strengths of the motion by name and by portrait.
         camera_desk: the cameras.
         virtual_camera: its switch.
         devices: where the model can run besides the processor, as the settings name it, with a name for people.
@@ -187,6 +191,10 @@ class Session(QObject):
         self._cleanup.add("pipeline", self._stop_pipeline)  # before it: the end of a recording still has its sound
         camera = options.camera or settings.camera
         self.desk = PortraitDesk(self._portrait_worker, parts.open_store)
+        self.presets = PresetDesk(
+            None if options.safe else presets_file(options.settings_path), lambda: self.settings.live, self.set_live
+        )
+        self._cleanup.add("presets", self.presets.save_at_last)
         self.camera_desk = CameraDesk(self._worker, parts.list_cameras, parts.parse_camera, camera)
         self.virtual_camera = VirtualCameraSwitch(self._worker, parts.examine_virtual_camera, parts.make_virtual_camera)
         self._discloser = Discloser(self._signing_files, self._bridge.tell, parts.begin_disclosing)
@@ -208,7 +216,7 @@ class Session(QObject):
 
     def _connect(self) -> None:
         parts = (self.camera_desk, self.virtual_camera, self.recordings, self.microphone, self.measuring, self.models)
-        for part in (self.desk, *parts):
+        for part in (self.desk, self.presets, *parts):
             part.told.connect(self.told)
             part.cleared.connect(self.cleared)
         for part in parts:
@@ -232,6 +240,7 @@ class Session(QObject):
 
     def start(self) -> None:
         """Begin everything that a run needs, side by side, off the GUI thread."""
+        self.presets.load()
         self.desk.open(self._options.portrait or self.settings.portrait)
         self._worker.run(self._load_pipeline, self._begin, self._report("pipeline"))
         self.camera_desk.refresh()
@@ -318,13 +327,17 @@ class Session(QObject):
         # The chain asks for a calibration or does not, and for another one in space than in the plane.
         if live.relative != before.relative or self.in_space != in_space:
             self._changed()
+        self.presets.note()
         self.live_changed.emit()
 
     def _forget_refused(self, before: LiveSettings, live: LiveSettings) -> None:
         """Another picture is wished for than the one that could not be had: the notice about that one goes."""
         changed = {"slate_image"} if before.slate_image != live.slate_image else set()
-        if (before.background, before.background_image) != (live.background, live.background_image):
+        backgrounds = ((one.background, one.background_image, one.background_video) for one in (before, live))
+        if len(set(backgrounds)) > 1:
             changed.add("background")
+        if before.cut_out != live.cut_out:
+            changed.add("cut_out")
         for setting in self._refused & changed:
             self.cleared.emit(setting)
         self._refused -= changed
@@ -374,7 +387,7 @@ class Session(QObject):
         elif self.can_change_run:
             self.set_run(RunChanges(model=report.model))
         else:  # nothing runs that could go on with another one
-            self.told.emit(Message("model", "Switch the virtual camera off first: no model runs.", tone="warning"))
+            self.told.emit(Message("model", tr("Switch the virtual camera off first: no model runs."), tone="warning"))
 
     def _renew_model(self, report: "ModelReport") -> None:
         if self._pipeline is not None and self._model.done and report.card is not None:
@@ -483,16 +496,16 @@ class Session(QObject):
         if portrait.entry.key != self._options.portrait:
             self._keep(replace(self.settings, portrait=portrait.entry.key))
         if not self._portrait_link.done:
-            self._portrait_link = Link(text="the portrait is being prepared")
+            self._portrait_link = Link(text=tr("the portrait is being prepared"))
         if self._pipeline is not None:
             self._pipeline.set_portrait(portrait)
         self._changed()
 
     def _look_for_portrait(self) -> None:
         if self.desk.exhausted and not self._portrait_link.failed:
-            self._portrait_link = Link(text="no portrait can be used: add another one", failed=True)
+            self._portrait_link = Link(text=tr("no portrait can be used: add another one"), failed=True)
             if self.state is State.STARTING:  # it is not the model that is waited for
-                self.why = "no portrait can be used: add another one"
+                self.why = tr("no portrait can be used: add another one")
             self._changed()
 
     @property
@@ -544,7 +557,7 @@ class Session(QObject):
 
     def _model_link(self) -> Link:
         if self.measuring.under_way:
-            return Link(text="this computer is being measured")
+            return Link(text=tr("this computer is being measured"))
         if not self._model.done:
             return self._model
         if slow := self.measuring.too_slow if self._slow is None else self._slow:
@@ -642,8 +655,13 @@ class Session(QObject):
                     self._awaited = ""
                 self._model_in_use(self.run_settings.model)
             case ModelRefused():
-                text = f"{label_of(event.model)} cannot be used: {event.message.rstrip('.')}. "
-                self.told.emit(Message("model", f"{text}{label_of(self.run_settings.model)} goes on."))
+                text = tr(
+                    "{model} cannot be used: {reason}. {other} goes on.",
+                    model=label_of(event.model),
+                    reason=clause(event.message),
+                    other=label_of(self.run_settings.model),
+                )
+                self.told.emit(Message("model", text))
                 if event.model == self._awaited:
                     self._awaited = ""
                     self._watch_model()
@@ -656,13 +674,14 @@ class Session(QObject):
                     self._proven_portrait = self._portrait
                 self._portrait_link = Link(True, self.desk.name_of(event.key))
                 self._animated = event.key
+                self.presets.bring_back(event.key)
             case SourceFailed():
                 self._source_failed(event)
             case CameraOpened() | CameraFailed() | CameraDark():
                 self.camera_desk.hear(event)
             case CalibrationProgress():
                 self.calibrating, self.why = event.share, event.hint
-                self._calibration = Link(text="the calibration is under way")
+                self._calibration = Link(text=tr("the calibration is under way"))
             case Calibrated():
                 self.calibrating, self.why = None, ""
                 self.space = replace(self.space, reference=event.in_space)
@@ -708,7 +727,7 @@ class Session(QObject):
         self._options = replace(self._options, model=None)
         self._keep(replace(self.settings, model=model))
         self._slow, self.measuring.measured = None, None
-        self.told.emit(Message("model", f"{label_of(model)} animates the portrait now.", tone="info"))
+        self.told.emit(Message("model", tr("{model} animates the portrait now.", model=label_of(model)), tone="info"))
 
     def _stage_failed(self, event: StageFailed) -> None:
         good, tried = self._good_model, self.run_settings.model
@@ -716,23 +735,31 @@ class Session(QObject):
             self._good_model = ""  # once: where that one fails as well, something else is wrong
             self.told.emit(
                 Message(
-                    "model", f"{label_of(tried)} cannot be used: {event.message.rstrip('.')}. {label_of(good)} is back."
+                    "model",
+                    tr(
+                        "{model} cannot be used: {reason}. {other} is back.",
+                        model=label_of(tried),
+                        reason=clause(event.message),
+                        other=label_of(good),
+                    ),
                 )
             )
             self.set_run(RunChanges(model=good))
             return
         # The slate is what the sinks' stage shows: without it nothing is.
-        what, shown = {
-            "model": ("The model cannot be loaded", "The output shows the slate."),
-            "sinks": ("The output has failed", "No picture goes out any more."),
-        }.get(event.stage, (f"The {event.stage} has failed", "The output shows the slate."))
-        said = event.message.rstrip(".")
-        self.fault = f"{what[0].lower()}{what[1:]}: {said}"
+        reason = clause(event.message)
+        if event.stage == "model":
+            self.fault = tr("the model cannot be loaded: {reason}", reason=reason)
+        elif event.stage == "sinks":
+            self.fault = tr("the output has failed: {reason}", reason=reason)
+        else:
+            self.fault = tr("the {stage} has failed: {reason}", stage=event.stage, reason=reason)
         self._model = Link(text=self.fault, failed=True)
-        self._tell_fault(f"{what}: {said}. {shown}")
+        so = tr("No picture goes out any more.") if event.stage == "sinks" else tr("The output shows the slate.")
+        self._tell_fault(f"{full_sentence(capital(self.fault))} {so}")
 
     def _tell_fault(self, text: str) -> None:
-        self.told.emit(Message("stage", text, action="Start again", act=self._restart))
+        self.told.emit(Message("stage", text, action=tr("Start again"), act=self._restart))
 
     def _stage_recovered(self) -> None:
         if self._model.failed:
@@ -747,8 +774,10 @@ class Session(QObject):
         """A fault may come of pictures that fail to come, of which no stage has told; it goes with them."""
         if self.state is State.FAULT and before is not State.FAULT and not self.fault:
             self._tell_fault(
-                "The model has given no picture for a while, so the output shows the slate. It goes on by itself once "
-                "there is one; if it stays so, start again."
+                tr(
+                    "The model has given no picture for a while, so the output shows the slate. It goes on by itself "
+                    "once there is one; if it stays so, start again."
+                )
             )
         elif before is State.FAULT and self.state is not State.FAULT and not self.fault:
             self.cleared.emit("stage")
@@ -769,16 +798,19 @@ class Session(QObject):
         if self._closed:
             return
         if self.measuring.under_way:
-            self.busy_changed.emit("measuring…")
+            self.busy_changed.emit(tr("measuring…"))
         elif self.models.looking:
-            self.busy_changed.emit("looking at the model…")
+            self.busy_changed.emit(tr("looking at the model…"))
         elif not self._model.done and not self._model.failed:
-            self.busy_changed.emit("loading the model…")
+            self.busy_changed.emit(tr("loading the model…"))
         else:
-            reading = "reading the portrait…" if self._portrait_worker.busy else ""
-            self.busy_changed.emit(reading or ("working…" if self._worker.busy else ""))
+            reading = tr("reading the portrait…") if self._portrait_worker.busy else ""
+            self.busy_changed.emit(reading or (tr("working…") if self._worker.busy else ""))
 
 
 def _score_words(event: Calibrated | ReferenceImproved) -> str:
-    remarks = f": {', '.join(event.remarks)}" if event.remarks else ""
-    return f"{event.score} of 100{remarks}"
+    if isinstance(event, Calibrated) and event.kept:
+        score = tr("{score} of 100, as calibrated before", score=event.score)
+    else:
+        score = tr("{score} of 100", score=event.score)
+    return tr("{score}: {remarks}", score=score, remarks=listed(event.remarks)) if event.remarks else score

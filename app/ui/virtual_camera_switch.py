@@ -7,6 +7,7 @@ from PyQt6.QtCore import QObject, pyqtSignal
 
 from app.pipeline.events import SinkClosed, SinkFailed, SinkOpened
 from app.ui.chain import Chain, Link
+from app.ui.languages import tr
 from app.ui.messages import Message, failure_message
 from app.ui.worker import Worker
 
@@ -91,7 +92,7 @@ class VirtualCameraSwitch(QObject):
             return
         self._wanted = True
         self.cleared.emit("virtual camera")
-        self.link = Link(text="the virtual camera is being opened")
+        self.link = Link(text=tr("the virtual camera is being opened"))
         self.switched_on.emit()
         self.changed.emit()
         self._worker.run(self._make, self._add, self._not_made)
@@ -104,13 +105,13 @@ class VirtualCameraSwitch(QObject):
             self._set_link(Link(True, event.detail or event.sink))
             self.cleared.emit("virtual camera")
         elif isinstance(event, SinkFailed):
-            self._lose(Link(text="the virtual camera takes no pictures any more: switch it on again", failed=True))
+            self._lose(Link(text=tr("the virtual camera takes no pictures any more: switch it on again"), failed=True))
             self.told.emit(Message("virtual camera", event.message))
             self.examine()
         elif event.asked:
             self._lose(Chain().virtual_camera)
         else:
-            self._set_link(Link(text="the virtual camera is being opened again"))
+            self._set_link(Link(text=tr("the virtual camera is being opened again")))
 
     def _take_report(self, report: "VirtualCameraReport") -> None:
         self.report = report
@@ -127,7 +128,7 @@ class VirtualCameraSwitch(QObject):
             self.changed.emit()
 
     def _not_made(self, error: Exception) -> None:
-        self._lose(Link(text="the virtual camera cannot be opened: see the advice below its switch", failed=True))
+        self._lose(Link(text=tr("the virtual camera cannot be opened: see the advice below its switch"), failed=True))
         self.told.emit(failure_message("virtual camera", error))
 
     def _lose(self, link: Link) -> None:

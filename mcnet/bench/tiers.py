@@ -36,6 +36,7 @@ from mcnet.engine.engine import Engine, Places
 from mcnet.errors import UserError, sentence
 from mcnet.files import replacing
 from mcnet.model_file import ModelFile
+from mcnet.phrases import listed, phrase
 from mcnet.tables import TableError, build
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class Timing:
     frame_ms: float
 
     def __str__(self) -> str:
-        return f"{self.frame_ms:.3g} ms on {self.way}"
+        return phrase("{frame_ms:.3g} ms on {way}", frame_ms=self.frame_ms, way=self.way)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Failure:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.way}: {self.reason}"
+        return phrase("{way}: {reason}", way=self.way, reason=self.reason)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,10 +105,12 @@ class Tier:
     @property
     def sentence(self) -> str:
         """For people."""
-        found = f"a frame of the model takes {self.best}"
         if self.others:
-            found += f" ({', '.join(map(str, self.others))})"
-        return found if self.calm else f"{found}, while the machine was busy with something else"
+            others = listed(map(str, self.others))
+            found = phrase("a frame of the model takes {best} ({others})", best=self.best, others=others)
+        else:
+            found = phrase("a frame of the model takes {best}", best=self.best)
+        return found if self.calm else phrase("{found}, while the machine was busy with something else", found=found)
 
     def over(self, options: EngineOptions) -> EngineOptions:
         """The options, with what is `auto` in them as it was measured."""
@@ -125,8 +128,14 @@ class NothingRunsError(EngineError):
     def __init__(self, model: str, failures: Sequence[Failure]) -> None:
         self.model = model
         self.failures = tuple(failures)
-        reasons = "; ".join(map(str, failures))
-        super().__init__(f"nothing here runs model {model}: {reasons}; is another program in the way?")
+        reasons = listed(map(str, failures), ";")
+        super().__init__(
+            phrase(
+                "nothing here runs model {model}: {reasons}; is another program in the way?",
+                model=model,
+                reasons=reasons,
+            )
+        )
 
 
 class Measurable(Protocol):

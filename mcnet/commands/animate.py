@@ -7,21 +7,23 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from mcnet.commands import batch, credentials
-from mcnet.commands.arguments import PRECISIONS, check_motion_options, whole_number
+from mcnet.commands.arguments import PRECISIONS, check_motion_options, number, whole_number
 from mcnet.commands.status import INTERRUPTED
 from mcnet.signals import StopSignals
 
 if TYPE_CHECKING:
     from mcnet.arrays import Rgb
-    from mcnet.commands.drives import Drive, KeypointDrive, Shot
+    from mcnet.commands.drives import KeypointDrive, Shot
     from mcnet.commands.jobs import Tell
     from mcnet.engine import DeviceChoice, Engine
     from mcnet.generator import Mcnet
     from mcnet.media.crop import SquareBox
     from mcnet.media.faces import Face
+    from mcnet.media.matte import Cutout
+    from mcnet.media.scene import Background, Scene
     from mcnet.media.video import DrivingVideo
     from mcnet.media.video_writer import VideoWriter
     from mcnet.model_file import ModelFile
@@ -101,7 +103,27 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     motion.add_argument("--side-by-side", action="store_true", help="show portrait and performer beside the result")
     motion.add_argument("--max-frames", type=whole_number(1), metavar="N", help="stop after N frames")
     credentials.add_options(parser)
+    add_scene_options(parser)
     batch.add_options(parser)
+
+
+def add_scene_options(parser: argparse.ArgumentParser) -> None:
+    """Add the group of options for what stands behind the person."""
+    scene = parser.add_argument_group("scene", "the person cut out of the portrait, before a background that is still")
+    scene.add_argument(
+        "--background",
+        metavar="KIND|FILE",
+        help="own (the portrait's, which then stays still), blur (the same, blurred), green, another colour as "
+        "#rrggbb, alpha (transparent; OUT.webm or a folder of PNGs), or a picture or a video (which is repeated) "
+        "(default: nothing is cut out, and the portrait's background moves along)",
+    )
+    scene.add_argument(
+        "--background-blur",
+        type=number(0, 1),
+        default=0.5,
+        metavar="STRENGTH",
+        help="of --background blur, 0 to 1 (default: 0.5)",
+    )
 
 
 def add_motion_options(parser: argparse.ArgumentParser) -> Any:
@@ -222,13 +244,15 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
     """
     from mcnet.engine import open_model
     from mcnet.media.portraits import find_portrait
+    from mcnet.media.scene import Scene
     from mcnet.media.video import open_driving
     from mcnet.media.video_writer import VideoWriter
     from mcnet.model_file import find_model
 
     path = find_portrait(args.source)
     signer = credentials.signing_files(args)
-    check_places(args, path)
+    background = wanted_background(args)
+    check_places(args, path, background)
     find_model(args.model)  # a misspelt name shall not wait for the face search
     model = open_model(args.model)
     measurable = check_motion(args, model)
@@ -237,17 +261,18 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
     engine = make_engine(args, model)
     size_px = engine.config.size_px
     source = shot_of(portrait.rgb, portrait.face, portrait.box, size_px)
-    width = size_px * (3 if args.side_by_side else 1)
+    scene = None if background is None else Scene(background, source.square)
+    width, alpha = size_px * (3 if args.side_by_side else 1), scene is not None and scene.has_alpha
     with (
         StopSignals() as stop,
-        VideoWriter(args.output, driving.fps, (width, size_px), audio_from=driving.path) as writer,
+        VideoWriter(args.output, driving.fps, (width, size_px), audio_from=driving.path, alpha=alpha) as writer,
     ):
         performance = find_performance(driving, args, stop, measurable=measurable, tell=tell)
         backend = engine.settle()  # every frame from the same arithmetic
         drive = make_drive(args, engine, source, driving, performance, measurable=measurable)
         how = f"{engine.choice.reason}; with {backend}: {engine.backend_reason}"
         print(f"model {engine.model_name} on {how}; {drive.name}", file=sys.stderr)
-        result = animate(args, engine, drive, source.square, driving, performance, writer, stop, tell)
+        result = animate(args, engine, drive, source.square, driving, performance, writer, stop, tell, scene)
     if args.contact_sheet:
         write_sheet(args.contact_sheet, source.square, result.moments)
     sheet = [args.contact_sheet] if args.contact_sheet else []
@@ -255,6 +280,26 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
     generated, composites = ([], written) if args.side_by_side else (written, [])
     undisclosed = credentials.disclose_all(signer, generated, [*composites, *sheet], model.info)
     return Animated(result, writer.has_sound, driving.fps, stop.received is not None, undisclosed)
+
+
+def wanted_background(args: argparse.Namespace) -> "Background | None":
+    """What `--background` asks for; None where nothing is to be cut out.
+
+    Raises:
+        MediaError: it is no background.
+        OutputError: it does not go with `--side-by-side`.
+    """
+    from mcnet.commands.outputs import OutputError
+    from mcnet.media.scene import parse_background
+
+    if args.background is None:
+        return None
+    background = parse_background(args.background, args.background_blur)
+    if background.kind == "alpha" and args.side_by_side:
+        raise OutputError(
+            "--background alpha: got --side-by-side too, whose pictures have no alpha; leave one of the two out"
+        )
+    return background
 
 
 def check_motion(args: argparse.Namespace, model: "ModelFile | Mcnet") -> bool:
@@ -369,7 +414,7 @@ def batch_frames(choice: "DeviceChoice") -> int:
     return BATCH_FRAMES["cuda" if choice.on_gpu else "cpu"]
 
 
-def check_places(args: argparse.Namespace, portrait: Path) -> None:
+def check_places(args: argparse.Namespace, portrait: Path, background: "Background | None") -> None:
     """See that what is to be written can be, and takes the place of nothing that is read, before any work.
 
     Raises:
@@ -380,6 +425,8 @@ def check_places(args: argparse.Namespace, portrait: Path) -> None:
     from mcnet.media.video_writer import VideoWriter
 
     read = {"--source": portrait, "--driving": args.driving, "--model": Path(args.model), **credentials.read_by(args)}
+    if background is not None and background.kind in ("image", "video"):
+        read["--background"] = background.path
     output = {"--output": Path(args.output)}
     sheet = {"--contact-sheet": args.contact_sheet} if args.contact_sheet else {}
     check_outputs(sheet, read, {"--contact-sheet": WRITABLE_SUFFIXES})
@@ -388,7 +435,8 @@ def check_places(args: argparse.Namespace, portrait: Path) -> None:
         raise OutputError(
             f"--contact-sheet {args.contact_sheet}: it lies in the folder that --driving reads; choose another place"
         )
-    VideoWriter(args.output, fps=25, frame_size_px=(64, 64))  # to be made, it looks at its place
+    alpha = background is not None and background.kind == "alpha"
+    VideoWriter(args.output, fps=25, frame_size_px=(64, 64), alpha=alpha)  # to be made, it looks at its place
 
 
 @dataclass(frozen=True)
@@ -537,21 +585,26 @@ class Result:
 def animate(
     args: argparse.Namespace,
     engine: "Engine",
-    drive: "Drive",
+    drive: "KeypointDrive",
     source: "Rgb",
     driving: "DrivingVideo",
     performance: Performance,
     writer: "VideoWriter",
     stop: StopSignals,
     tell: "Tell | None" = None,
+    scene: "Scene | None" = None,
 ) -> Result:
-    """Animate frames and write them until `stop` has a signal. A frame without a face holds the picture before it."""
+    """Animate frames and write them until `stop` has a signal. A frame without a face holds the picture before it,
+    while a scene's background goes on.
+    """
     import numpy as np
+
+    from mcnet.media.scene import opaque
 
     moments = Moments(SHEET_MOMENTS)
     held = 0
     animate_s = 0.0
-    result = source  # until the performer's face is first seen
+    shown: Rgb | Cutout = source if scene is None else scene.portrait()  # until the performer's face is first seen
     wanted = drive.measures or bool(performance.boxes)
     frames = enumerate(progress(driving, args.max_frames, "animating", tell))
     while batch := list(itertools.islice(frames, batch_frames(engine.choice))):
@@ -559,17 +612,27 @@ def animate(
         lost = [wanted and shot.face is None for shot in shots]
         before = time.perf_counter()
         seen = [shot for shot, is_lost in zip(shots, lost, strict=True) if not is_lost]
-        results = iter(drive.pictures(seen) if seen else ())
+        results = iter(_animated(drive, seen, scene) if seen else ())
         animate_s += time.perf_counter() - before
         for (index, _), shot, is_lost in zip(batch, shots, lost, strict=True):
             held += is_lost
-            result = result if is_lost else next(results)
+            shown = shown if is_lost else next(results)
+            time_s = index / driving.fps
+            result = cast("Rgb", shown) if scene is None else scene.show(cast("Cutout", shown), time_s)
             writer.write(np.hstack((source, shot.square, result)) if args.side_by_side else result)
             if args.contact_sheet:
-                moments.offer(index, Moment(index / driving.fps, shot.square, result))
+                moments.offer(index, Moment(time_s, shot.square, opaque(result)))
         if stop.received:
             break
     return Result(writer.frame_count, held, animate_s, moments.chosen() if args.contact_sheet else [])
+
+
+def _animated(drive: "KeypointDrive", shots: "Sequence[Shot]", scene: "Scene | None") -> "Sequence[Rgb | Cutout]":
+    """The pictures of some frames; of a scene, the person in them."""
+    if scene is None:
+        return list(drive.pictures(shots))
+    pictures, flow = drive.pictures_with_flow(shots)
+    return [scene.cut(*frame) for frame in zip(pictures, flow.deformation, flow.occlusion, strict=True)]
 
 
 def shot_of(rgb: "Rgb", face: "Face | None", box: "SquareBox | None", size_px: int) -> "Shot":

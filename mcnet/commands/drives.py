@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mcnet.arrays import Array, Keypoints, Rgb
+from mcnet.arrays import Array, Flow, Keypoints, Rgb
 from mcnet.media.crop import SquareBox, crop
 from mcnet.media.faces import Face
 from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square
@@ -81,6 +81,10 @@ class KeypointDrive(abc.ABC):
     def pictures(self, shots: Sequence[Shot]) -> Rgb:
         """See `Drive`."""
         return self._engine.render_batch(self.keypoints(shots))
+
+    def pictures_with_flow(self, shots: Sequence[Shot]) -> tuple[Rgb, Flow]:
+        """As `pictures`, with what moved the portrait."""
+        return self._engine.render_with_flow(self.keypoints(shots))
 
 
 class PlaneDrive(KeypointDrive):

@@ -176,8 +176,9 @@ def _job(
         if name in cells and cells[name] and not (name == "source" and _is_bundled(cells[name])):
             slash = os.sep if cells[name].endswith(("/", os.sep)) else ""
             options[name] = f"{folder / cells[name]}{slash}"
-    if (model := cells.get("model")) and (folder / model).exists():  # a bundled one goes by its name
-        options["model"] = str(folder / model)
+    for name in ("model", "background"):  # what is bundled, or no file, goes by its name
+        if (named := cells.get(name)) and (folder / named).exists():
+            options[name] = str(folder / named)
     arguments = list(shared)
     for name, value in options.items():
         arguments.append(f"--{name}" if value == "yes" else f"--{name}={value}")

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 from mcnet.engine import processor
 from mcnet.errors import UserError
 from mcnet.model_file import ModelInfo
+from mcnet.phrases import phrase
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Runtime = Literal["auto", "torch", "openvino", "cudagraph"]
@@ -36,7 +37,9 @@ class Way:
     backend: Runtime
 
     def __str__(self) -> str:
-        return f"{self.device} in {self.precision} with {self.backend}"
+        return phrase(
+            "{device} in {precision} with {backend}", device=self.device, precision=self.precision, backend=self.backend
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +108,13 @@ class DeviceChoice:
                 for and cannot be had.
         """
         if options.precision not in get_args(Precision):
-            raise EngineError(f"precision: got {options.precision!r}, expected one of {', '.join(get_args(Precision))}")
+            raise EngineError(
+                phrase(
+                    "precision: got {precision}, expected one of {allowed}",
+                    precision=repr(options.precision),
+                    allowed=", ".join(get_args(Precision)),
+                )
+            )
         measured = options.measured
         if options.device != "auto":
             device, why = explicit_device(options.device), "as asked"
@@ -122,26 +131,32 @@ class DeviceChoice:
         else:
             dtype = wanted
         if device == "cpu" and dtype == "fp16":
-            raise EngineError("precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)")
+            raise EngineError(phrase("precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)"))
         name = processor.description(threads_of(options)) if device == "cpu" else _gpu_name(device)
         precision: str = dtype
         int8 = False
         if wanted == "int8":
             if lack := why_no_int8(model, options, device):
-                raise EngineError(f"precision: got 'int8', but {lack}")
+                raise EngineError(phrase("precision: got 'int8', but {lack}", lack=lack))
             int8 = True
         elif wanted == "auto":
-            precision += f" (which it multiplies {'natively' if dtype == 'bf16' else 'best'})"
+            if dtype == "bf16":
+                precision = phrase("{precision} (which it multiplies natively)", precision=dtype)
+            else:
+                precision = phrase("{precision} (which it multiplies best)", precision=dtype)
             int8 = (
                 model is not None
                 and not why_no_int8(model, options, device)
                 and "int8" in processor.native_precisions(device)
             )
         if int8:
-            precision = f"int8 with OpenVINO, else {precision}"
+            precision = phrase("int8 with OpenVINO, else {precision}", precision=precision)
         if wanted != options.precision:
-            precision += " (measured to be the fastest here)"
-        return cls(device, dtype, f"{device} ({name}) in {precision}, {why}", int8)
+            precision = phrase("{precision} (measured to be the fastest here)", precision=precision)
+        reason = phrase(
+            "{device} ({name}) in {precision}, {why}", device=device, name=name, precision=precision, why=why
+        )
+        return cls(device, dtype, reason, int8)
 
 
 def threads_of(options: EngineOptions) -> int:
@@ -151,7 +166,9 @@ def threads_of(options: EngineOptions) -> int:
         EngineError: fewer than one are asked for.
     """
     if options.threads is not None and options.threads < 1:
-        raise EngineError(f"threads: got {options.threads}, expected at least 1, or None for all cores")
+        raise EngineError(
+            phrase("threads: got {threads}, expected at least 1, or None for all cores", threads=options.threads)
+        )
     return options.threads or processor.threads()
 
 
@@ -164,12 +181,16 @@ def explicit_device(name: str) -> str:
     kind, _, number = name.partition(":")
     known = (kind == "cpu" and number in ("", "0")) or (kind == "cuda" and (not number or number.isdecimal()))
     if not known or name.endswith(":"):
-        raise EngineError(f"device: got {name!r}, expected auto, cpu, cuda or cuda:N")
+        raise EngineError(phrase("device: got {name}, expected auto, cpu, cuda or cuda:N", name=repr(name)))
     if kind == "cpu":
         return "cpu"
     index = int(number or 0)
     if lack := why_no_cuda(index):
-        raise EngineError(f"device: got {name!r}, but {lack}; use --device cpu (or auto), or mend that")
+        raise EngineError(
+            phrase(
+                "device: got {name}, but {lack}; use --device cpu (or auto), or mend that", name=repr(name), lack=lack
+            )
+        )
     return f"cuda:{index}"
 
 
@@ -205,15 +226,21 @@ def why_no_torch_for_gpus() -> str | None:
     try:
         version = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:  # built by somebody who left that out
-        version = "of unknown version"
+        version = phrase("of unknown version")
     if version.endswith("+cpu"):
-        return f"torch {version} is a build without CUDA"
-    return None if _has_nvidia_driver() else f"torch {version} has no NVIDIA driver to compute with"
+        return phrase("torch {version} is a build without CUDA", version=version)
+    return (
+        None
+        if _has_nvidia_driver()
+        else phrase("torch {version} has no NVIDIA driver to compute with", version=version)
+    )
 
 
 def why_no_torch() -> str | None:
     """Why torch cannot be had, or None where it can."""
-    return None if importlib.util.find_spec("torch") else "the package torch is not installed (pip install torch)"
+    return (
+        None if importlib.util.find_spec("torch") else phrase("the package torch is not installed (pip install torch)")
+    )
 
 
 @functools.cache
@@ -233,31 +260,45 @@ def why_no_cuda(index: int | None) -> str | None:
     import torch
 
     if torch.version.cuda is None:
-        return f"torch {torch.__version__} is a build without CUDA"
+        return phrase("torch {version} is a build without CUDA", version=torch.__version__)
     if not torch.cuda.is_available():
-        return f"torch {torch.__version__} (for CUDA {torch.version.cuda}) finds no usable NVIDIA GPU or driver"
+        return phrase(
+            "torch {version} (for CUDA {cuda}) finds no usable NVIDIA GPU or driver",
+            version=torch.__version__,
+            cuda=torch.version.cuda,
+        )
     index = index or 0
     if index >= torch.cuda.device_count():
-        return f"there is no GPU {index}: torch finds {torch.cuda.device_count()}"
+        return phrase(
+            "there is no GPU {index}: torch finds {device_count}", index=index, device_count=torch.cuda.device_count()
+        )
     major, minor = torch.cuda.get_device_capability(index)
     known = [
         int(arch.removeprefix("sm_").rstrip("af")) for arch in torch.cuda.get_arch_list() if arch.startswith("sm_")
     ]
     if known and 10 * major + minor < min(known):
         name = torch.cuda.get_device_name(index)
-        return f"{name} (sm_{major}{minor}) is older than what this torch was built for (sm_{min(known)})"
+        return phrase(
+            "{name} (sm_{major}{minor}) is older than what this torch was built for (sm_{known})",
+            name=name,
+            major=major,
+            minor=minor,
+            known=min(known),
+        )
     return None
 
 
 def automatic_backend(choice: DeviceChoice, measured: Way | None) -> tuple[Runtime, str]:
     """What shall compute where no backend is asked for, and why."""
     if measured is not None:
-        return measured.backend, "measured to be the fastest here"
+        return measured.backend, phrase("measured to be the fastest here")
     if choice.on_gpu:
-        return "cudagraph", "recorded frames are the fastest on GPUs"
+        return "cudagraph", phrase("recorded frames are the fastest on GPUs")
     if lack := why_no_openvino_first(choice.device):
         return "torch", lack
-    return "openvino", "torch is not installed" if why_no_torch() else "it is the fastest on x86-64 CPUs"
+    return "openvino", phrase("torch is not installed") if why_no_torch() else phrase(
+        "it is the fastest on x86-64 CPUs"
+    )
 
 
 def why_no_openvino_first(device: str) -> str | None:
@@ -268,21 +309,27 @@ def why_no_openvino_first(device: str) -> str | None:
 def why_no_openvino(device: str, *, measured_only: bool) -> str | None:
     """Why OpenVINO cannot compute there, or None where it can; `measured_only`: and is known to be faster."""
     if device != "cpu":
-        return f"OpenVINO computes on the CPU only, and {device} was chosen"
+        return phrase("OpenVINO computes on the CPU only, and {device} was chosen", device=device)
     if importlib.util.find_spec("openvino") is None:
-        return 'the package openvino is not installed (pip install "mcnet-avatar[openvino]")'
+        return phrase('the package openvino is not installed (pip install "mcnet-avatar[openvino]")')
     if measured_only and platform.machine() not in ("x86_64", "AMD64"):
-        return f"OpenVINO was measured on x86-64 CPUs only, and this is {platform.machine()}"
+        return phrase("OpenVINO was measured on x86-64 CPUs only, and this is {machine}", machine=platform.machine())
     return None
 
 
 def why_no_int8(model: ModelInfo | None, options: EngineOptions, device: str) -> str | None:
     """Why the decoder cannot be computed in 8 bits, or None where it can; unasked for, only where it was measured."""
     if options.backend not in ("auto", "openvino"):
-        return f"OpenVINO alone knows it, and backend {options.backend} was chosen; use backend auto, or bf16 or fp32"
+        return phrase(
+            "OpenVINO alone knows it, and backend {backend} was chosen; use backend auto, or bf16 or fp32",
+            backend=options.backend,
+        )
     if lack := why_no_openvino(device, measured_only=options.precision == "auto"):
-        return f"{lack}; use device cpu, or another precision" if device != "cpu" else lack
+        return phrase("{lack}; use device cpu, or another precision", lack=lack) if device != "cpu" else lack
     if model is None or not model.ranges:
-        name = "the model" if model is None else f"model {model.name}"
-        return f"{name} does not tell the ranges of its activations: write a file that does (`mcnet convert --int8`)"
+        name = phrase("the model") if model is None else phrase("model {name}", name=model.name)
+        return phrase(
+            "{name} does not tell the ranges of its activations: write a file that does (`mcnet convert --int8`)",
+            name=name,
+        )
     return None

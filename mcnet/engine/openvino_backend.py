@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mcnet.arrays import Array, ConditionedMemory, Keypoints, Rgb, SourceCache
+from mcnet.arrays import Array, ConditionedMemory, Flow, Keypoints, Rgb, SourceCache
 from mcnet.engine.backends import Rendered
 from mcnet.engine.openvino_graph import (
     decoder_graph,
     detector_graph,
     encoder_graph,
+    flow_graph,
     keypoints_graph,
     mask_graph,
     settled_of_memory,
@@ -68,6 +69,7 @@ class OpenVinoBackend:
         self._decoder = self._request(decoder_graph(config, weights, model.info.ranges if int8 else None), dtype)
         self._encoder: ov.InferRequest | None = None
         self._keypoints: ov.InferRequest | None = None
+        self._flow: ov.InferRequest | None = None
         # One memory: what a graph writes the next one reads.
         _join(self._sparse, self._mask)
         _join(self._mask, self._warp)
@@ -112,14 +114,26 @@ class OpenVinoBackend:
             memory=memory,
         )
 
-    def render(self, cache: SourceCache[Array], driving: Keypoints[Array]) -> Rendered:
+    def render(self, cache: SourceCache[Array], driving: Keypoints[Array], *, with_flow: bool = False) -> Rendered:
         if cache is not self._source:
             self._take(cache)
-        frames = [
-            self._render(cache, Keypoints(*parts))
-            for parts in zip(driving.value[:, None], driving.jacobian[:, None], strict=True)
-        ]
-        return Rendered(np.stack([rgb for rgb, _ in frames]), float(sum(witness for _, witness in frames)))
+        frames, flows = [], []
+        for parts in zip(driving.value[:, None], driving.jacobian[:, None], strict=True):
+            frames.append(self._render(cache, Keypoints(*parts)))
+            if with_flow:
+                flows.append(self._flow_now())
+        flow = Flow(*(np.stack(parts) for parts in zip(*flows, strict=True))) if with_flow else None
+        return Rendered(np.stack([rgb for rgb, _ in frames]), float(sum(witness for _, witness in frames)), flow)
+
+    def _flow_now(self) -> tuple[Array, Array]:
+        """Of the frame that was rendered last, made from what its graphs left."""
+        if self._flow is None:
+            self._flow = self._request(flow_graph(self._config))
+            _join(self._mask, self._flow)
+            self._flow.set_tensor("affine", self._sparse.get_tensor("affine"))
+        _infer(self._flow)
+        maps = self._flow.get_tensor("flow").data
+        return maps[:2].transpose(1, 2, 0).copy(), maps[2].copy()
 
     def _render(self, cache: SourceCache[Array], driving: Keypoints[Array]) -> tuple[Rgb, float]:
         with np.errstate(all="ignore"):  # of keypoints that are not finite, or lie nowhere; looked at right below

@@ -4,6 +4,8 @@ import os
 import platform
 from pathlib import Path
 
+from mcnet.phrases import phrase
+
 _LIMITS_WITHOUT_INT8 = {"sse41", "avx", "avx2", "avx512_core"}
 _LIMITS_WITHOUT_BF16 = _LIMITS_WITHOUT_INT8 | {"avx2_vnni", "avx2_vnni_2", "avx512_core_vnni"}
 
@@ -79,7 +81,7 @@ def threads(root: Path = Path("/")) -> int:
 
 def description(threads: int) -> str:
     """The processor with what is used of it: name, cores and threads."""
-    return f"{cpu_name()}, {os.cpu_count()} cores, {threads} threads"
+    return phrase("{name}, {cores} cores, {threads} threads", name=cpu_name(), cores=os.cpu_count(), threads=threads)
 
 
 def _cpuinfo(name: str, root: Path) -> list[str]:

@@ -13,11 +13,13 @@ from typing import Any
 import av
 import pytest
 
-from app.__main__ import main
-from app.headless import Watch
+from app.__main__ import build_parser, main
+from app.errors import AppError
+from app.headless import Watch, live_settings
 from app.pipeline.events import EngineReady, Event, SinkFailed, SourceReady
 from app.pipeline.output.discloser import Discloser
 from app.pipeline.pipeline import Pipeline
+from app.presets import Presets, Strengths, save_presets
 from app.settings import LiveSettings
 from mcnet.disclosure import ModelUsed, read_credentials
 from mcnet.disclosure.manifest import GENERATED
@@ -195,6 +197,20 @@ def test_nothing_is_said_of_space_where_it_is_had_or_not_wanted(
     watch.drain()
     assert watch.failure == ""
     assert "motion in the plane" not in capsys.readouterr().err
+
+
+def test_a_preset_of_the_window_moves_the_avatar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calm = Strengths(motion_strength=0.5, mouth_strength=1.5)
+    save_presets(tmp_path / "presets.toml", Presets().saved("Calm", calm))
+    monkeypatch.setattr("app.headless.presets_file", lambda: tmp_path / "presets.toml")
+
+    def settings(*words: str) -> LiveSettings:
+        return live_settings(build_parser().parse_args(["--headless", *words]))
+
+    assert settings("--preset", "calm", "--motion", "plane") == calm.over(LiveSettings(motion="plane"))
+    assert settings("--preset", "Standard") == settings() == LiveSettings()
+    with pytest.raises(AppError, match=r"preset: got 'Wild', expected one of Standard, Calm"):
+        settings("--preset", "Wild")
 
 
 @pytest.mark.parametrize(

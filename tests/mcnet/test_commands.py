@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -124,6 +125,24 @@ def test_a_file_that_was_changed_and_one_that_cannot_be_read_fail_the_check(
     said = capsys.readouterr()
     assert "NOT as it was signed: assertion.dataHash.mismatch" in said.out
     assert "none.png: No such file" in said.err
+
+
+def test_a_transparent_background(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sheet = tmp_path / "sheet.png"
+    assert animate(tmp_path / "frames", "--background", "alpha", "--contact-sheet", str(sheet), frames=2) == 0
+    picture = cv2.imread(str(tmp_path / "frames" / "000001.png"), cv2.IMREAD_UNCHANGED)
+    assert picture is not None
+    assert picture.shape == (256, 256, 4)
+    assert picture[40, 10, 3] == 0
+    assert picture[140, 128, 3] == 255
+    for output, options, told in (
+        ("x.mp4", (), "which has no alpha channel here, expected .webm"),
+        ("x.webm", ("--side-by-side",), "leave one of the two out"),
+    ):
+        assert animate(tmp_path / output, "--background", "alpha", *options) == 1
+        assert told in capsys.readouterr().err
+    assert animate(tmp_path / "x.mp4", "--background", "rtsp://192.0.2.1/x") == 1
+    assert "network address" in capsys.readouterr().err
 
 
 def test_options_change_the_picture(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from app.pipeline.capture.camera import Camera, CameraFormat
 from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.events import CameraDark, CameraFailed, CameraOpened, Event
 from mcnet.errors import UserError
+from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +80,14 @@ class _Session:
         self._thread.start()
 
     @property
+    def identity(self) -> str:
+        """What tells the camera from others, over runs too. In doubt it is another one: a number or a path alone is
+        given to whatever is plugged in next.
+        """
+        spec = self.spec
+        return f"{spec.kind} {spec.device} {spec.path or spec.address} {self.name}"
+
+    @property
     def ended(self) -> bool:
         """Whether the thread is through, and the device with it."""
         return not self._thread.is_alive()
@@ -103,7 +112,12 @@ class _Session:
             return
         except Exception as error:  # whatever a driver's binding may raise is this camera's failure, not the app's
             logger.exception("opening %s", self.spec.name)
-            self.error = f"{self.spec.name} cannot be opened: {type(error).__name__}: {error}"
+            self.error = phrase(
+                "{name} cannot be opened: {kind}: {error}",
+                name=self.spec.name,
+                kind=type(error).__name__,
+                error=error,
+            )
             return
         self._camera = camera
         try:
@@ -115,7 +129,9 @@ class _Session:
                 self.error = str(error)
         except Exception as error:
             logger.exception("reading %s", self.name)
-            self.error = f"{self.name} failed: {type(error).__name__}: {error}"
+            self.error = phrase(
+                "{name} failed: {kind}: {error}", name=self.name, kind=type(error).__name__, error=error
+            )
         finally:
             camera.close()
 
@@ -225,9 +241,12 @@ class CameraControl:
             if any(now_s - (session.told_s or now_s) < self._times.release_s for session in users):
                 return
             if len(users) >= _MOST_HUNG:
-                message = (
-                    f"{users[-1].name} does not answer: {len(users)} attempts to read it hang in its driver; "
-                    f"{spec.remedy}, or choose another camera"
+                message = phrase(
+                    "{name} does not answer: {users} attempts to read it hang in its driver; {remedy}, or choose "
+                    "another camera",
+                    name=users[-1].name,
+                    users=len(users),
+                    remedy=spec.remedy,
                 )
                 self._try_again(users[-1], message, self._times.longest_retry_s)
                 return
@@ -240,7 +259,7 @@ class CameraControl:
         with self._lock:
             if session is not self._active:
                 return
-            frame = CameraFrame(self._frame_id, now_s, rgb, session.device)
+            frame = CameraFrame(self._frame_id, now_s, rgb, session.device, session.identity)
             self._frame_id += 1
         self._deliver(frame)
 
@@ -291,12 +310,16 @@ class CameraControl:
             return
         waited_s = time.monotonic() - candidate.started_s
         if candidate.error is None and candidate.ended:
-            candidate.error = f"{candidate.name} ended without a frame"
+            candidate.error = phrase("{name} ended without a frame", name=candidate.name)
         if candidate.error is None and waited_s < self._times.open_s:
             return
         message = candidate.error or (
-            f"{candidate.name} gave no frame within {self._times.open_s:g} s: {candidate.spec.remedy}, or "
-            "choose another camera"
+            phrase(
+                "{name} gave no frame within {seconds:g} s: {remedy}, or choose another camera",
+                name=candidate.name,
+                seconds=self._times.open_s,
+                remedy=candidate.spec.remedy,
+            )
         )
         self._drop_candidate()
         self._candidate_failed(candidate, message)
@@ -335,19 +358,26 @@ class CameraControl:
         now_s = time.monotonic()
         frozen = active.is_device and now_s - active.changed_s > self._times.frozen_s
         if active.error is not None or active.ended:
-            message = active.error or f"{active.name} has ended; plug it in again, or choose another camera"
+            message = active.error or phrase(
+                "{name} has ended; plug it in again, or choose another camera", name=active.name
+            )
         elif now_s - active.last_frame_s > self._times.stall_s:
-            message = (
-                f"{active.name} has given no frame for {self._times.stall_s:g} s; it is opened anew. If that does not "
-                f"help, {active.spec.remedy}, or choose another camera"
+            message = phrase(
+                "{name} has given no frame for {seconds:g} s; it is opened anew. If that does not help, "
+                "{remedy}, or choose another camera",
+                name=active.name,
+                seconds=self._times.stall_s,
+                remedy=active.spec.remedy,
             )
         elif frozen and active.flat:
             self._tell_of_darkness(active)
             return
         elif frozen:
-            message = (
-                f"{active.name} has given the very same picture for {self._times.frozen_s:g} s: it is frozen and is "
-                "opened anew. If that does not help, plug it in again"
+            message = phrase(
+                "{name} has given the very same picture for {seconds:g} s: it is frozen and is opened anew. If "
+                "that does not help, plug it in again",
+                name=active.name,
+                seconds=self._times.frozen_s,
             )
         else:
             return

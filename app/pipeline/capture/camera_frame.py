@@ -15,9 +15,11 @@ class CameraFrame:
         captured_s: when it arrived, in seconds of `time.monotonic`.
         rgb: (H, W, 3) uint8 RGB.
         camera: which one; the same when it comes back after a failure.
+        identity: likewise, and the same in the next run, as far as can be told; never shown. "": it cannot be told.
     """
 
     frame_id: int
     captured_s: float
     rgb: NDArray[np.uint8]
     camera: str = ""
+    identity: str = ""

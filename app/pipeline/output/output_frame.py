@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.pipeline.state import State
+from mcnet.media.matte import Cutout
 
 _BADGE_HEIGHT, _BADGE_ASPECT, _BADGE_MARGIN = 0.058, 3.9, 0.022
 
@@ -22,6 +23,20 @@ def badge_place(width: int, height: int) -> tuple[int, int, int, int]:
 
 
 @dataclass(frozen=True, eq=False)
+class Person:
+    """The avatar without its background.
+
+    Attributes:
+        cutout: the person, of the same size as the avatar.
+        plate: (size_px, size_px, 3) uint8 RGB, the portrait's background, filled in where the person was; the same
+            array for all frames of a portrait.
+    """
+
+    cutout: Cutout
+    plate: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
 class OutputFrame:
     """One step of the output, made by the inference stage.
 
@@ -31,6 +46,7 @@ class OutputFrame:
         state: what this is.
         avatar: (size_px, size_px, 3) uint8 RGB as the engine generated it; None where the slate is to be shown.
         fresh: whether a new camera frame moved it.
+        person: of the avatar, where it is to be cut out.
     """
 
     frame_id: int
@@ -38,6 +54,7 @@ class OutputFrame:
     state: State
     avatar: NDArray[np.uint8] | None
     fresh: bool
+    person: Person | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +68,9 @@ class Composed:
         rgb: (height, width, 3) uint8 RGB, C-contiguous, never written to again.
         fresh: whether it shows a camera frame's motion for the first time; a repeated picture is not fresh.
         fading: whether avatar and slate are blended in it, so that words can be read whatever the state is.
+        alpha: (height, width) uint8, how far it is not transparent; None: it is not at all. It then shows
+            `behind` where it is.
+        behind: the colour that shows through, as #rrggbb.
     """
 
     frame_id: int
@@ -59,3 +79,5 @@ class Composed:
     rgb: NDArray[np.uint8]
     fresh: bool
     fading: bool = False
+    alpha: NDArray[np.uint8] | None = None
+    behind: str = "#000000"

@@ -34,6 +34,7 @@ from mcnet.media.errors import MediaError
 from mcnet.media.muxer import Muxer
 from mcnet.media.sound import SoundEncoder
 from mcnet.media.video import open_driving
+from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class RecorderSink:
             SinkError: another suffix, the place cannot be written, or it is open already.
         """
         if self._recording is not None:
-            raise SinkError(f"the recording {self.detail} is going on already; stop it first")
+            raise SinkError(phrase("the recording {detail} is going on already; stop it first", detail=self.detail))
         self.sound_trouble = ""
         encoder = _Encoder(self._path, output, self._sound, self._lose_sound)
         self._recording = _Recording(encoder, output, self._disclose)
@@ -118,7 +119,7 @@ class RecorderSink:
             SinkError: the file cannot be written any more, the picture has another size, or the sink is not open.
         """
         if self._recording is None:
-            raise SinkError("the recording is not open; open it first")
+            raise SinkError(phrase("the recording is not open; open it first"))
         self.dropped += self._recording.put(self.sent, self._clock(), picture)
         self.sent += 1
 
@@ -174,7 +175,14 @@ class _Recording:
         """
         if picture.rgb.shape != self._shape:
             got = picture.rgb.shape
-            raise SinkError(f"recording {self._encoder.path}: got a picture of {got}, expected {self._shape}")
+            raise SinkError(
+                phrase(
+                    "recording {path}: got a picture of {got}, expected {shape}",
+                    path=self._encoder.path,
+                    got=got,
+                    shape=self._shape,
+                )
+            )
         with self._changed:
             if self._failure:
                 self._told = True
@@ -214,10 +222,25 @@ class _Recording:
                 self._disclose(path)
         except (av.error.FFmpegError, OSError) as error:
             kept = self._encoder.give_up()
-            self._fail(f"the recording {path} cannot go on: {cause_and_remedy(error)}; {kept}")
+            self._fail(
+                phrase(
+                    "the recording {path} cannot go on: {cause}; {kept}",
+                    path=path,
+                    cause=cause_and_remedy(error),
+                    kept=kept,
+                )
+            )
         except Exception as error:  # told to the sink stage, which is another thread
             logger.exception("recording %s", path)
-            self._fail(f"the recording {path} failed: {type(error).__name__}: {error}; {self._encoder.give_up()}")
+            self._fail(
+                phrase(
+                    "the recording {path} failed: {kind}: {error}; {kept}",
+                    path=path,
+                    kind=type(error).__name__,
+                    error=error,
+                    kept=self._encoder.give_up(),
+                )
+            )
 
     def _next(self) -> tuple[int, float, Composed] | None:
         with self._changed:
@@ -264,7 +287,11 @@ class _Encoder:
             except Exception as error:
                 logger.exception("there is no sound for %s; its pictures go on", self.path)
                 lose_sound(
-                    f"The recording has no sound, since its encoder cannot be opened ({error}). Install the app again."
+                    phrase(
+                        "The recording has no sound, since its encoder cannot be opened ({error}). Install the app "
+                        "again.",
+                        error=error,
+                    )
                 )
                 self.give_up()  # a track cannot be taken out of a file again
                 self._begin(path, output)
@@ -278,9 +305,15 @@ class _Encoder:
         except (av.error.FFmpegError, UnknownCodecError, OSError) as error:
             self.give_up()
             raise SinkError(
-                f"cannot record to {path}: the encoder {_CODEC} cannot be opened for {output.width_px} x "
-                f"{output.height_px} ({getattr(error, 'strerror', None) or error}); choose another size, or install "
-                "the app again"
+                phrase(
+                    "cannot record to {path}: the encoder {codec} cannot be opened for {width_px} x {height_px} "
+                    "({cause}); choose another size, or install the app again",
+                    path=path,
+                    codec=_CODEC,
+                    width_px=output.width_px,
+                    height_px=output.height_px,
+                    cause=getattr(error, "strerror", None) or error,
+                )
             ) from error
         except BaseException:
             self.give_up()
@@ -329,7 +362,10 @@ class _Encoder:
                 raise  # of the file, which is the pictures' too; the encoder's own are FFmpeg's
             logger.exception("the sound of %s ends here; its pictures go on", self.path)
             self._lose_sound(
-                f"The recording goes on without sound, which failed ({error}). For sound, begin another one."
+                phrase(
+                    "The recording goes on without sound, which failed ({error}). For sound, begin another one.",
+                    error=error,
+                )
             )
             self._sound = None
 
@@ -343,7 +379,7 @@ class _Encoder:
         self._with_sound(lambda sound: sound.finish(float(self._ticks / self._rate)))
         self._muxer.finish()
         if not self.path.exists():  # one may remove what is open
-            raise OSError("it was removed meanwhile")
+            raise OSError(phrase("it was removed meanwhile"))
 
     def give_up(self) -> str:
         """Keep what plays and nothing else; returns what to tell of it."""
@@ -353,8 +389,8 @@ class _Encoder:
         except MediaError:
             with contextlib.suppress(OSError):
                 self.path.unlink(missing_ok=True)
-            return "nothing of it could be kept"
-        return f"its first {round((video.frame_count or 1) / video.fps, 1):g} s are kept"
+            return phrase("nothing of it could be kept")
+        return phrase("its first {value:g} s are kept", value=round((video.frame_count or 1) / video.fps, 1))
 
 
 def _metadata() -> dict[str, str]:
@@ -369,7 +405,9 @@ def _claimed(path: Path) -> tuple[Muxer, Path]:
         SinkError: it cannot be created.
     """
     if path.suffix.lower() != ".mp4":
-        raise SinkError(f"cannot record to {path}: got suffix {path.suffix!r}, expected .mp4")
+        raise SinkError(
+            phrase("cannot record to {path}: got suffix {suffix}, expected .mp4", path=path, suffix=repr(path.suffix))
+        )
     while True:
         free = free_name(path)
         try:
@@ -377,6 +415,12 @@ def _claimed(path: Path) -> tuple[Muxer, Path]:
         except FileExistsError:  # somebody was quicker
             continue
         except FileNotFoundError as error:
-            raise SinkError(f"cannot record to {path}: there is no folder {path.parent}; make it first") from error
+            raise SinkError(
+                phrase(
+                    "cannot record to {path}: there is no folder {parent}; make it first", path=path, parent=path.parent
+                )
+            ) from error
         except OSError as error:
-            raise SinkError(f"cannot record to {path}: {cause_and_remedy(error)}") from error
+            raise SinkError(
+                phrase("cannot record to {path}: {cause}", path=path, cause=cause_and_remedy(error))
+            ) from error

@@ -62,6 +62,7 @@ from tests.app.fakes import (
     wait_until,
 )
 from tests.app.pipeline.capture.phone import PASSWORD, phone
+from tests.media.videos import make_video
 
 OUTPUT = OutputFormat(640, 480, fps_hz=60)
 SETTINGS = LiveSettings(calibration_s=0.1, hold_s=0.1, ease_s=0.1, idle_s=0.2, background="colour", badge=False)
@@ -586,6 +587,21 @@ def _break_background(rig: Rig) -> None:
     rig.pipeline.update(dataclasses.replace(SETTINGS, background="image", background_image="missing.png"))
 
 
+def _camera_as_background(rig: Rig) -> None:
+    """A device that the user names as the video behind the person may be a camera."""
+    (rig.folder / "beach.mp4").symlink_to("/dev/null")
+    rig.pipeline.update(
+        dataclasses.replace(SETTINGS, cut_out=True, background="video", background_video=str(rig.folder / "beach.mp4"))
+    )
+
+
+def _vanishing_video(rig: Rig) -> None:
+    path = make_video(rig.folder / "sea.mp4", [np.full((64, 96, 3), (20, 90, 160), np.uint8)] * 3)
+    rig.pipeline.update(dataclasses.replace(SETTINGS, cut_out=True, background="video", background_video=str(path)))
+    wait_until(lambda: rig.sink.pictures[-1].rgb[60, 10, 2] > 120, "the video is seen")
+    path.unlink()
+
+
 def _restart(rig: Rig) -> None:
     rig.pipeline.stop(5.0)
     rig.pipeline.start()
@@ -642,8 +658,12 @@ def _change_settings(rig: Rig) -> None:
             keypoints=chance.choice(("measured", "detected")),
             smoothing=chance.random(),
             zoom=chance.uniform(0.5, 2),
-            background=chance.choice(("blur", "colour", "image")),
+            background=chance.choice(("blur", "own", "colour", "image", "video", "alpha")),
             background_image=chance.choice(("", "missing.png")),
+            cut_out=chance.random() < 0.5,
+            portrait_size=chance.uniform(0.5, 1.7),
+            portrait_x=chance.uniform(-0.5, 0.5),
+            portrait_y=chance.uniform(-0.5, 0.5),
             slate=chance.random() < 0.1,
         )
         rig.pipeline.update(settings)
@@ -689,6 +709,8 @@ MATRIX: list[tuple[Callable[[Rig], None], State, type | None]] = [
     (_delete_portrait, State.LIVE, SourceReady),
     (_change_settings, State.LIVE, SettingRefused),
     (_break_background, State.LIVE, SettingRefused),
+    (_camera_as_background, State.LIVE, SettingRefused),
+    (_vanishing_video, State.LIVE, SettingRefused),
     (_wall_clock_jumps, State.LIVE, None),
     (_sleep_of_the_computer, State.LIVE, None),
     (_panic, State.SLATE, None),

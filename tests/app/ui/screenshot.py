@@ -18,6 +18,18 @@ from pathlib import Path
 import assets
 
 CLIP = assets.ROOT / "driving" / "grid_bbaf2n.mpg"
+OF_THE_PAGE = {
+    "1-first-launch-dark": "first-launch",
+    "3-inspect-dark": "measured",
+    "5-small-light-checklist": "small",
+    "6-keys": "keys",
+    "7-crop": "crop",
+    "8-slate": "slate",
+    "11-live": "live",
+    "15-fine-tune-small-light": "fine-tune",
+}
+"""The pictures of docs/window.md, by their names there."""
+_QUALITY = 88
 
 
 def main() -> int:
@@ -26,6 +38,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="two pictures only")
     parser.add_argument("--model", default="", help="instead, how this model is chosen, and given up again in a call")
     parser.add_argument("--inside", action="store_true", help="the dock with the inside of the network only")
+    parser.add_argument("--page", type=Path, help="also the pictures of docs/window.md, as JPEGs, into this folder")
     args = parser.parse_args()
     if not os.environ.get("DISPLAY"):
         xvfb = shutil.which("xvfb-run")
@@ -36,13 +49,15 @@ def main() -> int:
         return subprocess.run(command, check=False).returncode
     os.environ.pop("QT_QPA_PLATFORM", None)  # a test's, which would leave no screen to take pictures of
     args.folder.mkdir(parents=True, exist_ok=True)
+    if args.page is not None:
+        args.page.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as home:
         for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
             os.environ[name] = home
-        return take(args.folder, quick=args.quick, inside=args.inside, model=args.model)
+        return take(args.folder, args.page, quick=args.quick, inside=args.inside, model=args.model)
 
 
-def take(folder: Path, *, quick: bool, inside: bool, model: str) -> int:
+def take(folder: Path, page: Path | None, *, quick: bool, inside: bool, model: str) -> int:
     from PyQt6.QtWidgets import QApplication, QScrollArea
 
     from app.pipeline.doctor import VirtualCameraReport, examine_virtual_camera
@@ -102,6 +117,8 @@ def take(folder: Path, *, quick: bool, inside: bool, model: str) -> int:
         assert screen is not None
         picture = screen.grabWindow(window.winId())
         picture.save(str(folder / f"{name}.png"))
+        if page is not None and name in OF_THE_PAGE:
+            picture.save(str(page / f"{OF_THE_PAGE[name]}.jpg"), quality=_QUALITY)
         print(f"        {name}: {picture.width()} x {picture.height()}")
 
     def use(**changes: object) -> None:

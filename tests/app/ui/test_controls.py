@@ -237,7 +237,11 @@ def test_nothing_of_the_column_is_cut_in_the_smallest_window(
 
 @pytest.mark.parametrize(
     ("switch", "name"),
-    [(lambda controls: controls.badge, "badge"), (lambda controls: controls.mirror_output, "mirror_output")],
+    [
+        (lambda controls: controls.badge, "badge"),
+        (lambda controls: controls.mirror_output, "mirror_output"),
+        (lambda controls: controls.remember_calibration, "remember_calibration"),
+    ],
 )
 def test_live_switches(window: MainWindow, world: World, switch: Callable[[Controls], QWidget], name: str) -> None:
     before = getattr(LiveSettings(), name)
