@@ -86,7 +86,7 @@ class TestIntel:
     @pytest.mark.usefixtures("intel")
     def test_what_is_tried_and_measured_against_the_processor(self) -> None:
         starter = open_model("starter")
-        of_gpu = [Way("gpu:1", precision, "openvino") for precision in ("int8", "fp16", "fp32")]  # type: ignore[arg-type]
+        of_gpu = [Way("gpu:1", precision, "openvino") for precision in ("int8", "fp16", "fp32")]
         assert ways(starter, EngineOptions(device="gpu:1")) == of_gpu
         tried = [way.device for way in ways(starter, EngineOptions())]
         assert list(dict.fromkeys(tried))[-3:] == ["gpu:0", "gpu:1", "cpu"]
@@ -177,7 +177,7 @@ class TestApple:
         apple()
         assert other_gpus() == {"mps": "the Apple GPU"}
         assert gpu_lacks() == []
-        expected = [Way("mps", precision, "torch") for precision in ("fp16", "fp32")]  # type: ignore[arg-type]
+        expected = [Way("mps", precision, "torch") for precision in ("fp16", "fp32")]
         assert ways(open_model("starter"), EngineOptions(device="mps")) == expected
         choice = DeviceChoice.of(EngineOptions(device="mps"))
         assert (choice.device, choice.dtype, choice.kind) == ("mps", "fp32", "mps")
