@@ -142,7 +142,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model", help="bundled name, .safetensors, a model's folder or .pth.tar (default: as kept, else starter)"
     )
-    parser.add_argument("--device", help="auto, cpu, cuda or cuda:N (default: as kept, else auto)")
+    parser.add_argument(
+        "--device",
+        help="auto, cpu, cuda, cuda:N (NVIDIA), gpu, gpu:N (Intel) or mps (Apple) (default: as kept, else auto)",
+    )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,

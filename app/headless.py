@@ -36,7 +36,7 @@ from app.pipeline.events import (
     StateChanged,
     Undisclosed,
 )
-from app.pipeline.output.discloser import Discloser
+from app.pipeline.output.discloser import Disclose, Discloser
 from app.pipeline.output.sinks import NullSink, Sink, parse_output
 from app.pipeline.pipeline import Pipeline, PipelineTimes
 from app.pipeline.portraits import Portrait, PortraitStore, load_portrait
@@ -106,7 +106,7 @@ def run_headless(args: argparse.Namespace) -> int:
         references=references_folder() if args.remember_calibration else None,
         times=PipelineTimes(args.model_timeout_s, CameraTimes(open_s=args.camera_timeout_s)),
     )
-    sinks = [parse_sink(text, discloser) for text in args.sink or ["null"]]
+    sinks = [parse_sink(text, discloser.recording()) for text in args.sink or ["null"]]
     for sink in sinks:
         pipeline.add_sink(sink)
     store = PortraitStore(portraits_folder())
@@ -258,8 +258,8 @@ def _names_file(text: str) -> bool:
     return text.startswith(_FILE_SINK) and text != _FILE_SINK
 
 
-def parse_sink(text: str, discloser: Discloser) -> Sink:
-    """A sink as the command line names it; what it writes to a file is signed by the discloser.
+def parse_sink(text: str, disclose: Disclose | None = None) -> Sink:
+    """A sink as the command line names it; a file is signed by `disclose` once it is finished.
 
     Raises:
         AppError: it is none.
@@ -270,7 +270,7 @@ def parse_sink(text: str, discloser: Discloser) -> Sink:
     if _names_file(text):
         from app.pipeline.output.recorder import RecorderSink
 
-        return RecorderSink(Path(rest), disclose=discloser.recording())
+        return RecorderSink(Path(rest), disclose=disclose)
     if kind == "virtualcam":
         from app.pipeline.output.virtual_camera import VirtualCameraSink
 

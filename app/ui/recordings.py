@@ -183,8 +183,8 @@ class Recordings(QObject):
     def hear(self, event: SinkOpened | SinkFailed | SinkClosed | Undisclosed) -> None:
         """Take a fact about a file or a sink; those of others' sinks are let pass."""
         if isinstance(event, Undisclosed):
-            name = Path(event.file).name
-            text = f"{name} is saved, but without Content Credentials: {event.message.rstrip('.')}."
+            name, why = Path(event.file).name, event.message.rstrip(".")
+            text = tr("{name} is saved, but without Content Credentials: {why}.", name=name, why=why)
             self.told.emit(Message("credentials", text, tone="warning"))
             return
         if self._sink is None or event.sink != self._sink.name:
