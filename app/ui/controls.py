@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from PyQt6.QtCore import pyqtSignal
+from PyQt6.QtCore import Qt, pyqtSignal
 from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLineEdit, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from app.pipeline.animation.smoothing import smoothing_delay_ms
@@ -22,6 +22,7 @@ from app.ui.doctor_row import DoctorRow
 from app.ui.flow import FlowLayout
 from app.ui.languages import LANGUAGES, tr
 from app.ui.preset_row import PresetRow
+from app.ui.remote_row import RemoteRow
 from app.ui.run_settings import RunSettings
 from app.ui.scene import SceneControls
 from app.ui.session import Session
@@ -68,7 +69,7 @@ class Controls(QFrame):
     """Shows the settings and what the session knows, and passes changes on to the session.
 
     Attributes:
-        camera, refresh_button, file_button, network_button: which camera.
+        camera, refresh_button, file_button, motion_button, network_button: which camera.
         doctor: the virtual camera.
         preset: strengths of the motion by name.
         remember_calibration: whether the reference comes back for the same performer and camera.
@@ -80,15 +81,18 @@ class Controls(QFrame):
         slate_text, slate_button, no_slate_button: the slate.
         sound: the microphone of recordings.
         run: the output, the model and the device.
+        remote: control from outside.
         performer, pause, statistics, landmarks, inspector, language, theme: the window.
 
     Signals:
         video_wanted: the user wants to pick a video that stands in for a camera.
+        motion_wanted: the user wants to pick a motion file that stands in for a camera.
         network_wanted: the user wants to give the address of a network camera.
         slate_picture_wanted: the user wants to pick a picture for the slate.
     """
 
     video_wanted = pyqtSignal()
+    motion_wanted = pyqtSignal()
     network_wanted = pyqtSignal()
     slate_picture_wanted = pyqtSignal()
 
@@ -129,6 +133,10 @@ class Controls(QFrame):
         self._column.addWidget(label(tr("Output and computer"), "title"))
         self._column.addWidget(self.run)
         self._column.addWidget(rule())
+        self.remote = RemoteRow(session)
+        self._column.addWidget(label(tr("Other programs"), "title"))
+        self._column.addWidget(self.remote)
+        self._column.addWidget(rule())
         self._make_view()
         self._column.addStretch(1)
         session.changed.connect(self._refresh)
@@ -156,15 +164,18 @@ class Controls(QFrame):
             tip=tr("A phone with a camera app, or any camera with an address on your network"),
             kind="link",
         )
+        self.motion_button = button(
+            tr("Motion file…"),
+            tip=tr("Play motion that was recorded before, in a loop, instead of a camera"),
+            kind="link",
+        )
         row = QHBoxLayout()
         row.setSpacing(6)
         row.addWidget(self.camera, 1)
         row.addWidget(self.refresh_button)
-        foot = QHBoxLayout()
-        foot.setSpacing(6)
-        foot.addWidget(self.network_button)
-        foot.addStretch(1)
-        foot.addWidget(self.file_button)
+        foot = FlowLayout()
+        for made in (self.network_button, self.file_button, self.motion_button):
+            foot.addWidget(made)
         self._column.addWidget(label(tr("Camera"), "title"))
         self._column.addLayout(row)
         self._column.addWidget(self._camera_state)
@@ -172,6 +183,7 @@ class Controls(QFrame):
         self.camera.activated.connect(self._camera_chosen)
         self.refresh_button.clicked.connect(self._session.camera_desk.refresh)
         self.file_button.clicked.connect(self.video_wanted)
+        self.motion_button.clicked.connect(self.motion_wanted)
         self.network_button.clicked.connect(self.network_wanted)
 
     def _make_virtual_camera(self) -> None:
@@ -296,11 +308,13 @@ class Controls(QFrame):
             words=_percent,
         )
         self.nudge_buttons: dict[str, QPushButton] = {}
-        grid = QHBoxLayout()
+        places = QWidget()
+        places.setLayoutDirection(Qt.LayoutDirection.LeftToRight)  # left is on the left in every language
+        grid = QHBoxLayout(places)
+        grid.setContentsMargins(0, 0, 0, 0)
         grid.setSpacing(4)
         name = label(tr("Nudge"))
         name.setMinimumWidth(NAME_PX)
-        grid.addWidget(name)
         for where, tip in (
             ("left", tr("Move the crop to the left (H)")),
             ("up", tr("Move the crop up (U)")),
@@ -314,11 +328,15 @@ class Controls(QFrame):
             made.clicked.connect(lambda _=False, where=where: self.nudge(where))
             self.nudge_buttons[where] = made
             grid.addWidget(made)
-        grid.addStretch(1)
+        row = QHBoxLayout()
+        row.setSpacing(4)
+        row.addWidget(name)
+        row.addWidget(places)
+        row.addStretch(1)
         self._column.addWidget(label(tr("Framing"), "title"))
         self._column.addWidget(self.zoom)
         self._column.addWidget(self.overlay)
-        self._column.addLayout(grid)
+        self._column.addLayout(row)
         self.zoom.moved.connect(lambda value: self._set_live(replace(self._live, zoom=value)))
         self.overlay.moved.connect(lambda value: self._set_window(replace(self._window, overlay_opacity=value)))
 

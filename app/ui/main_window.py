@@ -152,6 +152,7 @@ class MainWindow(QMainWindow):
         self.gallery.add_wanted.connect(self.pick_portrait)
         self.gallery.paste_wanted.connect(self.paste)
         self.controls.video_wanted.connect(self._pick_video)
+        self.controls.motion_wanted.connect(self._pick_motion)
         self.controls.network_wanted.connect(self._ask_for_address)
         self.controls.scene.picture_wanted.connect(self._pick_background)
         self.controls.scene.video_wanted.connect(self._pick_background_video)
@@ -172,9 +173,10 @@ class MainWindow(QMainWindow):
         self.action_bar.calibrate_button.clicked.connect(lambda: session.calibrate(now=False))
         self.action_bar.record_button.clicked.connect(self._record)
         self.action_bar.snapshot_button.clicked.connect(session.recordings.snapshot)
+        self.action_bar.motion_button.clicked.connect(self._record_motion)
         self.action_bar.slate_button.clicked.connect(self._slate_clicked)
 
-    def _commands(self) -> dict[str, Callable[[], None]]:
+    def _commands(self) -> dict[str, Callable[[], object]]:
         """What each key of `app.ui.keys` does, but for the digits."""
         session, controls = self.session, self.controls
         return {
@@ -219,7 +221,7 @@ class MainWindow(QMainWindow):
                         self._bind(sequence, commands[key.command], everywhere=key.everywhere)
         self._bind("Escape", self._escape)
 
-    def _bind(self, sequence: str, command: Callable[[], None], *, everywhere: bool = False) -> None:
+    def _bind(self, sequence: str, command: Callable[[], object], *, everywhere: bool = False) -> None:
         shortcut = QShortcut(QKeySequence(sequence), self)
         if everywhere:
             shortcut.setContext(Qt.ShortcutContext.ApplicationShortcut)
@@ -275,6 +277,14 @@ class MainWindow(QMainWindow):
         dialog = self._file_dialog(
             tr("A video in the camera's place"), tr("Videos ({endings});;All files (*)", endings=endings)
         )
+        dialog.fileSelected.connect(self.session.camera_desk.choose)
+        dialog.show()
+
+    def _pick_motion(self) -> None:
+        dialog = self._file_dialog(
+            tr("A motion file in the camera's place"), tr("Motion files (*.safetensors);;All files (*)")
+        )
+        dialog.setDirectory(str(self.session.recordings_folder))
         dialog.fileSelected.connect(self.session.camera_desk.choose)
         dialog.show()
 
@@ -380,6 +390,10 @@ class MainWindow(QMainWindow):
     def _record(self) -> None:
         self.session.recordings.toggle()
         self._show_state()  # the button is down only once a recording runs
+
+    def _record_motion(self) -> None:
+        self.session.recordings.toggle_motion()
+        self._show_state()
 
     def _slate_clicked(self) -> None:
         self.session.slate()

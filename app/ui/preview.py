@@ -169,22 +169,26 @@ class Preview(QWidget):
         room_px = picture.width() - state_px - 76
         more = plain.elidedText(self.words.more, Qt.TextElideMode.ElideRight, room_px)
         more_px = plain.horizontalAdvance(more) + 10 if more else 0.0
-        pill = QRectF(
-            picture.left() + 16, picture.top() - _PILL_HEIGHT_PX / 2, state_px + more_px + 36, _PILL_HEIGHT_PX
-        )
+
+        def place(left_px: float, width_px: float) -> QRectF:
+            """On the picture's upper edge, so far from where a line begins."""
+            left = picture.right() - left_px - width_px if self.isRightToLeft() else picture.left() + left_px
+            return QRectF(left, picture.top() - _PILL_HEIGHT_PX / 2, width_px, _PILL_HEIGHT_PX)
+
+        pill = place(16, state_px + more_px + 36)
         painter.setPen(QPen(colour, 1.5))
         painter.setBrush(QColor(theme.surface))
         painter.drawRoundedRect(pill, _PILL_HEIGHT_PX / 2, _PILL_HEIGHT_PX / 2)
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(colour)
-        painter.drawEllipse(QPointF(pill.left() + 14, pill.center().y()), 4.0, 4.0)
+        painter.drawEllipse(place(30, 0).center(), 4.0, 4.0)
         middle = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft
         painter.setFont(strong)
         painter.setPen(colour)
-        painter.drawText(pill.adjusted(25, 0, 0, 0), int(middle), self.words.state)
+        painter.drawText(place(41, state_px + 1), int(middle), self.words.state)
         painter.setFont(self.font())
         painter.setPen(QColor(theme.text))
-        painter.drawText(pill.adjusted(25 + state_px + 10, 0, 0, 0), int(middle), more)
+        painter.drawText(place(41 + state_px + 10, more_px), int(middle), more)
 
     def sizeHint(self) -> QSize:
         return QSize(640, round(640 / self._aspect))

@@ -35,8 +35,6 @@ from tests.app.fakes import wait_until
 from tests.disks import full
 from tests.media.videos import GRID
 
-NOBODY_SIGNS = Discloser(lambda: None, lambda _: None, begin_disclosing)
-
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 
 
@@ -184,9 +182,9 @@ def test_a_full_disk_ends_a_run_that_only_records(tmp_path: Path) -> None:
 
 
 def test_sinks_by_their_names() -> None:
-    assert parse_sink("pipewire", NOBODY_SIGNS).name == "pipewire"
-    assert parse_sink("pipewire:Mine", NOBODY_SIGNS).name == "pipewire"
-    assert parse_sink("virtualcam", NOBODY_SIGNS).name == "virtualcam"
+    assert parse_sink("pipewire").name == "pipewire"
+    assert parse_sink("pipewire:Mine").name == "pipewire"
+    assert parse_sink("virtualcam").name == "virtualcam"
 
 
 def test_a_run_outlives_one_of_its_sinks_and_has_failed_nevertheless(capsys: pytest.CaptureFixture[str]) -> None:
