@@ -45,10 +45,7 @@ DISCLOSURE = (
 """Stands in every recording's metadata."""
 
 _PENDING_PICTURES = 8
-# 8 to 10 ms of processor time per picture of 1280x720, of which 2 for the colours; superfast takes 12, veryfast 15 for
-# less than half the bytes. The model needs the time more than the disk needs the room (20 MB per minute).
-_CODEC = "libx264"
-_PRESET, _CRF, _THREADS = "ultrafast", "20", 2
+_THREADS = 2
 _KEYFRAME_S = 2  # of MP4 also what a crash may cost
 _BT709 = 1
 _TV_RANGE = 1
@@ -74,8 +71,15 @@ class _Kind(NamedTuple):
     has_alpha: bool
 
 
+# 8 to 10 ms of processor time per picture of 1280x720, of which 2 for the colours; superfast takes 12, veryfast 15 for
+# less than half the bytes. The model needs the time more than the disk needs the room (20 MB per minute).
 _MP4 = _Kind(
-    ".mp4", _CODEC, "yuv420p", {"preset": _PRESET, "crf": _CRF}, {"movflags": "+hybrid_fragmented"}, has_alpha=False
+    ".mp4",
+    "libx264",
+    "yuv420p",
+    {"preset": "ultrafast", "crf": "20"},
+    {"movflags": "+hybrid_fragmented"},
+    has_alpha=False,
 )
 # VP9 is the one codec of browsers that has alpha: a second stream of pictures, each coded as the first; libvpx refuses
 # its alternate reference frames with it.

@@ -29,7 +29,7 @@ from mcnet.engine import EngineError
 from mcnet.media.crop import crop, frame_face
 from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.head_motion import mesh_in_square
-from mcnet.media.matte import cut_out
+from mcnet.media.matte import Matte, cut_out
 from mcnet.media.video import open_driving
 from mcnet.pictures import to_rgb
 from tests.app.fakes import FakeEngine, FakeFinder, keypoints, marked_picture
@@ -145,9 +145,12 @@ def test_the_matte_is_made_once_per_portrait(
     face: Face, woman: Portrait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Rgb] = []
-    monkeypatch.setattr(
-        "app.pipeline.animation.animator.cut_out", lambda square: (made.append(square), cut_out(square))[1]
-    )
+
+    def counted(square: Rgb) -> Matte:
+        made.append(square)
+        return cut_out(square)
+
+    monkeypatch.setattr("app.pipeline.animation.animator.cut_out", counted)
     settings = dataclasses.replace(SETTINGS, cut_out=True)
     for _ in range(2):  # in this run and the next
         stage = Stage(face, woman, store=SourceStore(tmp_path))
