@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import av.error
+import numpy as np
 from av.codec.codec import UnknownCodecError
 from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from app.errors import SinkError
 from app.pipeline.output.discloser import Disclose
@@ -381,11 +384,11 @@ class _Encoder:
         return stream
 
     def write(self, tick: int, picture: Composed) -> None:
+        rgb = picture.colours() if self._kind.has_alpha else picture.rgb
+        frame = VideoFrame.from_ndarray(rgb, format="rgb24")
+        frame = self._reformatter.reformat(frame, format="yuv420p", dst_colorspace=_BT709)
         if self._kind.has_alpha:
-            frame = VideoFrame.from_ndarray(picture.straight(), format="rgba")
-        else:
-            frame = VideoFrame.from_ndarray(picture.rgb, format="rgb24")
-        frame = self._reformatter.reformat(frame, format=self._kind.pixels, dst_colorspace=_BT709)
+            frame = _with_alpha(frame, picture.alpha)
         frame.pts, frame.time_base = tick, 1 / self._rate
         self._muxer.mux(self._stream.encode(frame))
         self.written += 1
@@ -436,6 +439,24 @@ class _Encoder:
                 self.path.unlink(missing_ok=True)
             return phrase("nothing of it could be kept")
         return phrase("its first {value:g} s are kept", value=round((video.frame_count or 1) / video.fps, 1))
+
+
+def _with_alpha(opaque: VideoFrame, alpha: NDArray[np.uint8] | None) -> VideoFrame:
+    """A yuv420p frame with an alpha plane, (height, width); None: not transparent.
+
+    FFmpeg's own way from RGBA to it takes 11 ms of processor time for 1280x720, from RGB to yuv420p 2.
+    """
+    frame = VideoFrame(opaque.width, opaque.height, "yuva420p")
+    for plane, given in zip(frame.planes, opaque.planes, strict=False):
+        _fill(plane, np.frombuffer(given, np.uint8).reshape(given.height, -1)[:, : given.width])
+    whole = np.full((opaque.height, opaque.width), 255, np.uint8) if alpha is None else alpha
+    _fill(frame.planes[3], whole)
+    frame.colorspace, frame.color_range = opaque.colorspace, opaque.color_range
+    return frame
+
+
+def _fill(plane: VideoPlane, values: NDArray[np.uint8]) -> None:
+    np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width] = values
 
 
 def _metadata() -> dict[str, str]:
