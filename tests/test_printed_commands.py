@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -142,7 +143,7 @@ def check_values(given: dict[str, object]) -> None:
         parse_camera(camera)
     sinks = given.get("sink") or []
     for sink in sinks if isinstance(sinks, list) else [sinks]:
-        parse_sink(str(sink))
+        parse_sink(str(sink), MagicMock())
     overrides = given.get("overrides")
     load_config(str(given.get("config") or "ablation"), overrides if isinstance(overrides, list) else [])
 
