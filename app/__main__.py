@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 import mcnet
-from app.settings import KeypointKind, Language, LiveSettings, MotionKind
+from app.settings import DEFAULT_PORT, KeypointKind, Language, LiveSettings, MotionKind
 from mcnet.commands.arguments import PRECISIONS, number, seconds, whole_number
 from mcnet.commands.credentials import add_options as add_credentials_options
 from mcnet.errors import UserError, told
@@ -54,6 +54,11 @@ def run() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the app; returns the exit status: 0 done, 1 failed with a message, 2 misused."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] == "ctl":
+        from app.control.client import run_ctl
+
+        return run_ctl(argv[1:])
     # Before torch is imported: how long its OpenMP threads spin before they sleep; measured in mcnet/__main__.py.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     parser = build_parser()
@@ -108,6 +113,7 @@ def _run(args: argparse.Namespace) -> int:
             fps_hz=args.fps,
             language=args.language,
             new_instance=args.new_instance,
+            control_port=args.control,
         )
     )
 
@@ -117,6 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mcnet-avatar",
         description="Be a portrait in your next video call: your webcam moves it, live. Alone, it opens a window.",
+        epilog="mcnet-avatar ctl COMMAND controls the one that runs: mcnet-avatar ctl --help",
     )
     parser.add_argument("--version", action="version", version=f"mcnet-avatar {mcnet.__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="also say what is going on")
@@ -149,6 +156,15 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="open a window although one is running, which otherwise comes to the front",
     )
+    parser.add_argument(
+        "--control",
+        nargs="?",
+        type=whole_number(0, 65535),
+        const=DEFAULT_PORT,
+        metavar="PORT",
+        help="let programs of yours control the app, by mcnet-avatar ctl or on 127.0.0.1 (default port: "
+        f"{DEFAULT_PORT}; 0: any that is free); see docs/control.md",
+    )
     _add_headless(parser)
     add_credentials_options(parser)
     return parser
@@ -162,7 +178,8 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
         "--sink",
         action="append",
         metavar="SINK",
-        help="null, file:OUT.mp4, virtualcam, or virtualcam:DEVICE; may be given several times (default: null)",
+        help="null, file:OUT.mp4, virtualcam, virtualcam:DEVICE, pipewire, or pipewire:NAME (Linux); may be given "
+        "several times (default: null)",
     )
     group.add_argument(
         "--frames", type=whole_number(1), metavar="N", help="stop after N animated frames (default: at Ctrl-C)"

@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -37,10 +37,17 @@ from app.pipeline.events import (
 from app.pipeline.output.discloser import Discloser
 from app.pipeline.output.sinks import NullSink, Sink, parse_output
 from app.pipeline.pipeline import Pipeline, PipelineTimes
-from app.pipeline.portraits import PortraitStore, load_portrait
+from app.pipeline.portraits import Portrait, PortraitStore, load_portrait
 from app.pipeline.stats import Stats
 from app.pipeline.tiers import make_engine
-from app.places import portraits_folder, presets_file, references_folder, source_cache_folder
+from app.places import (
+    control_folder,
+    portraits_folder,
+    presets_file,
+    references_folder,
+    source_cache_folder,
+    videos_folder,
+)
 from app.presets import load_presets
 from app.settings import LiveSettings
 from app.space import Obstacle, Space
@@ -81,12 +88,18 @@ def run_headless(args: argparse.Namespace) -> int:
         settings = before_background(settings, background)
     signer = credentials.signing_files(args)
     events: SimpleQueue[Event] = SimpleQueue()
-    discloser = Discloser(lambda: signer, events.put, begin_disclosing)
+    hearers: list[Callable[[Event], None]] = [events.put]
+
+    def tell(event: Event) -> None:
+        for hear in hearers:
+            hear(event)
+
+    discloser = Discloser(lambda: signer, tell, begin_disclosing)
     pipeline = Pipeline(
-        lambda: make_engine(model, device, precision, on_measuring=_tell_measuring, on_measured=events.put),
+        lambda: make_engine(model, device, precision, on_measuring=_tell_measuring, on_measured=tell),
         settings=settings,
         output=parse_output(args.size, args.fps),
-        on_event=events.put,
+        on_event=tell,
         source_cache=source_cache_folder(),
         references=references_folder() if args.remember_calibration else None,
         times=PipelineTimes(args.model_timeout_s, CameraTimes(open_s=args.camera_timeout_s)),
@@ -94,7 +107,9 @@ def run_headless(args: argparse.Namespace) -> int:
     sinks = [parse_sink(text, discloser) for text in args.sink or ["null"]]
     for sink in sinks:
         pipeline.add_sink(sink)
-    pipeline.set_portrait(load_portrait(portrait, PortraitStore(portraits_folder())))
+    store = PortraitStore(portraits_folder())
+    shown = load_portrait(portrait, store)
+    pipeline.set_portrait(shown)
     pipeline.set_camera(camera)
     watch = Watch(
         events,
@@ -105,7 +120,10 @@ def run_headless(args: argparse.Namespace) -> int:
         sinks={sink.name for sink in sinks},
         discloser=discloser,
     )
-    with StopSignals() as stop:
+    with contextlib.ExitStack() as stack:
+        if args.control is not None:
+            hearers += stack.enter_context(_controlled(pipeline, store, shown, args.control, discloser))
+        stop = stack.enter_context(StopSignals())
         pipeline.start()
         try:
             watch.follow(pipeline, args.frames, args.seconds, lambda: stop.received is not None)
@@ -124,6 +142,38 @@ def run_headless(args: argparse.Namespace) -> int:
     if failures:
         raise AppError("; ".join(failures))
     return 0
+
+
+@contextlib.contextmanager
+def _controlled(
+    pipeline: Pipeline, store: PortraitStore, portrait: Portrait, port: int, discloser: Discloser
+) -> Iterator[tuple[Callable[[Event], None], ...]]:
+    """Control from outside while the block runs; yields what is to hear the pipeline's events.
+
+    Raises:
+        AppError: it cannot listen there.
+    """
+    from app.control.access import Access
+    from app.control.operators import PipelineOperator
+    from app.control.server import ControlServer
+    from app.pipeline.output.recorder import RecorderSink
+
+    def record(path: Path) -> Sink:
+        return RecorderSink(path, disclose=discloser.recording())
+
+    operator = PipelineOperator(pipeline, store.entries, store.prepare, record, videos_folder, portrait)
+    try:
+        operator.open()
+        server = ControlServer(operator, Access(control_folder()), operator.state)
+        operator.on_state = server.show
+        server.start(port)
+        print(f"control from outside: on port {server.port}, by mcnet-avatar ctl", file=sys.stderr)
+        try:
+            yield operator.hear, server.tell
+        finally:
+            server.stop()
+    finally:
+        operator.close()
 
 
 def live_settings(args: argparse.Namespace) -> LiveSettings:
@@ -205,7 +255,18 @@ def parse_sink(text: str, discloser: Discloser) -> Sink:
         from app.pipeline.output.virtual_camera import VirtualCameraSink
 
         return VirtualCameraSink(rest or None)
-    raise AppError(f"--sink: got {text!r}, expected null, file:OUT.mp4, virtualcam or virtualcam:DEVICE")
+    if kind == "pipewire":
+        from app.pipeline.output.pipewire_camera import PipeWireCameraSink
+        from app.pipeline.output.pipewire_worker import NODE_NAME
+
+        return PipeWireCameraSink(rest or NODE_NAME, tell=_tell_of_pipewire)
+    raise AppError(
+        f"--sink: got {text!r}, expected null, file:OUT.mp4, virtualcam, virtualcam:DEVICE, pipewire or pipewire:NAME"
+    )
+
+
+def _tell_of_pipewire(trouble: str) -> None:
+    print(trouble or "The PipeWire camera is there again.", file=sys.stderr)
 
 
 class Watch:
@@ -261,6 +322,7 @@ class Watch:
         self.backend_reason = ""
         self._trouble = ""
         self._opened = False
+        self._animated = False
 
     def follow(
         self, pipeline: Pipeline, frames: int | None, seconds: float | None, stopped: Callable[[], bool]
@@ -311,6 +373,7 @@ class Watch:
                 print(f"model {model} on {reason}; loaded in {load_s:.1f} s; with {backend}: {why}", file=sys.stderr)
                 self._learn(Space(model=event.measures, detects=event.detects))
             case SourceReady():
+                self._animated = True
                 self._learn(dataclasses.replace(self._space, portrait=event.measured))
             case BackendChanged(backend=backend, reason=why):
                 self.backend, self.backend_reason = backend, why
@@ -338,8 +401,12 @@ class Watch:
                 print(f"{file} is saved, but without Content Credentials: {message}", file=sys.stderr)
             case SinkFailed(sink=sink, message=message):
                 self._lose(sink, message)
+            case SettingRefused(message=message) if self._animated:  # one that was asked for from outside
+                print(f"{message}; the picture goes on", file=sys.stderr)
             case SettingRefused(message=message):
                 self.failure = message  # it was asked for on the command line
+            case SourceFailed(message=message) if self._animated:  # another one that was asked for from outside
+                print(f"{message}; the portrait before goes on", file=sys.stderr)
             case SourceFailed(message=message) | StageFailed(message=message):
                 self.failure = message
             case _:

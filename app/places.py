@@ -17,6 +17,11 @@ def presets_file(settings: Path | None = None) -> Path:
     return (settings or settings_file()).with_name("presets.toml")
 
 
+def control_folder() -> Path:
+    """Who may control the app from outside, and where it listens."""
+    return platformdirs.user_config_path(_APP, appauthor=False) / "control"
+
+
 def portraits_folder() -> Path:
     """The user's own portraits."""
     return platformdirs.user_data_path(_APP, appauthor=False) / "portraits"

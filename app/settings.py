@@ -19,6 +19,7 @@ Background = Literal["blur", "own", "colour", "image", "video", "alpha"]
 MotionKind = Literal["space", "plane"]
 KeypointKind = Literal["measured", "detected"]
 Language = Literal["system", "en", "de", "es", "fr", "pt_BR", "ja", "zh_CN"]
+VirtualCameraKind = Literal["driver", "pipewire"]
 
 
 MOTION_PARTS = ("turn", "nod", "tilt", "shift", "nearness")
@@ -28,6 +29,8 @@ EXPRESSION_PARTS = ("lids", "mouth", "brows")
 
 LONGEST_SLATE_TEXT = 60
 RECENT_MODELS = 6
+DEFAULT_PORT = 8713
+"""Of control from outside."""
 LEAST_VIEWS, MOST_VIEWS = 2, 4
 """Of the inside of the network at once."""
 
@@ -207,11 +210,27 @@ class WindowSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class ControlSettings:
+    """Control from outside the window; all of it is off until it is asked for."""
+
+    on: bool = False
+    """Whether programs of the user's may control the app, on 127.0.0.1, with the token."""
+    port: int = DEFAULT_PORT
+    """Where it listens for them; 0: on any port that is free."""
+    origins: tuple[str, ...] = ()
+    """Web pages that may do so too, as `http://localhost:3000`."""
+
+    def __post_init__(self) -> None:
+        _require_within(self, ("port", 0, 65535))
+
+
+@dataclasses.dataclass(frozen=True)
 class AppSettings:
     """All that is kept between runs."""
 
     live: LiveSettings = LiveSettings()
     window: WindowSettings = WindowSettings()
+    control: ControlSettings = ControlSettings()
     camera: str = ""
     """As `app.pipeline.camera_spec.parse_camera` reads it; empty: the first camera found. A network camera's may
     have a password in it, so that the file is its owner's alone."""
@@ -226,6 +245,8 @@ class AppSettings:
     output_width_px: int = 1280
     output_height_px: int = 720
     output_fps_hz: float = 30.0
+    virtual_camera: VirtualCameraKind = "driver"
+    """`driver`: v4l2loopback on Linux, OBS's camera elsewhere. `pipewire`: a camera in PipeWire; on Linux only."""
     recordings: str = ""
     """Folder of recordings and snapshots; empty: the system's folder for videos."""
     record_sound: bool = False

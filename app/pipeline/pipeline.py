@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -129,6 +129,7 @@ class Pipeline:
         self.camera_opener = camera_opener
         self.finder_factory = finder_factory or (lambda: FaceFinder(tracking=True))
         self._settings = settings
+        self._slated = False  # by `slate_now`, which the settings do not know of yet
         self._on_picture = on_picture
         self._camera_spec: CameraSpec | None = None
         self._camera_wish = 0
@@ -152,7 +153,8 @@ class Pipeline:
     @property
     def settings(self) -> LiveSettings:
         """In force now."""
-        return self._settings
+        settings = self._settings
+        return replace(settings, slate=True) if self._slated and not settings.slate else settings
 
     def start(self) -> None:
         """Start the threads; harmless while running."""
@@ -165,7 +167,7 @@ class Pipeline:
             # model's.
             cv2.setNumThreads(1)
             share_arenas()
-            self._run = run = _Run(self, lambda: self._settings, self._before)
+            self._run = run = _Run(self, lambda: self.settings, self._before)
             for sink in self._sinks.values():
                 run.sink_stage.add(sink)
             if self._portrait is not None:
@@ -192,6 +194,15 @@ class Pipeline:
     def update(self, settings: LiveSettings) -> None:
         """Put other settings in force with the next frame."""
         self._settings = settings
+        if settings.slate:
+            self._slated = False
+
+    def slate_now(self) -> None:
+        """Show the slate with the next picture, whatever is going on where the settings are kept.
+
+        It stays until `update` brings settings that have it too, which decide from then on.
+        """
+        self._slated = not self._settings.slate
 
     def set_camera(self, spec: CameraSpec | None) -> int:
         """Use another camera, or none. The one in use goes on until the new one gives frames.

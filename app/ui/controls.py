@@ -185,6 +185,7 @@ class Controls(QFrame):
         self.doctor = DoctorRow()
         self._column.addWidget(self.doctor)
         self.doctor.switched.connect(self._switch_virtual_camera)
+        self.doctor.kind_chosen.connect(self._session.virtual_camera.choose)
         self.doctor.again_wanted.connect(self._session.virtual_camera.examine)
 
     def _make_motion(self) -> None:
@@ -594,6 +595,7 @@ class Controls(QFrame):
         self.refresh_button.setEnabled(desk.cameras is not None)
         self._camera_state.setText(desk.link.text)
         self._refresh_motion()
+        self.doctor.show_kind(virtual_camera.kind, virtual_camera.kinds, may_change=not virtual_camera.wanted)
         on, device = virtual_camera.on_air, virtual_camera.link.text
         self.doctor.show_report(
             virtual_camera.report, on=on, opening=virtual_camera.opening, device=device if on else ""

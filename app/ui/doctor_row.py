@@ -1,5 +1,6 @@
 """The virtual camera: its switch, how it stands, and one fix at a time."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from PyQt6.QtCore import Qt, pyqtSignal
@@ -9,10 +10,16 @@ from PyQt6.QtWidgets import QPlainTextEdit, QVBoxLayout, QWidget
 from app.ui.flow import FlowLayout
 from app.ui.languages import full_sentence, tr
 from app.ui.theme import Tone
-from app.ui.widgets import Switch, button, label, restyle
+from app.ui.widgets import Segmented, Switch, button, label, restyle
 
 if TYPE_CHECKING:
     from app.pipeline.doctor import Fix, VirtualCameraReport
+    from app.settings import VirtualCameraKind
+
+_WHO_SEES = {
+    "driver": "",
+    "pipewire": "Browsers and OBS see it once their PipeWire camera is switched on; the apps of Zoom and Teams do not.",
+}
 
 
 class DoctorRow(QWidget):
@@ -20,16 +27,19 @@ class DoctorRow(QWidget):
 
     Attributes:
         switch: the virtual camera, on or off.
+        kind: which kind of it; shown where there is a choice.
         again_button: has the doctor look again.
         copy_button: copies the command of the fix.
         next_button: shows the step after it.
 
     Signals:
         switched: the user wants it on or off.
+        kind_chosen: the user wants another kind.
         again_wanted: the user wants another look.
     """
 
     switched = pyqtSignal(bool)
+    kind_chosen = pyqtSignal(str)
     again_wanted = pyqtSignal()
 
     def __init__(self) -> None:
@@ -38,6 +48,22 @@ class DoctorRow(QWidget):
             tr("Virtual camera"),
             tr("Give the output to call programs as a camera. It starts with the slate; then go live."),
         )
+        self.kind = Segmented(
+            "Kind of virtual camera",
+            (
+                (
+                    "driver",
+                    "v4l2loopback",
+                    "A device that every call program lists. It needs a kernel module, and root once.",
+                ),
+                (
+                    "pipewire",
+                    "PipeWire",
+                    "Needs no kernel module and no root, also with Secure Boot. Firefox, Chromium and OBS can list it.",
+                ),
+            ),
+        )
+        self._who_sees = label("", "muted", wrap=True)
         self._state = label("", wrap=True)
         self._fixes: tuple[Fix, ...] = ()
         self._step = 0
@@ -63,11 +89,14 @@ class DoctorRow(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(6)
         column.addWidget(self.switch)
+        column.addWidget(self.kind)
+        column.addWidget(self._who_sees)
         column.addWidget(self._state)
         column.addWidget(self._fix)
         column.addWidget(self._command)
         column.addLayout(buttons)
         self.switch.clicked.connect(self.switched)
+        self.kind.chosen.connect(self.kind_chosen)
         self.again_button.clicked.connect(self.again_wanted)
         self.copy_button.clicked.connect(self._copy)
         self.next_button.clicked.connect(self._next)
@@ -86,6 +115,14 @@ class DoctorRow(QWidget):
     def command(self) -> str:
         """The command that does it, or ""."""
         return self._command.toPlainText()
+
+    def show_kind(self, kind: "VirtualCameraKind", kinds: "Sequence[VirtualCameraKind]", *, may_change: bool) -> None:
+        """Show which kind it is, and who sees it."""
+        self.kind.setVisible(len(kinds) > 1)
+        self.kind.setEnabled(may_change)
+        self.kind.set_choice(kind)
+        self._who_sees.setText(_WHO_SEES[kind])
+        self._who_sees.setVisible(bool(_WHO_SEES[kind]))
 
     def show_report(self, report: "VirtualCameraReport | None", *, on: bool, opening: bool, device: str) -> None:
         """Show how it stands.

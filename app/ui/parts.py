@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from app.pipeline.output.sinks import parse_output
 from app.places import portraits_folder, references_folder, settings_file, source_cache_folder
-from app.settings import AppSettings
+from app.settings import AppSettings, VirtualCameraKind
 from mcnet.phrases import phrase
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class WindowOptions:
         settings_path: where the settings are kept.
         language: of the window.
         new_instance: open a window even where one has these settings already.
+        control_port: where control from outside listens; None: as the settings say.
         safe: with what can hardly fail: the processor computes, no virtual camera, and default settings, none of
             which are kept.
     """
@@ -59,6 +60,7 @@ class WindowOptions:
     settings_path: Path = field(default_factory=settings_file)
     language: str | None = None
     new_instance: bool = False
+    control_port: int | None = None
     safe: bool = False
 
     def made_safe(self) -> "WindowOptions":
@@ -99,8 +101,9 @@ class Parts:
         examine_model: the model that settings name, with its weights read.
         read_card: of a model, by its name or place.
         model_stamp: of a model that still learns; None of others.
-        examine_virtual_camera: ready, missing, busy or denied, and what to do.
-        make_virtual_camera: a sink.
+        examine_virtual_camera: of a kind: ready, missing, busy or denied, and what to do.
+        make_virtual_camera: a sink of that kind, which tells from a thread what is wrong for the time being, and ""
+            when it is over.
         make_recorder: a sink that writes that file, with that sound or silent, and has it signed by that at its end.
         begin_disclosing: sign a finished file in a process of its own.
         list_microphones: key and name of each.
@@ -117,8 +120,8 @@ class Parts:
     examine_model: "Callable[[AppSettings, Tier | None], ModelReport]"
     read_card: "Callable[[str], ModelCard | None]"
     model_stamp: Callable[[str], tuple[int, ...] | None]
-    examine_virtual_camera: "Callable[[], VirtualCameraReport]"
-    make_virtual_camera: "Callable[[], Sink]"
+    examine_virtual_camera: "Callable[[VirtualCameraKind], VirtualCameraReport]"
+    make_virtual_camera: "Callable[[VirtualCameraKind, Callable[[str], None]], Sink]"
     make_recorder: "Callable[[Path, SoundFeed | None, Disclose], FileSink]"
     begin_disclosing: "Begin"
     list_microphones: Callable[[], list[tuple[str, str]]]
@@ -151,7 +154,7 @@ def real_parts() -> Parts:
 def without_virtual_camera(parts: Parts) -> Parts:
     """The same parts, without one."""
 
-    def examine() -> "VirtualCameraReport":
+    def examine(_kind: VirtualCameraKind) -> "VirtualCameraReport":
         _load_opencv()
         from app.pipeline.doctor import VirtualCameraReport
 
@@ -259,18 +262,19 @@ def _model_stamp(model: str) -> tuple[int, ...] | None:
     return stamp_while_learning(model)
 
 
-def _examine_virtual_camera() -> "VirtualCameraReport":
+def _examine_virtual_camera(kind: VirtualCameraKind) -> "VirtualCameraReport":
     _load_opencv()
-    from app.pipeline.doctor import examine_virtual_camera
+    from app.pipeline.doctor import examine_pipewire, examine_virtual_camera
 
-    return examine_virtual_camera()
+    return examine_pipewire() if kind == "pipewire" else examine_virtual_camera()
 
 
-def _make_virtual_camera() -> "Sink":
+def _make_virtual_camera(kind: VirtualCameraKind, tell: Callable[[str], None]) -> "Sink":
     _load_opencv()
+    from app.pipeline.output.pipewire_camera import PipeWireCameraSink
     from app.pipeline.output.virtual_camera import VirtualCameraSink
 
-    return VirtualCameraSink()
+    return PipeWireCameraSink(tell=tell) if kind == "pipewire" else VirtualCameraSink()
 
 
 def _make_recorder(path: Path, sound: "SoundFeed | None", disclose: "Disclose") -> "FileSink":

@@ -196,7 +196,9 @@ class Session(QObject):
         )
         self._cleanup.add("presets", self.presets.save_at_last)
         self.camera_desk = CameraDesk(self._worker, parts.list_cameras, parts.parse_camera, camera)
-        self.virtual_camera = VirtualCameraSwitch(self._worker, parts.examine_virtual_camera, parts.make_virtual_camera)
+        self.virtual_camera = VirtualCameraSwitch(
+            self._worker, parts.examine_virtual_camera, parts.make_virtual_camera, settings.virtual_camera
+        )
         self._discloser = Discloser(self._signing_files, self._bridge.tell, parts.begin_disclosing)
         self.recordings = Recordings(
             self._worker,
@@ -228,6 +230,7 @@ class Session(QObject):
             lambda on, key: self._keep(replace(self.settings, record_sound=on, microphone=key))
         )
         self.camera_desk.interrupted.connect(self._end_calibrating)
+        self.virtual_camera.chosen.connect(lambda kind: self._keep(replace(self.settings, virtual_camera=kind)))
         self.virtual_camera.switched_on.connect(lambda: self._set_slate(True))
         self.virtual_camera.gone.connect(self._virtual_camera_gone)
         self.measuring.ended.connect(self._start_again)

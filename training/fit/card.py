@@ -6,6 +6,9 @@ from typing import Any
 
 from training.fit.config import STAGES, FitConfig
 
+_FOR_A_RESUME = ("time_share",)
+"""Facts that a checkpoint needs and nobody else."""
+
 
 def card_of(config: FitConfig, step: int, skipped: int, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The facts of the training run that go with the model.
@@ -25,7 +28,7 @@ def card_of(config: FitConfig, step: int, skipped: int, facts: Mapping[str, Any]
         "loss": tables["loss"],
         "exported": time.strftime("%Y-%m-%d", time.gmtime()),
         **_keypoints(config),
-        **facts,
+        **{name: fact for name, fact in facts.items() if name not in _FOR_A_RESUME},
     }
 
 

@@ -19,6 +19,7 @@ Device = Literal["auto", "cpu", "cuda"]
 FramesOn = Literal["auto", "memmap", "device"]
 Places = Literal["detected", "measured"]
 Decay = Literal["none", "steps", "cosine"]
+DecayBy = Literal["steps", "time"]
 Backbone = Literal["vgg19", "efficientnet_lite0"]
 OcclusionBy = Literal["price", "errors"]
 
@@ -258,6 +259,10 @@ class StageConfig:
     """The places of those steps, as shares of the stage's length."""
     decay_factor: float = 0.1
     """The factor of that fall."""
+    decay_by: DecayBy = "steps"
+    """What it follows: the share of the stage's `steps` that are done, or of the `time` that `--max-minutes` leaves the
+    stage. With `time` the rate has fallen to its end when the minutes are over, whatever the machine's speed; `steps`
+    is then only the most that the stage may have, and the stage has to be the last one."""
     detector_rate: float = 1.0
     """The keypoint detector's learning rate as a multiple of the stage's; 0 leaves it as it is, BatchNorm included."""
     motion_rate: float = 1.0

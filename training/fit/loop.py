@@ -99,6 +99,8 @@ def fit(
             logging.getLogger("training").setLevel(logging.ERROR)  # once is enough
         ready = _set_up(config, run, cache, processes)
         trainer, stages, facts, step, reader = ready.trainer, ready.stages, ready.facts, ready.step, ready.reader
+        clock = _Clock(started, max_minutes, facts.get("time_share", 0.0))
+        clock.check(stages, processes)
         totals = trainer.totals
         last_step = stages[-1].first + stages[-1].steps
         skipped = trainer.standing().skipped
@@ -122,7 +124,8 @@ def fit(
             if reader is not None and step + 1 < last_step:
                 reader.ask(step + 1, stage_at(stages, step + 1).config, processes.rank)
             totals.time(time.perf_counter() - began)
-            rate = trainer.launch(stage, step, read)
+            time_share = clock.share(stage)
+            rate = trainer.launch(stage, step, read, time_share=time_share)
             step += 1
             finished = step == last_step
             stopping = signals.received is not None or _over(started, max_minutes)
@@ -155,7 +158,7 @@ def fit(
                 pairs = stage.config.batch * processes.count
                 line |= {"learning_rate": rate, "skipped": skipped, "pairs_per_s": pairs * 1000 / line["step_ms"]}
                 left = stage.first + stage.steps - step
-                line["stage_left_s"] = left * (line["step_ms"] + line["other_ms"]) / 1000
+                line["stage_left_s"] = clock.left_s(stage, left * (line["step_ms"] + line["other_ms"]) / 1000)
                 facts["last"] = {"step": step, **line}
                 if journal is not None:
                     journal.write(step, stage.name, line)
@@ -171,7 +174,7 @@ def fit(
             # ---- Checkpoint -----------------------------------------------------------------------------------------
             if saving:
                 if main:
-                    facts["stage"] = stage.name
+                    facts |= {"stage": stage.name, "time_share": time_share}
                     with totals.paused():
                         save_state(trainer.state(step, skipped, facts), run / CHECKPOINT)
                         if journal is not None:
@@ -440,6 +443,56 @@ def _channels_last(model: nn.Module) -> None:
 
 def _lay_out(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (inputs[0].contiguous(memory_format=torch.channels_last), *inputs[1:])
+
+
+class _Clock:
+    """Tells how much of its time a stage has had that decays by `time`.
+
+    Args:
+        started: when the call began, by `time.monotonic`.
+        max_minutes: that it has.
+        share_before: of the stage's time, which earlier calls had: this one divides what was left then.
+    """
+
+    def __init__(self, started: float, max_minutes: float | None, share_before: float) -> None:
+        self._end = None if max_minutes is None else started + 60 * max_minutes
+        self._share_before = share_before
+        self._began: float | None = None
+
+    def check(self, stages: Sequence[Stage], processes: Processes) -> None:
+        """Refuse what such a stage cannot have.
+
+        Raises:
+            FitError: the call has no end in time, another stage follows, or several processes would each go by a clock
+                of their own.
+        """
+        by_time = [stage.name for stage in stages if stage.config.decay_by == "time"]
+        if not by_time:
+            return
+        name = by_time[0]
+        told = f"{name}.decay_by is time, but"
+        if self._end is None:
+            raise FitError(f"{told} the call has no end: give --max-minutes, or set {name}.decay_by to steps")
+        if name != stages[-1].name:
+            raise FitError(f"{told} the stage {stages[-1].name} follows, which would get none: set it to steps")
+        if processes.count > 1:
+            raise FitError(f"{told} there are {processes.count} processes, each with its own clock: set it to steps")
+
+    def share(self, stage: Stage) -> float:
+        """Of the stage's time, in [0, 1], what is over; 0 for a stage that decays by steps."""
+        if stage.config.decay_by != "time" or self._end is None:
+            return 0.0
+        now = time.monotonic()
+        if self._began is None:
+            self._began = now
+        passed = min(1.0, (now - self._began) / max(self._end - self._began, 1e-9))
+        return self._share_before + (1 - self._share_before) * passed
+
+    def left_s(self, stage: Stage, at_this_rate_s: float) -> float:
+        """Seconds until the stage ends: those that its steps will take at this rate, or what is left of its time."""
+        if stage.config.decay_by != "time" or self._end is None:
+            return at_this_rate_s
+        return min(at_this_rate_s, max(0.0, self._end - time.monotonic()))
 
 
 def _over(started: float, max_minutes: float | None) -> bool:

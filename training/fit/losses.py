@@ -97,26 +97,36 @@ def picture_l1(picture: Tensor, target: Tensor, weights: Tensor | None = None) -
     return difference.mean() if weights is None else (difference * weights).mean()
 
 
+@torch.no_grad()
+def perceived(backbone: Callable[[Tensor], list[Tensor]], pyramid: Pyramid, target: Tensor) -> list[list[Tensor]]:
+    """What a frozen network sees of a target, level by level: `perceptual` compares with it, as often as is wanted.
+
+    Args:
+        backbone: pictures -> list of feature maps, (B, C, h, w) each.
+        pyramid: the sizes at which pictures are compared.
+        target: (B, 3, S, S).
+    """
+    return [backbone(picture) for picture in pyramid(target)]
+
+
 def perceptual(
     backbone: Callable[[Tensor], list[Tensor]],
     pyramid: Pyramid,
     prediction: Tensor,
-    target: Tensor,
+    wanted: list[list[Tensor]],
     weights: Tensor | None = None,
 ) -> Tensor:
     """L1 between a frozen network's features of both pictures, summed over its layers and the pyramid's levels.
 
     Args:
-        backbone: pictures -> list of feature maps, (B, C, h, w) each.
-        pyramid: the sizes at which pictures are compared.
-        prediction: carries the gradient.
-        target: carries none.
+        backbone: as of `perceived`.
+        pyramid: likewise.
+        prediction: (B, 3, S, S), carries the gradient.
+        wanted: what was `perceived` of the target.
         weights: as of `picture_l1`; resized to each map.
     """
     total = prediction.new_zeros(())
-    for predicted, wanted in zip(pyramid(prediction), pyramid(target), strict=True):
-        with torch.no_grad():
-            wanted_features = backbone(wanted)
+    for predicted, wanted_features in zip(pyramid(prediction), wanted, strict=True):
         for feature, wanted_feature in zip(backbone(predicted), wanted_features, strict=True):
             difference = (feature.float() - wanted_feature.float()).abs()
             if weights is not None:

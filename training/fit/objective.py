@@ -1,6 +1,7 @@
 """What a step computes: the network's answers for a batch of pairs, and the named losses of each stage."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -351,6 +352,7 @@ class Objective:
         target, size_px = outputs.target, outputs.target.shape[-1]
         weights = losses.region_weights(driving.landmarks, driving.valid, size_px, self._regions)
         weighted: dict[str, Tensor] = {}
+        wanted = functools.cache(lambda: losses.perceived(self._features, self._pyramid, target))
 
         def add(name: str, weight: Tensor | float, loss: Callable[[], Tensor]) -> None:
             if isinstance(weight, Tensor) or weight:  # a tensor's value is the device's business
@@ -405,7 +407,7 @@ class Objective:
         prediction, consistency = outputs.prediction, outputs.consistency
         if prediction is not None:
             add("l1", config.l1, lambda: losses.picture_l1(prediction, target, weights))
-            add("perceptual", config.perceptual, lambda: self._perceptual(prediction, target, weights))
+            add("perceptual", config.perceptual, lambda: self._perceptual(prediction, wanted(), weights))
         if consistency is not None:
             add("feature_consistency", config.feature_consistency, lambda: consistency)
         generated, crops, seen_in_pictures = outputs.generated, outputs.crops, outputs.seen
@@ -414,12 +416,11 @@ class Objective:
             add(
                 "generated_perceptual",
                 config.generated_perceptual,
-                lambda: self._perceptual(generated, target, weights),
+                lambda: self._perceptual(generated, wanted(), weights),
             )
         if crops is not None:
-            cut = crops.predicted, crops.wanted, crops.weights
-            add("crops", config.crops, lambda: losses.picture_l1(*cut))
-            add("crops_perceptual", config.crops_perceptual, lambda: self._perceptual(*cut, pyramid=self._as_it_is))
+            add("crops", config.crops, lambda: losses.picture_l1(crops.predicted, crops.wanted, crops.weights))
+            add("crops_perceptual", config.crops_perceptual, lambda: self._crops_perceptual(crops))
         if seen_in_pictures is not None:
             add(
                 "picture_openings",
@@ -447,16 +448,18 @@ class Objective:
             return losses.occlusion_by_both_errors(occlusion, warped, outputs.generated, outputs.target)
         return losses.occlusion_by_errors(occlusion, warped, outputs.target, self._config.occlusion_price)
 
-    def _perceptual(
-        self, prediction: Tensor, target: Tensor, weights: Tensor | None, pyramid: losses.Pyramid | None = None
-    ) -> Tensor:
-        def features(picture: Tensor) -> list[Tensor]:
-            assert self._backbone is not None
-            with self._autocast():
-                maps: list[Tensor] = self._backbone(picture)
-            return maps
+    def _features(self, picture: Tensor) -> list[Tensor]:
+        assert self._backbone is not None
+        with self._autocast():
+            maps: list[Tensor] = self._backbone(picture)
+        return maps
 
-        return losses.perceptual(features, pyramid or self._pyramid, prediction, target, weights)
+    def _perceptual(self, picture: Tensor, wanted: list[list[Tensor]], weights: Tensor | None) -> Tensor:
+        return losses.perceptual(self._features, self._pyramid, picture, wanted, weights)
+
+    def _crops_perceptual(self, crops: CropPair) -> Tensor:
+        wanted = losses.perceived(self._features, self._as_it_is, crops.wanted)
+        return losses.perceptual(self._features, self._as_it_is, crops.predicted, wanted, crops.weights)
 
 
 @torch.no_grad()

@@ -100,15 +100,22 @@ def set_trainable(model: nn.Module, config: StageConfig, *, freeze_batchnorm: bo
                 module.eval()
 
 
-def learning_rate(stage: Stage, step: int, first_step: int = 0) -> float:
-    """The learning rate of a step of a run that began at `first_step`; it warms up after either beginning."""
+def learning_rate(stage: Stage, step: int, first_step: int = 0, time_share: float = 0.0) -> float:
+    """The learning rate of a step.
+
+    Args:
+        stage: the step's.
+        step: its number in the run.
+        first_step: where the run began; the rate warms up after either beginning.
+        time_share: of the stage's time, in [0, 1], that is over: where the stage decays by `time`.
+    """
     config = stage.config
-    done = step - stage.first
+    done = time_share if config.decay_by == "time" else min(1.0, (step - stage.first) / stage.steps)
     rate = config.learning_rate
     if config.decay == "steps":
-        rate *= config.decay_factor ** sum(done >= share * stage.steps for share in config.decay_at)
+        rate *= config.decay_factor ** sum(done >= share for share in config.decay_at)
     elif config.decay == "cosine":
-        falling = 0.5 + 0.5 * math.cos(math.pi * min(1.0, done / stage.steps))
+        falling = 0.5 + 0.5 * math.cos(math.pi * done)
         rate *= config.decay_factor + (1 - config.decay_factor) * falling
     begun = step - max(stage.first, first_step)
     return rate * min(1.0, (begun + 1) / max(1, config.warmup_steps))

@@ -203,7 +203,13 @@ class Trainer:
             self._stage = stage.name
 
     def launch(
-        self, stage: Stage, step: int, read: tuple[PairPlan, Tensor] | None = None, *, recorded: bool = True
+        self,
+        stage: Stage,
+        step: int,
+        read: tuple[PairPlan, Tensor] | None = None,
+        *,
+        recorded: bool = True,
+        time_share: float = 0.0,
     ) -> float:
         """Ask the device for a step of a stage that has begun.
 
@@ -212,11 +218,12 @@ class Trainer:
             step: its number in the run.
             read: its plan and frames, where they do not lie on the device; else it finds them itself.
             recorded: whether a recording may take the place of its operations.
+            time_share: of the stage's time that is over, for a rate that decays by it.
 
         Returns:
             The learning rate.
         """
-        rate = learning_rate(stage, step, self._config.run.first_step)
+        rate = learning_rate(stage, step, self._config.run.first_step, time_share)
         for optimizer in (self.optimizer, self.discriminator_optimizer):
             for group in () if optimizer is None else optimizer.param_groups:
                 group["lr"].fill_(rate * part_rate(stage.config, group.get("part", "")))

@@ -111,6 +111,16 @@ def _probe(system: str) -> VirtualCameraProbe:
     return UnknownSystemProbe(system)
 
 
+def distributions(os_release: str) -> list[str]:
+    """Names of the Linux distribution whose file that is, from the nearest on.
+
+    What is only like Fedora (RHEL and its kin) has neither its packages nor ours.
+    """
+    lines = dict(line.split("=", 1) for line in os_release.splitlines() if "=" in line)
+    own, like = (lines.get(key, "").strip("\"'").split() for key in ("ID", "ID_LIKE"))
+    return [*own, *(name for name in like if name != "fedora" or "rhel" not in like)]
+
+
 class LinuxProbe:
     """Looks for v4l2loopback.
 
@@ -231,10 +241,7 @@ class LinuxProbe:
         return Fix(_TEXTS.get(name, phrase("Install it")), _INSTALL[name])
 
     def _distribution(self) -> list[str]:
-        """Names from the nearest on. What is only like Fedora (RHEL and its kin) has neither its packages nor ours."""
-        lines = dict(line.split("=", 1) for line in self._read("/etc/os-release").splitlines() if "=" in line)
-        own, like = (lines.get(key, "").strip("\"'").split() for key in ("ID", "ID_LIKE"))
-        return [*own, *(name for name in like if name != "fedora" or "rhel" not in like)]
+        return distributions(self._read("/etc/os-release"))
 
     def _secure_boot(self) -> tuple[Fix, ...]:
         folder = self._devices.in_root(Path("/sys/firmware/efi/efivars"))

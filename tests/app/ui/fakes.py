@@ -40,7 +40,7 @@ from app.pipeline.portraits import Portrait, PortraitEntry, PortraitStore
 from app.pipeline.slot import LatestSlot
 from app.pipeline.state import State
 from app.pipeline.stats import Percentiles, Stats
-from app.settings import AppSettings, LiveSettings
+from app.settings import AppSettings, LiveSettings, VirtualCameraKind
 from app.ui.parts import Parts
 from mcnet.bench.tiers import Tier, Timing
 from mcnet.config import McnetConfig
@@ -51,6 +51,7 @@ from mcnet.model_card import Evaluation, ModelCard
 
 _AUTOMATIC = SquareBox(50.0, 40.0, 60.0)
 READY = VirtualCameraReport("ready", "/dev/video10", "The virtual camera /dev/video10 is ready.")
+PIPEWIRE_READY = VirtualCameraReport("ready", "mcnet-avatar", "PipeWire can have a camera.")
 MISSING = VirtualCameraReport(
     "missing",
     "",
@@ -297,6 +298,8 @@ class World:
     folder: Path
     cameras: list[CameraInfo] = field(default_factory=lambda: [CameraInfo("Fake Cam", "0"), CameraInfo("Other", "1")])
     report: VirtualCameraReport = READY
+    pipewire_report: VirtualCameraReport = PIPEWIRE_READY
+    tell_trouble: Callable[[str], None] = print
     pipelines: list[FakePipeline] = field(default_factory=list)
     recordings: list[Path] = field(default_factory=list)
     sounds: list[SoundFeed | None] = field(default_factory=list)
@@ -339,7 +342,7 @@ class World:
             read_card=lambda model: self.cards.get(model),
             model_stamp=lambda model: self.stamps.get(model),
             examine_virtual_camera=self._examine,
-            make_virtual_camera=lambda: self._sink("virtualcam"),
+            make_virtual_camera=self._make_virtual_camera,
             make_recorder=self._record,
             begin_disclosing=self._begin_disclosing,
             list_microphones=self._list_microphones,
@@ -351,9 +354,13 @@ class World:
         self.listed += 1
         return list(self.cameras)
 
-    def _examine(self) -> VirtualCameraReport:
+    def _examine(self, kind: VirtualCameraKind) -> VirtualCameraReport:
         self.examined += 1
-        return self.report
+        return self.pipewire_report if kind == "pipewire" else self.report
+
+    def _make_virtual_camera(self, kind: VirtualCameraKind, tell: Callable[[str], None]) -> Sink:
+        self.tell_trouble = tell
+        return self._sink("pipewire" if kind == "pipewire" else "virtualcam")
 
     def _make_pipeline(
         self,

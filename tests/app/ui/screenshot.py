@@ -82,7 +82,7 @@ def take(folder: Path, page: Path | None, *, quick: bool, inside: bool, model: s
         VirtualCameraReport("ready", "stand-in", "The virtual camera is ready."),
     ]
     parts = replace(
-        real_parts(), examine_virtual_camera=lambda: virtual_cameras[0], make_virtual_camera=lambda: StandIn()
+        real_parts(), examine_virtual_camera=lambda _: virtual_cameras[0], make_virtual_camera=lambda *_: StandIn()
     )
     session = Session(options, AppSettings(recordings=os.environ["XDG_DATA_HOME"]), parts)
     window = MainWindow(session)

@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import training.fit.loop
 import training.fit.trainer
 from mcnet.checkpoint import load_model
 from mcnet.generator import Mcnet
@@ -240,6 +241,53 @@ def test_minutes_that_are_over_stop_it_cleanly(heads: Path, tmp_path: Path) -> N
     assert load_state(result.checkpoint).step == 1
 
 
+def test_a_rate_that_falls_by_time_ends_with_the_minutes(
+    heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training.fit.loop, "time", Seconds())
+    stage = {"steps": 10_000, "learning_rate": 1.0, "decay": "cosine", "decay_factor": 0.0, "decay_by": "time"}
+    config = tiny_config(heads, motion={"steps": 0}, full=stage)
+
+    def rates() -> list[float]:
+        return [line["learning_rate"] for line in stats(tmp_path) if "total" in line]
+
+    kill_at(1, signal.SIGTERM, monkeypatch)
+    fit(config, tmp_path, max_minutes=0.3)  # 18 s, and each step looks at the clock several times
+    stopped = load_state(tmp_path / CHECKPOINT).facts["time_share"]
+    assert 0.1 < stopped < 0.5
+    assert rates() == pytest.approx([1.0, 0.5 + 0.5 * math.cos(math.pi * stopped)], abs=1e-4)
+    # The next call divides what was left then, and comes to the end.
+    monkeypatch.setattr(training.fit.trainer, "augment", augment)
+    result = fit(config, tmp_path, max_minutes=0.12)
+    assert result.reason == "time"
+    assert rates() == sorted(rates(), reverse=True)
+    assert rates()[2] == pytest.approx(rates()[1])
+    assert rates()[-1] < 0.1
+    assert "time_share" not in load_model(str(tmp_path / "latest.safetensors")).info.training
+
+
+class Seconds:
+    """A clock that goes on by a second at each look."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def monotonic(self) -> float:
+        self._now += 1
+        return self._now
+
+    def perf_counter(self) -> float:
+        return self._now
+
+
+def test_a_rate_that_cannot_fall_by_time_is_told(heads: Path, tmp_path: Path) -> None:
+    by_time = {"steps": 2, "decay_by": "time"}
+    with pytest.raises(FitError, match=r"full\.decay_by is time, but the call has no end: give --max-minutes"):
+        fit(tiny_config(heads, full=by_time), tmp_path)
+    with pytest.raises(FitError, match=r"motion\.decay_by is time, but the stage full follows"):
+        fit(tiny_config(heads, motion=by_time), tmp_path, max_minutes=1)
+
+
 def poison(steps: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Put a NaN into the pictures of some steps."""
     original = augment
@@ -458,6 +506,8 @@ def test_stages_and_learning_rates(heads: Path, tmp_path: Path) -> None:
     assert [learning_rate(steps, 100 + n) for n in (0, 4, 5, 8)] == pytest.approx([1, 1, 0.1, 0.01])
     cosine = Stage("full", StageConfig(learning_rate=1.0, decay="cosine", decay_factor=0.2, warmup_steps=2), 0, 10)
     assert [learning_rate(cosine, n) for n in (0, 5, 10)] == pytest.approx([0.5, 0.6, 0.2])
+    by_time = Stage("full", dataclasses.replace(cosine.config, decay_by="time"), 0, 1000)
+    assert [learning_rate(by_time, 9, 0, share) for share in (0.0, 0.5, 1.0)] == pytest.approx([1, 0.6, 0.2])
     # A run that begins at step 6 of the schedule warms up there.
     assert [learning_rate(cosine, n, 6) for n in (6, 7)] == pytest.approx([0.5 * 0.4764, 0.3649], rel=1e-3)
     with pytest.raises(FitError, match=r"first_step is 4, but the stages have 4 steps"):
