@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import av.error
 import numpy as np
@@ -448,15 +448,16 @@ def _with_alpha(opaque: VideoFrame, alpha: NDArray[np.uint8] | None) -> VideoFra
     """
     frame = VideoFrame(opaque.width, opaque.height, "yuva420p")
     for plane, given in zip(frame.planes, opaque.planes, strict=False):
-        _fill(plane, np.frombuffer(given, np.uint8).reshape(given.height, -1)[:, : given.width])
-    whole = np.full((opaque.height, opaque.width), 255, np.uint8) if alpha is None else alpha
-    _fill(frame.planes[3], whole)
+        _pixels(plane)[:] = _pixels(given)
+    _pixels(frame.planes[3])[:] = 255 if alpha is None else alpha
     frame.colorspace, frame.color_range = opaque.colorspace, opaque.color_range
     return frame
 
 
-def _fill(plane: VideoPlane, values: NDArray[np.uint8]) -> None:
-    np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width] = values
+def _pixels(plane: VideoPlane) -> NDArray[np.uint8]:
+    """Those of a plane, (height, width), to be read and written; its rows may be longer."""
+    memory = memoryview(cast(Any, plane))  # PyAV does not type what it is
+    return np.frombuffer(memory, np.uint8).reshape(plane.height, -1)[:, : plane.width]
 
 
 def _metadata() -> dict[str, str]:
