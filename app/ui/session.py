@@ -35,6 +35,7 @@ from app.pipeline.events import (
     Measured,
     MeasuringProgress,
     ModelRefused,
+    MotionRefused,
     ReferenceImproved,
     SettingRefused,
     SinkClosed,
@@ -72,7 +73,7 @@ from app.ui.recordings import Recordings
 from app.ui.remote import Remote
 from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
-from app.words import learning_words, too_slow_words
+from app.words import learning_words, motion_refused_words, too_slow_words
 from mcnet.disclosure import SigningFiles
 from mcnet.phrases import listed
 
@@ -206,6 +207,7 @@ class Session(QObject):
             self._microphone_worker, parts.list_microphones, parts.open_microphone, settings.microphone
         )
         self._cleanup.add("microphone", self.microphone.close)
+        self._cleanup.add("motion recording", lambda: self.recordings.finish_motion_at_last())
         self._cleanup.add("pipeline", self._stop_pipeline)  # before it: the end of a recording still has its sound
         camera = options.camera or settings.camera
         self.desk = PortraitDesk(self._portrait_worker, parts.open_store)
@@ -224,6 +226,7 @@ class Session(QObject):
             self._videos_folder,
             lambda: self.microphone.feed if self.microphone.wanted else None,
             self._discloser,
+            lambda: self.settings.live.cut_out and self.settings.live.background == "alpha",
         )
         self.measuring = Measuring(self._worker, parts.measure, self._bridge.tell)
         self.models = ModelDesk(self._model_worker, parts.examine_model, parts.read_card, parts.model_stamp)
@@ -766,7 +769,7 @@ class Session(QObject):
             return None, None
         composed = self._pipeline.preview.take(0)
         if composed is not None:
-            self.recordings.last = composed.rgb
+            self.recordings.last = composed
             if composed.state is not self.state:
                 before, self.state, self.why = self.state, composed.state, ""
                 self._follow_state(before)
@@ -838,6 +841,8 @@ class Session(QObject):
                 self.recordings.hear(event)
             case Undisclosed():
                 self.recordings.hear(event)
+            case MotionRefused():
+                self.told.emit(Message("camera", full_sentence(capital(motion_refused_words(event))), tone="warning"))
             case SettingRefused():
                 self._refused.add(event.setting)
                 self.told.emit(Message(event.setting, event.message, tone="warning"))

@@ -17,6 +17,7 @@ from app.control.server import ControlServer
 from app.errors import AppError, CameraError
 from app.hotkeys.keys import KeyCombination, parse_key
 from app.hotkeys.listening import KeyListener, Standing
+from app.pipeline.animation.motion_recording import MotionRecording
 from app.pipeline.animation.performer_view import PerformerView
 from app.pipeline.camera_spec import CameraSpec, is_address, parse_camera
 from app.pipeline.capture.camera import CameraInfo
@@ -105,6 +106,7 @@ class FakePipeline:
         self.camera: CameraSpec | None = None
         self.wish = 0
         self.portrait: Portrait | None = None
+        self.motion: MotionRecording | None = None
         self.sinks: dict[str, Sink] = {}
         self.calibrations: list[bool] = []
         self.models: list[str] = []
