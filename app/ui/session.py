@@ -647,14 +647,14 @@ class Session(QObject):
     def stop(self) -> None:
         """Leave the slate up. The virtual camera stays, so that the call keeps its picture."""
         self._set_slate(True)
+        if self._pipeline is not None:
+            self._pipeline.update(self.settings.live)  # so that it takes over a slate that came from outside
         self.changed.emit()
 
     def slate(self) -> None:
         """The panic key: the slate with the next picture, whatever else is going on. Never takes it away."""
         self._panicked = True
         self.stop()
-        if self._pipeline is not None:
-            self._pipeline.update(self.settings.live)  # so that it takes over a slate that came from outside
 
     def calibrate(self, *, now: bool) -> None:
         """Take the reference: from this very frame, or hands-free from the best of the next ones."""

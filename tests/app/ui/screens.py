@@ -223,8 +223,13 @@ def _stages(folder: Path, theme: str) -> Iterator[tuple[str, Stage]]:
     stage.prove()
     scroll = stage.window.controls.findChild(ColumnScroll)
     assert scroll is not None
+    stage.session.remote.set_port(0)
+    stage.session.remote.switch(True)
+    stage.until(lambda: stage.session.remote.port != 0)
+    stage.session.panic_key.choose("Ctrl+Alt+0")
+    stage.until(lambda: stage.session.panic_key.heard)
     scroll.ensureWidgetVisible(stage.window.controls.theme)
-    yield "output, computer and window", stage
+    yield "output, computer, other programs and window", stage
 
     stage = Stage(folder, theme, checklist_done=True, show_inspector=True, show_statistics=True)
     stage.prove()
