@@ -6,10 +6,7 @@ from typing import Any, NamedTuple
 
 from app.errors import AppError
 from app.pipeline.output import pipewire_sound_process
-from app.pipeline.output.pipewire_sound_process import MICROPHONE_NAME
 from app.pipeline.output.pipewire_worker import PipeWireKeeper
-
-__all__ = ["MICROPHONE_NAME", "PipeWireMicrophone", "Standing"]
 
 logger = logging.getLogger(__name__)
 

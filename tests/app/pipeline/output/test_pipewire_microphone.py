@@ -116,6 +116,7 @@ def test_a_flash_and_a_beep_come_out_together(
     camera = PipeWireCameraSink()
     camera.open(OUTPUT)
     until(lambda: standings[-1].there and daemon.nodes(NODE_NAME) != [], "both are there")
+    assert daemon.nodes(f"{NODE}-input")[0]["info"]["state"] != "running", "nobody listens yet"
     call = [Call(daemon, NODE, SOUND), Call(daemon, NODE_NAME, "video/x-raw,format=RGB")]
 
     def show(rgb: NDArray[np.uint8]) -> bool:
