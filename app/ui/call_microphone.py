@@ -10,7 +10,7 @@ from app.ui.languages import capital, full_sentence, tr
 from app.ui.messages import Message
 
 if TYPE_CHECKING:
-    from app.pipeline.output.pipewire_microphone import PipeWireMicrophone, Standing
+    from app.pipeline.output.pipewire_microphone import MicrophoneStanding, PipeWireMicrophone
 
 _FOLLOW_MS = 500
 
@@ -44,13 +44,13 @@ class CallMicrophone(QObject):
 
     def __init__(
         self,
-        make: "Callable[[str, str, Callable[[Standing], None]], PipeWireMicrophone]",
+        make: "Callable[[str, str, Callable[[MicrophoneStanding], None]], PipeWireMicrophone]",
         follow: Callable[[], float],
     ) -> None:
         super().__init__()
         self.available = sys.platform == "linux"
         self.wanted = self.muted = False
-        self.standing: Standing | None = None
+        self.standing: MicrophoneStanding | None = None
         self._make = make
         self._age_s = follow
         self._known_age_s = 0.0
@@ -124,7 +124,7 @@ class CallMicrophone(QObject):
             self._known_age_s = self._age_s() or self._known_age_s  # before and between pictures the last one holds
             self._made.follow(self._known_age_s, muted=self.muted)
 
-    def _hear(self, number: int, standing: "Standing") -> None:
+    def _hear(self, number: int, standing: "MicrophoneStanding") -> None:
         if number != self._number or not self.wanted:
             return
         before, self.standing = self.standing, standing

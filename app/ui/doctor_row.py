@@ -149,7 +149,7 @@ class DoctorRow(QWidget):
             text, fixes = report.sentence, report.fixes
             tone = "warning" if fixes else "quiet"
         self.switch.setEnabled(on or opening or (report is not None and report.status == "ready"))
-        self._state.setText(text)
+        self._state.setText(spoken(text))
         restyle(self._state, "tone", tone)
         if fixes != self._fixes:
             self._fixes, self._step = fixes, 0

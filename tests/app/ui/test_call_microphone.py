@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from pytestqt.qtbot import QtBot
 
-from app.pipeline.output.pipewire_microphone import Standing
+from app.pipeline.output.pipewire_microphone import MicrophoneStanding
 from app.pipeline.state import State
 from app.pipeline.stats import Percentiles, Stats
 from app.settings import AppSettings
@@ -31,9 +31,9 @@ def test_it_is_off_until_it_is_wanted_and_follows_the_pictures_age(
     assert made.key == ""
     assert made.followed[-1] == (0.064, False)
     assert sound.call_said == "The microphone for calls is being made…"
-    made.tell(Standing(there=True))
+    made.tell(MicrophoneStanding(there=True))
     qtbot.waitUntil(lambda: sound.call_said.startswith("Choose “mcnet-avatar microphone” in your call program."))
-    made.tell(Standing(there=True, listened=True, delay_s=0.064))
+    made.tell(MicrophoneStanding(there=True, listened=True, delay_s=0.064))
     qtbot.waitUntil(lambda: sound.call_said == "A call hears you 64 ms late, with the picture.")
     assert session.call_microphone.in_call
 
@@ -70,14 +70,14 @@ def test_it_hears_the_chosen_microphone(live: MainWindow, world: World, qtbot: Q
 def test_what_is_wrong_is_told_until_it_is_over(live: MainWindow, world: World, qtbot: QtBot) -> None:
     live.session.call_microphone.switch(True)
     made = world.call_microphones[-1]
-    made.tell(Standing(trouble="PipeWire has ended"))
+    made.tell(MicrophoneStanding(trouble="PipeWire has ended"))
     said = "PipeWire has ended. A call hears nothing meanwhile; it is tried again."
     qtbot.waitUntil(lambda: live.messages.text == said)
     assert live.controls.sound.call_said == "A call hears nothing: PipeWire has ended."
-    made.tell(Standing(there=True))
+    made.tell(MicrophoneStanding(there=True))
     qtbot.waitUntil(lambda: live.messages.text == "")
     live.session.call_microphone.switch(False)
-    made.tell(Standing(trouble="too late"))
+    made.tell(MicrophoneStanding(trouble="too late"))
     qtbot.wait(20)
     assert live.messages.text == ""
 
