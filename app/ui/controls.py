@@ -127,7 +127,7 @@ class Controls(QFrame):
         self._column.addWidget(rule())
         self.run = RunSettings(session)
         self.sound = SoundRow(session)
-        self._column.addWidget(label(tr("Sound of recordings"), "title"))
+        self._column.addWidget(label(tr("Sound"), "title"))
         self._column.addWidget(self.sound)
         self._column.addWidget(rule())
         self._column.addWidget(label(tr("Output and computer"), "title"))

@@ -487,7 +487,8 @@ class MainWindow(QMainWindow):
         session, stats = self.session, self.session.stats()
         session.watch_speed(stats)
         text = status_text(self.preview.words, stats, session.device)
-        delay_ms = microphone_delay_ms(stats) if session.live else 0
+        by_hand = session.live and not session.call_microphone.in_call
+        delay_ms = microphone_delay_ms(stats) if by_hand else 0
         self.status.set_figures(text, delay_ms=delay_ms, tooltip=session.engine)
         self.action_bar.show_recording()
         if session.settings.window.show_statistics:

@@ -213,6 +213,7 @@ def _stages(folder: Path, theme: str) -> Iterator[tuple[str, Stage]]:
         stage.prove()
         stage.world.microphones = microphones
         stage.session.microphone.switch(True)
+        stage.session.call_microphone.switch(True)
         stage.until(lambda: bool(stage.session.microphone.name or stage.session.microphone.trouble))  # noqa: B023
         scroll = stage.window.controls.findChild(ColumnScroll)
         assert scroll is not None
