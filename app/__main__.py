@@ -87,11 +87,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     if args.doctor:
+        from app.hotkeys.support import examine_keys
         from app.pipeline.doctor import as_text, check_up
         from app.places import settings_file
         from app.settings import load_settings
 
-        findings = check_up(args.model or load_settings(settings_file())[0].model)
+        findings = (*check_up(args.model or load_settings(settings_file())[0].model), examine_keys())
         print(as_text(findings))
         return 0 if all(finding.good for finding in findings) else 1
     if args.headless:
@@ -141,7 +142,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model", help="bundled name, .safetensors, a model's folder or .pth.tar (default: as kept, else starter)"
     )
-    parser.add_argument("--device", help="auto, cpu, cuda or cuda:N (default: as kept, else auto)")
+    parser.add_argument(
+        "--device",
+        help="auto, cpu, cuda, cuda:N (NVIDIA), gpu, gpu:N (Intel) or mps (Apple) (default: as kept, else auto)",
+    )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
@@ -179,8 +183,8 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
         "--sink",
         action="append",
         metavar="SINK",
-        help="null, file:OUT.mp4, virtualcam, virtualcam:DEVICE, pipewire, or pipewire:NAME (Linux); may be given "
-        "several times (default: null)",
+        help="null, file:OUT.mp4, file:OUT.webm (with alpha), virtualcam, virtualcam:DEVICE, pipewire, or "
+        "pipewire:NAME (Linux); may be given several times (default: null)",
     )
     group.add_argument(
         "--frames", type=whole_number(1), metavar="N", help="stop after N animated frames (default: at Ctrl-C)"

@@ -155,7 +155,11 @@ class MainWindow(QMainWindow):
         self.controls.motion_wanted.connect(self._pick_motion)
         self.controls.idle_motion_wanted.connect(self._pick_idle_motion)
         self.controls.network_wanted.connect(self._ask_for_address)
-        self.controls.background_wanted.connect(self._pick_background)
+        self.controls.scene.picture_wanted.connect(self._pick_background)
+        self.controls.scene.video_wanted.connect(self._pick_background_video)
+        self.preview.dragged.connect(self._place_portrait)
+        self.preview.turned.connect(self._resize_portrait)
+        self.preview.double_clicked.connect(self._put_portrait_back)
         self.controls.slate_picture_wanted.connect(self._pick_slate_picture)
         self.controls.run.model_wanted.connect(self._pick_model)
         self.controls.run.model_folder_wanted.connect(self._pick_model_folder)
@@ -173,7 +177,7 @@ class MainWindow(QMainWindow):
         self.action_bar.motion_button.clicked.connect(self._record_motion)
         self.action_bar.slate_button.clicked.connect(self._slate_clicked)
 
-    def _commands(self) -> dict[str, Callable[[], None]]:
+    def _commands(self) -> dict[str, Callable[[], object]]:
         """What each key of `app.ui.keys` does, but for the digits."""
         session, controls = self.session, self.controls
         return {
@@ -218,7 +222,7 @@ class MainWindow(QMainWindow):
                         self._bind(sequence, commands[key.command], everywhere=key.everywhere)
         self._bind("Escape", self._escape)
 
-    def _bind(self, sequence: str, command: Callable[[], None], *, everywhere: bool = False) -> None:
+    def _bind(self, sequence: str, command: Callable[[], object], *, everywhere: bool = False) -> None:
         shortcut = QShortcut(QKeySequence(sequence), self)
         if everywhere:
             shortcut.setContext(Qt.ShortcutContext.ApplicationShortcut)
@@ -311,8 +315,34 @@ class MainWindow(QMainWindow):
 
     def _pick_background(self) -> None:
         dialog = self._file_dialog(tr("A picture as background"), _kinds_of_pictures())
-        dialog.fileSelected.connect(lambda path: self.controls.set_background_picture(Path(path)))
+        dialog.fileSelected.connect(lambda path: self.controls.scene.set_file("image", Path(path)))
         dialog.show()
+
+    def _pick_background_video(self) -> None:
+        endings = " ".join(f"*{ending}" for ending in _VIDEO_ENDINGS)
+        dialog = self._file_dialog(
+            tr("A video as background"), tr("Videos ({endings});;All files (*)", endings=endings)
+        )
+        dialog.fileSelected.connect(lambda path: self.controls.scene.set_file("video", Path(path)))
+        dialog.show()
+
+    def _shows_portrait(self) -> bool:
+        """Whether the output shows the portrait, so that the user sees what becomes of it."""
+        return self.session.state.shows_avatar
+
+    def _place_portrait(self, right: float, down: float) -> None:
+        """The user drags the portrait by shares of the picture, as the preview shows it."""
+        if self._shows_portrait():
+            mirrored = self.session.settings.window.mirror_preview
+            self.controls.scene.move_place(-right if mirrored else right, down)
+
+    def _resize_portrait(self, steps: float) -> None:
+        if self._shows_portrait():
+            self.controls.scene.step_size(steps)
+
+    def _put_portrait_back(self) -> None:
+        if self._shows_portrait():
+            self.controls.scene.reset_place()
 
     def _pick_slate_picture(self) -> None:
         dialog = self._file_dialog(tr("A picture for the slate"), _kinds_of_pictures())

@@ -1,4 +1,4 @@
-"""Strengths of the motion by name and by portrait: applied, kept, and brought back with their portrait."""
+"""Strengths of the motion by name and by portrait, and where a portrait stands: kept, and brought back with it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
 from app.errors import AppError
-from app.presets import Presets, Strengths, load_presets, save_presets
+from app.presets import Place, Presets, Strengths, load_presets, save_presets
 from app.settings import LiveSettings
 from app.ui.languages import clause, full_sentence, tr
 from app.ui.messages import Message
@@ -104,18 +104,22 @@ class PresetDesk(QObject):
             self._tell_undoable(tr("The preset {name} was deleted.", name=name), name, before[name])
 
     def bring_back(self, portrait: str) -> None:
-        """A portrait is animated from now on: move it as it was moved last."""
+        """A portrait is animated from now on: move it as it was moved last, and put it where it stood."""
         self._portrait = portrait
-        kept = self.presets.last.get(portrait)
-        if kept is not None:
-            self._set_live(kept.over(self._get_live()))
+        live = self._get_live()
+        for kept in (self.presets.last.get(portrait), self.presets.places.get(portrait)):
+            live = live if kept is None else kept.over(live)
+        self._set_live(live)
         self.note()
 
     def note(self) -> None:
-        """Remember what the portrait is moved with now."""
+        """Remember what the portrait is moved with now, and where it stands."""
         strengths = Strengths.of(self._get_live())
         if self._portrait and self.presets.last.get(self._portrait) != strengths:
             self._take(self.presets.with_last(self._portrait, strengths))
+        place = Place.of(self._get_live())
+        if self._portrait and self.presets.places.get(self._portrait) != place:
+            self._take(self.presets.with_place(self._portrait, place))
 
     def save_at_last(self) -> None:
         """Keep what has changed a moment ago."""

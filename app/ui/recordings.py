@@ -7,8 +7,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from PyQt6.QtCore import QObject, QUrl, pyqtSignal
 from PyQt6.QtGui import QDesktopServices
 
@@ -23,6 +21,7 @@ from mcnet.phrases import phrase
 if TYPE_CHECKING:
     from app.pipeline.animation.motion_recording import MotionRecording
     from app.pipeline.output.discloser import Disclose, Discloser
+    from app.pipeline.output.output_frame import Composed
     from app.pipeline.output.sinks import FileSink
     from app.pipeline.output.sound import SoundFeed
     from app.pipeline.pipeline import Pipeline
@@ -39,12 +38,13 @@ class Recordings(QObject):
         find_folder: where files go.
         find_sound: the microphone that the next recording has, or None.
         discloser: gives Content Credentials to what is written.
+        is_transparent: whether there is to be no background, which WebM and PNG keep.
 
     Attributes:
         pipeline: gives the pictures; None before it is there.
         path: of the recording under way, or None.
         began_s: when it began, in seconds of `time.monotonic`.
-        last: the newest picture of the output, (H, W, 3) uint8 RGB, or None.
+        last: the newest picture of the output, or None.
 
     Signals:
         changed: a recording has begun or ended.
@@ -63,17 +63,19 @@ class Recordings(QObject):
         find_folder: Callable[[], Path],
         find_sound: "Callable[[], SoundFeed | None]",
         discloser: "Discloser",
+        is_transparent: Callable[[], bool],
     ) -> None:
         super().__init__()
         self.pipeline: Pipeline | None = None
         self.path: Path | None = None
         self.began_s = 0.0
-        self.last: NDArray[np.uint8] | None = None
+        self.last: Composed | None = None
         self._worker = worker
         self._make_recorder = make_recorder
         self._find_folder = find_folder
         self._find_sound = find_sound
         self._discloser = discloser
+        self._is_transparent = is_transparent
         self._sink: FileSink | None = None
         self._motion: MotionRecording | None = None
 
@@ -129,24 +131,30 @@ class Recordings(QObject):
             self.pipeline.motion = None
         return recording
 
-    def toggle(self) -> None:
-        """Start a recording, or end the one under way; the message comes once its file is whole."""
+    def toggle(self) -> Path | None:
+        """Start a recording, or end the one under way; the message comes once its file is whole.
+
+        Returns:
+            The file that is begun, if one is.
+        """
         if self.pipeline is None:
-            return
+            return None
         if self._sink is not None:
             self.pipeline.remove_sink(self._sink.name)
-            return
+            return None
         if not self.pipeline.running:
             text = tr("There is nothing to record at the moment: wait until the preview goes on.")
             self.told.emit(Message("recording", text, tone="info"))
-            return
-        path, sound, disclose = self._new_file("mp4"), self._find_sound(), self._discloser.recording()
+            return None
+        path = self._new_file("webm" if self._is_transparent() else "mp4")
+        sound, disclose = self._find_sound(), self._discloser.recording()
 
         def make() -> "FileSink":
             _make_folder(path.parent)
             return self._make_recorder(path, sound, disclose)
 
         self._worker.run(make, lambda sink: self._add(path, sink), self._failed)
+        return path
 
     def finish(self) -> None:
         """End the recording, if there is one, before the pipeline stops: its next start would begin another file."""
@@ -159,14 +167,14 @@ class Recordings(QObject):
         if self.last is None:
             self.told.emit(Message("snapshot", tr("There is no picture yet to save."), tone="info"))
             return
-        rgb, path, disclose = self.last, self._new_file("png"), self._discloser.recording()
+        picture, path, disclose = self.last, self._new_file("png"), self._discloser.recording()
         self.cleared.emit("recording")  # of an attempt before
 
         def write() -> Path:
             from mcnet.media.images import write_rgb
 
             _make_folder(path.parent)
-            write_rgb(path, rgb)
+            write_rgb(path, picture.rgb if picture.alpha is None else picture.straight())
             disclose(path)
             return path
 
@@ -175,8 +183,8 @@ class Recordings(QObject):
     def hear(self, event: SinkOpened | SinkFailed | SinkClosed | Undisclosed) -> None:
         """Take a fact about a file or a sink; those of others' sinks are let pass."""
         if isinstance(event, Undisclosed):
-            name = Path(event.file).name
-            text = f"{name} is saved, but without Content Credentials: {event.message.rstrip('.')}."
+            name, why = Path(event.file).name, event.message.rstrip(".")
+            text = tr("{name} is saved, but without Content Credentials: {why}.", name=name, why=why)
             self.told.emit(Message("credentials", text, tone="warning"))
             return
         if self._sink is None or event.sink != self._sink.name:

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 
 SHEET_MOMENTS = 6
-BATCH_FRAMES = {"cpu": 1, "cuda": 16}
-"""Frames that are animated at once, by the kind of device: a CPU is busy with one."""
+BATCH_FRAMES = {"cuda": 16}
+"""Frames that are animated at once, by the kind of device: any other is busy with one."""
 
 
 def add_parser(commands: Any) -> None:
@@ -98,7 +98,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         default="starter",
         help="a bundled name, a .safetensors file, a model's folder or a .pth.tar (default: starter)",
     )
-    model.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    model.add_argument(
+        "--device",
+        default="auto",
+        help="auto, cpu, cuda, cuda:N (NVIDIA), gpu, gpu:N (Intel) or mps (Apple) (default: auto)",
+    )
     model.add_argument(
         "--precision",
         default="auto",
@@ -474,7 +478,7 @@ def make_engine(args: argparse.Namespace, model: "ModelFile") -> "Engine":
 
     options = EngineOptions(device=args.device, precision=args.precision, backend=args.backend)
     choice = DeviceChoice.of(options, model.info)
-    if choice.on_gpu and options.backend == "auto":  # it is for batches, which are torch's
+    if choice.kind == "cuda" and options.backend == "auto":  # it is for batches, which are torch's
         options = replace(options, backend="torch")
     open_options = replace(options, device=choice.device)
     tier = fastest(model, open_options, measured_file(), batch=batch_frames(choice), on_measuring=tell)
@@ -483,7 +487,7 @@ def make_engine(args: argparse.Namespace, model: "ModelFile") -> "Engine":
 
 def batch_frames(choice: "DeviceChoice") -> int:
     """How many frames are animated at once."""
-    return BATCH_FRAMES["cuda" if choice.on_gpu else "cpu"]
+    return BATCH_FRAMES.get(choice.kind, 1)
 
 
 def check_places(args: argparse.Namespace, portrait: Path, background: "Background | None") -> None:

@@ -825,7 +825,8 @@ class Animator:
                     made = cut_out(square if len(square) == size_px else resized(square, size_px))
             except (MediaError, cv2.error) as error:
                 logger.warning("the person cannot be cut out: %s", error)
-                self._emit(SettingRefused("cut_out", f"the person cannot be cut out of this portrait: {error}"))
+                told = phrase("the person cannot be cut out of this portrait: {error}", error=error)
+                self._emit(SettingRefused("cut_out", told))
                 made = None
             self._mattes[key] = made
             while len(self._mattes) > _ENCODED_KEPT:
