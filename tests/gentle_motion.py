@@ -5,7 +5,7 @@ Every part is a sum of sines of whole numbers of periods, so that the end goes o
 the bundled model draws the brows down over the eyes as they shut, which a face that does nothing else shows too well.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -70,5 +70,11 @@ def gentle_motion() -> MotionTrack:
     return MotionTrack(times_s, faces, (rgb.shape[1], rgb.shape[0]))
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", nargs="?", type=Path, default=FILE)
+    save_track(parser.parse_args().file, gentle_motion())
+
+
 if __name__ == "__main__":
-    save_track(Path(sys.argv[1]) if len(sys.argv) > 1 else FILE, gentle_motion())
+    main()
