@@ -390,7 +390,7 @@ class Session(QObject):
 
     def _forget_refused(self, before: LiveSettings, live: LiveSettings) -> None:
         """Another picture is wished for than the one that could not be had: the notice about that one goes."""
-        changed = {"slate_image"} if before.slate_image != live.slate_image else set()
+        changed = {name for name in ("slate_image", "idle_motion") if getattr(before, name) != getattr(live, name)}
         backgrounds = ((one.background, one.background_image, one.background_video) for one in (before, live))
         if len(set(backgrounds)) > 1:
             changed.add("background")
