@@ -256,6 +256,8 @@ def run_program(command: list[str], environment: Mapping[str, str], folder: Path
     )
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}")
+    if "OpenCV computes it instead" in done.stderr:  # it works, and is slower than what people were told
+        raise SystemExit(f"{' '.join(command)}: OpenVINO lacks what reads the networks of faces: {done.stderr}")
     return done.stdout.strip()
 
 
