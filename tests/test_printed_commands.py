@@ -24,13 +24,11 @@ from app.control.protocol import read_command
 from app.headless import parse_sink
 from app.pipeline.camera_spec import is_address, parse_camera
 from app.pipeline.doctor import Fix
-from app.pipeline.output.discloser import Discloser
 from app.pipeline.output.virtual_camera_report import LinuxProbe
 from app.pipeline.v4l2 import VideoDevices
 from app.settings import DEFAULT_PORT
 from mcnet.commands.animate import parse_one
 from mcnet.commands.jobs import read_jobs
-from mcnet.disclosure.process import begin_disclosing
 from mcnet.errors import UserError
 from mcnet.media.portraits import bundled_portraits
 from mcnet.model_file import bundled_models
@@ -156,7 +154,7 @@ def check_values(given: dict[str, object]) -> None:
         parse_camera(camera)
     sinks = given.get("sink") or []
     for sink in sinks if isinstance(sinks, list) else [sinks]:
-        parse_sink(str(sink), Discloser(lambda: None, lambda _: None, begin_disclosing))
+        parse_sink(str(sink))
     overrides = given.get("overrides")
     load_config(str(given.get("config") or "ablation"), overrides if isinstance(overrides, list) else [])
 

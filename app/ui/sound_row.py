@@ -7,7 +7,7 @@ from PyQt6.QtCore import QRectF, QSize, Qt, QTimer
 from PyQt6.QtGui import QColor, QHideEvent, QPainter, QPaintEvent, QShowEvent
 from PyQt6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
-from app.ui.languages import clause, tr
+from app.ui.languages import clause, spoken, tr
 from app.ui.session import Session
 from app.ui.theme import theme_in_use
 from app.ui.widgets import NAME_PX, Combo, Switch, button, label
@@ -83,7 +83,7 @@ class SoundRow(QWidget):
         microphone = self._microphone
         self.switch.setChecked(microphone.wanted)
         self._more.setVisible(microphone.wanted)
-        choices = [(_USUAL, ""), *((name, key) for key, name in microphone.microphones or ())]
+        choices = [(spoken(_USUAL), ""), *((name, key) for key, name in microphone.microphones or ())]
         if microphone.key and microphone.key not in [key for _, key in choices]:
             choices.append((tr("The one chosen before"), microphone.key))
         if choices != [(self.choice.itemText(row), self.choice.itemData(row)) for row in range(self.choice.count())]:

@@ -239,7 +239,7 @@ class StatusLine(QFrame):
     def set_figures(self, text: str, *, delay_ms: int, tooltip: str) -> None:
         """Write the line; a delay of 0 means that there is none to speak of."""
         self._figures.setText(text)
-        self._figures.setToolTip(tooltip or text)
+        self._figures.setToolTip(spoken(tooltip) or text)
         self._hint.setText(tr("delay your microphone by {delay_ms} ms", delay_ms=delay_ms) if delay_ms else "")
 
     def set_busy(self, text: str) -> None:

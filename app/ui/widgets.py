@@ -220,11 +220,10 @@ class Switch(QCheckBox):
         flags = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft
         painter.drawText(self.rect(), int(flags), self.text())
 
+        # What is laid out from right to left has the text on the right and the switch at the left edge.
+        left = 1 if self.isRightToLeft() else self.width() - self._TRACK_PX.width() - 1
         track = QRectF(
-            self.width() - self._TRACK_PX.width() - 1,
-            (self.height() - self._TRACK_PX.height()) / 2,
-            self._TRACK_PX.width(),
-            self._TRACK_PX.height(),
+            left, (self.height() - self._TRACK_PX.height()) / 2, self._TRACK_PX.width(), self._TRACK_PX.height()
         )
         on = self.isChecked()
         back = QColor(theme.accent if on else theme.line)
@@ -297,10 +296,11 @@ class ValueSlider(QWidget):
         self.value_label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self.value_label.setMinimumWidth(54)
         self.slider = _QuietSlider(Qt.Orientation.Horizontal)
+        self.slider.setLayoutDirection(Qt.LayoutDirection.LeftToRight)  # as the stylesheet fills it
         self.slider.setRange(0, round((high - low) / step))
         self.slider.setPageStep(max(1, self.slider.maximum() // 10))
         self.slider.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.slider.setAccessibleName(name)
+        self.slider.setAccessibleName(spoken(name))
         self.slider.setAccessibleDescription(tip)
         self.setToolTip(tip)
         grid = QGridLayout(self)

@@ -5,3310 +5,3334 @@
         <name>mcnet-avatar</name>
         <message>
             <source>A folder for recordings</source>
-            <translation type="unfinished" />
+            <translation>Una carpeta para las grabaciones</translation>
         </message>
         <message>
             <source>A folder…</source>
-            <translation type="unfinished" />
+            <translation>Una carpeta…</translation>
         </message>
         <message>
             <source>A lattice drawn on the portrait, moved as the portrait is</source>
-            <translation type="unfinished" />
+            <translation>Una cuadrícula dibujada sobre el retrato, movida como él</translation>
         </message>
         <message>
             <source>A model</source>
-            <translation type="unfinished" />
+            <translation>Un modelo</translation>
         </message>
         <message>
             <source>A model's folder, or that of a run that learns</source>
-            <translation type="unfinished" />
+            <translation>La carpeta de un modelo o de un entrenamiento en curso</translation>
         </message>
         <message>
             <source>A phone with a camera app, or any camera with an address on your network</source>
-            <translation type="unfinished" />
+            <translation>Un teléfono con una aplicación de cámara, o cualquier cámara con una dirección en su red</translation>
         </message>
         <message>
             <source>A picture as background</source>
-            <translation type="unfinished" />
+            <translation>Una imagen de fondo</translation>
         </message>
         <message>
             <source>A picture for the slate</source>
-            <translation type="unfinished" />
+            <translation>Una imagen para la pantalla de espera</translation>
         </message>
         <message>
             <source>A picture of yours</source>
-            <translation type="unfinished" />
+            <translation>Una imagen propia</translation>
         </message>
         <message>
             <source>A picture of yours that the slate shows</source>
-            <translation type="unfinished" />
+            <translation>Una imagen propia que muestra la pantalla de espera</translation>
         </message>
         <message>
             <source>A picture of yours that the slate shows; now: {file}</source>
-            <translation type="unfinished" />
+            <translation>Una imagen propia que muestra la pantalla de espera; ahora: {file}</translation>
         </message>
         <message>
             <source>A safe start avoids what may have been the cause: the processor computes, there is no virtual camera, and all settings are the defaults. Your own are kept for the next start.</source>
-            <translation type="unfinished" />
+            <translation>Un inicio seguro evita lo que pudo ser la causa: calcula el procesador, no hay cámara virtual y todos los ajustes son los predeterminados. Los suyos se conservan para el próximo inicio.</translation>
         </message>
         <message>
             <source>A video in the camera's place</source>
-            <translation type="unfinished" />
+            <translation>Un vídeo en lugar de la cámara</translation>
         </message>
         <message>
             <source>AKD of copying</source>
-            <translation type="unfinished" />
+            <translation>AKD respecto a copiar</translation>
         </message>
         <message>
             <source>Absolute</source>
-            <translation type="unfinished" />
+            <translation>Absoluto</translation>
         </message>
         <message>
             <source>Add a picture from a file</source>
-            <translation type="unfinished" />
+            <translation>Añadir una imagen desde un archivo</translation>
         </message>
         <message>
             <source>Add a picture from the clipboard</source>
-            <translation type="unfinished" />
+            <translation>Añadir una imagen desde el portapapeles</translation>
         </message>
         <message>
             <source>Add a picture of yours (Ctrl+O), or drop one anywhere</source>
-            <translation type="unfinished" />
+            <translation>Añadir una imagen propia (Ctrl+O), o suelte una en cualquier parte</translation>
         </message>
         <message>
             <source>Add a portrait</source>
-            <translation type="unfinished" />
+            <translation>Añadir un retrato</translation>
         </message>
         <message>
             <source>Add the picture in the clipboard (Ctrl+V)</source>
-            <translation type="unfinished" />
+            <translation>Añadir la imagen del portapapeles (Ctrl+V)</translation>
         </message>
         <message>
             <source>Add yours…</source>
-            <translation type="unfinished" />
+            <translation>El suyo…</translation>
         </message>
         <message>
             <source>Add…</source>
-            <translation type="unfinished" />
+            <translation>Añadir…</translation>
         </message>
         <message>
             <source>Adjust the crop</source>
-            <translation type="unfinished" />
+            <translation>Ajustar el recorte</translation>
         </message>
         <message>
             <source>Always dark</source>
-            <translation type="unfinished" />
+            <translation>Siempre oscuro</translation>
         </message>
         <message>
             <source>Always light</source>
-            <translation type="unfinished" />
+            <translation>Siempre claro</translation>
         </message>
         <message>
             <source>Another colour</source>
-            <translation type="unfinished" />
+            <translation>Otro color</translation>
         </message>
         <message>
             <source>Another file…</source>
-            <translation type="unfinished" />
+            <translation>Otro archivo…</translation>
         </message>
         <message>
             <source>As the desktop</source>
-            <translation type="unfinished" />
+            <translation>Como el escritorio</translation>
         </message>
         <message>
             <source>As the system</source>
-            <translation type="unfinished" />
+            <translation>Como el sistema</translation>
         </message>
         <message>
             <source>Attention</source>
-            <translation type="unfinished" />
+            <translation>Atención</translation>
         </message>
         <message>
             <source>Automatic</source>
-            <translation type="unfinished" />
+            <translation>Automático</translation>
         </message>
         <message>
             <source>Automatic crop</source>
-            <translation type="unfinished" />
+            <translation>Recorte automático</translation>
         </message>
         <message>
             <source>Automatic: {device}</source>
-            <translation type="unfinished" />
+            <translation>Automático: {device}</translation>
         </message>
         <message>
             <source>Avatar</source>
-            <translation type="unfinished" />
+            <translation>Avatar</translation>
         </message>
         <message>
             <source>Back to the preview (Escape)</source>
-            <translation type="unfinished" />
+            <translation>Volver a la vista previa (Esc)</translation>
         </message>
         <message>
             <source>Background</source>
-            <translation type="unfinished" />
+            <translation>Fondo</translation>
         </message>
         <message>
             <source>Background: {name}</source>
-            <translation type="unfinished" />
+            <translation>Fondo: {name}</translation>
         </message>
         <message>
             <source>Before and after the memory compensates them, by the same principal components</source>
-            <translation type="unfinished" />
+            <translation>Antes y después de que la memoria las compense, según las mismas componentes principales</translation>
         </message>
         <message>
             <source>Blinks, and eyes wide open.</source>
-            <translation type="unfinished" />
+            <translation>Parpadeos y ojos muy abiertos.</translation>
         </message>
         <message>
             <source>Blur</source>
-            <translation type="unfinished" />
+            <translation>Desenfoque</translation>
         </message>
         <message>
             <source>Brows</source>
-            <translation type="unfinished" />
+            <translation>Cejas</translation>
         </message>
         <message>
             <source>CALIBRATING</source>
-            <translation type="unfinished" />
+            <translation>CALIBRANDO</translation>
         </message>
         <message>
             <source>Calibrate</source>
-            <translation type="unfinished" />
+            <translation>Calibrar</translation>
         </message>
         <message>
             <source>Calibrate (F)</source>
-            <translation type="unfinished" />
+            <translation>Calibrar (F)</translation>
         </message>
         <message>
             <source>Calibrate hands-free (F)</source>
-            <translation type="unfinished" />
+            <translation>Calibrar manos libres (F)</translation>
         </message>
         <message>
             <source>Calibrate hands-free: the best frame of a second or two</source>
-            <translation type="unfinished" />
+            <translation>Calibrar manos libres: la mejor imagen de uno o dos segundos</translation>
         </message>
         <message>
             <source>Calibrate: this very frame is the reference</source>
-            <translation type="unfinished" />
+            <translation>Calibrar: esta misma imagen es la referencia</translation>
         </message>
         <message>
             <source>Call this picture of yours something else (F2)</source>
-            <translation type="unfinished" />
+            <translation>Cambiar el nombre de esta imagen propia (F2)</translation>
         </message>
         <message>
             <source>Calms jitter; a slow movement is shown that much later.</source>
-            <translation type="unfinished" />
+            <translation>Calma el temblor; un movimiento lento se muestra con ese retraso.</translation>
         </message>
         <message>
             <source>Camera</source>
-            <translation type="unfinished" />
+            <translation>Cámara</translation>
         </message>
         <message>
             <source>Camera {number}</source>
-            <translation type="unfinished" />
+            <translation>Cámara {number}</translation>
         </message>
         <message>
             <source>Cancel</source>
-            <translation type="unfinished" />
+            <translation>Cancelar</translation>
         </message>
         <message>
             <source>Chain from the camera to the call</source>
-            <translation type="unfinished" />
+            <translation>Cadena desde la cámara hasta la llamada</translation>
         </message>
         <message>
             <source>Change…</source>
-            <translation type="unfinished" />
+            <translation>Cambiar…</translation>
         </message>
         <message>
             <source>Choose two to four views of the network's inside</source>
-            <translation type="unfinished" />
+            <translation>Elegir de dos a cuatro vistas del interior de la red</translation>
         </message>
         <message>
             <source>Choose {camera}</source>
-            <translation type="unfinished" />
+            <translation>Elija {camera}</translation>
         </message>
         <message>
             <source>Close</source>
-            <translation type="unfinished" />
+            <translation>Cerrar</translation>
         </message>
         <message>
             <source>Close the programs that use it and load the module again</source>
-            <translation type="unfinished" />
+            <translation>Cierre los programas que lo usan y vuelva a cargar el módulo</translation>
         </message>
         <message>
             <source>Close {by}</source>
-            <translation type="unfinished" />
+            <translation>Cierre {by}</translation>
         </message>
         <message>
             <source>Colour</source>
-            <translation type="unfinished" />
+            <translation>Color</translation>
         </message>
         <message>
             <source>Column</source>
-            <translation type="unfinished" />
+            <translation>Columna</translation>
         </message>
         <message>
             <source>Command</source>
-            <translation type="unfinished" />
+            <translation>Comando</translation>
         </message>
         <message>
             <source>Computer</source>
+            <translation>Ordenador</translation>
+        </message>
+        <message>
+            <source>Content Credentials</source>
             <translation type="unfinished" />
         </message>
         <message>
             <source>Controls</source>
-            <translation type="unfinished" />
+            <translation>Controles</translation>
         </message>
         <message>
             <source>Copy</source>
-            <translation type="unfinished" />
+            <translation>Copiar</translation>
         </message>
         <message>
             <source>Copy this command</source>
-            <translation type="unfinished" />
+            <translation>Copiar este comando</translation>
         </message>
         <message>
             <source>Crop by the face that was found</source>
-            <translation type="unfinished" />
+            <translation>Recortar según la cara encontrada</translation>
         </message>
         <message>
             <source>Crop of the portrait</source>
-            <translation type="unfinished" />
+            <translation>Recorte del retrato</translation>
         </message>
         <message>
             <source>Crop of {name}</source>
-            <translation type="unfinished" />
+            <translation>Recorte de {name}</translation>
         </message>
         <message>
             <source>Crop of {name} ({number} of {of})</source>
-            <translation type="unfinished" />
+            <translation>Recorte de {name} ({number} de {of})</translation>
         </message>
         <message>
             <source>Ctrl</source>
-            <translation type="unfinished" />
+            <translation>Ctrl</translation>
         </message>
         <message>
             <source>DROP</source>
-            <translation type="unfinished" />
+            <translation>SOLTAR</translation>
         </message>
         <message>
             <source>Dark</source>
-            <translation type="unfinished" />
+            <translation>Oscuro</translation>
         </message>
         <message>
             <source>Device</source>
-            <translation type="unfinished" />
+            <translation>Dispositivo</translation>
         </message>
         <message>
             <source>Dismiss</source>
-            <translation type="unfinished" />
+            <translation>Descartar</translation>
         </message>
         <message>
             <source>Do what the message proposes</source>
-            <translation type="unfinished" />
+            <translation>Hacer lo que propone el mensaje</translation>
         </message>
         <message>
             <source>Drag the square, or its corners. Keys: arrows move, plus and minus resize, Page Up and Down turn, comma and full stop straighten.</source>
-            <translation type="unfinished" />
+            <translation>Arrastre el cuadrado o sus esquinas. Teclas: las flechas mueven, más y menos cambian el tamaño, Re Pág y Av Pág giran, coma y punto enderezan.</translation>
         </message>
         <message>
             <source>Draw on your picture what was found in it (O).</source>
-            <translation type="unfinished" />
+            <translation>Dibuja sobre su imagen lo que se encontró en ella (O).</translation>
         </message>
         <message>
             <source>Drop a picture to add a portrait, or a video to stand in for the camera.</source>
-            <translation type="unfinished" />
+            <translation>Suelte una imagen para añadir un retrato, o un vídeo que sustituya a la cámara.</translation>
         </message>
         <message>
             <source>Each part of motion and expression for itself, in space only.</source>
-            <translation type="unfinished" />
+            <translation>Cada parte del movimiento y de la expresión por separado, solo en el espacio.</translation>
         </message>
         <message>
             <source>Enable RPM Fusion's free repository (rpmfusion.org tells how), then install it</source>
-            <translation type="unfinished" />
+            <translation>Active el repositorio libre de RPM Fusion (rpmfusion.org explica cómo) y luego instálelo</translation>
         </message>
         <message>
             <source>Enter keeps the name, Escape the one before.</source>
-            <translation type="unfinished" />
+            <translation>Intro conserva el nombre, Esc el anterior.</translation>
         </message>
         <message>
             <source>Everything is ready.</source>
-            <translation type="unfinished" />
+            <translation>Todo está listo.</translation>
         </message>
         <message>
             <source>Expression</source>
-            <translation type="unfinished" />
+            <translation>Expresión</translation>
         </message>
         <message>
             <source>FAULT</source>
-            <translation type="unfinished" />
+            <translation>FALLO</translation>
         </message>
         <message>
             <source>Features</source>
-            <translation type="unfinished" />
+            <translation>Características</translation>
         </message>
         <message>
             <source>Figures</source>
-            <translation type="unfinished" />
+            <translation>Cifras</translation>
         </message>
         <message>
             <source>Figures: not measured</source>
-            <translation type="unfinished" />
+            <translation>Cifras: sin medir</translation>
         </message>
         <message>
             <source>Figures: {figures}</source>
-            <translation type="unfinished" />
+            <translation>Cifras: {figures}</translation>
         </message>
         <message numerus="yes">
             <source>Figures: {figures} ({n} clips that it never saw)</source>
-            <translation type="unfinished">
-                <numerusform />
+            <translation>
+                <numerusform>Cifras: {figures} ({n} clip que nunca vio)</numerusform>
+                <numerusform>Cifras: {figures} ({n} clips que nunca vio)</numerusform>
             </translation>
         </message>
         <message>
             <source>Find the fastest way to run the model on this computer (a few seconds), and remember it</source>
-            <translation type="unfinished" />
+            <translation>Busca la forma más rápida de ejecutar el modelo en este ordenador (unos segundos) y la recuerda</translation>
         </message>
         <message>
             <source>Fine-tune</source>
-            <translation type="unfinished" />
+            <translation>Ajuste fino</translation>
         </message>
         <message>
             <source>First steps</source>
-            <translation type="unfinished" />
+            <translation>Primeros pasos</translation>
         </message>
         <message>
             <source>Flip what the call sees (T).</source>
-            <translation type="unfinished" />
+            <translation>Invierte lo que ve la llamada (T).</translation>
         </message>
         <message>
             <source>Folder of recordings</source>
-            <translation type="unfinished" />
+            <translation>Carpeta de grabaciones</translation>
         </message>
         <message>
             <source>Framing</source>
-            <translation type="unfinished" />
+            <translation>Encuadre</translation>
         </message>
         <message>
             <source>Generated</source>
-            <translation type="unfinished" />
+            <translation>Generado</translation>
         </message>
         <message>
             <source>Give the output to call programs as a camera. It starts with the slate; then go live.</source>
-            <translation type="unfinished" />
+            <translation>Da la salida a los programas de llamada como una cámara. Empieza con la pantalla de espera; después, pase a en vivo.</translation>
         </message>
         <message>
             <source>Go live</source>
-            <translation type="unfinished" />
+            <translation>Ir en vivo</translation>
         </message>
         <message>
             <source>Go live, or stop</source>
-            <translation type="unfinished" />
+            <translation>Ir en vivo, o parar</translation>
         </message>
         <message>
             <source>HOLD</source>
-            <translation type="unfinished" />
+            <translation>PAUSA</translation>
         </message>
         <message>
             <source>Hands-free</source>
-            <translation type="unfinished" />
+            <translation>Manos libres</translation>
         </message>
         <message>
             <source>Have it at every start of the system</source>
-            <translation type="unfinished" />
+            <translation>Tenerlo en cada inicio del sistema</translation>
         </message>
         <message>
             <source>Heard: {name}</source>
-            <translation type="unfinished" />
+            <translation>Se oye: {name}</translation>
         </message>
         <message>
             <source>Hide</source>
-            <translation type="unfinished" />
+            <translation>Ocultar</translation>
         </message>
         <message>
             <source>How far the enlarged portrait is sharpened.</source>
-            <translation type="unfinished" />
+            <translation>Cuánto se enfoca el retrato ampliado.</translation>
         </message>
         <message>
             <source>How far the head moves.</source>
-            <translation type="unfinished" />
+            <translation>Cuánto se mueve la cabeza.</translation>
         </message>
         <message>
             <source>How large the portrait stands in the picture.</source>
-            <translation type="unfinished" />
+            <translation>Tamaño del retrato en la imagen.</translation>
         </message>
         <message>
             <source>How long a process of its own was busy with computing one frame once more</source>
-            <translation type="unfinished" />
+            <translation>Cuánto tardó un proceso aparte en volver a calcular una imagen</translation>
         </message>
         <message>
             <source>How much of the crop your face fills (W and S).</source>
-            <translation type="unfinished" />
+            <translation>Cuánto del recorte ocupa su cara (W y S).</translation>
         </message>
         <message>
             <source>How often calls and recordings get a picture.</source>
-            <translation type="unfinished" />
+            <translation>Con qué frecuencia reciben una imagen las llamadas y grabaciones.</translation>
         </message>
         <message>
             <source>How strongly mouth, eyes and brows move.</source>
-            <translation type="unfinished" />
+            <translation>Con qué fuerza se mueven boca, ojos y cejas.</translation>
         </message>
         <message>
             <source>I may use this picture</source>
-            <translation type="unfinished" />
+            <translation>Puedo usar esta imagen</translation>
         </message>
         <message>
             <source>IDLE</source>
-            <translation type="unfinished" />
+            <translation>REPOSO</translation>
         </message>
         <message>
             <source>If there is none, the device keeps an old format: free it</source>
-            <translation type="unfinished" />
+            <translation>Si no hay ninguno, el dispositivo conserva un formato antiguo: libérelo</translation>
         </message>
         <message>
             <source>In a call</source>
-            <translation type="unfinished" />
+            <translation>En una llamada</translation>
         </message>
         <message>
             <source>In space</source>
-            <translation type="unfinished" />
+            <translation>En el espacio</translation>
         </message>
         <message>
             <source>In the plane</source>
-            <translation type="unfinished" />
+            <translation>En el plano</translation>
         </message>
         <message>
             <source>Inside the network</source>
-            <translation type="unfinished" />
+            <translation>Dentro de la red</translation>
         </message>
         <message>
             <source>Install OBS Studio 30 or newer from {address}</source>
-            <translation type="unfinished" />
+            <translation>Instale OBS Studio 30 o posterior desde {address}</translation>
         </message>
         <message>
             <source>Install OBS Studio from {address} (it need not run), then restart your call program</source>
-            <translation type="unfinished" />
+            <translation>Instale OBS Studio desde {address} (no hace falta que se ejecute) y reinicie su programa de llamada</translation>
         </message>
         <message>
             <source>Install it</source>
-            <translation type="unfinished" />
+            <translation>Instálelo</translation>
         </message>
         <message>
             <source>Install it (for another kernel than linux, its own headers: linux-lts-headers, say)</source>
-            <translation type="unfinished" />
+            <translation>Instálelo (para otro núcleo que linux, con sus propias cabeceras, por ejemplo linux-lts-headers)</translation>
         </message>
         <message>
             <source>Install your distribution's package v4l2loopback (or v4l2loopback-dkms)</source>
-            <translation type="unfinished" />
+            <translation>Instale el paquete v4l2loopback (o v4l2loopback-dkms) de su distribución</translation>
         </message>
         <message>
             <source>It has no card with figures: nobody has told how good it is (mcnet-train evaluate measures it).</source>
-            <translation type="unfinished" />
+            <translation>No tiene ficha con cifras: nadie ha dicho lo bueno que es (mcnet-train evaluate lo mide).</translation>
         </message>
         <message>
             <source>It is a pickled checkpoint without a card: it is read without running code, but nobody tells how good it is or under which licence it may be used.</source>
-            <translation type="unfinished" />
+            <translation>Es un checkpoint pickle sin ficha: se lee sin ejecutar código, pero nadie dice lo bueno que es ni con qué licencia se puede usar.</translation>
         </message>
         <message>
             <source>It is worse than showing the portrait as it is: its pictures are off by {copied:.0%} of what that would be.</source>
-            <translation type="unfinished" />
+            <translation>Es peor que mostrar el retrato tal cual: sus imágenes se desvían un {copied:.0%} de lo que eso daría.</translation>
         </message>
         <message>
             <source>It shows me, or the person in it agrees, or nobody real is in it.</source>
-            <translation type="unfinished" />
+            <translation>Me muestra a mí, la persona que aparece está de acuerdo, o no aparece nadie real.</translation>
         </message>
         <message>
             <source>Its card is being read…</source>
-            <translation type="unfinished" />
+            <translation>Se está leyendo su ficha…</translation>
         </message>
         <message>
             <source>Join the group of video devices, then log out and in again</source>
-            <translation type="unfinished" />
+            <translation>Únase al grupo de dispositivos de vídeo y después cierre la sesión y vuelva a abrirla</translation>
         </message>
         <message>
             <source>Keep this crop and animate it</source>
-            <translation type="unfinished" />
+            <translation>Conservar este recorte y animarlo</translation>
         </message>
         <message>
             <source>Keys</source>
-            <translation type="unfinished" />
+            <translation>Teclas</translation>
         </message>
         <message>
             <source>L1 of copying</source>
-            <translation type="unfinished" />
+            <translation>L1 respecto a copiar</translation>
         </message>
         <message>
             <source>L1 of copying, of what it learns from</source>
-            <translation type="unfinished" />
+            <translation>L1 respecto a copiar, en los datos de los que aprende</translation>
         </message>
         <message>
             <source>LIVE</source>
-            <translation type="unfinished" />
+            <translation>EN VIVO</translation>
         </message>
         <message>
             <source>Landmarks and keypoints</source>
-            <translation type="unfinished" />
+            <translation>Marcas y puntos clave</translation>
         </message>
         <message>
             <source>Language</source>
-            <translation type="unfinished" />
+            <translation>Idioma</translation>
         </message>
         <message>
             <source>Lattice</source>
-            <translation type="unfinished" />
+            <translation>Cuadrícula</translation>
         </message>
         <message>
             <source>Leave everything as it was (Escape)</source>
-            <translation type="unfinished" />
+            <translation>Dejar todo como estaba (Esc)</translation>
         </message>
         <message>
             <source>Leave the slate up; the call keeps its picture (G)</source>
-            <translation type="unfinished" />
+            <translation>Dejar la pantalla de espera; la llamada conserva su imagen (G)</translation>
         </message>
         <message>
             <source>Let call programs see the output; it starts with the slate</source>
-            <translation type="unfinished" />
+            <translation>Permite que los programas de llamada vean la salida; empieza con la pantalla de espera</translation>
         </message>
         <message>
             <source>Level</source>
-            <translation type="unfinished" />
+            <translation>Nivel</translation>
         </message>
         <message>
             <source>Level of the microphone</source>
-            <translation type="unfinished" />
+            <translation>Nivel del micrófono</translation>
         </message>
         <message>
             <source>Licence: {licence}</source>
-            <translation type="unfinished" />
+            <translation>Licencia: {licence}</translation>
         </message>
         <message>
             <source>Lids</source>
-            <translation type="unfinished" />
+            <translation>Párpados</translation>
         </message>
         <message>
             <source>Lift slate</source>
-            <translation type="unfinished" />
+            <translation>Quitar espera</translation>
         </message>
         <message>
             <source>Light</source>
-            <translation type="unfinished" />
+            <translation>Claro</translation>
         </message>
         <message>
             <source>Lips, jaw and chin.</source>
-            <translation type="unfinished" />
+            <translation>Labios, mandíbula y mentón.</translation>
         </message>
         <message>
             <source>List all keys (?)</source>
-            <translation type="unfinished" />
+            <translation>Ver todas las teclas (?)</translation>
         </message>
         <message>
             <source>Load the module</source>
-            <translation type="unfinished" />
+            <translation>Cargue el módulo</translation>
         </message>
         <message>
             <source>Look again for a virtual camera</source>
-            <translation type="unfinished" />
+            <translation>Buscar de nuevo una cámara virtual</translation>
         </message>
         <message>
             <source>Look again for cameras</source>
-            <translation type="unfinished" />
+            <translation>Buscar cámaras de nuevo</translation>
         </message>
         <message>
             <source>Look again for microphones</source>
-            <translation type="unfinished" />
+            <translation>Buscar micrófonos de nuevo</translation>
         </message>
         <message>
             <source>Look as the portrait does: the head turned alike, mouth and eyes as far open.</source>
-            <translation type="unfinished" />
+            <translation>Póngase como el retrato: la cabeza girada igual, la boca y los ojos igual de abiertos.</translation>
         </message>
         <message>
             <source>Look as you do at rest: mouth closed, eyes open; any direction will do.</source>
-            <translation type="unfinished" />
+            <translation>Póngase como en reposo: boca cerrada, ojos abiertos; sirve cualquier dirección.</translation>
         </message>
         <message>
             <source>Looking for cameras…</source>
-            <translation type="unfinished" />
+            <translation>Buscando cámaras…</translation>
         </message>
         <message>
             <source>Looking for one…</source>
-            <translation type="unfinished" />
+            <translation>Buscando…</translation>
         </message>
         <message>
             <source>MEASURING</source>
-            <translation type="unfinished" />
+            <translation>MIDIENDO</translation>
         </message>
         <message>
             <source>Masks</source>
-            <translation type="unfinished" />
+            <translation>Máscaras</translation>
         </message>
         <message>
             <source>Measure</source>
-            <translation type="unfinished" />
+            <translation>Medir</translation>
         </message>
         <message>
             <source>Measured: {words}.</source>
-            <translation type="unfinished" />
+            <translation>Medido: {words}.</translation>
         </message>
         <message>
             <source>Microphone</source>
-            <translation type="unfinished" />
+            <translation>Micrófono</translation>
         </message>
         <message>
             <source>Mirror the output</source>
-            <translation type="unfinished" />
+            <translation>Invertir la salida</translation>
         </message>
         <message>
             <source>Mirror the preview</source>
-            <translation type="unfinished" />
+            <translation>Vista previa en espejo</translation>
         </message>
         <message>
             <source>Mirror what the call sees</source>
-            <translation type="unfinished" />
+            <translation>Invertir lo que ve la llamada</translation>
         </message>
         <message>
             <source>Missing: {link}</source>
-            <translation type="unfinished" />
+            <translation>Falta: {link}</translation>
         </message>
         <message>
             <source>Model</source>
-            <translation type="unfinished" />
+            <translation>Modelo</translation>
         </message>
         <message>
             <source>Models (*.safetensors *.pth *.tar);;All files (*)</source>
-            <translation type="unfinished" />
+            <translation>Modelos (*.safetensors *.pth *.tar);;Todos los archivos (*)</translation>
         </message>
         <message>
             <source>Motion</source>
-            <translation type="unfinished" />
+            <translation>Movimiento</translation>
         </message>
         <message>
             <source>Mouth</source>
-            <translation type="unfinished" />
+            <translation>Boca</translation>
         </message>
         <message>
             <source>Move the crop down (J)</source>
-            <translation type="unfinished" />
+            <translation>Mover el recorte hacia abajo (J)</translation>
         </message>
         <message>
             <source>Move the crop to the left (H)</source>
-            <translation type="unfinished" />
+            <translation>Mover el recorte a la izquierda (H)</translation>
         </message>
         <message>
             <source>Move the crop to the right (K)</source>
-            <translation type="unfinished" />
+            <translation>Mover el recorte a la derecha (K)</translation>
         </message>
         <message>
             <source>Move the crop up (U)</source>
-            <translation type="unfinished" />
+            <translation>Mover el recorte hacia arriba (U)</translation>
         </message>
         <message>
             <source>NO CAMERA</source>
-            <translation type="unfinished" />
+            <translation>SIN CÁMARA</translation>
         </message>
         <message>
             <source>NO FACE</source>
-            <translation type="unfinished" />
+            <translation>SIN CARA</translation>
         </message>
         <message>
             <source>Name of the portrait</source>
-            <translation type="unfinished" />
+            <translation>Nombre del retrato</translation>
         </message>
         <message>
             <source>Nearness</source>
-            <translation type="unfinished" />
+            <translation>Cercanía</translation>
         </message>
         <message>
             <source>Network camera</source>
-            <translation type="unfinished" />
+            <translation>Cámara de red</translation>
         </message>
         <message>
             <source>Network camera…</source>
-            <translation type="unfinished" />
+            <translation>Cámara de red…</translation>
         </message>
         <message>
             <source>New recordings have your voice, in step with the picture. Switched off, the microphone is closed.</source>
-            <translation type="unfinished" />
+            <translation>Las nuevas grabaciones llevan su voz, acompasada con la imagen. Apagado, el micrófono está cerrado.</translation>
         </message>
         <message>
             <source>Next portrait</source>
-            <translation type="unfinished" />
+            <translation>Retrato siguiente</translation>
         </message>
         <message>
             <source>Next step</source>
-            <translation type="unfinished" />
+            <translation>Paso siguiente</translation>
         </message>
         <message>
             <source>No camera</source>
-            <translation type="unfinished" />
+            <translation>Sin cámara</translation>
         </message>
         <message>
             <source>No camera was found. Plug one in and refresh, or let a video file stand in for it.</source>
-            <translation type="unfinished" />
+            <translation>No se encontró ninguna cámara. Conecte una y actualice, o deje que un archivo de vídeo la sustituya.</translation>
         </message>
         <message>
             <source>No card: nobody tells what it learned from, or how good it is</source>
-            <translation type="unfinished" />
+            <translation>Sin ficha: nadie dice de qué aprendió ni lo bueno que es</translation>
         </message>
         <message>
             <source>No picture goes out any more.</source>
-            <translation type="unfinished" />
+            <translation>Ya no sale ninguna imagen.</translation>
         </message>
         <message>
             <source>Nod</source>
-            <translation type="unfinished" />
+            <translation>Asentir</translation>
         </message>
         <message>
             <source>Not all settings could be used: {said}. All others are in force; {kept}.</source>
-            <translation type="unfinished" />
+            <translation>No se pudieron usar todos los ajustes: {said}. Los demás están en vigor; {kept}.</translation>
         </message>
         <message>
             <source>Not in space: {reason}.</source>
-            <translation type="unfinished" />
+            <translation>No en el espacio: {reason}.</translation>
         </message>
         <message>
             <source>Not yet: {missing}</source>
-            <translation type="unfinished" />
+            <translation>Todavía no: {missing}</translation>
         </message>
         <message>
             <source>Nothing is heard: {trouble}.</source>
-            <translation type="unfinished" />
+            <translation>No se oye nada: {trouble}.</translation>
         </message>
         <message>
             <source>Nothing says under which licence it may be used.</source>
-            <translation type="unfinished" />
+            <translation>En ningún lugar consta con qué licencia se puede usar.</translation>
         </message>
         <message>
             <source>Nothing to improve.</source>
-            <translation type="unfinished" />
+            <translation>Nada que mejorar.</translation>
         </message>
         <message>
             <source>Nudge</source>
-            <translation type="unfinished" />
+            <translation>Desplazar</translation>
         </message>
         <message>
             <source>Nudge it down</source>
-            <translation type="unfinished" />
+            <translation>Desplazarlo hacia abajo</translation>
         </message>
         <message>
             <source>Nudge it left</source>
-            <translation type="unfinished" />
+            <translation>Desplazarlo a la izquierda</translation>
         </message>
         <message>
             <source>Nudge it right</source>
-            <translation type="unfinished" />
+            <translation>Desplazarlo a la derecha</translation>
         </message>
         <message>
             <source>Nudge the crop up</source>
-            <translation type="unfinished" />
+            <translation>Desplazar el recorte hacia arriba</translation>
         </message>
         <message>
             <source>Occlusion</source>
-            <translation type="unfinished" />
+            <translation>Oclusión</translation>
         </message>
         <message>
             <source>Of the picture that calls and recordings get, in pixels.</source>
-            <translation type="unfinished" />
+            <translation>De la imagen que reciben las llamadas y grabaciones, en píxeles.</translation>
         </message>
         <message>
             <source>Of the window's texts. A change takes effect at the app's next start.</source>
-            <translation type="unfinished" />
+            <translation>De los textos de la ventana. Un cambio surte efecto en el próximo inicio de la aplicación.</translation>
         </message>
         <message>
             <source>On: {device}. Choose it in your call program.</source>
-            <translation type="unfinished" />
+            <translation>Activada: {device}. Elíjala en su programa de llamada.</translation>
         </message>
         <message>
             <source>One colour</source>
-            <translation type="unfinished" />
+            <translation>Un color</translation>
         </message>
         <message>
             <source>One moment: it is being read…</source>
-            <translation type="unfinished" />
+            <translation>Un momento: se está leyendo…</translation>
         </message>
         <message>
             <source>Open</source>
-            <translation type="unfinished" />
+            <translation>Abrir</translation>
         </message>
         <message>
             <source>Open OBS, press Start Virtual Camera once, allow the extension, press Stop, and restart this app</source>
-            <translation type="unfinished" />
+            <translation>Abra OBS, pulse una vez «Iniciar cámara virtual», permita la extensión, deténgala y reinicie esta aplicación</translation>
         </message>
         <message>
             <source>Open folder</source>
-            <translation type="unfinished" />
+            <translation>Abrir carpeta</translation>
         </message>
         <message>
             <source>Open what is written about this model</source>
-            <translation type="unfinished" />
+            <translation>Abrir lo que está escrito sobre este modelo</translation>
         </message>
         <message>
             <source>OpenCV does not load: {error}; on Debian or Ubuntu: apt-get install libgl1 libglib2.0-0 libxcb1</source>
-            <translation type="unfinished" />
+            <translation>OpenCV no se carga: {error}; en Debian o Ubuntu: apt-get install libgl1 libglib2.0-0 libxcb1</translation>
         </message>
         <message>
             <source>OpenVINO alone knows it, and backend {backend} was chosen; use backend auto, or bf16 or fp32</source>
-            <translation type="unfinished" />
+            <translation>solo OpenVINO lo permite, y se eligió el motor {backend}; use el motor auto, o bf16 o fp32</translation>
         </message>
         <message>
             <source>OpenVINO computes on the CPU only, and {device} was chosen</source>
-            <translation type="unfinished" />
+            <translation>OpenVINO solo calcula en el procesador, y se eligió {device}</translation>
         </message>
         <message>
             <source>OpenVINO was measured on x86-64 CPUs only, and this is {machine}</source>
-            <translation type="unfinished" />
+            <translation>OpenVINO solo se midió en procesadores x86-64, y este es {machine}</translation>
         </message>
         <message>
             <source>Opening…</source>
-            <translation type="unfinished" />
+            <translation>Abriendo…</translation>
         </message>
         <message>
             <source>Output and computer</source>
-            <translation type="unfinished" />
+            <translation>Salida y ordenador</translation>
         </message>
         <message>
             <source>Output preview</source>
-            <translation type="unfinished" />
+            <translation>Vista previa de la salida</translation>
         </message>
         <message>
             <source>Output rate</source>
-            <translation type="unfinished" />
+            <translation>Frecuencia de salida</translation>
         </message>
         <message>
             <source>Output size</source>
-            <translation type="unfinished" />
+            <translation>Tamaño de salida</translation>
         </message>
         <message>
             <source>Overlay</source>
-            <translation type="unfinished" />
+            <translation>Superposición</translation>
         </message>
         <message>
             <source>PREVIEW</source>
-            <translation type="unfinished" />
+            <translation>VISTA PREVIA</translation>
         </message>
         <message>
             <source>Parts of expression</source>
-            <translation type="unfinished" />
+            <translation>Partes de la expresión</translation>
         </message>
         <message>
             <source>Parts of motion</source>
-            <translation type="unfinished" />
+            <translation>Partes del movimiento</translation>
         </message>
         <message>
             <source>Paste a picture</source>
-            <translation type="unfinished" />
+            <translation>Pegar una imagen</translation>
         </message>
         <message>
             <source>Pause the preview</source>
-            <translation type="unfinished" />
+            <translation>Pausar la vista previa</translation>
         </message>
         <message>
             <source>Pick one on the left, or add a picture of yours</source>
-            <translation type="unfinished" />
+            <translation>Elija uno a la izquierda, o añada una imagen propia</translation>
         </message>
         <message>
             <source>Picture</source>
-            <translation type="unfinished" />
+            <translation>Imagen</translation>
         </message>
         <message>
             <source>Pictures ({endings});;All files (*)</source>
-            <translation type="unfinished" />
+            <translation>Imágenes ({endings});;Todos los archivos (*)</translation>
         </message>
         <message>
             <source>Picture…</source>
-            <translation type="unfinished" />
+            <translation>Imagen…</translation>
         </message>
         <message>
             <source>Portrait</source>
-            <translation type="unfinished" />
+            <translation>Retrato</translation>
         </message>
         <message>
             <source>Portrait over your picture: fainter</source>
-            <translation type="unfinished" />
+            <translation>Retrato sobre su imagen: más tenue</translation>
         </message>
         <message>
             <source>Portrait over your picture: stronger</source>
-            <translation type="unfinished" />
+            <translation>Retrato sobre su imagen: más fuerte</translation>
         </message>
         <message>
             <source>Portrait size</source>
-            <translation type="unfinished" />
+            <translation>Tamaño del retrato</translation>
         </message>
         <message>
             <source>Portraits</source>
-            <translation type="unfinished" />
+            <translation>Retratos</translation>
         </message>
         <message>
             <source>Pose</source>
-            <translation type="unfinished" />
+            <translation>Postura</translation>
         </message>
         <message>
             <source>Previous portrait</source>
-            <translation type="unfinished" />
+            <translation>Retrato anterior</translation>
         </message>
         <message>
             <source>Processor</source>
-            <translation type="unfinished" />
+            <translation>Procesador</translation>
         </message>
         <message>
             <source>Put recordings and snapshots elsewhere</source>
-            <translation type="unfinished" />
+            <translation>Guardar las grabaciones e instantáneas en otro lugar</translation>
         </message>
         <message>
             <source>Put the crop back where the face is</source>
-            <translation type="unfinished" />
+            <translation>Devolver el recorte a donde está la cara</translation>
         </message>
         <message>
             <source>Put the first steps away; they come back under Window</source>
-            <translation type="unfinished" />
+            <translation>Guardar los primeros pasos; vuelven en «Ventana»</translation>
         </message>
         <message>
             <source>Put this message away</source>
-            <translation type="unfinished" />
+            <translation>Quitar este mensaje</translation>
         </message>
         <message>
             <source>Qt's part for sound cannot be loaded ({error}); {remedy}</source>
-            <translation type="unfinished" />
+            <translation>No se puede cargar la parte de Qt para el sonido ({error}); {remedy}</translation>
         </message>
         <message>
             <source>Quit</source>
-            <translation type="unfinished" />
+            <translation>Salir</translation>
         </message>
         <message>
             <source>Rate</source>
-            <translation type="unfinished" />
+            <translation>Frecuencia</translation>
         </message>
         <message>
             <source>Read its card</source>
-            <translation type="unfinished" />
+            <translation>Leer su ficha</translation>
         </message>
         <message>
             <source>Recheck</source>
-            <translation type="unfinished" />
+            <translation>Revisar de nuevo</translation>
         </message>
         <message>
             <source>Record</source>
-            <translation type="unfinished" />
+            <translation>Grabar</translation>
         </message>
         <message>
             <source>Record my microphone</source>
-            <translation type="unfinished" />
+            <translation>Grabar mi micrófono</translation>
         </message>
         <message>
             <source>Record the output (V)</source>
-            <translation type="unfinished" />
+            <translation>Grabar la salida (V)</translation>
         </message>
         <message>
             <source>Record, or capture the window with your call program</source>
-            <translation type="unfinished" />
+            <translation>Grabe, o comparta la ventana con su programa de llamada</translation>
         </message>
         <message>
             <source>Recordings</source>
+            <translation>Grabaciones</translation>
+        </message>
+        <message>
+            <source>Recordings and snapshots say, in a signed and standard way (C2PA), that AI generated them, and with which model; nothing of you. Others can read it, and can remove it.</source>
             <translation type="unfinished" />
         </message>
         <message>
             <source>Refresh</source>
-            <translation type="unfinished" />
+            <translation>Actualizar</translation>
         </message>
         <message>
             <source>Refresh cameras</source>
-            <translation type="unfinished" />
+            <translation>Actualizar cámaras</translation>
         </message>
         <message>
             <source>Refresh microphones</source>
+            <translation>Actualizar micrófonos</translation>
+        </message>
+        <message>
+            <source>Remember the calibration</source>
             <translation type="unfinished" />
         </message>
         <message>
             <source>Remove</source>
-            <translation type="unfinished" />
+            <translation>Quitar</translation>
         </message>
         <message>
             <source>Remove it</source>
-            <translation type="unfinished" />
+            <translation>Quitarlo</translation>
         </message>
         <message>
             <source>Rename</source>
-            <translation type="unfinished" />
+            <translation>Cambiar nombre</translation>
         </message>
         <message>
             <source>Rename a portrait of yours</source>
-            <translation type="unfinished" />
+            <translation>Cambiar el nombre de un retrato propio</translation>
         </message>
         <message>
             <source>SLATE</source>
-            <translation type="unfinished" />
+            <translation>ESPERA</translation>
         </message>
         <message>
             <source>STANDBY</source>
-            <translation type="unfinished" />
+            <translation>PREPARADO</translation>
         </message>
         <message>
             <source>STARTING</source>
-            <translation type="unfinished" />
+            <translation>INICIANDO</translation>
         </message>
         <message>
             <source>Save a picture of the output</source>
-            <translation type="unfinished" />
+            <translation>Guardar una imagen de la salida</translation>
         </message>
         <message>
             <source>Save a picture of the output (P)</source>
-            <translation type="unfinished" />
+            <translation>Guardar una imagen de la salida (P)</translation>
         </message>
         <message>
             <source>Saved: {path}</source>
-            <translation type="unfinished" />
+            <translation>Guardado: {path}</translation>
         </message>
         <message>
             <source>Says in the picture that it is synthetic. Please leave it on when others watch.</source>
-            <translation type="unfinished" />
+            <translation>Dice en la imagen que es sintética. Por favor, déjelo puesto cuando otros miren.</translation>
         </message>
         <message>
             <source>Score of the portrait</source>
-            <translation type="unfinished" />
+            <translation>Puntuación del retrato</translation>
         </message>
         <message>
             <source>Score {score} of 100</source>
-            <translation type="unfinished" />
+            <translation>Puntuación {score} de 100</translation>
         </message>
         <message>
             <source>Score {score} of 100: {remarks}</source>
-            <translation type="unfinished" />
+            <translation>Puntuación {score} de 100: {remarks}</translation>
         </message>
         <message>
             <source>Secure Boot is on: if modprobe says that the key was rejected, enrol the key that signs the module, restart, and confirm it in the blue menu</source>
-            <translation type="unfinished" />
+            <translation>Secure Boot está activado: si modprobe dice que la clave fue rechazada, inscriba la clave que firma el módulo, reinicie y confírmela en el menú azul</translation>
         </message>
         <message>
             <source>See and adjust the crop</source>
-            <translation type="unfinished" />
+            <translation>Ver y ajustar el recorte</translation>
         </message>
         <message>
             <source>See which program it is, and close it</source>
-            <translation type="unfinished" />
+            <translation>Mire qué programa es, y ciérrelo</translation>
         </message>
         <message>
             <source>Settings &gt; Privacy &amp; security &gt; Camera</source>
-            <translation type="unfinished" />
+            <translation>Configuración &gt; Privacidad y seguridad &gt; Cámara</translation>
         </message>
         <message>
             <source>Sharpness</source>
-            <translation type="unfinished" />
+            <translation>Nitidez</translation>
         </message>
         <message>
             <source>Shift</source>
-            <translation type="unfinished" />
+            <translation>Traslación</translation>
         </message>
         <message>
             <source>Show below what is measured (I).</source>
-            <translation type="unfinished" />
+            <translation>Muestra abajo lo que se mide (I).</translation>
         </message>
         <message>
             <source>Show me the output as in a mirror (R), but for the badge; the call sees it unchanged.</source>
-            <translation type="unfinished" />
+            <translation>Me muestra la salida como en un espejo (R), salvo el distintivo; la llamada la ve sin cambios.</translation>
         </message>
         <message>
             <source>Show my camera picture</source>
-            <translation type="unfinished" />
+            <translation>Mostrar la imagen de mi cámara</translation>
         </message>
         <message>
             <source>Show no face at once (0; from a dialog Ctrl+0)</source>
-            <translation type="unfinished" />
+            <translation>No mostrar ninguna cara de inmediato (0; desde un diálogo Ctrl+0)</translation>
         </message>
         <message>
             <source>Show or hide my camera picture</source>
-            <translation type="unfinished" />
+            <translation>Mostrar u ocultar la imagen de mi cámara</translation>
         </message>
         <message>
             <source>Show the avatar in the preview again (G)</source>
-            <translation type="unfinished" />
+            <translation>Mostrar de nuevo el avatar en la vista previa (G)</translation>
         </message>
         <message>
             <source>Show the avatar to the call (G)</source>
-            <translation type="unfinished" />
+            <translation>Mostrar el avatar a la llamada (G)</translation>
         </message>
         <message>
             <source>Show the checklist of the first launch.</source>
-            <translation type="unfinished" />
+            <translation>Muestra la lista del primer inicio.</translation>
         </message>
         <message>
             <source>Show the controls here</source>
-            <translation type="unfinished" />
+            <translation>Mostrar los controles aquí</translation>
         </message>
         <message>
             <source>Show the folder of recordings and snapshots</source>
-            <translation type="unfinished" />
+            <translation>Mostrar la carpeta de grabaciones e instantáneas</translation>
         </message>
         <message>
             <source>Show the next step</source>
-            <translation type="unfinished" />
+            <translation>Mostrar el paso siguiente</translation>
         </message>
         <message>
             <source>Show the portraits here</source>
-            <translation type="unfinished" />
+            <translation>Mostrar los retratos aquí</translation>
         </message>
         <message>
             <source>Show the slate without a picture again</source>
-            <translation type="unfinished" />
+            <translation>Mostrar de nuevo la pantalla de espera sin imagen</translation>
         </message>
         <message>
             <source>Show what the network does with your motion (N).</source>
-            <translation type="unfinished" />
+            <translation>Muestra lo que hace la red con su movimiento (N).</translation>
         </message>
         <message>
             <source>Show window</source>
-            <translation type="unfinished" />
+            <translation>Mostrar ventana</translation>
         </message>
         <message>
             <source>Size</source>
-            <translation type="unfinished" />
+            <translation>Tamaño</translation>
         </message>
         <message>
             <source>Slate</source>
-            <translation type="unfinished" />
+            <translation>Espera</translation>
         </message>
         <message>
             <source>Slate at once: the call sees no face</source>
-            <translation type="unfinished" />
+            <translation>Pantalla de espera al instante: la llamada no ve ninguna cara</translation>
         </message>
         <message>
             <source>Slate says</source>
-            <translation type="unfinished" />
+            <translation>Texto</translation>
         </message>
         <message>
             <source>Slate's picture…</source>
-            <translation type="unfinished" />
+            <translation>Imagen de espera…</translation>
         </message>
         <message>
             <source>Smoothing</source>
-            <translation type="unfinished" />
+            <translation>Suavizado</translation>
         </message>
         <message>
             <source>Snapshot</source>
-            <translation type="unfinished" />
+            <translation>Instantánea</translation>
         </message>
         <message>
             <source>Something unexpected went wrong ({key}): {error}.</source>
-            <translation type="unfinished" />
+            <translation>Algo inesperado salió mal ({key}): {error}.</translation>
         </message>
         <message>
             <source>Something unexpected went wrong in the window: {kind}: {error}. The log tells more.</source>
-            <translation type="unfinished" />
+            <translation>Algo inesperado salió mal en la ventana: {kind}: {error}. El registro dice más.</translation>
         </message>
         <message>
             <source>Sound of recordings</source>
-            <translation type="unfinished" />
+            <translation>Sonido de las grabaciones</translation>
         </message>
         <message>
             <source>Speak as you will in the recording: the bar should reach the middle, and not turn red.</source>
-            <translation type="unfinished" />
+            <translation>Hable como lo hará en la grabación: la barra debe llegar a la mitad y no ponerse roja.</translation>
         </message>
         <message>
             <source>Speed here: not measured yet</source>
-            <translation type="unfinished" />
+            <translation>Velocidad aquí: aún sin medir</translation>
         </message>
         <message>
             <source>Speed here: {frame_ms:.3g} ms per frame, measured</source>
-            <translation type="unfinished" />
+            <translation>Velocidad aquí: {frame_ms:.3g} ms por imagen, medida</translation>
         </message>
         <message>
             <source>Square to animate</source>
-            <translation type="unfinished" />
+            <translation>Cuadrado que se anima</translation>
         </message>
         <message>
             <source>Start again</source>
-            <translation type="unfinished" />
+            <translation>Reiniciar</translation>
         </message>
         <message>
             <source>Start as usual</source>
-            <translation type="unfinished" />
+            <translation>Iniciar como siempre</translation>
         </message>
         <message>
             <source>Start or stop the recording</source>
-            <translation type="unfinished" />
+            <translation>Iniciar o detener la grabación</translation>
         </message>
         <message>
             <source>Start safely</source>
-            <translation type="unfinished" />
+            <translation>Inicio seguro</translation>
         </message>
         <message>
             <source>Statistics</source>
-            <translation type="unfinished" />
+            <translation>Estadísticas</translation>
         </message>
         <message>
             <source>Status</source>
-            <translation type="unfinished" />
+            <translation>Estado</translation>
         </message>
         <message>
             <source>Step {number}, {title}: {state}. {text}</source>
-            <translation type="unfinished" />
+            <translation>Paso {number}, {title}: {state}. {text}</translation>
         </message>
         <message>
             <source>Step {step} of {steps}</source>
-            <translation type="unfinished" />
+            <translation>Paso {step} de {steps}</translation>
         </message>
         <message>
             <source>Still learning: step unknown</source>
-            <translation type="unfinished" />
+            <translation>Aún aprende: paso desconocido</translation>
         </message>
         <message>
             <source>Still learning: step {step}</source>
-            <translation type="unfinished" />
+            <translation>Aún aprende: paso {step}</translation>
         </message>
         <message>
             <source>Still learning: step {step} of {of}</source>
-            <translation type="unfinished" />
+            <translation>Aún aprende: paso {step} de {of}</translation>
         </message>
         <message>
             <source>Stop</source>
-            <translation type="unfinished" />
+            <translation>Parar</translation>
         </message>
         <message>
             <source>Stop everything and quit</source>
-            <translation type="unfinished" />
+            <translation>Parar todo y salir</translation>
         </message>
         <message>
             <source>Stop painting it, as saves power; the call and recordings go on.</source>
-            <translation type="unfinished" />
+            <translation>Deja de dibujarla, lo que ahorra energía; la llamada y las grabaciones continúan.</translation>
         </message>
         <message>
             <source>Stop recording</source>
-            <translation type="unfinished" />
+            <translation>Detener la grabación</translation>
         </message>
         <message>
             <source>Stop the virtual camera in OBS</source>
-            <translation type="unfinished" />
+            <translation>Detenga la cámara virtual en OBS</translation>
         </message>
         <message>
             <source>Straighten</source>
-            <translation type="unfinished" />
+            <translation>Enderezar</translation>
         </message>
         <message>
             <source>Switch on</source>
-            <translation type="unfinished" />
+            <translation>Encender</translation>
         </message>
         <message>
             <source>Switch the virtual camera off first: a call keeps what it began with.</source>
-            <translation type="unfinished" />
+            <translation>Apague primero la cámara virtual: una llamada conserva aquello con lo que empezó.</translation>
         </message>
         <message>
             <source>Switch the virtual camera off first: no model runs.</source>
-            <translation type="unfinished" />
+            <translation>Apague primero la cámara virtual: no hay ningún modelo en marcha.</translation>
         </message>
         <message>
             <source>System</source>
-            <translation type="unfinished" />
+            <translation>Sistema</translation>
         </message>
         <message>
             <source>System Settings &gt; Privacy &amp; Security &gt; Camera</source>
-            <translation type="unfinished" />
+            <translation>Ajustes del Sistema &gt; Privacidad y seguridad &gt; Cámara</translation>
         </message>
         <message>
             <source>Take this picture of yours out of the gallery (Delete)</source>
-            <translation type="unfinished" />
+            <translation>Quitar de la galería esta imagen propia (Supr)</translation>
         </message>
         <message>
             <source>Text of the slate</source>
-            <translation type="unfinished" />
+            <translation>Texto de la pantalla de espera</translation>
         </message>
         <message>
             <source>The address that the camera's app shows, such as http://192.168.1.20:8080/video or rtsp://192.168.1.20/live.
 If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
-            <translation type="unfinished" />
+            <translation>La dirección que muestra la aplicación de la cámara, como http://192.168.1.20:8080/video o rtsp://192.168.1.20/live.
+Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translation>
         </message>
         <message>
             <source>The app did not end in order last time: it crashed or was killed.</source>
-            <translation type="unfinished" />
+            <translation>La aplicación no terminó bien la última vez: falló o se la cerró a la fuerza.</translation>
         </message>
         <message>
             <source>The avatar keeps its own face and looks where you look, however you were turned at the calibration.</source>
-            <translation type="unfinished" />
+            <translation>El avatar conserva su propia cara y mira adonde usted mira, sea cual sea su orientación en la calibración.</translation>
         </message>
         <message>
             <source>The avatar moves as you move in the picture since the calibration: the paper's way.</source>
-            <translation type="unfinished" />
+            <translation>El avatar se mueve como usted se mueve en la imagen desde la calibración: a la manera del artículo.</translation>
         </message>
         <message>
             <source>The avatar takes your very pose and face: for a portrait of yourself.</source>
-            <translation type="unfinished" />
+            <translation>El avatar toma exactamente su postura y su cara: para un retrato de usted.</translation>
         </message>
         <message>
             <source>The brows raised and knit.</source>
-            <translation type="unfinished" />
+            <translation>Las cejas alzadas y fruncidas.</translation>
         </message>
         <message>
             <source>The camera that sees you. Only the avatar leaves this app, never its picture.</source>
-            <translation type="unfinished" />
+            <translation>La cámara que le ve. Solo el avatar sale de esta aplicación, nunca su imagen.</translation>
         </message>
         <message>
             <source>The card beside {name} is of other weights: do not trust what it says.</source>
-            <translation type="unfinished" />
+            <translation>La ficha junto a {name} es de otros pesos: no se fíe de lo que dice.</translation>
         </message>
         <message>
             <source>The first nine portraits</source>
-            <translation type="unfinished" />
+            <translation>Los primeros nueve retratos</translation>
         </message>
         <message>
             <source>The head leant towards a shoulder.</source>
-            <translation type="unfinished" />
+            <translation>La cabeza inclinada hacia un hombro.</translation>
         </message>
         <message>
             <source>The head moved in the picture.</source>
-            <translation type="unfinished" />
+            <translation>La cabeza desplazada en la imagen.</translation>
         </message>
         <message>
             <source>The head moved towards the camera and away from it.</source>
-            <translation type="unfinished" />
+            <translation>La cabeza acercada a la cámara y alejada de ella.</translation>
         </message>
         <message>
             <source>The head raised and lowered.</source>
-            <translation type="unfinished" />
+            <translation>La cabeza alzada y bajada.</translation>
         </message>
         <message>
             <source>The head turned to the sides.</source>
-            <translation type="unfinished" />
+            <translation>La cabeza girada a los lados.</translation>
         </message>
         <message>
             <source>The language changes at the next start of the app.</source>
-            <translation type="unfinished" />
+            <translation>El idioma cambia en el próximo inicio de la aplicación.</translation>
         </message>
         <message>
             <source>The microphone is being opened…</source>
-            <translation type="unfinished" />
+            <translation>Se está abriendo el micrófono…</translation>
         </message>
         <message>
             <source>The model has given no picture for a while, so the output shows the slate. It goes on by itself once there is one; if it stays so, start again.</source>
-            <translation type="unfinished" />
+            <translation>El modelo no ha dado ninguna imagen desde hace un rato, así que la salida muestra la pantalla de espera. Continúa por sí sola en cuanto haya una; si sigue así, reinicie.</translation>
         </message>
         <message>
             <source>The model's card</source>
-            <translation type="unfinished" />
+            <translation>La ficha del modelo</translation>
         </message>
         <message>
             <source>The network that animates the portrait: the bundled one, or a file or folder of yours.</source>
-            <translation type="unfinished" />
+            <translation>La red que anima el retrato: la incluida, o un archivo o carpeta propios.</translation>
         </message>
         <message>
             <source>The one chosen before</source>
-            <translation type="unfinished" />
+            <translation>El elegido antes</translation>
         </message>
         <message>
             <source>The output shows the slate.</source>
-            <translation type="unfinished" />
+            <translation>La salida muestra la pantalla de espera.</translation>
         </message>
         <message>
             <source>The picture is that late. Set this delay for your microphone (OBS: Advanced audio properties, sync offset) and lips and sound agree.</source>
-            <translation type="unfinished" />
+            <translation>La imagen llega con ese retraso. Ponga este retardo a su micrófono (OBS: propiedades de audio avanzadas, desfase de sincronización) y los labios coincidirán con el sonido.</translation>
         </message>
         <message>
             <source>The portrait over your picture (Z and C); for motion in the plane, to line up the pose.</source>
-            <translation type="unfinished" />
+            <translation>El retrato sobre su imagen (Z y C); para el movimiento en el plano, para alinear la postura.</translation>
         </message>
         <message>
             <source>The portrait {first} is not in the gallery any more; {name} is used.</source>
-            <translation type="unfinished" />
+            <translation>El retrato {first} ya no está en la galería; se usa {name}.</translation>
         </message>
         <message>
             <source>The portrait's own surroundings, blurred</source>
-            <translation type="unfinished" />
+            <translation>El entorno del propio retrato, desenfocado</translation>
         </message>
         <message>
             <source>The portrait, moved and nothing else</source>
-            <translation type="unfinished" />
+            <translation>El retrato, movido y nada más</translation>
         </message>
         <message>
             <source>The preview is paused; the output goes on.</source>
-            <translation type="unfinished" />
+            <translation>La vista previa está en pausa; la salida continúa.</translation>
         </message>
         <message>
             <source>The recording goes on without sound, which failed ({error}). For sound, begin another one.</source>
-            <translation type="unfinished" />
+            <translation>La grabación continúa sin sonido, que falló ({error}). Para tener sonido, empiece otra.</translation>
         </message>
         <message>
             <source>The recording had not begun: there is no file.</source>
-            <translation type="unfinished" />
+            <translation>La grabación no había empezado: no hay archivo.</translation>
         </message>
         <message>
             <source>The recording has no sound, since its encoder cannot be opened ({error}). Install the app again.</source>
-            <translation type="unfinished" />
+            <translation>La grabación no tiene sonido, pues no se puede abrir su codificador ({error}). Instale de nuevo la aplicación.</translation>
         </message>
         <message>
             <source>The same, from a dialog for files or colours too</source>
-            <translation type="unfinished" />
+            <translation>Lo mismo, también desde un diálogo de archivos o colores</translation>
         </message>
         <message>
             <source>The settings could not be read ({error}). Defaults are in use; {kept}.</source>
-            <translation type="unfinished" />
+            <translation>No se pudieron leer los ajustes ({error}). Se usan los predeterminados; {kept}.</translation>
         </message>
         <message>
             <source>The system does not let this app use the camera. Allow it in System Settings, Privacy.</source>
-            <translation type="unfinished" />
+            <translation>El sistema no deja que esta aplicación use la cámara. Permítalo en Ajustes del Sistema, Privacidad.</translation>
         </message>
         <message>
             <source>The system's usual one</source>
-            <translation type="unfinished" />
+            <translation>El habitual del sistema</translation>
         </message>
         <message>
             <source>The virtual camera {called} does not answer ({cause}).</source>
-            <translation type="unfinished" />
+            <translation>La cámara virtual {called} no responde ({cause}).</translation>
         </message>
         <message>
             <source>The virtual camera {called} is in use by another program.</source>
-            <translation type="unfinished" />
+            <translation>La cámara virtual {called} la usa otro programa.</translation>
         </message>
         <message>
             <source>The virtual camera {called} is in use by {by}.</source>
-            <translation type="unfinished" />
+            <translation>La cámara virtual {called} la usa {by}.</translation>
         </message>
         <message>
             <source>The virtual camera {called} is ready, but Chrome and Teams will not list it (exclusive_caps=0).</source>
-            <translation type="unfinished" />
+            <translation>La cámara virtual {called} está lista, pero Chrome y Teams no la ofrecerán (exclusive_caps=0).</translation>
         </message>
         <message>
             <source>The virtual camera {called} is ready.</source>
-            <translation type="unfinished" />
+            <translation>La cámara virtual {called} está lista.</translation>
         </message>
         <message>
             <source>The virtual camera {called} is there, but you may not use it.</source>
-            <translation type="unfinished" />
+            <translation>La cámara virtual {called} está ahí, pero no puede usarla.</translation>
         </message>
         <message>
             <source>The virtual camera {called} takes our pictures.</source>
-            <translation type="unfinished" />
+            <translation>La cámara virtual {called} acepta nuestras imágenes.</translation>
         </message>
         <message>
             <source>The virtual camera {name} is ready.</source>
-            <translation type="unfinished" />
+            <translation>La cámara virtual {name} está lista.</translation>
         </message>
         <message>
             <source>The {camera} is in use: OBS itself or another program writes to it.</source>
-            <translation type="unfinished" />
+            <translation>{camera} está en uso: el propio OBS u otro programa escribe en ella.</translation>
         </message>
         <message>
             <source>The {camera} is installed, but you have not approved it yet.</source>
-            <translation type="unfinished" />
+            <translation>{camera} está instalada, pero aún no la ha autorizado.</translation>
         </message>
         <message>
             <source>The {camera} is ready.</source>
-            <translation type="unfinished" />
+            <translation>{camera} está lista.</translation>
         </message>
         <message>
             <source>Theme</source>
-            <translation type="unfinished" />
+            <translation>Tema</translation>
         </message>
         <message>
             <source>There is no face in this square of {name}: move the square over a face that looks towards the camera, or choose the automatic crop.</source>
-            <translation type="unfinished" />
+            <translation>No hay ninguna cara en este cuadrado de {name}: muévalo sobre una cara que mire a la cámara, o elija el recorte automático.</translation>
         </message>
         <message>
             <source>There is no picture in the clipboard: copy one first.</source>
-            <translation type="unfinished" />
+            <translation>No hay ninguna imagen en el portapapeles: copie una primero.</translation>
         </message>
         <message>
             <source>There is no picture yet to save.</source>
-            <translation type="unfinished" />
+            <translation>Aún no hay ninguna imagen que guardar.</translation>
         </message>
         <message>
             <source>There is no virtual camera at {device}: got {what}, expected a device of v4l2loopback.</source>
-            <translation type="unfinished" />
+            <translation>No hay cámara virtual en {device}: hay {what}, se esperaba un dispositivo de v4l2loopback.</translation>
         </message>
         <message>
             <source>There is no virtual camera for {system}: expected Linux, Windows or macOS.</source>
-            <translation type="unfinished" />
+            <translation>No hay cámara virtual para {system}: se esperaba Linux, Windows o macOS.</translation>
         </message>
         <message>
             <source>There is no virtual camera in a safe start: start the app again.</source>
-            <translation type="unfinished" />
+            <translation>No hay cámara virtual en un inicio seguro: reinicie la aplicación.</translation>
         </message>
         <message>
             <source>There is no virtual camera {device}: expected {camera} or UnityCapture's.</source>
-            <translation type="unfinished" />
+            <translation>No hay cámara virtual {device}: se esperaba {camera} o la de UnityCapture.</translation>
         </message>
         <message>
             <source>There is no virtual camera {device}: expected {camera}.</source>
-            <translation type="unfinished" />
+            <translation>No hay cámara virtual {device}: se esperaba {camera}.</translation>
         </message>
         <message>
             <source>There is no virtual camera: OBS Studio brings one.</source>
-            <translation type="unfinished" />
+            <translation>No hay cámara virtual: OBS Studio trae una.</translation>
         </message>
         <message>
             <source>There is no virtual camera: OBS is installed, its camera not yet ({camera}).</source>
-            <translation type="unfinished" />
+            <translation>No hay cámara virtual: OBS está instalado, su cámara aún no ({camera}).</translation>
         </message>
         <message>
             <source>There is no virtual camera: got macOS {release}, expected 13 or newer.</source>
-            <translation type="unfinished" />
+            <translation>No hay cámara virtual: esto es macOS {release}, se esperaba 13 o posterior.</translation>
         </message>
         <message>
             <source>There is no virtual camera: v4l2loopback is installed, but not loaded.</source>
-            <translation type="unfinished" />
+            <translation>No hay cámara virtual: v4l2loopback está instalado, pero no cargado.</translation>
         </message>
         <message>
             <source>There is no virtual camera: v4l2loopback is not installed for the kernel {kernel}.</source>
-            <translation type="unfinished" />
+            <translation>No hay cámara virtual: v4l2loopback no está instalado para el núcleo {kernel}.</translation>
         </message>
         <message>
             <source>There is nothing to record at the moment: wait until the preview goes on.</source>
-            <translation type="unfinished" />
+            <translation>No hay nada que grabar por el momento: espere a que continúe la vista previa.</translation>
         </message>
         <message>
             <source>This is a safe start: the processor computes, there is no virtual camera, and all settings are the defaults. Nothing of them is kept; your own are back with the next start.</source>
-            <translation type="unfinished" />
+            <translation>Este es un inicio seguro: calcula el procesador, no hay cámara virtual y todos los ajustes son los predeterminados. Nada de ello se guarda; los suyos vuelven en el próximo inicio.</translation>
         </message>
         <message>
             <source>This list</source>
-            <translation type="unfinished" />
+            <translation>Esta lista</translation>
         </message>
         <message>
             <source>Tick first that you may use this picture</source>
-            <translation type="unfinished" />
+            <translation>Marque primero que puede usar esta imagen</translation>
         </message>
         <message>
             <source>Tilt</source>
-            <translation type="unfinished" />
+            <translation>Ladear</translation>
         </message>
         <message>
             <source>Trying again in {seconds} s.</source>
-            <translation type="unfinished" />
+            <translation>Nuevo intento en {seconds} s.</translation>
         </message>
         <message>
             <source>Turn</source>
-            <translation type="unfinished" />
+            <translation>Girar</translation>
         </message>
         <message>
             <source>Turn to the left</source>
-            <translation type="unfinished" />
+            <translation>Girar a la izquierda</translation>
         </message>
         <message>
             <source>Turn to the left by a quarter (Page Up)</source>
-            <translation type="unfinished" />
+            <translation>Girar un cuarto a la izquierda (Re Pág)</translation>
         </message>
         <message>
             <source>Turn to the right</source>
-            <translation type="unfinished" />
+            <translation>Girar a la derecha</translation>
         </message>
         <message>
             <source>Turn to the right by a quarter (Page Down)</source>
-            <translation type="unfinished" />
+            <translation>Girar un cuarto a la derecha (Av Pág)</translation>
         </message>
         <message>
             <source>Turns the picture a little (comma and full stop).</source>
-            <translation type="unfinished" />
+            <translation>Gira un poco la imagen (coma y punto).</translation>
         </message>
         <message>
             <source>Undo</source>
-            <translation type="unfinished" />
+            <translation>Deshacer</translation>
         </message>
         <message>
             <source>Update macOS</source>
-            <translation type="unfinished" />
+            <translation>Actualice macOS</translation>
         </message>
         <message>
             <source>Use a video file…</source>
-            <translation type="unfinished" />
+            <translation>Archivo de vídeo…</translation>
         </message>
         <message>
             <source>Use a video, in a loop, instead of a camera</source>
-            <translation type="unfinished" />
+            <translation>Usar un vídeo, en bucle, en lugar de una cámara</translation>
         </message>
         <message>
             <source>Use it all the same</source>
-            <translation type="unfinished" />
+            <translation>Usarlo de todos modos</translation>
         </message>
         <message>
             <source>Use this camera</source>
-            <translation type="unfinished" />
+            <translation>Usar esta cámara</translation>
         </message>
         <message>
             <source>Use this portrait</source>
-            <translation type="unfinished" />
+            <translation>Usar este retrato</translation>
         </message>
         <message>
             <source>Videos ({endings});;All files (*)</source>
-            <translation type="unfinished" />
+            <translation>Vídeos ({endings});;Todos los archivos (*)</translation>
         </message>
         <message>
             <source>View</source>
-            <translation type="unfinished" />
+            <translation>Vista</translation>
         </message>
         <message>
             <source>Views</source>
-            <translation type="unfinished" />
+            <translation>Vistas</translation>
         </message>
         <message>
             <source>Virtual camera</source>
-            <translation type="unfinished" />
+            <translation>Cámara virtual</translation>
         </message>
         <message>
             <source>Warped</source>
-            <translation type="unfinished" />
+            <translation>Deformado</translation>
         </message>
         <message>
             <source>What is missing before going live</source>
-            <translation type="unfinished" />
+            <translation>Lo que falta para ir en vivo</translation>
         </message>
         <message>
             <source>What is missing, and what to do</source>
-            <translation type="unfinished" />
+            <translation>Lo que falta y qué hacer</translation>
         </message>
         <message>
             <source>What the decoder makes of it, with the memory's help</source>
-            <translation type="unfinished" />
+            <translation>Lo que hace el decodificador con ello, con ayuda de la memoria</translation>
         </message>
         <message>
             <source>What the marked place takes from the memory; click to mark another one</source>
-            <translation type="unfinished" />
+            <translation>Lo que el lugar marcado toma de la memoria; haga clic para marcar otro</translation>
         </message>
         <message>
             <source>What the network does inside</source>
-            <translation type="unfinished" />
+            <translation>Lo que hace la red por dentro</translation>
         </message>
         <message>
             <source>What the run has learned since cannot be used: {error}. What it had learned before goes on.</source>
-            <translation type="unfinished" />
+            <translation>Lo que el entrenamiento ha aprendido desde entonces no se puede usar: {error}. Sigue lo que había aprendido antes.</translation>
         </message>
         <message>
             <source>What the slate says instead of “Camera is off” or “Be right back”; Enter keeps it.</source>
-            <translation type="unfinished" />
+            <translation>Lo que dice la pantalla de espera en lugar de «Camera is off» o «Be right back»; Intro lo conserva.</translation>
         </message>
         <message>
             <source>What to do</source>
-            <translation type="unfinished" />
+            <translation>Qué hacer</translation>
         </message>
         <message>
             <source>What will be animated</source>
-            <translation type="unfinished" />
+            <translation>Lo que se animará</translation>
         </message>
         <message>
             <source>Where the model runs. Automatic: where it was measured to be fastest.</source>
-            <translation type="unfinished" />
+            <translation>Dónde se ejecuta el modelo. Automático: donde se midió más rápido.</translation>
         </message>
         <message>
             <source>Where what is shown came from: the direction as a hue, 20 px and more in full colour</source>
-            <translation type="unfinished" />
+            <translation>De dónde vino lo que se muestra: la dirección como tono, color pleno desde 20 px</translation>
         </message>
         <message>
             <source>Which keypoint's motion moves each place, by colour; dark: the background's</source>
-            <translation type="unfinished" />
+            <translation>Qué punto clave mueve cada lugar, por color; oscuro: el fondo</translation>
         </message>
         <message>
             <source>Whose sound recordings have. Calls take theirs from the call program.</source>
-            <translation type="unfinished" />
+            <translation>De quién es el sonido de las grabaciones. Las llamadas toman el suyo del programa de llamada.</translation>
         </message>
         <message>
             <source>Window</source>
-            <translation type="unfinished" />
+            <translation>Ventana</translation>
         </message>
         <message>
             <source>Without</source>
-            <translation type="unfinished" />
+            <translation>Sin imagen</translation>
         </message>
         <message>
             <source>Yellow: the moved portrait is trusted; blue: the picture is generated</source>
+            <translation>Amarillo: se confía en el retrato movido; azul: la imagen es generada</translation>
+        </message>
+        <message>
+            <source>You are not asked to calibrate again before the same camera. What your face measures is kept on this computer for that, for your account alone; switched off, it is deleted.</source>
             <translation type="unfinished" />
         </message>
         <message>
             <source>You, as only you see yourself</source>
-            <translation type="unfinished" />
+            <translation>Usted, como solo usted se ve</translation>
         </message>
         <message>
             <source>You, with the crop that moves the avatar. Nobody else sees this. Click for another size.</source>
-            <translation type="unfinished" />
+            <translation>Usted, con el recorte que mueve al avatar. Nadie más ve esto. Haga clic para otro tamaño.</translation>
         </message>
         <message>
             <source>Your own picture in the preview's corner (B). Hide it before you share this window.</source>
-            <translation type="unfinished" />
+            <translation>Su propia imagen en la esquina de la vista previa (B). Ocúltela antes de compartir esta ventana.</translation>
         </message>
         <message>
             <source>Zoom</source>
-            <translation type="unfinished" />
+            <translation>Zoom</translation>
         </message>
         <message>
             <source>Zoom in on you</source>
-            <translation type="unfinished" />
+            <translation>Acercar</translation>
         </message>
         <message>
             <source>Zoom out</source>
-            <translation type="unfinished" />
+            <translation>Alejar</translation>
         </message>
         <message>
             <source>a camera's number (0), a device (/dev/video0), a network camera's address (http://, rtsp://), a video file, or a folder of pictures</source>
-            <translation type="unfinished" />
+            <translation>el número de una cámara (0), un dispositivo (/dev/video0), la dirección de una cámara de red (http://, rtsp://), un archivo de vídeo o una carpeta de imágenes</translation>
         </message>
         <message>
             <source>a frame of the model takes {best}</source>
-            <translation type="unfinished" />
+            <translation>una imagen del modelo tarda {best}</translation>
         </message>
         <message>
             <source>a frame of the model takes {best} ({others})</source>
-            <translation type="unfinished" />
+            <translation>una imagen del modelo tarda {best} ({others})</translation>
         </message>
         <message>
             <source>a further GPU</source>
-            <translation type="unfinished" />
+            <translation>otra GPU</translation>
         </message>
         <message>
             <source>a picture becomes a portrait, a video the camera</source>
-            <translation type="unfinished" />
+            <translation>una imagen pasa a ser un retrato; un vídeo, la cámara</translation>
         </message>
         <message>
             <source>a portrait needs a name: got an empty one for {name}, so it keeps its own</source>
-            <translation type="unfinished" />
+            <translation>un retrato necesita un nombre: el de {name} venía vacío, así que conserva el suyo</translation>
         </message>
         <message>
             <source>a single number</source>
-            <translation type="unfinished" />
+            <translation>un solo número</translation>
         </message>
         <message>
             <source>about {rate_hz:.2g} frames per second are too slow for a call: close what else is running and press Measure under First steps, or use a computer with a GPU</source>
-            <translation type="unfinished" />
+            <translation>unas {rate_hz:.2g} imágenes por segundo son muy pocas para una llamada: cierre lo demás que se ejecuta y pulse «Medir» en «Primeros pasos», o use un ordenador con GPU</translation>
         </message>
         <message>
             <source>age</source>
-            <translation type="unfinished" />
+            <translation>edad</translation>
         </message>
         <message>
             <source>an AMD GPU</source>
-            <translation type="unfinished" />
+            <translation>una GPU de AMD</translation>
         </message>
         <message>
             <source>an NVIDIA GPU</source>
-            <translation type="unfinished" />
+            <translation>una GPU de NVIDIA</translation>
         </message>
         <message>
             <source>an empty file</source>
-            <translation type="unfinished" />
+            <translation>un archivo vacío</translation>
         </message>
         <message>
             <source>as asked</source>
-            <translation type="unfinished" />
+            <translation>como se pidió</translation>
         </message>
         <message>
             <source>as usual</source>
-            <translation type="unfinished" />
+            <translation>como siempre</translation>
         </message>
         <message>
             <source>asked for {asked_hz:g} frames/s, gives {given_hz:g} (more light often helps)</source>
-            <translation type="unfinished" />
+            <translation>se pidieron {asked_hz:g} imágenes/s, da {given_hz:g} (más luz suele ayudar)</translation>
         </message>
         <message>
             <source>asked for {asked}, gives {given}</source>
-            <translation type="unfinished" />
+            <translation>se pidió {asked}, da {given}</translation>
         </message>
         <message>
             <source>avatar</source>
-            <translation type="unfinished" />
+            <translation>avatar</translation>
         </message>
         <message>
             <source>backend: OpenVINO failed: {failure}</source>
-            <translation type="unfinished" />
+            <translation>motor: OpenVINO falló: {failure}</translation>
         </message>
         <message>
             <source>backend: got 'cudagraph', but {device} was chosen, expected a GPU</source>
-            <translation type="unfinished" />
+            <translation>motor: se pidió «cudagraph», pero se eligió {device}; se esperaba una GPU</translation>
         </message>
         <message>
             <source>backend: got 'cudagraph', but {reason}; use backend auto or torch</source>
-            <translation type="unfinished" />
+            <translation>motor: se pidió «cudagraph», pero {reason}; use el motor auto o torch</translation>
         </message>
         <message>
             <source>backend: got 'openvino', but {lack}; use backend torch (or auto), or mend that</source>
-            <translation type="unfinished" />
+            <translation>motor: se pidió «openvino», pero {lack}; use el motor torch (o auto), o arréglelo</translation>
         </message>
         <message>
             <source>backend: got {wanted}, expected one of {allowed}</source>
-            <translation type="unfinished" />
+            <translation>motor: se pidió {wanted}, se esperaba uno de {allowed}</translation>
         </message>
         <message>
             <source>backend: torch has to compute, but {lack}; or install OpenVINO, and use a CPU</source>
-            <translation type="unfinished" />
+            <translation>motor: torch tiene que calcular, pero {lack}; o instale OpenVINO y use un procesador</translation>
         </message>
         <message>
             <source>blue</source>
-            <translation type="unfinished" />
+            <translation>azul</translation>
         </message>
         <message>
             <source>calibration</source>
-            <translation type="unfinished" />
+            <translation>calibración</translation>
         </message>
         <message>
             <source>camera</source>
-            <translation type="unfinished" />
+            <translation>cámara</translation>
         </message>
         <message>
             <source>camera to model</source>
-            <translation type="unfinished" />
+            <translation>cámara a modelo</translation>
         </message>
         <message>
             <source>camera {device}</source>
-            <translation type="unfinished" />
+            <translation>cámara {device}</translation>
         </message>
         <message>
             <source>camera {name}</source>
-            <translation type="unfinished" />
+            <translation>cámara {name}</translation>
         </message>
         <message>
             <source>camera: got an address that begins with {scheme}://, expected http://, https:// or rtsp://</source>
-            <translation type="unfinished" />
+            <translation>cámara: la dirección empieza por {scheme}://, se esperaba http://, https:// o rtsp://</translation>
         </message>
         <message>
             <source>camera: got an address that cannot be read, expected one such as {scheme}://192.168.1.20:8080/video; in a user name or password write / as %2F, @ as %40, # as %23 and ? as %3F</source>
-            <translation type="unfinished" />
+            <translation>cámara: la dirección no se puede leer, se esperaba una como {scheme}://192.168.1.20:8080/video; en un usuario o contraseña escriba / como %2F, @ como %40, # como %23 y ? como %3F</translation>
         </message>
         <message>
             <source>camera: got nothing, expected {expected}</source>
-            <translation type="unfinished" />
+            <translation>cámara: no se indicó nada, se esperaba {expected}</translation>
         </message>
         <message>
             <source>camera: got {asked} for size and rate, expected {least_px} to 8192 pixels per side and 1 to 240 frames/s, as @1280x720@30</source>
-            <translation type="unfinished" />
+            <translation>cámara: se indicó {asked} como tamaño y frecuencia, se esperaban de {least_px} a 8192 píxeles por lado y de 1 a 240 imágenes/s, como @1280x720@30</translation>
         </message>
         <message>
             <source>camera: got {shown}, and there is no such file; expected {expected}</source>
-            <translation type="unfinished" />
+            <translation>cámara: se indicó {shown}, y no existe tal archivo; se esperaba {expected}</translation>
         </message>
         <message>
             <source>cannot keep the list of portraits in {folder}: {error}; check the disk</source>
-            <translation type="unfinished" />
+            <translation>no se puede guardar la lista de retratos en {folder}: {error}; revise el disco</translation>
         </message>
         <message>
-            <source>cannot keep the settings in {path}: {error}; check the folder's permissions</source>
+            <source>cannot keep the {what} in {path}: {error}; check the folder's permissions</source>
             <translation type="unfinished" />
         </message>
         <message>
             <source>cannot make the folder for portraits {folder}: {error}; check the disk</source>
-            <translation type="unfinished" />
+            <translation>no se puede crear la carpeta de retratos {folder}: {error}; revise el disco</translation>
         </message>
         <message>
             <source>cannot make the folder {folder}: {cause}</source>
-            <translation type="unfinished" />
+            <translation>no se puede crear la carpeta {folder}: {cause}</translation>
         </message>
         <message>
             <source>cannot open {path} at {fps_hz} frames/s: expected more than 0</source>
-            <translation type="unfinished" />
+            <translation>no se puede abrir {path} a {fps_hz} imágenes/s: se esperaba más de 0</translation>
         </message>
         <message>
             <source>cannot put the model on {device}: {cause}; use cpu</source>
-            <translation type="unfinished" />
+            <translation>no se puede poner el modelo en {device}: {cause}; use cpu</translation>
         </message>
         <message>
             <source>cannot put {name} back: {error}; add the picture again</source>
-            <translation type="unfinished" />
+            <translation>no se puede devolver {name}: {error}; añada la imagen de nuevo</translation>
         </message>
         <message>
-            <source>cannot read the face model {path}: {cause}; reinstall the package</source>
+            <source>cannot read the bundled network {path}: {cause}; reinstall the package</source>
             <translation type="unfinished" />
         </message>
         <message>
             <source>cannot read the list of portraits {path}: {error}; check its permissions</source>
-            <translation type="unfinished" />
+            <translation>no se puede leer la lista de retratos {path}: {error}; revise sus permisos</translation>
         </message>
         <message>
             <source>cannot read the picture {path}: got a camera's raw data, expected {readable}; export it as JPEG</source>
-            <translation type="unfinished" />
+            <translation>no se puede leer la imagen {path}: son datos en bruto de una cámara, se esperaba {readable}; expórtela como JPEG</translation>
         </message>
         <message>
             <source>cannot read the picture {path}: got a device, expected a file</source>
-            <translation type="unfinished" />
+            <translation>no se puede leer la imagen {path}: es un dispositivo, se esperaba un archivo</translation>
         </message>
         <message>
             <source>cannot read the picture {path}: got a folder, expected a file; name one of its files</source>
-            <translation type="unfinished" />
+            <translation>no se puede leer la imagen {path}: es una carpeta, se esperaba un archivo; indique uno de los suyos</translation>
         </message>
         <message>
             <source>cannot read the picture {path}: got {what}, expected {readable}</source>
-            <translation type="unfinished" />
+            <translation>no se puede leer la imagen {path}: hay {what}, se esperaba {readable}</translation>
         </message>
         <message>
             <source>cannot read the picture {path}: it is damaged, cut short or of a kind that cannot be decoded ({said}); open it in a viewer and save it as JPEG, or take another</source>
-            <translation type="unfinished" />
+            <translation>no se puede leer la imagen {path}: está dañada, cortada o es de un tipo que no se puede decodificar ({said}); ábrala en un visor y guárdela como JPEG, o tome otra</translation>
         </message>
         <message>
             <source>cannot read the picture {path}: {error}</source>
-            <translation type="unfinished" />
+            <translation>no se puede leer la imagen {path}: {error}</translation>
         </message>
         <message>
             <source>cannot read the picture {path}: {said}; check its permissions</source>
-            <translation type="unfinished" />
+            <translation>no se puede leer la imagen {path}: {said}; revise sus permisos</translation>
         </message>
         <message>
             <source>cannot read the settings in {path}: {error}; check its permissions, or move it away</source>
-            <translation type="unfinished" />
+            <translation>no se pueden leer los ajustes en {path}: {error}; revise sus permisos, o mueva el archivo</translation>
         </message>
         <message>
             <source>cannot read the video {path}: got an empty file; export or download it again</source>
-            <translation type="unfinished" />
+            <translation>no se puede leer el vídeo {path}: el archivo está vacío; expórtelo o descárguelo de nuevo</translation>
         </message>
         <message>
             <source>cannot read the video {path}: {said}; expected a video such as MP4, MOV or WebM</source>
-            <translation type="unfinished" />
+            <translation>no se puede leer el vídeo {path}: {said}; se esperaba un vídeo como MP4, MOV o WebM</translation>
         </message>
         <message>
             <source>cannot record to {path}: got suffix {suffix}, expected .mp4</source>
-            <translation type="unfinished" />
+            <translation>no se puede grabar en {path}: la extensión es {suffix}, se esperaba .mp4</translation>
         </message>
         <message>
             <source>cannot record to {path}: the encoder {codec} cannot be opened for {width_px} x {height_px} ({cause}); choose another size, or install the app again</source>
-            <translation type="unfinished" />
+            <translation>no se puede grabar en {path}: el codificador {codec} no se abre para {width_px} x {height_px} ({cause}); elija otro tamaño, o instale de nuevo la aplicación</translation>
         </message>
         <message>
             <source>cannot record to {path}: there is no folder {parent}; make it first</source>
-            <translation type="unfinished" />
+            <translation>no se puede grabar en {path}: no existe la carpeta {parent}; créela primero</translation>
         </message>
         <message>
             <source>cannot record to {path}: {cause}</source>
-            <translation type="unfinished" />
+            <translation>no se puede grabar en {path}: {cause}</translation>
         </message>
         <message>
             <source>cannot remove {path}: {error}; check the folder's permissions</source>
-            <translation type="unfinished" />
+            <translation>no se puede quitar {path}: {error}; revise los permisos de la carpeta</translation>
         </message>
         <message>
             <source>cannot use the file {path}: {cause}; check its name and its folder</source>
-            <translation type="unfinished" />
+            <translation>no se puede usar el archivo {path}: {cause}; revise su nombre y su carpeta</translation>
         </message>
         <message>
             <source>cannot use the file: {cause}; check its name and its folder</source>
-            <translation type="unfinished" />
+            <translation>no se puede usar el archivo: {cause}; revise su nombre y su carpeta</translation>
         </message>
         <message>
             <source>cannot use the pictures of {path}: got {name}, {width} x {height}, which cannot be converted ({error}); export it again as H.264 in MP4</source>
-            <translation type="unfinished" />
+            <translation>no se pueden usar las imágenes de {path}: {name}, {width} x {height} no se puede convertir ({error}); expórtelo de nuevo como H.264 en MP4</translation>
         </message>
         <message>
             <source>cannot use {path} as a video: got {what}, expected a video with pictures, such as H.264 in MP4</source>
-            <translation type="unfinished" />
+            <translation>no se puede usar {path} como vídeo: hay {what}, se esperaba un vídeo con imágenes, como H.264 en MP4</translation>
         </message>
         <message>
             <source>cannot write a picture to {path}: got suffix {suffix}, expected {suffixes}</source>
-            <translation type="unfinished" />
+            <translation>no se puede escribir una imagen en {path}: la extensión es {suffix}, se esperaba {suffixes}</translation>
         </message>
         <message>
             <source>cannot write the picture {path}: it is a folder, expected a file name</source>
-            <translation type="unfinished" />
+            <translation>no se puede escribir la imagen {path}: es una carpeta, se esperaba un nombre de archivo</translation>
         </message>
         <message>
             <source>cannot write the picture {path}: {cause}</source>
-            <translation type="unfinished" />
+            <translation>no se puede escribir la imagen {path}: {cause}</translation>
         </message>
         <message>
             <source>choose a disk that takes larger files, or make it shorter</source>
-            <translation type="unfinished" />
+            <translation>elija un disco que admita archivos más grandes, o hágalo más corto</translation>
         </message>
         <message>
             <source>choose another place</source>
-            <translation type="unfinished" />
+            <translation>elija otro lugar</translation>
         </message>
         <message>
             <source>chroma green</source>
-            <translation type="unfinished" />
+            <translation>verde croma</translation>
         </message>
         <message>
             <source>close your mouth</source>
-            <translation type="unfinished" />
+            <translation>cierre la boca</translation>
         </message>
         <message>
             <source>compose</source>
-            <translation type="unfinished" />
+            <translation>componer</translation>
         </message>
         <message>
             <source>crop</source>
-            <translation type="unfinished" />
+            <translation>recorte</translation>
         </message>
         <message>
             <source>delay your microphone by {delay_ms} ms</source>
-            <translation type="unfinished" />
+            <translation>retrase su micrófono {delay_ms} ms</translation>
         </message>
         <message>
             <source>device: got {name}, but {lack}; use --device cpu (or auto), or mend that</source>
-            <translation type="unfinished" />
+            <translation>dispositivo: se pidió {name}, pero {lack}; use --device cpu (o auto), o arréglelo</translation>
         </message>
         <message>
             <source>device: got {name}, expected auto, cpu, cuda or cuda:N</source>
-            <translation type="unfinished" />
+            <translation>dispositivo: se pidió {name}, se esperaba auto, cpu, cuda o cuda:N</translation>
         </message>
         <message>
             <source>done</source>
-            <translation type="unfinished" />
+            <translation>hecho</translation>
         </message>
         <message>
             <source>dropped</source>
-            <translation type="unfinished" />
+            <translation>perdidas</translation>
         </message>
         <message>
             <source>dropped {percent:.0f} %</source>
-            <translation type="unfinished" />
+            <translation>{percent:.0f} % perdidas</translation>
         </message>
         <message>
             <source>encode</source>
-            <translation type="unfinished" />
+            <translation>codificar</translation>
         </message>
         <message>
             <source>everything is ready</source>
-            <translation type="unfinished" />
+            <translation>todo está listo</translation>
         </message>
         <message>
             <source>face</source>
-            <translation type="unfinished" />
+            <translation>cara</translation>
         </message>
         <message>
             <source>face lost: returning to rest</source>
-            <translation type="unfinished" />
+            <translation>cara perdida: vuelve al reposo</translation>
         </message>
         <message>
             <source>face lost: the last picture stays</source>
-            <translation type="unfinished" />
+            <translation>cara perdida: queda la última imagen</translation>
         </message>
         <message>
             <source>getting ready</source>
-            <translation type="unfinished" />
+            <translation>preparando</translation>
         </message>
         <message>
             <source>got 32 bits per channel, expected 8 or 16; convert it to JPEG or PNG</source>
-            <translation type="unfinished" />
+            <translation>tiene 32 bits por canal, se esperaban 8 o 16; conviértala a JPEG o PNG</translation>
         </message>
         <message>
             <source>got Lab colours with a profile that cannot be used; convert it to JPEG or PNG</source>
-            <translation type="unfinished" />
+            <translation>tiene colores Lab con un perfil que no se puede usar; conviértala a JPEG o PNG</translation>
         </message>
         <message>
             <source>got figures of format {evaluation}, expected 'mcnet-evaluation/2'</source>
-            <translation type="unfinished" />
+            <translation>las cifras tienen el formato {evaluation}, se esperaba «mcnet-evaluation/2»</translation>
         </message>
         <message>
             <source>got pictures of shape {shape}, expected (height, width, 3) of at least {least_px} pixels per side</source>
-            <translation type="unfinished" />
+            <translation>las imágenes tienen la forma {shape}, se esperaba (alto, ancho, 3) con al menos {least_px} píxeles por lado</translation>
         </message>
         <message>
             <source>ink</source>
-            <translation type="unfinished" />
+            <translation>tinta</translation>
         </message>
         <message>
             <source>install the app again</source>
-            <translation type="unfinished" />
+            <translation>instale de nuevo la aplicación</translation>
         </message>
         <message>
             <source>int8 with OpenVINO, else {precision}</source>
-            <translation type="unfinished" />
+            <translation>int8 con OpenVINO, si no {precision}</translation>
         </message>
         <message>
             <source>it is the fastest on x86-64 CPUs</source>
-            <translation type="unfinished" />
+            <translation>es lo más rápido en procesadores x86-64</translation>
         </message>
         <message>
             <source>it opens, but gives no frames</source>
-            <translation type="unfinished" />
+            <translation>se abre, pero no da imágenes</translation>
         </message>
         <message>
             <source>it was removed meanwhile</source>
-            <translation type="unfinished" />
+            <translation>se eliminó entretanto</translation>
         </message>
         <message>
             <source>its first {value:g} s are kept</source>
-            <translation type="unfinished" />
+            <translation>se conservan sus primeros {value:g} s</translation>
         </message>
         <message>
             <source>its header is no JSON</source>
-            <translation type="unfinished" />
+            <translation>su cabecera no es JSON</translation>
         </message>
         <message>
             <source>keypoints</source>
-            <translation type="unfinished" />
+            <translation>puntos clave</translation>
         </message>
         <message>
             <source>lids</source>
             <comment>measure</comment>
-            <translation type="unfinished" />
+            <translation>párpados</translation>
         </message>
         <message>
             <source>light grey</source>
-            <translation type="unfinished" />
+            <translation>gris claro</translation>
         </message>
         <message>
             <source>live</source>
-            <translation type="unfinished" />
+            <translation>en vivo</translation>
         </message>
         <message>
             <source>loading the model…</source>
-            <translation type="unfinished" />
+            <translation>cargando el modelo…</translation>
         </message>
         <message>
             <source>look as the portrait does</source>
-            <translation type="unfinished" />
+            <translation>póngase como el retrato</translation>
         </message>
         <message>
             <source>look straight into the camera</source>
-            <translation type="unfinished" />
+            <translation>mire de frente a la cámara</translation>
         </message>
         <message>
             <source>looking at the model…</source>
-            <translation type="unfinished" />
+            <translation>examinando el modelo…</translation>
         </message>
         <message>
             <source>make room on the disk</source>
-            <translation type="unfinished" />
+            <translation>haga sitio en el disco</translation>
         </message>
         <message>
             <source>make room: what you may use of the disk is used up</source>
-            <translation type="unfinished" />
+            <translation>haga sitio: se agotó lo que puede usar del disco</translation>
         </message>
         <message>
             <source>measured to be the fastest here</source>
-            <translation type="unfinished" />
+            <translation>medido como lo más rápido aquí</translation>
         </message>
         <message>
             <source>measuring</source>
-            <translation type="unfinished" />
+            <translation>midiendo</translation>
         </message>
         <message>
             <source>measuring…</source>
-            <translation type="unfinished" />
+            <translation>midiendo…</translation>
         </message>
         <message>
             <source>mesh</source>
-            <translation type="unfinished" />
+            <translation>malla</translation>
         </message>
         <message>
             <source>model</source>
-            <translation type="unfinished" />
+            <translation>modelo</translation>
         </message>
         <message>
             <source>model to sinks</source>
-            <translation type="unfinished" />
+            <translation>modelo a salidas</translation>
         </message>
         <message>
             <source>model {model} gave NaN for the keypoints of this frame: use precision fp32 or another model; the frame is not shown</source>
-            <translation type="unfinished" />
+            <translation>el modelo {model} dio NaN en los puntos clave de esta imagen: use la precisión fp32 u otro modelo; la imagen no se muestra</translation>
         </message>
         <message>
             <source>model {model} gave NaN for the {what}: use precision fp32 or another model</source>
-            <translation type="unfinished" />
+            <translation>el modelo {model} dio NaN ({what}): use la precisión fp32 u otro modelo</translation>
         </message>
         <message>
             <source>model {model} gave NaN or infinite values for this frame, expected colours in [0, 1]: use precision fp32 or another model; the frame is not shown</source>
-            <translation type="unfinished" />
+            <translation>el modelo {model} dio NaN o valores infinitos en esta imagen, se esperaban colores en [0, 1]: use la precisión fp32 u otro modelo; la imagen no se muestra</translation>
         </message>
         <message>
             <source>model {name}</source>
-            <translation type="unfinished" />
+            <translation>el modelo {name}</translation>
         </message>
         <message>
             <source>mouth</source>
             <comment>measure</comment>
-            <translation type="unfinished" />
+            <translation>boca</translation>
         </message>
         <message>
             <source>ms</source>
-            <translation type="unfinished" />
+            <translation>ms</translation>
         </message>
         <message>
             <source>needs a hand</source>
-            <translation type="unfinished" />
+            <translation>necesita ayuda</translation>
         </message>
         <message>
             <source>network camera {address}</source>
-            <translation type="unfinished" />
+            <translation>cámara de red {address}</translation>
         </message>
         <message>
             <source>neutral face, any direction</source>
-            <translation type="unfinished" />
+            <translation>cara neutra, cualquier dirección</translation>
         </message>
         <message>
             <source>no camera at {path}: got nothing there; {advice}</source>
-            <translation type="unfinished" />
+            <translation>no hay cámara en {path}: allí no hay nada; {advice}</translation>
         </message>
         <message>
             <source>no camera picture</source>
-            <translation type="unfinished" />
+            <translation>sin imagen de cámara</translation>
         </message>
         <message>
             <source>no camera was found: plug one in, or use a video file</source>
-            <translation type="unfinished" />
+            <translation>no se encontró ninguna cámara: conecte una, o use un archivo de vídeo</translation>
         </message>
         <message>
             <source>no camera yet: choose one under Camera</source>
-            <translation type="unfinished" />
+            <translation>aún no hay cámara: elija una en «Cámara»</translation>
         </message>
         <message>
             <source>no face in {name}: got none that looks towards the camera; take another picture, larger or from the front, or turn this one upright</source>
-            <translation type="unfinished" />
+            <translation>no hay ninguna cara en {name}: ninguna mira a la cámara; tome otra imagen, más grande o de frente, o enderece esta</translation>
         </message>
         <message>
             <source>no face is shown</source>
-            <translation type="unfinished" />
+            <translation>no se muestra ninguna cara</translation>
         </message>
         <message>
             <source>no face was found in it</source>
-            <translation type="unfinished" />
+            <translation>no se encontró ninguna cara en ella</translation>
         </message>
         <message>
             <source>no face was found in this portrait</source>
-            <translation type="unfinished" />
+            <translation>no se encontró ninguna cara en este retrato</translation>
         </message>
         <message>
             <source>no face: the avatar rests</source>
-            <translation type="unfinished" />
+            <translation>sin cara: el avatar descansa</translation>
         </message>
         <message>
             <source>no frame of {path} can be decoded: it is damaged or cut short; export it again</source>
-            <translation type="unfinished" />
+            <translation>no se puede decodificar ninguna imagen de {path}: está dañado o cortado; expórtelo de nuevo</translation>
         </message>
         <message>
             <source>no model {name_or_path}: got neither a file, a folder nor a bundled name, expected a .safetensors or .pth.tar file or a model's folder (check the path) or one of: {bundled}</source>
-            <translation type="unfinished" />
+            <translation>no hay modelo {name_or_path}: no es ni un archivo, ni una carpeta, ni un nombre incluido; se esperaba un archivo .safetensors o .pth.tar o la carpeta de un modelo (revise la ruta), o uno de: {bundled}</translation>
         </message>
         <message>
             <source>no permission for {path} ({name}): run `sudo usermod -aG video $USER`, then log out and in again</source>
-            <translation type="unfinished" />
+            <translation>sin permiso para {path} ({name}): ejecute `sudo usermod -aG video $USER`, y después cierre la sesión y vuelva a abrirla</translation>
         </message>
         <message>
             <source>no picture at {path}: check the path</source>
-            <translation type="unfinished" />
+            <translation>no hay imagen en {path}: revise la ruta</translation>
         </message>
         <message>
             <source>no picture track</source>
-            <translation type="unfinished" />
+            <translation>sin pista de imagen</translation>
         </message>
         <message>
             <source>no portrait can be used: add another one</source>
-            <translation type="unfinished" />
+            <translation>no se puede usar ningún retrato: añada otro</translation>
         </message>
         <message>
             <source>no portrait yet: choose one, or add yours</source>
-            <translation type="unfinished" />
+            <translation>aún no hay retrato: elija uno, o añada el suyo</translation>
         </message>
         <message>
             <source>no portrait {text}: got neither a file nor a known name ({names}); check the path or the name</source>
-            <translation type="unfinished" />
+            <translation>no hay retrato {text}: no es ni un archivo ni un nombre conocido ({names}); revise la ruta o el nombre</translation>
         </message>
         <message>
             <source>no video at {path}: check the path</source>
-            <translation type="unfinished" />
+            <translation>no hay vídeo en {path}: revise la ruta</translation>
         </message>
         <message>
             <source>none</source>
-            <translation type="unfinished" />
+            <translation>ninguna</translation>
         </message>
         <message>
             <source>not calibrated yet: look into the camera, or press Calibrate</source>
-            <translation type="unfinished" />
+            <translation>aún sin calibrar: mire a la cámara, o pulse «Calibrar»</translation>
         </message>
         <message>
             <source>not needed in absolute motion</source>
-            <translation type="unfinished" />
+            <translation>no hace falta en movimiento absoluto</translation>
         </message>
         <message>
             <source>not stated</source>
-            <translation type="unfinished" />
+            <translation>no consta</translation>
         </message>
         <message>
             <source>nothing</source>
-            <translation type="unfinished" />
+            <translation>nada</translation>
         </message>
         <message>
             <source>nothing here runs model {model}: {reasons}; is another program in the way?</source>
-            <translation type="unfinished" />
+            <translation>nada aquí ejecuta el modelo {model}: {reasons}; ¿estorba otro programa?</translation>
         </message>
         <message>
             <source>nothing of it could be kept</source>
-            <translation type="unfinished" />
+            <translation>no se pudo conservar nada</translation>
         </message>
         <message>
             <source>nothing yet</source>
-            <translation type="unfinished" />
+            <translation>nada todavía</translation>
         </message>
         <message>
             <source>of unknown version</source>
-            <translation type="unfinished" />
+            <translation>de versión desconocida</translation>
         </message>
         <message>
             <source>on Debian or Ubuntu: apt-get install libpulse0</source>
-            <translation type="unfinished" />
+            <translation>en Debian o Ubuntu: apt-get install libpulse0</translation>
         </message>
         <message>
             <source>only sound</source>
-            <translation type="unfinished" />
+            <translation>solo sonido</translation>
         </message>
         <message>
             <source>only you see this</source>
-            <translation type="unfinished" />
+            <translation>solo usted ve esto</translation>
         </message>
         <message>
             <source>open your eyes</source>
-            <translation type="unfinished" />
+            <translation>abra los ojos</translation>
         </message>
         <message>
             <source>open your mouth as in the portrait</source>
-            <translation type="unfinished" />
+            <translation>abra la boca como en el retrato</translation>
         </message>
         <message>
             <source>openvino cannot be used: {failure}</source>
-            <translation type="unfinished" />
+            <translation>openvino no se puede usar: {failure}</translation>
         </message>
         <message>
             <source>output</source>
-            <translation type="unfinished" />
+            <translation>salida</translation>
         </message>
         <message>
             <source>pictures in a codec that cannot be decoded</source>
-            <translation type="unfinished" />
+            <translation>imágenes en un códec que no se puede decodificar</translation>
         </message>
         <message>
             <source>pine</source>
-            <translation type="unfinished" />
+            <translation>pino</translation>
         </message>
         <message>
             <source>plug it in, or choose another: {there}</source>
-            <translation type="unfinished" />
+            <translation>conéctela, o elija otra: {there}</translation>
         </message>
         <message>
             <source>plug one in; no camera is there at all</source>
-            <translation type="unfinished" />
+            <translation>conecte una; no hay ninguna cámara</translation>
         </message>
         <message>
             <source>portrait</source>
-            <translation type="unfinished" />
+            <translation>retrato</translation>
         </message>
         <message>
             <source>precision: got 'int8', but {lack}</source>
-            <translation type="unfinished" />
+            <translation>precisión: se pidió «int8», pero {lack}</translation>
         </message>
         <message>
             <source>precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)</source>
-            <translation type="unfinished" />
+            <translation>precisión: se pidió fp16 en el procesador, allí se esperaba fp32 o bf16 (fp16 es para GPU)</translation>
         </message>
         <message>
             <source>precision: got {precision}, expected one of {allowed}</source>
-            <translation type="unfinished" />
+            <translation>precisión: se pidió {precision}, se esperaba una de {allowed}</translation>
         </message>
         <message>
             <source>process {name}</source>
-            <translation type="unfinished" />
+            <translation>proceso {name}</translation>
         </message>
         <message>
             <source>reading the portrait…</source>
-            <translation type="unfinished" />
+            <translation>leyendo el retrato…</translation>
         </message>
         <message>
             <source>recorded frames are the fastest on GPUs</source>
-            <translation type="unfinished" />
+            <translation>las imágenes grabadas son lo más rápido en GPU</translation>
         </message>
         <message>
             <source>recording {path}: got a picture of {got}, expected {shape}</source>
-            <translation type="unfinished" />
+            <translation>grabación {path}: la imagen es {got}, se esperaba {shape}</translation>
         </message>
         <message>
             <source>render</source>
-            <translation type="unfinished" />
+            <translation>generar</translation>
         </message>
         <message>
             <source>runs on</source>
-            <translation type="unfinished" />
+            <translation>corre en</translation>
         </message>
         <message>
             <source>see that its app is in front, the phone awake, and both in the same network</source>
-            <translation type="unfinished" />
+            <translation>compruebe que su aplicación esté en primer plano, el teléfono despierto y ambos en la misma red</translation>
         </message>
         <message>
             <source>see whether the disk is slow</source>
-            <translation type="unfinished" />
+            <translation>compruebe si el disco es lento</translation>
         </message>
         <message>
             <source>send</source>
-            <translation type="unfinished" />
+            <translation>enviar</translation>
         </message>
         <message>
             <source>setting</source>
-            <translation type="unfinished" />
+            <translation>ajuste</translation>
         </message>
         <message>
             <source>setting background_colour: got {colour}, expected #rrggbb</source>
-            <translation type="unfinished" />
+            <translation>ajuste background_colour: {colour}, se esperaba #rrggbb</translation>
         </message>
         <message>
             <source>setting inspector_views: got {views}, expected {least_views} to {most_views} different ones</source>
-            <translation type="unfinished" />
+            <translation>ajuste inspector_views: {views}, se esperaban de {least_views} a {most_views} distintas</translation>
         </message>
         <message>
             <source>setting slate_text: got {got} characters, expected at most {longest_slate_text}</source>
-            <translation type="unfinished" />
+            <translation>ajuste slate_text: {got} caracteres, se esperaban como máximo {longest_slate_text}</translation>
         </message>
         <message>
             <source>setting {name}: got {value}, expected an even number</source>
-            <translation type="unfinished" />
+            <translation>ajuste {name}: {value}, se esperaba un número par</translation>
         </message>
         <message>
             <source>setting {name}: got {value}, expected {low} to {high}</source>
-            <translation type="unfinished" />
+            <translation>ajuste {name}: {value}, se esperaba de {low} a {high}</translation>
         </message>
         <message>
             <source>several people are in it; the largest face is used</source>
-            <translation type="unfinished" />
+            <translation>hay varias personas; se usa la cara más grande</translation>
         </message>
         <message>
             <source>show your face to the camera</source>
-            <translation type="unfinished" />
+            <translation>muestre su cara a la cámara</translation>
         </message>
         <message>
             <source>slate grey</source>
-            <translation type="unfinished" />
+            <translation>gris pizarra</translation>
         </message>
         <message>
             <source>slate until the camera is back</source>
-            <translation type="unfinished" />
+            <translation>espera hasta que vuelva la cámara</translation>
         </message>
         <message>
             <source>slate until your face is back</source>
-            <translation type="unfinished" />
+            <translation>espera hasta que vuelva su cara</translation>
         </message>
         <message>
             <source>something else or a damaged file</source>
-            <translation type="unfinished" />
+            <translation>otra cosa o un archivo dañado</translation>
         </message>
         <message>
             <source>starting…</source>
-            <translation type="unfinished" />
+            <translation>iniciando…</translation>
         </message>
         <message>
             <source>the Apple GPU</source>
-            <translation type="unfinished" />
+            <translation>la GPU de Apple</translation>
         </message>
         <message>
             <source>the GPU is not used: {failure}</source>
-            <translation type="unfinished" />
+            <translation>la GPU no se usa: {failure}</translation>
         </message>
         <message>
             <source>the authors' released weights are not bundled: download their checkpoint and give its path (.pth.tar)</source>
-            <translation type="unfinished" />
+            <translation>los pesos publicados por los autores no se incluyen: descargue su checkpoint e indique su ruta (.pth.tar)</translation>
         </message>
         <message>
             <source>the background is to be a picture, but none is chosen: choose a file, or another background</source>
-            <translation type="unfinished" />
+            <translation>el fondo debe ser una imagen, pero no se eligió ninguna: elija un archivo, u otro fondo</translation>
         </message>
         <message>
             <source>the background picture</source>
-            <translation type="unfinished" />
+            <translation>la imagen de fondo</translation>
         </message>
         <message>
             <source>the calibration is under way</source>
-            <translation type="unfinished" />
+            <translation>la calibración está en curso</translation>
         </message>
         <message>
             <source>the call sees the slate</source>
-            <translation type="unfinished" />
+            <translation>la llamada ve la pantalla de espera</translation>
         </message>
         <message>
             <source>the camera cannot be used: choose another one</source>
-            <translation type="unfinished" />
+            <translation>la cámara no se puede usar: elija otra</translation>
         </message>
         <message>
             <source>the camera gives no frames: plug it in again, or choose another one</source>
-            <translation type="unfinished" />
+            <translation>la cámara no da imágenes: conéctela de nuevo, o elija otra</translation>
         </message>
         <message>
             <source>the camera is being opened</source>
-            <translation type="unfinished" />
+            <translation>se está abriendo la cámara</translation>
         </message>
         <message>
             <source>the eyes are hardly open</source>
-            <translation type="unfinished" />
+            <translation>los ojos apenas están abiertos</translation>
         </message>
         <message>
             <source>the face is close to the picture's border</source>
-            <translation type="unfinished" />
+            <translation>la cara está cerca del borde de la imagen</translation>
         </message>
         <message>
             <source>the face is small: use a larger picture</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <source>the face model {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; reinstall the package</source>
-            <translation type="unfinished" />
+            <translation>la cara es pequeña: use una imagen más grande</translation>
         </message>
         <message>
             <source>the figures lack {error}, or have something else in its place: expected what `mcnet-train evaluate --json` wrote</source>
-            <translation type="unfinished" />
+            <translation>a las cifras les falta {error}, o hay otra cosa en su lugar: se esperaba lo que escribió `mcnet-train evaluate --json`</translation>
         </message>
         <message>
             <source>the folder {path} holds no picture: expected files such as PNG, JPEG or HEIC</source>
-            <translation type="unfinished" />
+            <translation>la carpeta {path} no contiene imágenes: se esperaban archivos como PNG, JPEG o HEIC</translation>
         </message>
         <message>
             <source>the head is tilted</source>
-            <translation type="unfinished" />
+            <translation>la cabeza está ladeada</translation>
         </message>
         <message>
             <source>the head is turned to the side</source>
-            <translation type="unfinished" />
+            <translation>la cabeza está girada de lado</translation>
         </message>
         <message>
             <source>the microphone fails: {error}</source>
-            <translation type="unfinished" />
+            <translation>el micrófono falla: {error}</translation>
         </message>
         <message>
             <source>the microphone is not there: plug it in, or choose another one</source>
-            <translation type="unfinished" />
+            <translation>el micrófono no está: conéctelo, o elija otro</translation>
         </message>
         <message>
             <source>the microphone {description} cannot be opened ({name}): close what else uses it, or choose another one</source>
-            <translation type="unfinished" />
+            <translation>no se puede abrir el micrófono {description} ({name}): cierre lo que lo usa, o elija otro</translation>
         </message>
         <message>
             <source>the microphone {name} gives no sound any more: plug it in again, close what else uses it, or choose another one</source>
-            <translation type="unfinished" />
+            <translation>el micrófono {name} ya no da sonido: conéctelo de nuevo, cierre lo que lo usa, o elija otro</translation>
         </message>
         <message>
             <source>the microphone {name} gives no sound: plug it in again, or choose another one</source>
-            <translation type="unfinished" />
+            <translation>el micrófono {name} no da sonido: conéctelo de nuevo, o elija otro</translation>
         </message>
         <message>
             <source>the model</source>
-            <translation type="unfinished" />
+            <translation>el modelo</translation>
         </message>
         <message>
             <source>the model cannot be loaded: {reason}</source>
-            <translation type="unfinished" />
+            <translation>no se puede cargar el modelo: {reason}</translation>
         </message>
         <message>
             <source>the model gives no pictures: wait, or press Start again</source>
-            <translation type="unfinished" />
+            <translation>el modelo no da imágenes: espere, o pulse «Reiniciar»</translation>
         </message>
         <message>
             <source>the model has given no picture for {seconds:g} s: wait, or start again</source>
-            <translation type="unfinished" />
+            <translation>el modelo no ha dado ninguna imagen en {seconds:g} s: espere, o reinicie</translation>
         </message>
         <message>
             <source>the model is loading</source>
-            <translation type="unfinished" />
+            <translation>se está cargando el modelo</translation>
         </message>
         <message>
             <source>the mouth is open: teeth and lips will stretch</source>
+            <translation>la boca está abierta: dientes y labios se estirarán</translation>
+        </message>
+        <message>
+            <source>the network {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; reinstall the package</source>
             <translation type="unfinished" />
         </message>
         <message>
             <source>the old file could not be moved ({error})</source>
-            <translation type="unfinished" />
+            <translation>no se pudo mover el archivo anterior ({error})</translation>
         </message>
         <message>
             <source>the old file is kept as {aside}</source>
-            <translation type="unfinished" />
+            <translation>el archivo anterior se conserva como {aside}</translation>
         </message>
         <message>
             <source>the output has failed: {reason}</source>
-            <translation type="unfinished" />
+            <translation>la salida ha fallado: {reason}</translation>
         </message>
         <message>
             <source>the package openvino is not installed (pip install "mcnet-avatar[openvino]")</source>
-            <translation type="unfinished" />
+            <translation>el paquete openvino no está instalado (pip install "mcnet-avatar[openvino]")</translation>
         </message>
         <message>
             <source>the package torch is not installed (pip install torch)</source>
-            <translation type="unfinished" />
+            <translation>el paquete torch no está instalado (pip install torch)</translation>
         </message>
         <message>
             <source>the picture is soft</source>
-            <translation type="unfinished" />
+            <translation>la imagen está borrosa</translation>
         </message>
         <message>
             <source>the picture {path} is too large: got {width} x {height}, expected at most {millions} million pixels; make it smaller</source>
-            <translation type="unfinished" />
+            <translation>la imagen {path} es demasiado grande: {width} x {height}, se esperaban como máximo {millions} millones de píxeles; redúzcala</translation>
         </message>
         <message>
             <source>the picture {path} is too small: got {width} x {height}, expected at least {least_px} pixels on each side; use a larger one</source>
-            <translation type="unfinished" />
+            <translation>la imagen {path} es demasiado pequeña: {width} x {height}, se esperaban al menos {least_px} píxeles por lado; use una más grande</translation>
         </message>
         <message>
             <source>the pictures of {path} differ in size: got {own_width} x {own_height} in {name}, expected {width} x {height} as in {first}</source>
-            <translation type="unfinished" />
+            <translation>las imágenes de {path} difieren en tamaño: {own_width} x {own_height} en {name}, se esperaba {width} x {height} como en {first}</translation>
         </message>
         <message>
             <source>the portrait is being prepared</source>
-            <translation type="unfinished" />
+            <translation>se está preparando el retrato</translation>
         </message>
         <message>
             <source>the process that looks inside the network has ended, perhaps for want of memory; close the view and open it again</source>
-            <translation type="unfinished" />
+            <translation>el proceso que mira dentro de la red ha terminado, quizá por falta de memoria; cierre la vista y ábrala de nuevo</translation>
         </message>
         <message>
             <source>the recording is not open; open it first</source>
-            <translation type="unfinished" />
+            <translation>la grabación no está abierta; ábrala primero</translation>
         </message>
         <message>
             <source>the recording {detail} is going on already; stop it first</source>
-            <translation type="unfinished" />
+            <translation>la grabación {detail} ya está en curso; deténgala primero</translation>
         </message>
         <message>
             <source>the recording {path} cannot go on: {cause}; {kept}</source>
-            <translation type="unfinished" />
+            <translation>la grabación {path} no puede continuar: {cause}; {kept}</translation>
         </message>
         <message>
             <source>the recording {path} failed: {kind}: {error}; {kept}</source>
-            <translation type="unfinished" />
+            <translation>la grabación {path} falló: {kind}: {error}; {kept}</translation>
         </message>
         <message>
             <source>the settings ask for detected keypoints, and this needs measured ones</source>
-            <translation type="unfinished" />
+            <translation>los ajustes piden puntos clave detectados, y esto los necesita medidos</translation>
         </message>
         <message>
             <source>the slate's picture</source>
-            <translation type="unfinished" />
+            <translation>la imagen de la pantalla de espera</translation>
         </message>
         <message>
             <source>the system forbids the camera: allow it in System Settings, Privacy</source>
-            <translation type="unfinished" />
+            <translation>el sistema prohíbe la cámara: permítala en Ajustes del Sistema, Privacidad</translation>
         </message>
         <message>
             <source>the system's privacy settings keep the microphone from this app: allow it there</source>
-            <translation type="unfinished" />
+            <translation>los ajustes de privacidad del sistema niegan el micrófono a esta aplicación: permítalo allí</translation>
         </message>
         <message>
             <source>the system's sound cannot be used: what asks for it has crashed; start it again</source>
-            <translation type="unfinished" />
+            <translation>no se puede usar el sonido del sistema: lo que lo consulta se ha cerrado con un fallo; reinícielo</translation>
         </message>
         <message>
             <source>the system's sound did not answer within {seconds:g} s: start it again</source>
-            <translation type="unfinished" />
+            <translation>el sonido del sistema no respondió en {seconds:g} s: reinícielo</translation>
         </message>
         <message>
             <source>the view into the network is the plain network's, which is torch's, and {lack}</source>
-            <translation type="unfinished" />
+            <translation>la vista del interior es la de la red simple, que necesita torch, y {lack}</translation>
         </message>
         <message>
             <source>the view into the network was closed; open it again</source>
-            <translation type="unfinished" />
+            <translation>la vista del interior se cerró; ábrala de nuevo</translation>
         </message>
         <message>
             <source>the virtual camera cannot be opened: see the advice below its switch</source>
-            <translation type="unfinished" />
+            <translation>no se puede abrir la cámara virtual: vea el consejo bajo su interruptor</translation>
         </message>
         <message>
             <source>the virtual camera cannot be opened: {said}; close programs that may write to it, and try again</source>
-            <translation type="unfinished" />
+            <translation>no se puede abrir la cámara virtual: {said}; cierre los programas que puedan escribir en ella e inténtelo de nuevo</translation>
         </message>
         <message>
             <source>the virtual camera cannot be used: pyvirtualcam is not there ({error}); install it with `pip install pyvirtualcam`</source>
-            <translation type="unfinished" />
+            <translation>no se puede usar la cámara virtual: falta pyvirtualcam ({error}); instálelo con `pip install pyvirtualcam`</translation>
         </message>
         <message>
             <source>the virtual camera is being opened</source>
-            <translation type="unfinished" />
+            <translation>se está abriendo la cámara virtual</translation>
         </message>
         <message>
             <source>the virtual camera is being opened again</source>
-            <translation type="unfinished" />
+            <translation>se está abriendo de nuevo la cámara virtual</translation>
         </message>
         <message>
             <source>the virtual camera is not open; open it first</source>
-            <translation type="unfinished" />
+            <translation>la cámara virtual no está abierta; ábrala primero</translation>
         </message>
         <message>
             <source>the virtual camera is off: switch it on for a call</source>
-            <translation type="unfinished" />
+            <translation>la cámara virtual está apagada: enciéndala para una llamada</translation>
         </message>
         <message>
             <source>the virtual camera is open already ({detail}); close it first</source>
-            <translation type="unfinished" />
+            <translation>la cámara virtual ya está abierta ({detail}); ciérrela primero</translation>
         </message>
         <message>
             <source>the virtual camera takes no pictures any more: switch it on again</source>
-            <translation type="unfinished" />
+            <translation>la cámara virtual ya no acepta imágenes: enciéndala de nuevo</translation>
         </message>
         <message>
             <source>the virtual camera {detail} could not be closed: {error}</source>
-            <translation type="unfinished" />
+            <translation>no se pudo cerrar la cámara virtual {detail}: {error}</translation>
         </message>
         <message>
             <source>the virtual camera {detail} takes no pictures any more: {error}; open it again</source>
-            <translation type="unfinished" />
+            <translation>la cámara virtual {detail} ya no acepta imágenes: {error}; ábrala de nuevo</translation>
         </message>
         <message>
             <source>the {stage} has failed: {reason}</source>
-            <translation type="unfinished" />
+            <translation>una parte de la aplicación ({stage}) ha fallado: {reason}</translation>
         </message>
         <message>
             <source>there is no GPU {index}: torch finds {device_count}</source>
-            <translation type="unfinished" />
+            <translation>no existe la GPU {index}: torch encuentra {device_count}</translation>
         </message>
         <message>
             <source>there is no microphone: plug one in, or allow it in the system's settings for sound</source>
-            <translation type="unfinished" />
+            <translation>no hay micrófono: conecte uno, o permítalo en los ajustes de sonido del sistema</translation>
         </message>
         <message>
             <source>this computer is being measured</source>
-            <translation type="unfinished" />
+            <translation>se está midiendo este ordenador</translation>
         </message>
         <message>
             <source>this model's keypoints are not known points of a face</source>
-            <translation type="unfinished" />
+            <translation>los puntos clave de este modelo no son puntos conocidos de una cara</translation>
         </message>
         <message>
             <source>threads: got {threads}, expected at least 1, or None for all cores</source>
-            <translation type="unfinished" />
+            <translation>hilos: se pidieron {threads}, se esperaba al menos 1, o None para todos los núcleos</translation>
         </message>
         <message>
             <source>to do</source>
-            <translation type="unfinished" />
+            <translation>por hacer</translation>
         </message>
         <message>
             <source>torch is not installed</source>
-            <translation type="unfinished" />
+            <translation>torch no está instalado</translation>
         </message>
         <message>
             <source>torch {version} (for CUDA {cuda}) finds no usable NVIDIA GPU or driver</source>
-            <translation type="unfinished" />
+            <translation>torch {version} (para CUDA {cuda}) no encuentra ninguna GPU NVIDIA utilizable ni su controlador</translation>
         </message>
         <message>
             <source>torch {version} has no NVIDIA driver to compute with</source>
-            <translation type="unfinished" />
+            <translation>torch {version} no tiene controlador NVIDIA con el que calcular</translation>
         </message>
         <message>
             <source>torch {version} is a build without CUDA</source>
-            <translation type="unfinished" />
+            <translation>torch {version} es una compilación sin CUDA</translation>
         </message>
         <message>
             <source>trying {way}</source>
-            <translation type="unfinished" />
+            <translation>probando {way}</translation>
         </message>
         <message>
             <source>turn your head as in the portrait</source>
-            <translation type="unfinished" />
+            <translation>gire la cabeza como en el retrato</translation>
         </message>
         <message>
             <source>unknown {what} {key}</source>
-            <translation type="unfinished" />
+            <translation>desconocido: {what} {key}</translation>
         </message>
         <message>
             <source>unknown {what} {prefix}{unknown}; the known ones are {kinds}</source>
-            <translation type="unfinished" />
+            <translation>desconocido: {what} {prefix}{unknown}; se conocen {kinds}</translation>
         </message>
         <message>
             <source>unplug it and plug it in again, close other programs that use it</source>
-            <translation type="unfinished" />
+            <translation>desconéctela y conéctela de nuevo, cierre otros programas que la usen</translation>
         </message>
         <message>
             <source>v4l2loopback is loaded, but has no device.</source>
-            <translation type="unfinished" />
+            <translation>v4l2loopback está cargado, pero no tiene dispositivo.</translation>
         </message>
         <message>
             <source>virtual camera</source>
-            <translation type="unfinished" />
+            <translation>cámara virtual</translation>
         </message>
         <message>
             <source>virtual camera {detail}: got a picture of {shape}, expected {expected}</source>
-            <translation type="unfinished" />
+            <translation>cámara virtual {detail}: la imagen es {shape}, se esperaba {expected}</translation>
         </message>
         <message>
             <source>virtual camera: got backend {backend}, expected one of {backends}</source>
-            <translation type="unfinished" />
+            <translation>cámara virtual: el motor es {backend}, se esperaba uno de {backends}</translation>
         </message>
         <message>
             <source>waiting for the weights of the model in use…</source>
-            <translation type="unfinished" />
+            <translation>esperando los pesos del modelo en uso…</translation>
         </message>
         <message>
             <source>warped L1 of copying</source>
-            <translation type="unfinished" />
+            <translation>L1 de lo deformado respecto a copiar</translation>
         </message>
         <message>
             <source>warped L1 of copying, of what it learns from</source>
-            <translation type="unfinished" />
+            <translation>L1 de lo deformado respecto a copiar, en los datos de los que aprende</translation>
         </message>
         <message>
             <source>wood</source>
-            <translation type="unfinished" />
+            <translation>madera</translation>
         </message>
         <message>
             <source>working…</source>
-            <translation type="unfinished" />
+            <translation>trabajando…</translation>
         </message>
         <message>
             <source>{busy_ms:.0f} ms each</source>
-            <translation type="unfinished" />
+            <translation>{busy_ms:.0f} ms cada una</translation>
         </message>
         <message>
             <source>{camera} gives a picture of one colour: open its shutter, or switch it on with its key</source>
-            <translation type="unfinished" />
+            <translation>{camera} da una imagen de un solo color: abra su tapa, o actívela con su tecla</translation>
         </message>
         <message>
             <source>{camera} goes on.</source>
-            <translation type="unfinished" />
+            <translation>{camera} continúa.</translation>
         </message>
         <message>
             <source>{changed} changed</source>
-            <translation type="unfinished" />
+            <translation>{changed} cambiados</translation>
         </message>
         <message>
             <source>{delay_ms:.0f} ms</source>
-            <translation type="unfinished" />
+            <translation>{delay_ms:.0f} ms</translation>
         </message>
         <message>
             <source>{device} ({name}) in {precision}, {why}</source>
-            <translation type="unfinished" />
+            <translation>{device} ({name}) en {precision}, {why}</translation>
         </message>
         <message>
             <source>{device} in {precision} with {backend}</source>
-            <translation type="unfinished" />
+            <translation>{device} en {precision} con {backend}</translation>
         </message>
         <message>
             <source>{done} of {steps}</source>
-            <translation type="unfinished" />
+            <translation>{done} de {steps}</translation>
         </message>
         <message>
             <source>{first} and {then}</source>
-            <translation type="unfinished" />
+            <translation>{first} y {then}</translation>
         </message>
         <message>
             <source>{first}, {then}</source>
-            <translation type="unfinished" />
+            <translation>{first}, {then}</translation>
         </message>
         <message>
             <source>{first}. {then}</source>
-            <translation type="unfinished" />
+            <translation>{first}. {then}</translation>
         </message>
         <message>
             <source>{first}; {then}</source>
-            <translation type="unfinished" />
+            <translation>{first}; {then}</translation>
         </message>
         <message>
             <source>{folder} holds no model: got neither {model_file} nor {latest_file}, expected a folder that `mcnet-train export` wrote, or that of a run that has saved what it learned</source>
-            <translation type="unfinished" />
+            <translation>{folder} no contiene ningún modelo: no están ni {model_file} ni {latest_file}; se esperaba una carpeta que escribió `mcnet-train export`, o la de un entrenamiento que ha guardado lo aprendido</translation>
         </message>
         <message>
             <source>{found}, while the machine was busy with something else</source>
-            <translation type="unfinished" />
+            <translation>{found}, mientras el ordenador estaba ocupado con otra cosa</translation>
         </message>
         <message>
             <source>{fps:.0f} fps</source>
-            <translation type="unfinished" />
+            <translation>{fps:.0f} fps</translation>
         </message>
         <message numerus="yes">
             <source>{fps:5.1f} fps   {n} frames</source>
-            <translation type="unfinished">
-                <numerusform />
+            <translation>
+                <numerusform>{fps:5.1f} fps   {n} imagen</numerusform>
+                <numerusform>{fps:5.1f} fps   {n} imágenes</numerusform>
             </translation>
         </message>
         <message numerus="yes">
             <source>{fps:5.1f} fps   {n} pictures</source>
-            <translation type="unfinished">
-                <numerusform />
+            <translation>
+                <numerusform>{fps:5.1f} fps   {n} imagen</numerusform>
+                <numerusform>{fps:5.1f} fps   {n} imágenes</numerusform>
             </translation>
         </message>
         <message>
             <source>{frame_ms:.3g} ms on {way}</source>
-            <translation type="unfinished" />
+            <translation>{frame_ms:.3g} ms en {way}</translation>
         </message>
         <message>
             <source>{lack}; use device cpu, or another precision</source>
-            <translation type="unfinished" />
+            <translation>{lack}; use el dispositivo cpu, u otra precisión</translation>
         </message>
         <message>
             <source>{measure} {share:.0%}</source>
-            <translation type="unfinished" />
+            <translation>{measure} {share:.0%}</translation>
         </message>
         <message>
             <source>{measure} {value:.2f}</source>
-            <translation type="unfinished" />
+            <translation>{measure} {value:.2f}</translation>
         </message>
         <message>
             <source>{model} animates the portrait now.</source>
-            <translation type="unfinished" />
+            <translation>{model} anima ahora el retrato.</translation>
         </message>
         <message>
             <source>{model} cannot be used: {reason}. {other} goes on.</source>
-            <translation type="unfinished" />
+            <translation>{model} no se puede usar: {reason}. Sigue {other}.</translation>
         </message>
         <message>
             <source>{model} cannot be used: {reason}. {other} is back.</source>
-            <translation type="unfinished" />
+            <translation>{model} no se puede usar: {reason}. Vuelve {other}.</translation>
         </message>
         <message>
             <source>{name} (key {key})</source>
-            <translation type="unfinished" />
+            <translation>{name} (tecla {key})</translation>
         </message>
         <message>
             <source>{name} (process {pid})</source>
-            <translation type="unfinished" />
+            <translation>{name} (proceso {pid})</translation>
         </message>
         <message>
             <source>{name} (sm_{major}{minor}) is older than what this torch was built for (sm_{known})</source>
-            <translation type="unfinished" />
+            <translation>{name} (sm_{major}{minor}) es anterior a lo que admite este torch (sm_{known})</translation>
         </message>
         <message>
             <source>{name} came with the app and keeps its name: only your own portraits can be renamed</source>
-            <translation type="unfinished" />
+            <translation>{name} vino con la aplicación y conserva su nombre: solo se puede cambiar el nombre de sus propios retratos</translation>
         </message>
         <message>
             <source>{name} came with the app and stays: only your own portraits can be removed</source>
-            <translation type="unfinished" />
+            <translation>{name} vino con la aplicación y se queda: solo se pueden quitar sus propios retratos</translation>
         </message>
         <message>
             <source>{name} cannot be found: no host of that name is known; check the address, or use the number that the app shows</source>
-            <translation type="unfinished" />
+            <translation>no se encuentra {name}: no se conoce ningún equipo con ese nombre; revise la dirección, o use el número que muestra la aplicación</translation>
         </message>
         <message>
             <source>{name} cannot be opened: {kind}: {error}</source>
-            <translation type="unfinished" />
+            <translation>{name} no se puede abrir: {kind}: {error}</translation>
         </message>
         <message>
             <source>{name} cannot be opened: {reason}</source>
-            <translation type="unfinished" />
+            <translation>{name} no se puede abrir: {reason}</translation>
         </message>
         <message>
             <source>{name} cannot be reached ({cause}): see that its app runs, that both are in the same network, and that the address and its port are right</source>
-            <translation type="unfinished" />
+            <translation>no se puede llegar a {name} ({cause}): compruebe que su aplicación se ejecuta, que ambos están en la misma red y que la dirección y su puerto son correctos</translation>
         </message>
         <message>
             <source>{name} cannot be used: {problem}; close programs that may use it, or plug it in again</source>
-            <translation type="unfinished" />
+            <translation>{name} no se puede usar: {problem}; cierre los programas que puedan usarla, o conéctela de nuevo</translation>
         </message>
         <message>
             <source>{name} changed its picture from {width_px} x {height_px} to {width} x {height}: it is opened anew</source>
-            <translation type="unfinished" />
+            <translation>{name} cambió su imagen de {width_px} x {height_px} a {width} x {height}: se abre de nuevo</translation>
         </message>
         <message>
             <source>{name} changed its picture: got {shape}, expected {value}; open it again</source>
-            <translation type="unfinished" />
+            <translation>{name} cambió su imagen: {shape}, se esperaba {value}; ábrala de nuevo</translation>
         </message>
         <message>
             <source>{name} could not be closed: {reason}</source>
-            <translation type="unfinished" />
+            <translation>{name} no se pudo cerrar: {reason}</translation>
         </message>
         <message>
             <source>{name} could not be finished: {reason}</source>
-            <translation type="unfinished" />
+            <translation>{name} no se pudo terminar: {reason}</translation>
         </message>
         <message>
             <source>{name} does not answer: got nothing within {seconds:g} s; see that its app runs, and that both are in the same network</source>
-            <translation type="unfinished" />
+            <translation>{name} no responde: no llegó nada en {seconds:g} s; compruebe que su aplicación se ejecuta y que ambos están en la misma red</translation>
         </message>
         <message>
             <source>{name} does not answer: {users} attempts to read it hang in its driver; {remedy}, or choose another camera</source>
-            <translation type="unfinished" />
+            <translation>{name} no responde: {users} intentos de lectura están colgados en su controlador; {remedy}, o elija otra cámara</translation>
         </message>
         <message>
             <source>{name} does not tell the ranges of its activations: write a file that does (`mcnet convert --int8`)</source>
-            <translation type="unfinished" />
+            <translation>{name} no indica los rangos de sus activaciones: escriba un archivo que lo haga (`mcnet convert --int8`)</translation>
         </message>
         <message>
             <source>{name} ended without a frame</source>
-            <translation type="unfinished" />
+            <translation>{name} terminó sin una imagen</translation>
         </message>
         <message>
             <source>{name} failed: {error}</source>
-            <translation type="unfinished" />
+            <translation>{name} falló: {error}</translation>
         </message>
         <message>
             <source>{name} failed: {kind}: {error}</source>
-            <translation type="unfinished" />
+            <translation>{name} falló: {kind}: {error}</translation>
         </message>
         <message>
             <source>{name} failed: {reason}</source>
-            <translation type="unfinished" />
+            <translation>{name} falló: {reason}</translation>
         </message>
         <message>
             <source>{name} gave no frame within {seconds:g} s: {remedy}, or choose another camera</source>
-            <translation type="unfinished" />
+            <translation>{name} no dio ninguna imagen en {seconds:g} s: {remedy}, o elija otra cámara</translation>
         </message>
         <message>
             <source>{name} gives no frames any more: unplugged, or taken by another program; plug it in again or close the other program</source>
-            <translation type="unfinished" />
+            <translation>{name} ya no da imágenes: desconectada, o tomada por otro programa; conéctela de nuevo o cierre el otro programa</translation>
         </message>
         <message>
             <source>{name} gives no video ({cause}): look in its app for the video's address</source>
-            <translation type="unfinished" />
+            <translation>{name} no da vídeo ({cause}): busque la dirección del vídeo en su aplicación</translation>
         </message>
         <message>
             <source>{name} gives no video: got a page or a file; use the address of the video itself, such as {scheme}://{address}{path}</source>
-            <translation type="unfinished" />
+            <translation>{name} no da vídeo, sino una página o un archivo; use la dirección del propio vídeo, como {scheme}://{address}{path}</translation>
         </message>
         <message>
             <source>{name} gives no video: got a stream without pictures; look in its app for the video's address</source>
-            <translation type="unfinished" />
+            <translation>{name} no da vídeo, sino un flujo sin imágenes; busque la dirección del vídeo en su aplicación</translation>
         </message>
         <message>
             <source>{name} gives pictures of {width} x {height}, expected at least {least_px} pixels per side: choose a larger size in its app</source>
-            <translation type="unfinished" />
+            <translation>{name} da imágenes de {width} x {height}, se esperaban al menos {least_px} píxeles por lado: elija un tamaño mayor en su aplicación</translation>
         </message>
         <message>
             <source>{name} has closed the connection: see that its app still runs</source>
-            <translation type="unfinished" />
+            <translation>{name} ha cerrado la conexión: compruebe que su aplicación sigue en marcha</translation>
         </message>
         <message>
             <source>{name} has ended; plug it in again, or choose another camera</source>
-            <translation type="unfinished" />
+            <translation>{name} ha terminado; conéctela de nuevo, o elija otra cámara</translation>
         </message>
         <message>
             <source>{name} has given no frame for {seconds:g} s; it is opened anew. If that does not help, {remedy}, or choose another camera</source>
-            <translation type="unfinished" />
+            <translation>{name} no ha dado ninguna imagen en {seconds:g} s; se abre de nuevo. Si eso no ayuda: {remedy}, o elija otra cámara</translation>
         </message>
         <message>
             <source>{name} has given no picture for {seconds:g} s: see that its app is in front, the phone awake, and both in the same network</source>
-            <translation type="unfinished" />
+            <translation>{name} no ha dado ninguna imagen en {seconds:g} s: compruebe que su aplicación esté en primer plano, el teléfono despierto y ambos en la misma red</translation>
         </message>
         <message>
             <source>{name} has given the very same picture for {seconds:g} s: it is frozen and is opened anew. If that does not help, plug it in again</source>
-            <translation type="unfinished" />
+            <translation>{name} ha dado exactamente la misma imagen durante {seconds:g} s: está congelada y se abre de nuevo. Si eso no ayuda, conéctela de nuevo</translation>
         </message>
         <message>
             <source>{name} has no video there ({cause}): look in its app for the video's address</source>
-            <translation type="unfinished" />
+            <translation>{name} no tiene vídeo ahí ({cause}): busque la dirección del vídeo en su aplicación</translation>
         </message>
         <message>
             <source>{name} is a recording, expected a live camera: download it, and give the file</source>
-            <translation type="unfinished" />
+            <translation>{name} es una grabación, se esperaba una cámara en directo: descárguela e indique el archivo</translation>
         </message>
         <message>
             <source>{name} is in use by {users}; close that program</source>
-            <translation type="unfinished" />
+            <translation>{name} la usa {users}; cierre ese programa</translation>
         </message>
         <message>
             <source>{name} is there, but is not used: {lack}</source>
-            <translation type="unfinished" />
+            <translation>{name} está, pero no se usa: {lack}</translation>
         </message>
         <message>
             <source>{name} wants another user name or password: give them in the address, as in http://USER:PASSWORD@HOST/video</source>
-            <translation type="unfinished" />
+            <translation>{name} pide otro usuario o contraseña: indíquelos en la dirección, como en http://USER:PASSWORD@HOST/video</translation>
         </message>
         <message>
             <source>{name} was closed; open it again to read on</source>
-            <translation type="unfinished" />
+            <translation>{name} se cerró; ábrala de nuevo para seguir leyendo</translation>
         </message>
         <message>
             <source>{name} was taken out of the gallery.</source>
-            <translation type="unfinished" />
+            <translation>{name} se quitó de la galería.</translation>
         </message>
         <message>
             <source>{name}, a camera of another kind</source>
-            <translation type="unfinished" />
+            <translation>{name}, una cámara de otro tipo</translation>
         </message>
         <message>
             <source>{name}, score {score} of 100</source>
-            <translation type="unfinished" />
+            <translation>{name}, puntuación {score} de 100</translation>
         </message>
         <message>
             <source>{name}, {cores} cores, {threads} threads</source>
-            <translation type="unfinished" />
+            <translation>{name}, {cores} núcleos, {threads} hilos</translation>
         </message>
         <message>
             <source>{name}: got no frame any more, expected a video; was the file changed?</source>
-            <translation type="unfinished" />
+            <translation>{name}: no llegó ninguna imagen más, se esperaba un vídeo; ¿se cambió el archivo?</translation>
         </message>
         <message>
             <source>{name}: there is no such camera; {advice}</source>
-            <translation type="unfinished" />
+            <translation>{name}: no existe tal cámara; {advice}</translation>
         </message>
         <message>
             <source>{name}: {text}</source>
-            <translation type="unfinished" />
+            <translation>{name}: {text}</translation>
         </message>
         <message>
             <source>{number} from {hop}</source>
-            <translation type="unfinished" />
+            <translation>{number} de {hop}</translation>
         </message>
         <message>
             <source>{number} more</source>
-            <translation type="unfinished" />
+            <translation>{number} más</translation>
         </message>
         <message>
             <source>{number}%</source>
             <comment>percent</comment>
-            <translation type="unfinished" />
+            <translation>{number} %</translation>
         </message>
         <message>
             <source>{p50:.0f} ms in app (p95 {p95:.0f})</source>
-            <translation type="unfinished" />
+            <translation>{p50:.0f} ms en la aplicación (p95 {p95:.0f})</translation>
         </message>
         <message>
             <source>{path} ({name}) is a virtual camera that no program feeds, expected a webcam; choose another</source>
-            <translation type="unfinished" />
+            <translation>{path} ({name}) es una cámara virtual que ningún programa alimenta, se esperaba una cámara web; elija otra</translation>
         </message>
         <message>
             <source>{path} ({name}) is not a capture device, expected a webcam; choose another</source>
-            <translation type="unfinished" />
+            <translation>{path} ({name}) no es un dispositivo de captura, se esperaba una cámara web; elija otra</translation>
         </message>
         <message>
             <source>{path} cannot be read as a checkpoint: it is something else, or truncated or damaged; get it again</source>
-            <translation type="unfinished" />
+            <translation>{path} no se puede leer como checkpoint: es otra cosa, o está cortado o dañado; consígalo de nuevo</translation>
         </message>
         <message>
             <source>{path} cannot be read: {cause}</source>
-            <translation type="unfinished" />
+            <translation>{path} no se puede leer: {cause}</translation>
         </message>
         <message>
             <source>{path} has a header that cannot be used: {error}; a newer version may have written it</source>
-            <translation type="unfinished" />
+            <translation>{path} tiene una cabecera que no se puede usar: {error}; quizá la escribió una versión más nueva</translation>
         </message>
         <message>
             <source>{path} is a file of torch's, and {lack}: convert it once where torch is (`mcnet convert {name} model.safetensors --int8`), and use that</source>
-            <translation type="unfinished" />
+            <translation>{path} es un archivo de torch, y {lack}: conviértalo una vez donde haya torch (`mcnet convert {name} model.safetensors --int8`), y use el resultado</translation>
         </message>
         <message>
             <source>{path} is cut short: got {size} bytes, expected {end}; get it again</source>
-            <translation type="unfinished" />
+            <translation>{path} está cortado: {size} bytes, se esperaban {end}; consígalo de nuevo</translation>
         </message>
         <message>
             <source>{path} is damaged: its tensors hash to {got}, its header says {content_hash}; get it again</source>
-            <translation type="unfinished" />
+            <translation>{path} está dañado: la huella de sus tensores es {got}, su cabecera dice {content_hash}; consígalo de nuevo</translation>
         </message>
         <message>
             <source>{path} is no MCNet checkpoint: got {found}, expected dicts named {parts}</source>
-            <translation type="unfinished" />
+            <translation>{path} no es un checkpoint de MCNet: hay {found}, se esperaban dicts llamados {parts}</translation>
         </message>
         <message>
             <source>{path} is no safetensors file that can be read ({said}): get it again</source>
-            <translation type="unfinished" />
+            <translation>{path} no es un archivo safetensors legible ({said}): consígalo de nuevo</translation>
         </message>
         <message>
             <source>{path} is no safetensors file: its header is no table</source>
-            <translation type="unfinished" />
+            <translation>{path} no es un archivo safetensors: su cabecera no es una tabla</translation>
         </message>
         <message>
             <source>{path} is no safetensors file: its header lists no tensors</source>
-            <translation type="unfinished" />
+            <translation>{path} no es un archivo safetensors: su cabecera no enumera tensores</translation>
         </message>
         <message>
             <source>{path} is no whole safetensors file of float32 or float16 ({error}): it may be truncated; get it again</source>
-            <translation type="unfinished" />
+            <translation>{path} no es un archivo safetensors completo de float32 o float16 ({error}): quizá esté cortado; consígalo de nuevo</translation>
         </message>
         <message>
             <source>{path} is no whole safetensors file: it may be truncated, or something else</source>
-            <translation type="unfinished" />
+            <translation>{path} no es un archivo safetensors completo: quizá esté cortado, o sea otra cosa</translation>
         </message>
         <message>
             <source>{path} is not a model of ours: got format {found} in its header, expected {format}</source>
-            <translation type="unfinished" />
+            <translation>{path} no es un modelo nuestro: el formato en su cabecera es {found}, se esperaba {format}</translation>
         </message>
         <message>
             <source>{path} is not a model of ours: got format {got} in its header, expected {format}</source>
-            <translation type="unfinished" />
+            <translation>{path} no es un modelo nuestro: el formato en su cabecera es {got}, se esperaba {format}</translation>
         </message>
         <message>
             <source>{path} is refused: besides tensors it holds something that could run code when it is read ({wanted}); do not trust where it came from, or have it saved again with tensors only</source>
-            <translation type="unfinished" />
+            <translation>{path} se rechaza: además de tensores contiene algo que podría ejecutar código al leerse ({wanted}); no se fíe de su procedencia, o haga que se guarde de nuevo solo con tensores</translation>
         </message>
         <message>
             <source>{path}: {key} is a {dtype} tensor, expected plain floating point</source>
-            <translation type="unfinished" />
+            <translation>{path}: {key} es un tensor {dtype}, se esperaba coma flotante simple</translation>
         </message>
         <message>
             <source>{path}: {part}.{key} is a {kind}, expected a name and a tensor</source>
-            <translation type="unfinished" />
+            <translation>{path}: {part}.{key} es un {kind}, se esperaba un nombre y un tensor</translation>
         </message>
         <message>
             <source>{percent:.0f} %</source>
-            <translation type="unfinished" />
+            <translation>{percent:.0f} %</translation>
         </message>
         <message>
             <source>{precision} (measured to be the fastest here)</source>
-            <translation type="unfinished" />
+            <translation>{precision} (medido como lo más rápido aquí)</translation>
         </message>
         <message>
             <source>{precision} (which it multiplies best)</source>
-            <translation type="unfinished" />
+            <translation>{precision} (que es lo que mejor multiplica)</translation>
         </message>
         <message>
             <source>{precision} (which it multiplies natively)</source>
-            <translation type="unfinished" />
+            <translation>{precision} (que multiplica de forma nativa)</translation>
         </message>
         <message>
             <source>{rate_hz:g} per second</source>
-            <translation type="unfinished" />
+            <translation>{rate_hz:g} por segundo</translation>
         </message>
         <message>
             <source>{reason}; {lack}, so that nothing else computes: install it, or mend that</source>
-            <translation type="unfinished" />
+            <translation>{reason}; {lack}, de modo que nada más calcula: instálelo, o arréglelo</translation>
         </message>
         <message>
             <source>{request} A second or two is enough (F).</source>
-            <translation type="unfinished" />
+            <translation>{request} Basta con uno o dos segundos (F).</translation>
         </message>
         <message>
             <source>{request} The best frame of a second or two becomes the reference (F).</source>
-            <translation type="unfinished" />
+            <translation>{request} La mejor imagen de uno o dos segundos pasa a ser la referencia (F).</translation>
         </message>
         <message>
             <source>{score} of 100</source>
+            <translation>{score} de 100</translation>
+        </message>
+        <message>
+            <source>{score} of 100, as calibrated before</source>
             <translation type="unfinished" />
         </message>
         <message>
-            <source>{score} of 100: {remarks}</source>
+            <source>{score}: {remarks}</source>
             <translation type="unfinished" />
         </message>
         <message>
             <source>{sentence} {fix}.</source>
-            <translation type="unfinished" />
+            <translation>{sentence} {fix}.</translation>
         </message>
         <message>
             <source>{sentence} {fix}: {command}</source>
-            <translation type="unfinished" />
+            <translation>{sentence} {fix}: {command}</translation>
         </message>
         <message>
             <source>{size_px} px, {millions:.2g} M parameters</source>
-            <translation type="unfinished" />
+            <translation>{size_px} px, {millions:.2g} M de parámetros</translation>
         </message>
         <message>
             <source>{tip} Double-click the name, or press Backspace, for {words}.</source>
-            <translation type="unfinished" />
+            <translation>{tip} Haga doble clic en el nombre, o pulse Retroceso, para {words}.</translation>
         </message>
         <message>
             <source>{tip} Times Expression.</source>
-            <translation type="unfinished" />
+            <translation>{tip} Multiplicado por «Expresión».</translation>
         </message>
         <message>
             <source>{tip} Times Motion.</source>
-            <translation type="unfinished" />
+            <translation>{tip} Multiplicado por «Movimiento».</translation>
         </message>
         <message>
             <source>{trouble} Recordings go on, and are silent meanwhile.</source>
-            <translation type="unfinished" />
+            <translation>{trouble} Las grabaciones continúan, y entretanto no tienen sonido.</translation>
         </message>
         <message>
             <source>{value:6.1f}</source>
-            <translation type="unfinished" />
+            <translation>{value:6.1f}</translation>
         </message>
         <message>
             <source>{way}: {reason}</source>
-            <translation type="unfinished" />
+            <translation>{way}: {reason}</translation>
         </message>
         <message>
             <source>{what} cannot be used: {error}</source>
-            <translation type="unfinished" />
+            <translation>{what} no se puede usar: {error}</translation>
         </message>
         <message>
             <source>{what} {key}: got {value}, expected a list</source>
-            <translation type="unfinished" />
+            <translation>{what} {key}: {value}, se esperaba una lista</translation>
         </message>
         <message>
             <source>{what} {key}: got {value}, expected a table of values</source>
-            <translation type="unfinished" />
+            <translation>{what} {key}: {value}, se esperaba una tabla de valores</translation>
         </message>
         <message>
             <source>{what} {key}: got {value}, expected {allowed}</source>
-            <translation type="unfinished" />
+            <translation>{what} {key}: {value}, se esperaba {allowed}</translation>
         </message>
         <message>
             <source>{what} {key}: got {value}, expected {kind}</source>
-            <translation type="unfinished" />
+            <translation>{what} {key}: {value}, se esperaba {kind}</translation>
         </message>
         <message>
             <source>{where}: {key} holds NaN or infinite values, expected finite weights; if a training run diverged, use an earlier checkpoint of it</source>
-            <translation type="unfinished" />
+            <translation>{where}: {key} contiene NaN o valores infinitos, se esperaban pesos finitos; si un entrenamiento divergió, use un checkpoint anterior suyo</translation>
         </message>
         <message>
             <source>{where}: {key} is a {kind} tensor, expected plain floating point</source>
-            <translation type="unfinished" />
+            <translation>{where}: {key} es un tensor {kind}, se esperaba coma flotante simple</translation>
         </message>
         <message>
             <source>{width_px} x {height_px}, {fps_hz:.0f} fps</source>
-            <translation type="unfinished" />
+            <translation>{width_px} x {height_px}, {fps_hz:.0f} fps</translation>
         </message>
         <message>
             <source>{words}.</source>
             <comment>a whole sentence</comment>
-            <translation type="unfinished" />
+            <translation>{words}.</translation>
         </message>
         <message>
             <source>“AI avatar” badge</source>
-            <translation type="unfinished" />
+            <translation>Distintivo «AI avatar»</translation>
         </message>
     </context>
 </TS>

@@ -5,3310 +5,3334 @@
         <name>mcnet-avatar</name>
         <message>
             <source>A folder for recordings</source>
-            <translation type="unfinished" />
+            <translation>Uma pasta para gravações</translation>
         </message>
         <message>
             <source>A folder…</source>
-            <translation type="unfinished" />
+            <translation>Uma pasta…</translation>
         </message>
         <message>
             <source>A lattice drawn on the portrait, moved as the portrait is</source>
-            <translation type="unfinished" />
+            <translation>Uma grade desenhada sobre o retrato e movida como ele</translation>
         </message>
         <message>
             <source>A model</source>
-            <translation type="unfinished" />
+            <translation>Um modelo</translation>
         </message>
         <message>
             <source>A model's folder, or that of a run that learns</source>
-            <translation type="unfinished" />
+            <translation>A pasta de um modelo ou de um treinamento em andamento</translation>
         </message>
         <message>
             <source>A phone with a camera app, or any camera with an address on your network</source>
-            <translation type="unfinished" />
+            <translation>Um telefone com um aplicativo de câmera, ou qualquer câmera com um endereço na sua rede</translation>
         </message>
         <message>
             <source>A picture as background</source>
-            <translation type="unfinished" />
+            <translation>Uma imagem de fundo</translation>
         </message>
         <message>
             <source>A picture for the slate</source>
-            <translation type="unfinished" />
+            <translation>Uma imagem para a tela de espera</translation>
         </message>
         <message>
             <source>A picture of yours</source>
-            <translation type="unfinished" />
+            <translation>Uma imagem sua</translation>
         </message>
         <message>
             <source>A picture of yours that the slate shows</source>
-            <translation type="unfinished" />
+            <translation>Uma imagem sua que a tela de espera mostra</translation>
         </message>
         <message>
             <source>A picture of yours that the slate shows; now: {file}</source>
-            <translation type="unfinished" />
+            <translation>Uma imagem sua que a tela de espera mostra; agora: {file}</translation>
         </message>
         <message>
             <source>A safe start avoids what may have been the cause: the processor computes, there is no virtual camera, and all settings are the defaults. Your own are kept for the next start.</source>
-            <translation type="unfinished" />
+            <translation>Uma inicialização segura evita o que pode ter sido a causa: o processador calcula, não há câmera virtual e todas as configurações são as padrão. As suas ficam guardadas para a próxima inicialização.</translation>
         </message>
         <message>
             <source>A video in the camera's place</source>
-            <translation type="unfinished" />
+            <translation>Um vídeo no lugar da câmera</translation>
         </message>
         <message>
             <source>AKD of copying</source>
-            <translation type="unfinished" />
+            <translation>AKD em relação à cópia</translation>
         </message>
         <message>
             <source>Absolute</source>
-            <translation type="unfinished" />
+            <translation>Absoluto</translation>
         </message>
         <message>
             <source>Add a picture from a file</source>
-            <translation type="unfinished" />
+            <translation>Adicionar uma imagem de um arquivo</translation>
         </message>
         <message>
             <source>Add a picture from the clipboard</source>
-            <translation type="unfinished" />
+            <translation>Adicionar uma imagem da área de transferência</translation>
         </message>
         <message>
             <source>Add a picture of yours (Ctrl+O), or drop one anywhere</source>
-            <translation type="unfinished" />
+            <translation>Adicionar uma imagem sua (Ctrl+O), ou solte uma em qualquer lugar</translation>
         </message>
         <message>
             <source>Add a portrait</source>
-            <translation type="unfinished" />
+            <translation>Adicionar um retrato</translation>
         </message>
         <message>
             <source>Add the picture in the clipboard (Ctrl+V)</source>
-            <translation type="unfinished" />
+            <translation>Adicionar a imagem da área de transferência (Ctrl+V)</translation>
         </message>
         <message>
             <source>Add yours…</source>
-            <translation type="unfinished" />
+            <translation>O seu…</translation>
         </message>
         <message>
             <source>Add…</source>
-            <translation type="unfinished" />
+            <translation>Adicionar…</translation>
         </message>
         <message>
             <source>Adjust the crop</source>
-            <translation type="unfinished" />
+            <translation>Ajustar o corte</translation>
         </message>
         <message>
             <source>Always dark</source>
-            <translation type="unfinished" />
+            <translation>Sempre escuro</translation>
         </message>
         <message>
             <source>Always light</source>
-            <translation type="unfinished" />
+            <translation>Sempre claro</translation>
         </message>
         <message>
             <source>Another colour</source>
-            <translation type="unfinished" />
+            <translation>Outra cor</translation>
         </message>
         <message>
             <source>Another file…</source>
-            <translation type="unfinished" />
+            <translation>Outro arquivo…</translation>
         </message>
         <message>
             <source>As the desktop</source>
-            <translation type="unfinished" />
+            <translation>Como a área de trabalho</translation>
         </message>
         <message>
             <source>As the system</source>
-            <translation type="unfinished" />
+            <translation>Como o sistema</translation>
         </message>
         <message>
             <source>Attention</source>
-            <translation type="unfinished" />
+            <translation>Atenção</translation>
         </message>
         <message>
             <source>Automatic</source>
-            <translation type="unfinished" />
+            <translation>Automático</translation>
         </message>
         <message>
             <source>Automatic crop</source>
-            <translation type="unfinished" />
+            <translation>Corte automático</translation>
         </message>
         <message>
             <source>Automatic: {device}</source>
-            <translation type="unfinished" />
+            <translation>Automático: {device}</translation>
         </message>
         <message>
             <source>Avatar</source>
-            <translation type="unfinished" />
+            <translation>Avatar</translation>
         </message>
         <message>
             <source>Back to the preview (Escape)</source>
-            <translation type="unfinished" />
+            <translation>Voltar à prévia (Esc)</translation>
         </message>
         <message>
             <source>Background</source>
-            <translation type="unfinished" />
+            <translation>Fundo</translation>
         </message>
         <message>
             <source>Background: {name}</source>
-            <translation type="unfinished" />
+            <translation>Fundo: {name}</translation>
         </message>
         <message>
             <source>Before and after the memory compensates them, by the same principal components</source>
-            <translation type="unfinished" />
+            <translation>Antes e depois de a memória as compensar, pelos mesmos componentes principais</translation>
         </message>
         <message>
             <source>Blinks, and eyes wide open.</source>
-            <translation type="unfinished" />
+            <translation>Piscadas e olhos bem abertos.</translation>
         </message>
         <message>
             <source>Blur</source>
-            <translation type="unfinished" />
+            <translation>Desfoque</translation>
         </message>
         <message>
             <source>Brows</source>
-            <translation type="unfinished" />
+            <translation>Sobrancelhas</translation>
         </message>
         <message>
             <source>CALIBRATING</source>
-            <translation type="unfinished" />
+            <translation>CALIBRANDO</translation>
         </message>
         <message>
             <source>Calibrate</source>
-            <translation type="unfinished" />
+            <translation>Calibrar</translation>
         </message>
         <message>
             <source>Calibrate (F)</source>
-            <translation type="unfinished" />
+            <translation>Calibrar (F)</translation>
         </message>
         <message>
             <source>Calibrate hands-free (F)</source>
-            <translation type="unfinished" />
+            <translation>Calibrar com as mãos livres (F)</translation>
         </message>
         <message>
             <source>Calibrate hands-free: the best frame of a second or two</source>
-            <translation type="unfinished" />
+            <translation>Calibrar com as mãos livres: o melhor quadro de um ou dois segundos</translation>
         </message>
         <message>
             <source>Calibrate: this very frame is the reference</source>
-            <translation type="unfinished" />
+            <translation>Calibrar: este exato quadro é a referência</translation>
         </message>
         <message>
             <source>Call this picture of yours something else (F2)</source>
-            <translation type="unfinished" />
+            <translation>Dar outro nome a esta imagem sua (F2)</translation>
         </message>
         <message>
             <source>Calms jitter; a slow movement is shown that much later.</source>
-            <translation type="unfinished" />
+            <translation>Acalma a tremulação; um movimento lento aparece com esse atraso.</translation>
         </message>
         <message>
             <source>Camera</source>
-            <translation type="unfinished" />
+            <translation>Câmera</translation>
         </message>
         <message>
             <source>Camera {number}</source>
-            <translation type="unfinished" />
+            <translation>Câmera {number}</translation>
         </message>
         <message>
             <source>Cancel</source>
-            <translation type="unfinished" />
+            <translation>Cancelar</translation>
         </message>
         <message>
             <source>Chain from the camera to the call</source>
-            <translation type="unfinished" />
+            <translation>Cadeia da câmera até a chamada</translation>
         </message>
         <message>
             <source>Change…</source>
-            <translation type="unfinished" />
+            <translation>Alterar…</translation>
         </message>
         <message>
             <source>Choose two to four views of the network's inside</source>
-            <translation type="unfinished" />
+            <translation>Escolher de duas a quatro vistas do interior da rede</translation>
         </message>
         <message>
             <source>Choose {camera}</source>
-            <translation type="unfinished" />
+            <translation>Escolha {camera}</translation>
         </message>
         <message>
             <source>Close</source>
-            <translation type="unfinished" />
+            <translation>Fechar</translation>
         </message>
         <message>
             <source>Close the programs that use it and load the module again</source>
-            <translation type="unfinished" />
+            <translation>Feche os programas que o usam e carregue o módulo de novo</translation>
         </message>
         <message>
             <source>Close {by}</source>
-            <translation type="unfinished" />
+            <translation>Feche {by}</translation>
         </message>
         <message>
             <source>Colour</source>
-            <translation type="unfinished" />
+            <translation>Cor</translation>
         </message>
         <message>
             <source>Column</source>
-            <translation type="unfinished" />
+            <translation>Coluna</translation>
         </message>
         <message>
             <source>Command</source>
-            <translation type="unfinished" />
+            <translation>Comando</translation>
         </message>
         <message>
             <source>Computer</source>
+            <translation>Computador</translation>
+        </message>
+        <message>
+            <source>Content Credentials</source>
             <translation type="unfinished" />
         </message>
         <message>
             <source>Controls</source>
-            <translation type="unfinished" />
+            <translation>Controles</translation>
         </message>
         <message>
             <source>Copy</source>
-            <translation type="unfinished" />
+            <translation>Copiar</translation>
         </message>
         <message>
             <source>Copy this command</source>
-            <translation type="unfinished" />
+            <translation>Copiar este comando</translation>
         </message>
         <message>
             <source>Crop by the face that was found</source>
-            <translation type="unfinished" />
+            <translation>Cortar pelo rosto encontrado</translation>
         </message>
         <message>
             <source>Crop of the portrait</source>
-            <translation type="unfinished" />
+            <translation>Corte do retrato</translation>
         </message>
         <message>
             <source>Crop of {name}</source>
-            <translation type="unfinished" />
+            <translation>Corte de {name}</translation>
         </message>
         <message>
             <source>Crop of {name} ({number} of {of})</source>
-            <translation type="unfinished" />
+            <translation>Corte de {name} ({number} de {of})</translation>
         </message>
         <message>
             <source>Ctrl</source>
-            <translation type="unfinished" />
+            <translation>Ctrl</translation>
         </message>
         <message>
             <source>DROP</source>
-            <translation type="unfinished" />
+            <translation>SOLTAR</translation>
         </message>
         <message>
             <source>Dark</source>
-            <translation type="unfinished" />
+            <translation>Escuro</translation>
         </message>
         <message>
             <source>Device</source>
-            <translation type="unfinished" />
+            <translation>Dispositivo</translation>
         </message>
         <message>
             <source>Dismiss</source>
-            <translation type="unfinished" />
+            <translation>Dispensar</translation>
         </message>
         <message>
             <source>Do what the message proposes</source>
-            <translation type="unfinished" />
+            <translation>Fazer o que a mensagem propõe</translation>
         </message>
         <message>
             <source>Drag the square, or its corners. Keys: arrows move, plus and minus resize, Page Up and Down turn, comma and full stop straighten.</source>
-            <translation type="unfinished" />
+            <translation>Arraste o quadrado ou seus cantos. Teclas: as setas movem, mais e menos redimensionam, Page Up e Page Down giram, vírgula e ponto endireitam.</translation>
         </message>
         <message>
             <source>Draw on your picture what was found in it (O).</source>
-            <translation type="unfinished" />
+            <translation>Desenha na sua imagem o que foi encontrado nela (O).</translation>
         </message>
         <message>
             <source>Drop a picture to add a portrait, or a video to stand in for the camera.</source>
-            <translation type="unfinished" />
+            <translation>Solte uma imagem para adicionar um retrato, ou um vídeo para ficar no lugar da câmera.</translation>
         </message>
         <message>
             <source>Each part of motion and expression for itself, in space only.</source>
-            <translation type="unfinished" />
+            <translation>Cada parte do movimento e da expressão por si, só no espaço.</translation>
         </message>
         <message>
             <source>Enable RPM Fusion's free repository (rpmfusion.org tells how), then install it</source>
-            <translation type="unfinished" />
+            <translation>Ative o repositório livre do RPM Fusion (rpmfusion.org explica como) e depois instale-o</translation>
         </message>
         <message>
             <source>Enter keeps the name, Escape the one before.</source>
-            <translation type="unfinished" />
+            <translation>Enter mantém o nome, Esc o anterior.</translation>
         </message>
         <message>
             <source>Everything is ready.</source>
-            <translation type="unfinished" />
+            <translation>Tudo está pronto.</translation>
         </message>
         <message>
             <source>Expression</source>
-            <translation type="unfinished" />
+            <translation>Expressão</translation>
         </message>
         <message>
             <source>FAULT</source>
-            <translation type="unfinished" />
+            <translation>FALHA</translation>
         </message>
         <message>
             <source>Features</source>
-            <translation type="unfinished" />
+            <translation>Características</translation>
         </message>
         <message>
             <source>Figures</source>
-            <translation type="unfinished" />
+            <translation>Números</translation>
         </message>
         <message>
             <source>Figures: not measured</source>
-            <translation type="unfinished" />
+            <translation>Números: não medidos</translation>
         </message>
         <message>
             <source>Figures: {figures}</source>
-            <translation type="unfinished" />
+            <translation>Números: {figures}</translation>
         </message>
         <message numerus="yes">
             <source>Figures: {figures} ({n} clips that it never saw)</source>
-            <translation type="unfinished">
-                <numerusform />
+            <translation>
+                <numerusform>Números: {figures} ({n} clipe que ele nunca viu)</numerusform>
+                <numerusform>Números: {figures} ({n} clipes que ele nunca viu)</numerusform>
             </translation>
         </message>
         <message>
             <source>Find the fastest way to run the model on this computer (a few seconds), and remember it</source>
-            <translation type="unfinished" />
+            <translation>Encontra a forma mais rápida de rodar o modelo neste computador (alguns segundos) e a guarda</translation>
         </message>
         <message>
             <source>Fine-tune</source>
-            <translation type="unfinished" />
+            <translation>Ajuste fino</translation>
         </message>
         <message>
             <source>First steps</source>
-            <translation type="unfinished" />
+            <translation>Primeiros passos</translation>
         </message>
         <message>
             <source>Flip what the call sees (T).</source>
-            <translation type="unfinished" />
+            <translation>Inverte o que a chamada vê (T).</translation>
         </message>
         <message>
             <source>Folder of recordings</source>
-            <translation type="unfinished" />
+            <translation>Pasta das gravações</translation>
         </message>
         <message>
             <source>Framing</source>
-            <translation type="unfinished" />
+            <translation>Enquadramento</translation>
         </message>
         <message>
             <source>Generated</source>
-            <translation type="unfinished" />
+            <translation>Gerado</translation>
         </message>
         <message>
             <source>Give the output to call programs as a camera. It starts with the slate; then go live.</source>
-            <translation type="unfinished" />
+            <translation>Dá a saída aos programas de chamada como uma câmera. Começa com a tela de espera; depois, entre ao vivo.</translation>
         </message>
         <message>
             <source>Go live</source>
-            <translation type="unfinished" />
+            <translation>Ir ao vivo</translation>
         </message>
         <message>
             <source>Go live, or stop</source>
-            <translation type="unfinished" />
+            <translation>Ir ao vivo, ou parar</translation>
         </message>
         <message>
             <source>HOLD</source>
-            <translation type="unfinished" />
+            <translation>PARADO</translation>
         </message>
         <message>
             <source>Hands-free</source>
-            <translation type="unfinished" />
+            <translation>Mãos livres</translation>
         </message>
         <message>
             <source>Have it at every start of the system</source>
-            <translation type="unfinished" />
+            <translation>Tê-lo em toda inicialização do sistema</translation>
         </message>
         <message>
             <source>Heard: {name}</source>
-            <translation type="unfinished" />
+            <translation>Ouvindo: {name}</translation>
         </message>
         <message>
             <source>Hide</source>
-            <translation type="unfinished" />
+            <translation>Ocultar</translation>
         </message>
         <message>
             <source>How far the enlarged portrait is sharpened.</source>
-            <translation type="unfinished" />
+            <translation>Quanto o retrato ampliado é acentuado.</translation>
         </message>
         <message>
             <source>How far the head moves.</source>
-            <translation type="unfinished" />
+            <translation>Quanto a cabeça se move.</translation>
         </message>
         <message>
             <source>How large the portrait stands in the picture.</source>
-            <translation type="unfinished" />
+            <translation>Que tamanho o retrato tem na imagem.</translation>
         </message>
         <message>
             <source>How long a process of its own was busy with computing one frame once more</source>
-            <translation type="unfinished" />
+            <translation>Quanto tempo um processo à parte levou para calcular um quadro mais uma vez</translation>
         </message>
         <message>
             <source>How much of the crop your face fills (W and S).</source>
-            <translation type="unfinished" />
+            <translation>Quanto do corte o seu rosto preenche (W e S).</translation>
         </message>
         <message>
             <source>How often calls and recordings get a picture.</source>
-            <translation type="unfinished" />
+            <translation>Com que frequência chamadas e gravações recebem uma imagem.</translation>
         </message>
         <message>
             <source>How strongly mouth, eyes and brows move.</source>
-            <translation type="unfinished" />
+            <translation>Com que força boca, olhos e sobrancelhas se movem.</translation>
         </message>
         <message>
             <source>I may use this picture</source>
-            <translation type="unfinished" />
+            <translation>Eu posso usar esta imagem</translation>
         </message>
         <message>
             <source>IDLE</source>
-            <translation type="unfinished" />
+            <translation>REPOUSO</translation>
         </message>
         <message>
             <source>If there is none, the device keeps an old format: free it</source>
-            <translation type="unfinished" />
+            <translation>Se não houver nenhum, o dispositivo mantém um formato antigo: libere-o</translation>
         </message>
         <message>
             <source>In a call</source>
-            <translation type="unfinished" />
+            <translation>Em uma chamada</translation>
         </message>
         <message>
             <source>In space</source>
-            <translation type="unfinished" />
+            <translation>No espaço</translation>
         </message>
         <message>
             <source>In the plane</source>
-            <translation type="unfinished" />
+            <translation>No plano</translation>
         </message>
         <message>
             <source>Inside the network</source>
-            <translation type="unfinished" />
+            <translation>Dentro da rede</translation>
         </message>
         <message>
             <source>Install OBS Studio 30 or newer from {address}</source>
-            <translation type="unfinished" />
+            <translation>Instale o OBS Studio 30 ou mais novo de {address}</translation>
         </message>
         <message>
             <source>Install OBS Studio from {address} (it need not run), then restart your call program</source>
-            <translation type="unfinished" />
+            <translation>Instale o OBS Studio de {address} (não precisa estar em execução) e reinicie o seu programa de chamada</translation>
         </message>
         <message>
             <source>Install it</source>
-            <translation type="unfinished" />
+            <translation>Instale-o</translation>
         </message>
         <message>
             <source>Install it (for another kernel than linux, its own headers: linux-lts-headers, say)</source>
-            <translation type="unfinished" />
+            <translation>Instale-o (para outro kernel que não linux, com os cabeçalhos dele, por exemplo linux-lts-headers)</translation>
         </message>
         <message>
             <source>Install your distribution's package v4l2loopback (or v4l2loopback-dkms)</source>
-            <translation type="unfinished" />
+            <translation>Instale o pacote v4l2loopback (ou v4l2loopback-dkms) da sua distribuição</translation>
         </message>
         <message>
             <source>It has no card with figures: nobody has told how good it is (mcnet-train evaluate measures it).</source>
-            <translation type="unfinished" />
+            <translation>Ele não tem ficha com números: ninguém disse quão bom ele é (mcnet-train evaluate mede isso).</translation>
         </message>
         <message>
             <source>It is a pickled checkpoint without a card: it is read without running code, but nobody tells how good it is or under which licence it may be used.</source>
-            <translation type="unfinished" />
+            <translation>É um checkpoint pickle sem ficha: é lido sem executar código, mas ninguém diz quão bom ele é nem sob qual licença pode ser usado.</translation>
         </message>
         <message>
             <source>It is worse than showing the portrait as it is: its pictures are off by {copied:.0%} of what that would be.</source>
-            <translation type="unfinished" />
+            <translation>É pior do que mostrar o retrato como está: as imagens erram em {copied:.0%} do que isso daria.</translation>
         </message>
         <message>
             <source>It shows me, or the person in it agrees, or nobody real is in it.</source>
-            <translation type="unfinished" />
+            <translation>Ela mostra a mim, a pessoa nela concorda, ou não há ninguém real nela.</translation>
         </message>
         <message>
             <source>Its card is being read…</source>
-            <translation type="unfinished" />
+            <translation>A ficha está sendo lida…</translation>
         </message>
         <message>
             <source>Join the group of video devices, then log out and in again</source>
-            <translation type="unfinished" />
+            <translation>Entre no grupo dos dispositivos de vídeo, depois saia da sessão e entre de novo</translation>
         </message>
         <message>
             <source>Keep this crop and animate it</source>
-            <translation type="unfinished" />
+            <translation>Manter este corte e animá-lo</translation>
         </message>
         <message>
             <source>Keys</source>
-            <translation type="unfinished" />
+            <translation>Teclas</translation>
         </message>
         <message>
             <source>L1 of copying</source>
-            <translation type="unfinished" />
+            <translation>L1 em relação à cópia</translation>
         </message>
         <message>
             <source>L1 of copying, of what it learns from</source>
-            <translation type="unfinished" />
+            <translation>L1 em relação à cópia, nos dados com que aprende</translation>
         </message>
         <message>
             <source>LIVE</source>
-            <translation type="unfinished" />
+            <translation>AO VIVO</translation>
         </message>
         <message>
             <source>Landmarks and keypoints</source>
-            <translation type="unfinished" />
+            <translation>Marcos e pontos-chave</translation>
         </message>
         <message>
             <source>Language</source>
-            <translation type="unfinished" />
+            <translation>Idioma</translation>
         </message>
         <message>
             <source>Lattice</source>
-            <translation type="unfinished" />
+            <translation>Grade</translation>
         </message>
         <message>
             <source>Leave everything as it was (Escape)</source>
-            <translation type="unfinished" />
+            <translation>Deixar tudo como estava (Esc)</translation>
         </message>
         <message>
             <source>Leave the slate up; the call keeps its picture (G)</source>
-            <translation type="unfinished" />
+            <translation>Deixar a tela de espera; a chamada mantém a imagem (G)</translation>
         </message>
         <message>
             <source>Let call programs see the output; it starts with the slate</source>
-            <translation type="unfinished" />
+            <translation>Deixa os programas de chamada verem a saída; começa com a tela de espera</translation>
         </message>
         <message>
             <source>Level</source>
-            <translation type="unfinished" />
+            <translation>Nível</translation>
         </message>
         <message>
             <source>Level of the microphone</source>
-            <translation type="unfinished" />
+            <translation>Nível do microfone</translation>
         </message>
         <message>
             <source>Licence: {licence}</source>
-            <translation type="unfinished" />
+            <translation>Licença: {licence}</translation>
         </message>
         <message>
             <source>Lids</source>
-            <translation type="unfinished" />
+            <translation>Pálpebras</translation>
         </message>
         <message>
             <source>Lift slate</source>
-            <translation type="unfinished" />
+            <translation>Tirar espera</translation>
         </message>
         <message>
             <source>Light</source>
-            <translation type="unfinished" />
+            <translation>Claro</translation>
         </message>
         <message>
             <source>Lips, jaw and chin.</source>
-            <translation type="unfinished" />
+            <translation>Lábios, mandíbula e queixo.</translation>
         </message>
         <message>
             <source>List all keys (?)</source>
-            <translation type="unfinished" />
+            <translation>Listar todas as teclas (?)</translation>
         </message>
         <message>
             <source>Load the module</source>
-            <translation type="unfinished" />
+            <translation>Carregue o módulo</translation>
         </message>
         <message>
             <source>Look again for a virtual camera</source>
-            <translation type="unfinished" />
+            <translation>Procurar de novo uma câmera virtual</translation>
         </message>
         <message>
             <source>Look again for cameras</source>
-            <translation type="unfinished" />
+            <translation>Procurar câmeras de novo</translation>
         </message>
         <message>
             <source>Look again for microphones</source>
-            <translation type="unfinished" />
+            <translation>Procurar microfones de novo</translation>
         </message>
         <message>
             <source>Look as the portrait does: the head turned alike, mouth and eyes as far open.</source>
-            <translation type="unfinished" />
+            <translation>Fique como o retrato: a cabeça virada igual, boca e olhos abertos igual.</translation>
         </message>
         <message>
             <source>Look as you do at rest: mouth closed, eyes open; any direction will do.</source>
-            <translation type="unfinished" />
+            <translation>Fique como em repouso: boca fechada, olhos abertos; qualquer direção serve.</translation>
         </message>
         <message>
             <source>Looking for cameras…</source>
-            <translation type="unfinished" />
+            <translation>Procurando câmeras…</translation>
         </message>
         <message>
             <source>Looking for one…</source>
-            <translation type="unfinished" />
+            <translation>Procurando uma…</translation>
         </message>
         <message>
             <source>MEASURING</source>
-            <translation type="unfinished" />
+            <translation>MEDINDO</translation>
         </message>
         <message>
             <source>Masks</source>
-            <translation type="unfinished" />
+            <translation>Máscaras</translation>
         </message>
         <message>
             <source>Measure</source>
-            <translation type="unfinished" />
+            <translation>Medir</translation>
         </message>
         <message>
             <source>Measured: {words}.</source>
-            <translation type="unfinished" />
+            <translation>Medido: {words}.</translation>
         </message>
         <message>
             <source>Microphone</source>
-            <translation type="unfinished" />
+            <translation>Microfone</translation>
         </message>
         <message>
             <source>Mirror the output</source>
-            <translation type="unfinished" />
+            <translation>Espelhar a saída</translation>
         </message>
         <message>
             <source>Mirror the preview</source>
-            <translation type="unfinished" />
+            <translation>Espelhar a prévia</translation>
         </message>
         <message>
             <source>Mirror what the call sees</source>
-            <translation type="unfinished" />
+            <translation>Espelhar o que a chamada vê</translation>
         </message>
         <message>
             <source>Missing: {link}</source>
-            <translation type="unfinished" />
+            <translation>Falta: {link}</translation>
         </message>
         <message>
             <source>Model</source>
-            <translation type="unfinished" />
+            <translation>Modelo</translation>
         </message>
         <message>
             <source>Models (*.safetensors *.pth *.tar);;All files (*)</source>
-            <translation type="unfinished" />
+            <translation>Modelos (*.safetensors *.pth *.tar);;Todos os arquivos (*)</translation>
         </message>
         <message>
             <source>Motion</source>
-            <translation type="unfinished" />
+            <translation>Movimento</translation>
         </message>
         <message>
             <source>Mouth</source>
-            <translation type="unfinished" />
+            <translation>Boca</translation>
         </message>
         <message>
             <source>Move the crop down (J)</source>
-            <translation type="unfinished" />
+            <translation>Mover o corte para baixo (J)</translation>
         </message>
         <message>
             <source>Move the crop to the left (H)</source>
-            <translation type="unfinished" />
+            <translation>Mover o corte para a esquerda (H)</translation>
         </message>
         <message>
             <source>Move the crop to the right (K)</source>
-            <translation type="unfinished" />
+            <translation>Mover o corte para a direita (K)</translation>
         </message>
         <message>
             <source>Move the crop up (U)</source>
-            <translation type="unfinished" />
+            <translation>Mover o corte para cima (U)</translation>
         </message>
         <message>
             <source>NO CAMERA</source>
-            <translation type="unfinished" />
+            <translation>SEM CÂMERA</translation>
         </message>
         <message>
             <source>NO FACE</source>
-            <translation type="unfinished" />
+            <translation>SEM ROSTO</translation>
         </message>
         <message>
             <source>Name of the portrait</source>
-            <translation type="unfinished" />
+            <translation>Nome do retrato</translation>
         </message>
         <message>
             <source>Nearness</source>
-            <translation type="unfinished" />
+            <translation>Proximidade</translation>
         </message>
         <message>
             <source>Network camera</source>
-            <translation type="unfinished" />
+            <translation>Câmera de rede</translation>
         </message>
         <message>
             <source>Network camera…</source>
-            <translation type="unfinished" />
+            <translation>Câmera de rede…</translation>
         </message>
         <message>
             <source>New recordings have your voice, in step with the picture. Switched off, the microphone is closed.</source>
-            <translation type="unfinished" />
+            <translation>As novas gravações têm a sua voz, no ritmo da imagem. Desligado, o microfone fica fechado.</translation>
         </message>
         <message>
             <source>Next portrait</source>
-            <translation type="unfinished" />
+            <translation>Próximo retrato</translation>
         </message>
         <message>
             <source>Next step</source>
-            <translation type="unfinished" />
+            <translation>Próximo passo</translation>
         </message>
         <message>
             <source>No camera</source>
-            <translation type="unfinished" />
+            <translation>Sem câmera</translation>
         </message>
         <message>
             <source>No camera was found. Plug one in and refresh, or let a video file stand in for it.</source>
-            <translation type="unfinished" />
+            <translation>Nenhuma câmera foi encontrada. Conecte uma e atualize, ou deixe um arquivo de vídeo no lugar dela.</translation>
         </message>
         <message>
             <source>No card: nobody tells what it learned from, or how good it is</source>
-            <translation type="unfinished" />
+            <translation>Sem ficha: ninguém diz com o que ele aprendeu, nem quão bom é</translation>
         </message>
         <message>
             <source>No picture goes out any more.</source>
-            <translation type="unfinished" />
+            <translation>Nenhuma imagem sai mais.</translation>
         </message>
         <message>
             <source>Nod</source>
-            <translation type="unfinished" />
+            <translation>Aceno</translation>
         </message>
         <message>
             <source>Not all settings could be used: {said}. All others are in force; {kept}.</source>
-            <translation type="unfinished" />
+            <translation>Nem todas as configurações puderam ser usadas: {said}. Todas as outras valem; {kept}.</translation>
         </message>
         <message>
             <source>Not in space: {reason}.</source>
-            <translation type="unfinished" />
+            <translation>Não no espaço: {reason}.</translation>
         </message>
         <message>
             <source>Not yet: {missing}</source>
-            <translation type="unfinished" />
+            <translation>Ainda não: {missing}</translation>
         </message>
         <message>
             <source>Nothing is heard: {trouble}.</source>
-            <translation type="unfinished" />
+            <translation>Nada se ouve: {trouble}.</translation>
         </message>
         <message>
             <source>Nothing says under which licence it may be used.</source>
-            <translation type="unfinished" />
+            <translation>Nada diz sob qual licença ele pode ser usado.</translation>
         </message>
         <message>
             <source>Nothing to improve.</source>
-            <translation type="unfinished" />
+            <translation>Nada a melhorar.</translation>
         </message>
         <message>
             <source>Nudge</source>
-            <translation type="unfinished" />
+            <translation>Deslocar</translation>
         </message>
         <message>
             <source>Nudge it down</source>
-            <translation type="unfinished" />
+            <translation>Deslocar para baixo</translation>
         </message>
         <message>
             <source>Nudge it left</source>
-            <translation type="unfinished" />
+            <translation>Deslocar para a esquerda</translation>
         </message>
         <message>
             <source>Nudge it right</source>
-            <translation type="unfinished" />
+            <translation>Deslocar para a direita</translation>
         </message>
         <message>
             <source>Nudge the crop up</source>
-            <translation type="unfinished" />
+            <translation>Deslocar o corte para cima</translation>
         </message>
         <message>
             <source>Occlusion</source>
-            <translation type="unfinished" />
+            <translation>Oclusão</translation>
         </message>
         <message>
             <source>Of the picture that calls and recordings get, in pixels.</source>
-            <translation type="unfinished" />
+            <translation>Da imagem que chamadas e gravações recebem, em pixels.</translation>
         </message>
         <message>
             <source>Of the window's texts. A change takes effect at the app's next start.</source>
-            <translation type="unfinished" />
+            <translation>Dos textos da janela. Uma mudança vale a partir da próxima inicialização do aplicativo.</translation>
         </message>
         <message>
             <source>On: {device}. Choose it in your call program.</source>
-            <translation type="unfinished" />
+            <translation>Ligada: {device}. Escolha-a no seu programa de chamada.</translation>
         </message>
         <message>
             <source>One colour</source>
-            <translation type="unfinished" />
+            <translation>Uma cor</translation>
         </message>
         <message>
             <source>One moment: it is being read…</source>
-            <translation type="unfinished" />
+            <translation>Um momento: está sendo lido…</translation>
         </message>
         <message>
             <source>Open</source>
-            <translation type="unfinished" />
+            <translation>Abrir</translation>
         </message>
         <message>
             <source>Open OBS, press Start Virtual Camera once, allow the extension, press Stop, and restart this app</source>
-            <translation type="unfinished" />
+            <translation>Abra o OBS, pressione uma vez “Iniciar câmera virtual”, permita a extensão, pare-a e reinicie este aplicativo</translation>
         </message>
         <message>
             <source>Open folder</source>
-            <translation type="unfinished" />
+            <translation>Abrir pasta</translation>
         </message>
         <message>
             <source>Open what is written about this model</source>
-            <translation type="unfinished" />
+            <translation>Abrir o que está escrito sobre este modelo</translation>
         </message>
         <message>
             <source>OpenCV does not load: {error}; on Debian or Ubuntu: apt-get install libgl1 libglib2.0-0 libxcb1</source>
-            <translation type="unfinished" />
+            <translation>O OpenCV não carrega: {error}; no Debian ou Ubuntu: apt-get install libgl1 libglib2.0-0 libxcb1</translation>
         </message>
         <message>
             <source>OpenVINO alone knows it, and backend {backend} was chosen; use backend auto, or bf16 or fp32</source>
-            <translation type="unfinished" />
+            <translation>só o OpenVINO sabe isso, e o motor {backend} foi escolhido; use o motor auto, ou bf16 ou fp32</translation>
         </message>
         <message>
             <source>OpenVINO computes on the CPU only, and {device} was chosen</source>
-            <translation type="unfinished" />
+            <translation>o OpenVINO calcula só no processador, e {device} foi escolhido</translation>
         </message>
         <message>
             <source>OpenVINO was measured on x86-64 CPUs only, and this is {machine}</source>
-            <translation type="unfinished" />
+            <translation>o OpenVINO foi medido só em processadores x86-64, e este é {machine}</translation>
         </message>
         <message>
             <source>Opening…</source>
-            <translation type="unfinished" />
+            <translation>Abrindo…</translation>
         </message>
         <message>
             <source>Output and computer</source>
-            <translation type="unfinished" />
+            <translation>Saída e computador</translation>
         </message>
         <message>
             <source>Output preview</source>
-            <translation type="unfinished" />
+            <translation>Prévia da saída</translation>
         </message>
         <message>
             <source>Output rate</source>
-            <translation type="unfinished" />
+            <translation>Taxa da saída</translation>
         </message>
         <message>
             <source>Output size</source>
-            <translation type="unfinished" />
+            <translation>Tamanho da saída</translation>
         </message>
         <message>
             <source>Overlay</source>
-            <translation type="unfinished" />
+            <translation>Sobreposição</translation>
         </message>
         <message>
             <source>PREVIEW</source>
-            <translation type="unfinished" />
+            <translation>PRÉVIA</translation>
         </message>
         <message>
             <source>Parts of expression</source>
-            <translation type="unfinished" />
+            <translation>Partes da expressão</translation>
         </message>
         <message>
             <source>Parts of motion</source>
-            <translation type="unfinished" />
+            <translation>Partes do movimento</translation>
         </message>
         <message>
             <source>Paste a picture</source>
-            <translation type="unfinished" />
+            <translation>Colar uma imagem</translation>
         </message>
         <message>
             <source>Pause the preview</source>
-            <translation type="unfinished" />
+            <translation>Pausar a prévia</translation>
         </message>
         <message>
             <source>Pick one on the left, or add a picture of yours</source>
-            <translation type="unfinished" />
+            <translation>Escolha um à esquerda, ou adicione uma imagem sua</translation>
         </message>
         <message>
             <source>Picture</source>
-            <translation type="unfinished" />
+            <translation>Imagem</translation>
         </message>
         <message>
             <source>Pictures ({endings});;All files (*)</source>
-            <translation type="unfinished" />
+            <translation>Imagens ({endings});;Todos os arquivos (*)</translation>
         </message>
         <message>
             <source>Picture…</source>
-            <translation type="unfinished" />
+            <translation>Imagem…</translation>
         </message>
         <message>
             <source>Portrait</source>
-            <translation type="unfinished" />
+            <translation>Retrato</translation>
         </message>
         <message>
             <source>Portrait over your picture: fainter</source>
-            <translation type="unfinished" />
+            <translation>Retrato sobre a sua imagem: mais fraco</translation>
         </message>
         <message>
             <source>Portrait over your picture: stronger</source>
-            <translation type="unfinished" />
+            <translation>Retrato sobre a sua imagem: mais forte</translation>
         </message>
         <message>
             <source>Portrait size</source>
-            <translation type="unfinished" />
+            <translation>Tamanho do retrato</translation>
         </message>
         <message>
             <source>Portraits</source>
-            <translation type="unfinished" />
+            <translation>Retratos</translation>
         </message>
         <message>
             <source>Pose</source>
-            <translation type="unfinished" />
+            <translation>Pose</translation>
         </message>
         <message>
             <source>Previous portrait</source>
-            <translation type="unfinished" />
+            <translation>Retrato anterior</translation>
         </message>
         <message>
             <source>Processor</source>
-            <translation type="unfinished" />
+            <translation>Processador</translation>
         </message>
         <message>
             <source>Put recordings and snapshots elsewhere</source>
-            <translation type="unfinished" />
+            <translation>Guardar gravações e capturas em outro lugar</translation>
         </message>
         <message>
             <source>Put the crop back where the face is</source>
-            <translation type="unfinished" />
+            <translation>Devolver o corte para onde o rosto está</translation>
         </message>
         <message>
             <source>Put the first steps away; they come back under Window</source>
-            <translation type="unfinished" />
+            <translation>Guardar os primeiros passos; eles voltam em “Janela”</translation>
         </message>
         <message>
             <source>Put this message away</source>
-            <translation type="unfinished" />
+            <translation>Tirar esta mensagem</translation>
         </message>
         <message>
             <source>Qt's part for sound cannot be loaded ({error}); {remedy}</source>
-            <translation type="unfinished" />
+            <translation>A parte do Qt para o som não pode ser carregada ({error}); {remedy}</translation>
         </message>
         <message>
             <source>Quit</source>
-            <translation type="unfinished" />
+            <translation>Sair</translation>
         </message>
         <message>
             <source>Rate</source>
-            <translation type="unfinished" />
+            <translation>Taxa</translation>
         </message>
         <message>
             <source>Read its card</source>
-            <translation type="unfinished" />
+            <translation>Ler a ficha</translation>
         </message>
         <message>
             <source>Recheck</source>
-            <translation type="unfinished" />
+            <translation>Verificar de novo</translation>
         </message>
         <message>
             <source>Record</source>
-            <translation type="unfinished" />
+            <translation>Gravar</translation>
         </message>
         <message>
             <source>Record my microphone</source>
-            <translation type="unfinished" />
+            <translation>Gravar o meu microfone</translation>
         </message>
         <message>
             <source>Record the output (V)</source>
-            <translation type="unfinished" />
+            <translation>Gravar a saída (V)</translation>
         </message>
         <message>
             <source>Record, or capture the window with your call program</source>
-            <translation type="unfinished" />
+            <translation>Grave, ou compartilhe a janela com o seu programa de chamada</translation>
         </message>
         <message>
             <source>Recordings</source>
+            <translation>Gravações</translation>
+        </message>
+        <message>
+            <source>Recordings and snapshots say, in a signed and standard way (C2PA), that AI generated them, and with which model; nothing of you. Others can read it, and can remove it.</source>
             <translation type="unfinished" />
         </message>
         <message>
             <source>Refresh</source>
-            <translation type="unfinished" />
+            <translation>Atualizar</translation>
         </message>
         <message>
             <source>Refresh cameras</source>
-            <translation type="unfinished" />
+            <translation>Atualizar câmeras</translation>
         </message>
         <message>
             <source>Refresh microphones</source>
+            <translation>Atualizar microfones</translation>
+        </message>
+        <message>
+            <source>Remember the calibration</source>
             <translation type="unfinished" />
         </message>
         <message>
             <source>Remove</source>
-            <translation type="unfinished" />
+            <translation>Remover</translation>
         </message>
         <message>
             <source>Remove it</source>
-            <translation type="unfinished" />
+            <translation>Remover</translation>
         </message>
         <message>
             <source>Rename</source>
-            <translation type="unfinished" />
+            <translation>Renomear</translation>
         </message>
         <message>
             <source>Rename a portrait of yours</source>
-            <translation type="unfinished" />
+            <translation>Renomear um retrato seu</translation>
         </message>
         <message>
             <source>SLATE</source>
-            <translation type="unfinished" />
+            <translation>ESPERA</translation>
         </message>
         <message>
             <source>STANDBY</source>
-            <translation type="unfinished" />
+            <translation>DE PRONTIDÃO</translation>
         </message>
         <message>
             <source>STARTING</source>
-            <translation type="unfinished" />
+            <translation>INICIANDO</translation>
         </message>
         <message>
             <source>Save a picture of the output</source>
-            <translation type="unfinished" />
+            <translation>Salvar uma imagem da saída</translation>
         </message>
         <message>
             <source>Save a picture of the output (P)</source>
-            <translation type="unfinished" />
+            <translation>Salvar uma imagem da saída (P)</translation>
         </message>
         <message>
             <source>Saved: {path}</source>
-            <translation type="unfinished" />
+            <translation>Salvo: {path}</translation>
         </message>
         <message>
             <source>Says in the picture that it is synthetic. Please leave it on when others watch.</source>
-            <translation type="unfinished" />
+            <translation>Diz na imagem que ela é sintética. Por favor, deixe-o ligado quando outros assistirem.</translation>
         </message>
         <message>
             <source>Score of the portrait</source>
-            <translation type="unfinished" />
+            <translation>Nota do retrato</translation>
         </message>
         <message>
             <source>Score {score} of 100</source>
-            <translation type="unfinished" />
+            <translation>Nota {score} de 100</translation>
         </message>
         <message>
             <source>Score {score} of 100: {remarks}</source>
-            <translation type="unfinished" />
+            <translation>Nota {score} de 100: {remarks}</translation>
         </message>
         <message>
             <source>Secure Boot is on: if modprobe says that the key was rejected, enrol the key that signs the module, restart, and confirm it in the blue menu</source>
-            <translation type="unfinished" />
+            <translation>O Secure Boot está ligado: se o modprobe disser que a chave foi rejeitada, registre a chave que assina o módulo, reinicie e confirme-a no menu azul</translation>
         </message>
         <message>
             <source>See and adjust the crop</source>
-            <translation type="unfinished" />
+            <translation>Ver e ajustar o corte</translation>
         </message>
         <message>
             <source>See which program it is, and close it</source>
-            <translation type="unfinished" />
+            <translation>Veja qual programa é, e feche-o</translation>
         </message>
         <message>
             <source>Settings &gt; Privacy &amp; security &gt; Camera</source>
-            <translation type="unfinished" />
+            <translation>Configurações &gt; Privacidade e segurança &gt; Câmera</translation>
         </message>
         <message>
             <source>Sharpness</source>
-            <translation type="unfinished" />
+            <translation>Nitidez</translation>
         </message>
         <message>
             <source>Shift</source>
-            <translation type="unfinished" />
+            <translation>Deslocamento</translation>
         </message>
         <message>
             <source>Show below what is measured (I).</source>
-            <translation type="unfinished" />
+            <translation>Mostra abaixo o que é medido (I).</translation>
         </message>
         <message>
             <source>Show me the output as in a mirror (R), but for the badge; the call sees it unchanged.</source>
-            <translation type="unfinished" />
+            <translation>Mostra-me a saída como num espelho (R), exceto o selo; a chamada a vê sem mudança.</translation>
         </message>
         <message>
             <source>Show my camera picture</source>
-            <translation type="unfinished" />
+            <translation>Mostrar a imagem da minha câmera</translation>
         </message>
         <message>
             <source>Show no face at once (0; from a dialog Ctrl+0)</source>
-            <translation type="unfinished" />
+            <translation>Não mostrar nenhum rosto imediatamente (0; de uma caixa de diálogo Ctrl+0)</translation>
         </message>
         <message>
             <source>Show or hide my camera picture</source>
-            <translation type="unfinished" />
+            <translation>Mostrar ou ocultar a imagem da minha câmera</translation>
         </message>
         <message>
             <source>Show the avatar in the preview again (G)</source>
-            <translation type="unfinished" />
+            <translation>Mostrar o avatar de novo na prévia (G)</translation>
         </message>
         <message>
             <source>Show the avatar to the call (G)</source>
-            <translation type="unfinished" />
+            <translation>Mostrar o avatar à chamada (G)</translation>
         </message>
         <message>
             <source>Show the checklist of the first launch.</source>
-            <translation type="unfinished" />
+            <translation>Mostra a lista da primeira inicialização.</translation>
         </message>
         <message>
             <source>Show the controls here</source>
-            <translation type="unfinished" />
+            <translation>Mostrar os controles aqui</translation>
         </message>
         <message>
             <source>Show the folder of recordings and snapshots</source>
-            <translation type="unfinished" />
+            <translation>Mostrar a pasta das gravações e capturas</translation>
         </message>
         <message>
             <source>Show the next step</source>
-            <translation type="unfinished" />
+            <translation>Mostrar o próximo passo</translation>
         </message>
         <message>
             <source>Show the portraits here</source>
-            <translation type="unfinished" />
+            <translation>Mostrar os retratos aqui</translation>
         </message>
         <message>
             <source>Show the slate without a picture again</source>
-            <translation type="unfinished" />
+            <translation>Mostrar de novo a tela de espera sem imagem</translation>
         </message>
         <message>
             <source>Show what the network does with your motion (N).</source>
-            <translation type="unfinished" />
+            <translation>Mostra o que a rede faz com o seu movimento (N).</translation>
         </message>
         <message>
             <source>Show window</source>
-            <translation type="unfinished" />
+            <translation>Mostrar janela</translation>
         </message>
         <message>
             <source>Size</source>
-            <translation type="unfinished" />
+            <translation>Tamanho</translation>
         </message>
         <message>
             <source>Slate</source>
-            <translation type="unfinished" />
+            <translation>Espera</translation>
         </message>
         <message>
             <source>Slate at once: the call sees no face</source>
-            <translation type="unfinished" />
+            <translation>Tela de espera imediata: a chamada não vê nenhum rosto</translation>
         </message>
         <message>
             <source>Slate says</source>
-            <translation type="unfinished" />
+            <translation>Texto</translation>
         </message>
         <message>
             <source>Slate's picture…</source>
-            <translation type="unfinished" />
+            <translation>Imagem de espera…</translation>
         </message>
         <message>
             <source>Smoothing</source>
-            <translation type="unfinished" />
+            <translation>Suavização</translation>
         </message>
         <message>
             <source>Snapshot</source>
-            <translation type="unfinished" />
+            <translation>Captura</translation>
         </message>
         <message>
             <source>Something unexpected went wrong ({key}): {error}.</source>
-            <translation type="unfinished" />
+            <translation>Algo inesperado deu errado ({key}): {error}.</translation>
         </message>
         <message>
             <source>Something unexpected went wrong in the window: {kind}: {error}. The log tells more.</source>
-            <translation type="unfinished" />
+            <translation>Algo inesperado deu errado na janela: {kind}: {error}. O registro diz mais.</translation>
         </message>
         <message>
             <source>Sound of recordings</source>
-            <translation type="unfinished" />
+            <translation>Som das gravações</translation>
         </message>
         <message>
             <source>Speak as you will in the recording: the bar should reach the middle, and not turn red.</source>
-            <translation type="unfinished" />
+            <translation>Fale como vai falar na gravação: a barra deve chegar ao meio, e não ficar vermelha.</translation>
         </message>
         <message>
             <source>Speed here: not measured yet</source>
-            <translation type="unfinished" />
+            <translation>Velocidade aqui: ainda não medida</translation>
         </message>
         <message>
             <source>Speed here: {frame_ms:.3g} ms per frame, measured</source>
-            <translation type="unfinished" />
+            <translation>Velocidade aqui: {frame_ms:.3g} ms por quadro, medida</translation>
         </message>
         <message>
             <source>Square to animate</source>
-            <translation type="unfinished" />
+            <translation>Quadrado a animar</translation>
         </message>
         <message>
             <source>Start again</source>
-            <translation type="unfinished" />
+            <translation>Reiniciar</translation>
         </message>
         <message>
             <source>Start as usual</source>
-            <translation type="unfinished" />
+            <translation>Iniciar como de costume</translation>
         </message>
         <message>
             <source>Start or stop the recording</source>
-            <translation type="unfinished" />
+            <translation>Iniciar ou parar a gravação</translation>
         </message>
         <message>
             <source>Start safely</source>
-            <translation type="unfinished" />
+            <translation>Iniciar com segurança</translation>
         </message>
         <message>
             <source>Statistics</source>
-            <translation type="unfinished" />
+            <translation>Estatísticas</translation>
         </message>
         <message>
             <source>Status</source>
-            <translation type="unfinished" />
+            <translation>Status</translation>
         </message>
         <message>
             <source>Step {number}, {title}: {state}. {text}</source>
-            <translation type="unfinished" />
+            <translation>Passo {number}, {title}: {state}. {text}</translation>
         </message>
         <message>
             <source>Step {step} of {steps}</source>
-            <translation type="unfinished" />
+            <translation>Passo {step} de {steps}</translation>
         </message>
         <message>
             <source>Still learning: step unknown</source>
-            <translation type="unfinished" />
+            <translation>Ainda aprende: passo desconhecido</translation>
         </message>
         <message>
             <source>Still learning: step {step}</source>
-            <translation type="unfinished" />
+            <translation>Ainda aprende: passo {step}</translation>
         </message>
         <message>
             <source>Still learning: step {step} of {of}</source>
-            <translation type="unfinished" />
+            <translation>Ainda aprende: passo {step} de {of}</translation>
         </message>
         <message>
             <source>Stop</source>
-            <translation type="unfinished" />
+            <translation>Parar</translation>
         </message>
         <message>
             <source>Stop everything and quit</source>
-            <translation type="unfinished" />
+            <translation>Parar tudo e sair</translation>
         </message>
         <message>
             <source>Stop painting it, as saves power; the call and recordings go on.</source>
-            <translation type="unfinished" />
+            <translation>Deixa de desenhá-la, o que poupa energia; a chamada e as gravações continuam.</translation>
         </message>
         <message>
             <source>Stop recording</source>
-            <translation type="unfinished" />
+            <translation>Parar a gravação</translation>
         </message>
         <message>
             <source>Stop the virtual camera in OBS</source>
-            <translation type="unfinished" />
+            <translation>Pare a câmera virtual no OBS</translation>
         </message>
         <message>
             <source>Straighten</source>
-            <translation type="unfinished" />
+            <translation>Endireitar</translation>
         </message>
         <message>
             <source>Switch on</source>
-            <translation type="unfinished" />
+            <translation>Ligar</translation>
         </message>
         <message>
             <source>Switch the virtual camera off first: a call keeps what it began with.</source>
-            <translation type="unfinished" />
+            <translation>Desligue primeiro a câmera virtual: uma chamada mantém aquilo com que começou.</translation>
         </message>
         <message>
             <source>Switch the virtual camera off first: no model runs.</source>
-            <translation type="unfinished" />
+            <translation>Desligue primeiro a câmera virtual: nenhum modelo está em execução.</translation>
         </message>
         <message>
             <source>System</source>
-            <translation type="unfinished" />
+            <translation>Sistema</translation>
         </message>
         <message>
             <source>System Settings &gt; Privacy &amp; Security &gt; Camera</source>
-            <translation type="unfinished" />
+            <translation>Ajustes do Sistema &gt; Privacidade e Segurança &gt; Câmera</translation>
         </message>
         <message>
             <source>Take this picture of yours out of the gallery (Delete)</source>
-            <translation type="unfinished" />
+            <translation>Tirar da galeria esta imagem sua (Delete)</translation>
         </message>
         <message>
             <source>Text of the slate</source>
-            <translation type="unfinished" />
+            <translation>Texto da tela de espera</translation>
         </message>
         <message>
             <source>The address that the camera's app shows, such as http://192.168.1.20:8080/video or rtsp://192.168.1.20/live.
 If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
-            <translation type="unfinished" />
+            <translation>O endereço que o aplicativo da câmera mostra, como http://192.168.1.20:8080/video ou rtsp://192.168.1.20/live.
+Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translation>
         </message>
         <message>
             <source>The app did not end in order last time: it crashed or was killed.</source>
-            <translation type="unfinished" />
+            <translation>O aplicativo não terminou em ordem da última vez: ele travou ou foi encerrado à força.</translation>
         </message>
         <message>
             <source>The avatar keeps its own face and looks where you look, however you were turned at the calibration.</source>
-            <translation type="unfinished" />
+            <translation>O avatar mantém o próprio rosto e olha para onde você olha, não importa como você estava virado na calibração.</translation>
         </message>
         <message>
             <source>The avatar moves as you move in the picture since the calibration: the paper's way.</source>
-            <translation type="unfinished" />
+            <translation>O avatar se move como você se move na imagem desde a calibração: à maneira do artigo.</translation>
         </message>
         <message>
             <source>The avatar takes your very pose and face: for a portrait of yourself.</source>
-            <translation type="unfinished" />
+            <translation>O avatar assume exatamente a sua pose e o seu rosto: para um retrato seu.</translation>
         </message>
         <message>
             <source>The brows raised and knit.</source>
-            <translation type="unfinished" />
+            <translation>As sobrancelhas erguidas e franzidas.</translation>
         </message>
         <message>
             <source>The camera that sees you. Only the avatar leaves this app, never its picture.</source>
-            <translation type="unfinished" />
+            <translation>A câmera que vê você. Só o avatar sai deste aplicativo, nunca a imagem dela.</translation>
         </message>
         <message>
             <source>The card beside {name} is of other weights: do not trust what it says.</source>
-            <translation type="unfinished" />
+            <translation>A ficha ao lado de {name} é de outros pesos: não confie no que ela diz.</translation>
         </message>
         <message>
             <source>The first nine portraits</source>
-            <translation type="unfinished" />
+            <translation>Os nove primeiros retratos</translation>
         </message>
         <message>
             <source>The head leant towards a shoulder.</source>
-            <translation type="unfinished" />
+            <translation>A cabeça inclinada para um ombro.</translation>
         </message>
         <message>
             <source>The head moved in the picture.</source>
-            <translation type="unfinished" />
+            <translation>A cabeça deslocada na imagem.</translation>
         </message>
         <message>
             <source>The head moved towards the camera and away from it.</source>
-            <translation type="unfinished" />
+            <translation>A cabeça aproximada e afastada da câmera.</translation>
         </message>
         <message>
             <source>The head raised and lowered.</source>
-            <translation type="unfinished" />
+            <translation>A cabeça erguida e abaixada.</translation>
         </message>
         <message>
             <source>The head turned to the sides.</source>
-            <translation type="unfinished" />
+            <translation>A cabeça virada para os lados.</translation>
         </message>
         <message>
             <source>The language changes at the next start of the app.</source>
-            <translation type="unfinished" />
+            <translation>O idioma muda na próxima inicialização do aplicativo.</translation>
         </message>
         <message>
             <source>The microphone is being opened…</source>
-            <translation type="unfinished" />
+            <translation>O microfone está sendo aberto…</translation>
         </message>
         <message>
             <source>The model has given no picture for a while, so the output shows the slate. It goes on by itself once there is one; if it stays so, start again.</source>
-            <translation type="unfinished" />
+            <translation>O modelo não deu nenhuma imagem por um tempo, então a saída mostra a tela de espera. Ela continua sozinha assim que houver uma; se continuar assim, reinicie.</translation>
         </message>
         <message>
             <source>The model's card</source>
-            <translation type="unfinished" />
+            <translation>A ficha do modelo</translation>
         </message>
         <message>
             <source>The network that animates the portrait: the bundled one, or a file or folder of yours.</source>
-            <translation type="unfinished" />
+            <translation>A rede que anima o retrato: a incluída, ou um arquivo ou uma pasta sua.</translation>
         </message>
         <message>
             <source>The one chosen before</source>
-            <translation type="unfinished" />
+            <translation>O escolhido antes</translation>
         </message>
         <message>
             <source>The output shows the slate.</source>
-            <translation type="unfinished" />
+            <translation>A saída mostra a tela de espera.</translation>
         </message>
         <message>
             <source>The picture is that late. Set this delay for your microphone (OBS: Advanced audio properties, sync offset) and lips and sound agree.</source>
-            <translation type="unfinished" />
+            <translation>A imagem chega com esse atraso. Defina esse atraso para o seu microfone (OBS: propriedades de áudio avançadas, compensação de sincronia) e os lábios combinam com o som.</translation>
         </message>
         <message>
             <source>The portrait over your picture (Z and C); for motion in the plane, to line up the pose.</source>
-            <translation type="unfinished" />
+            <translation>O retrato sobre a sua imagem (Z e C); para o movimento no plano, para alinhar a pose.</translation>
         </message>
         <message>
             <source>The portrait {first} is not in the gallery any more; {name} is used.</source>
-            <translation type="unfinished" />
+            <translation>O retrato {first} não está mais na galeria; {name} é usado.</translation>
         </message>
         <message>
             <source>The portrait's own surroundings, blurred</source>
-            <translation type="unfinished" />
+            <translation>O próprio entorno do retrato, desfocado</translation>
         </message>
         <message>
             <source>The portrait, moved and nothing else</source>
-            <translation type="unfinished" />
+            <translation>O retrato, movido e nada mais</translation>
         </message>
         <message>
             <source>The preview is paused; the output goes on.</source>
-            <translation type="unfinished" />
+            <translation>A prévia está em pausa; a saída continua.</translation>
         </message>
         <message>
             <source>The recording goes on without sound, which failed ({error}). For sound, begin another one.</source>
-            <translation type="unfinished" />
+            <translation>A gravação continua sem som, que falhou ({error}). Para ter som, comece outra.</translation>
         </message>
         <message>
             <source>The recording had not begun: there is no file.</source>
-            <translation type="unfinished" />
+            <translation>A gravação não tinha começado: não há arquivo.</translation>
         </message>
         <message>
             <source>The recording has no sound, since its encoder cannot be opened ({error}). Install the app again.</source>
-            <translation type="unfinished" />
+            <translation>A gravação não tem som, pois o codificador dele não pode ser aberto ({error}). Instale o aplicativo de novo.</translation>
         </message>
         <message>
             <source>The same, from a dialog for files or colours too</source>
-            <translation type="unfinished" />
+            <translation>O mesmo, também de uma caixa de diálogo de arquivos ou cores</translation>
         </message>
         <message>
             <source>The settings could not be read ({error}). Defaults are in use; {kept}.</source>
-            <translation type="unfinished" />
+            <translation>As configurações não puderam ser lidas ({error}). Valem as padrão; {kept}.</translation>
         </message>
         <message>
             <source>The system does not let this app use the camera. Allow it in System Settings, Privacy.</source>
-            <translation type="unfinished" />
+            <translation>O sistema não deixa este aplicativo usar a câmera. Permita-o em Ajustes do Sistema, Privacidade.</translation>
         </message>
         <message>
             <source>The system's usual one</source>
-            <translation type="unfinished" />
+            <translation>O padrão do sistema</translation>
         </message>
         <message>
             <source>The virtual camera {called} does not answer ({cause}).</source>
-            <translation type="unfinished" />
+            <translation>A câmera virtual {called} não responde ({cause}).</translation>
         </message>
         <message>
             <source>The virtual camera {called} is in use by another program.</source>
-            <translation type="unfinished" />
+            <translation>A câmera virtual {called} está em uso por outro programa.</translation>
         </message>
         <message>
             <source>The virtual camera {called} is in use by {by}.</source>
-            <translation type="unfinished" />
+            <translation>A câmera virtual {called} está em uso por {by}.</translation>
         </message>
         <message>
             <source>The virtual camera {called} is ready, but Chrome and Teams will not list it (exclusive_caps=0).</source>
-            <translation type="unfinished" />
+            <translation>A câmera virtual {called} está pronta, mas o Chrome e o Teams não vão listá-la (exclusive_caps=0).</translation>
         </message>
         <message>
             <source>The virtual camera {called} is ready.</source>
-            <translation type="unfinished" />
+            <translation>A câmera virtual {called} está pronta.</translation>
         </message>
         <message>
             <source>The virtual camera {called} is there, but you may not use it.</source>
-            <translation type="unfinished" />
+            <translation>A câmera virtual {called} está lá, mas você não pode usá-la.</translation>
         </message>
         <message>
             <source>The virtual camera {called} takes our pictures.</source>
-            <translation type="unfinished" />
+            <translation>A câmera virtual {called} recebe as nossas imagens.</translation>
         </message>
         <message>
             <source>The virtual camera {name} is ready.</source>
-            <translation type="unfinished" />
+            <translation>A câmera virtual {name} está pronta.</translation>
         </message>
         <message>
             <source>The {camera} is in use: OBS itself or another program writes to it.</source>
-            <translation type="unfinished" />
+            <translation>{camera} está em uso: o próprio OBS ou outro programa escreve nela.</translation>
         </message>
         <message>
             <source>The {camera} is installed, but you have not approved it yet.</source>
-            <translation type="unfinished" />
+            <translation>{camera} está instalada, mas você ainda não a aprovou.</translation>
         </message>
         <message>
             <source>The {camera} is ready.</source>
-            <translation type="unfinished" />
+            <translation>{camera} está pronta.</translation>
         </message>
         <message>
             <source>Theme</source>
-            <translation type="unfinished" />
+            <translation>Tema</translation>
         </message>
         <message>
             <source>There is no face in this square of {name}: move the square over a face that looks towards the camera, or choose the automatic crop.</source>
-            <translation type="unfinished" />
+            <translation>Não há rosto neste quadrado de {name}: mova-o sobre um rosto que olhe para a câmera, ou escolha o corte automático.</translation>
         </message>
         <message>
             <source>There is no picture in the clipboard: copy one first.</source>
-            <translation type="unfinished" />
+            <translation>Não há imagem na área de transferência: copie uma primeiro.</translation>
         </message>
         <message>
             <source>There is no picture yet to save.</source>
-            <translation type="unfinished" />
+            <translation>Ainda não há imagem para salvar.</translation>
         </message>
         <message>
             <source>There is no virtual camera at {device}: got {what}, expected a device of v4l2loopback.</source>
-            <translation type="unfinished" />
+            <translation>Não há câmera virtual em {device}: há {what}, esperava-se um dispositivo v4l2loopback.</translation>
         </message>
         <message>
             <source>There is no virtual camera for {system}: expected Linux, Windows or macOS.</source>
-            <translation type="unfinished" />
+            <translation>Não há câmera virtual para {system}: esperava-se Linux, Windows ou macOS.</translation>
         </message>
         <message>
             <source>There is no virtual camera in a safe start: start the app again.</source>
-            <translation type="unfinished" />
+            <translation>Não há câmera virtual em uma inicialização segura: inicie o aplicativo de novo.</translation>
         </message>
         <message>
             <source>There is no virtual camera {device}: expected {camera} or UnityCapture's.</source>
-            <translation type="unfinished" />
+            <translation>Não há câmera virtual {device}: esperava-se {camera} ou a do UnityCapture.</translation>
         </message>
         <message>
             <source>There is no virtual camera {device}: expected {camera}.</source>
-            <translation type="unfinished" />
+            <translation>Não há câmera virtual {device}: esperava-se {camera}.</translation>
         </message>
         <message>
             <source>There is no virtual camera: OBS Studio brings one.</source>
-            <translation type="unfinished" />
+            <translation>Não há câmera virtual: o OBS Studio traz uma.</translation>
         </message>
         <message>
             <source>There is no virtual camera: OBS is installed, its camera not yet ({camera}).</source>
-            <translation type="unfinished" />
+            <translation>Não há câmera virtual: o OBS está instalado, a câmera dele ainda não ({camera}).</translation>
         </message>
         <message>
             <source>There is no virtual camera: got macOS {release}, expected 13 or newer.</source>
-            <translation type="unfinished" />
+            <translation>Não há câmera virtual: este é o macOS {release}, esperava-se o 13 ou mais novo.</translation>
         </message>
         <message>
             <source>There is no virtual camera: v4l2loopback is installed, but not loaded.</source>
-            <translation type="unfinished" />
+            <translation>Não há câmera virtual: o v4l2loopback está instalado, mas não carregado.</translation>
         </message>
         <message>
             <source>There is no virtual camera: v4l2loopback is not installed for the kernel {kernel}.</source>
-            <translation type="unfinished" />
+            <translation>Não há câmera virtual: o v4l2loopback não está instalado para o kernel {kernel}.</translation>
         </message>
         <message>
             <source>There is nothing to record at the moment: wait until the preview goes on.</source>
-            <translation type="unfinished" />
+            <translation>Não há nada para gravar no momento: espere até a prévia continuar.</translation>
         </message>
         <message>
             <source>This is a safe start: the processor computes, there is no virtual camera, and all settings are the defaults. Nothing of them is kept; your own are back with the next start.</source>
-            <translation type="unfinished" />
+            <translation>Esta é uma inicialização segura: o processador calcula, não há câmera virtual e todas as configurações são as padrão. Nada disso é guardado; as suas voltam na próxima inicialização.</translation>
         </message>
         <message>
             <source>This list</source>
-            <translation type="unfinished" />
+            <translation>Esta lista</translation>
         </message>
         <message>
             <source>Tick first that you may use this picture</source>
-            <translation type="unfinished" />
+            <translation>Marque primeiro que você pode usar esta imagem</translation>
         </message>
         <message>
             <source>Tilt</source>
-            <translation type="unfinished" />
+            <translation>Inclinação</translation>
         </message>
         <message>
             <source>Trying again in {seconds} s.</source>
-            <translation type="unfinished" />
+            <translation>Nova tentativa em {seconds} s.</translation>
         </message>
         <message>
             <source>Turn</source>
-            <translation type="unfinished" />
+            <translation>Giro</translation>
         </message>
         <message>
             <source>Turn to the left</source>
-            <translation type="unfinished" />
+            <translation>Girar para a esquerda</translation>
         </message>
         <message>
             <source>Turn to the left by a quarter (Page Up)</source>
-            <translation type="unfinished" />
+            <translation>Girar um quarto para a esquerda (Page Up)</translation>
         </message>
         <message>
             <source>Turn to the right</source>
-            <translation type="unfinished" />
+            <translation>Girar para a direita</translation>
         </message>
         <message>
             <source>Turn to the right by a quarter (Page Down)</source>
-            <translation type="unfinished" />
+            <translation>Girar um quarto para a direita (Page Down)</translation>
         </message>
         <message>
             <source>Turns the picture a little (comma and full stop).</source>
-            <translation type="unfinished" />
+            <translation>Gira um pouco a imagem (vírgula e ponto).</translation>
         </message>
         <message>
             <source>Undo</source>
-            <translation type="unfinished" />
+            <translation>Desfazer</translation>
         </message>
         <message>
             <source>Update macOS</source>
-            <translation type="unfinished" />
+            <translation>Atualize o macOS</translation>
         </message>
         <message>
             <source>Use a video file…</source>
-            <translation type="unfinished" />
+            <translation>Arquivo de vídeo…</translation>
         </message>
         <message>
             <source>Use a video, in a loop, instead of a camera</source>
-            <translation type="unfinished" />
+            <translation>Usar um vídeo, em repetição, no lugar de uma câmera</translation>
         </message>
         <message>
             <source>Use it all the same</source>
-            <translation type="unfinished" />
+            <translation>Usar mesmo assim</translation>
         </message>
         <message>
             <source>Use this camera</source>
-            <translation type="unfinished" />
+            <translation>Usar esta câmera</translation>
         </message>
         <message>
             <source>Use this portrait</source>
-            <translation type="unfinished" />
+            <translation>Usar este retrato</translation>
         </message>
         <message>
             <source>Videos ({endings});;All files (*)</source>
-            <translation type="unfinished" />
+            <translation>Vídeos ({endings});;Todos os arquivos (*)</translation>
         </message>
         <message>
             <source>View</source>
-            <translation type="unfinished" />
+            <translation>Exibição</translation>
         </message>
         <message>
             <source>Views</source>
-            <translation type="unfinished" />
+            <translation>Vistas</translation>
         </message>
         <message>
             <source>Virtual camera</source>
-            <translation type="unfinished" />
+            <translation>Câmera virtual</translation>
         </message>
         <message>
             <source>Warped</source>
-            <translation type="unfinished" />
+            <translation>Deformado</translation>
         </message>
         <message>
             <source>What is missing before going live</source>
-            <translation type="unfinished" />
+            <translation>O que falta para ir ao vivo</translation>
         </message>
         <message>
             <source>What is missing, and what to do</source>
-            <translation type="unfinished" />
+            <translation>O que falta e o que fazer</translation>
         </message>
         <message>
             <source>What the decoder makes of it, with the memory's help</source>
-            <translation type="unfinished" />
+            <translation>O que o decodificador faz disso, com a ajuda da memória</translation>
         </message>
         <message>
             <source>What the marked place takes from the memory; click to mark another one</source>
-            <translation type="unfinished" />
+            <translation>O que o lugar marcado toma da memória; clique para marcar outro</translation>
         </message>
         <message>
             <source>What the network does inside</source>
-            <translation type="unfinished" />
+            <translation>O que a rede faz por dentro</translation>
         </message>
         <message>
             <source>What the run has learned since cannot be used: {error}. What it had learned before goes on.</source>
-            <translation type="unfinished" />
+            <translation>O que o treinamento aprendeu desde então não pode ser usado: {error}. Continua o que ele tinha aprendido antes.</translation>
         </message>
         <message>
             <source>What the slate says instead of “Camera is off” or “Be right back”; Enter keeps it.</source>
-            <translation type="unfinished" />
+            <translation>O que a tela de espera diz em vez de “Camera is off” ou “Be right back”; Enter mantém.</translation>
         </message>
         <message>
             <source>What to do</source>
-            <translation type="unfinished" />
+            <translation>O que fazer</translation>
         </message>
         <message>
             <source>What will be animated</source>
-            <translation type="unfinished" />
+            <translation>O que será animado</translation>
         </message>
         <message>
             <source>Where the model runs. Automatic: where it was measured to be fastest.</source>
-            <translation type="unfinished" />
+            <translation>Onde o modelo roda. Automático: onde foi medido como mais rápido.</translation>
         </message>
         <message>
             <source>Where what is shown came from: the direction as a hue, 20 px and more in full colour</source>
-            <translation type="unfinished" />
+            <translation>De onde veio o que é mostrado: a direção como matiz, cor plena a partir de 20 px</translation>
         </message>
         <message>
             <source>Which keypoint's motion moves each place, by colour; dark: the background's</source>
-            <translation type="unfinished" />
+            <translation>Qual ponto-chave move cada lugar, por cor; escuro: o fundo</translation>
         </message>
         <message>
             <source>Whose sound recordings have. Calls take theirs from the call program.</source>
-            <translation type="unfinished" />
+            <translation>De quem é o som das gravações. As chamadas pegam o delas do programa de chamada.</translation>
         </message>
         <message>
             <source>Window</source>
-            <translation type="unfinished" />
+            <translation>Janela</translation>
         </message>
         <message>
             <source>Without</source>
-            <translation type="unfinished" />
+            <translation>Sem imagem</translation>
         </message>
         <message>
             <source>Yellow: the moved portrait is trusted; blue: the picture is generated</source>
+            <translation>Amarelo: confia-se no retrato movido; azul: a imagem é gerada</translation>
+        </message>
+        <message>
+            <source>You are not asked to calibrate again before the same camera. What your face measures is kept on this computer for that, for your account alone; switched off, it is deleted.</source>
             <translation type="unfinished" />
         </message>
         <message>
             <source>You, as only you see yourself</source>
-            <translation type="unfinished" />
+            <translation>Você, como só você se vê</translation>
         </message>
         <message>
             <source>You, with the crop that moves the avatar. Nobody else sees this. Click for another size.</source>
-            <translation type="unfinished" />
+            <translation>Você, com o corte que move o avatar. Ninguém mais vê isto. Clique para outro tamanho.</translation>
         </message>
         <message>
             <source>Your own picture in the preview's corner (B). Hide it before you share this window.</source>
-            <translation type="unfinished" />
+            <translation>A sua própria imagem no canto da prévia (B). Oculte-a antes de compartilhar esta janela.</translation>
         </message>
         <message>
             <source>Zoom</source>
-            <translation type="unfinished" />
+            <translation>Zoom</translation>
         </message>
         <message>
             <source>Zoom in on you</source>
-            <translation type="unfinished" />
+            <translation>Aproximar de você</translation>
         </message>
         <message>
             <source>Zoom out</source>
-            <translation type="unfinished" />
+            <translation>Afastar</translation>
         </message>
         <message>
             <source>a camera's number (0), a device (/dev/video0), a network camera's address (http://, rtsp://), a video file, or a folder of pictures</source>
-            <translation type="unfinished" />
+            <translation>o número de uma câmera (0), um dispositivo (/dev/video0), o endereço de uma câmera de rede (http://, rtsp://), um arquivo de vídeo ou uma pasta de imagens</translation>
         </message>
         <message>
             <source>a frame of the model takes {best}</source>
-            <translation type="unfinished" />
+            <translation>um quadro do modelo leva {best}</translation>
         </message>
         <message>
             <source>a frame of the model takes {best} ({others})</source>
-            <translation type="unfinished" />
+            <translation>um quadro do modelo leva {best} ({others})</translation>
         </message>
         <message>
             <source>a further GPU</source>
-            <translation type="unfinished" />
+            <translation>mais uma GPU</translation>
         </message>
         <message>
             <source>a picture becomes a portrait, a video the camera</source>
-            <translation type="unfinished" />
+            <translation>uma imagem vira um retrato; um vídeo, a câmera</translation>
         </message>
         <message>
             <source>a portrait needs a name: got an empty one for {name}, so it keeps its own</source>
-            <translation type="unfinished" />
+            <translation>um retrato precisa de um nome: o de {name} veio vazio, então ele mantém o seu</translation>
         </message>
         <message>
             <source>a single number</source>
-            <translation type="unfinished" />
+            <translation>um único número</translation>
         </message>
         <message>
             <source>about {rate_hz:.2g} frames per second are too slow for a call: close what else is running and press Measure under First steps, or use a computer with a GPU</source>
-            <translation type="unfinished" />
+            <translation>cerca de {rate_hz:.2g} quadros por segundo é pouco demais para uma chamada: feche o que mais está em execução e pressione “Medir” em “Primeiros passos”, ou use um computador com GPU</translation>
         </message>
         <message>
             <source>age</source>
-            <translation type="unfinished" />
+            <translation>idade</translation>
         </message>
         <message>
             <source>an AMD GPU</source>
-            <translation type="unfinished" />
+            <translation>uma GPU AMD</translation>
         </message>
         <message>
             <source>an NVIDIA GPU</source>
-            <translation type="unfinished" />
+            <translation>uma GPU NVIDIA</translation>
         </message>
         <message>
             <source>an empty file</source>
-            <translation type="unfinished" />
+            <translation>um arquivo vazio</translation>
         </message>
         <message>
             <source>as asked</source>
-            <translation type="unfinished" />
+            <translation>como pedido</translation>
         </message>
         <message>
             <source>as usual</source>
-            <translation type="unfinished" />
+            <translation>como de costume</translation>
         </message>
         <message>
             <source>asked for {asked_hz:g} frames/s, gives {given_hz:g} (more light often helps)</source>
-            <translation type="unfinished" />
+            <translation>pedidos {asked_hz:g} quadros/s, dá {given_hz:g} (mais luz costuma ajudar)</translation>
         </message>
         <message>
             <source>asked for {asked}, gives {given}</source>
-            <translation type="unfinished" />
+            <translation>pedido {asked}, dá {given}</translation>
         </message>
         <message>
             <source>avatar</source>
-            <translation type="unfinished" />
+            <translation>avatar</translation>
         </message>
         <message>
             <source>backend: OpenVINO failed: {failure}</source>
-            <translation type="unfinished" />
+            <translation>motor: o OpenVINO falhou: {failure}</translation>
         </message>
         <message>
             <source>backend: got 'cudagraph', but {device} was chosen, expected a GPU</source>
-            <translation type="unfinished" />
+            <translation>motor: foi pedido “cudagraph”, mas {device} foi escolhido; esperava-se uma GPU</translation>
         </message>
         <message>
             <source>backend: got 'cudagraph', but {reason}; use backend auto or torch</source>
-            <translation type="unfinished" />
+            <translation>motor: foi pedido “cudagraph”, mas {reason}; use o motor auto ou torch</translation>
         </message>
         <message>
             <source>backend: got 'openvino', but {lack}; use backend torch (or auto), or mend that</source>
-            <translation type="unfinished" />
+            <translation>motor: foi pedido “openvino”, mas {lack}; use o motor torch (ou auto), ou corrija isso</translation>
         </message>
         <message>
             <source>backend: got {wanted}, expected one of {allowed}</source>
-            <translation type="unfinished" />
+            <translation>motor: foi pedido {wanted}, esperava-se um de {allowed}</translation>
         </message>
         <message>
             <source>backend: torch has to compute, but {lack}; or install OpenVINO, and use a CPU</source>
-            <translation type="unfinished" />
+            <translation>motor: o torch tem de calcular, mas {lack}; ou instale o OpenVINO e use um processador</translation>
         </message>
         <message>
             <source>blue</source>
-            <translation type="unfinished" />
+            <translation>azul</translation>
         </message>
         <message>
             <source>calibration</source>
-            <translation type="unfinished" />
+            <translation>calibração</translation>
         </message>
         <message>
             <source>camera</source>
-            <translation type="unfinished" />
+            <translation>câmera</translation>
         </message>
         <message>
             <source>camera to model</source>
-            <translation type="unfinished" />
+            <translation>câmera ao modelo</translation>
         </message>
         <message>
             <source>camera {device}</source>
-            <translation type="unfinished" />
+            <translation>câmera {device}</translation>
         </message>
         <message>
             <source>camera {name}</source>
-            <translation type="unfinished" />
+            <translation>câmera {name}</translation>
         </message>
         <message>
             <source>camera: got an address that begins with {scheme}://, expected http://, https:// or rtsp://</source>
-            <translation type="unfinished" />
+            <translation>câmera: o endereço começa com {scheme}://, esperava-se http://, https:// ou rtsp://</translation>
         </message>
         <message>
             <source>camera: got an address that cannot be read, expected one such as {scheme}://192.168.1.20:8080/video; in a user name or password write / as %2F, @ as %40, # as %23 and ? as %3F</source>
-            <translation type="unfinished" />
+            <translation>câmera: o endereço não pode ser lido, esperava-se um como {scheme}://192.168.1.20:8080/video; em um usuário ou senha escreva / como %2F, @ como %40, # como %23 e ? como %3F</translation>
         </message>
         <message>
             <source>camera: got nothing, expected {expected}</source>
-            <translation type="unfinished" />
+            <translation>câmera: nada foi informado, esperava-se {expected}</translation>
         </message>
         <message>
             <source>camera: got {asked} for size and rate, expected {least_px} to 8192 pixels per side and 1 to 240 frames/s, as @1280x720@30</source>
-            <translation type="unfinished" />
+            <translation>câmera: foi informado {asked} para tamanho e taxa, esperavam-se {least_px} a 8192 pixels por lado e 1 a 240 quadros/s, como @1280x720@30</translation>
         </message>
         <message>
             <source>camera: got {shown}, and there is no such file; expected {expected}</source>
-            <translation type="unfinished" />
+            <translation>câmera: foi informado {shown}, e não existe tal arquivo; esperava-se {expected}</translation>
         </message>
         <message>
             <source>cannot keep the list of portraits in {folder}: {error}; check the disk</source>
-            <translation type="unfinished" />
+            <translation>não é possível guardar a lista de retratos em {folder}: {error}; verifique o disco</translation>
         </message>
         <message>
-            <source>cannot keep the settings in {path}: {error}; check the folder's permissions</source>
+            <source>cannot keep the {what} in {path}: {error}; check the folder's permissions</source>
             <translation type="unfinished" />
         </message>
         <message>
             <source>cannot make the folder for portraits {folder}: {error}; check the disk</source>
-            <translation type="unfinished" />
+            <translation>não é possível criar a pasta de retratos {folder}: {error}; verifique o disco</translation>
         </message>
         <message>
             <source>cannot make the folder {folder}: {cause}</source>
-            <translation type="unfinished" />
+            <translation>não é possível criar a pasta {folder}: {cause}</translation>
         </message>
         <message>
             <source>cannot open {path} at {fps_hz} frames/s: expected more than 0</source>
-            <translation type="unfinished" />
+            <translation>não é possível abrir {path} a {fps_hz} quadros/s: esperava-se mais que 0</translation>
         </message>
         <message>
             <source>cannot put the model on {device}: {cause}; use cpu</source>
-            <translation type="unfinished" />
+            <translation>não é possível pôr o modelo em {device}: {cause}; use cpu</translation>
         </message>
         <message>
             <source>cannot put {name} back: {error}; add the picture again</source>
-            <translation type="unfinished" />
+            <translation>não é possível devolver {name}: {error}; adicione a imagem de novo</translation>
         </message>
         <message>
-            <source>cannot read the face model {path}: {cause}; reinstall the package</source>
+            <source>cannot read the bundled network {path}: {cause}; reinstall the package</source>
             <translation type="unfinished" />
         </message>
         <message>
             <source>cannot read the list of portraits {path}: {error}; check its permissions</source>
-            <translation type="unfinished" />
+            <translation>não é possível ler a lista de retratos {path}: {error}; verifique as permissões dela</translation>
         </message>
         <message>
             <source>cannot read the picture {path}: got a camera's raw data, expected {readable}; export it as JPEG</source>
-            <translation type="unfinished" />
+            <translation>não é possível ler a imagem {path}: são dados brutos de uma câmera, esperava-se {readable}; exporte-a como JPEG</translation>
         </message>
         <message>
             <source>cannot read the picture {path}: got a device, expected a file</source>
-            <translation type="unfinished" />
+            <translation>não é possível ler a imagem {path}: é um dispositivo, esperava-se um arquivo</translation>
         </message>
         <message>
             <source>cannot read the picture {path}: got a folder, expected a file; name one of its files</source>
-            <translation type="unfinished" />
+            <translation>não é possível ler a imagem {path}: é uma pasta, esperava-se um arquivo; indique um dos arquivos dela</translation>
         </message>
         <message>
             <source>cannot read the picture {path}: got {what}, expected {readable}</source>
-            <translation type="unfinished" />
+            <translation>não é possível ler a imagem {path}: há {what}, esperava-se {readable}</translation>
         </message>
         <message>
             <source>cannot read the picture {path}: it is damaged, cut short or of a kind that cannot be decoded ({said}); open it in a viewer and save it as JPEG, or take another</source>
-            <translation type="unfinished" />
+            <translation>não é possível ler a imagem {path}: está danificada, cortada ou é de um tipo que não pode ser decodificado ({said}); abra-a em um visualizador e salve como JPEG, ou use outra</translation>
         </message>
         <message>
             <source>cannot read the picture {path}: {error}</source>
-            <translation type="unfinished" />
+            <translation>não é possível ler a imagem {path}: {error}</translation>
         </message>
         <message>
             <source>cannot read the picture {path}: {said}; check its permissions</source>
-            <translation type="unfinished" />
+            <translation>não é possível ler a imagem {path}: {said}; verifique as permissões dela</translation>
         </message>
         <message>
             <source>cannot read the settings in {path}: {error}; check its permissions, or move it away</source>
-            <translation type="unfinished" />
+            <translation>não é possível ler as configurações em {path}: {error}; verifique as permissões, ou mova o arquivo</translation>
         </message>
         <message>
             <source>cannot read the video {path}: got an empty file; export or download it again</source>
-            <translation type="unfinished" />
+            <translation>não é possível ler o vídeo {path}: o arquivo está vazio; exporte-o ou baixe-o de novo</translation>
         </message>
         <message>
             <source>cannot read the video {path}: {said}; expected a video such as MP4, MOV or WebM</source>
-            <translation type="unfinished" />
+            <translation>não é possível ler o vídeo {path}: {said}; esperava-se um vídeo como MP4, MOV ou WebM</translation>
         </message>
         <message>
             <source>cannot record to {path}: got suffix {suffix}, expected .mp4</source>
-            <translation type="unfinished" />
+            <translation>não é possível gravar em {path}: a extensão é {suffix}, esperava-se .mp4</translation>
         </message>
         <message>
             <source>cannot record to {path}: the encoder {codec} cannot be opened for {width_px} x {height_px} ({cause}); choose another size, or install the app again</source>
-            <translation type="unfinished" />
+            <translation>não é possível gravar em {path}: o codificador {codec} não abre para {width_px} x {height_px} ({cause}); escolha outro tamanho, ou instale o aplicativo de novo</translation>
         </message>
         <message>
             <source>cannot record to {path}: there is no folder {parent}; make it first</source>
-            <translation type="unfinished" />
+            <translation>não é possível gravar em {path}: não existe a pasta {parent}; crie-a primeiro</translation>
         </message>
         <message>
             <source>cannot record to {path}: {cause}</source>
-            <translation type="unfinished" />
+            <translation>não é possível gravar em {path}: {cause}</translation>
         </message>
         <message>
             <source>cannot remove {path}: {error}; check the folder's permissions</source>
-            <translation type="unfinished" />
+            <translation>não é possível remover {path}: {error}; verifique as permissões da pasta</translation>
         </message>
         <message>
             <source>cannot use the file {path}: {cause}; check its name and its folder</source>
-            <translation type="unfinished" />
+            <translation>não é possível usar o arquivo {path}: {cause}; verifique o nome e a pasta dele</translation>
         </message>
         <message>
             <source>cannot use the file: {cause}; check its name and its folder</source>
-            <translation type="unfinished" />
+            <translation>não é possível usar o arquivo: {cause}; verifique o nome e a pasta dele</translation>
         </message>
         <message>
             <source>cannot use the pictures of {path}: got {name}, {width} x {height}, which cannot be converted ({error}); export it again as H.264 in MP4</source>
-            <translation type="unfinished" />
+            <translation>não é possível usar as imagens de {path}: {name}, {width} x {height} não pode ser convertido ({error}); exporte-o de novo como H.264 em MP4</translation>
         </message>
         <message>
             <source>cannot use {path} as a video: got {what}, expected a video with pictures, such as H.264 in MP4</source>
-            <translation type="unfinished" />
+            <translation>não é possível usar {path} como vídeo: há {what}, esperava-se um vídeo com imagens, como H.264 em MP4</translation>
         </message>
         <message>
             <source>cannot write a picture to {path}: got suffix {suffix}, expected {suffixes}</source>
-            <translation type="unfinished" />
+            <translation>não é possível gravar uma imagem em {path}: a extensão é {suffix}, esperava-se {suffixes}</translation>
         </message>
         <message>
             <source>cannot write the picture {path}: it is a folder, expected a file name</source>
-            <translation type="unfinished" />
+            <translation>não é possível gravar a imagem {path}: é uma pasta, esperava-se um nome de arquivo</translation>
         </message>
         <message>
             <source>cannot write the picture {path}: {cause}</source>
-            <translation type="unfinished" />
+            <translation>não é possível gravar a imagem {path}: {cause}</translation>
         </message>
         <message>
             <source>choose a disk that takes larger files, or make it shorter</source>
-            <translation type="unfinished" />
+            <translation>escolha um disco que aceite arquivos maiores, ou faça-o mais curto</translation>
         </message>
         <message>
             <source>choose another place</source>
-            <translation type="unfinished" />
+            <translation>escolha outro lugar</translation>
         </message>
         <message>
             <source>chroma green</source>
-            <translation type="unfinished" />
+            <translation>verde chroma</translation>
         </message>
         <message>
             <source>close your mouth</source>
-            <translation type="unfinished" />
+            <translation>feche a boca</translation>
         </message>
         <message>
             <source>compose</source>
-            <translation type="unfinished" />
+            <translation>compor</translation>
         </message>
         <message>
             <source>crop</source>
-            <translation type="unfinished" />
+            <translation>corte</translation>
         </message>
         <message>
             <source>delay your microphone by {delay_ms} ms</source>
-            <translation type="unfinished" />
+            <translation>atrase o microfone em {delay_ms} ms</translation>
         </message>
         <message>
             <source>device: got {name}, but {lack}; use --device cpu (or auto), or mend that</source>
-            <translation type="unfinished" />
+            <translation>dispositivo: foi pedido {name}, mas {lack}; use --device cpu (ou auto), ou corrija isso</translation>
         </message>
         <message>
             <source>device: got {name}, expected auto, cpu, cuda or cuda:N</source>
-            <translation type="unfinished" />
+            <translation>dispositivo: foi pedido {name}, esperava-se auto, cpu, cuda ou cuda:N</translation>
         </message>
         <message>
             <source>done</source>
-            <translation type="unfinished" />
+            <translation>feito</translation>
         </message>
         <message>
             <source>dropped</source>
-            <translation type="unfinished" />
+            <translation>perdidos</translation>
         </message>
         <message>
             <source>dropped {percent:.0f} %</source>
-            <translation type="unfinished" />
+            <translation>{percent:.0f} % perdidos</translation>
         </message>
         <message>
             <source>encode</source>
-            <translation type="unfinished" />
+            <translation>codificar</translation>
         </message>
         <message>
             <source>everything is ready</source>
-            <translation type="unfinished" />
+            <translation>tudo está pronto</translation>
         </message>
         <message>
             <source>face</source>
-            <translation type="unfinished" />
+            <translation>rosto</translation>
         </message>
         <message>
             <source>face lost: returning to rest</source>
-            <translation type="unfinished" />
+            <translation>rosto perdido: voltando ao repouso</translation>
         </message>
         <message>
             <source>face lost: the last picture stays</source>
-            <translation type="unfinished" />
+            <translation>rosto perdido: a última imagem fica</translation>
         </message>
         <message>
             <source>getting ready</source>
-            <translation type="unfinished" />
+            <translation>preparando</translation>
         </message>
         <message>
             <source>got 32 bits per channel, expected 8 or 16; convert it to JPEG or PNG</source>
-            <translation type="unfinished" />
+            <translation>tem 32 bits por canal, esperavam-se 8 ou 16; converta-a para JPEG ou PNG</translation>
         </message>
         <message>
             <source>got Lab colours with a profile that cannot be used; convert it to JPEG or PNG</source>
-            <translation type="unfinished" />
+            <translation>tem cores Lab com um perfil que não pode ser usado; converta-a para JPEG ou PNG</translation>
         </message>
         <message>
             <source>got figures of format {evaluation}, expected 'mcnet-evaluation/2'</source>
-            <translation type="unfinished" />
+            <translation>os números têm o formato {evaluation}, esperava-se “mcnet-evaluation/2”</translation>
         </message>
         <message>
             <source>got pictures of shape {shape}, expected (height, width, 3) of at least {least_px} pixels per side</source>
-            <translation type="unfinished" />
+            <translation>as imagens têm a forma {shape}, esperava-se (altura, largura, 3) com pelo menos {least_px} pixels por lado</translation>
         </message>
         <message>
             <source>ink</source>
-            <translation type="unfinished" />
+            <translation>tinta</translation>
         </message>
         <message>
             <source>install the app again</source>
-            <translation type="unfinished" />
+            <translation>instale o aplicativo de novo</translation>
         </message>
         <message>
             <source>int8 with OpenVINO, else {precision}</source>
-            <translation type="unfinished" />
+            <translation>int8 com OpenVINO, senão {precision}</translation>
         </message>
         <message>
             <source>it is the fastest on x86-64 CPUs</source>
-            <translation type="unfinished" />
+            <translation>é o mais rápido em processadores x86-64</translation>
         </message>
         <message>
             <source>it opens, but gives no frames</source>
-            <translation type="unfinished" />
+            <translation>ela abre, mas não dá imagens</translation>
         </message>
         <message>
             <source>it was removed meanwhile</source>
-            <translation type="unfinished" />
+            <translation>foi removido nesse meio-tempo</translation>
         </message>
         <message>
             <source>its first {value:g} s are kept</source>
-            <translation type="unfinished" />
+            <translation>os primeiros {value:g} s foram mantidos</translation>
         </message>
         <message>
             <source>its header is no JSON</source>
-            <translation type="unfinished" />
+            <translation>o cabeçalho não é JSON</translation>
         </message>
         <message>
             <source>keypoints</source>
-            <translation type="unfinished" />
+            <translation>pontos-chave</translation>
         </message>
         <message>
             <source>lids</source>
             <comment>measure</comment>
-            <translation type="unfinished" />
+            <translation>pálpebras</translation>
         </message>
         <message>
             <source>light grey</source>
-            <translation type="unfinished" />
+            <translation>cinza-claro</translation>
         </message>
         <message>
             <source>live</source>
-            <translation type="unfinished" />
+            <translation>ao vivo</translation>
         </message>
         <message>
             <source>loading the model…</source>
-            <translation type="unfinished" />
+            <translation>carregando o modelo…</translation>
         </message>
         <message>
             <source>look as the portrait does</source>
-            <translation type="unfinished" />
+            <translation>fique como o retrato</translation>
         </message>
         <message>
             <source>look straight into the camera</source>
-            <translation type="unfinished" />
+            <translation>olhe direto para a câmera</translation>
         </message>
         <message>
             <source>looking at the model…</source>
-            <translation type="unfinished" />
+            <translation>examinando o modelo…</translation>
         </message>
         <message>
             <source>make room on the disk</source>
-            <translation type="unfinished" />
+            <translation>libere espaço no disco</translation>
         </message>
         <message>
             <source>make room: what you may use of the disk is used up</source>
-            <translation type="unfinished" />
+            <translation>libere espaço: o que você pode usar do disco se esgotou</translation>
         </message>
         <message>
             <source>measured to be the fastest here</source>
-            <translation type="unfinished" />
+            <translation>medido como o mais rápido aqui</translation>
         </message>
         <message>
             <source>measuring</source>
-            <translation type="unfinished" />
+            <translation>medindo</translation>
         </message>
         <message>
             <source>measuring…</source>
-            <translation type="unfinished" />
+            <translation>medindo…</translation>
         </message>
         <message>
             <source>mesh</source>
-            <translation type="unfinished" />
+            <translation>malha</translation>
         </message>
         <message>
             <source>model</source>
-            <translation type="unfinished" />
+            <translation>modelo</translation>
         </message>
         <message>
             <source>model to sinks</source>
-            <translation type="unfinished" />
+            <translation>modelo às saídas</translation>
         </message>
         <message>
             <source>model {model} gave NaN for the keypoints of this frame: use precision fp32 or another model; the frame is not shown</source>
-            <translation type="unfinished" />
+            <translation>o modelo {model} deu NaN para os pontos-chave deste quadro: use a precisão fp32 ou outro modelo; o quadro não é mostrado</translation>
         </message>
         <message>
             <source>model {model} gave NaN for the {what}: use precision fp32 or another model</source>
-            <translation type="unfinished" />
+            <translation>o modelo {model} deu NaN ({what}): use a precisão fp32 ou outro modelo</translation>
         </message>
         <message>
             <source>model {model} gave NaN or infinite values for this frame, expected colours in [0, 1]: use precision fp32 or another model; the frame is not shown</source>
-            <translation type="unfinished" />
+            <translation>o modelo {model} deu NaN ou valores infinitos para este quadro, esperavam-se cores em [0, 1]: use a precisão fp32 ou outro modelo; o quadro não é mostrado</translation>
         </message>
         <message>
             <source>model {name}</source>
-            <translation type="unfinished" />
+            <translation>o modelo {name}</translation>
         </message>
         <message>
             <source>mouth</source>
             <comment>measure</comment>
-            <translation type="unfinished" />
+            <translation>boca</translation>
         </message>
         <message>
             <source>ms</source>
-            <translation type="unfinished" />
+            <translation>ms</translation>
         </message>
         <message>
             <source>needs a hand</source>
-            <translation type="unfinished" />
+            <translation>precisa de ajuda</translation>
         </message>
         <message>
             <source>network camera {address}</source>
-            <translation type="unfinished" />
+            <translation>câmera de rede {address}</translation>
         </message>
         <message>
             <source>neutral face, any direction</source>
-            <translation type="unfinished" />
+            <translation>rosto neutro, qualquer direção</translation>
         </message>
         <message>
             <source>no camera at {path}: got nothing there; {advice}</source>
-            <translation type="unfinished" />
+            <translation>não há câmera em {path}: não há nada lá; {advice}</translation>
         </message>
         <message>
             <source>no camera picture</source>
-            <translation type="unfinished" />
+            <translation>sem imagem da câmera</translation>
         </message>
         <message>
             <source>no camera was found: plug one in, or use a video file</source>
-            <translation type="unfinished" />
+            <translation>nenhuma câmera foi encontrada: conecte uma, ou use um arquivo de vídeo</translation>
         </message>
         <message>
             <source>no camera yet: choose one under Camera</source>
-            <translation type="unfinished" />
+            <translation>ainda sem câmera: escolha uma em “Câmera”</translation>
         </message>
         <message>
             <source>no face in {name}: got none that looks towards the camera; take another picture, larger or from the front, or turn this one upright</source>
-            <translation type="unfinished" />
+            <translation>não há rosto em {name}: nenhum olha para a câmera; use outra imagem, maior ou de frente, ou desvire esta</translation>
         </message>
         <message>
             <source>no face is shown</source>
-            <translation type="unfinished" />
+            <translation>nenhum rosto é mostrado</translation>
         </message>
         <message>
             <source>no face was found in it</source>
-            <translation type="unfinished" />
+            <translation>nenhum rosto foi encontrado nela</translation>
         </message>
         <message>
             <source>no face was found in this portrait</source>
-            <translation type="unfinished" />
+            <translation>nenhum rosto foi encontrado neste retrato</translation>
         </message>
         <message>
             <source>no face: the avatar rests</source>
-            <translation type="unfinished" />
+            <translation>sem rosto: o avatar repousa</translation>
         </message>
         <message>
             <source>no frame of {path} can be decoded: it is damaged or cut short; export it again</source>
-            <translation type="unfinished" />
+            <translation>nenhum quadro de {path} pode ser decodificado: está danificado ou cortado; exporte-o de novo</translation>
         </message>
         <message>
             <source>no model {name_or_path}: got neither a file, a folder nor a bundled name, expected a .safetensors or .pth.tar file or a model's folder (check the path) or one of: {bundled}</source>
-            <translation type="unfinished" />
+            <translation>não há modelo {name_or_path}: não é arquivo, pasta nem nome incluído; esperava-se um arquivo .safetensors ou .pth.tar ou a pasta de um modelo (verifique o caminho), ou um de: {bundled}</translation>
         </message>
         <message>
             <source>no permission for {path} ({name}): run `sudo usermod -aG video $USER`, then log out and in again</source>
-            <translation type="unfinished" />
+            <translation>sem permissão para {path} ({name}): execute `sudo usermod -aG video $USER`, depois saia da sessão e entre de novo</translation>
         </message>
         <message>
             <source>no picture at {path}: check the path</source>
-            <translation type="unfinished" />
+            <translation>não há imagem em {path}: verifique o caminho</translation>
         </message>
         <message>
             <source>no picture track</source>
-            <translation type="unfinished" />
+            <translation>nenhuma faixa de imagem</translation>
         </message>
         <message>
             <source>no portrait can be used: add another one</source>
-            <translation type="unfinished" />
+            <translation>nenhum retrato pode ser usado: adicione outro</translation>
         </message>
         <message>
             <source>no portrait yet: choose one, or add yours</source>
-            <translation type="unfinished" />
+            <translation>ainda sem retrato: escolha um, ou adicione o seu</translation>
         </message>
         <message>
             <source>no portrait {text}: got neither a file nor a known name ({names}); check the path or the name</source>
-            <translation type="unfinished" />
+            <translation>não há retrato {text}: não é arquivo nem nome conhecido ({names}); verifique o caminho ou o nome</translation>
         </message>
         <message>
             <source>no video at {path}: check the path</source>
-            <translation type="unfinished" />
+            <translation>não há vídeo em {path}: verifique o caminho</translation>
         </message>
         <message>
             <source>none</source>
-            <translation type="unfinished" />
+            <translation>nenhuma</translation>
         </message>
         <message>
             <source>not calibrated yet: look into the camera, or press Calibrate</source>
-            <translation type="unfinished" />
+            <translation>ainda não calibrado: olhe para a câmera, ou pressione “Calibrar”</translation>
         </message>
         <message>
             <source>not needed in absolute motion</source>
-            <translation type="unfinished" />
+            <translation>não é preciso no movimento absoluto</translation>
         </message>
         <message>
             <source>not stated</source>
-            <translation type="unfinished" />
+            <translation>não informada</translation>
         </message>
         <message>
             <source>nothing</source>
-            <translation type="unfinished" />
+            <translation>nada</translation>
         </message>
         <message>
             <source>nothing here runs model {model}: {reasons}; is another program in the way?</source>
-            <translation type="unfinished" />
+            <translation>nada aqui roda o modelo {model}: {reasons}; outro programa atrapalha?</translation>
         </message>
         <message>
             <source>nothing of it could be kept</source>
-            <translation type="unfinished" />
+            <translation>nada dela pôde ser mantido</translation>
         </message>
         <message>
             <source>nothing yet</source>
-            <translation type="unfinished" />
+            <translation>nada ainda</translation>
         </message>
         <message>
             <source>of unknown version</source>
-            <translation type="unfinished" />
+            <translation>de versão desconhecida</translation>
         </message>
         <message>
             <source>on Debian or Ubuntu: apt-get install libpulse0</source>
-            <translation type="unfinished" />
+            <translation>no Debian ou Ubuntu: apt-get install libpulse0</translation>
         </message>
         <message>
             <source>only sound</source>
-            <translation type="unfinished" />
+            <translation>só som</translation>
         </message>
         <message>
             <source>only you see this</source>
-            <translation type="unfinished" />
+            <translation>só você vê isto</translation>
         </message>
         <message>
             <source>open your eyes</source>
-            <translation type="unfinished" />
+            <translation>abra os olhos</translation>
         </message>
         <message>
             <source>open your mouth as in the portrait</source>
-            <translation type="unfinished" />
+            <translation>abra a boca como no retrato</translation>
         </message>
         <message>
             <source>openvino cannot be used: {failure}</source>
-            <translation type="unfinished" />
+            <translation>o openvino não pode ser usado: {failure}</translation>
         </message>
         <message>
             <source>output</source>
-            <translation type="unfinished" />
+            <translation>saída</translation>
         </message>
         <message>
             <source>pictures in a codec that cannot be decoded</source>
-            <translation type="unfinished" />
+            <translation>imagens em um codec que não pode ser decodificado</translation>
         </message>
         <message>
             <source>pine</source>
-            <translation type="unfinished" />
+            <translation>pinho</translation>
         </message>
         <message>
             <source>plug it in, or choose another: {there}</source>
-            <translation type="unfinished" />
+            <translation>conecte-a, ou escolha outra: {there}</translation>
         </message>
         <message>
             <source>plug one in; no camera is there at all</source>
-            <translation type="unfinished" />
+            <translation>conecte uma; não há nenhuma câmera</translation>
         </message>
         <message>
             <source>portrait</source>
-            <translation type="unfinished" />
+            <translation>retrato</translation>
         </message>
         <message>
             <source>precision: got 'int8', but {lack}</source>
-            <translation type="unfinished" />
+            <translation>precisão: foi pedido “int8”, mas {lack}</translation>
         </message>
         <message>
             <source>precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)</source>
-            <translation type="unfinished" />
+            <translation>precisão: foi pedido fp16 no processador, lá esperava-se fp32 ou bf16 (fp16 é para GPUs)</translation>
         </message>
         <message>
             <source>precision: got {precision}, expected one of {allowed}</source>
-            <translation type="unfinished" />
+            <translation>precisão: foi pedido {precision}, esperava-se um de {allowed}</translation>
         </message>
         <message>
             <source>process {name}</source>
-            <translation type="unfinished" />
+            <translation>processo {name}</translation>
         </message>
         <message>
             <source>reading the portrait…</source>
-            <translation type="unfinished" />
+            <translation>lendo o retrato…</translation>
         </message>
         <message>
             <source>recorded frames are the fastest on GPUs</source>
-            <translation type="unfinished" />
+            <translation>quadros gravados são os mais rápidos em GPUs</translation>
         </message>
         <message>
             <source>recording {path}: got a picture of {got}, expected {shape}</source>
-            <translation type="unfinished" />
+            <translation>gravação {path}: a imagem é {got}, esperava-se {shape}</translation>
         </message>
         <message>
             <source>render</source>
-            <translation type="unfinished" />
+            <translation>renderizar</translation>
         </message>
         <message>
             <source>runs on</source>
-            <translation type="unfinished" />
+            <translation>roda em</translation>
         </message>
         <message>
             <source>see that its app is in front, the phone awake, and both in the same network</source>
-            <translation type="unfinished" />
+            <translation>veja se o aplicativo está à frente, o telefone acordado, e ambos na mesma rede</translation>
         </message>
         <message>
             <source>see whether the disk is slow</source>
-            <translation type="unfinished" />
+            <translation>veja se o disco está lento</translation>
         </message>
         <message>
             <source>send</source>
-            <translation type="unfinished" />
+            <translation>enviar</translation>
         </message>
         <message>
             <source>setting</source>
-            <translation type="unfinished" />
+            <translation>configuração</translation>
         </message>
         <message>
             <source>setting background_colour: got {colour}, expected #rrggbb</source>
-            <translation type="unfinished" />
+            <translation>configuração background_colour: {colour}, esperava-se #rrggbb</translation>
         </message>
         <message>
             <source>setting inspector_views: got {views}, expected {least_views} to {most_views} different ones</source>
-            <translation type="unfinished" />
+            <translation>configuração inspector_views: {views}, esperavam-se {least_views} a {most_views} diferentes</translation>
         </message>
         <message>
             <source>setting slate_text: got {got} characters, expected at most {longest_slate_text}</source>
-            <translation type="unfinished" />
+            <translation>configuração slate_text: {got} caracteres, esperavam-se no máximo {longest_slate_text}</translation>
         </message>
         <message>
             <source>setting {name}: got {value}, expected an even number</source>
-            <translation type="unfinished" />
+            <translation>configuração {name}: {value}, esperava-se um número par</translation>
         </message>
         <message>
             <source>setting {name}: got {value}, expected {low} to {high}</source>
-            <translation type="unfinished" />
+            <translation>configuração {name}: {value}, esperava-se {low} a {high}</translation>
         </message>
         <message>
             <source>several people are in it; the largest face is used</source>
-            <translation type="unfinished" />
+            <translation>há várias pessoas nela; o maior rosto é usado</translation>
         </message>
         <message>
             <source>show your face to the camera</source>
-            <translation type="unfinished" />
+            <translation>mostre o rosto à câmera</translation>
         </message>
         <message>
             <source>slate grey</source>
-            <translation type="unfinished" />
+            <translation>cinza-ardósia</translation>
         </message>
         <message>
             <source>slate until the camera is back</source>
-            <translation type="unfinished" />
+            <translation>tela de espera até a câmera voltar</translation>
         </message>
         <message>
             <source>slate until your face is back</source>
-            <translation type="unfinished" />
+            <translation>tela de espera até o seu rosto voltar</translation>
         </message>
         <message>
             <source>something else or a damaged file</source>
-            <translation type="unfinished" />
+            <translation>outra coisa ou um arquivo danificado</translation>
         </message>
         <message>
             <source>starting…</source>
-            <translation type="unfinished" />
+            <translation>iniciando…</translation>
         </message>
         <message>
             <source>the Apple GPU</source>
-            <translation type="unfinished" />
+            <translation>a GPU da Apple</translation>
         </message>
         <message>
             <source>the GPU is not used: {failure}</source>
-            <translation type="unfinished" />
+            <translation>a GPU não é usada: {failure}</translation>
         </message>
         <message>
             <source>the authors' released weights are not bundled: download their checkpoint and give its path (.pth.tar)</source>
-            <translation type="unfinished" />
+            <translation>os pesos publicados pelos autores não estão incluídos: baixe o checkpoint deles e informe o caminho (.pth.tar)</translation>
         </message>
         <message>
             <source>the background is to be a picture, but none is chosen: choose a file, or another background</source>
-            <translation type="unfinished" />
+            <translation>o fundo deve ser uma imagem, mas nenhuma foi escolhida: escolha um arquivo, ou outro fundo</translation>
         </message>
         <message>
             <source>the background picture</source>
-            <translation type="unfinished" />
+            <translation>a imagem de fundo</translation>
         </message>
         <message>
             <source>the calibration is under way</source>
-            <translation type="unfinished" />
+            <translation>a calibração está em andamento</translation>
         </message>
         <message>
             <source>the call sees the slate</source>
-            <translation type="unfinished" />
+            <translation>a chamada vê a tela de espera</translation>
         </message>
         <message>
             <source>the camera cannot be used: choose another one</source>
-            <translation type="unfinished" />
+            <translation>a câmera não pode ser usada: escolha outra</translation>
         </message>
         <message>
             <source>the camera gives no frames: plug it in again, or choose another one</source>
-            <translation type="unfinished" />
+            <translation>a câmera não dá imagens: conecte-a de novo, ou escolha outra</translation>
         </message>
         <message>
             <source>the camera is being opened</source>
-            <translation type="unfinished" />
+            <translation>a câmera está sendo aberta</translation>
         </message>
         <message>
             <source>the eyes are hardly open</source>
-            <translation type="unfinished" />
+            <translation>os olhos mal estão abertos</translation>
         </message>
         <message>
             <source>the face is close to the picture's border</source>
-            <translation type="unfinished" />
+            <translation>o rosto está perto da borda da imagem</translation>
         </message>
         <message>
             <source>the face is small: use a larger picture</source>
-            <translation type="unfinished" />
-        </message>
-        <message>
-            <source>the face model {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; reinstall the package</source>
-            <translation type="unfinished" />
+            <translation>o rosto é pequeno: use uma imagem maior</translation>
         </message>
         <message>
             <source>the figures lack {error}, or have something else in its place: expected what `mcnet-train evaluate --json` wrote</source>
-            <translation type="unfinished" />
+            <translation>falta {error} nos números, ou há outra coisa no lugar: esperava-se o que `mcnet-train evaluate --json` gravou</translation>
         </message>
         <message>
             <source>the folder {path} holds no picture: expected files such as PNG, JPEG or HEIC</source>
-            <translation type="unfinished" />
+            <translation>a pasta {path} não contém imagem: esperavam-se arquivos como PNG, JPEG ou HEIC</translation>
         </message>
         <message>
             <source>the head is tilted</source>
-            <translation type="unfinished" />
+            <translation>a cabeça está inclinada</translation>
         </message>
         <message>
             <source>the head is turned to the side</source>
-            <translation type="unfinished" />
+            <translation>a cabeça está virada de lado</translation>
         </message>
         <message>
             <source>the microphone fails: {error}</source>
-            <translation type="unfinished" />
+            <translation>o microfone falha: {error}</translation>
         </message>
         <message>
             <source>the microphone is not there: plug it in, or choose another one</source>
-            <translation type="unfinished" />
+            <translation>o microfone não está lá: conecte-o, ou escolha outro</translation>
         </message>
         <message>
             <source>the microphone {description} cannot be opened ({name}): close what else uses it, or choose another one</source>
-            <translation type="unfinished" />
+            <translation>o microfone {description} não pode ser aberto ({name}): feche o que mais o usa, ou escolha outro</translation>
         </message>
         <message>
             <source>the microphone {name} gives no sound any more: plug it in again, close what else uses it, or choose another one</source>
-            <translation type="unfinished" />
+            <translation>o microfone {name} não dá mais som: conecte-o de novo, feche o que mais o usa, ou escolha outro</translation>
         </message>
         <message>
             <source>the microphone {name} gives no sound: plug it in again, or choose another one</source>
-            <translation type="unfinished" />
+            <translation>o microfone {name} não dá som: conecte-o de novo, ou escolha outro</translation>
         </message>
         <message>
             <source>the model</source>
-            <translation type="unfinished" />
+            <translation>o modelo</translation>
         </message>
         <message>
             <source>the model cannot be loaded: {reason}</source>
-            <translation type="unfinished" />
+            <translation>o modelo não pode ser carregado: {reason}</translation>
         </message>
         <message>
             <source>the model gives no pictures: wait, or press Start again</source>
-            <translation type="unfinished" />
+            <translation>o modelo não dá imagens: espere, ou pressione “Reiniciar”</translation>
         </message>
         <message>
             <source>the model has given no picture for {seconds:g} s: wait, or start again</source>
-            <translation type="unfinished" />
+            <translation>o modelo não deu imagem por {seconds:g} s: espere, ou reinicie</translation>
         </message>
         <message>
             <source>the model is loading</source>
-            <translation type="unfinished" />
+            <translation>o modelo está carregando</translation>
         </message>
         <message>
             <source>the mouth is open: teeth and lips will stretch</source>
+            <translation>a boca está aberta: dentes e lábios vão esticar</translation>
+        </message>
+        <message>
+            <source>the network {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; reinstall the package</source>
             <translation type="unfinished" />
         </message>
         <message>
             <source>the old file could not be moved ({error})</source>
-            <translation type="unfinished" />
+            <translation>o arquivo antigo não pôde ser movido ({error})</translation>
         </message>
         <message>
             <source>the old file is kept as {aside}</source>
-            <translation type="unfinished" />
+            <translation>o arquivo antigo foi mantido como {aside}</translation>
         </message>
         <message>
             <source>the output has failed: {reason}</source>
-            <translation type="unfinished" />
+            <translation>a saída falhou: {reason}</translation>
         </message>
         <message>
             <source>the package openvino is not installed (pip install "mcnet-avatar[openvino]")</source>
-            <translation type="unfinished" />
+            <translation>o pacote openvino não está instalado (pip install "mcnet-avatar[openvino]")</translation>
         </message>
         <message>
             <source>the package torch is not installed (pip install torch)</source>
-            <translation type="unfinished" />
+            <translation>o pacote torch não está instalado (pip install torch)</translation>
         </message>
         <message>
             <source>the picture is soft</source>
-            <translation type="unfinished" />
+            <translation>a imagem está sem nitidez</translation>
         </message>
         <message>
             <source>the picture {path} is too large: got {width} x {height}, expected at most {millions} million pixels; make it smaller</source>
-            <translation type="unfinished" />
+            <translation>a imagem {path} é grande demais: {width} x {height}, esperavam-se no máximo {millions} milhões de pixels; diminua-a</translation>
         </message>
         <message>
             <source>the picture {path} is too small: got {width} x {height}, expected at least {least_px} pixels on each side; use a larger one</source>
-            <translation type="unfinished" />
+            <translation>a imagem {path} é pequena demais: {width} x {height}, esperavam-se pelo menos {least_px} pixels de cada lado; use uma maior</translation>
         </message>
         <message>
             <source>the pictures of {path} differ in size: got {own_width} x {own_height} in {name}, expected {width} x {height} as in {first}</source>
-            <translation type="unfinished" />
+            <translation>as imagens de {path} têm tamanhos diferentes: {own_width} x {own_height} em {name}, esperava-se {width} x {height} como em {first}</translation>
         </message>
         <message>
             <source>the portrait is being prepared</source>
-            <translation type="unfinished" />
+            <translation>o retrato está sendo preparado</translation>
         </message>
         <message>
             <source>the process that looks inside the network has ended, perhaps for want of memory; close the view and open it again</source>
-            <translation type="unfinished" />
+            <translation>o processo que olha dentro da rede terminou, talvez por falta de memória; feche a vista e abra-a de novo</translation>
         </message>
         <message>
             <source>the recording is not open; open it first</source>
-            <translation type="unfinished" />
+            <translation>a gravação não está aberta; abra-a primeiro</translation>
         </message>
         <message>
             <source>the recording {detail} is going on already; stop it first</source>
-            <translation type="unfinished" />
+            <translation>a gravação {detail} já está em andamento; pare-a primeiro</translation>
         </message>
         <message>
             <source>the recording {path} cannot go on: {cause}; {kept}</source>
-            <translation type="unfinished" />
+            <translation>a gravação {path} não pode continuar: {cause}; {kept}</translation>
         </message>
         <message>
             <source>the recording {path} failed: {kind}: {error}; {kept}</source>
-            <translation type="unfinished" />
+            <translation>a gravação {path} falhou: {kind}: {error}; {kept}</translation>
         </message>
         <message>
             <source>the settings ask for detected keypoints, and this needs measured ones</source>
-            <translation type="unfinished" />
+            <translation>as configurações pedem pontos-chave detectados, e isto precisa dos medidos</translation>
         </message>
         <message>
             <source>the slate's picture</source>
-            <translation type="unfinished" />
+            <translation>a imagem da tela de espera</translation>
         </message>
         <message>
             <source>the system forbids the camera: allow it in System Settings, Privacy</source>
-            <translation type="unfinished" />
+            <translation>o sistema proíbe a câmera: permita-a em Ajustes do Sistema, Privacidade</translation>
         </message>
         <message>
             <source>the system's privacy settings keep the microphone from this app: allow it there</source>
-            <translation type="unfinished" />
+            <translation>as configurações de privacidade do sistema negam o microfone a este aplicativo: permita-o lá</translation>
         </message>
         <message>
             <source>the system's sound cannot be used: what asks for it has crashed; start it again</source>
-            <translation type="unfinished" />
+            <translation>o som do sistema não pode ser usado: o que o consulta travou; inicie-o de novo</translation>
         </message>
         <message>
             <source>the system's sound did not answer within {seconds:g} s: start it again</source>
-            <translation type="unfinished" />
+            <translation>o som do sistema não respondeu em {seconds:g} s: inicie-o de novo</translation>
         </message>
         <message>
             <source>the view into the network is the plain network's, which is torch's, and {lack}</source>
-            <translation type="unfinished" />
+            <translation>a vista do interior é a da rede simples, que precisa do torch, e {lack}</translation>
         </message>
         <message>
             <source>the view into the network was closed; open it again</source>
-            <translation type="unfinished" />
+            <translation>a vista do interior foi fechada; abra-a de novo</translation>
         </message>
         <message>
             <source>the virtual camera cannot be opened: see the advice below its switch</source>
-            <translation type="unfinished" />
+            <translation>a câmera virtual não pode ser aberta: veja o conselho abaixo do interruptor dela</translation>
         </message>
         <message>
             <source>the virtual camera cannot be opened: {said}; close programs that may write to it, and try again</source>
-            <translation type="unfinished" />
+            <translation>a câmera virtual não pode ser aberta: {said}; feche programas que possam escrever nela, e tente de novo</translation>
         </message>
         <message>
             <source>the virtual camera cannot be used: pyvirtualcam is not there ({error}); install it with `pip install pyvirtualcam`</source>
-            <translation type="unfinished" />
+            <translation>a câmera virtual não pode ser usada: o pyvirtualcam não está lá ({error}); instale-o com `pip install pyvirtualcam`</translation>
         </message>
         <message>
             <source>the virtual camera is being opened</source>
-            <translation type="unfinished" />
+            <translation>a câmera virtual está sendo aberta</translation>
         </message>
         <message>
             <source>the virtual camera is being opened again</source>
-            <translation type="unfinished" />
+            <translation>a câmera virtual está sendo aberta de novo</translation>
         </message>
         <message>
             <source>the virtual camera is not open; open it first</source>
-            <translation type="unfinished" />
+            <translation>a câmera virtual não está aberta; abra-a primeiro</translation>
         </message>
         <message>
             <source>the virtual camera is off: switch it on for a call</source>
-            <translation type="unfinished" />
+            <translation>a câmera virtual está desligada: ligue-a para uma chamada</translation>
         </message>
         <message>
             <source>the virtual camera is open already ({detail}); close it first</source>
-            <translation type="unfinished" />
+            <translation>a câmera virtual já está aberta ({detail}); feche-a primeiro</translation>
         </message>
         <message>
             <source>the virtual camera takes no pictures any more: switch it on again</source>
-            <translation type="unfinished" />
+            <translation>a câmera virtual não recebe mais imagens: ligue-a de novo</translation>
         </message>
         <message>
             <source>the virtual camera {detail} could not be closed: {error}</source>
-            <translation type="unfinished" />
+            <translation>a câmera virtual {detail} não pôde ser fechada: {error}</translation>
         </message>
         <message>
             <source>the virtual camera {detail} takes no pictures any more: {error}; open it again</source>
-            <translation type="unfinished" />
+            <translation>a câmera virtual {detail} não recebe mais imagens: {error}; abra-a de novo</translation>
         </message>
         <message>
             <source>the {stage} has failed: {reason}</source>
-            <translation type="unfinished" />
+            <translation>uma parte do aplicativo ({stage}) falhou: {reason}</translation>
         </message>
         <message>
             <source>there is no GPU {index}: torch finds {device_count}</source>
-            <translation type="unfinished" />
+            <translation>não há GPU {index}: o torch encontra {device_count}</translation>
         </message>
         <message>
             <source>there is no microphone: plug one in, or allow it in the system's settings for sound</source>
-            <translation type="unfinished" />
+            <translation>não há microfone: conecte um, ou permita-o nas configurações de som do sistema</translation>
         </message>
         <message>
             <source>this computer is being measured</source>
-            <translation type="unfinished" />
+            <translation>este computador está sendo medido</translation>
         </message>
         <message>
             <source>this model's keypoints are not known points of a face</source>
-            <translation type="unfinished" />
+            <translation>os pontos-chave deste modelo não são pontos conhecidos de um rosto</translation>
         </message>
         <message>
             <source>threads: got {threads}, expected at least 1, or None for all cores</source>
-            <translation type="unfinished" />
+            <translation>threads: {threads} pedidas, esperava-se pelo menos 1, ou None para todos os núcleos</translation>
         </message>
         <message>
             <source>to do</source>
-            <translation type="unfinished" />
+            <translation>a fazer</translation>
         </message>
         <message>
             <source>torch is not installed</source>
-            <translation type="unfinished" />
+            <translation>o torch não está instalado</translation>
         </message>
         <message>
             <source>torch {version} (for CUDA {cuda}) finds no usable NVIDIA GPU or driver</source>
-            <translation type="unfinished" />
+            <translation>o torch {version} (para CUDA {cuda}) não encontra GPU NVIDIA utilizável nem driver</translation>
         </message>
         <message>
             <source>torch {version} has no NVIDIA driver to compute with</source>
-            <translation type="unfinished" />
+            <translation>o torch {version} não tem driver NVIDIA com que calcular</translation>
         </message>
         <message>
             <source>torch {version} is a build without CUDA</source>
-            <translation type="unfinished" />
+            <translation>o torch {version} é uma compilação sem CUDA</translation>
         </message>
         <message>
             <source>trying {way}</source>
-            <translation type="unfinished" />
+            <translation>tentando {way}</translation>
         </message>
         <message>
             <source>turn your head as in the portrait</source>
-            <translation type="unfinished" />
+            <translation>vire a cabeça como no retrato</translation>
         </message>
         <message>
             <source>unknown {what} {key}</source>
-            <translation type="unfinished" />
+            <translation>desconhecido: {what} {key}</translation>
         </message>
         <message>
             <source>unknown {what} {prefix}{unknown}; the known ones are {kinds}</source>
-            <translation type="unfinished" />
+            <translation>desconhecido: {what} {prefix}{unknown}; os conhecidos são {kinds}</translation>
         </message>
         <message>
             <source>unplug it and plug it in again, close other programs that use it</source>
-            <translation type="unfinished" />
+            <translation>desconecte-a e conecte-a de novo, feche outros programas que a usem</translation>
         </message>
         <message>
             <source>v4l2loopback is loaded, but has no device.</source>
-            <translation type="unfinished" />
+            <translation>o v4l2loopback está carregado, mas não tem dispositivo.</translation>
         </message>
         <message>
             <source>virtual camera</source>
-            <translation type="unfinished" />
+            <translation>câmera virtual</translation>
         </message>
         <message>
             <source>virtual camera {detail}: got a picture of {shape}, expected {expected}</source>
-            <translation type="unfinished" />
+            <translation>câmera virtual {detail}: a imagem é {shape}, esperava-se {expected}</translation>
         </message>
         <message>
             <source>virtual camera: got backend {backend}, expected one of {backends}</source>
-            <translation type="unfinished" />
+            <translation>câmera virtual: o motor é {backend}, esperava-se um de {backends}</translation>
         </message>
         <message>
             <source>waiting for the weights of the model in use…</source>
-            <translation type="unfinished" />
+            <translation>esperando os pesos do modelo em uso…</translation>
         </message>
         <message>
             <source>warped L1 of copying</source>
-            <translation type="unfinished" />
+            <translation>L1 do deformado em relação à cópia</translation>
         </message>
         <message>
             <source>warped L1 of copying, of what it learns from</source>
-            <translation type="unfinished" />
+            <translation>L1 do deformado em relação à cópia, nos dados com que aprende</translation>
         </message>
         <message>
             <source>wood</source>
-            <translation type="unfinished" />
+            <translation>madeira</translation>
         </message>
         <message>
             <source>working…</source>
-            <translation type="unfinished" />
+            <translation>trabalhando…</translation>
         </message>
         <message>
             <source>{busy_ms:.0f} ms each</source>
-            <translation type="unfinished" />
+            <translation>{busy_ms:.0f} ms cada</translation>
         </message>
         <message>
             <source>{camera} gives a picture of one colour: open its shutter, or switch it on with its key</source>
-            <translation type="unfinished" />
+            <translation>{camera} dá uma imagem de uma só cor: abra a tampa, ou ligue-a com a tecla dela</translation>
         </message>
         <message>
             <source>{camera} goes on.</source>
-            <translation type="unfinished" />
+            <translation>{camera} continua.</translation>
         </message>
         <message>
             <source>{changed} changed</source>
-            <translation type="unfinished" />
+            <translation>{changed} alterados</translation>
         </message>
         <message>
             <source>{delay_ms:.0f} ms</source>
-            <translation type="unfinished" />
+            <translation>{delay_ms:.0f} ms</translation>
         </message>
         <message>
             <source>{device} ({name}) in {precision}, {why}</source>
-            <translation type="unfinished" />
+            <translation>{device} ({name}) em {precision}, {why}</translation>
         </message>
         <message>
             <source>{device} in {precision} with {backend}</source>
-            <translation type="unfinished" />
+            <translation>{device} em {precision} com {backend}</translation>
         </message>
         <message>
             <source>{done} of {steps}</source>
-            <translation type="unfinished" />
+            <translation>{done} de {steps}</translation>
         </message>
         <message>
             <source>{first} and {then}</source>
-            <translation type="unfinished" />
+            <translation>{first} e {then}</translation>
         </message>
         <message>
             <source>{first}, {then}</source>
-            <translation type="unfinished" />
+            <translation>{first}, {then}</translation>
         </message>
         <message>
             <source>{first}. {then}</source>
-            <translation type="unfinished" />
+            <translation>{first}. {then}</translation>
         </message>
         <message>
             <source>{first}; {then}</source>
-            <translation type="unfinished" />
+            <translation>{first}; {then}</translation>
         </message>
         <message>
             <source>{folder} holds no model: got neither {model_file} nor {latest_file}, expected a folder that `mcnet-train export` wrote, or that of a run that has saved what it learned</source>
-            <translation type="unfinished" />
+            <translation>{folder} não contém modelo: não há nem {model_file} nem {latest_file}; esperava-se uma pasta que `mcnet-train export` gravou, ou a de um treinamento que salvou o que aprendeu</translation>
         </message>
         <message>
             <source>{found}, while the machine was busy with something else</source>
-            <translation type="unfinished" />
+            <translation>{found}, enquanto o computador estava ocupado com outra coisa</translation>
         </message>
         <message>
             <source>{fps:.0f} fps</source>
-            <translation type="unfinished" />
+            <translation>{fps:.0f} qps</translation>
         </message>
         <message numerus="yes">
             <source>{fps:5.1f} fps   {n} frames</source>
-            <translation type="unfinished">
-                <numerusform />
+            <translation>
+                <numerusform>{fps:5.1f} qps   {n} quadro</numerusform>
+                <numerusform>{fps:5.1f} qps   {n} quadros</numerusform>
             </translation>
         </message>
         <message numerus="yes">
             <source>{fps:5.1f} fps   {n} pictures</source>
-            <translation type="unfinished">
-                <numerusform />
+            <translation>
+                <numerusform>{fps:5.1f} qps   {n} imagem</numerusform>
+                <numerusform>{fps:5.1f} qps   {n} imagens</numerusform>
             </translation>
         </message>
         <message>
             <source>{frame_ms:.3g} ms on {way}</source>
-            <translation type="unfinished" />
+            <translation>{frame_ms:.3g} ms em {way}</translation>
         </message>
         <message>
             <source>{lack}; use device cpu, or another precision</source>
-            <translation type="unfinished" />
+            <translation>{lack}; use o dispositivo cpu, ou outra precisão</translation>
         </message>
         <message>
             <source>{measure} {share:.0%}</source>
-            <translation type="unfinished" />
+            <translation>{measure} {share:.0%}</translation>
         </message>
         <message>
             <source>{measure} {value:.2f}</source>
-            <translation type="unfinished" />
+            <translation>{measure} {value:.2f}</translation>
         </message>
         <message>
             <source>{model} animates the portrait now.</source>
-            <translation type="unfinished" />
+            <translation>{model} anima o retrato agora.</translation>
         </message>
         <message>
             <source>{model} cannot be used: {reason}. {other} goes on.</source>
-            <translation type="unfinished" />
+            <translation>{model} não pode ser usado: {reason}. {other} continua.</translation>
         </message>
         <message>
             <source>{model} cannot be used: {reason}. {other} is back.</source>
-            <translation type="unfinished" />
+            <translation>{model} não pode ser usado: {reason}. {other} está de volta.</translation>
         </message>
         <message>
             <source>{name} (key {key})</source>
-            <translation type="unfinished" />
+            <translation>{name} (tecla {key})</translation>
         </message>
         <message>
             <source>{name} (process {pid})</source>
-            <translation type="unfinished" />
+            <translation>{name} (processo {pid})</translation>
         </message>
         <message>
             <source>{name} (sm_{major}{minor}) is older than what this torch was built for (sm_{known})</source>
-            <translation type="unfinished" />
+            <translation>{name} (sm_{major}{minor}) é mais antiga do que este torch suporta (sm_{known})</translation>
         </message>
         <message>
             <source>{name} came with the app and keeps its name: only your own portraits can be renamed</source>
-            <translation type="unfinished" />
+            <translation>{name} veio com o aplicativo e mantém o nome: só os seus próprios retratos podem ser renomeados</translation>
         </message>
         <message>
             <source>{name} came with the app and stays: only your own portraits can be removed</source>
-            <translation type="unfinished" />
+            <translation>{name} veio com o aplicativo e fica: só os seus próprios retratos podem ser removidos</translation>
         </message>
         <message>
             <source>{name} cannot be found: no host of that name is known; check the address, or use the number that the app shows</source>
-            <translation type="unfinished" />
+            <translation>{name} não pode ser encontrada: nenhum host com esse nome é conhecido; verifique o endereço, ou use o número que o aplicativo mostra</translation>
         </message>
         <message>
             <source>{name} cannot be opened: {kind}: {error}</source>
-            <translation type="unfinished" />
+            <translation>{name} não pode ser aberta: {kind}: {error}</translation>
         </message>
         <message>
             <source>{name} cannot be opened: {reason}</source>
-            <translation type="unfinished" />
+            <translation>{name} não pode ser aberto: {reason}</translation>
         </message>
         <message>
             <source>{name} cannot be reached ({cause}): see that its app runs, that both are in the same network, and that the address and its port are right</source>
-            <translation type="unfinished" />
+            <translation>{name} não pode ser alcançada ({cause}): veja se o aplicativo está em execução, se ambos estão na mesma rede, e se o endereço e a porta estão certos</translation>
         </message>
         <message>
             <source>{name} cannot be used: {problem}; close programs that may use it, or plug it in again</source>
-            <translation type="unfinished" />
+            <translation>{name} não pode ser usada: {problem}; feche programas que possam usá-la, ou conecte-a de novo</translation>
         </message>
         <message>
             <source>{name} changed its picture from {width_px} x {height_px} to {width} x {height}: it is opened anew</source>
-            <translation type="unfinished" />
+            <translation>{name} mudou a imagem de {width_px} x {height_px} para {width} x {height}: ela é aberta de novo</translation>
         </message>
         <message>
             <source>{name} changed its picture: got {shape}, expected {value}; open it again</source>
-            <translation type="unfinished" />
+            <translation>{name} mudou a imagem: {shape}, esperava-se {value}; abra-a de novo</translation>
         </message>
         <message>
             <source>{name} could not be closed: {reason}</source>
-            <translation type="unfinished" />
+            <translation>{name} não pôde ser fechado: {reason}</translation>
         </message>
         <message>
             <source>{name} could not be finished: {reason}</source>
-            <translation type="unfinished" />
+            <translation>{name} não pôde ser concluído: {reason}</translation>
         </message>
         <message>
             <source>{name} does not answer: got nothing within {seconds:g} s; see that its app runs, and that both are in the same network</source>
-            <translation type="unfinished" />
+            <translation>{name} não responde: nada veio em {seconds:g} s; veja se o aplicativo está em execução, e se ambos estão na mesma rede</translation>
         </message>
         <message>
             <source>{name} does not answer: {users} attempts to read it hang in its driver; {remedy}, or choose another camera</source>
-            <translation type="unfinished" />
+            <translation>{name} não responde: {users} tentativas de leitura estão presas no driver; {remedy}, ou escolha outra câmera</translation>
         </message>
         <message>
             <source>{name} does not tell the ranges of its activations: write a file that does (`mcnet convert --int8`)</source>
-            <translation type="unfinished" />
+            <translation>{name} não informa as faixas das ativações: grave um arquivo que informe (`mcnet convert --int8`)</translation>
         </message>
         <message>
             <source>{name} ended without a frame</source>
-            <translation type="unfinished" />
+            <translation>{name} terminou sem um quadro</translation>
         </message>
         <message>
             <source>{name} failed: {error}</source>
-            <translation type="unfinished" />
+            <translation>{name} falhou: {error}</translation>
         </message>
         <message>
             <source>{name} failed: {kind}: {error}</source>
-            <translation type="unfinished" />
+            <translation>{name} falhou: {kind}: {error}</translation>
         </message>
         <message>
             <source>{name} failed: {reason}</source>
-            <translation type="unfinished" />
+            <translation>{name} falhou: {reason}</translation>
         </message>
         <message>
             <source>{name} gave no frame within {seconds:g} s: {remedy}, or choose another camera</source>
-            <translation type="unfinished" />
+            <translation>{name} não deu quadro em {seconds:g} s: {remedy}, ou escolha outra câmera</translation>
         </message>
         <message>
             <source>{name} gives no frames any more: unplugged, or taken by another program; plug it in again or close the other program</source>
-            <translation type="unfinished" />
+            <translation>{name} não dá mais imagens: desconectada, ou tomada por outro programa; conecte-a de novo ou feche o outro programa</translation>
         </message>
         <message>
             <source>{name} gives no video ({cause}): look in its app for the video's address</source>
-            <translation type="unfinished" />
+            <translation>{name} não dá vídeo ({cause}): procure no aplicativo o endereço do vídeo</translation>
         </message>
         <message>
             <source>{name} gives no video: got a page or a file; use the address of the video itself, such as {scheme}://{address}{path}</source>
-            <translation type="unfinished" />
+            <translation>{name} não dá vídeo, mas uma página ou um arquivo; use o endereço do próprio vídeo, como {scheme}://{address}{path}</translation>
         </message>
         <message>
             <source>{name} gives no video: got a stream without pictures; look in its app for the video's address</source>
-            <translation type="unfinished" />
+            <translation>{name} não dá vídeo, mas um fluxo sem imagens; procure no aplicativo o endereço do vídeo</translation>
         </message>
         <message>
             <source>{name} gives pictures of {width} x {height}, expected at least {least_px} pixels per side: choose a larger size in its app</source>
-            <translation type="unfinished" />
+            <translation>{name} dá imagens de {width} x {height}, esperavam-se pelo menos {least_px} pixels por lado: escolha um tamanho maior no aplicativo</translation>
         </message>
         <message>
             <source>{name} has closed the connection: see that its app still runs</source>
-            <translation type="unfinished" />
+            <translation>{name} fechou a conexão: veja se o aplicativo ainda está em execução</translation>
         </message>
         <message>
             <source>{name} has ended; plug it in again, or choose another camera</source>
-            <translation type="unfinished" />
+            <translation>{name} terminou; conecte-a de novo, ou escolha outra câmera</translation>
         </message>
         <message>
             <source>{name} has given no frame for {seconds:g} s; it is opened anew. If that does not help, {remedy}, or choose another camera</source>
-            <translation type="unfinished" />
+            <translation>{name} não deu quadro por {seconds:g} s; ela é aberta de novo. Se isso não ajudar: {remedy}, ou escolha outra câmera</translation>
         </message>
         <message>
             <source>{name} has given no picture for {seconds:g} s: see that its app is in front, the phone awake, and both in the same network</source>
-            <translation type="unfinished" />
+            <translation>{name} não deu imagem por {seconds:g} s: veja se o aplicativo está à frente, o telefone acordado, e ambos na mesma rede</translation>
         </message>
         <message>
             <source>{name} has given the very same picture for {seconds:g} s: it is frozen and is opened anew. If that does not help, plug it in again</source>
-            <translation type="unfinished" />
+            <translation>{name} deu exatamente a mesma imagem por {seconds:g} s: está congelada e é aberta de novo. Se isso não ajudar, conecte-a de novo</translation>
         </message>
         <message>
             <source>{name} has no video there ({cause}): look in its app for the video's address</source>
-            <translation type="unfinished" />
+            <translation>{name} não tem vídeo ali ({cause}): procure no aplicativo o endereço do vídeo</translation>
         </message>
         <message>
             <source>{name} is a recording, expected a live camera: download it, and give the file</source>
-            <translation type="unfinished" />
+            <translation>{name} é uma gravação, esperava-se uma câmera ao vivo: baixe-a, e informe o arquivo</translation>
         </message>
         <message>
             <source>{name} is in use by {users}; close that program</source>
-            <translation type="unfinished" />
+            <translation>{name} está em uso por {users}; feche esse programa</translation>
         </message>
         <message>
             <source>{name} is there, but is not used: {lack}</source>
-            <translation type="unfinished" />
+            <translation>{name} está lá, mas não é usada: {lack}</translation>
         </message>
         <message>
             <source>{name} wants another user name or password: give them in the address, as in http://USER:PASSWORD@HOST/video</source>
-            <translation type="unfinished" />
+            <translation>{name} pede outro usuário ou senha: informe-os no endereço, como em http://USER:PASSWORD@HOST/video</translation>
         </message>
         <message>
             <source>{name} was closed; open it again to read on</source>
-            <translation type="unfinished" />
+            <translation>{name} foi fechada; abra-a de novo para continuar a ler</translation>
         </message>
         <message>
             <source>{name} was taken out of the gallery.</source>
-            <translation type="unfinished" />
+            <translation>{name} foi tirado da galeria.</translation>
         </message>
         <message>
             <source>{name}, a camera of another kind</source>
-            <translation type="unfinished" />
+            <translation>{name}, uma câmera de outro tipo</translation>
         </message>
         <message>
             <source>{name}, score {score} of 100</source>
-            <translation type="unfinished" />
+            <translation>{name}, nota {score} de 100</translation>
         </message>
         <message>
             <source>{name}, {cores} cores, {threads} threads</source>
-            <translation type="unfinished" />
+            <translation>{name}, {cores} núcleos, {threads} threads</translation>
         </message>
         <message>
             <source>{name}: got no frame any more, expected a video; was the file changed?</source>
-            <translation type="unfinished" />
+            <translation>{name}: não veio mais nenhum quadro, esperava-se um vídeo; o arquivo foi alterado?</translation>
         </message>
         <message>
             <source>{name}: there is no such camera; {advice}</source>
-            <translation type="unfinished" />
+            <translation>{name}: não existe tal câmera; {advice}</translation>
         </message>
         <message>
             <source>{name}: {text}</source>
-            <translation type="unfinished" />
+            <translation>{name}: {text}</translation>
         </message>
         <message>
             <source>{number} from {hop}</source>
-            <translation type="unfinished" />
+            <translation>{number} de {hop}</translation>
         </message>
         <message>
             <source>{number} more</source>
-            <translation type="unfinished" />
+            <translation>mais {number}</translation>
         </message>
         <message>
             <source>{number}%</source>
             <comment>percent</comment>
-            <translation type="unfinished" />
+            <translation>{number}%</translation>
         </message>
         <message>
             <source>{p50:.0f} ms in app (p95 {p95:.0f})</source>
-            <translation type="unfinished" />
+            <translation>{p50:.0f} ms no aplicativo (p95 {p95:.0f})</translation>
         </message>
         <message>
             <source>{path} ({name}) is a virtual camera that no program feeds, expected a webcam; choose another</source>
-            <translation type="unfinished" />
+            <translation>{path} ({name}) é uma câmera virtual que nenhum programa alimenta, esperava-se uma webcam; escolha outra</translation>
         </message>
         <message>
             <source>{path} ({name}) is not a capture device, expected a webcam; choose another</source>
-            <translation type="unfinished" />
+            <translation>{path} ({name}) não é um dispositivo de captura, esperava-se uma webcam; escolha outra</translation>
         </message>
         <message>
             <source>{path} cannot be read as a checkpoint: it is something else, or truncated or damaged; get it again</source>
-            <translation type="unfinished" />
+            <translation>{path} não pode ser lido como checkpoint: é outra coisa, ou está cortado ou danificado; obtenha-o de novo</translation>
         </message>
         <message>
             <source>{path} cannot be read: {cause}</source>
-            <translation type="unfinished" />
+            <translation>{path} não pode ser lido: {cause}</translation>
         </message>
         <message>
             <source>{path} has a header that cannot be used: {error}; a newer version may have written it</source>
-            <translation type="unfinished" />
+            <translation>{path} tem um cabeçalho que não pode ser usado: {error}; uma versão mais nova pode tê-lo gravado</translation>
         </message>
         <message>
             <source>{path} is a file of torch's, and {lack}: convert it once where torch is (`mcnet convert {name} model.safetensors --int8`), and use that</source>
-            <translation type="unfinished" />
+            <translation>{path} é um arquivo do torch, e {lack}: converta-o uma vez onde houver torch (`mcnet convert {name} model.safetensors --int8`), e use o resultado</translation>
         </message>
         <message>
             <source>{path} is cut short: got {size} bytes, expected {end}; get it again</source>
-            <translation type="unfinished" />
+            <translation>{path} está cortado: {size} bytes, esperavam-se {end}; obtenha-o de novo</translation>
         </message>
         <message>
             <source>{path} is damaged: its tensors hash to {got}, its header says {content_hash}; get it again</source>
-            <translation type="unfinished" />
+            <translation>{path} está danificado: o hash dos tensores é {got}, o cabeçalho diz {content_hash}; obtenha-o de novo</translation>
         </message>
         <message>
             <source>{path} is no MCNet checkpoint: got {found}, expected dicts named {parts}</source>
-            <translation type="unfinished" />
+            <translation>{path} não é um checkpoint do MCNet: há {found}, esperavam-se dicts chamados {parts}</translation>
         </message>
         <message>
             <source>{path} is no safetensors file that can be read ({said}): get it again</source>
-            <translation type="unfinished" />
+            <translation>{path} não é um arquivo safetensors legível ({said}): obtenha-o de novo</translation>
         </message>
         <message>
             <source>{path} is no safetensors file: its header is no table</source>
-            <translation type="unfinished" />
+            <translation>{path} não é um arquivo safetensors: o cabeçalho não é uma tabela</translation>
         </message>
         <message>
             <source>{path} is no safetensors file: its header lists no tensors</source>
-            <translation type="unfinished" />
+            <translation>{path} não é um arquivo safetensors: o cabeçalho não lista tensores</translation>
         </message>
         <message>
             <source>{path} is no whole safetensors file of float32 or float16 ({error}): it may be truncated; get it again</source>
-            <translation type="unfinished" />
+            <translation>{path} não é um arquivo safetensors completo de float32 ou float16 ({error}): pode estar cortado; obtenha-o de novo</translation>
         </message>
         <message>
             <source>{path} is no whole safetensors file: it may be truncated, or something else</source>
-            <translation type="unfinished" />
+            <translation>{path} não é um arquivo safetensors completo: pode estar cortado, ou ser outra coisa</translation>
         </message>
         <message>
             <source>{path} is not a model of ours: got format {found} in its header, expected {format}</source>
-            <translation type="unfinished" />
+            <translation>{path} não é um modelo nosso: o formato no cabeçalho é {found}, esperava-se {format}</translation>
         </message>
         <message>
             <source>{path} is not a model of ours: got format {got} in its header, expected {format}</source>
-            <translation type="unfinished" />
+            <translation>{path} não é um modelo nosso: o formato no cabeçalho é {got}, esperava-se {format}</translation>
         </message>
         <message>
             <source>{path} is refused: besides tensors it holds something that could run code when it is read ({wanted}); do not trust where it came from, or have it saved again with tensors only</source>
-            <translation type="unfinished" />
+            <translation>{path} é recusado: além de tensores, contém algo que poderia executar código ao ser lido ({wanted}); não confie na origem dele, ou peça que seja salvo de novo só com tensores</translation>
         </message>
         <message>
             <source>{path}: {key} is a {dtype} tensor, expected plain floating point</source>
-            <translation type="unfinished" />
+            <translation>{path}: {key} é um tensor {dtype}, esperava-se ponto flutuante simples</translation>
         </message>
         <message>
             <source>{path}: {part}.{key} is a {kind}, expected a name and a tensor</source>
-            <translation type="unfinished" />
+            <translation>{path}: {part}.{key} é um {kind}, esperava-se um nome e um tensor</translation>
         </message>
         <message>
             <source>{percent:.0f} %</source>
-            <translation type="unfinished" />
+            <translation>{percent:.0f}%</translation>
         </message>
         <message>
             <source>{precision} (measured to be the fastest here)</source>
-            <translation type="unfinished" />
+            <translation>{precision} (medido como o mais rápido aqui)</translation>
         </message>
         <message>
             <source>{precision} (which it multiplies best)</source>
-            <translation type="unfinished" />
+            <translation>{precision} (o que ele multiplica melhor)</translation>
         </message>
         <message>
             <source>{precision} (which it multiplies natively)</source>
-            <translation type="unfinished" />
+            <translation>{precision} (que ele multiplica nativamente)</translation>
         </message>
         <message>
             <source>{rate_hz:g} per second</source>
-            <translation type="unfinished" />
+            <translation>{rate_hz:g} por segundo</translation>
         </message>
         <message>
             <source>{reason}; {lack}, so that nothing else computes: install it, or mend that</source>
-            <translation type="unfinished" />
+            <translation>{reason}; {lack}, de modo que nada mais calcula: instale-o, ou corrija isso</translation>
         </message>
         <message>
             <source>{request} A second or two is enough (F).</source>
-            <translation type="unfinished" />
+            <translation>{request} Um ou dois segundos bastam (F).</translation>
         </message>
         <message>
             <source>{request} The best frame of a second or two becomes the reference (F).</source>
-            <translation type="unfinished" />
+            <translation>{request} O melhor quadro de um ou dois segundos vira a referência (F).</translation>
         </message>
         <message>
             <source>{score} of 100</source>
+            <translation>{score} de 100</translation>
+        </message>
+        <message>
+            <source>{score} of 100, as calibrated before</source>
             <translation type="unfinished" />
         </message>
         <message>
-            <source>{score} of 100: {remarks}</source>
+            <source>{score}: {remarks}</source>
             <translation type="unfinished" />
         </message>
         <message>
             <source>{sentence} {fix}.</source>
-            <translation type="unfinished" />
+            <translation>{sentence} {fix}.</translation>
         </message>
         <message>
             <source>{sentence} {fix}: {command}</source>
-            <translation type="unfinished" />
+            <translation>{sentence} {fix}: {command}</translation>
         </message>
         <message>
             <source>{size_px} px, {millions:.2g} M parameters</source>
-            <translation type="unfinished" />
+            <translation>{size_px} px, {millions:.2g} M de parâmetros</translation>
         </message>
         <message>
             <source>{tip} Double-click the name, or press Backspace, for {words}.</source>
-            <translation type="unfinished" />
+            <translation>{tip} Clique duas vezes no nome, ou pressione Backspace, para {words}.</translation>
         </message>
         <message>
             <source>{tip} Times Expression.</source>
-            <translation type="unfinished" />
+            <translation>{tip} Multiplicado por “Expressão”.</translation>
         </message>
         <message>
             <source>{tip} Times Motion.</source>
-            <translation type="unfinished" />
+            <translation>{tip} Multiplicado por “Movimento”.</translation>
         </message>
         <message>
             <source>{trouble} Recordings go on, and are silent meanwhile.</source>
-            <translation type="unfinished" />
+            <translation>{trouble} As gravações continuam, e ficam sem som enquanto isso.</translation>
         </message>
         <message>
             <source>{value:6.1f}</source>
-            <translation type="unfinished" />
+            <translation>{value:6.1f}</translation>
         </message>
         <message>
             <source>{way}: {reason}</source>
-            <translation type="unfinished" />
+            <translation>{way}: {reason}</translation>
         </message>
         <message>
             <source>{what} cannot be used: {error}</source>
-            <translation type="unfinished" />
+            <translation>{what} não pode ser usada: {error}</translation>
         </message>
         <message>
             <source>{what} {key}: got {value}, expected a list</source>
-            <translation type="unfinished" />
+            <translation>{what} {key}: {value}, esperava-se uma lista</translation>
         </message>
         <message>
             <source>{what} {key}: got {value}, expected a table of values</source>
-            <translation type="unfinished" />
+            <translation>{what} {key}: {value}, esperava-se uma tabela de valores</translation>
         </message>
         <message>
             <source>{what} {key}: got {value}, expected {allowed}</source>
-            <translation type="unfinished" />
+            <translation>{what} {key}: {value}, esperava-se {allowed}</translation>
         </message>
         <message>
             <source>{what} {key}: got {value}, expected {kind}</source>
-            <translation type="unfinished" />
+            <translation>{what} {key}: {value}, esperava-se {kind}</translation>
         </message>
         <message>
             <source>{where}: {key} holds NaN or infinite values, expected finite weights; if a training run diverged, use an earlier checkpoint of it</source>
-            <translation type="unfinished" />
+            <translation>{where}: {key} contém NaN ou valores infinitos, esperavam-se pesos finitos; se um treinamento divergiu, use um checkpoint anterior dele</translation>
         </message>
         <message>
             <source>{where}: {key} is a {kind} tensor, expected plain floating point</source>
-            <translation type="unfinished" />
+            <translation>{where}: {key} é um tensor {kind}, esperava-se ponto flutuante simples</translation>
         </message>
         <message>
             <source>{width_px} x {height_px}, {fps_hz:.0f} fps</source>
-            <translation type="unfinished" />
+            <translation>{width_px} x {height_px}, {fps_hz:.0f} qps</translation>
         </message>
         <message>
             <source>{words}.</source>
             <comment>a whole sentence</comment>
-            <translation type="unfinished" />
+            <translation>{words}.</translation>
         </message>
         <message>
             <source>“AI avatar” badge</source>
-            <translation type="unfinished" />
+            <translation>Selo “AI avatar”</translation>
         </message>
     </context>
 </TS>
