@@ -12,13 +12,16 @@ help:
 	@echo "make test-avx2  the numeric tests once more, computed as on a processor that has AVX2 and nothing newer"
 	@echo "make test-plain  what a machine with torch, numpy, safetensors and pytest alone can run of them"
 	@echo "make check  ruff, mypy and import-linter"
+	@echo "make site   the documentation as pages to read in a browser: build/site"
 	@echo "make bench  milliseconds per frame, plain model against engine; the whole chain"
 	@echo "make cuda   what needs a GPU: parity tests and benchmark on CUDA"
-	@echo "make screenshots  pictures of the real window, to look at: out/screenshots"
+	@echo "make screenshots  pictures of the real window, to look at: out/screenshots; and those of docs/window.md"
 	@echo "make pictures  the pictures of docs/how-it-works.md, by the bundled model"
+	@echo "make languages  renew app/ui/translations by the texts in the sources, and compile them"
 	@echo "make soak   ten minutes live with random faults; MINUTES=60 for an hour: out/soak/soak.png"
 	@echo "make qemu   the app between a real V4L2 webcam and a real virtual camera, in a virtual machine (as root)"
 	@echo "make bundle  what people install without Python, torch or a terminal: build/bundle; then it is started and looked at"
+	@echo "make release  source, wheel, bundle and site, built and checked: dist/; BUNDLED=no leaves the bundle out"
 	@echo "make clean  remove the virtual environment and what was built"
 
 # A stamp, so that a second call is quick and an interrupted first one starts over.
@@ -77,11 +80,26 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Strict: a link that leads nowhere, a page that is in no menu, or a font from another host is an error. (The variable
+# turns off what the theme says of its successor; --quiet would leave warnings uncounted.)
+site: setup
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "look at build/site/index.html"
+
 screenshots: setup
-	$(BIN)/python -m tests.app.ui.screenshot out/screenshots
+	$(BIN)/python -m tests.app.ui.screenshot --page docs/window out/screenshots
 
 pictures: setup
 	$(BIN)/python -m tests.how_it_works
+
+# Qt's compiler of translations is in no package of PyQt6's, and PySide6 is kept apart from what the app runs on.
+build/languages/.ready:
+	$(PYTHON) -m venv --clear build/languages
+	build/languages/bin/python -m pip install --quiet --disable-pip-version-check "pyside6-essentials>=6.8"
+	touch $@
+
+languages: setup build/languages/.ready
+	PATH="$(CURDIR)/build/languages/bin:$$PATH" $(BIN)/python -m tests.languages
 
 qemu: setup
 	$(BIN)/python -m tests.qemu
@@ -112,7 +130,11 @@ bundle: build/bundle-environment/.ready
 	$(BUNDLE) packaging/bundle.py build
 	$(BUNDLE) packaging/bundle.py smoke
 
-clean:
-	rm -rf .venv build out *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+BUNDLED ?= yes
+release: setup site $(if $(filter yes,$(BUNDLED)),bundle)
+	$(BIN)/python packaging/release.py $(if $(filter yes,$(BUNDLED)),,--without-bundle)
 
-.PHONY: help setup demo animate test test-avx2 test-plain check screenshots pictures qemu soak bench cuda bundle clean
+clean:
+	rm -rf .venv build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+.PHONY: help setup demo animate test test-avx2 test-plain check site screenshots pictures languages qemu soak bench cuda bundle release clean

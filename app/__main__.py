@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from app.settings import KeypointKind, LiveSettings, MotionKind
+import mcnet
+from app.settings import DEFAULT_PORT, KeypointKind, Language, LiveSettings, MotionKind
 from mcnet.commands.arguments import PRECISIONS, number, seconds, whole_number
+from mcnet.commands.credentials import add_options as add_credentials_options
 from mcnet.errors import UserError, told
 
 _HEADLESS_ONLY = (
@@ -22,9 +24,20 @@ _HEADLESS_ONLY = (
     "motion",
     "keypoints",
     "calibration_s",
+    "remember_calibration",
+    "preset",
+    "record_motion",
+    "background",
+    "background_blur",
+    "portrait_size",
+    "portrait_x",
+    "portrait_y",
     "give_up_s",
     "model_timeout_s",
     "camera_timeout_s",
+    "no_content_credentials",
+    "signing_certificates",
+    "signing_key",
 )
 
 
@@ -42,6 +55,11 @@ def run() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the app; returns the exit status: 0 done, 1 failed with a message, 2 misused."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] == "ctl":
+        from app.control.client import run_ctl
+
+        return run_ctl(argv[1:])
     # Before torch is imported: how long its OpenMP threads spin before they sleep; measured in mcnet/__main__.py.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     parser = build_parser()
@@ -69,11 +87,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     if args.doctor:
+        from app.hotkeys.support import examine_keys
         from app.pipeline.doctor import as_text, check_up
         from app.places import settings_file
         from app.settings import load_settings
 
-        findings = check_up(args.model or load_settings(settings_file())[0].model)
+        findings = (*check_up(args.model or load_settings(settings_file())[0].model), examine_keys())
         print(as_text(findings))
         return 0 if all(finding.good for finding in findings) else 1
     if args.headless:
@@ -94,7 +113,9 @@ def _run(args: argparse.Namespace) -> int:
             portrait=args.source,
             size=args.size,
             fps_hz=args.fps,
+            language=args.language,
             new_instance=args.new_instance,
+            control_port=args.control,
         )
     )
 
@@ -104,7 +125,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mcnet-avatar",
         description="Be a portrait in your next video call: your webcam moves it, live. Alone, it opens a window.",
+        epilog="mcnet-avatar ctl COMMAND controls the one that runs: mcnet-avatar ctl --help",
     )
+    parser.add_argument("--version", action="version", version=f"mcnet-avatar {mcnet.__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="also say what is going on")
     parser.add_argument(
         "--doctor", action="store_true", help="say what is there and what is missing, with the exact fix, and stop"
@@ -113,13 +136,16 @@ def build_parser() -> argparse.ArgumentParser:
         "--camera",
         metavar="CAMERA",
         help="index or device of a webcam (0@1280x720@30 asks for a size and rate), an http:// or rtsp:// address, or "
-        "a video file or folder of pictures that stands in for one",
+        "a video file, a motion file (.safetensors) or a folder of pictures that stands in for one",
     )
     parser.add_argument("--source", metavar="IMAGE|NAME", help="the portrait: a file, or a bundled name (woman_1)")
     parser.add_argument(
         "--model", help="bundled name, .safetensors, a model's folder or .pth.tar (default: as kept, else starter)"
     )
-    parser.add_argument("--device", help="auto, cpu, cuda or cuda:N (default: as kept, else auto)")
+    parser.add_argument(
+        "--device",
+        help="auto, cpu, cuda, cuda:N (NVIDIA), gpu, gpu:N (Intel) or mps (Apple) (default: as kept, else auto)",
+    )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
@@ -128,11 +154,24 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", metavar="WxH", help="of the output (default: as kept, else 1280x720)")
     parser.add_argument("--fps", type=number(1, 120), metavar="HZ", help="of the output (default: as kept, else 30)")
     parser.add_argument(
+        "--language", choices=get_args(Language), help="of the window (default: as kept, else the system's)"
+    )
+    parser.add_argument(
         "--new-instance",
         action="store_true",
         help="open a window although one is running, which otherwise comes to the front",
     )
+    parser.add_argument(
+        "--control",
+        nargs="?",
+        type=whole_number(0, 65535),
+        const=DEFAULT_PORT,
+        metavar="PORT",
+        help="let programs of yours control the app, by mcnet-avatar ctl or on 127.0.0.1 (default port: "
+        f"{DEFAULT_PORT}; 0: any that is free); see docs/control.md",
+    )
     _add_headless(parser)
+    add_credentials_options(parser)
     return parser
 
 
@@ -144,7 +183,8 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
         "--sink",
         action="append",
         metavar="SINK",
-        help="null, file:OUT.mp4, virtualcam, or virtualcam:DEVICE; may be given several times (default: null)",
+        help="null, file:OUT.mp4, file:OUT.webm (with alpha), virtualcam, virtualcam:DEVICE, pipewire, or "
+        "pipewire:NAME (Linux); may be given several times (default: null)",
     )
     group.add_argument(
         "--frames", type=whole_number(1), metavar="N", help="stop after N animated frames (default: at Ctrl-C)"
@@ -166,11 +206,62 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--absolute", action="store_true", help="absolute motion: no calibration")
     group.add_argument(
+        "--remember-calibration",
+        action="store_true",
+        help="take up what was calibrated for the same performer before the same camera, and keep what is calibrated",
+    )
+    group.add_argument(
+        "--record-motion",
+        type=Path,
+        metavar="FILE",
+        help="keep the performer's motion, without pictures, in FILE.safetensors, which --camera plays",
+    )
+    group.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="move the avatar with these strengths, by the name that they were saved under in the window, or Standard",
+    )
+    group.add_argument(
         "--calibration-s",
         type=number(0, 60),
         default=2.0,
         metavar="S",
         help="look for a neutral face so long, half of it if one is seen (default: 2)",
+    )
+    group.add_argument(
+        "--background",
+        metavar="KIND|FILE",
+        help="cut the person out, so that the background stays still: own (the portrait's), blur (the same, blurred), "
+        "green, another colour as #rrggbb, alpha (transparent in OUT.webm, elsewhere green), or a picture or a video, "
+        "which is repeated (default: nothing is cut out)",
+    )
+    group.add_argument(
+        "--background-blur",
+        type=number(0, 1),
+        default=LiveSettings().background_blur,
+        metavar="STRENGTH",
+        help="of --background blur, 0 to 1 (default: 0.5)",
+    )
+    group.add_argument(
+        "--portrait-size",
+        type=number(0.5, 1.7),
+        default=LiveSettings().portrait_size,
+        metavar="SCALE",
+        help="side of the portrait's square over the output's shorter side, 0.5 to 1.7 (default: 1)",
+    )
+    group.add_argument(
+        "--portrait-x",
+        type=number(-0.5, 0.5),
+        default=LiveSettings().portrait_x,
+        metavar="SHARE",
+        help="shift the portrait to the right by this share of the output's width, -0.5 to 0.5 (default: 0)",
+    )
+    group.add_argument(
+        "--portrait-y",
+        type=number(-0.5, 0.5),
+        default=LiveSettings().portrait_y,
+        metavar="SHARE",
+        help="likewise downwards, of the height (default: 0)",
     )
     group.add_argument(
         "--give-up-s",

@@ -7,12 +7,13 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from app.errors import AppError
+from app.pipeline.animation.motion_recording import MotionRecording
 from app.pipeline.camera_spec import CameraSpec, parse_camera
 from app.pipeline.capture.camera_control import CameraTimes
 from app.pipeline.events import (
@@ -24,6 +25,8 @@ from app.pipeline.events import (
     EngineReady,
     Event,
     Measured,
+    MotionRefused,
+    SettingRefused,
     SinkClosed,
     SinkFailed,
     SinkOpened,
@@ -31,19 +34,32 @@ from app.pipeline.events import (
     SourceReady,
     StageFailed,
     StateChanged,
+    Undisclosed,
 )
+from app.pipeline.output.discloser import Disclose, Discloser
 from app.pipeline.output.sinks import NullSink, Sink, parse_output
 from app.pipeline.pipeline import Pipeline, PipelineTimes
-from app.pipeline.portraits import PortraitStore, load_portrait
+from app.pipeline.portraits import Portrait, PortraitStore, load_portrait
 from app.pipeline.stats import Stats
 from app.pipeline.tiers import make_engine
-from app.places import portraits_folder, source_cache_folder
+from app.places import (
+    control_folder,
+    portraits_folder,
+    presets_file,
+    references_folder,
+    source_cache_folder,
+    videos_folder,
+)
+from app.presets import Presets, load_presets
 from app.settings import LiveSettings
 from app.space import Obstacle, Space
-from app.words import dark_camera_words, measured_words, not_in_space_words, unmet_wishes_words
+from app.words import dark_camera_words, measured_words, motion_refused_words, not_in_space_words, unmet_wishes_words
+from mcnet.commands import credentials
 from mcnet.commands.arguments import check_motion_options
 from mcnet.commands.outputs import check_outputs
+from mcnet.disclosure.process import begin_disclosing
 from mcnet.files import cause_and_remedy, replacing
+from mcnet.media.scene import Background, parse_background
 from mcnet.signals import StopSignals
 
 logger = logging.getLogger(__name__)
@@ -67,27 +83,38 @@ def run_headless(args: argparse.Namespace) -> int:
     check_motion_options(args)
 
     camera, portrait = parse_camera(args.camera or "0"), args.source or "woman_1"
-    check_places(args, camera, portrait, model)
-    settings = LiveSettings(
-        relative=not args.absolute,
-        motion=args.motion or LiveSettings().motion,
-        keypoints=args.keypoints,
-        calibration_s=args.calibration_s,
-    )
+    background = None if args.background is None else parse_background(args.background, args.background_blur)
+    check_places(args, camera, portrait, model, background)
+    settings = live_settings(args)
+    if background is not None:
+        settings = before_background(settings, background)
+    signer = credentials.signing_files(args)
     events: SimpleQueue[Event] = SimpleQueue()
+    hearers: list[Callable[[Event], None]] = [events.put]
+
+    def tell(event: Event) -> None:
+        for hear in hearers:
+            hear(event)
+
+    discloser = Discloser(lambda: signer, tell, begin_disclosing)
     pipeline = Pipeline(
-        lambda: make_engine(model, device, precision, on_measuring=_tell_measuring, on_measured=events.put),
+        lambda: make_engine(model, device, precision, on_measuring=_tell_measuring, on_measured=tell),
         settings=settings,
         output=parse_output(args.size, args.fps),
-        on_event=events.put,
+        on_event=tell,
         source_cache=source_cache_folder(),
+        references=references_folder() if args.remember_calibration else None,
         times=PipelineTimes(args.model_timeout_s, CameraTimes(open_s=args.camera_timeout_s)),
     )
-    sinks = [parse_sink(text) for text in args.sink or ["null"]]
+    sinks = [parse_sink(text, discloser.recording()) for text in args.sink or ["null"]]
     for sink in sinks:
         pipeline.add_sink(sink)
-    pipeline.set_portrait(load_portrait(portrait, PortraitStore(portraits_folder())))
+    store = PortraitStore(portraits_folder())
+    shown = load_portrait(portrait, store)
+    pipeline.set_portrait(shown)
     pipeline.set_camera(camera)
+    recording = None if args.record_motion is None else MotionRecording(args.record_motion)
+    pipeline.motion = recording
     watch = Watch(
         events,
         settings,
@@ -95,16 +122,26 @@ def run_headless(args: argparse.Namespace) -> int:
         give_up_s=args.give_up_s,
         file_camera=camera.is_recorded,
         sinks={sink.name for sink in sinks},
+        discloser=discloser,
     )
-    with StopSignals() as stop:
+    with contextlib.ExitStack() as stack:
+        if args.control is not None:
+            hearers += stack.enter_context(_controlled(pipeline, store, shown, args.control, discloser))
+        stop = stack.enter_context(StopSignals())
         pipeline.start()
         try:
             watch.follow(pipeline, args.frames, args.seconds, lambda: stop.received is not None)
         finally:
             stats = pipeline.report()
             pipeline.stop(timeout_s=_STOP_S)
+            discloser.wait()
             watch.end()
     failures = [watch.failure] if watch.failure else []
+    if recording is not None:
+        try:
+            save_motion(recording)
+        except AppError as error:
+            failures.append(str(error))
     if args.report is not None:
         try:
             write_report(args.report, report(stats, watch))
@@ -116,7 +153,87 @@ def run_headless(args: argparse.Namespace) -> int:
     return 0
 
 
-def check_places(args: argparse.Namespace, camera: CameraSpec, portrait: str, model: str) -> None:
+@contextlib.contextmanager
+def _controlled(
+    pipeline: Pipeline, store: PortraitStore, portrait: Portrait, port: int, discloser: Discloser
+) -> Iterator[tuple[Callable[[Event], None], ...]]:
+    """Control from outside while the block runs; yields what is to hear the pipeline's events.
+
+    Raises:
+        AppError: it cannot listen there.
+    """
+    from app.control.access import Access
+    from app.control.pipeline_operator import PipelineOperator
+    from app.control.server import ControlServer
+    from app.pipeline.output.recorder import RecorderSink
+
+    def record(path: Path) -> Sink:
+        return RecorderSink(path, disclose=discloser.recording())
+
+    operator = PipelineOperator(pipeline, store.entries, store.prepare, record, videos_folder, portrait, _presets())
+    try:
+        operator.open()
+        server = ControlServer(operator, Access(control_folder()), operator.state)
+        operator.on_state = server.show
+        server.start(port)
+        print(f"control from outside: on port {server.port}, by mcnet-avatar ctl", file=sys.stderr)
+        try:
+            yield operator.hear, server.tell
+        finally:
+            server.stop()
+    finally:
+        operator.close()
+
+
+def live_settings(args: argparse.Namespace) -> LiveSettings:
+    """What the command line says about motion and place; for the rest the defaults.
+
+    Raises:
+        AppError: there is no such preset, or the presets cannot be read.
+    """
+    settings = LiveSettings(
+        relative=not args.absolute,
+        motion=args.motion or LiveSettings().motion,
+        keypoints=args.keypoints,
+        calibration_s=args.calibration_s,
+        portrait_size=args.portrait_size,
+        portrait_x=args.portrait_x,
+        portrait_y=args.portrait_y,
+    )
+    if args.preset is None:
+        return settings
+    return _presets().get(args.preset).over(settings)
+
+
+def _presets() -> Presets:
+    """The presets that are kept.
+
+    Raises:
+        AppError: they cannot be read.
+    """
+    presets, complaint = load_presets(presets_file())
+    if complaint is not None:
+        print(complaint, file=sys.stderr)
+    return presets
+
+
+def before_background(settings: LiveSettings, background: Background) -> LiveSettings:
+    """The settings with the person cut out before that background."""
+    path = str(background.path)
+    return dataclasses.replace(
+        settings,
+        cut_out=True,
+        background=background.kind,
+        background_colour=background.colour,
+        background_blur=background.blur,
+        background_image=path if background.kind == "image" else settings.background_image,
+        background_video=path if background.kind == "video" else settings.background_video,
+    )
+
+
+def check_places(
+    args: argparse.Namespace, camera: CameraSpec, portrait: str, model: str, background: Background | None
+) -> None:
     """See that report and recordings can be written, and take the place of nothing that is read, before any work.
 
     Raises:
@@ -127,18 +244,22 @@ def check_places(args: argparse.Namespace, camera: CameraSpec, portrait: str, mo
         raise AppError(f"--sink {twice.pop()}: got it twice, expected each recording once; choose another name")
     recordings = {f"--sink {text}": Path(text.removeprefix(_FILE_SINK)) for text in sinks}
     report = {} if args.report is None else {"--report": args.report}
-    read = {"--source": Path(portrait), "--model": Path(model)}
+    read = {"--source": Path(portrait), "--model": Path(model), **credentials.read_by(args)}
     if camera.path is not None:
         read["--camera"] = camera.path
-    check_outputs(report | recordings, read, dict.fromkeys(recordings, (".mp4",)))
+    if background is not None and background.kind in ("image", "video"):
+        read["--background"] = background.path
+    motion = {} if args.record_motion is None else {"--record-motion": args.record_motion}
+    suffixes = dict.fromkeys(recordings, (".mp4", ".webm")) | dict.fromkeys(motion, (".safetensors",))
+    check_outputs(report | recordings | motion, read, suffixes)
 
 
 def _names_file(text: str) -> bool:
     return text.startswith(_FILE_SINK) and text != _FILE_SINK
 
 
-def parse_sink(text: str) -> Sink:
-    """A sink as the command line names it.
+def parse_sink(text: str, disclose: Disclose | None = None) -> Sink:
+    """A sink as the command line names it; a file is signed by `disclose` once it is finished.
 
     Raises:
         AppError: it is none.
@@ -149,12 +270,24 @@ def parse_sink(text: str) -> Sink:
     if _names_file(text):
         from app.pipeline.output.recorder import RecorderSink
 
-        return RecorderSink(Path(rest))
+        return RecorderSink(Path(rest), disclose=disclose)
     if kind == "virtualcam":
         from app.pipeline.output.virtual_camera import VirtualCameraSink
 
         return VirtualCameraSink(rest or None)
-    raise AppError(f"--sink: got {text!r}, expected null, file:OUT.mp4, virtualcam or virtualcam:DEVICE")
+    if kind == "pipewire":
+        from app.pipeline.output.pipewire_camera import PipeWireCameraSink
+        from app.pipeline.output.pipewire_worker import NODE_NAME
+
+        return PipeWireCameraSink(rest or NODE_NAME, tell=_tell_of_pipewire)
+    raise AppError(
+        f"--sink: got {text!r}, expected null, file:OUT.mp4, file:OUT.webm, virtualcam, virtualcam:DEVICE, pipewire or "
+        "pipewire:NAME"
+    )
+
+
+def _tell_of_pipewire(trouble: str) -> None:
+    print(trouble or "The PipeWire camera is there again.", file=sys.stderr)
 
 
 class Watch:
@@ -169,6 +302,7 @@ class Watch:
         give_up_s: seconds until which a frame must have been animated.
         file_camera: a file stands in for the camera, so that trying again is of no use.
         sinks: their names.
+        discloser: told of the model.
 
     Attributes:
         failure: why the run failed, or "".
@@ -188,7 +322,9 @@ class Watch:
         give_up_s: float,
         file_camera: bool,
         sinks: set[str],
+        discloser: Discloser,
     ) -> None:
+        self._discloser = discloser
         self._events = events
         self._settings = settings
         self._in_space_or_fail = in_space_or_fail
@@ -207,6 +343,7 @@ class Watch:
         self.backend_reason = ""
         self._trouble = ""
         self._opened = False
+        self._animated = False
 
     def follow(
         self, pipeline: Pipeline, frames: int | None, seconds: float | None, stopped: Callable[[], bool]
@@ -253,9 +390,11 @@ class Watch:
                 print(f"measured: {measured_words(event)}", file=sys.stderr)
             case EngineReady(model=model, reason=reason, load_s=load_s, backend=backend, backend_reason=why):
                 self.model, self.device, self.backend, self.backend_reason = model, reason, backend, why
+                self._discloser.uses(model, event.content_hash)
                 print(f"model {model} on {reason}; loaded in {load_s:.1f} s; with {backend}: {why}", file=sys.stderr)
                 self._learn(Space(model=event.measures, detects=event.detects))
             case SourceReady():
+                self._animated = True
                 self._learn(dataclasses.replace(self._space, portrait=event.measured))
             case BackendChanged(backend=backend, reason=why):
                 self.backend, self.backend_reason = backend, why
@@ -264,9 +403,10 @@ class Watch:
                 self._opened = True
                 note = f" ({unmet})" if (unmet := unmet_wishes_words(event)) else ""
                 print(f"{camera}: {width} x {height} at {fps_hz:g} frames/s{note}", file=sys.stderr)
-            case Calibrated(score=score, remarks=remarks):
+            case Calibrated(score=score, remarks=remarks, kept=kept):
                 note = f" ({'; '.join(remarks)})" if remarks else ""
-                print(f"calibrated: the reference scores {score} of 100{note}", file=sys.stderr)
+                how = "calibrated as before" if kept else "calibrated"
+                print(f"{how}: the reference scores {score} of 100{note}", file=sys.stderr)
             case SinkOpened(sink=sink, detail=detail) | SinkClosed(sink=sink, detail=detail):
                 logger.info("%s: %s %s", type(event).__name__, sink, detail)
             case CameraFailed(message=message, retry_s=retry_s):
@@ -275,11 +415,21 @@ class Watch:
                 print(f"{message}{again}", file=sys.stderr)
                 if self._file_camera and not self._opened:
                     self.failure = message
+            case MotionRefused():
+                self.failure = motion_refused_words(event)
             case CameraDark():
                 self._trouble = dark_camera_words(event)
                 print(self._trouble, file=sys.stderr)
+            case Undisclosed(file=file, message=message):
+                print(f"{file} is saved, but without Content Credentials: {message}", file=sys.stderr)
             case SinkFailed(sink=sink, message=message):
                 self._lose(sink, message)
+            case SettingRefused(message=message) if self._animated:  # one that was asked for from outside
+                print(f"{message}; the picture goes on", file=sys.stderr)
+            case SettingRefused(message=message):
+                self.failure = message  # it was asked for on the command line
+            case SourceFailed(message=message) if self._animated:  # another one that was asked for from outside
+                print(f"{message}; the portrait before goes on", file=sys.stderr)
             case SourceFailed(message=message) | StageFailed(message=message):
                 self.failure = message
             case _:
@@ -327,6 +477,17 @@ def report(stats: Stats, watch: Watch) -> dict[str, Any]:
         "states": watch.states,
         "failure": watch.failure,
     }
+
+
+def save_motion(recording: MotionRecording) -> None:
+    """Write a motion file, and say so.
+
+    Raises:
+        AppError: no face was seen, or the place cannot be written.
+    """
+    early = f"; it ended early: {recording.ended}" if recording.ended else ""
+    recording.save()
+    print(f"{recording.path}: {recording.frames} frames of motion{early}", file=sys.stderr)
 
 
 def write_report(path: Path, values: dict[str, Any]) -> None:

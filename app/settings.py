@@ -5,18 +5,21 @@ import logging
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from app.errors import AppError
 from mcnet.files import free_name, replacing
 from mcnet.inspection import LiveView
+from mcnet.phrases import listed, phrase
 from mcnet.tables import salvage
 
 logger = logging.getLogger(__name__)
 
-Background = Literal["blur", "colour", "image"]
+Background = Literal["blur", "own", "colour", "image", "video", "alpha"]
 MotionKind = Literal["space", "plane"]
 KeypointKind = Literal["measured", "detected"]
+Language = Literal["system", "en", "de", "es", "fr", "pt_BR", "ja", "zh_CN"]
+VirtualCameraKind = Literal["driver", "pipewire"]
 
 
 MOTION_PARTS = ("turn", "nod", "tilt", "shift", "nearness")
@@ -26,6 +29,8 @@ EXPRESSION_PARTS = ("lids", "mouth", "brows")
 
 LONGEST_SLATE_TEXT = 60
 RECENT_MODELS = 6
+DEFAULT_PORT = 8713
+"""Of control from outside."""
 LEAST_VIEWS, MOST_VIEWS = 2, 4
 """Of the inside of the network at once."""
 
@@ -34,7 +39,11 @@ def _require_within(settings: object, *limits: tuple[str, float, float]) -> None
     for name, low, high in limits:
         value = getattr(settings, name)
         if not low <= value <= high:
-            raise AppError(f"setting {name}: got {value}, expected {low} to {high}")
+            raise AppError(
+                phrase(
+                    "setting {name}: got {value}, expected {low} to {high}", name=name, value=value, low=low, high=high
+                )
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,12 +96,25 @@ class LiveSettings:
     portrait_size: float = 1.0
     """The side of the avatar's square over the output's shorter side, 0.5 to 1.7. A smaller one stands on the lower
     edge; of a larger one more is cut off below than above."""
+    portrait_x: float = 0.0
+    """Where the portrait stands, as a share of the output's width to the right of its middle: -0.5 to 0.5."""
+    portrait_y: float = 0.0
+    """Likewise, of the height and downwards, from where its size puts it."""
+    cut_out: bool = False
+    """Whether the person is cut out of the portrait, so that the background stays still behind; otherwise the
+    portrait's own background moves along, and the background below is seen around the portrait's square alone."""
     background: Background = "blur"
-    """Around the square avatar: its own blurred extension, a colour, or a picture."""
+    """The portrait's own, blurred; the portrait's own as it is; a colour; a picture; a video, repeated; or none:
+    recordings in WebM and snapshots are then transparent, and everything else shows the colour. Without `cut_out` the
+    first two are alike, and there is no transparency."""
+    background_blur: float = 0.5
+    """Of a cut out person's own background, 0 (none) to 1."""
     background_colour: str = "#1f2430"
     """As #rrggbb."""
     background_image: str = ""
     """A file; covers the whole output."""
+    background_video: str = ""
+    """Likewise."""
     slate_text: str = ""
     """What the slate says, at most 60 characters; empty: what is usual. While the avatar gets ready it says that."""
     slate_image: str = ""
@@ -108,6 +130,9 @@ class LiveSettings:
     calibration_s: float = 2.0
     """How long the hands-free calibration looks: half as long once a pose scores well, up to three times as long while
     none does."""
+    remember_calibration: bool = True
+    """Whether the reference comes back for the same performer before the same camera; what was kept is deleted where
+    not."""
 
     def __post_init__(self) -> None:
         _require_within(
@@ -121,6 +146,9 @@ class LiveSettings:
             ("nudge_y", -0.3, 0.3),
             ("sharpness", 0, 1),
             ("portrait_size", 0.5, 1.7),
+            ("portrait_x", -0.5, 0.5),
+            ("portrait_y", -0.5, 0.5),
+            ("background_blur", 0, 1),
             ("hold_s", 0, 60),
             ("ease_s", 0, 60),
             ("idle_s", 0, 3600),
@@ -128,10 +156,16 @@ class LiveSettings:
         )
         if len(self.slate_text) > LONGEST_SLATE_TEXT:
             got = len(self.slate_text)
-            raise AppError(f"setting slate_text: got {got} characters, expected at most {LONGEST_SLATE_TEXT}")
+            raise AppError(
+                phrase(
+                    "setting slate_text: got {got} characters, expected at most {longest_slate_text}",
+                    got=got,
+                    longest_slate_text=LONGEST_SLATE_TEXT,
+                )
+            )
         colour = self.background_colour
         if len(colour) != 7 or colour[0] != "#" or any(digit not in "0123456789abcdefABCDEF" for digit in colour[1:]):
-            raise AppError(f"setting background_colour: got {colour!r}, expected #rrggbb")
+            raise AppError(phrase("setting background_colour: got {colour}, expected #rrggbb", colour=repr(colour)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +182,8 @@ class WindowSettings:
     """Show the user's own picture in the preview's corner; turn it off before the window itself is captured or
     shared."""
     theme: Literal["system", "dark", "light"] = "system"
+    language: Language = "system"
+    """Of the window's texts; takes effect with the next start."""
     width_px: int = 1180
     height_px: int = 720
     show_fine_tune: bool = False
@@ -164,9 +200,31 @@ class WindowSettings:
         views = self.inspector_views
         if not LEAST_VIEWS <= len(set(views)) == len(views) <= MOST_VIEWS:
             raise AppError(
-                f"setting inspector_views: got {', '.join(views) or 'none'}, expected {LEAST_VIEWS} to {MOST_VIEWS} "
-                "different ones"
+                phrase(
+                    "setting inspector_views: got {views}, expected {least_views} to {most_views} different ones",
+                    views=", ".join(views) or "none",
+                    least_views=LEAST_VIEWS,
+                    most_views=MOST_VIEWS,
+                )
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class ControlSettings:
+    """Control from outside the window; all of it is off until it is asked for."""
+
+    on: bool = False
+    """Whether programs of the user's may control the app, on 127.0.0.1, with the token."""
+    port: int = DEFAULT_PORT
+    """Where it listens for them; 0: on any port that is free."""
+    origins: tuple[str, ...] = ()
+    """Web pages that may do so too, as `http://localhost:3000`."""
+    slate_key: str = ""
+    """A key that shows the slate while another window has the focus, as `Ctrl+Alt+0`; empty: none, since it is taken
+    away from every other program."""
+
+    def __post_init__(self) -> None:
+        _require_within(self, ("port", 0, 65535))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +233,7 @@ class AppSettings:
 
     live: LiveSettings = LiveSettings()
     window: WindowSettings = WindowSettings()
+    control: ControlSettings = ControlSettings()
     camera: str = ""
     """As `app.pipeline.camera_spec.parse_camera` reads it; empty: the first camera found. A network camera's may
     have a password in it, so that the file is its owner's alone."""
@@ -189,18 +248,29 @@ class AppSettings:
     output_width_px: int = 1280
     output_height_px: int = 720
     output_fps_hz: float = 30.0
+    virtual_camera: VirtualCameraKind = "driver"
+    """`driver`: v4l2loopback on Linux, OBS's camera elsewhere. `pipewire`: a camera in PipeWire; on Linux only."""
     recordings: str = ""
     """Folder of recordings and snapshots; empty: the system's folder for videos."""
     record_sound: bool = False
     """Whether the microphone is open, and recordings have its sound."""
     microphone: str = ""
     """Which, by the system's own key; empty: the usual one."""
+    content_credentials: bool = True
+    """Whether recordings and snapshots say, signed, that they were generated (C2PA)."""
+    signing_certificates: str = ""
+    """File of the user's own certificates for that, PEM, the signer's first; empty: this machine's, which nobody
+    vouches for."""
+    signing_key: str = ""
+    """File of the private key that belongs to them, PEM, without a passphrase."""
 
     def __post_init__(self) -> None:
         _require_within(self, ("output_width_px", 64, 4096), ("output_height_px", 64, 4096), ("output_fps_hz", 1, 120))
         for name in ("output_width_px", "output_height_px"):
             if getattr(self, name) % 2:
-                raise AppError(f"setting {name}: got {getattr(self, name)}, expected an even number")
+                raise AppError(
+                    phrase("setting {name}: got {value}, expected an even number", name=name, value=getattr(self, name))
+                )
 
 
 def load_settings(path: Path) -> tuple[AppSettings, str | None]:
@@ -218,31 +288,49 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
         return AppSettings(), None
     except OSError as error:
         raise AppError(
-            f"cannot read the settings in {path}: {error}; check its permissions, or move it away"
+            phrase(
+                "cannot read the settings in {path}: {error}; check its permissions, or move it away",
+                path=path,
+                error=error,
+            )
         ) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        kept = _set_aside(path, str(error))
-        return AppSettings(), f"The settings could not be read ({error}). Defaults are in use; {kept}."
+        kept = set_aside(path, str(error), "settings")
+        return AppSettings(), phrase(
+            "The settings could not be read ({error}). Defaults are in use; {kept}.", error=error, kept=kept
+        )
     settings, complaints = settings_from(values)
     if not complaints:
         return settings, None
-    said = "; ".join(complaints)
-    kept = _set_aside(path, said)
+    said = listed(complaints, ";")
+    kept = set_aside(path, said, "settings")
     try:
         save_settings(path, settings)  # or the next start would find no settings at all
     except AppError as error:
-        kept = f"{kept}; {error}"
-    return settings, f"Not all settings could be used: {said}. All others are in force; {kept}."
+        kept = listed([kept, str(error)], ";")
+    return settings, phrase(
+        "Not all settings could be used: {said}. All others are in force; {kept}.", said=said, kept=kept
+    )
 
 
-def _set_aside(path: Path, why: str) -> str:
+def kept_language(path: Path) -> Language:
+    """The language in the settings, read before all else: what is said of the settings themselves is said in it."""
+    try:
+        language = tomllib.loads(path.read_text(encoding="utf-8"))["window"]["language"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "system"
+    return language if language in get_args(Language) else "system"
+
+
+def set_aside(path: Path, why: str, what: str) -> str:
+    """Move a damaged file of settings or the like out of the way, and log why; answers what became of it."""
     aside = free_name(path.with_name(path.name + ".damaged"))
-    logger.warning("the settings in %s are damaged (%s)", path, why)
+    logger.warning("the %s in %s are damaged (%s)", what, path, why)
     try:
         path.replace(aside)
     except OSError as error:
-        return f"the old file could not be moved ({error})"
-    return f"the old file is kept as {aside}"
+        return phrase("the old file could not be moved ({error})", error=error)
+    return phrase("the old file is kept as {aside}", aside=aside)
 
 
 def save_settings(path: Path, settings: AppSettings) -> None:
@@ -251,15 +339,31 @@ def save_settings(path: Path, settings: AppSettings) -> None:
     Raises:
         AppError: the place cannot be written.
     """
+    write_private(path, dataclasses.asdict(settings), "settings")
+
+
+def write_private(path: Path, values: Mapping[str, Any], what: str) -> None:
+    """Write nested plain values as TOML in one step, into a file that is its owner's alone.
+
+    Raises:
+        AppError: the place cannot be written; `what` says in the message what it was.
+    """
     import tomli_w
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
             partial.touch(mode=0o600)  # a network camera's address may have a password in it
-            partial.write_text(tomli_w.dumps(dataclasses.asdict(settings)), encoding="utf-8")
+            partial.write_text(tomli_w.dumps(values), encoding="utf-8")
     except OSError as error:
-        raise AppError(f"cannot keep the settings in {path}: {error}; check the folder's permissions") from error
+        raise AppError(
+            phrase(
+                "cannot keep the {what} in {path}: {error}; check the folder's permissions",
+                what=what,
+                path=path,
+                error=error,
+            )
+        ) from error
 
 
 def settings_from(values: Mapping[str, Any]) -> tuple[AppSettings, list[str]]:
@@ -268,4 +372,4 @@ def settings_from(values: Mapping[str, Any]) -> tuple[AppSettings, list[str]]:
     Returns:
         The settings, with defaults for what cannot be; and a complaint about each such key or value, which names it.
     """
-    return salvage(AppSettings, values, what="setting")
+    return salvage(AppSettings, values, what=phrase("setting"))

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from mcnet.generator import Mcnet
     from mcnet.model_file import CheckpointError, ModelFile
 
+    __version__: str
+
 __all__ = [
     "CheckpointError",
     "ConfigError",
@@ -25,6 +27,7 @@ __all__ = [
     "McnetConfig",
     "ModelFile",
     "SourceCache",
+    "__version__",
     "load_model",
     "open_model",
     "save_model",
@@ -41,6 +44,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from mcnet.version import project_version
+
+        return project_version()
     for module, names in _HOMES.items():
         if name in names:
             return getattr(importlib.import_module(f"mcnet.{module}"), name)

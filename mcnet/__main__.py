@@ -5,9 +5,9 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 
-from mcnet.commands import animate, bench, convert, inspect
+import mcnet
+from mcnet.commands import animate, bench, convert, credentials, inspect
 from mcnet.commands.status import INTERRUPTED
 from mcnet.errors import UserError, told
 
@@ -52,21 +52,15 @@ def build_parser() -> argparse.ArgumentParser:
         description="Animate a portrait by a video of somebody's face, with MCNet.",
         epilog="'mcnet COMMAND --help' tells more of a command.",
     )
-    parser.add_argument("--version", action="version", version=f"mcnet {_version()}")
+    parser.add_argument("--version", action="version", version=f"mcnet {mcnet.__version__}")
     parser.add_argument("-v", "--verbose", action="store_true", help="also say what is going on")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
     animate.add_parser(commands)
     convert.add_parser(commands)
     inspect.add_parser(commands)
     bench.add_parser(commands)
+    credentials.add_parser(commands)
     return parser
-
-
-def _version() -> str:
-    try:
-        return version("mcnet-avatar")
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 if __name__ == "__main__":

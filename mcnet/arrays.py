@@ -49,6 +49,18 @@ class ConditionedMemory(NamedTuple, Generic[Kind]):
     responses: Kind
 
 
+class Flow(NamedTuple):
+    """Where B frames look in their source, and how far that is to be trusted: what moves anything with the portrait.
+
+    Attributes:
+        deformation: (B, 64, 64, 2) float32, xy in [-1, 1] of the source, corner-aligned.
+        occlusion: (B, 64, 64) float32 in [0, 1]; 1 = trust the warp.
+    """
+
+    deformation: NDArray[np.float32]
+    occlusion: NDArray[np.float32]
+
+
 class SourceCache(NamedTuple, Generic[Kind]):
     """All that a source settles, so that no frame computes it again.
 

@@ -28,6 +28,7 @@ from mcnet.model_file import (
     refuse_not_finite,
     refuse_wrong_shapes,
 )
+from mcnet.phrases import phrase
 
 _SHOWN = 5
 
@@ -54,7 +55,9 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
     try:
         return model.to(device)
     except (AssertionError, RuntimeError) as error:  # what torch raises where there is no such device
-        raise CheckpointError(f"cannot put the model on {device}: {_first_line(error)}; use cpu") from error
+        raise CheckpointError(
+            phrase("cannot put the model on {device}: {cause}; use cpu", device=device, cause=_first_line(error))
+        ) from error
 
 
 def save_model(model: Mcnet, path: str | Path, *, half: bool = False) -> ModelInfo:
@@ -145,7 +148,14 @@ def _build(config: McnetConfig, tensors: Mapping[str, Tensor], where: str, names
     for key, tensor in given.items():
         if not tensor.is_floating_point() or tensor.layout != torch.strided:
             kind = f"{tensor.dtype} {tensor.layout}".replace("torch.", "")
-            raise CheckpointError(f"{where}: {names.get(key, key)} is a {kind} tensor, expected plain floating point")
+            raise CheckpointError(
+                phrase(
+                    "{where}: {key} is a {kind} tensor, expected plain floating point",
+                    where=where,
+                    key=names.get(key, key),
+                    kind=kind,
+                )
+            )
     weights = {key: tensor.detach().to("cpu", torch.float32, copy=True) for key, tensor in given.items()}
     refuse_not_finite({names.get(key, key): tensor for key, tensor in weights.items()}, where)
     return _filled(config, weights)
@@ -199,22 +209,42 @@ def _read_released(path: Path) -> dict[str, Tensor]:
         wanted = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if wanted:
             raise CheckpointError(
-                f"{path} is refused: besides tensors it holds something that could run code when it is read "
-                f"({wanted[1]}); do not trust where it came from, or have it saved again with tensors only"
+                phrase(
+                    "{path} is refused: besides tensors it holds something that could run code when it is read "
+                    "({wanted}); do not trust where it came from, or have it saved again with tensors only",
+                    path=path,
+                    wanted=wanted[1],
+                )
             ) from None
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint: it is something else, or truncated or damaged; get it again"
+            phrase(
+                "{path} cannot be read as a checkpoint: it is something else, or truncated or damaged; get it again",
+                path=path,
+            )
         ) from error
     parts = ("generator", "kp_detector")
     if not isinstance(file, dict) or not all(isinstance(file.get(part), dict) for part in parts):
         found = ", ".join(map(str, list(file)[:_SHOWN])) if isinstance(file, dict) else type(file).__name__
-        raise CheckpointError(f"{path} is no MCNet checkpoint: got {found}, expected dicts named {' and '.join(parts)}")
+        raise CheckpointError(
+            phrase(
+                "{path} is no MCNet checkpoint: got {found}, expected dicts named {parts}",
+                path=path,
+                found=found,
+                parts=" and ".join(parts),
+            )
+        )
     released: dict[str, Tensor] = {}
     for part in parts:
         for key, tensor in file[part].items():
             if not isinstance(key, str) or not isinstance(tensor, Tensor):
                 raise CheckpointError(
-                    f"{path}: {part}.{key} is a {type(tensor).__name__}, expected a name and a tensor"
+                    phrase(
+                        "{path}: {part}.{key} is a {kind}, expected a name and a tensor",
+                        path=path,
+                        part=part,
+                        key=key,
+                        kind=type(tensor).__name__,
+                    )
                 )
             released[f"{part}.{key.removeprefix('module.')}"] = tensor
     return released

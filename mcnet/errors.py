@@ -1,5 +1,7 @@
 """What people can cause, apart from what only we can."""
 
+from mcnet.phrases import phrase
+
 
 class UserError(Exception):
     """Base of every error whose message is meant for people: what was got, what was expected, what to do."""
@@ -12,5 +14,9 @@ def sentence(error: Exception) -> str:
 
 def told(error: OSError) -> str:
     """What to tell people of a failure of the file system: what failed, and for which file."""
-    place = f" {error.filename}" if error.filename is not None else ""
-    return f"cannot use the file{place}: {error.strerror or error}; check its name and its folder"
+    cause = error.strerror or error
+    if error.filename is None:
+        return phrase("cannot use the file: {cause}; check its name and its folder", cause=cause)
+    return phrase(
+        "cannot use the file {path}: {cause}; check its name and its folder", path=error.filename, cause=cause
+    )

@@ -8,10 +8,12 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from mcnet.phrases import listed, phrase
+
 _REMEDIES = {
-    errno.ENOSPC: "make room on the disk",
-    errno.EDQUOT: "make room: what you may use of the disk is used up",
-    errno.EFBIG: "choose a disk that takes larger files, or make it shorter",
+    errno.ENOSPC: phrase("make room on the disk"),
+    errno.EDQUOT: phrase("make room: what you may use of the disk is used up"),
+    errno.EFBIG: phrase("choose a disk that takes larger files, or make it shorter"),
 }
 
 _SCRATCH_BYTES = 40  # of the name that it stands in for, so that a person sees what was left behind
@@ -27,7 +29,7 @@ def cause_and_remedy(error: Exception) -> str:
     number, said = getattr(error, "errno", None) or 0, getattr(error, "strerror", None) or str(error)
     if number not in errno.errorcode:  # an encoder's failure, say, that no other place would help
         return said
-    return f"{said}; {_REMEDIES.get(number, 'choose another place')}"
+    return listed([said, _REMEDIES.get(number, phrase("choose another place"))], ";")
 
 
 def free_name(path: Path) -> Path:

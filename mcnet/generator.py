@@ -193,7 +193,7 @@ class Mcnet(nn.Module):
 
     @property
     def places_suffice(self) -> bool:
-        """See `mcnet.model_file.places_suffice`."""
+        """Whether jacobians follow from measured places, so that nothing has to be detected."""
         return places_suffice(self)
 
     def encode_source(self, picture: Tensor) -> SourceCache:
@@ -202,7 +202,7 @@ class Mcnet(nn.Module):
 
     @property
     def keypoint_landmarks(self) -> tuple[int, ...]:
-        """See `mcnet.model_file.meant_landmarks`."""
+        """Which points of the face mesh the keypoints are, in their order; empty where they mean nothing."""
         return meant_landmarks(self)
 
     def forward(self, source: Tensor, driving: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Any
 
 from mcnet.config import ConfigError, McnetConfig
 from mcnet.errors import UserError
+from mcnet.phrases import phrase
 
 FORMAT = "mcnet-avatar/1"
 """Of the weights' file; its header says so."""
@@ -98,21 +99,28 @@ class ModelCard:
             return []
         said = []
         if self.foreign:
-            said.append(f"The card beside {self.path.name} is of other weights: do not trust what it says.")
+            said.append(
+                phrase("The card beside {name} is of other weights: do not trust what it says.", name=self.path.name)
+            )
         copied = None if self.evaluation is None else self.evaluation.figures.get("l1_of_copying")
         if copied is not None and copied >= 1:
             said.append(
-                f"It is worse than showing the portrait as it is: its pictures are off by {copied:.0%} of what that "
-                "would be."
+                phrase(
+                    "It is worse than showing the portrait as it is: its pictures are off by {copied:.0%} of what "
+                    "that would be.",
+                    copied=copied,
+                )
             )
         if self.learning:
             return said
         if self.evaluation is None:
             said.append(
-                "It has no card with figures: nobody has told how good it is (mcnet-train evaluate measures it)."
+                phrase(
+                    "It has no card with figures: nobody has told how good it is (mcnet-train evaluate measures it)."
+                )
             )
         if not self.licence:
-            said.append("Nothing says under which licence it may be used.")
+            said.append(phrase("Nothing says under which licence it may be used."))
         return said
 
 
@@ -126,8 +134,13 @@ def model_file(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise CardError(
-        f"{folder} holds no model: got neither {MODEL_FILE} nor {LATEST_FILE}, expected a folder that "
-        "`mcnet-train export` wrote, or that of a run that has saved what it learned"
+        phrase(
+            "{folder} holds no model: got neither {model_file} nor {latest_file}, expected a folder that "
+            "`mcnet-train export` wrote, or that of a run that has saved what it learned",
+            folder=folder,
+            model_file=MODEL_FILE,
+            latest_file=LATEST_FILE,
+        )
     )
 
 
@@ -145,7 +158,14 @@ def read_card(path: Path, *, bundled: bool = False) -> ModelCard:
     metadata = header.pop("__metadata__", None)
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         got = metadata.get("format") if isinstance(metadata, dict) else None
-        raise CardError(f"{path} is not a model of ours: got format {got!r} in its header, expected {FORMAT!r}")
+        raise CardError(
+            phrase(
+                "{path} is not a model of ours: got format {got} in its header, expected {format}",
+                path=path,
+                got=repr(got),
+                format=repr(FORMAT),
+            )
+        )
     try:
         config = McnetConfig.from_dict(_object(json.loads(metadata["config"])))
         training = _object(json.loads(metadata["training"]))
@@ -153,7 +173,11 @@ def read_card(path: Path, *, bundled: bool = False) -> ModelCard:
         parameters = sum(math.prod(tensor["shape"]) for tensor in header.values())
     except (ConfigError, KeyError, TypeError, ValueError) as error:
         raise CardError(
-            f"{path} has a header that cannot be used: {error}; a newer version may have written it"
+            phrase(
+                "{path} has a header that cannot be used: {error}; a newer version may have written it",
+                path=path,
+                error=error,
+            )
         ) from error
     beside = _read_beside(path)
     foreign = bool(beside) and beside.get("content_hash") != content_hash
@@ -198,7 +222,12 @@ def summary_of(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """
     try:
         if evaluation["format"] != "mcnet-evaluation/2":
-            raise CardError(f"got figures of format {evaluation['format']!r}, expected 'mcnet-evaluation/2'")
+            raise CardError(
+                phrase(
+                    "got figures of format {evaluation}, expected 'mcnet-evaluation/2'",
+                    evaluation=repr(evaluation["format"]),
+                )
+            )
         method = next(iter(evaluation["self"]))  # what people get comes first
         figures = {name: evaluation["self"][method].get(name) for name in FIGURES}
         return {
@@ -211,8 +240,11 @@ def summary_of(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         }
     except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
         raise CardError(
-            f"the figures lack {error}, or have something else in its place: expected what `mcnet-train evaluate "
-            "--json` wrote"
+            phrase(
+                "the figures lack {error}, or have something else in its place: expected what `mcnet-train evaluate "
+                "--json` wrote",
+                error=error,
+            )
         ) from error
 
 
@@ -223,20 +255,31 @@ def _read_header(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, _MOST_HEADER_BYTES):
-                raise CardError(f"{path} is no whole safetensors file: it may be truncated, or something else")
+                raise CardError(
+                    phrase("{path} is no whole safetensors file: it may be truncated, or something else", path=path)
+                )
             header = json.loads(file.read(length))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        said = error.strerror if isinstance(error, OSError) else "its header is no JSON"
-        raise CardError(f"{path} is no safetensors file that can be read ({said}): get it again") from error
+        said = error.strerror if isinstance(error, OSError) else phrase("its header is no JSON")
+        raise CardError(
+            phrase("{path} is no safetensors file that can be read ({said}): get it again", path=path, said=said)
+        ) from error
     if not isinstance(header, dict):
-        raise CardError(f"{path} is no safetensors file: its header is no table")
+        raise CardError(phrase("{path} is no safetensors file: its header is no table", path=path))
     try:
         end = max((tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"), default=0)
         whole = 8 + length + end == size
     except (KeyError, TypeError, IndexError) as error:
-        raise CardError(f"{path} is no safetensors file: its header lists no tensors") from error
+        raise CardError(phrase("{path} is no safetensors file: its header lists no tensors", path=path)) from error
     if not whole:
-        raise CardError(f"{path} is cut short: got {size} bytes, expected {8 + length + end}; get it again")
+        raise CardError(
+            phrase(
+                "{path} is cut short: got {size} bytes, expected {end}; get it again",
+                path=path,
+                size=size,
+                end=8 + length + end,
+            )
+        )
     return header
 
 

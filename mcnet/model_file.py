@@ -18,6 +18,7 @@ from mcnet.config import ConfigError, McnetConfig, range_names
 from mcnet.errors import UserError
 from mcnet.model_card import FORMAT, CardError
 from mcnet.model_card import model_file as file_in_folder
+from mcnet.phrases import phrase
 from mcnet.pose import Jacobians, TensorOrArray, jacobians_of_places, namespace, tells_rotation
 from mcnet.weight_shapes import weight_shapes
 
@@ -173,13 +174,21 @@ class ModelFile:
                 weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dict
         except (SafetensorError, OSError, TypeError) as error:  # TypeError: a type that numpy does not know
             raise CheckpointError(
-                f"{path} is no whole safetensors file of float32 or float16 ({error}): it may be truncated; get it "
-                "again"
+                phrase(
+                    "{path} is no whole safetensors file of float32 or float16 ({error}): it may be truncated; get "
+                    "it again",
+                    path=path,
+                    error=error,
+                )
             ) from error
         if metadata.get("format") != FORMAT:
             raise CheckpointError(
-                f"{path} is not a model of ours: got format {metadata.get('format')!r} in its header, expected "
-                f"{FORMAT!r}"
+                phrase(
+                    "{path} is not a model of ours: got format {found} in its header, expected {format}",
+                    path=path,
+                    found=repr(metadata.get("format")),
+                    format=repr(FORMAT),
+                )
             )
         try:
             config = McnetConfig.from_dict(_table(metadata, "config"))
@@ -187,34 +196,49 @@ class ModelFile:
             info = ModelInfo(metadata["name"], metadata["content_hash"], _table(metadata, "training"), ranges)
         except (ConfigError, KeyError, json.JSONDecodeError) as error:
             raise CheckpointError(
-                f"{path} has a header that cannot be used: {error}; a newer version may have written it"
+                phrase(
+                    "{path} has a header that cannot be used: {error}; a newer version may have written it",
+                    path=path,
+                    error=error,
+                )
             ) from error
         if (got := content_hash(weights)) != info.content_hash:
             raise CheckpointError(
-                f"{path} is damaged: its tensors hash to {got[:12]}, its header says {info.content_hash[:12]}; get it "
-                "again"
+                phrase(
+                    "{path} is damaged: its tensors hash to {got}, its header says {content_hash}; get it again",
+                    path=path,
+                    got=got[:12],
+                    content_hash=info.content_hash[:12],
+                )
             )
         weights = {key: weight for key, weight in weights.items() if not is_counter(key)}
         refuse_wrong_shapes(config, weights, str(path))
         for key, weight in weights.items():
             if not np.issubdtype(weight.dtype, np.floating):
-                raise CheckpointError(f"{path}: {key} is a {weight.dtype} tensor, expected plain floating point")
+                raise CheckpointError(
+                    phrase(
+                        "{path}: {key} is a {dtype} tensor, expected plain floating point",
+                        path=path,
+                        key=key,
+                        dtype=weight.dtype,
+                    )
+                )
         refuse_not_finite(weights, str(path))
         return cls(config, info, weights)
 
     @property
     def keypoint_landmarks(self) -> tuple[int, ...]:
-        """See `meant_landmarks`."""
+        """Which points of the face mesh the keypoints are, in their order; empty where they mean nothing."""
         return meant_landmarks(self)
 
     @property
     def places_suffice(self) -> bool:
-        """See `places_suffice`."""
+        """Whether jacobians follow from measured places, so that nothing has to be detected."""
         return places_suffice(self)
 
     @property
     def detects(self) -> bool:
-        """See `may_detect`."""
+        """Whether keypoints may be detected; if not, they have to be measured."""
         return may_detect(self)
 
     @property
@@ -250,12 +274,17 @@ def find_model(name_or_path: str | Path) -> Path:
             raise CheckpointError(str(error)) from error
     if str(name_or_path) == "released":
         raise CheckpointError(
-            "the authors' released weights are not bundled: download their checkpoint and give its path (.pth.tar)"
+            phrase(
+                "the authors' released weights are not bundled: download their checkpoint and give its path (.pth.tar)"
+            )
         )
     raise CheckpointError(
-        f"no model {str(name_or_path)!r}: got neither a file, a folder nor a bundled name, expected a "
-        ".safetensors or .pth.tar file or a model's folder (check the path) or one of: "
-        f"{', '.join(bundled) or '(none is bundled)'}"
+        phrase(
+            "no model {name_or_path}: got neither a file, a folder nor a bundled name, expected a .safetensors or "
+            ".pth.tar file or a model's folder (check the path) or one of: {bundled}",
+            name_or_path=repr(str(name_or_path)),
+            bundled=", ".join(bundled) or "(none is bundled)",
+        )
     )
 
 
@@ -306,7 +335,7 @@ def refuse_wrong_shapes(
 
 
 def _shape(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or "a single number"
+    return "x".join(map(str, shape)) or phrase("a single number")
 
 
 def refuse_not_finite(weights: "Mapping[str, Tensor] | Mapping[str, Array]", where: str) -> None:
@@ -318,8 +347,12 @@ def refuse_not_finite(weights: "Mapping[str, Tensor] | Mapping[str, Array]", whe
     for key, weight in weights.items():
         if not math.isfinite(float(weight.sum(dtype=namespace(weight).float64))):  # finite float32 cannot overflow it
             raise CheckpointError(
-                f"{where}: {key} holds NaN or infinite values, expected finite weights; if a training run "
-                "diverged, use an earlier checkpoint of it"
+                phrase(
+                    "{where}: {key} holds NaN or infinite values, expected finite weights; if a training run "
+                    "diverged, use an earlier checkpoint of it",
+                    where=where,
+                    key=key,
+                )
             )
 
 

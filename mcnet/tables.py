@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from mcnet.errors import UserError
+from mcnet.phrases import phrase
 
 T = TypeVar("T")
 
@@ -53,7 +54,7 @@ def _salvaged(cls: type[T], values: Mapping[str, Any], prefix: str, what: str) -
     for name, value in values.items():
         kind, key = kinds.get(name), f"{prefix}{name}"
         if kind is None:
-            complaints.append(f"unknown {what} {key}")
+            complaints.append(phrase("unknown {what} {key}", what=what, key=key))
         elif dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(value, Mapping):
             good[name], within = _salvaged(kind, value, f"{key}.", what)
             complaints += within
@@ -70,7 +71,15 @@ def _salvaged(cls: type[T], values: Mapping[str, Any], prefix: str, what: str) -
 def _table(cls: type[T], values: Mapping[str, Any], prefix: str, what: str) -> T:
     kinds = typing.get_type_hints(cls)
     if unknown := sorted(set(values) - set(kinds)):
-        raise TableError(f"unknown {what} {prefix}{unknown[0]}; the known ones are {', '.join(kinds)}")
+        raise TableError(
+            phrase(
+                "unknown {what} {prefix}{unknown}; the known ones are {kinds}",
+                what=what,
+                prefix=prefix,
+                unknown=unknown[0],
+                kinds=", ".join(kinds),
+            )
+        )
     return cls(**{name: _value(kinds[name], value, f"{prefix}{name}", what) for name, value in values.items()})
 
 
@@ -79,19 +88,35 @@ def _value(kind: Any, value: Any, key: str, what: str) -> Any:
         if isinstance(value, kind):  # type: ignore[arg-type]
             return value
         if not isinstance(value, Mapping):
-            raise TableError(f"{what} {key}: got {value!r}, expected a table of values")
+            raise TableError(
+                phrase("{what} {key}: got {value}, expected a table of values", what=what, key=key, value=repr(value))
+            )
         assert isinstance(kind, type)
         return _table(kind, value, f"{key}.", what)
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
-            raise TableError(f"{what} {key}: got {value!r}, expected {' or '.join(map(str, get_args(kind)))}")
+            raise TableError(
+                phrase(
+                    "{what} {key}: got {value}, expected {allowed}",
+                    what=what,
+                    key=key,
+                    value=repr(value),
+                    allowed=" or ".join(map(str, get_args(kind))),
+                )
+            )
         return value
     if get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
-            raise TableError(f"{what} {key}: got {value!r}, expected a list")
+            raise TableError(
+                phrase("{what} {key}: got {value}, expected a list", what=what, key=key, value=repr(value))
+            )
         return tuple(_value(get_args(kind)[0], item, key, what) for item in value)
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
-        raise TableError(f"{what} {key}: got {value!r}, expected {kind.__name__}")
+        raise TableError(
+            phrase(
+                "{what} {key}: got {value}, expected {kind}", what=what, key=key, value=repr(value), kind=kind.__name__
+            )
+        )
     return value

@@ -19,6 +19,7 @@ def _measured_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What the commands measure of this machine, they measure once for all tests; and leave the user's file alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))  # of who signs, among others
         yield
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import mcnet
 from mcnet.commands.arguments import number, whole_number
 from mcnet.commands.outputs import check_apart, check_outputs
 from mcnet.config import ConfigError
@@ -44,6 +45,7 @@ def tell_mistakes(run: Callable[[], int]) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; building it imports nothing heavy."""
     parser = argparse.ArgumentParser(prog="mcnet-train", description="Train MCNet models.")
+    parser.add_argument("--version", action="version", version=f"mcnet-train {mcnet.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     prepare.add_parser(commands)
     relabel.add_parser(commands)

@@ -10,17 +10,19 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from app.errors import CameraError
 from app.pipeline.v4l2 import VideoDevices
 from mcnet.config import MIN_SIDE_PX
+from mcnet.phrases import phrase
 
-_EXPECTED = (
-    "a camera's number (0), a device (/dev/video0), a network camera's address (http://, rtsp://), a video file, or a "
-    "folder of pictures"
+_EXPECTED = phrase(
+    "a camera's number (0), a device (/dev/video0), a network camera's address (http://, rtsp://), a video or motion "
+    "file, or a folder of pictures"
 )
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # longer than a drive's letter
+_MOTION = ".safetensors"
 _SCHEMES = ("http", "https", "rtsp", "rtsps")
 _SIZE = re.compile(r"@(\d+)x(\d+)(?:@(\d+(?:\.\d+)?))?$")
 
 
-CameraKind = Literal["device", "network", "file", "folder"]
+CameraKind = Literal["device", "network", "file", "folder", "motion"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class CameraSpec:
     """Which camera, and how it is wanted.
 
     Attributes:
-        kind: `device`, `network`, `file` (a video, looping) or `folder` (pictures, looping).
+        kind: `device`, `network`, `file` (a video, looping) or `folder` (pictures, looping),
+            `motion` (a motion file, looping).
         device: index or path (`/dev/video0`) of a device.
         path: of a file or folder.
         address: of a network camera; it may have a password in it, and is not to be shown.
@@ -51,18 +54,18 @@ class CameraSpec:
     @property
     def is_recorded(self) -> bool:
         """Whether it plays what lies on the disk, in a loop."""
-        return self.kind in ("file", "folder")
+        return self.kind in ("file", "folder", "motion")
 
     @property
     def remedy(self) -> str:
         """What to do when it gives no frames, for the middle of a sentence."""
         match self.kind:
             case "device":
-                return "unplug it and plug it in again, close other programs that use it"
+                return phrase("unplug it and plug it in again, close other programs that use it")
             case "network":
-                return "see that its app is in front, the phone awake, and both in the same network"
-            case "file" | "folder":
-                return "see whether the disk is slow"
+                return phrase("see that its app is in front, the phone awake, and both in the same network")
+            case "file" | "folder" | "motion":
+                return phrase("see whether the disk is slow")
             case _:
                 assert_never(self.kind)
 
@@ -70,13 +73,13 @@ class CameraSpec:
     def name(self) -> str:
         """For people; also says whether two specs mean the same device."""
         if self.address:
-            return f"network camera {without_secrets(self.address)}"
+            return phrase("network camera {address}", address=without_secrets(self.address))
         if self.path is not None:
             return str(self.path)
         if isinstance(self.device, str) and self.device.startswith("/dev/"):
             number = VideoDevices().number(Path(self.device))
-            return f"camera {Path(self.device).name if number is None else number}"
-        return f"camera {self.device}"
+            return phrase("camera {name}", name=Path(self.device).name if number is None else number)
+        return phrase("camera {device}", device=self.device)
 
 
 def parse_camera(text: str) -> CameraSpec:
@@ -84,8 +87,8 @@ def parse_camera(text: str) -> CameraSpec:
 
     Args:
         text: an index (`0`), a device (`/dev/video0`, `\\?\usb#...`), an address (`http://192.168.1.20:8080/video`,
-            `rtsp://...`), a video file or a folder of pictures. A device may be followed by the size and rate to ask it
-            for: `0@1280x720`, `/dev/video2@1280x720@30`.
+            `rtsp://...`), a video file, a motion file (`.safetensors`) or a folder of pictures. A device may be
+            followed by the size and rate to ask it for: `0@1280x720`, `/dev/video2@1280x720@30`.
 
     Raises:
         CameraError: it is none of them, or there is no such file.
@@ -97,16 +100,20 @@ def parse_camera(text: str) -> CameraSpec:
     if device.isdecimal() or device.startswith(("/dev/", "\\\\.\\", "\\\\?\\")):
         return _device_spec(device, asked)
     if not text.strip():
-        raise CameraError(f"camera: got nothing, expected {_EXPECTED}")
+        raise CameraError(phrase("camera: got nothing, expected {expected}", expected=_EXPECTED))
     for name in (text, text.strip()):  # a name may end in a space, and what is typed may too
         with contextlib.suppress(OSError, RuntimeError):  # too long a name, or ~ of nobody: no such file either
             path = Path(name).expanduser()
             if path.is_dir():
                 return CameraSpec("folder", path=path)
             if path.is_file():
-                return CameraSpec("file", path=path)
+                return CameraSpec("motion" if path.suffix.lower() == _MOTION else "file", path=path)
     shown = re.sub(r"[^/\s]*:[^/\s]*@", "...@", text)  # an address without its beginning may have a password, too
-    raise CameraError(f"camera: got {shown!r}, and there is no such file; expected {_EXPECTED}")
+    raise CameraError(
+        phrase(
+            "camera: got {shown}, and there is no such file; expected {expected}", shown=repr(shown), expected=_EXPECTED
+        )
+    )
 
 
 def is_address(text: str) -> bool:
@@ -144,11 +151,20 @@ def _network_spec(text: str) -> CameraSpec:
     """
     scheme = text.partition(":")[0].lower()
     if scheme not in _SCHEMES:
-        raise CameraError(f"camera: got an address that begins with {scheme}://, expected http://, https:// or rtsp://")
+        raise CameraError(
+            phrase(
+                "camera: got an address that begins with {scheme}://, expected http://, https:// or rtsp://",
+                scheme=scheme,
+            )
+        )
     if _readable(text) is None:
         raise CameraError(
-            f"camera: got an address that cannot be read, expected one such as {scheme}://192.168.1.20:8080/video; in "
-            "a user name or password write / as %2F, @ as %40, # as %23 and ? as %3F"
+            phrase(
+                "camera: got an address that cannot be read, expected one such as "
+                "{scheme}://192.168.1.20:8080/video; in a user name or password write / as %2F, @ as %40, # as %23 "
+                "and ? as %3F",
+                scheme=scheme,
+            )
         )
     return CameraSpec("network", address=text)
 
@@ -161,7 +177,11 @@ def _device_spec(device: str, asked: re.Match[str] | None) -> CameraSpec:
     fps = float(asked[3]) if asked[3] else spec.fps_hz
     if not (MIN_SIDE_PX <= width <= 8192 and MIN_SIDE_PX <= height <= 8192 and 1 <= fps <= 240):
         raise CameraError(
-            f"camera: got {asked[0]!r} for size and rate, expected {MIN_SIDE_PX} to 8192 pixels per side and 1 to 240 "
-            "frames/s, as @1280x720@30"
+            phrase(
+                "camera: got {asked} for size and rate, expected {least_px} to 8192 pixels per side and 1 to "
+                "240 frames/s, as @1280x720@30",
+                asked=repr(asked[0]),
+                least_px=MIN_SIDE_PX,
+            )
         )
     return CameraSpec("device", spec.device, width_px=width, height_px=height, fps_hz=fps)

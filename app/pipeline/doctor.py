@@ -3,14 +3,24 @@
 import importlib
 import importlib.metadata
 import platform
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.pipeline.output.pipewire_report import examine_pipewire
 from app.pipeline.output.virtual_camera_report import JOIN_VIDEO_GROUP, Fix, VirtualCameraReport, examine_virtual_camera
 from app.pipeline.v4l2 import VideoDevices
 from mcnet.errors import UserError
 
-__all__ = ["Finding", "Fix", "VirtualCameraReport", "as_text", "check_up", "examine_virtual_camera"]
+__all__ = [
+    "Finding",
+    "Fix",
+    "VirtualCameraReport",
+    "as_text",
+    "check_up",
+    "examine_pipewire",
+    "examine_virtual_camera",
+]
 
 
 @dataclass(frozen=True)
@@ -36,18 +46,25 @@ def as_text(findings: Sequence[Finding]) -> str:
 
 
 def check_up(model: str) -> tuple[Finding, ...]:
-    """Look at cameras, virtual camera, device, model and face finder.
+    """Look at cameras, virtual cameras, device, model and face finder.
 
     Args:
         model: bundled name or file of the model to look at.
     """
-    report = examine_virtual_camera()
-    virtual = Finding("Virtual camera", report.status == "ready", report.sentence, report.fixes)
+    virtual = _virtual_cameras()
     try:
         importlib.import_module("mcnet.media")
     except UserError as error:  # nothing of the rest can be examined without it
-        return virtual, Finding("OpenCV", False, f"{error}.")
-    return (_cameras(), virtual, *_device_and_model(model), _face_finder())
+        return *virtual, Finding("OpenCV", False, f"{error}.")
+    return (_cameras(), *virtual, *_device_and_model(model), _face_finder())
+
+
+def _virtual_cameras() -> list[Finding]:
+    """The system's, and on Linux PipeWire's: call programs differ in which of them they know."""
+    reports = {"Virtual camera": examine_virtual_camera()}
+    if sys.platform == "linux":
+        reports["PipeWire camera"] = examine_pipewire()
+    return [Finding(part, one.status == "ready", one.sentence, one.fixes) for part, one in reports.items()]
 
 
 def _lines(finding: Finding) -> list[str]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.state import State
+from mcnet.phrases import phrase
 
 if TYPE_CHECKING:  # the window names events before torch is loaded
     from mcnet.bench.tiers import Tier
@@ -37,7 +38,7 @@ class UnusedGpu:
     lack: str
 
     def __str__(self) -> str:
-        return f"{self.name} is there, but is not used: {self.lack}"
+        return phrase("{name} is there, but is not used: {lack}", name=self.name, lack=self.lack)
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class EngineReady:
         detects: whether it can detect keypoints itself; else they are measured, whatever the settings say.
         asked: the model that was asked for while another one ran, as it was named then; "" at the start of a run.
         keeps_reference: the reference of before still holds.
+        content_hash: of the model's weights, as its file has it; "" where it has none.
     """
 
     model: str
@@ -80,6 +82,7 @@ class EngineReady:
     detects: bool = True
     asked: str = ""
     keeps_reference: bool = False
+    content_hash: str = ""
 
 
 @dataclass(frozen=True)
@@ -193,12 +196,14 @@ class CalibrationProgress:
 @dataclass(frozen=True)
 class Calibrated:
     """The reference was taken. `score` 0 to 100: how well it serves; `remarks`: what speaks against it. `in_space`: a
-    neutral expression was looked for; otherwise the portrait's pose too.
+    neutral expression was looked for; otherwise the portrait's pose too. `kept`: it was taken in an earlier run, or for
+    this portrait before, by the same performer before the same camera.
     """
 
     score: int
     remarks: tuple[str, ...] = ()
     in_space: bool = False
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -209,6 +214,15 @@ class ReferenceImproved:
 
     score: int
     remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MotionRefused:
+    """A motion file cannot move the avatar; the output shows the slate. `in_the_plane`: motion in space could be had,
+    and the settings ask for another; otherwise model or portrait have no measured keypoints.
+    """
+
+    in_the_plane: bool
 
 
 @dataclass(frozen=True)
@@ -244,6 +258,14 @@ class SinkClosed:
     sink: str
     detail: str = ""
     asked: bool = True
+
+
+@dataclass(frozen=True)
+class Undisclosed:
+    """A file is finished, and could not be given Content Credentials. `message`: why, for people."""
+
+    file: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -283,10 +305,12 @@ Event = (
     | CalibrationProgress
     | Calibrated
     | ReferenceImproved
+    | MotionRefused
     | StateChanged
     | SinkOpened
     | SinkFailed
     | SinkClosed
+    | Undisclosed
     | SettingRefused
     | StageFailed
     | StageRecovered

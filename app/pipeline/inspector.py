@@ -23,6 +23,7 @@ from app.errors import AppError
 from app.pipeline.models import stamp_of
 from mcnet.engine import resized, why_no_torch
 from mcnet.inspection import LiveView
+from mcnet.phrases import phrase
 
 if TYPE_CHECKING:
     from mcnet.inspection.seen import Seen
@@ -113,8 +114,10 @@ class InspectorProcess:
             answer = self._connection.recv()
         except (EOFError, OSError) as error:
             raise AppError(
-                "the process that looks inside the network has ended, perhaps for want of memory; close the view and "
-                "open it again"
+                phrase(
+                    "the process that looks inside the network has ended, perhaps for want of memory; close the view "
+                    "and open it again"
+                )
             ) from error
         if isinstance(answer, str):
             raise AppError(answer)
@@ -135,12 +138,14 @@ class InspectorProcess:
 
     def _start(self) -> None:
         if lack := why_no_torch():
-            raise AppError(f"the view into the network is the plain network's, which is torch's, and {lack}")
+            raise AppError(
+                phrase("the view into the network is the plain network's, which is torch's, and {lack}", lack=lack)
+            )
         # Not a fork: a copy of a process with threads may wait forever for a lock that one of them held.
         context = multiprocessing.get_context("spawn")
         with self._starting:
             if self._closed:
-                raise AppError("the view into the network was closed; open it again")
+                raise AppError(phrase("the view into the network was closed; open it again"))
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, self.model), name="mcnet-inspector", daemon=True)
             process.start()

@@ -9,6 +9,7 @@ from mcnet.bench.tiers import Tier
 from mcnet.engine import Engine, open_model
 from mcnet.model_card import LATEST_FILE, ModelCard, read_card
 from mcnet.model_file import CheckpointError, bundled_models, find_model
+from mcnet.phrases import phrase
 
 _OURS = ".safetensors"
 
@@ -67,9 +68,9 @@ def examine_model(model: str, device: str, precision: str, like: Tier | None = N
     return ModelReport(model, card, tuple(warnings), frame_ms, stamp, make)
 
 
-_PICKLED = (
-    "It is a pickled checkpoint without a card: it is read without running code, but nobody tells how good it is or "
-    "under which licence it may be used."
+_PICKLED = phrase(
+    "It is a pickled checkpoint without a card: it is read without running code, but nobody tells how good it is "
+    "or under which licence it may be used."
 )
 
 
@@ -92,5 +93,7 @@ def stamp_of(model: str) -> tuple[int, ...]:
     try:
         facts = path.stat()
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise CheckpointError(
+            phrase("{path} cannot be read: {cause}", path=path, cause=error.strerror or error)
+        ) from error
     return facts.st_mtime_ns, facts.st_size, facts.st_ino

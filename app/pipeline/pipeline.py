@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,13 +14,16 @@ import cv2
 
 from app.pipeline.animation.animator import Animator, Finder
 from app.pipeline.animation.live_engine import EngineFactory, LiveEngine
+from app.pipeline.animation.motion_recording import MotionRecording
 from app.pipeline.animation.performer_view import PerformerView
+from app.pipeline.animation.reference_store import ReferenceStore
 from app.pipeline.animation.source_store import SourceStore
 from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera import Camera
 from app.pipeline.capture.camera_control import CameraControl, CameraTimes
 from app.pipeline.capture.camera_frame import CameraFrame
-from app.pipeline.capture.cameras import open_camera
+from app.pipeline.capture.cameras import open_performer
+from app.pipeline.capture.track_camera import TrackCamera
 from app.pipeline.events import (
     BackendChanged,
     EngineReady,
@@ -86,6 +89,7 @@ class Pipeline:
     Attributes:
         preview: the newest picture as the sinks got it.
         performer: the newest camera frame with what was found in it; for the performer's own eyes only.
+        motion: takes the performer's motion from the next frame on; None: nobody wants it.
         output: size and rate of the output.
     """
 
@@ -98,8 +102,9 @@ class Pipeline:
         on_event: Callable[[Event], None],
         on_picture: Callable[[], None] | None = None,
         source_cache: Path | None = None,
+        references: Path | None = None,
         times: PipelineTimes | None = None,
-        camera_opener: Callable[[CameraSpec], Camera] = open_camera,
+        camera_opener: Callable[[CameraSpec], Camera | TrackCamera] = open_performer,
         finder_factory: Callable[[], Finder] | None = None,
     ) -> None:
         """Prepare; nothing is started yet.
@@ -111,6 +116,7 @@ class Pipeline:
             on_event: told what happens, on the thread that found it out; must not wait.
             on_picture: called after each new picture in `preview`; must not wait.
             source_cache: folder for encoded portraits; None: they are not kept.
+            references: folder for what was calibrated; likewise.
             times: how patient to be.
             camera_opener: opens cameras; tests give fakes.
             finder_factory: makes the face finder, on the inference thread; None: `FaceFinder`.
@@ -121,14 +127,17 @@ class Pipeline:
         self.engine_factory = engine_factory
         self.on_event = on_event
         self.store = None if source_cache is None else SourceStore(source_cache)
+        self.references = None if references is None else ReferenceStore(references)
         self.times = times or PipelineTimes()
         self.camera_opener = camera_opener
         self.finder_factory = finder_factory or (lambda: FaceFinder(tracking=True))
         self._settings = settings
+        self._slated = False  # by `slate_now`, which the settings do not know of yet
         self._on_picture = on_picture
         self._camera_spec: CameraSpec | None = None
         self._camera_wish = 0
         self._portrait: Portrait | None = None
+        self.motion: MotionRecording | None = None
         self._sinks: dict[str, Sink] = {}
         self._lock = threading.Lock()  # of the next two, and of what is asked for again; never held for long
         self._run: _Run | None = None
@@ -148,7 +157,8 @@ class Pipeline:
     @property
     def settings(self) -> LiveSettings:
         """In force now."""
-        return self._settings
+        settings = self._settings
+        return replace(settings, slate=True) if self._slated and not settings.slate else settings
 
     def start(self) -> None:
         """Start the threads; harmless while running."""
@@ -161,7 +171,7 @@ class Pipeline:
             # model's.
             cv2.setNumThreads(1)
             share_arenas()
-            self._run = run = _Run(self, lambda: self._settings, self._before)
+            self._run = run = _Run(self, lambda: self.settings, self._before)
             for sink in self._sinks.values():
                 run.sink_stage.add(sink)
             if self._portrait is not None:
@@ -188,6 +198,15 @@ class Pipeline:
     def update(self, settings: LiveSettings) -> None:
         """Put other settings in force with the next frame."""
         self._settings = settings
+        if settings.slate:
+            self._slated = False
+
+    def slate_now(self) -> None:
+        """Show the slate with the next picture, whatever is going on where the settings are kept.
+
+        It stays until `update` brings settings that have it too, which decide from then on.
+        """
+        self._slated = not self._settings.slate
 
     def set_camera(self, spec: CameraSpec | None) -> int:
         """Use another camera, or none. The one in use goes on until the new one gives frames.
@@ -375,6 +394,7 @@ class _Run:
             while not self._stop.is_set():
                 settings = self._settings()
                 engine = self._obey(animator, engine, settings)
+                animator.recording = self._pipeline.motion
                 frame = self._frames.take(_FRAME_WAIT_S)
                 now_s = time.monotonic()
                 try:
@@ -418,6 +438,7 @@ class _Run:
                 lambda name, elapsed_s: self.meter.stage(name, time.monotonic(), elapsed_s),
                 finder=pipeline.finder_factory(),
                 store=pipeline.store,
+                references=pipeline.references,
             )
         except Exception as error:  # a model that cannot be loaded: the slate stays, and the reason is told
             logger.exception("loading the model")
@@ -482,4 +503,5 @@ def _ready(engine: LiveEngine, began_s: float, asked: str = "", *, keeps_referen
         detects=engine.detects,
         asked=asked,
         keeps_reference=keeps_reference,
+        content_hash=engine.content_hash,
     )

@@ -20,6 +20,7 @@ from mcnet.media.crop import SquareBox, crop, frame_face, lies_in, turned
 from mcnet.media.expressions import expression
 from mcnet.media.faces import Box, Face, FaceFinder
 from mcnet.media.images import KEPT_PIXELS, MOST_PIXELS, read_rgb, write_rgb
+from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
@@ -82,9 +83,10 @@ class Portrait:
         """Why it cannot be taken into the gallery, a sentence for people; "" where it can."""
         if self.landmarks_px is not None:
             return ""
-        return (
-            f"There is no face in this square of {self.entry.name}: move the square over a face that looks towards the "
-            "camera, or choose the automatic crop."
+        return phrase(
+            "There is no face in this square of {name}: move the square over a face that looks towards the "
+            "camera, or choose the automatic crop.",
+            name=self.entry.name,
         )
 
 
@@ -179,14 +181,18 @@ class PortraitStore:
             AppError: it is a bundled one, or the folder cannot be written.
         """
         if entry.bundled:
-            raise AppError(f"{entry.name} came with the app and stays: only your own portraits can be removed")
+            raise AppError(
+                phrase("{name} came with the app and stays: only your own portraits can be removed", name=entry.name)
+            )
         self._write_index([other for other in self._read_index() if other.key != entry.key])
         try:
             entry.path.replace(entry.path.with_suffix(_REMOVED))
         except FileNotFoundError:
             logger.debug("%s was gone already", entry.path)
         except OSError as error:
-            raise AppError(f"cannot remove {entry.path}: {error}; check the folder's permissions") from error
+            raise AppError(
+                phrase("cannot remove {path}: {error}; check the folder's permissions", path=entry.path, error=error)
+            ) from error
 
     def rename(self, entry: PortraitEntry, name: str) -> None:
         """Call one of the user's own something else; its picture and its crop stay as they are.
@@ -196,9 +202,16 @@ class PortraitStore:
         """
         name = " ".join(name.split())
         if entry.bundled:
-            raise AppError(f"{entry.name} came with the app and keeps its name: only your own portraits can be renamed")
+            raise AppError(
+                phrase(
+                    "{name} came with the app and keeps its name: only your own portraits can be renamed",
+                    name=entry.name,
+                )
+            )
         if not name:
-            raise AppError(f"a portrait needs a name: got an empty one for {entry.name}, so it keeps its own")
+            raise AppError(
+                phrase("a portrait needs a name: got an empty one for {name}, so it keeps its own", name=entry.name)
+            )
         known = self._read_index()
         self._write_index([dataclasses.replace(one, name=name) if one.key == entry.key else one for one in known])
 
@@ -211,7 +224,9 @@ class PortraitStore:
         try:
             entry.path.with_suffix(_REMOVED).replace(entry.path)
         except OSError as error:
-            raise AppError(f"cannot put {entry.name} back: {error}; add the picture again") from error
+            raise AppError(
+                phrase("cannot put {name} back: {error}; add the picture again", name=entry.name, error=error)
+            ) from error
         self._write_index([*(other for other in self._read_index() if other.key != entry.key), entry])
 
     def forget_removed(self) -> None:
@@ -230,7 +245,11 @@ class PortraitStore:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise AppError(f"cannot read the list of portraits {path}: {error}; check its permissions") from error
+            raise AppError(
+                phrase(
+                    "cannot read the list of portraits {path}: {error}; check its permissions", path=path, error=error
+                )
+            ) from error
         except (ValueError, KeyError, TypeError) as error:
             aside = free_name(path.with_name(path.name + ".damaged"))
             path.replace(aside)
@@ -269,13 +288,25 @@ class PortraitStore:
             with replacing(self._folder / _INDEX) as partial:
                 partial.write_text(json.dumps(rows, indent=1), encoding="utf-8")
         except OSError as error:
-            raise AppError(f"cannot keep the list of portraits in {self._folder}: {error}; check the disk") from error
+            raise AppError(
+                phrase(
+                    "cannot keep the list of portraits in {folder}: {error}; check the disk",
+                    folder=self._folder,
+                    error=error,
+                )
+            ) from error
 
     def _make_folder(self) -> None:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise AppError(f"cannot make the folder for portraits {self._folder}: {error}; check the disk") from error
+            raise AppError(
+                phrase(
+                    "cannot make the folder for portraits {folder}: {error}; check the disk",
+                    folder=self._folder,
+                    error=error,
+                )
+            ) from error
 
 
 def bundled_portraits() -> list[PortraitEntry]:
@@ -355,8 +386,11 @@ def _framed(entry: PortraitEntry, rgb: NDArray[np.uint8], view: _View) -> Portra
     if box is None:
         if face is None:
             raise AppError(
-                f"no face in {entry.name}: got none that looks towards the camera; take another picture, larger or "
-                "from the front, or turn this one upright"
+                phrase(
+                    "no face in {name}: got none that looks towards the camera; take another picture, larger or from "
+                    "the front, or turn this one upright",
+                    name=entry.name,
+                )
             )
         box = frame_face(face)
     square = crop(view.rgb, box, SQUARE_PX)
@@ -370,7 +404,7 @@ def _score(
 ) -> tuple[int, tuple[str, ...]]:
     """How well a portrait should animate, 0 to 100, and what speaks against it."""
     if face is None:
-        return 0, ("no face was found in it",)
+        return 0, (phrase("no face was found in it"),)
     shown = expression(face.landmarks_px, in_space=True)
     left, right = (face.landmarks_px[point].astype(np.float64) for point in (234, 454))
     yaw_deg = abs(math.degrees(math.atan2(right[2] - left[2], right[0] - left[0])))
@@ -380,14 +414,14 @@ def _score(
     outside = 1 - edges.share_inside(rgb)
     sharpness = float(cv2.Laplacian(cv2.cvtColor(square, cv2.COLOR_RGB2GRAY), cv2.CV_32F).std())
     faults = (
-        ("the face is small: use a larger picture", 30 * max(0.0, 1 - box.side / _SMALL_BOX_PX)),
-        ("the mouth is open: teeth and lips will stretch", 80 * max(0.0, shown.mouth - 0.08)),
-        ("the eyes are hardly open", 150 * max(0.0, 0.16 - shown.eyes)),
-        ("the head is turned to the side", 1.2 * max(0.0, yaw_deg - 10)),
-        ("the head is tilted", 0.8 * max(0.0, roll_deg - 8)),
-        ("the face is close to the picture's border", 60 * max(0.0, outside - 0.05)),
-        ("the picture is soft", 2.0 * max(0.0, _SOFT - sharpness)),
-        ("several people are in it; the largest face is used", 5.0 * several),
+        (phrase("the face is small: use a larger picture"), 30 * max(0.0, 1 - box.side / _SMALL_BOX_PX)),
+        (phrase("the mouth is open: teeth and lips will stretch"), 80 * max(0.0, shown.mouth - 0.08)),
+        (phrase("the eyes are hardly open"), 150 * max(0.0, 0.16 - shown.eyes)),
+        (phrase("the head is turned to the side"), 1.2 * max(0.0, yaw_deg - 10)),
+        (phrase("the head is tilted"), 0.8 * max(0.0, roll_deg - 8)),
+        (phrase("the face is close to the picture's border"), 60 * max(0.0, outside - 0.05)),
+        (phrase("the picture is soft"), 2.0 * max(0.0, _SOFT - sharpness)),
+        (phrase("several people are in it; the largest face is used"), 5.0 * several),
     )
     score = max(0, round(100 - sum(fault for _, fault in faults)))
     return score, tuple(remark for remark, fault in faults if fault >= 3)

@@ -12,16 +12,17 @@ from typing import cast
 
 from app.pipeline.events import Measured, UnusedGpu
 from mcnet.bench.tiers import Tier, fastest, measure, remember, remembered, ways
-from mcnet.engine import Engine, EngineOptions, Precision, Way, gpu_lacks, open_model
+from mcnet.engine import Engine, EngineOptions, Precision, Way, gpu_lacks, open_model, other_gpus
 from mcnet.engine import gpus as usable_gpus
 from mcnet.model_file import ModelFile
+from mcnet.phrases import phrase
 from mcnet.places import measured_file
 
 logger = logging.getLogger(__name__)
 
 AUTO = EngineOptions()
 _MEASURE_S = 3.0  # at leisure: somebody asked for it and waits
-_GRAPHICS_VENDORS = {"0x10de": "an NVIDIA GPU", "0x1002": "an AMD GPU"}
+_GRAPHICS_VENDORS = {"0x10de": phrase("an NVIDIA GPU"), "0x1002": phrase("an AMD GPU")}
 
 
 def make_engine(
@@ -116,8 +117,9 @@ def as_measured(tier: Tier, root: Path = Path("/")) -> Measured:
 
 
 def gpus() -> tuple[tuple[str, str], ...]:
-    """The GPUs that torch can use: as `EngineOptions.device` names them, and for people."""
-    return tuple((device, f"GPU {device.partition(':')[2]}: {name}") for device, name in usable_gpus().items())
+    """The GPUs that can be used: as `EngineOptions.device` names them, and for people."""
+    numbered = tuple((device, f"GPU {device.partition(':')[2]}: {name}") for device, name in usable_gpus().items())
+    return numbered + tuple(other_gpus().items())
 
 
 def unused_gpus(root: Path = Path("/")) -> tuple[UnusedGpu, ...]:
@@ -127,14 +129,14 @@ def unused_gpus(root: Path = Path("/")) -> tuple[UnusedGpu, ...]:
         root: where Linux' /proc and /sys lie; tests lay out others.
     """
     lacks = gpu_lacks()
-    named = ["a further GPU"] * len(lacks) if usable_gpus() else _graphics_cards(root)
+    named = [phrase("a further GPU")] * len(lacks) if usable_gpus() else _graphics_cards(root)
     return tuple(UnusedGpu(name, lack) for name, lack in zip(named, cycle(lacks), strict=False))
 
 
 def _graphics_cards(root: Path) -> list[str]:
     """Those that people buy for computing, as the system names them."""
     if sys.platform == "darwin":
-        return ["the Apple GPU"] if platform.machine() == "arm64" else []
+        return [phrase("the Apple GPU")] if platform.machine() == "arm64" else []
     named = [
         line.partition(":")[2].strip()
         for information in sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from mcnet.phrases import phrase
+
 LOOPBACK_DRIVER = "v4l2 loopback"
 """What the v4l2loopback module answers to VIDIOC_QUERYCAP, spelt so."""
 
@@ -190,7 +192,7 @@ class VideoDevices:
         for process in sorted(processes, key=lambda process: int(process.name)):
             handles = _handles(process, wanted)
             if handles:
-                name = _read_line(process / "comm") or f"process {process.name}"
+                name = _read_line(process / "comm") or phrase("process {name}", name=process.name)
                 only_writes = all(_is_write_only(process, handle) for handle in handles)
                 found.append(Holder(int(process.name), name, only_writes))
         return tuple(found)

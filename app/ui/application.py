@@ -13,8 +13,9 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
 from app.errors import AppError
-from app.settings import AppSettings, load_settings
+from app.settings import AppSettings, kept_language, load_settings
 from app.ui.parts import Parts, WindowOptions
+from mcnet.phrases import phrase
 from mcnet.signals import handled_by
 
 if TYPE_CHECKING:
@@ -29,9 +30,9 @@ logger = logging.getLogger(__name__)
 _PATIENCE_S = 3.0
 _QT = ("PyQt6.QtCore", "PyQt6.QtGui", "PyQt6.QtWidgets", "PyQt6.QtSvg", "PyQt6.QtNetwork")
 _INTERRUPTED = 130
-_SAFE = (
-    "This is a safe start: the processor computes, there is no virtual camera, and all settings are the defaults. "
-    "Nothing of them is kept; your own are back with the next start."
+_SAFE = phrase(
+    "This is a safe start: the processor computes, there is no virtual camera, and all settings are the "
+    "defaults. Nothing of them is kept; your own are back with the next start."
 )
 _AWAKE_MS = 200
 _IDLE = "ThreadPoolExecutor"  # threads of libraries' pools, which Python itself ends
@@ -54,11 +55,13 @@ def run_window(options: WindowOptions) -> int:
     from PyQt6.QtWidgets import QApplication
 
     from app.ui.instance import Instance
+    from app.ui.languages import speak
     from app.ui.parts import real_parts, without_virtual_camera
 
     app = QApplication([sys.argv[0]])
     app.setApplicationName("mcnet-avatar")
     app.setDesktopFileName("mcnet-avatar")
+    speak(app, options.language or kept_language(options.settings_path))
     instance = Instance(options.settings_path)
     if not instance.claim() and not options.new_instance:
         show_running(instance)
@@ -104,15 +107,21 @@ def ask_about_crash() -> bool | None:
     from PyQt6.QtCore import QTimer
     from PyQt6.QtWidgets import QMessageBox
 
+    from app.ui.languages import tr
+
     box = QMessageBox(
-        QMessageBox.Icon.Warning, "mcnet-avatar", "The app did not end in order last time: it crashed or was killed."
+        QMessageBox.Icon.Warning,
+        "mcnet-avatar",
+        tr("The app did not end in order last time: it crashed or was killed."),
     )
     box.setInformativeText(
-        "A safe start avoids what may have been the cause: the processor computes, there is no virtual camera, and all "
-        "settings are the defaults. Your own are kept for the next start."
+        tr(
+            "A safe start avoids what may have been the cause: the processor computes, there is no virtual camera, "
+            "and all settings are the defaults. Your own are kept for the next start."
+        )
     )
-    usual = box.addButton("Start as usual", QMessageBox.ButtonRole.AcceptRole)
-    safe = box.addButton("Start safely", QMessageBox.ButtonRole.ActionRole)
+    usual = box.addButton(tr("Start as usual"), QMessageBox.ButtonRole.AcceptRole)
+    safe = box.addButton(tr("Start safely"), QMessageBox.ButtonRole.ActionRole)
     box.setDefaultButton(usual)
     box.setEscapeButton(usual)
     interrupted = False
@@ -263,7 +272,13 @@ def _tell_unexpected(tell: Callable[[str], None]) -> Callable[[], None]:
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         logger.error("unexpected error in the window", exc_info=(kind, error, trace))
-        tell(f"Something unexpected went wrong in the window: {kind.__name__}: {error}. The log tells more.")
+        tell(
+            phrase(
+                "Something unexpected went wrong in the window: {kind}: {error}. The log tells more.",
+                kind=kind.__name__,
+                error=error,
+            )
+        )
 
     sys.excepthook = hook
 

@@ -8,11 +8,13 @@ from PyQt6.QtCore import QObject, pyqtSignal
 
 from app.pipeline.events import CameraDark, CameraFailed, CameraOpened
 from app.ui.chain import Chain, Link
+from app.ui.languages import full_sentence, tr
 from app.ui.messages import Message, failure_message
 from app.ui.permissions import when_camera_is_allowed
 from app.ui.worker import Worker
 from app.words import dark_camera_words, unmet_wishes_words
 from mcnet.errors import UserError
+from mcnet.phrases import listed, phrase
 
 if TYPE_CHECKING:
     from app.pipeline.camera_spec import CameraSpec
@@ -113,13 +115,13 @@ class CameraDesk(QObject):
         if self.pipeline is None:
             return
         if spec is None:
-            self._set_link(Link(text="the camera cannot be used: choose another one", failed=True))
+            self._set_link(Link(text=tr("the camera cannot be used: choose another one"), failed=True))
             return
         self.cleared.emit("camera")  # it was about what was in use before
         self._spec, self._wish = spec, None
         self._texts[spec] = self.current
         self.interrupted.emit()
-        self._set_link(Link(text="the camera is being opened"))
+        self._set_link(Link(text=tr("the camera is being opened")))
         if spec.kind == "device":
             when_camera_is_allowed(lambda: self._ask_for(spec), lambda: self._forbid(spec))
         else:
@@ -140,7 +142,7 @@ class CameraDesk(QObject):
             self._take_failed(event)
         else:
             text = dark_camera_words(event)
-            self.told.emit(Message("camera", f"{text}.", action="Refresh cameras", act=self.refresh))
+            self.told.emit(Message("camera", full_sentence(text), action=tr("Refresh cameras"), act=self.refresh))
 
     def _ask_for(self, spec: "CameraSpec") -> None:
         # The system may have asked the user first, and the answer may come when another camera was chosen.
@@ -150,27 +152,27 @@ class CameraDesk(QObject):
     def _forbid(self, spec: "CameraSpec") -> None:
         if spec == self._spec:
             self._set_link(
-                Link(text="the system forbids the camera: allow it in System Settings, Privacy", failed=True)
+                Link(text=tr("the system forbids the camera: allow it in System Settings, Privacy"), failed=True)
             )
-            text = "The system does not let this app use the camera. Allow it in System Settings, Privacy."
+            text = tr("The system does not let this app use the camera. Allow it in System Settings, Privacy.")
             self.told.emit(Message("camera", text))
 
     def _take_failed(self, event: CameraFailed) -> None:
-        text = f"{event.message.rstrip('.')}."
+        said = [full_sentence(event.message)]
         if event.retry_s is not None:
-            text += f" Trying again in {max(1, round(event.retry_s))} s."
+            said.append(tr("Trying again in {seconds} s.", seconds=max(1, round(event.retry_s))))
         if event.kept is not None:
             self._spec, self.current = event.kept, self._texts[event.kept]
             self.chosen.emit(self.current)
             self._set_link(self._links[event.kept])
-            text += f" {event.kept.path.name if event.kept.path else event.kept_name} goes on."
+            said.append(tr("{camera} goes on.", camera=event.kept.path.name if event.kept.path else event.kept_name))
         else:
             self.interrupted.emit()
             self._set_link(
-                Link(text="the camera gives no frames: plug it in again, or choose another one", failed=True)
+                Link(text=tr("the camera gives no frames: plug it in again, or choose another one"), failed=True)
             )
         tone: Literal["error", "warning"] = "warning" if event.kept else "error"
-        self.told.emit(Message("camera", text, tone, action="Refresh cameras", act=self.refresh))
+        self.told.emit(Message("camera", " ".join(said), tone, action=tr("Refresh cameras"), act=self.refresh))
 
     def _take_cameras(self, cameras: "list[CameraInfo]") -> None:
         self.cameras = cameras
@@ -179,9 +181,11 @@ class CameraDesk(QObject):
             self.current = cameras[0].spec_text
             self.open()
         elif not self.current:
-            self._set_link(Link(text="no camera was found: plug one in, or use a video file", failed=True))
+            self._set_link(Link(text=tr("no camera was found: plug one in, or use a video file"), failed=True))
             self.told.emit(
-                Message("camera", "No camera was found. Plug one in and refresh, or let a video file stand in for it.")
+                Message(
+                    "camera", tr("No camera was found. Plug one in and refresh, or let a video file stand in for it.")
+                )
             )
         self.changed.emit()
 
@@ -196,5 +200,11 @@ class CameraDesk(QObject):
 
 
 def _link_of(event: CameraOpened) -> Link:
-    size, unmet = f"{event.width_px} x {event.height_px}, {event.fps_hz:.0f} fps", unmet_wishes_words(event)
-    return Link(True, f"{size}; {unmet}" if unmet else size)
+    size = phrase(
+        "{width_px} x {height_px}, {fps_hz:.0f} fps",
+        width_px=event.width_px,
+        height_px=event.height_px,
+        fps_hz=event.fps_hz,
+    )
+    unmet = unmet_wishes_words(event)
+    return Link(True, listed([size, unmet], ";") if unmet else size)

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from app.ui.languages import capital, full_sentence, tr
+from mcnet.phrases import phrase
+
 
 @dataclass(frozen=True)
 class Link:
@@ -34,11 +37,11 @@ class Chain:
         absolute: whether motion is absolute, which needs no calibration.
     """
 
-    model: Link = Link(text="the model is loading")
-    camera: Link = Link(text="no camera yet: choose one under Camera")
-    portrait: Link = Link(text="no portrait yet: choose one, or add yours")
-    calibration: Link = Link(text="not calibrated yet: look into the camera, or press Calibrate")
-    virtual_camera: Link = Link(text="the virtual camera is off: switch it on for a call")
+    model: Link = Link(text=phrase("the model is loading"))
+    camera: Link = Link(text=phrase("no camera yet: choose one under Camera"))
+    portrait: Link = Link(text=phrase("no portrait yet: choose one, or add yours"))
+    calibration: Link = Link(text=phrase("not calibrated yet: look into the camera, or press Calibrate"))
+    virtual_camera: Link = Link(text=phrase("the virtual camera is off: switch it on for a call"))
     absolute: bool = False
 
     def missing(self) -> str:
@@ -53,20 +56,19 @@ class Chain:
         """What is wrong, or else what is missing, and what to do; that all is well where it is."""
         links = [link for _, link in self.links() if link.wrong or not link.done]
         if not links:
-            return "Everything is ready."
-        text = next((link for link in links if link.wrong), links[0]).text
-        return f"{text[:1].upper()}{text[1:]}."
+            return tr("Everything is ready.")
+        return full_sentence(capital(next((link for link in links if link.wrong), links[0]).text))
 
     def pose(self) -> Link:
         """The calibration's link, which absolute motion does not need."""
-        return Link(True, "not needed in absolute motion") if self.absolute else self.calibration
+        return Link(True, phrase("not needed in absolute motion")) if self.absolute else self.calibration
 
     def links(self) -> tuple[tuple[str, Link], ...]:
         """All of them by name, in the order in which they come about."""
         return (
-            ("model", self.model),
-            ("camera", self.camera),
-            ("portrait", self.portrait),
-            ("calibration", self.pose()),
-            ("virtual camera", self.virtual_camera),
+            (phrase("model"), self.model),
+            (phrase("camera"), self.camera),
+            (phrase("portrait"), self.portrait),
+            (phrase("calibration"), self.pose()),
+            (phrase("virtual camera"), self.virtual_camera),
         )

@@ -7,6 +7,7 @@ from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayou
 
 from app.ui.chain import Chain, Link
 from app.ui.flow import FlowLayout
+from app.ui.languages import capital, spoken, tr
 from app.ui.session import Session
 from app.ui.status import calibration_request
 from app.ui.theme import pixmap, theme_in_use
@@ -67,8 +68,16 @@ class Step(QFrame):
         self._text.setText(standing.text)
         self.action.setEnabled(standing.can_act)
         restyle(self, "done", "true" if standing.done else "false")
-        state = "needs a hand" if standing.failed else "done" if standing.done else "to do"
-        self.setAccessibleName(f"Step {self._number}, {self._title}: {state}. {standing.text}")
+        state = tr("needs a hand") if standing.failed else tr("done") if standing.done else tr("to do")
+        self.setAccessibleName(
+            tr(
+                "Step {number}, {title}: {state}. {text}",
+                number=self._number,
+                title=self._title,
+                state=state,
+                text=standing.text,
+            )
+        )
 
 
 class Checklist(QFrame):
@@ -90,23 +99,30 @@ class Checklist(QFrame):
         super().__init__()
         self._session = session
         self.setProperty("role", "panel")
-        self.setAccessibleName("First steps")
-        self.close_button = button("Hide", tip="Put the first steps away; they come back under Window", kind="flat")
+        self.setAccessibleName(tr("First steps"))
+        self.close_button = button(
+            tr("Hide"), tip=tr("Put the first steps away; they come back under Window"), kind="flat"
+        )
         self.steps = (
             Step(
                 1,
-                "Computer",
-                "Measure",
-                "Find the fastest way to run the model on this computer (a few seconds), and remember it",
+                tr("Computer"),
+                tr("Measure"),
+                tr("Find the fastest way to run the model on this computer (a few seconds), and remember it"),
             ),
-            Step(2, "Camera", "Refresh", "Look again for cameras"),
-            Step(3, "Virtual camera", "Switch on", "Let call programs see the output; it starts with the slate"),
-            Step(4, "Portrait", "Add yours…", "Pick one on the left, or add a picture of yours"),
-            Step(5, "Calibrate", "Hands-free", "Calibrate hands-free (F)"),
-            Step(6, "Go live", "Go live", "Show the avatar to the call (G)"),
+            Step(2, tr("Camera"), tr("Refresh"), tr("Look again for cameras")),
+            Step(
+                3,
+                tr("Virtual camera"),
+                tr("Switch on"),
+                tr("Let call programs see the output; it starts with the slate"),
+            ),
+            Step(4, tr("Portrait"), tr("Add yours…"), tr("Pick one on the left, or add a picture of yours")),
+            Step(5, tr("Calibrate"), tr("Hands-free"), tr("Calibrate hands-free (F)")),
+            Step(6, tr("Go live"), tr("Go live"), tr("Show the avatar to the call (G)")),
         )
         head = QHBoxLayout()
-        head.addWidget(label("First steps", "title"))
+        head.addWidget(label(tr("First steps"), "title"))
         self._count = label("", "muted")
         head.addWidget(self._count)
         head.addStretch(1)
@@ -146,12 +162,12 @@ class Checklist(QFrame):
             virtual = _Standing(False, not found, switch.report.sentence, virtual.can_act)
         portrait = chain.portrait
         if session.portrait is not None and portrait.done and session.portrait.entry.key == session.animated:
-            portrait = Link(True, f"{portrait.text}, score {session.portrait.score} of 100")
+            portrait = Link(True, tr("{name}, score {score} of 100", name=portrait.text, score=session.portrait.score))
         missing = chain.missing()
         live = _Standing(
             session.live,
             False,
-            "live" if session.live else missing or "everything is ready",
+            tr("live") if session.live else missing or tr("everything is ready"),
             not missing and not session.live,
         )
         standings = (
@@ -165,9 +181,9 @@ class Checklist(QFrame):
         for step, standing in zip(self.steps, standings, strict=True):
             step.show_standing(standing)
         request = calibration_request(in_space=session.in_space)
-        set_tip(self.steps[4].action, f"{request} A second or two is enough (F).")
+        set_tip(self.steps[4].action, tr("{request} A second or two is enough (F).", request=request))
         done = sum(step.done for step in self.steps)
-        self._count.setText(f"  {done} of {len(self.steps)}")
+        self._count.setText(f"  {tr('{done} of {steps}', done=done, steps=len(self.steps))}")
         self._show_steps()
 
     def fit(self, width_px: int, height_px: int) -> bool:
@@ -198,7 +214,7 @@ class ChainRow(QFrame):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setAccessibleName("Chain from the camera to the call")
+        self.setAccessibleName(tr("Chain from the camera to the call"))
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 0, 4, 0)
         column.setSpacing(4)
@@ -210,14 +226,14 @@ class ChainRow(QFrame):
             pair = QHBoxLayout(link)
             pair.setContentsMargins(0, 0, 0, 0)
             pair.setSpacing(5)
-            mark, text = QLabel(), label(name.capitalize(), "muted")
+            mark, text = QLabel(), label(capital(name), "muted")
             mark.setFixedSize(14, 14)
             pair.addWidget(mark)
             pair.addWidget(text)
             row.addWidget(link)
             self._parts.append((mark, text))
         self._sentence = ElidedLabel()
-        self._sentence.setAccessibleName("What is missing, and what to do")
+        self._sentence.setAccessibleName(tr("What is missing, and what to do"))
         column.addWidget(self._sentence)
 
     @property
@@ -234,6 +250,6 @@ class ChainRow(QFrame):
                 icon_name, colour = "warning", theme.warning
             mark.setPixmap(pixmap(icon_name, colour, 14, self.devicePixelRatioF()))
             for widget in (mark, text):
-                widget.setToolTip(link.text)
-            text.setAccessibleName(f"{name}: {link.text}")
+                widget.setToolTip(spoken(link.text))
+            text.setAccessibleName(tr("{name}: {text}", name=name, text=link.text))
         self._sentence.setText(chain.sentence())

@@ -9,6 +9,7 @@ from PyQt6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 from app.ui.centre import Centre
 from app.ui.controls import Controls
 from app.ui.gallery import GALLERY_PX, Gallery
+from app.ui.languages import tr
 from app.ui.status import StatisticsPanel
 from app.ui.widgets import Segmented
 
@@ -35,10 +36,10 @@ class Columns(QWidget):
         self.side: Side = "portraits"
         self._gallery, self._controls, self._statistics = gallery, controls, statistics
         self.turns = Segmented(
-            "Column",
+            tr("Column"),
             (
-                ("portraits", "Portraits", "Show the portraits here"),
-                ("controls", "Controls", "Show the controls here"),
+                ("portraits", tr("Portraits"), tr("Show the portraits here")),
+                ("controls", tr("Controls"), tr("Show the controls here")),
             ),
         )
         self.turns.hide()

@@ -2,11 +2,10 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 from PyQt6.QtCore import Qt, pyqtSignal
-from PyQt6.QtGui import QColor, QIcon, QPainter, QPixmap
-from PyQt6.QtWidgets import QColorDialog, QFrame, QHBoxLayout, QLineEdit, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLineEdit, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from app.pipeline.animation.smoothing import smoothing_delay_ms
 from app.pipeline.camera_spec import is_address, without_secrets
@@ -14,14 +13,18 @@ from app.settings import (
     EXPRESSION_PARTS,
     LONGEST_SLATE_TEXT,
     MOTION_PARTS,
-    Background,
+    Language,
     LiveSettings,
     MotionKind,
     WindowSettings,
 )
 from app.ui.doctor_row import DoctorRow
 from app.ui.flow import FlowLayout
+from app.ui.languages import LANGUAGES, tr
+from app.ui.preset_row import PresetRow
+from app.ui.remote_row import RemoteRow
 from app.ui.run_settings import RunSettings
+from app.ui.scene import SceneControls
 from app.ui.session import Session
 from app.ui.sound_row import SoundRow
 from app.ui.theme import ThemeChoice
@@ -40,31 +43,25 @@ from app.ui.widgets import (
     set_tip,
 )
 from app.words import not_in_space_words
+from mcnet.phrases import phrase
 
 _LEAST_PX = 308
 ZOOM_STEP = 0.05
 NUDGE_STEP = 0.01
 OVERLAY_STEP = 0.1
-_COLOURS = (
-    ("#1f2430", "ink"),
-    ("#3b4252", "slate grey"),
-    ("#0f3d3e", "pine"),
-    ("#264b73", "blue"),
-    ("#6b4f3a", "wood"),
-    ("#c9cdd4", "light grey"),
-    ("#00b140", "chroma green"),
-)
 _DEFAULTS = LiveSettings()
-_IN_SPACE_TIP = "The avatar keeps its own face and looks where you look, however you were turned at the calibration."
+_IN_SPACE_TIP = phrase(
+    "The avatar keeps its own face and looks where you look, however you were turned at the calibration."
+)
 _PARTS = {
-    "turn": ("Turn", "The head turned to the sides."),
-    "nod": ("Nod", "The head raised and lowered."),
-    "tilt": ("Tilt", "The head leant towards a shoulder."),
-    "shift": ("Shift", "The head moved in the picture."),
-    "nearness": ("Nearness", "The head moved towards the camera and away from it."),
-    "lids": ("Lids", "Blinks, and eyes wide open."),
-    "mouth": ("Mouth", "Lips, jaw and chin."),
-    "brows": ("Brows", "The brows raised and knit."),
+    "turn": (phrase("Turn"), phrase("The head turned to the sides.")),
+    "nod": (phrase("Nod"), phrase("The head raised and lowered.")),
+    "tilt": (phrase("Tilt"), phrase("The head leant towards a shoulder.")),
+    "shift": (phrase("Shift"), phrase("The head moved in the picture.")),
+    "nearness": (phrase("Nearness"), phrase("The head moved towards the camera and away from it.")),
+    "lids": (phrase("Lids"), phrase("Blinks, and eyes wide open.")),
+    "mouth": (phrase("Mouth"), phrase("Lips, jaw and chin.")),
+    "brows": (phrase("Brows"), phrase("The brows raised and knit.")),
 }
 
 
@@ -72,36 +69,41 @@ class Controls(QFrame):
     """Shows the settings and what the session knows, and passes changes on to the session.
 
     Attributes:
-        camera, refresh_button, file_button, network_button: which camera.
+        camera, refresh_button, file_button, motion_button, network_button: which camera.
         doctor: the virtual camera.
+        preset: strengths of the motion by name.
+        remember_calibration: whether the reference comes back for the same performer and camera.
         motion_kind, no_space, motion, expression, smoothing: how the avatar moves, and why it cannot in space.
         fine_tune, gains: the gains of the parts of motion and expression, by the parts' names in the settings.
         zoom, overlay, nudge_buttons: how the performer is framed.
-        background, swatches, portrait_size, sharpness, badge, mirror_output, mirror_preview: the picture.
+        scene: what stands behind the portrait, and where that stands.
+        sharpness, badge, mirror_output, mirror_preview: the picture.
         slate_text, slate_button, no_slate_button: the slate.
         sound: the microphone of recordings.
         run: the output, the model and the device.
-        performer, pause, statistics, landmarks, inspector, theme: the window.
+        remote: control from outside.
+        performer, pause, statistics, landmarks, inspector, language, theme: the window.
 
     Signals:
         video_wanted: the user wants to pick a video that stands in for a camera.
+        motion_wanted: the user wants to pick a motion file that stands in for a camera.
         network_wanted: the user wants to give the address of a network camera.
-        background_wanted: the user wants to pick a picture as background.
         slate_picture_wanted: the user wants to pick a picture for the slate.
     """
 
     video_wanted = pyqtSignal()
+    motion_wanted = pyqtSignal()
     network_wanted = pyqtSignal()
-    background_wanted = pyqtSignal()
     slate_picture_wanted = pyqtSignal()
 
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
+        self._language = session.settings.window.language
         self.setProperty("role", "panel")
         self.setMinimumWidth(_LEAST_PX)
         self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Preferred)
-        self.setAccessibleName("Controls")
+        self.setAccessibleName(tr("Controls"))
         body = QWidget()
         whole = QVBoxLayout(self)
         whole.setContentsMargins(1, 4, 2, 4)
@@ -117,15 +119,23 @@ class Controls(QFrame):
         self._column.addWidget(rule())
         self._make_framing()
         self._column.addWidget(rule())
+        self.scene = SceneControls(session)
+        self._column.addWidget(label(tr("Scene"), "title"))
+        self._column.addWidget(self.scene)
+        self._column.addWidget(rule())
         self._make_picture()
         self._column.addWidget(rule())
         self.run = RunSettings(session)
         self.sound = SoundRow(session)
-        self._column.addWidget(label("Sound of recordings", "title"))
+        self._column.addWidget(label(tr("Sound of recordings"), "title"))
         self._column.addWidget(self.sound)
         self._column.addWidget(rule())
-        self._column.addWidget(label("Output and computer", "title"))
+        self._column.addWidget(label(tr("Output and computer"), "title"))
         self._column.addWidget(self.run)
+        self._column.addWidget(rule())
+        self.remote = RemoteRow(session)
+        self._column.addWidget(label(tr("Other programs"), "title"))
+        self._column.addWidget(self.remote)
         self._column.addWidget(rule())
         self._make_view()
         self._column.addStretch(1)
@@ -139,56 +149,72 @@ class Controls(QFrame):
     # Making
 
     def _make_camera(self) -> None:
-        self.camera = Combo("Camera", "The camera that sees you. Only the avatar leaves this app, never its picture.")
-        self.refresh_button = button("", tip="Look again for cameras", icon_name="refresh", name="Refresh cameras")
+        self.camera = Combo(
+            tr("Camera"), tr("The camera that sees you. Only the avatar leaves this app, never its picture.")
+        )
+        self.refresh_button = button(
+            "", tip=tr("Look again for cameras"), icon_name="refresh", name=tr("Refresh cameras")
+        )
         self._camera_state = ElidedLabel()
-        self.file_button = button("Use a video file…", tip="Use a video, in a loop, instead of a camera", kind="link")
+        self.file_button = button(
+            tr("Use a video file…"), tip=tr("Use a video, in a loop, instead of a camera"), kind="link"
+        )
         self.network_button = button(
-            "Network camera…",
-            tip="A phone with a camera app, or any camera with an address on your network",
+            tr("Network camera…"),
+            tip=tr("A phone with a camera app, or any camera with an address on your network"),
+            kind="link",
+        )
+        self.motion_button = button(
+            tr("Motion file…"),
+            tip=tr("Play motion that was recorded before, in a loop, instead of a camera"),
             kind="link",
         )
         row = QHBoxLayout()
         row.setSpacing(6)
         row.addWidget(self.camera, 1)
         row.addWidget(self.refresh_button)
-        foot = QHBoxLayout()
-        foot.setSpacing(6)
-        foot.addWidget(self.network_button)
-        foot.addStretch(1)
-        foot.addWidget(self.file_button)
-        self._column.addWidget(label("Camera", "title"))
+        foot = FlowLayout()
+        for made in (self.network_button, self.file_button, self.motion_button):
+            foot.addWidget(made)
+        self._column.addWidget(label(tr("Camera"), "title"))
         self._column.addLayout(row)
         self._column.addWidget(self._camera_state)
         self._column.addLayout(foot)
         self.camera.activated.connect(self._camera_chosen)
         self.refresh_button.clicked.connect(self._session.camera_desk.refresh)
         self.file_button.clicked.connect(self.video_wanted)
+        self.motion_button.clicked.connect(self.motion_wanted)
         self.network_button.clicked.connect(self.network_wanted)
 
     def _make_virtual_camera(self) -> None:
         self.doctor = DoctorRow()
         self._column.addWidget(self.doctor)
         self.doctor.switched.connect(self._switch_virtual_camera)
+        self.doctor.kind_chosen.connect(self._session.virtual_camera.choose)
         self.doctor.again_wanted.connect(self._session.virtual_camera.examine)
 
     def _make_motion(self) -> None:
         self.motion_kind = Segmented(
-            "Motion",
+            tr("Motion"),
             (
-                ("space", "In space", _IN_SPACE_TIP),
+                ("space", tr("In space"), _IN_SPACE_TIP),
                 (
                     "plane",
-                    "In the plane",
-                    "The avatar moves as you move in the picture since the calibration: the paper's way.",
+                    tr("In the plane"),
+                    tr("The avatar moves as you move in the picture since the calibration: the paper's way."),
                 ),
-                ("absolute", "Absolute", "The avatar takes your very pose and face: for a portrait of yourself."),
+                (
+                    "absolute",
+                    tr("Absolute"),
+                    tr("The avatar takes your very pose and face: for a portrait of yourself."),
+                ),
             ),
         )
         self.no_space = label("", "muted", wrap=True)
+        self.preset = PresetRow(self._session)
         self.motion = ValueSlider(
-            "Motion",
-            "How far the head moves.",
+            tr("Motion"),
+            tr("How far the head moves."),
             low=0,
             high=2,
             default=_DEFAULTS.motion_strength,
@@ -196,50 +222,62 @@ class Controls(QFrame):
             words=_percent,
         )
         self.expression = ValueSlider(
-            "Expression",
-            "How strongly mouth, eyes and brows move.",
+            tr("Expression"),
+            tr("How strongly mouth, eyes and brows move."),
             low=0,
             high=2,
             default=_DEFAULTS.expression_strength,
             step=0.05,
             words=_percent,
         )
-        self.fine_tune = Expander("Fine-tune", "Each part of motion and expression for itself, in space only.")
+        self.fine_tune = Expander(tr("Fine-tune"), tr("Each part of motion and expression for itself, in space only."))
         self.gains: dict[str, ValueSlider] = {}
-        for group, parts in (("Motion", MOTION_PARTS), ("Expression", EXPRESSION_PARTS)):
-            self.fine_tune.body.addWidget(label(f"Parts of {group.lower()}", "muted"))
+        for title, parts in ((tr("Parts of motion"), MOTION_PARTS), (tr("Parts of expression"), EXPRESSION_PARTS)):
+            self.fine_tune.body.addWidget(label(title, "muted"))
             for part in parts:
-                self._make_gain(part, group)
+                self._make_gain(part)
         self.smoothing = ValueSlider(
-            "Smoothing",
-            "Calms jitter; a slow movement is shown that much later.",
+            tr("Smoothing"),
+            tr("Calms jitter; a slow movement is shown that much later."),
             low=0,
             high=1,
             default=_DEFAULTS.smoothing,
             step=0.05,
-            words=lambda value: f"{smoothing_delay_ms(value):.0f} ms",
+            words=lambda value: tr("{delay_ms:.0f} ms", delay_ms=smoothing_delay_ms(value)),
         )
-        self._column.addWidget(label("Motion", "title"))
+        self.remember_calibration = Switch(
+            tr("Remember the calibration"),
+            tr(
+                "You are not asked to calibrate again before the same camera. What your face measures is kept on this "
+                "computer for that, for your account alone; switched off, it is deleted."
+            ),
+        )
+        self._column.addWidget(label(tr("Motion"), "title"))
         for widget in (
             self.motion_kind,
             self.no_space,
+            self.preset,
             self.motion,
             self.expression,
             self.fine_tune,
             self.smoothing,
+            self.remember_calibration,
         ):
             self._column.addWidget(widget)
         self.motion_kind.chosen.connect(self._motion_chosen)
         self.fine_tune.toggled.connect(lambda on: self._set_window(replace(self._window, show_fine_tune=on)))
         self.motion.moved.connect(lambda value: self._set_live(replace(self._live, motion_strength=value)))
         self.expression.moved.connect(lambda value: self._set_live(replace(self._live, expression_strength=value)))
+        self.remember_calibration.clicked.connect(
+            lambda on: self._set_live(replace(self._live, remember_calibration=on))
+        )
         self.smoothing.moved.connect(lambda value: self._set_live(replace(self._live, smoothing=value)))
 
-    def _make_gain(self, part: str, group: str) -> None:
+    def _make_gain(self, part: str) -> None:
         name, tip = _PARTS[part]
         made = ValueSlider(
             name,
-            f"{tip} Times {group}.",
+            tr("{tip} Times Motion.", tip=tip) if part in MOTION_PARTS else tr("{tip} Times Expression.", tip=tip),
             low=0,
             high=2,
             default=getattr(_DEFAULTS, _strength(part)),
@@ -252,8 +290,8 @@ class Controls(QFrame):
 
     def _make_framing(self) -> None:
         self.zoom = ValueSlider(
-            "Zoom",
-            "How much of the crop your face fills (W and S).",
+            tr("Zoom"),
+            tr("How much of the crop your face fills (W and S)."),
             low=0.5,
             high=2,
             default=_DEFAULTS.zoom,
@@ -261,8 +299,8 @@ class Controls(QFrame):
             words=_percent,
         )
         self.overlay = ValueSlider(
-            "Overlay",
-            "The portrait over your picture (Z and C); for motion in the plane, to line up the pose.",
+            tr("Overlay"),
+            tr("The portrait over your picture (Z and C); for motion in the plane, to line up the pose."),
             low=0,
             high=1,
             default=0,
@@ -270,17 +308,19 @@ class Controls(QFrame):
             words=_percent,
         )
         self.nudge_buttons: dict[str, QPushButton] = {}
-        grid = QHBoxLayout()
+        places = QWidget()
+        places.setLayoutDirection(Qt.LayoutDirection.LeftToRight)  # left is on the left in every language
+        grid = QHBoxLayout(places)
+        grid.setContentsMargins(0, 0, 0, 0)
         grid.setSpacing(4)
-        name = label("Nudge")
+        name = label(tr("Nudge"))
         name.setMinimumWidth(NAME_PX)
-        grid.addWidget(name)
         for where, tip in (
-            ("left", "Move the crop to the left (H)"),
-            ("up", "Move the crop up (U)"),
-            ("down", "Move the crop down (J)"),
-            ("right", "Move the crop to the right (K)"),
-            ("centre", "Put the crop back where the face is"),
+            ("left", tr("Move the crop to the left (H)")),
+            ("up", tr("Move the crop up (U)")),
+            ("down", tr("Move the crop down (J)")),
+            ("right", tr("Move the crop to the right (K)")),
+            ("centre", tr("Put the crop back where the face is")),
         ):
             made = button("", tip=tip, icon_name=where, kind="flat", name=tip)
             made.setFixedWidth(30)  # all five fit beside the scroll bar
@@ -288,67 +328,39 @@ class Controls(QFrame):
             made.clicked.connect(lambda _=False, where=where: self.nudge(where))
             self.nudge_buttons[where] = made
             grid.addWidget(made)
-        grid.addStretch(1)
-        self._column.addWidget(label("Framing", "title"))
+        row = QHBoxLayout()
+        row.setSpacing(4)
+        row.addWidget(name)
+        row.addWidget(places)
+        row.addStretch(1)
+        self._column.addWidget(label(tr("Framing"), "title"))
         self._column.addWidget(self.zoom)
         self._column.addWidget(self.overlay)
-        self._column.addLayout(grid)
+        self._column.addLayout(row)
         self.zoom.moved.connect(lambda value: self._set_live(replace(self._live, zoom=value)))
         self.overlay.moved.connect(lambda value: self._set_window(replace(self._window, overlay_opacity=value)))
 
     def _make_picture(self) -> None:
-        self.background = Segmented(
-            "Background",
-            (
-                ("blur", "Blur", "The portrait's own surroundings, blurred"),
-                ("colour", "Colour", "One colour"),
-                ("image", "Picture…", "A picture of yours"),
-            ),
-        )
-        self._swatch_row = QWidget()
-        row = QHBoxLayout(self._swatch_row)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(2)
-        self.swatches: dict[str, QPushButton] = {}
-        for colour, name in _COLOURS:
-            made = button("", tip=f"Background: {name}", kind="flat", name=name)
-            made.setIcon(_swatch(colour))
-            made.setFixedSize(30, 28)
-            made.setCheckable(True)
-            made.clicked.connect(lambda _=False, colour=colour: self._set_colour(colour))
-            self.swatches[colour] = made
-            row.addWidget(made)
-        self.other_colour_button = button("…", tip="Another colour", kind="flat", name="Another colour")
-        self.other_colour_button.setFixedSize(30, 28)
-        self.other_colour_button.clicked.connect(self._pick_colour)
-        row.addWidget(self.other_colour_button)
-        row.addStretch(1)
-        self._background_file = ElidedLabel()
         self.slate_text = QLineEdit()
         self.slate_text.setMaxLength(LONGEST_SLATE_TEXT)
-        self.slate_text.setPlaceholderText("as usual")
-        self.slate_text.setAccessibleName("Text of the slate")
-        set_tip(self.slate_text, "What the slate says instead of “Camera is off” or “Be right back”; Enter keeps it.")
-        self.slate_button = button("Slate's picture…", tip="A picture of yours that the slate shows", kind="link")
-        self.no_slate_button = button("Without", tip="Show the slate without a picture again", kind="link")
+        self.slate_text.setPlaceholderText(tr("as usual"))
+        self.slate_text.setAccessibleName(tr("Text of the slate"))
+        set_tip(
+            self.slate_text, tr("What the slate says instead of “Camera is off” or “Be right back”; Enter keeps it.")
+        )
+        self.slate_button = button(
+            tr("Slate's picture…"), tip=tr("A picture of yours that the slate shows"), kind="link"
+        )
+        self.no_slate_button = button(tr("Without"), tip=tr("Show the slate without a picture again"), kind="link")
         slate_row = QHBoxLayout()
         slate_row.setSpacing(8)
-        slate_name = label("Slate says")
+        slate_name = label(tr("Slate says"))
         slate_name.setMinimumWidth(NAME_PX)
         slate_row.addWidget(slate_name)
         slate_row.addWidget(self.slate_text, 1)
-        self.portrait_size = ValueSlider(
-            "Portrait size",
-            "How large the portrait stands in the picture.",
-            low=0.5,
-            high=1.7,
-            default=_DEFAULTS.portrait_size,
-            step=0.05,
-            words=_percent,
-        )
         self.sharpness = ValueSlider(
-            "Sharpness",
-            "How far the enlarged portrait is sharpened.",
+            tr("Sharpness"),
+            tr("How far the enlarged portrait is sharpened."),
             low=0,
             high=1,
             default=_DEFAULTS.sharpness,
@@ -356,26 +368,22 @@ class Controls(QFrame):
             words=_percent,
         )
         self.badge = Switch(
-            "“AI avatar” badge", "Says in the picture that it is synthetic. Please leave it on when others watch."
+            tr("“AI avatar” badge"),
+            tr("Says in the picture that it is synthetic. Please leave it on when others watch."),
         )
-        self.mirror_output = Switch("Mirror the output", "Flip what the call sees (T).")
+        self.mirror_output = Switch(tr("Mirror the output"), tr("Flip what the call sees (T)."))
         self.mirror_preview = Switch(
-            "Mirror the preview",
-            "Show me the output as in a mirror (R), but for the badge; the call sees it unchanged.",
+            tr("Mirror the preview"),
+            tr("Show me the output as in a mirror (R), but for the badge; the call sees it unchanged."),
         )
-        self._column.addWidget(label("Picture", "title"))
+        self._column.addWidget(label(tr("Picture"), "title"))
         for widget in (
-            self.background,
-            self._swatch_row,
-            self._background_file,
-            self.portrait_size,
             self.sharpness,
             self.badge,
             self.mirror_output,
             self.mirror_preview,
         ):
             self._column.addWidget(widget)
-        self.background.chosen.connect(self._background_chosen)
         self._column.addLayout(slate_row)
         slate_pictures = FlowLayout()
         slate_pictures.addWidget(self.slate_button)
@@ -386,7 +394,6 @@ class Controls(QFrame):
         self.slate_text.editingFinished.connect(
             lambda: self._set_live(replace(self._live, slate_text=self.slate_text.text().strip()))
         )
-        self.portrait_size.moved.connect(lambda value: self._set_live(replace(self._live, portrait_size=value)))
         self.sharpness.moved.connect(lambda value: self._set_live(replace(self._live, sharpness=value)))
         self.badge.clicked.connect(lambda on: self._set_live(replace(self._live, badge=on)))
         self.mirror_output.clicked.connect(lambda on: self._set_live(replace(self._live, mirror_output=on)))
@@ -394,23 +401,37 @@ class Controls(QFrame):
 
     def _make_view(self) -> None:
         self.performer = Switch(
-            "Show my camera picture",
-            "Your own picture in the preview's corner (B). Hide it before you share this window.",
+            tr("Show my camera picture"),
+            tr("Your own picture in the preview's corner (B). Hide it before you share this window."),
         )
-        self.landmarks = Switch("Landmarks and keypoints", "Draw on your picture what was found in it (O).")
-        self.statistics = Switch("Statistics", "Show below what is measured (I).")
-        self.inspector = Switch("Inside the network", "Show what the network does with your motion (N).")
-        self.pause = Switch("Pause the preview", "Stop painting it, as saves power; the call and recordings go on.")
-        self.checklist = Switch("First steps", "Show the checklist of the first launch.")
+        self.landmarks = Switch(tr("Landmarks and keypoints"), tr("Draw on your picture what was found in it (O)."))
+        self.statistics = Switch(tr("Statistics"), tr("Show below what is measured (I)."))
+        self.inspector = Switch(tr("Inside the network"), tr("Show what the network does with your motion (N)."))
+        self.pause = Switch(
+            tr("Pause the preview"), tr("Stop painting it, as saves power; the call and recordings go on.")
+        )
+        self.checklist = Switch(tr("First steps"), tr("Show the checklist of the first launch."))
+        self.language = Combo(
+            tr("Language"), tr("Of the window's texts. A change takes effect at the app's next start.")
+        )
+        self.language.addItem(tr("As the system"), "system")
+        for key, name in LANGUAGES.items():
+            self.language.addItem(name, key)
+        self._language_row = QHBoxLayout()
+        self._language_row.setSpacing(8)
+        language_name = label(tr("Language"))
+        language_name.setMinimumWidth(NAME_PX)
+        self._language_row.addWidget(language_name)
+        self._language_row.addWidget(self.language, 1)
         self.theme = Segmented(
-            "Theme",
+            tr("Theme"),
             (
-                ("system", "System", "As the desktop"),
-                ("dark", "Dark", "Always dark"),
-                ("light", "Light", "Always light"),
+                ("system", tr("System"), tr("As the desktop")),
+                ("dark", tr("Dark"), tr("Always dark")),
+                ("light", tr("Light"), tr("Always light")),
             ),
         )
-        self._column.addWidget(label("Window", "title"))
+        self._column.addWidget(label(tr("Window"), "title"))
         shown = (
             self.performer,
             self.landmarks,
@@ -427,7 +448,11 @@ class Controls(QFrame):
         self.statistics.clicked.connect(lambda on: self._set_window(replace(self._window, show_statistics=on)))
         self.inspector.clicked.connect(lambda on: self._set_window(replace(self._window, show_inspector=on)))
         self.checklist.clicked.connect(lambda on: self._set_window(replace(self._window, checklist_done=not on)))
+        self._column.addLayout(self._language_row)
+        self._later = label(tr("The language changes at the next start of the app."), "muted", wrap=True)
+        self._column.addWidget(self._later)
         self.theme.chosen.connect(lambda key: self._set_window(replace(self._window, theme=cast(ThemeChoice, key))))
+        self.language.activated.connect(self._language_chosen)
 
     # Changing
 
@@ -455,10 +480,6 @@ class Controls(QFrame):
         opacity = _stepped(self._window.overlay_opacity, steps * OVERLAY_STEP, 0.0, 1.0)
         self._set_window(replace(self._window, overlay_opacity=opacity))
 
-    def set_background_picture(self, path: Path) -> None:
-        """Use a picture as background."""
-        self._set_live(replace(self._live, background="image", background_image=str(path)))
-
     def set_slate_picture(self, path: Path | None) -> None:
         """Have the slate show a picture, or none."""
         self._set_live(replace(self._live, slate_image="" if path is None else str(path)))
@@ -480,6 +501,9 @@ class Controls(QFrame):
     def _camera_chosen(self, row: int) -> None:
         self._session.camera_desk.choose(str(self.camera.itemData(row)))
 
+    def _language_chosen(self, row: int) -> None:
+        self._set_window(replace(self._window, language=cast(Language, self.language.itemData(row))))
+
     def _switch_virtual_camera(self, on: bool) -> None:
         self._session.virtual_camera.switch(on)
 
@@ -494,25 +518,6 @@ class Controls(QFrame):
         changed: dict[str, Any] = {_strength(part): value}
         self._set_live(replace(self._live, **changed))
 
-    def _background_chosen(self, key: str) -> None:
-        if key == "image" and (self._live.background == "image" or not Path(self._live.background_image).is_file()):
-            self._refresh_live()  # nothing is changed before a file is picked
-            self.background_wanted.emit()
-            return
-        assert key in get_args(Background)
-        self._set_live(replace(self._live, background=cast(Literal["blur", "colour", "image"], key)))
-
-    def _set_colour(self, colour: str) -> None:
-        self._set_live(replace(self._live, background="colour", background_colour=colour))
-        self._refresh_live()
-
-    def _pick_colour(self) -> None:
-        dialog = QColorDialog(QColor(self._live.background_colour), self.window())
-        dialog.setOption(QColorDialog.ColorDialogOption.DontUseNativeDialog)  # the system's takes no key of ours
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.colorSelected.connect(lambda colour: self._set_colour(colour.name()))
-        dialog.show()  # not modal: Ctrl+0 reaches the slate from here, and the window can still be clicked
-
     # Showing
 
     def _refresh(self) -> None:
@@ -523,7 +528,7 @@ class Controls(QFrame):
             if is_address(current):
                 name = without_secrets(current)
             else:
-                name = f"Camera {current}" if current.isdigit() else Path(current).name or current
+                name = tr("Camera {number}", number=current) if current.isdigit() else Path(current).name or current
             cameras.append((name, current))
         shown = [(self.camera.itemText(row), self.camera.itemData(row)) for row in range(self.camera.count())]
         if shown != cameras:
@@ -531,11 +536,12 @@ class Controls(QFrame):
             for name, text in cameras:
                 self.camera.addItem(name, text)
         self.camera.setCurrentIndex(self.camera.findData(current))
-        self.camera.setPlaceholderText("Looking for cameras…" if desk.cameras is None else "No camera")
+        self.camera.setPlaceholderText(tr("Looking for cameras…") if desk.cameras is None else tr("No camera"))
         self.camera.setEnabled(bool(cameras))
         self.refresh_button.setEnabled(desk.cameras is not None)
         self._camera_state.setText(desk.link.text)
         self._refresh_motion()
+        self.doctor.show_kind(virtual_camera.kind, virtual_camera.kinds, may_change=not virtual_camera.wanted)
         on, device = virtual_camera.on_air, virtual_camera.link.text
         self.doctor.show_report(
             virtual_camera.report, on=on, opening=virtual_camera.opening, device=device if on else ""
@@ -544,7 +550,7 @@ class Controls(QFrame):
     def _refresh_motion(self) -> None:
         live, in_space = self._live, self._session.in_space
         obstacle = self._session.space.obstacle(live)
-        words = "" if obstacle is None else f"Not in space: {not_in_space_words(obstacle)}."
+        words = "" if obstacle is None else tr("Not in space: {reason}.", reason=not_in_space_words(obstacle))
         space = self.motion_kind.button("space")
         space.setEnabled(obstacle is None)
         set_tip(space, words or _IN_SPACE_TIP)
@@ -565,20 +571,17 @@ class Controls(QFrame):
         for part, slider in self.gains.items():
             slider.set_value(getattr(live, _strength(part)))
         changed = sum(getattr(live, _strength(part)) != getattr(_DEFAULTS, _strength(part)) for part in self.gains)
-        self.fine_tune.set_remark(f"{changed} changed" if changed else "")
+        self.fine_tune.set_remark(tr("{changed} changed", changed=changed) if changed else "")
         self.smoothing.set_value(live.smoothing)
+        self.remember_calibration.setChecked(live.remember_calibration)
         self.zoom.set_value(live.zoom)
-        self.background.set_choice(live.background)
-        self._swatch_row.setVisible(live.background == "colour")
-        for colour, made in self.swatches.items():
-            made.setChecked(colour == live.background_colour)
-        self._background_file.setVisible(live.background == "image")
-        self._background_file.setText(Path(live.background_image).name)
         self.no_slate_button.setVisible(bool(live.slate_image))
-        set_tip(self.slate_button, f"A picture of yours that the slate shows; now: {live.slate_image or 'none'}")
+        set_tip(
+            self.slate_button,
+            tr("A picture of yours that the slate shows; now: {file}", file=live.slate_image or tr("none")),
+        )
         if not self.slate_text.hasFocus():  # what is being written stays
             self.slate_text.setText(live.slate_text)
-        self.portrait_size.set_value(live.portrait_size)
         self.sharpness.set_value(live.sharpness)
         self.badge.setChecked(live.badge)
         self.mirror_output.setChecked(live.mirror_output)
@@ -594,6 +597,8 @@ class Controls(QFrame):
         self.inspector.setChecked(window.show_inspector)
         self.checklist.setChecked(not window.checklist_done)
         self.theme.set_choice(window.theme)
+        self.language.setCurrentIndex(self.language.findData(window.language))
+        self._later.setVisible(window.language != self._language)
 
 
 def _strength(part: str) -> str:
@@ -602,20 +607,8 @@ def _strength(part: str) -> str:
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.0f} %"
+    return tr("{percent:.0f} %", percent=100 * value)
 
 
 def _stepped(value: float, by: float, low: float, high: float) -> float:
     return min(high, max(low, round(value + by, 6)))
-
-
-def _swatch(colour: str) -> QIcon:
-    picture = QPixmap(32, 32)
-    picture.fill(Qt.GlobalColor.transparent)
-    painter = QPainter(picture)
-    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    painter.setBrush(QColor(colour))
-    painter.setPen(QColor(128, 136, 148))
-    painter.drawRoundedRect(2, 2, 28, 28, 8, 8)
-    painter.end()
-    return QIcon(picture)

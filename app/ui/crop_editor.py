@@ -19,6 +19,7 @@ from PyQt6.QtGui import (
 from PyQt6.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from app.ui.flow import FlowLayout
+from app.ui.languages import spoken, tr
 from app.ui.pictures import to_image
 from app.ui.portrait_desk import Cropping, PortraitDesk
 from app.ui.theme import theme_in_use
@@ -47,7 +48,7 @@ class CropEditor(QWidget):
 
     def __init__(self, desk: PortraitDesk) -> None:
         super().__init__()
-        self.setAccessibleName("Crop of the portrait")
+        self.setAccessibleName(tr("Crop of the portrait"))
         self._desk = desk
         self._shown: Cropping | None = None
         self.canvas = CropCanvas()
@@ -56,21 +57,26 @@ class CropEditor(QWidget):
         self._remarks = label("", "muted", wrap=True)
         self._square = QLabel()
         self._square.setFixedSize(128, 128)
-        self._square.setAccessibleName("What will be animated")
-        self.allowed = QCheckBox("I may use this picture")
-        self.allowed.setToolTip("It shows me, or the person in it agrees, or nobody real is in it.")
-        self.accept_button = button("Use this portrait", tip="Keep this crop and animate it", kind="primary")
-        self.cancel_button = button("Cancel", tip="Leave everything as it was (Escape)")
-        self.automatic_button = button("Automatic crop", tip="Crop by the face that was found", icon_name="centre")
+        self._square.setAccessibleName(tr("What will be animated"))
+        self.allowed = QCheckBox(tr("I may use this picture"))
+        self.allowed.setToolTip(tr("It shows me, or the person in it agrees, or nobody real is in it."))
+        self.accept_button = button(tr("Use this portrait"), tip=tr("Keep this crop and animate it"), kind="primary")
+        self.cancel_button = button(tr("Cancel"), tip=tr("Leave everything as it was (Escape)"))
+        self.automatic_button = button(
+            tr("Automatic crop"), tip=tr("Crop by the face that was found"), icon_name="centre"
+        )
         self.left_button = button(
-            "", tip="Turn to the left by a quarter (Page Up)", icon_name="turn_left", name="Turn to the left"
+            "", tip=tr("Turn to the left by a quarter (Page Up)"), icon_name="turn_left", name=tr("Turn to the left")
         )
         self.right_button = button(
-            "", tip="Turn to the right by a quarter (Page Down)", icon_name="turn_right", name="Turn to the right"
+            "",
+            tip=tr("Turn to the right by a quarter (Page Down)"),
+            icon_name="turn_right",
+            name=tr("Turn to the right"),
         )
         self.straighten = ValueSlider(
-            "Straighten",
-            "Turns the picture a little (comma and full stop).",
+            tr("Straighten"),
+            tr("Turns the picture a little (comma and full stop)."),
             low=-_STRAIGHTEN_DEG,
             high=_STRAIGHTEN_DEG,
             default=0,
@@ -79,8 +85,10 @@ class CropEditor(QWidget):
             stacked=True,
         )
         hint = label(
-            "Drag the square, or its corners. Keys: arrows move, plus and minus resize, Page Up and Down turn, comma "
-            "and full stop straighten.",
+            tr(
+                "Drag the square, or its corners. Keys: arrows move, plus and minus resize, Page Up and Down turn, "
+                "comma and full stop straighten."
+            ),
             "muted",
             wrap=True,
         )
@@ -146,8 +154,11 @@ class CropEditor(QWidget):
         cropping = self._desk.cropping
         number, of = self._desk.turn
         if cropping is not None:
-            which = f" ({number} of {of})" if of > 1 else ""
-            self._title.setText(f"Crop of {cropping.portrait.entry.name}{which}")
+            name = cropping.portrait.entry.name
+            if of > 1:
+                self._title.setText(tr("Crop of {name} ({number} of {of})", name=name, number=number, of=of))
+            else:
+                self._title.setText(tr("Crop of {name}", name=name))
         if cropping is self._shown:
             return
         before, self._shown = self._shown, cropping
@@ -174,9 +185,9 @@ class CropEditor(QWidget):
         picture = QPixmap.fromImage(shown)
         picture.setDevicePixelRatio(ratio)
         self._square.setPixmap(picture)
-        self._score.setText(f"Score {portrait.score} of 100")
-        remarks = "\n".join(f"• {remark}" for remark in portrait.remarks)
-        self._remarks.setText(portrait.refusal or remarks or "Nothing to improve.")
+        self._score.setText(tr("Score {score} of 100", score=portrait.score))
+        remarks = "\n".join(f"• {spoken(remark)}" for remark in portrait.remarks)
+        self._remarks.setText(spoken(portrait.refusal) or remarks or tr("Nothing to improve."))
         self._refresh_buttons()
 
     def _refresh_buttons(self) -> None:
@@ -184,7 +195,8 @@ class CropEditor(QWidget):
         allowed = self.allowed.isChecked()
         self.accept_button.setEnabled(allowed and not refusal)
         self.accept_button.setToolTip(
-            refusal or ("Keep this crop and animate it" if allowed else "Tick first that you may use this picture")
+            spoken(refusal)
+            or (tr("Keep this crop and animate it") if allowed else tr("Tick first that you may use this picture"))
         )
 
     def _accept(self) -> None:
@@ -218,7 +230,7 @@ class CropCanvas(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setAccessibleName("Square to animate")
+        self.setAccessibleName(tr("Square to animate"))
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumSize(120, 100)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)

@@ -1,7 +1,7 @@
 """A row of widgets that goes on in the next line where it is too long."""
 
 from PyQt6.QtCore import QRect, QSize, Qt
-from PyQt6.QtWidgets import QLayout, QLayoutItem, QWidget
+from PyQt6.QtWidgets import QLayout, QLayoutItem, QStyle, QWidget
 
 
 class FlowLayout(QLayout):
@@ -70,6 +70,8 @@ class FlowLayout(QLayout):
         super().setGeometry(a0)
         lines = self._lines(a0.width())
         spring = self._items[self._spring_at] if 0 <= self._spring_at < len(self._items) else None
+        parent = self.parentWidget()
+        direction = Qt.LayoutDirection.LeftToRight if parent is None else parent.layoutDirection()
         y = a0.top()
         for line, height in zip(lines, self._heights(lines), strict=True):
             x = a0.left()
@@ -78,7 +80,8 @@ class FlowLayout(QLayout):
                 if item is spring:
                     x += max(0, a0.width() - used_px)
                 hint = item.sizeHint()
-                item.setGeometry(QRect(x, y + (height - hint.height()) // 2, hint.width(), hint.height()))
+                place = QRect(x, y + (height - hint.height()) // 2, hint.width(), hint.height())
+                item.setGeometry(QStyle.visualRect(direction, a0, place))
                 x += hint.width() + self.spacing()
             y += height + self.spacing()
 

@@ -18,9 +18,11 @@ from PyQt6.QtWidgets import (
     QVBoxLayout,
 )
 
+from app.ui.languages import tr
 from app.ui.portrait_desk import PortraitDesk
 from app.ui.theme import theme_in_use
 from app.ui.widgets import ElidedLabel, button, label
+from mcnet.phrases import listed
 
 if TYPE_CHECKING:
     from app.pipeline.portraits import Portrait
@@ -61,7 +63,7 @@ class Gallery(QFrame):
         self._renamed = ""
         self.list = QListWidget()
         self.list.setObjectName("Gallery")
-        self.list.setAccessibleName("Portraits")
+        self.list.setAccessibleName(tr("Portraits"))
         self.list.setViewMode(QListView.ViewMode.IconMode)
         self.list.setMovement(QListView.Movement.Static)
         self.list.setResizeMode(QListView.ResizeMode.Adjust)
@@ -72,34 +74,40 @@ class Gallery(QFrame):
         self.list.setAcceptDrops(False)
         self.list.setUniformItemSizes(True)
         self.list.setItemDelegate(_Thumbnails(self.list))
-        self.add_button = button("Add…", tip="Add a picture of yours (Ctrl+O), or drop one anywhere", icon_name="add")
+        self.add_button = button(
+            tr("Add…"), tip=tr("Add a picture of yours (Ctrl+O), or drop one anywhere"), icon_name="add"
+        )
         self.paste_button = button(
-            "", tip="Add the picture in the clipboard (Ctrl+V)", icon_name="paste", name="Paste a picture"
+            "", tip=tr("Add the picture in the clipboard (Ctrl+V)"), icon_name="paste", name=tr("Paste a picture")
         )
         self.crop_button = button(
-            "", tip="See and adjust the crop", icon_name="crop", kind="flat", name="Adjust the crop"
+            "", tip=tr("See and adjust the crop"), icon_name="crop", kind="flat", name=tr("Adjust the crop")
         )
         self.remove_button = button(
             "",
-            tip="Take this picture of yours out of the gallery (Delete)",
+            tip=tr("Take this picture of yours out of the gallery (Delete)"),
             icon_name="remove",
             kind="flat",
-            name="Remove",
+            name=tr("Remove"),
         )
         self.rename_button = button(
-            "", tip="Call this picture of yours something else (F2)", icon_name="rename", kind="flat", name="Rename"
+            "",
+            tip=tr("Call this picture of yours something else (F2)"),
+            icon_name="rename",
+            kind="flat",
+            name=tr("Rename"),
         )
         self._name = ElidedLabel("title")
         self.name_field = QLineEdit()
-        self.name_field.setAccessibleName("Name of the portrait")
-        self.name_field.setToolTip("Enter keeps the name, Escape the one before.")
+        self.name_field.setAccessibleName(tr("Name of the portrait"))
+        self.name_field.setToolTip(tr("Enter keeps the name, Escape the one before."))
         self.name_field.setMaxLength(_LONGEST_NAME)
         self.name_field.hide()
         self._score = label("", "muted", wrap=True)
-        self._score.setAccessibleName("Score of the portrait")
+        self._score.setAccessibleName(tr("Score of the portrait"))
 
         head = QHBoxLayout()
-        head.addWidget(label("Portraits", "title"))
+        head.addWidget(label(tr("Portraits"), "title"))
         head.addStretch(1)
         buttons = QHBoxLayout()
         buttons.setSpacing(6)
@@ -184,10 +192,13 @@ class Gallery(QFrame):
         """Of the portrait whose name stands above it; while another one is read, there is none yet."""
         portrait, current = self._portrait, self._desk.current
         if portrait is None or portrait.entry.key != current:
-            self._score.setText("One moment: it is being read…" if current else "")
+            self._score.setText(tr("One moment: it is being read…") if current else "")
             return
-        remarks = f": {', '.join(portrait.remarks)}" if portrait.remarks else ""
-        self._score.setText(f"Score {portrait.score} of 100{remarks}")
+        if portrait.remarks:
+            remarks = listed(portrait.remarks)
+            self._score.setText(tr("Score {score} of 100: {remarks}", score=portrait.score, remarks=remarks))
+        else:
+            self._score.setText(tr("Score {score} of 100", score=portrait.score))
 
     def _choose(self, item: QListWidgetItem) -> None:
         self._desk.choose(str(item.data(_KEY)))
@@ -227,7 +238,9 @@ class Gallery(QFrame):
         if self._renamed and self._renamed != desk.current:
             self.cancel_renaming()
         for row, entry in enumerate(desk.entries):
-            self._item(row).setToolTip(f"{entry.name} (key {row + 1})" if row < 9 else entry.name)
+            self._item(row).setToolTip(
+                tr("{name} (key {key})", name=entry.name, key=row + 1) if row < 9 else entry.name
+            )
 
     def _item(self, row: int) -> QListWidgetItem:
         item = self.list.item(row)

@@ -11,21 +11,32 @@ from PyQt6.QtGui import QAction, QCloseEvent, QColor, QImage, QMouseEvent, QPain
 from PyQt6.QtWidgets import QDockWidget, QHBoxLayout, QMenu, QSizePolicy, QVBoxLayout, QWidget
 
 from app.settings import LEAST_VIEWS, MOST_VIEWS, WindowSettings
+from app.ui.languages import spoken, tr
 from app.ui.pictures import to_image
 from app.ui.session import Session
 from app.ui.theme import theme_in_use
 from app.ui.widgets import ElidedLabel, button, set_tip
 from mcnet.inspection import LiveView
+from mcnet.phrases import phrase
 
 _TITLES: dict[LiveView, tuple[str, str]] = {
-    "flow": ("Motion", "Where what is shown came from: the direction as a hue, 20 px and more in full colour"),
-    "lattice": ("Lattice", "A lattice drawn on the portrait, moved as the portrait is"),
-    "masks": ("Masks", "Which keypoint's motion moves each place, by colour; dark: the background's"),
-    "occlusion": ("Occlusion", "Yellow: the moved portrait is trusted; blue: the picture is generated"),
-    "warped": ("Warped", "The portrait, moved and nothing else"),
-    "generated": ("Generated", "What the decoder makes of it, with the memory's help"),
-    "features": ("Features", "Before and after the memory compensates them, by the same principal components"),
-    "attention": ("Attention", "What the marked place takes from the memory; click to mark another one"),
+    "flow": (
+        phrase("Motion"),
+        phrase("Where what is shown came from: the direction as a hue, 20 px and more in full colour"),
+    ),
+    "lattice": (phrase("Lattice"), phrase("A lattice drawn on the portrait, moved as the portrait is")),
+    "masks": (phrase("Masks"), phrase("Which keypoint's motion moves each place, by colour; dark: the background's")),
+    "occlusion": (phrase("Occlusion"), phrase("Yellow: the moved portrait is trusted; blue: the picture is generated")),
+    "warped": (phrase("Warped"), phrase("The portrait, moved and nothing else")),
+    "generated": (phrase("Generated"), phrase("What the decoder makes of it, with the memory's help")),
+    "features": (
+        phrase("Features"),
+        phrase("Before and after the memory compensates them, by the same principal components"),
+    ),
+    "attention": (
+        phrase("Attention"),
+        phrase("What the marked place takes from the memory; click to mark another one"),
+    ),
 }
 WIDTH_PX = 272
 _LEAST_HEIGHT_PX = 220
@@ -49,7 +60,7 @@ class ViewsCanvas(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setAccessibleName("What the network does inside")
+        self.setAccessibleName(tr("What the network does inside"))
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.words = ""
         self._panes: list[_Pane] = []
@@ -67,7 +78,7 @@ class ViewsCanvas(QWidget):
 
     def show_words(self, words: str) -> None:
         """Say why there is no picture."""
-        self._panes, self.words = [], words
+        self._panes, self.words = [], spoken(words)
         self.update()
 
     def picture_rects(self) -> list[QRectF]:
@@ -125,7 +136,7 @@ class ViewsCanvas(QWidget):
         for pane, rect in zip(self._panes, self.picture_rects(), strict=True):
             painter.drawImage(rect, pane.image)
             caption = QRectF(rect.left(), rect.bottom(), rect.width(), _CAPTION_PX)
-            painter.drawText(caption, int(Qt.AlignmentFlag.AlignCenter), _TITLES[pane.view][0])
+            painter.drawText(caption, int(Qt.AlignmentFlag.AlignCenter), spoken(_TITLES[pane.view][0]))
 
 
 class InspectorDock(QDockWidget):
@@ -138,20 +149,20 @@ class InspectorDock(QDockWidget):
     """
 
     def __init__(self, session: Session) -> None:
-        super().__init__("Inside the network")
+        super().__init__(tr("Inside the network"))
         self.setObjectName("Inspector")
         self.setAllowedAreas(Qt.DockWidgetArea.LeftDockWidgetArea | Qt.DockWidgetArea.RightDockWidgetArea)
         self._session = session
         self._for_room = False
         self.canvas = ViewsCanvas()
-        self.choose = button("Views", tip="Choose two to four views of the network's inside", kind="flat")
+        self.choose = button(tr("Views"), tip=tr("Choose two to four views of the network's inside"), kind="flat")
         menu = QMenu(self.choose)
         menu.setToolTipsVisible(True)
         self.actions_of: dict[LiveView, QAction] = {}
         for view in get_args(LiveView):
             title, tip = _TITLES[view]
-            action = QAction(title, menu)
-            action.setToolTip(tip)
+            action = QAction(spoken(title), menu)
+            action.setToolTip(spoken(tip))
             action.setCheckable(True)
             action.triggered.connect(self._choose_views)
             menu.addAction(action)
@@ -170,7 +181,7 @@ class InspectorDock(QDockWidget):
         self.setWidget(content)
         self.hide()
         session.insight.drawn.connect(self._show_drawn)
-        session.insight.waiting.connect(lambda: self._show_words("waiting for the weights of the model in use…"))
+        session.insight.waiting.connect(lambda: self._show_words(tr("waiting for the weights of the model in use…")))
         session.insight.failed.connect(lambda: self._show_words(session.insight.failure))
         session.changed.connect(self._follow_model)
         self.canvas.marked.connect(self._mark)
@@ -190,7 +201,7 @@ class InspectorDock(QDockWidget):
         insight.views = views
         if window.show_inspector:
             if not insight.open:
-                self.canvas.show_words("starting…")
+                self.canvas.show_words(tr("starting…"))
                 self.figures.setText("")
             insight.begin(self._session.run_settings.model)
             self.fit(room_px)
@@ -225,8 +236,8 @@ class InspectorDock(QDockWidget):
     def _show_drawn(self, views: Sequence[LiveView], pictures: Sequence[NDArray[np.uint8]]) -> None:
         if self.isVisible():
             self.canvas.show_pictures(views, pictures)
-            self.figures.setText(f"{1000 * self._session.insight.busy_s:.0f} ms each")
-            set_tip(self.figures, "How long a process of its own was busy with computing one frame once more")
+            self.figures.setText(tr("{busy_ms:.0f} ms each", busy_ms=1000 * self._session.insight.busy_s))
+            set_tip(self.figures, tr("How long a process of its own was busy with computing one frame once more"))
 
     def _show_words(self, words: str) -> None:
         self.canvas.show_words(words)

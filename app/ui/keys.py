@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from PyQt6.QtCore import pyqtSignal
 from PyQt6.QtWidgets import QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
+from app.ui.languages import tr
 from app.ui.widgets import ColumnScroll, SideBySide, button, label, panel
+from mcnet.phrases import phrase
 
 
 @dataclass(frozen=True)
@@ -36,54 +38,58 @@ _COLUMN_PX = 250
 
 GROUPS: tuple[tuple[str, tuple[Key, ...]], ...] = (
     (
-        "In a call",
+        phrase("In a call"),
         (
-            _key("slate", "0", "Slate at once: the call sees no face"),
+            _key("slate", "0", phrase("Slate at once: the call sees no face")),
             Key(
-                "slate", ("Ctrl+0",), ("Ctrl", "0"), "The same, from a dialog for files or colours too", everywhere=True
+                "slate",
+                ("Ctrl+0",),
+                (phrase("Ctrl"), "0"),
+                phrase("The same, from a dialog for files or colours too"),
+                everywhere=True,
             ),
-            _key("live", "G", "Go live, or stop"),
-            _key("record", "V", "Start or stop the recording"),
-            _key("snapshot", "P", "Save a picture of the output"),
+            _key("live", "G", phrase("Go live, or stop")),
+            _key("record", "V", phrase("Start or stop the recording")),
+            _key("snapshot", "P", phrase("Save a picture of the output")),
         ),
     ),
     (
-        "Avatar",
+        phrase("Avatar"),
         (
-            Key("avatar", tuple("123456789"), ("1", "…", "9"), "The first nine portraits"),
-            _key("previous", "A", "Previous portrait"),
-            _key("next", "D", "Next portrait"),
-            Key("add", ("Ctrl+O",), ("Ctrl", "O"), "Add a picture from a file"),
-            Key("paste", ("Ctrl+V",), ("Ctrl", "V"), "Add a picture from the clipboard"),
-            _key("rename", "F2", "Rename a portrait of yours"),
+            Key("avatar", tuple("123456789"), ("1", "…", "9"), phrase("The first nine portraits")),
+            _key("previous", "A", phrase("Previous portrait")),
+            _key("next", "D", phrase("Next portrait")),
+            Key("add", ("Ctrl+O",), (phrase("Ctrl"), "O"), phrase("Add a picture from a file")),
+            Key("paste", ("Ctrl+V",), (phrase("Ctrl"), "V"), phrase("Add a picture from the clipboard")),
+            _key("rename", "F2", phrase("Rename a portrait of yours")),
         ),
     ),
     (
-        "Pose",
+        phrase("Pose"),
         (
-            _key("calibrate_now", "X", "Calibrate: this very frame is the reference"),
-            _key("calibrate", "F", "Calibrate hands-free: the best frame of a second or two"),
-            _key("zoom_in", "W", "Zoom in on you"),
-            _key("zoom_out", "S", "Zoom out"),
-            Key("nudge_up", ("U",), ("U",), "Nudge the crop up"),
-            Key("nudge_down", ("J",), ("J",), "Nudge it down"),
-            Key("nudge_left", ("H",), ("H",), "Nudge it left"),
-            Key("nudge_right", ("K",), ("K",), "Nudge it right"),
-            _key("overlay_less", "Z", "Portrait over your picture: fainter"),
-            _key("overlay_more", "C", "Portrait over your picture: stronger"),
+            _key("calibrate_now", "X", phrase("Calibrate: this very frame is the reference")),
+            _key("calibrate", "F", phrase("Calibrate hands-free: the best frame of a second or two")),
+            _key("zoom_in", "W", phrase("Zoom in on you")),
+            _key("zoom_out", "S", phrase("Zoom out")),
+            Key("nudge_up", ("U",), ("U",), phrase("Nudge the crop up")),
+            Key("nudge_down", ("J",), ("J",), phrase("Nudge it down")),
+            Key("nudge_left", ("H",), ("H",), phrase("Nudge it left")),
+            Key("nudge_right", ("K",), ("K",), phrase("Nudge it right")),
+            _key("overlay_less", "Z", phrase("Portrait over your picture: fainter")),
+            _key("overlay_more", "C", phrase("Portrait over your picture: stronger")),
         ),
     ),
     (
-        "View",
+        phrase("View"),
         (
-            _key("mirror_preview", "R", "Mirror the preview"),
-            _key("mirror_output", "T", "Mirror what the call sees"),
-            _key("statistics", "I", "Statistics"),
-            _key("landmarks", "O", "Landmarks and keypoints"),
-            _key("inspector", "N", "Inside the network"),
-            _key("performer", "B", "Show or hide my camera picture"),
-            Key("help", ("?", "F1"), ("?",), "This list"),
-            Key("quit", ("Ctrl+Q",), ("Ctrl", "Q"), "Stop everything and quit"),
+            _key("mirror_preview", "R", phrase("Mirror the preview")),
+            _key("mirror_output", "T", phrase("Mirror what the call sees")),
+            _key("statistics", "I", phrase("Statistics")),
+            _key("landmarks", "O", phrase("Landmarks and keypoints")),
+            _key("inspector", "N", phrase("Inside the network")),
+            _key("performer", "B", phrase("Show or hide my camera picture")),
+            Key("help", ("?", "F1"), ("?",), phrase("This list")),
+            Key("quit", ("Ctrl+Q",), (phrase("Ctrl"), "Q"), phrase("Stop everything and quit")),
         ),
     ),
 )
@@ -100,11 +106,11 @@ class KeysPanel(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setAccessibleName("Keys")
-        self.close_button = button("Close", tip="Back to the preview (Escape)", icon_name="close")
+        self.setAccessibleName(tr("Keys"))
+        self.close_button = button(tr("Close"), tip=tr("Back to the preview (Escape)"), icon_name="close")
         self.close_button.clicked.connect(self.closed)
         head = QHBoxLayout()
-        head.addWidget(label("Keys", "heading"))
+        head.addWidget(label(tr("Keys"), "heading"))
         head.addStretch(1)
         head.addWidget(self.close_button)
 

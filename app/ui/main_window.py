@@ -37,6 +37,7 @@ from app.ui.crop_editor import CropEditor
 from app.ui.gallery import Gallery
 from app.ui.inspector_dock import InspectorDock
 from app.ui.keys import GROUPS, KeysPanel
+from app.ui.languages import tr
 from app.ui.messages import Message, MessageBar
 from app.ui.performer_widget import PerformerWidget
 from app.ui.preview import Preview
@@ -151,8 +152,13 @@ class MainWindow(QMainWindow):
         self.gallery.add_wanted.connect(self.pick_portrait)
         self.gallery.paste_wanted.connect(self.paste)
         self.controls.video_wanted.connect(self._pick_video)
+        self.controls.motion_wanted.connect(self._pick_motion)
         self.controls.network_wanted.connect(self._ask_for_address)
-        self.controls.background_wanted.connect(self._pick_background)
+        self.controls.scene.picture_wanted.connect(self._pick_background)
+        self.controls.scene.video_wanted.connect(self._pick_background_video)
+        self.preview.dragged.connect(self._place_portrait)
+        self.preview.turned.connect(self._resize_portrait)
+        self.preview.double_clicked.connect(self._put_portrait_back)
         self.controls.slate_picture_wanted.connect(self._pick_slate_picture)
         self.controls.run.model_wanted.connect(self._pick_model)
         self.controls.run.model_folder_wanted.connect(self._pick_model_folder)
@@ -167,9 +173,10 @@ class MainWindow(QMainWindow):
         self.action_bar.calibrate_button.clicked.connect(lambda: session.calibrate(now=False))
         self.action_bar.record_button.clicked.connect(self._record)
         self.action_bar.snapshot_button.clicked.connect(session.recordings.snapshot)
+        self.action_bar.motion_button.clicked.connect(self._record_motion)
         self.action_bar.slate_button.clicked.connect(self._slate_clicked)
 
-    def _commands(self) -> dict[str, Callable[[], None]]:
+    def _commands(self) -> dict[str, Callable[[], object]]:
         """What each key of `app.ui.keys` does, but for the digits."""
         session, controls = self.session, self.controls
         return {
@@ -214,7 +221,7 @@ class MainWindow(QMainWindow):
                         self._bind(sequence, commands[key.command], everywhere=key.everywhere)
         self._bind("Escape", self._escape)
 
-    def _bind(self, sequence: str, command: Callable[[], None], *, everywhere: bool = False) -> None:
+    def _bind(self, sequence: str, command: Callable[[], object], *, everywhere: bool = False) -> None:
         shortcut = QShortcut(QKeySequence(sequence), self)
         if everywhere:
             shortcut.setContext(Qt.ShortcutContext.ApplicationShortcut)
@@ -246,7 +253,7 @@ class MainWindow(QMainWindow):
 
     def pick_portrait(self) -> None:
         """Let the user pick pictures to add."""
-        dialog = self._file_dialog("Add a portrait", _kinds_of_pictures())
+        dialog = self._file_dialog(tr("Add a portrait"), _kinds_of_pictures())
         dialog.setFileMode(QFileDialog.FileMode.ExistingFiles)
         dialog.filesSelected.connect(lambda paths: self.session.desk.add_files([Path(path) for path in paths]))
         dialog.show()
@@ -260,27 +267,39 @@ class MainWindow(QMainWindow):
         image = clipboard.image() if clipboard is not None else None
         if image is None or image.isNull():
             self.messages.show_message(
-                Message("paste", "There is no picture in the clipboard: copy one first.", tone="info")
+                Message("paste", tr("There is no picture in the clipboard: copy one first."), tone="info")
             )
         else:
             self.session.desk.add_image(image)
 
     def _pick_video(self) -> None:
         endings = " ".join(f"*{ending}" for ending in _VIDEO_ENDINGS)
-        dialog = self._file_dialog("A video in the camera's place", f"Videos ({endings});;All files (*)")
+        dialog = self._file_dialog(
+            tr("A video in the camera's place"), tr("Videos ({endings});;All files (*)", endings=endings)
+        )
+        dialog.fileSelected.connect(self.session.camera_desk.choose)
+        dialog.show()
+
+    def _pick_motion(self) -> None:
+        dialog = self._file_dialog(
+            tr("A motion file in the camera's place"), tr("Motion files (*.safetensors);;All files (*)")
+        )
+        dialog.setDirectory(str(self.session.recordings_folder))
         dialog.fileSelected.connect(self.session.camera_desk.choose)
         dialog.show()
 
     def _ask_for_address(self) -> None:
         """Let the user give a network camera's address; neither modal nor lost if it cannot be read."""
         dialog = QInputDialog(self)
-        dialog.setWindowTitle("Network camera")
+        dialog.setWindowTitle(tr("Network camera"))
         dialog.setLabelText(
-            "The address that the camera's app shows, such as http://192.168.1.20:8080/video or rtsp://192.168.1.20/live.\n"
-            "If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video"
+            tr(
+                "The address that the camera's app shows, such as http://192.168.1.20:8080/video or "
+                "rtsp://192.168.1.20/live.\nIf it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video"
+            )
         )
         dialog.setTextValue(self._refused_address or "http://")
-        dialog.setOkButtonText("Use this camera")
+        dialog.setOkButtonText(tr("Use this camera"))
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.textValueSelected.connect(self._take_address)
         dialog.show()
@@ -290,28 +309,54 @@ class MainWindow(QMainWindow):
         self._refused_address = "" if self.session.camera_desk.choose(address) else address
 
     def _pick_background(self) -> None:
-        dialog = self._file_dialog("A picture as background", _kinds_of_pictures())
-        dialog.fileSelected.connect(lambda path: self.controls.set_background_picture(Path(path)))
+        dialog = self._file_dialog(tr("A picture as background"), _kinds_of_pictures())
+        dialog.fileSelected.connect(lambda path: self.controls.scene.set_file("image", Path(path)))
         dialog.show()
 
+    def _pick_background_video(self) -> None:
+        endings = " ".join(f"*{ending}" for ending in _VIDEO_ENDINGS)
+        dialog = self._file_dialog(
+            tr("A video as background"), tr("Videos ({endings});;All files (*)", endings=endings)
+        )
+        dialog.fileSelected.connect(lambda path: self.controls.scene.set_file("video", Path(path)))
+        dialog.show()
+
+    def _shows_portrait(self) -> bool:
+        """Whether the output shows the portrait, so that the user sees what becomes of it."""
+        return self.session.state.shows_avatar
+
+    def _place_portrait(self, right: float, down: float) -> None:
+        """The user drags the portrait by shares of the picture, as the preview shows it."""
+        if self._shows_portrait():
+            mirrored = self.session.settings.window.mirror_preview
+            self.controls.scene.move_place(-right if mirrored else right, down)
+
+    def _resize_portrait(self, steps: float) -> None:
+        if self._shows_portrait():
+            self.controls.scene.step_size(steps)
+
+    def _put_portrait_back(self) -> None:
+        if self._shows_portrait():
+            self.controls.scene.reset_place()
+
     def _pick_slate_picture(self) -> None:
-        dialog = self._file_dialog("A picture for the slate", _kinds_of_pictures())
+        dialog = self._file_dialog(tr("A picture for the slate"), _kinds_of_pictures())
         dialog.fileSelected.connect(lambda path: self.controls.set_slate_picture(Path(path)))
         dialog.show()
 
     def _pick_model(self) -> None:
-        dialog = self._file_dialog("A model", "Models (*.safetensors *.pth *.tar);;All files (*)")
+        dialog = self._file_dialog(tr("A model"), tr("Models (*.safetensors *.pth *.tar);;All files (*)"))
         dialog.fileSelected.connect(lambda path: self.controls.run.set_model(Path(path)))
         dialog.show()
 
     def _pick_model_folder(self) -> None:
-        dialog = self._file_dialog("A model's folder, or that of a run that learns", "")
+        dialog = self._file_dialog(tr("A model's folder, or that of a run that learns"), "")
         dialog.setFileMode(QFileDialog.FileMode.Directory)
         dialog.fileSelected.connect(lambda path: self.controls.run.set_model(Path(path)))
         dialog.show()
 
     def _pick_folder(self) -> None:
-        dialog = self._file_dialog("A folder for recordings", "")
+        dialog = self._file_dialog(tr("A folder for recordings"), "")
         dialog.setFileMode(QFileDialog.FileMode.Directory)
         dialog.setDirectory(str(self.session.recordings_folder))
         dialog.fileSelected.connect(lambda path: self.controls.run.set_folder(Path(path)))
@@ -345,6 +390,10 @@ class MainWindow(QMainWindow):
     def _record(self) -> None:
         self.session.recordings.toggle()
         self._show_state()  # the button is down only once a recording runs
+
+    def _record_motion(self) -> None:
+        self.session.recordings.toggle_motion()
+        self._show_state()
 
     def _slate_clicked(self) -> None:
         self.session.slate()
@@ -388,7 +437,7 @@ class MainWindow(QMainWindow):
         on_air = session.virtual_camera.on_air
         words = words_for(session.state, on_air=on_air, in_space=session.in_space, more=session.reason)
         if session.measuring.under_way:
-            words = Words("MEASURING", "info", session.measuring.doing)
+            words = Words(tr("MEASURING"), "info", session.measuring.doing)
         self.preview.set_words(words)
         self.setWindowTitle(f"{words.state.capitalize()} - mcnet-avatar")
         self.preview.set_progress(session.measuring.share if session.measuring.under_way else session.calibrating)
@@ -471,7 +520,7 @@ class MainWindow(QMainWindow):
     def dragEnterEvent(self, a0: QDragEnterEvent | None) -> None:
         if a0 is not None and (mime := a0.mimeData()) is not None and (mime.hasUrls() or mime.hasImage()):
             a0.acceptProposedAction()
-            self.preview.set_words(Words("DROP", "info", "a picture becomes a portrait, a video the camera"))
+            self.preview.set_words(Words(tr("DROP"), "info", tr("a picture becomes a portrait, a video the camera")))
 
     def dragLeaveEvent(self, a0: QDragLeaveEvent | None) -> None:
         super().dragLeaveEvent(a0)
@@ -490,7 +539,9 @@ class MainWindow(QMainWindow):
             a0.acceptProposedAction()
         else:
             self.messages.show_message(
-                Message("drop", "Drop a picture to add a portrait, or a video to stand in for the camera.", tone="info")
+                Message(
+                    "drop", tr("Drop a picture to add a portrait, or a video to stand in for the camera."), tone="info"
+                )
             )
 
     def showEvent(self, a0: QShowEvent | None) -> None:
@@ -535,4 +586,4 @@ def _kinds_of_pictures() -> str:
     from mcnet.media.images import usual_endings
 
     endings = " ".join(f"*{ending}" for ending in usual_endings())
-    return f"Pictures ({endings});;All files (*)"
+    return tr("Pictures ({endings});;All files (*)", endings=endings)

@@ -7,6 +7,7 @@ from PyQt6.QtCore import QObject, pyqtSignal
 
 from app.pipeline.events import Measured, MeasuringProgress
 from app.settings import AppSettings
+from app.ui.languages import tr
 from app.ui.messages import Message, failure_message
 from app.ui.worker import Worker
 from app.words import measured_words, too_slow_words
@@ -79,7 +80,7 @@ class Measuring(QObject):
         """Measure with these settings, with everything else at rest; harmless while it is under way."""
         if self.under_way:
             return
-        self.share, self.doing = 0.0, "getting ready"
+        self.share, self.doing = 0.0, tr("getting ready")
         self.cleared.emit("measuring")
         self.changed.emit()
 
@@ -95,13 +96,13 @@ class Measuring(QObject):
             self.measured = event
         elif self.under_way:
             self.share = event.share
-            self.doing = "measuring" if event.way is None else f"trying {event.way}"
+            self.doing = tr("measuring") if event.way is None else tr("trying {way}", way=event.way)
         self.changed.emit()
 
     def _done(self, measured: Measured) -> None:
         self.hear(measured)
         self._end()
-        self.told.emit(Message("measured", f"Measured: {self.words}.", tone="info"))
+        self.told.emit(Message("measured", tr("Measured: {words}.", words=self.words), tone="info"))
 
     def _failed(self, error: Exception) -> None:
         self._end()

@@ -8,6 +8,7 @@ from typing import Literal
 from PyQt6.QtCore import Qt, QTimer, pyqtSignal
 from PyQt6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QSizePolicy, QStyle
 
+from app.ui.languages import spoken, tr
 from app.ui.theme import pixmap, theme_in_use
 from app.ui.widgets import ColumnScroll, button, label, restyle
 from mcnet.errors import UserError
@@ -25,7 +26,7 @@ class Message:
     Attributes:
         key: what it is about, as "camera": a newer message of the same key takes the older one's place, and it can be
             taken back by its key once it is no longer true.
-        text: what happened and what to do.
+        text: what happened and what to do; a phrase is translated when it is shown.
         tone: `info` goes away by itself, later where it has an action, and for other such news where it has none.
         action: text of a button, or "".
         act: what the button does.
@@ -50,7 +51,7 @@ def failure_message(key: str, error: Exception, action: str = "", act: Callable[
     if isinstance(error, UserError):
         return Message(key, str(error), action=action, act=act)
     logger.error("unexpected error about the %s", key, exc_info=error)
-    return Message(key, f"Something unexpected went wrong ({key}): {error!r}.")
+    return Message(key, tr("Something unexpected went wrong ({key}): {error}.", key=key, error=repr(error)))
 
 
 class MessageBar(QFrame):
@@ -77,8 +78,10 @@ class MessageBar(QFrame):
         self._text.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._text.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
         self._more = label("", "muted")
-        self.action_button = button("", tip="Do what the message proposes", kind="link")
-        self.close_button = button("", tip="Put this message away", icon_name="close", kind="flat", name="Dismiss")
+        self.action_button = button("", tip=tr("Do what the message proposes"), kind="link")
+        self.close_button = button(
+            "", tip=tr("Put this message away"), icon_name="close", kind="flat", name=tr("Dismiss")
+        )
         scroll = ColumnScroll(self._text, least_height_px=self.fontMetrics().height())
         scroll.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
         self._grid = QGridLayout(self)
@@ -160,16 +163,17 @@ class MessageBar(QFrame):
             self.changed.emit()
             return
         first = self.messages[0]
-        self._text.setText(first.text)
+        text, action = spoken(first.text), spoken(first.action)
+        self._text.setText(text)
         self._icon.setPixmap(pixmap(first.tone, theme_in_use().tone(first.tone), 18, self.devicePixelRatioF()))
         waiting = len(self.messages) - 1
-        self._more.setText(f"{waiting} more" if waiting else "")
+        self._more.setText(tr("{number} more", number=waiting) if waiting else "")
         self._more.setVisible(bool(waiting))
         self.action_button.setVisible(bool(first.action))
-        self.action_button.setText(first.action)
-        self.action_button.setAccessibleName(first.action)
+        self.action_button.setText(action)
+        self.action_button.setAccessibleName(action)
         restyle(self, "tone", first.tone)
-        self.setAccessibleName(first.text)
+        self.setAccessibleName(text)
         self.changed.emit()
         if first.tone == "info":
             self._timer.start(_ACTION_MS if first.action else _INFO_MS)

@@ -10,10 +10,12 @@ from PyQt6.QtCore import QObject, Qt, pyqtSignal
 
 from app.errors import AppError
 from app.pipeline.output.sound import SoundFeed
+from app.ui.languages import capital, full_sentence, tr
 from app.ui.messages import Message
 from app.ui.permissions import when_microphone_is_allowed
 from app.ui.worker import Worker
 from mcnet.errors import sentence
+from mcnet.phrases import phrase
 
 if TYPE_CHECKING:
     from app.ui.microphones import Ear
@@ -123,7 +125,9 @@ class Microphone(QObject):
             self._listening = _Listening(self._number, self.key, self._open, self.feed, self._report, threading.Event())
 
     def _forbid(self) -> None:
-        self._hear(self._number, "", "the system's privacy settings keep the microphone from this app: allow it there")
+        self._hear(
+            self._number, "", tr("the system's privacy settings keep the microphone from this app: allow it there")
+        )
 
     def _end(self) -> "_Listening | None":
         """Stop listening, and forget what was heard."""
@@ -152,7 +156,7 @@ class Microphone(QObject):
             return
         self.name, self.trouble = name, trouble
         if trouble:
-            text = f"{trouble[0].upper()}{trouble[1:].rstrip('.')}. Recordings go on, and are silent meanwhile."
+            text = tr("{trouble} Recordings go on, and are silent meanwhile.", trouble=full_sentence(capital(trouble)))
             self.told.emit(Message("microphone", text, tone="warning"))
         else:
             self.cleared.emit("microphone")
@@ -214,7 +218,7 @@ class _Listening:
                 self._say("", str(error))
             except Exception as error:  # told, and tried again
                 logger.exception("the microphone")
-                self._say("", f"the microphone fails: {sentence(error)}")
+                self._say("", phrase("the microphone fails: {error}", error=sentence(error)))
             self._stop.wait(self._again_s)
             self._again_s = min(2 * self._again_s, _LONGEST_AGAIN_S)
 
@@ -239,7 +243,11 @@ class _Listening:
                 begun, heard_s, self._again_s = True, now_s, _AGAIN_S
                 self._say(ear.name, "")
             elif now_s - heard_s > _SILENT_S:
-                raise AppError(f"the microphone {ear.name} gives no sound: plug it in again, or choose another one")
+                raise AppError(
+                    phrase(
+                        "the microphone {name} gives no sound: plug it in again, or choose another one", name=ear.name
+                    )
+                )
 
     def _say(self, name: str, trouble: str) -> None:
         if self._said != (name, trouble):

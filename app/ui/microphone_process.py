@@ -18,6 +18,7 @@ import numpy as np
 
 from app.errors import AppError
 from app.pipeline.output.sound import RATE_HZ
+from mcnet.phrases import phrase
 
 if TYPE_CHECKING:
     from PyQt6.QtMultimedia import QAudioDevice, QAudioFormat
@@ -102,8 +103,12 @@ def listen(key: str, connection: "Connection[Any, Any]") -> None:
     stream = source.start()
     if stream is None or source.error() is not QAudio.Error.NoError:
         raise AppError(
-            f"the microphone {device.description()} cannot be opened ({source.error().name}): close what else uses it, "
-            "or choose another one"
+            phrase(
+                "the microphone {description} cannot be opened ({name}): close what else uses it, or choose another "
+                "one",
+                description=device.description(),
+                name=source.error().name,
+            )
         )
     connection.send({"name": device.description(), "rate_hz": wanted.sampleRate()})
     rest, frame_bytes = b"", wanted.bytesPerFrame()
@@ -124,11 +129,13 @@ def _find(key: str) -> "QAudioDevice":
     if not key:
         device = QMediaDevices.defaultAudioInput()
         if device.isNull():
-            raise AppError("there is no microphone: plug one in, or allow it in the system's settings for sound")
+            raise AppError(
+                phrase("there is no microphone: plug one in, or allow it in the system's settings for sound")
+            )
         return device
     found = [one for one in QMediaDevices.audioInputs() if _key(one) == key]
     if not found:
-        raise AppError("the microphone is not there: plug it in, or choose another one")
+        raise AppError(phrase("the microphone is not there: plug it in, or choose another one"))
     return found[0]
 
 
@@ -157,5 +164,7 @@ def _require_multimedia() -> None:
         import PyQt6.QtMultimedia  # noqa: F401
     except ImportError as error:
         linux = sys.platform == "linux"
-        remedy = "on Debian or Ubuntu: apt-get install libpulse0" if linux else "install the app again"
-        raise AppError(f"Qt's part for sound cannot be loaded ({error}); {remedy}") from error
+        remedy = phrase("on Debian or Ubuntu: apt-get install libpulse0") if linux else phrase("install the app again")
+        raise AppError(
+            phrase("Qt's part for sound cannot be loaded ({error}); {remedy}", error=error, remedy=remedy)
+        ) from error

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from app.errors import AppError
 from app.ui import microphone_process
+from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
@@ -93,11 +94,15 @@ def _facts(connection: "Connection[Any, Any]") -> dict[str, Any]:
         AppError: it says what is wrong, or nothing.
     """
     if not connection.poll(_LONGEST_S):
-        raise AppError(f"the system's sound did not answer within {_LONGEST_S:g} s: start it again")
+        raise AppError(
+            phrase("the system's sound did not answer within {seconds:g} s: start it again", seconds=_LONGEST_S)
+        )
     try:
         facts: dict[str, Any] = connection.recv()
     except (EOFError, OSError) as error:
-        raise AppError("the system's sound cannot be used: what asks for it has crashed; start it again") from error
+        raise AppError(
+            phrase("the system's sound cannot be used: what asks for it has crashed; start it again")
+        ) from error
     if "error" in facts:
         raise AppError(str(facts["error"]))
     return facts
@@ -125,8 +130,11 @@ class _PipedEar:
             data += self._pieces.popleft()
         if ended and not data:
             raise AppError(
-                f"the microphone {self.name} gives no sound any more: plug it in again, close what else uses it, or "
-                "choose another one"
+                phrase(
+                    "the microphone {name} gives no sound any more: plug it in again, close what else uses it, or "
+                    "choose another one",
+                    name=self.name,
+                )
             )
         return np.frombuffer(data, np.float32)
 

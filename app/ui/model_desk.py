@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
 from app.settings import AppSettings
+from app.ui.languages import spoken, tr
 from app.ui.messages import Message, failure_message
 from app.ui.worker import Worker
 from mcnet.errors import UserError
@@ -105,9 +106,10 @@ class ModelDesk(QObject):
             if report.frame_ms is not None:
                 self._frame_ms[report.model] = report.frame_ms
             if report.warnings:
-                text = f"{label_of(report.model)}: {' '.join(report.warnings)}"
+                said = " ".join(map(spoken, report.warnings))
+                text = tr("{name}: {text}", name=label_of(report.model), text=said)
                 act = lambda: self._use(report)  # noqa: E731 - a slot
-                self.told.emit(Message("model", text, tone="warning", action="Use it all the same", act=act))
+                self.told.emit(Message("model", text, tone="warning", action=tr("Use it all the same"), act=act))
             else:
                 self._use(report)
             self.changed.emit()
@@ -203,7 +205,10 @@ class ModelDesk(QObject):
                 return
             if str(error) != self._told_of:  # once, and not every other second
                 self._told_of = str(error)
-                text = f"What the run has learned since cannot be used: {error}. What it had learned before goes on."
+                text = tr(
+                    "What the run has learned since cannot be used: {error}. What it had learned before goes on.",
+                    error=error,
+                )
                 self.told.emit(Message("model", text, tone="warning"))
 
         self._worker.run(read, done, failed)

@@ -1,16 +1,21 @@
 """What the window is built on. The heavy modules are imported inside these functions, which run off the GUI thread."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.pipeline.output.sinks import parse_output
-from app.places import portraits_folder, settings_file, source_cache_folder
-from app.settings import AppSettings
+from app.places import control_folder, portraits_folder, references_folder, settings_file, source_cache_folder
+from app.settings import AppSettings, VirtualCameraKind
+from mcnet.phrases import phrase
 
 if TYPE_CHECKING:
+    from app.control.facts import AppState
+    from app.control.operation import Operator
+    from app.control.server import ControlServer
+    from app.hotkeys.listening import KeyListener, Standing
     from app.pipeline.animation.live_engine import LiveEngine
     from app.pipeline.camera_spec import CameraSpec
     from app.pipeline.capture.camera import CameraInfo
@@ -18,12 +23,14 @@ if TYPE_CHECKING:
     from app.pipeline.events import Event, Measured, MeasuringProgress
     from app.pipeline.inspector import InspectorProcess
     from app.pipeline.models import ModelReport
+    from app.pipeline.output.discloser import Begin, Disclose
     from app.pipeline.output.sinks import FileSink, Sink
     from app.pipeline.output.sound import SoundFeed
     from app.pipeline.pipeline import Pipeline
     from app.pipeline.portraits import PortraitStore
     from app.ui.microphones import Ear
     from mcnet.bench.tiers import Tier
+    from mcnet.disclosure import Generated, SigningFiles
     from mcnet.model_card import ModelCard
 
 _LOADING = threading.Lock()
@@ -40,7 +47,9 @@ class WindowOptions:
         size: of the output, as `1280x720`.
         fps_hz: of the output.
         settings_path: where the settings are kept.
+        language: of the window.
         new_instance: open a window even where one has these settings already.
+        control_port: where control from outside listens; None: as the settings say.
         safe: with what can hardly fail: the processor computes, no virtual camera, and default settings, none of
             which are kept.
     """
@@ -53,7 +62,9 @@ class WindowOptions:
     size: str | None = None
     fps_hz: float | None = None
     settings_path: Path = field(default_factory=settings_file)
+    language: str | None = None
     new_instance: bool = False
+    control_port: int | None = None
     safe: bool = False
 
     def made_safe(self) -> "WindowOptions":
@@ -94,12 +105,16 @@ class Parts:
         examine_model: the model that settings name, with its weights read.
         read_card: of a model, by its name or place.
         model_stamp: of a model that still learns; None of others.
-        examine_virtual_camera: ready, missing, busy or denied, and what to do.
-        make_virtual_camera: a sink.
-        make_recorder: a sink that writes that file, with that sound or silent.
+        examine_virtual_camera: of a kind: ready, missing, busy or denied, and what to do.
+        make_virtual_camera: a sink of that kind, which tells from a thread what is wrong for the time being, and ""
+            when it is over.
+        make_recorder: a sink that writes that file, with that sound or silent, and has it signed by that at its end.
+        begin_disclosing: sign a finished file in a process of its own.
         list_microphones: key and name of each.
         open_microphone: by its key, or the usual one by "".
         make_inspector: of a model, what draws the inside of the network.
+        listen_for: what hears a key while another window has the focus, not started yet.
+        make_control: a server for whoever does what is asked from outside, with the state and the pages allowed.
     """
 
     open_store: "Callable[[], PortraitStore]"
@@ -111,12 +126,15 @@ class Parts:
     examine_model: "Callable[[AppSettings, Tier | None], ModelReport]"
     read_card: "Callable[[str], ModelCard | None]"
     model_stamp: Callable[[str], tuple[int, ...] | None]
-    examine_virtual_camera: "Callable[[], VirtualCameraReport]"
-    make_virtual_camera: "Callable[[], Sink]"
-    make_recorder: "Callable[[Path, SoundFeed | None], FileSink]"
+    examine_virtual_camera: "Callable[[VirtualCameraKind], VirtualCameraReport]"
+    make_virtual_camera: "Callable[[VirtualCameraKind, Callable[[str], None]], Sink]"
+    make_recorder: "Callable[[Path, SoundFeed | None, Disclose], FileSink]"
+    begin_disclosing: "Begin"
     list_microphones: Callable[[], list[tuple[str, str]]]
     open_microphone: "Callable[[str], Ear]"
     make_inspector: "Callable[[str], InspectorProcess]"
+    listen_for: "Callable[[str, Callable[[], None], Callable[[Standing], None]], KeyListener]"
+    make_control: "Callable[[Operator, AppState, Sequence[str]], ControlServer]"
 
 
 def real_parts() -> Parts:
@@ -134,20 +152,25 @@ def real_parts() -> Parts:
         examine_virtual_camera=_examine_virtual_camera,
         make_virtual_camera=_make_virtual_camera,
         make_recorder=_make_recorder,
+        begin_disclosing=_begin_disclosing,
         list_microphones=_list_microphones,
         open_microphone=_open_microphone,
         make_inspector=_make_inspector,
+        listen_for=_listen_for,
+        make_control=_make_control,
     )
 
 
 def without_virtual_camera(parts: Parts) -> Parts:
     """The same parts, without one."""
 
-    def examine() -> "VirtualCameraReport":
+    def examine(_kind: VirtualCameraKind) -> "VirtualCameraReport":
         _load_opencv()
         from app.pipeline.doctor import VirtualCameraReport
 
-        return VirtualCameraReport("missing", "", "There is no virtual camera in a safe start: start the app again.")
+        return VirtualCameraReport(
+            "missing", "", phrase("There is no virtual camera in a safe start: start the app again.")
+        )
 
     return replace(parts, examine_virtual_camera=examine)
 
@@ -205,6 +228,7 @@ def _make_pipeline(
         on_event=on_event,
         on_picture=on_picture,
         source_cache=source_cache_folder(),
+        references=references_folder(),
     )
 
 
@@ -248,25 +272,34 @@ def _model_stamp(model: str) -> tuple[int, ...] | None:
     return stamp_while_learning(model)
 
 
-def _examine_virtual_camera() -> "VirtualCameraReport":
+def _examine_virtual_camera(kind: VirtualCameraKind) -> "VirtualCameraReport":
     _load_opencv()
-    from app.pipeline.doctor import examine_virtual_camera
+    from app.pipeline.doctor import examine_pipewire, examine_virtual_camera
 
-    return examine_virtual_camera()
+    return examine_pipewire() if kind == "pipewire" else examine_virtual_camera()
 
 
-def _make_virtual_camera() -> "Sink":
+def _make_virtual_camera(kind: VirtualCameraKind, tell: Callable[[str], None]) -> "Sink":
     _load_opencv()
+    from app.pipeline.output.pipewire_camera import PipeWireCameraSink
     from app.pipeline.output.virtual_camera import VirtualCameraSink
 
-    return VirtualCameraSink()
+    return PipeWireCameraSink(tell=tell) if kind == "pipewire" else VirtualCameraSink()
 
 
-def _make_recorder(path: Path, sound: "SoundFeed | None") -> "FileSink":
+def _make_recorder(path: Path, sound: "SoundFeed | None", disclose: "Disclose") -> "FileSink":
     _load_opencv()
     from app.pipeline.output.recorder import RecorderSink
 
-    return RecorderSink(path, sound)
+    return RecorderSink(path, sound, disclose)
+
+
+def _begin_disclosing(
+    path: Path, said: "Generated", files: "SigningFiles", tell: Callable[[Path, str], None]
+) -> threading.Thread:
+    from mcnet.disclosure.process import begin_disclosing
+
+    return begin_disclosing(path, said, files, tell)
 
 
 def _list_microphones() -> list[tuple[str, str]]:
@@ -285,3 +318,16 @@ def _make_inspector(model: str) -> "InspectorProcess":
     from app.pipeline.inspector import InspectorProcess
 
     return InspectorProcess(model)
+
+
+def _listen_for(text: str, pressed: Callable[[], None], tell: "Callable[[Standing], None]") -> "KeyListener":
+    from app.hotkeys.support import listen_for
+
+    return listen_for(text, pressed, tell)
+
+
+def _make_control(operator: "Operator", state: "AppState", origins: Sequence[str]) -> "ControlServer":
+    from app.control.access import Access
+    from app.control.server import ControlServer
+
+    return ControlServer(operator, Access(control_folder()), state, origins)

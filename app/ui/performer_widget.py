@@ -19,6 +19,7 @@ from PyQt6.QtGui import (
 )
 from PyQt6.QtWidgets import QSizePolicy, QWidget
 
+from app.ui.languages import tr
 from app.ui.pictures import to_image
 from app.ui.theme import theme_in_use
 
@@ -46,8 +47,8 @@ class PerformerWidget(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setAccessibleName("You, as only you see yourself")
-        self.setToolTip("You, with the crop that moves the avatar. Nobody else sees this. Click for another size.")
+        self.setAccessibleName(tr("You, as only you see yourself"))
+        self.setToolTip(tr("You, with the crop that moves the avatar. Nobody else sees this. Click for another size."))
         self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
@@ -162,7 +163,7 @@ class PerformerWidget(QWidget):
         painter.fillPath(shape & strip, QColor(10, 12, 15, 160))
         painter.setPen(QColor("#e7eaee"))
         caption = painter.fontMetrics().elidedText(
-            "only you see this", Qt.TextElideMode.ElideRight, int(bar.width()) - 4
+            tr("only you see this"), Qt.TextElideMode.ElideRight, int(bar.width()) - 4
         )
         painter.drawText(bar, int(Qt.AlignmentFlag.AlignCenter), caption)
 
@@ -196,7 +197,7 @@ class PerformerWidget(QWidget):
         if self.view is None:
             painter.setPen(QColor(theme.muted))
             wrapped = int(Qt.AlignmentFlag.AlignCenter) | int(Qt.TextFlag.TextWordWrap)
-            painter.drawText(frame.adjusted(4, 0, -4, 0), wrapped, "no camera picture")
+            painter.drawText(frame.adjusted(4, 0, -4, 0), wrapped, tr("no camera picture"))
         else:
             image = self._image_of(self.view)
             painter.setTransform(self._to_widget(frame, image), combine=True)

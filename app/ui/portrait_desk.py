@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from PyQt6.QtCore import QObject, QSize, Qt, pyqtSignal
 from PyQt6.QtGui import QImage
 
+from app.ui.languages import tr
 from app.ui.messages import Message, failure_message
 from app.ui.pictures import to_image, to_rgb
 from app.ui.worker import Worker
@@ -93,7 +94,11 @@ class PortraitDesk(QObject):
                 self.add_files([Path(first)])
             elif keys:
                 if first:
-                    gone = f"The portrait {first} is not in the gallery any more; {self.entries[0].name} is used."
+                    gone = tr(
+                        "The portrait {first} is not in the gallery any more; {name} is used.",
+                        first=first,
+                        name=self.entries[0].name,
+                    )
                     self.told.emit(Message("portrait gone", gone, tone="warning"))
                 self.choose(keys[0])
             waiting, self._waiting = self._waiting, []
@@ -133,7 +138,7 @@ class PortraitDesk(QObject):
             if entry.bundled:
                 self._failed(error)
             else:
-                self._failed(error, action="Remove it", act=lambda: self.remove(key))
+                self._failed(error, action=tr("Remove it"), act=lambda: self.remove(key))
 
         self._worker.run(lambda: store.prepare(entry), prepared, failed)
 
@@ -284,9 +289,9 @@ class PortraitDesk(QObject):
                     else:
                         self._choose_any()
                 self.changed.emit()
-                text = f"{entry.name} was taken out of the gallery."
+                text = tr("{name} was taken out of the gallery.", name=entry.name)
                 undo = Message(
-                    f"removed {key}", text, tone="info", action="Undo", act=lambda: self._put_back(entry, use=used)
+                    f"removed {key}", text, tone="info", action=tr("Undo"), act=lambda: self._put_back(entry, use=used)
                 )
                 self.told.emit(undo)
 

@@ -3,17 +3,30 @@
 import numpy as np
 from numpy.typing import NDArray
 from PyQt6.QtCore import QPointF, QRectF, QSize, Qt, pyqtSignal
-from PyQt6.QtGui import QColor, QFontMetricsF, QImage, QPainter, QPainterPath, QPaintEvent, QPen, QResizeEvent
+from PyQt6.QtGui import (
+    QColor,
+    QFontMetricsF,
+    QImage,
+    QMouseEvent,
+    QPainter,
+    QPainterPath,
+    QPaintEvent,
+    QPen,
+    QResizeEvent,
+    QWheelEvent,
+)
 from PyQt6.QtWidgets import QSizePolicy, QWidget
 
 from app.pipeline.output.output_frame import badge_place
+from app.ui.languages import tr
 from app.ui.pictures import to_image
 from app.ui.status import Words
 from app.ui.theme import theme_in_use
 from app.ui.widgets import tone_colour
+from mcnet.phrases import phrase
 
 _RADIUS_PX = 10.0
-_PAUSED = "The preview is paused; the output goes on."
+_PAUSED = phrase("The preview is paused; the output goes on.")
 _PILL_HEIGHT_PX = 24.0
 _INSET_PX = 14
 _LEAST_PX = (320, 160)
@@ -21,6 +34,8 @@ _LEAST_INSET_PX, _ABOVE_INSET_PX = 60, 116
 """Above it there is room for a notice of a line or two, and for the avatar's face."""
 _KEEP_ASPECT = Qt.AspectRatioMode.KeepAspectRatio
 _MARGIN_PX = 8
+_WHEEL_STEP = 120
+"""Of Qt's eighths of a degree: one notch of a usual wheel."""
 _BADGE_SHARE = 0.085  # of the picture's height, at its foot: where the output says that it is synthetic
 
 
@@ -35,18 +50,24 @@ class Preview(QWidget):
 
     Signals:
         laid_out: the picture, or what lies over it, has another place.
+        dragged: the picture was dragged to the right and down, by shares of its width and height as it is shown.
+        turned: the mouse wheel was turned over the picture, by so many steps, away from the user above 0.
+        double_clicked: on the picture.
     """
 
     laid_out = pyqtSignal()
+    dragged = pyqtSignal(float, float)
+    turned = pyqtSignal(float)
+    double_clicked = pyqtSignal()
 
     def __init__(self, aspect: float) -> None:
         """Reserve the place of a picture that is `aspect` times as wide as high."""
         super().__init__()
         self.setObjectName("Preview")
-        self.setAccessibleName("Output preview")
+        self.setAccessibleName(tr("Output preview"))
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumSize(*_LEAST_PX)
-        self.words = Words("STARTING", "quiet", "")
+        self.words = Words(tr("STARTING"), "quiet", "")
         self.picture_size: QSize | None = None
         self.inset: QWidget | None = None
         self.paused = False
@@ -57,6 +78,7 @@ class Preview(QWidget):
         self._badge = False
         self._held: tuple[NDArray[np.uint8], bool, bool] | None = None
         self._progress: float | None = None
+        self._held_at: QPointF | None = None
 
     def show_picture(self, rgb: NDArray[np.uint8], *, mirrored: bool, badge: bool = False) -> None:
         """Paint (H, W, 3) uint8 RGB from now on, as it is or as in a mirror; the same array again costs nothing.
@@ -147,25 +169,54 @@ class Preview(QWidget):
         room_px = picture.width() - state_px - 76
         more = plain.elidedText(self.words.more, Qt.TextElideMode.ElideRight, room_px)
         more_px = plain.horizontalAdvance(more) + 10 if more else 0.0
-        pill = QRectF(
-            picture.left() + 16, picture.top() - _PILL_HEIGHT_PX / 2, state_px + more_px + 36, _PILL_HEIGHT_PX
-        )
+
+        def place(left_px: float, width_px: float) -> QRectF:
+            """On the picture's upper edge, so far from where a line begins."""
+            left = picture.right() - left_px - width_px if self.isRightToLeft() else picture.left() + left_px
+            return QRectF(left, picture.top() - _PILL_HEIGHT_PX / 2, width_px, _PILL_HEIGHT_PX)
+
+        pill = place(16, state_px + more_px + 36)
         painter.setPen(QPen(colour, 1.5))
         painter.setBrush(QColor(theme.surface))
         painter.drawRoundedRect(pill, _PILL_HEIGHT_PX / 2, _PILL_HEIGHT_PX / 2)
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(colour)
-        painter.drawEllipse(QPointF(pill.left() + 14, pill.center().y()), 4.0, 4.0)
+        painter.drawEllipse(place(30, 0).center(), 4.0, 4.0)
         middle = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft
         painter.setFont(strong)
         painter.setPen(colour)
-        painter.drawText(pill.adjusted(25, 0, 0, 0), int(middle), self.words.state)
+        painter.drawText(place(41, state_px + 1), int(middle), self.words.state)
         painter.setFont(self.font())
         painter.setPen(QColor(theme.text))
-        painter.drawText(pill.adjusted(25 + state_px + 10, 0, 0, 0), int(middle), more)
+        painter.drawText(place(41 + state_px + 10, more_px), int(middle), more)
 
     def sizeHint(self) -> QSize:
         return QSize(640, round(640 / self._aspect))
+
+    def mousePressEvent(self, a0: QMouseEvent | None) -> None:
+        if a0 is not None and a0.button() is Qt.MouseButton.LeftButton and self.picture_rect().contains(a0.position()):
+            self._held_at = a0.position()
+        else:
+            super().mousePressEvent(a0)
+
+    def mouseMoveEvent(self, a0: QMouseEvent | None) -> None:
+        if a0 is None or self._held_at is None:
+            return
+        moved, picture = a0.position() - self._held_at, self.picture_rect()
+        self._held_at = a0.position()
+        self.dragged.emit(moved.x() / picture.width(), moved.y() / picture.height())
+
+    def mouseReleaseEvent(self, a0: QMouseEvent | None) -> None:  # noqa: ARG002
+        self._held_at = None
+
+    def mouseDoubleClickEvent(self, a0: QMouseEvent | None) -> None:
+        if a0 is not None and self.picture_rect().contains(a0.position()):
+            self.double_clicked.emit()
+
+    def wheelEvent(self, a0: QWheelEvent | None) -> None:
+        if a0 is not None and a0.angleDelta().y() and self.picture_rect().contains(a0.position()):
+            self.turned.emit(a0.angleDelta().y() / _WHEEL_STEP)
+            a0.accept()
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         super().resizeEvent(event)

@@ -8,6 +8,20 @@ from typing import TYPE_CHECKING, assert_never
 
 from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
+from app.control.facts import AppState, PortraitFact, gains_of, with_gains
+from app.control.operation import Answer, find_portrait, switched
+from app.control.protocol import (
+    ApplyPreset,
+    Calibrate,
+    ChoosePortrait,
+    Command,
+    Live,
+    Record,
+    RefusedError,
+    SetGains,
+    Slate,
+    Stop,
+)
 from app.errors import AppError
 from app.pipeline.events import (
     BackendChanged,
@@ -21,6 +35,7 @@ from app.pipeline.events import (
     Measured,
     MeasuringProgress,
     ModelRefused,
+    MotionRefused,
     ReferenceImproved,
     SettingRefused,
     SinkClosed,
@@ -31,28 +46,36 @@ from app.pipeline.events import (
     StageFailed,
     StageRecovered,
     StateChanged,
+    Undisclosed,
 )
+from app.pipeline.output.discloser import Discloser
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.state import State
 from app.pipeline.stats import Stats
-from app.places import videos_folder
-from app.settings import RECENT_MODELS, AppSettings, LiveSettings, WindowSettings, save_settings
+from app.places import presets_file, videos_folder
+from app.settings import RECENT_MODELS, AppSettings, ControlSettings, LiveSettings, WindowSettings, save_settings
 from app.space import Space
 from app.ui.bridge import Bridge
 from app.ui.camera_desk import CameraDesk
 from app.ui.chain import Chain, Link
 from app.ui.cleanup import Cleanup
 from app.ui.insight import Insight
+from app.ui.languages import capital, clause, full_sentence, tr
 from app.ui.measuring import LEAST_HZ, Measuring
 from app.ui.messages import Message, failure_message
 from app.ui.microphone import Microphone
 from app.ui.model_desk import BUNDLED, ModelDesk, label_of
+from app.ui.panic_key import PanicKey
 from app.ui.parts import Parts, WindowOptions
 from app.ui.portrait_desk import PortraitDesk
+from app.ui.preset_desk import PresetDesk
 from app.ui.recordings import Recordings
+from app.ui.remote import Remote
 from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
-from app.words import learning_words, too_slow_words
+from app.words import learning_words, motion_refused_words, too_slow_words
+from mcnet.disclosure import SigningFiles
+from mcnet.phrases import listed
 
 if TYPE_CHECKING:
     from app.pipeline.animation.performer_view import PerformerView
@@ -111,6 +134,7 @@ class Session(QObject):
         space: whether the avatar can be moved in space.
         calibrating: how far the calibration has come, 0 to 1, or None.
         desk: the portraits.
+        presets: strengths of the motion by name and by portrait.
         camera_desk: the cameras.
         virtual_camera: its switch.
         devices: where the model can run besides the processor, as the settings name it, with a name for people.
@@ -118,6 +142,8 @@ class Session(QObject):
         microphone: whose sound they have, if it is on.
         measuring: what runs the model best here.
         models: those that can animate.
+        remote: control from outside.
+        panic_key: a key for the slate while another window has the focus.
         insight: the inside of the network, while somebody looks.
 
     Signals:
@@ -181,16 +207,26 @@ class Session(QObject):
             self._microphone_worker, parts.list_microphones, parts.open_microphone, settings.microphone
         )
         self._cleanup.add("microphone", self.microphone.close)
+        self._cleanup.add("motion recording", lambda: self.recordings.finish_motion_at_last())
         self._cleanup.add("pipeline", self._stop_pipeline)  # before it: the end of a recording still has its sound
         camera = options.camera or settings.camera
         self.desk = PortraitDesk(self._portrait_worker, parts.open_store)
+        self.presets = PresetDesk(
+            None if options.safe else presets_file(options.settings_path), lambda: self.settings.live, self.set_live
+        )
+        self._cleanup.add("presets", self.presets.save_at_last)
         self.camera_desk = CameraDesk(self._worker, parts.list_cameras, parts.parse_camera, camera)
-        self.virtual_camera = VirtualCameraSwitch(self._worker, parts.examine_virtual_camera, parts.make_virtual_camera)
+        self.virtual_camera = VirtualCameraSwitch(
+            self._worker, parts.examine_virtual_camera, parts.make_virtual_camera, settings.virtual_camera
+        )
+        self._discloser = Discloser(self._signing_files, self._bridge.tell, parts.begin_disclosing)
         self.recordings = Recordings(
             self._worker,
             parts.make_recorder,
             self._videos_folder,
             lambda: self.microphone.feed if self.microphone.wanted else None,
+            self._discloser,
+            lambda: self.settings.live.cut_out and self.settings.live.background == "alpha",
         )
         self.measuring = Measuring(self._worker, parts.measure, self._bridge.tell)
         self.models = ModelDesk(self._model_worker, parts.examine_model, parts.read_card, parts.model_stamp)
@@ -199,11 +235,25 @@ class Session(QObject):
         self._awaited = ""  # was chosen in a call, and has neither taken over nor been refused
         self.insight = Insight(parts.make_inspector)
         self._cleanup.add("insight", self.insight.end)
+        control_worker = Worker("control worker")
+        self.remote = Remote(control_worker, parts.make_control, settings.control, options.control_port, self._perform)
+        self._cleanup.add("remote", self.remote.close)  # first of all: who asks now would ask in vain
+        self.panic_key = PanicKey(control_worker, parts.listen_for, self.remote.panic, settings.control.slate_key)
+        self._cleanup.add("panic key", self.panic_key.close)
+        self._score: int | None = None
         self._connect()
 
     def _connect(self) -> None:
-        parts = (self.camera_desk, self.virtual_camera, self.recordings, self.microphone, self.measuring, self.models)
-        for part in (self.desk, *parts):
+        parts = (
+            self.camera_desk,
+            self.virtual_camera,
+            self.recordings,
+            self.microphone,
+            self.measuring,
+            self.models,
+            self.remote,
+        )
+        for part in (self.desk, self.presets, *parts):
             part.told.connect(self.told)
             part.cleared.connect(self.cleared)
         for part in parts:
@@ -214,7 +264,14 @@ class Session(QObject):
         self.microphone.chosen.connect(
             lambda on, key: self._keep(replace(self.settings, record_sound=on, microphone=key))
         )
+        self.remote.chosen.connect(self._keep_control)
+        self.panic_key.chosen.connect(lambda key: self._keep_control(replace(self.settings.control, slate_key=key)))
+        self.panic_key.pressed.connect(self.slate)
+        self.changed.connect(self._show_remote)
+        self.live_changed.connect(self._show_remote)
+        self.presets.changed.connect(self._show_remote)
         self.camera_desk.interrupted.connect(self._end_calibrating)
+        self.virtual_camera.chosen.connect(lambda kind: self._keep(replace(self.settings, virtual_camera=kind)))
         self.virtual_camera.switched_on.connect(lambda: self._set_slate(True))
         self.virtual_camera.gone.connect(self._virtual_camera_gone)
         self.measuring.ended.connect(self._start_again)
@@ -227,12 +284,15 @@ class Session(QObject):
 
     def start(self) -> None:
         """Begin everything that a run needs, side by side, off the GUI thread."""
+        self.presets.load()
         self.desk.open(self._options.portrait or self.settings.portrait)
         self._worker.run(self._load_pipeline, self._begin, self._report("pipeline"))
         self.camera_desk.refresh()
         self.virtual_camera.examine()
         self._worker.run(self._parts.list_devices, self._take_devices, self._report("devices"))
         self.microphone.switch(self.settings.record_sound)
+        self.remote.open()
+        self.panic_key.open()
         self._tell_busy()
 
     def close(self) -> bool:
@@ -256,6 +316,7 @@ class Session(QObject):
     def _begin(self, pipeline: "Pipeline") -> None:
         self._pipeline = pipeline
         self.camera_desk.pipeline = self.virtual_camera.pipeline = self.recordings.pipeline = pipeline
+        self.remote.pipeline = pipeline
         pipeline.update(self.settings.live)
         pipeline.start()
         if self._portrait is not None:
@@ -313,13 +374,17 @@ class Session(QObject):
         # The chain asks for a calibration or does not, and for another one in space than in the plane.
         if live.relative != before.relative or self.in_space != in_space:
             self._changed()
+        self.presets.note()
         self.live_changed.emit()
 
     def _forget_refused(self, before: LiveSettings, live: LiveSettings) -> None:
         """Another picture is wished for than the one that could not be had: the notice about that one goes."""
         changed = {"slate_image"} if before.slate_image != live.slate_image else set()
-        if (before.background, before.background_image) != (live.background, live.background_image):
+        backgrounds = ((one.background, one.background_image, one.background_video) for one in (before, live))
+        if len(set(backgrounds)) > 1:
             changed.add("background")
+        if before.cut_out != live.cut_out:
+            changed.add("cut_out")
         for setting in self._refused & changed:
             self.cleared.emit(setting)
         self._refused -= changed
@@ -369,7 +434,7 @@ class Session(QObject):
         elif self.can_change_run:
             self.set_run(RunChanges(model=report.model))
         else:  # nothing runs that could go on with another one
-            self.told.emit(Message("model", "Switch the virtual camera off first: no model runs.", tone="warning"))
+            self.told.emit(Message("model", tr("Switch the virtual camera off first: no model runs."), tone="warning"))
 
     def _renew_model(self, report: "ModelReport") -> None:
         if self._pipeline is not None and self._model.done and report.card is not None:
@@ -410,6 +475,7 @@ class Session(QObject):
         pipeline, self._pipeline = self._pipeline, None
         assert pipeline is not None
         self.camera_desk.pipeline = self.virtual_camera.pipeline = self.recordings.pipeline = None
+        self.remote.pipeline = None
         self._forget_run()
         self._changed()
 
@@ -437,6 +503,16 @@ class Session(QObject):
         """Put recordings and snapshots there from now on."""
         self._keep(replace(self.settings, recordings=str(folder)))
 
+    def set_content_credentials(self, wanted: bool) -> None:
+        """Give Content Credentials to recordings and snapshots that are finished from now on, or leave them without."""
+        self._keep(replace(self.settings, content_credentials=wanted))
+
+    def _signing_files(self) -> SigningFiles | None:
+        kept = self.settings
+        if not kept.content_credentials:
+            return None
+        return SigningFiles(kept.signing_certificates, kept.signing_key)
+
     def set_window_size(self, width_px: int, height_px: int) -> None:
         """Remember how large the window is; nobody needs to be told."""
         self._keep(replace(self.settings, window=replace(self.settings.window, width_px=width_px, height_px=height_px)))
@@ -444,6 +520,10 @@ class Session(QObject):
     def _keep(self, settings: AppSettings) -> None:
         self.settings = settings
         self._save_timer.start()
+
+    def _keep_control(self, control: ControlSettings) -> None:
+        self.remote.settings = control
+        self._keep(replace(self.settings, control=control))
 
     def _save(self) -> None:
         if self._options.safe:
@@ -468,16 +548,16 @@ class Session(QObject):
         if portrait.entry.key != self._options.portrait:
             self._keep(replace(self.settings, portrait=portrait.entry.key))
         if not self._portrait_link.done:
-            self._portrait_link = Link(text="the portrait is being prepared")
+            self._portrait_link = Link(text=tr("the portrait is being prepared"))
         if self._pipeline is not None:
             self._pipeline.set_portrait(portrait)
         self._changed()
 
     def _look_for_portrait(self) -> None:
         if self.desk.exhausted and not self._portrait_link.failed:
-            self._portrait_link = Link(text="no portrait can be used: add another one", failed=True)
+            self._portrait_link = Link(text=tr("no portrait can be used: add another one"), failed=True)
             if self.state is State.STARTING:  # it is not the model that is waited for
-                self.why = "no portrait can be used: add another one"
+                self.why = tr("no portrait can be used: add another one")
             self._changed()
 
     @property
@@ -529,7 +609,7 @@ class Session(QObject):
 
     def _model_link(self) -> Link:
         if self.measuring.under_way:
-            return Link(text="this computer is being measured")
+            return Link(text=tr("this computer is being measured"))
         if not self._model.done:
             return self._model
         if slow := self.measuring.too_slow if self._slow is None else self._slow:
@@ -573,6 +653,8 @@ class Session(QObject):
         """The panic key: the slate with the next picture, whatever else is going on. Never takes it away."""
         self._panicked = True
         self.stop()
+        if self._pipeline is not None:
+            self._pipeline.update(self.settings.live)  # so that it takes over a slate that came from outside
 
     def calibrate(self, *, now: bool) -> None:
         """Take the reference: from this very frame, or hands-free from the best of the next ones."""
@@ -589,6 +671,96 @@ class Session(QObject):
     def _end_calibrating(self) -> None:
         self.calibrating = None
 
+    # From outside
+
+    def _perform(self, command: Command) -> Answer:
+        """Do what was asked from outside.
+
+        Raises:
+            RefusedError: it cannot be done now.
+        """
+        slate = self.settings.live.slate
+        match command:
+            case Slate():
+                if switched(command.to, slate):
+                    self.slate()
+                elif slate:
+                    self._lift_slate()
+            case Live():
+                self._lift_slate()
+            case Stop():
+                self.stop()
+            case ChoosePortrait():
+                return self._choose_for(command)
+            case Calibrate():
+                for link in (self.chain.model, self.chain.camera):
+                    if not link.done:
+                        raise RefusedError("not_now", f"calibrate: {link.text}")
+                self.calibrate(now=command.now)
+                return {}
+            case Record():
+                return {"recording": self._record_for(command)}
+            case SetGains():
+                self.set_live(with_gains(self.settings.live, command.changes))
+                return {"gains": gains_of(self.settings.live), "preset": self.presets.current}
+            case ApplyPreset():
+                self.presets.apply(command.name)
+                return {"gains": gains_of(self.settings.live), "preset": self.presets.current}
+            case _:
+                assert_never(command)
+        return {"slate": self.settings.live.slate}
+
+    def _lift_slate(self) -> None:
+        """As the button does: for a call once everything is proven; without one, only a slate can be taken away."""
+        if self.live:
+            return
+        missing = self.chain.missing()
+        if missing and (self.virtual_camera.wanted or not self.settings.live.slate):
+            raise RefusedError("not_now", f"live: {missing}")
+        self.go_live()
+
+    def _choose_for(self, command: ChoosePortrait) -> Answer:
+        names = {entry.key: entry.name for entry in self.desk.entries}
+        key = find_portrait(names, command, self.desk.current)
+        self.desk.choose(key)
+        return {"portrait": {"id": key, "name": names[key]}}
+
+    def _record_for(self, command: Record) -> str:
+        path = self.recordings.path
+        if switched(command.to, path is not None) == (path is not None):
+            return "" if path is None else str(path)
+        if path is None and (self._pipeline is None or not self._pipeline.running):
+            raise RefusedError("not_now", "record: there is nothing to record at the moment")
+        began = self.recordings.toggle()
+        return "" if began is None else str(began)
+
+    def _show_remote(self) -> None:
+        portrait = PortraitFact(self._animated, self.desk.name_of(self._animated)) if self._animated else None
+        chain, recording = self.chain, self.recordings.path
+        self.remote.show(
+            AppState(
+                mode="window",
+                state=self.state,
+                shows_avatar=self.state.shows_avatar,
+                why=self.reason,
+                slate=self.settings.live.slate,
+                live=self.live and self.state.shows_avatar,
+                missing=chain.missing(),
+                calibrating=None if self.calibrating is None else round(self.calibrating, 2),
+                score=self._score if chain.calibration.done else None,
+                camera=chain.camera.text if chain.camera.done else "",
+                portrait=portrait,
+                portraits=tuple(PortraitFact(entry.key, entry.name) for entry in self.desk.entries),
+                recording="" if recording is None else str(recording),
+                gains=gains_of(self.settings.live),
+                preset=self.presets.current,
+                presets=self.presets.names,
+                model=self.run_settings.model,
+                device=self.device,
+                backend=self.backend,
+            )
+        )
+
     # What the pipeline gives
 
     def pull(self) -> "tuple[Composed | None, PerformerView | None]":
@@ -597,7 +769,7 @@ class Session(QObject):
             return None, None
         composed = self._pipeline.preview.take(0)
         if composed is not None:
-            self.recordings.last = composed.rgb
+            self.recordings.last = composed
             if composed.state is not self.state:
                 before, self.state, self.why = self.state, composed.state, ""
                 self._follow_state(before)
@@ -610,12 +782,14 @@ class Session(QObject):
 
     def _hear(self, event: Event) -> None:
         logger.debug("event %s", event)
+        self.remote.tell(event)
         match event:
             case MeasuringProgress() | Measured():
                 self.measuring.hear(event)
                 if isinstance(event, Measured):
                     self.models.note_speed(self.run_settings.model, event.tier.best.frame_ms)
             case EngineReady():
+                self._discloser.uses(event.model, event.content_hash)
                 self.device, self.engine, self.backend = event.device, event.reason, event.backend
                 kept = event.keeps_reference and self.space.reference
                 self.space = Space(model=event.measures, detects=event.detects, reference=kept)
@@ -626,8 +800,13 @@ class Session(QObject):
                     self._awaited = ""
                 self._model_in_use(self.run_settings.model)
             case ModelRefused():
-                text = f"{label_of(event.model)} cannot be used: {event.message.rstrip('.')}. "
-                self.told.emit(Message("model", f"{text}{label_of(self.run_settings.model)} goes on."))
+                text = tr(
+                    "{model} cannot be used: {reason}. {other} goes on.",
+                    model=label_of(event.model),
+                    reason=clause(event.message),
+                    other=label_of(self.run_settings.model),
+                )
+                self.told.emit(Message("model", text))
                 if event.model == self._awaited:
                     self._awaited = ""
                     self._watch_model()
@@ -640,25 +819,30 @@ class Session(QObject):
                     self._proven_portrait = self._portrait
                 self._portrait_link = Link(True, self.desk.name_of(event.key))
                 self._animated = event.key
+                self.presets.bring_back(event.key)
             case SourceFailed():
                 self._source_failed(event)
             case CameraOpened() | CameraFailed() | CameraDark():
                 self.camera_desk.hear(event)
             case CalibrationProgress():
                 self.calibrating, self.why = event.share, event.hint
-                self._calibration = Link(text="the calibration is under way")
+                self._calibration = Link(text=tr("the calibration is under way"))
             case Calibrated():
                 self.calibrating, self.why = None, ""
                 self.space = replace(self.space, reference=event.in_space)
-                self._calibration = Link(True, _score_words(event))
+                self._calibration, self._score = Link(True, _score_words(event)), event.score
             case ReferenceImproved():
                 if self._calibration.done:  # another calibration may be under way
-                    self._calibration = Link(True, _score_words(event))
+                    self._calibration, self._score = Link(True, _score_words(event)), event.score
             case StateChanged():
                 self._state_changed(event)
             case SinkOpened() | SinkFailed() | SinkClosed():
                 self.virtual_camera.hear(event)
                 self.recordings.hear(event)
+            case Undisclosed():
+                self.recordings.hear(event)
+            case MotionRefused():
+                self.told.emit(Message("camera", full_sentence(capital(motion_refused_words(event))), tone="warning"))
             case SettingRefused():
                 self._refused.add(event.setting)
                 self.told.emit(Message(event.setting, event.message, tone="warning"))
@@ -690,7 +874,7 @@ class Session(QObject):
         self._options = replace(self._options, model=None)
         self._keep(replace(self.settings, model=model))
         self._slow, self.measuring.measured = None, None
-        self.told.emit(Message("model", f"{label_of(model)} animates the portrait now.", tone="info"))
+        self.told.emit(Message("model", tr("{model} animates the portrait now.", model=label_of(model)), tone="info"))
 
     def _stage_failed(self, event: StageFailed) -> None:
         good, tried = self._good_model, self.run_settings.model
@@ -698,23 +882,31 @@ class Session(QObject):
             self._good_model = ""  # once: where that one fails as well, something else is wrong
             self.told.emit(
                 Message(
-                    "model", f"{label_of(tried)} cannot be used: {event.message.rstrip('.')}. {label_of(good)} is back."
+                    "model",
+                    tr(
+                        "{model} cannot be used: {reason}. {other} is back.",
+                        model=label_of(tried),
+                        reason=clause(event.message),
+                        other=label_of(good),
+                    ),
                 )
             )
             self.set_run(RunChanges(model=good))
             return
         # The slate is what the sinks' stage shows: without it nothing is.
-        what, shown = {
-            "model": ("The model cannot be loaded", "The output shows the slate."),
-            "sinks": ("The output has failed", "No picture goes out any more."),
-        }.get(event.stage, (f"The {event.stage} has failed", "The output shows the slate."))
-        said = event.message.rstrip(".")
-        self.fault = f"{what[0].lower()}{what[1:]}: {said}"
+        reason = clause(event.message)
+        if event.stage == "model":
+            self.fault = tr("the model cannot be loaded: {reason}", reason=reason)
+        elif event.stage == "sinks":
+            self.fault = tr("the output has failed: {reason}", reason=reason)
+        else:
+            self.fault = tr("the {stage} has failed: {reason}", stage=event.stage, reason=reason)
         self._model = Link(text=self.fault, failed=True)
-        self._tell_fault(f"{what}: {said}. {shown}")
+        so = tr("No picture goes out any more.") if event.stage == "sinks" else tr("The output shows the slate.")
+        self._tell_fault(f"{full_sentence(capital(self.fault))} {so}")
 
     def _tell_fault(self, text: str) -> None:
-        self.told.emit(Message("stage", text, action="Start again", act=self._restart))
+        self.told.emit(Message("stage", text, action=tr("Start again"), act=self._restart))
 
     def _stage_recovered(self) -> None:
         if self._model.failed:
@@ -729,8 +921,10 @@ class Session(QObject):
         """A fault may come of pictures that fail to come, of which no stage has told; it goes with them."""
         if self.state is State.FAULT and before is not State.FAULT and not self.fault:
             self._tell_fault(
-                "The model has given no picture for a while, so the output shows the slate. It goes on by itself once "
-                "there is one; if it stays so, start again."
+                tr(
+                    "The model has given no picture for a while, so the output shows the slate. It goes on by itself "
+                    "once there is one; if it stays so, start again."
+                )
             )
         elif before is State.FAULT and self.state is not State.FAULT and not self.fault:
             self.cleared.emit("stage")
@@ -751,16 +945,19 @@ class Session(QObject):
         if self._closed:
             return
         if self.measuring.under_way:
-            self.busy_changed.emit("measuring…")
+            self.busy_changed.emit(tr("measuring…"))
         elif self.models.looking:
-            self.busy_changed.emit("looking at the model…")
+            self.busy_changed.emit(tr("looking at the model…"))
         elif not self._model.done and not self._model.failed:
-            self.busy_changed.emit("loading the model…")
+            self.busy_changed.emit(tr("loading the model…"))
         else:
-            reading = "reading the portrait…" if self._portrait_worker.busy else ""
-            self.busy_changed.emit(reading or ("working…" if self._worker.busy else ""))
+            reading = tr("reading the portrait…") if self._portrait_worker.busy else ""
+            self.busy_changed.emit(reading or (tr("working…") if self._worker.busy else ""))
 
 
 def _score_words(event: Calibrated | ReferenceImproved) -> str:
-    remarks = f": {', '.join(event.remarks)}" if event.remarks else ""
-    return f"{event.score} of 100{remarks}"
+    if isinstance(event, Calibrated) and event.kept:
+        score = tr("{score} of 100, as calibrated before", score=event.score)
+    else:
+        score = tr("{score} of 100", score=event.score)
+    return tr("{score}: {remarks}", score=score, remarks=listed(event.remarks)) if event.remarks else score

@@ -7,15 +7,17 @@ from PyQt6.QtCore import QRectF, QSize, Qt, QTimer
 from PyQt6.QtGui import QColor, QHideEvent, QPainter, QPaintEvent, QShowEvent
 from PyQt6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
+from app.ui.languages import clause, spoken, tr
 from app.ui.session import Session
 from app.ui.theme import theme_in_use
 from app.ui.widgets import NAME_PX, Combo, Switch, button, label
+from mcnet.phrases import phrase
 
 _EVERY_MS = 50
 _QUIETEST_DB = -60.0
 _LOUD_DB = -6.0
 _FALL_DB = 1.5  # per look, so that the eye can follow
-_USUAL = "The system's usual one"
+_USUAL = phrase("The system's usual one")
 
 
 class SoundRow(QWidget):
@@ -32,12 +34,14 @@ class SoundRow(QWidget):
         super().__init__()
         self._microphone = session.microphone
         self.switch = Switch(
-            "Record my microphone",
-            "New recordings have your voice, in step with the picture. Switched off, the microphone is closed.",
+            tr("Record my microphone"),
+            tr("New recordings have your voice, in step with the picture. Switched off, the microphone is closed."),
         )
-        self.choice = Combo("Microphone", "Whose sound recordings have. Calls take theirs from the call program.")
+        self.choice = Combo(
+            tr("Microphone"), tr("Whose sound recordings have. Calls take theirs from the call program.")
+        )
         self.refresh_button = button(
-            "", tip="Look again for microphones", icon_name="refresh", name="Refresh microphones"
+            "", tip=tr("Look again for microphones"), icon_name="refresh", name=tr("Refresh microphones")
         )
         self.meter = LevelMeter(self._microphone.feed.take_peak)
         self._said = label("", "muted", wrap=True)
@@ -48,7 +52,7 @@ class SoundRow(QWidget):
         row.addWidget(self.refresh_button)
         level = QHBoxLayout()
         level.setSpacing(6)
-        name = label("Level")
+        name = label(tr("Level"))
         name.setMinimumWidth(NAME_PX)
         level.addWidget(name)
         level.addWidget(self.meter, 1)
@@ -79,18 +83,20 @@ class SoundRow(QWidget):
         microphone = self._microphone
         self.switch.setChecked(microphone.wanted)
         self._more.setVisible(microphone.wanted)
-        choices = [(_USUAL, ""), *((name, key) for key, name in microphone.microphones or ())]
+        choices = [(spoken(_USUAL), ""), *((name, key) for key, name in microphone.microphones or ())]
         if microphone.key and microphone.key not in [key for _, key in choices]:
-            choices.append(("The one chosen before", microphone.key))
+            choices.append((tr("The one chosen before"), microphone.key))
         if choices != [(self.choice.itemText(row), self.choice.itemData(row)) for row in range(self.choice.count())]:
             self.choice.clear()
             for name, key in choices:
                 self.choice.addItem(name, key)
         self.choice.setCurrentIndex(self.choice.findData(microphone.key))
         if microphone.trouble:
-            self._said.setText(f"Nothing is heard: {microphone.trouble}.")
+            self._said.setText(tr("Nothing is heard: {trouble}.", trouble=clause(microphone.trouble)))
         else:
-            self._said.setText(f"Heard: {microphone.name}" if microphone.name else "The microphone is being opened…")
+            self._said.setText(
+                tr("Heard: {name}", name=microphone.name) if microphone.name else tr("The microphone is being opened…")
+            )
 
 
 class LevelMeter(QWidget):
@@ -100,8 +106,8 @@ class LevelMeter(QWidget):
         super().__init__()
         self._take_peak = take_peak
         self._level_db = _QUIETEST_DB
-        self.setAccessibleName("Level of the microphone")
-        self.setToolTip("Speak as you will in the recording: the bar should reach the middle, and not turn red.")
+        self.setAccessibleName(tr("Level of the microphone"))
+        self.setToolTip(tr("Speak as you will in the recording: the bar should reach the middle, and not turn red."))
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._timer = QTimer(self)
         self._timer.setInterval(_EVERY_MS)

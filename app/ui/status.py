@@ -1,13 +1,16 @@
 """The state in words, and the status line."""
 
+import unicodedata
 from dataclasses import dataclass
 
 from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QVBoxLayout
 
 from app.pipeline.state import State
 from app.pipeline.stats import Stats
+from app.ui.languages import spoken, tr
 from app.ui.theme import Tone
 from app.ui.widgets import ElidedLabel, button, label, restyle
+from mcnet.phrases import phrase
 
 _MICROPHONE_STEP_MS = 10
 
@@ -28,27 +31,27 @@ class Words:
 
 
 _WORDS = {
-    State.STARTING: Words("STARTING", "quiet", "the model is loading"),
-    State.CALIBRATING: Words("CALIBRATING", "info", "look as the portrait does"),
-    State.LIVE: Words("LIVE", "live", ""),
-    State.HOLD: Words("HOLD", "warning", "face lost: the last picture stays"),
-    State.EASING: Words("HOLD", "warning", "face lost: returning to rest"),
-    State.IDLE: Words("IDLE", "warning", "no face: the avatar rests"),
-    State.NO_FACE: Words("NO FACE", "warning", "slate until your face is back"),
-    State.NO_CAMERA: Words("NO CAMERA", "error", "slate until the camera is back"),
-    State.SLATE: Words("SLATE", "error", "no face is shown"),
-    State.FAULT: Words("FAULT", "error", "the model gives no pictures: wait, or press Start again"),
+    State.STARTING: Words(phrase("STARTING"), "quiet", phrase("the model is loading")),
+    State.CALIBRATING: Words(phrase("CALIBRATING"), "info", phrase("look as the portrait does")),
+    State.LIVE: Words(phrase("LIVE"), "live", ""),
+    State.HOLD: Words(phrase("HOLD"), "warning", phrase("face lost: the last picture stays")),
+    State.EASING: Words(phrase("HOLD"), "warning", phrase("face lost: returning to rest")),
+    State.IDLE: Words(phrase("IDLE"), "warning", phrase("no face: the avatar rests")),
+    State.NO_FACE: Words(phrase("NO FACE"), "warning", phrase("slate until your face is back")),
+    State.NO_CAMERA: Words(phrase("NO CAMERA"), "error", phrase("slate until the camera is back")),
+    State.SLATE: Words(phrase("SLATE"), "error", phrase("no face is shown")),
+    State.FAULT: Words(phrase("FAULT"), "error", phrase("the model gives no pictures: wait, or press Start again")),
 }
 
 
-_CALIBRATING_IN_SPACE = "neutral face, any direction"
+_CALIBRATING_IN_SPACE = phrase("neutral face, any direction")
 
 
 def calibration_request(*, in_space: bool) -> str:
     """What a calibration asks the user for: in space for the expression alone, otherwise for the pose too."""
     if in_space:
-        return "Look as you do at rest: mouth closed, eyes open; any direction will do."
-    return "Look as the portrait does: the head turned alike, mouth and eyes as far open."
+        return tr("Look as you do at rest: mouth closed, eyes open; any direction will do.")
+    return tr("Look as the portrait does: the head turned alike, mouth and eyes as far open.")
 
 
 def words_for(state: State, *, on_air: bool, in_space: bool, more: str = "") -> Words:
@@ -62,12 +65,12 @@ def words_for(state: State, *, on_air: bool, in_space: bool, more: str = "") -> 
     """
     words = _WORDS[state]
     if state is State.LIVE and not on_air:
-        return Words("PREVIEW", "info", more or "only you see this")
+        return Words(tr("PREVIEW"), "info", spoken(more) or tr("only you see this"))
     if state is State.SLATE and on_air:
-        return Words("STANDBY", "warning", more or "the call sees the slate")
+        return Words(tr("STANDBY"), "warning", spoken(more) or tr("the call sees the slate"))
     if state is State.CALIBRATING and in_space:
         more = more or _CALIBRATING_IN_SPACE
-    return Words(words.state, words.tone, more or words.more)
+    return Words(spoken(words.state), words.tone, spoken(more or words.more))
 
 
 def microphone_delay_ms(stats: Stats) -> int:
@@ -83,9 +86,9 @@ def status_text(words: Words, stats: Stats, device: str) -> str:
     parts = [f"{words.state}: {words.more}" if words.tone in ("error", "warning") and words.more else words.state]
     if stats.frames_out:
         parts += [
-            f"{stats.fps:.0f} fps",
-            f"{stats.age_ms.p50:.0f} ms in app (p95 {stats.age_ms.p95:.0f})",
-            f"dropped {100 * stats.drop_share:.0f} %",
+            tr("{fps:.0f} fps", fps=stats.fps),
+            tr("{p50:.0f} ms in app (p95 {p95:.0f})", p50=stats.age_ms.p50, p95=stats.age_ms.p95),
+            tr("dropped {percent:.0f} %", percent=100 * stats.drop_share),
         ]
     if device:
         parts.append(device)
@@ -99,17 +102,61 @@ def statistics_text(stats: Stats, runs_on: str) -> str:
         stats: what was measured.
         runs_on: device and what computes there.
     """
-    lines = [
-        f"runs on  {runs_on or 'nothing yet'}",
-        f"camera   {stats.camera_fps:5.1f} fps   {stats.frames_in} frames",
-        f"avatar   {stats.fps:5.1f} fps   {stats.frames_out} frames",
-        f"output   {stats.sink_fps:5.1f} fps   {stats.pictures_out} pictures",
-        "ms          p50    p95    p99",
-        f"age      {stats.age_ms.p50:6.1f} {stats.age_ms.p95:6.1f} {stats.age_ms.p99:6.1f}",
+    age = stats.age_ms
+    rows = [
+        (tr("runs on"), runs_on or tr("nothing yet")),
+        (
+            tr("camera"),
+            tr(
+                "{fps:5.1f} fps   {n} frames", one="{fps:5.1f} fps   {n} frame", fps=stats.camera_fps, n=stats.frames_in
+            ),
+        ),
+        (
+            tr("avatar"),
+            tr("{fps:5.1f} fps   {n} frames", one="{fps:5.1f} fps   {n} frame", fps=stats.fps, n=stats.frames_out),
+        ),
+        (
+            tr("output"),
+            tr(
+                "{fps:5.1f} fps   {n} pictures",
+                one="{fps:5.1f} fps   {n} picture",
+                fps=stats.sink_fps,
+                n=stats.pictures_out,
+            ),
+        ),
+        (tr("ms"), "   p50    p95    p99"),
+        (tr("age"), _figures(age.p50, age.p95, age.p99)),
+        *((spoken(_STAGES.get(name, name)), _figures(ms.p50, ms.p95)) for name, ms in stats.stage_ms.items()),
+        *(
+            (tr("dropped"), tr("{number} from {hop}", number=count, hop=_HOPS.get(hop, hop)))
+            for hop, count in stats.dropped.items()
+        ),
     ]
-    lines += [f"{name:<9}{ms.p50:6.1f} {ms.p95:6.1f}" for name, ms in stats.stage_ms.items()]
-    lines += [f"dropped  {count} from {hop}" for hop, count in stats.dropped.items()]
-    return "\n".join(lines)
+    width = 2 + max(_cells(name) for name, _ in rows)
+    return "\n".join(f"{name}{' ' * (width - _cells(name))}{figures}" for name, figures in rows)
+
+
+_STAGES = {
+    "crop": phrase("crop"),
+    "face": phrase("face"),
+    "encode": phrase("encode"),
+    "keypoints": phrase("keypoints"),
+    "mesh": phrase("mesh"),
+    "render": phrase("render"),
+    "compose": phrase("compose"),
+    "send": phrase("send"),
+}
+_HOPS = {"camera to model": phrase("camera to model"), "model to sinks": phrase("model to sinks")}
+
+
+def _figures(*values: float) -> str:
+    """Figures below each other."""
+    return " ".join(spoken(phrase("{value:6.1f}", value=value)) for value in values)
+
+
+def _cells(text: str) -> int:
+    """How many places of a fixed-width font a text takes: Chinese and Japanese characters take two."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
 class StatisticsPanel(QFrame):
@@ -118,10 +165,10 @@ class StatisticsPanel(QFrame):
     def __init__(self) -> None:
         super().__init__()
         self.setProperty("role", "panel")
-        self.setAccessibleName("Statistics")
+        self.setAccessibleName(tr("Statistics"))
         self._figures = label("", wrap=True)
         self._figures.setObjectName("Statistics")
-        self._figures.setAccessibleName("Figures")
+        self._figures.setAccessibleName(tr("Figures"))
         column = QVBoxLayout(self)
         column.setContentsMargins(12, 8, 12, 8)
         column.addWidget(self._figures)
@@ -151,14 +198,16 @@ class StatusLine(QFrame):
         self.setObjectName("Status")
         self._dot = QLabel("●")
         self._figures = ElidedLabel("text")
-        self._figures.setAccessibleName("Status")
+        self._figures.setAccessibleName(tr("Status"))
         self._hint = ElidedLabel(takes_room=True)
         self._hint.setToolTip(
-            "The picture is that late. Set this delay for your microphone (OBS: Advanced audio properties, sync "
-            "offset) and lips and sound agree."
+            tr(
+                "The picture is that late. Set this delay for your microphone (OBS: Advanced audio properties, sync "
+                "offset) and lips and sound agree."
+            )
         )
         self._busy = ElidedLabel(takes_room=True)
-        self.help_button = button("Keys", tip="List all keys (?)", icon_name="help", kind="flat")
+        self.help_button = button(tr("Keys"), tip=tr("List all keys (?)"), icon_name="help", kind="flat")
         row = QHBoxLayout(self)
         row.setContentsMargins(14, 3, 8, 3)
         row.setSpacing(10)
@@ -190,8 +239,8 @@ class StatusLine(QFrame):
     def set_figures(self, text: str, *, delay_ms: int, tooltip: str) -> None:
         """Write the line; a delay of 0 means that there is none to speak of."""
         self._figures.setText(text)
-        self._figures.setToolTip(tooltip or text)
-        self._hint.setText(f"delay your microphone by {delay_ms} ms" if delay_ms else "")
+        self._figures.setToolTip(spoken(tooltip) or text)
+        self._hint.setText(tr("delay your microphone by {delay_ms} ms", delay_ms=delay_ms) if delay_ms else "")
 
     def set_busy(self, text: str) -> None:
         """Say what is under way in the background, or ""."""

@@ -6,6 +6,7 @@ from PyQt6.QtCore import QObject
 from PyQt6.QtGui import QAction
 from PyQt6.QtWidgets import QMenu, QSystemTrayIcon
 
+from app.ui.languages import tr
 from app.ui.main_window import MainWindow
 from app.ui.theme import app_icon
 
@@ -21,11 +22,11 @@ class Tray(QObject):
         super().__init__()
         self._window = window
         self._menu = QMenu()
-        self.live = self._add("Go live", window.toggle_live)
-        self.slate = self._add("Slate", window.session.slate)
+        self.live = self._add(tr("Go live"), window.toggle_live)
+        self.slate = self._add(tr("Slate"), window.session.slate)
         self._menu.addSeparator()
-        self.show_window = self._add("Show window", self._show)
-        self.quit = self._add("Quit", window.close)
+        self.show_window = self._add(tr("Show window"), self._show)
+        self.quit = self._add(tr("Quit"), window.close)
         self._icon = QSystemTrayIcon(app_icon())
         self._icon.setContextMenu(self._menu)
         self._icon.activated.connect(self._activated)
@@ -46,7 +47,7 @@ class Tray(QObject):
 
     def _refresh(self) -> None:
         session = self._window.session
-        self.live.setText("Stop" if session.live else "Go live")
+        self.live.setText(tr("Stop") if session.live else tr("Go live"))
         self.live.setEnabled(session.live or not session.chain.missing())
         self._icon.setToolTip(f"mcnet-avatar: {self._window.preview.words.state.lower()}")
 

@@ -1,12 +1,16 @@
 """The virtual camera: what the doctor says of it, and whether it takes the pictures."""
 
+import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, get_args
 
-from PyQt6.QtCore import QObject, pyqtSignal
+from PyQt6.QtCore import QObject, Qt, pyqtSignal
 
 from app.pipeline.events import SinkClosed, SinkFailed, SinkOpened
+from app.settings import VirtualCameraKind
 from app.ui.chain import Chain, Link
+from app.ui.languages import tr
 from app.ui.messages import Message, failure_message
 from app.ui.worker import Worker
 
@@ -21,32 +25,47 @@ class VirtualCameraSwitch(QObject):
 
     Args:
         worker: examines and makes the virtual camera.
-        examine: ready, missing, busy or denied, and what to do.
-        make: a sink.
+        examine: of a kind: ready, missing, busy or denied, and what to do.
+        make: a sink of that kind, which tells from a thread what is wrong for the time being, and "" when it is over.
+        kind: as it was kept.
 
     Attributes:
+        kinds: those that this system has.
+        kind: the one in use.
         pipeline: gives the pictures; None before it is there.
         report: of the doctor; None while it looks.
         link: how the virtual camera stands.
 
     Signals:
         changed: anything of the above.
+        chosen: the kind, when the user changed it.
         switched_on: it was switched on, and is not opened yet.
         gone: it takes no pictures any more, or could not be opened.
         told: a message to show.
         cleared: the key of a message that is not true any more.
+        _troubled: what is wrong for the time being, or ""; always queued.
     """
 
     changed = pyqtSignal()
+    chosen = pyqtSignal(str)
     switched_on = pyqtSignal()
     gone = pyqtSignal()
     told = pyqtSignal(object)
     cleared = pyqtSignal(str)
+    _troubled = pyqtSignal(str)
 
     def __init__(
-        self, worker: Worker, examine: "Callable[[], VirtualCameraReport]", make: "Callable[[], Sink]"
+        self,
+        worker: Worker,
+        examine: "Callable[[VirtualCameraKind], VirtualCameraReport]",
+        make: "Callable[[VirtualCameraKind, Callable[[str], None]], Sink]",
+        kind: VirtualCameraKind,
     ) -> None:
         super().__init__()
+        self.kinds: tuple[VirtualCameraKind, ...] = (
+            get_args(VirtualCameraKind) if sys.platform == "linux" else ("driver",)
+        )
+        self.kind: VirtualCameraKind = kind if kind in self.kinds else "driver"
         self.pipeline: Pipeline | None = None
         self.report: VirtualCameraReport | None = None
         self.link = Chain().virtual_camera
@@ -55,6 +74,7 @@ class VirtualCameraSwitch(QObject):
         self._make = make
         self._sink: Sink | None = None
         self._wanted = False
+        self._troubled.connect(self._hear_trouble, Qt.ConnectionType.QueuedConnection)  # type: ignore[call-arg] # missing in PyQt6's stubs
 
     @property
     def on_air(self) -> bool:
@@ -75,7 +95,19 @@ class VirtualCameraSwitch(QObject):
         """Have the doctor look."""
         self.report = None
         self.changed.emit()
-        self._worker.run(self._examine, self._take_report, self._not_examined)
+        kind = self.kind
+        self._worker.run(
+            lambda: self._examine(kind), lambda report: self._take_report(kind, report), self._not_examined
+        )
+
+    def choose(self, kind: VirtualCameraKind) -> None:
+        """Use another kind; not while it is on, for a call would lose its camera."""
+        if kind != self.kind and not self._wanted:
+            self.kind = kind
+            self.link = Chain().virtual_camera
+            self.chosen.emit(kind)
+            self.cleared.emit("virtual camera")
+            self.examine()
 
     def switch(self, on: bool) -> None:
         """Switch it on or off. It starts with the slate; going live is another step."""
@@ -91,10 +123,10 @@ class VirtualCameraSwitch(QObject):
             return
         self._wanted = True
         self.cleared.emit("virtual camera")
-        self.link = Link(text="the virtual camera is being opened")
+        self.link = Link(text=tr("the virtual camera is being opened"))
         self.switched_on.emit()
         self.changed.emit()
-        self._worker.run(self._make, self._add, self._not_made)
+        self._worker.run(partial(self._make, self.kind, self._troubled.emit), self._add, self._not_made)
 
     def hear(self, event: SinkOpened | SinkFailed | SinkClosed) -> None:
         """Take a fact about a sink; others' are let pass."""
@@ -104,15 +136,25 @@ class VirtualCameraSwitch(QObject):
             self._set_link(Link(True, event.detail or event.sink))
             self.cleared.emit("virtual camera")
         elif isinstance(event, SinkFailed):
-            self._lose(Link(text="the virtual camera takes no pictures any more: switch it on again", failed=True))
+            self._lose(Link(text=tr("the virtual camera takes no pictures any more: switch it on again"), failed=True))
             self.told.emit(Message("virtual camera", event.message))
             self.examine()
         elif event.asked:
             self._lose(Chain().virtual_camera)
         else:
-            self._set_link(Link(text="the virtual camera is being opened again"))
+            self._set_link(Link(text=tr("the virtual camera is being opened again")))
 
-    def _take_report(self, report: "VirtualCameraReport") -> None:
+    def _hear_trouble(self, trouble: str) -> None:
+        if not self._wanted:
+            return
+        if trouble:
+            self.told.emit(Message("virtual camera", trouble, tone="warning"))
+        else:
+            self.cleared.emit("virtual camera")
+
+    def _take_report(self, kind: VirtualCameraKind, report: "VirtualCameraReport") -> None:
+        if kind != self.kind:
+            return  # another one was chosen meanwhile
         self.report = report
         self.cleared.emit("virtual camera report")
         self.changed.emit()
@@ -127,7 +169,7 @@ class VirtualCameraSwitch(QObject):
             self.changed.emit()
 
     def _not_made(self, error: Exception) -> None:
-        self._lose(Link(text="the virtual camera cannot be opened: see the advice below its switch", failed=True))
+        self._lose(Link(text=tr("the virtual camera cannot be opened: see the advice below its switch"), failed=True))
         self.told.emit(failure_message("virtual camera", error))
 
     def _lose(self, link: Link) -> None:

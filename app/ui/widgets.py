@@ -35,6 +35,7 @@ from PyQt6.QtWidgets import (
     QWidget,
 )
 
+from app.ui.languages import spoken, tr
 from app.ui.theme import ICON_PX, Tone, icon, theme_in_use
 
 ButtonKind = Literal["plain", "primary", "live", "danger", "recording", "flat", "link", "expander"]
@@ -55,8 +56,8 @@ def button(text: str, *, tip: str, icon_name: str = "", kind: ButtonKind = "plai
         kind: how it looks.
         name: for screen readers; the text where empty.
     """
-    made = QPushButton(text)
-    made.setAccessibleName(name or text or tip)
+    made = QPushButton(spoken(text))
+    made.setAccessibleName(spoken(name or text or tip))
     set_tip(made, tip)
     made.setProperty("kind", kind)
     made.setProperty("icon_name", icon_name)
@@ -68,8 +69,8 @@ def button(text: str, *, tip: str, icon_name: str = "", kind: ButtonKind = "plai
 
 def set_tip(widget: QWidget, tip: str) -> None:
     """Say what something does, to those who point at it and to those who have it read out."""
-    widget.setToolTip(tip)
-    widget.setAccessibleDescription(tip)
+    widget.setToolTip(spoken(tip))
+    widget.setAccessibleDescription(spoken(tip))
 
 
 def tint(made: QPushButton) -> None:
@@ -104,7 +105,7 @@ def restyle(widget: QWidget, name: str, value: str) -> None:
 
 def label(text: str, role: LabelRole = "text", *, wrap: bool = False) -> QLabel:
     """A piece of text; never read as markup, for it may hold names of files."""
-    made = QLabel(text)
+    made = QLabel(spoken(text))
     made.setTextFormat(Qt.TextFormat.PlainText)
     made.setProperty("role", role)
     made.setWordWrap(wrap)
@@ -141,8 +142,9 @@ class ElidedLabel(QLabel):
         self.setSizePolicy(wanted, QSizePolicy.Policy.Preferred)
 
     def setText(self, text: str | None) -> None:
-        super().setText(text)
-        self.setToolTip(text or "")
+        said = spoken(text or "")
+        super().setText(said)
+        self.setToolTip(said)
 
     def minimumSizeHint(self) -> QSize:
         return QSize(24 if self.text() else 0, super().minimumSizeHint().height())
@@ -218,11 +220,10 @@ class Switch(QCheckBox):
         flags = Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft
         painter.drawText(self.rect(), int(flags), self.text())
 
+        # What is laid out from right to left has the text on the right and the switch at the left edge.
+        left = 1 if self.isRightToLeft() else self.width() - self._TRACK_PX.width() - 1
         track = QRectF(
-            self.width() - self._TRACK_PX.width() - 1,
-            (self.height() - self._TRACK_PX.height()) / 2,
-            self._TRACK_PX.width(),
-            self._TRACK_PX.height(),
+            left, (self.height() - self._TRACK_PX.height()) / 2, self._TRACK_PX.width(), self._TRACK_PX.height()
         )
         on = self.isChecked()
         back = QColor(theme.accent if on else theme.line)
@@ -288,17 +289,18 @@ class ValueSlider(QWidget):
     ) -> None:
         super().__init__()
         self._low, self._step, self._default, self._words = low, step, default, words
-        tip = f"{tip} Double-click the name, or press Backspace, for {words(default)}."
+        tip = tr("{tip} Double-click the name, or press Backspace, for {words}.", tip=tip, words=words(default))
         self.name_label = label(name)
         self.name_label.setMinimumWidth(NAME_PX)
         self.value_label = label("", "value")
         self.value_label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self.value_label.setMinimumWidth(54)
         self.slider = _QuietSlider(Qt.Orientation.Horizontal)
+        self.slider.setLayoutDirection(Qt.LayoutDirection.LeftToRight)  # as the stylesheet fills it
         self.slider.setRange(0, round((high - low) / step))
         self.slider.setPageStep(max(1, self.slider.maximum() // 10))
         self.slider.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.slider.setAccessibleName(name)
+        self.slider.setAccessibleName(spoken(name))
         self.slider.setAccessibleDescription(tip)
         self.setToolTip(tip)
         grid = QGridLayout(self)
@@ -493,7 +495,7 @@ class Segmented(SideBySide):
         self._group = QButtonGroup(self)
         self._buttons: dict[str, QPushButton] = {}
         for key, text, tip in choices:
-            made = button(text, tip=tip, name=f"{name}: {text}")
+            made = button(text, tip=tip, name=tr("{name}: {text}", name=name, text=text))
             made.setProperty("kind", "segment")
             made.setCheckable(True)
             made.clicked.connect(lambda _=False, key=key: self.chosen.emit(key))

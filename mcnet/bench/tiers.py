@@ -29,6 +29,8 @@ from mcnet.engine.device import (
     Runtime,
     Way,
     gpus,
+    kind_of,
+    other_gpus,
     threads_of,
     why_no_openvino_first,
 )
@@ -36,6 +38,7 @@ from mcnet.engine.engine import Engine, Places
 from mcnet.errors import UserError, sentence
 from mcnet.files import replacing
 from mcnet.model_file import ModelFile
+from mcnet.phrases import listed, phrase
 from mcnet.tables import TableError, build
 
 logger = logging.getLogger(__name__)
@@ -51,6 +54,17 @@ _GROSS, _HOPELESS = 3.0, 1.25
 _WORTH = 1.05  # a coarser precision must be faster by this factor
 _EXACT_FIRST: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")  # by the picture's error: docs/performance.md
 _KEPT = 20
+_ALL_KINDS = frozenset({"cpu", "cuda", "gpu", "mps"})
+_KINDS_OF_PRECISION = {
+    "int8": frozenset({"cpu", "gpu"}),
+    "bf16": frozenset({"cpu", "cuda"}),
+    "fp16": frozenset({"cuda", "gpu", "mps"}),
+}
+_KINDS_OF_BACKEND = {
+    "openvino": frozenset({"cpu", "gpu"}),
+    "cudagraph": frozenset({"cuda"}),
+    "torch": frozenset({"cpu", "cuda", "mps"}),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +80,7 @@ class Timing:
     frame_ms: float
 
     def __str__(self) -> str:
-        return f"{self.frame_ms:.3g} ms on {self.way}"
+        return phrase("{frame_ms:.3g} ms on {way}", frame_ms=self.frame_ms, way=self.way)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +96,7 @@ class Failure:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.way}: {self.reason}"
+        return phrase("{way}: {reason}", way=self.way, reason=self.reason)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,10 +118,12 @@ class Tier:
     @property
     def sentence(self) -> str:
         """For people."""
-        found = f"a frame of the model takes {self.best}"
         if self.others:
-            found += f" ({', '.join(map(str, self.others))})"
-        return found if self.calm else f"{found}, while the machine was busy with something else"
+            others = listed(map(str, self.others))
+            found = phrase("a frame of the model takes {best} ({others})", best=self.best, others=others)
+        else:
+            found = phrase("a frame of the model takes {best}", best=self.best)
+        return found if self.calm else phrase("{found}, while the machine was busy with something else", found=found)
 
     def over(self, options: EngineOptions) -> EngineOptions:
         """The options, with what is `auto` in them as it was measured."""
@@ -125,8 +141,14 @@ class NothingRunsError(EngineError):
     def __init__(self, model: str, failures: Sequence[Failure]) -> None:
         self.model = model
         self.failures = tuple(failures)
-        reasons = "; ".join(map(str, failures))
-        super().__init__(f"nothing here runs model {model}: {reasons}; is another program in the way?")
+        reasons = listed(map(str, failures), ";")
+        super().__init__(
+            phrase(
+                "nothing here runs model {model}: {reasons}; is another program in the way?",
+                model=model,
+                reasons=reasons,
+            )
+        )
 
 
 class Measurable(Protocol):
@@ -195,7 +217,8 @@ def fastest(
 def ways(model: ModelFile, options: EngineOptions) -> list[Way]:
     """What is worth trying of all that the options leave open, the likely best first.
 
-    On a GPU recorded frames, in every precision that it multiplies natively. On a CPU OpenVINO, where it is installed
+    On a GPU recorded frames, in every precision that it multiplies natively; on an Intel GPU OpenVINO, on an Apple GPU
+    torch, neither of which was measured by the project. On a CPU OpenVINO, where it is installed
     and known to work, else torch: in int8, whether the processor has instructions for bytes or not, if the model tells
     its ranges, and in the coarsest other precision that is native. Beside OpenVINO torch is not worth a second: it took
     1.1 to 2.2 times as long in every precision and size that was measured (docs/performance.md).
@@ -206,11 +229,9 @@ def ways(model: ModelFile, options: EngineOptions) -> list[Way]:
     choice = DeviceChoice.of(dataclasses.replace(options, measured=None), model.info)
     if options.device != "auto":
         return _ways_of(choice.device, model, options)
-    devices = [*gpus(), "cpu"]
-    if options.precision == "fp16" or options.backend == "cudagraph":
-        devices = devices[:-1]
-    elif options.precision == "int8" or options.backend == "openvino":
-        devices = devices[-1:]
+    devices = [*gpus(), *other_gpus(), "cpu"]
+    kinds = _KINDS_OF_PRECISION.get(options.precision, _ALL_KINDS) & _KINDS_OF_BACKEND.get(options.backend, _ALL_KINDS)
+    devices = [device for device in devices if kind_of(device) in kinds]
     return [way for device in devices for way in _ways_of(device, model, options)]
 
 
@@ -218,7 +239,11 @@ def _ways_of(device: str, model: ModelFile, options: EngineOptions) -> list[Way]
     native = processor.native_precisions(device)
     runtimes: tuple[Runtime, ...]
     precisions: tuple[Precision, ...]
-    if device != "cpu":
+    if kind_of(device) == "gpu":
+        runtimes, precisions = ("openvino",), ("int8", "fp16", "fp32")
+    elif device == "mps":
+        runtimes, precisions = ("torch",), ("fp16", "fp32")
+    elif device != "cpu":
         runtimes = ("cudagraph",)
         precisions = ("fp16", "bf16", "fp32") if "bf16" in native else ("fp16", "fp32")
     else:
@@ -489,7 +514,7 @@ def machine_facts() -> tuple[str, ...]:
     """What computes here: processor, what it multiplies natively, GPUs, and versions."""
     native = sorted(processor.native_precisions("cpu"))
     versions = (f"{package} {_version(package)}" for package in ("mcnet-avatar", "torch", "openvino"))
-    return (processor.cpu_name(), f"{os.cpu_count()} cores", *native, *gpus().values(), *versions)
+    return (processor.cpu_name(), f"{os.cpu_count()} cores", *native, *(gpus() | other_gpus()).values(), *versions)
 
 
 def _version(package: str) -> str:

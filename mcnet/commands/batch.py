@@ -134,7 +134,8 @@ def line(outcome: Outcome) -> str:
     if outcome.state == "failed":
         return f"{what}: failed: {outcome.message}"
     held = f", {outcome.held} of them held" if outcome.held else ""
-    return f"{what}: {outcome.state}, {outcome.output}, {outcome.frames} frames{held}, {outcome.seconds:.1f} s"
+    note = f"; {outcome.message}" if outcome.message else ""
+    return f"{what}: {outcome.state}, {outcome.output}, {outcome.frames} frames{held}, {outcome.seconds:.1f} s{note}"
 
 
 class Doing(NamedTuple):

@@ -39,6 +39,7 @@ class Done(Protocol):
         frames: how many were written.
         held: how many of them show no face and hold the picture before.
         interrupted: whether a signal ended it early.
+        undisclosed: why what was written has no Content Credentials though it was to have them, or "".
     """
 
     @property
@@ -49,6 +50,9 @@ class Done(Protocol):
 
     @property
     def interrupted(self) -> bool: ...
+
+    @property
+    def undisclosed(self) -> str: ...
 
 
 Perform = Callable[[Sequence[str], Tell | None], Done]
@@ -99,7 +103,7 @@ class Outcome(NamedTuple):
         frames: that were written.
         held: how many of them show no face and hold the picture before.
         seconds: that it took.
-        message: why it failed.
+        message: why it failed, or what is missing of it.
         key: of the job, as it was then.
     """
 
@@ -168,12 +172,13 @@ def _job(
         raise JobsError(f"{where}: {empty[0]} is empty, expected a file's name")
     options = {name: value for name, value in cells.items() if value}
     folder = table.absolute().parent
-    for name in ("source", "driving", "output", "contact-sheet"):
+    for name in ("source", "driving", "output", "contact-sheet", "save-motion"):
         if name in cells and cells[name] and not (name == "source" and _is_bundled(cells[name])):
             slash = os.sep if cells[name].endswith(("/", os.sep)) else ""
             options[name] = f"{folder / cells[name]}{slash}"
-    if (model := cells.get("model")) and (folder / model).exists():  # a bundled one goes by its name
-        options["model"] = str(folder / model)
+    for name in ("model", "background"):  # what is bundled, or no file, goes by its name
+        if (named := cells.get(name)) and (folder / named).exists():
+            options[name] = str(folder / named)
     arguments = list(shared)
     for name, value in options.items():
         arguments.append(f"--{name}" if value == "yes" else f"--{name}={value}")
@@ -286,6 +291,7 @@ def do(job: Job, perform: Perform, gpu: str | None = None, tell: Tell | None = N
         frames=done.frames,
         held=done.held,
         seconds=time.monotonic() - began_s,
+        message=f"without Content Credentials: {done.undisclosed}" if done.undisclosed else "",
     )
 
 

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from mcnet.arrays import Array, Keypoints, Rgb, SourceCache
+from mcnet.arrays import Array, Flow, Keypoints, Rgb, SourceCache
 
 
 class Rendered(NamedTuple):
@@ -13,10 +13,12 @@ class Rendered(NamedTuple):
     Attributes:
         rgb: (B, size_px, size_px, 3) uint8, a fresh array.
         witness: a number that is NaN or infinite if any keypoint or colour was; uint8 cannot tell.
+        flow: of the same frames, fresh arrays, where it was asked for.
     """
 
     rgb: Rgb
     witness: float
+    flow: Flow | None = None
 
 
 class Backend(Protocol):
@@ -39,8 +41,8 @@ class Backend(Protocol):
         """Everything that a source (B = 1) and its keypoints settle."""
         ...
 
-    def render(self, cache: SourceCache[Array], driving: Keypoints[Array]) -> Rendered:
-        """One source, taking the keypoints of B frames."""
+    def render(self, cache: SourceCache[Array], driving: Keypoints[Array], *, with_flow: bool = False) -> Rendered:
+        """One source, taking the keypoints of B frames; the flow costs nothing where it is not asked for."""
         ...
 
 

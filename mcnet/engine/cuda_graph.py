@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcnet.arrays import Array, Keypoints, Rgb, SourceCache
+from mcnet.arrays import Array, Flow, Keypoints, Rgb, SourceCache
+from mcnet.config import MOTION_SIZE_PX
 from mcnet.cuda_recording import record
 from mcnet.engine.backends import Rendered
 from mcnet.engine.torch_backend import TorchBackend, exactly
@@ -46,6 +47,8 @@ def capture_cuda(launch: Callable[[], None]) -> Callable[[], None]:
 class CudaGraphBackend:
     """Keypoints and rendering of single frames, recorded when they are first asked for; batches go to torch.
 
+    Frames with their flow are a recording of their own, made when the first one is asked for.
+
     Pictures travel through page-locked memory, so that the copies are asynchronous; the one wait of a frame is for its
     picture. Whatever prevents a recording is a RuntimeError: the engine then goes on with torch.
     """
@@ -56,7 +59,7 @@ class CudaGraphBackend:
         self._torch = torch_backend
         self._capture = capture
         self._detector: _Detector | None = None
-        self._renderer: _Renderer | None = None
+        self._renderers: dict[bool, _Renderer] = {}  # by whether they give the flow
 
     @exactly
     def detect(self, rgb: Rgb) -> Keypoints[Array]:
@@ -71,15 +74,15 @@ class CudaGraphBackend:
         return self._torch.encode(rgb, keypoints)
 
     @exactly
-    def render(self, cache: SourceCache[Array], driving: Keypoints[Array]) -> Rendered:
+    def render(self, cache: SourceCache[Array], driving: Keypoints[Array], *, with_flow: bool = False) -> Rendered:
         if len(driving.value) > 1:
-            return self._torch.render(cache, driving)
+            return self._torch.render(cache, driving, with_flow=with_flow)
         with _on(self._torch.device):
-            if self._renderer is None:
-                renderer = _Renderer(self._torch, cache, driving, self._capture)
+            if with_flow not in self._renderers:
+                renderer = _Renderer(self._torch, cache, driving, self._capture, with_flow=with_flow)
                 _compare(renderer(cache, driving), self._torch.render(cache, driving))
-                self._renderer = renderer
-            return self._renderer(cache, driving)
+                self._renderers[with_flow] = renderer
+            return self._renderers[with_flow](cache, driving)
 
 
 class _Detector:
@@ -107,7 +110,13 @@ class _Detector:
 
 class _Renderer:
     def __init__(
-        self, backend: TorchBackend, cache: SourceCache[Array], driving: Keypoints[Array], capture: Capture
+        self,
+        backend: TorchBackend,
+        cache: SourceCache[Array],
+        driving: Keypoints[Array],
+        capture: Capture,
+        *,
+        with_flow: bool,
     ) -> None:
         self._backend = backend
         self._cache = backend.taken(cache)
@@ -117,12 +126,18 @@ class _Renderer:
         size_px = cache.picture.shape[-1]
         self._rgb = _host_buffer((1, size_px, size_px, 3), torch.uint8, backend.device)
         self._witness = _host_buffer((), torch.float32, backend.device)
+        side = MOTION_SIZE_PX
+        shapes = ((1, side, side, 2), (1, side, side)) if with_flow else ()
+        self._flow = [_host_buffer(shape, torch.float32, backend.device) for shape in shapes]
 
         def launch() -> None:
             moved = Keypoints(*(part.to(backend.device, non_blocking=True) for part in self._driving))
-            packed, witness = backend.predict(self._own_cache, moved)
+            packed, witness, motion = backend.predict(self._own_cache, moved)
             self._rgb.copy_(packed, non_blocking=True)
             self._witness.copy_(witness, non_blocking=True)
+            if with_flow:
+                for host, part in zip(self._flow, (motion.deformation, motion.occlusion[:, 0]), strict=True):
+                    host.copy_(part, non_blocking=True)
 
         self._replay = capture(launch)
 
@@ -135,7 +150,8 @@ class _Renderer:
         self._fill(driving)
         self._replay()
         _wait(self._backend.device)
-        return Rendered(self._rgb.numpy().copy(), float(self._witness))
+        flow = Flow(*(host.numpy().copy() for host in self._flow)) if self._flow else None
+        return Rendered(self._rgb.numpy().copy(), float(self._witness), flow)
 
     def _fill(self, driving: Keypoints[Array]) -> None:
         for own, new in zip(self._driving, driving, strict=True):

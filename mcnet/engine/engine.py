@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcnet.allocator import keep_freed_memory
-from mcnet.arrays import Array, Keypoints, Rgb, SourceCache
+from mcnet.arrays import Array, Flow, Keypoints, Rgb, SourceCache
 from mcnet.config import MIN_SIDE_PX, McnetConfig
-from mcnet.engine.backends import Backend, Preparation
+from mcnet.engine.backends import Backend, Preparation, Rendered
 from mcnet.engine.device import (
     DeviceChoice,
     EngineError,
@@ -28,6 +28,7 @@ from mcnet.engine.device import (
     why_no_torch,
 )
 from mcnet.model_file import ModelFile, refuse_wrong_shapes, with_own_jacobians
+from mcnet.phrases import phrase
 from mcnet.pose import adapted_scale, relative_keypoints
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Engine:
     Attributes:
         config: of the model.
         model_name: from the model's file.
+        content_hash: of its weights, as its file has it; "" where it has none.
         choice: device and precision, with the reason.
         backend_reason: why `backend_name` computes, or what keeps a faster one from it; for people.
         source: the cache in use, or None before `set_source`.
@@ -78,6 +80,7 @@ class Engine:
         refuse_wrong_shapes(self._model.config, self._model.weights, f"model {info.name}")
         self.config: McnetConfig = self._model.config
         self.model_name = info.name
+        self.content_hash = info.content_hash
         self.keypoint_landmarks = self._model.keypoint_landmarks
         self.places_suffice = self._model.places_suffice
         self.detects = self._model.detects
@@ -94,7 +97,7 @@ class Engine:
         # Of the weights at hand: a model's `info` tells of its file, and training may have gone on since.
         self.fingerprint = f"{self._model.hash_in_float32}/{self.choice.dtype}"
         logger.info("model %s runs on %s", self.model_name, self.choice.reason)
-        self.backend_reason = "as asked"
+        self.backend_reason = phrase("as asked")
         self._torch: TorchBackend | None = None
         self._backend: Backend | None = None
         self._preparation: Preparation | None = None
@@ -103,7 +106,12 @@ class Engine:
             has_to_record = options.backend == "cudagraph"
             self._warm_up(max(1, options.warm_up_frames) if has_to_record else options.warm_up_frames)
             if has_to_record and self.backend_name != "cudagraph":
-                raise EngineError(f"backend: got 'cudagraph', but {self.backend_reason}; use backend auto or torch")
+                raise EngineError(
+                    phrase(
+                        "backend: got 'cudagraph', but {reason}; use backend auto or torch",
+                        reason=self.backend_reason,
+                    )
+                )
 
     @property
     def backend_name(self) -> str:
@@ -272,19 +280,38 @@ class Engine:
 
         Where the source was measured and the model's jacobians follow from the places, those given count for nothing.
         """
+        return self._rendered(driving, with_flow=False).rgb
+
+    def render_with_flow(self, driving: Keypoints[Array]) -> tuple[NDArray[np.uint8], Flow]:
+        """`render_batch`, with the flow that moved the source: for whoever moves something else along with it.
+
+        Returns:
+            (B, size_px, size_px, 3) uint8 RGB, and the flow of these frames; fresh arrays.
+
+        Raises:
+            EngineError: as `render`.
+        """
+        rendered = self._rendered(driving, with_flow=True)
+        assert rendered.flow is not None
+        return rendered.rgb, rendered.flow
+
+    def _rendered(self, driving: Keypoints[Array], *, with_flow: bool) -> Rendered:
         self._check_thread()
         if self.source is None:
             raise EngineError("render: got no source, expected one: call set_source(rgb) first")
         source = self.source
         if source.measured and self.places_suffice:
             driving = self._with_own_jacobians(driving)
-        rgb, witness = self._compute(lambda backend: backend.render(source, driving))
-        if not math.isfinite(witness):
+        rendered = self._compute(lambda backend: backend.render(source, driving, with_flow=with_flow))
+        if not math.isfinite(rendered.witness):
             raise EngineError(
-                f"model {self.model_name} gave NaN or infinite values for this frame, expected colours in [0, 1]: use "
-                "precision fp32 or another model; the frame is not shown"
+                phrase(
+                    "model {model} gave NaN or infinite values for this frame, expected colours in [0, 1]: use "
+                    "precision fp32 or another model; the frame is not shown",
+                    model=self.model_name,
+                )
             )
-        return rgb
+        return rendered
 
     def animate(
         self,
@@ -392,7 +419,13 @@ class Engine:
         """
         wanted, asked = options.backend, True
         if wanted not in get_args(Runtime):
-            raise EngineError(f"backend: got {wanted!r}, expected one of {', '.join(get_args(Runtime))}")
+            raise EngineError(
+                phrase(
+                    "backend: got {wanted}, expected one of {allowed}",
+                    wanted=repr(wanted),
+                    allowed=", ".join(get_args(Runtime)),
+                )
+            )
         if options.precision == "int8":
             wanted = "openvino"
         elif wanted == "auto":
@@ -402,13 +435,20 @@ class Engine:
             logger.info("torch computes: %s", self.backend_reason)
             self._backend = self._torch_backend()
         elif wanted == "cudagraph":
-            if not self.choice.on_gpu:
-                raise EngineError(f"backend: got 'cudagraph', but {self.choice.device} was chosen, expected a GPU")
+            if self.choice.kind != "cuda":
+                raise EngineError(
+                    phrase(
+                        "backend: got 'cudagraph', but {device} was chosen, expected an NVIDIA GPU",
+                        device=self.choice.device,
+                    )
+                )
             from mcnet.engine.cuda_graph import CudaGraphBackend
 
             self._backend = CudaGraphBackend(self._torch_backend())
         elif asked and (lack := why_no_openvino(self.choice.device, measured_only=False)):
-            raise EngineError(f"backend: got 'openvino', but {lack}; use backend torch (or auto), or mend that")
+            raise EngineError(
+                phrase("backend: got 'openvino', but {lack}; use backend torch (or auto), or mend that", lack=lack)
+            )
         else:
             self._prepare_openvino(asked=asked)
 
@@ -422,15 +462,17 @@ class Engine:
         def make() -> Backend:
             from mcnet.engine.openvino_backend import OpenVinoBackend
 
-            return OpenVinoBackend(self._model, self.choice.dtype, self._threads, int8=self.choice.int8)
+            return OpenVinoBackend(
+                self._model, self.choice.dtype, self._threads, int8=self.choice.int8, device=self.choice.device
+            )
 
         self._preparation = Preparation(make)
         if asked:
             self._preparation.wait()
             if self._preparation.failure is not None:
-                raise EngineError(f"backend: OpenVINO failed: {self._preparation.failure}") from (
-                    self._preparation.failure
-                )
+                raise EngineError(
+                    phrase("backend: OpenVINO failed: {failure}", failure=self._preparation.failure)
+                ) from (self._preparation.failure)
             self._ready()
 
     def _ready(self) -> Backend:
@@ -440,7 +482,7 @@ class Engine:
             self._preparation = None
             self._backend = preparation.backend
             if self._backend is None:
-                self._go_on_with_torch(f"openvino cannot be used: {preparation.failure}")
+                self._go_on_with_torch(phrase("openvino cannot be used: {failure}", failure=preparation.failure))
         assert self._backend is not None
         return self._backend
 
@@ -451,8 +493,16 @@ class Engine:
             return call(backend)
         except RuntimeError as error:  # torch.OutOfMemoryError is one, and whatever CUDA says of a recording
             if backend is self._torch:
+                if self.choice.kind == "mps" and isinstance(error, NotImplementedError):
+                    raise EngineError(
+                        phrase(
+                            "torch lacks something on the Apple GPU that the network needs ({error}): use device cpu, "
+                            "or a newer torch",
+                            error=str(error).partition(".")[0],
+                        )
+                    ) from error
                 raise
-            reason = f"{backend.name} failed: {error}"
+            reason = phrase("{name} failed: {error}", name=backend.name, error=error)
         # Not in the handler: the error holds on to the memory of what failed, which torch may need.
         del backend
         return call(self._go_on_with_torch(reason))
@@ -463,8 +513,22 @@ class Engine:
         Raises:
             EngineError: it is not there.
         """
+        if self.choice.kind == "gpu":
+            raise EngineError(
+                phrase(
+                    "{reason}; nothing else computes on {device}: use device cpu",
+                    reason=reason,
+                    device=self.choice.device,
+                )
+            )
         if lack := why_no_torch():
-            raise EngineError(f"{reason}; {lack}, so that nothing else computes: install it, or mend that")
+            raise EngineError(
+                phrase(
+                    "{reason}; {lack}, so that nothing else computes: install it, or mend that",
+                    reason=reason,
+                    lack=lack,
+                )
+            )
         self.backend_reason = reason
         logger.warning("torch goes on: %s", reason)
         self._backend = torch_backend = self._torch_backend()
@@ -476,8 +540,18 @@ class Engine:
         Raises:
             EngineError: torch is not there.
         """
+        if self.choice.kind == "gpu":
+            raise EngineError(
+                phrase(
+                    "backend: got 'torch', but {device} was chosen, where OpenVINO alone computes: use backend auto, "
+                    "or another device",
+                    device=self.choice.device,
+                )
+            )
         if lack := why_no_torch():
-            raise EngineError(f"backend: torch has to compute, but {lack}; or install OpenVINO, and use a CPU")
+            raise EngineError(
+                phrase("backend: torch has to compute, but {lack}; or install OpenVINO, and use a CPU", lack=lack)
+            )
         if self._torch is None:
             import torch
 
@@ -531,7 +605,13 @@ class Engine:
 
     def _require_finite(self, keypoints: Keypoints[Array], what: str) -> None:
         if not all(np.isfinite(part).all() for part in keypoints):
-            raise EngineError(f"model {self.model_name} gave NaN for the {what}: use precision fp32 or another model")
+            raise EngineError(
+                phrase(
+                    "model {model} gave NaN for the {what}: use precision fp32 or another model",
+                    model=self.model_name,
+                    what=what,
+                )
+            )
 
 
 def resized(square: Rgb, size_px: int) -> Rgb:

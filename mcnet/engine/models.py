@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mcnet.engine.device import why_no_torch
 from mcnet.model_file import CheckpointError, ModelFile, find_model
+from mcnet.phrases import phrase
 
 
 def open_model(name_or_path: str | Path) -> ModelFile:
@@ -22,8 +23,13 @@ def open_model(name_or_path: str | Path) -> ModelFile:
         return ModelFile.read(path)
     if lack := why_no_torch():
         raise CheckpointError(
-            f"{path} is a file of torch's, and {lack}: convert it once where torch is (`mcnet convert {path.name} "
-            "model.safetensors --int8`), and use that"
+            phrase(
+                "{path} is a file of torch's, and {lack}: convert it once where torch is (`mcnet convert {name} "
+                "model.safetensors --int8`), and use that",
+                path=path,
+                lack=lack,
+                name=path.name,
+            )
         )
     from mcnet.checkpoint import load_model
 

@@ -150,20 +150,8 @@ def warp_graph(config: McnetConfig) -> ov.Model:
     (the last one with the picture's colours appended).
     Outputs: those that `decoder_graph` takes, and motion_witness, which is NaN or infinite if any place is.
     """
-    motions, side = config.num_keypoints + 1, MOTION_SIZE_PX
-    affine = _parameter("affine", (3, motions * 2))
-    logits = _parameter("logits", (1, motions, side, side))
-    inputs = [affine, logits]
-    occlusion_logit = _sliced(logits, 0, 1, axis=1)
-    is_of_mask = np.arange(motions).reshape(1, -1, 1, 1) > 0
-    mask = _reshape(op.softmax(op.multiply(logits, _constant(is_of_mask)), axis=1), (motions, side * side))
-    maps = op.concat(
-        [
-            _reshape(_deformation(affine, mask, side), (2, side, side)),
-            _reshape(op.sigmoid(occlusion_logit), (1, side, side)),
-        ],
-        0,
-    )
+    side = MOTION_SIZE_PX
+    inputs, maps = _flow(config)
     results: list[Node] = []
     occlusion: Node = maps
     for size_px, width in zip(config.level_sizes_px, _table_widths(config), strict=True):
@@ -179,6 +167,33 @@ def warp_graph(config: McnetConfig) -> ov.Model:
     inside = np.pad(np.ones((config.size_px, config.size_px)), BORDER_PX)
     results.append(_result("generated", op.subtract(_constant(inside), _reshape(occlusion, inside.shape))))
     return ov.Model(results, inputs, "warp")
+
+
+def flow_graph(config: McnetConfig) -> ov.Model:
+    """The mask -> flow (3, 64, 64): the deformation's x and y, and the occlusion; inputs as for `warp_graph`.
+
+    It computes once more what `warp_graph` keeps to itself, so that frames whose flow nobody wants give none.
+    """
+    inputs, maps = _flow(config)
+    return ov.Model([_result("flow", maps)], inputs, "flow")
+
+
+def _flow(config: McnetConfig) -> tuple[list[Node], Node]:
+    """The parameters affine and logits, and the flow of `flow_graph`."""
+    motions, side = config.num_keypoints + 1, MOTION_SIZE_PX
+    affine = _parameter("affine", (3, motions * 2))
+    logits = _parameter("logits", (1, motions, side, side))
+    occlusion_logit = _sliced(logits, 0, 1, axis=1)
+    is_of_mask = np.arange(motions).reshape(1, -1, 1, 1) > 0
+    mask = _reshape(op.softmax(op.multiply(logits, _constant(is_of_mask)), axis=1), (motions, side * side))
+    maps = op.concat(
+        [
+            _reshape(_deformation(affine, mask, side), (2, side, side)),
+            _reshape(op.sigmoid(occlusion_logit), (1, side, side)),
+        ],
+        0,
+    )
+    return [affine, logits], maps
 
 
 def decoder_graph(config: McnetConfig, weights: Weights, ranges: Ranges | None = None) -> ov.Model:

@@ -4,6 +4,8 @@ import os
 import platform
 from pathlib import Path
 
+from mcnet.phrases import phrase
+
 _LIMITS_WITHOUT_INT8 = {"sse41", "avx", "avx2", "avx512_core"}
 _LIMITS_WITHOUT_BF16 = _LIMITS_WITHOUT_INT8 | {"avx2_vnni", "avx2_vnni_2", "avx512_core_vnni"}
 
@@ -13,15 +15,23 @@ def native_precisions(device: str, root: Path = Path("/")) -> frozenset[str]:
 
     On a CPU bf16 needs AVX-512 bf16 or AMX: without them torch takes seconds for a frame. int8 needs VNNI or AMX, which
     add up products of bytes in 32 bits; without them OpenVINO adds pairs in 16 bits, and may still be faster than in
-    float32 (two AVX2 cores: 33 and 37 ms per frame of the starter). On a GPU nothing here computes in int8.
+    float32 (two AVX2 cores: 33 and 37 ms per frame of the starter). On a GPU of NVIDIA's
+    or Apple's nothing here computes in int8; of an Intel GPU OpenVINO tells.
 
     torch and OpenVINO both multiply with oneDNN, and a limit in `ONEDNN_MAX_CPU_ISA` takes instructions away from it,
     though the processor has them: what it may not use counts as missing.
 
     Args:
-        device: `cpu` or `cuda:N`.
+        device: `cpu`, `cuda:N`, `gpu:N` or `mps`.
         root: where Linux' /proc lies; tests lay out others.
     """
+    if device == "mps":
+        return frozenset({"fp32", "fp16"})
+    if device.startswith("gpu:"):
+        from mcnet.openvino_import import ov
+
+        told = ov.Core().get_property(f"GPU.{device.partition(':')[2]}", "OPTIMIZATION_CAPABILITIES")
+        return frozenset({"fp32", "fp16"} | ({"int8"} if "INT8" in told else set()))
     if device != "cpu":
         import torch
 
@@ -79,7 +89,7 @@ def threads(root: Path = Path("/")) -> int:
 
 def description(threads: int) -> str:
     """The processor with what is used of it: name, cores and threads."""
-    return f"{cpu_name()}, {os.cpu_count()} cores, {threads} threads"
+    return phrase("{name}, {cores} cores, {threads} threads", name=cpu_name(), cores=os.cpu_count(), threads=threads)
 
 
 def _cpuinfo(name: str, root: Path) -> list[str]:

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mcnet.arrays import Array, ConditionedMemory, Keypoints, Rgb, SourceCache
+from mcnet.arrays import Array, ConditionedMemory, Flow, Keypoints, Rgb, SourceCache
+from mcnet.dense_motion import Motion
 from mcnet.engine.backends import Rendered
 from mcnet.engine.rewrites import rewrite
 from mcnet.generator import Mcnet, Warped, blend
@@ -71,10 +72,13 @@ class TorchBackend:
         return cache
 
     @exactly
-    def render(self, cache: SourceCache[Array], driving: Keypoints[Array]) -> Rendered:
-        packed, witness = self.predict(self.taken(cache), self.moved(driving))
+    def render(self, cache: SourceCache[Array], driving: Keypoints[Array], *, with_flow: bool = False) -> Rendered:
+        packed, witness, motion = self.predict(self.taken(cache), self.moved(driving))
+        flow = None
+        if with_flow:
+            flow = Flow(motion.deformation.cpu().numpy(), motion.occlusion[:, 0].cpu().numpy())
         rgb: Rgb = packed.cpu().numpy()
-        return Rendered(rgb, witness.item())
+        return Rendered(rgb, witness.item(), flow)
 
     def taken(self, cache: SourceCache[Array]) -> SourceCache:
         """The source on the device; copied there when it is another one than before."""
@@ -91,15 +95,16 @@ class TorchBackend:
         """Keypoints on the device."""
         return Keypoints(*(torch.from_numpy(np.ascontiguousarray(part)).to(self.device) for part in keypoints))
 
-    def predict(self, cache: SourceCache, driving: Keypoints) -> tuple[Tensor, Tensor]:
+    def predict(self, cache: SourceCache, driving: Keypoints) -> tuple[Tensor, Tensor, Motion]:
         """`render`, all of it on the device: waits for nothing."""
         generator = self.model.generator
-        warped = generator.warp(cache, generator.motion(cache, driving))
+        motion = generator.motion(cache, driving)
+        warped = generator.warp(cache, motion)
         prediction = blend(generator.decode(cache, self.narrow(warped)).float(), warped)
         # One number tells of any NaN or infinity: each of them survives a sum. Keypoints are in it, since sampling at
         # NaN gives zeros.
         witness = prediction.sum() + driving.value.sum() + driving.jacobian.sum()
-        return to_rgb(prediction), witness
+        return to_rgb(prediction), witness, motion
 
     def narrow(self, warped: Warped) -> Warped:
         """As the decoder wants it."""

@@ -6,6 +6,8 @@ Pictures are RGB uint8 arrays of shape (height, width, 3) everywhere in here.
 import os
 from pathlib import Path
 
+from mcnet.phrases import phrase
+
 _QT_SETTINGS = ("QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR")
 _BEFORE = {name: os.environ.get(name, "") for name in _QT_SETTINGS}
 
@@ -17,7 +19,10 @@ except ImportError as error:
     from mcnet.media.errors import MediaError
 
     raise MediaError(
-        f"OpenCV does not load: {error}; on Debian or Ubuntu: apt-get install libgl1 libglib2.0-0 libxcb1"
+        phrase(
+            "OpenCV does not load: {error}; on Debian or Ubuntu: apt-get install libgl1 libglib2.0-0 libxcb1",
+            error=error,
+        )
     ) from error
 
 # Importing cv2 points Qt at cv2's own plugins, which would break a PyQt6 window in the same process: undo it, also

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from mcnet.media.errors import MediaError
+from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def eight_bit(image: Image.Image) -> Image.Image:
         MediaError: it has 32 bits per channel.
     """
     if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
-        raise MediaError("got 32 bits per channel, expected 8 or 16; convert it to JPEG or PNG")
+        raise MediaError(phrase("got 32 bits per channel, expected 8 or 16; convert it to JPEG or PNG"))
     if image.mode in (*_DEEP, "I"):
         grey = Image.fromarray(np.rint(np.asarray(image).astype(np.float32) / 257).astype(np.uint8))
         grey.info = image.info
@@ -92,7 +93,9 @@ def _converted(image: Image.Image, info: dict[str | tuple[int, int], object]) ->
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
         logger.info("a picture's colour profile cannot be used (%s): its colours are taken as sRGB", error)
         if image.mode == "LAB":
-            raise MediaError("got Lab colours with a profile that cannot be used; convert it to JPEG or PNG") from error
+            raise MediaError(
+                phrase("got Lab colours with a profile that cannot be used; convert it to JPEG or PNG")
+            ) from error
         return image.convert("RGB")
     assert converted is not None, "only in place is nothing returned"
     return converted

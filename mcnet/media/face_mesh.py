@@ -24,6 +24,7 @@ from assets import ROOT as ASSETS
 from mcnet.media.errors import MediaError
 from mcnet.media.mesh_networks import Network, Runtime, loader_of
 from mcnet.media.sampling import sample_square
+from mcnet.phrases import phrase
 
 LANDMARK_COUNT = 468
 REGION_FACTOR = 1.5
@@ -348,13 +349,22 @@ def checked_content(path: Path, expected: str) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         raise MediaError(
-            f"cannot read the face model {path}: {error.strerror or error}; reinstall the package"
+            phrase(
+                "cannot read the bundled network {path}: {cause}; reinstall the package",
+                path=path,
+                cause=error.strerror or error,
+            )
         ) from error
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
         raise MediaError(
-            f"the face model {path} is not the bundled one: got SHA-256 {found[:16]}..., expected "
-            f"{expected[:16]}...; reinstall the package"
+            phrase(
+                "the network {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; "
+                "reinstall the package",
+                path=path,
+                found=found[:16],
+                expected=expected[:16],
+            )
         )
     return content
 

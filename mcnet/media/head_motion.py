@@ -47,9 +47,14 @@ _UPPER_LIP, _CHIN, _MOUTH_CORNERS = 13, 152, (61, 291)
 _LOWER_FACE_Y = 0.75
 """In face sizes: what lies below the nose moves with the mouth."""
 
-_OPEN_EYE = 0.14
-"""The least that counts as the opening of a reference's eye (`expressions.openings`): a shut eye is no measure of an
-open one. Of 71 clips' most neutral frames, 5 % have less."""
+_SHUT_EYE = 0.02
+"""What a mesh measures of a shut eye (`expressions.openings`). From there on lids are counted, so that a shut eye shuts
+a wide-eyed portrait's and a narrow-eyed one's alike."""
+_LEAST_OPEN_EYE = 0.09
+"""The least that counts as the opening of a reference's eye: a shut eye is no measure of an open one, a narrow one is.
+"""
+_SEEN_EYE = 0.14
+"""An iris is measured where an eye is open so far. Of 71 clips' most neutral frames, 5 % have less."""
 _WIDEST_LIDS = 1.6
 """How far lids open at most, over the portrait's own opening."""
 _IRISES = ("right_eye", (33, 133), slice(468, 473)), ("left_eye", (362, 263), slice(473, 478))
@@ -231,6 +236,8 @@ class PortraitInSpace:
         self._points = list(points)
         self._limits = limits or PoseLimits()
         shape = self.head.shape
+        self._closing = self.head.with_mouth_closed().shape - shape
+        self._own_mouth = self.head.openings.mouth
         rest = shape[:LANDMARK_COUNT]
         self._spread = float(np.square(rest - rest.mean(axis=0)).sum())
         self._brows = np.zeros(len(shape), bool)
@@ -315,11 +322,15 @@ class PortraitInSpace:
         now = performer.openings
         gain = gains.brows * self._brows + gains.mouth * self._mouth
         change = gain[:, None] * (performer.shape[: len(own)] - closed[: len(own)])
+        # Lips that meet are to meet in the portrait too, whatever its own mouth does: from there on the mouth is moved.
+        change += min(gains.mouth, 1.0) * self._closing
         size = math.sqrt(float(np.square(change).sum()) / self._spread)
-        limit = math.sqrt(_CALM + _PER_OPENING * max(now.mouth, 0.0) ** 2) * max(1.0, gains.mouth, gains.brows)
+        widest = max(now.mouth, self._own_mouth, 0.0)
+        limit = math.sqrt(_CALM + _PER_OPENING * widest**2) * max(1.0, gains.mouth, gains.brows)
         shape = own + change * (softly(size, limit) / size if size else 1.0)
         for eye, pairs in zip(("right_eye", "left_eye"), _LIDS, strict=True):
-            share = 1 + gains.lids * (getattr(now, eye) / max(getattr(neutral, eye), _OPEN_EYE) - 1)
+            opened = max(getattr(neutral, eye), _LEAST_OPEN_EYE) - _SHUT_EYE
+            share = 1 + gains.lids * ((getattr(now, eye) - _SHUT_EYE) / opened - 1)
             share = min(max(share, 0.0), _WIDEST_LIDS)
             upper, lower = (list(points) for points in pairs)
             opening = own[upper] - own[lower]
@@ -338,7 +349,7 @@ class PortraitInSpace:
         """Move the irises in a shape as the performer's moved within their eyes; where an eye shuts a mesh guesses."""
         for eye, corners, iris in _IRISES:
             opening = min(getattr(performer.openings, eye), getattr(self._neutral(reference)[1], eye))
-            seen = min(max(opening / _OPEN_EYE, 0.0), 1.0)
+            seen = min(max(opening / _SEEN_EYE, 0.0), 1.0)
             there = [head.shape[iris].mean(0) - head.shape[list(corners)].mean(0) for head in (performer, reference)]
             width, own_width = (
                 float(np.linalg.norm(np.subtract(*of[list(corners)]))) for of in (performer.shape, self.head.shape)

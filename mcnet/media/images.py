@@ -22,6 +22,7 @@ from mcnet.config import MIN_SIDE_PX
 from mcnet.files import cause_and_remedy, replacing
 from mcnet.media.colours import as_srgb, eight_bit
 from mcnet.media.errors import MediaError
+from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ def write_rgb(path: str | Path, rgb: NDArray[np.uint8]) -> None:
 
     Args:
         path: ends in `.png`, `.jpg` or `.jpeg`; its folder exists.
-        rgb: (H, W, 3) uint8 RGB.
+        rgb: (H, W, 3) uint8 RGB; for PNG also (H, W, 4), with straight alpha.
 
     Raises:
         MediaError: the suffix is another, or the place cannot be written.
@@ -125,26 +126,38 @@ def write_rgb(path: str | Path, rgb: NDArray[np.uint8]) -> None:
     suffix = path.suffix.lower()
     if suffix not in WRITABLE_SUFFIXES:
         raise MediaError(
-            f"cannot write a picture to {path}: got suffix {path.suffix!r}, expected {' or '.join(WRITABLE_SUFFIXES)}"
+            phrase(
+                "cannot write a picture to {path}: got suffix {suffix}, expected {suffixes}",
+                path=path,
+                suffix=repr(path.suffix),
+                suffixes=" or ".join(WRITABLE_SUFFIXES),
+            )
         )
     if path.is_dir():
-        raise MediaError(f"cannot write the picture {path}: it is a folder, expected a file name")
+        raise MediaError(phrase("cannot write the picture {path}: it is a folder, expected a file name", path=path))
     try:
         with replacing(path) as partial:
             partial.write_bytes(encoded(rgb, suffix))
     except OSError as error:
-        raise MediaError(f"cannot write the picture {path}: {cause_and_remedy(error)}") from error
+        raise MediaError(
+            phrase(
+                "cannot write the picture {path}: {cause}",
+                path=path,
+                cause=cause_and_remedy(error),
+            )
+        ) from error
 
 
 def encoded(rgb: NDArray[np.uint8], suffix: str) -> bytes:
     """The content of a picture's file.
 
     Args:
-        rgb: (H, W, 3) uint8 RGB.
+        rgb: (H, W, 3) uint8 RGB; for PNG also (H, W, 4), with straight alpha.
         suffix: one of `WRITABLE_SUFFIXES`.
     """
     options = [] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    return cv2.imencode(suffix, rgb[:, :, ::-1], options)[1].tobytes()
+    order = [2, 1, 0, *range(3, rgb.shape[2])]
+    return cv2.imencode(suffix, rgb[:, :, order], options)[1].tobytes()
 
 
 def _read(path: Path, most_kept: int, *, completed: bool = False) -> tuple[NDArray[np.uint8], bool]:
@@ -156,17 +169,33 @@ def _read(path: Path, most_kept: int, *, completed: bool = False) -> tuple[NDArr
         width, height = image.size
         if width * height > MOST_PIXELS:
             raise MediaError(
-                f"the picture {path} is too large: got {width} x {height}, expected at most {MOST_PIXELS // 10**6} "
-                "million pixels; make it smaller"
+                phrase(
+                    "the picture {path} is too large: got {width} x {height}, expected at most {millions} million "
+                    "pixels; make it smaller",
+                    path=path,
+                    width=width,
+                    height=height,
+                    millions=MOST_PIXELS // 10**6,
+                )
             )
         if min(width, height) < MIN_SIDE_PX:
             raise MediaError(
-                f"the picture {path} is too small: got {width} x {height}, expected at least {MIN_SIDE_PX} pixels on "
-                "each side; use a larger one"
+                phrase(
+                    "the picture {path} is too small: got {width} x {height}, expected at least {least_px} pixels "
+                    "on each side; use a larger one",
+                    path=path,
+                    width=width,
+                    height=height,
+                    least_px=MIN_SIDE_PX,
+                )
             )
         if image.format == "TIFF" and (_tag(image, _DNG_TAG) or _tag(image, _SUBFILE_TAG) & _REDUCED):
             raise MediaError(
-                f"cannot read the picture {path}: got a camera's raw data, expected {_READABLE}; export it as JPEG"
+                phrase(
+                    "cannot read the picture {path}: got a camera's raw data, expected {readable}; export it as JPEG",
+                    path=path,
+                    readable=_READABLE,
+                )
             )
         if image.format in _NUMBERED_COLOURS:
             _note_colours(image)
@@ -175,7 +204,7 @@ def _read(path: Path, most_kept: int, *, completed: bool = False) -> tuple[NDArr
             turn = _UPRIGHT.get(_tag(image, _ORIENTATION_TAG))  # read last: a TIFF has turned itself by now
             pixels = _array(rgb if turn is None else rgb.transpose(turn))
         except MediaError as error:
-            raise MediaError(f"cannot read the picture {path}: {error}") from error
+            raise MediaError(phrase("cannot read the picture {path}: {error}", path=path, error=error)) from error
         except Exception as error:  # each of Pillow's decoders fails in its own way when a file is damaged
             logger.debug("reading %s", path, exc_info=True)
             if image.format in ("JPEG", "MPO") and "truncated" in str(error) and path.is_file() and not completed:
@@ -183,8 +212,12 @@ def _read(path: Path, most_kept: int, *, completed: bool = False) -> tuple[NDArr
                 logger.warning("the picture %s is cut short: what is missing of it is grey", path)
                 return answer
             raise MediaError(
-                f"cannot read the picture {path}: it is damaged, cut short or of a kind that cannot be decoded "
-                f"({_said(error)}); open it in a viewer and save it as JPEG, or take another"
+                phrase(
+                    "cannot read the picture {path}: it is damaged, cut short or of a kind that cannot be decoded "
+                    "({said}); open it in a viewer and save it as JPEG, or take another",
+                    path=path,
+                    said=_said(error),
+                )
             ) from error
     return pixels, width * height > _LARGE_PIXELS
 
@@ -205,7 +238,7 @@ def _opened(path: Path, *, completed: bool = False) -> ImageFile.ImageFile:
     held: io.BytesIO | None = None
     try:
         if path.is_char_device():
-            raise MediaError(f"cannot read the picture {path}: got a device, expected a file")
+            raise MediaError(phrase("cannot read the picture {path}: got a device, expected a file", path=path))
         if path.is_file() and not completed:
             with path.open("rb") as file:
                 start = file.read(64)
@@ -213,22 +246,31 @@ def _opened(path: Path, *, completed: bool = False) -> ImageFile.ImageFile:
             held = io.BytesIO(path.read_bytes() + (_JPEG_END if completed else b""))
             start = held.getvalue()[:64]
     except FileNotFoundError as error:
-        raise MediaError(f"no picture at {path}: check the path") from error
+        raise MediaError(phrase("no picture at {path}: check the path", path=path)) from error
     except IsADirectoryError as error:
         raise MediaError(
-            f"cannot read the picture {path}: got a folder, expected a file; name one of its files"
+            phrase("cannot read the picture {path}: got a folder, expected a file; name one of its files", path=path)
         ) from error
     except MediaError:
         raise
     except (OSError, ValueError) as error:  # the latter: a NUL in the name
         said = getattr(error, "strerror", None) or error
-        raise MediaError(f"cannot read the picture {path}: {said}; check its permissions") from error
-    what = "something else or a damaged file" if start else "an empty file"
+        raise MediaError(
+            phrase("cannot read the picture {path}: {said}; check its permissions", path=path, said=said)
+        ) from error
+    what = phrase("something else or a damaged file") if start else phrase("an empty file")
     try:
         return Image.open(path if held is None else held, formats=_formats(start))
     except Exception as error:  # as in `_read`
         logger.debug("opening %s", path, exc_info=True)
-        raise MediaError(f"cannot read the picture {path}: got {what}, expected {_READABLE}") from error
+        raise MediaError(
+            phrase(
+                "cannot read the picture {path}: got {what}, expected {readable}",
+                path=path,
+                what=what,
+                readable=_READABLE,
+            )
+        ) from error
 
 
 def _formats(start: bytes) -> tuple[str, ...]:

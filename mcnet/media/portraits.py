@@ -6,6 +6,7 @@ from pathlib import Path
 
 from assets import ROOT
 from mcnet.media.errors import MediaError
+from mcnet.phrases import phrase
 
 
 def bundled_portraits() -> dict[str, Path]:
@@ -31,4 +32,10 @@ def find_portrait(text: str, known: Mapping[str, Path] | None = None) -> Path:
     if text in known:
         return known[text]
     names = ", ".join(known)
-    raise MediaError(f"no portrait {text!r}: got neither a file nor a known name ({names}); check the path or the name")
+    raise MediaError(
+        phrase(
+            "no portrait {text}: got neither a file nor a known name ({names}); check the path or the name",
+            text=repr(text),
+            names=names,
+        )
+    )

@@ -24,6 +24,7 @@ from mcnet.media.errors import MediaError
 from mcnet.media.frame_rgb import RgbConverter, shown_frame_size_px
 from mcnet.media.images import pictures_in, read_rgb
 from mcnet.media.timing import LONGEST_HOLD_S, PictureClock, constant_rate, one_a_slot
+from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +87,17 @@ class DrivingVideo:
             width, height = self.frame_size_px
             if rgb.shape[:2] != (height, width):
                 raise MediaError(
-                    f"the pictures of {self.path} differ in size: got {rgb.shape[1]} x {rgb.shape[0]} in "
-                    f"{picture.name}, expected {width} x {height} as in {self._pictures[0].name}"
+                    phrase(
+                        "the pictures of {path} differ in size: got {own_width} x {own_height} in {name}, expected "
+                        "{width} x {height} as in {first}",
+                        path=self.path,
+                        own_width=rgb.shape[1],
+                        own_height=rgb.shape[0],
+                        name=picture.name,
+                        width=width,
+                        height=height,
+                        first=self._pictures[0].name,
+                    )
                 )
             yield rgb
 
@@ -118,8 +128,15 @@ class DrivingVideo:
             return to_rgb(frame)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise MediaError(
-                f"cannot use the pictures of {self.path}: got {frame.format.name}, {frame.width} x {frame.height}, "
-                f"which cannot be converted ({error}); export it again as H.264 in MP4"
+                phrase(
+                    "cannot use the pictures of {path}: got {name}, {width} x {height}, which cannot be converted "
+                    "({error}); export it again as H.264 in MP4",
+                    path=self.path,
+                    name=frame.format.name,
+                    width=frame.width,
+                    height=frame.height,
+                    error=error,
+                )
             ) from error
 
     def _tell_if_uneven(self, pictures: int, lost: int, doubled: int) -> None:
@@ -171,7 +188,13 @@ def open_driving(path: str | Path, *, max_fps: float | None = None, folder_fps: 
     """
     path = Path(path)
     if folder_fps <= 0 or (max_fps is not None and max_fps <= 0):
-        raise MediaError(f"cannot open {path} at {max_fps or folder_fps} frames/s: expected more than 0")
+        raise MediaError(
+            phrase(
+                "cannot open {path} at {fps_hz} frames/s: expected more than 0",
+                path=path,
+                fps_hz=max_fps or folder_fps,
+            )
+        )
     if path.is_dir():
         return _open_folder(path, folder_fps)
     timing = _timing(path)
@@ -179,7 +202,9 @@ def open_driving(path: str | Path, *, max_fps: float | None = None, folder_fps: 
         stream = picture_track(container, path)
         first = next((frame for frame, _ in _Decoder(container, stream, 1 / timing.fps)), None)
         if first is None:
-            raise MediaError(f"no frame of {path} can be decoded: it is damaged or cut short; export it again")
+            raise MediaError(
+                phrase("no frame of {path} can be decoded: it is damaged or cut short; export it again", path=path)
+            )
         fps = timing.fps if max_fps is None else min(timing.fps, max_fps)
         return DrivingVideo(
             path,
@@ -203,7 +228,9 @@ def plays(path: Path) -> bool:
 def _open_folder(path: Path, fps: float) -> DrivingVideo:
     pictures = pictures_in(path)
     if not pictures:
-        raise MediaError(f"the folder {path} holds no picture: expected files such as PNG, JPEG or HEIC")
+        raise MediaError(
+            phrase("the folder {path} holds no picture: expected files such as PNG, JPEG or HEIC", path=path)
+        )
     height, width = read_rgb(pictures[0]).shape[:2]
     return DrivingVideo(
         path,
@@ -223,16 +250,22 @@ def open_container(path: Path) -> InputContainer:
     """
     try:
         if path.stat().st_size == 0:
-            raise MediaError(f"cannot read the video {path}: got an empty file; export or download it again")
+            raise MediaError(
+                phrase("cannot read the video {path}: got an empty file; export or download it again", path=path)
+            )
         # FFmpeg takes a relative name with a colon for an address; titles of old files are in any encoding.
         return av.open(path.absolute(), metadata_errors="replace")
     except FileNotFoundError as error:
-        raise MediaError(f"no video at {path}: check the path") from error
+        raise MediaError(phrase("no video at {path}: check the path", path=path)) from error
     except (av.error.FFmpegError, ValueError, OSError) as error:
         if isinstance(error, MediaError):
             raise
         said = getattr(error, "strerror", None) or error
-        raise MediaError(f"cannot read the video {path}: {said}; expected a video such as MP4, MOV or WebM") from error
+        raise MediaError(
+            phrase(
+                "cannot read the video {path}: {said}; expected a video such as MP4, MOV or WebM", path=path, said=said
+            )
+        ) from error
 
 
 def packets_of(container: InputContainer, *streams: VideoStream | AudioStream) -> "Iterator[Packet[Any]]":
@@ -270,10 +303,16 @@ def picture_track(container: InputContainer, path: Path) -> VideoStream:
     for stream in (track for track in tracks if track.codec_context is not None):
         stream.thread_type = "AUTO"
         return stream
-    what = "only sound" if container.streams.audio else "no picture track"
+    what = phrase("only sound") if container.streams.audio else phrase("no picture track")
     if tracks:
-        what = "pictures in a codec that cannot be decoded"
-    raise MediaError(f"cannot use {path} as a video: got {what}, expected a video with pictures, such as H.264 in MP4")
+        what = phrase("pictures in a codec that cannot be decoded")
+    raise MediaError(
+        phrase(
+            "cannot use {path} as a video: got {what}, expected a video with pictures, such as H.264 in MP4",
+            path=path,
+            what=what,
+        )
+    )
 
 
 def first_picture_s(path: Path) -> float:

@@ -32,6 +32,7 @@ from mcnet.media.video import open_container, plays
 logger = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".gif")
+ALPHA_SUFFIXES = (".webm",)
 _GIF_MAX_FPS = 50  # browsers slow down anything faster
 # MP4: the index to the front, so that it plays while it loads. WebM: how much is lost, in ms, when the disk is full.
 _MUXER_OPTIONS = {".mp4": {"movflags": "+faststart"}, ".webm": {"cluster_time_limit": "2000"}}
@@ -59,18 +60,25 @@ class VideoWriter:
         frame_size_px: (width, height) of the frames.
         audio_from: a video whose sound is carried over, from its first picture up to the length of what is written:
             copied where that is exact, else as AAC or Opus. A video without sound, or a folder, is fine.
+        alpha: the frames have a straight alpha channel, which `.webm` (VP9 with alpha) and a folder of PNGs keep.
 
     Attributes:
         frame_count: frames written so far.
         has_sound: after the end, whether any sound was carried over.
 
     Raises:
-        MediaError: the suffix is unknown, the place cannot be written, or `audio_from` cannot be read; raised when the
-            writer is made or entered, before any frame.
+        MediaError: the suffix is unknown or cannot have alpha, the place cannot be written, or `audio_from` cannot be
+            read; raised when the writer is made or entered, before any frame.
     """
 
     def __init__(
-        self, path: str | Path, fps: float, frame_size_px: tuple[int, int], audio_from: str | Path | None = None
+        self,
+        path: str | Path,
+        fps: float,
+        frame_size_px: tuple[int, int],
+        audio_from: str | Path | None = None,
+        *,
+        alpha: bool = False,
     ) -> None:
         as_folder = str(path).endswith(("/", os.sep)) or Path(path).is_dir()
         self.path = Path(path).absolute()  # FFmpeg takes a relative name with a colon for an address
@@ -79,6 +87,7 @@ class VideoWriter:
         self._suffix = "" if as_folder else self.path.suffix.lower()
         self._fps = Fraction(fps).limit_denominator(1001)
         self._frame_size_px = frame_size_px
+        self._alpha = alpha
         self._audio_from = None if audio_from is None or Path(audio_from).is_dir() else Path(audio_from).absolute()
         self._sink: _Sink | None = None
         self._partial = scratch_beside(self.path, self._suffix)
@@ -89,6 +98,11 @@ class VideoWriter:
             raise MediaError(
                 f"cannot write {self.path}: got suffix {self.path.suffix!r}, expected {', '.join(VIDEO_SUFFIXES)}, "
                 "or none for a folder of PNGs"
+            )
+        if self._alpha and self._suffix not in ("", *ALPHA_SUFFIXES):
+            raise MediaError(
+                f"cannot write {self.path} with a transparent background: got {self._suffix}, which has no alpha "
+                f"channel here, expected {', '.join(ALPHA_SUFFIXES)}, or none for a folder of PNGs"
             )
         if self._fps <= 0 or min(self._frame_size_px) < 1:
             raise MediaError(f"cannot write {self.path}: got {self._fps} frames/s of {self._frame_size_px} pixels")
@@ -123,21 +137,24 @@ class VideoWriter:
             return _PictureSink(self._partial)
         if self._suffix == ".gif":
             return _GifSink(self._partial, self._fps, self._frame_size_px)
-        return _VideoSink(self._partial, self._suffix, self._fps, self._frame_size_px, self._audio_from)
+        return _VideoSink(
+            self._partial, self._suffix, self._fps, self._frame_size_px, self._audio_from, alpha=self._alpha
+        )
 
     def write(self, rgb: NDArray[np.uint8]) -> None:
         """Append a frame.
 
         Args:
-            rgb: (H, W, 3) uint8 of the size given at the start.
+            rgb: (H, W, 3) uint8 of the size given at the start; (H, W, 4) where there is alpha.
 
         Raises:
             MediaError: another shape or type, the writer is not open, or the disk is full or gone; after the last of
                 these the writer is closed.
         """
         width, height = self._frame_size_px
-        if rgb.shape != (height, width, 3) or rgb.dtype != np.uint8:
-            raise MediaError(f"cannot write a frame: got {rgb.dtype} {rgb.shape}, expected uint8 {(height, width, 3)}")
+        expected = (height, width, 4 if self._alpha else 3)
+        if rgb.shape != expected or rgb.dtype != np.uint8:
+            raise MediaError(f"cannot write a frame: got {rgb.dtype} {rgb.shape}, expected uint8 {expected}")
         if self._sink is None:
             raise MediaError(f"cannot write to {self.path}: the writer is not open; use it in a with block")
         try:
@@ -236,7 +253,14 @@ class _VideoSink:
     """H.264 or VP9 with sound; the sound is fed along, so that both lie beside each other in the file."""
 
     def __init__(
-        self, path: Path, suffix: str, fps: Fraction, frame_size_px: tuple[int, int], audio_from: Path | None
+        self,
+        path: Path,
+        suffix: str,
+        fps: Fraction,
+        frame_size_px: tuple[int, int],
+        audio_from: Path | None,
+        *,
+        alpha: bool,
     ) -> None:
         codec = "libx264" if suffix == ".mp4" else "libvpx-vp9"
         options = (
@@ -244,6 +268,9 @@ class _VideoSink:
             if suffix == ".mp4"
             else {"crf": "24", "b": "0", "deadline": "realtime", "cpu-used": "6", "row-mt": "1"}
         )
+        if alpha:
+            options["auto-alt-ref"] = "0"  # libvpx refuses alpha with it
+        self._given, self._stored = ("rgba", "yuva420p") if alpha else ("rgb24", "yuv420p")
         self._fps = fps
         self._odd = (frame_size_px[0] % 2, frame_size_px[1] % 2)
         self._end_s = 0.0
@@ -252,7 +279,7 @@ class _VideoSink:
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self.close)
             even_frame_size_px = (frame_size_px[0] + self._odd[0], frame_size_px[1] + self._odd[1])
-            self._stream = _add_pictures(self._muxer, codec, fps, even_frame_size_px, "yuv420p", options)
+            self._stream = _add_pictures(self._muxer, codec, fps, even_frame_size_px, self._stored, options)
             context = self._stream.codec_context
             context.colorspace = context.color_primaries = context.color_trc = _BT709
             context.color_range = _TV_RANGE
@@ -263,8 +290,8 @@ class _VideoSink:
     def write(self, rgb: NDArray[np.uint8], index: int) -> None:
         if any(self._odd):
             rgb = np.pad(rgb, ((0, self._odd[1]), (0, self._odd[0]), (0, 0)), mode="edge")
-        frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709")
+        frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format=self._given)
+        frame = frame.reformat(format=self._stored, dst_colorspace="ITU709")
         frame.pts, frame.time_base = index, 1 / self._fps
         self._muxer.mux(self._stream.encode(frame))
         self._end_s = float((index + 1) / self._fps)

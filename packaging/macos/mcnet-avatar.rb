@@ -1,6 +1,6 @@
 # For Homebrew. Not run: there was no Mac to build or install on. URL and hash are filled in when a release is made.
 cask "mcnet-avatar" do
-  version "0.1.0"
+  version "0.2.0"
   sha256 "RELEASE_SHA256"
 
   url "RELEASE_URL"

@@ -13,7 +13,7 @@ from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera import CameraFormat
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import OutputFormat
-from mcnet.arrays import Array, Keypoints, Rgb, SourceCache
+from mcnet.arrays import Array, Flow, Keypoints, Rgb, SourceCache
 from mcnet.config import McnetConfig
 from mcnet.engine import DeviceChoice, EngineError
 from mcnet.media.faces import Face
@@ -43,6 +43,7 @@ class FakeEngine:
 
     config = McnetConfig.named("tiny")
     model_name = "fake"
+    content_hash = "fa" * 32
     choice = DeviceChoice("cpu", "fp32", "cpu, for a test")
     fingerprint = "fake/1"
     backend_name = "fake"
@@ -93,6 +94,10 @@ class FakeEngine:
         assert self.detects
         assert picture.shape == (SIZE_PX, SIZE_PX, 3)
         return keypoints(float("nan") if self.nan else self.shift, self.scale)
+
+    def render_with_flow(self, driving: Keypoints[Array]) -> tuple[Rgb, Flow]:
+        x, y = np.meshgrid(np.linspace(-1, 1, 64, dtype=np.float32), np.linspace(-1, 1, 64, dtype=np.float32))
+        return self.render(driving)[None], Flow(np.stack((x, y), -1)[None], np.ones((1, 64, 64), np.float32))
 
     def render(self, driving: Keypoints[Array]) -> Rgb:
         time.sleep(self.delay_s)

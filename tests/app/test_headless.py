@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,12 +14,24 @@ from typing import Any
 import av
 import pytest
 
-from app.__main__ import main
-from app.headless import Watch
-from app.pipeline.events import EngineReady, Event, SinkFailed, SourceReady
+from app.__main__ import build_parser, main
+from app.control.access import Access
+from app.control.client import Connection
+from app.errors import AppError
+from app.headless import Watch, before_background, live_settings, parse_sink
+from app.pipeline.events import EngineReady, Event, SinkFailed, SourceFailed, SourceReady
+from app.pipeline.output.discloser import Discloser
 from app.pipeline.pipeline import Pipeline
+from app.places import control_folder
+from app.presets import Presets, Strengths, save_presets
 from app.settings import LiveSettings
+from mcnet.disclosure import ModelUsed, read_credentials
+from mcnet.disclosure.manifest import GENERATED
+from mcnet.disclosure.process import begin_disclosing
+from mcnet.engine import open_model
+from mcnet.media.scene import parse_background
 from tests.app.clips import face_that_leaves
+from tests.app.fakes import wait_until
 from tests.disks import full
 from tests.media.videos import GRID
 
@@ -46,6 +59,7 @@ def watch_of(
         give_up_s=1.0,
         file_camera=True,
         sinks=sinks,
+        discloser=Discloser(lambda: None, events.put, begin_disclosing),
     )
 
 
@@ -77,6 +91,58 @@ def test_a_speaker_drives_a_portrait_into_a_file(tmp_path: Path, capsys: pytest.
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.width, stream.height) == ("h264", 640, 360)
         assert sum(1 for _ in container.decode(video=0)) > 5
+    found = read_credentials(video)
+    assert found is not None
+    assert (found.intact, found.source_types) == (True, (GENERATED,))
+    assert found.models == (ModelUsed("starter", open_model("starter").info.content_hash),)
+
+
+@pytest.mark.usefixtures("_signals_are_heard")
+def test_a_run_is_controlled_from_outside_until_it_ends(tmp_path: Path) -> None:
+    """The real program, asked by `ctl` for everything that a Stream Deck would, and ended politely."""
+    command = [sys.executable, "-m", "app", "--headless", "--camera", str(GRID), "--size", "640x360", "--device", "cpu"]
+    with (tmp_path / "log").open("w") as log:
+        program = subprocess.Popen([*command, "--control", "0"], stderr=log)
+    try:
+        access = Access(control_folder())
+        wait_until(lambda: access.address() is not None, "it listens", 120.0)
+        connection = Connection(access, None)
+
+        def state() -> dict[str, Any]:
+            return connection.ask("GET", "/v1/state")
+
+        assert main(["ctl", "slate"]) == 0
+        wait_until(lambda: state()["state"] == "slate", "the slate", 120.0)
+        assert main(["ctl", "portrait", "man 2"]) == 0
+        assert main(["ctl", "gains", "mouth=1.5"]) == 0
+        assert main(["ctl", "live"]) == 0
+        wait_until(lambda: state()["live"] and state()["portrait"]["id"] == "man_2", "another portrait", 120.0)
+        assert (state()["mode"], state()["model"], state()["gains"]["mouth"]) == ("headless", "starter", 1.5)
+        assert main(["ctl", "portrait", "nobody"]) == 1
+        program.terminate()
+        assert program.wait(60) == 0, (tmp_path / "log").read_text()
+        assert access.address() is None
+        assert main(["ctl", "status"]) == 3
+    finally:
+        program.kill()
+        program.wait()
+
+
+def test_a_portrait_that_fails_later_does_not_end_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    events: SimpleQueue[Event] = SimpleQueue()
+    watch = watch_of(events, {"null"})
+    events.put(PORTRAIT)
+    events.put(SourceFailed("other", "out of memory"))
+    watch.drain()
+    assert watch.failure == ""
+    assert "out of memory; the portrait before goes on" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_ends_it_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["--headless", "--camera", str(GRID), "--control", str(port), "--frames", "1"]) == 1
+    assert f"cannot listen on port {port}: another program has it" in capsys.readouterr().err
 
 
 def went_down_the_ladder_and_came_back(states: list[dict[str, Any]]) -> bool:
@@ -113,6 +179,12 @@ def test_a_full_disk_ends_a_run_that_only_records(tmp_path: Path) -> None:
         assert "; nothing of it could be kept; cannot write the report " in last
         assert "Traceback" not in done.stderr
         assert not list(folder.iterdir())
+
+
+def test_sinks_by_their_names() -> None:
+    assert parse_sink("pipewire").name == "pipewire"
+    assert parse_sink("pipewire:Mine").name == "pipewire"
+    assert parse_sink("virtualcam").name == "virtualcam"
 
 
 def test_a_run_outlives_one_of_its_sinks_and_has_failed_nevertheless(capsys: pytest.CaptureFixture[str]) -> None:
@@ -187,6 +259,31 @@ def test_nothing_is_said_of_space_where_it_is_had_or_not_wanted(
     assert "motion in the plane" not in capsys.readouterr().err
 
 
+def test_a_preset_of_the_window_moves_the_avatar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calm = Strengths(motion_strength=0.5, mouth_strength=1.5)
+    save_presets(tmp_path / "presets.toml", Presets().saved("Calm", calm))
+    monkeypatch.setattr("app.headless.presets_file", lambda: tmp_path / "presets.toml")
+
+    def settings(*words: str) -> LiveSettings:
+        return live_settings(build_parser().parse_args(["--headless", *words]))
+
+    assert settings("--preset", "calm", "--motion", "plane") == calm.over(LiveSettings(motion="plane"))
+    assert settings("--preset", "Standard") == settings() == LiveSettings()
+    with pytest.raises(AppError, match=r"preset: got 'Wild', expected one of Standard, Calm"):
+        settings("--preset", "Wild")
+
+
+def test_a_background_cuts_the_person_out_before_it() -> None:
+    usual = LiveSettings(portrait_x=0.2)
+    green = before_background(usual, parse_background("green"))
+    assert (green.cut_out, green.background, green.background_colour) == (True, "colour", "#00ff00")
+    assert green.portrait_x == 0.2
+    video = before_background(usual, parse_background(str(GRID)))
+    assert (video.background, video.background_video, video.background_image) == ("video", str(GRID), "")
+    blurred = before_background(usual, parse_background("blur", 0.9))
+    assert (blurred.background, blurred.background_blur) == ("blur", 0.9)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -194,6 +291,7 @@ def test_nothing_is_said_of_space_where_it_is_had_or_not_wanted(
         (["--camera", str(GRID), "--source", "nobody"], "no portrait 'nobody'"),
         (["--camera", str(GRID), "--model", "nothing"], "nothing"),
         (["--camera", str(GRID), "--sink", "tv"], "--sink: got 'tv', expected"),
+        (["--camera", str(GRID), "--sink", "pipewire:a\tb"], "name of the PipeWire camera: got 'a\\tb', expected"),
         (["--camera", str(GRID), "--size", "big"], "--size: got 'big', expected"),
         (["--camera", str(GRID), "--size", "641x360"], "even number"),
         (["--camera", str(GRID), "--device", "cuda:9"], "cuda:9"),
@@ -206,6 +304,9 @@ def test_nothing_is_said_of_space_where_it_is_had_or_not_wanted(
         (["--camera", str(GRID), "--sink", "file:x.avi"], "got suffix '.avi', expected .mp4"),
         (["--camera", str(GRID), "--sink", "file:a.mp4", "--sink", "file:a.mp4"], "got it twice"),
         (["--camera", str(GRID), "--sink", "file:a.mp4", "--report", "a.mp4"], "is to be written there, too"),
+        (["--camera", str(GRID), "--background", "rtsp://192.0.2.1/x"], "got a network address"),
+        (["--camera", str(GRID), "--background", "/dev/null"], "a folder, a device or a pipe"),
+        (["--camera", str(GRID), "--background", str(GRID), "--report", str(GRID)], "it would write over what"),
         (["--camera", 300 * "x"], "there is no such file"),
         (["--camera", str(GRID), "--source", 300 * "x"], "got neither a file nor a known name"),
     ],

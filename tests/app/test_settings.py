@@ -54,7 +54,11 @@ def test_a_file_that_is_no_toml_is_kept_aside_and_told(tmp_path: Path, caplog: p
         ("", "speed = 2", "unknown setting live.speed"),
         ("", "zoom = 'big'", "setting live.zoom: got 'big', expected float"),
         ("", "zoom = 9", "setting zoom: got 9.0, expected 0.5 to 2"),
-        ("", "background = 'sea'", "setting live.background: got 'sea', expected blur or colour or image"),
+        (
+            "",
+            "background = 'sea'",
+            "setting live.background: got 'sea', expected blur or own or colour",
+        ),
         ("", "background_colour = 'red'", "setting background_colour: got 'red', expected #rrggbb"),
     ],
 )

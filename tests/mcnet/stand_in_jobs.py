@@ -20,6 +20,7 @@ class StandIn(NamedTuple):
     frames: int
     held: int
     interrupted: bool
+    undisclosed: str = ""
 
 
 def perform(words: Sequence[str], tell: Tell | None) -> StandIn:

@@ -27,6 +27,7 @@ from mcnet.media.head_motion import (
 
 POINTS = (334, 105, 386, 374, 159, 145, 1, 291, 61, 13, 14, 152, 454, 234, 10)
 FULL = SquareBox(128, 128, 256)
+SHUT = 0.02
 JAW = (14, 87, 317, 178, 402, 88, 318, 95, 324, 17, 152, 148, 377)
 
 
@@ -113,7 +114,7 @@ def test_the_portrait_keeps_its_shape_and_looks_where_the_performer_looks(meshes
     np.testing.assert_allclose(head.rotation, performer.rotation, atol=1e-9)
     rigid = list(RIGID_POINTS)
     np.testing.assert_allclose(head.shape[rigid], portrait.head.shape[rigid], atol=1e-9)
-    np.testing.assert_allclose(head.shape, portrait.head.shape, atol=1e-3)  # no change of expression
+    np.testing.assert_allclose(head.shape, portrait.head.with_mouth_closed().shape, atol=1e-3)  # as the performer's is
 
 
 def test_the_performers_place_and_size_are_taken_from_the_reference(meshes: list[Array]) -> None:
@@ -137,12 +138,13 @@ def test_a_change_of_expression_is_taken_over(meshes: list[Array]) -> None:
 def test_what_no_face_does_is_taken_over_softly(meshes: list[Array]) -> None:
     portrait, rest = PortraitInSpace(meshes[0], POINTS), Head.of(meshes[1]).with_mouth_closed()
     spread = np.square(portrait.head.shape - portrait.head.shape.mean(axis=0)).sum()
+    own = portrait.head.with_mouth_closed().shape
 
     def shown(strength: float) -> float:
         shape = rest.shape.copy()
         below = shape[:, 1] > 0.75  # in face sizes: what moves with the mouth
         shape[below, 0] *= 1 + strength  # lips and jaw drawn apart, the mouth shut
-        return float(np.square(portrait.follow(rest._replace(shape=shape), rest).shape - portrait.head.shape).sum())
+        return float(np.square(portrait.follow(rest._replace(shape=shape), rest).shape - own).sum())
 
     sizes = [shown(strength) / spread for strength in (0.05, 0.1, 0.5, 1.0, 5.0)]
     assert sizes == sorted(sizes)
@@ -155,8 +157,42 @@ def test_a_shut_eye_shuts_the_portraits_whatever_its_shape(meshes: list[Array]) 
     shut = portrait.follow(with_lids(rest, 0.0), rest)
     assert shut.openings.right_eye == pytest.approx(0, abs=1e-6)
     assert shut.openings.left_eye == pytest.approx(portrait.head.openings.left_eye, rel=1e-6)
-    half = portrait.follow(with_lids(rest, 0.5), rest)
+    nearly = portrait.follow(with_lids(rest, SHUT / rest.openings.right_eye), rest)
+    assert nearly.openings.right_eye == pytest.approx(0, abs=2e-3)  # what a mesh measures of a shut eye is shut
+    halfway = with_lids(rest, 0.5 + 0.5 * SHUT / rest.openings.right_eye)
+    half = portrait.follow(halfway, rest)
     assert half.openings.right_eye == pytest.approx(portrait.head.openings.right_eye / 2, rel=0.02)
+
+
+def of_lids(head: Head, opening: float) -> Head:
+    """The head with its right eye open so far, over the eye's width."""
+    return with_lids(head, opening / head.openings.right_eye)
+
+
+@pytest.mark.parametrize("own", [0.08, 0.2, 0.35], ids=["narrow", "usual", "wide"])
+@pytest.mark.parametrize("opened", [0.1, 0.2, 0.35], ids=["narrow", "usual", "wide"])
+def test_lids_of_any_shape_shut_and_open_those_of_any_other(meshes: list[Array], own: float, opened: float) -> None:
+    """At rest the avatar's eye is as its portrait's; shut it is shut, whatever the shapes of both people's eyes."""
+    portrait = PortraitInSpace(of_lids(Head.of(meshes[0]), own).mesh, POINTS)
+    rest = of_lids(Head.of(meshes[1]), opened)
+    shown = [portrait.follow(of_lids(rest, now), rest).openings.right_eye for now in (SHUT, opened)]
+    assert shown[0] < 0.01
+    assert shown[1] == pytest.approx(portrait.head.openings.right_eye, rel=0.02)
+
+
+@pytest.mark.parametrize("own", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize("at_reference", [0.0, 0.2])
+def test_lips_that_meet_meet_in_a_portrait_of_any_mouth(meshes: list[Array], own: float, at_reference: float) -> None:
+    """Also in one that smiles with its teeth, and also where the reference was caught in the middle of a word."""
+    portrait = PortraitInSpace(with_jaw_down(Head.of(meshes[0]).with_mouth_closed(), own).mesh, POINTS)
+    closed = Head.of(meshes[1]).with_mouth_closed()
+    reference = with_jaw_down(closed, at_reference)
+    shown = portrait.follow(closed, reference)
+    assert shown.openings.mouth < 0.03
+    speaking = portrait.follow(with_jaw_down(closed, 0.3), reference)
+    assert speaking.openings.mouth > 0.12
+    still = portrait.follow(with_jaw_down(closed, 0.3), reference, Gains(mouth=0))
+    assert still.openings.mouth == pytest.approx(portrait.head.openings.mouth, abs=1e-6)
 
 
 @pytest.mark.parametrize("gap", [0.1, 0.3])

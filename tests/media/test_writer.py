@@ -5,6 +5,7 @@ from pathlib import Path
 from unittest import mock
 
 import av
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -40,6 +41,40 @@ def test_what_is_written_can_be_read(tmp_path: Path, name: str) -> None:
     assert [number_of(rgb) for index, rgb in enumerate(shown) if index != 3] == [*range(3), *range(4, 30)]
     assert np.abs(shown[3][8:56, 8:40].astype(int) - (200, 60, 40)).max() < 12
     assert names(tmp_path) == [name]
+
+
+def decoded_with_alpha(path: Path) -> list[NDArray[np.uint8]]:
+    """FFmpeg's own VP9 decoder leaves the alpha channel out; libvpx's knows it."""
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        assert stream.metadata["alpha_mode"] == "1"
+        decoder = av.CodecContext.create("libvpx-vp9", "r")
+        assert isinstance(decoder, av.VideoCodecContext)
+        frames = [frame for packet in container.demux(stream) for frame in decoder.decode(packet)]
+    return [frame.to_ndarray(format="rgba").astype(np.uint8, copy=False) for frame in frames]
+
+
+def test_alpha_is_kept_where_it_can_be(tmp_path: Path) -> None:
+    frames = [np.dstack((rgb, np.full(rgb.shape[:2], 30 * index, np.uint8))) for index, rgb in enumerate(counted(8))]
+    for rgba in frames:
+        rgba[:, :32, 3] = 255
+    for name in ("a.webm", "a"):
+        with VideoWriter(tmp_path / name, 25, (96, 64), alpha=True) as writer:
+            for rgba in frames:
+                writer.write(rgba)
+    for index, rgba in enumerate(decoded_with_alpha(tmp_path / "a.webm")):
+        assert number_of(rgba[..., :3]) == index
+        assert np.abs(rgba[..., 3].astype(int) - frames[index][..., 3])[8:56, [8, 20, 50, 80]].max() < 12
+    for index, rgba in enumerate(frames):
+        stored = cv2.imread(str(tmp_path / "a" / f"{index:06d}.png"), cv2.IMREAD_UNCHANGED)
+        assert stored is not None
+        np.testing.assert_array_equal(cv2.cvtColor(stored, cv2.COLOR_BGRA2RGBA), rgba)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif"])
+def test_alpha_is_refused_where_it_cannot_be_kept(tmp_path: Path, name: str) -> None:
+    with pytest.raises(MediaError, match=r"which has no alpha channel here, expected .webm, or none for a folder"):
+        VideoWriter(tmp_path / name, 25, (96, 64), alpha=True)
 
 
 def test_mp4_is_what_browsers_and_players_take(tmp_path: Path) -> None:

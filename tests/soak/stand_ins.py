@@ -12,7 +12,7 @@ from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.file_camera import open_file
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import NullSink, OutputFormat
-from mcnet.arrays import Array, Keypoints, Rgb
+from mcnet.arrays import Array, Flow, Keypoints, Rgb
 from mcnet.engine import EngineError
 
 _BORDER_PX = 24
@@ -101,14 +101,21 @@ class FaultyEngine:
         return getattr(self._engine, name)
 
     def render(self, driving: Keypoints[Array]) -> Rgb:
+        picture: Rgb = self._engine.render(self._faults(driving))
+        return picture
+
+    def render_with_flow(self, driving: Keypoints[Array]) -> tuple[Rgb, Flow]:
+        answer: tuple[Rgb, Flow] = self._engine.render_with_flow(self._faults(driving))
+        return answer
+
+    def _faults(self, driving: Keypoints[Array]) -> Keypoints[Array]:
         if self._faulty.fault == "exception":
             raise EngineError("the soak says so")
         if self._faulty.fault == "slow":
             time.sleep(0.5)
         if self._faulty.fault == "NaN":
-            driving = driving._replace(value=driving.value * float("nan"))
-        picture: Rgb = self._engine.render(driving)
-        return picture
+            return driving._replace(value=driving.value * float("nan"))
+        return driving
 
 
 class Watching(NullSink):

@@ -8,13 +8,16 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from app.pipeline.animation.calibration import Calibration, score_expression
+from app.pipeline.animation.calibration import Calibration, PoseScore, score_expression
 from app.pipeline.animation.live_engine import LiveEngine
 from app.pipeline.animation.motion import MotionControl, Pose, Reference, gains_of
+from app.pipeline.animation.motion_recording import MotionRecording
 from app.pipeline.animation.performer_view import PerformerView
+from app.pipeline.animation.reference_store import Kept, ReferenceStore, Setup, kept_of
 from app.pipeline.animation.source_store import SourceStore
 from app.pipeline.animation.tracking_ladder import TrackingLadder, eased
 from app.pipeline.capture.camera_frame import CameraFrame
@@ -22,17 +25,19 @@ from app.pipeline.events import (
     Calibrated,
     CalibrationProgress,
     Event,
+    MotionRefused,
     ReferenceImproved,
+    SettingRefused,
     SourceFailed,
     SourceReady,
 )
 from app.pipeline.inspector import Posed
-from app.pipeline.output.output_frame import OutputFrame
+from app.pipeline.output.output_frame import OutputFrame, Person
 from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
 from mcnet.arrays import Array, SourceCache
-from mcnet.engine import EngineError
+from mcnet.engine import EngineError, resized
 from mcnet.errors import UserError, sentence
 from mcnet.media.crop import CropSmoother, SquareBox, crop, frame_face
 from mcnet.media.errors import MediaError
@@ -40,6 +45,8 @@ from mcnet.media.expressions import head_turn
 from mcnet.media.faces import Face
 from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square
 from mcnet.media.light import Light
+from mcnet.media.matte import Matte, cut_frame, cut_out
+from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +92,13 @@ class Step(NamedTuple):
 
     output: OutputFrame | None
     view: PerformerView | None
+
+
+class _Picture(NamedTuple):
+    """What the engine made last, with the person cut out where that is wanted."""
+
+    avatar: NDArray[np.uint8]
+    person: Person | None
 
 
 class _Whereabouts(NamedTuple):
@@ -143,12 +157,16 @@ class _Source(NamedTuple):
 class Animator:
     """Animates the chosen portrait by camera frames. Used on one thread, the engine's.
 
+    Attributes:
+        recording: takes the performer's motion, while somebody wants it; else None.
+
     Args:
         engine: makes the pictures.
         emit: told what happens.
         stage_done: told the name and the seconds of each part of a step.
         finder: finds faces; the animator closes it.
         store: for encoded portraits, or None.
+        references: for what was calibrated, or None.
     """
 
     def __init__(
@@ -159,11 +177,20 @@ class Animator:
         *,
         finder: Finder,
         store: SourceStore | None = None,
+        references: ReferenceStore | None = None,
     ) -> None:
         self._engine = engine
         self._emit = emit
         self._stage_done = stage_done
         self._store = store
+        self._references = references
+        self._kept: tuple[Setup, Kept] | None = None
+        self._reference_for: Portrait | None = None
+        self._remembers = True
+        self._plays = False
+        self._refused = False
+        self.recording: MotionRecording | None = None
+        self._identity = ""
         self._finder = finder
         self._smoother = CropSmoother()
         self._motion = MotionControl()
@@ -181,8 +208,10 @@ class Animator:
         self._looked_at: _Whereabouts | None = None
         self._whereabouts: _Whereabouts | None = None
         self._target: Pose | Head | None = None
-        self._picture: NDArray[np.uint8] | None = None
-        self._proven: NDArray[np.uint8] | None = None
+        self._picture: _Picture | None = None
+        self._proven: _Picture | None = None
+        self._cuts_out = False
+        self._mattes: dict[bytes, Matte | None] = {}
         self._known_light: Light | None = None
         self._strange = False
         self._resting = False
@@ -239,6 +268,7 @@ class Animator:
         """
         before = self._engine, self._encoded
         self._engine, self._encoded = engine, {}
+        self._mattes = {}  # of another size, maybe
         source, known = self._source, False
         try:
             if source is not None:
@@ -313,6 +343,7 @@ class Animator:
         """Look for the reference pose anew: hands-free over `duration_s` seconds; 0 takes the next frame's face."""
         mesh = None if self._source is None else self._source.portrait.landmarks_px
         self._calibration = Calibration(duration_s, mesh)
+        self._kept = None  # who asks for a calibration wants another one
         self._told_share, self._told_hint = -1.0, ""
 
     def step(self, frame: CameraFrame | None, now_s: float, settings: LiveSettings) -> Step:
@@ -326,21 +357,27 @@ class Animator:
         Raises:
             EngineError: the model failed on this frame.
         """
+        if settings.cut_out != self._cuts_out:
+            self._cuts_out, self._resting = settings.cut_out, False
         if frame is None:
             if now_s - self._captured_s < _CAMERA_GAP_S:
                 return Step(None, None)
             return Step(self._without_face(now_s, settings, camera=False), None)
+        self._remember(settings)
+        self._plays = frame.played is not None
         if frame.camera != self._camera:
             self._change_camera(frame.camera)
         if frame.rgb.shape != self._shape:
             self._shape = frame.rgb.shape
             self._reframe()
         dt_s = min(_LONGEST_STEP_S, max(0.0, frame.captured_s - self._captured_s))
-        self._frame_id, self._captured_s = frame.frame_id, frame.captured_s
+        self._frame_id, self._captured_s, self._identity = frame.frame_id, frame.captured_s, frame.identity
         measures = self._measures(settings)
-        looked = measures or self._searches_first
+        looked = measures or self._searches_first or frame.played is not None or self.recording is not None
         if looked:
             self._look(frame)
+        if self.recording is not None:
+            self.recording.take(frame.captured_s, self._face, (frame.rgb.shape[1], frame.rgb.shape[0]))
         box = self._frame(dt_s, settings)
         if self._face is None or box is None:
             return Step(self._without_face(now_s, settings, camera=True), PerformerView(frame, box, None, None))
@@ -352,6 +389,13 @@ class Animator:
         in_the_plane = measured is None or not self._in_space(settings) or self._calibrates
         if in_the_plane and measured is not None and self._engine.places_suffice:
             driving = Pose.of(self._engine.detect(None, self._places_of(measured)))
+        elif in_the_plane and frame.played is not None:
+            if measured is None or not self._in_space(settings):
+                self._refuse_played(measured is not None)
+                return Step(self._slate(State.NO_FACE), PerformerView(frame, box, landmarks, None))
+            self._refused = False
+            # For the calibration. It is no reference in the plane, which a motion file does not move.
+            driving = Pose(places := self._places_of(measured), np.tile(np.eye(2), (len(places), 1, 1)))
         elif in_the_plane:
             square = self._crop(frame.rgb, box)
             if square is None:
@@ -433,8 +477,11 @@ class Animator:
             driving = Pose.of(self._engine.detect(square))
         if not (np.isfinite(driving.value).all() and np.isfinite(driving.jacobian).all()):
             raise EngineError(
-                f"model {self._engine.model_name} gave NaN for the keypoints of this frame: use precision fp32 or "
-                "another model; the frame is not shown"
+                phrase(
+                    "model {model} gave NaN for the keypoints of this frame: use precision fp32 or another "
+                    "model; the frame is not shown",
+                    model=self._engine.model_name,
+                )
             )
         return driving if measured is None else driving._replace(value=self._places_of(measured))
 
@@ -475,8 +522,15 @@ class Animator:
         grown = abs(here.spread_px / max(there.spread_px, 1e-6) - 1)
         return bool(max(moved, grown) > _MOVED)
 
+    def _refuse_played(self, measured: bool) -> None:
+        """Tell once that the motion file cannot move the avatar, as nothing can be detected in it."""
+        if not self._refused:
+            self._refused = True
+            self._emit(MotionRefused(in_the_plane=measured))
+
     def _change_camera(self, camera: str) -> None:
         self._camera = camera
+        self._refused = False
         self._reframe()
         self._ladder.reset()
         self._motion.reference = None
@@ -490,8 +544,11 @@ class Animator:
     def _look(self, frame: CameraFrame) -> None:
         """Search a frame for the performer's face."""
         self._looked_s = frame.captured_s
-        with self._timed("face"):
-            faces = self._finder.find(frame.rgb)
+        if frame.played is not None:
+            faces = [] if frame.played.face is None else [frame.played.face]
+        else:
+            with self._timed("face"):
+                faces = self._finder.find(frame.rgb)
         faces = [face for face in faces if face.box.share_inside(frame.rgb) >= _LEAST_INSIDE]
         if faces and (self._gone or self._is_elsewhere(faces[0])):
             # Back after more than a blink: perhaps elsewhere, so the crop does not glide there but is there.
@@ -548,7 +605,7 @@ class Animator:
         self._target = target = self._bridged(stance, now_s, settings)
         rung = self._ladder.update(now_s, face=True, camera=True, settings=settings)
         self._render(self._source.between(self._source.rest(target), target, rung.presence))
-        return OutputFrame(self._frame_id, self._captured_s, rung.state, self._picture, fresh=True)
+        return self._shown(rung.state, fresh=True)
 
     def _stance(self, driving: Pose | None, measured: Head | None, dt_s: float, settings: LiveSettings) -> Pose | Head:
         """How the portrait is to be posed."""
@@ -579,6 +636,7 @@ class Animator:
         assert reference.head is not None
         self._motion.reference = reference._replace(head=reference.head._replace(shape=measured.shape))
         self._recalibrated = True
+        self._keep_reference(pose, measured.mesh.astype(np.float32), in_space=True)
         self._emit(ReferenceImproved(score, pose.remarks))
 
     def _bridged(self, target: Pose | Head, now_s: float, settings: LiveSettings) -> Pose | Head:
@@ -600,25 +658,72 @@ class Animator:
     def _take_calibration(
         self, now: Reference, landmarks: NDArray[np.float32] | None, now_s: float, settings: LiveSettings
     ) -> None:
-        if self._calibration is None and self._motion.reference is None and settings.relative:
-            self.calibrate(settings.calibration_s)
+        in_space = now.head is not None and self._in_space(settings)
+        if self._calibration is None and settings.relative:
+            if self._motion.reference is None:
+                self.calibrate(settings.calibration_s)
+                self._look_for_kept(in_space=in_space)
+            elif not in_space and self._source is not None and self._reference_for is not self._source.portrait:
+                self._look_for_kept(in_space=False)  # its reference looks as this portrait does
+        if landmarks is not None and self._takes_kept(landmarks, in_space=in_space):
+            return
         calibration = self._calibration
         if calibration is None or landmarks is None:
             return
-        in_space = now.head is not None and self._in_space(settings)
         calibration.offer(now_s, landmarks, now, in_space=in_space)
         best = calibration.result()
         if best is None:
             self._tell_progress(calibration.share, calibration.hint)
             return
-        score, self._motion.reference = best
-        self._reference_of_another = False
-        head = self._motion.reference.head
-        self._reference_score = 0 if head is None else score_expression(head.openings).score
-        self._better = 0
-        self._calibration = None
-        self._recalibrated = True
+        score, reference = best
+        self._take_reference(reference, of_another_model=self._plays)
+        self._keep_reference(score, landmarks, in_space=in_space)
         self._emit(Calibrated(score.score, score.remarks, in_space=in_space))
+
+    def _take_reference(self, reference: Reference, *, of_another_model: bool = False) -> None:
+        self._motion.reference = reference
+        self._reference_of_another = of_another_model
+        self._reference_score = 0 if reference.head is None else score_expression(reference.head.openings).score
+        self._better = 0
+        self._calibration = self._kept = None
+        self._recalibrated = True
+        self._reference_for = None if self._source is None else self._source.portrait
+
+    def _setup(self, *, in_space: bool) -> Setup:
+        assert self._source is not None
+        square, model = self._source.portrait.square, self._engine.fingerprint
+        return Setup(self._identity, self._shape, in_space, self._is_measured, square, model)
+
+    def _look_for_kept(self, *, in_space: bool) -> None:
+        """See whether a reference was kept for this setup; it is taken once its performer is seen."""
+        self._kept = None
+        self._reference_for = None if self._source is None else self._source.portrait
+        if self._references is not None and self._remembers:
+            setup = self._setup(in_space=in_space)
+            kept = self._references.load(setup)
+            self._kept = None if kept is None else (setup, kept)
+
+    def _takes_kept(self, landmarks: NDArray[np.float32], *, in_space: bool) -> bool:
+        if self._kept is None or self._kept[0].in_space != in_space:
+            return False
+        kept = self._kept[1]
+        if not kept.is_of(landmarks):
+            return False
+        self._take_reference(kept.reference, of_another_model=kept.fingerprint != self._engine.fingerprint)
+        self._emit(Calibrated(kept.score, kept.remarks, in_space=in_space, kept=True))
+        return True
+
+    def _keep_reference(self, score: PoseScore, landmarks: NDArray[np.float32], *, in_space: bool) -> None:
+        if self._references is not None and self._remembers and self._motion.reference is not None:
+            kept = kept_of(self._motion.reference, landmarks, score.score, score.remarks, self._engine.fingerprint)
+            self._references.save(self._setup(in_space=in_space), kept)
+
+    def _remember(self, settings: LiveSettings) -> None:
+        """Delete what was kept where it is not wanted any more."""
+        if self._remembers and not settings.remember_calibration and self._references is not None:
+            self._references.clear()
+            self._kept = None
+        self._remembers = settings.remember_calibration
 
     def _tell_progress(self, share: float, hint: str) -> None:
         if share >= self._told_share + _PROGRESS_STEP or hint != self._told_hint:
@@ -631,7 +736,7 @@ class Animator:
         self._face = None
         if settings.relative and self._motion.reference is None:
             if self._calibration is not None:
-                self._tell_progress(self._calibration.share, "show your face to the camera")
+                self._tell_progress(self._calibration.share, phrase("show your face to the camera"))
             return self._slate(State.CALIBRATING if camera else State.NO_CAMERA)
         rung = self._ladder.update(now_s, face=False, camera=camera, settings=settings)
         if rung.state is not State.HOLD:
@@ -645,13 +750,21 @@ class Animator:
         elif self._picture is None or (rung.state is not State.HOLD and not self._resting):
             self._render(self._source.pose)
             self._resting = True
-        return OutputFrame(self._frame_id, self._captured_s, rung.state, self._picture, fresh=False)
+        return self._shown(rung.state, fresh=False)
 
     def _render(self, stance: Pose | Head) -> None:
         assert self._source is not None
         source, pose = self._source, self._source.pose_of(stance)
+        matte = self._matte(source.portrait.square) if self._cuts_out else None
         with self._timed("render"):
-            self._picture = self._engine.render(pose.to_keypoints())
+            if matte is None:
+                self._picture = _Picture(self._engine.render(pose.to_keypoints()), None)
+            else:
+                (avatar,), flow = self._engine.render_with_flow(pose.to_keypoints())
+        if matte is not None:
+            with self._timed("cut out"):
+                cutout = cut_frame(matte, avatar, flow.deformation[0], flow.occlusion[0])
+                self._picture = _Picture(avatar, Person(cutout, matte.plate))
         self._posed = Posed(
             source.portrait.square,
             *source.pose,
@@ -660,6 +773,28 @@ class Animator:
             fingerprint=source.cache.fingerprint,
         )
         self._resting = False
+
+    def _matte(self, square: NDArray[np.uint8]) -> Matte | None:
+        """The portrait's, made when it is first wanted; None, which is told once, where it cannot be."""
+        key = square.tobytes()
+        if key not in self._mattes:
+            size_px = self._engine.config.size_px
+            try:
+                with self._timed("matte"):
+                    made = cut_out(square if len(square) == size_px else resized(square, size_px))
+            except (MediaError, cv2.error) as error:
+                logger.warning("the person cannot be cut out: %s", error)
+                told = phrase("the person cannot be cut out of this portrait: {error}", error=error)
+                self._emit(SettingRefused("cut_out", told))
+                made = None
+            self._mattes[key] = made
+            while len(self._mattes) > _ENCODED_KEPT:
+                del self._mattes[next(iter(self._mattes))]
+        return self._mattes[key]
+
+    def _shown(self, state: State, *, fresh: bool) -> OutputFrame:
+        avatar, person = (None, None) if self._picture is None else self._picture
+        return OutputFrame(self._frame_id, self._captured_s, state, avatar, fresh, person)
 
     def _slate(self, state: State) -> OutputFrame:
         return OutputFrame(self._frame_id, self._captured_s, state, None, fresh=False)

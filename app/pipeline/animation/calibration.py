@@ -7,6 +7,7 @@ import numpy as np
 
 from app.pipeline.animation.motion import Reference
 from mcnet.media.expressions import Expression, Mesh, expression, head_turn, openings, rotation_between
+from mcnet.phrases import phrase
 from mcnet.pose import hull_area
 
 _MIN_FRAMES = 3
@@ -22,7 +23,7 @@ _POOR, _LONGEST_FACTOR = 50, 3
 _GOOD, _SHORTEST_FACTOR = 90, 0.5
 _LONGEST_GAP_S = 0.5
 _HINT_S = 0.7
-_NOBODY = "show your face to the camera"
+_NOBODY = phrase("show your face to the camera")
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,20 @@ def score_pose(performer: Mesh, source: Mesh | None) -> PoseScore:
     now = expression(performer, in_space=True)
     wanted = _NEUTRAL if source is None else expression(source, in_space=True)
     if source is None:
-        turn_deg, turn_hint = _aside_deg(performer), "look straight into the camera"
+        turn_deg, turn_hint = _aside_deg(performer), phrase("look straight into the camera")
     else:
-        turn_deg, turn_hint = head_turn(rotation_between(source, performer)).angle, "turn your head as in the portrait"
+        turn_deg, turn_hint = (
+            head_turn(rotation_between(source, performer)).angle,
+            phrase("turn your head as in the portrait"),
+        )
     mouth = now.mouth - wanted.mouth
     return _score(
         (turn_hint, turn_deg / _TURNED_DEG),
-        ("close your mouth" if mouth > 0 else "open your mouth as in the portrait", abs(mouth) / _OPEN_MOUTH),
-        ("open your eyes", max(0.0, (min(wanted.eyes, 2 * _CLOSED_EYES) - now.eyes) / _CLOSED_EYES)),
+        (
+            phrase("close your mouth") if mouth > 0 else phrase("open your mouth as in the portrait"),
+            abs(mouth) / _OPEN_MOUTH,
+        ),
+        (phrase("open your eyes"), max(0.0, (min(wanted.eyes, 2 * _CLOSED_EYES) - now.eyes) / _CLOSED_EYES)),
     )
 
 
@@ -70,8 +77,8 @@ def score_expression(found: Expression) -> PoseScore:
         found: from `mcnet.media.expressions.openings`.
     """
     return _score(
-        ("close your mouth", max(0.0, found.mouth) / _OPEN_LIPS),
-        ("open your eyes", max(0.0, _OPEN_LIDS - found.eyes) / (_OPEN_LIDS - _SHUT_LIDS)),
+        (phrase("close your mouth"), max(0.0, found.mouth) / _OPEN_LIPS),
+        (phrase("open your eyes"), max(0.0, _OPEN_LIDS - found.eyes) / (_OPEN_LIDS - _SHUT_LIDS)),
     )
 
 

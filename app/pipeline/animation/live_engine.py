@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mcnet.arrays import Array, Keypoints, SourceCache
+from mcnet.arrays import Array, Flow, Keypoints, SourceCache
 from mcnet.config import McnetConfig
 from mcnet.engine import DeviceChoice
 
@@ -16,6 +16,7 @@ class LiveEngine(Protocol):
 
     config: McnetConfig
     model_name: str
+    content_hash: str
     choice: DeviceChoice
     fingerprint: str
     keypoint_landmarks: tuple[int, ...]
@@ -35,6 +36,8 @@ class LiveEngine(Protocol):
     ) -> Keypoints[Array]: ...
 
     def render(self, driving: Keypoints[Array]) -> NDArray[np.uint8]: ...
+
+    def render_with_flow(self, driving: Keypoints[Array]) -> tuple[NDArray[np.uint8], Flow]: ...
 
 
 EngineFactory = Callable[[], LiveEngine]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import CameraError
+from mcnet.phrases import phrase
 
 PROBED_FRAMES = 12
 PROBED_S = 1.0
@@ -119,7 +120,7 @@ class Tenancy:
     def require_open(self) -> None:
         """Raise a CameraError once closed."""
         if self.closed.is_set():
-            raise CameraError(f"{self._name} was closed; open it again to read on")
+            raise CameraError(phrase("{name} was closed; open it again to read on", name=self._name))
 
     def close(self) -> None:
         """Let go of it now, or when the user of now is done."""

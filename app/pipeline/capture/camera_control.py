@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from app.errors import CameraError
 from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera import Camera, CameraFormat
-from app.pipeline.capture.camera_frame import CameraFrame
+from app.pipeline.capture.camera_frame import CameraFrame, Played
+from app.pipeline.capture.track_camera import TrackCamera
 from app.pipeline.events import CameraDark, CameraFailed, CameraOpened, Event
 from mcnet.errors import UserError
+from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +59,8 @@ class _Session:
         self,
         number: int,
         spec: CameraSpec,
-        open_camera: Callable[[CameraSpec], Camera],
-        deliver: Callable[["_Session", NDArray[np.uint8], float], None],
+        open_camera: Callable[[CameraSpec], Camera | TrackCamera],
+        deliver: Callable[["_Session", NDArray[np.uint8] | Played, float], None],
     ) -> None:
         self.spec = spec
         self.format: CameraFormat | None = None
@@ -72,11 +74,19 @@ class _Session:
         self.told_s: float | None = None
         self._open_camera = open_camera
         self._deliver = deliver
-        self._camera: Camera | None = None
+        self._camera: Camera | TrackCamera | None = None
         self._stop = threading.Event()
         self._latest: NDArray[np.uint8] | None = None
         self._thread = threading.Thread(target=self._run, name=f"camera {number} ({spec.name})", daemon=True)
         self._thread.start()
+
+    @property
+    def identity(self) -> str:
+        """What tells the camera from others, over runs too. In doubt it is another one: a number or a path alone is
+        given to whatever is plugged in next.
+        """
+        spec = self.spec
+        return f"{spec.kind} {spec.device} {spec.path or spec.address} {self.name}"
 
     @property
     def ended(self) -> bool:
@@ -103,7 +113,12 @@ class _Session:
             return
         except Exception as error:  # whatever a driver's binding may raise is this camera's failure, not the app's
             logger.exception("opening %s", self.spec.name)
-            self.error = f"{self.spec.name} cannot be opened: {type(error).__name__}: {error}"
+            self.error = phrase(
+                "{name} cannot be opened: {kind}: {error}",
+                name=self.spec.name,
+                kind=type(error).__name__,
+                error=error,
+            )
             return
         self._camera = camera
         try:
@@ -115,14 +130,21 @@ class _Session:
                 self.error = str(error)
         except Exception as error:
             logger.exception("reading %s", self.name)
-            self.error = f"{self.name} failed: {type(error).__name__}: {error}"
+            self.error = phrase(
+                "{name} failed: {kind}: {error}", name=self.name, kind=type(error).__name__, error=error
+            )
         finally:
             camera.close()
 
-    def _take(self, rgb: NDArray[np.uint8]) -> None:
+    def _take(self, read: NDArray[np.uint8] | Played) -> None:
         now_s = time.monotonic()
         if self._stop.is_set():
             return
+        if isinstance(read, Played):  # a drawing is neither dark nor frozen
+            self.changed_s = self.last_frame_s = now_s
+            self._deliver(self, read, now_s)
+            return
+        rgb = read
         if self._latest is None or not np.array_equal(rgb, self._latest):
             self._latest, self.changed_s = rgb, now_s
             self.flat = int(rgb[_SAMPLED].max()) - int(rgb[_SAMPLED].min()) < _FLAT_LEVELS
@@ -145,7 +167,7 @@ class CameraControl:
         self,
         deliver: Callable[[CameraFrame], None],
         emit: Callable[[Event], None],
-        open_camera: Callable[[CameraSpec], Camera],
+        open_camera: Callable[[CameraSpec], Camera | TrackCamera],
         times: CameraTimes | None = None,
         before: "CameraControl | None" = None,
     ) -> None:
@@ -225,9 +247,12 @@ class CameraControl:
             if any(now_s - (session.told_s or now_s) < self._times.release_s for session in users):
                 return
             if len(users) >= _MOST_HUNG:
-                message = (
-                    f"{users[-1].name} does not answer: {len(users)} attempts to read it hang in its driver; "
-                    f"{spec.remedy}, or choose another camera"
+                message = phrase(
+                    "{name} does not answer: {users} attempts to read it hang in its driver; {remedy}, or choose "
+                    "another camera",
+                    name=users[-1].name,
+                    users=len(users),
+                    remedy=spec.remedy,
                 )
                 self._try_again(users[-1], message, self._times.longest_retry_s)
                 return
@@ -235,12 +260,14 @@ class CameraControl:
         self._numbers += 1
         self._candidate = _Session(self._numbers, spec, self._open_camera, self._take)
 
-    def _take(self, session: _Session, rgb: NDArray[np.uint8], now_s: float) -> None:
+    def _take(self, session: _Session, read: NDArray[np.uint8] | Played, now_s: float) -> None:
         """On a session's thread: only the camera in use is heard."""
         with self._lock:
             if session is not self._active:
                 return
-            frame = CameraFrame(self._frame_id, now_s, rgb, session.device)
+            played = read if isinstance(read, Played) else None
+            rgb = read.rgb if isinstance(read, Played) else read
+            frame = CameraFrame(self._frame_id, now_s, rgb, session.device, session.identity, played)
             self._frame_id += 1
         self._deliver(frame)
 
@@ -291,12 +318,16 @@ class CameraControl:
             return
         waited_s = time.monotonic() - candidate.started_s
         if candidate.error is None and candidate.ended:
-            candidate.error = f"{candidate.name} ended without a frame"
+            candidate.error = phrase("{name} ended without a frame", name=candidate.name)
         if candidate.error is None and waited_s < self._times.open_s:
             return
         message = candidate.error or (
-            f"{candidate.name} gave no frame within {self._times.open_s:g} s: {candidate.spec.remedy}, or "
-            "choose another camera"
+            phrase(
+                "{name} gave no frame within {seconds:g} s: {remedy}, or choose another camera",
+                name=candidate.name,
+                seconds=self._times.open_s,
+                remedy=candidate.spec.remedy,
+            )
         )
         self._drop_candidate()
         self._candidate_failed(candidate, message)
@@ -335,19 +366,26 @@ class CameraControl:
         now_s = time.monotonic()
         frozen = active.is_device and now_s - active.changed_s > self._times.frozen_s
         if active.error is not None or active.ended:
-            message = active.error or f"{active.name} has ended; plug it in again, or choose another camera"
+            message = active.error or phrase(
+                "{name} has ended; plug it in again, or choose another camera", name=active.name
+            )
         elif now_s - active.last_frame_s > self._times.stall_s:
-            message = (
-                f"{active.name} has given no frame for {self._times.stall_s:g} s; it is opened anew. If that does not "
-                f"help, {active.spec.remedy}, or choose another camera"
+            message = phrase(
+                "{name} has given no frame for {seconds:g} s; it is opened anew. If that does not help, "
+                "{remedy}, or choose another camera",
+                name=active.name,
+                seconds=self._times.stall_s,
+                remedy=active.spec.remedy,
             )
         elif frozen and active.flat:
             self._tell_of_darkness(active)
             return
         elif frozen:
-            message = (
-                f"{active.name} has given the very same picture for {self._times.frozen_s:g} s: it is frozen and is "
-                "opened anew. If that does not help, plug it in again"
+            message = phrase(
+                "{name} has given the very same picture for {seconds:g} s: it is frozen and is opened anew. If "
+                "that does not help, plug it in again",
+                name=active.name,
+                seconds=self._times.frozen_s,
             )
         else:
             return

@@ -21,6 +21,7 @@ from app.pipeline.capture.camera import (
     measured_rate_hz,
 )
 from mcnet.config import MIN_SIDE_PX
+from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
@@ -102,14 +103,22 @@ class DeviceCamera:
             bgr = _grab(self._capture)
             if bgr is None:
                 raise CameraError(
-                    f"{self.name} gives no frames any more: unplugged, or taken by another program; plug it in again "
-                    "or close the other program"
+                    phrase(
+                        "{name} gives no frames any more: unplugged, or taken by another program; plug it in again "
+                        "or close the other program",
+                        name=self.name,
+                    )
                 )
             expected = (self.format.height_px, self.format.width_px)
             bgr = _shaped(bgr, self._capture)
             if bgr.shape != (*expected, 3):
                 raise CameraError(
-                    f"{self.name} changed its picture: got {bgr.shape}, expected {(*expected, 3)}; open it again"
+                    phrase(
+                        "{name} changed its picture: got {shape}, expected {value}; open it again",
+                        name=self.name,
+                        shape=bgr.shape,
+                        value=(*expected, 3),
+                    )
                 )
             rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
         return rgb.astype(np.uint8, copy=False)
@@ -165,7 +174,11 @@ def open_and_wish(device: FoundDevice, backend: int, wished: Wishes) -> cv2.Vide
 
 def other_choice(there: Sequence[str]) -> str:
     """What to do about a camera that is not there, to end a sentence; `there`: those that are, for people."""
-    return f"plug it in, or choose another: {', '.join(there)}" if there else "plug one in; no camera is there at all"
+    return (
+        phrase("plug it in, or choose another: {there}", there=", ".join(there))
+        if there
+        else phrase("plug one in; no camera is there at all")
+    )
 
 
 def _grab(capture: cv2.VideoCapture) -> NDArray[np.uint8] | None:
@@ -216,10 +229,14 @@ def _probe(capture: cv2.VideoCapture) -> tuple[NDArray[np.uint8] | None, float]:
 
 def _what_is_wrong(frame: NDArray[np.uint8] | None, *, flat_allowed: bool, capture: cv2.VideoCapture) -> str:
     if frame is None:
-        return "it opens, but gives no frames"
+        return phrase("it opens, but gives no frames")
     shape = (_shaped(frame, capture) if flat_allowed else frame).shape
     if len(shape) != 3 or shape[2] != 3 or min(shape[:2]) < MIN_SIDE_PX:
-        return f"got pictures of shape {shape}, expected (height, width, 3) of at least {MIN_SIDE_PX} pixels per side"
+        return phrase(
+            "got pictures of shape {shape}, expected (height, width, 3) of at least {least_px} pixels per side",
+            shape=shape,
+            least_px=MIN_SIDE_PX,
+        )
     return ""
 
 
@@ -236,8 +253,12 @@ def _why_not(device: FoundDevice, problem: str, system: CameraSystem) -> str:
     """Why a device that is there gives no pictures: another program has it, as a rule."""
     name = device.name
     if users := system.users(device):
-        return f"{name} is in use by {users}; close that program"
+        return phrase("{name} is in use by {users}; close that program", name=name, users=users)
     if problem:
-        return f"{name} cannot be used: {problem}; close programs that may use it, or plug it in again"
+        return phrase(
+            "{name} cannot be used: {problem}; close programs that may use it, or plug it in again",
+            name=name,
+            problem=problem,
+        )
     allow = f"; allow it under {system.permission}" if system.permission else ""
     return f"{name} cannot be opened: it is in use by another program, or not permitted; close that program{allow}"

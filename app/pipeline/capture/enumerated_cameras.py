@@ -9,6 +9,7 @@ from app.errors import CameraError
 from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera import CameraInfo
 from app.pipeline.capture.device_camera import FoundDevice, open_and_wish, other_choice, wishes
+from mcnet.phrases import phrase
 
 _VIRTUAL_CAMERAS = ("OBS Virtual Camera", "Unity Video Capture")
 """Names of what the app writes to: never offered as a camera."""
@@ -70,7 +71,9 @@ class EnumeratedCameras:
             if spec.device == camera.index or (camera.path and str(spec.device).lower() == camera.path.lower()):
                 return FoundDevice(camera.name, camera.index)
         others = [f"{camera.index} ({camera.name})" for camera in there]
-        raise CameraError(f"{spec.name}: there is no such camera; {other_choice(others)}")
+        raise CameraError(
+            phrase("{name}: there is no such camera; {advice}", name=spec.name, advice=other_choice(others))
+        )
 
     def open(self, device: FoundDevice, spec: CameraSpec, pixel_format: str) -> cv2.VideoCapture:
         return open_and_wish(device, self.backend, wishes(spec, pixel_format))

@@ -12,6 +12,7 @@ from app.errors import CameraError
 from app.pipeline.capture.camera import CameraFormat, Tenancy
 from mcnet.media.errors import MediaError
 from mcnet.media.video import DrivingVideo, open_driving
+from mcnet.phrases import phrase
 
 _MOST_FPS_HZ = 60.0  # a faster video is thinned out: no camera of a call is faster
 _LATEST_S = 0.5
@@ -87,7 +88,9 @@ class FileCamera:
         except MediaError as error:
             raise CameraError(str(error)) from error
         if rgb is None:
-            raise CameraError(f"{self.name}: got no frame any more, expected a video; was the file changed?")
+            raise CameraError(
+                phrase("{name}: got no frame any more, expected a video; was the file changed?", name=self.name)
+            )
         self._next += 1
         return rgb
 

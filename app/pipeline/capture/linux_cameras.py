@@ -11,6 +11,7 @@ from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera import CameraInfo
 from app.pipeline.capture.device_camera import FoundDevice, open_and_wish, other_choice, wishes
 from app.pipeline.v4l2 import VideoDevices, VideoNode
+from mcnet.phrases import listed, phrase
 
 
 class LinuxCameras:
@@ -48,21 +49,42 @@ class LinuxCameras:
 
     def users(self, device: FoundDevice) -> str:
         others = [holder for holder in self._devices.holders(Path(str(device.address))) if holder.pid != os.getpid()]
-        return " and ".join(f"{holder.name} (process {holder.pid})" for holder in others)
+        named = [phrase("{name} (process {pid})", name=holder.name, pid=holder.pid) for holder in others]
+        return listed(named, "and")
 
     def _camera_at(self, path: Path) -> VideoNode:
         node = self._devices.node(path)
         if node is None or node.error in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
             there = [f"{info.spec_text} ({info.name})" for info in self.cameras()]
-            raise CameraError(f"no camera at {path}: got nothing there; {other_choice(there)}")
+            raise CameraError(
+                phrase(
+                    "no camera at {path}: got nothing there; {advice}",
+                    path=path,
+                    advice=other_choice(there),
+                )
+            )
         if node.denied:
             raise CameraError(
-                f"no permission for {path} ({node.name}): run `sudo usermod -aG video $USER`, then log out and in again"
+                phrase(
+                    "no permission for {path} ({name}): run `sudo usermod -aG video $USER`, then log out and in again",
+                    path=path,
+                    name=node.name,
+                )
             )
         if node.is_loopback and not node.fed:
             raise CameraError(
-                f"{path} ({node.name}) is a virtual camera that no program feeds, expected a webcam; choose another"
+                phrase(
+                    "{path} ({name}) is a virtual camera that no program feeds, expected a webcam; choose another",
+                    path=path,
+                    name=node.name,
+                )
             )
         if node.flags is not None and not node.can_capture:
-            raise CameraError(f"{path} ({node.name}) is not a capture device, expected a webcam; choose another")
+            raise CameraError(
+                phrase(
+                    "{path} ({name}) is not a capture device, expected a webcam; choose another",
+                    path=path,
+                    name=node.name,
+                )
+            )
         return node

@@ -21,6 +21,7 @@ from app.errors import CameraError
 from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera import PROBED_FRAMES, PROBED_S, CameraFormat, Tenancy, measured_rate_hz
 from mcnet.config import MIN_SIDE_PX
+from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +64,14 @@ def open_network_camera(spec: CameraSpec) -> "NetworkCamera":
         return _opened(spec, parts._replace(path=_USUAL_PATH).geturl())
     except CameraError:
         raise CameraError(
-            f"{spec.name} gives no video: got a page or a file; use the address of the video itself, such as "
-            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{_USUAL_PATH}"
+            phrase(
+                "{name} gives no video: got a page or a file; use the address of the video itself, such as "
+                "{scheme}://{address}{path}",
+                name=spec.name,
+                scheme=parts.scheme,
+                address=parts.netloc.rpartition("@")[2],
+                path=_USUAL_PATH,
+            )
         ) from None
 
 
@@ -93,8 +100,14 @@ class NetworkCamera:
         height, width = rgb.shape[:2]
         if (width, height) != (self.format.width_px, self.format.height_px):  # a phone was turned
             raise CameraError(
-                f"{self.name} changed its picture from {self.format.width_px} x {self.format.height_px} to "
-                f"{width} x {height}: it is opened anew"
+                phrase(
+                    "{name} changed its picture from {width_px} x {height_px} to {width} x {height}: it is opened anew",
+                    name=self.name,
+                    width_px=self.format.width_px,
+                    height_px=self.format.height_px,
+                    width=width,
+                    height=height,
+                )
             )
         return rgb
 
@@ -125,12 +138,16 @@ class _Stream:
             logger.info("%s: %s", self._name, _cause(error))
             if monotonic() - start_s > 0.9 * _READ_S:
                 raise CameraError(
-                    f"{self._name} has given no picture for {_READ_S:g} s: see that its app is in front, the phone "
-                    "awake, and both in the same network"
+                    phrase(
+                        "{name} has given no picture for {seconds:g} s: see that its app is in front, the phone "
+                        "awake, and both in the same network",
+                        name=self._name,
+                        seconds=_READ_S,
+                    )
                 ) from None
             frame = None
         if frame is None:
-            raise CameraError(f"{self._name} has closed the connection: see that its app still runs")
+            raise CameraError(phrase("{name} has closed the connection: see that its app still runs", name=self._name))
         return np.asarray(self._reformatter.reformat(frame, format="rgb24").to_ndarray(), np.uint8)
 
     def close(self) -> None:
@@ -160,17 +177,28 @@ def _opened(spec: CameraSpec, address: str) -> NetworkCamera:
         video = next(iter(container.streams.video), None)
         if video is None:
             raise _NoVideoError(
-                f"{name} gives no video: got a stream without pictures; look in its app for the video's address"
+                phrase(
+                    "{name} gives no video: got a stream without pictures; look in its app for the video's address",
+                    name=name,
+                )
             )
         if container.duration:
-            raise CameraError(f"{name} is a recording, expected a live camera: download it, and give the file")
+            raise CameraError(
+                phrase("{name} is a recording, expected a live camera: download it, and give the file", name=name)
+            )
         video.thread_type = "SLICE"  # threads by frames would keep some frames back
         stream = _Stream(name, container, video)
         width, height, fps_hz = _probed(stream)
         if min(width, height) < MIN_SIDE_PX:
             raise CameraError(
-                f"{name} gives pictures of {width} x {height}, expected at least {MIN_SIDE_PX} pixels per side: choose "
-                "a larger size in its app"
+                phrase(
+                    "{name} gives pictures of {width} x {height}, expected at least {least_px} pixels per side: "
+                    "choose a larger size in its app",
+                    name=name,
+                    width=width,
+                    height=height,
+                    least_px=MIN_SIDE_PX,
+                )
             )
         logger.info("%s gives %dx%d at %.1f frames/s", name, width, height, fps_hz)
         return NetworkCamera(spec, stream, CameraFormat(width, height, fps_hz))
@@ -188,25 +216,44 @@ def _connected(name: str, address: str) -> InputContainer:
         logger.info("%s: %s", name, _cause(error))
         if monotonic() - start_s > 0.9 * _ANSWER_S:
             raise CameraError(
-                f"{name} does not answer: got nothing within {_ANSWER_S:g} s; see that its app runs, and that both are "
-                "in the same network"
+                phrase(
+                    "{name} does not answer: got nothing within {seconds:g} s; see that its app runs, and that both "
+                    "are in the same network",
+                    name=name,
+                    seconds=_ANSWER_S,
+                )
             ) from None
         if isinstance(error, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
             raise CameraError(
-                f"{name} wants another user name or password: give them in the address, as in "
-                "http://USER:PASSWORD@HOST/video"
+                phrase(
+                    "{name} wants another user name or password: give them in the address, as in "
+                    "http://USER:PASSWORD@HOST/video",
+                    name=name,
+                )
             ) from None
         if isinstance(error, av.error.HTTPClientError | av.error.HTTPServerError):
             raise _NoVideoError(
-                f"{name} has no video there ({_cause(error)}): look in its app for the video's address"
+                phrase(
+                    "{name} has no video there ({cause}): look in its app for the video's address",
+                    name=name,
+                    cause=_cause(error),
+                )
             ) from None
         if error.errno in _UNREACHABLE:
             raise CameraError(
-                f"{name} cannot be reached ({_cause(error)}): see that its app runs, that both are in the same "
-                "network, and that the address and its port are right"
+                phrase(
+                    "{name} cannot be reached ({cause}): see that its app runs, that both are in the same network, "
+                    "and that the address and its port are right",
+                    name=name,
+                    cause=_cause(error),
+                )
             ) from None
         raise _NoVideoError(
-            f"{name} gives no video ({_cause(error)}): look in its app for the video's address"
+            phrase(
+                "{name} gives no video ({cause}): look in its app for the video's address",
+                name=name,
+                cause=_cause(error),
+            )
         ) from None
 
 
@@ -216,8 +263,11 @@ def _require_host(name: str, address: str) -> None:
         socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         raise CameraError(
-            f"{name} cannot be found: no host of that name is known; check the address, or use the number that the app "
-            "shows"
+            phrase(
+                "{name} cannot be found: no host of that name is known; check the address, or use the number that "
+                "the app shows",
+                name=name,
+            )
         ) from None
 
 

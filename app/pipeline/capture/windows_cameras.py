@@ -5,13 +5,14 @@ import cv2
 from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.device_camera import FoundDevice, wishes
 from app.pipeline.capture.enumerated_cameras import Enumerated, EnumeratedCameras
+from mcnet.phrases import phrase
 
 
 class WindowsCameras(EnumeratedCameras):
     """See `CameraSystem`."""
 
     backend = cv2.CAP_DSHOW
-    permission = "Settings > Privacy & security > Camera"
+    permission = phrase("Settings > Privacy & security > Camera")
     wishes_open = True
 
     def there(self) -> list[Enumerated]:

@@ -1,20 +1,25 @@
 """From the square avatar to the picture that a call sees, and the slate that stands in for it."""
 
 import functools
-from pathlib import Path
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import AppError
-from app.pipeline.output.output_frame import badge_place
+from app.pipeline.output.backdrop_video import BackdropVideo
+from app.pipeline.output.output_frame import Person, badge_place
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
 from app.settings import LiveSettings
 from mcnet.arrays import Rgb
 from mcnet.media.errors import MediaError
 from mcnet.media.images import read_rgb
+from mcnet.media.matte import Cutout
+from mcnet.media.scene import blurred, covering, plain, require_file
+from mcnet.phrases import phrase
 
 _FEATHER_SHARE = 0.035
 _BLUR_SIDE_PX = 48
@@ -31,6 +36,8 @@ _SLATE_LINES = {
     State.SLATE: ("Camera is off", ""),
     State.FAULT: ("Be right back", ""),
 }
+_OWN = ("blur", "own")
+"""Backgrounds that are made of the portrait's own."""
 _WIDEST = 0.92  # of the picture, for a line on the slate
 _BADGE = "AI avatar"
 _BADGE_LETTERS, _PLATE_SHARE = 0.62, 0.78
@@ -47,91 +54,161 @@ only."""
 class Compositor:
     """Draws what the sinks get, always of one size.
 
-    The avatar's square is scaled to the output's shorter side, times the setting, and stands in the middle; where its
-    edges lie in the picture they fade into the background.
+    The avatar's square is scaled to the output's shorter side, times the setting, and stands in the middle or where the
+    settings shift it; where its edges lie in the picture they fade into the background. A person who is cut out of it
+    stands before a background that covers the picture, or before the portrait's own, which then is still.
     """
 
     def __init__(self, output: OutputFormat) -> None:
         self._width, self._height = output.width_px, output.height_px
+        self._fps_hz = output.fps_hz
         self._side = min(self._width, self._height)
         self._along_x = self._width > self._height
         # Where the square begins and ends on the longer way, and how much of it fades at each end.
         self._begin = (max(self._width, self._height) - self._side) // 2
         self._end = self._begin + self._side
         self._edge = max(2, round(_FEATHER_SHARE * self._side))
-        self._backdrop: tuple[LiveSettings, Rgb] | None = None
+        self._backdrop: tuple[tuple[str, ...], Rgb] | None = None
+        self._blurred_plate: tuple[Rgb, float, Rgb] | None = None
+        self._video: BackdropVideo | None = None
         self._slate_picture: Rgb | None = None
         self._own_slates: dict[str, Rgb] = {}
 
-    def compose(self, avatar: Rgb, settings: LiveSettings) -> Rgb:
+    def close(self) -> None:
+        """End what runs in the background; harmless when called again."""
+        if self._video is not None:
+            self._video.close()
+            self._video = None
+
+    def shows_video(self, settings: LiveSettings) -> bool:
+        """Whether the picture changes though the avatar does not; a video that is not wanted any more is ended."""
+        if settings.background != "video" or (
+            self._video is not None and self._video.path != settings.background_video
+        ):
+            self.close()
+        return settings.background == "video"
+
+    def compose(self, avatar: Rgb, settings: LiveSettings, person: Person | None = None) -> Rgb:
         """Put the avatar on its background.
 
         Args:
             avatar: (size, size, 3) uint8 RGB.
-            settings: for background, mirror and badge.
+            settings: for background, place, mirror and badge.
+            person: of the avatar, without its background; needed to cut it out.
 
         Returns:
             (height, width, 3) uint8 RGB, a fresh array.
 
         Raises:
-            AppError: the background picture cannot be read.
+            AppError: the background's picture or video cannot be read.
         """
+        return self.compose_layers(avatar, settings, person)[0]
+
+    def compose_layers(
+        self, avatar: Rgb, settings: LiveSettings, person: Person | None
+    ) -> tuple[Rgb, NDArray[np.uint8] | None]:
+        """Likewise, with what is transparent: (height, width) uint8 alpha, where there is to be no background.
+
+        The picture then shows the background's colour there.
+        """
+        cut_out = settings.cut_out and person is not None
         if settings.mirror_output:
             avatar = np.ascontiguousarray(avatar[:, ::-1])
-        enlarged = settings.portrait_size * self._side > avatar.shape[0]
-        sharp = _sharpened(avatar, settings.sharpness) if settings.sharpness and enlarged else avatar
-        picture = self._fitted(avatar, sharp, settings)
+        around = avatar
+        alpha: NDArray[np.uint8] | None = None
+        if cut_out and settings.background != "own":
+            assert person is not None
+            picture, alpha = self._before(person, settings)
+        else:
+            if cut_out:
+                assert person is not None
+                around, cutout = _turned(person.plate, person.cutout, mirrored=settings.mirror_output)
+                avatar = cutout.before(around)
+            picture = self._fitted(around, self._sharp(avatar, settings), settings)
         if settings.badge:
             _put_badge(picture)
-        return picture
+            if alpha is not None:
+                left, top, width, height = badge_place(self._width, self._height)
+                alpha[top : top + height, left : left + width] = 255
+        return picture, alpha
+
+    def _sharp(self, avatar: Rgb, settings: LiveSettings) -> Rgb:
+        enlarged = settings.portrait_size * self._side > avatar.shape[0]
+        return _sharpened(avatar, settings.sharpness) if settings.sharpness and enlarged else avatar
 
     def _fitted(self, avatar: Rgb, sharp: Rgb, settings: LiveSettings) -> Rgb:
         """The avatar as it is to be shown, on its background."""
-        if settings.portrait_size != 1:
+        if (settings.portrait_size, settings.portrait_x, settings.portrait_y) != (1, 0, 0):
             return self._placed(avatar, sharp, settings)
         picture = np.empty((self._height, self._width, 3), np.uint8)
         square = self._between(picture, self._begin, self._end)
         cv2.resize(sharp, (self._side, self._side), dst=square, interpolation=cv2.INTER_CUBIC)
         if self._width != self._height:
-            blur = settings.background == "blur"
+            blur = settings.background in _OWN
             self._surround(picture, *(self._blurred(avatar) if blur else self._strips(self._backdrop_for(settings))))
         return picture
 
     def _placed(self, avatar: Rgb, sharp: Rgb, settings: LiveSettings) -> Rgb:
-        """A portrait of another size than the output's height: it stands on the lower edge, or is cut off.
+        """A portrait of another size than the output's height, or at another place.
 
         Where its edges lie inside the picture they fade into the background.
         """
-        side = round(settings.portrait_size * self._side)
-        left, over = (self._width - side) // 2, self._height - side
-        top = over if over > 0 else round(_ABOVE_SHARE * over)
-        picture = self._whole_backdrop(avatar, settings)
-        x, y = max(0, left), max(0, top)
-        end_x, end_y = min(self._width, left + side), min(self._height, top + side)
-        under = picture[y:end_y, x:end_x]
-        square = _resized(sharp, (side, side), cv2.INTER_CUBIC)[y - top : end_y - top, x - left : end_x - left]
-        square = np.ascontiguousarray(square)
-        edge = max(2, round(_FEATHER_SHARE * side))
-        height, width = square.shape[:2]
-        for faded, across, start in (
-            (left > 0, True, 0),
-            (left + side < self._width, True, width - edge),
-            (top > 0, False, 0),
-            (top + side < self._height, False, height - edge),
-        ):
-            if faded:
-                strip = (
-                    (slice(None), slice(start, start + edge)) if across else (slice(start, start + edge), slice(None))
-                )
-                share = _ramp(edge, height if across else width, at_start=start == 0, along_x=across)
-                square[strip] = cv2.blendLinear(square[strip], under[strip], share, 1 - share)
+        place = self._place(settings)
+        if settings.background in _OWN:
+            picture = _resized(self._blurred_window(avatar), (self._width, self._height), cv2.INTER_LINEAR)
+        else:
+            picture = self._backdrop_for(settings).copy()
+        if place.empty:
+            return picture
+        under = picture[place.rows, place.columns]
+        square = place.cut(_resized(sharp, (place.side, place.side), cv2.INTER_CUBIC))
+        for strip, share in place.fading():
+            square[strip] = cv2.blendLinear(square[strip], under[strip], share, 1 - share)
         under[:] = square
         return picture
 
-    def _whole_backdrop(self, avatar: Rgb, settings: LiveSettings) -> Rgb:
+    def _before(self, person: Person, settings: LiveSettings) -> tuple[Rgb, NDArray[np.uint8] | None]:
+        """A person who is cut out, before a background that covers the picture."""
+        _, cutout = _turned(person.plate, person.cutout, mirrored=settings.mirror_output)
         if settings.background == "blur":
-            return _resized(self._blurred_window(avatar), (self._width, self._height), cv2.INTER_LINEAR)
-        return self._backdrop_for(settings).copy()
+            backdrop = self._blurred_plate_of(person.plate, settings)
+            picture = np.ascontiguousarray(backdrop[:, ::-1]) if settings.mirror_output else backdrop.copy()
+        else:
+            picture = self._backdrop_for(settings).copy()
+        place = self._place(settings)
+        size_px = (place.side, place.side)
+        share = np.zeros((self._height, self._width), np.float32) if settings.background == "alpha" else None
+        if not place.empty:
+            under = picture[place.rows, place.columns]
+            square = place.cut(_resized(self._sharp(cutout.colours, settings), size_px, cv2.INTER_CUBIC))
+            seen = np.asarray(place.cut(cv2.resize(cutout.alpha, size_px, interpolation=cv2.INTER_LINEAR)), np.float32)
+            for strip, fading in place.fading():
+                seen[strip] *= fading
+            under[:] = cv2.blendLinear(square, under, seen, 1 - seen)
+            if share is not None:
+                share[place.rows, place.columns] = seen
+        return picture, None if share is None else np.asarray(cv2.convertScaleAbs(share, alpha=255), np.uint8)
+
+    def _blurred_plate_of(self, plate: Rgb, settings: LiveSettings) -> Rgb:
+        """The portrait's own background, out of focus, covering the picture."""
+        kept = self._blurred_plate
+        if kept is None or kept[0] is not plate or kept[1] != settings.background_blur:
+            whole = covering(blurred(plate, settings.background_blur), (self._width, self._height))
+            kept = self._blurred_plate = (plate, settings.background_blur, whole)
+        return kept[2]
+
+    def _place(self, settings: LiveSettings) -> "_Place":
+        """Where the portrait's square lies: it stands on the lower edge, or is cut off, and is shifted from there."""
+        side = round(settings.portrait_size * self._side)
+        over = self._height - side
+        top = over if over > 0 else round(_ABOVE_SHARE * over)
+        return _Place(
+            (self._width - side) // 2 + round(settings.portrait_x * self._width),
+            top + round(settings.portrait_y * self._height),
+            side,
+            self._width,
+            self._height,
+        )
 
     def slate(self, state: State, text: str = "") -> Rgb:
         """The picture in place of the avatar; the same array each time for a state and a text, not to be written to.
@@ -157,7 +234,8 @@ class Compositor:
         """
         self._slate_picture, self._own_slates = None, {}
         if path:
-            self._slate_picture = self._cover(_read_picture(path, "the slate's picture"))
+            picture = _read_picture(path, phrase("the slate's picture"))
+            self._slate_picture = covering(picture, (self._width, self._height))
 
     def _own_slate(self, back: Rgb, text: str) -> Rgb:
         """The user's picture; a text of his stands on it, dimmed."""
@@ -199,28 +277,23 @@ class Compositor:
         return _resized(strip, (strip.shape[1], self._height), cv2.INTER_LINEAR)
 
     def _backdrop_for(self, settings: LiveSettings) -> Rgb:
-        kept = self._backdrop
+        """The whole background, where it is none of the portrait's; not to be written to."""
+        if settings.background == "video":
+            if self._video is None:
+                self._video = BackdropVideo(settings.background_video, (self._width, self._height), self._fps_hz)
+            picture = self._video.latest()
+            if picture is not None:
+                return picture
         wanted = (settings.background, settings.background_colour, settings.background_image)
-        if kept is None or wanted != (kept[0].background, kept[0].background_colour, kept[0].background_image):
-            kept = self._backdrop = (settings, self._draw_backdrop(settings))
-        return kept[1]
+        if self._backdrop is None or self._backdrop[0] != wanted:
+            self._backdrop = (wanted, self._draw_backdrop(settings))
+        return self._backdrop[1]
 
     def _draw_backdrop(self, settings: LiveSettings) -> Rgb:
+        size_px = (self._width, self._height)
         if settings.background == "image":
-            return self._cover(_read_picture(settings.background_image, "the background picture"))
-        colour = settings.background_colour
-        picture = np.empty((self._height, self._width, 3), np.uint8)
-        picture[:] = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
-        return picture
-
-    def _cover(self, rgb: Rgb) -> Rgb:
-        """Scale a picture until it covers the output, and cut off what is over."""
-        height, width = rgb.shape[:2]
-        factor = max(self._width / width, self._height / height)
-        size = max(self._width, round(width * factor)), max(self._height, round(height * factor))
-        scaled = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
-        top, left = (size[1] - self._height) // 2, (size[0] - self._width) // 2
-        return np.ascontiguousarray(scaled[top : top + self._height, left : left + self._width], np.uint8)
+            return covering(_read_picture(settings.background_image, phrase("the background picture")), size_px)
+        return plain(settings.background_colour, size_px)
 
     def _surround(self, picture: Rgb, before: Rgb, after: Rgb) -> None:
         """Draw the backdrop's strips around the square, whose edges there fade into them."""
@@ -235,7 +308,74 @@ class Compositor:
         cv2.blendLinear(edge, backdrop, share, 1 - share, dst=edge)
 
 
-@functools.lru_cache(maxsize=8)
+class _Place(NamedTuple):
+    """Where the portrait's square lies in the picture, in pixels; it may reach beyond it.
+
+    Attributes:
+        left: of the square.
+        top: likewise.
+        side: likewise.
+        width: of the picture.
+        height: likewise.
+    """
+
+    left: int
+    top: int
+    side: int
+    width: int
+    height: int
+
+    @property
+    def columns(self) -> slice:
+        """Those of the picture that show the square."""
+        return slice(max(0, self.left), max(0, min(self.width, self.left + self.side)))
+
+    @property
+    def rows(self) -> slice:
+        """Likewise."""
+        return slice(max(0, self.top), max(0, min(self.height, self.top + self.side)))
+
+    @property
+    def empty(self) -> bool:
+        """Whether the square lies outside of the picture."""
+        return bool(self.rows.start >= self.rows.stop or self.columns.start >= self.columns.stop)
+
+    def cut(self, square: cv2.typing.MatLike) -> cv2.typing.MatLike:
+        """What is seen of the square; a fresh array."""
+        rows, columns = self.rows, self.columns
+        seen = square[
+            rows.start - self.top : rows.stop - self.top, columns.start - self.left : columns.stop - self.left
+        ]
+        return np.ascontiguousarray(seen)
+
+    def fading(self) -> Iterator[tuple[tuple[slice, slice], NDArray[np.float32]]]:
+        """Strips of what is seen, along the square's edges that lie in the picture, and the square's share there."""
+        height, width = self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+        edge = max(2, round(_FEATHER_SHARE * self.side))
+        for faded, across, at_start in (
+            (self.left > 0, True, True),
+            (self.left + self.side < self.width, True, False),
+            (self.top > 0, False, True),
+            (self.top + self.side < self.height, False, False),
+        ):
+            long, side = (width, height) if across else (height, width)
+            if not faded or long < edge:
+                continue
+            strip = slice(0, edge) if at_start else slice(long - edge, long)
+            whole = slice(None)
+            share = _ramp(edge, side, at_start=at_start, along_x=across)
+            yield ((whole, strip) if across else (strip, whole)), share
+
+
+def _turned(plate: Rgb, cutout: Cutout, *, mirrored: bool) -> tuple[Rgb, Cutout]:
+    """Plate and person as they are, or as in a mirror."""
+    if not mirrored:
+        return plate, cutout
+    turned = Cutout(np.ascontiguousarray(cutout.colours[:, ::-1]), np.ascontiguousarray(cutout.alpha[:, ::-1]))
+    return np.ascontiguousarray(plate[:, ::-1]), turned
+
+
+@functools.lru_cache(maxsize=32)
 def _ramp(length: int, side: int, *, at_start: bool, along_x: bool) -> NDArray[np.float32]:
     """The square's share of an edge's pixels: (side, length), or (length, side)."""
     share = (np.arange(length, dtype=np.float32) + 0.5) / length
@@ -257,11 +397,13 @@ def _sharpened(rgb: Rgb, sharpness: float) -> Rgb:
 
 def _read_picture(path: str, what: str) -> Rgb:
     if not path:
-        raise AppError("the background is to be a picture, but none is chosen: choose a file, or another background")
+        raise AppError(
+            phrase("the background is to be a picture, but none is chosen: choose a file, or another background")
+        )
     try:
-        return read_rgb(Path(path).expanduser())
-    except (MediaError, OSError, RuntimeError, ValueError) as error:  # the last two: ~nobody, and a NUL in the name
-        raise AppError(f"{what} cannot be used: {error}") from error
+        return read_rgb(require_file(path))
+    except (MediaError, OSError) as error:
+        raise AppError(phrase("{what} cannot be used: {error}", what=what, error=error)) from error
 
 
 @functools.lru_cache(maxsize=16)

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.pipeline.state import State
+from mcnet.media.matte import Cutout
+from mcnet.media.scene import rgb_of
 
 _BADGE_HEIGHT, _BADGE_ASPECT, _BADGE_MARGIN = 0.058, 3.9, 0.022
 
@@ -22,6 +24,20 @@ def badge_place(width: int, height: int) -> tuple[int, int, int, int]:
 
 
 @dataclass(frozen=True, eq=False)
+class Person:
+    """The avatar without its background.
+
+    Attributes:
+        cutout: the person, of the same size as the avatar.
+        plate: (size_px, size_px, 3) uint8 RGB, the portrait's background, filled in where the person was; the same
+            array for all frames of a portrait.
+    """
+
+    cutout: Cutout
+    plate: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
 class OutputFrame:
     """One step of the output, made by the inference stage.
 
@@ -31,6 +47,7 @@ class OutputFrame:
         state: what this is.
         avatar: (size_px, size_px, 3) uint8 RGB as the engine generated it; None where the slate is to be shown.
         fresh: whether a new camera frame moved it.
+        person: of the avatar, where it is to be cut out.
     """
 
     frame_id: int
@@ -38,6 +55,7 @@ class OutputFrame:
     state: State
     avatar: NDArray[np.uint8] | None
     fresh: bool
+    person: Person | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +69,9 @@ class Composed:
         rgb: (height, width, 3) uint8 RGB, C-contiguous, never written to again.
         fresh: whether it shows a camera frame's motion for the first time; a repeated picture is not fresh.
         fading: whether avatar and slate are blended in it, so that words can be read whatever the state is.
+        alpha: (height, width) uint8, how far it is not transparent; None: it is not at all. It then shows
+            `behind` where it is.
+        behind: the colour that shows through, as #rrggbb.
     """
 
     frame_id: int
@@ -59,3 +80,20 @@ class Composed:
     rgb: NDArray[np.uint8]
     fresh: bool
     fading: bool = False
+    alpha: NDArray[np.uint8] | None = None
+    behind: str = "#000000"
+
+    def straight(self) -> NDArray[np.uint8]:
+        """(height, width, 4) uint8 RGB and straight alpha: the colours without the one that shows through.
+
+        A fade between avatar and slate mixes both alike, so that this holds for it too.
+        """
+        if self.alpha is None:
+            return np.dstack((self.rgb, np.full(self.rgb.shape[:2], 255, np.uint8)))
+        made = np.dstack((self.rgb, self.alpha))
+        mixed = (self.alpha > 0) & (self.alpha < 255)
+        behind = np.array(rgb_of(self.behind), np.float32)
+        share = self.alpha[mixed].astype(np.float32)[:, None] / 255
+        colours = behind + (self.rgb[mixed] - behind) / share
+        made[mixed, :3] = np.clip(np.round(colours), 0, 255).astype(np.uint8)
+        return made

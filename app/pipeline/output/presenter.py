@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Callable
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,12 +15,32 @@ from app.pipeline.output.output_frame import Composed, OutputFrame
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
 from app.settings import LiveSettings
+from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
 FADE_S = 0.25
 
 _AT_ONCE = (State.SLATE, State.FAULT)
+
+
+class _Layers(NamedTuple):
+    """A picture, and how far it is not transparent; None: not at all, as the slate."""
+
+    rgb: NDArray[np.uint8]
+    alpha: NDArray[np.uint8] | None = None
+
+    def faded(self, before: "_Layers", share: float) -> "_Layers":
+        """This one at share 1, the one before at 0.
+
+        A colour that shows through is mixed like every other, so that picture and alpha stay a pair.
+        """
+        rgb = np.asarray(cv2.addWeighted(before.rgb, 1 - share, self.rgb, share, 0), np.uint8)
+        if self.alpha is None and before.alpha is None:
+            return _Layers(rgb)
+        whole = np.full(rgb.shape[:2], 255, np.uint8)
+        first, second = (whole if layers.alpha is None else layers.alpha for layers in (before, self))
+        return _Layers(rgb, np.asarray(cv2.addWeighted(first, 1 - share, second, share, 0), np.uint8))
 
 
 class Presenter:
@@ -41,14 +62,14 @@ class Presenter:
         self._slate_of_faults = self._compositor.slate(State.FAULT)
         self._model_timeout_s = model_timeout_s
         self._refuse = refuse
-        self._refused: tuple[str, str] | None = None
+        self._refused: tuple[str, ...] | None = None
         self._current: OutputFrame | None = None
         self._received_s = 0.0
-        self._avatar: tuple[NDArray[np.uint8], LiveSettings, NDArray[np.uint8]] | None = None
+        self._avatar: tuple[OutputFrame, LiveSettings, _Layers] | None = None
         self._slate_image = ""
-        self._shown: NDArray[np.uint8] | None = None
+        self._shown: _Layers | None = None
         self._showed_avatar = False
-        self._fade_from: NDArray[np.uint8] | None = None
+        self._fade_from: _Layers | None = None
         self._fade_began_s = 0.0
         self.why = ""
 
@@ -70,11 +91,10 @@ class Presenter:
         shows_avatar = state.shows_avatar and current is not None and current.avatar is not None
         if shows_avatar:
             assert current is not None
-            assert current.avatar is not None
-            picture = self._composed(current.avatar, settings)
+            picture = self._composed(current, settings)
         else:
-            picture = self._compositor.slate(state, settings.slate_text)
-        rgb = self._faded(picture, now_s, shows_avatar=shows_avatar, at_once=state in _AT_ONCE)
+            picture = _Layers(self._compositor.slate(state, settings.slate_text))
+        rgb, alpha = self._faded(picture, now_s, shows_avatar=shows_avatar, at_once=state in _AT_ONCE)
         return Composed(
             frame_id=-1 if current is None else current.frame_id,
             captured_s=now_s if current is None else current.captured_s,
@@ -82,6 +102,8 @@ class Presenter:
             rgb=rgb,
             fresh=frame is not None and frame.fresh and state is State.LIVE,
             fading=self._fade_from is not None,
+            alpha=alpha,
+            behind=settings.background_colour,
         )
 
     def _state(self, settings: LiveSettings, now_s: float, *, fault: bool) -> State:
@@ -93,7 +115,10 @@ class Presenter:
         if fault:  # the stage has told why
             return State.FAULT
         if now_s - self._received_s > self._model_timeout_s:
-            self.why = f"the model has given no picture for {self._model_timeout_s:g} s: wait, or start again"
+            self.why = phrase(
+                "the model has given no picture for {seconds:g} s: wait, or start again",
+                seconds=self._model_timeout_s,
+            )
             return State.FAULT
         return self._current.state
 
@@ -104,22 +129,28 @@ class Presenter:
         except AppError as error:
             self._refuse("slate_image", str(error))
 
-    def _composed(self, avatar: NDArray[np.uint8], settings: LiveSettings) -> NDArray[np.uint8]:
-        kept = self._avatar
-        if kept is None or kept[0] is not avatar or kept[1] is not settings:
-            kept = self._avatar = (avatar, settings, self._compose(avatar, settings))
+    def _composed(self, frame: OutputFrame, settings: LiveSettings) -> _Layers:
+        kept, moves = self._avatar, self._compositor.shows_video(settings)
+        if kept is None or moves or kept[0].avatar is not frame.avatar or kept[1] is not settings:
+            kept = self._avatar = (frame, settings, self._compose(frame, settings))
         return kept[2]
 
-    def _compose(self, avatar: NDArray[np.uint8], settings: LiveSettings) -> NDArray[np.uint8]:
-        background = (settings.background, settings.background_image)
+    def _compose(self, frame: OutputFrame, settings: LiveSettings) -> _Layers:
+        assert frame.avatar is not None
+        background = (settings.background, settings.background_image, settings.background_video)
         if background != self._refused:
             self._refused = None
             try:
-                return self._compositor.compose(avatar, settings)
+                return _Layers(*self._compositor.compose_layers(frame.avatar, settings, frame.person))
             except AppError as error:
                 self._refused = background
                 self._refuse("background", str(error))
-        return self._compositor.compose(avatar, dataclasses.replace(settings, background="blur"))
+        usual = dataclasses.replace(settings, background="blur")
+        return _Layers(*self._compositor.compose_layers(frame.avatar, usual, frame.person))
+
+    def close(self) -> None:
+        """End what runs in the background; harmless when called again."""
+        self._compositor.close()
 
     def last_resort(self, now_s: float) -> Composed:
         """The slate of a fault, drawn beforehand: for when `present` itself fails."""
@@ -127,9 +158,7 @@ class Presenter:
         self.why = ""  # that it fails is told by the stage
         return Composed(frame_id=-1, captured_s=now_s, state=State.FAULT, rgb=self._slate_of_faults, fresh=False)
 
-    def _faded(
-        self, picture: NDArray[np.uint8], now_s: float, *, shows_avatar: bool, at_once: bool
-    ) -> NDArray[np.uint8]:
+    def _faded(self, picture: _Layers, now_s: float, *, shows_avatar: bool, at_once: bool) -> _Layers:
         """Cross-fade between avatar and slate; the panic key and faults do not wait for a fade."""
         if at_once:
             self._fade_from = None
@@ -139,7 +168,7 @@ class Presenter:
         if self._fade_from is not None:
             share = (now_s - self._fade_began_s) / FADE_S
             if share < 1:
-                picture = np.asarray(cv2.addWeighted(self._fade_from, 1 - share, picture, share, 0), np.uint8)
+                picture = picture.faded(self._fade_from, share)
             else:
                 self._fade_from = None
         self._shown = picture

@@ -1,4 +1,5 @@
-"""Recordings of the output: H.264 in MP4, with the sound of a microphone as AAC where that is wanted.
+"""Recordings of the output: H.264 in MP4, with the sound of a microphone as AAC where that is wanted; or, with what is
+transparent, VP9 and Opus in WebM.
 
 `mcnet.media.video_writer.VideoWriter` makes the better file of a finished clip, at six times the work per frame and
 with nothing to show for it before its end; a recording must not starve the model, and must survive a full disk or a
@@ -14,16 +15,16 @@ from collections import deque
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av.error
-import numpy as np
 from av.codec.codec import UnknownCodecError
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from app.errors import SinkError
+from app.pipeline.output.discloser import Disclose
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.output.sound import RATE_HZ, Shown, SoundFeed, SoundTrack
@@ -33,6 +34,7 @@ from mcnet.media.errors import MediaError
 from mcnet.media.muxer import Muxer
 from mcnet.media.sound import SoundEncoder
 from mcnet.media.video import open_driving
+from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
@@ -47,9 +49,46 @@ _PENDING_PICTURES = 8
 # less than half the bytes. The model needs the time more than the disk needs the room (20 MB per minute).
 _CODEC = "libx264"
 _PRESET, _CRF, _THREADS = "ultrafast", "20", 2
-_KEYFRAME_S = 2  # also what a crash may cost
+_KEYFRAME_S = 2  # of MP4 also what a crash may cost
 _BT709 = 1
 _TV_RANGE = 1
+
+
+class _Kind(NamedTuple):
+    """Of a file.
+
+    Attributes:
+        suffix: of its name.
+        codec: of its pictures, by FFmpeg's name.
+        pixels: likewise.
+        options: of the codec.
+        container_options: of the container; until it is finished, the file plays.
+        has_alpha: whether it keeps what is transparent.
+    """
+
+    suffix: str
+    codec: str
+    pixels: str
+    options: dict[str, str]
+    container_options: dict[str, str]
+    has_alpha: bool
+
+
+_MP4 = _Kind(
+    ".mp4", _CODEC, "yuv420p", {"preset": _PRESET, "crf": _CRF}, {"movflags": "+hybrid_fragmented"}, has_alpha=False
+)
+# VP9 is the one codec of browsers that has alpha: a second stream of pictures, each coded as the first; libvpx refuses
+# its alternate reference frames with it.
+_WEBM = _Kind(
+    ".webm",
+    "libvpx-vp9",
+    "yuva420p",
+    {"crf": "30", "b": "0", "deadline": "realtime", "cpu-used": "8", "row-mt": "1", "auto-alt-ref": "0"},
+    {"cluster_time_limit": "2000"},
+    has_alpha=True,
+)
+_KINDS = {kind.suffix: kind for kind in (_MP4, _WEBM)}
+RECORDED_SUFFIXES = tuple(_KINDS)
 
 
 class RecorderSink:
@@ -63,9 +102,10 @@ class RecorderSink:
     While the user wants the slate, nothing is heard either. What goes wrong with the sound costs no picture.
 
     Args:
-        path: ends in `.mp4`, and its folder exists. A file that is there already stays: the recording then becomes
-            `name-2.mp4` and so on.
+        path: ends in `.mp4` or `.webm`, and its folder exists. A file that is there already stays: the recording then
+            becomes `name-2.mp4` and so on.
         sound: a microphone, or None for a recording without a sound track.
+        disclose: called with the file once it is whole, on the recording's own thread; or None.
         clock: seconds, as `time.monotonic`.
 
     Attributes:
@@ -76,7 +116,13 @@ class RecorderSink:
         sound_trouble: why the sound that was wanted is not, or not all, in the file, for people, or "".
     """
 
-    def __init__(self, path: Path, sound: SoundFeed | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        path: Path,
+        sound: SoundFeed | None = None,
+        disclose: Disclose | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.name = f"file:{path}"
         self.detail = ""
         self.sent = 0
@@ -84,6 +130,7 @@ class RecorderSink:
         self.sound_trouble = ""
         self._path = path
         self._sound = sound
+        self._disclose = disclose
         self._clock = clock
         self._recording: _Recording | None = None
         self._ended: _Recording | None = None
@@ -95,10 +142,10 @@ class RecorderSink:
             SinkError: another suffix, the place cannot be written, or it is open already.
         """
         if self._recording is not None:
-            raise SinkError(f"the recording {self.detail} is going on already; stop it first")
+            raise SinkError(phrase("the recording {detail} is going on already; stop it first", detail=self.detail))
         self.sound_trouble = ""
         encoder = _Encoder(self._path, output, self._sound, self._lose_sound)
-        self._recording = _Recording(encoder, output)
+        self._recording = _Recording(encoder, output, self._disclose)
         self.detail = str(encoder.path)
         self.sent = self.dropped = 0
 
@@ -109,7 +156,7 @@ class RecorderSink:
             SinkError: the file cannot be written any more, the picture has another size, or the sink is not open.
         """
         if self._recording is None:
-            raise SinkError("the recording is not open; open it first")
+            raise SinkError(phrase("the recording is not open; open it first"))
         self.dropped += self._recording.put(self.sent, self._clock(), picture)
         self.sent += 1
 
@@ -145,7 +192,8 @@ class RecorderSink:
 class _Recording:
     """One file, with the thread that writes it and the pictures that wait for that."""
 
-    def __init__(self, encoder: "_Encoder", output: OutputFormat) -> None:
+    def __init__(self, encoder: "_Encoder", output: OutputFormat, disclose: Disclose | None) -> None:
+        self._disclose = disclose
         self._shape = (output.height_px, output.width_px, 3)
         self._encoder = encoder
         self._pending: deque[tuple[int, float, Composed]] = deque()
@@ -164,7 +212,14 @@ class _Recording:
         """
         if picture.rgb.shape != self._shape:
             got = picture.rgb.shape
-            raise SinkError(f"recording {self._encoder.path}: got a picture of {got}, expected {self._shape}")
+            raise SinkError(
+                phrase(
+                    "recording {path}: got a picture of {got}, expected {shape}",
+                    path=self._encoder.path,
+                    got=got,
+                    shape=self._shape,
+                )
+            )
         with self._changed:
             if self._failure:
                 self._told = True
@@ -197,15 +252,32 @@ class _Recording:
         try:
             while (item := self._next()) is not None:
                 tick, sent_s, picture = item
-                self._encoder.write(tick, picture.rgb)
+                self._encoder.write(tick, picture)
                 self._encoder.write_sound(tick, sent_s, picture)
             self._encoder.finish()
+            if self._disclose is not None and self._encoder.written:
+                self._disclose(path)
         except (av.error.FFmpegError, OSError) as error:
             kept = self._encoder.give_up()
-            self._fail(f"the recording {path} cannot go on: {cause_and_remedy(error)}; {kept}")
+            self._fail(
+                phrase(
+                    "the recording {path} cannot go on: {cause}; {kept}",
+                    path=path,
+                    cause=cause_and_remedy(error),
+                    kept=kept,
+                )
+            )
         except Exception as error:  # told to the sink stage, which is another thread
             logger.exception("recording %s", path)
-            self._fail(f"the recording {path} failed: {type(error).__name__}: {error}; {self._encoder.give_up()}")
+            self._fail(
+                phrase(
+                    "the recording {path} failed: {kind}: {error}; {kept}",
+                    path=path,
+                    kind=type(error).__name__,
+                    error=error,
+                    kept=self._encoder.give_up(),
+                )
+            )
 
     def _next(self) -> tuple[int, float, Composed] | None:
         with self._changed:
@@ -252,7 +324,11 @@ class _Encoder:
             except Exception as error:
                 logger.exception("there is no sound for %s; its pictures go on", self.path)
                 lose_sound(
-                    f"The recording has no sound, since its encoder cannot be opened ({error}). Install the app again."
+                    phrase(
+                        "The recording has no sound, since its encoder cannot be opened ({error}). Install the app "
+                        "again.",
+                        error=error,
+                    )
                 )
                 self.give_up()  # a track cannot be taken out of a file again
                 self._begin(path, output)
@@ -261,30 +337,37 @@ class _Encoder:
 
     def _begin(self, path: Path, output: OutputFormat) -> None:
         self._muxer, self.path = _claimed(path)
+        self._kind = _KINDS[self.path.suffix.lower()]
         try:
             self._stream = self._add_stream(output)
         except (av.error.FFmpegError, UnknownCodecError, OSError) as error:
             self.give_up()
             raise SinkError(
-                f"cannot record to {path}: the encoder {_CODEC} cannot be opened for {output.width_px} x "
-                f"{output.height_px} ({getattr(error, 'strerror', None) or error}); choose another size, or install "
-                "the app again"
+                phrase(
+                    "cannot record to {path}: the encoder {codec} cannot be opened for {width_px} x {height_px} "
+                    "({cause}); choose another size, or install the app again",
+                    path=path,
+                    codec=self._kind.codec,
+                    width_px=output.width_px,
+                    height_px=output.height_px,
+                    cause=getattr(error, "strerror", None) or error,
+                )
             ) from error
         except BaseException:
             self.give_up()
             raise
 
     def _add_sound(self) -> SoundEncoder:
-        encoder = SoundEncoder(self._muxer, ".mp4", RATE_HZ, channels=1)
+        encoder = SoundEncoder(self._muxer, self._kind.suffix, RATE_HZ, channels=1)
         self._muxer.container.streams.audio[0].codec_context.open()  # here, where a failure costs no picture
         return encoder
 
     def _add_stream(self, output: OutputFormat) -> VideoStream:
         gop = str(max(1, round(_KEYFRAME_S * self._rate)))
-        options = {"preset": _PRESET, "crf": _CRF, "g": gop}
-        stream = self._muxer.container.add_stream(_CODEC, rate=self._rate, options=options)
+        options = self._kind.options | {"g": gop}
+        stream = self._muxer.container.add_stream(self._kind.codec, rate=self._rate, options=options)
         assert isinstance(stream, VideoStream)
-        stream.width, stream.height, stream.pix_fmt = output.width_px, output.height_px, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = output.width_px, output.height_px, self._kind.pixels
         context = stream.codec_context
         context.thread_count = _THREADS
         context.time_base = 1 / self._rate
@@ -293,9 +376,12 @@ class _Encoder:
         context.open()  # here, where a failure can be told as one of opening
         return stream
 
-    def write(self, tick: int, rgb: NDArray[np.uint8]) -> None:
-        frame = VideoFrame.from_ndarray(rgb, format="rgb24")
-        frame = self._reformatter.reformat(frame, format="yuv420p", dst_colorspace=_BT709)
+    def write(self, tick: int, picture: Composed) -> None:
+        if self._kind.has_alpha:
+            frame = VideoFrame.from_ndarray(picture.straight(), format="rgba")
+        else:
+            frame = VideoFrame.from_ndarray(picture.rgb, format="rgb24")
+        frame = self._reformatter.reformat(frame, format=self._kind.pixels, dst_colorspace=_BT709)
         frame.pts, frame.time_base = tick, 1 / self._rate
         self._muxer.mux(self._stream.encode(frame))
         self.written += 1
@@ -317,7 +403,10 @@ class _Encoder:
                 raise  # of the file, which is the pictures' too; the encoder's own are FFmpeg's
             logger.exception("the sound of %s ends here; its pictures go on", self.path)
             self._lose_sound(
-                f"The recording goes on without sound, which failed ({error}). For sound, begin another one."
+                phrase(
+                    "The recording goes on without sound, which failed ({error}). For sound, begin another one.",
+                    error=error,
+                )
             )
             self._sound = None
 
@@ -331,7 +420,7 @@ class _Encoder:
         self._with_sound(lambda sound: sound.finish(float(self._ticks / self._rate)))
         self._muxer.finish()
         if not self.path.exists():  # one may remove what is open
-            raise OSError("it was removed meanwhile")
+            raise OSError(phrase("it was removed meanwhile"))
 
     def give_up(self) -> str:
         """Keep what plays and nothing else; returns what to tell of it."""
@@ -341,8 +430,8 @@ class _Encoder:
         except MediaError:
             with contextlib.suppress(OSError):
                 self.path.unlink(missing_ok=True)
-            return "nothing of it could be kept"
-        return f"its first {round((video.frame_count or 1) / video.fps, 1):g} s are kept"
+            return phrase("nothing of it could be kept")
+        return phrase("its first {value:g} s are kept", value=round((video.frame_count or 1) / video.fps, 1))
 
 
 def _metadata() -> dict[str, str]:
@@ -356,15 +445,28 @@ def _claimed(path: Path) -> tuple[Muxer, Path]:
     Raises:
         SinkError: it cannot be created.
     """
-    if path.suffix.lower() != ".mp4":
-        raise SinkError(f"cannot record to {path}: got suffix {path.suffix!r}, expected .mp4")
+    kind = _KINDS.get(path.suffix.lower())
+    if kind is None:
+        raise SinkError(
+            phrase(
+                "cannot record to {path}: got suffix {suffix}, expected .mp4 or .webm",
+                path=path,
+                suffix=repr(path.suffix),
+            )
+        )
     while True:
         free = free_name(path)
         try:
-            return Muxer(free, "mp4", {"movflags": "+hybrid_fragmented"}, new=True), free
+            return Muxer(free, kind.suffix[1:], kind.container_options, new=True), free
         except FileExistsError:  # somebody was quicker
             continue
         except FileNotFoundError as error:
-            raise SinkError(f"cannot record to {path}: there is no folder {path.parent}; make it first") from error
+            raise SinkError(
+                phrase(
+                    "cannot record to {path}: there is no folder {parent}; make it first", path=path, parent=path.parent
+                )
+            ) from error
         except OSError as error:
-            raise SinkError(f"cannot record to {path}: {cause_and_remedy(error)}") from error
+            raise SinkError(
+                phrase("cannot record to {path}: {cause}", path=path, cause=cause_and_remedy(error))
+            ) from error

@@ -15,6 +15,7 @@ from app.pipeline.state import State
 from app.pipeline.stats import Meter
 from app.settings import LiveSettings
 from mcnet.errors import sentence
+from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +122,7 @@ class SinkStage:
                 self._tend()
                 time.sleep(_ENDING_POLL_S)
             self.give_up_requests()
+            self._presenter.close()
 
     def give_up_requests(self) -> None:
         """Answer the wishes that came too late to be served; once `run` has ended, or if it never began."""
@@ -178,7 +180,7 @@ class SinkStage:
             self._fail(name, str(error))
         except Exception as error:  # one sink's fault must not take the others down
             logger.exception("sink %s", name)
-            self._fail(name, f"{name} failed: {sentence(error)}")
+            self._fail(name, phrase("{name} failed: {reason}", name=name, reason=sentence(error)))
 
     def _fail(self, name: str, message: str) -> None:
         sink = self._sinks.pop(name)
@@ -203,7 +205,12 @@ class SinkStage:
             self._emit(SinkFailed(request.name, str(error)))
         except Exception as error:
             logger.exception("opening sink %s", request.name)
-            self._emit(SinkFailed(request.name, f"{request.name} cannot be opened: {sentence(error)}"))
+            self._emit(
+                SinkFailed(
+                    request.name,
+                    phrase("{name} cannot be opened: {reason}", name=request.name, reason=sentence(error)),
+                )
+            )
         else:
             self._sinks[request.name] = request
             self._emit(SinkOpened(request.name, request.detail))
@@ -215,7 +222,9 @@ class SinkStage:
         except Exception as error:
             if not isinstance(error, SinkError):
                 logger.exception("closing sink %s", name)
-            self._emit(SinkFailed(name, f"{name} could not be closed: {sentence(error)}"))
+            self._emit(
+                SinkFailed(name, phrase("{name} could not be closed: {reason}", name=name, reason=sentence(error)))
+            )
         else:
             self._ending.append((sink, asked))
             self._tend()
@@ -232,6 +241,9 @@ class SinkStage:
                 event = SinkFailed(sink.name, str(error))
             except Exception as error:  # one sink's fault must not take the others down
                 logger.exception("finishing sink %s", sink.name)
-                event = SinkFailed(sink.name, f"{sink.name} could not be finished: {sentence(error)}")
+                event = SinkFailed(
+                    sink.name,
+                    phrase("{name} could not be finished: {reason}", name=sink.name, reason=sentence(error)),
+                )
             self._ending.remove(ending)
             self._emit(event)

@@ -11,6 +11,7 @@ from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.output.virtual_camera_report import VirtualCameraReport, examine_virtual_camera
 from app.pipeline.v4l2 import VideoDevices, end_as_stream, free_loopback
+from mcnet.phrases import phrase
 
 if TYPE_CHECKING:
     import pyvirtualcam
@@ -59,7 +60,7 @@ class VirtualCameraSink:
                 open already; with what to do.
         """
         if self._camera is not None:
-            raise SinkError(f"the virtual camera is open already ({self.detail}); close it first")
+            raise SinkError(phrase("the virtual camera is open already ({detail}); close it first", detail=self.detail))
         device = self._device
         if self._backend is None:
             report = self._examine(device)
@@ -78,11 +79,20 @@ class VirtualCameraSink:
             from pyvirtualcam.camera import BACKENDS
         except ImportError as error:
             raise SinkError(
-                f"the virtual camera cannot be used: pyvirtualcam is not there ({error}); install it with "
-                "`pip install pyvirtualcam`"
+                phrase(
+                    "the virtual camera cannot be used: pyvirtualcam is not there ({error}); install it with `pip "
+                    "install pyvirtualcam`",
+                    error=error,
+                )
             ) from error
         if self._backend is not None and self._backend not in BACKENDS:
-            raise SinkError(f"virtual camera: got backend {self._backend!r}, expected one of {', '.join(BACKENDS)}")
+            raise SinkError(
+                phrase(
+                    "virtual camera: got backend {backend}, expected one of {backends}",
+                    backend=repr(self._backend),
+                    backends=", ".join(BACKENDS),
+                )
+            )
         try:
             return pyvirtualcam.Camera(
                 output.width_px,
@@ -101,7 +111,9 @@ class VirtualCameraSink:
             report = self._examine(self._device)
             if report.status != "ready":  # it changed between the look and the attempt
                 return report.advice
-        return f"the virtual camera cannot be opened: {said}; close programs that may write to it, and try again"
+        return phrase(
+            "the virtual camera cannot be opened: {said}; close programs that may write to it, and try again", said=said
+        )
 
     def send(self, picture: Composed) -> None:
         """Show a picture. Its bytes are copied before this returns.
@@ -110,15 +122,26 @@ class VirtualCameraSink:
             SinkError: the driver refuses, or the sink is not open.
         """
         if self._camera is None:
-            raise SinkError("the virtual camera is not open; open it first")
+            raise SinkError(phrase("the virtual camera is not open; open it first"))
         expected = (self._camera.height, self._camera.width, 3)
         if picture.rgb.shape != expected:
-            raise SinkError(f"virtual camera {self.detail}: got a picture of {picture.rgb.shape}, expected {expected}")
+            raise SinkError(
+                phrase(
+                    "virtual camera {detail}: got a picture of {shape}, expected {expected}",
+                    detail=self.detail,
+                    shape=picture.rgb.shape,
+                    expected=expected,
+                )
+            )
         try:
             self._camera.send(picture.rgb)
         except Exception as error:  # a driver raises what it likes
             raise SinkError(
-                f"the virtual camera {self.detail} takes no pictures any more: {error}; open it again"
+                phrase(
+                    "the virtual camera {detail} takes no pictures any more: {error}; open it again",
+                    detail=self.detail,
+                    error=error,
+                )
             ) from error
         self.sent += 1
 
@@ -138,7 +161,9 @@ class VirtualCameraSink:
         except Exception as error:
             # Its destructor would try again, when nobody listens.
             camera._backend = None
-            raise SinkError(f"the virtual camera {self.detail} could not be closed: {error}") from error
+            raise SinkError(
+                phrase("the virtual camera {detail} could not be closed: {error}", detail=self.detail, error=error)
+            ) from error
 
     def finished(self) -> bool:
         """True: a device is let go of at once."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from app.pipeline.v4l2 import VideoDevices, VideoNode
+from mcnet.phrases import listed, phrase
 
 Status = Literal["ready", "missing", "busy", "denied"]
 
@@ -30,8 +31,8 @@ _INSTALL = {
 }
 _LAYERED = "rpm-ostree install akmod-v4l2loopback\nsystemctl reboot"
 _TEXTS = {
-    "fedora": "Enable RPM Fusion's free repository (rpmfusion.org tells how), then install it",
-    "arch": "Install it (for another kernel than linux, its own headers: linux-lts-headers, say)",
+    "fedora": phrase("Enable RPM Fusion's free repository (rpmfusion.org tells how), then install it"),
+    "arch": phrase("Install it (for another kernel than linux, its own headers: linux-lts-headers, say)"),
 }
 _SIGNING_KEYS = {"ubuntu": "/var/lib/shim-signed/mok/MOK.der", "fedora": "/etc/pki/akmods/certs/public_key.der"}
 
@@ -49,7 +50,9 @@ class Fix:
     command: str = ""
 
 
-JOIN_VIDEO_GROUP = Fix("Join the group of video devices, then log out and in again", "sudo usermod -aG video $USER")
+JOIN_VIDEO_GROUP = Fix(
+    phrase("Join the group of video devices, then log out and in again"), "sudo usermod -aG video $USER"
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,9 @@ class VirtualCameraReport:
         if fix is None:
             return self.sentence
         command = " && ".join(fix.command.splitlines())
-        return f"{self.sentence} {fix.text}" + (f": {command}" if command else ".")
+        if command:
+            return phrase("{sentence} {fix}: {command}", sentence=self.sentence, fix=fix.text, command=command)
+        return phrase("{sentence} {fix}.", sentence=self.sentence, fix=fix.text)
 
 
 class VirtualCameraProbe(Protocol):
@@ -106,6 +111,16 @@ def _probe(system: str) -> VirtualCameraProbe:
     return UnknownSystemProbe(system)
 
 
+def distributions(os_release: str) -> list[str]:
+    """Names of the Linux distribution whose file that is, from the nearest on.
+
+    What is only like Fedora (RHEL and its kin) has neither its packages nor ours.
+    """
+    lines = dict(line.split("=", 1) for line in os_release.splitlines() if "=" in line)
+    own, like = (lines.get(key, "").strip("\"'").split() for key in ("ID", "ID_LIKE"))
+    return [*own, *(name for name in like if name != "fedora" or "rhel" not in like)]
+
+
 class LinuxProbe:
     """Looks for v4l2loopback.
 
@@ -122,8 +137,12 @@ class LinuxProbe:
         if device is not None:
             node = self._devices.node(Path(device)) if device.startswith("/") else None
             if node is None or not node.is_loopback:
-                what = "nothing" if node is None else f"{node.name}, a camera of another kind"
-                sentence = f"There is no virtual camera at {device}: got {what}, expected a device of v4l2loopback."
+                what = phrase("nothing") if node is None else phrase("{name}, a camera of another kind", name=node.name)
+                sentence = phrase(
+                    "There is no virtual camera at {device}: got {what}, expected a device of v4l2loopback.",
+                    device=device,
+                    what=what,
+                )
                 return VirtualCameraReport("missing", "", sentence, self._loading())
             return self._report(node)
         loopbacks = [node for node in self._devices.nodes() if node.is_loopback]
@@ -136,33 +155,41 @@ class LinuxProbe:
     def _report(self, node: VideoNode) -> VirtualCameraReport:
         device, called = str(node.device), f"{node.device} ({node.name})"
         if node.denied:
-            sentence = f"The virtual camera {called} is there, but you may not use it."
+            sentence = phrase("The virtual camera {called} is there, but you may not use it.", called=called)
             return VirtualCameraReport("denied", device, sentence, (JOIN_VIDEO_GROUP,))
         if node.error:
-            sentence = f"The virtual camera {called} does not answer ({os.strerror(node.error)})."
+            sentence = phrase(
+                "The virtual camera {called} does not answer ({cause}).",
+                called=called,
+                cause=os.strerror(node.error),
+            )
             return VirtualCameraReport("missing", device, sentence, (self._reloading(),))
         if node.fed and self._devices.fed_by_us(node.device):
-            return VirtualCameraReport("ready", device, f"The virtual camera {called} takes our pictures.")
+            return VirtualCameraReport(
+                "ready", device, phrase("The virtual camera {called} takes our pictures.", called=called)
+            )
         if node.fed or not (node.can_output or node.stuck):
             return self._busy(node, called)
         if not node.exclusive:
-            sentence = (
-                f"The virtual camera {called} is ready, but Chrome and Teams will not list it (exclusive_caps=0)."
+            sentence = phrase(
+                "The virtual camera {called} is ready, but Chrome and Teams will not list it (exclusive_caps=0).",
+                called=called,
             )
             return VirtualCameraReport("ready", device, sentence, (self._reloading(), self._at_boot()))
-        return VirtualCameraReport("ready", device, f"The virtual camera {called} is ready.")
+        return VirtualCameraReport("ready", device, phrase("The virtual camera {called} is ready.", called=called))
 
     def _busy(self, node: VideoNode, called: str) -> VirtualCameraReport:
         others = [holder for holder in self._devices.holders(node.device) if holder.pid != os.getpid()]
         if others:
-            by = " and ".join(f"{holder.name} (process {holder.pid})" for holder in others)
-            sentence = f"The virtual camera {called} is in use by {by}."
-            return VirtualCameraReport("busy", str(node.device), sentence, (Fix(f"Close {by}"),))
-        sentence = f"The virtual camera {called} is in use by another program."
+            named = [phrase("{name} (process {pid})", name=holder.name, pid=holder.pid) for holder in others]
+            by = listed(named, "and")
+            sentence = phrase("The virtual camera {called} is in use by {by}.", called=called, by=by)
+            return VirtualCameraReport("busy", str(node.device), sentence, (Fix(phrase("Close {by}", by=by)),))
+        sentence = phrase("The virtual camera {called} is in use by another program.", called=called)
         fixes = (
-            Fix("See which program it is, and close it", f"sudo fuser -v {node.device}"),
+            Fix(phrase("See which program it is, and close it"), f"sudo fuser -v {node.device}"),
             Fix(
-                "If there is none, the device keeps an old format: free it",
+                phrase("If there is none, the device keeps an old format: free it"),
                 f"v4l2-ctl -d {node.device} -c keep_format=0",
             ),
         )
@@ -170,20 +197,22 @@ class LinuxProbe:
 
     def _nothing(self) -> VirtualCameraReport:
         if self._exists("/sys/module/v4l2loopback"):
-            sentence = "v4l2loopback is loaded, but has no device."
+            sentence = phrase("v4l2loopback is loaded, but has no device.")
             return VirtualCameraReport("missing", "", sentence, (self._reloading(), self._at_boot()))
         if self._installed():
-            sentence = "There is no virtual camera: v4l2loopback is installed, but not loaded."
+            sentence = phrase("There is no virtual camera: v4l2loopback is installed, but not loaded.")
             return VirtualCameraReport("missing", "", sentence, (*self._loading(), *self._secure_boot()))
-        sentence = f"There is no virtual camera: v4l2loopback is not installed for the kernel {self._kernel}."
+        sentence = phrase(
+            "There is no virtual camera: v4l2loopback is not installed for the kernel {kernel}.", kernel=self._kernel
+        )
         return VirtualCameraReport("missing", "", sentence, (self._install(), *self._loading(), *self._secure_boot()))
 
     def _loading(self) -> tuple[Fix, ...]:
-        return Fix("Load the module", f"sudo modprobe v4l2loopback {self._options()}"), self._at_boot()
+        return Fix(phrase("Load the module"), f"sudo modprobe v4l2loopback {self._options()}"), self._at_boot()
 
     def _reloading(self) -> Fix:
         command = f"sudo modprobe -r v4l2loopback\nsudo modprobe v4l2loopback {self._options()}"
-        return Fix("Close the programs that use it and load the module again", command)
+        return Fix(phrase("Close the programs that use it and load the module again"), command)
 
     def _at_boot(self) -> Fix:
         options = shlex.quote(f"options v4l2loopback {self._options()}")
@@ -191,7 +220,7 @@ class LinuxProbe:
             "echo v4l2loopback | sudo tee /etc/modules-load.d/v4l2loopback.conf\n"
             f"echo {options} | sudo tee /etc/modprobe.d/mcnet-avatar.conf"
         )
-        return Fix("Have it at every start of the system", command)
+        return Fix(phrase("Have it at every start of the system"), command)
 
     def _options(self) -> str:
         """For the module. The number is one that no other device has."""
@@ -208,14 +237,11 @@ class LinuxProbe:
         if name == "fedora" and self._exists("/run/ostree-booted"):
             return Fix(_TEXTS["fedora"], _LAYERED)
         if not name:
-            return Fix("Install your distribution's package v4l2loopback (or v4l2loopback-dkms)")
-        return Fix(_TEXTS.get(name, "Install it"), _INSTALL[name])
+            return Fix(phrase("Install your distribution's package v4l2loopback (or v4l2loopback-dkms)"))
+        return Fix(_TEXTS.get(name, phrase("Install it")), _INSTALL[name])
 
     def _distribution(self) -> list[str]:
-        """Names from the nearest on. What is only like Fedora (RHEL and its kin) has neither its packages nor ours."""
-        lines = dict(line.split("=", 1) for line in self._read("/etc/os-release").splitlines() if "=" in line)
-        own, like = (lines.get(key, "").strip("\"'").split() for key in ("ID", "ID_LIKE"))
-        return [*own, *(name for name in like if name != "fedora" or "rhel" not in like)]
+        return distributions(self._read("/etc/os-release"))
 
     def _secure_boot(self) -> tuple[Fix, ...]:
         folder = self._devices.in_root(Path("/sys/firmware/efi/efivars"))
@@ -226,7 +252,7 @@ class LinuxProbe:
             on = False
         if not on:
             return ()
-        text = (
+        text = phrase(
             "Secure Boot is on: if modprobe says that the key was rejected, enrol the key that signs the module, "
             "restart, and confirm it in the blue menu"
         )
@@ -259,19 +285,30 @@ class WindowsProbe:
 
     def examine(self, device: str | None) -> VirtualCameraReport:
         if device not in (None, OBS_CAMERA) and not self._registered(_UNITY_CLASS):
-            sentence = f"There is no virtual camera {device!r}: expected {OBS_CAMERA} or UnityCapture's."
-            return VirtualCameraReport("missing", "", sentence, (Fix(f"Choose {OBS_CAMERA}"),))
+            sentence = phrase(
+                "There is no virtual camera {device}: expected {camera} or UnityCapture's.",
+                device=repr(device),
+                camera=OBS_CAMERA,
+            )
+            return VirtualCameraReport("missing", "", sentence, (Fix(phrase("Choose {camera}", camera=OBS_CAMERA)),))
         obs = device in (None, OBS_CAMERA) and self._registered(_OBS_CLASS)
         if obs and not self._in_use():
-            return VirtualCameraReport("ready", OBS_CAMERA, f"The {OBS_CAMERA} is ready.")
+            return VirtualCameraReport("ready", OBS_CAMERA, phrase("The {camera} is ready.", camera=OBS_CAMERA))
         if device != OBS_CAMERA and self._registered(_UNITY_CLASS):
             name = device or UNITY_CAMERA
-            return VirtualCameraReport("ready", name, f"The virtual camera {name} is ready.")
+            return VirtualCameraReport("ready", name, phrase("The virtual camera {name} is ready.", name=name))
         if obs:
-            sentence = f"The {OBS_CAMERA} is in use: OBS itself or another program writes to it."
-            return VirtualCameraReport("busy", OBS_CAMERA, sentence, (Fix("Stop the virtual camera in OBS"),))
-        fixes = (Fix(f"Install OBS Studio from {_OBS_URL} (it need not run), then restart your call program"),)
-        return VirtualCameraReport("missing", "", "There is no virtual camera: OBS Studio brings one.", fixes)
+            sentence = phrase("The {camera} is in use: OBS itself or another program writes to it.", camera=OBS_CAMERA)
+            return VirtualCameraReport("busy", OBS_CAMERA, sentence, (Fix(phrase("Stop the virtual camera in OBS")),))
+        fixes = (
+            Fix(
+                phrase(
+                    "Install OBS Studio from {address} (it need not run), then restart your call program",
+                    address=_OBS_URL,
+                )
+            ),
+        )
+        return VirtualCameraReport("missing", "", phrase("There is no virtual camera: OBS Studio brings one."), fixes)
 
 
 class MacProbe:
@@ -295,26 +332,35 @@ class MacProbe:
 
     def examine(self, device: str | None) -> VirtualCameraReport:
         if device not in (None, OBS_CAMERA):
-            sentence = f"There is no virtual camera {device!r}: expected {OBS_CAMERA}."
-            return VirtualCameraReport("missing", "", sentence, (Fix(f"Choose {OBS_CAMERA}"),))
+            sentence = phrase(
+                "There is no virtual camera {device}: expected {camera}.", device=repr(device), camera=OBS_CAMERA
+            )
+            return VirtualCameraReport("missing", "", sentence, (Fix(phrase("Choose {camera}", camera=OBS_CAMERA)),))
         major = int(self._release.partition(".")[0] or 0)
         if major < 13:
-            sentence = f"There is no virtual camera: got macOS {self._release}, expected 13 or newer."
-            return VirtualCameraReport("missing", "", sentence, (Fix("Update macOS"),))
+            sentence = phrase(
+                "There is no virtual camera: got macOS {release}, expected 13 or newer.", release=self._release
+            )
+            return VirtualCameraReport("missing", "", sentence, (Fix(phrase("Update macOS")),))
         lines = [line for line in self._extensions().splitlines() if _OBS_EXTENSION in line]
         if any("[activated enabled]" in line for line in lines):
-            return VirtualCameraReport("ready", OBS_CAMERA, f"The {OBS_CAMERA} is ready.")
+            return VirtualCameraReport("ready", OBS_CAMERA, phrase("The {camera} is ready.", camera=OBS_CAMERA))
         if any("[activated waiting for user]" in line for line in lines):
             place = "General > Login Items & Extensions > Camera Extensions" if major >= 15 else "Privacy & Security"
-            sentence = f"The {OBS_CAMERA} is installed, but you have not approved it yet."
+            sentence = phrase("The {camera} is installed, but you have not approved it yet.", camera=OBS_CAMERA)
             return VirtualCameraReport("denied", OBS_CAMERA, sentence, (Fix(f"Allow it in System Settings > {place}"),))
-        start = Fix("Open OBS, press Start Virtual Camera once, allow the extension, press Stop, and restart this app")
+        start = Fix(
+            phrase("Open OBS, press Start Virtual Camera once, allow the extension, press Stop, and restart this app")
+        )
         if self._obs_installed():
-            sentence = f"There is no virtual camera: OBS is installed, its camera not yet ({OBS_CAMERA})."
+            sentence = phrase(
+                "There is no virtual camera: OBS is installed, its camera not yet ({camera}).",
+                camera=OBS_CAMERA,
+            )
             return VirtualCameraReport("missing", "", sentence, (start,))
-        install = Fix(f"Install OBS Studio 30 or newer from {_OBS_URL}")
+        install = Fix(phrase("Install OBS Studio 30 or newer from {address}", address=_OBS_URL))
         return VirtualCameraReport(
-            "missing", "", "There is no virtual camera: OBS Studio brings one.", (install, start)
+            "missing", "", phrase("There is no virtual camera: OBS Studio brings one."), (install, start)
         )
 
 
@@ -325,9 +371,11 @@ class UnknownSystemProbe:
         self._system = system
 
     def examine(self, device: str | None) -> VirtualCameraReport:  # noqa: ARG002
-        sentence = f"There is no virtual camera for {self._system}: expected Linux, Windows or macOS."
+        sentence = phrase(
+            "There is no virtual camera for {system}: expected Linux, Windows or macOS.", system=self._system
+        )
         return VirtualCameraReport(
-            "missing", "", sentence, (Fix("Record, or capture the window with your call program"),)
+            "missing", "", sentence, (Fix(phrase("Record, or capture the window with your call program")),)
         )
 
 

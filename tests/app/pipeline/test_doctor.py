@@ -34,6 +34,7 @@ class TestDiagnosis:
     def _well(self, monkeypatch: pytest.MonkeyPatch, machine: LinuxMachine) -> None:
         monkeypatch.setattr(cameras, "list_cameras", lambda: [CameraInfo("HD Webcam", "/dev/video0")])
         monkeypatch.setattr(doctor, "examine_virtual_camera", lambda: look(machine))
+        monkeypatch.setattr(doctor, "examine_pipewire", lambda: VirtualCameraReport("ready", "", "PipeWire is well."))
         monkeypatch.setattr(doctor, "VideoDevices", lambda: machine.devices)
         monkeypatch.setattr(tiers, "unused_gpus", tuple)
         monkeypatch.setattr("mcnet.bench.tiers.remembered", lambda *_, **__: None)
@@ -45,6 +46,7 @@ class TestDiagnosis:
         assert [line.partition(":")[0] for line in text.splitlines()[3:]] == [
             "[ok] Cameras",
             "[ok] Virtual camera",
+            "[ok] PipeWire camera",
             "[ok] Device",
             "[ok] Model",
             "[ok] Face finder",

@@ -28,6 +28,7 @@ class OtherEngine(FakeEngine):
     """Another model's: its avatars are red."""
 
     model_name = "other"
+    content_hash = "0e" * 32
     fingerprint = "other/1"
 
     def render(self, driving: Keypoints[Array]) -> Rgb:

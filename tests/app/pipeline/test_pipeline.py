@@ -51,6 +51,7 @@ from app.settings import LiveSettings
 from mcnet.arrays import Rgb
 from mcnet.engine import EngineError
 from mcnet.media.faces import Face
+from tests.app.control.driving import drive_every_command
 from tests.app.fakes import (
     AVATAR_RGB,
     Cameras,
@@ -62,6 +63,7 @@ from tests.app.fakes import (
     wait_until,
 )
 from tests.app.pipeline.capture.phone import PASSWORD, phone
+from tests.media.videos import make_video
 
 OUTPUT = OutputFormat(640, 480, fps_hz=60)
 SETTINGS = LiveSettings(calibration_s=0.1, hold_s=0.1, ease_s=0.1, idle_s=0.2, background="colour", badge=False)
@@ -85,12 +87,13 @@ class Rig:
         self.folder = Path()
         self.patch = pytest.MonkeyPatch()
         self.events: list[Event] = []
+        self.hearers: list[Callable[[Event], None]] = []
         self.load: Callable[[], LiveEngine] = lambda: self.engine
         self.pipeline = Pipeline(
             lambda: self.load(),
             settings=SETTINGS,
             output=OUTPUT,
-            on_event=self.events.append,
+            on_event=self.hear,
             times=TIMES,
             camera_opener=self.cameras,
             finder_factory=lambda: self.finder,
@@ -98,6 +101,11 @@ class Rig:
         self.pipeline.add_sink(self.sink)
         self.pipeline.set_portrait(portrait)
         self.pipeline.set_camera(SPEC)
+
+    def hear(self, event: Event) -> None:
+        self.events.append(event)
+        for hear in self.hearers:
+            hear(event)
 
     def reach(self, state: State, timeout_s: float = 10.0) -> None:
         wait_until(lambda: self.pipeline.state is state, f"the output is {state}", timeout_s)
@@ -400,6 +408,19 @@ def test_the_panic_key_shows_the_slate_and_hides_everything_until_it_is_let_go(r
     rig.reach(State.LIVE)
 
 
+def test_a_slate_from_outside_outlasts_settings_that_do_not_know_of_it(rig: Rig) -> None:
+    """It is there with the next picture, before whoever keeps the settings has heard of it."""
+    rig.pipeline.start()
+    rig.reach(State.LIVE)
+    rig.pipeline.slate_now()
+    rig.pipeline.update(dataclasses.replace(SETTINGS, zoom=1.1))
+    rig.reach(State.SLATE)
+    rig.pipeline.update(dataclasses.replace(SETTINGS, slate=True))
+    rig.pipeline.slate_now()  # pressed twice, it does not stick either
+    rig.pipeline.update(SETTINGS)
+    rig.reach(State.LIVE)
+
+
 def test_stop_and_start_as_often_as_wanted(rig: Rig) -> None:
     for _ in range(3):
         rig.pipeline.start()
@@ -521,6 +542,7 @@ def _unplug(rig: Rig) -> None:
 
 
 def _hang(rig: Rig) -> None:
+    rig.cameras.slow_s = 0.4  # as drivers are: the camera is back only once the slate has come
     rig.cameras.opened[-1].block.set()
 
 
@@ -586,6 +608,21 @@ def _break_background(rig: Rig) -> None:
     rig.pipeline.update(dataclasses.replace(SETTINGS, background="image", background_image="missing.png"))
 
 
+def _camera_as_background(rig: Rig) -> None:
+    """A device that the user names as the video behind the person may be a camera."""
+    (rig.folder / "beach.mp4").symlink_to("/dev/null")
+    rig.pipeline.update(
+        dataclasses.replace(SETTINGS, cut_out=True, background="video", background_video=str(rig.folder / "beach.mp4"))
+    )
+
+
+def _vanishing_video(rig: Rig) -> None:
+    path = make_video(rig.folder / "sea.mp4", [np.full((64, 96, 3), (20, 90, 160), np.uint8)] * 3)
+    rig.pipeline.update(dataclasses.replace(SETTINGS, cut_out=True, background="video", background_video=str(path)))
+    wait_until(lambda: rig.sink.pictures[-1].rgb[60, 10, 2] > 120, "the video is seen")
+    path.unlink()
+
+
 def _restart(rig: Rig) -> None:
     rig.pipeline.stop(5.0)
     rig.pipeline.start()
@@ -642,8 +679,12 @@ def _change_settings(rig: Rig) -> None:
             keypoints=chance.choice(("measured", "detected")),
             smoothing=chance.random(),
             zoom=chance.uniform(0.5, 2),
-            background=chance.choice(("blur", "colour", "image")),
+            background=chance.choice(("blur", "own", "colour", "image", "video", "alpha")),
             background_image=chance.choice(("", "missing.png")),
+            cut_out=chance.random() < 0.5,
+            portrait_size=chance.uniform(0.5, 1.7),
+            portrait_x=chance.uniform(-0.5, 0.5),
+            portrait_y=chance.uniform(-0.5, 0.5),
             slate=chance.random() < 0.1,
         )
         rig.pipeline.update(settings)
@@ -689,6 +730,8 @@ MATRIX: list[tuple[Callable[[Rig], None], State, type | None]] = [
     (_delete_portrait, State.LIVE, SourceReady),
     (_change_settings, State.LIVE, SettingRefused),
     (_break_background, State.LIVE, SettingRefused),
+    (_camera_as_background, State.LIVE, SettingRefused),
+    (_vanishing_video, State.LIVE, SettingRefused),
     (_wall_clock_jumps, State.LIVE, None),
     (_sleep_of_the_computer, State.LIVE, None),
     (_panic, State.SLATE, None),
@@ -705,13 +748,17 @@ def test_no_camera_picture_reaches_a_sink_whatever_fails(
     rig.reach(State.LIVE)
     before, said = len(rig.sink.pictures), len(rig.events)
     fault(rig)
-    wait_until(lambda: len(rig.sink.pictures) > before + 70, "more than a second of pictures after the fault")
     if told is not None:
         wait_until(lambda: any(isinstance(event, told) for event in rig.events[said:]), f"{told.__name__} is told")
     if shown is State.LIVE:
         rig.reach(shown)
     else:
         wait_until(lambda: shown in [picture.state for picture in rig.sink.pictures[before:]], f"{shown} is shown")
+    drive_every_command(rig.pipeline, rig.portrait, rig.folder, rig.hearers, rig.sink.pictures)
+    driven = len(rig.sink.pictures)
+    wait_until(lambda: len(rig.sink.pictures) > max(before + 70, driven + 10), "more than a second of pictures")
+    if shown is State.LIVE:
+        rig.reach(shown)
     # The panic key and quitting work at this moment too.
     _panic(rig)
     pressed = len(rig.sink.pictures)

@@ -12,7 +12,7 @@ os.environ["QT_QPA_PLATFORM"] = PLATFORM  # before Qt asks
 
 import pytest
 from PyQt6 import sip
-from PyQt6.QtCore import QCoreApplication, QEvent, QTimer
+from PyQt6.QtCore import QCoreApplication, QEvent, QLocale, QTimer
 from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
@@ -38,6 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def few_objects(qapp: QApplication) -> None:
     """Spares the collector what was there before the first window: torch alone has some hundred thousand objects."""
     del qapp
+    QLocale.setDefault(QLocale("en_US"))  # whatever the machine's own is
     gc.collect()
     gc.freeze()
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -10,7 +10,14 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from app.control.access import Access
+from app.control.facts import AppState
+from app.control.operation import Operator
+from app.control.server import ControlServer
 from app.errors import AppError, CameraError
+from app.hotkeys.keys import KeyCombination, parse_key
+from app.hotkeys.listening import KeyListener, Standing
+from app.pipeline.animation.motion_recording import MotionRecording
 from app.pipeline.animation.performer_view import PerformerView
 from app.pipeline.camera_spec import CameraSpec, is_address, parse_camera
 from app.pipeline.capture.camera import CameraInfo
@@ -31,6 +38,7 @@ from app.pipeline.events import (
 )
 from app.pipeline.inspector import Drawn, InspectorProcess, Posed, Request
 from app.pipeline.models import ModelReport
+from app.pipeline.output.discloser import Disclose
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.sinks import NullSink, OutputFormat, Sink
 from app.pipeline.output.sound import SoundFeed
@@ -39,16 +47,18 @@ from app.pipeline.portraits import Portrait, PortraitEntry, PortraitStore
 from app.pipeline.slot import LatestSlot
 from app.pipeline.state import State
 from app.pipeline.stats import Percentiles, Stats
-from app.settings import AppSettings, LiveSettings
+from app.settings import AppSettings, LiveSettings, VirtualCameraKind
 from app.ui.parts import Parts
 from mcnet.bench.tiers import Tier, Timing
 from mcnet.config import McnetConfig
+from mcnet.disclosure import Generated, SigningFiles
 from mcnet.engine import Engine, Way
 from mcnet.media.crop import SquareBox
 from mcnet.model_card import Evaluation, ModelCard
 
 _AUTOMATIC = SquareBox(50.0, 40.0, 60.0)
 READY = VirtualCameraReport("ready", "/dev/video10", "The virtual camera /dev/video10 is ready.")
+PIPEWIRE_READY = VirtualCameraReport("ready", "mcnet-avatar", "PipeWire can have a camera.")
 MISSING = VirtualCameraReport(
     "missing",
     "",
@@ -96,6 +106,7 @@ class FakePipeline:
         self.camera: CameraSpec | None = None
         self.wish = 0
         self.portrait: Portrait | None = None
+        self.motion: MotionRecording | None = None
         self.sinks: dict[str, Sink] = {}
         self.calibrations: list[bool] = []
         self.models: list[str] = []
@@ -120,6 +131,9 @@ class FakePipeline:
 
     def update(self, settings: LiveSettings) -> None:
         self.settings = settings
+
+    def slate_now(self) -> None:
+        self.settings = replace(self.settings, slate=True)
 
     def set_camera(self, spec: CameraSpec | None) -> int:
         self.camera = spec
@@ -295,6 +309,8 @@ class World:
     folder: Path
     cameras: list[CameraInfo] = field(default_factory=lambda: [CameraInfo("Fake Cam", "0"), CameraInfo("Other", "1")])
     report: VirtualCameraReport = READY
+    pipewire_report: VirtualCameraReport = PIPEWIRE_READY
+    tell_trouble: Callable[[str], None] = print
     pipelines: list[FakePipeline] = field(default_factory=list)
     recordings: list[Path] = field(default_factory=list)
     sounds: list[SoundFeed | None] = field(default_factory=list)
@@ -302,6 +318,9 @@ class World:
     ears: "list[FakeEar]" = field(default_factory=list)
     sink_error: Exception | None = None
     sound_trouble: str = ""
+    disclosed: list[tuple[Path, Generated, SigningFiles]] = field(default_factory=list)
+    disclosure_trouble: str = ""
+    disclose: Disclose | None = None
     measure_error: Exception | None = None
     gate: threading.Event = field(default_factory=threading.Event)
     measured_with: list[tuple[str, str, str]] = field(default_factory=list)
@@ -311,11 +330,13 @@ class World:
     speeds: dict[str, float] = field(default_factory=dict)
     looked_at: list[str] = field(default_factory=list)
     inspectors: "list[FakeInspector]" = field(default_factory=list)
+    listeners: "list[FakeKeyListener]" = field(default_factory=list)
     listed: int = 0
     examined: int = 0
 
     def __post_init__(self) -> None:
         self.store = FakeStore(self.folder)
+        self.access = Access(self.folder / "control")
         self.cards["starter"] = card(Path("starter.safetensors"), bundled=True)
 
     @property
@@ -334,20 +355,27 @@ class World:
             read_card=lambda model: self.cards.get(model),
             model_stamp=lambda model: self.stamps.get(model),
             examine_virtual_camera=self._examine,
-            make_virtual_camera=lambda: self._sink("virtualcam"),
+            make_virtual_camera=self._make_virtual_camera,
             make_recorder=self._record,
+            begin_disclosing=self._begin_disclosing,
             list_microphones=self._list_microphones,
             open_microphone=self._open_microphone,
             make_inspector=self._make_inspector,
+            listen_for=self._listen_for,
+            make_control=self._make_control,
         )
 
     def _list(self) -> list[CameraInfo]:
         self.listed += 1
         return list(self.cameras)
 
-    def _examine(self) -> VirtualCameraReport:
+    def _examine(self, kind: VirtualCameraKind) -> VirtualCameraReport:
         self.examined += 1
-        return self.report
+        return self.pipewire_report if kind == "pipewire" else self.report
+
+    def _make_virtual_camera(self, kind: VirtualCameraKind, tell: Callable[[str], None]) -> Sink:
+        self.tell_trouble = tell
+        return self._sink("pipewire" if kind == "pipewire" else "virtualcam")
 
     def _make_pipeline(
         self,
@@ -380,6 +408,15 @@ class World:
         self.inspectors.append(FakeInspector(model))
         return cast(InspectorProcess, self.inspectors[-1])
 
+    def _listen_for(
+        self, text: str, pressed: Callable[[], None], tell: Callable[[Standing], None]
+    ) -> "FakeKeyListener":
+        self.listeners.append(FakeKeyListener(parse_key(text), pressed, tell))
+        return self.listeners[-1]
+
+    def _make_control(self, operator: Operator, state: AppState, origins: Sequence[str]) -> ControlServer:
+        return ControlServer(operator, self.access, state, origins)
+
     def _sink(self, name: str) -> "FakeSink":
         if self.sink_error is not None:
             raise self.sink_error
@@ -398,8 +435,16 @@ class World:
         self.ears.append(FakeEar(key or "usual"))
         return self.ears[-1]
 
-    def _record(self, path: Path, sound: SoundFeed | None) -> "FakeSink":
+    def _begin_disclosing(
+        self, path: Path, said: Generated, files: SigningFiles, tell: Callable[[Path, str], None]
+    ) -> threading.Thread:
+        self.disclosed.append((path, said, files))
+        tell(path, self.disclosure_trouble)
+        return threading.Thread()
+
+    def _record(self, path: Path, sound: SoundFeed | None, disclose: Disclose) -> "FakeSink":
         self.recordings.append(path)
+        self.disclose = disclose
         self.sounds.append(sound)
         sink = self._sink("recorder")
         sink.detail, sink.sound_trouble = str(path), self.sound_trouble
@@ -488,6 +533,25 @@ class FakeInspector:
     def close(self) -> None:
         self.closed = True
         self.gate.set()
+
+
+class FakeKeyListener(KeyListener):
+    """Hears its key when a test says so."""
+
+    def __init__(self, key: KeyCombination, pressed: Callable[[], None], tell: Callable[[Standing], None]) -> None:
+        super().__init__(key, pressed, tell)
+        self.taken = threading.Event()
+
+    @classmethod
+    def check(cls) -> None: ...
+
+    def listen(self) -> None:
+        self.taken.set()
+        self.tell(Standing(True, str(self.key)))
+        self.stopping.wait()
+        self.taken.clear()
+
+    def wake(self) -> None: ...
 
 
 class FakeSink(NullSink):

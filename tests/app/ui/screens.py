@@ -190,6 +190,8 @@ def _stages(folder: Path, theme: str) -> Iterator[tuple[str, Stage]]:
     stage = Stage(folder, theme, checklist_done=True, show_statistics=True, show_landmarks=True, show_fine_tune=True)
     stage.go_live()
     stage.window.performer.toggle_size()
+    stage.session.set_live(replace(stage.session.settings.live, mouth_strength=1.5))
+    stage.session.presets.save("A name as long as one may have it, yes")
     yield "statistics, fine-tune and a large self view", stage
 
     stage = Stage(folder, theme, checklist_done=True, show_statistics=True)

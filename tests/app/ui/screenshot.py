@@ -18,6 +18,19 @@ from pathlib import Path
 import assets
 
 CLIP = assets.ROOT / "driving" / "grid_bbaf2n.mpg"
+OF_THE_PAGE = {
+    "1-first-launch-dark": "first-launch",
+    "3-inspect-dark": "measured",
+    "5-small-light-checklist": "small",
+    "6-keys": "keys",
+    "7-crop": "crop",
+    "8-slate": "slate",
+    "11-live": "live",
+    "15-fine-tune-small-light": "fine-tune",
+    "23-scene": "scene",
+}
+"""The pictures of docs/window.md, by their names there."""
+_QUALITY = 88
 
 
 def main() -> int:
@@ -26,6 +39,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="two pictures only")
     parser.add_argument("--model", default="", help="instead, how this model is chosen, and given up again in a call")
     parser.add_argument("--inside", action="store_true", help="the dock with the inside of the network only")
+    parser.add_argument("--scene", action="store_true", help="the portrait cut out before a background only")
+    parser.add_argument("--page", type=Path, help="also the pictures of docs/window.md, as JPEGs, into this folder")
     args = parser.parse_args()
     if not os.environ.get("DISPLAY"):
         xvfb = shutil.which("xvfb-run")
@@ -36,13 +51,15 @@ def main() -> int:
         return subprocess.run(command, check=False).returncode
     os.environ.pop("QT_QPA_PLATFORM", None)  # a test's, which would leave no screen to take pictures of
     args.folder.mkdir(parents=True, exist_ok=True)
+    if args.page is not None:
+        args.page.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as home:
         for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
             os.environ[name] = home
-        return take(args.folder, quick=args.quick, inside=args.inside, model=args.model)
+        return take(args.folder, args.page, quick=args.quick, inside=args.inside, scene=args.scene, model=args.model)
 
 
-def take(folder: Path, *, quick: bool, inside: bool, model: str) -> int:
+def take(folder: Path, page: Path | None, *, quick: bool, inside: bool, scene: bool, model: str) -> int:
     from PyQt6.QtWidgets import QApplication, QScrollArea
 
     from app.pipeline.doctor import VirtualCameraReport, examine_virtual_camera
@@ -67,7 +84,7 @@ def take(folder: Path, *, quick: bool, inside: bool, model: str) -> int:
         VirtualCameraReport("ready", "stand-in", "The virtual camera is ready."),
     ]
     parts = replace(
-        real_parts(), examine_virtual_camera=lambda: virtual_cameras[0], make_virtual_camera=lambda: StandIn()
+        real_parts(), examine_virtual_camera=lambda _: virtual_cameras[0], make_virtual_camera=lambda *_: StandIn()
     )
     session = Session(options, AppSettings(recordings=os.environ["XDG_DATA_HOME"]), parts)
     window = MainWindow(session)
@@ -102,6 +119,8 @@ def take(folder: Path, *, quick: bool, inside: bool, model: str) -> int:
         assert screen is not None
         picture = screen.grabWindow(window.winId())
         picture.save(str(folder / f"{name}.png"))
+        if page is not None and name in OF_THE_PAGE:
+            picture.save(str(page / f"{OF_THE_PAGE[name]}.jpg"), quality=_QUALITY)
         print(f"        {name}: {picture.width()} x {picture.height()}")
 
     def use(**changes: object) -> None:
@@ -121,7 +140,7 @@ def take(folder: Path, *, quick: bool, inside: bool, model: str) -> int:
     wait(lambda: session.chain.model.done, 60, "model")
     wait(lambda: session.state.shows_avatar, 60, "first animated frame")
     rest(3)
-    if not inside:
+    if not (inside or scene):
         shoot("1-first-launch-dark")
     if quick:
         return leave()
@@ -162,9 +181,26 @@ def take(folder: Path, *, quick: bool, inside: bool, model: str) -> int:
         shoot("22-inside-dark")
         use(show_inspector=False, checklist_done=False)
 
+    def set_the_scene() -> None:
+        live = session.settings.live
+        session.set_live(replace(live, cut_out=True, background="colour", background_colour="#264b73", portrait_x=0.14))
+        use(checklist_done=True)
+        rest(3)
+        scroll = window.controls.findChild(QScrollArea)
+        assert scroll is not None
+        scroll.ensureWidgetVisible(window.controls.scene.cut_out, 0, 60)
+        scroll.ensureWidgetVisible(window.controls.scene.reset_button, 0, 20)
+        shoot("23-scene")
+        session.set_live(live)
+        use(checklist_done=False)
+
+    if scene:
+        set_the_scene()
+        return leave()
     look_inside()
     if inside:
         return leave()
+    set_the_scene()
     use(theme="light")
     shoot("2-first-launch-light")
     use(theme="dark", checklist_done=True, show_landmarks=True, show_statistics=True, overlay_opacity=0.4)

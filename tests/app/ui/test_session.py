@@ -32,6 +32,7 @@ from app.settings import AppSettings, load_settings
 from app.ui.main_window import MainWindow
 from app.ui.parts import WindowOptions
 from app.ui.session import Session
+from mcnet.disclosure import SigningFiles
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import STATS, FakePipeline, World
 from tests.app.ui.hand import press
@@ -299,6 +300,27 @@ def test_recording(proven: MainWindow, world: World, qtbot: QtBot, monkeypatch: 
     assert proven.messages.text == f"Saved: {path}"
     proven.messages.action_button.click()
     assert [url.toLocalFile() for url in opened] == [str(path.parent)]
+
+
+def test_what_is_written_is_signed_unless_it_is_switched_off(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    switch = proven.controls.run.credentials_switch
+    assert switch.isChecked()
+    proven.action_bar.record_button.click()
+    qtbot.waitUntil(lambda: "recorder" in world.pipeline.sinks)
+    proven.action_bar.record_button.click()
+    qtbot.waitUntil(lambda: proven.session.recordings.path is None)
+    assert world.disclose is not None
+    world.disclosure_trouble = "the disk is full."
+    world.disclose(world.recordings[0])  # as the recording's thread does at its end
+    assert [(path, files) for path, _, files in world.disclosed] == [(world.recordings[0], SigningFiles())]
+    assert [model.name for model in world.disclosed[0][1].models] == ["fake"]
+    name = world.recordings[0].name
+    told = f"{name} is saved, but without Content Credentials: the disk is full."
+    qtbot.waitUntil(lambda: proven.messages.text == told)
+    switch.click()
+    assert not proven.session.settings.content_credentials
+    world.disclose(world.recordings[0])
+    assert len(world.disclosed) == 1
 
 
 def test_a_recording_that_fails(proven: MainWindow, world: World, qtbot: QtBot) -> None:

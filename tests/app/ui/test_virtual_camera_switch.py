@@ -1,13 +1,22 @@
 """Switching the virtual camera on and off."""
 
+import sys
+
+import pytest
 from pytestqt.qtbot import QtBot
 
 from app.errors import SinkError
+from app.pipeline.doctor import Fix, VirtualCameraReport
 from app.pipeline.events import (
     SinkFailed,
 )
+from app.settings import AppSettings
 from app.ui.main_window import MainWindow
-from tests.app.ui.fakes import World
+from app.ui.virtual_camera_switch import VirtualCameraSwitch
+from app.ui.worker import Worker
+from tests.app.ui.conftest import OpenWindow
+from tests.app.ui.fakes import READY, World
+from tests.app.ui.hand import click
 
 
 def test_switching_the_virtual_camera_off_shows_the_preview_again(live: MainWindow, world: World, qtbot: QtBot) -> None:
@@ -59,3 +68,59 @@ def test_a_virtual_camera_that_cannot_be_made(proven: MainWindow, world: World, 
     qtbot.waitUntil(lambda: proven.messages.text == "no driver: install one")
     assert not proven.session.virtual_camera.opening
     assert not proven.controls.doctor.switch.isChecked()
+
+
+def test_a_camera_in_pipewire_instead(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    switch, doctor = proven.session.virtual_camera, proven.controls.doctor
+    if sys.platform != "linux":
+        assert not doctor.kind.isVisible()
+        return
+    assert doctor.kind.isVisible()
+    assert doctor.kind.button("driver").isChecked()
+    click(doctor.kind.button("pipewire"))
+    qtbot.waitUntil(lambda: doctor.text == "PipeWire can have a camera.")
+    assert proven.session.settings.virtual_camera == "pipewire"
+    click(doctor.switch)
+    qtbot.waitUntil(lambda: "pipewire" in world.pipeline.sinks)
+    world.pipeline.open_sink("pipewire")
+    qtbot.waitUntil(lambda: switch.on_air)
+    assert not doctor.kind.isEnabled()
+    switch.choose("driver")
+    assert switch.kind == "pipewire", "not in a call"
+
+    world.tell_trouble("The camera is away. It comes back by itself.")
+    qtbot.waitUntil(lambda: proven.messages.text == "The camera is away. It comes back by itself.")
+    assert switch.on_air
+    world.tell_trouble("")
+    qtbot.waitUntil(lambda: proven.messages.text == "")
+    click(doctor.switch)
+    qtbot.waitUntil(lambda: not world.pipeline.sinks)
+    qtbot.waitUntil(doctor.kind.isEnabled)
+    world.tell_trouble("too late")
+    qtbot.wait(20)
+    assert proven.messages.text == ""
+
+
+def test_what_pipewire_lacks_comes_with_its_fix(open_window: OpenWindow, world: World, qtbot: QtBot) -> None:
+    if sys.platform != "linux":
+        pytest.skip("PipeWire is Linux's")
+    world.pipewire_report = VirtualCameraReport(
+        "missing", "", "PipeWire does not run.", (Fix("Start it", "systemctl"),)
+    )
+    window = open_window(AppSettings(virtual_camera="pipewire"))
+    doctor = window.controls.doctor
+    qtbot.waitUntil(lambda: doctor.text == "PipeWire does not run.")
+    assert (doctor.fix, doctor.command) == ("Start it.", "systemctl")
+    assert not doctor.switch.isEnabled()
+    click(doctor.kind.button("driver"))
+    qtbot.waitUntil(lambda: doctor.text == READY.sentence)
+
+
+@pytest.mark.usefixtures("qapp")
+def test_a_kind_that_the_system_lacks_is_not_taken(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    worker = Worker("test")
+    parts = world.parts()
+    switch = VirtualCameraSwitch(worker, parts.examine_virtual_camera, parts.make_virtual_camera, "pipewire")
+    assert (switch.kind, switch.kinds) == ("driver", ("driver",))
+    worker.stop()

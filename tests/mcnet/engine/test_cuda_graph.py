@@ -300,11 +300,11 @@ def test_an_operation_that_cannot_be_recorded_leaves_torch(
 ) -> None:
     real = TorchBackend.predict
 
-    def asks_the_host(self: TorchBackend, cache: SourceCache, driving: Keypoints) -> tuple[torch.Tensor, torch.Tensor]:
-        packed, witness = real(self, cache, driving)
+    def asks_the_host(self: TorchBackend, cache: SourceCache, driving: Keypoints) -> tuple[Any, ...]:
+        packed, witness, motion = real(self, cache, driving)
         if torch.cuda.is_current_stream_capturing():
             witness.item()
-        return packed, witness
+        return packed, witness, motion
 
     monkeypatch.setattr(TorchBackend, "predict", asks_the_host)
     model = load_model("starter")

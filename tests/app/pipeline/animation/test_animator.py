@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,15 @@ from numpy.typing import NDArray
 
 from app.pipeline.animation.animator import LOOK_EVERY_S, Animator, Step
 from app.pipeline.capture.camera_frame import CameraFrame
-from app.pipeline.events import Calibrated, CalibrationProgress, Event, ReferenceImproved, SourceFailed, SourceReady
+from app.pipeline.events import (
+    Calibrated,
+    CalibrationProgress,
+    Event,
+    ReferenceImproved,
+    SettingRefused,
+    SourceFailed,
+    SourceReady,
+)
 from app.pipeline.inspector import Artist, Request
 from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
@@ -90,6 +99,54 @@ def test_only_a_moved_avatar_can_be_inspected(face: Face, woman: Portrait) -> No
     lost = stage.step().view
     assert lost is not None
     assert lost.posed is None
+
+
+def test_the_person_is_cut_out_only_if_it_is_wanted(face: Face, woman: Portrait) -> None:
+    stage = Stage(face, woman)
+    output = stage.until(State.LIVE).output
+    assert output is not None
+    assert output.person is None
+    cut_out = dataclasses.replace(SETTINGS, cut_out=True)
+    first, second = [stage.step(cut_out).output for _ in range(10)][-2:]
+    assert first is not None
+    assert second is not None
+    assert first.person is not None
+    assert second.person is not None
+    assert first.avatar is not None
+    alpha = first.person.cutout.alpha
+    assert alpha.shape == first.avatar.shape[:2]
+    assert alpha[20, 5] == 0
+    assert alpha[150, 128] == 1
+    assert second.person.plate is first.person.plate
+    # It stays with the picture that is held, and is made for the pose of rest.
+    stage.finder.face = None
+    for state in (State.HOLD, State.EASING, State.IDLE):
+        held = stage.until(state, cut_out).output
+        assert held is not None
+        assert held.person is not None
+    # Switched while nothing moves.
+    for settings in (SETTINGS, cut_out):
+        rests = stage.step(settings).output
+        assert rests is not None
+        assert rests.state is State.IDLE
+        assert (rests.person is not None) == settings.cut_out
+
+
+def test_a_person_who_cannot_be_cut_out_is_told_of_once(
+    face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("mcnet.media.matte.NETWORK", Path("nowhere.tflite"))
+    stage = Stage(face, woman)
+    cut_out = dataclasses.replace(SETTINGS, cut_out=True)
+    stage.until(State.LIVE, cut_out)
+    output = stage.step(cut_out).output
+    assert output is not None
+    assert output.avatar is not None
+    assert output.person is None
+    (told,) = [event for event in stage.events if isinstance(event, SettingRefused)]
+    assert told.setting == "cut_out"
+    assert "reinstall the package" in told.message
+    assert "cannot be cut out" in caplog.text
 
 
 def test_no_portrait_no_avatar(face: Face) -> None:

@@ -100,7 +100,7 @@ def test_a_background_picture_covers_everything(tmp_path: Path) -> None:
     assert picture[355, 635].tolist() == [10, 220, 30]
 
 
-@pytest.mark.parametrize(("path", "message"), [("", "none is chosen"), ("missing.png", "no picture at")])
+@pytest.mark.parametrize(("path", "message"), [("", "none is chosen"), ("missing.png", "there is no file missing.png")])
 def test_a_background_picture_that_is_not_there_is_told(path: str, message: str) -> None:
     settings = dataclasses.replace(PLAIN, background="image", background_image=path)
     with pytest.raises(AppError, match=message):

@@ -1,0 +1,304 @@
+"""Strengths of the motion by name, and what each portrait was last moved with and where it stood; kept as TOML."""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from app.errors import AppError
+from app.settings import EXPRESSION_PARTS, MOTION_PARTS, LiveSettings, set_aside, write_private
+from mcnet.phrases import listed, phrase
+from mcnet.tables import salvage
+
+T = TypeVar("T")
+
+VERSION = 1
+"""Of the file's format."""
+STANDARD = "Standard"
+"""Name of the preset that is always there: every strength at 100 %."""
+LONGEST_NAME = 40
+MOST_PRESETS = 50
+_MOST_PORTRAITS = 300
+_NAMES = ("motion_strength", "expression_strength", *(f"{part}_strength" for part in MOTION_PARTS + EXPRESSION_PARTS))
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """How strongly each part of a performer's motion is taken over; fields, ranges and defaults as of `LiveSettings`.
+
+    This is what suits a portrait. What suits the camera, the performer or the call, as framing, smoothing, mirroring
+    and the kind of motion, is no part of it: another portrait changes none of these.
+    """
+
+    motion_strength: float = 1.0
+    expression_strength: float = 1.0
+    turn_strength: float = 1.0
+    nod_strength: float = 1.0
+    tilt_strength: float = 1.0
+    shift_strength: float = 1.0
+    nearness_strength: float = 1.0
+    lids_strength: float = 1.0
+    mouth_strength: float = 1.0
+    brows_strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.over(LiveSettings())  # which checks the ranges
+
+    @classmethod
+    def of(cls, live: LiveSettings) -> "Strengths":
+        """Those in force."""
+        return cls(**{name: getattr(live, name) for name in _NAMES})
+
+    def over(self, live: LiveSettings) -> LiveSettings:
+        """The settings with these strengths.
+
+        Raises:
+            AppError: one is out of its range.
+        """
+        return dataclasses.replace(live, **dataclasses.asdict(self))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a portrait stands in the picture; fields, ranges and defaults as of `LiveSettings`.
+
+    It suits how a portrait was cropped, and is no part of a preset: another portrait of that preset stays where it is.
+    """
+
+    portrait_size: float = 1.0
+    portrait_x: float = 0.0
+    portrait_y: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.over(LiveSettings())  # which checks the ranges
+
+    @classmethod
+    def of(cls, live: LiveSettings) -> "Place":
+        """That in force."""
+        return cls(live.portrait_size, live.portrait_x, live.portrait_y)
+
+    def over(self, live: LiveSettings) -> LiveSettings:
+        """The settings with this place.
+
+        Raises:
+            AppError: a number is out of its range.
+        """
+        return dataclasses.replace(live, **dataclasses.asdict(self))
+
+
+@dataclass(frozen=True)
+class Presets:
+    """All that is kept; each change makes a new one.
+
+    Attributes:
+        named: strengths by the names that the user gave, in the order of saving.
+        last: what each portrait was last moved with, by the portrait's key, the latest last.
+        places: where each portrait last stood, likewise.
+    """
+
+    named: Mapping[str, Strengths] = field(default_factory=lambda: MappingProxyType({}))
+    last: Mapping[str, Strengths] = field(default_factory=lambda: MappingProxyType({}))
+    places: Mapping[str, Place] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all that can be applied: `STANDARD`, then the user's own."""
+        return (STANDARD, *self.named)
+
+    def get(self, name: str) -> Strengths:
+        """The preset of that name, whatever its capitals.
+
+        Raises:
+            AppError: there is none.
+        """
+        found = self._known(name)
+        if found is None:
+            raise AppError(
+                phrase("preset: got {name}, expected one of {names}", name=repr(name), names=listed(self.names))
+            )
+        return Strengths() if found == STANDARD else self.named[found]
+
+    def name_of(self, strengths: Strengths) -> str:
+        """The name of the preset with these strengths, or ""."""
+        known = {STANDARD: Strengths(), **self.named}
+        return next((name for name, one in known.items() if one == strengths), "")
+
+    def saved(self, name: str, strengths: Strengths) -> "Presets":
+        """With these strengths under a name; a preset that bears it already takes them over.
+
+        Raises:
+            AppError: the name cannot be used, or there are too many.
+        """
+        name = _usable(name)
+        known = self._known(name)
+        if known == STANDARD:
+            raise AppError(phrase("preset: {name} stays as it is: choose another name", name=STANDARD))
+        if known is None and len(self.named) >= MOST_PRESETS:
+            raise AppError(
+                phrase("preset: there are {count} already, expected no more: delete one first", count=MOST_PRESETS)
+            )
+        return dataclasses.replace(self, named=MappingProxyType({**self.named, known or name: strengths}))
+
+    def renamed(self, before: str, name: str) -> "Presets":
+        """With a preset under another name, in its place.
+
+        Raises:
+            AppError: there is no such preset of the user's, or the name cannot be used or is another one's.
+        """
+        name, known = _usable(name), self._own(before)
+        if self._known(name) not in (None, known):
+            raise AppError(
+                phrase(
+                    "preset: {name} is there already: choose another name, or delete it first", name=self._known(name)
+                )
+            )
+        named = {name if one == known else one: strengths for one, strengths in self.named.items()}
+        return dataclasses.replace(self, named=MappingProxyType(named))
+
+    def without(self, name: str) -> "Presets":
+        """Without a preset.
+
+        Raises:
+            AppError: there is no such one of the user's.
+        """
+        known = self._own(name)
+        named = {one: strengths for one, strengths in self.named.items() if one != known}
+        return dataclasses.replace(self, named=MappingProxyType(named))
+
+    def with_last(self, portrait: str, strengths: Strengths) -> "Presets":
+        """With what a portrait was last moved with; of too many portraits the earliest is forgotten."""
+        return dataclasses.replace(self, last=_with_latest(self.last, portrait, strengths))
+
+    def with_place(self, portrait: str, place: Place) -> "Presets":
+        """With where a portrait last stood, likewise."""
+        return dataclasses.replace(self, places=_with_latest(self.places, portrait, place))
+
+    def _known(self, name: str) -> str | None:
+        wanted = " ".join(name.split()).casefold()
+        return next((one for one in self.names if one.casefold() == wanted), None)
+
+    def _own(self, name: str) -> str:
+        known = self._known(name)
+        if known is None or known == STANDARD:
+            own = listed(self.named) or phrase("none yet")
+            raise AppError(phrase("preset: got {name}, expected one of your own: {own}", name=repr(name), own=own))
+        return known
+
+
+def _with_latest(kept: Mapping[str, T], portrait: str, one: T) -> Mapping[str, T]:
+    latest = {key: other for key, other in kept.items() if key != portrait} | {portrait: one}
+    for key in list(latest)[: max(0, len(latest) - _MOST_PORTRAITS)]:
+        del latest[key]
+    return MappingProxyType(latest)
+
+
+def _usable(name: str) -> str:
+    name = " ".join(name.split())
+    if not name or len(name) > LONGEST_NAME or not name.isprintable():
+        raise AppError(
+            phrase("preset: got {name} for a name, expected 1 to {most} characters", name=repr(name), most=LONGEST_NAME)
+        )
+    return name
+
+
+_TABLES: dict[type[Any], str] = {Strengths: "strength", Place: "place"}
+"""What a table of the file holds, by what is made of it."""
+
+
+def load_presets(path: Path) -> tuple[Presets, str | None]:
+    """Read the presets: what is good is taken, what is not is named, and the file is then kept aside.
+
+    Returns:
+        The presets, and what to tell the user, or None where all went well.
+
+    Raises:
+        AppError: the file is there and cannot be read, or is of a later version of the app; it is left as it is, and
+            is not to be written over.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Presets(), None
+    except OSError as error:
+        raise AppError(
+            phrase(
+                "cannot read the presets in {path}: {error}; check its permissions, or move it away",
+                path=path,
+                error=error,
+            )
+        ) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        kept = set_aside(path, str(error), "presets")
+        said = phrase(
+            "The presets could not be read ({error}). There are none for now; {kept}.", error=error, kept=kept
+        )
+        return Presets(), said
+    version = values.pop("version", None)
+    if isinstance(version, int) and version > VERSION:
+        raise AppError(
+            phrase(
+                "cannot read the presets in {path}: they are of format {version}, this app knows formats up to "
+                "{known}; use a newer app, or move the file away",
+                path=path,
+                version=version,
+                known=VERSION,
+            )
+        )
+    complaints = (
+        []
+        if version == VERSION
+        else [phrase("version: got {version}, expected {known}", version=repr(version), known=VERSION)]
+    )
+    named = _sets(Strengths, values.pop("named", {}), "named", complaints)
+    last = _sets(Strengths, values.pop("last", {}), "last", complaints)
+    places = _sets(Place, values.pop("places", {}), "places", complaints)
+    complaints += [phrase("unknown key {key}", key=key) for key in values]
+    presets = Presets(last=MappingProxyType(last), places=MappingProxyType(places))
+    for name, strengths in named.items():
+        try:
+            presets = presets.saved(name, strengths)
+        except AppError as error:
+            complaints.append(str(error))
+    if not complaints:
+        return presets, None
+    said = listed(complaints, ";")
+    kept = set_aside(path, said, "presets")
+    try:
+        save_presets(path, presets)  # or the next start would find none at all
+    except AppError as error:
+        kept = phrase("{kept}; {error}", kept=kept, error=error)
+    return presets, phrase("Not all presets could be used: {said}. All others are there; {kept}.", said=said, kept=kept)
+
+
+def _sets(kind: type[T], values: Any, what: str, complaints: list[str]) -> dict[str, T]:
+    if not isinstance(values, Mapping):
+        complaints.append(phrase("{what}: got {got}, expected a table of presets", what=what, got=repr(values)))
+        return {}
+    sets: dict[str, T] = {}
+    for name, one in values.items():
+        if not isinstance(one, Mapping):
+            complaints.append(phrase("{what}.{name}: got {got}, expected a table", what=what, name=name, got=repr(one)))
+            continue
+        sets[name], wrong = salvage(kind, one, what=_TABLES[kind])
+        complaints += [
+            phrase("{what}.{name}: {complaint}", what=what, name=name, complaint=complaint) for complaint in wrong
+        ]
+    return sets
+
+
+def save_presets(path: Path, presets: Presets) -> None:
+    """Write the presets in one step.
+
+    Raises:
+        AppError: the place cannot be written.
+    """
+    values = {
+        "version": VERSION,
+        "named": {name: dataclasses.asdict(one) for name, one in presets.named.items()},
+        "last": {key: dataclasses.asdict(one) for key, one in presets.last.items()},
+        "places": {key: dataclasses.asdict(one) for key, one in presets.places.items()},
+    }
+    write_private(path, values, "presets")

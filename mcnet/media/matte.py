@@ -1,0 +1,236 @@
+"""The person cut out of a portrait: a matte and the background behind, made once, and how the matte follows the motion.
+
+MediaPipe's selfie_segmentation (Apache-2.0) tells the person apart on 256 px; OpenCV runs it, as one of its operators
+is none of OpenVINO's. Its edges are refined on the picture itself by a guided filter (He, Sun, Tang, "Guided Image
+Filtering", 2013), and what a half transparent pixel shows of the background is taken out of its colour (Forte,
+"Approximate Fast Foreground Colour Estimation", 2021). Everything takes and gives numpy's arrays.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from assets import ROOT as ASSETS
+from mcnet.arrays import Rgb
+from mcnet.media.face_mesh import checked_content
+
+NETWORK = ASSETS / "models" / "selfie_segmentation.tflite"
+_SHA256 = "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c"
+_NETWORK_PX = 256
+
+# Shares of the picture's side.
+_BAND = 0.035
+_RADIUS, _EPS = 0.03, 1e-4
+_BEHIND, _DEEP = 0.035, 0.06
+_ABOVE = 0.012
+_HOLE = 0.5  # of alpha
+_FOREGROUND_RADIUS = 0.05
+_TRACE = 0.02
+_LEAST = 1e-5
+
+
+class Matte(NamedTuple):
+    """A portrait's square, taken apart.
+
+    Attributes:
+        alpha: (S, S) float32 in [0, 1], the person's share of each pixel.
+        plate: (S, S, 3) uint8 RGB, the background, filled in where the person was.
+        padded: (S + n, S), `alpha` with n more rows above it, in which it ends.
+    """
+
+    alpha: NDArray[np.float32]
+    plate: Rgb
+    padded: NDArray[np.float32]
+
+
+class Cutout(NamedTuple):
+    """A person without background.
+
+    Attributes:
+        colours: (S, S, 3) uint8 RGB of the person alone; where there is nothing of him they count for nothing.
+        alpha: (S, S) float32 in [0, 1], the person's share of each pixel.
+    """
+
+    colours: Rgb
+    alpha: NDArray[np.float32]
+
+    def before(self, background: Rgb) -> Rgb:
+        """The person before a picture of the same size."""
+        return np.asarray(cv2.blendLinear(self.colours, background, self.alpha, 1 - self.alpha), np.uint8)
+
+    def rgba(self) -> NDArray[np.uint8]:
+        """(S, S, 4) uint8, straight alpha."""
+        return np.dstack((self.colours, cv2.convertScaleAbs(self.alpha, alpha=255)))
+
+
+def cut_out(square: Rgb) -> Matte:
+    """Find the person in a portrait.
+
+    Args:
+        square: (S, S, 3) uint8 RGB, as the engine shows it; S at least 64.
+
+    Raises:
+        MediaError: the bundled network is missing or damaged.
+    """
+    alpha = _refined(square, _segmented(square))
+    return Matte(alpha, _plate(square, alpha), _faded_above(alpha))
+
+
+def _segmented(square: Rgb) -> NDArray[np.float32]:
+    """The network's own answer, (S, S) in [0, 1]."""
+    checked_content(NETWORK, _SHA256)
+    side = len(square)
+    seen = cv2.resize(square, (_NETWORK_PX, _NETWORK_PX), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    network = cv2.dnn.readNetFromTFLite(str(NETWORK), cv2.dnn.ENGINE_CLASSIC)
+    network.setInput(np.ascontiguousarray(seen.transpose(2, 0, 1))[None])
+    answer = np.asarray(network.forward(), np.float32).reshape(_NETWORK_PX, _NETWORK_PX)
+    return np.asarray(cv2.resize(answer, (side, side), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _refined(square: Rgb, soft: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The network's answer with the edges of the picture: decided anew within a band, and sure of itself outside."""
+    side = len(square)
+    person = (soft > 0.5).astype(np.uint8)
+    kernel = _disc(_BAND * side)
+    inside, touched = cv2.erode(person, kernel), cv2.dilate(person, kernel)
+    alpha = _guided(square.astype(np.float32) / np.float32(255), person.astype(np.float32), round(_RADIUS * side))
+    alpha = np.clip((alpha - 0.1) / 0.8, 0, 1)
+    alpha[inside > 0] = 1
+    alpha[touched == 0] = 0
+    return np.asarray(alpha, np.float32)
+
+
+def _guided(guide: NDArray[np.float32], soft: NDArray[np.float32], radius: int) -> NDArray[np.float32]:
+    """The guided filter with a colour picture (S, S, 3) as guide: in each box `soft` is linear in its colour."""
+
+    def mean(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+        size = 2 * radius + 1
+        return np.asarray(cv2.blur(maps, (size, size), borderType=cv2.BORDER_REFLECT), np.float32)
+
+    means, mean_soft = mean(guide), mean(soft)
+    products = np.stack([mean(guide * guide[..., [channel]]) for channel in range(3)], -1)
+    covariance = products - means[..., None, :] * means[..., None] + _EPS * np.eye(3, dtype=np.float32)
+    with_soft = mean(guide * soft[..., None]) - means * mean_soft[..., None]
+    slope = np.linalg.solve(covariance, with_soft[..., None])[..., 0]
+    offset = mean_soft - (slope * means).sum(-1)
+    return np.asarray((mean(slope) * guide).sum(-1) + mean(offset), np.float32)
+
+
+def _plate(square: Rgb, alpha: NDArray[np.float32]) -> Rgb:
+    """The background alone: what lies behind the person, and a little around, is filled in from what is seen of it.
+
+    Inpainting goes on with the lines that end at the person, which far behind makes rays: there they are smoothed out.
+    """
+    side = len(square)
+    hidden = cv2.dilate((alpha > _TRACE).astype(np.uint8), _disc(_BEHIND * side))
+    if hidden.all():
+        return np.full_like(square, square.reshape(-1, 3).mean(0).astype(np.uint8))
+    filled = cv2.inpaint(square, hidden, 3, cv2.INPAINT_TELEA)
+    deep = np.clip(cv2.distanceTransform(hidden, cv2.DIST_L2, 3) / (_DEEP * side), 0, 1).astype(np.float32)
+    smooth = cv2.GaussianBlur(filled, (0, 0), _DEEP * side)
+    return np.asarray(cv2.blendLinear(smooth, filled, deep, 1 - deep), np.uint8)
+
+
+def _faded_above(alpha: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The alpha with more rows above it, in which it ends: a head that is cut off by the picture's upper edge."""
+    rows = max(1, round(_ABOVE * len(alpha)))
+    share = np.linspace(0, 1, rows + 1, dtype=np.float32)[:-1, None]
+    return np.concatenate((alpha[:1] * share, alpha))
+
+
+def _disc(radius: float) -> NDArray[np.uint8]:
+    size = 2 * max(1, round(radius)) + 1
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)), np.uint8)
+
+
+def cut_frame(matte: Matte, rgb: Rgb, deformation: NDArray[np.float32], occlusion: NDArray[np.float32]) -> Cutout:
+    """The person in an animated picture.
+
+    Args:
+        matte: of the portrait.
+        rgb: (S, S, 3) uint8 RGB, the engine's picture.
+        deformation: (64, 64, 2) float32 of that frame, as `mcnet.arrays.Flow` has it.
+        occlusion: (64, 64) float32, likewise.
+    """
+    alpha = moved_alpha(matte, deformation, occlusion)
+    return Cutout(person_colours(rgb, alpha), alpha)
+
+
+def cut_portrait(matte: Matte, square: Rgb) -> Cutout:
+    """The person in the portrait itself, which `cut_out` was given."""
+    return Cutout(person_colours(square, matte.alpha), matte.alpha)
+
+
+def moved_alpha(matte: Matte, deformation: NDArray[np.float32], occlusion: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The person's share of each pixel of an animated picture: the matte, moved as the picture was.
+
+    Beyond the upper edge of the portrait the person ends; beyond the others he goes on, as shoulders do. What the
+    portrait does not show is painted by the network, and looks, as everything, where the flow says: beside a turned
+    head at the background, inside of a mouth at the lips. Where it looks at background in the midst of the person,
+    it is a part of the person that was hidden: as far as the warp is not trusted there, the hole is closed.
+
+    Args:
+        matte: of the portrait.
+        deformation: (64, 64, 2) float32 of one frame, as `mcnet.arrays.Flow` has it.
+        occlusion: (64, 64) float32, likewise.
+
+    Returns:
+        (S, S) float32 in [0, 1].
+    """
+    side = len(matte.alpha)
+    above = len(matte.padded) - side
+    places_px = (deformation + 1) * np.float32((side - 1) / 2) + np.array((0, above), np.float32)
+    x, y = cv2.split(_enlarged(places_px, side))
+    alpha = cv2.remap(matte.padded, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    hidden = _holes(cv2.resize(alpha, occlusion.shape, interpolation=cv2.INTER_AREA)) * (1 - occlusion)
+    whole = alpha + (1 - alpha) * _enlarged(hidden, side) if hidden.any() else alpha
+    return np.asarray(whole, np.float32)
+
+
+def _holes(alpha: cv2.typing.MatLike) -> NDArray[np.float32]:
+    """1 where it is not the person, and the person is all around."""
+    outside = cv2.copyMakeBorder((alpha < _HOLE).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
+    cv2.floodFill(outside, None, (0, 0), 0)
+    return cv2.dilate(outside[1:-1, 1:-1], np.ones((3, 3), np.uint8)).astype(np.float32)
+
+
+def _enlarged(maps: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """(64, 64) or (64, 64, n) -> (side, side), corners on corners, as the network resizes its maps."""
+    step = (len(maps) - 1) / (side - 1)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    matrix = np.array([[step, 0, 0], [0, step, 0]])
+    whole = cv2.warpAffine(maps, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(whole, np.float32)
+
+
+def person_colours(rgb: Rgb, alpha: NDArray[np.float32]) -> Rgb:
+    """The colours of the person alone: what is left of half transparent pixels without the background behind.
+
+    Person and background are taken to be smooth near an edge, so that their means there, of what is mostly the one or
+    the other, stand for them; and of the person what the pixel itself has beyond the mixture of the two.
+
+    Args:
+        rgb: (S, S, 3) uint8.
+        alpha: (S, S) float32, the person's share of each pixel.
+
+    Returns:
+        (S, S, 3) uint8 RGB. Where there is nothing of the person it counts for nothing.
+    """
+    side = len(rgb)
+    half = (side + 1) // 2
+    picture = cv2.resize(rgb, (half, half), interpolation=cv2.INTER_AREA).astype(np.float32)
+    little = np.asarray(cv2.resize(alpha, (half, half), interpolation=cv2.INTER_AREA), np.float32)
+    size = 2 * max(1, round(_FOREGROUND_RADIUS * half)) + 1
+    means = []
+    for weight in (np.clip(2 * little - 1, _TRACE * little, 1), np.clip(1 - 2 * little, _TRACE * (1 - little), 1)):
+        weighed = np.dstack((picture * weight[..., None], weight + _LEAST))
+        mean = np.asarray(cv2.blur(weighed, (size, size), borderType=cv2.BORDER_REFLECT), np.float32)
+        colours_of = np.asarray(mean[..., :3] / mean[..., 3:], np.float32)
+        means.append(cv2.resize(colours_of, (side, side), interpolation=cv2.INTER_LINEAR))
+    person, rest = means
+    share = cv2.merge([alpha] * 3)
+    beyond = cv2.subtract(rgb.astype(np.float32), cv2.add(rest, cv2.multiply(share, cv2.subtract(person, rest))))
+    colours = cv2.add(person, cv2.multiply(share, beyond))
+    return np.asarray(cv2.convertScaleAbs(np.maximum(colours, 0)), np.uint8)

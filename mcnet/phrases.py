@@ -1,0 +1,75 @@
+"""Texts for people that can be said in another language later, where somebody knows which.
+
+A phrase is a string: in English, as logs, reports and the command line have it. It also keeps what it was made of, so
+that the window can say it in the user's language (`app.ui.languages`). `python -m tests.languages` finds every call of
+`phrase` and of the window's `tr` in the sources, which is why their texts are literals.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import reduce
+from string import Formatter
+from typing import Any, Literal, Self
+
+_FORMATTER = Formatter()
+
+
+class Phrase(str):
+    """An English text that remembers its template and what stands at the template's places.
+
+    `str` of one is itself, so that an error made of one, and an error made of that error's words, keep it; an f-string
+    with one in it is a plain string, which is why texts are never put together by f-strings or `+`.
+
+    Attributes:
+        template: with places such as `{path}`.
+        one: the English template for an `n` of 1, where that differs; "" where nothing is counted.
+        meaning: tells equal templates of different meanings apart; "" usually.
+        fields: numbers, strings and phrases for the places.
+    """
+
+    __slots__ = ("fields", "meaning", "one", "template")
+    template: str
+    one: str
+    meaning: str
+    fields: dict[str, int | float | str]
+
+    def __new__(cls, template: str, one: str, meaning: str, fields: dict[str, int | float | str]) -> Self:
+        made = super().__new__(cls, _FORMATTER.vformat(one if one and fields["n"] == 1 else template, (), fields))
+        made.template, made.one, made.meaning, made.fields = template, one, meaning, fields
+        return made
+
+    def __str__(self) -> str:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.template, self.one, self.meaning, self.fields)
+
+
+def phrase(template: str, /, *, one: str = "", meaning: str = "", **fields: object) -> str:
+    """Make a text for people, a `Phrase`.
+
+    Args:
+        template: a literal, whole sentence or name, with named places as of `str.format`; braces are written twice.
+        one: a literal, how it is said of one, where `template` says it of the number `n`.
+        meaning: a literal for translators, where the same English has several meanings.
+        fields: what stands at the places. Of what is neither a number nor a text its words are taken, an error's too.
+    """
+    kept = {name: value if isinstance(value, int | float) else str(value) for name, value in fields.items()}
+    return Phrase(template, one, meaning, kept)
+
+
+def listed(texts: Iterable[str], by: Literal[",", ";", ".", "and"] = ",") -> str:
+    """Several texts in one; "" for none.
+
+    Args:
+        texts: each as it stands alone.
+        by: what stands between them.
+    """
+    return reduce(_PAIRS[by], texts) if (texts := list(texts)) else ""
+
+
+_PAIRS: dict[str, Callable[[str, str], str]] = {
+    ",": lambda first, then: phrase("{first}, {then}", first=first, then=then),
+    ";": lambda first, then: phrase("{first}; {then}", first=first, then=then),
+    ".": lambda first, then: phrase("{first}. {then}", first=first, then=then),
+    "and": lambda first, then: phrase("{first} and {then}", first=first, then=then),
+}

@@ -1,0 +1,180 @@
+"""`mcnet-avatar ctl` against a server, against none, and quick."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.__main__ import main
+from app.control.access import Address
+from app.control.facts import AppState, PortraitFact
+from app.control.protocol import (
+    ApplyPreset,
+    Calibrate,
+    ChoosePortrait,
+    Live,
+    Record,
+    RefusedError,
+    SetGains,
+    Slate,
+    Stop,
+)
+from app.pipeline.state import State
+from app.places import control_folder, settings_file
+from tests.app.control.asking import Served
+
+WOMAN, ME = PortraitFact("woman_1", "Woman 1"), PortraitFact("a1", "Me")
+STATE = AppState(
+    mode="window",
+    state=State.NO_CAMERA,
+    why="it was unplugged",
+    missing="no camera yet",
+    score=92,
+    portrait=ME,
+    portraits=(WOMAN, ME),
+    gains={"mouth": 1.5},
+    preset="Lively",
+    presets=("Standard", "Lively"),
+    model="starter",
+    device="cpu",
+    backend="openvino",
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    served = Served(control_folder())
+    served.server.show(STATE)
+    yield served
+    served.server.stop()
+
+
+@pytest.mark.parametrize(
+    ("words", "command", "answer", "said"),
+    [
+        (["slate"], Slate("on"), {"slate": True}, "slate: on"),
+        (["slate", "toggle"], Slate("toggle"), {"slate": False}, "slate: off"),
+        (["live"], Live(), {"slate": False}, "slate: off"),
+        (["stop"], Stop(), {"slate": True}, "slate: on"),
+        (["portrait", "Me"], ChoosePortrait("Me"), {"portrait": {"id": "a1", "name": "Me"}}, "portrait: Me"),
+        (["portrait", "--next"], ChoosePortrait(step=1), {"portrait": {"id": "a1", "name": "Me"}}, "portrait: Me"),
+        (["calibrate", "--now"], Calibrate(now=True), {}, "calibrating"),
+        (["record"], Record("toggle"), {"recording": "a.mp4"}, "recording: a.mp4"),
+        (["record", "off"], Record("off"), {"recording": ""}, "recording: off"),
+        (["preset", "lively"], ApplyPreset("lively"), {"preset": "Lively", "gains": {}}, "preset: Lively"),
+        (["gains", "mouth=1.5"], SetGains((("mouth", 1.5),)), {"gains": {"mouth": 1.5}}, "mouth=1.5"),
+    ],
+)
+def test_commands(
+    served: Served,
+    words: list[str],
+    command: object,
+    answer: dict[str, Any],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    served.operator.answer = answer
+    assert main(["ctl", *words]) == 0
+    assert served.operator.done == [command]
+    assert capsys.readouterr().out == f"{said}\n"
+
+
+def test_what_is_asked_only(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ctl", "status"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "NO CAMERA: it was unplugged",
+        "the call sees the slate, or nothing",
+        "missing: no camera yet",
+        "portrait: Me (a1)",
+        "camera: none",
+        "calibration: 92 of 100",
+        "recording: off",
+        "model: starter on cpu with openvino",
+    ]
+    assert main(["ctl", "status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["portrait"] == {"id": "a1", "name": "Me"}
+    assert main(["ctl", "portrait"]) == 0
+    assert capsys.readouterr().out == "  woman_1  Woman 1\n* a1  Me\n"
+    assert main(["ctl", "preset"]) == 0
+    assert capsys.readouterr().out == "  Standard\n* Lively\n"
+    assert main(["ctl", "gains"]) == 0
+    assert capsys.readouterr().out == "mouth=1.5\n"
+    assert not served.operator.done
+
+
+def test_a_refusal_is_told(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    served.operator.failure = RefusedError("not_now", "live: no camera yet")
+    assert main(["ctl", "live"]) == 1
+    assert capsys.readouterr().err == "mcnet-avatar ctl: live: no camera yet\n"
+
+
+@pytest.mark.parametrize("words", [[], ["dance"], ["slate", "up"], ["gains", "nose=1"], ["gains", "mouth=3"]])
+def test_misuse_is_told_before_anybody_is_asked(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["ctl", *words])
+    assert "usage: mcnet-avatar ctl" in capsys.readouterr().err
+
+
+def test_no_app_that_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ctl", "slate"]) == 3
+    assert "does not run, or its control from outside is off: switch on Control" in capsys.readouterr().err
+
+
+def test_an_app_whose_control_is_off(capsys: pytest.CaptureFixture[str]) -> None:
+    lock = settings_file().with_name("settings.toml.lock")
+    lock.parent.mkdir()
+    lock.write_text(f"{os.getpid()}\nmcnet-avatar\nhere\n")
+    assert main(["ctl", "slate"]) == 3
+    assert f"runs (process {os.getpid()}), but its control from outside is off" in capsys.readouterr().err
+
+
+def test_an_app_that_does_not_answer(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    port = served.server.port
+    served.server.stop()
+    served.access.tell(Address(port, os.getpid(), 1))
+    assert main(["ctl", "slate"]) == 3
+    assert f"nobody answers on port {port}" in capsys.readouterr().err
+    served.access.tell(Address(port, os.getpid(), 2))
+    assert main(["ctl", "slate"]) == 1
+    assert "speaks version 2 of the protocol, this command 1" in capsys.readouterr().err
+
+
+def test_a_token_that_cannot_be_trusted(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    served.access.token_path.write_text("0" * 64)
+    assert main(["ctl", "slate"]) == 1
+    assert "got no token, or a wrong one" in capsys.readouterr().err
+    served.access.token_path.chmod(0o644)
+    assert main(["ctl", "slate"]) == 1
+    assert "or others can read it too" in capsys.readouterr().err
+    assert not served.operator.panics
+
+
+@pytest.mark.usefixtures("_signals_are_heard")
+def test_it_is_quick_and_watches_until_the_end(served: Served) -> None:
+    """In a process of its own, where importing anything heavy fails."""
+    heavy = "import sys\nfor name in ('torch', 'cv2', 'PyQt6', 'numpy', 'av', 'openvino'): sys.modules[name] = None\n"
+    code = f"{heavy}from app.__main__ import main\nsys.exit(main(['ctl', *sys.argv[1:]]))"
+    served.operator.answer = {"slate": True}
+    done = subprocess.run([sys.executable, "-c", code, "slate"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "slate: on\n", "")
+    assert served.operator.panics == 1
+    watch = subprocess.Popen([sys.executable, "-c", code, "watch"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert watch.stdout is not None
+        assert json.loads(watch.stdout.readline())["state"] == "no camera"
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(20) == 130
+    finally:
+        watch.kill()
+        watch.communicate()

@@ -1,0 +1,183 @@
+"""What was calibrated comes back for the same performer before the same camera, and for nobody else."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from app.pipeline.animation.animator import Animator
+from app.pipeline.animation.reference_store import ReferenceStore
+from app.pipeline.capture.camera_frame import CameraFrame
+from app.pipeline.events import Calibrated, Event, ReferenceImproved
+from app.pipeline.portraits import Portrait, PortraitStore, load_portrait
+from app.pipeline.state import State
+from app.settings import LiveSettings
+from mcnet.arrays import Rgb
+from mcnet.media.faces import Face
+from tests.app.fakes import FakeEngine, FakeFinder, marked_picture
+
+SETTINGS = LiveSettings(calibration_s=0.2, smoothing=0.0)
+PLANE = dataclasses.replace(SETTINGS, motion="plane")
+POINTS = (33, 263, 13, 14, 152)
+
+
+class Run:
+    """One run of the app, as far as calibration goes."""
+
+    def __init__(self, folder: Path, face: Face, portrait: Portrait, *, model: str = "fake/1", identity: str = "cam"):
+        self.engine = FakeEngine()
+        self.engine.keypoint_landmarks, self.engine.fingerprint = POINTS, model
+        self.finder = FakeFinder(face)
+        self.events: list[Event] = []
+        store = ReferenceStore(folder)
+        self.animator = Animator(self.engine, self.events.append, lambda *_: None, finder=self.finder, references=store)
+        self.animator.set_portrait(portrait)
+        self.identity = identity
+        self.frames = 0
+
+    def step(self, settings: LiveSettings = SETTINGS, rgb: Rgb | None = None) -> State:
+        self.frames += 1
+        now_s = 100 + 0.04 * self.frames
+        picture = marked_picture() if rgb is None else rgb
+        step = self.animator.step(CameraFrame(self.frames, now_s, picture, "one", self.identity), now_s, settings)
+        assert step.output is not None
+        return step.output.state
+
+    def until_live(self, settings: LiveSettings = SETTINGS) -> int:
+        """How many frames the slate was shown for."""
+        before = self.frames
+        while self.step(settings) is not State.LIVE:
+            assert self.frames < before + 100
+        return self.frames - before - 1
+
+    @property
+    def calibrated(self) -> list[bool]:
+        """Of each reference that was taken, whether it was a kept one."""
+        return [event.kept for event in self.events if isinstance(event, Calibrated)]
+
+
+@pytest.fixture(scope="module")
+def man() -> Portrait:
+    return load_portrait("man_3", PortraitStore(Path("nowhere")))
+
+
+def face_of(portrait: Portrait) -> Face:
+    """Where the fixture `face` has the woman's."""
+    assert portrait.landmarks_px is not None
+    landmarks = portrait.landmarks_px.copy()
+    landmarks *= 200 / np.ptp(landmarks[:, 1])
+    landmarks[:, :2] += np.array([320, 240], np.float32) - landmarks[:, :2].mean(axis=0)
+    return Face(landmarks, 1.0)
+
+
+def test_the_next_run_begins_live(tmp_path: Path, face: Face, woman: Portrait) -> None:
+    first = Run(tmp_path, face, woman)
+    assert first.until_live() > 2
+    second = Run(tmp_path, face, woman)
+    assert second.until_live() == 0
+    assert (first.calibrated, second.calibrated) == ([False], [True])
+    told = [next(event for event in run.events if isinstance(event, Calibrated)) for run in (first, second)]
+    assert told[1] == dataclasses.replace(told[0], kept=True)
+    np.testing.assert_allclose(second.engine.rendered[-1].value, first.engine.rendered[-1].value, atol=1e-4)
+
+
+def test_in_space_it_serves_every_portrait_and_model(
+    tmp_path: Path, face: Face, woman: Portrait, man: Portrait
+) -> None:
+    Run(tmp_path, face, woman).until_live()
+    other = Run(tmp_path, face, man, model="other/1")
+    assert other.until_live() == 0
+    assert other.until_live(PLANE) > 0, "its keypoints are another model's, so that the plane calibrates anew"
+    assert other.calibrated == [True, False]
+
+
+def test_in_the_plane_it_comes_back_with_its_portrait(
+    tmp_path: Path, face: Face, woman: Portrait, man: Portrait
+) -> None:
+    run = Run(tmp_path, face, woman)
+    run.until_live(PLANE)
+    hers = run.animator._motion.reference
+    run.animator.set_portrait(man)
+    assert run.step(PLANE) is State.LIVE, "without one of its own, the reference of before goes on"
+    run.animator.calibrate(0.0)
+    run.step(PLANE)
+    assert run.calibrated == [False, False]
+    run.animator.set_portrait(woman)
+    assert run.step(PLANE) is State.LIVE
+    assert run.calibrated == [False, False, True]
+    assert hers is not None
+    assert run.animator._motion.reference is not None
+    np.testing.assert_allclose(run.animator._motion.reference.pose.value, hers.pose.value, atol=1e-6)
+    assert Run(tmp_path, face, woman, model="other/1").until_live(PLANE) > 0, "keypoints are the model's"
+
+
+@pytest.mark.parametrize("change", ["camera", "unknown camera", "size", "performer", "mode"])
+def test_in_any_other_setup_it_is_taken_anew(
+    tmp_path: Path, face: Face, woman: Portrait, man: Portrait, change: str
+) -> None:
+    Run(tmp_path, face, woman, identity="" if change == "unknown camera" else "cam").until_live()
+    identity = {"camera": "other", "unknown camera": ""}.get(change, "cam")
+    second = Run(tmp_path, face_of(man) if change == "performer" else face, woman, identity=identity)
+    rgb = marked_picture(480, 848) if change == "size" else None
+    assert second.step(PLANE if change == "mode" else SETTINGS, rgb) is State.CALIBRATING
+    assert second.calibrated == []
+
+
+def test_who_asks_for_a_calibration_gets_another_one(tmp_path: Path, face: Face, woman: Portrait) -> None:
+    run = Run(tmp_path, face, woman)
+    run.until_live()
+    run.animator.calibrate(0.1)
+    for _ in range(10):
+        run.step()
+    assert run.calibrated == [False, False]
+
+
+def test_a_better_expression_is_kept_too(tmp_path: Path, face: Face, woman: Portrait) -> None:
+    speaking = face.landmarks_px.copy()
+    speaking[[14, 87, 317, 178, 402, 88, 318, 95, 324, 17, 152, 148, 377], 1] += 0.12 * np.ptp(speaking[:, 1])
+    run = Run(tmp_path, Face(speaking, 1.0), woman)
+    run.until_live()
+    run.finder.face = face
+    for _ in range(10):
+        run.step()
+    assert any(isinstance(event, ReferenceImproved) for event in run.events)
+    again = Run(tmp_path, face, woman)
+    assert again.until_live() == 0
+    kept = again.animator._motion.reference
+    assert kept is not None
+    assert kept.head is not None
+    assert kept.head.openings.mouth < 0.1
+
+
+def test_switched_off_nothing_is_kept_and_what_was_is_deleted(tmp_path: Path, face: Face, woman: Portrait) -> None:
+    Run(tmp_path, face, woman).until_live()
+    (file,) = tmp_path.iterdir()
+    if os.name != "nt":
+        assert file.stat().st_mode & 0o777 == 0o600
+    off = Run(tmp_path, face, woman)
+    assert off.until_live(dataclasses.replace(SETTINGS, remember_calibration=False)) > 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "shape", "nan", "version", "folder"])
+def test_a_damaged_file_is_made_anew(tmp_path: Path, face: Face, woman: Portrait, damage: str) -> None:
+    Run(tmp_path, face, woman).until_live()
+    (file,) = tmp_path.iterdir()
+    tensors, told = load_file(file), '{"score": 90, "remarks": [], "model": "fake/1", "version": "1"}'
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:200])
+    elif damage == "folder":
+        file.unlink()
+        file.mkdir()
+    else:
+        tensors["shape"] = {
+            "shape": tensors["shape"][:100],
+            "nan": np.full_like(tensors["shape"], np.nan),
+        }.get(damage, tensors["shape"])
+        save_file(tensors, file, {"reference": told.replace('"1"', '"9"') if damage == "version" else told})
+    again = Run(tmp_path, face, woman)
+    assert again.until_live() > 2
+    assert again.calibrated == [False]

@@ -1,0 +1,3 @@
+"""What the tests of outputs share."""
+
+from tests.app.pipeline.output.pipewire_daemon import daemon as daemon

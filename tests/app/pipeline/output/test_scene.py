@@ -1,0 +1,216 @@
+"""The person cut out of the portrait, before other backgrounds and at other places."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.errors import AppError
+from app.pipeline.output.compositor import Compositor
+from app.pipeline.output.output_frame import OutputFrame, Person, badge_place
+from app.pipeline.output.presenter import FADE_S, Presenter
+from app.pipeline.output.sinks import OutputFormat
+from app.pipeline.state import State
+from app.settings import Background, LiveSettings
+from mcnet.arrays import Rgb
+from mcnet.media.images import write_rgb
+from mcnet.media.matte import Cutout
+from tests.app.fakes import wait_until
+from tests.media.videos import counted, make_video, number_of
+
+OUTPUT = OutputFormat(640, 360)
+PLAIN = LiveSettings(cut_out=True, background="colour", background_colour="#00ff00", badge=False, sharpness=0.0)
+RED, BLUE = (200, 40, 40), (30, 60, 200)
+MIDDLE, CORNER = (200, 320), (20, 200)  # the latter in the square of the portrait, beside the person
+
+
+def avatar(wall: tuple[int, int, int] = (90, 90, 90)) -> Rgb:
+    """A red person from the middle downwards, before a wall that the network moved."""
+    rgb = np.empty((256, 256, 3), np.uint8)
+    rgb[:] = wall
+    rgb[60:, 80:176] = RED
+    return rgb
+
+
+def person() -> Person:
+    alpha = np.zeros((256, 256), np.float32)
+    alpha[60:, 80:176] = 1
+    colours, plate = np.empty((256, 256, 3), np.uint8), np.empty((256, 256, 3), np.uint8)
+    colours[:], plate[:] = RED, BLUE
+    return Person(Cutout(colours, alpha), plate)
+
+
+@pytest.fixture
+def compositor() -> Iterator[Compositor]:
+    made = Compositor(OUTPUT)
+    yield made
+    made.close()
+
+
+def test_of_green_there_is_nothing_but_green_beside_the_person(compositor: Compositor) -> None:
+    picture = compositor.compose(avatar(), PLAIN, person())
+    assert picture[MIDDLE].tolist() == list(RED)
+    assert picture[CORNER].tolist() == [0, 255, 0]
+    assert (picture[:, :150] == (0, 255, 0)).all()
+
+
+def test_the_portraits_own_background_is_still_whatever_the_network_makes_of_it(compositor: Compositor) -> None:
+    for kind in ("own", "blur"):
+        settings = dataclasses.replace(PLAIN, background=kind)
+        one, other = (compositor.compose(avatar(wall), settings, person()) for wall in ((90, 90, 90), (160, 160, 20)))
+        np.testing.assert_array_equal(one, other)
+        assert np.abs(one[CORNER].astype(int) - BLUE).max() <= 2
+        assert one[MIDDLE].tolist() == list(RED)
+
+
+def test_who_is_not_cut_out_looks_as_ever(compositor: Compositor) -> None:
+    without = dataclasses.replace(PLAIN, cut_out=False)
+    np.testing.assert_array_equal(compositor.compose(avatar(), PLAIN), compositor.compose(avatar(), without, person()))
+    assert compositor.compose(avatar(), without)[CORNER].tolist() == [90, 90, 90]
+
+
+def test_a_picture_stands_behind(compositor: Compositor, tmp_path: Path) -> None:
+    write_rgb(tmp_path / "sea.png", np.full((90, 200, 3), 77, np.uint8))
+    settings = dataclasses.replace(PLAIN, background="image", background_image=str(tmp_path / "sea.png"))
+    assert compositor.compose(avatar(), settings, person())[CORNER].tolist() == [77, 77, 77]
+
+
+def test_a_video_runs_behind_and_begins_anew(tmp_path: Path) -> None:
+    presenter = Presenter(OUTPUT, 2.0)
+    path = make_video(tmp_path / "sea.mp4", counted(4), fps=25)
+    settings = dataclasses.replace(PLAIN, background="video", background_video=str(path))
+    frame = OutputFrame(1, 9.0, State.LIVE, avatar(), True, person())
+    seen: list[int] = []
+
+    def all_of_them_twice() -> bool:
+        picture = presenter.present(frame, settings, 10.0, fault=False).rgb
+        assert picture[MIDDLE].tolist() == list(RED)
+        if picture[CORNER].tolist() != [0, 255, 0]:  # it is being opened
+            seen.append(number_of(picture[:100, :100]))
+        turns = [later for before, later in itertools.pairwise(seen) if later != before]
+        return turns.count(0) >= 2 and set(seen) == {0, 1, 2, 3}
+
+    try:
+        wait_until(all_of_them_twice, "the video is seen twice")
+    finally:
+        presenter.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "told"),
+    [
+        ("video", "missing.mp4", "there is no file missing.mp4"),
+        ("video", "rtsp://192.0.2.1/x", "got a network address"),
+        ("video", "/dev/null", "a device or a pipe"),
+        ("video", "", "no file is chosen"),
+        ("image", "/dev/null", "a device or a pipe"),
+    ],
+)
+def test_what_cannot_stand_behind_is_told_once_and_the_own_background_does(
+    kind: Background, path: str, told: str
+) -> None:
+    refused: list[tuple[str, str]] = []
+    presenter = Presenter(OUTPUT, 2.0, lambda *what: refused.append(what))
+    settings = dataclasses.replace(
+        PLAIN,
+        background=kind,
+        background_image=path,
+        background_video=path,
+    )
+    frame = OutputFrame(1, 9.0, State.LIVE, avatar(), True, person())
+
+    def shown() -> Rgb:
+        return presenter.present(frame, settings, 10.0, fault=False).rgb
+
+    wait_until(lambda: bool(refused) or not shown().any(), "it is told")
+    for _ in range(3):
+        assert np.abs(shown()[CORNER].astype(int) - BLUE).max() <= 2
+    presenter.close()
+    assert [setting for setting, _ in refused] == ["background"]
+    assert told in refused[0][1]
+
+
+def test_the_portrait_is_placed(compositor: Compositor) -> None:
+    def columns(settings: LiveSettings) -> list[int]:
+        red = (compositor.compose(avatar(), settings, person())[300] == RED).all(-1)
+        found = np.flatnonzero(red)
+        return [int(found[0]), int(found[-1])]
+
+    usual = columns(PLAIN)
+    moved = columns(dataclasses.replace(PLAIN, portrait_x=0.2))
+    assert [there - here for there, here in zip(moved, usual, strict=True)] == [128, 128]
+    small = columns(dataclasses.replace(PLAIN, portrait_size=0.5))
+    assert small[1] - small[0] < 0.6 * (usual[1] - usual[0])
+    lower = compositor.compose(avatar(), dataclasses.replace(PLAIN, portrait_y=0.5), person())
+    assert lower[200, 320].tolist() == [0, 255, 0]
+    assert lower[350, 320].tolist() == list(RED)
+
+
+def test_a_portrait_that_is_not_cut_out_is_placed_too(compositor: Compositor) -> None:
+    settings = dataclasses.replace(PLAIN, cut_out=False, portrait_x=-0.25, portrait_size=0.5)
+    picture = compositor.compose(avatar(), settings)
+    assert picture[270, 160].tolist() == list(RED)
+    assert picture[270, 400].tolist() == [0, 255, 0]
+    # However it lies, a whole picture comes of it.
+    for size in (0.5, 1.7):
+        for x in (-0.5, 0.5):
+            for y in (-0.5, 0.5):
+                for cut_out in (False, True):
+                    placed = dataclasses.replace(
+                        settings, cut_out=cut_out, portrait_size=size, portrait_x=x, portrait_y=y
+                    )
+                    assert compositor.compose(avatar(), placed, person()).shape == (360, 640, 3)
+
+
+def test_mirrored_with_its_background(compositor: Compositor) -> None:
+    one = person()
+    one.plate[:, :128] = (250, 250, 0)
+    for kind in ("own", "blur"):
+        settings = dataclasses.replace(PLAIN, background=kind, background_blur=0.1, portrait_x=0.1)
+        plain = compositor.compose(avatar(), settings, one)
+        mirrored = compositor.compose(avatar(), dataclasses.replace(settings, mirror_output=True, portrait_x=-0.1), one)
+        assert np.abs(mirrored[:, ::-1].astype(int) - plain).mean() < 1
+
+
+def test_transparency_is_told_beside_the_picture_and_the_badge_has_none() -> None:
+    presenter = Presenter(OUTPUT, 2.0)
+    settings = dataclasses.replace(PLAIN, background="alpha", badge=True)
+    frame = OutputFrame(1, 9.0, State.LIVE, avatar(), True, person())
+    picture = presenter.present(frame, settings, 10.0, fault=False)
+    assert picture.alpha is not None
+    assert picture.behind == "#00ff00"
+    assert (picture.alpha[MIDDLE], picture.alpha[CORNER]) == (255, 0)
+    assert picture.rgb[CORNER].tolist() == [0, 255, 0]
+    left, top, width, height = badge_place(640, 360)
+    assert (picture.alpha[top : top + height, left : left + width] == 255).all()
+    for other in ("own", "colour"):
+        opaque = dataclasses.replace(settings, background=other)
+        assert presenter.present(frame, opaque, 10.0, fault=False).alpha is None
+
+
+def test_the_slate_covers_everything_and_a_fade_comes_to_it() -> None:
+    presenter = Presenter(OUTPUT, 2.0)
+    settings = dataclasses.replace(PLAIN, background="alpha")
+    frame = OutputFrame(1, 9.0, State.LIVE, avatar(), True, person())
+    presenter.present(frame, settings, 10.0, fault=False)
+    lost = OutputFrame(1, 9.0, State.NO_FACE, None, False)
+    half = presenter.present(lost, settings, 10.1, fault=False)
+    assert half.fading
+    half = presenter.present(lost, settings, 10.1 + FADE_S / 2, fault=False)
+    assert half.alpha is not None
+    assert 110 < half.alpha[CORNER] < 145
+    assert half.alpha[MIDDLE] == 255
+    whole = presenter.present(lost, settings, 10.2 + FADE_S, fault=False)
+    assert whole.alpha is None
+    panic = presenter.present(frame, dataclasses.replace(settings, slate=True), 12.0, fault=False)
+    assert (panic.state, panic.alpha) == (State.SLATE, None)
+    assert (presenter.present(frame, settings, 12.1, fault=True).alpha) is None
+    assert presenter.last_resort(13.0).alpha is None
+
+
+def test_a_background_that_is_not_there_is_an_error_of_the_compositor(compositor: Compositor) -> None:
+    with pytest.raises(AppError, match="none is chosen"):
+        compositor.compose(avatar(), dataclasses.replace(PLAIN, background="image"), person())

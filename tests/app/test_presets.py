@@ -1,0 +1,150 @@
+"""Strengths by name and by portrait, and what becomes of a damaged file of them."""
+
+import dataclasses
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from app.errors import AppError
+from app.presets import MOST_PRESETS, STANDARD, Place, Presets, Strengths, load_presets, save_presets
+from app.settings import LiveSettings
+
+CALM = Strengths(motion_strength=0.6, mouth_strength=1.3)
+
+
+def test_strengths_are_all_gains_and_nothing_else() -> None:
+    names = {field.name for field in dataclasses.fields(Strengths)}
+    assert names == {field.name for field in dataclasses.fields(LiveSettings) if field.name.endswith("_strength")}
+    assert Strengths() == Strengths.of(LiveSettings())
+    live = LiveSettings(zoom=1.5, mirror_output=True, smoothing=0.9, motion="plane", slate=True, turn_strength=0.1)
+    put = CALM.over(live)
+    assert Strengths.of(put) == CALM
+    assert Strengths.of(live).over(put) == live
+    with pytest.raises(AppError, match=r"lids_strength: got 2.5, expected 0 to 2"):
+        Strengths(lids_strength=2.5)
+
+
+def test_named_ones_are_saved_renamed_applied_and_deleted() -> None:
+    presets = Presets().saved("  Calm  one ", CALM).saved("Lively", Strengths(expression_strength=1.5))
+    assert presets.names == (STANDARD, "Calm one", "Lively")
+    assert presets.get("calm ONE") == CALM
+    assert presets.get("standard") == Strengths()
+    assert presets.name_of(CALM) == "Calm one"
+    assert presets.name_of(Strengths()) == STANDARD
+    assert presets.name_of(Strengths(nod_strength=0.2)) == ""
+    louder = presets.saved("CALM ONE", Strengths(mouth_strength=2.0))
+    assert louder.names == presets.names
+    assert louder.get("Calm one").mouth_strength == 2.0
+    renamed = presets.renamed("Calm one", "Quiet")
+    assert renamed.names == (STANDARD, "Quiet", "Lively")
+    assert renamed.renamed("Quiet", "QUIET").names == (STANDARD, "QUIET", "Lively")
+    assert renamed.without("quiet").names == (STANDARD, "Lively")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda presets: presets.get("Wild"), "got 'Wild', expected one of Standard, Calm"),
+        (lambda presets: presets.saved(" ", CALM), "got '' for a name, expected 1 to 40 characters"),
+        (lambda presets: presets.saved("x" * 41, CALM), "expected 1 to 40 characters"),
+        (lambda presets: presets.saved("a\x00b", CALM), "expected 1 to 40 characters"),
+        (lambda presets: presets.saved("standard", CALM), "Standard stays as it is"),
+        (lambda presets: presets.renamed("Calm", "Standard"), "Standard is there already"),
+        (lambda presets: presets.renamed("Standard", "Mine"), "expected one of your own: Calm"),
+        (lambda presets: presets.without("Wild"), "expected one of your own: Calm"),
+        (lambda _: Presets().without("Wild"), "expected one of your own: none yet"),
+    ],
+)
+def test_what_cannot_be_is_said(change: object, reason: str) -> None:
+    assert callable(change)
+    with pytest.raises(AppError, match=reason):
+        change(Presets().saved("Calm", CALM))
+
+
+def test_there_are_not_too_many_of_either() -> None:
+    presets = Presets()
+    for number in range(MOST_PRESETS):
+        presets = presets.saved(f"n{number}", CALM)
+    with pytest.raises(AppError, match="delete one first"):
+        presets.saved("one more", CALM)
+    presets.saved("n3", Strengths())
+    for number in range(301):
+        presets = presets.with_last(f"p{number}", CALM).with_place(f"p{number}", Place())
+    assert list(presets.places) == list(presets.last)
+    assert list(presets.last) == [f"p{number}" for number in range(1, 301)]
+    assert list(presets.with_last("p1", Strengths()).last)[-1] == "p1"
+
+
+def test_they_survive_a_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "config" / "presets.toml"
+    assert load_presets(path) == (Presets(), None)
+    presets = Presets().saved('“Für” [den]."Chef"', CALM).with_last("woman_1", CALM).with_last("man 1", Strengths())
+    presets = presets.with_place("man 1", Place(0.7, -0.2, 0.1))
+    save_presets(path, presets)
+    assert load_presets(path) == (presets, None)
+    assert tomllib.loads(path.read_text(encoding="utf-8"))["version"] == 1
+    if os.name != "nt":
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+DAMAGED = """
+version = 1
+named = {"Good" = {motion_strength = 0.6}, "Half" = {motion_strength = 9, brows_strength = 0.5}, "Odd" = 3}
+extra = 1
+[last.woman_1]
+mouth_strength = 1.5
+speed = 2
+[last.man_1]
+lids_strength = nan
+turn_strength = 0.25
+[places.man_1]
+portrait_x = 7
+portrait_y = 0.1
+"""
+
+
+def test_a_damaged_entry_takes_nothing_else_with_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "presets.toml"
+    path.write_text(DAMAGED)
+    presets, message = load_presets(path)
+    assert presets.named == {"Good": Strengths(motion_strength=0.6), "Half": Strengths(brows_strength=0.5)}
+    assert presets.last == {"woman_1": Strengths(mouth_strength=1.5), "man_1": Strengths(turn_strength=0.25)}
+    assert presets.places == {"man_1": Place(portrait_y=0.1)}
+    assert message is not None
+    for said in (
+        "portrait_x: got 7",
+        "named.Half: setting motion_strength: got 9",
+        "named.Odd: got 3",
+        "speed",
+        "lids_strength",
+        "extra",
+    ):
+        assert said in message
+    assert (tmp_path / "presets.toml.damaged").read_text() == DAMAGED
+    assert load_presets(path) == (presets, None)
+    assert "are damaged" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["version = ", "\xff\xfe"])
+@pytest.mark.usefixtures("caplog")
+def test_what_is_no_toml_is_kept_aside(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "presets.toml"
+    path.write_bytes(text.encode("latin-1"))
+    presets, message = load_presets(path)
+    assert presets == Presets()
+    assert message is not None
+    assert message.startswith("The presets could not be read")
+    assert (tmp_path / "presets.toml.damaged").read_bytes() == text.encode("latin-1")
+
+
+def test_a_later_format_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "presets.toml"
+    path.write_text("version = 2\nsets = []\n")
+    with pytest.raises(AppError, match=r"of format 2, this app knows formats up to 1; use a newer app"):
+        load_presets(path)
+    assert path.read_text() == "version = 2\nsets = []\n"
+    (tmp_path / "folder.toml").mkdir()
+    with pytest.raises(AppError, match="cannot read the presets"):
+        load_presets(tmp_path / "folder.toml")

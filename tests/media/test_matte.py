@@ -1,0 +1,131 @@
+"""The person cut out of a portrait, and how the matte follows a motion."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from assets import ROOT as ASSETS
+from mcnet.media import matte as module
+from mcnet.media.errors import MediaError
+from mcnet.media.images import read_rgb
+from mcnet.media.matte import Matte, cut_frame, cut_out, cut_portrait, moved_alpha, person_colours
+
+SIDE = 256
+
+
+def portrait(name: str) -> NDArray[np.uint8]:
+    square = cv2.resize(read_rgb(ASSETS / "portraits" / f"{name}.jpg"), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return np.asarray(square, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def bald_man() -> tuple[NDArray[np.uint8], Matte]:
+    """He stands before a light wall: what is behind him is known."""
+    square = portrait("man_3")
+    return square, cut_out(square)
+
+
+def still(by_x: float = 0.0, by_y: float = 0.0) -> NDArray[np.float32]:
+    """Every pixel looks at its own place in the source, or so far beside it."""
+    x, y = np.meshgrid(np.linspace(-1, 1, 64), np.linspace(-1, 1, 64))
+    return np.stack((x + by_x, y + by_y), -1).astype(np.float32)
+
+
+TRUSTED = np.ones((64, 64), np.float32)
+
+
+@pytest.mark.parametrize("name", ["man_3", "woman_1", "man_1"])
+def test_the_person_is_told_from_the_background(name: str) -> None:
+    alpha = cut_out(portrait(name)).alpha
+    assert alpha.shape == (SIDE, SIDE)
+    assert alpha.dtype == np.float32
+    assert 0 <= alpha.min() <= alpha.max() <= 1
+    assert (alpha[:100, :8] == 0).all()
+    assert (alpha[:100, -8:] == 0).all()
+    assert (alpha[100:200, 110:146] == 1).all()
+    assert 0.3 < alpha.mean() < 0.75
+    assert 0.005 < ((alpha > 0.05) & (alpha < 0.95)).mean() < 0.08  # an edge, soft and narrow
+
+
+def test_nothing_of_the_person_is_left_in_the_plate(bald_man: tuple[NDArray[np.uint8], Matte]) -> None:
+    square, matte = bald_man
+    wall = square[:60].reshape(-1, 3)[matte.alpha[:60].reshape(-1) == 0].astype(int)
+    behind = matte.plate[:180][matte.alpha[:180] > 0.5].astype(int)  # lower down, the shirt reaches the border
+    assert np.abs(square[:180][matte.alpha[:180] > 0.5] - wall.mean(0)).mean() > 60
+    assert np.abs(behind - wall.mean(0)).mean() < 15
+    seen = matte.alpha == 0
+    seen = cv2.erode(seen.astype(np.uint8), np.ones((31, 31), np.uint8)) > 0
+    assert seen.any()
+    np.testing.assert_array_equal(matte.plate[seen], square[seen])  # what was seen stays as it was
+
+
+def test_a_picture_that_is_all_person_has_a_plate() -> None:
+    square = np.full((SIDE, SIDE, 3), 90, np.uint8)
+    assert (module._plate(square, np.ones((SIDE, SIDE), np.float32)) == 90).all()
+
+
+def test_the_matte_moves_as_the_picture_does(bald_man: tuple[NDArray[np.uint8], Matte]) -> None:
+    _, matte = bald_man
+    # OpenCV interpolates in steps of a 32nd of a pixel, which at a steep edge is some percent.
+    np.testing.assert_allclose(moved_alpha(matte, still(), TRUSTED), matte.alpha, atol=0.1)
+    by_px = 20
+    moved = moved_alpha(matte, still(by_x=by_px * 2 / (SIDE - 1)), TRUSTED)
+    np.testing.assert_allclose(moved[:, :-by_px], matte.alpha[:, by_px:], atol=0.1)
+
+
+def test_a_head_that_is_cut_off_above_ends_there(bald_man: tuple[NDArray[np.uint8], Matte]) -> None:
+    _, matte = bald_man
+    cut = Matte(np.ones_like(matte.alpha), matte.plate, module._faded_above(np.ones_like(matte.alpha)))
+    lowered = moved_alpha(cut, still(by_y=-0.4), TRUSTED)  # 51 px
+    assert (lowered[:30] == 0).all()
+    assert (lowered[60:] == 1).all()
+    raised = moved_alpha(cut, still(by_y=0.4), TRUSTED)  # and shoulders go on below
+    assert (raised == 1).all()
+
+
+def test_a_hole_in_the_midst_is_closed_where_the_warp_is_not_trusted(
+    bald_man: tuple[NDArray[np.uint8], Matte],
+) -> None:
+    _, matte = bald_man
+    looks_away = still()
+    looks_away[34:37, 31:34] = -0.95  # three cells of the face look at the wall
+    assert moved_alpha(matte, looks_away, TRUSTED)[138:144, 130:132].max() < 0.2
+    hidden = TRUSTED.copy()
+    hidden[30:41, 27:38] = 0
+    assert moved_alpha(matte, looks_away, hidden)[138:144, 130:132].min() > 0.8
+    everywhere = moved_alpha(matte, still(), np.zeros_like(TRUSTED))
+    assert (everywhere[:100, :8] == 0).all()  # the wall is no hole
+
+
+def test_half_transparent_pixels_have_the_persons_colour() -> None:
+    share = np.clip((np.arange(SIDE) - 118) / 20, 0, 1).astype(np.float32)
+    alpha = np.tile(share, (SIDE, 1))
+    person, wall = np.array([180, 60, 40], np.float32), np.array([10, 200, 30], np.float32)
+    mixed = (alpha[..., None] * person + (1 - alpha[..., None]) * wall).round().astype(np.uint8)
+    edge = (alpha > 0.3) & (alpha < 1)
+    wrong = np.abs(mixed[edge] - person).max()
+    assert wrong > 90
+    assert np.abs(person_colours(mixed, alpha)[edge] - person).max() < wrong / 3
+
+
+def test_a_cut_out_person_before_something_else(bald_man: tuple[NDArray[np.uint8], Matte]) -> None:
+    square, matte = bald_man
+    green = np.zeros_like(square)
+    green[:] = (0, 255, 0)
+    shown = cut_frame(matte, square, still(), TRUSTED).before(green)
+    assert (shown[matte.alpha == 0][:, 1] > 250).mean() > 0.97
+    sure = cv2.erode((matte.alpha == 1).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    assert np.abs(shown[sure].astype(int) - square[sure]).max() <= 2
+    rgba = cut_portrait(matte, square).rgba()
+    assert rgba.shape == (SIDE, SIDE, 4)
+    np.testing.assert_allclose(rgba[..., 3] / 255, matte.alpha, atol=0.003)
+
+
+def test_another_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "selfie.tflite").write_bytes(b"something else")
+    monkeypatch.setattr(module, "NETWORK", tmp_path / "selfie.tflite")
+    with pytest.raises(MediaError, match=r"selfie.tflite is not the bundled one"):
+        cut_out(np.zeros((SIDE, SIDE, 3), np.uint8))

@@ -1,0 +1,134 @@
+"""Backgrounds: what is taken for one, and how they run."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mcnet.media.errors import MediaError
+from mcnet.media.images import write_rgb
+from mcnet.media.scene import (
+    Background,
+    LoopedVideo,
+    Scene,
+    blurred,
+    covering,
+    is_moving,
+    opaque,
+    parse_background,
+)
+from tests.media.test_matte import TRUSTED, portrait, still
+from tests.media.videos import counted, make_video, number_of
+
+
+def test_backgrounds_by_name() -> None:
+    assert parse_background("own").kind == "own"
+    assert parse_background("alpha").kind == "alpha"
+    assert (parse_background("blur", 0.8).kind, parse_background("blur", 0.8).blur) == ("blur", 0.8)
+    assert (parse_background("green").kind, parse_background("green").colour) == ("colour", "#00ff00")
+    assert parse_background("#12aBff").colour == "#12aBff"
+
+
+def test_files_are_pictures_or_videos_by_their_content(tmp_path: Path) -> None:
+    write_rgb(tmp_path / "a.png", np.zeros((70, 70, 3), np.uint8))
+    (tmp_path / "a.png").rename(tmp_path / "nameless")
+    make_video(tmp_path / "b.mp4", counted(3))
+    assert parse_background(str(tmp_path / "nameless")).kind == "image"
+    assert parse_background(str(tmp_path / "b.mp4")).kind == "video"
+    assert is_moving(Path("waving.gif"))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("nowhere.png", "there is no file"),
+        ("#12345g", "there is no file"),
+        ("", "no file is chosen"),
+        ("rtsp://192.0.2.1/stream", "network address"),
+        ("http:camera", "network address"),
+        ("/dev/null", "a device or a pipe"),
+        ("~nobody-of-this-name/x", "cannot be read"),
+        ("a\0b", "cannot be read|no file"),
+    ],
+)
+def test_what_is_no_background_is_told(text: str, told: str) -> None:
+    with pytest.raises(MediaError, match=told) as caught:
+        parse_background(text)
+    assert "expected own, blur, green, #rrggbb, alpha, or the file" in str(caught.value)
+
+
+def test_a_camera_cannot_come_in_as_a_background(tmp_path: Path) -> None:
+    """Nor under another name: what counts is where a link leads."""
+    (tmp_path / "beach.mp4").symlink_to("/dev/null")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    for name in ("beach.mp4", "pipe.mp4", "."):
+        with pytest.raises(MediaError, match="a folder, a device or a pipe"):
+            parse_background(str(tmp_path / name))
+
+
+def test_a_video_begins_anew_where_it_ends(tmp_path: Path) -> None:
+    video = LoopedVideo(make_video(tmp_path / "a.mp4", counted(5), fps=25))
+    assert [number_of(video.at(index / 25 + 0.01)) for index in range(12)] == [*range(5), *range(5), 0, 1]
+    first = video.at(0.49)
+    assert video.at(0.5) is not None
+    assert number_of(first) == 2
+    before = number_of(video.at(0.6))
+    assert number_of(video.at(1000.0)) == (before + 1) % 5  # who was away for long goes on where he was
+
+
+def test_a_video_that_goes_away_is_told(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", counted(3), fps=25)
+    video = LoopedVideo(path)
+    path.unlink()
+    with pytest.raises(MediaError, match="no video at"):
+        video.at(0.3)
+    (tmp_path / "b.mp4").write_bytes(b"no video" * 50)
+    with pytest.raises(MediaError, match=r"cannot read the video .*/b.mp4"):
+        LoopedVideo(tmp_path / "b.mp4")
+
+
+def test_the_head_no_longer_drags_the_background_along() -> None:
+    square = portrait("man_3")
+    seen = [np.roll(square, by_px, 1) for by_px in (0, 6, 12)]  # what a network makes of a head that moves
+    flows = [still(by_x=-by_px * 2 / 255) for by_px in (0, 6, 12)]
+    wall, face = np.s_[20:80, :40], np.s_[90:190, 110:140]
+    for kind, beside in (("own", None), ("blur", None), ("colour", (0, 255, 0))):
+        scene = Scene(Background(kind), square)  # type: ignore[arg-type]
+        shown = [
+            scene.show(scene.cut(rgb, flow, TRUSTED), index / 25).astype(int)
+            for index, (rgb, flow) in enumerate(zip(seen, flows, strict=True))
+        ]
+        for frame, rgb in zip(shown, seen, strict=True):
+            np.testing.assert_array_equal(frame[wall], shown[0][wall])
+            assert np.abs(frame[face] - rgb[face]).max() <= 2
+        if beside is not None:
+            assert (shown[0][wall] == beside).all()
+    assert np.abs(seen[0][wall].astype(int) - seen[2][wall]).max() > 0
+    transparent = Scene(Background("alpha"), square)
+    assert transparent.show(transparent.portrait(), 0).shape == (256, 256, 4)
+
+
+def test_pictures_and_videos_stand_behind(tmp_path: Path) -> None:
+    square = portrait("man_3")
+    write_rgb(tmp_path / "a.png", np.full((90, 200, 3), 77, np.uint8))
+    still_one = Scene(parse_background(str(tmp_path / "a.png")), square)
+    assert (still_one.show(still_one.portrait(), 0)[20:80, :40] == 77).all()
+    make_video(tmp_path / "b.mp4", counted(3), fps=25)
+    moving = Scene(parse_background(str(tmp_path / "b.mp4")), square)
+    shown = [moving.show(moving.portrait(), index / 25)[20:80, :40] for index in range(7)]
+    assert [number_of(rgb) for rgb in shown] == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_pictures_are_fitted() -> None:
+    wide = np.zeros((100, 300, 3), np.uint8)
+    wide[:, 100:200] = 200
+    assert covering(wide, (64, 64)).shape == (64, 64, 3)
+    assert (covering(wide, (64, 64)) == 200).mean() > 0.9
+    edge = np.zeros((64, 64, 3), np.uint8)
+    edge[:, 32:] = 200
+    assert blurred(edge, 0) is edge
+    assert 50 < blurred(edge, 0.5)[32, 30, 0] < 150
+    see_through = np.dstack((edge, np.zeros((64, 64), np.uint8)))
+    assert (opaque(see_through) == 128).all()
+    assert opaque(edge) is edge
