@@ -26,6 +26,7 @@ _HEADLESS_ONLY = (
     "calibration_s",
     "remember_calibration",
     "preset",
+    "record_motion",
     "background",
     "background_blur",
     "portrait_size",
@@ -86,11 +87,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     if args.doctor:
+        from app.hotkeys.support import examine_keys
         from app.pipeline.doctor import as_text, check_up
         from app.places import settings_file
         from app.settings import load_settings
 
-        findings = check_up(args.model or load_settings(settings_file())[0].model)
+        findings = (*check_up(args.model or load_settings(settings_file())[0].model), examine_keys())
         print(as_text(findings))
         return 0 if all(finding.good for finding in findings) else 1
     if args.headless:
@@ -134,13 +136,16 @@ def build_parser() -> argparse.ArgumentParser:
         "--camera",
         metavar="CAMERA",
         help="index or device of a webcam (0@1280x720@30 asks for a size and rate), an http:// or rtsp:// address, or "
-        "a video file or folder of pictures that stands in for one",
+        "a video file, a motion file (.safetensors) or a folder of pictures that stands in for one",
     )
     parser.add_argument("--source", metavar="IMAGE|NAME", help="the portrait: a file, or a bundled name (woman_1)")
     parser.add_argument(
         "--model", help="bundled name, .safetensors, a model's folder or .pth.tar (default: as kept, else starter)"
     )
-    parser.add_argument("--device", help="auto, cpu, cuda or cuda:N (default: as kept, else auto)")
+    parser.add_argument(
+        "--device",
+        help="auto, cpu, cuda, cuda:N (NVIDIA), gpu, gpu:N (Intel) or mps (Apple) (default: as kept, else auto)",
+    )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
@@ -178,8 +183,8 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
         "--sink",
         action="append",
         metavar="SINK",
-        help="null, file:OUT.mp4, virtualcam, virtualcam:DEVICE, pipewire, or pipewire:NAME (Linux); may be given "
-        "several times (default: null)",
+        help="null, file:OUT.mp4, file:OUT.webm (with alpha), virtualcam, virtualcam:DEVICE, pipewire, or "
+        "pipewire:NAME (Linux); may be given several times (default: null)",
     )
     group.add_argument(
         "--frames", type=whole_number(1), metavar="N", help="stop after N animated frames (default: at Ctrl-C)"
@@ -204,6 +209,12 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
         "--remember-calibration",
         action="store_true",
         help="take up what was calibrated for the same performer before the same camera, and keep what is calibrated",
+    )
+    group.add_argument(
+        "--record-motion",
+        type=Path,
+        metavar="FILE",
+        help="keep the performer's motion, without pictures, in FILE.safetensors, which --camera plays",
     )
     group.add_argument(
         "--preset",

@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from app.errors import AppError
+from app.pipeline.animation.motion_recording import MotionRecording
 from app.pipeline.camera_spec import CameraSpec, parse_camera
 from app.pipeline.capture.camera_control import CameraTimes
 from app.pipeline.events import (
@@ -24,6 +25,7 @@ from app.pipeline.events import (
     EngineReady,
     Event,
     Measured,
+    MotionRefused,
     SettingRefused,
     SinkClosed,
     SinkFailed,
@@ -34,7 +36,7 @@ from app.pipeline.events import (
     StateChanged,
     Undisclosed,
 )
-from app.pipeline.output.discloser import Discloser
+from app.pipeline.output.discloser import Disclose, Discloser
 from app.pipeline.output.sinks import NullSink, Sink, parse_output
 from app.pipeline.pipeline import Pipeline, PipelineTimes
 from app.pipeline.portraits import Portrait, PortraitStore, load_portrait
@@ -48,10 +50,10 @@ from app.places import (
     source_cache_folder,
     videos_folder,
 )
-from app.presets import load_presets
+from app.presets import Presets, load_presets
 from app.settings import LiveSettings
 from app.space import Obstacle, Space
-from app.words import dark_camera_words, measured_words, not_in_space_words, unmet_wishes_words
+from app.words import dark_camera_words, measured_words, motion_refused_words, not_in_space_words, unmet_wishes_words
 from mcnet.commands import credentials
 from mcnet.commands.arguments import check_motion_options
 from mcnet.commands.outputs import check_outputs
@@ -104,13 +106,15 @@ def run_headless(args: argparse.Namespace) -> int:
         references=references_folder() if args.remember_calibration else None,
         times=PipelineTimes(args.model_timeout_s, CameraTimes(open_s=args.camera_timeout_s)),
     )
-    sinks = [parse_sink(text, discloser) for text in args.sink or ["null"]]
+    sinks = [parse_sink(text, discloser.recording()) for text in args.sink or ["null"]]
     for sink in sinks:
         pipeline.add_sink(sink)
     store = PortraitStore(portraits_folder())
     shown = load_portrait(portrait, store)
     pipeline.set_portrait(shown)
     pipeline.set_camera(camera)
+    recording = None if args.record_motion is None else MotionRecording(args.record_motion)
+    pipeline.motion = recording
     watch = Watch(
         events,
         settings,
@@ -133,6 +137,11 @@ def run_headless(args: argparse.Namespace) -> int:
             discloser.wait()
             watch.end()
     failures = [watch.failure] if watch.failure else []
+    if recording is not None:
+        try:
+            save_motion(recording)
+        except AppError as error:
+            failures.append(str(error))
     if args.report is not None:
         try:
             write_report(args.report, report(stats, watch))
@@ -154,14 +163,14 @@ def _controlled(
         AppError: it cannot listen there.
     """
     from app.control.access import Access
-    from app.control.operators import PipelineOperator
+    from app.control.pipeline_operator import PipelineOperator
     from app.control.server import ControlServer
     from app.pipeline.output.recorder import RecorderSink
 
     def record(path: Path) -> Sink:
         return RecorderSink(path, disclose=discloser.recording())
 
-    operator = PipelineOperator(pipeline, store.entries, store.prepare, record, videos_folder, portrait)
+    operator = PipelineOperator(pipeline, store.entries, store.prepare, record, videos_folder, portrait, _presets())
     try:
         operator.open()
         server = ControlServer(operator, Access(control_folder()), operator.state)
@@ -193,10 +202,19 @@ def live_settings(args: argparse.Namespace) -> LiveSettings:
     )
     if args.preset is None:
         return settings
+    return _presets().get(args.preset).over(settings)
+
+
+def _presets() -> Presets:
+    """The presets that are kept.
+
+    Raises:
+        AppError: they cannot be read.
+    """
     presets, complaint = load_presets(presets_file())
     if complaint is not None:
         print(complaint, file=sys.stderr)
-    return presets.get(args.preset).over(settings)
+    return presets
 
 
 def before_background(settings: LiveSettings, background: Background) -> LiveSettings:
@@ -231,15 +249,17 @@ def check_places(
         read["--camera"] = camera.path
     if background is not None and background.kind in ("image", "video"):
         read["--background"] = background.path
-    check_outputs(report | recordings, read, dict.fromkeys(recordings, (".mp4",)))
+    motion = {} if args.record_motion is None else {"--record-motion": args.record_motion}
+    suffixes = dict.fromkeys(recordings, (".mp4", ".webm")) | dict.fromkeys(motion, (".safetensors",))
+    check_outputs(report | recordings | motion, read, suffixes)
 
 
 def _names_file(text: str) -> bool:
     return text.startswith(_FILE_SINK) and text != _FILE_SINK
 
 
-def parse_sink(text: str, discloser: Discloser) -> Sink:
-    """A sink as the command line names it; what it writes to a file is signed by the discloser.
+def parse_sink(text: str, disclose: Disclose | None = None) -> Sink:
+    """A sink as the command line names it; a file is signed by `disclose` once it is finished.
 
     Raises:
         AppError: it is none.
@@ -250,7 +270,7 @@ def parse_sink(text: str, discloser: Discloser) -> Sink:
     if _names_file(text):
         from app.pipeline.output.recorder import RecorderSink
 
-        return RecorderSink(Path(rest), disclose=discloser.recording())
+        return RecorderSink(Path(rest), disclose=disclose)
     if kind == "virtualcam":
         from app.pipeline.output.virtual_camera import VirtualCameraSink
 
@@ -261,7 +281,8 @@ def parse_sink(text: str, discloser: Discloser) -> Sink:
 
         return PipeWireCameraSink(rest or NODE_NAME, tell=_tell_of_pipewire)
     raise AppError(
-        f"--sink: got {text!r}, expected null, file:OUT.mp4, virtualcam, virtualcam:DEVICE, pipewire or pipewire:NAME"
+        f"--sink: got {text!r}, expected null, file:OUT.mp4, file:OUT.webm, virtualcam, virtualcam:DEVICE, pipewire or "
+        "pipewire:NAME"
     )
 
 
@@ -394,6 +415,8 @@ class Watch:
                 print(f"{message}{again}", file=sys.stderr)
                 if self._file_camera and not self._opened:
                     self.failure = message
+            case MotionRefused():
+                self.failure = motion_refused_words(event)
             case CameraDark():
                 self._trouble = dark_camera_words(event)
                 print(self._trouble, file=sys.stderr)
@@ -454,6 +477,17 @@ def report(stats: Stats, watch: Watch) -> dict[str, Any]:
         "states": watch.states,
         "failure": watch.failure,
     }
+
+
+def save_motion(recording: MotionRecording) -> None:
+    """Write a motion file, and say so.
+
+    Raises:
+        AppError: no face was seen, or the place cannot be written.
+    """
+    early = f"; it ended early: {recording.ended}" if recording.ended else ""
+    recording.save()
+    print(f"{recording.path}: {recording.frames} frames of motion{early}", file=sys.stderr)
 
 
 def write_report(path: Path, values: dict[str, Any]) -> None:

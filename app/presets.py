@@ -1,4 +1,4 @@
-"""Strengths of the motion by name, and those that each portrait was last moved with; kept as TOML between runs."""
+"""Strengths of the motion by name, and what each portrait was last moved with and where it stood; kept as TOML."""
 
 import dataclasses
 import tomllib
@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from app.errors import AppError
 from app.settings import EXPRESSION_PARTS, MOTION_PARTS, LiveSettings, set_aside, write_private
+from mcnet.phrases import listed, phrase
 from mcnet.tables import salvage
+
+T = TypeVar("T")
 
 VERSION = 1
 """Of the file's format."""
@@ -59,16 +62,46 @@ class Strengths:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a portrait stands in the picture; fields, ranges and defaults as of `LiveSettings`.
+
+    It suits how a portrait was cropped, and is no part of a preset: another portrait of that preset stays where it is.
+    """
+
+    portrait_size: float = 1.0
+    portrait_x: float = 0.0
+    portrait_y: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.over(LiveSettings())  # which checks the ranges
+
+    @classmethod
+    def of(cls, live: LiveSettings) -> "Place":
+        """That in force."""
+        return cls(live.portrait_size, live.portrait_x, live.portrait_y)
+
+    def over(self, live: LiveSettings) -> LiveSettings:
+        """The settings with this place.
+
+        Raises:
+            AppError: a number is out of its range.
+        """
+        return dataclasses.replace(live, **dataclasses.asdict(self))
+
+
+@dataclass(frozen=True)
 class Presets:
     """All that is kept; each change makes a new one.
 
     Attributes:
         named: strengths by the names that the user gave, in the order of saving.
         last: what each portrait was last moved with, by the portrait's key, the latest last.
+        places: where each portrait last stood, likewise.
     """
 
     named: Mapping[str, Strengths] = field(default_factory=lambda: MappingProxyType({}))
     last: Mapping[str, Strengths] = field(default_factory=lambda: MappingProxyType({}))
+    places: Mapping[str, Place] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -83,7 +116,9 @@ class Presets:
         """
         found = self._known(name)
         if found is None:
-            raise AppError(f"preset: got {name!r}, expected one of {', '.join(self.names)}")
+            raise AppError(
+                phrase("preset: got {name}, expected one of {names}", name=repr(name), names=listed(self.names))
+            )
         return Strengths() if found == STANDARD else self.named[found]
 
     def name_of(self, strengths: Strengths) -> str:
@@ -100,9 +135,11 @@ class Presets:
         name = _usable(name)
         known = self._known(name)
         if known == STANDARD:
-            raise AppError(f"preset: {STANDARD} stays as it is: choose another name")
+            raise AppError(phrase("preset: {name} stays as it is: choose another name", name=STANDARD))
         if known is None and len(self.named) >= MOST_PRESETS:
-            raise AppError(f"preset: there are {MOST_PRESETS} already, expected no more: delete one first")
+            raise AppError(
+                phrase("preset: there are {count} already, expected no more: delete one first", count=MOST_PRESETS)
+            )
         return dataclasses.replace(self, named=MappingProxyType({**self.named, known or name: strengths}))
 
     def renamed(self, before: str, name: str) -> "Presets":
@@ -113,7 +150,11 @@ class Presets:
         """
         name, known = _usable(name), self._own(before)
         if self._known(name) not in (None, known):
-            raise AppError(f"preset: {self._known(name)} is there already: choose another name, or delete it first")
+            raise AppError(
+                phrase(
+                    "preset: {name} is there already: choose another name, or delete it first", name=self._known(name)
+                )
+            )
         named = {name if one == known else one: strengths for one, strengths in self.named.items()}
         return dataclasses.replace(self, named=MappingProxyType(named))
 
@@ -129,10 +170,11 @@ class Presets:
 
     def with_last(self, portrait: str, strengths: Strengths) -> "Presets":
         """With what a portrait was last moved with; of too many portraits the earliest is forgotten."""
-        last = {key: one for key, one in self.last.items() if key != portrait} | {portrait: strengths}
-        for key in list(last)[: max(0, len(last) - _MOST_PORTRAITS)]:
-            del last[key]
-        return dataclasses.replace(self, last=MappingProxyType(last))
+        return dataclasses.replace(self, last=_with_latest(self.last, portrait, strengths))
+
+    def with_place(self, portrait: str, place: Place) -> "Presets":
+        """With where a portrait last stood, likewise."""
+        return dataclasses.replace(self, places=_with_latest(self.places, portrait, place))
 
     def _known(self, name: str) -> str | None:
         wanted = " ".join(name.split()).casefold()
@@ -141,16 +183,29 @@ class Presets:
     def _own(self, name: str) -> str:
         known = self._known(name)
         if known is None or known == STANDARD:
-            own = ", ".join(self.named) or "none yet"
-            raise AppError(f"preset: got {name!r}, expected one of your own: {own}")
+            own = listed(self.named) or phrase("none yet")
+            raise AppError(phrase("preset: got {name}, expected one of your own: {own}", name=repr(name), own=own))
         return known
+
+
+def _with_latest(kept: Mapping[str, T], portrait: str, one: T) -> Mapping[str, T]:
+    latest = {key: other for key, other in kept.items() if key != portrait} | {portrait: one}
+    for key in list(latest)[: max(0, len(latest) - _MOST_PORTRAITS)]:
+        del latest[key]
+    return MappingProxyType(latest)
 
 
 def _usable(name: str) -> str:
     name = " ".join(name.split())
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
-        raise AppError(f"preset: got {name!r} for a name, expected 1 to {LONGEST_NAME} characters")
+        raise AppError(
+            phrase("preset: got {name} for a name, expected 1 to {most} characters", name=repr(name), most=LONGEST_NAME)
+        )
     return name
+
+
+_TABLES: dict[type[Any], str] = {Strengths: "strength", Place: "place"}
+"""What a table of the file holds, by what is made of it."""
 
 
 def load_presets(path: Path) -> tuple[Presets, str | None]:
@@ -168,21 +223,40 @@ def load_presets(path: Path) -> tuple[Presets, str | None]:
     except FileNotFoundError:
         return Presets(), None
     except OSError as error:
-        raise AppError(f"cannot read the presets in {path}: {error}; check its permissions, or move it away") from error
+        raise AppError(
+            phrase(
+                "cannot read the presets in {path}: {error}; check its permissions, or move it away",
+                path=path,
+                error=error,
+            )
+        ) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         kept = set_aside(path, str(error), "presets")
-        return Presets(), f"The presets could not be read ({error}). There are none for now; {kept}."
+        said = phrase(
+            "The presets could not be read ({error}). There are none for now; {kept}.", error=error, kept=kept
+        )
+        return Presets(), said
     version = values.pop("version", None)
     if isinstance(version, int) and version > VERSION:
         raise AppError(
-            f"cannot read the presets in {path}: they are of format {version}, this app knows formats up to {VERSION}; "
-            "use a newer app, or move the file away"
+            phrase(
+                "cannot read the presets in {path}: they are of format {version}, this app knows formats up to "
+                "{known}; use a newer app, or move the file away",
+                path=path,
+                version=version,
+                known=VERSION,
+            )
         )
-    complaints = [] if version == VERSION else [f"version: got {version!r}, expected {VERSION}"]
-    named = _sets(values.pop("named", {}), "named", complaints)
-    last = _sets(values.pop("last", {}), "last", complaints)
-    complaints += [f"unknown key {key}" for key in values]
-    presets = Presets(last=MappingProxyType(last))
+    complaints = (
+        []
+        if version == VERSION
+        else [phrase("version: got {version}, expected {known}", version=repr(version), known=VERSION)]
+    )
+    named = _sets(Strengths, values.pop("named", {}), "named", complaints)
+    last = _sets(Strengths, values.pop("last", {}), "last", complaints)
+    places = _sets(Place, values.pop("places", {}), "places", complaints)
+    complaints += [phrase("unknown key {key}", key=key) for key in values]
+    presets = Presets(last=MappingProxyType(last), places=MappingProxyType(places))
     for name, strengths in named.items():
         try:
             presets = presets.saved(name, strengths)
@@ -190,26 +264,28 @@ def load_presets(path: Path) -> tuple[Presets, str | None]:
             complaints.append(str(error))
     if not complaints:
         return presets, None
-    said = "; ".join(complaints)
+    said = listed(complaints, ";")
     kept = set_aside(path, said, "presets")
     try:
         save_presets(path, presets)  # or the next start would find none at all
     except AppError as error:
-        kept = f"{kept}; {error}"
-    return presets, f"Not all presets could be used: {said}. All others are there; {kept}."
+        kept = phrase("{kept}; {error}", kept=kept, error=error)
+    return presets, phrase("Not all presets could be used: {said}. All others are there; {kept}.", said=said, kept=kept)
 
 
-def _sets(values: Any, what: str, complaints: list[str]) -> dict[str, Strengths]:
+def _sets(kind: type[T], values: Any, what: str, complaints: list[str]) -> dict[str, T]:
     if not isinstance(values, Mapping):
-        complaints.append(f"{what}: got {values!r}, expected a table of presets")
+        complaints.append(phrase("{what}: got {got}, expected a table of presets", what=what, got=repr(values)))
         return {}
-    sets: dict[str, Strengths] = {}
+    sets: dict[str, T] = {}
     for name, one in values.items():
         if not isinstance(one, Mapping):
-            complaints.append(f"{what}.{name}: got {one!r}, expected a table of strengths")
+            complaints.append(phrase("{what}.{name}: got {got}, expected a table", what=what, name=name, got=repr(one)))
             continue
-        sets[name], wrong = salvage(Strengths, one, what="strength")
-        complaints += [f"{what}.{name}: {complaint}" for complaint in wrong]
+        sets[name], wrong = salvage(kind, one, what=_TABLES[kind])
+        complaints += [
+            phrase("{what}.{name}: {complaint}", what=what, name=name, complaint=complaint) for complaint in wrong
+        ]
     return sets
 
 
@@ -223,5 +299,6 @@ def save_presets(path: Path, presets: Presets) -> None:
         "version": VERSION,
         "named": {name: dataclasses.asdict(one) for name, one in presets.named.items()},
         "last": {key: dataclasses.asdict(one) for key, one in presets.last.items()},
+        "places": {key: dataclasses.asdict(one) for key, one in presets.places.items()},
     }
     write_private(path, values, "presets")

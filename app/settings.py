@@ -219,6 +219,9 @@ class ControlSettings:
     """Where it listens for them; 0: on any port that is free."""
     origins: tuple[str, ...] = ()
     """Web pages that may do so too, as `http://localhost:3000`."""
+    slate_key: str = ""
+    """A key that shows the slate while another window has the focus, as `Ctrl+Alt+0`; empty: none, since it is taken
+    away from every other program."""
 
     def __post_init__(self) -> None:
         _require_within(self, ("port", 0, 65535))

@@ -1,6 +1,6 @@
 """Words for the pipeline's facts that the window and the command line say alike."""
 
-from app.pipeline.events import CameraDark, CameraOpened, Measured
+from app.pipeline.events import CameraDark, CameraOpened, Measured, MotionRefused
 from app.space import Obstacle
 from mcnet.model_card import ModelCard
 from mcnet.phrases import listed, phrase
@@ -54,6 +54,16 @@ def unmet_wishes_words(event: CameraOpened) -> str:
             )
         )
     return listed(words, ";")
+
+
+def motion_refused_words(event: MotionRefused) -> str:
+    """Why a motion file moves nothing, for people, without a full stop."""
+    if event.in_the_plane:
+        return phrase("a motion file has no pictures, so that it moves the avatar in space only: choose that motion")
+    return phrase(
+        "a motion file has no pictures in which this model could detect keypoints: choose a model and a portrait whose "
+        "keypoints can be measured, as the starter and any portrait with a face"
+    )
 
 
 def dark_camera_words(event: CameraDark) -> str:

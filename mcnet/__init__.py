@@ -4,7 +4,6 @@ The names below are imported when they are first used, so that `mcnet --help` ne
 """
 
 import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,16 +45,10 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return _version()
+        from mcnet.version import project_version
+
+        return project_version()
     for module, names in _HOMES.items():
         if name in names:
             return getattr(importlib.import_module(f"mcnet.{module}"), name)
     raise AttributeError(f"module 'mcnet' has no attribute {name!r}")
-
-
-def _version() -> str:
-    """As pyproject.toml has it, which is the one place; `unknown` where the package is not installed."""
-    try:
-        return importlib.metadata.version("mcnet-avatar")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"

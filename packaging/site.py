@@ -24,6 +24,7 @@ _FETCHED = re.compile(
     r"""|<link\b(?![^>]*\brel=["']?canonical)[^>]*?\bhref=["']?(?:https?:)?//[^"'\s>]+"""
     r"""|class=["']?mermaid\b"""  # whose script the theme would fetch
 )
+_ITEM = re.compile(r"(- |\d+\. )")
 _LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)\s]*)?\)")
 
 
@@ -40,6 +41,20 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     beside = {name for name in ours if (ROOT / name).is_file()}  # plugins add styles that they make themselves
     of_the_theme = [file for file in files if file.src_dir != config["docs_dir"]]
     return Files([*of_the_theme, *(_file(name, config) for name in sorted(pages | linked_from(pages) | beside))])
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Begin a list that follows a paragraph at once: the repository shows it as one, and Python's Markdown does not."""
+    lines: list[str] = []
+    fenced = in_list = False
+    for line in markdown.splitlines():
+        fenced ^= line.lstrip().startswith("```")
+        is_item = not fenced and _ITEM.match(line) is not None
+        if is_item and not in_list and lines and lines[-1].strip():
+            lines.append("")
+        in_list = not fenced and (is_item or (in_list and line.startswith(" ")))
+        lines.append(line)
+    return "\n".join(lines) + "\n"
 
 
 def on_post_build(config: MkDocsConfig) -> None:

@@ -7,6 +7,7 @@ through without being done; what needs neither device nor data is run. What no t
 import argparse
 import importlib
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
@@ -15,18 +16,19 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
+from urllib.parse import urlsplit
 
 import pytest
 
+from app.control.protocol import read_command
 from app.headless import parse_sink
 from app.pipeline.camera_spec import is_address, parse_camera
 from app.pipeline.doctor import Fix
-from app.pipeline.output.discloser import Discloser
 from app.pipeline.output.virtual_camera_report import LinuxProbe
 from app.pipeline.v4l2 import VideoDevices
+from app.settings import DEFAULT_PORT
 from mcnet.commands.animate import parse_one
 from mcnet.commands.jobs import read_jobs
-from mcnet.disclosure.process import begin_disclosing
 from mcnet.errors import UserError
 from mcnet.media.portraits import bundled_portraits
 from mcnet.model_file import bundled_models
@@ -81,26 +83,32 @@ _OURS = [command for command in COMMANDS if command.words and command.words[0] n
 
 
 class _Parser(Exception):  # noqa: N818 - it is no error
-    """Carries a program's parser out of its `main`, before that does anything."""
+    """Carries a program's parser out of its `main`, and what it was to parse, before that does anything."""
 
 
-def parser_of(module: str) -> argparse.ArgumentParser:
-    """The parser that a program makes; `module` is run by `python -m`."""
+def parser_of(module: str, words: Sequence[str] = ()) -> tuple[argparse.ArgumentParser, list[str]]:
+    """The parser that a program makes for these words, and those of them that it is given.
+
+    Args:
+        module: as `python -m` runs it.
+        words: after the program's name.
+    """
     spec = importlib.util.find_spec(module)
     assert spec is not None, f"there is no module {module}"
     if spec.submodule_search_locations:
         module = f"{module}.__main__"
 
-    def carry(parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        raise _Parser(parser)
+    def carry(parser: argparse.ArgumentParser, given: Sequence[str] | None = None, *_: object) -> NoReturn:
+        raise _Parser(parser, sys.argv[1:] if given is None else list(given))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_args", carry)
+        patch.setattr(sys, "argv", [module, *words])
         try:
             importlib.import_module(module).main()
         except _Parser as carried:
             parser: argparse.ArgumentParser = carried.args[0]
-            return parser
+            return parser, carried.args[1]
     raise AssertionError(f"{module} parses no arguments")
 
 
@@ -108,7 +116,9 @@ def subparser_of(parser: argparse.ArgumentParser, words: Sequence[str]) -> argpa
     """The parser of the command that words begin with, where there are several."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            name = next((word for word in words if not word.startswith("-")), "")
+            name = next((word for word in words if not word.startswith("-")), None)
+            if name is None:  # the program alone
+                break
             assert name in action.choices, f"there is no command {name}"
             found: argparse.ArgumentParser = action.choices[name]
             return found
@@ -144,7 +154,7 @@ def check_values(given: dict[str, object]) -> None:
         parse_camera(camera)
     sinks = given.get("sink") or []
     for sink in sinks if isinstance(sinks, list) else [sinks]:
-        parse_sink(str(sink), Discloser(lambda: None, lambda _: None, begin_disclosing))
+        parse_sink(str(sink))
     overrides = given.get("overrides")
     load_config(str(given.get("config") or "ablation"), overrides if isinstance(overrides, list) else [])
 
@@ -157,7 +167,15 @@ def check_module(words: Sequence[str], *, whole: bool) -> None:
         assert importlib.util.find_spec(words[0]) is not None
         assert [(ROOT / word).is_file() for word in words[1:]] == [True]
     else:
-        check_arguments(parser_of(words[0]), words[1:], whole=whole)
+        check_arguments(*parser_of(words[0], words[1:]), whole=whole)
+
+
+def check_request(words: Sequence[str]) -> None:
+    """See that the app that runs would take what curl asks for."""
+    address = urlsplit(words[-1])
+    assert (address.hostname, address.port) == ("127.0.0.1", DEFAULT_PORT)
+    name = address.path.removeprefix("/v1/commands/")
+    read_command(name, json.loads(words[words.index("--data") + 1]))
 
 
 def try_command(command: Command) -> None:
@@ -165,12 +183,18 @@ def try_command(command: Command) -> None:
     first, *rest = command.words
     first = first.removeprefix(".venv/bin/")
     if first in PROGRAMS:
-        check_arguments(parser_of(PROGRAMS[first]), rest, whole=command.whole)
+        check_arguments(*parser_of(PROGRAMS[first], rest), whole=command.whole)
     elif first == "make":
         done = subprocess.run(["make", "-n", *rest], cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     elif first == "export":
         assert all(re.fullmatch(r"[A-Z_]+=[\w.]+", word) for word in rest)
+    elif first == "curl":
+        check_request(rest)
+    elif re.match(r"\w+=", first):
+        assert rest[-1].endswith("/mcnet-avatar/control/token)"), (
+            f"{command.text}: the only file that is read by a shell"
+        )
     elif first in ("python", "python3") and rest[0] == "-m":
         check_module(rest[1:], whole=command.whole)
     elif first in ("python", "python3"):
@@ -197,6 +221,9 @@ def test_a_command_can_be_typed(command: Command) -> None:
         ("mcnet-train fit --no-such-option", False),
         ("mcnet-avatar --headless --camera gopher://a --source woman_1 --sink null", True),
         ("mcnet-avatar --headless --camera 0 --source woman_1 --sink printer", True),
+        ("mcnet-avatar ctl fly", True),
+        ("mcnet-avatar ctl gains nose=1", True),
+        ("curl --data '{}' http://127.0.0.1:8713/v1/commands/fly", True),
         ("make no-such-target", False),
         ("python -m tests.no_such_module", False),
         ("no-such-program --help", True),
@@ -218,11 +245,12 @@ def _options(parser: argparse.ArgumentParser) -> set[str]:
 def test_every_option_that_a_sentence_names_exists() -> None:
     known: set[str] = set()
     for module in (*PROGRAMS.values(), "training.recipes.starter", "tests.soak", "tests.app.ui.screenshot"):
-        known |= _options(parser_of(module))
+        known |= _options(parser_of(module)[0])
+    known |= _options(parser_of("app", ["ctl"])[0])
     named = {
         (page.name, word)
         for page in PAGES
-        for span in re.findall(r"`(--?[^`]+)`", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S))
+        for span in re.findall(r"`(--?[a-z][^`]*)`", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S))
         for word in span.split()
         if word.startswith("-")
     }

@@ -16,6 +16,7 @@ NOT_FOR_USERS = {
     "Precision",
     "Runtime",
     "gpu_lacks",
+    "other_gpus",
     "gpus",
     "resized",
     "why_no_cuda",

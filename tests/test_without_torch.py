@@ -41,20 +41,22 @@ def run(first: str, then: str, home: Path) -> str:
 def test_animate(torch: str, tmp_path: Path) -> None:
     output = tmp_path / "out.mp4"
     arguments = ["animate", "--source", "woman_1", "--driving", str(CLIP), "--output", str(output), "--max-frames", "5"]
+    arguments += ["--background", "green"]
     said = run(
         torch, f"from mcnet.__main__ import main\nassert main({[*arguments, '--device', 'cpu']!r}) == 0", tmp_path
     )
     assert "with openvino" in said
     frames = list(open_driving(output))
     assert len(frames) == 5
-    assert frames[0].std() > 20  # a face, and no single colour
+    assert frames[0][80:200, 100:156].std() > 20  # a face, and no single colour
+    assert np.abs(frames[0][20:80, :16].astype(int) - (0, 255, 0)).max() < 20
 
 
 @pytest.mark.parametrize("torch", [ABSENT, PRESENT], ids=["absent", "present"])
 def test_the_app_without_a_window(torch: str, tmp_path: Path) -> None:
     output = tmp_path / "out.mp4"
     arguments = ["--headless", "--camera", str(CLIP), "--sink", f"file:{output}", "--frames", "5"]
-    arguments += ["--device", "cpu", "--precision", "fp32", "--give-up-s", "250"]
+    arguments += ["--device", "cpu", "--precision", "fp32", "--give-up-s", "250", "--background", "own"]
     run(torch, f"from app.__main__ import main\nassert main({arguments!r}) == 0", tmp_path)
     assert output.stat().st_size > 10_000
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from app.errors import AppError
 from mcnet.files import cause_and_remedy, replacing
+from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
@@ -67,13 +68,28 @@ class Access:
             return self._make_token()
         except OSError as error:
             place, why = self.token_path, cause_and_remedy(error)
-            raise AppError(f"cannot keep the token of control from outside in {place}: {why}") from error
+            raise AppError(
+                phrase("cannot keep the token of control from outside in {place}: {why}", place=place, why=why)
+            ) from error
 
     def kept_token(self) -> str:
         """The token that a running app has made, or "" where there is none that can be read."""
         with contextlib.suppress(OSError):
             return self._kept_token()[0]
         return ""
+
+    def forget(self) -> None:
+        """Have another token made when one is asked for next.
+
+        Raises:
+            AppError: the file cannot be removed.
+        """
+        try:
+            self.token_path.unlink(missing_ok=True)
+        except OSError as error:
+            raise AppError(
+                phrase("cannot remove the token {place}: {why}", place=self.token_path, why=cause_and_remedy(error))
+            ) from error
 
     def tell(self, address: Address) -> None:
         """Leave the address for those who want to talk to the app.
@@ -86,7 +102,9 @@ class Access:
                 _write_private(partial, json.dumps(asdict(address)))
         except OSError as error:
             place, why = self._address_path, cause_and_remedy(error)
-            raise AppError(f"cannot say in {place} where the app listens: {why}") from error
+            raise AppError(
+                phrase("cannot say in {place} where the app listens: {why}", place=place, why=why)
+            ) from error
 
     def withdraw(self, address: Address) -> None:
         """Take the address away, unless another app's stands there by now; harmless when called again."""

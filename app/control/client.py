@@ -77,6 +77,8 @@ def build_parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--now", action="store_true", help="from this very moment; else the best of some seconds")
     record = commands.add_parser("record", help="begin or end a recording")
     record.add_argument("to", nargs="?", choices=_SWITCH, default="toggle", help="default: toggle")
+    preset = commands.add_parser("preset", help="put a preset's strengths in force; alone, list them")
+    preset.add_argument("name", nargs="?", metavar="NAME")
     gains = commands.add_parser("gains", help="change strengths; alone, list them")
     gains.add_argument(
         "changes", nargs="*", type=_gain, metavar="NAME=VALUE", help=f"{', '.join(GAINS)}: 0 to {MOST_GAIN:g}"
@@ -117,6 +119,11 @@ def _run(app: "Connection", args: argparse.Namespace) -> int:
         case "calibrate":
             app.do("calibrate", {"now": args.now})
             print("calibrating")
+        case "preset" if args.name is None:
+            state = app.ask("GET", "/v1/state")
+            print("\n".join(f"{'*' if name == state['preset'] else ' '} {name}" for name in state["presets"]))
+        case "preset":
+            print(f"preset: {app.do('preset', {'name': args.name})['preset']}")
         case "gains":
             changes = dict(args.changes)
             gains = app.do("gains", changes)["gains"] if changes else app.ask("GET", "/v1/state")["gains"]

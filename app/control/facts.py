@@ -46,6 +46,8 @@ class AppState:
         portraits: of the gallery.
         recording: the file that is being written, or "".
         gains: by their names in the protocol, 0 to 2.
+        preset: the one with these strengths, or "".
+        presets: all that can be applied.
         model, device, backend: what computes; "" before it does.
     """
 
@@ -63,6 +65,8 @@ class AppState:
     portraits: tuple[PortraitFact, ...] = ()
     recording: str = ""
     gains: Mapping[str, float] = field(default_factory=dict)
+    preset: str = ""
+    presets: tuple[str, ...] = ()
     model: str = ""
     device: str = ""
     backend: str = ""

@@ -134,7 +134,18 @@ class SetGains:
         return cls(tuple((name, float(value)) for name, value in arguments.items()))
 
 
-Command = Slate | Live | Stop | ChoosePortrait | Calibrate | Record | SetGains
+@dataclass(frozen=True)
+class ApplyPreset:
+    """Put a preset's strengths in force."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise RefusedError("bad_argument", "preset: got an empty name, expected one of the presets'")
+
+
+Command = Slate | Live | Stop | ChoosePortrait | Calibrate | Record | SetGains | ApplyPreset
 
 
 @dataclass(frozen=True)
@@ -166,6 +177,7 @@ COMMANDS: dict[str, CommandHelp] = {
         Calibrate, "Take the reference pose anew.", {"now": "true: this very moment's; else the best of some seconds"}
     ),
     "record": CommandHelp(Record, "Begin or end a recording.", {"to": f"{_TO}; without it: toggle"}),
+    "preset": CommandHelp(ApplyPreset, "Put a preset's strengths in force.", {"name": "of the preset"}),
     "gains": CommandHelp(SetGains, "Change strengths.", dict.fromkeys(GAINS, f"0 to {MOST_GAIN:g}")),
 }
 
@@ -179,6 +191,8 @@ def read_command(name: str, arguments: Mapping[str, Any]) -> Command:
     known = COMMANDS.get(name)
     if known is None:
         raise RefusedError("unknown_command", f"got the command {name[:40]!r}, expected one of {', '.join(COMMANDS)}")
+    if known.kind is ApplyPreset and "name" not in arguments:
+        raise RefusedError("bad_argument", "preset: got no name, expected one of the presets'")
     try:
         return SetGains.of(arguments) if known.kind is SetGains else build(known.kind, arguments, what="argument")
     except RefusedError:

@@ -24,11 +24,12 @@ from aiohttp import WSMsgType, web
 
 from app.control.access import Access, Address
 from app.control.facts import AppState, event_as_json, figures_as_json
-from app.control.operators import Operator
+from app.control.operation import Operator
 from app.control.protocol import STATUS, VERSION, RefusedError, Slate, Stop, help_of_commands, read_command
 from app.errors import AppError
 from app.pipeline.events import Event
 from mcnet.errors import UserError, sentence
+from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +84,19 @@ class ControlServer:
         self._allowance = _Allowance(_COMMANDS_PER_S, _COMMANDS_AT_ONCE)
 
     # On any thread
+
+    @property
+    def token(self) -> str:
+        """What whoever asks has to show; "" before the first start."""
+        return self._token.decode()
+
+    def forget_token(self) -> None:
+        """Have the next start make another one.
+
+        Raises:
+            AppError: the file cannot be removed.
+        """
+        self._access.forget()
 
     def start(self, port: int) -> None:
         """Listen on a port, or on any that is free for 0; returns once it does. Takes a while: aiohttp is loaded.
@@ -148,7 +162,7 @@ class ControlServer:
         except Exception as error:  # the last guard of a thread
             logger.exception("control from outside")
             if not started.done():
-                started.set_exception(AppError(f"control from outside cannot start: {sentence(error)}"))
+                started.set_exception(AppError(phrase("control from outside cannot start: {why}", why=sentence(error))))
         finally:
             with self._lock:
                 self._loop, self._stopping, self._woken = None, None, False
@@ -468,11 +482,15 @@ def _failure(error: RefusedError) -> web.Response:
 
 def _cannot_listen(port: int, error: Exception) -> AppError:
     if not isinstance(error, OSError):
-        return AppError(f"control from outside: got port {port}, expected 0 to 65535")
+        return AppError(phrase("control from outside: got port {port}, expected 0 to 65535", port=str(port)))
     if error.errno == errno.EADDRINUSE:
-        why = "another program has it, maybe another mcnet-avatar"
+        why = phrase("another program has it, maybe another mcnet-avatar")
     else:
         why = error.strerror or str(error)
     return AppError(
-        f"control from outside cannot listen on port {port}: {why}; choose another port, or 0 for any that is free"
+        phrase(
+            "control from outside cannot listen on port {port}: {why}; choose another port, or 0 for any that is free",
+            port=str(port),
+            why=why,
+        )
     )

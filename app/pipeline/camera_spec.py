@@ -13,15 +13,16 @@ from mcnet.config import MIN_SIDE_PX
 from mcnet.phrases import phrase
 
 _EXPECTED = phrase(
-    "a camera's number (0), a device (/dev/video0), a network camera's address (http://, rtsp://), a video file, "
-    "or a folder of pictures"
+    "a camera's number (0), a device (/dev/video0), a network camera's address (http://, rtsp://), a video or motion "
+    "file, or a folder of pictures"
 )
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # longer than a drive's letter
+_MOTION = ".safetensors"
 _SCHEMES = ("http", "https", "rtsp", "rtsps")
 _SIZE = re.compile(r"@(\d+)x(\d+)(?:@(\d+(?:\.\d+)?))?$")
 
 
-CameraKind = Literal["device", "network", "file", "folder"]
+CameraKind = Literal["device", "network", "file", "folder", "motion"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class CameraSpec:
     """Which camera, and how it is wanted.
 
     Attributes:
-        kind: `device`, `network`, `file` (a video, looping) or `folder` (pictures, looping).
+        kind: `device`, `network`, `file` (a video, looping) or `folder` (pictures, looping),
+            `motion` (a motion file, looping).
         device: index or path (`/dev/video0`) of a device.
         path: of a file or folder.
         address: of a network camera; it may have a password in it, and is not to be shown.
@@ -52,7 +54,7 @@ class CameraSpec:
     @property
     def is_recorded(self) -> bool:
         """Whether it plays what lies on the disk, in a loop."""
-        return self.kind in ("file", "folder")
+        return self.kind in ("file", "folder", "motion")
 
     @property
     def remedy(self) -> str:
@@ -62,7 +64,7 @@ class CameraSpec:
                 return phrase("unplug it and plug it in again, close other programs that use it")
             case "network":
                 return phrase("see that its app is in front, the phone awake, and both in the same network")
-            case "file" | "folder":
+            case "file" | "folder" | "motion":
                 return phrase("see whether the disk is slow")
             case _:
                 assert_never(self.kind)
@@ -85,8 +87,8 @@ def parse_camera(text: str) -> CameraSpec:
 
     Args:
         text: an index (`0`), a device (`/dev/video0`, `\\?\usb#...`), an address (`http://192.168.1.20:8080/video`,
-            `rtsp://...`), a video file or a folder of pictures. A device may be followed by the size and rate to ask it
-            for: `0@1280x720`, `/dev/video2@1280x720@30`.
+            `rtsp://...`), a video file, a motion file (`.safetensors`) or a folder of pictures. A device may be
+            followed by the size and rate to ask it for: `0@1280x720`, `/dev/video2@1280x720@30`.
 
     Raises:
         CameraError: it is none of them, or there is no such file.
@@ -105,7 +107,7 @@ def parse_camera(text: str) -> CameraSpec:
             if path.is_dir():
                 return CameraSpec("folder", path=path)
             if path.is_file():
-                return CameraSpec("file", path=path)
+                return CameraSpec("motion" if path.suffix.lower() == _MOTION else "file", path=path)
     shown = re.sub(r"[^/\s]*:[^/\s]*@", "...@", text)  # an address without its beginning may have a password, too
     raise CameraError(
         phrase(

@@ -217,6 +217,15 @@ class ReferenceImproved:
 
 
 @dataclass(frozen=True)
+class MotionRefused:
+    """A motion file cannot move the avatar; the output shows the slate. `in_the_plane`: motion in space could be had,
+    and the settings ask for another; otherwise model or portrait have no measured keypoints.
+    """
+
+    in_the_plane: bool
+
+
+@dataclass(frozen=True)
 class StateChanged:
     """The output shows something else now. `message`: why, for people, where no other event tells it; or ""."""
 
@@ -296,6 +305,7 @@ Event = (
     | CalibrationProgress
     | Calibrated
     | ReferenceImproved
+    | MotionRefused
     | StateChanged
     | SinkOpened
     | SinkFailed

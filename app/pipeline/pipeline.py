@@ -14,6 +14,7 @@ import cv2
 
 from app.pipeline.animation.animator import Animator, Finder
 from app.pipeline.animation.live_engine import EngineFactory, LiveEngine
+from app.pipeline.animation.motion_recording import MotionRecording
 from app.pipeline.animation.performer_view import PerformerView
 from app.pipeline.animation.reference_store import ReferenceStore
 from app.pipeline.animation.source_store import SourceStore
@@ -21,7 +22,8 @@ from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera import Camera
 from app.pipeline.capture.camera_control import CameraControl, CameraTimes
 from app.pipeline.capture.camera_frame import CameraFrame
-from app.pipeline.capture.cameras import open_camera
+from app.pipeline.capture.cameras import open_performer
+from app.pipeline.capture.track_camera import TrackCamera
 from app.pipeline.events import (
     BackendChanged,
     EngineReady,
@@ -87,6 +89,7 @@ class Pipeline:
     Attributes:
         preview: the newest picture as the sinks got it.
         performer: the newest camera frame with what was found in it; for the performer's own eyes only.
+        motion: takes the performer's motion from the next frame on; None: nobody wants it.
         output: size and rate of the output.
     """
 
@@ -101,7 +104,7 @@ class Pipeline:
         source_cache: Path | None = None,
         references: Path | None = None,
         times: PipelineTimes | None = None,
-        camera_opener: Callable[[CameraSpec], Camera] = open_camera,
+        camera_opener: Callable[[CameraSpec], Camera | TrackCamera] = open_performer,
         finder_factory: Callable[[], Finder] | None = None,
     ) -> None:
         """Prepare; nothing is started yet.
@@ -134,6 +137,7 @@ class Pipeline:
         self._camera_spec: CameraSpec | None = None
         self._camera_wish = 0
         self._portrait: Portrait | None = None
+        self.motion: MotionRecording | None = None
         self._sinks: dict[str, Sink] = {}
         self._lock = threading.Lock()  # of the next two, and of what is asked for again; never held for long
         self._run: _Run | None = None
@@ -390,6 +394,7 @@ class _Run:
             while not self._stop.is_set():
                 settings = self._settings()
                 engine = self._obey(animator, engine, settings)
+                animator.recording = self._pipeline.motion
                 frame = self._frames.take(_FRAME_WAIT_S)
                 now_s = time.monotonic()
                 try:

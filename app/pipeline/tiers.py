@@ -12,7 +12,7 @@ from typing import cast
 
 from app.pipeline.events import Measured, UnusedGpu
 from mcnet.bench.tiers import Tier, fastest, measure, remember, remembered, ways
-from mcnet.engine import Engine, EngineOptions, Precision, Way, gpu_lacks, open_model
+from mcnet.engine import Engine, EngineOptions, Precision, Way, gpu_lacks, open_model, other_gpus
 from mcnet.engine import gpus as usable_gpus
 from mcnet.model_file import ModelFile
 from mcnet.phrases import phrase
@@ -117,8 +117,9 @@ def as_measured(tier: Tier, root: Path = Path("/")) -> Measured:
 
 
 def gpus() -> tuple[tuple[str, str], ...]:
-    """The GPUs that torch can use: as `EngineOptions.device` names them, and for people."""
-    return tuple((device, f"GPU {device.partition(':')[2]}: {name}") for device, name in usable_gpus().items())
+    """The GPUs that can be used: as `EngineOptions.device` names them, and for people."""
+    numbered = tuple((device, f"GPU {device.partition(':')[2]}: {name}") for device, name in usable_gpus().items())
+    return numbered + tuple(other_gpus().items())
 
 
 def unused_gpus(root: Path = Path("/")) -> tuple[UnusedGpu, ...]:

@@ -11,7 +11,7 @@ from app.ui.session import Session
 from app.ui.status import calibration_request
 from app.ui.widgets import ElidedLabel, button, restyle, set_tip, tint
 
-_LEAST_WORDS_PX = 120
+_LEAST_WORDS_PX = 80
 _LIVE_PX = 112
 
 
@@ -19,7 +19,7 @@ class ActionBar(QWidget):
     """Shows what can be done now. Where its width does not do for words, most buttons show their icons alone.
 
     Attributes:
-        live_button, calibrate_button, record_button, snapshot_button, slate_button: from left to right.
+        live_button, calibrate_button, record_button, snapshot_button, motion_button, slate_button: from left to right.
         missing: says what is missing before going live, where there is room for it.
     """
 
@@ -36,6 +36,13 @@ class ActionBar(QWidget):
         self.snapshot_button = button(
             "", tip=tr("Save a picture of the output (P)"), icon_name="snapshot", name=tr("Snapshot")
         )
+        self.motion_button = button(
+            "",
+            tip=tr("Record your motion, without pictures, to play it on any portrait later"),
+            icon_name="motion",
+            name=tr("Record my motion"),
+        )
+        self.motion_button.setCheckable(True)
         self.slate_button = button(
             tr("Slate"), tip=tr("Show no face at once (0; from a dialog Ctrl+0)"), icon_name="slate", kind="danger"
         )
@@ -43,10 +50,18 @@ class ActionBar(QWidget):
         self.missing = ElidedLabel()
         self.missing.setAccessibleName(tr("What is missing before going live"))
         self._words: dict[QWidget, str] = {self.calibrate_button: tr("Calibrate"), self.record_button: tr("Record")}
+        self._buttons = (
+            self.live_button,
+            self.calibrate_button,
+            self.record_button,
+            self.snapshot_button,
+            self.motion_button,
+            self.slate_button,
+        )
         self._row = QHBoxLayout(self)
         self._row.setContentsMargins(0, 0, 0, 0)
         self._row.setSpacing(8)
-        for made in (self.live_button, self.calibrate_button, self.record_button, self.snapshot_button):
+        for made in self._buttons[:-1]:
             self._row.addWidget(made)
         self._row.addWidget(self.missing, 1)
         self._row.addWidget(self.slate_button)
@@ -86,6 +101,7 @@ class ActionBar(QWidget):
         self.calibrate_button.setEnabled(session.chain.model.done and session.chain.camera.done)
         self.show_recording()
         self.record_button.setEnabled(session.ready)
+        self.motion_button.setEnabled(session.ready)
         self.slate_button.setChecked(slate)
         tint(self.slate_button)
 
@@ -98,6 +114,11 @@ class ActionBar(QWidget):
         self.record_button.setChecked(recording)
         self.record_button.setAccessibleName(tr("Stop recording") if recording else tr("Record"))
         restyle(self.record_button, "kind", "recording" if recording else "plain")
+        recordings.watch_motion()
+        of_motion = recordings.motion_path is not None
+        self.motion_button.setChecked(of_motion)
+        self.motion_button.setAccessibleName(tr("Stop recording my motion") if of_motion else tr("Record my motion"))
+        restyle(self.motion_button, "kind", "recording" if of_motion else "plain")
         self._fit()
 
     def _fit(self) -> None:
@@ -110,21 +131,14 @@ class ActionBar(QWidget):
             self.live_button.setMinimumWidth(0)
             self.calibrate_button.setText("")
             self.record_button.setText(self._words[self.record_button] if recording else "")
-        for made in (self.calibrate_button, self.record_button):
+        for made in (self.calibrate_button, self.record_button, self.motion_button):
             tint(made)
         self.missing.setVisible(self.width() - self._needed_px() >= _LEAST_WORDS_PX)
 
     def _needed_px(self) -> int:
         """What the buttons take."""
-        buttons = (
-            self.live_button,
-            self.calibrate_button,
-            self.record_button,
-            self.snapshot_button,
-            self.slate_button,
-        )
-        widths_px = [max(made.minimumWidth(), made.sizeHint().width()) for made in buttons]
-        return sum(widths_px) + self._row.spacing() * len(buttons)
+        widths_px = [max(made.minimumWidth(), made.sizeHint().width()) for made in self._buttons]
+        return sum(widths_px) + self._row.spacing() * len(self._buttons)
 
     def minimumSizeHint(self) -> QSize:
         return QSize(0, self._row.minimumSize().height())

@@ -2,11 +2,10 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 from PyQt6.QtCore import Qt, pyqtSignal
-from PyQt6.QtGui import QColor, QIcon, QPainter, QPixmap
-from PyQt6.QtWidgets import QColorDialog, QFrame, QHBoxLayout, QLineEdit, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLineEdit, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from app.pipeline.animation.smoothing import smoothing_delay_ms
 from app.pipeline.camera_spec import is_address, without_secrets
@@ -14,7 +13,6 @@ from app.settings import (
     EXPRESSION_PARTS,
     LONGEST_SLATE_TEXT,
     MOTION_PARTS,
-    Background,
     Language,
     LiveSettings,
     MotionKind,
@@ -24,7 +22,9 @@ from app.ui.doctor_row import DoctorRow
 from app.ui.flow import FlowLayout
 from app.ui.languages import LANGUAGES, tr
 from app.ui.preset_row import PresetRow
+from app.ui.remote_row import RemoteRow
 from app.ui.run_settings import RunSettings
+from app.ui.scene import SceneControls
 from app.ui.session import Session
 from app.ui.sound_row import SoundRow
 from app.ui.theme import ThemeChoice
@@ -49,15 +49,6 @@ _LEAST_PX = 308
 ZOOM_STEP = 0.05
 NUDGE_STEP = 0.01
 OVERLAY_STEP = 0.1
-_COLOURS = (
-    ("#1f2430", phrase("ink")),
-    ("#3b4252", phrase("slate grey")),
-    ("#0f3d3e", phrase("pine")),
-    ("#264b73", phrase("blue")),
-    ("#6b4f3a", phrase("wood")),
-    ("#c9cdd4", phrase("light grey")),
-    ("#00b140", phrase("chroma green")),
-)
 _DEFAULTS = LiveSettings()
 _IN_SPACE_TIP = phrase(
     "The avatar keeps its own face and looks where you look, however you were turned at the calibration."
@@ -78,29 +69,31 @@ class Controls(QFrame):
     """Shows the settings and what the session knows, and passes changes on to the session.
 
     Attributes:
-        camera, refresh_button, file_button, network_button: which camera.
+        camera, refresh_button, file_button, motion_button, network_button: which camera.
         doctor: the virtual camera.
         preset: strengths of the motion by name.
         remember_calibration: whether the reference comes back for the same performer and camera.
         motion_kind, no_space, motion, expression, smoothing: how the avatar moves, and why it cannot in space.
         fine_tune, gains: the gains of the parts of motion and expression, by the parts' names in the settings.
         zoom, overlay, nudge_buttons: how the performer is framed.
-        background, swatches, portrait_size, sharpness, badge, mirror_output, mirror_preview: the picture.
+        scene: what stands behind the portrait, and where that stands.
+        sharpness, badge, mirror_output, mirror_preview: the picture.
         slate_text, slate_button, no_slate_button: the slate.
         sound: the microphone of recordings.
         run: the output, the model and the device.
+        remote: control from outside.
         performer, pause, statistics, landmarks, inspector, language, language_note, theme: the window.
 
     Signals:
         video_wanted: the user wants to pick a video that stands in for a camera.
+        motion_wanted: the user wants to pick a motion file that stands in for a camera.
         network_wanted: the user wants to give the address of a network camera.
-        background_wanted: the user wants to pick a picture as background.
         slate_picture_wanted: the user wants to pick a picture for the slate.
     """
 
     video_wanted = pyqtSignal()
+    motion_wanted = pyqtSignal()
     network_wanted = pyqtSignal()
-    background_wanted = pyqtSignal()
     slate_picture_wanted = pyqtSignal()
 
     def __init__(self, session: Session) -> None:
@@ -126,6 +119,10 @@ class Controls(QFrame):
         self._column.addWidget(rule())
         self._make_framing()
         self._column.addWidget(rule())
+        self.scene = SceneControls(session)
+        self._column.addWidget(label(tr("Scene"), "title"))
+        self._column.addWidget(self.scene)
+        self._column.addWidget(rule())
         self._make_picture()
         self._column.addWidget(rule())
         self.run = RunSettings(session)
@@ -135,6 +132,10 @@ class Controls(QFrame):
         self._column.addWidget(rule())
         self._column.addWidget(label(tr("Output and computer"), "title"))
         self._column.addWidget(self.run)
+        self._column.addWidget(rule())
+        self.remote = RemoteRow(session)
+        self._column.addWidget(label(tr("Other programs"), "title"))
+        self._column.addWidget(self.remote)
         self._column.addWidget(rule())
         self._make_view()
         self._column.addStretch(1)
@@ -163,15 +164,18 @@ class Controls(QFrame):
             tip=tr("A phone with a camera app, or any camera with an address on your network"),
             kind="link",
         )
+        self.motion_button = button(
+            tr("Motion file…"),
+            tip=tr("Play motion that was recorded before, in a loop, instead of a camera"),
+            kind="link",
+        )
         row = QHBoxLayout()
         row.setSpacing(6)
         row.addWidget(self.camera, 1)
         row.addWidget(self.refresh_button)
-        foot = QHBoxLayout()
-        foot.setSpacing(6)
-        foot.addWidget(self.network_button)
-        foot.addStretch(1)
-        foot.addWidget(self.file_button)
+        foot = FlowLayout()
+        for made in (self.network_button, self.file_button, self.motion_button):
+            foot.addWidget(made)
         self._column.addWidget(label(tr("Camera"), "title"))
         self._column.addLayout(row)
         self._column.addWidget(self._camera_state)
@@ -179,6 +183,7 @@ class Controls(QFrame):
         self.camera.activated.connect(self._camera_chosen)
         self.refresh_button.clicked.connect(self._session.camera_desk.refresh)
         self.file_button.clicked.connect(self.video_wanted)
+        self.motion_button.clicked.connect(self.motion_wanted)
         self.network_button.clicked.connect(self.network_wanted)
 
     def _make_virtual_camera(self) -> None:
@@ -336,33 +341,6 @@ class Controls(QFrame):
         self.overlay.moved.connect(lambda value: self._set_window(replace(self._window, overlay_opacity=value)))
 
     def _make_picture(self) -> None:
-        self.background = Segmented(
-            tr("Background"),
-            (
-                ("blur", tr("Blur"), tr("The portrait's own surroundings, blurred")),
-                ("colour", tr("Colour"), tr("One colour")),
-                ("image", tr("Picture…"), tr("A picture of yours")),
-            ),
-        )
-        self._swatch_row = QWidget()
-        row = QHBoxLayout(self._swatch_row)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(2)
-        self.swatches: dict[str, QPushButton] = {}
-        for colour, name in _COLOURS:
-            made = button("", tip=tr("Background: {name}", name=name), kind="flat", name=name)
-            made.setIcon(_swatch(colour))
-            made.setFixedSize(30, 28)
-            made.setCheckable(True)
-            made.clicked.connect(lambda _=False, colour=colour: self._set_colour(colour))
-            self.swatches[colour] = made
-            row.addWidget(made)
-        self.other_colour_button = button("…", tip=tr("Another colour"), kind="flat", name=tr("Another colour"))
-        self.other_colour_button.setFixedSize(30, 28)
-        self.other_colour_button.clicked.connect(self._pick_colour)
-        row.addWidget(self.other_colour_button)
-        row.addStretch(1)
-        self._background_file = ElidedLabel()
         self.slate_text = QLineEdit()
         self.slate_text.setMaxLength(LONGEST_SLATE_TEXT)
         self.slate_text.setPlaceholderText(tr("as usual"))
@@ -380,15 +358,6 @@ class Controls(QFrame):
         slate_name.setMinimumWidth(NAME_PX)
         slate_row.addWidget(slate_name)
         slate_row.addWidget(self.slate_text, 1)
-        self.portrait_size = ValueSlider(
-            tr("Portrait size"),
-            tr("How large the portrait stands in the picture."),
-            low=0.5,
-            high=1.7,
-            default=_DEFAULTS.portrait_size,
-            step=0.05,
-            words=_percent,
-        )
         self.sharpness = ValueSlider(
             tr("Sharpness"),
             tr("How far the enlarged portrait is sharpened."),
@@ -409,17 +378,12 @@ class Controls(QFrame):
         )
         self._column.addWidget(label(tr("Picture"), "title"))
         for widget in (
-            self.background,
-            self._swatch_row,
-            self._background_file,
-            self.portrait_size,
             self.sharpness,
             self.badge,
             self.mirror_output,
             self.mirror_preview,
         ):
             self._column.addWidget(widget)
-        self.background.chosen.connect(self._background_chosen)
         self._column.addLayout(slate_row)
         slate_pictures = FlowLayout()
         slate_pictures.addWidget(self.slate_button)
@@ -430,7 +394,6 @@ class Controls(QFrame):
         self.slate_text.editingFinished.connect(
             lambda: self._set_live(replace(self._live, slate_text=self.slate_text.text().strip()))
         )
-        self.portrait_size.moved.connect(lambda value: self._set_live(replace(self._live, portrait_size=value)))
         self.sharpness.moved.connect(lambda value: self._set_live(replace(self._live, sharpness=value)))
         self.badge.clicked.connect(lambda on: self._set_live(replace(self._live, badge=on)))
         self.mirror_output.clicked.connect(lambda on: self._set_live(replace(self._live, mirror_output=on)))
@@ -517,10 +480,6 @@ class Controls(QFrame):
         opacity = _stepped(self._window.overlay_opacity, steps * OVERLAY_STEP, 0.0, 1.0)
         self._set_window(replace(self._window, overlay_opacity=opacity))
 
-    def set_background_picture(self, path: Path) -> None:
-        """Use a picture as background."""
-        self._set_live(replace(self._live, background="image", background_image=str(path)))
-
     def set_slate_picture(self, path: Path | None) -> None:
         """Have the slate show a picture, or none."""
         self._set_live(replace(self._live, slate_image="" if path is None else str(path)))
@@ -558,25 +517,6 @@ class Controls(QFrame):
     def _set_gain(self, part: str, value: float) -> None:
         changed: dict[str, Any] = {_strength(part): value}
         self._set_live(replace(self._live, **changed))
-
-    def _background_chosen(self, key: str) -> None:
-        if key == "image" and (self._live.background == "image" or not Path(self._live.background_image).is_file()):
-            self._refresh_live()  # nothing is changed before a file is picked
-            self.background_wanted.emit()
-            return
-        assert key in get_args(Background)
-        self._set_live(replace(self._live, background=cast(Literal["blur", "colour", "image"], key)))
-
-    def _set_colour(self, colour: str) -> None:
-        self._set_live(replace(self._live, background="colour", background_colour=colour))
-        self._refresh_live()
-
-    def _pick_colour(self) -> None:
-        dialog = QColorDialog(QColor(self._live.background_colour), self.window())
-        dialog.setOption(QColorDialog.ColorDialogOption.DontUseNativeDialog)  # the system's takes no key of ours
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.colorSelected.connect(lambda colour: self._set_colour(colour.name()))
-        dialog.show()  # not modal: Ctrl+0 reaches the slate from here, and the window can still be clicked
 
     # Showing
 
@@ -635,12 +575,6 @@ class Controls(QFrame):
         self.smoothing.set_value(live.smoothing)
         self.remember_calibration.setChecked(live.remember_calibration)
         self.zoom.set_value(live.zoom)
-        self.background.set_choice(live.background)
-        self._swatch_row.setVisible(live.background == "colour")
-        for colour, made in self.swatches.items():
-            made.setChecked(colour == live.background_colour)
-        self._background_file.setVisible(live.background == "image")
-        self._background_file.setText(Path(live.background_image).name)
         self.no_slate_button.setVisible(bool(live.slate_image))
         set_tip(
             self.slate_button,
@@ -648,7 +582,6 @@ class Controls(QFrame):
         )
         if not self.slate_text.hasFocus():  # what is being written stays
             self.slate_text.setText(live.slate_text)
-        self.portrait_size.set_value(live.portrait_size)
         self.sharpness.set_value(live.sharpness)
         self.badge.setChecked(live.badge)
         self.mirror_output.setChecked(live.mirror_output)
@@ -679,15 +612,3 @@ def _percent(value: float) -> str:
 
 def _stepped(value: float, by: float, low: float, high: float) -> float:
     return min(high, max(low, round(value + by, 6)))
-
-
-def _swatch(colour: str) -> QIcon:
-    picture = QPixmap(32, 32)
-    picture.fill(Qt.GlobalColor.transparent)
-    painter = QPainter(picture)
-    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    painter.setBrush(QColor(colour))
-    painter.setPen(QColor(128, 136, 148))
-    painter.drawRoundedRect(2, 2, 28, 28, 8, 8)
-    painter.end()
-    return QIcon(picture)

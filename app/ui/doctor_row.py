@@ -11,6 +11,7 @@ from app.ui.flow import FlowLayout
 from app.ui.languages import full_sentence, spoken, tr
 from app.ui.theme import Tone
 from app.ui.widgets import Segmented, Switch, button, label, restyle
+from mcnet.phrases import phrase
 
 if TYPE_CHECKING:
     from app.pipeline.doctor import Fix, VirtualCameraReport
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 _WHO_SEES = {
     "driver": "",
-    "pipewire": "Browsers and OBS see it once their PipeWire camera is switched on; the apps of Zoom and Teams do not.",
+    "pipewire": phrase(
+        "Browsers and OBS see it once their PipeWire camera is switched on; the apps of Zoom and Teams do not."
+    ),
 }
 
 
@@ -49,17 +52,17 @@ class DoctorRow(QWidget):
             tr("Give the output to call programs as a camera. It starts with the slate; then go live."),
         )
         self.kind = Segmented(
-            "Kind of virtual camera",
+            tr("Kind of virtual camera"),
             (
                 (
                     "driver",
                     "v4l2loopback",
-                    "A device that every call program lists. It needs a kernel module, and root once.",
+                    tr("A device that every call program lists. It needs a kernel module, and root once."),
                 ),
                 (
                     "pipewire",
                     "PipeWire",
-                    "Needs no kernel module and no root, also with Secure Boot. Firefox, Chromium and OBS can list it.",
+                    tr("No kernel module and no root, also with Secure Boot. Firefox, Chromium and OBS can list it."),
                 ),
             ),
         )
@@ -121,7 +124,7 @@ class DoctorRow(QWidget):
         self.kind.setVisible(len(kinds) > 1)
         self.kind.setEnabled(may_change)
         self.kind.set_choice(kind)
-        self._who_sees.setText(_WHO_SEES[kind])
+        self._who_sees.setText(spoken(_WHO_SEES[kind]))
         self._who_sees.setVisible(bool(_WHO_SEES[kind]))
 
     def show_report(self, report: "VirtualCameraReport | None", *, on: bool, opening: bool, device: str) -> None:

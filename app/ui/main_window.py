@@ -152,8 +152,13 @@ class MainWindow(QMainWindow):
         self.gallery.add_wanted.connect(self.pick_portrait)
         self.gallery.paste_wanted.connect(self.paste)
         self.controls.video_wanted.connect(self._pick_video)
+        self.controls.motion_wanted.connect(self._pick_motion)
         self.controls.network_wanted.connect(self._ask_for_address)
-        self.controls.background_wanted.connect(self._pick_background)
+        self.controls.scene.picture_wanted.connect(self._pick_background)
+        self.controls.scene.video_wanted.connect(self._pick_background_video)
+        self.preview.dragged.connect(self._place_portrait)
+        self.preview.turned.connect(self._resize_portrait)
+        self.preview.double_clicked.connect(self._put_portrait_back)
         self.controls.slate_picture_wanted.connect(self._pick_slate_picture)
         self.controls.run.model_wanted.connect(self._pick_model)
         self.controls.run.model_folder_wanted.connect(self._pick_model_folder)
@@ -168,9 +173,10 @@ class MainWindow(QMainWindow):
         self.action_bar.calibrate_button.clicked.connect(lambda: session.calibrate(now=False))
         self.action_bar.record_button.clicked.connect(self._record)
         self.action_bar.snapshot_button.clicked.connect(session.recordings.snapshot)
+        self.action_bar.motion_button.clicked.connect(self._record_motion)
         self.action_bar.slate_button.clicked.connect(self._slate_clicked)
 
-    def _commands(self) -> dict[str, Callable[[], None]]:
+    def _commands(self) -> dict[str, Callable[[], object]]:
         """What each key of `app.ui.keys` does, but for the digits."""
         session, controls = self.session, self.controls
         return {
@@ -215,7 +221,7 @@ class MainWindow(QMainWindow):
                         self._bind(sequence, commands[key.command], everywhere=key.everywhere)
         self._bind("Escape", self._escape)
 
-    def _bind(self, sequence: str, command: Callable[[], None], *, everywhere: bool = False) -> None:
+    def _bind(self, sequence: str, command: Callable[[], object], *, everywhere: bool = False) -> None:
         shortcut = QShortcut(QKeySequence(sequence), self)
         if everywhere:
             shortcut.setContext(Qt.ShortcutContext.ApplicationShortcut)
@@ -274,6 +280,14 @@ class MainWindow(QMainWindow):
         dialog.fileSelected.connect(self.session.camera_desk.choose)
         dialog.show()
 
+    def _pick_motion(self) -> None:
+        dialog = self._file_dialog(
+            tr("A motion file in the camera's place"), tr("Motion files (*.safetensors);;All files (*)")
+        )
+        dialog.setDirectory(str(self.session.recordings_folder))
+        dialog.fileSelected.connect(self.session.camera_desk.choose)
+        dialog.show()
+
     def _ask_for_address(self) -> None:
         """Let the user give a network camera's address; neither modal nor lost if it cannot be read."""
         dialog = QInputDialog(self)
@@ -296,8 +310,34 @@ class MainWindow(QMainWindow):
 
     def _pick_background(self) -> None:
         dialog = self._file_dialog(tr("A picture as background"), _kinds_of_pictures())
-        dialog.fileSelected.connect(lambda path: self.controls.set_background_picture(Path(path)))
+        dialog.fileSelected.connect(lambda path: self.controls.scene.set_file("image", Path(path)))
         dialog.show()
+
+    def _pick_background_video(self) -> None:
+        endings = " ".join(f"*{ending}" for ending in _VIDEO_ENDINGS)
+        dialog = self._file_dialog(
+            tr("A video as background"), tr("Videos ({endings});;All files (*)", endings=endings)
+        )
+        dialog.fileSelected.connect(lambda path: self.controls.scene.set_file("video", Path(path)))
+        dialog.show()
+
+    def _shows_portrait(self) -> bool:
+        """Whether the output shows the portrait, so that the user sees what becomes of it."""
+        return self.session.state.shows_avatar
+
+    def _place_portrait(self, right: float, down: float) -> None:
+        """The user drags the portrait by shares of the picture, as the preview shows it."""
+        if self._shows_portrait():
+            mirrored = self.session.settings.window.mirror_preview
+            self.controls.scene.move_place(-right if mirrored else right, down)
+
+    def _resize_portrait(self, steps: float) -> None:
+        if self._shows_portrait():
+            self.controls.scene.step_size(steps)
+
+    def _put_portrait_back(self) -> None:
+        if self._shows_portrait():
+            self.controls.scene.reset_place()
 
     def _pick_slate_picture(self) -> None:
         dialog = self._file_dialog(tr("A picture for the slate"), _kinds_of_pictures())
@@ -350,6 +390,10 @@ class MainWindow(QMainWindow):
     def _record(self) -> None:
         self.session.recordings.toggle()
         self._show_state()  # the button is down only once a recording runs
+
+    def _record_motion(self) -> None:
+        self.session.recordings.toggle_motion()
+        self._show_state()
 
     def _slate_clicked(self) -> None:
         self.session.slate()

@@ -1,17 +1,21 @@
 """What the window is built on. The heavy modules are imported inside these functions, which run off the GUI thread."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.pipeline.output.sinks import parse_output
-from app.places import portraits_folder, references_folder, settings_file, source_cache_folder
+from app.places import control_folder, portraits_folder, references_folder, settings_file, source_cache_folder
 from app.settings import AppSettings, VirtualCameraKind
 from mcnet.phrases import phrase
 
 if TYPE_CHECKING:
+    from app.control.facts import AppState
+    from app.control.operation import Operator
+    from app.control.server import ControlServer
+    from app.hotkeys.listening import KeyListener, Standing
     from app.pipeline.animation.live_engine import LiveEngine
     from app.pipeline.camera_spec import CameraSpec
     from app.pipeline.capture.camera import CameraInfo
@@ -109,6 +113,8 @@ class Parts:
         list_microphones: key and name of each.
         open_microphone: by its key, or the usual one by "".
         make_inspector: of a model, what draws the inside of the network.
+        listen_for: what hears a key while another window has the focus, not started yet.
+        make_control: a server for whoever does what is asked from outside, with the state and the pages allowed.
     """
 
     open_store: "Callable[[], PortraitStore]"
@@ -127,6 +133,8 @@ class Parts:
     list_microphones: Callable[[], list[tuple[str, str]]]
     open_microphone: "Callable[[str], Ear]"
     make_inspector: "Callable[[str], InspectorProcess]"
+    listen_for: "Callable[[str, Callable[[], None], Callable[[Standing], None]], KeyListener]"
+    make_control: "Callable[[Operator, AppState, Sequence[str]], ControlServer]"
 
 
 def real_parts() -> Parts:
@@ -148,6 +156,8 @@ def real_parts() -> Parts:
         list_microphones=_list_microphones,
         open_microphone=_open_microphone,
         make_inspector=_make_inspector,
+        listen_for=_listen_for,
+        make_control=_make_control,
     )
 
 
@@ -308,3 +318,16 @@ def _make_inspector(model: str) -> "InspectorProcess":
     from app.pipeline.inspector import InspectorProcess
 
     return InspectorProcess(model)
+
+
+def _listen_for(text: str, pressed: Callable[[], None], tell: "Callable[[Standing], None]") -> "KeyListener":
+    from app.hotkeys.support import listen_for
+
+    return listen_for(text, pressed, tell)
+
+
+def _make_control(operator: "Operator", state: "AppState", origins: Sequence[str]) -> "ControlServer":
+    from app.control.access import Access
+    from app.control.server import ControlServer
+
+    return ControlServer(operator, Access(control_folder()), state, origins)

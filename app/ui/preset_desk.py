@@ -1,4 +1,4 @@
-"""Strengths of the motion by name and by portrait: applied, kept, and brought back with their portrait."""
+"""Strengths of the motion by name and by portrait, and where a portrait stands: kept, and brought back with it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,9 +6,11 @@ from pathlib import Path
 from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
 from app.errors import AppError
-from app.presets import Presets, Strengths, load_presets, save_presets
+from app.presets import Place, Presets, Strengths, load_presets, save_presets
 from app.settings import LiveSettings
+from app.ui.languages import clause, full_sentence, tr
 from app.ui.messages import Message
+from mcnet.phrases import phrase
 
 _SAVE_AFTER_MS = 800
 
@@ -57,9 +59,10 @@ class PresetDesk(QObject):
         try:
             self.presets, complaint = load_presets(self._path)
         except AppError as error:
-            self._path, complaint = None, f"{error}. Presets of this run are not kept"
+            self._path = None
+            complaint = phrase("{error}. Presets of this run are not kept", error=clause(str(error)))
         if complaint is not None:
-            self.told.emit(Message("presets", f"{complaint.rstrip('.')}.", tone="warning"))
+            self.told.emit(Message("presets", full_sentence(complaint), tone="warning"))
         self.changed.emit()
 
     @property
@@ -87,7 +90,7 @@ class PresetDesk(QObject):
             return False
         for one, strengths in before.items():
             if self.presets.named[one] != strengths:
-                self._tell_undoable(f"The preset {one} has these strengths now.", one, strengths)
+                self._tell_undoable(tr("The preset {name} has these strengths now.", name=one), one, strengths)
         return True
 
     def rename(self, before: str, name: str) -> bool:
@@ -98,21 +101,25 @@ class PresetDesk(QObject):
         """Take one of the user's presets away; the message about it can bring it back."""
         before = self.presets.named
         if self._try(lambda: self.presets.without(name)):
-            self._tell_undoable(f"The preset {name} was deleted.", name, before[name])
+            self._tell_undoable(tr("The preset {name} was deleted.", name=name), name, before[name])
 
     def bring_back(self, portrait: str) -> None:
-        """A portrait is animated from now on: move it as it was moved last."""
+        """A portrait is animated from now on: move it as it was moved last, and put it where it stood."""
         self._portrait = portrait
-        kept = self.presets.last.get(portrait)
-        if kept is not None:
-            self._set_live(kept.over(self._get_live()))
+        live = self._get_live()
+        for kept in (self.presets.last.get(portrait), self.presets.places.get(portrait)):
+            live = live if kept is None else kept.over(live)
+        self._set_live(live)
         self.note()
 
     def note(self) -> None:
-        """Remember what the portrait is moved with now."""
+        """Remember what the portrait is moved with now, and where it stands."""
         strengths = Strengths.of(self._get_live())
         if self._portrait and self.presets.last.get(self._portrait) != strengths:
             self._take(self.presets.with_last(self._portrait, strengths))
+        place = Place.of(self._get_live())
+        if self._portrait and self.presets.places.get(self._portrait) != place:
+            self._take(self.presets.with_place(self._portrait, place))
 
     def save_at_last(self) -> None:
         """Keep what has changed a moment ago."""
@@ -124,7 +131,7 @@ class PresetDesk(QObject):
         try:
             presets = change()
         except AppError as error:
-            self.told.emit(Message("preset", f"{error}.", tone="warning"))
+            self.told.emit(Message("preset", full_sentence(str(error)), tone="warning"))
             return False
         self.cleared.emit("preset")
         self._take(presets)
@@ -134,7 +141,7 @@ class PresetDesk(QObject):
         def undo() -> None:
             self._try(lambda: self.presets.saved(name, strengths))
 
-        self.told.emit(Message("preset", text, tone="info", action="Undo", act=undo))
+        self.told.emit(Message("preset", text, tone="info", action=tr("Undo"), act=undo))
 
     def _take(self, presets: Presets) -> None:
         self.presets = presets
@@ -147,6 +154,6 @@ class PresetDesk(QObject):
         try:
             save_presets(self._path, self.presets)
         except AppError as error:
-            self.told.emit(Message("presets", f"{error}.", tone="warning"))
+            self.told.emit(Message("presets", full_sentence(str(error)), tone="warning"))
         else:
             self.cleared.emit("presets")

@@ -7,6 +7,7 @@ from PyQt6.QtWidgets import QHBoxLayout, QInputDialog, QVBoxLayout, QWidget
 
 from app.presets import STANDARD
 from app.ui.flow import FlowLayout
+from app.ui.languages import tr
 from app.ui.session import Session
 from app.ui.widgets import NAME_PX, Combo, button, label
 
@@ -23,18 +24,21 @@ class PresetRow(QWidget):
         super().__init__()
         self._session, self._desk = session, session.presets
         self.choice = Combo(
-            "Preset",
-            "Strengths of motion and expression, with all their parts, by name. Each portrait remembers its own.",
+            tr("Preset"),
+            tr("Strengths of motion and expression, with all their parts, by name. Each portrait remembers its own."),
         )
-        self.choice.setPlaceholderText("This portrait's own")
-        self.save_button = button("Save as…", tip="Keep these strengths under a name", kind="link")
-        self.rename_button = button("Rename…", tip="Call this preset something else", kind="link")
+        self.choice.setPlaceholderText(tr("This portrait's own"))
+        self.save_button = button(tr("Save as…"), tip=tr("Keep these strengths under a name"), kind="link")
+        self.rename_button = button(tr("Rename…"), tip=tr("Call this preset something else"), kind="link")
         self.delete_button = button(
-            "Delete", tip="Delete this preset; the portraits keep their strengths", kind="link", name="Delete preset"
+            tr("Delete"),
+            tip=tr("Delete this preset; the portraits keep their strengths"),
+            kind="link",
+            name=tr("Delete preset"),
         )
         row = QHBoxLayout()
         row.setSpacing(6)
-        name = label("Preset")
+        name = label(tr("Preset"))
         name.setMinimumWidth(NAME_PX)
         row.addWidget(name)
         row.addWidget(self.choice, 1)
@@ -57,10 +61,10 @@ class PresetRow(QWidget):
     def refresh(self) -> None:
         """Show what there is, and what is in force."""
         names = self._desk.names
-        if tuple(self.choice.itemText(row) for row in range(self.choice.count())) != names:
+        if tuple(self.choice.itemData(row) for row in range(self.choice.count())) != names:
             self.choice.clear()
             for name in names:
-                self.choice.addItem(name, name)
+                self.choice.addItem(tr("Standard") if name == STANDARD else name, name)
         self.choice.setCurrentIndex(self.choice.findData(self._desk.current))
         self.choice.setEnabled(self._session.settings.live.relative)
         for made in (self.rename_button, self.delete_button):
@@ -76,14 +80,14 @@ class PresetRow(QWidget):
             if not self._desk.save(text):
                 self._ask_to_save(text)
 
-        self._ask("Save a preset", "Name of these strengths:", name, "Save", save)
+        self._ask(tr("Save a preset"), tr("Name of these strengths:"), name, tr("Save"), save)
 
     def _ask_to_rename(self, preset: str, name: str) -> None:
         def rename(text: str) -> None:
             if not self._desk.rename(preset, text):
                 self._ask_to_rename(preset, text)
 
-        self._ask("Rename a preset", f"Another name for {preset}:", name, "Rename", rename)
+        self._ask(tr("Rename a preset"), tr("Another name for {preset}:", preset=preset), name, tr("Rename"), rename)
 
     def _ask(self, title: str, text: str, name: str, action: str, then: Callable[[str], None]) -> None:
         """Let the user give a name; neither modal, so that Ctrl+0 reaches the slate, nor lost if it cannot be used."""

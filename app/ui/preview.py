@@ -2,8 +2,19 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from PyQt6.QtCore import QRectF, QSize, Qt, pyqtSignal
-from PyQt6.QtGui import QColor, QFontMetricsF, QImage, QPainter, QPainterPath, QPaintEvent, QPen, QResizeEvent
+from PyQt6.QtCore import QPointF, QRectF, QSize, Qt, pyqtSignal
+from PyQt6.QtGui import (
+    QColor,
+    QFontMetricsF,
+    QImage,
+    QMouseEvent,
+    QPainter,
+    QPainterPath,
+    QPaintEvent,
+    QPen,
+    QResizeEvent,
+    QWheelEvent,
+)
 from PyQt6.QtWidgets import QSizePolicy, QWidget
 
 from app.pipeline.output.output_frame import badge_place
@@ -23,6 +34,8 @@ _LEAST_INSET_PX, _ABOVE_INSET_PX = 60, 116
 """Above it there is room for a notice of a line or two, and for the avatar's face."""
 _KEEP_ASPECT = Qt.AspectRatioMode.KeepAspectRatio
 _MARGIN_PX = 8
+_WHEEL_STEP = 120
+"""Of Qt's eighths of a degree: one notch of a usual wheel."""
 _BADGE_SHARE = 0.085  # of the picture's height, at its foot: where the output says that it is synthetic
 
 
@@ -37,9 +50,15 @@ class Preview(QWidget):
 
     Signals:
         laid_out: the picture, or what lies over it, has another place.
+        dragged: the picture was dragged to the right and down, by shares of its width and height as it is shown.
+        turned: the mouse wheel was turned over the picture, by so many steps, away from the user above 0.
+        double_clicked: on the picture.
     """
 
     laid_out = pyqtSignal()
+    dragged = pyqtSignal(float, float)
+    turned = pyqtSignal(float)
+    double_clicked = pyqtSignal()
 
     def __init__(self, aspect: float) -> None:
         """Reserve the place of a picture that is `aspect` times as wide as high."""
@@ -59,6 +78,7 @@ class Preview(QWidget):
         self._badge = False
         self._held: tuple[NDArray[np.uint8], bool, bool] | None = None
         self._progress: float | None = None
+        self._held_at: QPointF | None = None
 
     def show_picture(self, rgb: NDArray[np.uint8], *, mirrored: bool, badge: bool = False) -> None:
         """Paint (H, W, 3) uint8 RGB from now on, as it is or as in a mirror; the same array again costs nothing.
@@ -172,6 +192,31 @@ class Preview(QWidget):
 
     def sizeHint(self) -> QSize:
         return QSize(640, round(640 / self._aspect))
+
+    def mousePressEvent(self, a0: QMouseEvent | None) -> None:
+        if a0 is not None and a0.button() is Qt.MouseButton.LeftButton and self.picture_rect().contains(a0.position()):
+            self._held_at = a0.position()
+        else:
+            super().mousePressEvent(a0)
+
+    def mouseMoveEvent(self, a0: QMouseEvent | None) -> None:
+        if a0 is None or self._held_at is None:
+            return
+        moved, picture = a0.position() - self._held_at, self.picture_rect()
+        self._held_at = a0.position()
+        self.dragged.emit(moved.x() / picture.width(), moved.y() / picture.height())
+
+    def mouseReleaseEvent(self, a0: QMouseEvent | None) -> None:  # noqa: ARG002
+        self._held_at = None
+
+    def mouseDoubleClickEvent(self, a0: QMouseEvent | None) -> None:
+        if a0 is not None and self.picture_rect().contains(a0.position()):
+            self.double_clicked.emit()
+
+    def wheelEvent(self, a0: QWheelEvent | None) -> None:
+        if a0 is not None and a0.angleDelta().y() and self.picture_rect().contains(a0.position()):
+            self.turned.emit(a0.angleDelta().y() / _WHEEL_STEP)
+            a0.accept()
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         super().resizeEvent(event)

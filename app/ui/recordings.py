@@ -1,13 +1,12 @@
-"""Recordings and snapshots of the output."""
+"""Recordings and snapshots of the output, and of the performer's motion."""
 
+import logging
 import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from PyQt6.QtCore import QObject, QUrl, pyqtSignal
 from PyQt6.QtGui import QDesktopServices
 
@@ -20,10 +19,14 @@ from mcnet.files import cause_and_remedy, free_name
 from mcnet.phrases import phrase
 
 if TYPE_CHECKING:
+    from app.pipeline.animation.motion_recording import MotionRecording
     from app.pipeline.output.discloser import Disclose, Discloser
+    from app.pipeline.output.output_frame import Composed
     from app.pipeline.output.sinks import FileSink
     from app.pipeline.output.sound import SoundFeed
     from app.pipeline.pipeline import Pipeline
+
+logger = logging.getLogger(__name__)
 
 
 class Recordings(QObject):
@@ -35,12 +38,13 @@ class Recordings(QObject):
         find_folder: where files go.
         find_sound: the microphone that the next recording has, or None.
         discloser: gives Content Credentials to what is written.
+        is_transparent: whether there is to be no background, which WebM and PNG keep.
 
     Attributes:
         pipeline: gives the pictures; None before it is there.
         path: of the recording under way, or None.
         began_s: when it began, in seconds of `time.monotonic`.
-        last: the newest picture of the output, (H, W, 3) uint8 RGB, or None.
+        last: the newest picture of the output, or None.
 
     Signals:
         changed: a recording has begun or ended.
@@ -59,56 +63,118 @@ class Recordings(QObject):
         find_folder: Callable[[], Path],
         find_sound: "Callable[[], SoundFeed | None]",
         discloser: "Discloser",
+        is_transparent: Callable[[], bool],
     ) -> None:
         super().__init__()
         self.pipeline: Pipeline | None = None
         self.path: Path | None = None
         self.began_s = 0.0
-        self.last: NDArray[np.uint8] | None = None
+        self.last: Composed | None = None
         self._worker = worker
         self._make_recorder = make_recorder
         self._find_folder = find_folder
         self._find_sound = find_sound
         self._discloser = discloser
+        self._is_transparent = is_transparent
         self._sink: FileSink | None = None
+        self._motion: MotionRecording | None = None
 
-    def toggle(self) -> None:
-        """Start a recording, or end the one under way; the message comes once its file is whole."""
+    @property
+    def motion_path(self) -> Path | None:
+        """Of the motion file that is recorded, or None."""
+        return None if self._motion is None else self._motion.path
+
+    def toggle_motion(self) -> None:
+        """Start to record the performer's motion, without pictures, or end it; a message tells once its file is whole.
+
+        Frames in which the performer's face is lost are a part of it.
+        """
+        from app.pipeline.animation.motion_recording import MotionRecording
+
+        if self._motion is not None:
+            self.finish_motion()
+        elif self.pipeline is None or not self.pipeline.running:
+            text = tr("There is nothing to record at the moment: wait until the preview goes on.")
+            self.told.emit(Message("recording", text, tone="info"))
+        else:
+            self._motion = MotionRecording(self._new_file("safetensors", "motion"))
+            self.pipeline.motion = self._motion
+            self.cleared.emit("recording")
+            self.changed.emit()
+
+    def watch_motion(self) -> None:
+        """End a motion's recording that takes no more."""
+        if self._motion is not None and self._motion.ended:
+            text = tr("The recording of your motion ended: {why}.", why=self._motion.ended)
+            self.told.emit(Message("motion ended", text, tone="warning"))
+            self.finish_motion()
+
+    def finish_motion(self) -> None:
+        """End the motion's recording, if there is one, and write it in the background."""
+        recording = self._take_motion()
+        if recording is not None:
+            self.changed.emit()
+            self._worker.run(lambda: _saved_motion(recording), self._saved, self._failed)
+
+    def finish_motion_at_last(self) -> None:
+        """Likewise before the window's end, and wait for it."""
+        recording = self._take_motion()
+        if recording is not None:
+            try:
+                _saved_motion(recording)
+            except AppError as error:
+                logger.warning("%s", error)
+
+    def _take_motion(self) -> "MotionRecording | None":
+        recording, self._motion = self._motion, None
+        if self.pipeline is not None:
+            self.pipeline.motion = None
+        return recording
+
+    def toggle(self) -> Path | None:
+        """Start a recording, or end the one under way; the message comes once its file is whole.
+
+        Returns:
+            The file that is begun, if one is.
+        """
         if self.pipeline is None:
-            return
+            return None
         if self._sink is not None:
             self.pipeline.remove_sink(self._sink.name)
-            return
+            return None
         if not self.pipeline.running:
             text = tr("There is nothing to record at the moment: wait until the preview goes on.")
             self.told.emit(Message("recording", text, tone="info"))
-            return
-        path, sound, disclose = self._new_file("mp4"), self._find_sound(), self._discloser.recording()
+            return None
+        path = self._new_file("webm" if self._is_transparent() else "mp4")
+        sound, disclose = self._find_sound(), self._discloser.recording()
 
         def make() -> "FileSink":
             _make_folder(path.parent)
             return self._make_recorder(path, sound, disclose)
 
         self._worker.run(make, lambda sink: self._add(path, sink), self._failed)
+        return path
 
     def finish(self) -> None:
         """End the recording, if there is one, before the pipeline stops: its next start would begin another file."""
         if self.pipeline is not None and self._sink is not None:
             self.pipeline.remove_sink(self._sink.name)
+        self.finish_motion()
 
     def snapshot(self) -> None:
         """Save what the output shows now as a PNG."""
         if self.last is None:
             self.told.emit(Message("snapshot", tr("There is no picture yet to save."), tone="info"))
             return
-        rgb, path, disclose = self.last, self._new_file("png"), self._discloser.recording()
+        picture, path, disclose = self.last, self._new_file("png"), self._discloser.recording()
         self.cleared.emit("recording")  # of an attempt before
 
         def write() -> Path:
             from mcnet.media.images import write_rgb
 
             _make_folder(path.parent)
-            write_rgb(path, rgb)
+            write_rgb(path, picture.rgb if picture.alpha is None else picture.straight())
             disclose(path)
             return path
 
@@ -117,8 +183,8 @@ class Recordings(QObject):
     def hear(self, event: SinkOpened | SinkFailed | SinkClosed | Undisclosed) -> None:
         """Take a fact about a file or a sink; those of others' sinks are let pass."""
         if isinstance(event, Undisclosed):
-            name = Path(event.file).name
-            text = f"{name} is saved, but without Content Credentials: {event.message.rstrip('.')}."
+            name, why = Path(event.file).name, event.message.rstrip(".")
+            text = tr("{name} is saved, but without Content Credentials: {why}.", name=name, why=why)
             self.told.emit(Message("credentials", text, tone="warning"))
             return
         if self._sink is None or event.sink != self._sink.name:
@@ -147,8 +213,8 @@ class Recordings(QObject):
             self.cleared.emit("recorded sound")
             self.changed.emit()
 
-    def _new_file(self, ending: str) -> Path:
-        return free_name(self._find_folder() / f"avatar-{datetime.now():%Y-%m-%d-%H%M%S}.{ending}")
+    def _new_file(self, ending: str, what: str = "avatar") -> Path:
+        return free_name(self._find_folder() / f"{what}-{datetime.now():%Y-%m-%d-%H%M%S}.{ending}")
 
     def _saved(self, path: Path) -> None:
         folder = QUrl.fromLocalFile(str(path.parent))
@@ -164,6 +230,12 @@ class Recordings(QObject):
 
     def _failed(self, error: Exception) -> None:
         self.told.emit(failure_message("recording", error))
+
+
+def _saved_motion(recording: "MotionRecording") -> Path:
+    _make_folder(recording.path.parent)
+    recording.save()
+    return recording.path
 
 
 def _make_folder(folder: Path) -> None:

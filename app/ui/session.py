@@ -8,6 +8,20 @@ from typing import TYPE_CHECKING, assert_never
 
 from PyQt6.QtCore import QObject, QTimer, pyqtSignal
 
+from app.control.facts import AppState, PortraitFact, gains_of, with_gains
+from app.control.operation import Answer, find_portrait, switched
+from app.control.protocol import (
+    ApplyPreset,
+    Calibrate,
+    ChoosePortrait,
+    Command,
+    Live,
+    Record,
+    RefusedError,
+    SetGains,
+    Slate,
+    Stop,
+)
 from app.errors import AppError
 from app.pipeline.events import (
     BackendChanged,
@@ -21,6 +35,7 @@ from app.pipeline.events import (
     Measured,
     MeasuringProgress,
     ModelRefused,
+    MotionRefused,
     ReferenceImproved,
     SettingRefused,
     SinkClosed,
@@ -38,7 +53,7 @@ from app.pipeline.output.output_frame import Composed
 from app.pipeline.state import State
 from app.pipeline.stats import Stats
 from app.places import presets_file, videos_folder
-from app.settings import RECENT_MODELS, AppSettings, LiveSettings, WindowSettings, save_settings
+from app.settings import RECENT_MODELS, AppSettings, ControlSettings, LiveSettings, WindowSettings, save_settings
 from app.space import Space
 from app.ui.bridge import Bridge
 from app.ui.camera_desk import CameraDesk
@@ -50,13 +65,15 @@ from app.ui.measuring import LEAST_HZ, Measuring
 from app.ui.messages import Message, failure_message
 from app.ui.microphone import Microphone
 from app.ui.model_desk import BUNDLED, ModelDesk, label_of
+from app.ui.panic_key import PanicKey
 from app.ui.parts import Parts, WindowOptions
 from app.ui.portrait_desk import PortraitDesk
 from app.ui.preset_desk import PresetDesk
 from app.ui.recordings import Recordings
+from app.ui.remote import Remote
 from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
-from app.words import learning_words, too_slow_words
+from app.words import learning_words, motion_refused_words, too_slow_words
 from mcnet.disclosure import SigningFiles
 from mcnet.phrases import listed
 
@@ -125,6 +142,8 @@ class Session(QObject):
         microphone: whose sound they have, if it is on.
         measuring: what runs the model best here.
         models: those that can animate.
+        remote: control from outside.
+        panic_key: a key for the slate while another window has the focus.
         insight: the inside of the network, while somebody looks.
 
     Signals:
@@ -188,6 +207,7 @@ class Session(QObject):
             self._microphone_worker, parts.list_microphones, parts.open_microphone, settings.microphone
         )
         self._cleanup.add("microphone", self.microphone.close)
+        self._cleanup.add("motion recording", lambda: self.recordings.finish_motion_at_last())
         self._cleanup.add("pipeline", self._stop_pipeline)  # before it: the end of a recording still has its sound
         camera = options.camera or settings.camera
         self.desk = PortraitDesk(self._portrait_worker, parts.open_store)
@@ -206,6 +226,7 @@ class Session(QObject):
             self._videos_folder,
             lambda: self.microphone.feed if self.microphone.wanted else None,
             self._discloser,
+            lambda: self.settings.live.cut_out and self.settings.live.background == "alpha",
         )
         self.measuring = Measuring(self._worker, parts.measure, self._bridge.tell)
         self.models = ModelDesk(self._model_worker, parts.examine_model, parts.read_card, parts.model_stamp)
@@ -214,10 +235,24 @@ class Session(QObject):
         self._awaited = ""  # was chosen in a call, and has neither taken over nor been refused
         self.insight = Insight(parts.make_inspector)
         self._cleanup.add("insight", self.insight.end)
+        control_worker = Worker("control worker")
+        self.remote = Remote(control_worker, parts.make_control, settings.control, options.control_port, self._perform)
+        self._cleanup.add("remote", self.remote.close)  # first of all: who asks now would ask in vain
+        self.panic_key = PanicKey(control_worker, parts.listen_for, self.remote.panic, settings.control.slate_key)
+        self._cleanup.add("panic key", self.panic_key.close)
+        self._score: int | None = None
         self._connect()
 
     def _connect(self) -> None:
-        parts = (self.camera_desk, self.virtual_camera, self.recordings, self.microphone, self.measuring, self.models)
+        parts = (
+            self.camera_desk,
+            self.virtual_camera,
+            self.recordings,
+            self.microphone,
+            self.measuring,
+            self.models,
+            self.remote,
+        )
         for part in (self.desk, self.presets, *parts):
             part.told.connect(self.told)
             part.cleared.connect(self.cleared)
@@ -229,6 +264,12 @@ class Session(QObject):
         self.microphone.chosen.connect(
             lambda on, key: self._keep(replace(self.settings, record_sound=on, microphone=key))
         )
+        self.remote.chosen.connect(self._keep_control)
+        self.panic_key.chosen.connect(lambda key: self._keep_control(replace(self.settings.control, slate_key=key)))
+        self.panic_key.pressed.connect(self.slate)
+        self.changed.connect(self._show_remote)
+        self.live_changed.connect(self._show_remote)
+        self.presets.changed.connect(self._show_remote)
         self.camera_desk.interrupted.connect(self._end_calibrating)
         self.virtual_camera.chosen.connect(lambda kind: self._keep(replace(self.settings, virtual_camera=kind)))
         self.virtual_camera.switched_on.connect(lambda: self._set_slate(True))
@@ -250,6 +291,8 @@ class Session(QObject):
         self.virtual_camera.examine()
         self._worker.run(self._parts.list_devices, self._take_devices, self._report("devices"))
         self.microphone.switch(self.settings.record_sound)
+        self.remote.open()
+        self.panic_key.open()
         self._tell_busy()
 
     def close(self) -> bool:
@@ -273,6 +316,7 @@ class Session(QObject):
     def _begin(self, pipeline: "Pipeline") -> None:
         self._pipeline = pipeline
         self.camera_desk.pipeline = self.virtual_camera.pipeline = self.recordings.pipeline = pipeline
+        self.remote.pipeline = pipeline
         pipeline.update(self.settings.live)
         pipeline.start()
         if self._portrait is not None:
@@ -431,6 +475,7 @@ class Session(QObject):
         pipeline, self._pipeline = self._pipeline, None
         assert pipeline is not None
         self.camera_desk.pipeline = self.virtual_camera.pipeline = self.recordings.pipeline = None
+        self.remote.pipeline = None
         self._forget_run()
         self._changed()
 
@@ -475,6 +520,10 @@ class Session(QObject):
     def _keep(self, settings: AppSettings) -> None:
         self.settings = settings
         self._save_timer.start()
+
+    def _keep_control(self, control: ControlSettings) -> None:
+        self.remote.settings = control
+        self._keep(replace(self.settings, control=control))
 
     def _save(self) -> None:
         if self._options.safe:
@@ -604,6 +653,8 @@ class Session(QObject):
         """The panic key: the slate with the next picture, whatever else is going on. Never takes it away."""
         self._panicked = True
         self.stop()
+        if self._pipeline is not None:
+            self._pipeline.update(self.settings.live)  # so that it takes over a slate that came from outside
 
     def calibrate(self, *, now: bool) -> None:
         """Take the reference: from this very frame, or hands-free from the best of the next ones."""
@@ -620,6 +671,96 @@ class Session(QObject):
     def _end_calibrating(self) -> None:
         self.calibrating = None
 
+    # From outside
+
+    def _perform(self, command: Command) -> Answer:
+        """Do what was asked from outside.
+
+        Raises:
+            RefusedError: it cannot be done now.
+        """
+        slate = self.settings.live.slate
+        match command:
+            case Slate():
+                if switched(command.to, slate):
+                    self.slate()
+                elif slate:
+                    self._lift_slate()
+            case Live():
+                self._lift_slate()
+            case Stop():
+                self.stop()
+            case ChoosePortrait():
+                return self._choose_for(command)
+            case Calibrate():
+                for link in (self.chain.model, self.chain.camera):
+                    if not link.done:
+                        raise RefusedError("not_now", f"calibrate: {link.text}")
+                self.calibrate(now=command.now)
+                return {}
+            case Record():
+                return {"recording": self._record_for(command)}
+            case SetGains():
+                self.set_live(with_gains(self.settings.live, command.changes))
+                return {"gains": gains_of(self.settings.live), "preset": self.presets.current}
+            case ApplyPreset():
+                self.presets.apply(command.name)
+                return {"gains": gains_of(self.settings.live), "preset": self.presets.current}
+            case _:
+                assert_never(command)
+        return {"slate": self.settings.live.slate}
+
+    def _lift_slate(self) -> None:
+        """As the button does: for a call once everything is proven; without one, only a slate can be taken away."""
+        if self.live:
+            return
+        missing = self.chain.missing()
+        if missing and (self.virtual_camera.wanted or not self.settings.live.slate):
+            raise RefusedError("not_now", f"live: {missing}")
+        self.go_live()
+
+    def _choose_for(self, command: ChoosePortrait) -> Answer:
+        names = {entry.key: entry.name for entry in self.desk.entries}
+        key = find_portrait(names, command, self.desk.current)
+        self.desk.choose(key)
+        return {"portrait": {"id": key, "name": names[key]}}
+
+    def _record_for(self, command: Record) -> str:
+        path = self.recordings.path
+        if switched(command.to, path is not None) == (path is not None):
+            return "" if path is None else str(path)
+        if path is None and (self._pipeline is None or not self._pipeline.running):
+            raise RefusedError("not_now", "record: there is nothing to record at the moment")
+        began = self.recordings.toggle()
+        return "" if began is None else str(began)
+
+    def _show_remote(self) -> None:
+        portrait = PortraitFact(self._animated, self.desk.name_of(self._animated)) if self._animated else None
+        chain, recording = self.chain, self.recordings.path
+        self.remote.show(
+            AppState(
+                mode="window",
+                state=self.state,
+                shows_avatar=self.state.shows_avatar,
+                why=self.reason,
+                slate=self.settings.live.slate,
+                live=self.live and self.state.shows_avatar,
+                missing=chain.missing(),
+                calibrating=None if self.calibrating is None else round(self.calibrating, 2),
+                score=self._score if chain.calibration.done else None,
+                camera=chain.camera.text if chain.camera.done else "",
+                portrait=portrait,
+                portraits=tuple(PortraitFact(entry.key, entry.name) for entry in self.desk.entries),
+                recording="" if recording is None else str(recording),
+                gains=gains_of(self.settings.live),
+                preset=self.presets.current,
+                presets=self.presets.names,
+                model=self.run_settings.model,
+                device=self.device,
+                backend=self.backend,
+            )
+        )
+
     # What the pipeline gives
 
     def pull(self) -> "tuple[Composed | None, PerformerView | None]":
@@ -628,7 +769,7 @@ class Session(QObject):
             return None, None
         composed = self._pipeline.preview.take(0)
         if composed is not None:
-            self.recordings.last = composed.rgb
+            self.recordings.last = composed
             if composed.state is not self.state:
                 before, self.state, self.why = self.state, composed.state, ""
                 self._follow_state(before)
@@ -641,6 +782,7 @@ class Session(QObject):
 
     def _hear(self, event: Event) -> None:
         logger.debug("event %s", event)
+        self.remote.tell(event)
         match event:
             case MeasuringProgress() | Measured():
                 self.measuring.hear(event)
@@ -688,10 +830,10 @@ class Session(QObject):
             case Calibrated():
                 self.calibrating, self.why = None, ""
                 self.space = replace(self.space, reference=event.in_space)
-                self._calibration = Link(True, _score_words(event))
+                self._calibration, self._score = Link(True, _score_words(event)), event.score
             case ReferenceImproved():
                 if self._calibration.done:  # another calibration may be under way
-                    self._calibration = Link(True, _score_words(event))
+                    self._calibration, self._score = Link(True, _score_words(event)), event.score
             case StateChanged():
                 self._state_changed(event)
             case SinkOpened() | SinkFailed() | SinkClosed():
@@ -699,6 +841,8 @@ class Session(QObject):
                 self.recordings.hear(event)
             case Undisclosed():
                 self.recordings.hear(event)
+            case MotionRefused():
+                self.told.emit(Message("camera", full_sentence(capital(motion_refused_words(event))), tone="warning"))
             case SettingRefused():
                 self._refused.add(event.setting)
                 self.told.emit(Message(event.setting, event.message, tone="warning"))

@@ -577,6 +577,11 @@ def measure(
     if threads is not None:
         torch.set_num_threads(threads)
     choice = DeviceChoice.of(EngineOptions(device, "fp32"))
+    if choice.kind not in ("cpu", "cuda"):
+        raise EngineError(
+            f"device: got {device!r}, expected cpu, cuda or cuda:N: these are what is compared; of other GPUs "
+            "`mcnet-avatar --doctor` tells what a frame takes, once it was measured"
+        )
     has_openvino = importlib.util.find_spec("openvino") is not None
     variants = variants_for(choice, has_openvino=has_openvino)
     if unknown := set(only) - {variant.name for variant in variants}:

@@ -29,6 +29,8 @@ from mcnet.engine.device import (
     Runtime,
     Way,
     gpus,
+    kind_of,
+    other_gpus,
     threads_of,
     why_no_openvino_first,
 )
@@ -52,6 +54,17 @@ _GROSS, _HOPELESS = 3.0, 1.25
 _WORTH = 1.05  # a coarser precision must be faster by this factor
 _EXACT_FIRST: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")  # by the picture's error: docs/performance.md
 _KEPT = 20
+_ALL_KINDS = frozenset({"cpu", "cuda", "gpu", "mps"})
+_KINDS_OF_PRECISION = {
+    "int8": frozenset({"cpu", "gpu"}),
+    "bf16": frozenset({"cpu", "cuda"}),
+    "fp16": frozenset({"cuda", "gpu", "mps"}),
+}
+_KINDS_OF_BACKEND = {
+    "openvino": frozenset({"cpu", "gpu"}),
+    "cudagraph": frozenset({"cuda"}),
+    "torch": frozenset({"cpu", "cuda", "mps"}),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,7 +217,8 @@ def fastest(
 def ways(model: ModelFile, options: EngineOptions) -> list[Way]:
     """What is worth trying of all that the options leave open, the likely best first.
 
-    On a GPU recorded frames, in every precision that it multiplies natively. On a CPU OpenVINO, where it is installed
+    On a GPU recorded frames, in every precision that it multiplies natively; on an Intel GPU OpenVINO, on an Apple GPU
+    torch, neither of which was measured by the project. On a CPU OpenVINO, where it is installed
     and known to work, else torch: in int8, whether the processor has instructions for bytes or not, if the model tells
     its ranges, and in the coarsest other precision that is native. Beside OpenVINO torch is not worth a second: it took
     1.1 to 2.2 times as long in every precision and size that was measured (docs/performance.md).
@@ -215,11 +229,9 @@ def ways(model: ModelFile, options: EngineOptions) -> list[Way]:
     choice = DeviceChoice.of(dataclasses.replace(options, measured=None), model.info)
     if options.device != "auto":
         return _ways_of(choice.device, model, options)
-    devices = [*gpus(), "cpu"]
-    if options.precision == "fp16" or options.backend == "cudagraph":
-        devices = devices[:-1]
-    elif options.precision == "int8" or options.backend == "openvino":
-        devices = devices[-1:]
+    devices = [*gpus(), *other_gpus(), "cpu"]
+    kinds = _KINDS_OF_PRECISION.get(options.precision, _ALL_KINDS) & _KINDS_OF_BACKEND.get(options.backend, _ALL_KINDS)
+    devices = [device for device in devices if kind_of(device) in kinds]
     return [way for device in devices for way in _ways_of(device, model, options)]
 
 
@@ -227,7 +239,11 @@ def _ways_of(device: str, model: ModelFile, options: EngineOptions) -> list[Way]
     native = processor.native_precisions(device)
     runtimes: tuple[Runtime, ...]
     precisions: tuple[Precision, ...]
-    if device != "cpu":
+    if kind_of(device) == "gpu":
+        runtimes, precisions = ("openvino",), ("int8", "fp16", "fp32")
+    elif device == "mps":
+        runtimes, precisions = ("torch",), ("fp16", "fp32")
+    elif device != "cpu":
         runtimes = ("cudagraph",)
         precisions = ("fp16", "bf16", "fp32") if "bf16" in native else ("fp16", "fp32")
     else:
@@ -498,7 +514,7 @@ def machine_facts() -> tuple[str, ...]:
     """What computes here: processor, what it multiplies natively, GPUs, and versions."""
     native = sorted(processor.native_precisions("cpu"))
     versions = (f"{package} {_version(package)}" for package in ("mcnet-avatar", "torch", "openvino"))
-    return (processor.cpu_name(), f"{os.cpu_count()} cores", *native, *gpus().values(), *versions)
+    return (processor.cpu_name(), f"{os.cpu_count()} cores", *native, *(gpus() | other_gpus()).values(), *versions)
 
 
 def _version(package: str) -> str:

@@ -15,7 +15,7 @@ from mcnet.commands.status import INTERRUPTED
 from mcnet.signals import StopSignals
 
 if TYPE_CHECKING:
-    from mcnet.arrays import Rgb
+    from mcnet.arrays import Array, Keypoints, Rgb
     from mcnet.commands.drives import KeypointDrive, Shot
     from mcnet.commands.jobs import Tell
     from mcnet.engine import DeviceChoice, Engine
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mcnet.media.crop import SquareBox
     from mcnet.media.faces import Face
     from mcnet.media.matte import Cutout
+    from mcnet.media.motion_track import TrackDriving, TrackRecorder
     from mcnet.media.scene import Background, Scene
     from mcnet.media.video import DrivingVideo
     from mcnet.media.video_writer import VideoWriter
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 
 SHEET_MOMENTS = 6
-BATCH_FRAMES = {"cpu": 1, "cuda": 16}
-"""Frames that are animated at once, by the kind of device: a CPU is busy with one."""
+BATCH_FRAMES = {"cuda": 16}
+"""Frames that are animated at once, by the kind of device: any other is busy with one."""
 
 
 def add_parser(commands: Any) -> None:
@@ -70,7 +71,18 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE|NAME",
         help="the portrait to animate: a picture of any usual kind, or a bundled name (woman_1)",
     )
-    files.add_argument("--driving", type=Path, metavar="VIDEO", help="who moves it: a video, or a folder of pictures")
+    files.add_argument(
+        "--driving",
+        type=Path,
+        metavar="VIDEO",
+        help="who moves it: a video, a folder of pictures, or a motion file (.safetensors), which has no pictures",
+    )
+    files.add_argument(
+        "--save-motion",
+        type=Path,
+        metavar="FILE",
+        help="also keep the performer's motion, without pictures, in FILE.safetensors, as --driving plays it",
+    )
     files.add_argument(
         "--output",
         metavar="OUT",
@@ -86,7 +98,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         default="starter",
         help="a bundled name, a .safetensors file, a model's folder or a .pth.tar (default: starter)",
     )
-    model.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    model.add_argument(
+        "--device",
+        default="auto",
+        help="auto, cpu, cuda, cuda:N (NVIDIA), gpu, gpu:N (Intel) or mps (Apple) (default: auto)",
+    )
     model.add_argument(
         "--precision",
         default="auto",
@@ -176,15 +192,18 @@ class Performance:
     Attributes:
         faces: the followed face of each frame, or None; empty when nobody looked for it.
         boxes: where each frame is cropped; empty when it is not.
+        known: a model's keypoints of each frame, from a motion file; empty where there are none.
     """
 
     faces: Sequence["Face | None"]
     boxes: Sequence["SquareBox"]
+    known: Sequence["Keypoints[Array]"] = ()
 
     def shot(self, index: int, frame: "Rgb", size_px: int) -> "Shot":
         """Frame `index` as the model sees it."""
         face = self.faces[index] if index < len(self.faces) else None
-        return shot_of(frame, face, self.boxes[index] if index < len(self.boxes) else None, size_px)
+        shot = shot_of(frame, face, self.boxes[index] if index < len(self.boxes) else None, size_px)
+        return replace(shot, known=self.known[index]) if index < len(self.known) else shot
 
 
 class Animated(NamedTuple):
@@ -243,9 +262,9 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
         KeyboardInterrupt: a signal came before there was anything to write.
     """
     from mcnet.engine import open_model
+    from mcnet.media.motion_track import save_track
     from mcnet.media.portraits import find_portrait
     from mcnet.media.scene import Scene
-    from mcnet.media.video import open_driving
     from mcnet.media.video_writer import VideoWriter
     from mcnet.model_file import find_model
 
@@ -257,22 +276,26 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
     model = open_model(args.model)
     measurable = check_motion(args, model)
     portrait = load_portrait(path, args, measurable=measurable)
-    driving = open_driving(args.driving)
+    driving = open_performer(args.driving)
     engine = make_engine(args, model)
     size_px = engine.config.size_px
     source = shot_of(portrait.rgb, portrait.face, portrait.box, size_px)
     scene = None if background is None else Scene(background, source.square)
     width, alpha = size_px * (3 if args.side_by_side else 1), scene is not None and scene.has_alpha
+    sound = driving.path if driving.has_audio else None
     with (
         StopSignals() as stop,
-        VideoWriter(args.output, driving.fps, (width, size_px), audio_from=driving.path, alpha=alpha) as writer,
+        VideoWriter(args.output, driving.fps, (width, size_px), audio_from=sound, alpha=alpha) as writer,
     ):
         performance = find_performance(driving, args, stop, measurable=measurable, tell=tell)
         backend = engine.settle()  # every frame from the same arithmetic
         drive = make_drive(args, engine, source, driving, performance, measurable=measurable)
+        recorder = None if args.save_motion is None else motion_recorder(engine, drive)
         how = f"{engine.choice.reason}; with {backend}: {engine.backend_reason}"
         print(f"model {engine.model_name} on {how}; {drive.name}", file=sys.stderr)
-        result = animate(args, engine, drive, source.square, driving, performance, writer, stop, tell, scene)
+        result = animate(args, engine, drive, source.square, driving, performance, writer, stop, tell, scene, recorder)
+    if recorder is not None:
+        save_track(args.save_motion, recorder.track(driving.frame_size_px))
     if args.contact_sheet:
         write_sheet(args.contact_sheet, source.square, result.moments)
     sheet = [args.contact_sheet] if args.contact_sheet else []
@@ -336,7 +359,7 @@ def make_drive(
     args: argparse.Namespace,
     engine: "Engine",
     source: "Shot",
-    driving: "DrivingVideo",
+    driving: "DrivingVideo | TrackDriving",
     performance: Performance,
     *,
     measurable: bool,
@@ -346,10 +369,11 @@ def make_drive(
     Raises:
         MediaError: there is no frame, or what was asked for wants a face where there is none.
     """
-    from mcnet.commands.drives import PlaneDrive, SpaceDrive
+    from mcnet.commands.drives import KnownDrive, PlaneDrive, SpaceDrive
     from mcnet.media.crop import best_reference_frame
     from mcnet.media.errors import MediaError
     from mcnet.media.head_motion import most_neutral
+    from mcnet.media.motion_track import TrackDriving
 
     faces = performance.faces
     measured = measurable and source.face is not None and any(face is not None for face in faces)
@@ -377,13 +401,65 @@ def make_drive(
     start = performance.shot(reference, frame, engine.config.size_px)
     if in_space:
         return SpaceDrive(engine, source, start)
-    return PlaneDrive(
+    make: type[PlaneDrive] | type[KnownDrive] = PlaneDrive
+    if isinstance(driving, TrackDriving) and not (measured and engine.places_suffice):
+        check_known(driving, engine, measured=measured)
+        make = KnownDrive
+    return make(
         engine,
         source,
         None if args.absolute else start,
         measured=measured,
         adapt_scale=not args.no_adapt_scale,
     )
+
+
+def check_known(driving: "TrackDriving", engine: "Engine", *, measured: bool) -> None:
+    """See that a motion file has the keypoints that motion in the plane needs, where there is no picture to find them.
+
+    Raises:
+        MediaError: it has none, or another model's, or they were found in another way.
+    """
+    from mcnet.media.errors import MediaError
+
+    found, name = driving.track.keypoints, engine.model_name
+    if found is None:
+        got = "the motion of a face mesh only"
+    elif found.model != weights_of(engine):
+        got = f"keypoints of model {driving.track.model_name}"
+    elif found.measured != measured:
+        got = f"{'measured' if found.measured else 'detected'} keypoints"
+    else:
+        return
+    wanted = f"{'measured' if measured else 'detected'} keypoints of model {name}"
+    raise MediaError(
+        f"{driving.path} has {got}, and motion in the plane needs {wanted}: use --motion space with a model whose "
+        "keypoints can be measured, as the starter's, or save the motion anew with this model and --motion plane"
+    )
+
+
+def weights_of(engine: "Engine") -> str:
+    """What tells a model's keypoints from another's, whatever the precision that they are computed in."""
+    return engine.fingerprint.rpartition("/")[0]
+
+
+def motion_recorder(engine: "Engine", drive: "KeypointDrive") -> "TrackRecorder":
+    """What keeps the performer's motion."""
+    from mcnet.media.motion_track import TrackRecorder
+
+    return TrackRecorder(weights_of(engine), engine.model_name, measured=drive.measures)
+
+
+def open_performer(path: Path) -> "DrivingVideo | TrackDriving":
+    """A driving video, a folder of pictures, or a motion file.
+
+    Raises:
+        MediaError: it is none of them, or cannot be read.
+    """
+    from mcnet.media.motion_track import is_track, open_track
+    from mcnet.media.video import open_driving
+
+    return open_track(path) if is_track(path) else open_driving(path)
 
 
 def make_engine(args: argparse.Namespace, model: "ModelFile") -> "Engine":
@@ -402,7 +478,7 @@ def make_engine(args: argparse.Namespace, model: "ModelFile") -> "Engine":
 
     options = EngineOptions(device=args.device, precision=args.precision, backend=args.backend)
     choice = DeviceChoice.of(options, model.info)
-    if choice.on_gpu and options.backend == "auto":  # it is for batches, which are torch's
+    if choice.kind == "cuda" and options.backend == "auto":  # it is for batches, which are torch's
         options = replace(options, backend="torch")
     open_options = replace(options, device=choice.device)
     tier = fastest(model, open_options, measured_file(), batch=batch_frames(choice), on_measuring=tell)
@@ -411,7 +487,7 @@ def make_engine(args: argparse.Namespace, model: "ModelFile") -> "Engine":
 
 def batch_frames(choice: "DeviceChoice") -> int:
     """How many frames are animated at once."""
-    return BATCH_FRAMES["cuda" if choice.on_gpu else "cpu"]
+    return BATCH_FRAMES.get(choice.kind, 1)
 
 
 def check_places(args: argparse.Namespace, portrait: Path, background: "Background | None") -> None:
@@ -422,6 +498,7 @@ def check_places(args: argparse.Namespace, portrait: Path, background: "Backgrou
     """
     from mcnet.commands.outputs import OutputError, check_apart, check_outputs
     from mcnet.media.images import WRITABLE_SUFFIXES
+    from mcnet.media.motion_track import SUFFIX, is_track
     from mcnet.media.video_writer import VideoWriter
 
     read = {"--source": portrait, "--driving": args.driving, "--model": Path(args.model), **credentials.read_by(args)}
@@ -429,8 +506,11 @@ def check_places(args: argparse.Namespace, portrait: Path, background: "Backgrou
         read["--background"] = background.path
     output = {"--output": Path(args.output)}
     sheet = {"--contact-sheet": args.contact_sheet} if args.contact_sheet else {}
-    check_outputs(sheet, read, {"--contact-sheet": WRITABLE_SUFFIXES})
-    check_apart(output | sheet, read)
+    motion = {"--save-motion": args.save_motion} if args.save_motion else {}
+    check_outputs(sheet | motion, read, {"--contact-sheet": WRITABLE_SUFFIXES, "--save-motion": (SUFFIX,)})
+    check_apart(output | sheet | motion, read)
+    if motion and is_track(args.driving):
+        raise OutputError(f"--save-motion {args.save_motion}: {args.driving} is a motion file already; copy it instead")
     if sheet and args.driving.resolve() == args.contact_sheet.resolve().parent:  # it would be the next driving picture
         raise OutputError(
             f"--contact-sheet {args.contact_sheet}: it lies in the folder that --driving reads; choose another place"
@@ -489,7 +569,7 @@ def load_portrait(path: Path, args: argparse.Namespace, *, measurable: bool) -> 
 
 
 def find_performance(
-    driving: "DrivingVideo",
+    driving: "DrivingVideo | TrackDriving",
     args: argparse.Namespace,
     stop: StopSignals,
     *,
@@ -508,10 +588,18 @@ def find_performance(
     from mcnet.media.errors import MediaError
     from mcnet.media.faces import FaceFinder
     from mcnet.media.head_motion import Head
+    from mcnet.media.motion_track import TrackDriving
 
-    if args.no_crop and not (args.best_frame or measurable):
+    if isinstance(driving, TrackDriving):
+        track = driving.track
+        faces = driving.faces[: args.max_frames]
+        if not any(face is not None for face in faces):
+            raise MediaError(f"no face in the first {len(faces)} frames of {driving.path}: raise --max-frames")
+        known = [] if track.keypoints is None else [track.keypoints.at(index) for index in driving.frames]
+        return Performance(faces, () if args.no_crop else plan_crops(faces, driving.fps), known)
+    if args.no_crop and not (args.best_frame or measurable or getattr(args, "save_motion", None)):
         return Performance((), ())
-    faces: list[Face | None] = []
+    faces = []
     with FaceFinder(tracking=True) as finder:
         for frame in progress(driving, args.max_frames, "finding the face", tell):
             if stop.received:
@@ -587,18 +675,20 @@ def animate(
     engine: "Engine",
     drive: "KeypointDrive",
     source: "Rgb",
-    driving: "DrivingVideo",
+    driving: "DrivingVideo | TrackDriving",
     performance: Performance,
     writer: "VideoWriter",
     stop: StopSignals,
     tell: "Tell | None" = None,
     scene: "Scene | None" = None,
+    recorder: "TrackRecorder | None" = None,
 ) -> Result:
     """Animate frames and write them until `stop` has a signal. A frame without a face holds the picture before it,
-    while a scene's background goes on.
+    while a scene's background goes on. What the performer does is told to the recorder.
     """
     import numpy as np
 
+    from mcnet.commands.drives import split
     from mcnet.media.scene import opaque
 
     moments = Moments(SHEET_MOMENTS)
@@ -614,6 +704,10 @@ def animate(
         seen = [shot for shot, is_lost in zip(shots, lost, strict=True) if not is_lost]
         results = iter(_animated(drive, seen, scene) if seen else ())
         animate_s += time.perf_counter() - before
+        if recorder is not None:
+            found = iter(split(drive.found(seen)) if seen else ())
+            for (index, _), shot, is_lost in zip(batch, shots, lost, strict=True):
+                recorder.add(index / driving.fps, shot.face, None if is_lost else next(found), shot.box)
         for (index, _), shot, is_lost in zip(batch, shots, lost, strict=True):
             held += is_lost
             shown = shown if is_lost else next(results)
@@ -673,7 +767,9 @@ def report(args: argparse.Namespace, done: Animated, elapsed_s: float) -> None:
         print(f"{args.contact_sheet}: {len(result.moments)} moments")
 
 
-def progress(driving: "DrivingVideo", max_frames: int | None, what: str, tell: "Tell | None" = None) -> "Iterator[Rgb]":
+def progress(
+    driving: "DrivingVideo | TrackDriving", max_frames: int | None, what: str, tell: "Tell | None" = None
+) -> "Iterator[Rgb]":
     """The frames, at most `max_frames`; `tell` is told of each, or else a bar on a terminal tells frames per second."""
     from tqdm import tqdm
 

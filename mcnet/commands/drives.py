@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from mcnet.arrays import Array, Flow, Keypoints, Rgb
 from mcnet.media.crop import SquareBox, crop
+from mcnet.media.errors import MediaError
 from mcnet.media.faces import Face
 from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square
+from mcnet.pose import adapted_scale, relative_keypoints
 
 if TYPE_CHECKING:
     from mcnet.engine import Engine
@@ -27,12 +29,14 @@ class Shot:
         face: found in it; None where nobody looked for it.
         box: where the square lies that the model may see.
         size_px: side of that square for the model.
+        known: the model's keypoints, batch 1, where they were found before, as in a motion file.
     """
 
     rgb: Rgb
     face: Face | None
     box: SquareBox
     size_px: int
+    known: Keypoints[Array] | None = None
 
     @cached_property
     def square(self) -> Rgb:
@@ -47,6 +51,11 @@ class Shot:
     def places(self, points: Sequence[int]) -> NDArray[np.float64]:
         """(n, 2): where some points of the face's mesh are in the square's coordinates."""
         return self.mesh()[list(points), :2]
+
+
+def split(batch: Keypoints[Array]) -> list[Keypoints[Array]]:
+    """Keypoints of several frames as batches of one."""
+    return [Keypoints(batch.value[row : row + 1], batch.jacobian[row : row + 1]) for row in range(len(batch.value))]
 
 
 class Drive(Protocol):
@@ -73,6 +82,13 @@ class KeypointDrive(abc.ABC):
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
+
+    def found(self, shots: Sequence[Shot]) -> Keypoints[Array]:
+        """The performer's own, one set per driving frame, as a motion file keeps them."""
+        engine = self._engine
+        places = [shot.places(engine.keypoint_landmarks) for shot in shots] if self.measures else None
+        squares = None if self.measures and engine.places_suffice else [shot.square for shot in shots]
+        return engine.drive(squares, places, relative=False)
 
     @abc.abstractmethod
     def keypoints(self, shots: Sequence[Shot]) -> Keypoints[Array]:
@@ -123,6 +139,45 @@ class PlaneDrive(KeypointDrive):
 
     def _places(self, shot: Shot) -> NDArray[np.float64] | None:
         return shot.places(self._engine.keypoint_landmarks) if self.measures else None
+
+
+class KnownDrive(KeypointDrive):
+    """Relative motion in the plane, or absolute keypoints, by keypoints that were found before and no pictures.
+
+    Args:
+        engine: gets its source here.
+        source: the portrait.
+        reference: the performer's reference pose; None: absolute keypoints.
+        measured: whether keypoints' places were measured.
+        adapt_scale: see `Engine.animate`.
+
+    Raises:
+        MediaError: the reference spans no area.
+    """
+
+    def __init__(
+        self, engine: "Engine", source: Shot, reference: Shot | None, *, measured: bool, adapt_scale: bool
+    ) -> None:
+        super().__init__(engine)
+        self.measures = measured
+        places = source.places(engine.keypoint_landmarks) if measured else None
+        self._source = engine.set_source(source.square, places).keypoints
+        self._reference = None if reference is None else reference.known
+        self._scale = 1.0
+        if self._reference is not None and adapt_scale:
+            try:
+                self._scale = adapted_scale(self._source, self._reference)
+            except ValueError as error:
+                raise MediaError(f"{error}; take a motion file with another reference") from error
+        kind = "absolute" if reference is None else "in the plane"
+        self.name = f"motion {kind}, keypoints of the motion file"
+
+    def keypoints(self, shots: Sequence[Shot]) -> Keypoints[Array]:
+        known = [shot.known for shot in shots if shot.known is not None]
+        driving: Keypoints[Array] = Keypoints(*(np.concatenate(parts) for parts in zip(*known, strict=True)))
+        if self._reference is None:
+            return driving
+        return relative_keypoints(self._source, driving, self._reference, self._scale)
 
 
 class SpaceDrive(KeypointDrive):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mcnet.disclosure.errors import DisclosureError
 from mcnet.files import cause_and_remedy, replacing
+from mcnet.phrases import phrase
 from mcnet.places import local_signer_file
 
 if TYPE_CHECKING:
@@ -66,13 +67,16 @@ def find_identity(files: SigningFiles) -> Identity:
     try:
         import cryptography  # noqa: F401
     except ImportError as error:
-        raise DisclosureError(f"the package cryptography cannot be used ({error}); install the app again") from error
+        raise DisclosureError(
+            phrase("the package cryptography cannot be used ({error}); install the app again", error=error)
+        ) from error
     if files == SigningFiles():
         return _local_identity(local_signer_file())
     if not (files.certificates and files.key):
-        lacking = "certificate" if files.key else "private key"
         raise DisclosureError(
-            f"got only one file to sign with, expected two: the {lacking} is missing; name it as well"
+            phrase("got only a private key to sign with: name the file of its certificates as well")
+            if files.key
+            else phrase("got only certificates to sign with: name the file of their private key as well")
         )
     return _own_identity(Path(files.certificates), Path(files.key))
 
@@ -85,37 +89,54 @@ def _own_identity(certificates_path: Path, key_path: Path) -> Identity:
         chain = load_pem_x509_certificates(_content(certificates_path))
     except ValueError as error:
         raise DisclosureError(
-            f"{certificates_path} holds no certificates: got {error}, expected PEM, the signer's first"
+            phrase(
+                "{path} holds no certificates ({error}); expected PEM, the signer's first",
+                path=certificates_path,
+                error=error,
+            )
         ) from error
     try:
         key = load_pem_private_key(_content(key_path), password=None)
     except TypeError as error:
         raise DisclosureError(
-            f"the private key {key_path} has a passphrase, and nobody is there to type it: expected one without"
+            phrase(
+                "the private key {path} has a passphrase, and nobody is there to type it: expected one without",
+                path=key_path,
+            )
         ) from error
     except Exception as error:  # cryptography has several kinds for keys that it does not know
-        raise DisclosureError(f"{key_path} holds no private key ({error}); expected PEM") from error
+        raise DisclosureError(
+            phrase("{path} holds no private key ({error}); expected PEM", path=key_path, error=error)
+        ) from error
     if _public(key) != _public_of(chain[0]):
         raise DisclosureError(
-            f"the private key {key_path} is not that of the first certificate in {certificates_path}: give the pair "
-            "that belongs together, the signer's certificate first"
+            phrase(
+                "the private key {key} is not that of the first certificate in {certificates}: give the pair that "
+                "belongs together, the signer's certificate first",
+                key=key_path,
+                certificates=certificates_path,
+            )
         )
     now = datetime.datetime.now(datetime.UTC)
     begin, end = chain[0].not_valid_before_utc, chain[0].not_valid_after_utc
     if not begin <= now <= end:
         raise DisclosureError(
-            f"the certificate in {certificates_path} is valid from {begin:%Y-%m-%d} to {end:%Y-%m-%d} and not now: get "
-            "a new one"
+            phrase(
+                "the certificate in {path} is valid from {begin} to {end} and not now: get a new one",
+                path=certificates_path,
+                begin=begin.date(),
+                end=end.date(),
+            )
         )
     return Identity(b"".join(_pem(one) for one in chain), _key_pem(key), algorithm_of(key, key_path))
 
 
-def algorithm_of(key: "PrivateKeyTypes", what: object) -> str:
+def algorithm_of(key: "PrivateKeyTypes", path: Path) -> str:
     """The signature's algorithm, which follows from the key.
 
     Args:
         key: a private key.
-        what: names it in messages.
+        path: where it is.
 
     Raises:
         DisclosureError: C2PA has none for such a key.
@@ -131,8 +152,12 @@ def algorithm_of(key: "PrivateKeyTypes", what: object) -> str:
     if isinstance(key, Ed25519PrivateKey):
         return "ed25519"
     raise DisclosureError(
-        f"the private key {what} is of a kind that C2PA does not take: expected elliptic curves P-256, P-384 or P-521, "
-        f"Ed25519, or RSA of at least {_LEAST_RSA_BITS} bits"
+        phrase(
+            "the private key {path} is of a kind that C2PA does not take: expected an elliptic curve (P-256, P-384 or "
+            "P-521), Ed25519, or RSA of at least {bits} bits",
+            path=path,
+            bits=_LEAST_RSA_BITS,
+        )
     )
 
 
@@ -143,7 +168,9 @@ def _local_identity(path: Path) -> Identity:
     except FileNotFoundError:
         return _made(path)
     except OSError as error:
-        raise DisclosureError(f"cannot read this machine's signer {path}: {cause_and_remedy(error)}") from error
+        raise DisclosureError(
+            phrase("cannot read this machine's signer {path}: {why}", path=path, why=cause_and_remedy(error))
+        ) from error
     key, _, certificates = content.partition(b"-----END PRIVATE KEY-----\n")
     if not certificates:
         logger.warning("this machine's signer %s is damaged; another one takes its place", path)
@@ -170,7 +197,9 @@ def _made(path: Path) -> Identity:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(identity.key + identity.certificates)
     except OSError as error:
-        raise DisclosureError(f"cannot keep this machine's signer in {path}: {cause_and_remedy(error)}") from error
+        raise DisclosureError(
+            phrase("cannot keep this machine's signer in {path}: {why}", path=path, why=cause_and_remedy(error))
+        ) from error
     return identity
 
 
@@ -237,7 +266,9 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DisclosureError(f"cannot read {path}: {error.strerror or error}; check its name") from error
+        raise DisclosureError(
+            phrase("cannot read {path}: {why}; check its name", path=path, why=error.strerror or error)
+        ) from error
 
 
 def _close_to_others(path: Path) -> None:

@@ -9,7 +9,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from io import FileIO
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +17,8 @@ from typing import Any
 from mcnet.disclosure.errors import DisclosureError
 from mcnet.disclosure.identity import Identity
 from mcnet.files import cause_and_remedy, replacing, scratch_beside
+from mcnet.phrases import listed, phrase
+from mcnet.version import project_version
 
 GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC's term for what a trained model made."""
@@ -120,7 +121,14 @@ def disclose(path: Path, said: Generated, identity: Identity) -> Path:
     embedded = suffix in _EMBEDDING
     kind = _EMBEDDING.get(suffix) or _BESIDE.get(suffix)
     if kind is None:
-        raise DisclosureError(f"{path}: got suffix {path.suffix!r}, expected {', '.join((*_EMBEDDING, *_BESIDE))}")
+        raise DisclosureError(
+            phrase(
+                "{path}: got suffix {suffix}, expected {kinds}",
+                path=path,
+                suffix=repr(path.suffix),
+                kinds=listed((*_EMBEDDING, *_BESIDE)),
+            )
+        )
     library = _library()
     partial = scratch_beside(path, suffix)
     try:
@@ -131,14 +139,14 @@ def disclose(path: Path, said: Generated, identity: Identity) -> Path:
                 manifest = _signed(library, kind, _definition(said), identity, source, copy, embedded=embedded)
             except library.C2paError as error:
                 cause = cause_and_remedy(copy.failure) if copy.failure is not None else _words(error)
-                raise DisclosureError(f"it cannot be signed: {cause}") from error
+                raise DisclosureError(phrase("it cannot be signed: {why}", why=cause)) from error
             os.fsync(copy.fileno())
         signed = partial if embedded else path
         _require_good(_read(library, signed, kind, None if embedded else manifest), said)
         if embedded and not _shows_the_same(path, partial):
-            raise DisclosureError("the signed copy does not show the same pictures, so that it was not kept")
+            raise DisclosureError(phrase("the signed copy does not show the same pictures, so that it was not kept"))
         if _identity_of(path) != before:
-            raise DisclosureError("it was changed, moved or removed while it was being signed")
+            raise DisclosureError(phrase("it was changed, moved or removed while it was being signed"))
         if embedded:
             shutil.copymode(path, partial)
             partial.replace(path)
@@ -147,7 +155,7 @@ def disclose(path: Path, said: Generated, identity: Identity) -> Path:
             beside.write_bytes(manifest)
         return path.with_suffix(SIDECAR)
     except OSError as error:
-        raise DisclosureError(f"it cannot be signed: {cause_and_remedy(error)}") from error
+        raise DisclosureError(phrase("it cannot be signed: {why}", why=cause_and_remedy(error))) from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -172,7 +180,9 @@ def read_credentials(path: Path) -> Credentials | None:
             return None
         return _read(library, path, kind, beside.read_bytes() if suffix in _BESIDE else None)
     except OSError as error:
-        raise DisclosureError(f"cannot read {path}: {error.strerror or error}; check its name") from error
+        raise DisclosureError(
+            phrase("cannot read {path}: {why}; check its name", path=path, why=error.strerror or error)
+        ) from error
 
 
 def _library() -> ModuleType:
@@ -184,8 +194,11 @@ def _library() -> ModuleType:
         return _imported_library()
     except (ImportError, OSError, RuntimeError) as error:
         raise DisclosureError(
-            f"the package c2pa-python cannot be used ({error}); install the app again, or switch "
-            "Content Credentials off"
+            phrase(
+                "the package c2pa-python cannot be used ({error}); install the app again, or switch Content "
+                "Credentials off",
+                error=error,
+            )
         ) from error
 
 
@@ -211,9 +224,7 @@ def _imported_library() -> ModuleType:
 
 def _definition(said: Generated) -> dict[str, Any]:
     """The statement, as the library takes it. Nothing in it is of the user's, their files' names or their machine."""
-    program: dict[str, str] = {"name": "mcnet-avatar"}
-    with contextlib.suppress(PackageNotFoundError):
-        program["version"] = version("mcnet-avatar")
+    program = {"name": "mcnet-avatar", "version": project_version()}
     models = [
         {"name": model.name, **({"sha256": model.sha256} if model.sha256 else {})}
         for model in dict.fromkeys(said.models)
@@ -271,7 +282,9 @@ def _read(library: ModuleType, path: Path, kind: str | None, manifest: bytes | N
         except library.C2paError.ManifestNotFound:
             return None
         except library.C2paError as error:
-            raise DisclosureError(f"what {path} says of itself cannot be read: {_words(error)}") from error
+            raise DisclosureError(
+                phrase("what {path} says of itself cannot be read: {why}", path=path, why=_words(error))
+            ) from error
 
 
 def _credentials(store: dict[str, Any], *, beside: bool) -> Credentials:
@@ -306,10 +319,13 @@ def _require_good(found: Credentials | None, said: Generated) -> None:
     if found is None or not found.intact:
         problems = "nothing" if found is None else ", ".join(found.problems)
         raise DisclosureError(
-            f"the signed copy does not hold when it is read back ({problems}), so that it was not kept"
+            phrase(
+                "the signed copy does not hold when it is read back ({problems}), so that it was not kept",
+                problems=problems,
+            )
         )
     if found.models != tuple(dict.fromkeys(said.models)):
-        raise DisclosureError(f"the signed copy names {found.models}, expected {said.models}, so that it was not kept")
+        raise DisclosureError(phrase("the signed copy says something else, so that it was not kept"))
 
 
 class _Copy(FileIO):
@@ -366,8 +382,12 @@ def _require_room(path: Path) -> None:
     needed, free = path.stat().st_size + _ROOM_BYTES, shutil.disk_usage(path.parent).free
     if free < needed:
         raise DisclosureError(
-            f"signing needs room for a second copy: got {free / 1e6:.0f} MB, expected {needed / 1e6:.0f} MB; make room "
-            "on the disk"
+            phrase(
+                "signing needs room for a second copy: got {free_mb:.0f} MB, expected {needed_mb:.0f} MB; make room on "
+                "the disk",
+                free_mb=free / 1e6,
+                needed_mb=needed / 1e6,
+            )
         )
 
 

@@ -20,6 +20,7 @@ from mcnet.disclosure.errors import DisclosureError
 from mcnet.disclosure.identity import SigningFiles, find_identity
 from mcnet.disclosure.manifest import Generated, disclose
 from mcnet.errors import told
+from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,9 @@ def begin_disclosing(
                 trouble = str(pipe.recv())
             except (EOFError, OSError):
                 process.join()
-                trouble = f"its process ended with {process.exitcode}: out of memory, or a library crashed"
+                trouble = phrase(
+                    "its process ended with {status}: out of memory, or a library crashed", status=process.exitcode
+                )
         process.join()
         tell(path, trouble)
 

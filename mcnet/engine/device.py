@@ -6,6 +6,7 @@ import functools
 import importlib.metadata
 import importlib.util
 import platform
+from pathlib import Path
 from typing import Literal, get_args
 
 from mcnet.engine import processor
@@ -17,6 +18,8 @@ Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Runtime = Literal["auto", "torch", "openvino", "cudagraph"]
 Dtype = Literal["fp32", "bf16", "fp16"]
 
+_GPU_NODES = ("dri/renderD*", "dxg")  # the latter in Windows' Linux
+
 
 class EngineError(UserError, RuntimeError):
     """The engine cannot do what it was asked; the message says what was got, what was expected and what to do."""
@@ -27,7 +30,7 @@ class Way:
     """One way of running a model, with nothing left to choose.
 
     Attributes:
-        device: `cpu` or `cuda:N`.
+        device: as `DeviceChoice.device`.
         precision: any but `auto`.
         backend: any but `auto`.
     """
@@ -51,8 +54,9 @@ class EngineOptions:
     """
 
     device: str = "auto"
-    """`auto` (CUDA where torch can use it, else the CPU), `cpu`, `cuda` or `cuda:N`. If a named device is missing,
-    that is an error; no other device is used instead."""
+    """`auto` (what was measured; else CUDA where torch can use it, else the CPU), `cpu`, `cuda` or `cuda:N`, `gpu` or
+    `gpu:N` (Intel's, by OpenVINO), `mps` (Apple's, by torch). If a named device is missing, that is an error; no other
+    device is used instead."""
     precision: Precision = "auto"
     """Of the decoder and the memory, with OpenVINO of dense motion's hourglass too. Keypoints, sampling and the
     attention's softmax are always float32. `int8`: the decoder's convolutions in 8 bits, what is left in bf16 or fp32;
@@ -83,7 +87,7 @@ class DeviceChoice:
     """Where and how an engine runs, and why."""
 
     device: str
-    """`cpu` or `cuda:N`."""
+    """`cpu`, `cuda:N` (NVIDIA's), `gpu:N` (Intel's, by OpenVINO) or `mps` (Apple's)."""
     dtype: Dtype
     reason: str
     """One plain sentence for people."""
@@ -94,6 +98,11 @@ class DeviceChoice:
     def on_gpu(self) -> bool:
         """Whether the device is a GPU."""
         return self.device != "cpu"
+
+    @property
+    def kind(self) -> str:
+        """Of the device: `cpu`, `cuda`, `gpu` or `mps`."""
+        return kind_of(self.device)
 
     @classmethod
     def of(cls, options: EngineOptions, model: ModelInfo | None = None) -> "DeviceChoice":
@@ -123,15 +132,20 @@ class DeviceChoice:
             found = "cpu" if lack else "cuda:0"
             device = found if measured is None else explicit_device(measured.device)
             on_cpu = f"because {lack}" if lack else "as measured"
-            why = on_cpu if device == "cpu" else "the GPU that torch found"
+            reasons = {"cpu": on_cpu, "cuda": "the GPU that torch found"}
+            why = reasons.get(kind_of(device), "as measured")
         wanted = options.precision if measured is None or options.precision != "auto" else measured.precision
         dtype: Dtype
-        if wanted == "auto" or wanted == "int8":
+        if wanted == "int8" and kind_of(device) == "gpu":
+            dtype = "fp16"
+        elif wanted == "auto" or wanted == "int8":
             dtype = "bf16" if "bf16" in processor.native_precisions(device) else "fp32"
         else:
             dtype = wanted
         if device == "cpu" and dtype == "fp16":
             raise EngineError(phrase("precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)"))
+        if kind_of(device) in ("gpu", "mps") and dtype == "bf16":
+            raise EngineError(phrase("precision: got bf16 on {device}, expected fp32 or fp16 there", device=device))
         name = processor.description(threads_of(options)) if device == "cpu" else _gpu_name(device)
         precision: str = dtype
         int8 = False
@@ -179,23 +193,32 @@ def explicit_device(name: str) -> str:
         EngineError: it is none that anything here knows, or it is not there.
     """
     kind, _, number = name.partition(":")
-    known = (kind == "cpu" and number in ("", "0")) or (kind == "cuda" and (not number or number.isdecimal()))
+    lone = kind in ("cpu", "mps") and number in ("", "0")
+    known = lone or (kind in ("cuda", "gpu") and (not number or number.isdecimal()))
     if not known or name.endswith(":"):
-        raise EngineError(phrase("device: got {name}, expected auto, cpu, cuda or cuda:N", name=repr(name)))
+        raise EngineError(
+            phrase("device: got {name}, expected auto, cpu, cuda, cuda:N, gpu, gpu:N or mps", name=repr(name))
+        )
     if kind == "cpu":
         return "cpu"
     index = int(number or 0)
-    if lack := why_no_cuda(index):
+    lack = why_no_mps() if kind == "mps" else why_no_intel_gpu(index) if kind == "gpu" else why_no_cuda(index)
+    if lack:
         raise EngineError(
             phrase(
                 "device: got {name}, but {lack}; use --device cpu (or auto), or mend that", name=repr(name), lack=lack
             )
         )
-    return f"cuda:{index}"
+    return kind if kind == "mps" else f"{kind}:{index}"
+
+
+def kind_of(device: str) -> str:
+    """Of a device, as `DeviceChoice.device` has it: `cpu`, `cuda`, `gpu` or `mps`."""
+    return device.partition(":")[0]
 
 
 def gpus() -> dict[str, str]:
-    """The GPUs that torch can use: their names for people, by `cuda:N`."""
+    """The GPUs that torch can use by CUDA: their names for people, by `cuda:N`."""
     if why_no_torch_for_gpus():
         return {}
     import torch
@@ -204,8 +227,16 @@ def gpus() -> dict[str, str]:
     return {f"cuda:{index}": torch.cuda.get_device_name(index) for index in usable}
 
 
+def other_gpus() -> dict[str, str]:
+    """Intel's, by OpenVINO, and Apple's, by torch: their names for people, by `gpu:N` and `mps`."""
+    intel = {} if why_no_intel_gpu(0) else {f"gpu:{index}": name for index, name in enumerate(_intel_gpus())}
+    return intel | ({} if why_no_mps() else {"mps": _gpu_name("mps")})
+
+
 def gpu_lacks() -> list[str]:
     """Why GPUs cannot be used: a reason for each that torch finds and cannot use, or one why it finds none."""
+    if platform.system() == "Darwin":
+        return [lack] if (lack := why_no_mps()) else []
     if lack := why_no_torch_for_gpus():
         return [lack]
     import torch
@@ -214,6 +245,10 @@ def gpu_lacks() -> list[str]:
 
 
 def _gpu_name(device: str) -> str:
+    if device == "mps":
+        return phrase("the Apple GPU")
+    if kind_of(device) == "gpu":
+        return _intel_gpus()[int(device.partition(":")[2])]
     import torch
 
     return torch.cuda.get_device_name(device)
@@ -251,6 +286,45 @@ def _has_nvidia_driver() -> bool:
     except OSError:
         return False
     return True
+
+
+def why_no_intel_gpu(index: int) -> str | None:
+    """Why OpenVINO cannot compute on an Intel GPU, or None where it can; it is imported where there may be one."""
+    if lack := _why_no_openvino_package():
+        return lack
+    if platform.system() == "Darwin":
+        return phrase("OpenVINO knows no GPU on macOS (device mps is Apple's)")
+    if platform.system() == "Linux" and not any(path for name in _GPU_NODES for path in Path("/dev").glob(name)):
+        return phrase("this machine shows no GPU that a program may compute with (there is no /dev/dri/renderD*)")
+    found = len(_intel_gpus())
+    if not found:
+        return phrase("OpenVINO finds no Intel GPU: there is none, or its driver for computing (OpenCL) is missing")
+    return None if index < found else phrase("there is no Intel GPU {index}: OpenVINO finds {n}", index=index, n=found)
+
+
+@functools.cache
+def _intel_gpus() -> tuple[str, ...]:
+    """Their names, as OpenVINO tells them, in its order."""
+    from mcnet.openvino_import import ov
+
+    core = ov.Core()
+    devices = [device for device in core.available_devices if kind_of(device.replace(".", ":")) == "GPU"]
+    return tuple(str(core.get_property(device, "FULL_DEVICE_NAME")) for device in devices)
+
+
+def why_no_mps() -> str | None:
+    """Why torch cannot compute on an Apple GPU, or None where it can; it is imported where there may be one."""
+    if platform.system() != "Darwin":
+        return phrase("mps is for Apple's GPUs, and this is {system}", system=platform.system())
+    if lack := why_no_torch():
+        return lack
+    import torch
+
+    if not torch.backends.mps.is_built():
+        return phrase("torch {version} is a build without Apple's Metal", version=torch.__version__)
+    if not torch.backends.mps.is_available():
+        return phrase("torch {version} finds no Apple GPU that it can use", version=torch.__version__)
+    return None
 
 
 def why_no_cuda(index: int | None) -> str | None:
@@ -292,8 +366,12 @@ def automatic_backend(choice: DeviceChoice, measured: Way | None) -> tuple[Runti
     """What shall compute where no backend is asked for, and why."""
     if measured is not None:
         return measured.backend, phrase("measured to be the fastest here")
-    if choice.on_gpu:
+    if choice.kind == "cuda":
         return "cudagraph", phrase("recorded frames are the fastest on GPUs")
+    if choice.kind == "gpu":
+        return "openvino", phrase("it is what computes on Intel GPUs")
+    if choice.kind == "mps":
+        return "torch", phrase("it is what computes on Apple GPUs")
     if lack := why_no_openvino_first(choice.device):
         return "torch", lack
     return "openvino", phrase("torch is not installed") if why_no_torch() else phrase(
@@ -308,12 +386,18 @@ def why_no_openvino_first(device: str) -> str | None:
 
 def why_no_openvino(device: str, *, measured_only: bool) -> str | None:
     """Why OpenVINO cannot compute there, or None where it can; `measured_only`: and is known to be faster."""
-    if device != "cpu":
-        return phrase("OpenVINO computes on the CPU only, and {device} was chosen", device=device)
+    if kind_of(device) not in ("cpu", "gpu"):
+        return phrase("OpenVINO computes on CPUs and Intel GPUs only, and {device} was chosen", device=device)
+    if lack := _why_no_openvino_package():
+        return lack
+    if measured_only and device == "cpu" and platform.machine() not in ("x86_64", "AMD64"):
+        return phrase("OpenVINO was measured on x86-64 CPUs only, and this is {machine}", machine=platform.machine())
+    return None
+
+
+def _why_no_openvino_package() -> str | None:
     if importlib.util.find_spec("openvino") is None:
         return phrase('the package openvino is not installed (pip install "mcnet-avatar[openvino]")')
-    if measured_only and platform.machine() not in ("x86_64", "AMD64"):
-        return phrase("OpenVINO was measured on x86-64 CPUs only, and this is {machine}", machine=platform.machine())
     return None
 
 

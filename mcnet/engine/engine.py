@@ -435,10 +435,11 @@ class Engine:
             logger.info("torch computes: %s", self.backend_reason)
             self._backend = self._torch_backend()
         elif wanted == "cudagraph":
-            if not self.choice.on_gpu:
+            if self.choice.kind != "cuda":
                 raise EngineError(
                     phrase(
-                        "backend: got 'cudagraph', but {device} was chosen, expected a GPU", device=self.choice.device
+                        "backend: got 'cudagraph', but {device} was chosen, expected an NVIDIA GPU",
+                        device=self.choice.device,
                     )
                 )
             from mcnet.engine.cuda_graph import CudaGraphBackend
@@ -461,7 +462,9 @@ class Engine:
         def make() -> Backend:
             from mcnet.engine.openvino_backend import OpenVinoBackend
 
-            return OpenVinoBackend(self._model, self.choice.dtype, self._threads, int8=self.choice.int8)
+            return OpenVinoBackend(
+                self._model, self.choice.dtype, self._threads, int8=self.choice.int8, device=self.choice.device
+            )
 
         self._preparation = Preparation(make)
         if asked:
@@ -490,6 +493,14 @@ class Engine:
             return call(backend)
         except RuntimeError as error:  # torch.OutOfMemoryError is one, and whatever CUDA says of a recording
             if backend is self._torch:
+                if self.choice.kind == "mps" and isinstance(error, NotImplementedError):
+                    raise EngineError(
+                        phrase(
+                            "torch lacks something on the Apple GPU that the network needs ({error}): use device cpu, "
+                            "or a newer torch",
+                            error=str(error).partition(".")[0],
+                        )
+                    ) from error
                 raise
             reason = phrase("{name} failed: {error}", name=backend.name, error=error)
         # Not in the handler: the error holds on to the memory of what failed, which torch may need.
@@ -502,6 +513,14 @@ class Engine:
         Raises:
             EngineError: it is not there.
         """
+        if self.choice.kind == "gpu":
+            raise EngineError(
+                phrase(
+                    "{reason}; nothing else computes on {device}: use device cpu",
+                    reason=reason,
+                    device=self.choice.device,
+                )
+            )
         if lack := why_no_torch():
             raise EngineError(
                 phrase(
@@ -521,6 +540,14 @@ class Engine:
         Raises:
             EngineError: torch is not there.
         """
+        if self.choice.kind == "gpu":
+            raise EngineError(
+                phrase(
+                    "backend: got 'torch', but {device} was chosen, where OpenVINO alone computes: use backend auto, "
+                    "or another device",
+                    device=self.choice.device,
+                )
+            )
         if lack := why_no_torch():
             raise EngineError(
                 phrase("backend: torch has to compute, but {lack}; or install OpenVINO, and use a CPU", lack=lack)

@@ -23,7 +23,7 @@ from mcnet.model_file import ModelFile, refuse_not_finite
 from mcnet.openvino_import import ov
 from mcnet.pose import affine_motions
 
-_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
 class OpenVinoBackend:
@@ -38,15 +38,16 @@ class OpenVinoBackend:
 
     name = "openvino"
 
-    def __init__(self, model: ModelFile, dtype: str, threads: int, *, int8: bool = False) -> None:
+    def __init__(self, model: ModelFile, dtype: str, threads: int, *, int8: bool = False, device: str = "cpu") -> None:
         """Write the graphs and compile them.
 
         Args:
             model: whose weights are those of its configuration; not changed, and read once more when the first source
                 is encoded.
-            dtype: of the two graphs that may be rounded: `fp32` or `bf16`.
-            threads: of one frame.
+            dtype: of the two graphs that may be rounded: `fp32` or `bf16`; on a GPU `fp32` or `fp16`.
+            threads: of one frame, on a CPU.
             int8: compute the decoder's convolutions in 8 bits, on the model's ranges.
+            device: `cpu`, or `gpu:N`, an Intel GPU.
 
         Raises:
             CheckpointError: a weight is not finite: a ReLU here takes NaN to 0, and nobody would see it.
@@ -55,11 +56,15 @@ class OpenVinoBackend:
         self._model = model
         self._config = config = model.config
         self._core = ov.Core()
-        self._settings = {
-            "NUM_STREAMS": 1,
-            "INFERENCE_NUM_THREADS": threads,
-            "ENABLE_CPU_PINNING": False,  # other threads work on the same cores
-        }
+        self._device = "CPU" if device == "cpu" else f"GPU.{device.partition(':')[2]}"
+        self._settings: dict[str, object] = {"NUM_STREAMS": 1}  # a frame at a time, in one queue
+        if device == "cpu":
+            self._settings |= {
+                "INFERENCE_NUM_THREADS": threads,
+                "ENABLE_CPU_PINNING": False,  # other threads work on the same cores
+            }
+        else:
+            self._settings |= {"PERFORMANCE_HINT": "LATENCY"}
         refuse_not_finite(model.weights, f"model {model.info.name}")
         weights = Weights(model.weights)
         self._detector = self._request(detector_graph(config, weights)) if model.detects else None
@@ -160,11 +165,11 @@ class OpenVinoBackend:
 
     def _request(self, graph: ov.Model, precision: str = "fp32") -> ov.InferRequest:
         settings = self._settings | {"INFERENCE_PRECISION_HINT": _PRECISIONS[precision]}
-        if precision != "fp32" and settings["INFERENCE_NUM_THREADS"] == 1:
+        if precision != "fp32" and settings.get("INFERENCE_NUM_THREADS") == 1:
             # With one thread OpenVINO fuses the memory's attention into one kernel that rounds logits and softmax to
             # bf16: errors of up to 28 steps of 255 instead of 6. Without it int8 takes 9 % longer, bf16 as long.
             settings["SNIPPETS_MODE"] = "DISABLE"
-        return self._core.compile_model(graph, "CPU", settings).create_infer_request()
+        return self._core.compile_model(graph, self._device, settings).create_infer_request()
 
     def _take(self, cache: SourceCache[Array]) -> None:
         """Copy what a source settles into the graphs' inputs."""

@@ -15,15 +15,23 @@ def native_precisions(device: str, root: Path = Path("/")) -> frozenset[str]:
 
     On a CPU bf16 needs AVX-512 bf16 or AMX: without them torch takes seconds for a frame. int8 needs VNNI or AMX, which
     add up products of bytes in 32 bits; without them OpenVINO adds pairs in 16 bits, and may still be faster than in
-    float32 (two AVX2 cores: 33 and 37 ms per frame of the starter). On a GPU nothing here computes in int8.
+    float32 (two AVX2 cores: 33 and 37 ms per frame of the starter). On a GPU of NVIDIA's
+    or Apple's nothing here computes in int8; of an Intel GPU OpenVINO tells.
 
     torch and OpenVINO both multiply with oneDNN, and a limit in `ONEDNN_MAX_CPU_ISA` takes instructions away from it,
     though the processor has them: what it may not use counts as missing.
 
     Args:
-        device: `cpu` or `cuda:N`.
+        device: `cpu`, `cuda:N`, `gpu:N` or `mps`.
         root: where Linux' /proc lies; tests lay out others.
     """
+    if device == "mps":
+        return frozenset({"fp32", "fp16"})
+    if device.startswith("gpu:"):
+        from mcnet.openvino_import import ov
+
+        told = ov.Core().get_property(f"GPU.{device.partition(':')[2]}", "OPTIMIZATION_CAPABILITIES")
+        return frozenset({"fp32", "fp16"} | ({"int8"} if "INT8" in told else set()))
     if device != "cpu":
         import torch
 

@@ -117,7 +117,7 @@ def write_rgb(path: str | Path, rgb: NDArray[np.uint8]) -> None:
 
     Args:
         path: ends in `.png`, `.jpg` or `.jpeg`; its folder exists.
-        rgb: (H, W, 3) uint8 RGB.
+        rgb: (H, W, 3) uint8 RGB; for PNG also (H, W, 4), with straight alpha.
 
     Raises:
         MediaError: the suffix is another, or the place cannot be written.

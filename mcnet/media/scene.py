@@ -15,6 +15,7 @@ from mcnet.media.errors import MediaError
 from mcnet.media.images import is_picture, read_rgb, usual_endings
 from mcnet.media.matte import Cutout, Matte, cut_frame, cut_out, cut_portrait
 from mcnet.media.video import open_driving
+from mcnet.phrases import phrase
 
 Kind = Literal["own", "blur", "colour", "alpha", "image", "video"]
 
@@ -87,19 +88,23 @@ def require_file(text: str) -> Path:
         MediaError: it is something else, or is not there.
     """
     if not text:
-        raise MediaError("no file is chosen; choose a picture or a video")
+        raise MediaError(phrase("no file is chosen; choose a picture or a video"))
     if _ADDRESS.match(text):
-        raise MediaError("got a network address, and only a file of this machine can be used; download it first")
+        raise MediaError(
+            phrase("got a network address, and only a file of this machine can be used; download it first")
+        )
     try:
         path = Path(text).expanduser()
         if path.is_file():
             return path
         found = path.exists()
     except (OSError, RuntimeError, ValueError) as error:  # the last two: ~nobody, and a NUL in the name
-        raise MediaError(f"{text!r} cannot be read ({error}); check the path") from error
+        raise MediaError(phrase("{path} cannot be read ({error}); check the path", path=text, error=error)) from error
     if found:
-        raise MediaError(f"{path} is a folder, a device or a pipe, and only a file can be used; choose another")
-    raise MediaError(f"there is no file {path}; check the path")
+        raise MediaError(
+            phrase("{path} is a folder, a device or a pipe, and only a file can be used; choose another", path=path)
+        )
+    raise MediaError(phrase("there is no file {path}; check the path", path=path))
 
 
 def rgb_of(colour: str) -> tuple[int, int, int]:
@@ -186,7 +191,9 @@ class LoopedVideo:
             self._frames = iter(self._video)
             frame = next(self._frames, None)
             if frame is None:
-                raise MediaError(f"no frame of {self._video.path} can be decoded; choose another video")
+                raise MediaError(
+                    phrase("no frame of {path} can be decoded; choose another video", path=self._video.path)
+                )
         self._index += 1
         return frame
 

@@ -18,7 +18,7 @@ from app.__main__ import build_parser, main
 from app.control.access import Access
 from app.control.client import Connection
 from app.errors import AppError
-from app.headless import Watch, live_settings, parse_sink
+from app.headless import Watch, before_background, live_settings, parse_sink
 from app.pipeline.events import EngineReady, Event, SinkFailed, SourceFailed, SourceReady
 from app.pipeline.output.discloser import Discloser
 from app.pipeline.pipeline import Pipeline
@@ -29,12 +29,11 @@ from mcnet.disclosure import ModelUsed, read_credentials
 from mcnet.disclosure.manifest import GENERATED
 from mcnet.disclosure.process import begin_disclosing
 from mcnet.engine import open_model
+from mcnet.media.scene import parse_background
 from tests.app.clips import face_that_leaves
 from tests.app.fakes import wait_until
 from tests.disks import full
 from tests.media.videos import GRID
-
-NOBODY_SIGNS = Discloser(lambda: None, lambda _: None, begin_disclosing)
 
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 
@@ -183,9 +182,9 @@ def test_a_full_disk_ends_a_run_that_only_records(tmp_path: Path) -> None:
 
 
 def test_sinks_by_their_names() -> None:
-    assert parse_sink("pipewire", NOBODY_SIGNS).name == "pipewire"
-    assert parse_sink("pipewire:Mine", NOBODY_SIGNS).name == "pipewire"
-    assert parse_sink("virtualcam", NOBODY_SIGNS).name == "virtualcam"
+    assert parse_sink("pipewire").name == "pipewire"
+    assert parse_sink("pipewire:Mine").name == "pipewire"
+    assert parse_sink("virtualcam").name == "virtualcam"
 
 
 def test_a_run_outlives_one_of_its_sinks_and_has_failed_nevertheless(capsys: pytest.CaptureFixture[str]) -> None:
@@ -274,6 +273,17 @@ def test_a_preset_of_the_window_moves_the_avatar(tmp_path: Path, monkeypatch: py
         settings("--preset", "Wild")
 
 
+def test_a_background_cuts_the_person_out_before_it() -> None:
+    usual = LiveSettings(portrait_x=0.2)
+    green = before_background(usual, parse_background("green"))
+    assert (green.cut_out, green.background, green.background_colour) == (True, "colour", "#00ff00")
+    assert green.portrait_x == 0.2
+    video = before_background(usual, parse_background(str(GRID)))
+    assert (video.background, video.background_video, video.background_image) == ("video", str(GRID), "")
+    blurred = before_background(usual, parse_background("blur", 0.9))
+    assert (blurred.background, blurred.background_blur) == ("blur", 0.9)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -294,6 +304,9 @@ def test_a_preset_of_the_window_moves_the_avatar(tmp_path: Path, monkeypatch: py
         (["--camera", str(GRID), "--sink", "file:x.avi"], "got suffix '.avi', expected .mp4"),
         (["--camera", str(GRID), "--sink", "file:a.mp4", "--sink", "file:a.mp4"], "got it twice"),
         (["--camera", str(GRID), "--sink", "file:a.mp4", "--report", "a.mp4"], "is to be written there, too"),
+        (["--camera", str(GRID), "--background", "rtsp://192.0.2.1/x"], "got a network address"),
+        (["--camera", str(GRID), "--background", "/dev/null"], "a folder, a device or a pipe"),
+        (["--camera", str(GRID), "--background", str(GRID), "--report", str(GRID)], "it would write over what"),
         (["--camera", 300 * "x"], "there is no such file"),
         (["--camera", str(GRID), "--source", 300 * "x"], "got neither a file nor a known name"),
     ],

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import AppError
-from app.presets import MOST_PRESETS, STANDARD, Presets, Strengths, load_presets, save_presets
+from app.presets import MOST_PRESETS, STANDARD, Place, Presets, Strengths, load_presets, save_presets
 from app.settings import LiveSettings
 
 CALM = Strengths(motion_strength=0.6, mouth_strength=1.3)
@@ -71,7 +71,8 @@ def test_there_are_not_too_many_of_either() -> None:
         presets.saved("one more", CALM)
     presets.saved("n3", Strengths())
     for number in range(301):
-        presets = presets.with_last(f"p{number}", CALM)
+        presets = presets.with_last(f"p{number}", CALM).with_place(f"p{number}", Place())
+    assert list(presets.places) == list(presets.last)
     assert list(presets.last) == [f"p{number}" for number in range(1, 301)]
     assert list(presets.with_last("p1", Strengths()).last)[-1] == "p1"
 
@@ -80,6 +81,7 @@ def test_they_survive_a_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "config" / "presets.toml"
     assert load_presets(path) == (Presets(), None)
     presets = Presets().saved('“Für” [den]."Chef"', CALM).with_last("woman_1", CALM).with_last("man 1", Strengths())
+    presets = presets.with_place("man 1", Place(0.7, -0.2, 0.1))
     save_presets(path, presets)
     assert load_presets(path) == (presets, None)
     assert tomllib.loads(path.read_text(encoding="utf-8"))["version"] == 1
@@ -97,6 +99,9 @@ speed = 2
 [last.man_1]
 lids_strength = nan
 turn_strength = 0.25
+[places.man_1]
+portrait_x = 7
+portrait_y = 0.1
 """
 
 
@@ -106,8 +111,16 @@ def test_a_damaged_entry_takes_nothing_else_with_it(tmp_path: Path, caplog: pyte
     presets, message = load_presets(path)
     assert presets.named == {"Good": Strengths(motion_strength=0.6), "Half": Strengths(brows_strength=0.5)}
     assert presets.last == {"woman_1": Strengths(mouth_strength=1.5), "man_1": Strengths(turn_strength=0.25)}
+    assert presets.places == {"man_1": Place(portrait_y=0.1)}
     assert message is not None
-    for said in ("named.Half: setting motion_strength: got 9", "named.Odd: got 3", "speed", "lids_strength", "extra"):
+    for said in (
+        "portrait_x: got 7",
+        "named.Half: setting motion_strength: got 9",
+        "named.Odd: got 3",
+        "speed",
+        "lids_strength",
+        "extra",
+    ):
         assert said in message
     assert (tmp_path / "presets.toml.damaged").read_text() == DAMAGED
     assert load_presets(path) == (presets, None)

@@ -98,7 +98,7 @@ def test_what_was_written_is_signed_as_the_user_wants(
     assert "has no Content Credentials: nothing is known of how it was made" in capsys.readouterr().out
     before = output.read_bytes()
     assert animate(output, "--signing-key", str(output), frames=1) == 1  # before any work
-    assert "the certificate is missing" in capsys.readouterr().err
+    assert "name the file of its certificates as well" in capsys.readouterr().err
     assert animate(output, "--no-content-credentials", "--signing-key", "key.pem", frames=1) == 1
     assert "leave one of them out" in capsys.readouterr().err
     assert output.read_bytes() == before

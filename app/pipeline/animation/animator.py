@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from app.pipeline.animation.calibration import Calibration, PoseScore, score_expression
 from app.pipeline.animation.live_engine import LiveEngine
 from app.pipeline.animation.motion import MotionControl, Pose, Reference, gains_of
+from app.pipeline.animation.motion_recording import MotionRecording
 from app.pipeline.animation.performer_view import PerformerView
 from app.pipeline.animation.reference_store import Kept, ReferenceStore, Setup, kept_of
 from app.pipeline.animation.source_store import SourceStore
@@ -24,6 +25,7 @@ from app.pipeline.events import (
     Calibrated,
     CalibrationProgress,
     Event,
+    MotionRefused,
     ReferenceImproved,
     SettingRefused,
     SourceFailed,
@@ -155,6 +157,9 @@ class _Source(NamedTuple):
 class Animator:
     """Animates the chosen portrait by camera frames. Used on one thread, the engine's.
 
+    Attributes:
+        recording: takes the performer's motion, while somebody wants it; else None.
+
     Args:
         engine: makes the pictures.
         emit: told what happens.
@@ -182,6 +187,9 @@ class Animator:
         self._kept: tuple[Setup, Kept] | None = None
         self._reference_for: Portrait | None = None
         self._remembers = True
+        self._plays = False
+        self._refused = False
+        self.recording: MotionRecording | None = None
         self._identity = ""
         self._finder = finder
         self._smoother = CropSmoother()
@@ -356,6 +364,7 @@ class Animator:
                 return Step(None, None)
             return Step(self._without_face(now_s, settings, camera=False), None)
         self._remember(settings)
+        self._plays = frame.played is not None
         if frame.camera != self._camera:
             self._change_camera(frame.camera)
         if frame.rgb.shape != self._shape:
@@ -364,9 +373,11 @@ class Animator:
         dt_s = min(_LONGEST_STEP_S, max(0.0, frame.captured_s - self._captured_s))
         self._frame_id, self._captured_s, self._identity = frame.frame_id, frame.captured_s, frame.identity
         measures = self._measures(settings)
-        looked = measures or self._searches_first
+        looked = measures or self._searches_first or frame.played is not None or self.recording is not None
         if looked:
             self._look(frame)
+        if self.recording is not None:
+            self.recording.take(frame.captured_s, self._face, (frame.rgb.shape[1], frame.rgb.shape[0]))
         box = self._frame(dt_s, settings)
         if self._face is None or box is None:
             return Step(self._without_face(now_s, settings, camera=True), PerformerView(frame, box, None, None))
@@ -378,6 +389,13 @@ class Animator:
         in_the_plane = measured is None or not self._in_space(settings) or self._calibrates
         if in_the_plane and measured is not None and self._engine.places_suffice:
             driving = Pose.of(self._engine.detect(None, self._places_of(measured)))
+        elif in_the_plane and frame.played is not None:
+            if measured is None or not self._in_space(settings):
+                self._refuse_played(measured is not None)
+                return Step(self._slate(State.NO_FACE), PerformerView(frame, box, landmarks, None))
+            self._refused = False
+            # For the calibration. It is no reference in the plane, which a motion file does not move.
+            driving = Pose(places := self._places_of(measured), np.tile(np.eye(2), (len(places), 1, 1)))
         elif in_the_plane:
             square = self._crop(frame.rgb, box)
             if square is None:
@@ -504,8 +522,15 @@ class Animator:
         grown = abs(here.spread_px / max(there.spread_px, 1e-6) - 1)
         return bool(max(moved, grown) > _MOVED)
 
+    def _refuse_played(self, measured: bool) -> None:
+        """Tell once that the motion file cannot move the avatar, as nothing can be detected in it."""
+        if not self._refused:
+            self._refused = True
+            self._emit(MotionRefused(in_the_plane=measured))
+
     def _change_camera(self, camera: str) -> None:
         self._camera = camera
+        self._refused = False
         self._reframe()
         self._ladder.reset()
         self._motion.reference = None
@@ -519,8 +544,11 @@ class Animator:
     def _look(self, frame: CameraFrame) -> None:
         """Search a frame for the performer's face."""
         self._looked_s = frame.captured_s
-        with self._timed("face"):
-            faces = self._finder.find(frame.rgb)
+        if frame.played is not None:
+            faces = [] if frame.played.face is None else [frame.played.face]
+        else:
+            with self._timed("face"):
+                faces = self._finder.find(frame.rgb)
         faces = [face for face in faces if face.box.share_inside(frame.rgb) >= _LEAST_INSIDE]
         if faces and (self._gone or self._is_elsewhere(faces[0])):
             # Back after more than a blink: perhaps elsewhere, so the crop does not glide there but is there.
@@ -648,7 +676,7 @@ class Animator:
             self._tell_progress(calibration.share, calibration.hint)
             return
         score, reference = best
-        self._take_reference(reference)
+        self._take_reference(reference, of_another_model=self._plays)
         self._keep_reference(score, landmarks, in_space=in_space)
         self._emit(Calibrated(score.score, score.remarks, in_space=in_space))
 
@@ -756,7 +784,8 @@ class Animator:
                     made = cut_out(square if len(square) == size_px else resized(square, size_px))
             except (MediaError, cv2.error) as error:
                 logger.warning("the person cannot be cut out: %s", error)
-                self._emit(SettingRefused("cut_out", f"the person cannot be cut out of this portrait: {error}"))
+                told = phrase("the person cannot be cut out of this portrait: {error}", error=error)
+                self._emit(SettingRefused("cut_out", told))
                 made = None
             self._mattes[key] = made
             while len(self._mattes) > _ENCODED_KEPT:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from app.errors import CameraError
 from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera import Camera, CameraFormat
-from app.pipeline.capture.camera_frame import CameraFrame
+from app.pipeline.capture.camera_frame import CameraFrame, Played
+from app.pipeline.capture.track_camera import TrackCamera
 from app.pipeline.events import CameraDark, CameraFailed, CameraOpened, Event
 from mcnet.errors import UserError
 from mcnet.phrases import phrase
@@ -58,8 +59,8 @@ class _Session:
         self,
         number: int,
         spec: CameraSpec,
-        open_camera: Callable[[CameraSpec], Camera],
-        deliver: Callable[["_Session", NDArray[np.uint8], float], None],
+        open_camera: Callable[[CameraSpec], Camera | TrackCamera],
+        deliver: Callable[["_Session", NDArray[np.uint8] | Played, float], None],
     ) -> None:
         self.spec = spec
         self.format: CameraFormat | None = None
@@ -73,7 +74,7 @@ class _Session:
         self.told_s: float | None = None
         self._open_camera = open_camera
         self._deliver = deliver
-        self._camera: Camera | None = None
+        self._camera: Camera | TrackCamera | None = None
         self._stop = threading.Event()
         self._latest: NDArray[np.uint8] | None = None
         self._thread = threading.Thread(target=self._run, name=f"camera {number} ({spec.name})", daemon=True)
@@ -135,10 +136,15 @@ class _Session:
         finally:
             camera.close()
 
-    def _take(self, rgb: NDArray[np.uint8]) -> None:
+    def _take(self, read: NDArray[np.uint8] | Played) -> None:
         now_s = time.monotonic()
         if self._stop.is_set():
             return
+        if isinstance(read, Played):  # a drawing is neither dark nor frozen
+            self.changed_s = self.last_frame_s = now_s
+            self._deliver(self, read, now_s)
+            return
+        rgb = read
         if self._latest is None or not np.array_equal(rgb, self._latest):
             self._latest, self.changed_s = rgb, now_s
             self.flat = int(rgb[_SAMPLED].max()) - int(rgb[_SAMPLED].min()) < _FLAT_LEVELS
@@ -161,7 +167,7 @@ class CameraControl:
         self,
         deliver: Callable[[CameraFrame], None],
         emit: Callable[[Event], None],
-        open_camera: Callable[[CameraSpec], Camera],
+        open_camera: Callable[[CameraSpec], Camera | TrackCamera],
         times: CameraTimes | None = None,
         before: "CameraControl | None" = None,
     ) -> None:
@@ -254,12 +260,14 @@ class CameraControl:
         self._numbers += 1
         self._candidate = _Session(self._numbers, spec, self._open_camera, self._take)
 
-    def _take(self, session: _Session, rgb: NDArray[np.uint8], now_s: float) -> None:
+    def _take(self, session: _Session, read: NDArray[np.uint8] | Played, now_s: float) -> None:
         """On a session's thread: only the camera in use is heard."""
         with self._lock:
             if session is not self._active:
                 return
-            frame = CameraFrame(self._frame_id, now_s, rgb, session.device, session.identity)
+            played = read if isinstance(read, Played) else None
+            rgb = read.rgb if isinstance(read, Played) else read
+            frame = CameraFrame(self._frame_id, now_s, rgb, session.device, session.identity, played)
             self._frame_id += 1
         self._deliver(frame)
 

@@ -1,9 +1,24 @@
 """What a camera gives. Sinks never see it: nothing that writes outputs may import this module (import-linter)."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mcnet.media.faces import Face
+
+
+class Played(NamedTuple):
+    """A frame of a motion file, which has no picture.
+
+    Attributes:
+        rgb: (H, W, 3) uint8 RGB, a drawing that stands for one.
+        face: that was measured then, in its pixels; None where there was none.
+    """
+
+    rgb: NDArray[np.uint8]
+    face: Face | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,6 +31,7 @@ class CameraFrame:
         rgb: (H, W, 3) uint8 RGB.
         camera: which one; the same when it comes back after a failure.
         identity: likewise, and the same in the next run, as far as can be told; never shown. "": it cannot be told.
+        played: of a motion file; None: it is a picture, in which a face may be found.
     """
 
     frame_id: int
@@ -23,3 +39,4 @@ class CameraFrame:
     rgb: NDArray[np.uint8]
     camera: str = ""
     identity: str = ""
+    played: Played | None = None

@@ -3,6 +3,7 @@
 import sys
 from typing import assert_never
 
+from app.errors import CameraError
 from app.pipeline.camera_spec import CameraSpec
 from app.pipeline.capture.camera import Camera, CameraInfo
 from app.pipeline.capture.device_camera import CameraSystem, open_device
@@ -11,7 +12,9 @@ from app.pipeline.capture.file_camera import open_file
 from app.pipeline.capture.linux_cameras import LinuxCameras
 from app.pipeline.capture.macos_cameras import MacCameras
 from app.pipeline.capture.network_camera import open_network_camera
+from app.pipeline.capture.track_camera import TrackCamera, open_track_camera
 from app.pipeline.capture.windows_cameras import WindowsCameras
+from mcnet.phrases import phrase
 
 
 def camera_system(system: str = sys.platform) -> CameraSystem:
@@ -30,6 +33,14 @@ def list_cameras() -> list[CameraInfo]:
     return camera_system().cameras()
 
 
+def open_performer(spec: CameraSpec) -> Camera | TrackCamera:
+    """Open a camera, or a motion file in its place; everything else as of `open_camera`."""
+    if spec.kind == "motion":
+        assert spec.path is not None
+        return open_track_camera(spec.name, spec.path)
+    return open_camera(spec)
+
+
 def open_camera(spec: CameraSpec) -> Camera:
     """Open a camera and look at its first frames. A device may block for seconds: give it a thread of its own.
 
@@ -44,5 +55,7 @@ def open_camera(spec: CameraSpec) -> Camera:
         case "file" | "folder":
             assert spec.path is not None
             return open_file(spec.name, spec.path)
+        case "motion":
+            raise CameraError(phrase("{name} is a motion file, expected what gives pictures", name=spec.name))
         case _:
             assert_never(spec.kind)

@@ -8,6 +8,7 @@ from app.errors import AppError
 from mcnet.arrays import Rgb
 from mcnet.errors import UserError, sentence
 from mcnet.media.scene import LoopedVideo, covering, require_file
+from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class BackdropVideo:
                 due_s = step_s - (time.monotonic() - began_s) % step_s
                 self._ended.wait(due_s)
         except UserError as error:
-            self._failure = f"the background video cannot be used: {error}"
+            self._failure = phrase("the background video cannot be used: {error}", error=error)
         except Exception as error:  # told to the sink stage, which is another thread
             logger.exception("the background video %s", self.path)
-            self._failure = f"the background video {self.path} cannot be used: {sentence(error)}"
+            self._failure = phrase("the background video cannot be used: {error}", error=sentence(error))

@@ -234,9 +234,8 @@ class Compositor:
         """
         self._slate_picture, self._own_slates = None, {}
         if path:
-            self._slate_picture = covering(
-                _read_picture(path, phrase("the slate's picture")), (self._width, self._height)
-            )
+            picture = _read_picture(path, phrase("the slate's picture"))
+            self._slate_picture = covering(picture, (self._width, self._height))
 
     def _own_slate(self, back: Rgb, text: str) -> Rgb:
         """The user's picture; a text of his stands on it, dimmed."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from app.pipeline.events import Undisclosed
 from mcnet.disclosure import Generated, ModelUsed, SigningFiles
+from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class Discloser:
             self._under_way.append(self._begin_process(path, Generated(models), files, self._over))
         except Exception as error:  # the file is finished and stays, whatever keeps a process from starting
             logger.exception("Content Credentials of %s", path)
-            self._over(path, f"no process could be started for it ({error})")
+            self._over(path, phrase("no process could be started for it ({error})", error=error))
 
     def _over(self, path: Path, trouble: str) -> None:
         if trouble:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from app.pipeline.state import State
 from mcnet.media.matte import Cutout
+from mcnet.media.scene import rgb_of
 
 _BADGE_HEIGHT, _BADGE_ASPECT, _BADGE_MARGIN = 0.058, 3.9, 0.022
 
@@ -81,3 +82,18 @@ class Composed:
     fading: bool = False
     alpha: NDArray[np.uint8] | None = None
     behind: str = "#000000"
+
+    def straight(self) -> NDArray[np.uint8]:
+        """(height, width, 4) uint8 RGB and straight alpha: the colours without the one that shows through.
+
+        A fade between avatar and slate mixes both alike, so that this holds for it too.
+        """
+        if self.alpha is None:
+            return np.dstack((self.rgb, np.full(self.rgb.shape[:2], 255, np.uint8)))
+        made = np.dstack((self.rgb, self.alpha))
+        mixed = (self.alpha > 0) & (self.alpha < 255)
+        behind = np.array(rgb_of(self.behind), np.float32)
+        share = self.alpha[mixed].astype(np.float32)[:, None] / 255
+        colours = behind + (self.rgb[mixed] - behind) / share
+        made[mixed, :3] = np.clip(np.round(colours), 0, 255).astype(np.uint8)
+        return made

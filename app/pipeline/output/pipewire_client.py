@@ -7,6 +7,7 @@ see `app.pipeline.output.pipewire_process`. Types and numbers are those of PipeW
 """
 
 import ctypes
+import errno
 import functools
 import struct
 import time
@@ -15,13 +16,14 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from app.errors import AppError
+from mcnet.phrases import phrase
 
 LIBRARY = "libpipewire-0.3.so.0"
-LOST = "PipeWire has ended"
+LOST = phrase("PipeWire has ended")
 
 ANY_TARGET = 0xFFFFFFFF
 INPUT, OUTPUT = 0, 1
-AUTOCONNECT, MAP_BUFFERS, DRIVER = 1 << 0, 1 << 2, 1 << 3
+AUTOCONNECT, MAP_BUFFERS, DRIVER, IN_DATA_THREAD = 1 << 0, 1 << 2, 1 << 3, 1 << 4
 ERROR, PAUSED, STREAMING = -1, 2, 3
 
 FORMAT_PARAM, _ENUM_FORMAT_PARAM, _BUFFERS_PARAM, _META_PARAM = 4, 3, 5, 6
@@ -31,14 +33,18 @@ _AUDIO, _VIDEO, _RAW = 1, 2, 1
 VIDEO_FORMAT = 0x20001
 _VIDEO_SIZE, _VIDEO_RATE, _VIDEO_RANGE, _VIDEO_MATRIX = 0x20003, 0x20004, 0x2000C, 0x2000D
 I420, YUY2, RGB = 2, 4, 15
+_AUDIO_FORMAT, _AUDIO_RATE, _AUDIO_CHANNELS, _AUDIO_POSITION = 0x10001, 0x10003, 0x10004, 0x10005
+_FLOAT32, _MONO = 0x11B, 2
 _LIMITED_RANGE, _BT601 = 2, 4
 _MEMORY_POINTER, _MEMORY_FILE = 1 << 1, 1 << 2
 _HEADER = 1
 
-_ID, _INT, _RECTANGLE, _FRACTION, _OBJECT, _CHOICE = 3, 4, 10, 11, 15, 19
+_ID, _INT, _RECTANGLE, _FRACTION, _ARRAY, _OBJECT, _CHOICE = 3, 4, 10, 11, 13, 15, 19
 _RANGE, _FLAGS = 1, 4
 _ANSWER_S = 5
+_LATE_S = 0.05
 _CORE_ID = 0
+_PIPE_BROKEN = -errno.EPIPE
 
 
 # Parameters: SPA's "plain old data".
@@ -83,6 +89,19 @@ def video_format(pixel_format: int, size_px: tuple[int, int], rate: tuple[int, i
     ]
     if pixel_format != RGB:  # or a reader would take a large picture for BT.709's
         properties += [(_VIDEO_RANGE, _id(_LIMITED_RANGE)), (_VIDEO_MATRIX, _id(_BT601))]
+    return _object(_FORMAT, _ENUM_FORMAT_PARAM, properties)
+
+
+def sound_format(rate_hz: int) -> bytes:
+    """Sound of one channel, as float32 in [-1, 1]; PipeWire converts whatever others have."""
+    properties = [
+        (_MEDIA_TYPE, _id(_AUDIO)),
+        (_MEDIA_SUBTYPE, _id(_RAW)),
+        (_AUDIO_FORMAT, _id(_FLOAT32)),
+        (_AUDIO_RATE, _int(rate_hz)),
+        (_AUDIO_CHANNELS, _int(1)),
+        (_AUDIO_POSITION, _pod(_ARRAY, struct.pack("<III", 4, _ID, _MONO))),
+    ]
     return _object(_FORMAT, _ENUM_FORMAT_PARAM, properties)
 
 
@@ -207,6 +226,20 @@ class _Buffer(ctypes.Structure):
         ("buffer", ctypes.POINTER(_SpaBuffer)),
         ("user_data", ctypes.c_void_p),
         ("size", ctypes.c_uint64),
+        ("requested", ctypes.c_uint64),
+    )
+
+
+class _Time(ctypes.Structure):
+    _fields_ = (
+        ("now", ctypes.c_int64),
+        ("rate", ctypes.c_uint32 * 2),
+        ("ticks", ctypes.c_uint64),
+        ("delay", ctypes.c_int64),
+        ("queued", ctypes.c_uint64),
+        ("buffered", ctypes.c_uint64),
+        ("queued_buffers", ctypes.c_uint32),
+        ("available_buffers", ctypes.c_uint32),
     )
 
 
@@ -265,7 +298,9 @@ def _library() -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(LIBRARY)
     except OSError as error:
-        raise AppError(f"PipeWire's library cannot be loaded ({error}); install PipeWire") from error
+        raise AppError(
+            phrase("PipeWire's library cannot be loaded ({error}); install PipeWire", error=error)
+        ) from error
     pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint32
     calls: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "pw_init": (None, (pointer, pointer)),
@@ -292,6 +327,8 @@ def _library() -> ctypes.CDLL:
         "pw_stream_get_node_id": (number, (pointer,)),
         "pw_stream_dequeue_buffer": (ctypes.POINTER(_Buffer), (pointer,)),
         "pw_stream_queue_buffer": (ctypes.c_int, (pointer, ctypes.POINTER(_Buffer))),
+        "pw_stream_get_time_n": (ctypes.c_int, (pointer, pointer, ctypes.c_size_t)),
+        "pw_stream_set_active": (ctypes.c_int, (pointer, ctypes.c_bool)),
         "pw_stream_trigger_process": (ctypes.c_int, (pointer,)),
         "pw_stream_destroy": (None, (pointer,)),
     }
@@ -299,7 +336,9 @@ def _library() -> ctypes.CDLL:
         try:
             call = getattr(library, name)
         except AttributeError as error:
-            raise AppError(f"PipeWire's library is too old: it lacks {name}; update PipeWire") from error
+            raise AppError(
+                phrase("PipeWire's library is too old: it lacks {name}; update PipeWire", name=name)
+            ) from error
         call.restype, call.argtypes = result, arguments
     return library
 
@@ -341,9 +380,11 @@ class PipeWire:
         self._loop = self.library.pw_thread_loop_new(b"mcnet-avatar", None)
         self._context = self.library.pw_context_new(self.library.pw_thread_loop_get_loop(self._loop), None, 0)
         if not self._context:
-            raise AppError("PipeWire's library cannot be used: its settings or plug-ins are missing; install PipeWire")
+            raise AppError(
+                phrase("PipeWire's library cannot be used: its settings or plug-ins are missing; install PipeWire")
+            )
         if self.library.pw_thread_loop_start(self._loop) < 0:
-            raise AppError("PipeWire's library cannot be used: its thread does not start")
+            raise AppError(phrase("PipeWire's library cannot be used: its thread does not start"))
         self._listener = _Listener(
             0,
             _CORE_EVENTS,
@@ -356,7 +397,7 @@ class PipeWire:
         with self:
             self.core: int = self.library.pw_context_connect(self._context, None, 0)
             if not self.core:
-                raise AppError("PipeWire's daemon cannot be reached; start it: systemctl --user start pipewire")
+                raise AppError(phrase("PipeWire's daemon cannot be reached; start it: systemctl --user start pipewire"))
             self._listen(self.core, self._listener)
             self.sync()
 
@@ -390,7 +431,7 @@ class PipeWire:
             if self._lost:
                 raise AppError(self._lost)
             if time.monotonic() > deadline_s:
-                raise AppError(f"PipeWire did not answer within {_ANSWER_S} s")
+                raise AppError(phrase("PipeWire did not answer within {seconds} s", seconds=_ANSWER_S))
             self.library.pw_thread_loop_timed_wait(self._loop, 1)
 
     def signal(self) -> None:
@@ -437,7 +478,8 @@ class PipeWire:
     def _hear_error(self, _data: Any, thing: int, _number: int, result: int, message: bytes | None) -> None:
         if thing != _CORE_ID or self._lost:
             return  # of a stream: it tells so itself
-        self._lost = LOST if result == -32 else f"PipeWire has failed: {(message or b'').decode(errors='replace')}"
+        said = (message or b"").decode(errors="replace")
+        self._lost = LOST if result == _PIPE_BROKEN else phrase("PipeWire has failed: {said}", said=said)
         self.signal()
         self._on_lost(self._lost)
 
@@ -508,7 +550,7 @@ class Stream:
                 self._stream, direction, ANY_TARGET, flags, kept.pointers, len(formats)
             )
         if result < 0:
-            raise AppError(f"PipeWire makes no node (error {-result})")
+            raise AppError(phrase("PipeWire makes no node (error {number})", number=-result))
 
     @property
     def node_id(self) -> int:
@@ -568,6 +610,49 @@ class Stream:
                 header.flags, header.offset, header.pts, header.dts_offset, header.seq = 0, 0, time_ns, 0, number
         self._library.pw_stream_queue_buffer(self._stream, buffer)
         return fits
+
+    def set_active(self, active: bool) -> None:
+        """Let it run, or rest; with the lock."""
+        self._library.pw_stream_set_active(self._stream, active)
+
+    def cycle_s(self) -> float:
+        """When the cycle under way began, in seconds of the monotonic clock; from the callback of a stream of sound.
+
+        Callbacks come late as often as the system is busy; this does not.
+        """
+        clock = _Time()
+        self._library.pw_stream_get_time_n(self._stream, ctypes.addressof(clock), ctypes.sizeof(clock))
+        now_s = time.monotonic()
+        cycle_s = clock.now / 1e9
+        return cycle_s if now_s - _LATE_S < cycle_s <= now_s else now_s  # a stream that has just begun has an older one
+
+    def take_sound(self) -> bytes:
+        """What has come, as float32; from the callback."""
+        came = b""
+        while buffer := self._library.pw_stream_dequeue_buffer(self._stream):
+            data = buffer.contents.buffer.contents.datas[0]
+            chunk = data.chunk.contents
+            if data.data and chunk.offset + chunk.size <= data.max_size:
+                came += ctypes.string_at(data.data + chunk.offset, chunk.size)
+            self._library.pw_stream_queue_buffer(self._stream, buffer)
+        return came
+
+    def give_sound(self, make: Callable[[int], bytes]) -> None:
+        """Pass sound on; from the callback.
+
+        Args:
+            make: so many samples of float32.
+        """
+        buffer = self._library.pw_stream_dequeue_buffer(self._stream)
+        if not buffer:
+            return
+        data = buffer.contents.buffer.contents.datas[0]
+        room = data.max_size // 4 if data.data else 0
+        sound = make(min(room, buffer.contents.requested or room))
+        ctypes.memmove(data.data, sound, len(sound))
+        chunk = data.chunk.contents
+        chunk.offset, chunk.size, chunk.stride, chunk.flags = 0, len(sound), 4, 0
+        self._library.pw_stream_queue_buffer(self._stream, buffer)
 
 
 class _Params(NamedTuple):

@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from app.errors import AppError
 from app.pipeline.output.pipewire_client import (
@@ -32,6 +32,7 @@ from app.pipeline.output.pipewire_client import (
     video_buffers,
     video_format,
 )
+from mcnet.phrases import phrase
 
 
 class CameraWish(NamedTuple):
@@ -103,6 +104,13 @@ def serve(connection: "Connection[Any, Any]", job: Callable[..., None], *args: A
     os._exit(0)  # without the library's own end, which has nothing to do that the daemon would not
 
 
+def end_with(connection: "Connection[Any, Any]", error: str) -> NoReturn:
+    """End the process, which has no more to do than to say why; from any thread."""
+    with contextlib.suppress(OSError):
+        connection.send({"error": error})
+    os._exit(0)
+
+
 def _end_with_parent() -> None:
     if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
@@ -164,6 +172,7 @@ class _Camera:
                 "node.name": wish.name,
                 "node.nick": wish.name,
                 "node.description": wish.name,
+                "priority.driver": "0",  # sets the pace of pictures, and of nobody's sound
             },
             on_state=self._hear_state,
             on_param=self._hear_param,
@@ -196,14 +205,11 @@ class _Camera:
         self._stream.overwrite(ctypes.addressof(picture), self._bytes()[1])
 
     def _lose(self, message: str) -> None:
-        """The process has no more to do than to say so."""
-        with contextlib.suppress(OSError):
-            self._connection.send({"error": message})
-        os._exit(0)
+        end_with(self._connection, message)
 
     def _hear_state(self, state: int, error: str) -> None:
         if state == ERROR:
-            self._lose(f"PipeWire has refused the camera: {error}")
+            self._lose(phrase("PipeWire has refused the camera: {error}", error=error))
         if state == PAUSED and not self._told:
             self._told = True
             self._connection.send({"node": self._stream.node_id})

@@ -9,6 +9,7 @@ from app.errors import AppError
 from app.pipeline.output import pipewire_process
 from app.pipeline.output.pipewire_worker import NODE_NAME, PipeWireWorker, daemon_socket, require_daemon
 from app.pipeline.output.virtual_camera_report import Fix, VirtualCameraReport, distributions
+from mcnet.phrases import phrase
 
 _ANSWER_S = 10.0
 _INSTALL = {
@@ -17,10 +18,10 @@ _INSTALL = {
     "arch": "sudo pacman -S --needed pipewire wireplumber",
 }
 _START = Fix(
-    "Start it, now and at every login",
+    phrase("Start it, now and at every login"),
     "systemctl --user enable --now pipewire.socket pipewire.service wireplumber.service",
 )
-_RESTART = Fix("Start PipeWire again", "systemctl --user restart pipewire wireplumber")
+_RESTART = Fix(phrase("Start PipeWire again"), "systemctl --user restart pipewire wireplumber")
 
 
 def examine_pipewire() -> VirtualCameraReport:
@@ -64,28 +65,38 @@ class PipeWireProbe:
         try:
             self._require()
         except PermissionError:
-            sentence = f"PipeWire runs, but you may not use it ({daemon_socket()})."
-            again = Fix("Start the app as the user who is logged in, and not with sudo")
+            sentence = phrase("PipeWire runs, but you may not use it ({socket}).", socket=daemon_socket())
+            again = Fix(phrase("Start the app as the user who is logged in, and not with sudo"))
             return VirtualCameraReport("denied", "", sentence, (again,))
         except OSError:
             return self._no_daemon()
         try:
             facts = self._ask()
         except AppError as error:
-            sentence = f"PipeWire runs, but cannot be used: {error}."
+            sentence = phrase("PipeWire runs, but cannot be used: {error}.", error=error)
             return VirtualCameraReport("missing", "", sentence, (_RESTART,))
         version, manager = facts["version"], facts["manager"]
         if not manager:
-            sentence = f"PipeWire {version} runs, but without a session manager: no program would reach the camera."
+            sentence = phrase(
+                "PipeWire {version} runs, but without a session manager: no program would reach the camera.",
+                version=version,
+            )
             return VirtualCameraReport("missing", "", sentence, (*self._install(), _START))
-        sentence = f"PipeWire {version} with {manager} can have the camera {NODE_NAME}, without a kernel module."
+        sentence = phrase(
+            "PipeWire {version} with {manager} can have the camera {name}, without a kernel module.",
+            version=version,
+            manager=manager,
+            name=NODE_NAME,
+        )
         return VirtualCameraReport("ready", NODE_NAME, sentence)
 
     def _no_daemon(self) -> VirtualCameraReport:
         if self._installed():
-            sentence = f"PipeWire is installed, but does not run: nothing listens at {daemon_socket()}."
+            sentence = phrase(
+                "PipeWire is installed, but does not run: nothing listens at {socket}.", socket=daemon_socket()
+            )
             return VirtualCameraReport("missing", "", sentence, (_START,))
-        return VirtualCameraReport("missing", "", "PipeWire is not installed.", (*self._install(), _START))
+        return VirtualCameraReport("missing", "", phrase("PipeWire is not installed."), (*self._install(), _START))
 
     def _install(self) -> tuple[Fix, ...]:
         try:
@@ -94,5 +105,5 @@ class PipeWireProbe:
             named = []
         name = next((name for name in named if name in _INSTALL), "")
         if not name:
-            return (Fix("Install your distribution's packages pipewire and wireplumber"),)
-        return (Fix("Install it", _INSTALL[name]),)
+            return (Fix(phrase("Install your distribution's packages pipewire and wireplumber")),)
+        return (Fix(phrase("Install it"), _INSTALL[name]),)

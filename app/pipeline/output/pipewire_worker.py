@@ -1,9 +1,12 @@
 """The processes that speak to PipeWire, from the app's side; see `app.pipeline.output.pipewire_process`."""
 
+import logging
 import multiprocessing
 import os
 import socket
 import sys
+import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -12,9 +15,16 @@ from typing import Any
 
 from app.errors import AppError
 from app.pipeline.output import pipewire_process
+from mcnet.phrases import phrase
+
+logger = logging.getLogger(__name__)
 
 NODE_NAME = "mcnet-avatar"
 """What call programs call the camera."""
+
+_ANSWER_S = 10.0
+_AGAIN_S, _LONGEST_AGAIN_S = 0.5, 8.0
+_STEADY_S = 10.0  # who lived as long does not crash at once
 
 
 def daemon_socket() -> Path:
@@ -68,10 +78,10 @@ class PipeWireWorker:
         """
         try:
             if not self.connection.poll(timeout_s):
-                raise AppError(f"PipeWire did not answer within {timeout_s:g} s")
+                raise AppError(phrase("PipeWire did not answer within {seconds:g} s", seconds=timeout_s))
             facts: dict[str, Any] = self.connection.recv()
         except (EOFError, OSError) as error:
-            raise AppError("what speaks to PipeWire has crashed") from error
+            raise AppError(phrase("what speaks to PipeWire has crashed")) from error
         if "error" in facts:
             raise AppError(str(facts["error"]))
         return facts
@@ -84,3 +94,123 @@ class PipeWireWorker:
     def close(self) -> None:
         """Close the pipe, once nobody reads it any more."""
         self.connection.close()
+
+
+class PipeWireKeeper:
+    """Keeps a process that speaks to PipeWire: one that ends is started anew, once there is a daemon again.
+
+    All functions are called from its thread.
+
+    Args:
+        job: of `PipeWireWorker`. It says `node` once what it makes is there.
+        args: of the job.
+        began: called before a process starts.
+        hear: takes what it says.
+        away: told why what it makes is away for the time being, and None when it is back.
+        patient: whether what fails from the beginning is tried again as well.
+
+    Attributes:
+        failure: why it cannot be at all, and is not tried again.
+    """
+
+    def __init__(
+        self,
+        job: Callable[..., None],
+        args: tuple[Any, ...],
+        *,
+        began: Callable[[], None],
+        hear: Callable[[dict[str, Any]], None],
+        away: Callable[[AppError | None], None],
+        patient: bool = False,
+    ) -> None:
+        self.failure: AppError | None = None
+        self._job = job
+        self._args = args
+        self._began = began
+        self._hear = hear
+        self._away = away
+        self._patient = patient
+        self._was_there = self._told = False
+        self._lock = threading.Lock()
+        self._worker: PipeWireWorker | None = None
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="PipeWire", daemon=True)
+        self._thread.start()
+
+    def send(self, message: Any) -> bool:
+        """Tell the process something; whether there is one."""
+        with self._lock:
+            if self._worker is None:
+                return False
+            try:
+                self._worker.connection.send(message)
+            except OSError:  # it has ended: whoever waits for what it says hears so
+                return False
+            return True
+
+    def stop(self) -> None:
+        """End the process; does not wait for the thread, which may be starting another one that it ends at once."""
+        self._stopped.set()
+        with self._lock:
+            if self._worker is not None:
+                self._worker.end()
+
+    def ended(self, timeout_s: float) -> bool:
+        """Whether the thread ends within that time."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        again_s = _AGAIN_S
+        while not self._stopped.is_set():
+            began_s = time.monotonic()
+            try:
+                require_daemon()
+                self._serve()
+            except OSError as error:
+                if not self._told:
+                    self._be_away(AppError(phrase("PipeWire does not run: {error}", error=error)))
+                again_s = _AGAIN_S
+            except AppError as error:
+                if self._stopped.is_set():
+                    return
+                if not self._was_there and not self._patient:
+                    self.failure = error
+                    return
+                self._be_away(error)
+                lived = time.monotonic() - began_s > _STEADY_S
+                again_s = _AGAIN_S if lived else min(2 * again_s, _LONGEST_AGAIN_S)
+            self._stopped.wait(again_s)
+
+    def _be_away(self, error: AppError) -> None:
+        logger.info("PipeWire: %s", error)
+        self._told = True
+        self._away(error)
+
+    def _serve(self) -> None:
+        """Have a process until it ends.
+
+        Raises:
+            AppError: why it ended.
+        """
+        self._began()
+        worker = PipeWireWorker(self._job, *self._args)
+        try:
+            with self._lock:
+                if self._stopped.is_set():
+                    return
+                self._worker = worker
+            facts = worker.facts(_ANSWER_S)
+            while not self._stopped.is_set():
+                if "node" in facts:
+                    self._was_there = True
+                    if self._told:
+                        self._told = False
+                        self._away(None)
+                self._hear(facts)
+                facts = worker.facts()
+        finally:
+            with self._lock:
+                self._worker = None
+            worker.end()
+            worker.close()

@@ -1,4 +1,5 @@
-"""Recordings of the output: H.264 in MP4, with the sound of a microphone as AAC where that is wanted.
+"""Recordings of the output: H.264 in MP4, with the sound of a microphone as AAC where that is wanted; or, with what is
+transparent, VP9 and Opus in WebM.
 
 `mcnet.media.video_writer.VideoWriter` makes the better file of a finished clip, at six times the work per frame and
 with nothing to show for it before its end; a recording must not starve the model, and must survive a full disk or a
@@ -14,14 +15,13 @@ from collections import deque
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av.error
-import numpy as np
 from av.codec.codec import UnknownCodecError
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from app.errors import SinkError
 from app.pipeline.output.discloser import Disclose
@@ -49,9 +49,46 @@ _PENDING_PICTURES = 8
 # less than half the bytes. The model needs the time more than the disk needs the room (20 MB per minute).
 _CODEC = "libx264"
 _PRESET, _CRF, _THREADS = "ultrafast", "20", 2
-_KEYFRAME_S = 2  # also what a crash may cost
+_KEYFRAME_S = 2  # of MP4 also what a crash may cost
 _BT709 = 1
 _TV_RANGE = 1
+
+
+class _Kind(NamedTuple):
+    """Of a file.
+
+    Attributes:
+        suffix: of its name.
+        codec: of its pictures, by FFmpeg's name.
+        pixels: likewise.
+        options: of the codec.
+        container_options: of the container; until it is finished, the file plays.
+        has_alpha: whether it keeps what is transparent.
+    """
+
+    suffix: str
+    codec: str
+    pixels: str
+    options: dict[str, str]
+    container_options: dict[str, str]
+    has_alpha: bool
+
+
+_MP4 = _Kind(
+    ".mp4", _CODEC, "yuv420p", {"preset": _PRESET, "crf": _CRF}, {"movflags": "+hybrid_fragmented"}, has_alpha=False
+)
+# VP9 is the one codec of browsers that has alpha: a second stream of pictures, each coded as the first; libvpx refuses
+# its alternate reference frames with it.
+_WEBM = _Kind(
+    ".webm",
+    "libvpx-vp9",
+    "yuva420p",
+    {"crf": "30", "b": "0", "deadline": "realtime", "cpu-used": "8", "row-mt": "1", "auto-alt-ref": "0"},
+    {"cluster_time_limit": "2000"},
+    has_alpha=True,
+)
+_KINDS = {kind.suffix: kind for kind in (_MP4, _WEBM)}
+RECORDED_SUFFIXES = tuple(_KINDS)
 
 
 class RecorderSink:
@@ -65,8 +102,8 @@ class RecorderSink:
     While the user wants the slate, nothing is heard either. What goes wrong with the sound costs no picture.
 
     Args:
-        path: ends in `.mp4`, and its folder exists. A file that is there already stays: the recording then becomes
-            `name-2.mp4` and so on.
+        path: ends in `.mp4` or `.webm`, and its folder exists. A file that is there already stays: the recording then
+            becomes `name-2.mp4` and so on.
         sound: a microphone, or None for a recording without a sound track.
         disclose: called with the file once it is whole, on the recording's own thread; or None.
         clock: seconds, as `time.monotonic`.
@@ -215,7 +252,7 @@ class _Recording:
         try:
             while (item := self._next()) is not None:
                 tick, sent_s, picture = item
-                self._encoder.write(tick, picture.rgb)
+                self._encoder.write(tick, picture)
                 self._encoder.write_sound(tick, sent_s, picture)
             self._encoder.finish()
             if self._disclose is not None and self._encoder.written:
@@ -300,6 +337,7 @@ class _Encoder:
 
     def _begin(self, path: Path, output: OutputFormat) -> None:
         self._muxer, self.path = _claimed(path)
+        self._kind = _KINDS[self.path.suffix.lower()]
         try:
             self._stream = self._add_stream(output)
         except (av.error.FFmpegError, UnknownCodecError, OSError) as error:
@@ -309,7 +347,7 @@ class _Encoder:
                     "cannot record to {path}: the encoder {codec} cannot be opened for {width_px} x {height_px} "
                     "({cause}); choose another size, or install the app again",
                     path=path,
-                    codec=_CODEC,
+                    codec=self._kind.codec,
                     width_px=output.width_px,
                     height_px=output.height_px,
                     cause=getattr(error, "strerror", None) or error,
@@ -320,16 +358,16 @@ class _Encoder:
             raise
 
     def _add_sound(self) -> SoundEncoder:
-        encoder = SoundEncoder(self._muxer, ".mp4", RATE_HZ, channels=1)
+        encoder = SoundEncoder(self._muxer, self._kind.suffix, RATE_HZ, channels=1)
         self._muxer.container.streams.audio[0].codec_context.open()  # here, where a failure costs no picture
         return encoder
 
     def _add_stream(self, output: OutputFormat) -> VideoStream:
         gop = str(max(1, round(_KEYFRAME_S * self._rate)))
-        options = {"preset": _PRESET, "crf": _CRF, "g": gop}
-        stream = self._muxer.container.add_stream(_CODEC, rate=self._rate, options=options)
+        options = self._kind.options | {"g": gop}
+        stream = self._muxer.container.add_stream(self._kind.codec, rate=self._rate, options=options)
         assert isinstance(stream, VideoStream)
-        stream.width, stream.height, stream.pix_fmt = output.width_px, output.height_px, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = output.width_px, output.height_px, self._kind.pixels
         context = stream.codec_context
         context.thread_count = _THREADS
         context.time_base = 1 / self._rate
@@ -338,9 +376,12 @@ class _Encoder:
         context.open()  # here, where a failure can be told as one of opening
         return stream
 
-    def write(self, tick: int, rgb: NDArray[np.uint8]) -> None:
-        frame = VideoFrame.from_ndarray(rgb, format="rgb24")
-        frame = self._reformatter.reformat(frame, format="yuv420p", dst_colorspace=_BT709)
+    def write(self, tick: int, picture: Composed) -> None:
+        if self._kind.has_alpha:
+            frame = VideoFrame.from_ndarray(picture.straight(), format="rgba")
+        else:
+            frame = VideoFrame.from_ndarray(picture.rgb, format="rgb24")
+        frame = self._reformatter.reformat(frame, format=self._kind.pixels, dst_colorspace=_BT709)
         frame.pts, frame.time_base = tick, 1 / self._rate
         self._muxer.mux(self._stream.encode(frame))
         self.written += 1
@@ -404,14 +445,19 @@ def _claimed(path: Path) -> tuple[Muxer, Path]:
     Raises:
         SinkError: it cannot be created.
     """
-    if path.suffix.lower() != ".mp4":
+    kind = _KINDS.get(path.suffix.lower())
+    if kind is None:
         raise SinkError(
-            phrase("cannot record to {path}: got suffix {suffix}, expected .mp4", path=path, suffix=repr(path.suffix))
+            phrase(
+                "cannot record to {path}: got suffix {suffix}, expected .mp4 or .webm",
+                path=path,
+                suffix=repr(path.suffix),
+            )
         )
     while True:
         free = free_name(path)
         try:
-            return Muxer(free, "mp4", {"movflags": "+hybrid_fragmented"}, new=True), free
+            return Muxer(free, kind.suffix[1:], kind.container_options, new=True), free
         except FileExistsError:  # somebody was quicker
             continue
         except FileNotFoundError as error:

@@ -100,6 +100,13 @@ class SoundFeed:
                 return None
             return Place(self._stretch, self._rate_hz, min(offset_s for _, offset_s in self._came))
 
+    def end_s(self) -> float | None:
+        """When its newest sample was heard, in seconds of `time.monotonic`; None as long as there are none."""
+        with self._lock:
+            if not self._came:
+                return None
+            return min(offset_s for _, offset_s in self._came) + self._count / self._rate_hz
+
     def read(self, stretch: int, first: int, count: int) -> Wave | None:
         """(count,) samples of a stretch from the one of that number on; None where not all of them are there."""
         with self._lock:
@@ -132,6 +139,83 @@ class Shown:
     muted: bool
 
 
+class Follower:
+    """Reads a microphone at a place in time that may move, without a click.
+
+    It follows by playing a little faster or slower, and by a cut under a cross-fade where it is far off. The same makes
+    good a microphone whose clock is not quite ours. What is not there in time is silence, with a fade at either end.
+
+    Args:
+        feed: the microphone.
+        block: samples at once.
+    """
+
+    def __init__(self, feed: SoundFeed, block: int) -> None:
+        self._feed = feed
+        self._block = block
+        self._block_s = block / RATE_HZ
+        self._stretch = -1
+        self._at_s = 0.0
+        self._gain = 0.0
+        self._tail = np.zeros(_FADE, np.float32)
+
+    def next(self, wanted_s: float | None) -> Wave:
+        """(block,) samples of `RATE_HZ`: what was heard from then on.
+
+        Args:
+            wanted_s: of the monotonic clock; None: nothing is to be heard.
+        """
+        wave = None if wanted_s is None else self._heard(wanted_s)
+        gain = 0.0 if wave is None else 1.0
+        block = np.zeros(self._block, np.float32)
+        if wave is not None:
+            block, self._tail = wave[: self._block], wave[self._block :]
+        elif self._gain:
+            block[:_FADE] = self._tail
+        if gain != self._gain:
+            block[:_FADE] *= np.linspace(self._gain, gain, _FADE, dtype=np.float32)
+        self._gain = gain
+        return block
+
+    def _heard(self, moment_s: float) -> Wave | None:
+        """(block + _FADE,) samples of what was heard then, the last of them to fade out with; or None."""
+        place = self._feed.place()
+        if place is None:
+            return None
+        wanted_s = moment_s - place.offset_s
+        if not self._gain:  # nothing is heard that could be cut
+            self._stretch, self._at_s = place.stretch, wanted_s
+        if place.stretch != self._stretch:
+            return None
+        behind_s = wanted_s - self._at_s
+        if abs(behind_s) > _CUT_S:
+            before, wave = self._read(place, self._at_s, 1.0), self._read(place, wanted_s, 1.0)
+            if before is None or wave is None:
+                return None
+            self._at_s = wanted_s + self._block_s
+            shares = np.minimum(np.arange(wave.size, dtype=np.float32) / np.float32(self._block), np.float32(1))
+            answer: Wave = before + (wave - before) * shares
+            return answer
+        speed = 1 + min(max(behind_s / _CATCH_UP_S, -_MOST_SPEED), _MOST_SPEED)
+        wave = self._read(place, self._at_s, speed)
+        if wave is not None:
+            self._at_s += speed * self._block_s
+        return wave
+
+    def _read(self, place: Place, begin_s: float, speed: float) -> Wave | None:
+        """(block + _FADE,) samples of `RATE_HZ` from the microphone's, from a time of its stretch on."""
+        places = (begin_s + np.arange(self._block + _FADE) * (speed / RATE_HZ)) * place.rate_hz
+        whole = np.floor(places).astype(np.int64)
+        first = int(whole[0]) - _TAPS // 2 + 1
+        samples = self._feed.read(place.stretch, first, int(whole[-1]) - int(whole[0]) + _TAPS)
+        if samples is None:
+            return None
+        phases = ((places - whole) * _PHASES).astype(np.int64)
+        around = np.lib.stride_tricks.sliding_window_view(samples, _TAPS)[whole - whole[0]]
+        answer: Wave = np.einsum("nt,nt->n", around, _kernels()[phases])
+        return answer
+
+
 class Track(Protocol):
     """Takes sound one block after the other, as `mcnet.media.sound.SoundEncoder` does."""
 
@@ -150,9 +234,8 @@ class SoundTrack:
     A picture is as old as the app takes to make it, and its time in the file is a count of pictures, which stands still
     while none is sent. Both are known: what was heard at the moment that a picture shows belongs to where the file
     shows it. The median over the pictures half a second around a place says how far sound has to be moved there, so
-    that a late picture moves nothing; therefore sound is written half a second after the pictures. It follows by
-    playing a little faster or slower, and by a cut under a cross-fade where it is far off. The same makes good a
-    microphone whose clock is not quite ours. What is not there in time is silence.
+    that a late picture moves nothing; therefore sound is written half a second after the pictures. How it follows says
+    `Follower`.
 
     Args:
         feed: the microphone.
@@ -160,14 +243,10 @@ class SoundTrack:
     """
 
     def __init__(self, feed: SoundFeed, track: Track) -> None:
-        self._feed = feed
+        self._follower = Follower(feed, _BLOCK)
         self._track = track
         self._pictures: deque[tuple[float, float, bool]] = deque()
         self._age_s = 0.0
-        self._stretch = -1
-        self._at_s = 0.0
-        self._gain = 0.0
-        self._tail = np.zeros(_FADE, np.float32)
 
     def follow(self, picture: Shown) -> None:
         """Take what is known of the next picture, and write what can be.
@@ -197,17 +276,8 @@ class SoundTrack:
 
     def _block(self, begin_s: float) -> Wave:
         """(_BLOCK,) samples of the file, from a time on."""
-        wave = None if self._is_muted(begin_s) else self._heard(begin_s)
-        gain = 0.0 if wave is None else 1.0
-        block = np.zeros(_BLOCK, np.float32)
-        if wave is not None:
-            block, self._tail = wave[:_BLOCK], wave[_BLOCK:]
-        elif self._gain:
-            block[:_FADE] = self._tail
-        if gain != self._gain:
-            block[:_FADE] *= np.linspace(self._gain, gain, _FADE, dtype=np.float32)
-        self._gain = gain
-        return block
+        silent = not self._pictures or self._is_muted(begin_s)
+        return self._follower.next(None if silent else begin_s - self._shift_s(begin_s))
 
     def _is_muted(self, begin_s: float) -> bool:
         """Whether any picture that is shown during the block is."""
@@ -218,48 +288,10 @@ class SoundTrack:
             muted = is_muted or (muted and file_s > begin_s)
         return muted
 
-    def _heard(self, begin_s: float) -> Wave | None:
-        """(_BLOCK + _FADE,) samples of what was heard then, the last of them to fade out with; or None."""
-        place = self._feed.place()
-        if place is None or not self._pictures:
-            return None
-        wanted_s = begin_s - self._shift_s(begin_s) - place.offset_s
-        if not self._gain:  # nothing is heard that could be cut
-            self._stretch, self._at_s = place.stretch, wanted_s
-        if place.stretch != self._stretch:
-            return None
-        behind_s = wanted_s - self._at_s
-        if abs(behind_s) > _CUT_S:
-            before, wave = self._read(place, self._at_s, 1.0), self._read(place, wanted_s, 1.0)
-            if before is None or wave is None:
-                return None
-            self._at_s = wanted_s + _BLOCK_S
-            shares = np.minimum(np.arange(wave.size, dtype=np.float32) / np.float32(_BLOCK), np.float32(1))
-            answer: Wave = before + (wave - before) * shares
-            return answer
-        speed = 1 + min(max(behind_s / _CATCH_UP_S, -_MOST_SPEED), _MOST_SPEED)
-        wave = self._read(place, self._at_s, speed)
-        if wave is not None:
-            self._at_s += speed * _BLOCK_S
-        return wave
-
     def _shift_s(self, file_s: float) -> float:
         """By how much the file is later than what it shows, around a place."""
         near = [shift_s for at_s, shift_s, _ in self._pictures if abs(at_s - file_s) <= _AROUND_S]
         return float(np.median(near)) if near else min(self._pictures, key=lambda one: abs(one[0] - file_s))[1]
-
-    def _read(self, place: Place, begin_s: float, speed: float) -> Wave | None:
-        """(_BLOCK + _FADE,) samples of `RATE_HZ` from the microphone's, from a time of its stretch on."""
-        places = (begin_s + np.arange(_BLOCK + _FADE) * (speed / RATE_HZ)) * place.rate_hz
-        whole = np.floor(places).astype(np.int64)
-        first = int(whole[0]) - _TAPS // 2 + 1
-        samples = self._feed.read(place.stretch, first, int(whole[-1]) - int(whole[0]) + _TAPS)
-        if samples is None:
-            return None
-        phases = ((places - whole) * _PHASES).astype(np.int64)
-        around = np.lib.stride_tricks.sliding_window_view(samples, _TAPS)[whole - whole[0]]
-        answer: Wave = np.einsum("nt,nt->n", around, _kernels()[phases])
-        return answer
 
 
 @functools.cache

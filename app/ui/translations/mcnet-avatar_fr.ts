@@ -4,6 +4,10 @@
     <context>
         <name>mcnet-avatar</name>
         <message>
+            <source>A device that every call program lists. It needs a kernel module, and root once.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>A folder for recordings</source>
             <translation>Un dossier pour les enregistrements</translation>
         </message>
@@ -24,6 +28,10 @@
             <translation>Le dossier d'un modèle, ou d'un entraînement en cours</translation>
         </message>
         <message>
+            <source>A motion file in the camera's place</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>A phone with a camera app, or any camera with an address on your network</source>
             <translation>Un téléphone avec une application caméra, ou toute caméra ayant une adresse sur votre réseau</translation>
         </message>
@@ -36,10 +44,6 @@
             <translation>Une image pour l'écran d'attente</translation>
         </message>
         <message>
-            <source>A picture of yours</source>
-            <translation>Une image à vous</translation>
-        </message>
-        <message>
             <source>A picture of yours that the slate shows</source>
             <translation>Une image à vous que montre l'écran d'attente</translation>
         </message>
@@ -48,12 +52,24 @@
             <translation>Une image à vous que montre l'écran d'attente ; actuellement : {file}</translation>
         </message>
         <message>
+            <source>A picture…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>A safe start avoids what may have been the cause: the processor computes, there is no virtual camera, and all settings are the defaults. Your own are kept for the next start.</source>
             <translation>Un démarrage sûr évite ce qui a pu être la cause : le processeur calcule, il n'y a pas de caméra virtuelle et tous les réglages sont ceux par défaut. Les vôtres sont conservés pour le prochain démarrage.</translation>
         </message>
         <message>
+            <source>A video as background</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>A video in the camera's place</source>
             <translation>Une vidéo à la place de la caméra</translation>
+        </message>
+        <message>
+            <source>A video…</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>AKD of copying</source>
@@ -112,6 +128,10 @@
             <translation>Autre fichier…</translation>
         </message>
         <message>
+            <source>Another name for {preset}:</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>As the desktop</source>
             <translation>Comme le bureau</translation>
         </message>
@@ -168,6 +188,10 @@
             <translation>Sourcils</translation>
         </message>
         <message>
+            <source>Browsers and OBS see it once their PipeWire camera is switched on; the apps of Zoom and Teams do not.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>CALIBRATING</source>
             <translation>CALIBRAGE</translation>
         </message>
@@ -196,6 +220,10 @@
             <translation>Renommer cette image à vous (F2)</translation>
         </message>
         <message>
+            <source>Call this preset something else</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Calms jitter; a slow movement is shown that much later.</source>
             <translation>Calme les tremblements ; un mouvement lent s'affiche d'autant plus tard.</translation>
         </message>
@@ -208,6 +236,10 @@
             <translation>Caméra {number}</translation>
         </message>
         <message>
+            <source>Can be chosen in the window: {words}.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Cancel</source>
             <translation>Annuler</translation>
         </message>
@@ -218,6 +250,10 @@
         <message>
             <source>Change…</source>
             <translation>Modifier…</translation>
+        </message>
+        <message>
+            <source>Choose another picture or video</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Choose two to four views of the network's inside</source>
@@ -240,10 +276,6 @@
             <translation>Fermez {by}</translation>
         </message>
         <message>
-            <source>Colour</source>
-            <translation>Couleur</translation>
-        </message>
-        <message>
             <source>Column</source>
             <translation>Colonne</translation>
         </message>
@@ -260,12 +292,20 @@
             <translation type="unfinished" />
         </message>
         <message>
+            <source>Control from outside</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Controls</source>
             <translation>Commandes</translation>
         </message>
         <message>
             <source>Copy</source>
             <translation>Copier</translation>
+        </message>
+        <message>
+            <source>Copy the token</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Copy this command</source>
@@ -292,12 +332,28 @@
             <translation>Ctrl</translation>
         </message>
         <message>
+            <source>Cut the person out</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>DROP</source>
             <translation>DÉPOSER</translation>
         </message>
         <message>
             <source>Dark</source>
             <translation>Sombre</translation>
+        </message>
+        <message>
+            <source>Delete</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Delete preset</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Delete this preset; the portraits keep their strengths</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Device</source>
@@ -431,6 +487,10 @@
             <translation>Masquer</translation>
         </message>
         <message>
+            <source>How far the background is out of focus.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>How far the enlarged portrait is sharpened.</source>
             <translation>À quel point le portrait agrandi est accentué.</translation>
         </message>
@@ -439,8 +499,8 @@
             <translation>Jusqu'où la tête bouge.</translation>
         </message>
         <message>
-            <source>How large the portrait stands in the picture.</source>
-            <translation>Taille du portrait dans l'image.</translation>
+            <source>How large the portrait stands in the picture (the mouse wheel over the preview).</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>How long a process of its own was busy with computing one frame once more</source>
@@ -483,6 +543,10 @@
             <translation>Dans le plan</translation>
         </message>
         <message>
+            <source>In this window 0 shows the slate; a key chosen here does so from every other one, too.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Inside the network</source>
             <translation>Intérieur du réseau</translation>
         </message>
@@ -507,12 +571,24 @@
             <translation>Installez le paquet v4l2loopback (ou v4l2loopback-dkms) de votre distribution</translation>
         </message>
         <message>
+            <source>Install your distribution's packages pipewire and wireplumber</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>It has no card with figures: nobody has told how good it is (mcnet-train evaluate measures it).</source>
             <translation>Il n'a pas de fiche avec des mesures : personne n'a dit ce qu'il vaut (mcnet-train evaluate le mesure).</translation>
         </message>
         <message>
             <source>It is a pickled checkpoint without a card: it is read without running code, but nobody tells how good it is or under which licence it may be used.</source>
             <translation>C'est un checkpoint pickle sans fiche : il est lu sans exécuter de code, mais personne ne dit ce qu'il vaut ni sous quelle licence il peut être utilisé.</translation>
+        </message>
+        <message>
+            <source>It is being switched on…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>It is off: {why}.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>It is worse than showing the portrait as it is: its pictures are off by {copied:.0%} of what that would be.</source>
@@ -531,12 +607,24 @@
             <translation>Rejoignez le groupe des périphériques vidéo, puis fermez et rouvrez votre session</translation>
         </message>
         <message>
+            <source>Keep these strengths under a name</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Keep this crop and animate it</source>
             <translation>Garder ce cadrage et l'animer</translation>
         </message>
         <message>
+            <source>Key for the slate, from every window</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Keys</source>
             <translation>Touches</translation>
+        </message>
+        <message>
+            <source>Kind of virtual camera</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>L1 of copying</source>
@@ -569,6 +657,10 @@
         <message>
             <source>Leave the slate up; the call keeps its picture (G)</source>
             <translation>Laisser l'écran d'attente ; l'appel garde son image (G)</translation>
+        </message>
+        <message>
+            <source>Let a Stream Deck, OBS or scripts reach slate, portraits and recordings; on this computer alone.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Let call programs see the output; it starts with the slate</source>
@@ -643,6 +735,10 @@
             <translation>MESURE</translation>
         </message>
         <message>
+            <source>Make another token; the old one is of no use then</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Masks</source>
             <translation>Masques</translation>
         </message>
@@ -687,6 +783,14 @@
             <translation>Mouvement</translation>
         </message>
         <message>
+            <source>Motion files (*.safetensors);;All files (*)</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Motion file…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Mouth</source>
             <translation>Bouche</translation>
         </message>
@@ -719,6 +823,10 @@
             <translation>Nom du portrait</translation>
         </message>
         <message>
+            <source>Name of these strengths:</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Nearness</source>
             <translation>Proximité</translation>
         </message>
@@ -733,6 +841,10 @@
         <message>
             <source>New recordings have your voice, in step with the picture. Switched off, the microphone is closed.</source>
             <translation>Les nouveaux enregistrements ont votre voix, synchronisée avec l'image. Désactivé, le microphone est fermé.</translation>
+        </message>
+        <message>
+            <source>New token</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Next portrait</source>
@@ -755,6 +867,10 @@
             <translation>Pas de fiche : personne ne dit de quoi il a appris, ni ce qu'il vaut</translation>
         </message>
         <message>
+            <source>No kernel module and no root, also with Secure Boot. Firefox, Chromium and OBS can list it.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>No picture goes out any more.</source>
             <translation>Plus aucune image ne sort.</translation>
         </message>
@@ -763,12 +879,24 @@
             <translation>Hochement</translation>
         </message>
         <message>
+            <source>None: transparent</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Not all presets could be used: {said}. All others are there; {kept}.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Not all settings could be used: {said}. All others are in force; {kept}.</source>
             <translation>Certains réglages n'ont pas pu être utilisés : {said}. Tous les autres sont en vigueur ; {kept}.</translation>
         </message>
         <message>
             <source>Not in space: {reason}.</source>
             <translation>Pas dans l'espace : {reason}.</translation>
+        </message>
+        <message>
+            <source>Not possible here while another window has the focus: {words}.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Not yet: {missing}</source>
@@ -855,8 +983,16 @@
             <translation>seul OpenVINO le permet, et le moteur {backend} a été choisi ; utilisez le moteur auto, ou bf16 ou fp32</translation>
         </message>
         <message>
-            <source>OpenVINO computes on the CPU only, and {device} was chosen</source>
-            <translation>OpenVINO ne calcule que sur le processeur, et {device} a été choisi</translation>
+            <source>OpenVINO computes on CPUs and Intel GPUs only, and {device} was chosen</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>OpenVINO finds no Intel GPU: there is none, or its driver for computing (OpenCL) is missing</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>OpenVINO knows no GPU on macOS (device mps is Apple's)</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>OpenVINO was measured on x86-64 CPUs only, and this is {machine}</source>
@@ -865,6 +1001,10 @@
         <message>
             <source>Opening…</source>
             <translation>Ouverture…</translation>
+        </message>
+        <message>
+            <source>Other programs</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Output and computer</source>
@@ -889,6 +1029,10 @@
         <message>
             <source>PREVIEW</source>
             <translation>APERÇU</translation>
+        </message>
+        <message>
+            <source>Panic key</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Parts of expression</source>
@@ -919,8 +1063,100 @@
             <translation>Images ({endings});;Tous les fichiers (*)</translation>
         </message>
         <message>
-            <source>Picture…</source>
-            <translation>Image…</translation>
+            <source>PipeWire camera {detail}: got a picture of {shape}, expected {expected}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire did not answer within {seconds:g} s</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire did not answer within {seconds} s</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire does not run: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire has ended</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire has failed: {said}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire has refused the camera: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire has refused the microphone: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire has refused to hear the microphone: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire is installed, but does not run: nothing listens at {socket}.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire is not installed.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire makes no node (error {number})</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire runs, but cannot be used: {error}.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire runs, but you may not use it ({socket}).</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire {version} runs, but without a session manager: no program would reach the camera.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire {version} with {manager} can have the camera {name}, without a kernel module.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's daemon cannot be reached; start it: systemctl --user start pipewire</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's library cannot be loaded ({error}); install PipeWire</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's library cannot be used: its settings or plug-ins are missing; install PipeWire</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's library cannot be used: its thread does not start</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's library is too old: it lacks {name}; update PipeWire</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Play motion that was recorded before, in a loop, instead of a camera</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Port</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Port of control from outside</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Portrait</source>
@@ -947,12 +1183,20 @@
             <translation>Pose</translation>
         </message>
         <message>
+            <source>Preset</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Previous portrait</source>
             <translation>Portrait précédent</translation>
         </message>
         <message>
             <source>Processor</source>
             <translation>Processeur</translation>
+        </message>
+        <message>
+            <source>Programs that show the token can control this window on port {port}.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Put recordings and snapshots elsewhere</source>
@@ -965,6 +1209,10 @@
         <message>
             <source>Put the first steps away; they come back under Window</source>
             <translation>Ranger les premiers pas ; ils reviennent sous « Fenêtre »</translation>
+        </message>
+        <message>
+            <source>Put the portrait back in the middle, in its usual size (a double click on the preview)</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Put this message away</source>
@@ -999,8 +1247,16 @@
             <translation>Enregistrer mon microphone</translation>
         </message>
         <message>
+            <source>Record my motion</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Record the output (V)</source>
             <translation>Enregistrer la sortie (V)</translation>
+        </message>
+        <message>
+            <source>Record your motion, without pictures, to play it on any portrait later</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Record, or capture the window with your call program</source>
@@ -1009,6 +1265,10 @@
         <message>
             <source>Recordings</source>
             <translation>Enregistrements</translation>
+        </message>
+        <message>
+            <source>Recordings (WebM) and snapshots are transparent; the call sees this colour:</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Recordings and snapshots say, in a signed and standard way (C2PA), that AI generated them, and with which model; nothing of you. Others can read it, and can remove it.</source>
@@ -1047,6 +1307,18 @@
             <translation>Renommer un portrait à vous</translation>
         </message>
         <message>
+            <source>Rename a preset</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Rename…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Reset the place</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>SLATE</source>
             <translation>ATTENTE</translation>
         </message>
@@ -1059,6 +1331,10 @@
             <translation>DÉMARRAGE</translation>
         </message>
         <message>
+            <source>Save</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Save a picture of the output</source>
             <translation>Enregistrer une image de la sortie</translation>
         </message>
@@ -1067,12 +1343,24 @@
             <translation>Enregistrer une image de la sortie (P)</translation>
         </message>
         <message>
+            <source>Save a preset</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Save as…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Saved: {path}</source>
             <translation>Enregistré : {path}</translation>
         </message>
         <message>
             <source>Says in the picture that it is synthetic. Please leave it on when others watch.</source>
             <translation>Indique dans l'image qu'elle est synthétique. Laissez-le quand d'autres regardent, s'il vous plaît.</translation>
+        </message>
+        <message>
+            <source>Scene</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Score of the portrait</source>
@@ -1171,6 +1459,14 @@
             <translation>Montrer la fenêtre</translation>
         </message>
         <message>
+            <source>Shows the slate from every window: press the key that you want, such as Ctrl+Alt+0.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Sideways</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Size</source>
             <translation>Taille</translation>
         </message>
@@ -1181,6 +1477,10 @@
         <message>
             <source>Slate at once: the call sees no face</source>
             <translation>Écran d'attente immédiat : l'appel ne voit aucun visage</translation>
+        </message>
+        <message>
+            <source>Slate key</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Slate says</source>
@@ -1227,6 +1527,14 @@
             <translation>Carré à animer</translation>
         </message>
         <message>
+            <source>Standard</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Start PipeWire again</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Start again</source>
             <translation>Redémarrer</translation>
         </message>
@@ -1235,12 +1543,20 @@
             <translation>Démarrer comme d'habitude</translation>
         </message>
         <message>
+            <source>Start it, now and at every login</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Start or stop the recording</source>
             <translation>Commencer ou arrêter l'enregistrement</translation>
         </message>
         <message>
             <source>Start safely</source>
             <translation>Démarrage sûr</translation>
+        </message>
+        <message>
+            <source>Start the app as the user who is logged in, and not with sudo</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Statistics</source>
@@ -1287,12 +1603,20 @@
             <translation>Arrêter l'enregistrement</translation>
         </message>
         <message>
+            <source>Stop recording my motion</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Stop the virtual camera in OBS</source>
             <translation>Arrêtez la caméra virtuelle dans OBS</translation>
         </message>
         <message>
             <source>Straighten</source>
             <translation>Redresser</translation>
+        </message>
+        <message>
+            <source>Strengths of motion and expression, with all their parts, by name. Each portrait remembers its own.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Switch on</source>
@@ -1345,12 +1669,20 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>L'avatar prend exactement votre pose et votre visage : pour un portrait de vous-même.</translation>
         </message>
         <message>
+            <source>The background stays still behind the person, instead of moving along with the head.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>The brows raised and knit.</source>
             <translation>Les sourcils levés et froncés.</translation>
         </message>
         <message>
             <source>The camera that sees you. Only the avatar leaves this app, never its picture.</source>
             <translation>La caméra qui vous voit. Seul l'avatar quitte cette application, jamais l'image de la caméra.</translation>
+        </message>
+        <message>
+            <source>The camera {name} is away ({error}). It comes back by itself.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>The card beside {name} is of other weights: do not trust what it says.</source>
@@ -1379,6 +1711,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>The head turned to the sides.</source>
             <translation>La tête tournée sur les côtés.</translation>
+        </message>
+        <message>
+            <source>The key is not heard: {why}.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>The language changes at the next start of the app.</source>
@@ -1421,12 +1757,28 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>Le portrait {first} n'est plus dans la galerie ; {name} est utilisé.</translation>
         </message>
         <message>
-            <source>The portrait's own surroundings, blurred</source>
-            <translation>Les environs du portrait, floutés</translation>
+            <source>The portrait's own, blurred</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>The portrait's own, still</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>The portrait, moved and nothing else</source>
             <translation>Le portrait, déplacé et rien d'autre</translation>
+        </message>
+        <message>
+            <source>The preset {name} has these strengths now.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>The preset {name} was deleted.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>The presets could not be read ({error}). There are none for now; {kept}.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>The preview is paused; the output goes on.</source>
@@ -1445,6 +1797,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>L'enregistrement n'a pas de son, car son encodeur ne peut pas être ouvert ({error}). Réinstallez l'application.</translation>
         </message>
         <message>
+            <source>The recording of your motion ended: {why}.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>The same, from a dialog for files or colours too</source>
             <translation>De même, depuis une boîte de dialogue de fichiers ou de couleurs aussi</translation>
         </message>
@@ -1455,6 +1811,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>The system does not let this app use the camera. Allow it in System Settings, Privacy.</source>
             <translation>Le système ne laisse pas cette application utiliser la caméra. Autorisez-la dans les Réglages Système, Confidentialité.</translation>
+        </message>
+        <message>
+            <source>The system is asked for the key…</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>The system's usual one</source>
@@ -1573,6 +1933,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>Cette liste</translation>
         </message>
         <message>
+            <source>This portrait's own</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Tick first that you may use this picture</source>
             <translation>Confirmez d'abord que vous avez le droit d'utiliser cette image</translation>
         </message>
@@ -1611,6 +1975,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>Undo</source>
             <translation>Annuler</translation>
+        </message>
+        <message>
+            <source>Up and down</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Update macOS</source>
@@ -1665,6 +2033,14 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>Ce qui manque et ce qu'il faut faire</translation>
         </message>
         <message>
+            <source>What is seen around the portrait, or behind the person.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>What other programs have to show; keep it secret</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>What the decoder makes of it, with the memory's help</source>
             <translation>Ce que le décodeur en fait, avec l'aide de la mémoire</translation>
         </message>
@@ -1693,8 +2069,16 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>Ce qui sera animé</translation>
         </message>
         <message>
+            <source>Where other programs ask; Enter keeps it. 0: any port that is free.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Where the model runs. Automatic: where it was measured to be fastest.</source>
             <translation>Où tourne le modèle. Automatique : là où il a été mesuré le plus rapide.</translation>
+        </message>
+        <message>
+            <source>Where the portrait stands; it can be dragged in the preview.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Where what is shown came from: the direction as a hue, 20 px and more in full colour</source>
@@ -1711,6 +2095,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>Window</source>
             <translation>Fenêtre</translation>
+        </message>
+        <message>
+            <source>Windows gives the key to this app</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Without</source>
@@ -1749,8 +2137,8 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>Zoom arrière</translation>
         </message>
         <message>
-            <source>a camera's number (0), a device (/dev/video0), a network camera's address (http://, rtsp://), a video file, or a folder of pictures</source>
-            <translation>le numéro d'une caméra (0), un périphérique (/dev/video0), l'adresse d'une caméra réseau (http://, rtsp://), un fichier vidéo ou un dossier d'images</translation>
+            <source>a camera's number (0), a device (/dev/video0), a network camera's address (http://, rtsp://), a video or motion file, or a folder of pictures</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>a frame of the model takes {best}</source>
@@ -1763,6 +2151,14 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>a further GPU</source>
             <translation>un autre GPU</translation>
+        </message>
+        <message>
+            <source>a motion file has no pictures in which this model could detect keypoints: choose a model and a portrait whose keypoints can be measured, as the starter and any portrait with a face</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>a motion file has no pictures, so that it moves the avatar in space only: choose that motion</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>a picture becomes a portrait, a video the camera</source>
@@ -1797,6 +2193,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>un fichier vide</translation>
         </message>
         <message>
+            <source>another program has it, maybe another mcnet-avatar</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>as asked</source>
             <translation>comme demandé</translation>
         </message>
@@ -1821,8 +2221,8 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>moteur : OpenVINO a échoué : {failure}</translation>
         </message>
         <message>
-            <source>backend: got 'cudagraph', but {device} was chosen, expected a GPU</source>
-            <translation>moteur : « cudagraph » était demandé, mais {device} a été choisi ; il faut un GPU</translation>
+            <source>backend: got 'cudagraph', but {device} was chosen, expected an NVIDIA GPU</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>backend: got 'cudagraph', but {reason}; use backend auto or torch</source>
@@ -1831,6 +2231,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>backend: got 'openvino', but {lack}; use backend torch (or auto), or mend that</source>
             <translation>moteur : « openvino » était demandé, mais {lack} ; utilisez le moteur torch (ou auto), ou réparez cela</translation>
+        </message>
+        <message>
+            <source>backend: got 'torch', but {device} was chosen, where OpenVINO alone computes: use backend auto, or another device</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>backend: got {wanted}, expected one of {allowed}</source>
@@ -1889,7 +2293,27 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>impossible de conserver la liste des portraits dans {folder} : {error} ; vérifiez le disque</translation>
         </message>
         <message>
+            <source>cannot keep the motion in {path}: got {count} frames without a face, expected one at least</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot keep the motion in {path}: got {count} frames, expected at most {most}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot keep the motion in {path}: {why}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot keep the token of control from outside in {place}: {why}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>cannot keep the {what} in {path}: {error}; check the folder's permissions</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot keep this machine's signer in {path}: {why}</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -1949,6 +2373,14 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>impossible de lire l'image {path} : {said} ; vérifiez ses droits</translation>
         </message>
         <message>
+            <source>cannot read the presets in {path}: they are of format {version}, this app knows formats up to {known}; use a newer app, or move the file away</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot read the presets in {path}: {error}; check its permissions, or move it away</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>cannot read the settings in {path}: {error}; check its permissions, or move it away</source>
             <translation>impossible de lire les réglages dans {path} : {error} ; vérifiez ses droits, ou déplacez le fichier</translation>
         </message>
@@ -1961,8 +2393,16 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>impossible de lire la vidéo {path} : {said} ; il faut une vidéo comme MP4, MOV ou WebM</translation>
         </message>
         <message>
-            <source>cannot record to {path}: got suffix {suffix}, expected .mp4</source>
-            <translation>impossible d'enregistrer dans {path} : l'extension est {suffix}, il faut .mp4</translation>
+            <source>cannot read this machine's signer {path}: {why}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot read {path}: {why}; check its name</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot record to {path}: got suffix {suffix}, expected .mp4 or .webm</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>cannot record to {path}: the encoder {codec} cannot be opened for {width_px} x {height_px} ({cause}); choose another size, or install the app again</source>
@@ -1977,8 +2417,16 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>impossible d'enregistrer dans {path} : {cause}</translation>
         </message>
         <message>
+            <source>cannot remove the token {place}: {why}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>cannot remove {path}: {error}; check the folder's permissions</source>
             <translation>impossible de retirer {path} : {error} ; vérifiez les droits du dossier</translation>
+        </message>
+        <message>
+            <source>cannot say in {place} where the app listens: {why}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>cannot use the file {path}: {cause}; check its name and its folder</source>
@@ -2029,6 +2477,18 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>composer</translation>
         </message>
         <message>
+            <source>control from outside cannot listen on port {port}: {why}; choose another port, or 0 for any that is free</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>control from outside cannot start: {why}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>control from outside: got port {port}, expected 0 to 65535</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>crop</source>
             <translation>cadrage</translation>
         </message>
@@ -2041,8 +2501,8 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>appareil : {name} était demandé, mais {lack} ; utilisez --device cpu (ou auto), ou réparez cela</translation>
         </message>
         <message>
-            <source>device: got {name}, expected auto, cpu, cuda or cuda:N</source>
-            <translation>appareil : {name} était demandé, il faut auto, cpu, cuda ou cuda:N</translation>
+            <source>device: got {name}, expected auto, cpu, cuda, cuda:N, gpu, gpu:N or mps</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>done</source>
@@ -2089,8 +2549,24 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>elle a des couleurs Lab avec un profil inutilisable ; convertissez-la en JPEG ou PNG</translation>
         </message>
         <message>
+            <source>got PipeWire {version}, expected {oldest} or newer; update it</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>got a network address, and only a file of this machine can be used; download it first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>got figures of format {evaluation}, expected 'mcnet-evaluation/2'</source>
             <translation>les mesures sont au format {evaluation}, il faut « mcnet-evaluation/2 »</translation>
+        </message>
+        <message>
+            <source>got only a private key to sign with: name the file of its certificates as well</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>got only certificates to sign with: name the file of their private key as well</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>got pictures of shape {shape}, expected (height, width, 3) of at least {least_px} pixels per side</source>
@@ -2109,12 +2585,36 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>int8 avec OpenVINO, sinon {precision}</translation>
         </message>
         <message>
+            <source>it cannot be signed: {why}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>it has {frames} frames, which is as many as a motion file takes</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>it is the fastest on x86-64 CPUs</source>
             <translation>c'est le plus rapide sur les processeurs x86-64</translation>
         </message>
         <message>
+            <source>it is what computes on Apple GPUs</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>it is what computes on Intel GPUs</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>it opens, but gives no frames</source>
             <translation>elle s'ouvre, mais ne donne pas d'images</translation>
+        </message>
+        <message>
+            <source>it was changed, moved or removed while it was being signed</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>it was ended</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>it was removed meanwhile</source>
@@ -2127,6 +2627,30 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>its header is no JSON</source>
             <translation>son en-tête n'est pas du JSON</translation>
+        </message>
+        <message>
+            <source>its process ended with {status}: out of memory, or a library crashed</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>key: got {key}, expected a letter, a digit, F1 to F24, Pause, ScrollLock, Print, Ins, Del, Home, End, PgUp, PgDown or Space, with Ctrl, Alt, Shift or Meta, such as Ctrl+Alt+0</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>key: {key} alone would be taken from whatever you write: choose it with Ctrl, Alt or Meta, or a key such as Pause or F9</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>key: {key} is another program's already, the desktop's maybe: choose another one</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>key: {key} is another program's already: choose another one</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>key: {key} is not on this keyboard: choose another one, such as Ctrl+Alt+0</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>keypoints</source>
@@ -2160,6 +2684,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>looking at the model…</source>
             <translation>examen du modèle…</translation>
+        </message>
+        <message>
+            <source>macOS gives a key to one app only with the right to watch all keys: have the Shortcuts app run mcnet-avatar ctl slate by a key</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>make room on the disk</source>
@@ -2215,8 +2743,16 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>bouche</translation>
         </message>
         <message>
+            <source>mps is for Apple's GPUs, and this is {system}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>ms</source>
             <translation>ms</translation>
+        </message>
+        <message>
+            <source>name of the PipeWire camera: got {name}, expected 1 to {longest} printable characters</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>needs a hand</source>
@@ -2263,16 +2799,32 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>aucun visage n'a été trouvé dans ce portrait</translation>
         </message>
         <message>
+            <source>no face was seen while the motion was recorded: there is no file {path}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>no face: the avatar rests</source>
             <translation>pas de visage : l'avatar se repose</translation>
+        </message>
+        <message>
+            <source>no file is chosen; choose a picture or a video</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>no frame of {path} can be decoded: it is damaged or cut short; export it again</source>
             <translation>aucune image de {path} ne peut être décodée : elle est endommagée ou tronquée ; exportez-la à nouveau</translation>
         </message>
         <message>
+            <source>no frame of {path} can be decoded; choose another video</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>no model {name_or_path}: got neither a file, a folder nor a bundled name, expected a .safetensors or .pth.tar file or a model's folder (check the path) or one of: {bundled}</source>
             <translation>pas de modèle {name_or_path} : ce n'est ni un fichier, ni un dossier, ni un nom fourni ; il faut un fichier .safetensors ou .pth.tar ou le dossier d'un modèle (vérifiez le chemin), ou l'un de : {bundled}</translation>
+        </message>
+        <message>
+            <source>no motion file {path}: there is no such file</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>no permission for {path} ({name}): run `sudo usermod -aG video $USER`, then log out and in again</source>
@@ -2299,12 +2851,20 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>pas de portrait {text} : ce n'est ni un fichier ni un nom connu ({names}) ; vérifiez le chemin ou le nom</translation>
         </message>
         <message>
+            <source>no process could be started for it ({error})</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>no video at {path}: check the path</source>
             <translation>pas de vidéo à {path} : vérifiez le chemin</translation>
         </message>
         <message>
             <source>none</source>
             <translation>aucune</translation>
+        </message>
+        <message>
+            <source>none yet</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>not calibrated yet: look into the camera, or press Calibrate</source>
@@ -2391,12 +2951,40 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>précision : « int8 » était demandé, mais {lack}</translation>
         </message>
         <message>
+            <source>precision: got bf16 on {device}, expected fp32 or fp16 there</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)</source>
             <translation>précision : fp16 était demandé sur le processeur, il y faut fp32 ou bf16 (fp16 est pour les GPU)</translation>
         </message>
         <message>
             <source>precision: got {precision}, expected one of {allowed}</source>
             <translation>précision : {precision} était demandé, il faut l'un de {allowed}</translation>
+        </message>
+        <message>
+            <source>preset: got {name} for a name, expected 1 to {most} characters</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>preset: got {name}, expected one of your own: {own}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>preset: got {name}, expected one of {names}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>preset: there are {count} already, expected no more: delete one first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>preset: {name} is there already: choose another name, or delete it first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>preset: {name} stays as it is: choose another name</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>process {name}</source>
@@ -2467,6 +3055,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>montrez votre visage à la caméra</translation>
         </message>
         <message>
+            <source>signing needs room for a second copy: got {free_mb:.0f} MB, expected {needed_mb:.0f} MB; make room on the disk</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>slate grey</source>
             <translation>gris ardoise</translation>
         </message>
@@ -2495,6 +3087,34 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>le GPU n'est pas utilisé : {failure}</translation>
         </message>
         <message>
+            <source>the PipeWire camera cannot be made: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the PipeWire camera cannot be opened: no daemon listens at {socket} ({error}); start it with `systemctl --user start pipewire wireplumber`, or see `mcnet-avatar --doctor`</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the PipeWire camera is not open; open it first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the PipeWire camera is open already ({detail}); close it first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the X server does not answer for a key: {failure}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the X server gives the key to this app</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the X server has ended: {failure}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the authors' released weights are not bundled: download their checkpoint and give its path (.pth.tar)</source>
             <translation>les poids publiés par les auteurs ne sont pas fournis : téléchargez leur checkpoint et donnez son chemin (.pth.tar)</translation>
         </message>
@@ -2505,6 +3125,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>the background picture</source>
             <translation>l'image d'arrière-plan</translation>
+        </message>
+        <message>
+            <source>the background video cannot be used: {error}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the calibration is under way</source>
@@ -2525,6 +3149,34 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>the camera is being opened</source>
             <translation>ouverture de la caméra</translation>
+        </message>
+        <message>
+            <source>the camera's frames have another size now</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the certificate in {path} is valid from {begin} to {end} and not now: get a new one</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the desktop did not give the key: allow it in its settings for shortcuts</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the desktop has taken the key back: choose it again</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the desktop is asked for the key, and may ask you</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the desktop's portal does not answer</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the desktop's portal has refused the key: bind mcnet-avatar ctl slate there</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the eyes are hardly open</source>
@@ -2555,8 +3207,16 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>la tête est tournée sur le côté</translation>
         </message>
         <message>
+            <source>the key was not given in the desktop's dialog: choose it again to be asked</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the microphone fails: {error}</source>
             <translation>le microphone est en panne : {error}</translation>
+        </message>
+        <message>
+            <source>the microphone gives no sound: plug it in again, or choose another one</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the microphone is not there: plug it in, or choose another one</source>
@@ -2615,12 +3275,24 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>la sortie est en panne : {reason}</translation>
         </message>
         <message>
+            <source>the package c2pa-python cannot be used ({error}); install the app again, or switch Content Credentials off</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the package cryptography cannot be used ({error}); install the app again</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the package openvino is not installed (pip install "mcnet-avatar[openvino]")</source>
             <translation>le paquet openvino n'est pas installé (pip install "mcnet-avatar[openvino]")</translation>
         </message>
         <message>
             <source>the package torch is not installed (pip install torch)</source>
             <translation>le paquet torch n'est pas installé (pip install torch)</translation>
+        </message>
+        <message>
+            <source>the person cannot be cut out of this portrait: {error}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the picture is soft</source>
@@ -2643,6 +3315,18 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>préparation du portrait</translation>
         </message>
         <message>
+            <source>the private key {key} is not that of the first certificate in {certificates}: give the pair that belongs together, the signer's certificate first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the private key {path} has a passphrase, and nobody is there to type it: expected one without</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the private key {path} is of a kind that C2PA does not take: expected an elliptic curve (P-256, P-384 or P-521), Ed25519, or RSA of at least {bits} bits</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the process that looks inside the network has ended, perhaps for want of memory; close the view and open it again</source>
             <translation>le processus qui regarde dans le réseau s'est terminé, peut-être faute de mémoire ; fermez la vue et rouvrez-la</translation>
         </message>
@@ -2663,8 +3347,28 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>l'enregistrement {path} a échoué : {kind} : {error} ; {kept}</translation>
         </message>
         <message>
+            <source>the session's message bus does not answer: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the session's message bus has ended: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the settings ask for detected keypoints, and this needs measured ones</source>
             <translation>les réglages demandent des points clés détectés, et il en faut ici de mesurés</translation>
+        </message>
+        <message>
+            <source>the signed copy does not hold when it is read back ({problems}), so that it was not kept</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the signed copy does not show the same pictures, so that it was not kept</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the signed copy says something else, so that it was not kept</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the slate's picture</source>
@@ -2747,12 +3451,36 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>il n'y a pas de GPU {index} : torch en trouve {device_count}</translation>
         </message>
         <message>
+            <source>there is no Intel GPU {index}: OpenVINO finds {n}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>there is no desktop to hear a key on</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>there is no file {path}; check the path</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>there is no microphone: plug one in, or allow it in the system's settings for sound</source>
             <translation>il n'y a pas de microphone : branchez-en un, ou autorisez-le dans les réglages de son du système</translation>
         </message>
         <message>
+            <source>this Wayland session has no message bus to ask its desktop by: bind mcnet-avatar ctl slate to a key in the desktop's own settings</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>this computer is being measured</source>
             <translation>mesure de cet ordinateur en cours</translation>
+        </message>
+        <message>
+            <source>this desktop's portal gives no keys to apps ({error}): bind mcnet-avatar ctl slate to a key in the desktop's own settings</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>this machine shows no GPU that a program may compute with (there is no /dev/dri/renderD*)</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>this model's keypoints are not known points of a face</source>
@@ -2771,12 +3499,24 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>torch n'est pas installé</translation>
         </message>
         <message>
+            <source>torch lacks something on the Apple GPU that the network needs ({error}): use device cpu, or a newer torch</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>torch {version} (for CUDA {cuda}) finds no usable NVIDIA GPU or driver</source>
             <translation>torch {version} (pour CUDA {cuda}) ne trouve ni GPU NVIDIA utilisable ni pilote</translation>
         </message>
         <message>
+            <source>torch {version} finds no Apple GPU that it can use</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>torch {version} has no NVIDIA driver to compute with</source>
             <translation>torch {version} n'a pas de pilote NVIDIA pour calculer</translation>
+        </message>
+        <message>
+            <source>torch {version} is a build without Apple's Metal</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>torch {version} is a build without CUDA</source>
@@ -2789,6 +3529,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>turn your head as in the portrait</source>
             <translation>tournez la tête comme sur le portrait</translation>
+        </message>
+        <message>
+            <source>unknown key {key}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>unknown {what} {key}</source>
@@ -2805,6 +3549,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>v4l2loopback is loaded, but has no device.</source>
             <translation>v4l2loopback est chargé, mais n'a pas de périphérique.</translation>
+        </message>
+        <message>
+            <source>version: got {version}, expected {known}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>virtual camera</source>
@@ -2829,6 +3577,14 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>warped L1 of copying, of what it learns from</source>
             <translation>L1 du déformé par rapport à la copie, sur ses données d'entraînement</translation>
+        </message>
+        <message>
+            <source>what speaks to PipeWire has crashed</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>what {path} says of itself cannot be read: {why}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>wood</source>
@@ -2869,6 +3625,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>{done} of {steps}</source>
             <translation>{done} sur {steps}</translation>
+        </message>
+        <message>
+            <source>{error}. Presets of this run are not kept</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{first} and {then}</source>
@@ -2915,6 +3675,14 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>{frame_ms:.3g} ms on {way}</source>
             <translation>{frame_ms:.3g} ms sur {way}</translation>
+        </message>
+        <message>
+            <source>{kept}; {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{key} shows the slate, whichever window has the focus.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{lack}; use device cpu, or another precision</source>
@@ -3073,12 +3841,20 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>{name} n'a pas de vidéo à cet endroit ({cause}) : cherchez l'adresse de la vidéo dans son application</translation>
         </message>
         <message>
+            <source>{name} is a motion file, expected what gives pictures</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>{name} is a recording, expected a live camera: download it, and give the file</source>
             <translation>{name} est un enregistrement, il faut une caméra en direct : téléchargez-le, et donnez le fichier</translation>
         </message>
         <message>
             <source>{name} is in use by {users}; close that program</source>
             <translation>{name} est utilisée par {users} ; fermez ce programme</translation>
+        </message>
+        <message>
+            <source>{name} is saved, but without Content Credentials: {why}.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{name} is there, but is not used: {lack}</source>
@@ -3146,8 +3922,16 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>{path} ({name}) n'est pas un périphérique de capture, il faut une webcam ; choisissez-en une autre</translation>
         </message>
         <message>
+            <source>{path} cannot be read ({error}); check the path</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>{path} cannot be read as a checkpoint: it is something else, or truncated or damaged; get it again</source>
             <translation>{path} ne peut pas être lu comme checkpoint : c'est autre chose, ou il est tronqué ou endommagé ; récupérez-le à nouveau</translation>
+        </message>
+        <message>
+            <source>{path} cannot be read as a motion file: {error}; copy or record it again</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{path} cannot be read: {cause}</source>
@@ -3158,8 +3942,32 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>{path} a un en-tête inutilisable : {error} ; une version plus récente a pu l'écrire</translation>
         </message>
         <message>
+            <source>{path} has {count} frames, expected at most {most}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{path} holds no certificates ({error}); expected PEM, the signer's first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{path} holds no private key ({error}); expected PEM</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{path} is a damaged motion file: {error}; copy or record it again</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>{path} is a file of torch's, and {lack}: convert it once where torch is (`mcnet convert {name} model.safetensors --int8`), and use that</source>
             <translation>{path} est un fichier de torch, et {lack} : convertissez-le une fois là où torch est installé (`mcnet convert {name} model.safetensors --int8`), et utilisez le résultat</translation>
+        </message>
+        <message>
+            <source>{path} is a folder, a device or a pipe, and only a file can be used; choose another</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{path} is a motion file of version {version}, this program knows versions up to {known}; use a newer one</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{path} is cut short: got {size} bytes, expected {end}; get it again</source>
@@ -3170,8 +3978,16 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>{path} est endommagé : l'empreinte de ses tenseurs est {got}, son en-tête dit {content_hash} ; récupérez-le à nouveau</translation>
         </message>
         <message>
+            <source>{path} is larger than {most} MB, expected a motion file; take a shorter one</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>{path} is no MCNet checkpoint: got {found}, expected dicts named {parts}</source>
             <translation>{path} n'est pas un checkpoint MCNet : trouvé : {found}, attendu : des dicts nommés {parts}</translation>
+        </message>
+        <message>
+            <source>{path} is no motion file: expected one that --save-motion or the app recorded</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{path} is no safetensors file that can be read ({said}): get it again</source>
@@ -3206,6 +4022,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>{path} est refusé : outre des tenseurs, il contient quelque chose qui pourrait exécuter du code à la lecture ({wanted}) ; ne vous fiez pas à sa provenance, ou faites-le réenregistrer avec des tenseurs seulement</translation>
         </message>
         <message>
+            <source>{path}: got suffix {suffix}, expected {kinds}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>{path}: {key} is a {dtype} tensor, expected plain floating point</source>
             <translation>{path} : {key} est un tenseur {dtype}, il faut des nombres à virgule flottante simples</translation>
         </message>
@@ -3232,6 +4052,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>{rate_hz:g} per second</source>
             <translation>{rate_hz:g} par seconde</translation>
+        </message>
+        <message>
+            <source>{reason}; nothing else computes on {device}: use device cpu</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{reason}; {lack}, so that nothing else computes: install it, or mend that</source>
@@ -3312,6 +4136,18 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>{what} {key}: got {value}, expected {kind}</source>
             <translation>{what} {key} : {value}, il faut {kind}</translation>
+        </message>
+        <message>
+            <source>{what}.{name}: got {got}, expected a table</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{what}.{name}: {complaint}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{what}: got {got}, expected a table of presets</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{where}: {key} holds NaN or infinite values, expected finite weights; if a training run diverged, use an earlier checkpoint of it</source>

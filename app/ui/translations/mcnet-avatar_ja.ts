@@ -4,6 +4,10 @@
     <context>
         <name>mcnet-avatar</name>
         <message>
+            <source>A device that every call program lists. It needs a kernel module, and root once.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>A folder for recordings</source>
             <translation>録画用のフォルダー</translation>
         </message>
@@ -24,6 +28,10 @@
             <translation>モデルのフォルダー、または学習中の実行のフォルダー</translation>
         </message>
         <message>
+            <source>A motion file in the camera's place</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>A phone with a camera app, or any camera with an address on your network</source>
             <translation>カメラアプリを入れたスマートフォン、またはネットワーク上にアドレスのあるカメラ</translation>
         </message>
@@ -36,10 +44,6 @@
             <translation>待機画面の画像</translation>
         </message>
         <message>
-            <source>A picture of yours</source>
-            <translation>自分の画像</translation>
-        </message>
-        <message>
             <source>A picture of yours that the slate shows</source>
             <translation>待機画面に表示する自分の画像</translation>
         </message>
@@ -48,12 +52,24 @@
             <translation>待機画面に表示する自分の画像。現在：{file}</translation>
         </message>
         <message>
+            <source>A picture…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>A safe start avoids what may have been the cause: the processor computes, there is no virtual camera, and all settings are the defaults. Your own are kept for the next start.</source>
             <translation>セーフスタートでは原因と考えられるものを避けます。計算はプロセッサーで行い、仮想カメラはなく、設定はすべて既定値です。ご自身の設定は次回の起動のために残されます。</translation>
         </message>
         <message>
+            <source>A video as background</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>A video in the camera's place</source>
             <translation>カメラの代わりにする動画</translation>
+        </message>
+        <message>
+            <source>A video…</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>AKD of copying</source>
@@ -112,6 +128,10 @@
             <translation>別のファイル…</translation>
         </message>
         <message>
+            <source>Another name for {preset}:</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>As the desktop</source>
             <translation>デスクトップに合わせる</translation>
         </message>
@@ -168,6 +188,10 @@
             <translation>眉</translation>
         </message>
         <message>
+            <source>Browsers and OBS see it once their PipeWire camera is switched on; the apps of Zoom and Teams do not.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>CALIBRATING</source>
             <translation>調整中</translation>
         </message>
@@ -196,6 +220,10 @@
             <translation>この自分の画像の名前を変える（F2）</translation>
         </message>
         <message>
+            <source>Call this preset something else</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Calms jitter; a slow movement is shown that much later.</source>
             <translation>震えを抑えます。ゆっくりした動きはそのぶん遅れて表示されます。</translation>
         </message>
@@ -208,6 +236,10 @@
             <translation>カメラ {number}</translation>
         </message>
         <message>
+            <source>Can be chosen in the window: {words}.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Cancel</source>
             <translation>キャンセル</translation>
         </message>
@@ -218,6 +250,10 @@
         <message>
             <source>Change…</source>
             <translation>変更…</translation>
+        </message>
+        <message>
+            <source>Choose another picture or video</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Choose two to four views of the network's inside</source>
@@ -240,10 +276,6 @@
             <translation>{by} を閉じてください</translation>
         </message>
         <message>
-            <source>Colour</source>
-            <translation>色</translation>
-        </message>
-        <message>
             <source>Column</source>
             <translation>列</translation>
         </message>
@@ -260,12 +292,20 @@
             <translation type="unfinished" />
         </message>
         <message>
+            <source>Control from outside</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Controls</source>
             <translation>操作</translation>
         </message>
         <message>
             <source>Copy</source>
             <translation>コピー</translation>
+        </message>
+        <message>
+            <source>Copy the token</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Copy this command</source>
@@ -292,12 +332,28 @@
             <translation>Ctrl</translation>
         </message>
         <message>
+            <source>Cut the person out</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>DROP</source>
             <translation>ドロップ</translation>
         </message>
         <message>
             <source>Dark</source>
             <translation>ダーク</translation>
+        </message>
+        <message>
+            <source>Delete</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Delete preset</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Delete this preset; the portraits keep their strengths</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Device</source>
@@ -430,6 +486,10 @@
             <translation>隠す</translation>
         </message>
         <message>
+            <source>How far the background is out of focus.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>How far the enlarged portrait is sharpened.</source>
             <translation>拡大したポートレートをどれだけ鮮明にするか。</translation>
         </message>
@@ -438,8 +498,8 @@
             <translation>頭をどれだけ動かすか。</translation>
         </message>
         <message>
-            <source>How large the portrait stands in the picture.</source>
-            <translation>画像の中のポートレートの大きさ。</translation>
+            <source>How large the portrait stands in the picture (the mouse wheel over the preview).</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>How long a process of its own was busy with computing one frame once more</source>
@@ -482,6 +542,10 @@
             <translation>平面</translation>
         </message>
         <message>
+            <source>In this window 0 shows the slate; a key chosen here does so from every other one, too.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Inside the network</source>
             <translation>ネットワークの内部</translation>
         </message>
@@ -506,12 +570,24 @@
             <translation>お使いのディストリビューションのパッケージ v4l2loopback（または v4l2loopback-dkms）をインストールしてください</translation>
         </message>
         <message>
+            <source>Install your distribution's packages pipewire and wireplumber</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>It has no card with figures: nobody has told how good it is (mcnet-train evaluate measures it).</source>
             <translation>数値の入ったカードがありません。品質は不明です（mcnet-train evaluate で測定できます）。</translation>
         </message>
         <message>
             <source>It is a pickled checkpoint without a card: it is read without running code, but nobody tells how good it is or under which licence it may be used.</source>
             <translation>カードのない pickle 形式のチェックポイントです。コードを実行せずに読み込みますが、品質も利用許諾も不明です。</translation>
+        </message>
+        <message>
+            <source>It is being switched on…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>It is off: {why}.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>It is worse than showing the portrait as it is: its pictures are off by {copied:.0%} of what that would be.</source>
@@ -530,12 +606,24 @@
             <translation>ビデオデバイスのグループに加わり、ログアウトしてからログインし直してください</translation>
         </message>
         <message>
+            <source>Keep these strengths under a name</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Keep this crop and animate it</source>
             <translation>この切り抜きを採用して動かす</translation>
         </message>
         <message>
+            <source>Key for the slate, from every window</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Keys</source>
             <translation>キー</translation>
+        </message>
+        <message>
+            <source>Kind of virtual camera</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>L1 of copying</source>
@@ -568,6 +656,10 @@
         <message>
             <source>Leave the slate up; the call keeps its picture (G)</source>
             <translation>待機画面を残します。通話の映像は途切れません（G）</translation>
+        </message>
+        <message>
+            <source>Let a Stream Deck, OBS or scripts reach slate, portraits and recordings; on this computer alone.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Let call programs see the output; it starts with the slate</source>
@@ -642,6 +734,10 @@
             <translation>測定中</translation>
         </message>
         <message>
+            <source>Make another token; the old one is of no use then</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Masks</source>
             <translation>マスク</translation>
         </message>
@@ -686,6 +782,14 @@
             <translation>動き</translation>
         </message>
         <message>
+            <source>Motion files (*.safetensors);;All files (*)</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Motion file…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Mouth</source>
             <translation>口</translation>
         </message>
@@ -718,6 +822,10 @@
             <translation>ポートレートの名前</translation>
         </message>
         <message>
+            <source>Name of these strengths:</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Nearness</source>
             <translation>近さ</translation>
         </message>
@@ -732,6 +840,10 @@
         <message>
             <source>New recordings have your voice, in step with the picture. Switched off, the microphone is closed.</source>
             <translation>新しい録画に、映像に合わせてあなたの声を入れます。オフのときマイクは閉じています。</translation>
+        </message>
+        <message>
+            <source>New token</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Next portrait</source>
@@ -754,6 +866,10 @@
             <translation>カードなし：学習元も品質も不明です</translation>
         </message>
         <message>
+            <source>No kernel module and no root, also with Secure Boot. Firefox, Chromium and OBS can list it.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>No picture goes out any more.</source>
             <translation>画像はもう出力されません。</translation>
         </message>
@@ -762,12 +878,24 @@
             <translation>うなずき</translation>
         </message>
         <message>
+            <source>None: transparent</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Not all presets could be used: {said}. All others are there; {kept}.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Not all settings could be used: {said}. All others are in force; {kept}.</source>
             <translation>一部の設定を使えませんでした：{said}。ほかの設定は有効です。{kept}。</translation>
         </message>
         <message>
             <source>Not in space: {reason}.</source>
             <translation>空間モードは使えません：{reason}。</translation>
+        </message>
+        <message>
+            <source>Not possible here while another window has the focus: {words}.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Not yet: {missing}</source>
@@ -854,8 +982,16 @@
             <translation>対応するのは OpenVINO だけですが、バックエンド {backend} が選ばれています。バックエンド auto、または bf16 か fp32 を使ってください</translation>
         </message>
         <message>
-            <source>OpenVINO computes on the CPU only, and {device} was chosen</source>
-            <translation>OpenVINO は CPU でのみ計算しますが、{device} が選ばれています</translation>
+            <source>OpenVINO computes on CPUs and Intel GPUs only, and {device} was chosen</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>OpenVINO finds no Intel GPU: there is none, or its driver for computing (OpenCL) is missing</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>OpenVINO knows no GPU on macOS (device mps is Apple's)</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>OpenVINO was measured on x86-64 CPUs only, and this is {machine}</source>
@@ -864,6 +1000,10 @@
         <message>
             <source>Opening…</source>
             <translation>開いています…</translation>
+        </message>
+        <message>
+            <source>Other programs</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Output and computer</source>
@@ -888,6 +1028,10 @@
         <message>
             <source>PREVIEW</source>
             <translation>プレビュー</translation>
+        </message>
+        <message>
+            <source>Panic key</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Parts of expression</source>
@@ -918,8 +1062,100 @@
             <translation>画像 ({endings});;すべてのファイル (*)</translation>
         </message>
         <message>
-            <source>Picture…</source>
-            <translation>画像…</translation>
+            <source>PipeWire camera {detail}: got a picture of {shape}, expected {expected}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire did not answer within {seconds:g} s</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire did not answer within {seconds} s</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire does not run: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire has ended</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire has failed: {said}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire has refused the camera: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire has refused the microphone: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire has refused to hear the microphone: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire is installed, but does not run: nothing listens at {socket}.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire is not installed.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire makes no node (error {number})</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire runs, but cannot be used: {error}.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire runs, but you may not use it ({socket}).</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire {version} runs, but without a session manager: no program would reach the camera.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire {version} with {manager} can have the camera {name}, without a kernel module.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's daemon cannot be reached; start it: systemctl --user start pipewire</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's library cannot be loaded ({error}); install PipeWire</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's library cannot be used: its settings or plug-ins are missing; install PipeWire</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's library cannot be used: its thread does not start</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's library is too old: it lacks {name}; update PipeWire</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Play motion that was recorded before, in a loop, instead of a camera</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Port</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Port of control from outside</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Portrait</source>
@@ -946,12 +1182,20 @@
             <translation>姿勢</translation>
         </message>
         <message>
+            <source>Preset</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Previous portrait</source>
             <translation>前のポートレート</translation>
         </message>
         <message>
             <source>Processor</source>
             <translation>プロセッサー</translation>
+        </message>
+        <message>
+            <source>Programs that show the token can control this window on port {port}.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Put recordings and snapshots elsewhere</source>
@@ -964,6 +1208,10 @@
         <message>
             <source>Put the first steps away; they come back under Window</source>
             <translation>「はじめに」を隠します。「ウィンドウ」から再び表示できます</translation>
+        </message>
+        <message>
+            <source>Put the portrait back in the middle, in its usual size (a double click on the preview)</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Put this message away</source>
@@ -998,8 +1246,16 @@
             <translation>自分のマイクを録音</translation>
         </message>
         <message>
+            <source>Record my motion</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Record the output (V)</source>
             <translation>出力を録画（V）</translation>
+        </message>
+        <message>
+            <source>Record your motion, without pictures, to play it on any portrait later</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Record, or capture the window with your call program</source>
@@ -1008,6 +1264,10 @@
         <message>
             <source>Recordings</source>
             <translation>録画</translation>
+        </message>
+        <message>
+            <source>Recordings (WebM) and snapshots are transparent; the call sees this colour:</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Recordings and snapshots say, in a signed and standard way (C2PA), that AI generated them, and with which model; nothing of you. Others can read it, and can remove it.</source>
@@ -1046,6 +1306,18 @@
             <translation>自分のポートレートの名前を変更</translation>
         </message>
         <message>
+            <source>Rename a preset</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Rename…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Reset the place</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>SLATE</source>
             <translation>待機画面</translation>
         </message>
@@ -1058,6 +1330,10 @@
             <translation>起動中</translation>
         </message>
         <message>
+            <source>Save</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Save a picture of the output</source>
             <translation>出力の静止画を保存</translation>
         </message>
@@ -1066,12 +1342,24 @@
             <translation>出力の静止画を保存（P）</translation>
         </message>
         <message>
+            <source>Save a preset</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Save as…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Saved: {path}</source>
             <translation>保存しました：{path}</translation>
         </message>
         <message>
             <source>Says in the picture that it is synthetic. Please leave it on when others watch.</source>
             <translation>合成映像であることを画像の中に示します。人に見せるときはオンのままにしてください。</translation>
+        </message>
+        <message>
+            <source>Scene</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Score of the portrait</source>
@@ -1170,6 +1458,14 @@
             <translation>ウィンドウを表示</translation>
         </message>
         <message>
+            <source>Shows the slate from every window: press the key that you want, such as Ctrl+Alt+0.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Sideways</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Size</source>
             <translation>サイズ</translation>
         </message>
@@ -1180,6 +1476,10 @@
         <message>
             <source>Slate at once: the call sees no face</source>
             <translation>すぐに待機画面：通話に顔は見えません</translation>
+        </message>
+        <message>
+            <source>Slate key</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Slate says</source>
@@ -1226,6 +1526,14 @@
             <translation>動かす四角形</translation>
         </message>
         <message>
+            <source>Standard</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Start PipeWire again</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Start again</source>
             <translation>再開</translation>
         </message>
@@ -1234,12 +1542,20 @@
             <translation>通常どおり起動</translation>
         </message>
         <message>
+            <source>Start it, now and at every login</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Start or stop the recording</source>
             <translation>録画の開始と停止</translation>
         </message>
         <message>
             <source>Start safely</source>
             <translation>セーフスタート</translation>
+        </message>
+        <message>
+            <source>Start the app as the user who is logged in, and not with sudo</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Statistics</source>
@@ -1286,12 +1602,20 @@
             <translation>録画を停止</translation>
         </message>
         <message>
+            <source>Stop recording my motion</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Stop the virtual camera in OBS</source>
             <translation>OBS の仮想カメラを停止してください</translation>
         </message>
         <message>
             <source>Straighten</source>
             <translation>傾き補正</translation>
+        </message>
+        <message>
+            <source>Strengths of motion and expression, with all their parts, by name. Each portrait remembers its own.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Switch on</source>
@@ -1344,12 +1668,20 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>アバターはあなたの姿勢と顔をそのまま写します。自分のポートレート向けです。</translation>
         </message>
         <message>
+            <source>The background stays still behind the person, instead of moving along with the head.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>The brows raised and knit.</source>
             <translation>眉を上げたり寄せたりする動き。</translation>
         </message>
         <message>
             <source>The camera that sees you. Only the avatar leaves this app, never its picture.</source>
             <translation>あなたを写すカメラ。このアプリから出るのはアバターだけで、カメラの映像は決して出ません。</translation>
+        </message>
+        <message>
+            <source>The camera {name} is away ({error}). It comes back by itself.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>The card beside {name} is of other weights: do not trust what it says.</source>
@@ -1378,6 +1710,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>The head turned to the sides.</source>
             <translation>頭を左右に向ける動き。</translation>
+        </message>
+        <message>
+            <source>The key is not heard: {why}.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>The language changes at the next start of the app.</source>
@@ -1420,12 +1756,28 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>ポートレート {first} はもうギャラリーにありません。{name} を使います。</translation>
         </message>
         <message>
-            <source>The portrait's own surroundings, blurred</source>
-            <translation>ポートレート自身の周囲をぼかしたもの</translation>
+            <source>The portrait's own, blurred</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>The portrait's own, still</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>The portrait, moved and nothing else</source>
             <translation>ポートレートを動かしただけのもの</translation>
+        </message>
+        <message>
+            <source>The preset {name} has these strengths now.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>The preset {name} was deleted.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>The presets could not be read ({error}). There are none for now; {kept}.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>The preview is paused; the output goes on.</source>
@@ -1444,6 +1796,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>音声のエンコーダーを開けないため（{error}）、録画に音声がありません。アプリを再インストールしてください。</translation>
         </message>
         <message>
+            <source>The recording of your motion ended: {why}.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>The same, from a dialog for files or colours too</source>
             <translation>同じ操作。ファイルや色のダイアログからも使えます</translation>
         </message>
@@ -1454,6 +1810,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>The system does not let this app use the camera. Allow it in System Settings, Privacy.</source>
             <translation>システムがこのアプリにカメラの使用を許可していません。システム設定の「プライバシー」で許可してください。</translation>
+        </message>
+        <message>
+            <source>The system is asked for the key…</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>The system's usual one</source>
@@ -1572,6 +1932,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>この一覧</translation>
         </message>
         <message>
+            <source>This portrait's own</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Tick first that you may use this picture</source>
             <translation>先に、この画像を使う権利があることを確認してください</translation>
         </message>
@@ -1610,6 +1974,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>Undo</source>
             <translation>元に戻す</translation>
+        </message>
+        <message>
+            <source>Up and down</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Update macOS</source>
@@ -1664,6 +2032,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>不足しているものと対処</translation>
         </message>
         <message>
+            <source>What is seen around the portrait, or behind the person.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>What other programs have to show; keep it secret</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>What the decoder makes of it, with the memory's help</source>
             <translation>メモリーの助けでデコーダーが作るもの</translation>
         </message>
@@ -1692,8 +2068,16 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>動かす部分</translation>
         </message>
         <message>
+            <source>Where other programs ask; Enter keeps it. 0: any port that is free.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Where the model runs. Automatic: where it was measured to be fastest.</source>
             <translation>モデルを動かす場所。自動：測定で最も速かった場所。</translation>
+        </message>
+        <message>
+            <source>Where the portrait stands; it can be dragged in the preview.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Where what is shown came from: the direction as a hue, 20 px and more in full colour</source>
@@ -1710,6 +2094,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>Window</source>
             <translation>ウィンドウ</translation>
+        </message>
+        <message>
+            <source>Windows gives the key to this app</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Without</source>
@@ -1748,8 +2136,8 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>縮小</translation>
         </message>
         <message>
-            <source>a camera's number (0), a device (/dev/video0), a network camera's address (http://, rtsp://), a video file, or a folder of pictures</source>
-            <translation>カメラの番号（0）、デバイス（/dev/video0）、ネットワークカメラのアドレス（http://、rtsp://）、動画ファイル、または画像のフォルダー</translation>
+            <source>a camera's number (0), a device (/dev/video0), a network camera's address (http://, rtsp://), a video or motion file, or a folder of pictures</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>a frame of the model takes {best}</source>
@@ -1762,6 +2150,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>a further GPU</source>
             <translation>もう 1 つの GPU</translation>
+        </message>
+        <message>
+            <source>a motion file has no pictures in which this model could detect keypoints: choose a model and a portrait whose keypoints can be measured, as the starter and any portrait with a face</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>a motion file has no pictures, so that it moves the avatar in space only: choose that motion</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>a picture becomes a portrait, a video the camera</source>
@@ -1796,6 +2192,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>空のファイル</translation>
         </message>
         <message>
+            <source>another program has it, maybe another mcnet-avatar</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>as asked</source>
             <translation>指定どおり</translation>
         </message>
@@ -1820,8 +2220,8 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>バックエンド：OpenVINO が失敗しました：{failure}</translation>
         </message>
         <message>
-            <source>backend: got 'cudagraph', but {device} was chosen, expected a GPU</source>
-            <translation>バックエンド：「cudagraph」が指定されましたが、{device} が選ばれています。GPU が必要です</translation>
+            <source>backend: got 'cudagraph', but {device} was chosen, expected an NVIDIA GPU</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>backend: got 'cudagraph', but {reason}; use backend auto or torch</source>
@@ -1830,6 +2230,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>backend: got 'openvino', but {lack}; use backend torch (or auto), or mend that</source>
             <translation>バックエンド：「openvino」が指定されましたが、{lack}。バックエンド torch（または auto）を使うか、修正してください</translation>
+        </message>
+        <message>
+            <source>backend: got 'torch', but {device} was chosen, where OpenVINO alone computes: use backend auto, or another device</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>backend: got {wanted}, expected one of {allowed}</source>
@@ -1888,7 +2292,27 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>ポートレートの一覧を {folder} に保存できません：{error}。ディスクを確認してください</translation>
         </message>
         <message>
+            <source>cannot keep the motion in {path}: got {count} frames without a face, expected one at least</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot keep the motion in {path}: got {count} frames, expected at most {most}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot keep the motion in {path}: {why}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot keep the token of control from outside in {place}: {why}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>cannot keep the {what} in {path}: {error}; check the folder's permissions</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot keep this machine's signer in {path}: {why}</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -1948,6 +2372,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>画像 {path} を読み込めません：{said}。権限を確認してください</translation>
         </message>
         <message>
+            <source>cannot read the presets in {path}: they are of format {version}, this app knows formats up to {known}; use a newer app, or move the file away</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot read the presets in {path}: {error}; check its permissions, or move it away</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>cannot read the settings in {path}: {error}; check its permissions, or move it away</source>
             <translation>{path} の設定を読み込めません：{error}。権限を確認するか、ファイルを移動してください</translation>
         </message>
@@ -1960,8 +2392,16 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>動画 {path} を読み込めません：{said}。MP4、MOV、WebM などの動画が必要です</translation>
         </message>
         <message>
-            <source>cannot record to {path}: got suffix {suffix}, expected .mp4</source>
-            <translation>{path} に録画できません：拡張子が {suffix} です。.mp4 が必要です</translation>
+            <source>cannot read this machine's signer {path}: {why}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot read {path}: {why}; check its name</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot record to {path}: got suffix {suffix}, expected .mp4 or .webm</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>cannot record to {path}: the encoder {codec} cannot be opened for {width_px} x {height_px} ({cause}); choose another size, or install the app again</source>
@@ -1976,8 +2416,16 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{path} に録画できません：{cause}</translation>
         </message>
         <message>
+            <source>cannot remove the token {place}: {why}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>cannot remove {path}: {error}; check the folder's permissions</source>
             <translation>{path} を削除できません：{error}。フォルダーの権限を確認してください</translation>
+        </message>
+        <message>
+            <source>cannot say in {place} where the app listens: {why}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>cannot use the file {path}: {cause}; check its name and its folder</source>
@@ -2028,6 +2476,18 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>合成</translation>
         </message>
         <message>
+            <source>control from outside cannot listen on port {port}: {why}; choose another port, or 0 for any that is free</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>control from outside cannot start: {why}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>control from outside: got port {port}, expected 0 to 65535</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>crop</source>
             <translation>切り抜き</translation>
         </message>
@@ -2040,8 +2500,8 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>デバイス：{name} が指定されましたが、{lack}。--device cpu（または auto）を使うか、修正してください</translation>
         </message>
         <message>
-            <source>device: got {name}, expected auto, cpu, cuda or cuda:N</source>
-            <translation>デバイス：{name} が指定されましたが、auto、cpu、cuda、cuda:N のいずれかが必要です</translation>
+            <source>device: got {name}, expected auto, cpu, cuda, cuda:N, gpu, gpu:N or mps</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>done</source>
@@ -2088,8 +2548,24 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>使用できないプロファイルの Lab カラーです。JPEG か PNG に変換してください</translation>
         </message>
         <message>
+            <source>got PipeWire {version}, expected {oldest} or newer; update it</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>got a network address, and only a file of this machine can be used; download it first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>got figures of format {evaluation}, expected 'mcnet-evaluation/2'</source>
             <translation>数値の形式が {evaluation} です。「mcnet-evaluation/2」が必要です</translation>
+        </message>
+        <message>
+            <source>got only a private key to sign with: name the file of its certificates as well</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>got only certificates to sign with: name the file of their private key as well</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>got pictures of shape {shape}, expected (height, width, 3) of at least {least_px} pixels per side</source>
@@ -2108,12 +2584,36 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>OpenVINO では int8、それ以外は {precision}</translation>
         </message>
         <message>
+            <source>it cannot be signed: {why}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>it has {frames} frames, which is as many as a motion file takes</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>it is the fastest on x86-64 CPUs</source>
             <translation>x86-64 の CPU で最も速い</translation>
         </message>
         <message>
+            <source>it is what computes on Apple GPUs</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>it is what computes on Intel GPUs</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>it opens, but gives no frames</source>
             <translation>開けますが、フレームが届きません</translation>
+        </message>
+        <message>
+            <source>it was changed, moved or removed while it was being signed</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>it was ended</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>it was removed meanwhile</source>
@@ -2126,6 +2626,30 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>its header is no JSON</source>
             <translation>ヘッダーが JSON ではありません</translation>
+        </message>
+        <message>
+            <source>its process ended with {status}: out of memory, or a library crashed</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>key: got {key}, expected a letter, a digit, F1 to F24, Pause, ScrollLock, Print, Ins, Del, Home, End, PgUp, PgDown or Space, with Ctrl, Alt, Shift or Meta, such as Ctrl+Alt+0</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>key: {key} alone would be taken from whatever you write: choose it with Ctrl, Alt or Meta, or a key such as Pause or F9</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>key: {key} is another program's already, the desktop's maybe: choose another one</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>key: {key} is another program's already: choose another one</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>key: {key} is not on this keyboard: choose another one, such as Ctrl+Alt+0</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>keypoints</source>
@@ -2159,6 +2683,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>looking at the model…</source>
             <translation>モデルを確認中…</translation>
+        </message>
+        <message>
+            <source>macOS gives a key to one app only with the right to watch all keys: have the Shortcuts app run mcnet-avatar ctl slate by a key</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>make room on the disk</source>
@@ -2214,8 +2742,16 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>口</translation>
         </message>
         <message>
+            <source>mps is for Apple's GPUs, and this is {system}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>ms</source>
             <translation>ms</translation>
+        </message>
+        <message>
+            <source>name of the PipeWire camera: got {name}, expected 1 to {longest} printable characters</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>needs a hand</source>
@@ -2262,16 +2798,32 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>このポートレートに顔が見つかりません</translation>
         </message>
         <message>
+            <source>no face was seen while the motion was recorded: there is no file {path}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>no face: the avatar rests</source>
             <translation>顔なし：アバターは休んでいます</translation>
+        </message>
+        <message>
+            <source>no file is chosen; choose a picture or a video</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>no frame of {path} can be decoded: it is damaged or cut short; export it again</source>
             <translation>{path} のフレームを 1 つもデコードできません：破損しているか途中で切れています。書き出し直してください</translation>
         </message>
         <message>
+            <source>no frame of {path} can be decoded; choose another video</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>no model {name_or_path}: got neither a file, a folder nor a bundled name, expected a .safetensors or .pth.tar file or a model's folder (check the path) or one of: {bundled}</source>
             <translation>モデル {name_or_path} がありません：ファイル、フォルダー、付属の名前のいずれでもありません。.safetensors か .pth.tar のファイル、モデルのフォルダー（パスを確認してください）、または次のいずれかが必要です：{bundled}</translation>
+        </message>
+        <message>
+            <source>no motion file {path}: there is no such file</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>no permission for {path} ({name}): run `sudo usermod -aG video $USER`, then log out and in again</source>
@@ -2298,12 +2850,20 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>ポートレート {text} がありません：ファイルでも既知の名前（{names}）でもありません。パスか名前を確認してください</translation>
         </message>
         <message>
+            <source>no process could be started for it ({error})</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>no video at {path}: check the path</source>
             <translation>{path} に動画がありません。パスを確認してください</translation>
         </message>
         <message>
             <source>none</source>
             <translation>なし</translation>
+        </message>
+        <message>
+            <source>none yet</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>not calibrated yet: look into the camera, or press Calibrate</source>
@@ -2390,12 +2950,40 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>精度：「int8」が指定されましたが、{lack}</translation>
         </message>
         <message>
+            <source>precision: got bf16 on {device}, expected fp32 or fp16 there</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)</source>
             <translation>精度：CPU で fp16 が指定されましたが、fp32 か bf16 が必要です（fp16 は GPU 用）</translation>
         </message>
         <message>
             <source>precision: got {precision}, expected one of {allowed}</source>
             <translation>精度：{precision} が指定されましたが、{allowed} のいずれかが必要です</translation>
+        </message>
+        <message>
+            <source>preset: got {name} for a name, expected 1 to {most} characters</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>preset: got {name}, expected one of your own: {own}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>preset: got {name}, expected one of {names}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>preset: there are {count} already, expected no more: delete one first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>preset: {name} is there already: choose another name, or delete it first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>preset: {name} stays as it is: choose another name</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>process {name}</source>
@@ -2466,6 +3054,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>カメラに顔を見せてください</translation>
         </message>
         <message>
+            <source>signing needs room for a second copy: got {free_mb:.0f} MB, expected {needed_mb:.0f} MB; make room on the disk</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>slate grey</source>
             <translation>スレートグレー</translation>
         </message>
@@ -2494,6 +3086,34 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>GPU は使われません：{failure}</translation>
         </message>
         <message>
+            <source>the PipeWire camera cannot be made: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the PipeWire camera cannot be opened: no daemon listens at {socket} ({error}); start it with `systemctl --user start pipewire wireplumber`, or see `mcnet-avatar --doctor`</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the PipeWire camera is not open; open it first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the PipeWire camera is open already ({detail}); close it first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the X server does not answer for a key: {failure}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the X server gives the key to this app</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the X server has ended: {failure}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the authors' released weights are not bundled: download their checkpoint and give its path (.pth.tar)</source>
             <translation>著者が公開した重みは付属していません。チェックポイントをダウンロードして、そのパス（.pth.tar）を指定してください</translation>
         </message>
@@ -2504,6 +3124,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>the background picture</source>
             <translation>背景の画像</translation>
+        </message>
+        <message>
+            <source>the background video cannot be used: {error}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the calibration is under way</source>
@@ -2524,6 +3148,34 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>the camera is being opened</source>
             <translation>カメラを開いています</translation>
+        </message>
+        <message>
+            <source>the camera's frames have another size now</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the certificate in {path} is valid from {begin} to {end} and not now: get a new one</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the desktop did not give the key: allow it in its settings for shortcuts</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the desktop has taken the key back: choose it again</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the desktop is asked for the key, and may ask you</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the desktop's portal does not answer</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the desktop's portal has refused the key: bind mcnet-avatar ctl slate there</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the eyes are hardly open</source>
@@ -2554,8 +3206,16 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>頭が横を向いています</translation>
         </message>
         <message>
+            <source>the key was not given in the desktop's dialog: choose it again to be asked</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the microphone fails: {error}</source>
             <translation>マイクに障害があります：{error}</translation>
+        </message>
+        <message>
+            <source>the microphone gives no sound: plug it in again, or choose another one</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the microphone is not there: plug it in, or choose another one</source>
@@ -2614,12 +3274,24 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>出力に障害が起きました：{reason}</translation>
         </message>
         <message>
+            <source>the package c2pa-python cannot be used ({error}); install the app again, or switch Content Credentials off</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the package cryptography cannot be used ({error}); install the app again</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the package openvino is not installed (pip install "mcnet-avatar[openvino]")</source>
             <translation>パッケージ openvino がインストールされていません（pip install "mcnet-avatar[openvino]"）</translation>
         </message>
         <message>
             <source>the package torch is not installed (pip install torch)</source>
             <translation>パッケージ torch がインストールされていません（pip install torch）</translation>
+        </message>
+        <message>
+            <source>the person cannot be cut out of this portrait: {error}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the picture is soft</source>
@@ -2642,6 +3314,18 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>ポートレートを準備中</translation>
         </message>
         <message>
+            <source>the private key {key} is not that of the first certificate in {certificates}: give the pair that belongs together, the signer's certificate first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the private key {path} has a passphrase, and nobody is there to type it: expected one without</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the private key {path} is of a kind that C2PA does not take: expected an elliptic curve (P-256, P-384 or P-521), Ed25519, or RSA of at least {bits} bits</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the process that looks inside the network has ended, perhaps for want of memory; close the view and open it again</source>
             <translation>ネットワーク内部を表示するプロセスが終了しました。メモリー不足かもしれません。表示を閉じて開き直してください</translation>
         </message>
@@ -2662,8 +3346,28 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>録画 {path} に失敗しました：{kind}：{error}。{kept}</translation>
         </message>
         <message>
+            <source>the session's message bus does not answer: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the session's message bus has ended: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the settings ask for detected keypoints, and this needs measured ones</source>
             <translation>設定では検出したキーポイントを使いますが、測定したものが必要です</translation>
+        </message>
+        <message>
+            <source>the signed copy does not hold when it is read back ({problems}), so that it was not kept</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the signed copy does not show the same pictures, so that it was not kept</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the signed copy says something else, so that it was not kept</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the slate's picture</source>
@@ -2746,12 +3450,36 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>GPU {index} はありません：torch が見つけたのは {device_count} 個です</translation>
         </message>
         <message>
+            <source>there is no Intel GPU {index}: OpenVINO finds {n}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>there is no desktop to hear a key on</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>there is no file {path}; check the path</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>there is no microphone: plug one in, or allow it in the system's settings for sound</source>
             <translation>マイクがありません：接続するか、システムの音声設定で許可してください</translation>
         </message>
         <message>
+            <source>this Wayland session has no message bus to ask its desktop by: bind mcnet-avatar ctl slate to a key in the desktop's own settings</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>this computer is being measured</source>
             <translation>このコンピューターを測定中</translation>
+        </message>
+        <message>
+            <source>this desktop's portal gives no keys to apps ({error}): bind mcnet-avatar ctl slate to a key in the desktop's own settings</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>this machine shows no GPU that a program may compute with (there is no /dev/dri/renderD*)</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>this model's keypoints are not known points of a face</source>
@@ -2770,12 +3498,24 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>torch がインストールされていません</translation>
         </message>
         <message>
+            <source>torch lacks something on the Apple GPU that the network needs ({error}): use device cpu, or a newer torch</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>torch {version} (for CUDA {cuda}) finds no usable NVIDIA GPU or driver</source>
             <translation>torch {version}（CUDA {cuda} 用）が使用できる NVIDIA の GPU またはドライバーを見つけられません</translation>
         </message>
         <message>
+            <source>torch {version} finds no Apple GPU that it can use</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>torch {version} has no NVIDIA driver to compute with</source>
             <translation>torch {version} が計算に使う NVIDIA のドライバーがありません</translation>
+        </message>
+        <message>
+            <source>torch {version} is a build without Apple's Metal</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>torch {version} is a build without CUDA</source>
@@ -2788,6 +3528,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>turn your head as in the portrait</source>
             <translation>ポートレートと同じように頭を向けてください</translation>
+        </message>
+        <message>
+            <source>unknown key {key}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>unknown {what} {key}</source>
@@ -2804,6 +3548,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>v4l2loopback is loaded, but has no device.</source>
             <translation>v4l2loopback は読み込まれていますが、デバイスがありません。</translation>
+        </message>
+        <message>
+            <source>version: got {version}, expected {known}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>virtual camera</source>
@@ -2828,6 +3576,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>warped L1 of copying, of what it learns from</source>
             <translation>変形のコピー比 L1（学習データ）</translation>
+        </message>
+        <message>
+            <source>what speaks to PipeWire has crashed</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>what {path} says of itself cannot be read: {why}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>wood</source>
@@ -2868,6 +3624,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{done} of {steps}</source>
             <translation>{done}／{steps}</translation>
+        </message>
+        <message>
+            <source>{error}. Presets of this run are not kept</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{first} and {then}</source>
@@ -2912,6 +3672,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{frame_ms:.3g} ms on {way}</source>
             <translation>{frame_ms:.3g} ms（{way}）</translation>
+        </message>
+        <message>
+            <source>{kept}; {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{key} shows the slate, whichever window has the focus.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{lack}; use device cpu, or another precision</source>
@@ -3070,12 +3838,20 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{name} のその場所に動画がありません（{cause}）：アプリで動画のアドレスを調べてください</translation>
         </message>
         <message>
+            <source>{name} is a motion file, expected what gives pictures</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>{name} is a recording, expected a live camera: download it, and give the file</source>
             <translation>{name} は録画です。ライブのカメラが必要です：ダウンロードして、そのファイルを指定してください</translation>
         </message>
         <message>
             <source>{name} is in use by {users}; close that program</source>
             <translation>{name} は {users} が使用中です。そのプログラムを閉じてください</translation>
+        </message>
+        <message>
+            <source>{name} is saved, but without Content Credentials: {why}.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{name} is there, but is not used: {lack}</source>
@@ -3143,8 +3919,16 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{path}（{name}）はキャプチャーデバイスではありません。ウェブカメラが必要です。別のカメラを選んでください</translation>
         </message>
         <message>
+            <source>{path} cannot be read ({error}); check the path</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>{path} cannot be read as a checkpoint: it is something else, or truncated or damaged; get it again</source>
             <translation>{path} をチェックポイントとして読み込めません：別のものか、途中で切れているか破損しています。入手し直してください</translation>
+        </message>
+        <message>
+            <source>{path} cannot be read as a motion file: {error}; copy or record it again</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{path} cannot be read: {cause}</source>
@@ -3155,8 +3939,32 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{path} のヘッダーを使えません：{error}。新しいバージョンで書かれたものかもしれません</translation>
         </message>
         <message>
+            <source>{path} has {count} frames, expected at most {most}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{path} holds no certificates ({error}); expected PEM, the signer's first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{path} holds no private key ({error}); expected PEM</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{path} is a damaged motion file: {error}; copy or record it again</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>{path} is a file of torch's, and {lack}: convert it once where torch is (`mcnet convert {name} model.safetensors --int8`), and use that</source>
             <translation>{path} は torch のファイルですが、{lack}：torch のある環境で一度変換して（`mcnet convert {name} model.safetensors --int8`）、それを使ってください</translation>
+        </message>
+        <message>
+            <source>{path} is a folder, a device or a pipe, and only a file can be used; choose another</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{path} is a motion file of version {version}, this program knows versions up to {known}; use a newer one</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{path} is cut short: got {size} bytes, expected {end}; get it again</source>
@@ -3167,8 +3975,16 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{path} は破損しています：テンソルのハッシュは {got}、ヘッダーでは {content_hash} です。入手し直してください</translation>
         </message>
         <message>
+            <source>{path} is larger than {most} MB, expected a motion file; take a shorter one</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>{path} is no MCNet checkpoint: got {found}, expected dicts named {parts}</source>
             <translation>{path} は MCNet のチェックポイントではありません：{found} です。{parts} という名前の dict が必要です</translation>
+        </message>
+        <message>
+            <source>{path} is no motion file: expected one that --save-motion or the app recorded</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{path} is no safetensors file that can be read ({said}): get it again</source>
@@ -3203,6 +4019,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{path} は受け付けません：テンソル以外に、読み込むとコードを実行しうるものが含まれています（{wanted}）。入手元を信用せず、テンソルだけで保存し直してもらってください</translation>
         </message>
         <message>
+            <source>{path}: got suffix {suffix}, expected {kinds}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>{path}: {key} is a {dtype} tensor, expected plain floating point</source>
             <translation>{path}：{key} は {dtype} のテンソルです。通常の浮動小数点が必要です</translation>
         </message>
@@ -3229,6 +4049,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{rate_hz:g} per second</source>
             <translation>毎秒 {rate_hz:g} 回</translation>
+        </message>
+        <message>
+            <source>{reason}; nothing else computes on {device}: use device cpu</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{reason}; {lack}, so that nothing else computes: install it, or mend that</source>
@@ -3309,6 +4133,18 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{what} {key}: got {value}, expected {kind}</source>
             <translation>{what} {key}：{value} です。{kind} が必要です</translation>
+        </message>
+        <message>
+            <source>{what}.{name}: got {got}, expected a table</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{what}.{name}: {complaint}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{what}: got {got}, expected a table of presets</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{where}: {key} holds NaN or infinite values, expected finite weights; if a training run diverged, use an earlier checkpoint of it</source>

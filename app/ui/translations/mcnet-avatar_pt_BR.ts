@@ -4,6 +4,10 @@
     <context>
         <name>mcnet-avatar</name>
         <message>
+            <source>A device that every call program lists. It needs a kernel module, and root once.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>A folder for recordings</source>
             <translation>Uma pasta para gravações</translation>
         </message>
@@ -24,6 +28,10 @@
             <translation>A pasta de um modelo ou de um treinamento em andamento</translation>
         </message>
         <message>
+            <source>A motion file in the camera's place</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>A phone with a camera app, or any camera with an address on your network</source>
             <translation>Um telefone com um aplicativo de câmera, ou qualquer câmera com um endereço na sua rede</translation>
         </message>
@@ -36,10 +44,6 @@
             <translation>Uma imagem para a tela de espera</translation>
         </message>
         <message>
-            <source>A picture of yours</source>
-            <translation>Uma imagem sua</translation>
-        </message>
-        <message>
             <source>A picture of yours that the slate shows</source>
             <translation>Uma imagem sua que a tela de espera mostra</translation>
         </message>
@@ -48,12 +52,24 @@
             <translation>Uma imagem sua que a tela de espera mostra; agora: {file}</translation>
         </message>
         <message>
+            <source>A picture…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>A safe start avoids what may have been the cause: the processor computes, there is no virtual camera, and all settings are the defaults. Your own are kept for the next start.</source>
             <translation>Uma inicialização segura evita o que pode ter sido a causa: o processador calcula, não há câmera virtual e todas as configurações são as padrão. As suas ficam guardadas para a próxima inicialização.</translation>
         </message>
         <message>
+            <source>A video as background</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>A video in the camera's place</source>
             <translation>Um vídeo no lugar da câmera</translation>
+        </message>
+        <message>
+            <source>A video…</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>AKD of copying</source>
@@ -112,6 +128,10 @@
             <translation>Outro arquivo…</translation>
         </message>
         <message>
+            <source>Another name for {preset}:</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>As the desktop</source>
             <translation>Como a área de trabalho</translation>
         </message>
@@ -168,6 +188,10 @@
             <translation>Sobrancelhas</translation>
         </message>
         <message>
+            <source>Browsers and OBS see it once their PipeWire camera is switched on; the apps of Zoom and Teams do not.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>CALIBRATING</source>
             <translation>CALIBRANDO</translation>
         </message>
@@ -196,6 +220,10 @@
             <translation>Dar outro nome a esta imagem sua (F2)</translation>
         </message>
         <message>
+            <source>Call this preset something else</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Calms jitter; a slow movement is shown that much later.</source>
             <translation>Acalma a tremulação; um movimento lento aparece com esse atraso.</translation>
         </message>
@@ -208,6 +236,10 @@
             <translation>Câmera {number}</translation>
         </message>
         <message>
+            <source>Can be chosen in the window: {words}.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Cancel</source>
             <translation>Cancelar</translation>
         </message>
@@ -218,6 +250,10 @@
         <message>
             <source>Change…</source>
             <translation>Alterar…</translation>
+        </message>
+        <message>
+            <source>Choose another picture or video</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Choose two to four views of the network's inside</source>
@@ -240,10 +276,6 @@
             <translation>Feche {by}</translation>
         </message>
         <message>
-            <source>Colour</source>
-            <translation>Cor</translation>
-        </message>
-        <message>
             <source>Column</source>
             <translation>Coluna</translation>
         </message>
@@ -260,12 +292,20 @@
             <translation type="unfinished" />
         </message>
         <message>
+            <source>Control from outside</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Controls</source>
             <translation>Controles</translation>
         </message>
         <message>
             <source>Copy</source>
             <translation>Copiar</translation>
+        </message>
+        <message>
+            <source>Copy the token</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Copy this command</source>
@@ -292,12 +332,28 @@
             <translation>Ctrl</translation>
         </message>
         <message>
+            <source>Cut the person out</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>DROP</source>
             <translation>SOLTAR</translation>
         </message>
         <message>
             <source>Dark</source>
             <translation>Escuro</translation>
+        </message>
+        <message>
+            <source>Delete</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Delete preset</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Delete this preset; the portraits keep their strengths</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Device</source>
@@ -431,6 +487,10 @@
             <translation>Ocultar</translation>
         </message>
         <message>
+            <source>How far the background is out of focus.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>How far the enlarged portrait is sharpened.</source>
             <translation>Quanto o retrato ampliado é acentuado.</translation>
         </message>
@@ -439,8 +499,8 @@
             <translation>Quanto a cabeça se move.</translation>
         </message>
         <message>
-            <source>How large the portrait stands in the picture.</source>
-            <translation>Que tamanho o retrato tem na imagem.</translation>
+            <source>How large the portrait stands in the picture (the mouse wheel over the preview).</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>How long a process of its own was busy with computing one frame once more</source>
@@ -483,6 +543,10 @@
             <translation>No plano</translation>
         </message>
         <message>
+            <source>In this window 0 shows the slate; a key chosen here does so from every other one, too.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Inside the network</source>
             <translation>Dentro da rede</translation>
         </message>
@@ -507,12 +571,24 @@
             <translation>Instale o pacote v4l2loopback (ou v4l2loopback-dkms) da sua distribuição</translation>
         </message>
         <message>
+            <source>Install your distribution's packages pipewire and wireplumber</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>It has no card with figures: nobody has told how good it is (mcnet-train evaluate measures it).</source>
             <translation>Ele não tem ficha com números: ninguém disse quão bom ele é (mcnet-train evaluate mede isso).</translation>
         </message>
         <message>
             <source>It is a pickled checkpoint without a card: it is read without running code, but nobody tells how good it is or under which licence it may be used.</source>
             <translation>É um checkpoint pickle sem ficha: é lido sem executar código, mas ninguém diz quão bom ele é nem sob qual licença pode ser usado.</translation>
+        </message>
+        <message>
+            <source>It is being switched on…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>It is off: {why}.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>It is worse than showing the portrait as it is: its pictures are off by {copied:.0%} of what that would be.</source>
@@ -531,12 +607,24 @@
             <translation>Entre no grupo dos dispositivos de vídeo, depois saia da sessão e entre de novo</translation>
         </message>
         <message>
+            <source>Keep these strengths under a name</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Keep this crop and animate it</source>
             <translation>Manter este corte e animá-lo</translation>
         </message>
         <message>
+            <source>Key for the slate, from every window</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Keys</source>
             <translation>Teclas</translation>
+        </message>
+        <message>
+            <source>Kind of virtual camera</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>L1 of copying</source>
@@ -569,6 +657,10 @@
         <message>
             <source>Leave the slate up; the call keeps its picture (G)</source>
             <translation>Deixar a tela de espera; a chamada mantém a imagem (G)</translation>
+        </message>
+        <message>
+            <source>Let a Stream Deck, OBS or scripts reach slate, portraits and recordings; on this computer alone.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Let call programs see the output; it starts with the slate</source>
@@ -643,6 +735,10 @@
             <translation>MEDINDO</translation>
         </message>
         <message>
+            <source>Make another token; the old one is of no use then</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Masks</source>
             <translation>Máscaras</translation>
         </message>
@@ -687,6 +783,14 @@
             <translation>Movimento</translation>
         </message>
         <message>
+            <source>Motion files (*.safetensors);;All files (*)</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Motion file…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Mouth</source>
             <translation>Boca</translation>
         </message>
@@ -719,6 +823,10 @@
             <translation>Nome do retrato</translation>
         </message>
         <message>
+            <source>Name of these strengths:</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Nearness</source>
             <translation>Proximidade</translation>
         </message>
@@ -733,6 +841,10 @@
         <message>
             <source>New recordings have your voice, in step with the picture. Switched off, the microphone is closed.</source>
             <translation>As novas gravações têm a sua voz, no ritmo da imagem. Desligado, o microfone fica fechado.</translation>
+        </message>
+        <message>
+            <source>New token</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Next portrait</source>
@@ -755,6 +867,10 @@
             <translation>Sem ficha: ninguém diz com o que ele aprendeu, nem quão bom é</translation>
         </message>
         <message>
+            <source>No kernel module and no root, also with Secure Boot. Firefox, Chromium and OBS can list it.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>No picture goes out any more.</source>
             <translation>Nenhuma imagem sai mais.</translation>
         </message>
@@ -763,12 +879,24 @@
             <translation>Aceno</translation>
         </message>
         <message>
+            <source>None: transparent</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Not all presets could be used: {said}. All others are there; {kept}.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Not all settings could be used: {said}. All others are in force; {kept}.</source>
             <translation>Nem todas as configurações puderam ser usadas: {said}. Todas as outras valem; {kept}.</translation>
         </message>
         <message>
             <source>Not in space: {reason}.</source>
             <translation>Não no espaço: {reason}.</translation>
+        </message>
+        <message>
+            <source>Not possible here while another window has the focus: {words}.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Not yet: {missing}</source>
@@ -855,8 +983,16 @@
             <translation>só o OpenVINO sabe isso, e o motor {backend} foi escolhido; use o motor auto, ou bf16 ou fp32</translation>
         </message>
         <message>
-            <source>OpenVINO computes on the CPU only, and {device} was chosen</source>
-            <translation>o OpenVINO calcula só no processador, e {device} foi escolhido</translation>
+            <source>OpenVINO computes on CPUs and Intel GPUs only, and {device} was chosen</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>OpenVINO finds no Intel GPU: there is none, or its driver for computing (OpenCL) is missing</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>OpenVINO knows no GPU on macOS (device mps is Apple's)</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>OpenVINO was measured on x86-64 CPUs only, and this is {machine}</source>
@@ -865,6 +1001,10 @@
         <message>
             <source>Opening…</source>
             <translation>Abrindo…</translation>
+        </message>
+        <message>
+            <source>Other programs</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Output and computer</source>
@@ -889,6 +1029,10 @@
         <message>
             <source>PREVIEW</source>
             <translation>PRÉVIA</translation>
+        </message>
+        <message>
+            <source>Panic key</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Parts of expression</source>
@@ -919,8 +1063,100 @@
             <translation>Imagens ({endings});;Todos os arquivos (*)</translation>
         </message>
         <message>
-            <source>Picture…</source>
-            <translation>Imagem…</translation>
+            <source>PipeWire camera {detail}: got a picture of {shape}, expected {expected}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire did not answer within {seconds:g} s</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire did not answer within {seconds} s</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire does not run: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire has ended</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire has failed: {said}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire has refused the camera: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire has refused the microphone: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire has refused to hear the microphone: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire is installed, but does not run: nothing listens at {socket}.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire is not installed.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire makes no node (error {number})</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire runs, but cannot be used: {error}.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire runs, but you may not use it ({socket}).</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire {version} runs, but without a session manager: no program would reach the camera.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire {version} with {manager} can have the camera {name}, without a kernel module.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's daemon cannot be reached; start it: systemctl --user start pipewire</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's library cannot be loaded ({error}); install PipeWire</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's library cannot be used: its settings or plug-ins are missing; install PipeWire</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's library cannot be used: its thread does not start</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's library is too old: it lacks {name}; update PipeWire</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Play motion that was recorded before, in a loop, instead of a camera</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Port</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Port of control from outside</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Portrait</source>
@@ -947,12 +1183,20 @@
             <translation>Pose</translation>
         </message>
         <message>
+            <source>Preset</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Previous portrait</source>
             <translation>Retrato anterior</translation>
         </message>
         <message>
             <source>Processor</source>
             <translation>Processador</translation>
+        </message>
+        <message>
+            <source>Programs that show the token can control this window on port {port}.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Put recordings and snapshots elsewhere</source>
@@ -965,6 +1209,10 @@
         <message>
             <source>Put the first steps away; they come back under Window</source>
             <translation>Guardar os primeiros passos; eles voltam em “Janela”</translation>
+        </message>
+        <message>
+            <source>Put the portrait back in the middle, in its usual size (a double click on the preview)</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Put this message away</source>
@@ -999,8 +1247,16 @@
             <translation>Gravar o meu microfone</translation>
         </message>
         <message>
+            <source>Record my motion</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Record the output (V)</source>
             <translation>Gravar a saída (V)</translation>
+        </message>
+        <message>
+            <source>Record your motion, without pictures, to play it on any portrait later</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Record, or capture the window with your call program</source>
@@ -1009,6 +1265,10 @@
         <message>
             <source>Recordings</source>
             <translation>Gravações</translation>
+        </message>
+        <message>
+            <source>Recordings (WebM) and snapshots are transparent; the call sees this colour:</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Recordings and snapshots say, in a signed and standard way (C2PA), that AI generated them, and with which model; nothing of you. Others can read it, and can remove it.</source>
@@ -1047,6 +1307,18 @@
             <translation>Renomear um retrato seu</translation>
         </message>
         <message>
+            <source>Rename a preset</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Rename…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Reset the place</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>SLATE</source>
             <translation>ESPERA</translation>
         </message>
@@ -1059,6 +1331,10 @@
             <translation>INICIANDO</translation>
         </message>
         <message>
+            <source>Save</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Save a picture of the output</source>
             <translation>Salvar uma imagem da saída</translation>
         </message>
@@ -1067,12 +1343,24 @@
             <translation>Salvar uma imagem da saída (P)</translation>
         </message>
         <message>
+            <source>Save a preset</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Save as…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Saved: {path}</source>
             <translation>Salvo: {path}</translation>
         </message>
         <message>
             <source>Says in the picture that it is synthetic. Please leave it on when others watch.</source>
             <translation>Diz na imagem que ela é sintética. Por favor, deixe-o ligado quando outros assistirem.</translation>
+        </message>
+        <message>
+            <source>Scene</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Score of the portrait</source>
@@ -1171,6 +1459,14 @@
             <translation>Mostrar janela</translation>
         </message>
         <message>
+            <source>Shows the slate from every window: press the key that you want, such as Ctrl+Alt+0.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Sideways</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Size</source>
             <translation>Tamanho</translation>
         </message>
@@ -1181,6 +1477,10 @@
         <message>
             <source>Slate at once: the call sees no face</source>
             <translation>Tela de espera imediata: a chamada não vê nenhum rosto</translation>
+        </message>
+        <message>
+            <source>Slate key</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Slate says</source>
@@ -1227,6 +1527,14 @@
             <translation>Quadrado a animar</translation>
         </message>
         <message>
+            <source>Standard</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Start PipeWire again</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Start again</source>
             <translation>Reiniciar</translation>
         </message>
@@ -1235,12 +1543,20 @@
             <translation>Iniciar como de costume</translation>
         </message>
         <message>
+            <source>Start it, now and at every login</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Start or stop the recording</source>
             <translation>Iniciar ou parar a gravação</translation>
         </message>
         <message>
             <source>Start safely</source>
             <translation>Iniciar com segurança</translation>
+        </message>
+        <message>
+            <source>Start the app as the user who is logged in, and not with sudo</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Statistics</source>
@@ -1287,12 +1603,20 @@
             <translation>Parar a gravação</translation>
         </message>
         <message>
+            <source>Stop recording my motion</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Stop the virtual camera in OBS</source>
             <translation>Pare a câmera virtual no OBS</translation>
         </message>
         <message>
             <source>Straighten</source>
             <translation>Endireitar</translation>
+        </message>
+        <message>
+            <source>Strengths of motion and expression, with all their parts, by name. Each portrait remembers its own.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Switch on</source>
@@ -1345,12 +1669,20 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>O avatar assume exatamente a sua pose e o seu rosto: para um retrato seu.</translation>
         </message>
         <message>
+            <source>The background stays still behind the person, instead of moving along with the head.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>The brows raised and knit.</source>
             <translation>As sobrancelhas erguidas e franzidas.</translation>
         </message>
         <message>
             <source>The camera that sees you. Only the avatar leaves this app, never its picture.</source>
             <translation>A câmera que vê você. Só o avatar sai deste aplicativo, nunca a imagem dela.</translation>
+        </message>
+        <message>
+            <source>The camera {name} is away ({error}). It comes back by itself.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>The card beside {name} is of other weights: do not trust what it says.</source>
@@ -1379,6 +1711,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>The head turned to the sides.</source>
             <translation>A cabeça virada para os lados.</translation>
+        </message>
+        <message>
+            <source>The key is not heard: {why}.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>The language changes at the next start of the app.</source>
@@ -1421,12 +1757,28 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>O retrato {first} não está mais na galeria; {name} é usado.</translation>
         </message>
         <message>
-            <source>The portrait's own surroundings, blurred</source>
-            <translation>O próprio entorno do retrato, desfocado</translation>
+            <source>The portrait's own, blurred</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>The portrait's own, still</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>The portrait, moved and nothing else</source>
             <translation>O retrato, movido e nada mais</translation>
+        </message>
+        <message>
+            <source>The preset {name} has these strengths now.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>The preset {name} was deleted.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>The presets could not be read ({error}). There are none for now; {kept}.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>The preview is paused; the output goes on.</source>
@@ -1445,6 +1797,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>A gravação não tem som, pois o codificador dele não pode ser aberto ({error}). Instale o aplicativo de novo.</translation>
         </message>
         <message>
+            <source>The recording of your motion ended: {why}.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>The same, from a dialog for files or colours too</source>
             <translation>O mesmo, também de uma caixa de diálogo de arquivos ou cores</translation>
         </message>
@@ -1455,6 +1811,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>The system does not let this app use the camera. Allow it in System Settings, Privacy.</source>
             <translation>O sistema não deixa este aplicativo usar a câmera. Permita-o em Ajustes do Sistema, Privacidade.</translation>
+        </message>
+        <message>
+            <source>The system is asked for the key…</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>The system's usual one</source>
@@ -1573,6 +1933,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>Esta lista</translation>
         </message>
         <message>
+            <source>This portrait's own</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Tick first that you may use this picture</source>
             <translation>Marque primeiro que você pode usar esta imagem</translation>
         </message>
@@ -1611,6 +1975,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>Undo</source>
             <translation>Desfazer</translation>
+        </message>
+        <message>
+            <source>Up and down</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Update macOS</source>
@@ -1665,6 +2033,14 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>O que falta e o que fazer</translation>
         </message>
         <message>
+            <source>What is seen around the portrait, or behind the person.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>What other programs have to show; keep it secret</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>What the decoder makes of it, with the memory's help</source>
             <translation>O que o decodificador faz disso, com a ajuda da memória</translation>
         </message>
@@ -1693,8 +2069,16 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>O que será animado</translation>
         </message>
         <message>
+            <source>Where other programs ask; Enter keeps it. 0: any port that is free.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Where the model runs. Automatic: where it was measured to be fastest.</source>
             <translation>Onde o modelo roda. Automático: onde foi medido como mais rápido.</translation>
+        </message>
+        <message>
+            <source>Where the portrait stands; it can be dragged in the preview.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Where what is shown came from: the direction as a hue, 20 px and more in full colour</source>
@@ -1711,6 +2095,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>Window</source>
             <translation>Janela</translation>
+        </message>
+        <message>
+            <source>Windows gives the key to this app</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Without</source>
@@ -1749,8 +2137,8 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>Afastar</translation>
         </message>
         <message>
-            <source>a camera's number (0), a device (/dev/video0), a network camera's address (http://, rtsp://), a video file, or a folder of pictures</source>
-            <translation>o número de uma câmera (0), um dispositivo (/dev/video0), o endereço de uma câmera de rede (http://, rtsp://), um arquivo de vídeo ou uma pasta de imagens</translation>
+            <source>a camera's number (0), a device (/dev/video0), a network camera's address (http://, rtsp://), a video or motion file, or a folder of pictures</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>a frame of the model takes {best}</source>
@@ -1763,6 +2151,14 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>a further GPU</source>
             <translation>mais uma GPU</translation>
+        </message>
+        <message>
+            <source>a motion file has no pictures in which this model could detect keypoints: choose a model and a portrait whose keypoints can be measured, as the starter and any portrait with a face</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>a motion file has no pictures, so that it moves the avatar in space only: choose that motion</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>a picture becomes a portrait, a video the camera</source>
@@ -1797,6 +2193,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>um arquivo vazio</translation>
         </message>
         <message>
+            <source>another program has it, maybe another mcnet-avatar</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>as asked</source>
             <translation>como pedido</translation>
         </message>
@@ -1821,8 +2221,8 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>motor: o OpenVINO falhou: {failure}</translation>
         </message>
         <message>
-            <source>backend: got 'cudagraph', but {device} was chosen, expected a GPU</source>
-            <translation>motor: foi pedido “cudagraph”, mas {device} foi escolhido; esperava-se uma GPU</translation>
+            <source>backend: got 'cudagraph', but {device} was chosen, expected an NVIDIA GPU</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>backend: got 'cudagraph', but {reason}; use backend auto or torch</source>
@@ -1831,6 +2231,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>backend: got 'openvino', but {lack}; use backend torch (or auto), or mend that</source>
             <translation>motor: foi pedido “openvino”, mas {lack}; use o motor torch (ou auto), ou corrija isso</translation>
+        </message>
+        <message>
+            <source>backend: got 'torch', but {device} was chosen, where OpenVINO alone computes: use backend auto, or another device</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>backend: got {wanted}, expected one of {allowed}</source>
@@ -1889,7 +2293,27 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>não é possível guardar a lista de retratos em {folder}: {error}; verifique o disco</translation>
         </message>
         <message>
+            <source>cannot keep the motion in {path}: got {count} frames without a face, expected one at least</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot keep the motion in {path}: got {count} frames, expected at most {most}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot keep the motion in {path}: {why}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot keep the token of control from outside in {place}: {why}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>cannot keep the {what} in {path}: {error}; check the folder's permissions</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot keep this machine's signer in {path}: {why}</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -1949,6 +2373,14 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>não é possível ler a imagem {path}: {said}; verifique as permissões dela</translation>
         </message>
         <message>
+            <source>cannot read the presets in {path}: they are of format {version}, this app knows formats up to {known}; use a newer app, or move the file away</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot read the presets in {path}: {error}; check its permissions, or move it away</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>cannot read the settings in {path}: {error}; check its permissions, or move it away</source>
             <translation>não é possível ler as configurações em {path}: {error}; verifique as permissões, ou mova o arquivo</translation>
         </message>
@@ -1961,8 +2393,16 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>não é possível ler o vídeo {path}: {said}; esperava-se um vídeo como MP4, MOV ou WebM</translation>
         </message>
         <message>
-            <source>cannot record to {path}: got suffix {suffix}, expected .mp4</source>
-            <translation>não é possível gravar em {path}: a extensão é {suffix}, esperava-se .mp4</translation>
+            <source>cannot read this machine's signer {path}: {why}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot read {path}: {why}; check its name</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot record to {path}: got suffix {suffix}, expected .mp4 or .webm</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>cannot record to {path}: the encoder {codec} cannot be opened for {width_px} x {height_px} ({cause}); choose another size, or install the app again</source>
@@ -1977,8 +2417,16 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>não é possível gravar em {path}: {cause}</translation>
         </message>
         <message>
+            <source>cannot remove the token {place}: {why}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>cannot remove {path}: {error}; check the folder's permissions</source>
             <translation>não é possível remover {path}: {error}; verifique as permissões da pasta</translation>
+        </message>
+        <message>
+            <source>cannot say in {place} where the app listens: {why}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>cannot use the file {path}: {cause}; check its name and its folder</source>
@@ -2029,6 +2477,18 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>compor</translation>
         </message>
         <message>
+            <source>control from outside cannot listen on port {port}: {why}; choose another port, or 0 for any that is free</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>control from outside cannot start: {why}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>control from outside: got port {port}, expected 0 to 65535</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>crop</source>
             <translation>corte</translation>
         </message>
@@ -2041,8 +2501,8 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>dispositivo: foi pedido {name}, mas {lack}; use --device cpu (ou auto), ou corrija isso</translation>
         </message>
         <message>
-            <source>device: got {name}, expected auto, cpu, cuda or cuda:N</source>
-            <translation>dispositivo: foi pedido {name}, esperava-se auto, cpu, cuda ou cuda:N</translation>
+            <source>device: got {name}, expected auto, cpu, cuda, cuda:N, gpu, gpu:N or mps</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>done</source>
@@ -2089,8 +2549,24 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>tem cores Lab com um perfil que não pode ser usado; converta-a para JPEG ou PNG</translation>
         </message>
         <message>
+            <source>got PipeWire {version}, expected {oldest} or newer; update it</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>got a network address, and only a file of this machine can be used; download it first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>got figures of format {evaluation}, expected 'mcnet-evaluation/2'</source>
             <translation>os números têm o formato {evaluation}, esperava-se “mcnet-evaluation/2”</translation>
+        </message>
+        <message>
+            <source>got only a private key to sign with: name the file of its certificates as well</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>got only certificates to sign with: name the file of their private key as well</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>got pictures of shape {shape}, expected (height, width, 3) of at least {least_px} pixels per side</source>
@@ -2109,12 +2585,36 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>int8 com OpenVINO, senão {precision}</translation>
         </message>
         <message>
+            <source>it cannot be signed: {why}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>it has {frames} frames, which is as many as a motion file takes</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>it is the fastest on x86-64 CPUs</source>
             <translation>é o mais rápido em processadores x86-64</translation>
         </message>
         <message>
+            <source>it is what computes on Apple GPUs</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>it is what computes on Intel GPUs</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>it opens, but gives no frames</source>
             <translation>ela abre, mas não dá imagens</translation>
+        </message>
+        <message>
+            <source>it was changed, moved or removed while it was being signed</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>it was ended</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>it was removed meanwhile</source>
@@ -2127,6 +2627,30 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>its header is no JSON</source>
             <translation>o cabeçalho não é JSON</translation>
+        </message>
+        <message>
+            <source>its process ended with {status}: out of memory, or a library crashed</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>key: got {key}, expected a letter, a digit, F1 to F24, Pause, ScrollLock, Print, Ins, Del, Home, End, PgUp, PgDown or Space, with Ctrl, Alt, Shift or Meta, such as Ctrl+Alt+0</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>key: {key} alone would be taken from whatever you write: choose it with Ctrl, Alt or Meta, or a key such as Pause or F9</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>key: {key} is another program's already, the desktop's maybe: choose another one</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>key: {key} is another program's already: choose another one</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>key: {key} is not on this keyboard: choose another one, such as Ctrl+Alt+0</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>keypoints</source>
@@ -2160,6 +2684,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>looking at the model…</source>
             <translation>examinando o modelo…</translation>
+        </message>
+        <message>
+            <source>macOS gives a key to one app only with the right to watch all keys: have the Shortcuts app run mcnet-avatar ctl slate by a key</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>make room on the disk</source>
@@ -2215,8 +2743,16 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>boca</translation>
         </message>
         <message>
+            <source>mps is for Apple's GPUs, and this is {system}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>ms</source>
             <translation>ms</translation>
+        </message>
+        <message>
+            <source>name of the PipeWire camera: got {name}, expected 1 to {longest} printable characters</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>needs a hand</source>
@@ -2263,16 +2799,32 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>nenhum rosto foi encontrado neste retrato</translation>
         </message>
         <message>
+            <source>no face was seen while the motion was recorded: there is no file {path}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>no face: the avatar rests</source>
             <translation>sem rosto: o avatar repousa</translation>
+        </message>
+        <message>
+            <source>no file is chosen; choose a picture or a video</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>no frame of {path} can be decoded: it is damaged or cut short; export it again</source>
             <translation>nenhum quadro de {path} pode ser decodificado: está danificado ou cortado; exporte-o de novo</translation>
         </message>
         <message>
+            <source>no frame of {path} can be decoded; choose another video</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>no model {name_or_path}: got neither a file, a folder nor a bundled name, expected a .safetensors or .pth.tar file or a model's folder (check the path) or one of: {bundled}</source>
             <translation>não há modelo {name_or_path}: não é arquivo, pasta nem nome incluído; esperava-se um arquivo .safetensors ou .pth.tar ou a pasta de um modelo (verifique o caminho), ou um de: {bundled}</translation>
+        </message>
+        <message>
+            <source>no motion file {path}: there is no such file</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>no permission for {path} ({name}): run `sudo usermod -aG video $USER`, then log out and in again</source>
@@ -2299,12 +2851,20 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>não há retrato {text}: não é arquivo nem nome conhecido ({names}); verifique o caminho ou o nome</translation>
         </message>
         <message>
+            <source>no process could be started for it ({error})</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>no video at {path}: check the path</source>
             <translation>não há vídeo em {path}: verifique o caminho</translation>
         </message>
         <message>
             <source>none</source>
             <translation>nenhuma</translation>
+        </message>
+        <message>
+            <source>none yet</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>not calibrated yet: look into the camera, or press Calibrate</source>
@@ -2391,12 +2951,40 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>precisão: foi pedido “int8”, mas {lack}</translation>
         </message>
         <message>
+            <source>precision: got bf16 on {device}, expected fp32 or fp16 there</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)</source>
             <translation>precisão: foi pedido fp16 no processador, lá esperava-se fp32 ou bf16 (fp16 é para GPUs)</translation>
         </message>
         <message>
             <source>precision: got {precision}, expected one of {allowed}</source>
             <translation>precisão: foi pedido {precision}, esperava-se um de {allowed}</translation>
+        </message>
+        <message>
+            <source>preset: got {name} for a name, expected 1 to {most} characters</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>preset: got {name}, expected one of your own: {own}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>preset: got {name}, expected one of {names}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>preset: there are {count} already, expected no more: delete one first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>preset: {name} is there already: choose another name, or delete it first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>preset: {name} stays as it is: choose another name</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>process {name}</source>
@@ -2467,6 +3055,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>mostre o rosto à câmera</translation>
         </message>
         <message>
+            <source>signing needs room for a second copy: got {free_mb:.0f} MB, expected {needed_mb:.0f} MB; make room on the disk</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>slate grey</source>
             <translation>cinza-ardósia</translation>
         </message>
@@ -2495,6 +3087,34 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>a GPU não é usada: {failure}</translation>
         </message>
         <message>
+            <source>the PipeWire camera cannot be made: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the PipeWire camera cannot be opened: no daemon listens at {socket} ({error}); start it with `systemctl --user start pipewire wireplumber`, or see `mcnet-avatar --doctor`</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the PipeWire camera is not open; open it first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the PipeWire camera is open already ({detail}); close it first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the X server does not answer for a key: {failure}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the X server gives the key to this app</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the X server has ended: {failure}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the authors' released weights are not bundled: download their checkpoint and give its path (.pth.tar)</source>
             <translation>os pesos publicados pelos autores não estão incluídos: baixe o checkpoint deles e informe o caminho (.pth.tar)</translation>
         </message>
@@ -2505,6 +3125,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>the background picture</source>
             <translation>a imagem de fundo</translation>
+        </message>
+        <message>
+            <source>the background video cannot be used: {error}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the calibration is under way</source>
@@ -2525,6 +3149,34 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>the camera is being opened</source>
             <translation>a câmera está sendo aberta</translation>
+        </message>
+        <message>
+            <source>the camera's frames have another size now</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the certificate in {path} is valid from {begin} to {end} and not now: get a new one</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the desktop did not give the key: allow it in its settings for shortcuts</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the desktop has taken the key back: choose it again</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the desktop is asked for the key, and may ask you</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the desktop's portal does not answer</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the desktop's portal has refused the key: bind mcnet-avatar ctl slate there</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the eyes are hardly open</source>
@@ -2555,8 +3207,16 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>a cabeça está virada de lado</translation>
         </message>
         <message>
+            <source>the key was not given in the desktop's dialog: choose it again to be asked</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the microphone fails: {error}</source>
             <translation>o microfone falha: {error}</translation>
+        </message>
+        <message>
+            <source>the microphone gives no sound: plug it in again, or choose another one</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the microphone is not there: plug it in, or choose another one</source>
@@ -2615,12 +3275,24 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>a saída falhou: {reason}</translation>
         </message>
         <message>
+            <source>the package c2pa-python cannot be used ({error}); install the app again, or switch Content Credentials off</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the package cryptography cannot be used ({error}); install the app again</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the package openvino is not installed (pip install "mcnet-avatar[openvino]")</source>
             <translation>o pacote openvino não está instalado (pip install "mcnet-avatar[openvino]")</translation>
         </message>
         <message>
             <source>the package torch is not installed (pip install torch)</source>
             <translation>o pacote torch não está instalado (pip install torch)</translation>
+        </message>
+        <message>
+            <source>the person cannot be cut out of this portrait: {error}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the picture is soft</source>
@@ -2643,6 +3315,18 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>o retrato está sendo preparado</translation>
         </message>
         <message>
+            <source>the private key {key} is not that of the first certificate in {certificates}: give the pair that belongs together, the signer's certificate first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the private key {path} has a passphrase, and nobody is there to type it: expected one without</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the private key {path} is of a kind that C2PA does not take: expected an elliptic curve (P-256, P-384 or P-521), Ed25519, or RSA of at least {bits} bits</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the process that looks inside the network has ended, perhaps for want of memory; close the view and open it again</source>
             <translation>o processo que olha dentro da rede terminou, talvez por falta de memória; feche a vista e abra-a de novo</translation>
         </message>
@@ -2663,8 +3347,28 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>a gravação {path} falhou: {kind}: {error}; {kept}</translation>
         </message>
         <message>
+            <source>the session's message bus does not answer: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the session's message bus has ended: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the settings ask for detected keypoints, and this needs measured ones</source>
             <translation>as configurações pedem pontos-chave detectados, e isto precisa dos medidos</translation>
+        </message>
+        <message>
+            <source>the signed copy does not hold when it is read back ({problems}), so that it was not kept</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the signed copy does not show the same pictures, so that it was not kept</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the signed copy says something else, so that it was not kept</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the slate's picture</source>
@@ -2747,12 +3451,36 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>não há GPU {index}: o torch encontra {device_count}</translation>
         </message>
         <message>
+            <source>there is no Intel GPU {index}: OpenVINO finds {n}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>there is no desktop to hear a key on</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>there is no file {path}; check the path</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>there is no microphone: plug one in, or allow it in the system's settings for sound</source>
             <translation>não há microfone: conecte um, ou permita-o nas configurações de som do sistema</translation>
         </message>
         <message>
+            <source>this Wayland session has no message bus to ask its desktop by: bind mcnet-avatar ctl slate to a key in the desktop's own settings</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>this computer is being measured</source>
             <translation>este computador está sendo medido</translation>
+        </message>
+        <message>
+            <source>this desktop's portal gives no keys to apps ({error}): bind mcnet-avatar ctl slate to a key in the desktop's own settings</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>this machine shows no GPU that a program may compute with (there is no /dev/dri/renderD*)</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>this model's keypoints are not known points of a face</source>
@@ -2771,12 +3499,24 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>o torch não está instalado</translation>
         </message>
         <message>
+            <source>torch lacks something on the Apple GPU that the network needs ({error}): use device cpu, or a newer torch</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>torch {version} (for CUDA {cuda}) finds no usable NVIDIA GPU or driver</source>
             <translation>o torch {version} (para CUDA {cuda}) não encontra GPU NVIDIA utilizável nem driver</translation>
         </message>
         <message>
+            <source>torch {version} finds no Apple GPU that it can use</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>torch {version} has no NVIDIA driver to compute with</source>
             <translation>o torch {version} não tem driver NVIDIA com que calcular</translation>
+        </message>
+        <message>
+            <source>torch {version} is a build without Apple's Metal</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>torch {version} is a build without CUDA</source>
@@ -2789,6 +3529,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>turn your head as in the portrait</source>
             <translation>vire a cabeça como no retrato</translation>
+        </message>
+        <message>
+            <source>unknown key {key}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>unknown {what} {key}</source>
@@ -2805,6 +3549,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>v4l2loopback is loaded, but has no device.</source>
             <translation>o v4l2loopback está carregado, mas não tem dispositivo.</translation>
+        </message>
+        <message>
+            <source>version: got {version}, expected {known}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>virtual camera</source>
@@ -2829,6 +3577,14 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>warped L1 of copying, of what it learns from</source>
             <translation>L1 do deformado em relação à cópia, nos dados com que aprende</translation>
+        </message>
+        <message>
+            <source>what speaks to PipeWire has crashed</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>what {path} says of itself cannot be read: {why}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>wood</source>
@@ -2869,6 +3625,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>{done} of {steps}</source>
             <translation>{done} de {steps}</translation>
+        </message>
+        <message>
+            <source>{error}. Presets of this run are not kept</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{first} and {then}</source>
@@ -2915,6 +3675,14 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>{frame_ms:.3g} ms on {way}</source>
             <translation>{frame_ms:.3g} ms em {way}</translation>
+        </message>
+        <message>
+            <source>{kept}; {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{key} shows the slate, whichever window has the focus.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{lack}; use device cpu, or another precision</source>
@@ -3073,12 +3841,20 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>{name} não tem vídeo ali ({cause}): procure no aplicativo o endereço do vídeo</translation>
         </message>
         <message>
+            <source>{name} is a motion file, expected what gives pictures</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>{name} is a recording, expected a live camera: download it, and give the file</source>
             <translation>{name} é uma gravação, esperava-se uma câmera ao vivo: baixe-a, e informe o arquivo</translation>
         </message>
         <message>
             <source>{name} is in use by {users}; close that program</source>
             <translation>{name} está em uso por {users}; feche esse programa</translation>
+        </message>
+        <message>
+            <source>{name} is saved, but without Content Credentials: {why}.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{name} is there, but is not used: {lack}</source>
@@ -3146,8 +3922,16 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>{path} ({name}) não é um dispositivo de captura, esperava-se uma webcam; escolha outra</translation>
         </message>
         <message>
+            <source>{path} cannot be read ({error}); check the path</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>{path} cannot be read as a checkpoint: it is something else, or truncated or damaged; get it again</source>
             <translation>{path} não pode ser lido como checkpoint: é outra coisa, ou está cortado ou danificado; obtenha-o de novo</translation>
+        </message>
+        <message>
+            <source>{path} cannot be read as a motion file: {error}; copy or record it again</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{path} cannot be read: {cause}</source>
@@ -3158,8 +3942,32 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>{path} tem um cabeçalho que não pode ser usado: {error}; uma versão mais nova pode tê-lo gravado</translation>
         </message>
         <message>
+            <source>{path} has {count} frames, expected at most {most}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{path} holds no certificates ({error}); expected PEM, the signer's first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{path} holds no private key ({error}); expected PEM</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{path} is a damaged motion file: {error}; copy or record it again</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>{path} is a file of torch's, and {lack}: convert it once where torch is (`mcnet convert {name} model.safetensors --int8`), and use that</source>
             <translation>{path} é um arquivo do torch, e {lack}: converta-o uma vez onde houver torch (`mcnet convert {name} model.safetensors --int8`), e use o resultado</translation>
+        </message>
+        <message>
+            <source>{path} is a folder, a device or a pipe, and only a file can be used; choose another</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{path} is a motion file of version {version}, this program knows versions up to {known}; use a newer one</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{path} is cut short: got {size} bytes, expected {end}; get it again</source>
@@ -3170,8 +3978,16 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>{path} está danificado: o hash dos tensores é {got}, o cabeçalho diz {content_hash}; obtenha-o de novo</translation>
         </message>
         <message>
+            <source>{path} is larger than {most} MB, expected a motion file; take a shorter one</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>{path} is no MCNet checkpoint: got {found}, expected dicts named {parts}</source>
             <translation>{path} não é um checkpoint do MCNet: há {found}, esperavam-se dicts chamados {parts}</translation>
+        </message>
+        <message>
+            <source>{path} is no motion file: expected one that --save-motion or the app recorded</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{path} is no safetensors file that can be read ({said}): get it again</source>
@@ -3206,6 +4022,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>{path} é recusado: além de tensores, contém algo que poderia executar código ao ser lido ({wanted}); não confie na origem dele, ou peça que seja salvo de novo só com tensores</translation>
         </message>
         <message>
+            <source>{path}: got suffix {suffix}, expected {kinds}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>{path}: {key} is a {dtype} tensor, expected plain floating point</source>
             <translation>{path}: {key} é um tensor {dtype}, esperava-se ponto flutuante simples</translation>
         </message>
@@ -3232,6 +4052,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>{rate_hz:g} per second</source>
             <translation>{rate_hz:g} por segundo</translation>
+        </message>
+        <message>
+            <source>{reason}; nothing else computes on {device}: use device cpu</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{reason}; {lack}, so that nothing else computes: install it, or mend that</source>
@@ -3312,6 +4136,18 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>{what} {key}: got {value}, expected {kind}</source>
             <translation>{what} {key}: {value}, esperava-se {kind}</translation>
+        </message>
+        <message>
+            <source>{what}.{name}: got {got}, expected a table</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{what}.{name}: {complaint}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{what}: got {got}, expected a table of presets</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{where}: {key} holds NaN or infinite values, expected finite weights; if a training run diverged, use an earlier checkpoint of it</source>

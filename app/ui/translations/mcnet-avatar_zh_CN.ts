@@ -4,6 +4,10 @@
     <context>
         <name>mcnet-avatar</name>
         <message>
+            <source>A device that every call program lists. It needs a kernel module, and root once.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>A folder for recordings</source>
             <translation>用于保存录像的文件夹</translation>
         </message>
@@ -24,6 +28,10 @@
             <translation>模型的文件夹，或正在学习的训练文件夹</translation>
         </message>
         <message>
+            <source>A motion file in the camera's place</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>A phone with a camera app, or any camera with an address on your network</source>
             <translation>装有摄像头应用的手机，或网络上任何有地址的摄像头</translation>
         </message>
@@ -36,10 +44,6 @@
             <translation>待机画面的图片</translation>
         </message>
         <message>
-            <source>A picture of yours</source>
-            <translation>您自己的图片</translation>
-        </message>
-        <message>
             <source>A picture of yours that the slate shows</source>
             <translation>待机画面上显示的您自己的图片</translation>
         </message>
@@ -48,12 +52,24 @@
             <translation>待机画面上显示的您自己的图片；当前：{file}</translation>
         </message>
         <message>
+            <source>A picture…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>A safe start avoids what may have been the cause: the processor computes, there is no virtual camera, and all settings are the defaults. Your own are kept for the next start.</source>
             <translation>安全启动会避开可能的原因：由处理器计算，没有虚拟摄像头，所有设置均为默认值。您自己的设置会保留到下次启动。</translation>
         </message>
         <message>
+            <source>A video as background</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>A video in the camera's place</source>
             <translation>用视频代替摄像头</translation>
+        </message>
+        <message>
+            <source>A video…</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>AKD of copying</source>
@@ -112,6 +128,10 @@
             <translation>其他文件…</translation>
         </message>
         <message>
+            <source>Another name for {preset}:</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>As the desktop</source>
             <translation>跟随桌面</translation>
         </message>
@@ -168,6 +188,10 @@
             <translation>眉毛</translation>
         </message>
         <message>
+            <source>Browsers and OBS see it once their PipeWire camera is switched on; the apps of Zoom and Teams do not.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>CALIBRATING</source>
             <translation>校准中</translation>
         </message>
@@ -196,6 +220,10 @@
             <translation>重命名您的这张图片（F2）</translation>
         </message>
         <message>
+            <source>Call this preset something else</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Calms jitter; a slow movement is shown that much later.</source>
             <translation>减轻抖动；缓慢的动作会相应延迟显示。</translation>
         </message>
@@ -208,6 +236,10 @@
             <translation>摄像头 {number}</translation>
         </message>
         <message>
+            <source>Can be chosen in the window: {words}.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Cancel</source>
             <translation>取消</translation>
         </message>
@@ -218,6 +250,10 @@
         <message>
             <source>Change…</source>
             <translation>更改…</translation>
+        </message>
+        <message>
+            <source>Choose another picture or video</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Choose two to four views of the network's inside</source>
@@ -240,10 +276,6 @@
             <translation>请关闭 {by}</translation>
         </message>
         <message>
-            <source>Colour</source>
-            <translation>颜色</translation>
-        </message>
-        <message>
             <source>Column</source>
             <translation>栏</translation>
         </message>
@@ -260,12 +292,20 @@
             <translation type="unfinished" />
         </message>
         <message>
+            <source>Control from outside</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Controls</source>
             <translation>控制</translation>
         </message>
         <message>
             <source>Copy</source>
             <translation>复制</translation>
+        </message>
+        <message>
+            <source>Copy the token</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Copy this command</source>
@@ -292,12 +332,28 @@
             <translation>Ctrl</translation>
         </message>
         <message>
+            <source>Cut the person out</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>DROP</source>
             <translation>放下</translation>
         </message>
         <message>
             <source>Dark</source>
             <translation>深色</translation>
+        </message>
+        <message>
+            <source>Delete</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Delete preset</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Delete this preset; the portraits keep their strengths</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Device</source>
@@ -430,6 +486,10 @@
             <translation>隐藏</translation>
         </message>
         <message>
+            <source>How far the background is out of focus.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>How far the enlarged portrait is sharpened.</source>
             <translation>放大后的肖像锐化程度。</translation>
         </message>
@@ -438,8 +498,8 @@
             <translation>头部动作的幅度。</translation>
         </message>
         <message>
-            <source>How large the portrait stands in the picture.</source>
-            <translation>肖像在画面中的大小。</translation>
+            <source>How large the portrait stands in the picture (the mouse wheel over the preview).</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>How long a process of its own was busy with computing one frame once more</source>
@@ -482,6 +542,10 @@
             <translation>平面</translation>
         </message>
         <message>
+            <source>In this window 0 shows the slate; a key chosen here does so from every other one, too.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Inside the network</source>
             <translation>网络内部</translation>
         </message>
@@ -506,12 +570,24 @@
             <translation>请安装发行版的软件包 v4l2loopback（或 v4l2loopback-dkms）</translation>
         </message>
         <message>
+            <source>Install your distribution's packages pipewire and wireplumber</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>It has no card with figures: nobody has told how good it is (mcnet-train evaluate measures it).</source>
             <translation>它没有带指标的说明卡：效果如何无人说明（可用 mcnet-train evaluate 测量）。</translation>
         </message>
         <message>
             <source>It is a pickled checkpoint without a card: it is read without running code, but nobody tells how good it is or under which licence it may be used.</source>
             <translation>这是没有说明卡的 pickle 检查点：读取时不会执行代码，但无人说明其效果以及可按何种许可使用。</translation>
+        </message>
+        <message>
+            <source>It is being switched on…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>It is off: {why}.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>It is worse than showing the portrait as it is: its pictures are off by {copied:.0%} of what that would be.</source>
@@ -530,12 +606,24 @@
             <translation>加入视频设备组，然后注销并重新登录</translation>
         </message>
         <message>
+            <source>Keep these strengths under a name</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Keep this crop and animate it</source>
             <translation>保留此裁剪并驱动它</translation>
         </message>
         <message>
+            <source>Key for the slate, from every window</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Keys</source>
             <translation>按键</translation>
+        </message>
+        <message>
+            <source>Kind of virtual camera</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>L1 of copying</source>
@@ -568,6 +656,10 @@
         <message>
             <source>Leave the slate up; the call keeps its picture (G)</source>
             <translation>保留待机画面；通话画面不会中断（G）</translation>
+        </message>
+        <message>
+            <source>Let a Stream Deck, OBS or scripts reach slate, portraits and recordings; on this computer alone.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Let call programs see the output; it starts with the slate</source>
@@ -642,6 +734,10 @@
             <translation>测量中</translation>
         </message>
         <message>
+            <source>Make another token; the old one is of no use then</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Masks</source>
             <translation>遮罩</translation>
         </message>
@@ -686,6 +782,14 @@
             <translation>动作</translation>
         </message>
         <message>
+            <source>Motion files (*.safetensors);;All files (*)</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Motion file…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Mouth</source>
             <translation>嘴</translation>
         </message>
@@ -718,6 +822,10 @@
             <translation>肖像名称</translation>
         </message>
         <message>
+            <source>Name of these strengths:</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Nearness</source>
             <translation>远近</translation>
         </message>
@@ -732,6 +840,10 @@
         <message>
             <source>New recordings have your voice, in step with the picture. Switched off, the microphone is closed.</source>
             <translation>新的录像会带上您的声音，并与画面同步。关闭时，麦克风不会被打开。</translation>
+        </message>
+        <message>
+            <source>New token</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Next portrait</source>
@@ -754,6 +866,10 @@
             <translation>没有说明卡：学习来源和效果均不明</translation>
         </message>
         <message>
+            <source>No kernel module and no root, also with Secure Boot. Firefox, Chromium and OBS can list it.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>No picture goes out any more.</source>
             <translation>不再输出任何画面。</translation>
         </message>
@@ -762,12 +878,24 @@
             <translation>点头</translation>
         </message>
         <message>
+            <source>None: transparent</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Not all presets could be used: {said}. All others are there; {kept}.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Not all settings could be used: {said}. All others are in force; {kept}.</source>
             <translation>部分设置无法使用：{said}。其他设置均已生效；{kept}。</translation>
         </message>
         <message>
             <source>Not in space: {reason}.</source>
             <translation>不能使用空间模式：{reason}。</translation>
+        </message>
+        <message>
+            <source>Not possible here while another window has the focus: {words}.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Not yet: {missing}</source>
@@ -854,8 +982,16 @@
             <translation>只有 OpenVINO 支持它，但选择了后端 {backend}；请使用后端 auto，或 bf16 或 fp32</translation>
         </message>
         <message>
-            <source>OpenVINO computes on the CPU only, and {device} was chosen</source>
-            <translation>OpenVINO 只在 CPU 上计算，但选择了 {device}</translation>
+            <source>OpenVINO computes on CPUs and Intel GPUs only, and {device} was chosen</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>OpenVINO finds no Intel GPU: there is none, or its driver for computing (OpenCL) is missing</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>OpenVINO knows no GPU on macOS (device mps is Apple's)</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>OpenVINO was measured on x86-64 CPUs only, and this is {machine}</source>
@@ -864,6 +1000,10 @@
         <message>
             <source>Opening…</source>
             <translation>正在打开…</translation>
+        </message>
+        <message>
+            <source>Other programs</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Output and computer</source>
@@ -888,6 +1028,10 @@
         <message>
             <source>PREVIEW</source>
             <translation>预览</translation>
+        </message>
+        <message>
+            <source>Panic key</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Parts of expression</source>
@@ -918,8 +1062,100 @@
             <translation>图片 ({endings});;所有文件 (*)</translation>
         </message>
         <message>
-            <source>Picture…</source>
-            <translation>图片…</translation>
+            <source>PipeWire camera {detail}: got a picture of {shape}, expected {expected}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire did not answer within {seconds:g} s</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire did not answer within {seconds} s</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire does not run: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire has ended</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire has failed: {said}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire has refused the camera: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire has refused the microphone: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire has refused to hear the microphone: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire is installed, but does not run: nothing listens at {socket}.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire is not installed.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire makes no node (error {number})</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire runs, but cannot be used: {error}.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire runs, but you may not use it ({socket}).</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire {version} runs, but without a session manager: no program would reach the camera.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire {version} with {manager} can have the camera {name}, without a kernel module.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's daemon cannot be reached; start it: systemctl --user start pipewire</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's library cannot be loaded ({error}); install PipeWire</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's library cannot be used: its settings or plug-ins are missing; install PipeWire</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's library cannot be used: its thread does not start</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>PipeWire's library is too old: it lacks {name}; update PipeWire</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Play motion that was recorded before, in a loop, instead of a camera</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Port</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Port of control from outside</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Portrait</source>
@@ -946,12 +1182,20 @@
             <translation>姿态</translation>
         </message>
         <message>
+            <source>Preset</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Previous portrait</source>
             <translation>上一个肖像</translation>
         </message>
         <message>
             <source>Processor</source>
             <translation>处理器</translation>
+        </message>
+        <message>
+            <source>Programs that show the token can control this window on port {port}.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Put recordings and snapshots elsewhere</source>
@@ -964,6 +1208,10 @@
         <message>
             <source>Put the first steps away; they come back under Window</source>
             <translation>收起入门步骤；可在“窗口”中恢复</translation>
+        </message>
+        <message>
+            <source>Put the portrait back in the middle, in its usual size (a double click on the preview)</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Put this message away</source>
@@ -998,8 +1246,16 @@
             <translation>录制我的麦克风</translation>
         </message>
         <message>
+            <source>Record my motion</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Record the output (V)</source>
             <translation>录制输出（V）</translation>
+        </message>
+        <message>
+            <source>Record your motion, without pictures, to play it on any portrait later</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Record, or capture the window with your call program</source>
@@ -1008,6 +1264,10 @@
         <message>
             <source>Recordings</source>
             <translation>录像</translation>
+        </message>
+        <message>
+            <source>Recordings (WebM) and snapshots are transparent; the call sees this colour:</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Recordings and snapshots say, in a signed and standard way (C2PA), that AI generated them, and with which model; nothing of you. Others can read it, and can remove it.</source>
@@ -1046,6 +1306,18 @@
             <translation>重命名您自己的肖像</translation>
         </message>
         <message>
+            <source>Rename a preset</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Rename…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Reset the place</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>SLATE</source>
             <translation>待机画面</translation>
         </message>
@@ -1058,6 +1330,10 @@
             <translation>启动中</translation>
         </message>
         <message>
+            <source>Save</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Save a picture of the output</source>
             <translation>保存一张输出画面</translation>
         </message>
@@ -1066,12 +1342,24 @@
             <translation>保存一张输出画面（P）</translation>
         </message>
         <message>
+            <source>Save a preset</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Save as…</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Saved: {path}</source>
             <translation>已保存：{path}</translation>
         </message>
         <message>
             <source>Says in the picture that it is synthetic. Please leave it on when others watch.</source>
             <translation>在画面中注明它是合成的。有他人观看时请保持开启。</translation>
+        </message>
+        <message>
+            <source>Scene</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Score of the portrait</source>
@@ -1170,6 +1458,14 @@
             <translation>显示窗口</translation>
         </message>
         <message>
+            <source>Shows the slate from every window: press the key that you want, such as Ctrl+Alt+0.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Sideways</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Size</source>
             <translation>尺寸</translation>
         </message>
@@ -1180,6 +1476,10 @@
         <message>
             <source>Slate at once: the call sees no face</source>
             <translation>立即显示待机画面：通话看不到人脸</translation>
+        </message>
+        <message>
+            <source>Slate key</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Slate says</source>
@@ -1226,6 +1526,14 @@
             <translation>要驱动的方框</translation>
         </message>
         <message>
+            <source>Standard</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>Start PipeWire again</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Start again</source>
             <translation>重新开始</translation>
         </message>
@@ -1234,12 +1542,20 @@
             <translation>照常启动</translation>
         </message>
         <message>
+            <source>Start it, now and at every login</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Start or stop the recording</source>
             <translation>开始或停止录制</translation>
         </message>
         <message>
             <source>Start safely</source>
             <translation>安全启动</translation>
+        </message>
+        <message>
+            <source>Start the app as the user who is logged in, and not with sudo</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Statistics</source>
@@ -1286,12 +1602,20 @@
             <translation>停止录制</translation>
         </message>
         <message>
+            <source>Stop recording my motion</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Stop the virtual camera in OBS</source>
             <translation>请停止 OBS 中的虚拟摄像机</translation>
         </message>
         <message>
             <source>Straighten</source>
             <translation>校正倾斜</translation>
+        </message>
+        <message>
+            <source>Strengths of motion and expression, with all their parts, by name. Each portrait remembers its own.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Switch on</source>
@@ -1344,12 +1668,20 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>虚拟形象完全采用您的姿态和面部：适合您本人的肖像。</translation>
         </message>
         <message>
+            <source>The background stays still behind the person, instead of moving along with the head.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>The brows raised and knit.</source>
             <translation>眉毛上扬和皱起。</translation>
         </message>
         <message>
             <source>The camera that sees you. Only the avatar leaves this app, never its picture.</source>
             <translation>拍摄您的摄像头。只有虚拟形象会离开本应用，摄像头画面绝不会。</translation>
+        </message>
+        <message>
+            <source>The camera {name} is away ({error}). It comes back by itself.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>The card beside {name} is of other weights: do not trust what it says.</source>
@@ -1378,6 +1710,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>The head turned to the sides.</source>
             <translation>头部左右转动。</translation>
+        </message>
+        <message>
+            <source>The key is not heard: {why}.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>The language changes at the next start of the app.</source>
@@ -1420,12 +1756,28 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>图库中已没有肖像 {first}；改用 {name}。</translation>
         </message>
         <message>
-            <source>The portrait's own surroundings, blurred</source>
-            <translation>肖像自身的周围，经过模糊</translation>
+            <source>The portrait's own, blurred</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>The portrait's own, still</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>The portrait, moved and nothing else</source>
             <translation>仅经过移动的肖像</translation>
+        </message>
+        <message>
+            <source>The preset {name} has these strengths now.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>The preset {name} was deleted.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>The presets could not be read ({error}). There are none for now; {kept}.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>The preview is paused; the output goes on.</source>
@@ -1444,6 +1796,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>录像没有声音，因为无法打开音频编码器（{error}）。请重新安装应用。</translation>
         </message>
         <message>
+            <source>The recording of your motion ended: {why}.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>The same, from a dialog for files or colours too</source>
             <translation>同上，在文件或颜色对话框中也可使用</translation>
         </message>
@@ -1454,6 +1810,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>The system does not let this app use the camera. Allow it in System Settings, Privacy.</source>
             <translation>系统不允许本应用使用摄像头。请在系统设置的“隐私”中允许。</translation>
+        </message>
+        <message>
+            <source>The system is asked for the key…</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>The system's usual one</source>
@@ -1572,6 +1932,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>此列表</translation>
         </message>
         <message>
+            <source>This portrait's own</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Tick first that you may use this picture</source>
             <translation>请先勾选您有权使用这张图片</translation>
         </message>
@@ -1610,6 +1974,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>Undo</source>
             <translation>撤销</translation>
+        </message>
+        <message>
+            <source>Up and down</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Update macOS</source>
@@ -1664,6 +2032,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>缺少什么以及如何处理</translation>
         </message>
         <message>
+            <source>What is seen around the portrait, or behind the person.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>What other programs have to show; keep it secret</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>What the decoder makes of it, with the memory's help</source>
             <translation>解码器借助记忆生成的结果</translation>
         </message>
@@ -1692,8 +2068,16 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>将被驱动的内容</translation>
         </message>
         <message>
+            <source>Where other programs ask; Enter keeps it. 0: any port that is free.</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>Where the model runs. Automatic: where it was measured to be fastest.</source>
             <translation>模型在哪里运行。自动：测得最快之处。</translation>
+        </message>
+        <message>
+            <source>Where the portrait stands; it can be dragged in the preview.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Where what is shown came from: the direction as a hue, 20 px and more in full colour</source>
@@ -1710,6 +2094,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>Window</source>
             <translation>窗口</translation>
+        </message>
+        <message>
+            <source>Windows gives the key to this app</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>Without</source>
@@ -1748,8 +2136,8 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>缩小</translation>
         </message>
         <message>
-            <source>a camera's number (0), a device (/dev/video0), a network camera's address (http://, rtsp://), a video file, or a folder of pictures</source>
-            <translation>摄像头编号（0）、设备（/dev/video0）、网络摄像头地址（http://、rtsp://）、视频文件或图片文件夹</translation>
+            <source>a camera's number (0), a device (/dev/video0), a network camera's address (http://, rtsp://), a video or motion file, or a folder of pictures</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>a frame of the model takes {best}</source>
@@ -1762,6 +2150,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>a further GPU</source>
             <translation>另一块 GPU</translation>
+        </message>
+        <message>
+            <source>a motion file has no pictures in which this model could detect keypoints: choose a model and a portrait whose keypoints can be measured, as the starter and any portrait with a face</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>a motion file has no pictures, so that it moves the avatar in space only: choose that motion</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>a picture becomes a portrait, a video the camera</source>
@@ -1796,6 +2192,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>空文件</translation>
         </message>
         <message>
+            <source>another program has it, maybe another mcnet-avatar</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>as asked</source>
             <translation>按要求</translation>
         </message>
@@ -1820,8 +2220,8 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>后端：OpenVINO 失败：{failure}</translation>
         </message>
         <message>
-            <source>backend: got 'cudagraph', but {device} was chosen, expected a GPU</source>
-            <translation>后端：指定了“cudagraph”，但选择了 {device}；需要 GPU</translation>
+            <source>backend: got 'cudagraph', but {device} was chosen, expected an NVIDIA GPU</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>backend: got 'cudagraph', but {reason}; use backend auto or torch</source>
@@ -1830,6 +2230,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>backend: got 'openvino', but {lack}; use backend torch (or auto), or mend that</source>
             <translation>后端：指定了“openvino”，但{lack}；请使用后端 torch（或 auto），或解决该问题</translation>
+        </message>
+        <message>
+            <source>backend: got 'torch', but {device} was chosen, where OpenVINO alone computes: use backend auto, or another device</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>backend: got {wanted}, expected one of {allowed}</source>
@@ -1888,7 +2292,27 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>无法在 {folder} 中保存肖像列表：{error}；请检查磁盘</translation>
         </message>
         <message>
+            <source>cannot keep the motion in {path}: got {count} frames without a face, expected one at least</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot keep the motion in {path}: got {count} frames, expected at most {most}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot keep the motion in {path}: {why}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot keep the token of control from outside in {place}: {why}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>cannot keep the {what} in {path}: {error}; check the folder's permissions</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot keep this machine's signer in {path}: {why}</source>
             <translation type="unfinished" />
         </message>
         <message>
@@ -1948,6 +2372,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>无法读取图片 {path}：{said}；请检查其权限</translation>
         </message>
         <message>
+            <source>cannot read the presets in {path}: they are of format {version}, this app knows formats up to {known}; use a newer app, or move the file away</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot read the presets in {path}: {error}; check its permissions, or move it away</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>cannot read the settings in {path}: {error}; check its permissions, or move it away</source>
             <translation>无法读取 {path} 中的设置：{error}；请检查其权限，或将文件移走</translation>
         </message>
@@ -1960,8 +2392,16 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>无法读取视频 {path}：{said}；应为 MP4、MOV 或 WebM 等视频</translation>
         </message>
         <message>
-            <source>cannot record to {path}: got suffix {suffix}, expected .mp4</source>
-            <translation>无法录制到 {path}：扩展名为 {suffix}，应为 .mp4</translation>
+            <source>cannot read this machine's signer {path}: {why}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot read {path}: {why}; check its name</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>cannot record to {path}: got suffix {suffix}, expected .mp4 or .webm</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>cannot record to {path}: the encoder {codec} cannot be opened for {width_px} x {height_px} ({cause}); choose another size, or install the app again</source>
@@ -1976,8 +2416,16 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>无法录制到 {path}：{cause}</translation>
         </message>
         <message>
+            <source>cannot remove the token {place}: {why}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>cannot remove {path}: {error}; check the folder's permissions</source>
             <translation>无法移除 {path}：{error}；请检查文件夹的权限</translation>
+        </message>
+        <message>
+            <source>cannot say in {place} where the app listens: {why}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>cannot use the file {path}: {cause}; check its name and its folder</source>
@@ -2028,6 +2476,18 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>合成</translation>
         </message>
         <message>
+            <source>control from outside cannot listen on port {port}: {why}; choose another port, or 0 for any that is free</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>control from outside cannot start: {why}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>control from outside: got port {port}, expected 0 to 65535</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>crop</source>
             <translation>裁剪</translation>
         </message>
@@ -2040,8 +2500,8 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>设备：指定了 {name}，但{lack}；请使用 --device cpu（或 auto），或解决该问题</translation>
         </message>
         <message>
-            <source>device: got {name}, expected auto, cpu, cuda or cuda:N</source>
-            <translation>设备：指定了 {name}，应为 auto、cpu、cuda 或 cuda:N</translation>
+            <source>device: got {name}, expected auto, cpu, cuda, cuda:N, gpu, gpu:N or mps</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>done</source>
@@ -2088,8 +2548,24 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>Lab 颜色的配置文件无法使用；请转换为 JPEG 或 PNG</translation>
         </message>
         <message>
+            <source>got PipeWire {version}, expected {oldest} or newer; update it</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>got a network address, and only a file of this machine can be used; download it first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>got figures of format {evaluation}, expected 'mcnet-evaluation/2'</source>
             <translation>指标的格式为 {evaluation}，应为“mcnet-evaluation/2”</translation>
+        </message>
+        <message>
+            <source>got only a private key to sign with: name the file of its certificates as well</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>got only certificates to sign with: name the file of their private key as well</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>got pictures of shape {shape}, expected (height, width, 3) of at least {least_px} pixels per side</source>
@@ -2108,12 +2584,36 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>用 OpenVINO 时为 int8，否则为 {precision}</translation>
         </message>
         <message>
+            <source>it cannot be signed: {why}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>it has {frames} frames, which is as many as a motion file takes</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>it is the fastest on x86-64 CPUs</source>
             <translation>它在 x86-64 CPU 上最快</translation>
         </message>
         <message>
+            <source>it is what computes on Apple GPUs</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>it is what computes on Intel GPUs</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>it opens, but gives no frames</source>
             <translation>可以打开，但没有画面</translation>
+        </message>
+        <message>
+            <source>it was changed, moved or removed while it was being signed</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>it was ended</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>it was removed meanwhile</source>
@@ -2126,6 +2626,30 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>its header is no JSON</source>
             <translation>其文件头不是 JSON</translation>
+        </message>
+        <message>
+            <source>its process ended with {status}: out of memory, or a library crashed</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>key: got {key}, expected a letter, a digit, F1 to F24, Pause, ScrollLock, Print, Ins, Del, Home, End, PgUp, PgDown or Space, with Ctrl, Alt, Shift or Meta, such as Ctrl+Alt+0</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>key: {key} alone would be taken from whatever you write: choose it with Ctrl, Alt or Meta, or a key such as Pause or F9</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>key: {key} is another program's already, the desktop's maybe: choose another one</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>key: {key} is another program's already: choose another one</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>key: {key} is not on this keyboard: choose another one, such as Ctrl+Alt+0</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>keypoints</source>
@@ -2159,6 +2683,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>looking at the model…</source>
             <translation>正在检查模型…</translation>
+        </message>
+        <message>
+            <source>macOS gives a key to one app only with the right to watch all keys: have the Shortcuts app run mcnet-avatar ctl slate by a key</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>make room on the disk</source>
@@ -2214,8 +2742,16 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>嘴</translation>
         </message>
         <message>
+            <source>mps is for Apple's GPUs, and this is {system}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>ms</source>
             <translation>ms</translation>
+        </message>
+        <message>
+            <source>name of the PipeWire camera: got {name}, expected 1 to {longest} printable characters</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>needs a hand</source>
@@ -2262,16 +2798,32 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>这张肖像中未找到人脸</translation>
         </message>
         <message>
+            <source>no face was seen while the motion was recorded: there is no file {path}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>no face: the avatar rests</source>
             <translation>无人脸：虚拟形象处于静息</translation>
+        </message>
+        <message>
+            <source>no file is chosen; choose a picture or a video</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>no frame of {path} can be decoded: it is damaged or cut short; export it again</source>
             <translation>{path} 没有一帧可以解码：它已损坏或不完整；请重新导出</translation>
         </message>
         <message>
+            <source>no frame of {path} can be decoded; choose another video</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>no model {name_or_path}: got neither a file, a folder nor a bundled name, expected a .safetensors or .pth.tar file or a model's folder (check the path) or one of: {bundled}</source>
             <translation>没有模型 {name_or_path}：它不是文件、文件夹或自带名称；应为 .safetensors 或 .pth.tar 文件、模型文件夹（请检查路径），或以下之一：{bundled}</translation>
+        </message>
+        <message>
+            <source>no motion file {path}: there is no such file</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>no permission for {path} ({name}): run `sudo usermod -aG video $USER`, then log out and in again</source>
@@ -2298,12 +2850,20 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>没有肖像 {text}：它不是文件，也不是已知名称（{names}）；请检查路径或名称</translation>
         </message>
         <message>
+            <source>no process could be started for it ({error})</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>no video at {path}: check the path</source>
             <translation>{path} 处没有视频：请检查路径</translation>
         </message>
         <message>
             <source>none</source>
             <translation>无</translation>
+        </message>
+        <message>
+            <source>none yet</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>not calibrated yet: look into the camera, or press Calibrate</source>
@@ -2390,12 +2950,40 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>精度：指定了“int8”，但{lack}</translation>
         </message>
         <message>
+            <source>precision: got bf16 on {device}, expected fp32 or fp16 there</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)</source>
             <translation>精度：在 CPU 上指定了 fp16，应为 fp32 或 bf16（fp16 用于 GPU）</translation>
         </message>
         <message>
             <source>precision: got {precision}, expected one of {allowed}</source>
             <translation>精度：指定了 {precision}，应为以下之一：{allowed}</translation>
+        </message>
+        <message>
+            <source>preset: got {name} for a name, expected 1 to {most} characters</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>preset: got {name}, expected one of your own: {own}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>preset: got {name}, expected one of {names}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>preset: there are {count} already, expected no more: delete one first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>preset: {name} is there already: choose another name, or delete it first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>preset: {name} stays as it is: choose another name</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>process {name}</source>
@@ -2466,6 +3054,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>请让摄像头看到您的脸</translation>
         </message>
         <message>
+            <source>signing needs room for a second copy: got {free_mb:.0f} MB, expected {needed_mb:.0f} MB; make room on the disk</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>slate grey</source>
             <translation>石板灰</translation>
         </message>
@@ -2494,6 +3086,34 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>未使用 GPU：{failure}</translation>
         </message>
         <message>
+            <source>the PipeWire camera cannot be made: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the PipeWire camera cannot be opened: no daemon listens at {socket} ({error}); start it with `systemctl --user start pipewire wireplumber`, or see `mcnet-avatar --doctor`</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the PipeWire camera is not open; open it first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the PipeWire camera is open already ({detail}); close it first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the X server does not answer for a key: {failure}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the X server gives the key to this app</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the X server has ended: {failure}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the authors' released weights are not bundled: download their checkpoint and give its path (.pth.tar)</source>
             <translation>未附带作者发布的权重：请下载其检查点并指定路径（.pth.tar）</translation>
         </message>
@@ -2504,6 +3124,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>the background picture</source>
             <translation>背景图片</translation>
+        </message>
+        <message>
+            <source>the background video cannot be used: {error}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the calibration is under way</source>
@@ -2524,6 +3148,34 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>the camera is being opened</source>
             <translation>正在打开摄像头</translation>
+        </message>
+        <message>
+            <source>the camera's frames have another size now</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the certificate in {path} is valid from {begin} to {end} and not now: get a new one</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the desktop did not give the key: allow it in its settings for shortcuts</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the desktop has taken the key back: choose it again</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the desktop is asked for the key, and may ask you</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the desktop's portal does not answer</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the desktop's portal has refused the key: bind mcnet-avatar ctl slate there</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the eyes are hardly open</source>
@@ -2554,8 +3206,16 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>头部转向一侧</translation>
         </message>
         <message>
+            <source>the key was not given in the desktop's dialog: choose it again to be asked</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the microphone fails: {error}</source>
             <translation>麦克风出错：{error}</translation>
+        </message>
+        <message>
+            <source>the microphone gives no sound: plug it in again, or choose another one</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the microphone is not there: plug it in, or choose another one</source>
@@ -2614,12 +3274,24 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>输出故障：{reason}</translation>
         </message>
         <message>
+            <source>the package c2pa-python cannot be used ({error}); install the app again, or switch Content Credentials off</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the package cryptography cannot be used ({error}); install the app again</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the package openvino is not installed (pip install "mcnet-avatar[openvino]")</source>
             <translation>未安装软件包 openvino（pip install "mcnet-avatar[openvino]"）</translation>
         </message>
         <message>
             <source>the package torch is not installed (pip install torch)</source>
             <translation>未安装软件包 torch（pip install torch）</translation>
+        </message>
+        <message>
+            <source>the person cannot be cut out of this portrait: {error}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the picture is soft</source>
@@ -2642,6 +3314,18 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>正在准备肖像</translation>
         </message>
         <message>
+            <source>the private key {key} is not that of the first certificate in {certificates}: give the pair that belongs together, the signer's certificate first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the private key {path} has a passphrase, and nobody is there to type it: expected one without</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the private key {path} is of a kind that C2PA does not take: expected an elliptic curve (P-256, P-384 or P-521), Ed25519, or RSA of at least {bits} bits</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the process that looks inside the network has ended, perhaps for want of memory; close the view and open it again</source>
             <translation>查看网络内部的进程已结束，可能是内存不足；请关闭该视图后重新打开</translation>
         </message>
@@ -2662,8 +3346,28 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>录像 {path} 失败：{kind}：{error}；{kept}</translation>
         </message>
         <message>
+            <source>the session's message bus does not answer: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the session's message bus has ended: {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>the settings ask for detected keypoints, and this needs measured ones</source>
             <translation>设置要求使用检测的关键点，而这里需要测量的关键点</translation>
+        </message>
+        <message>
+            <source>the signed copy does not hold when it is read back ({problems}), so that it was not kept</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the signed copy does not show the same pictures, so that it was not kept</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>the signed copy says something else, so that it was not kept</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>the slate's picture</source>
@@ -2746,12 +3450,36 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>没有 GPU {index}：torch 找到 {device_count} 块</translation>
         </message>
         <message>
+            <source>there is no Intel GPU {index}: OpenVINO finds {n}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>there is no desktop to hear a key on</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>there is no file {path}; check the path</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>there is no microphone: plug one in, or allow it in the system's settings for sound</source>
             <translation>没有麦克风：请连接一个，或在系统的声音设置中允许</translation>
         </message>
         <message>
+            <source>this Wayland session has no message bus to ask its desktop by: bind mcnet-avatar ctl slate to a key in the desktop's own settings</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>this computer is being measured</source>
             <translation>正在测量这台计算机</translation>
+        </message>
+        <message>
+            <source>this desktop's portal gives no keys to apps ({error}): bind mcnet-avatar ctl slate to a key in the desktop's own settings</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>this machine shows no GPU that a program may compute with (there is no /dev/dri/renderD*)</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>this model's keypoints are not known points of a face</source>
@@ -2770,12 +3498,24 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>未安装 torch</translation>
         </message>
         <message>
+            <source>torch lacks something on the Apple GPU that the network needs ({error}): use device cpu, or a newer torch</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>torch {version} (for CUDA {cuda}) finds no usable NVIDIA GPU or driver</source>
             <translation>torch {version}（用于 CUDA {cuda}）找不到可用的 NVIDIA GPU 或驱动程序</translation>
         </message>
         <message>
+            <source>torch {version} finds no Apple GPU that it can use</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>torch {version} has no NVIDIA driver to compute with</source>
             <translation>torch {version} 没有可用于计算的 NVIDIA 驱动程序</translation>
+        </message>
+        <message>
+            <source>torch {version} is a build without Apple's Metal</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>torch {version} is a build without CUDA</source>
@@ -2788,6 +3528,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>turn your head as in the portrait</source>
             <translation>请像肖像那样转头</translation>
+        </message>
+        <message>
+            <source>unknown key {key}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>unknown {what} {key}</source>
@@ -2804,6 +3548,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>v4l2loopback is loaded, but has no device.</source>
             <translation>v4l2loopback 已加载，但没有设备。</translation>
+        </message>
+        <message>
+            <source>version: got {version}, expected {known}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>virtual camera</source>
@@ -2828,6 +3576,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>warped L1 of copying, of what it learns from</source>
             <translation>变形结果相对直接复制的 L1（学习数据）</translation>
+        </message>
+        <message>
+            <source>what speaks to PipeWire has crashed</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>what {path} says of itself cannot be read: {why}</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>wood</source>
@@ -2868,6 +3624,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{done} of {steps}</source>
             <translation>{done}/{steps}</translation>
+        </message>
+        <message>
+            <source>{error}. Presets of this run are not kept</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{first} and {then}</source>
@@ -2912,6 +3672,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{frame_ms:.3g} ms on {way}</source>
             <translation>{frame_ms:.3g} ms（{way}）</translation>
+        </message>
+        <message>
+            <source>{kept}; {error}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{key} shows the slate, whichever window has the focus.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{lack}; use device cpu, or another precision</source>
@@ -3070,12 +3838,20 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{name} 在该处没有视频（{cause}）：请在其应用中查找视频地址</translation>
         </message>
         <message>
+            <source>{name} is a motion file, expected what gives pictures</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>{name} is a recording, expected a live camera: download it, and give the file</source>
             <translation>{name} 是录像，应为实时摄像头：请下载它，并指定该文件</translation>
         </message>
         <message>
             <source>{name} is in use by {users}; close that program</source>
             <translation>{name} 正被 {users} 使用；请关闭该程序</translation>
+        </message>
+        <message>
+            <source>{name} is saved, but without Content Credentials: {why}.</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{name} is there, but is not used: {lack}</source>
@@ -3143,8 +3919,16 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{path}（{name}）不是采集设备，应为网络摄像头；请选择其他摄像头</translation>
         </message>
         <message>
+            <source>{path} cannot be read ({error}); check the path</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>{path} cannot be read as a checkpoint: it is something else, or truncated or damaged; get it again</source>
             <translation>无法将 {path} 作为检查点读取：它是其他内容，或不完整或已损坏；请重新获取</translation>
+        </message>
+        <message>
+            <source>{path} cannot be read as a motion file: {error}; copy or record it again</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{path} cannot be read: {cause}</source>
@@ -3155,8 +3939,32 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{path} 的文件头无法使用：{error}；可能由更新的版本写入</translation>
         </message>
         <message>
+            <source>{path} has {count} frames, expected at most {most}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{path} holds no certificates ({error}); expected PEM, the signer's first</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{path} holds no private key ({error}); expected PEM</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{path} is a damaged motion file: {error}; copy or record it again</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>{path} is a file of torch's, and {lack}: convert it once where torch is (`mcnet convert {name} model.safetensors --int8`), and use that</source>
             <translation>{path} 是 torch 的文件，但{lack}：请在有 torch 的地方转换一次（`mcnet convert {name} model.safetensors --int8`），然后使用转换结果</translation>
+        </message>
+        <message>
+            <source>{path} is a folder, a device or a pipe, and only a file can be used; choose another</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{path} is a motion file of version {version}, this program knows versions up to {known}; use a newer one</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{path} is cut short: got {size} bytes, expected {end}; get it again</source>
@@ -3167,8 +3975,16 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{path} 已损坏：其张量的哈希为 {got}，文件头中为 {content_hash}；请重新获取</translation>
         </message>
         <message>
+            <source>{path} is larger than {most} MB, expected a motion file; take a shorter one</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>{path} is no MCNet checkpoint: got {found}, expected dicts named {parts}</source>
             <translation>{path} 不是 MCNet 检查点：其中是 {found}，应为名为 {parts} 的 dict</translation>
+        </message>
+        <message>
+            <source>{path} is no motion file: expected one that --save-motion or the app recorded</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{path} is no safetensors file that can be read ({said}): get it again</source>
@@ -3203,6 +4019,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>拒绝 {path}：除张量外，它还包含读取时可能执行代码的内容（{wanted}）；请勿相信其来源，或请对方仅用张量重新保存</translation>
         </message>
         <message>
+            <source>{path}: got suffix {suffix}, expected {kinds}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
             <source>{path}: {key} is a {dtype} tensor, expected plain floating point</source>
             <translation>{path}：{key} 是 {dtype} 张量，应为普通浮点</translation>
         </message>
@@ -3229,6 +4049,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{rate_hz:g} per second</source>
             <translation>每秒 {rate_hz:g} 次</translation>
+        </message>
+        <message>
+            <source>{reason}; nothing else computes on {device}: use device cpu</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{reason}; {lack}, so that nothing else computes: install it, or mend that</source>
@@ -3309,6 +4133,18 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{what} {key}: got {value}, expected {kind}</source>
             <translation>{what} {key}：为 {value}，应为 {kind}</translation>
+        </message>
+        <message>
+            <source>{what}.{name}: got {got}, expected a table</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{what}.{name}: {complaint}</source>
+            <translation type="unfinished" />
+        </message>
+        <message>
+            <source>{what}: got {got}, expected a table of presets</source>
+            <translation type="unfinished" />
         </message>
         <message>
             <source>{where}: {key} holds NaN or infinite values, expected finite weights; if a training run diverged, use an earlier checkpoint of it</source>

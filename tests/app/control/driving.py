@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from app.control.access import Access
-from app.control.operators import PipelineOperator
+from app.control.pipeline_operator import PipelineOperator
 from app.control.protocol import COMMANDS
 from app.control.server import ControlServer
 from app.pipeline.events import Event
@@ -15,6 +15,7 @@ from app.pipeline.output.recorder import RecorderSink
 from app.pipeline.pipeline import Pipeline
 from app.pipeline.portraits import Portrait, bundled_portraits
 from app.pipeline.state import State
+from app.presets import Presets
 from tests.app.control.asking import ask
 from tests.app.fakes import wait_until
 
@@ -22,6 +23,8 @@ EVERY_COMMAND: tuple[tuple[str, str], ...] = (
     ("live", ""),
     ("portrait", '{"name": "woman_2"}'),
     ("portrait", '{"step": 1}'),
+    ("gains", '{"motion": 2, "mouth": 2, "lids": 0}'),
+    ("preset", '{"name": "standard"}'),
     ("gains", '{"motion": 2, "mouth": 2, "lids": 0}'),
     ("record", '{"to": "on"}'),
     ("calibrate", '{"now": true}'),
@@ -46,7 +49,9 @@ def controlled(
     def prepare(entry: Any) -> Portrait:
         return dataclasses.replace(portrait, entry=entry)
 
-    operator = PipelineOperator(pipeline, bundled_portraits, prepare, RecorderSink, lambda: folder / "videos", portrait)
+    operator = PipelineOperator(
+        pipeline, bundled_portraits, prepare, RecorderSink, lambda: folder / "videos", portrait, Presets()
+    )
     operator.open()
     server = ControlServer(operator, Access(folder / "control"), operator.state)
     operator.on_state = server.show

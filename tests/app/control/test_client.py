@@ -14,7 +14,17 @@ import pytest
 from app.__main__ import main
 from app.control.access import Address
 from app.control.facts import AppState, PortraitFact
-from app.control.protocol import Calibrate, ChoosePortrait, Live, Record, RefusedError, SetGains, Slate, Stop
+from app.control.protocol import (
+    ApplyPreset,
+    Calibrate,
+    ChoosePortrait,
+    Live,
+    Record,
+    RefusedError,
+    SetGains,
+    Slate,
+    Stop,
+)
 from app.pipeline.state import State
 from app.places import control_folder, settings_file
 from tests.app.control.asking import Served
@@ -29,6 +39,8 @@ STATE = AppState(
     portrait=ME,
     portraits=(WOMAN, ME),
     gains={"mouth": 1.5},
+    preset="Lively",
+    presets=("Standard", "Lively"),
     model="starter",
     device="cpu",
     backend="openvino",
@@ -60,6 +72,7 @@ def served() -> Iterator[Served]:
         (["calibrate", "--now"], Calibrate(now=True), {}, "calibrating"),
         (["record"], Record("toggle"), {"recording": "a.mp4"}, "recording: a.mp4"),
         (["record", "off"], Record("off"), {"recording": ""}, "recording: off"),
+        (["preset", "lively"], ApplyPreset("lively"), {"preset": "Lively", "gains": {}}, "preset: Lively"),
         (["gains", "mouth=1.5"], SetGains((("mouth", 1.5),)), {"gains": {"mouth": 1.5}}, "mouth=1.5"),
     ],
 )
@@ -93,6 +106,8 @@ def test_what_is_asked_only(served: Served, capsys: pytest.CaptureFixture[str]) 
     assert json.loads(capsys.readouterr().out)["portrait"] == {"id": "a1", "name": "Me"}
     assert main(["ctl", "portrait"]) == 0
     assert capsys.readouterr().out == "  woman_1  Woman 1\n* a1  Me\n"
+    assert main(["ctl", "preset"]) == 0
+    assert capsys.readouterr().out == "  Standard\n* Lively\n"
     assert main(["ctl", "gains"]) == 0
     assert capsys.readouterr().out == "mouth=1.5\n"
     assert not served.operator.done

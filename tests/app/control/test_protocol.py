@@ -5,6 +5,7 @@ import pytest
 from app.control.protocol import (
     COMMANDS,
     STATUS,
+    ApplyPreset,
     Calibrate,
     ChoosePortrait,
     Command,
@@ -30,6 +31,7 @@ from app.control.protocol import (
         ("portrait", {"step": -1}, ChoosePortrait(step=-1)),
         ("calibrate", {"now": True}, Calibrate(now=True)),
         ("record", {}, Record("toggle")),
+        ("preset", {"name": "Lively"}, ApplyPreset("Lively")),
         ("gains", {"mouth": 2, "lids": 0.5}, SetGains((("mouth", 2.0), ("lids", 0.5)))),
     ],
 )
@@ -40,7 +42,12 @@ def test_commands_are_read(name: str, arguments: dict[str, Any], command: Comman
 @pytest.mark.parametrize(
     ("name", "arguments", "code", "said"),
     [
-        ("quit", {}, "unknown_command", "expected one of slate, live, stop, portrait, calibrate, record, gains"),
+        (
+            "quit",
+            {},
+            "unknown_command",
+            "expected one of slate, live, stop, portrait, calibrate, record, preset, gains",
+        ),
         ("x" * 5000, {}, "unknown_command", "xxx"),
         ("slate", {"to": "away"}, "bad_argument", "expected on or off or toggle"),
         ("slate", {"to": True}, "bad_argument", "expected on or off or toggle"),
@@ -50,6 +57,8 @@ def test_commands_are_read(name: str, arguments: dict[str, Any], command: Comman
         ("portrait", {"name": "a", "step": 1}, "bad_argument", "both or none of name and step"),
         ("portrait", {"name": 3}, "bad_argument", "expected str"),
         ("calibrate", {"now": "yes"}, "bad_argument", "expected bool"),
+        ("preset", {}, "bad_argument", "got no name"),
+        ("preset", {"name": " "}, "bad_argument", "got an empty name"),
         ("gains", {}, "bad_argument", "got none, expected one or more of motion"),
         ("gains", {"nose": 1}, "bad_argument", "got 'nose', expected one or more of motion"),
         ("gains", {"mouth": 2.1}, "bad_argument", "expected 0 to 2"),

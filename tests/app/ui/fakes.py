@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -10,7 +10,14 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from app.control.access import Access
+from app.control.facts import AppState
+from app.control.operation import Operator
+from app.control.server import ControlServer
 from app.errors import AppError, CameraError
+from app.hotkeys.keys import KeyCombination, parse_key
+from app.hotkeys.listening import KeyListener, Standing
+from app.pipeline.animation.motion_recording import MotionRecording
 from app.pipeline.animation.performer_view import PerformerView
 from app.pipeline.camera_spec import CameraSpec, is_address, parse_camera
 from app.pipeline.capture.camera import CameraInfo
@@ -105,6 +112,7 @@ class FakePipeline:
         self.camera: CameraSpec | None = None
         self.wish = 0
         self.portrait: Portrait | None = None
+        self.motion: MotionRecording | None = None
         self.sinks: dict[str, Sink] = {}
         self.calibrations: list[bool] = []
         self.models: list[str] = []
@@ -129,6 +137,9 @@ class FakePipeline:
 
     def update(self, settings: LiveSettings) -> None:
         self.settings = settings
+
+    def slate_now(self) -> None:
+        self.settings = replace(self.settings, slate=True)
 
     def set_camera(self, spec: CameraSpec | None) -> int:
         self.camera = spec
@@ -335,11 +346,13 @@ class World:
     speeds: dict[str, float] = field(default_factory=dict)
     looked_at: list[str] = field(default_factory=list)
     inspectors: "list[FakeInspector]" = field(default_factory=list)
+    listeners: "list[FakeKeyListener]" = field(default_factory=list)
     listed: int = 0
     examined: int = 0
 
     def __post_init__(self) -> None:
         self.store = FakeStore(self.folder)
+        self.access = Access(self.folder / "control")
         self.cards["starter"] = card(Path("starter.safetensors"), bundled=True)
 
     @property
@@ -364,6 +377,8 @@ class World:
             list_microphones=self._list_microphones,
             open_microphone=self._open_microphone,
             make_inspector=self._make_inspector,
+            listen_for=self._listen_for,
+            make_control=self._make_control,
         )
 
     def _list(self) -> list[CameraInfo]:
@@ -408,6 +423,15 @@ class World:
     def _make_inspector(self, model: str) -> InspectorProcess:
         self.inspectors.append(FakeInspector(model))
         return cast(InspectorProcess, self.inspectors[-1])
+
+    def _listen_for(
+        self, text: str, pressed: Callable[[], None], tell: Callable[[Standing], None]
+    ) -> "FakeKeyListener":
+        self.listeners.append(FakeKeyListener(parse_key(text), pressed, tell))
+        return self.listeners[-1]
+
+    def _make_control(self, operator: Operator, state: AppState, origins: Sequence[str]) -> ControlServer:
+        return ControlServer(operator, self.access, state, origins)
 
     def _sink(self, name: str) -> "FakeSink":
         if self.sink_error is not None:
@@ -525,6 +549,25 @@ class FakeInspector:
     def close(self) -> None:
         self.closed = True
         self.gate.set()
+
+
+class FakeKeyListener(KeyListener):
+    """Hears its key when a test says so."""
+
+    def __init__(self, key: KeyCombination, pressed: Callable[[], None], tell: Callable[[Standing], None]) -> None:
+        super().__init__(key, pressed, tell)
+        self.taken = threading.Event()
+
+    @classmethod
+    def check(cls) -> None: ...
+
+    def listen(self) -> None:
+        self.taken.set()
+        self.tell(Standing(True, str(self.key)))
+        self.stopping.wait()
+        self.taken.clear()
+
+    def wake(self) -> None: ...
 
 
 class FakeSink(NullSink):

@@ -27,6 +27,7 @@ OF_THE_PAGE = {
     "8-slate": "slate",
     "11-live": "live",
     "15-fine-tune-small-light": "fine-tune",
+    "23-scene": "scene",
 }
 """The pictures of docs/window.md, by their names there."""
 _QUALITY = 88
@@ -39,6 +40,7 @@ def main() -> int:
     parser.add_argument("--language", default="en", help="of the window, as of mcnet-avatar")
     parser.add_argument("--model", default="", help="instead, how this model is chosen, and given up again in a call")
     parser.add_argument("--inside", action="store_true", help="the dock with the inside of the network only")
+    parser.add_argument("--scene", action="store_true", help="the portrait cut out before a background only")
     parser.add_argument("--page", type=Path, help="also the pictures of docs/window.md, as JPEGs, into this folder")
     args = parser.parse_args()
     if not os.environ.get("DISPLAY"):
@@ -55,12 +57,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as home:
         for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
             os.environ[name] = home
-        return take(
-            args.folder, args.page, quick=args.quick, inside=args.inside, model=args.model, language=args.language
-        )
+        kinds = {"quick": args.quick, "inside": args.inside, "scene": args.scene}
+        return take(args.folder, args.page, model=args.model, language=args.language, **kinds)
 
 
-def take(folder: Path, page: Path | None, *, quick: bool, inside: bool, model: str, language: str) -> int:
+def take(folder: Path, page: Path | None, *, quick: bool, inside: bool, scene: bool, model: str, language: str) -> int:
     from PyQt6.QtWidgets import QApplication, QScrollArea
 
     from app.pipeline.doctor import VirtualCameraReport, examine_virtual_camera
@@ -143,7 +144,7 @@ def take(folder: Path, page: Path | None, *, quick: bool, inside: bool, model: s
     wait(lambda: session.chain.model.done, 60, "model")
     wait(lambda: session.state.shows_avatar, 60, "first animated frame")
     rest(3)
-    if not inside:
+    if not (inside or scene):
         shoot("1-first-launch-dark")
     if quick:
         return leave()
@@ -184,9 +185,26 @@ def take(folder: Path, page: Path | None, *, quick: bool, inside: bool, model: s
         shoot("22-inside-dark")
         use(show_inspector=False, checklist_done=False)
 
+    def set_the_scene() -> None:
+        live = session.settings.live
+        session.set_live(replace(live, cut_out=True, background="colour", background_colour="#264b73", portrait_x=0.14))
+        use(checklist_done=True)
+        rest(3)
+        scroll = window.controls.findChild(QScrollArea)
+        assert scroll is not None
+        scroll.ensureWidgetVisible(window.controls.scene.cut_out, 0, 60)
+        scroll.ensureWidgetVisible(window.controls.scene.reset_button, 0, 20)
+        shoot("23-scene")
+        session.set_live(live)
+        use(checklist_done=False)
+
+    if scene:
+        set_the_scene()
+        return leave()
     look_inside()
     if inside:
         return leave()
+    set_the_scene()
     use(theme="light")
     shoot("2-first-launch-light")
     use(theme="dark", checklist_done=True, show_landmarks=True, show_statistics=True, overlay_opacity=0.4)

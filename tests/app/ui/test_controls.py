@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 from PyQt6.QtCore import QPoint, QPointF, Qt
-from PyQt6.QtGui import QColor, QWheelEvent
+from PyQt6.QtGui import QWheelEvent
 from PyQt6.QtWidgets import (
     QAbstractButton,
     QApplication,
-    QColorDialog,
     QComboBox,
     QFileDialog,
     QInputDialog,
@@ -43,7 +42,7 @@ from tests.app.ui.hand import click, double_click, press, press_key
         (lambda controls: controls.expression, "expression_strength", -2, 0.9),
         (lambda controls: controls.smoothing, "smoothing", 4, 0.5),
         (lambda controls: controls.zoom, "zoom", 1, 1.05),
-        (lambda controls: controls.portrait_size, "portrait_size", -2, 0.9),
+        (lambda controls: controls.scene.portrait_size, "portrait_size", -2, 0.9),
         (lambda controls: controls.sharpness, "sharpness", 1, 0.55),
     ],
 )
@@ -283,40 +282,6 @@ def test_nudges(window: MainWindow, world: World, where: str, x: float, y: float
     assert (world.pipeline.settings.nudge_x, world.pipeline.settings.nudge_y) == (0, 0)
 
 
-def test_background_colours(window: MainWindow, world: World) -> None:
-    controls = window.controls
-    click(controls.background.button("colour"))
-    assert world.pipeline.settings.background == "colour"
-    click(controls.swatches["#00b140"])
-    assert world.pipeline.settings.background_colour == "#00b140"
-    assert [colour for colour, made in controls.swatches.items() if made.isChecked()] == ["#00b140"]
-    click(controls.other_colour_button)
-    dialog = window.findChild(QColorDialog)
-    assert dialog is not None
-    assert not dialog.isModal()
-    dialog.colorSelected.emit(QColor("#123456"))
-    assert world.pipeline.settings.background_colour == "#123456"
-    dialog.close()
-
-
-def test_background_picture(window: MainWindow, world: World, tmp_path: Path) -> None:
-    controls = window.controls
-    click(controls.background.button("image"))
-    assert world.pipeline.settings.background == "blur", "nothing changes before a file is chosen"
-    assert controls.background.button("blur").isChecked()
-    dialog = window.findChild(QFileDialog)
-    assert dialog is not None
-    path = tmp_path / "beach.jpg"
-    path.write_bytes(b"")
-    dialog.fileSelected.emit(str(path))
-    assert controls.background.button("image").isChecked()
-    assert world.pipeline.settings.background_image == str(path)
-    dialog.close()
-    click(controls.background.button("blur"))
-    click(controls.background.button("image"))
-    assert controls.background.button("image").isChecked(), "a picture that was chosen once is used again"
-
-
 def test_cameras_by_name(window: MainWindow, world: World, qtbot: QtBot) -> None:
     camera = window.controls.camera
     assert [camera.itemText(row) for row in range(camera.count())] == ["Fake Cam", "Other"]
@@ -392,7 +357,7 @@ def test_what_was_kept_is_shown(open_window: OpenWindow) -> None:
     assert controls.zoom.value == 1.2
     assert controls.overlay.value == 0.6
     assert controls.mirror_output.isChecked()
-    assert controls.background.button("colour").isChecked()
+    assert controls.scene.background.currentData() == "colour"
     assert not controls.badge.isChecked()
     assert not controls.mirror_preview.isChecked()
     assert controls.landmarks.isChecked()

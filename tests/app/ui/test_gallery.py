@@ -218,7 +218,7 @@ def test_a_damaged_picture_that_is_dropped_is_taken_for_one_so_that_it_is_told(
 
 
 def test_the_file_dialogs_show_every_kind_of_picture_and_all_files(window: MainWindow, qtbot: QtBot) -> None:
-    for ask in (window.gallery.add_button.click, window.controls.background_wanted.emit):
+    for ask in (window.gallery.add_button.click, window.controls.scene.picture_wanted.emit):
         ask()
         dialog = next(dialog for dialog in window.findChildren(QFileDialog) if dialog.isVisible())
         pictures, everything = dialog.nameFilters()

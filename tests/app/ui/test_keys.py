@@ -133,7 +133,7 @@ def open_file_dialog(window: MainWindow) -> QDialog:
 
 
 def open_colour_dialog(window: MainWindow) -> QDialog:
-    window.controls.other_colour_button.click()
+    window.controls.scene.other_colour_button.click()
     dialog = window.findChild(QColorDialog)
     assert dialog is not None
     assert dialog.testOption(QColorDialog.ColorDialogOption.DontUseNativeDialog)

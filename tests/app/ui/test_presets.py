@@ -56,6 +56,21 @@ def test_each_portrait_comes_back_with_its_own_strengths(proven: MainWindow, wor
     assert world.pipeline.settings.motion_strength == 0
 
 
+def test_each_portrait_comes_back_where_it_stood(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    scene = proven.controls.scene
+    press_key(scene.portrait_x.slider, Qt.Key.Key_Right)
+    press_key(scene.portrait_size.slider, Qt.Key.Key_Left)
+    animate(proven, world, "fake_2", qtbot)
+    scene.reset_place()
+    animate(proven, world, "fake_1", qtbot)
+    live = world.pipeline.settings
+    assert (live.portrait_x, live.portrait_size) == (0.01, 0.95)
+    assert (scene.portrait_x.value, scene.portrait_size.value) == (0.01, 0.95)
+    animate(proven, world, "fake_2", qtbot)
+    live = world.pipeline.settings
+    assert (live.portrait_x, live.portrait_size) == (0, 1)
+
+
 def test_they_come_back_at_the_next_start(
     proven: MainWindow, world: World, qtbot: QtBot, kept: Path, open_window: OpenWindow
 ) -> None:
@@ -87,13 +102,13 @@ def test_saving_applying_renaming_and_deleting(proven: MainWindow, world: World,
     assert world.pipeline.settings.motion_strength == 0
     click(row.rename_button)
     answer(proven, "Quite still")
-    assert desk.names == (STANDARD, "Quite still")
+    assert list(desk.presets.named) == ["Quite still"]
     click(row.delete_button)
-    assert desk.names == (STANDARD,)
+    assert not desk.presets.named
     assert world.pipeline.settings.motion_strength == 0, "the portrait keeps its strengths"
     assert "was deleted" in proven.messages.text
     click(proven.messages.action_button)
-    assert desk.names == (STANDARD, "Quite still")
+    assert list(desk.presets.named) == ["Quite still"]
     proven.close()
     assert load_presets(kept)[0].named == {"Quite still": Strengths(motion_strength=0.0)}
 

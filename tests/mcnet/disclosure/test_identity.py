@@ -112,8 +112,8 @@ def test_files_that_cannot_sign_are_told(tmp_path: Path, monkeypatch: pytest.Mon
     odd = tmp_path / "odd"
     odd.mkdir()
     for wrong, told in (
-        (SigningFiles(files.certificates, ""), "expected two: the private key is missing"),
-        (SigningFiles("", files.key), "expected two: the certificate is missing"),
+        (SigningFiles(files.certificates, ""), "name the file of their private key as well"),
+        (SigningFiles("", files.key), "name the file of its certificates as well"),
         (SigningFiles(str(tmp_path / "none.pem"), files.key), "cannot read .*none.pem: No such file"),
         (SigningFiles(files.key, files.key), "holds no certificates"),
         (SigningFiles(files.certificates, files.certificates), "holds no private key"),

@@ -230,8 +230,8 @@ def test_one_thread(tiny: Mcnet, noise: NDArray[np.uint8]) -> None:
     ("options", "message"),
     [
         (EngineOptions(device="cuda:99"), "got 'cuda:99', but"),
-        (EngineOptions(device="gpu"), "got 'gpu', expected auto, cpu, cuda"),
-        (EngineOptions(device="mps"), "got 'mps', expected auto, cpu, cuda"),
+        (EngineOptions(device="gpu:99"), "got 'gpu:99', but"),
+        (EngineOptions(device="vulkan"), "got 'vulkan', expected auto, cpu, cuda"),
         (EngineOptions(device="cpu:7"), "got 'cpu:7', expected auto, cpu, cuda"),
         (EngineOptions(device="cpu", precision="fp16"), "got fp16 on the CPU"),
         (EngineOptions(precision="int4"), "got 'int4', expected one of"),  # type: ignore[arg-type]

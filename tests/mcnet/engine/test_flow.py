@@ -44,6 +44,18 @@ def test_every_backend_gives_the_plain_networks_flow(backend: str, tiny: Mcnet, 
     np.testing.assert_array_equal(flow.deformation, before)  # nothing that was given is written over
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_real_recording_gives_the_plain_networks_flow(tiny: Mcnet, pictures: Pictures) -> None:
+    options = EngineOptions(device="cuda", precision="fp32", backend="cudagraph")
+    engine = Engine(tiny, options)
+    cache = engine.set_source(pictures["source"])
+    for by in (0.0, 0.1):
+        pose = Keypoints(cache.keypoints.value + np.float32(by), cache.keypoints.jacobian)
+        assert_same(engine.render_with_flow(pose)[1], of_the_plain_network(tiny, pictures["source"], pose))
+    assert engine.backend_name == "cudagraph"
+
+
 def test_recorded_frames_have_a_recording_with_flow_only_if_it_is_asked_for(tiny: Mcnet, pictures: Pictures) -> None:
     recordings = []
 

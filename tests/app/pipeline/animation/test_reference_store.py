@@ -29,7 +29,7 @@ class Run:
 
     def __init__(self, folder: Path, face: Face, portrait: Portrait, *, model: str = "fake/1", identity: str = "cam"):
         self.engine = FakeEngine()
-        self.engine.keypoint_landmarks, self.engine.fingerprint = POINTS, model  # type: ignore[misc]
+        self.engine.keypoint_landmarks, self.engine.fingerprint = POINTS, model
         self.finder = FakeFinder(face)
         self.events: list[Event] = []
         store = ReferenceStore(folder)

@@ -17,6 +17,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from app.pipeline.output.pipewire_worker import PipeWireWorker
+from tests.app.pipeline.output import pipewire_tone
+
 PROGRAMS = ("pipewire", "wireplumber", "dbus-run-session", "pw-dump", "gst-launch-1.0")
 _PATIENCE_S = 20.0
 
@@ -45,9 +48,9 @@ class Daemon:
         # A socket's path may have 107 characters: pytest's own folders are too deep.
         self.folder = Path(tempfile.mkdtemp(prefix="pw"))
         homes = {name: str(self.folder) for name in ("HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_STATE_HOME")}
-        self._environment = os.environ | homes
+        self.environment = os.environ | homes
         for name in ("PIPEWIRE_REMOTE", "PIPEWIRE_RUNTIME_DIR", "PULSE_SERVER"):
-            self._environment.pop(name, None)
+            self.environment.pop(name, None)
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, *, manager: bool = True) -> None:
@@ -72,7 +75,7 @@ class Daemon:
 
     def globals(self, kind: str, key: str, value: str) -> list[dict[str, Any]]:
         """What the daemon has of a kind, with that property."""
-        said = subprocess.run(["pw-dump"], env=self._environment, capture_output=True, check=False, timeout=20).stdout
+        said = subprocess.run(["pw-dump"], env=self.environment, capture_output=True, check=False, timeout=20).stdout
         found = json.loads(said) if said else []
         return [
             one
@@ -84,9 +87,32 @@ class Daemon:
     def nodes(self, name: str) -> list[dict[str, Any]]:
         return self.globals("Node", "node.name", name)
 
+    def add_microphone(self) -> None:
+        """Plug in the one of `pipewire_tone`."""
+        self._do("pw-cli", "create-node", "adapter", pipewire_tone.DEVICE)
+        until(lambda: self.nodes(pipewire_tone.NAME) != [], "the microphone is there")
+
+    def remove_microphone(self) -> None:
+        """Unplug it."""
+        for node in self.nodes(pipewire_tone.NAME):
+            self._do("pw-cli", "destroy", str(node["id"]))
+
+    def speak(self, hz: float) -> PipeWireWorker:
+        """Have somebody speak into it; ends with the worker."""
+        worker = PipeWireWorker(pipewire_tone.tone, hz)
+        worker.facts(_PATIENCE_S)
+        ends = (f"{pipewire_tone.NAME}-speaker:output_MONO", f"{pipewire_tone.NAME}:input_MONO")
+        until(lambda: self._do("pw-link", *ends) == 0, "the speaker speaks into the microphone")
+        return worker
+
+    def _do(self, *command: str) -> int:
+        return subprocess.run(
+            command, env=self.environment, capture_output=True, check=False, timeout=_PATIENCE_S
+        ).returncode
+
     def read(self, count: int, pixel_format: str, name: str = "mcnet-avatar") -> "Reader":
         """Begin to read so many pictures."""
-        return Reader(self.folder, self._environment, count, pixel_format, name)
+        return Reader(self.folder, self.environment, count, pixel_format, name)
 
     def run(self, *command: str) -> "subprocess.Popen[bytes]":
         """Start a program that finds this daemon; ended with it."""
@@ -95,7 +121,7 @@ class Daemon:
     def _run(self, *command: str) -> "subprocess.Popen[bytes]":
         process = subprocess.Popen(
             command,
-            env=self._environment,
+            env=self.environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

@@ -14,11 +14,13 @@ from app.pipeline.output import recorder
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.recorder import DISCLOSURE, RecorderSink
 from app.pipeline.output.sinks import OutputFormat
+from app.pipeline.output.sound import SoundFeed
 from app.pipeline.state import State
 from mcnet.media.video import open_driving
 from tests.app.fakes import wait_until
 from tests.app.recordings import STEPS
 from tests.disks import HOWS, in_child, mounted, place
+from tests.media.test_writer import decoded_with_alpha
 from tests.media.videos import counted, number_of
 
 OUTPUT = OutputFormat(96, 64, 30)
@@ -65,6 +67,28 @@ def test_one_picture_a_tick_at_the_outputs_size_and_rate(tmp_path: Path) -> None
     video = open_driving(tmp_path / "me.mp4")
     assert (video.fps, video.frame_size_px, video.frame_count) == (30.0, (96, 64), 6)
     assert [number_of(rgb) for rgb in video] == [0, 1, 2, 3, 4, 5]
+
+
+def test_webm_keeps_what_is_transparent_and_the_slate_is_not(tmp_path: Path) -> None:
+    sink = RecorderSink(tmp_path / "me.webm", SoundFeed())
+    sink.open(OUTPUT)
+    share = np.zeros((64, 96), np.uint8)
+    share[:, 32:64], share[:, 64:] = 128, 255
+    red, green = np.array([200, 40, 60], np.float32), np.array([0, 255, 0], np.float32)
+    over = np.round(green + (red - green) * (share[..., None] / 255)).astype(np.uint8)
+    avatar = Composed(0, 0.0, State.LIVE, over, fresh=True, alpha=share, behind="#00ff00")
+    assert np.abs(avatar.straight()[:, 32:, :3].astype(int) - red).max() <= 2
+    slate = Composed(0, 0.0, State.SLATE, np.full((64, 96, 3), 30, np.uint8), fresh=False)
+    for one in (avatar, avatar, slate, slate):
+        sink.send(one)
+    finish(sink)
+    shown = decoded_with_alpha(tmp_path / "me.webm")
+    assert len(shown) == 4
+    for column, alpha in ((16, 0), (48, 128), (80, 255)):
+        assert abs(int(shown[1][32, column, 3]) - alpha) < 12
+        assert shown[3][32, column, 3] > 250
+    assert np.abs(shown[1][32, 80, :3].astype(int) - red).max() < 16
+    assert open_driving(tmp_path / "me.webm").has_audio
 
 
 def test_colours_survive(tmp_path: Path) -> None:
@@ -114,10 +138,10 @@ def test_a_slow_encoder_never_stops_the_stage_and_keeps_the_time(
     began, go_on = threading.Event(), threading.Event()
     write = recorder._Encoder.write
 
-    def slow(self: recorder._Encoder, tick: int, rgb: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
+    def slow(self: recorder._Encoder, tick: int, picture: Composed) -> None:
         began.set()
         assert go_on.wait(20)
-        write(self, tick, rgb)
+        write(self, tick, picture)
 
     monkeypatch.setattr(recorder._Encoder, "write", slow)
     sink = RecorderSink(tmp_path / "me.mp4")

@@ -14,7 +14,7 @@ from app.pipeline.output.output_frame import OutputFrame, Person, badge_place
 from app.pipeline.output.presenter import FADE_S, Presenter
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
-from app.settings import LiveSettings
+from app.settings import Background, LiveSettings
 from mcnet.arrays import Rgb
 from mcnet.media.images import write_rgb
 from mcnet.media.matte import Cutout
@@ -109,14 +109,16 @@ def test_a_video_runs_behind_and_begins_anew(tmp_path: Path) -> None:
         ("image", "/dev/null", "a device or a pipe"),
     ],
 )
-def test_what_cannot_stand_behind_is_told_once_and_the_own_background_does(kind: str, path: str, told: str) -> None:
+def test_what_cannot_stand_behind_is_told_once_and_the_own_background_does(
+    kind: Background, path: str, told: str
+) -> None:
     refused: list[tuple[str, str]] = []
     presenter = Presenter(OUTPUT, 2.0, lambda *what: refused.append(what))
     settings = dataclasses.replace(
         PLAIN,
         background=kind,
         background_image=path,
-        background_video=path,  # type: ignore[arg-type]
+        background_video=path,
     )
     frame = OutputFrame(1, 9.0, State.LIVE, avatar(), True, person())
 
@@ -134,7 +136,8 @@ def test_what_cannot_stand_behind_is_told_once_and_the_own_background_does(kind:
 def test_the_portrait_is_placed(compositor: Compositor) -> None:
     def columns(settings: LiveSettings) -> list[int]:
         red = (compositor.compose(avatar(), settings, person())[300] == RED).all(-1)
-        return np.flatnonzero(red)[[0, -1]].tolist()
+        found = np.flatnonzero(red)
+        return [int(found[0]), int(found[-1])]
 
     usual = columns(PLAIN)
     moved = columns(dataclasses.replace(PLAIN, portrait_x=0.2))

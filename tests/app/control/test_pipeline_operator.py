@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from app.control.operators import PipelineOperator, find_portrait, switched
+from app.control.operation import find_portrait, switched
+from app.control.pipeline_operator import PipelineOperator
 from app.control.protocol import ChoosePortrait, RefusedError, read_command
 from app.errors import AppError
 from app.pipeline.camera_spec import CameraSpec
@@ -27,6 +28,7 @@ from app.pipeline.events import (
 from app.pipeline.pipeline import Pipeline
 from app.pipeline.portraits import Portrait, PortraitEntry
 from app.pipeline.state import State
+from app.presets import Presets, Strengths
 from app.settings import LiveSettings
 from tests.app.fakes import FakeSink
 
@@ -84,6 +86,7 @@ class Operated:
             lambda path: FakeSink(f"file:{path}"),
             lambda: folder / "videos",
             woman,
+            Presets().saved("Lively", Strengths(mouth_strength=1.6)),
         )
         self.operator.open()
         self.operator.on_state = lambda state: self.states.append(state.state)
@@ -160,6 +163,13 @@ def test_calibrations_and_gains(operated: Operated) -> None:
     assert (gains["mouth"], gains["turn"], gains["lids"]) == (1.5, 0.0, 1.0)
     assert operated.pipeline.settings.mouth_strength == 1.5
     assert operated.operator.state.gains == gains
+    assert operated.operator.state.preset == ""
+    answer = operated.do("preset", name="lively")
+    assert (answer["preset"], answer["gains"]["mouth"], answer["gains"]["turn"]) == ("Lively", 1.6, 1.0)
+    assert operated.operator.state.preset == "Lively"
+    assert operated.operator.state.presets == ("Standard", "Lively")
+    with pytest.raises(AppError, match="got 'calm', expected one of Standard, Lively"):
+        operated.do("preset", name="calm")
 
 
 def test_a_recording_begins_and_ends_and_tells_its_file(operated: Operated, tmp_path: Path) -> None:

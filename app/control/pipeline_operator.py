@@ -1,15 +1,17 @@
-"""What the server wants of the app, and how a pipeline without a window gives it."""
+"""How a pipeline without a window does what is asked from outside."""
 
 import dataclasses
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, assert_never
+from typing import Any, assert_never
 
 from app.control.facts import AppState, PortraitFact, gains_of, with_gains
+from app.control.operation import Answer, find_portrait, switched
 from app.control.protocol import (
+    ApplyPreset,
     Calibrate,
     ChoosePortrait,
     Command,
@@ -19,7 +21,6 @@ from app.control.protocol import (
     SetGains,
     Slate,
     Stop,
-    Switch,
 )
 from app.pipeline.events import (
     BackendChanged,
@@ -40,57 +41,9 @@ from app.pipeline.pipeline import Pipeline
 from app.pipeline.portraits import Portrait, PortraitEntry
 from app.pipeline.state import State
 from app.pipeline.stats import Stats
+from app.presets import Presets, Strengths
+from app.settings import LiveSettings
 from mcnet.files import free_name
-
-Answer = dict[str, Any]
-
-
-class Operator(Protocol):
-    """Does in the app what was asked from outside. Every method may be called on any thread, and none waits."""
-
-    def panic(self) -> None:
-        """Show the slate with the next picture, whatever else is going on."""
-        ...
-
-    def perform(self, command: Command) -> "Future[Answer]":
-        """Do it where the app does such things; the answer is the command's, and fails with what cannot be done."""
-        ...
-
-    def stats(self) -> Stats:
-        """How the pipeline does."""
-        ...
-
-
-def switched(to: Switch, now: bool) -> bool:
-    """What a switch that stands at `now` is to become."""
-    return not now if to == "toggle" else to == "on"
-
-
-def find_portrait(portraits: Mapping[str, str], wanted: ChoosePortrait, current: str) -> str:
-    """The id of the portrait that is meant.
-
-    Args:
-        portraits: names by id, in the gallery's order.
-        wanted: by an id, a name in any case, or a step from the current one.
-        current: the id of the one that is chosen, or "".
-
-    Raises:
-        RefusedError: there is none such, or more than one of that name.
-    """
-    ids = list(portraits)
-    if wanted.step and ids:
-        at = ids.index(current) if current in portraits else 0
-        return ids[(at + wanted.step) % len(ids)]
-    if wanted.name in portraits:
-        return wanted.name
-    named = [one for one, name in portraits.items() if name.casefold() == wanted.name.casefold()]
-    if len(named) == 1:
-        return named[0]
-    got = f"portrait: got {wanted.name[:60]!r}"
-    if named:
-        raise RefusedError("not_found", f"{got}, as several are called; use the id of one: {', '.join(named)}")
-    known = ", ".join(f"{one} ({name})" if one != name else one for one, name in portraits.items())
-    raise RefusedError("not_found", f"{got}, expected one of the gallery: {known or 'it is empty'}")
 
 
 class PipelineOperator:
@@ -105,6 +58,7 @@ class PipelineOperator:
         make_recorder: a sink that writes that file.
         find_folder: where recordings go.
         portrait: the one that was given to the pipeline.
+        presets: of strengths; those of the start stay.
 
     Attributes:
         on_state: called with each new state, on the thread that found it out; must not wait.
@@ -118,12 +72,14 @@ class PipelineOperator:
         make_recorder: Callable[[Path], Sink],
         find_folder: Callable[[], Path],
         portrait: Portrait,
+        presets: Presets,
     ) -> None:
         self._pipeline = pipeline
         self._list_portraits = list_portraits
         self._prepare = prepare
         self._make_recorder = make_recorder
         self._find_folder = find_folder
+        self._presets = presets
         self._chosen = portrait.entry
         self._names = {portrait.entry.key: portrait.entry.name}
         self._recording: Sink | None = None
@@ -131,7 +87,8 @@ class PipelineOperator:
         self._lock = threading.Lock()
         self._worker = ThreadPoolExecutor(1, "control worker")
         self.on_state: Callable[[AppState], None] = lambda _: None
-        self._state = AppState(mode="headless", gains=gains_of(pipeline.settings), slate=pipeline.settings.slate)
+        live = pipeline.settings
+        self._state = AppState(mode="headless", slate=live.slate, presets=presets.names, **self._strengths(live))
 
     @property
     def state(self) -> AppState:
@@ -208,10 +165,9 @@ class PipelineOperator:
             case Record():
                 return self._record(command)
             case SetGains():
-                settings = with_gains(self._pipeline.settings, command.changes)
-                self._pipeline.update(settings)
-                self._change(gains=gains_of(settings))
-                return {"gains": gains_of(settings)}
+                return self._set_strengths(with_gains(self._pipeline.settings, command.changes))
+            case ApplyPreset():
+                return self._set_strengths(self._presets.get(command.name).over(self._pipeline.settings))
             case _:
                 assert_never(command)
 
@@ -219,6 +175,15 @@ class PipelineOperator:
         self._pipeline.update(dataclasses.replace(self._pipeline.settings, slate=slate))
         self._change(slate=slate)
         return {"slate": slate}
+
+    def _strengths(self, live: LiveSettings) -> Answer:
+        return {"gains": gains_of(live), "preset": self._presets.name_of(Strengths.of(live))}
+
+    def _set_strengths(self, live: LiveSettings) -> Answer:
+        self._pipeline.update(live)
+        strengths = self._strengths(live)
+        self._change(**strengths)
+        return strengths
 
     def _choose(self, command: ChoosePortrait) -> Answer:
         entries = self._read_gallery()

@@ -1,0 +1,467 @@
+"""Motion without pictures: a performer's face mesh, keypoints and times in a file; see docs/motion_files.md."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from mcnet.arrays import Keypoints, Rgb
+from mcnet.files import cause_and_remedy, replacing
+from mcnet.media.crop import SquareBox
+from mcnet.media.errors import MediaError
+from mcnet.media.face_mesh import LANDMARK_COUNT, Face
+from mcnet.phrases import phrase
+
+SUFFIX = ".safetensors"
+FORMAT, VERSION = "mcnet-motion", 1
+MOST_FRAMES = 18_000
+"""Ten minutes at 30 frames per second, 52 to 60 MB."""
+IRIS_POINTS = 10
+_MOST_BYTES = 256 * 1024 * 1024
+_MOST_FPS_HZ = 120.0
+_STEPS = 32767
+_MESH_SIZES = (LANDMARK_COUNT, LANDMARK_COUNT + IRIS_POINTS)
+_BACK, _DOT = (24, 28, 36), (150, 160, 176)
+
+
+class TrackKeypoints(NamedTuple):
+    """Keypoints that a model found in the frames.
+
+    Attributes:
+        value: (F, K, 2) float32 xy in [-1, 1] of each frame's square.
+        jacobian: (F, K, 2, 2) float32.
+        box: (F, 3) float32, of each square its centre's x and y and its side, in the frame's pixels.
+        model: whose they are: SHA-256 of its weights in float32.
+        measured: whether the places were measured by the mesh.
+    """
+
+    value: NDArray[np.float32]
+    jacobian: NDArray[np.float32]
+    box: NDArray[np.float32]
+    model: str
+    measured: bool
+
+    def at(self, frame: int) -> Keypoints[NDArray[Any]]:
+        """Those of a frame, batch 1."""
+        return Keypoints(self.value[frame : frame + 1], self.jacobian[frame : frame + 1])
+
+
+@dataclass(frozen=True, eq=False)
+class MotionTrack:
+    """A performer's motion over time.
+
+    Attributes:
+        times_s: (F,) float64, of each frame, ascending from 0.
+        faces: of each frame, or None where there was none; at least one is a face.
+        frame_size_px: (width, height) of the pictures in which they were measured.
+        keypoints: what a model found, or None.
+        model_name: of that model, for people; "".
+    """
+
+    times_s: NDArray[np.float64]
+    faces: Sequence[Face | None]
+    frame_size_px: tuple[int, int]
+    keypoints: TrackKeypoints | None = None
+    model_name: str = ""
+
+    @cached_property
+    def fps(self) -> float:
+        """Frames per second, on the mean."""
+        if len(self.times_s) < 2:
+            return 25.0
+        rate_hz = (len(self.times_s) - 1) / float(self.times_s[-1] - self.times_s[0])
+        return round(min(max(rate_hz, 1.0), _MOST_FPS_HZ), 3)
+
+    @property
+    def length_s(self) -> float:
+        """From the first frame until the last one is over."""
+        return float(self.times_s[-1]) + 1 / self.fps
+
+    def index_at(self, time_s: float) -> int:
+        """The frame that is nearest to a time."""
+        after = int(np.searchsorted(self.times_s, time_s))
+        if after == 0:
+            return 0
+        if after == len(self.times_s):
+            return after - 1
+        return after - 1 if time_s - self.times_s[after - 1] <= self.times_s[after] - time_s else after
+
+    def picture(self, index: int) -> Rgb:
+        """What stands for a frame's picture: its mesh as dots. No camera's picture is in a track."""
+        width, height = self.frame_size_px
+        return drawn(self.faces[index], width, height)
+
+
+def drawn(face: Face | None, width: int, height: int) -> Rgb:
+    """A face's mesh as dots on a plain picture, (height, width, 3) uint8 RGB."""
+    rgb = np.empty((height, width, 3), np.uint8)
+    rgb[:] = _BACK
+    if face is not None:
+        radius = max(1, round((face.box.bottom - face.box.top) / 200))
+        for x, y in face.landmarks_px[:, :2]:
+            if -width < x < 2 * width and -height < y < 2 * height:
+                cv2.circle(rgb, (round(float(x)), round(float(y))), radius, _DOT, -1, cv2.LINE_AA)
+    return rgb
+
+
+class TrackDriving:
+    """A track in the place of a driving video; see `mcnet.media.video.DrivingVideo`.
+
+    Attributes:
+        track: the one.
+        path, fps, frame_count, frame_size_px, has_audio: as of a video; a track is silent.
+    """
+
+    has_audio = False
+
+    def __init__(self, path: Path, track: MotionTrack) -> None:
+        self.track = track
+        self.path = path
+        self.fps = track.fps
+        self.frame_size_px = track.frame_size_px
+        self.frame_count = round(float(track.times_s[-1]) * self.fps) + 1
+
+    @property
+    def frames(self) -> list[int]:
+        """Of each frame at the constant rate, the frame of the track."""
+        return [self.track.index_at(frame / self.fps) for frame in range(self.frame_count)]
+
+    @property
+    def faces(self) -> list[Face | None]:
+        """Of each frame at the constant rate."""
+        return [self.track.faces[index] for index in self.frames]
+
+    def __iter__(self) -> Iterator[Rgb]:
+        return (self.track.picture(index) for index in self.frames)
+
+
+def is_track(path: Path) -> bool:
+    """Whether a name is that of a motion file."""
+    return path.suffix.lower() == SUFFIX
+
+
+def open_track(path: Path) -> TrackDriving:
+    """A motion file in the place of a driving video.
+
+    Raises:
+        MediaError: as `load_track`.
+    """
+    return TrackDriving(path, load_track(path))
+
+
+def save_track(path: Path, track: MotionTrack) -> None:
+    """Write a track in one step: what was at the path stays until all of it is written.
+
+    Raises:
+        MediaError: it is too long, shows no face, or the place cannot be written.
+    """
+    count = len(track.faces)
+    if count != len(track.times_s) or not any(face is not None for face in track.faces):
+        raise MediaError(
+            phrase(
+                "cannot keep the motion in {path}: got {count} frames without a face, expected one at least",
+                path=path,
+                count=count,
+            )
+        )
+    if count > MOST_FRAMES:
+        raise MediaError(
+            phrase(
+                "cannot keep the motion in {path}: got {count} frames, expected at most {most}",
+                path=path,
+                count=count,
+                most=MOST_FRAMES,
+            )
+        )
+    has_irises = all(face is None or face.irises_px is not None for face in track.faces)
+    mesh = np.zeros((count, _MESH_SIZES[has_irises], 3), np.int16)
+    place = np.zeros((count, 3), np.float32)
+    confidence = np.zeros(count, np.float32)
+    for index, face in enumerate(track.faces):
+        if face is not None:
+            points = face.mesh_px if has_irises else face.landmarks_px[:LANDMARK_COUNT]
+            mesh[index], place[index] = _packed(points)
+            confidence[index] = face.presence
+    tensors: dict[str, NDArray[Any]] = {
+        "time_s": np.ascontiguousarray(track.times_s, np.float64),
+        "confidence": confidence,
+        "mesh": mesh,
+        "place": place,
+    }
+    told: dict[str, Any] = {"frame_size_px": list(track.frame_size_px), "model": None}
+    if (found := track.keypoints) is not None:
+        tensors |= {"value": found.value, "jacobian": found.jacobian, "box": found.box}
+        told["model"] = {"name": track.model_name, "weights": found.model, "measured": found.measured}
+    header = {"format": FORMAT, "version": str(VERSION), "motion": json.dumps(told)}
+    try:
+        with replacing(path) as partial:
+            save_file({name: np.ascontiguousarray(one) for name, one in tensors.items()}, partial, header)
+    except (OSError, SafetensorError) as error:
+        raise MediaError(
+            phrase("cannot keep the motion in {path}: {why}", path=path, why=cause_and_remedy(error))
+        ) from error
+
+
+def _packed(points: NDArray[np.float32]) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+    """A mesh as steps from its middle, and where that is and how large a step, in pixels."""
+    low, high = points[:, :2].min(0), points[:, :2].max(0)
+    middle = np.array([*(low + high) / 2, 0.0], np.float32)
+    step_px = max(float(np.abs(points - middle).max()), 1.0) / _STEPS
+    return (
+        np.rint((points - middle) / step_px).clip(-_STEPS, _STEPS).astype(np.int16),
+        np.array([*middle[:2], step_px], np.float32),
+    )
+
+
+def load_track(path: Path) -> MotionTrack:
+    """Read a motion file.
+
+    Raises:
+        MediaError: it is none, is damaged, too large, or of a later version; the message says which.
+    """
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise MediaError(
+                phrase(
+                    "{path} is larger than {most} MB, expected a motion file; take a shorter one",
+                    path=path,
+                    most=_MOST_BYTES >> 20,
+                )
+            )
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise MediaError(
+                    phrase("{path} is no motion file: expected one that --save-motion or the app recorded", path=path)
+                )
+            version = header.get("version", "")
+            if version.isdecimal() and int(version) > VERSION:
+                raise MediaError(
+                    phrase(
+                        "{path} is a motion file of version {version}, this program knows versions up to {known}; use "
+                        "a newer one",
+                        path=path,
+                        version=version,
+                        known=VERSION,
+                    )
+                )
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+            if shapes.get("time_s", [0])[0] > MOST_FRAMES:
+                raise MediaError(
+                    phrase(
+                        "{path} has {count} frames, expected at most {most}",
+                        path=path,
+                        count=shapes["time_s"][0],
+                        most=MOST_FRAMES,
+                    )
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise MediaError(phrase("no motion file {path}: there is no such file", path=path)) from error
+    except (OSError, SafetensorError) as error:
+        raise MediaError(
+            phrase("{path} cannot be read as a motion file: {error}; copy or record it again", path=path, error=error)
+        ) from error
+    try:
+        return _unpacked(tensors, json.loads(header["motion"]))
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise MediaError(
+            phrase("{path} is a damaged motion file: {error}; copy or record it again", path=path, error=error)
+        ) from error
+
+
+def _unpacked(tensors: dict[str, NDArray[Any]], told: dict[str, Any]) -> MotionTrack:
+    """A track of what a file holds.
+
+    Raises:
+        KeyError, ValueError, TypeError, IndexError: something is missing, or is not what it is to be.
+    """
+    count = len(tensors["time_s"])
+    points = tensors["mesh"].shape[1]
+    if not count or points not in _MESH_SIZES:
+        raise ValueError(
+            f"got {count} frames of {points} points, expected some of {' or '.join(map(str, _MESH_SIZES))}"
+        )
+    wanted: dict[str, tuple[tuple[int, ...], type]] = {
+        "time_s": ((count,), np.float64),
+        "confidence": ((count,), np.float32),
+        "mesh": ((count, points, 3), np.int16),
+        "place": ((count, 3), np.float32),
+    }
+    model = told["model"]
+    if model is not None:
+        kinds = tensors["value"].shape[1]
+        wanted |= {
+            "value": ((count, kinds, 2), np.float32),
+            "jacobian": ((count, kinds, 2, 2), np.float32),
+            "box": ((count, 3), np.float32),
+        }
+    for name, (shape, dtype) in wanted.items():
+        one = tensors[name]
+        if one.shape != shape or one.dtype != dtype:
+            raise ValueError(f"got {name} as {one.dtype} {one.shape}, expected {np.dtype(dtype)} {shape}")
+        if not np.isfinite(one).all():
+            raise ValueError(f"{name} has numbers that are not finite")
+    times_s, confidence, place = tensors["time_s"], tensors["confidence"], tensors["place"]
+    if times_s[0] != 0 or (np.diff(times_s) <= 0).any() or times_s[-1] > 24 * 3600:
+        raise ValueError("time_s does not ascend from 0")
+    width, height = (int(side) for side in told["frame_size_px"])
+    if not (16 <= width <= 16384 and 16 <= height <= 16384):
+        raise ValueError(f"got a frame size of {width} x {height}, expected 16 to 16384 pixels per side")
+    there = confidence > 0
+    if not there.any():
+        raise ValueError("no frame shows a face")
+    if (np.abs(place[there, :2]) > 10 * max(width, height)).any() or not (place[there, 2] > 0).all():
+        raise ValueError("a face lies outside of all pictures")
+    faces = [
+        _face(mesh, where, float(sure)) if sure > 0 else None
+        for mesh, where, sure in zip(tensors["mesh"], place, confidence, strict=True)
+    ]
+    keypoints = None
+    if model is not None:
+        parts = tensors["value"], tensors["jacobian"], tensors["box"]
+        keypoints = TrackKeypoints(*parts, model=str(model["weights"]), measured=bool(model["measured"]))
+    name = "" if model is None else str(model["name"])
+    return MotionTrack(times_s, faces, (width, height), keypoints, name)
+
+
+def _face(mesh: NDArray[np.int16], place: NDArray[np.float32], confidence: float) -> Face:
+    points = mesh.astype(np.float32) * place[2]
+    points[:, :2] += place[:2]
+    irises = points[LANDMARK_COUNT:, :2].reshape(2, -1, 2) if len(points) > LANDMARK_COUNT else None
+    return Face(points[:LANDMARK_COUNT], min(confidence, 1.0), irises)
+
+
+def boxes_array(boxes: Sequence[SquareBox]) -> NDArray[np.float32]:
+    """(F, 3) float32 for `TrackKeypoints.box`."""
+    return np.array([(box.center_x, box.center_y, box.side) for box in boxes], np.float32).reshape(-1, 3)
+
+
+def loop_of(track: MotionTrack, blend_s: float = 0.6) -> MotionTrack:
+    """A track that goes on from its last frame to its first without a jump, without keypoints.
+
+    Its end is blended into its beginning, which is left out in exchange: so much shorter it becomes. Frames without a
+    face at its ends are left out.
+    """
+    there = [index for index, face in enumerate(track.faces) if face is not None]
+    first, end = there[0], there[-1] + 1
+    faces, times_s = list(track.faces[first:end]), track.times_s[first:end] - track.times_s[first]
+    overlap = min(round(blend_s * track.fps), len(faces) // 3)
+    start = len(faces) - overlap
+    for step in range(overlap):
+        share = 0.5 - 0.5 * math.cos(math.pi * (step + 1) / (overlap + 1))
+        faces[start + step] = _between(faces[start + step], faces[step], share)
+    times_s = times_s[overlap:] - times_s[overlap]
+    return MotionTrack(np.ascontiguousarray(times_s), faces[overlap:], track.frame_size_px)
+
+
+def resampled(track: MotionTrack, fps_hz: float) -> MotionTrack:
+    """A track at a constant rate, without keypoints; between its frames the head is turned and moved evenly."""
+    count = max(1, round(float(track.times_s[-1]) * fps_hz) + 1)
+    times_s = np.arange(count) / fps_hz
+    places = np.interp(times_s, track.times_s, np.arange(len(track.times_s)))
+    faces = []
+    for place in places:
+        before = int(place)
+        after = min(before + 1, len(track.faces) - 1)
+        faces.append(_between(track.faces[before], track.faces[after], float(place) - before))
+    return MotionTrack(times_s, faces, track.frame_size_px)
+
+
+def _between(start: Face | None, end: Face | None, share: float) -> Face | None:
+    """`start` at share 0, `end` at 1; where one is missing, the nearer one."""
+    from mcnet.media.head_motion import Head
+
+    if start is None or end is None or not 0 < share < 1:
+        return end if share > 0.5 else start
+    first, second = (Head.of(np.asarray(face.mesh_px, np.float64)) for face in (start, end))
+    mesh = first.towards(second, share).mesh.astype(np.float32)
+    irises = mesh[LANDMARK_COUNT:, :2].reshape(2, -1, 2) if len(mesh) > LANDMARK_COUNT else None
+    return Face(mesh[:LANDMARK_COUNT], min(start.presence, end.presence), irises)
+
+
+class TrackRecorder:
+    """Takes a performer's frames one after the other, and makes a track of them.
+
+    What is compared and refused is refused by `save_track`. Memory grows by some 6 kB per frame.
+
+    Args:
+        model: whose keypoints are added: SHA-256 of its weights in float32.
+        model_name: for people.
+        measured: whether their places are measured by the mesh.
+    """
+
+    def __init__(self, model: str = "", model_name: str = "", *, measured: bool = False) -> None:
+        self._model, self._model_name, self._measured = model, model_name, measured
+        self._times_s: list[float] = []
+        self._faces: list[Face | None] = []
+        self._found: list[Keypoints[NDArray[Any]] | None] = []
+        self._boxes: list[SquareBox | None] = []
+
+    def __len__(self) -> int:
+        return len(self._faces)
+
+    @property
+    def full(self) -> bool:
+        """Whether no more can be taken."""
+        return len(self) >= MOST_FRAMES
+
+    @property
+    def length_s(self) -> float:
+        """From the first frame to the last one."""
+        return self._times_s[-1] - self._times_s[0] if self._times_s else 0.0
+
+    @property
+    def faces(self) -> int:
+        """How many frames show a face."""
+        return sum(face is not None for face in self._faces)
+
+    def add(
+        self,
+        time_s: float,
+        face: Face | None,
+        found: Keypoints[NDArray[Any]] | None = None,
+        box: SquareBox | None = None,
+    ) -> None:
+        """Take the next frame; one that is not later than the one before is left out, and so is what is too much.
+
+        Args:
+            time_s: of any clock.
+            face: in the frame's pixels.
+            found: a model's keypoints, batch 1.
+            box: the square that these are in.
+        """
+        if self.full or (self._times_s and time_s <= self._times_s[-1]):
+            return
+        self._times_s.append(time_s)
+        self._faces.append(face)
+        self._found.append(found)
+        self._boxes.append(box)
+
+    def track(self, frame_size_px: tuple[int, int]) -> MotionTrack:
+        """All that was taken; with keypoints where they were found in all frames, or in all that show a face."""
+        times_s = np.array(self._times_s, np.float64)
+        times_s -= times_s[0] if len(times_s) else 0.0
+        found = [one for one in self._found if one is not None]
+        lacking = [
+            face is not None or not self._measured
+            for face, one in zip(self._faces, self._found, strict=True)
+            if one is None
+        ]
+        keypoints = None
+        if found and not any(lacking):
+            nothing: Keypoints[NDArray[Any]] = Keypoints(*(np.zeros_like(part) for part in found[0]))
+            rows = [nothing if one is None else one for one in self._found]
+            values, jacobians = (np.concatenate(parts).astype(np.float32) for parts in zip(*rows, strict=True))
+            boxes = boxes_array([box or SquareBox(0, 0, 0) for box in self._boxes])
+            keypoints = TrackKeypoints(values, jacobians, boxes, self._model, self._measured)
+        return MotionTrack(times_s, list(self._faces), frame_size_px, keypoints, self._model_name)

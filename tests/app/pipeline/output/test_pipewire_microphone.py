@@ -1,0 +1,211 @@
+"""The microphone in PipeWire, through a real daemon: what a call hears and sees comes out together."""
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from app.pipeline.output.output_frame import Composed
+from app.pipeline.output.pipewire_camera import PipeWireCameraSink
+from app.pipeline.output.pipewire_client import Global
+from app.pipeline.output.pipewire_microphone import PipeWireMicrophone, Standing
+from app.pipeline.output.pipewire_sound_process import find_node
+from app.pipeline.output.pipewire_worker import NODE_NAME, PipeWireWorker
+from app.pipeline.output.sinks import OutputFormat
+from app.pipeline.output.sound import RATE_HZ
+from app.pipeline.state import State
+from tests.app.pipeline.output import pipewire_tone
+from tests.app.pipeline.output.pipewire_daemon import Daemon, until
+
+NODE = "mcnet-avatar-microphone"
+OUTPUT = OutputFormat(160, 120, 60)
+BLACK, WHITE = (np.full((120, 160, 3), value, np.uint8) for value in (0, 255))
+
+
+class Call:
+    """What a call program hears or sees, each piece with the time at which it came."""
+
+    def __init__(self, daemon: Daemon, target: str, caps: str) -> None:
+        command = ["gst-launch-1.0", "-q", "pipewiresrc", f"target-object={target}", "!", caps]
+        self._process = subprocess.Popen(
+            [*command, "!", "fdsink", "sync=false"],
+            env=daemon.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self._pieces: list[tuple[float, bytes]] = []
+        self._thread = threading.Thread(target=self._collect)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._thread.join()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    @property
+    def any(self) -> bool:
+        return bool(self._pieces)
+
+    def heard(self) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """When each sample came, by when its piece did, and the samples."""
+        pieces = [(came_s, np.frombuffer(data, np.float32)) for came_s, data in list(self._pieces)]
+        ends = np.cumsum([wave.size for _, wave in pieces])
+        offsets_s = np.array([came_s for came_s, _ in pieces]) - ends / RATE_HZ
+        # Pieces come late, but never early: of a quarter of a second, the soonest counts.
+        near = np.array([offsets_s[max(0, index - 12) : index + 12].min() for index in range(len(pieces))])
+        times = [
+            near[index] + (ends[index] - wave.size + np.arange(wave.size)) / RATE_HZ
+            for index, (_, wave) in enumerate(pieces)
+        ]
+        return np.concatenate(times), np.concatenate([wave for _, wave in pieces])
+
+    def seen(self) -> list[tuple[float, int]]:
+        """When each picture was whole, and its first pixel."""
+        size, data, pictures = OUTPUT.width_px * OUTPUT.height_px * 3, b"", []
+        for came_s, piece in list(self._pieces):
+            data += piece
+            while len(data) >= size:
+                pictures.append((came_s, data[0]))
+                data = data[size:]
+        return pictures
+
+    def _collect(self) -> None:
+        assert self._process.stdout is not None
+        while piece := os.read(self._process.stdout.fileno(), 1 << 20):
+            self._pieces.append((time.monotonic(), piece))
+
+
+SOUND = f"audio/x-raw,format=F32LE,rate={RATE_HZ},channels=1"
+
+
+@pytest.fixture
+def ear(daemon: Daemon) -> Iterator[PipeWireWorker]:
+    """A microphone that is told when to beep."""
+    daemon.add_microphone()
+    worker = daemon.speak(0.0)
+    yield worker
+    worker.end()
+    worker.close()
+    daemon.remove_microphone()
+
+
+@pytest.fixture
+def standings() -> list[Standing]:
+    return [Standing()]
+
+
+@pytest.fixture
+def microphone(daemon: Daemon, standings: list[Standing]) -> Iterator[PipeWireMicrophone]:
+    microphone = PipeWireMicrophone(pipewire_tone.NAME, "", standings.append)
+    yield microphone
+    microphone.stop()
+    assert microphone.ended(5)
+    until(lambda: daemon.nodes(NODE) == [], "the node is gone")
+
+
+def test_a_flash_and_a_beep_come_out_together(
+    daemon: Daemon, ear: PipeWireWorker, microphone: PipeWireMicrophone, standings: list[Standing]
+) -> None:
+    camera = PipeWireCameraSink()
+    camera.open(OUTPUT)
+    until(lambda: standings[-1].there and daemon.nodes(NODE_NAME) != [], "both are there")
+    call = [Call(daemon, NODE, SOUND), Call(daemon, NODE_NAME, "video/x-raw,format=RGB")]
+
+    def show(rgb: NDArray[np.uint8]) -> bool:
+        camera.send(Composed(0, 0.0, State.LIVE, rgb, fresh=True))
+        return True
+
+    def apart_s(age_s: float) -> float:
+        """How much later a beep is heard than a flash of the same moment is seen."""
+        microphone.follow(age_s, muted=False)
+        moment_s = time.monotonic() + 0.1
+        ear.connection.send(moment_s)
+        while (now_s := time.monotonic()) < moment_s + 0.35:
+            flash = moment_s + age_s <= now_s < moment_s + age_s + 0.1
+            show(WHITE if flash else BLACK)
+            next_s = min((one for one in (now_s + 1 / 60, moment_s + age_s) if one > now_s), default=now_s)
+            time.sleep(max(0.0, next_s - time.monotonic()))
+        times_s, wave = call[0].heard()
+        heard_s = times_s[(times_s > moment_s) & (wave > 0.3)][0]
+        seen_s = next(came_s for came_s, value in call[1].seen() if came_s > moment_s and value > 128)
+        return float(heard_s - seen_s)
+
+    try:
+        until(lambda: show(BLACK) and call[0].any and call[1].any, "the call hears and sees")
+        microphone.follow(0.1, muted=False)
+        time.sleep(0.5)
+        for age_s in (0.1, 0.2):
+            apart_s(age_s)  # it has followed by the next one
+            assert abs(np.median([apart_s(age_s) for _ in range(3)])) < 0.02, age_s
+        ages_s = np.linspace(0.2, 0.16, 5)  # as the age drifts
+        assert abs(np.median([apart_s(age_s) for age_s in ages_s])) < 0.02
+        assert standings[-1].delay_s == pytest.approx(0.16, abs=0.006)
+        assert standings[-1].trouble == ""
+
+        microphone.follow(0.1, muted=True)
+        time.sleep(0.3)
+        ear.connection.send(time.monotonic() + 0.05)
+        begin_s = time.monotonic()
+        time.sleep(0.4)
+        times_s, wave = call[0].heard()
+        assert not wave[times_s > begin_s].any()
+    finally:
+        for one in call:
+            one.close()
+        camera.close()
+    until(lambda: not standings[-1].listened, "the call is over")
+    until(lambda: daemon.nodes(f"{NODE}-input")[0]["info"]["state"] != "running", "the microphone is closed")
+
+
+def test_it_comes_back_with_the_daemon_and_with_its_microphone(
+    daemon: Daemon, microphone: PipeWireMicrophone, standings: list[Standing]
+) -> None:
+    until(lambda: standings[-1].trouble != "", "it was told")
+    assert standings[-1].trouble == "the microphone is not there: plug it in, or choose another one"
+    assert not standings[-1].there
+    daemon.add_microphone()
+    until(lambda: standings[-1].there and not standings[-1].trouble, "it was plugged in")
+    daemon.stop()
+    until(lambda: not standings[-1].there, "the daemon is gone")
+    assert "PipeWire has ended" in [standing.trouble for standing in standings]
+    daemon.start()
+    daemon.add_microphone()
+    ear = daemon.speak(440.0)
+    microphone.follow(0.1, muted=False)
+    until(lambda: standings[-1].there, "it is back")
+    call = Call(daemon, NODE, SOUND)
+    try:
+        until(lambda: call.any and bool(np.abs(call.heard()[1]).max() > 0.4), "the tone is heard")
+        daemon.remove_microphone()
+        until(lambda: "gives no sound" in standings[-1].trouble, "a microphone that is unplugged is told")
+    finally:
+        call.close()
+        ear.end()
+        ear.close()
+
+
+def test_which_node_the_window_means() -> None:
+    nodes = [
+        Global(
+            "Node",
+            {"media.class": "Audio/Source", "node.name": "alsa.a", "object.serial": "41", "node.description": "A"},
+        ),
+        Global(
+            "Node",
+            {"media.class": "Audio/Source", "node.name": "alsa.b", "object.serial": "42", "node.description": "B"},
+        ),
+        Global(
+            "Node", {"media.class": "Audio/Sink", "node.name": "alsa.c", "object.serial": "43", "node.description": "C"}
+        ),
+    ]
+    assert find_node(nodes, "alsa.b", "") == "alsa.b"
+    assert find_node(nodes, "42", "") == "alsa.b"
+    assert find_node(nodes, "something of Qt's", "A") == "alsa.a"
+    assert find_node(nodes, "43", "C") == ""

@@ -1,0 +1,95 @@
+"""Motion files in the window: recorded beside the recording, and chosen in a camera's place."""
+
+from pathlib import Path
+
+import pytest
+from PyQt6.QtWidgets import QFileDialog
+from pytestqt.qtbot import QtBot
+
+from app.pipeline.events import MotionRefused
+from app.ui.main_window import MainWindow
+from mcnet.media.faces import Face
+from mcnet.media.motion_track import load_track
+from tests.app.ui.fakes import World
+from tests.app.ui.hand import click
+
+
+def files(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "videos").glob("*.safetensors"))
+
+
+def test_the_performers_motion_is_recorded(
+    proven: MainWindow, world: World, qtbot: QtBot, tmp_path: Path, face: Face
+) -> None:
+    button = proven.action_bar.motion_button
+    click(button)
+    recording = world.pipeline.motion
+    assert recording is not None
+    assert button.isChecked()
+    assert button.accessibleName() == "Stop recording my motion"
+    for index in range(5):
+        recording.take(index / 30, face, (640, 480))
+    assert files(tmp_path) == [], "nothing is there until it is whole"
+    click(button)
+    assert world.pipeline.motion is None
+    qtbot.waitUntil(lambda: "Saved:" in proven.messages.text)
+    (file,) = files(tmp_path)
+    assert file.name.startswith("motion-")
+    assert len(load_track(file).faces) == 5
+    assert not button.isChecked()
+
+
+def test_one_without_a_face_is_none(proven: MainWindow, qtbot: QtBot, tmp_path: Path) -> None:
+    click(proven.action_bar.motion_button)
+    click(proven.action_bar.motion_button)
+    qtbot.waitUntil(lambda: "no face was seen" in proven.messages.text)
+    assert files(tmp_path) == []
+
+
+def test_it_ends_by_itself_where_it_has_to(
+    proven: MainWindow, world: World, qtbot: QtBot, tmp_path: Path, face: Face
+) -> None:
+    click(proven.action_bar.motion_button)
+    assert world.pipeline.motion is not None
+    world.pipeline.motion.take(0.0, face, (640, 480))
+    world.pipeline.motion.take(0.1, face, (480, 640))
+    qtbot.waitUntil(lambda: bool(files(tmp_path)))
+    assert not proven.action_bar.motion_button.isChecked()
+    assert any("another size" in message.text for message in proven.messages.messages)
+
+
+@pytest.mark.parametrize("how", ["closed", "started again"])
+def test_nothing_of_it_is_lost_at_the_end(
+    proven: MainWindow, world: World, qtbot: QtBot, tmp_path: Path, face: Face, how: str
+) -> None:
+    click(proven.action_bar.motion_button)
+    assert world.pipeline.motion is not None
+    world.pipeline.motion.take(0.0, face, (640, 480))
+    if how == "closed":
+        proven.close()
+    else:
+        proven.session._restart()
+        qtbot.waitUntil(lambda: bool(files(tmp_path)))
+    assert [len(load_track(file).faces) for file in files(tmp_path)] == [1]
+
+
+def test_a_motion_file_stands_in_for_a_camera(window: MainWindow, world: World, tmp_path: Path) -> None:
+    (tmp_path / "wave.safetensors").touch()
+    click(window.controls.motion_button)
+    dialog = next(one for one in window.findChildren(QFileDialog) if one.isVisible())
+    assert not dialog.isModal(), "Ctrl+0 reaches the slate"
+    dialog.fileSelected.emit(str(tmp_path / "wave.safetensors"))
+    dialog.close()
+    assert world.pipeline.camera is not None
+    assert world.pipeline.camera.path == tmp_path / "wave.safetensors"
+    assert window.controls.camera.currentText() == "wave.safetensors"
+    assert window.session.settings.camera == str(tmp_path / "wave.safetensors")
+
+
+@pytest.mark.parametrize(("in_the_plane", "said"), [(True, "in space only"), (False, "no pictures in which")])
+def test_a_motion_file_that_cannot_move_the_avatar_is_told(
+    proven: MainWindow, world: World, qtbot: QtBot, in_the_plane: bool, said: str
+) -> None:
+    world.pipeline.tell(MotionRefused(in_the_plane))
+    qtbot.waitUntil(lambda: said in proven.messages.text)
+    assert proven.messages.text.startswith("A motion file")

@@ -1,0 +1,107 @@
+"""`mcnet animate` with motion files: a file's motion gives the pictures that its video gave."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mcnet.__main__ import main
+from mcnet.checkpoint import save_model
+from mcnet.config import McnetConfig
+from mcnet.generator import Mcnet
+from mcnet.media.bundled import CLIP
+from mcnet.media.images import read_rgb
+from mcnet.media.motion_track import load_track
+from mcnet.model_file import ModelInfo
+
+FRAMES = 3
+EXACT = 2
+"""Steps of 255, in any pixel: a mesh is kept to a hundredth of a pixel, which moves the sharpest edge by no more."""
+
+
+def animate(output: Path, driving: Path, *more: str, source: str = "woman_2") -> int:
+    files = ["--source", source, "--driving", str(driving), "--output", str(output)]
+    options = ["--device", "cpu", "--precision", "fp32", "--backend", "torch", "--no-content-credentials"]
+    return main(["animate", *files, *options, *more])
+
+
+def pictures(folder: Path) -> NDArray[np.int16]:
+    return np.stack([read_rgb(path) for path in sorted(folder.iterdir())]).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a motion file, and the pictures that its video gave."""
+    folder = tmp_path_factory.mktemp("motion")
+    more = ["--max-frames", str(FRAMES), "--save-motion", str(folder / "grid.safetensors")]
+    assert animate(folder / "space", CLIP, *more) == 0
+    assert animate(folder / "plane", CLIP, "--motion", "plane", "--max-frames", str(FRAMES)) == 0
+    return folder
+
+
+@pytest.mark.parametrize("motion", ["space", "plane"])
+def test_a_file_gives_the_pictures_of_its_video(kept: Path, tmp_path: Path, motion: str) -> None:
+    track = load_track(kept / "grid.safetensors")
+    assert (len(track.faces), track.fps, track.frame_size_px) == (FRAMES, 25.0, (360, 288))
+    assert track.keypoints is not None
+    assert animate(tmp_path / "out", kept / "grid.safetensors", "--motion", motion) == 0
+    of_video, of_file = pictures(kept / motion), pictures(tmp_path / "out")
+    assert of_file.shape == of_video.shape == (FRAMES, 256, 256, 3)
+    assert np.abs(of_file - of_video).max() <= EXACT
+    assert np.abs(of_video[0] - of_video[-1]).max() > 5 * EXACT, "there is motion to be lost"
+
+
+def test_it_plays_on_another_portrait_with_a_sheet(kept: Path, tmp_path: Path) -> None:
+    more = ["--side-by-side", "--contact-sheet", str(tmp_path / "sheet.png"), "--max-frames", "2"]
+    assert animate(tmp_path / "out", kept / "grid.safetensors", *more, source="man_3") == 0
+    shown = pictures(tmp_path / "out")
+    assert shown.shape == (2, 256, 768, 3)
+    assert read_rgb(tmp_path / "sheet.png").size
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose keypoints mean nothing."""
+    path = tmp_path_factory.mktemp("model") / "other.safetensors"
+    save_model(Mcnet(McnetConfig.named("tiny"), ModelInfo(name="other")), path)
+    return path
+
+
+def test_a_model_that_detects_plays_its_own_files_alone(
+    kept: Path, other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ["--model", str(other)]
+    assert animate(tmp_path / "no", kept / "grid.safetensors", *model) == 1
+    said = capsys.readouterr().err
+    assert "has keypoints of model starter, and motion in the plane needs detected keypoints of model other" in said
+    assert not (tmp_path / "no").exists()
+    own = tmp_path / "own.safetensors"
+    assert animate(tmp_path / "video", CLIP, *model, "--max-frames", "2", "--save-motion", str(own)) == 0
+    assert animate(tmp_path / "file", own, *model) == 0
+    assert np.abs(pictures(tmp_path / "video") - pictures(tmp_path / "file")).max() <= EXACT
+    assert animate(tmp_path / "starter", own) == 0, "the mesh is in it, too, which is all that space needs"
+    assert animate(tmp_path / "plane", own, "--motion", "plane") == 1
+    assert "has keypoints of model other" in capsys.readouterr().err
+
+
+def test_what_cannot_be_done_is_said(
+    kept: Path, other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = kept / "grid.safetensors"
+    cut = tmp_path / "cut.safetensors"
+    shutil.copy(file, cut)
+    cut.write_bytes(cut.read_bytes()[:999])
+    for driving, more, reason in (
+        (other, [], "is no motion file"),
+        (cut, [], "cannot be read as a motion file"),
+        (tmp_path / "gone.safetensors", [], "there is no such file"),
+        (file, ["--save-motion", str(tmp_path / "b.safetensors")], "is a motion file already"),
+        (CLIP, ["--save-motion", str(tmp_path / "b.npz")], "got suffix '.npz', expected .safetensors"),
+        (CLIP, ["--save-motion", str(tmp_path / "no" / "b.safetensors")], "there is no folder"),
+    ):
+        assert animate(tmp_path / "out", driving, *more) == 1
+        said = capsys.readouterr().err.strip()
+        assert reason in said
+        assert not (tmp_path / "out").exists()

@@ -1,0 +1,268 @@
+"""Motion files: what they keep, how exactly, and what becomes of damaged ones."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from mcnet.arrays import Keypoints
+from mcnet.media import motion_track
+from mcnet.media.bundled import CLIP
+from mcnet.media.crop import SquareBox
+from mcnet.media.errors import MediaError
+from mcnet.media.expressions import head_turn
+from mcnet.media.faces import Face, FaceFinder
+from mcnet.media.head_motion import Head
+from mcnet.media.motion_track import (
+    MotionTrack,
+    TrackDriving,
+    TrackRecorder,
+    is_track,
+    load_track,
+    loop_of,
+    open_track,
+    save_track,
+)
+from mcnet.media.video import open_driving
+from tests.disks import Room, place
+
+
+@pytest.fixture(scope="module")
+def face() -> Face:
+    with FaceFinder() as finder:
+        return finder.find(next(iter(open_driving(CLIP))))[0]
+
+
+def moved(face: Face, aside_px: float) -> Face:
+    irises = None if face.irises_px is None else face.irises_px + np.array([aside_px, 0], np.float32)
+    return Face(face.landmarks_px + np.array([aside_px, 0, 0], np.float32), 0.75, irises)
+
+
+def keypoints(number: float) -> Keypoints[NDArray[Any]]:
+    return Keypoints(np.full((1, 4, 2), number, np.float32), np.full((1, 4, 2, 2), 2 * number, np.float32))
+
+
+@pytest.fixture
+def track(face: Face) -> MotionTrack:
+    """Eight frames at 10 per second, the fourth without a face."""
+    recorder = TrackRecorder("abc", "mine", measured=True)
+    for index in range(8):
+        seen = None if index == 3 else moved(face, 2.5 * index)
+        recorder.add(
+            50 + 0.1 * index, seen, None if seen is None else keypoints(index), SquareBox(180, 140, 200 + index)
+        )
+    return recorder.track((360, 288))
+
+
+def test_what_was_recorded_comes_back(tmp_path: Path, track: MotionTrack) -> None:
+    path = tmp_path / "wave.safetensors"
+    save_track(path, track)
+    back = load_track(path)
+    np.testing.assert_allclose(back.times_s, np.arange(8) / 10, atol=1e-12)
+    assert back.fps == 10.0
+    assert back.frame_size_px == (360, 288)
+    assert back.faces[3] is None
+    for one, other in zip(track.faces, back.faces, strict=True):
+        if one is not None and other is not None:
+            np.testing.assert_allclose(other.mesh_px, one.mesh_px, atol=0.01)  # of a pixel
+            assert other.presence == pytest.approx(one.presence)
+    assert back.keypoints is not None
+    assert (back.keypoints.model, back.keypoints.measured, back.model_name) == ("abc", True, "mine")
+    np.testing.assert_array_equal(back.keypoints.at(5).value, keypoints(5).value)
+    np.testing.assert_array_equal(back.keypoints.at(3).jacobian, keypoints(0).jacobian)  # nobody was there
+    np.testing.assert_allclose(back.keypoints.box[7], [180, 140, 207])
+
+
+def test_the_file_is_what_its_page_says(tmp_path: Path, track: MotionTrack) -> None:
+    save_track(tmp_path / "t.safetensors", track)
+    with safe_open(tmp_path / "t.safetensors", framework="numpy") as file:
+        kinds = {name: (file.get_tensor(name).dtype, file.get_tensor(name).shape) for name in file.keys()}  # noqa: SIM118
+        header = file.metadata()
+    f32 = np.dtype(np.float32)
+    assert kinds == {
+        "time_s": (np.dtype(np.float64), (8,)),
+        "confidence": (f32, (8,)),
+        "mesh": (np.dtype(np.int16), (8, 478, 3)),
+        "place": (f32, (8, 3)),
+        "value": (f32, (8, 4, 2)),
+        "jacobian": (f32, (8, 4, 2, 2)),
+        "box": (f32, (8, 3)),
+    }
+    assert (header["format"], header["version"]) == ("mcnet-motion", "1")
+    bytes_per_frame = sum(dtype.itemsize * int(np.prod(shape[1:])) for dtype, shape in kinds.values())
+    assert bytes_per_frame == 2892 + 4 * 24 + 12
+    page = (Path(__file__).parents[2] / "docs" / "motion_files.md").read_text(encoding="utf-8")
+    for name, (dtype, _) in kinds.items():
+        assert f"| `{name}` | {dtype}" in page
+    assert "2,892 bytes" in page
+
+
+def test_it_is_read_at_a_constant_rate(track: MotionTrack, face: Face) -> None:
+    driving = TrackDriving(Path("t.safetensors"), track)
+    assert (driving.fps, driving.frame_count, driving.has_audio) == (10.0, 8, False)
+    pictures = list(driving)
+    assert {picture.shape for picture in pictures} == {(288, 360, 3)}
+    assert (pictures[3] == pictures[3][0, 0]).all(), "nobody is there"
+    assert not (pictures[0] == pictures[7]).all()
+    late = dataclasses.replace(track, times_s=np.array([0, 0.1, 0.2, 0.3, 0.4, 0.5, 1.2, 1.4]))
+    assert len(TrackDriving(Path("t"), late).frames) == 8
+    assert late.index_at(0.84) == 5
+    assert late.index_at(0.86) == 6
+    assert late.index_at(99.0) == 7
+    assert late.index_at(-1.0) == 0
+    one = MotionTrack(np.zeros(1), [face], (360, 288))
+    assert TrackDriving(Path("t"), one).frames == [0]
+
+
+def test_a_loop_goes_on_without_a_jump(face: Face) -> None:
+    """Somebody turns the head from side to side, and stops somewhere."""
+    heads = Head.of(face.mesh_px.astype(np.float64))
+    faces: list[Face | None] = [None]
+    for index in range(60):
+        angle = 0.2 * np.sin(index / 12)
+        turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+        mesh = heads._replace(rotation=turn @ heads.rotation).mesh.astype(np.float32)
+        faces.append(Face(mesh[:468], 0.9, mesh[468:, :2].reshape(2, 5, 2)))
+    track = MotionTrack(np.arange(61) / 30, faces, (360, 288))
+    loop = loop_of(track)
+    assert all(one is not None for one in loop.faces)
+    assert loop.times_s[0] == 0
+    assert 1.2 < loop.length_s < 1.5
+
+    def yaws(frames: Any) -> NDArray[np.float64]:
+        return np.array([head_turn(Head.of(one.mesh_px.astype(np.float64)).rotation).yaw for one in frames if one])
+
+    steps = np.abs(np.diff(yaws([*loop.faces, loop.faces[0]])))
+    usual = np.abs(np.diff(yaws(faces))).max()
+    assert steps.max() < 2.2 * usual
+    assert np.abs(yaws(faces)[0] - yaws(faces)[-1]) > 4 * usual, "played as it is, it would jump"
+
+
+def test_a_loop_of_next_to_nothing_is_one_all_the_same(face: Face) -> None:
+    for count in (1, 2, 4):
+        loop = loop_of(MotionTrack(np.arange(count) / 10, [face] * count, (64, 64)))
+        assert loop.times_s[0] == 0
+        assert len(loop.faces) == len(loop.times_s) >= 1
+
+
+def test_the_recorder_takes_what_comes(face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(motion_track, "MOST_FRAMES", 3)
+    recorder = TrackRecorder()
+    for time_s in (1.0, 1.5, 1.5, 1.2, 2.0, 3.0):
+        recorder.add(time_s, face)
+    assert recorder.full
+    assert (len(recorder), recorder.faces, recorder.length_s) == (3, 3, 1.0)
+    np.testing.assert_allclose(recorder.track((64, 64)).times_s, [0, 0.5, 1.0])
+    partly = TrackRecorder("abc", measured=True)
+    partly.add(0.0, face, keypoints(1), SquareBox(1, 1, 1))
+    partly.add(0.1, face)
+    assert partly.track((64, 64)).keypoints is None, "keypoints of some frames are of no use"
+
+
+def test_what_cannot_be_kept_is_said_and_nothing_is_left(tmp_path: Path, track: MotionTrack, face: Face) -> None:
+    path = tmp_path / "t.safetensors"
+    with pytest.raises(MediaError, match="got 1 frames without a face"):
+        save_track(path, MotionTrack(np.zeros(1), [None], (64, 64)))
+    with pytest.raises(MediaError, match="at most 18000"):
+        save_track(path, MotionTrack(np.arange(18_001.0), [face] * 18_001, (64, 64)))
+    with pytest.raises(MediaError, match=r"cannot keep the motion in .*nowhere"):
+        save_track(tmp_path / "nowhere" / "t.safetensors", track)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, face: Face, track: MotionTrack) -> None:
+    with place("disk", tmp_path) as folder:
+        path = folder / "t.safetensors"
+        save_track(path, track)
+        Room("disk", folder).take()
+        with pytest.raises(MediaError, match="cannot keep the motion in"):
+            save_track(path, MotionTrack(np.arange(20) / 30, [face] * 20, (360, 288)))
+        assert len(load_track(path).faces) == 8
+        assert [one.name for one in folder.iterdir()] == ["t.safetensors"]
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+def _changed(**changes: Any) -> Callable[[Path], None]:
+    """Writes the file with other tensors, or another header where a key is its."""
+
+    def change(path: Path) -> None:
+        with safe_open(path, framework="numpy") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            header = file.metadata()
+        for name, value in changes.items():
+            if name in tensors:
+                tensors[name] = value(tensors[name])
+            elif name in header:
+                header[name] = value
+        save_file({name: one for name, one in tensors.items() if one is not None}, path, header)
+
+    return change
+
+
+def _filled(number: float) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    return lambda one: np.full_like(one, number)
+
+
+_TOLD = {"frame_size_px": [360, 288], "model": None}
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (_cut, "cannot be read as a motion file"),
+        (lambda path: path.write_text("hello"), "cannot be read as a motion file"),
+        (lambda path: path.write_bytes(b""), "cannot be read as a motion file"),
+        (Path.unlink, "there is no such file"),
+        (_changed(format="mcnet"), "is no motion file"),
+        (_changed(version="2"), "of version 2, this program knows versions up to 1; use a newer one"),
+        (_changed(motion="{"), "is a damaged motion file"),
+        (_changed(motion="[]"), "is a damaged motion file"),
+        (_changed(motion=json.dumps({"model": None})), "is a damaged motion file"),
+        (_changed(motion=json.dumps(_TOLD | {"frame_size_px": [1, 1]})), "got a frame size of 1 x 1"),
+        (_changed(mesh=lambda _: None), "is a damaged motion file: 'mesh'"),
+        (_changed(mesh=lambda one: one[:, :400]), "of 400 points, expected some of 468 or 478"),
+        (_changed(mesh=lambda one: one.astype(np.float32)), "got mesh as float32"),
+        (_changed(time_s=lambda one: one[::-1].copy()), "does not ascend from 0"),
+        (_changed(time_s=_filled(np.nan)), "numbers that are not finite"),
+        (_changed(place=_filled(np.inf)), "numbers that are not finite"),
+        (_changed(place=_filled(1e6)), "lies outside of all pictures"),
+        (_changed(confidence=_filled(0)), "no frame shows a face"),
+        (_changed(value=lambda one: one[:5]), "got value as float32"),
+    ],
+)
+def test_what_is_damaged_is_said_in_a_sentence(
+    tmp_path: Path, track: MotionTrack, damage: Callable[[Path], object], reason: str
+) -> None:
+    path = tmp_path / "t.safetensors"
+    save_track(path, track)
+    damage(path)
+    with pytest.raises(MediaError, match=r"t\.safetensors") as told:
+        open_track(path)
+    assert reason in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_what_is_too_large_is_not_read(tmp_path: Path, track: MotionTrack, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t.safetensors"
+    save_track(path, track)
+    monkeypatch.setattr(motion_track, "MOST_FRAMES", 5)
+    with pytest.raises(MediaError, match="has 8 frames, expected at most 5"):
+        load_track(path)
+    monkeypatch.setattr(motion_track, "_MOST_BYTES", 1000)
+    with pytest.raises(MediaError, match="is larger than"):
+        load_track(path)
+
+
+def test_a_motion_file_goes_by_its_name() -> None:
+    assert is_track(Path("a/Wave.SafeTensors"))
+    assert not is_track(Path("wave.mp4"))
