@@ -38,6 +38,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("out/screenshots"))
     parser.add_argument("--quick", action="store_true", help="two pictures only")
+    parser.add_argument("--language", default="en", help="of the window, as of mcnet-avatar")
     parser.add_argument("--model", default="", help="instead, how this model is chosen, and given up again in a call")
     parser.add_argument("--inside", action="store_true", help="the dock with the inside of the network only")
     parser.add_argument("--scene", action="store_true", help="the portrait cut out before a background only")
@@ -58,24 +59,28 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as home:
         for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
             os.environ[name] = home
-        return take(
-            args.folder,
-            args.page,
-            quick=args.quick,
-            inside=args.inside,
-            scene=args.scene,
-            control=args.control,
-            model=args.model,
-        )
+        kinds = {"quick": args.quick, "inside": args.inside, "scene": args.scene, "control": args.control}
+        return take(args.folder, args.page, model=args.model, language=args.language, **kinds)
 
 
-def take(folder: Path, page: Path | None, *, quick: bool, inside: bool, scene: bool, control: bool, model: str) -> int:
+def take(
+    folder: Path,
+    page: Path | None,
+    *,
+    quick: bool,
+    inside: bool,
+    scene: bool,
+    control: bool,
+    model: str,
+    language: str,
+) -> int:
     from PyQt6.QtWidgets import QApplication, QScrollArea
 
     from app.pipeline.doctor import VirtualCameraReport, examine_virtual_camera
     from app.pipeline.output.sinks import NullSink
     from app.settings import AppSettings
     from app.ui.application import WindowOptions, _leave_behind, check_display
+    from app.ui.languages import speak
     from app.ui.main_window import MainWindow
     from app.ui.parts import real_parts
     from app.ui.session import Session
@@ -87,6 +92,7 @@ def take(folder: Path, page: Path | None, *, quick: bool, inside: bool, scene: b
 
     check_display()
     app = QApplication(sys.argv[:1])
+    speak(app, language)
     apply_theme(app, current_theme("dark"))
     options = WindowOptions(camera=str(CLIP))
     virtual_cameras = [
