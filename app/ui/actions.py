@@ -60,7 +60,7 @@ class ActionBar(QWidget):
         )
         self._row = QHBoxLayout(self)
         self._row.setContentsMargins(0, 0, 0, 0)
-        self._row.setSpacing(8)
+        self._row.setSpacing(6)
         for made in self._buttons[:-1]:
             self._row.addWidget(made)
         self._row.addWidget(self.missing, 1)

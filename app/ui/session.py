@@ -390,7 +390,7 @@ class Session(QObject):
 
     def _forget_refused(self, before: LiveSettings, live: LiveSettings) -> None:
         """Another picture is wished for than the one that could not be had: the notice about that one goes."""
-        changed = {"slate_image"} if before.slate_image != live.slate_image else set()
+        changed = {name for name in ("slate_image", "idle_motion") if getattr(before, name) != getattr(live, name)}
         backgrounds = ((one.background, one.background_image, one.background_video) for one in (before, live))
         if len(set(backgrounds)) > 1:
             changed.add("background")
@@ -658,14 +658,14 @@ class Session(QObject):
     def stop(self) -> None:
         """Leave the slate up. The virtual camera stays, so that the call keeps its picture."""
         self._set_slate(True)
+        if self._pipeline is not None:
+            self._pipeline.update(self.settings.live)  # so that it takes over a slate that came from outside
         self.changed.emit()
 
     def slate(self) -> None:
         """The panic key: the slate with the next picture, whatever else is going on. Never takes it away."""
         self._panicked = True
         self.stop()
-        if self._pipeline is not None:
-            self._pipeline.update(self.settings.live)  # so that it takes over a slate that came from outside
 
     def calibrate(self, *, now: bool) -> None:
         """Take the reference: from this very frame, or hands-free from the best of the next ones."""

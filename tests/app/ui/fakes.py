@@ -56,15 +56,21 @@ from mcnet.disclosure import Generated, SigningFiles
 from mcnet.engine import Engine, Way
 from mcnet.media.crop import SquareBox
 from mcnet.model_card import Evaluation, ModelCard
+from mcnet.phrases import phrase
 
 _AUTOMATIC = SquareBox(50.0, 40.0, 60.0)
-READY = VirtualCameraReport("ready", "/dev/video10", "The virtual camera /dev/video10 is ready.")
+READY = VirtualCameraReport(
+    "ready", "/dev/video10", phrase("The virtual camera {called} is ready.", called="/dev/video10")
+)
 PIPEWIRE_READY = VirtualCameraReport("ready", "mcnet-avatar", "PipeWire can have a camera.")
 MISSING = VirtualCameraReport(
     "missing",
     "",
-    "There is no virtual camera.",
-    (Fix("Install it", "sudo apt install v4l2loopback-dkms"), Fix("Load the module", "sudo modprobe v4l2loopback")),
+    phrase("There is no virtual camera: OBS Studio brings one."),
+    (
+        Fix(phrase("Install it"), "sudo apt install v4l2loopback-dkms"),
+        Fix(phrase("Load the module"), "sudo modprobe v4l2loopback"),
+    ),
 )
 STATS = Stats(
     State.LIVE,
@@ -187,12 +193,22 @@ class FakePipeline:
             measured: whether the portrait's were.
         """
         assert self.portrait is not None
-        self.tell(EngineReady("fake", "cuda:0", "the fake GPU in bf16, because a test says so", 0.1, measures=measures))
+        self.tell(
+            EngineReady(
+                "fake",
+                "cuda:0",
+                phrase(
+                    "{device} in {precision} with {backend}", device="the fake GPU", precision="bf16", backend="torch"
+                ),
+                0.1,
+                measures=measures,
+            )
+        )
         self.tell(SourceReady(self.portrait.entry.key, from_cache=False, measured=measured))
         self.open_camera()
         live = self.settings
         in_space = measured and live.relative and live.motion == "space"
-        self.tell(Calibrated(92, ("close your mouth",), in_space=in_space))
+        self.tell(Calibrated(92, (phrase("close your mouth"),), in_space=in_space))
         self.tell(StateChanged(state))
 
     def open_camera(self, fps_hz: float = 30.0) -> None:
@@ -300,7 +316,7 @@ class FakeStore:
 
 def _portrait(entry: PortraitEntry, rgb: NDArray[np.uint8], square: NDArray[np.uint8], score: int) -> Portrait:
     landmarks = np.zeros((468, 3), np.float32)
-    return Portrait(entry, rgb, entry.box or _AUTOMATIC, square, landmarks, score, ("the mouth is open",))
+    return Portrait(entry, rgb, entry.box or _AUTOMATIC, square, landmarks, score, (phrase("the head is tilted"),))
 
 
 @dataclass
