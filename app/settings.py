@@ -261,6 +261,8 @@ class AppSettings:
     """Whether the microphone is open, and recordings have its sound."""
     microphone: str = ""
     """Which, by the system's own key; empty: the usual one."""
+    call_microphone: bool = False
+    """Whether call programs are offered that microphone as late as the picture; on Linux only."""
     content_credentials: bool = True
     """Whether recordings and snapshots say, signed, that they were generated (C2PA)."""
     signing_certificates: str = ""

@@ -85,7 +85,7 @@ class Controls(QFrame):
         sound: the microphone of recordings.
         run: the output, the model and the device.
         remote: control from outside.
-        performer, pause, statistics, landmarks, inspector, language, theme: the window.
+        performer, pause, statistics, landmarks, inspector, language, language_note, theme: the window.
 
     Signals:
         video_wanted: the user wants to pick a video that stands in for a camera.
@@ -132,7 +132,7 @@ class Controls(QFrame):
         self._column.addWidget(rule())
         self.run = RunSettings(session)
         self.sound = SoundRow(session)
-        self._column.addWidget(label(tr("Sound of recordings"), "title"))
+        self._column.addWidget(label(tr("Sound"), "title"))
         self._column.addWidget(self.sound)
         self._column.addWidget(rule())
         self._column.addWidget(label(tr("Output and computer"), "title"))
@@ -468,8 +468,8 @@ class Controls(QFrame):
         self.inspector.clicked.connect(lambda on: self._set_window(replace(self._window, show_inspector=on)))
         self.checklist.clicked.connect(lambda on: self._set_window(replace(self._window, checklist_done=not on)))
         self._column.addLayout(self._language_row)
-        self._later = label(tr("The language changes at the next start of the app."), "muted", wrap=True)
-        self._column.addWidget(self._later)
+        self.language_note = label(tr("The language changes at the next start of the app."), "muted", wrap=True)
+        self._column.addWidget(self.language_note)
         self.theme.chosen.connect(lambda key: self._set_window(replace(self._window, theme=cast(ThemeChoice, key))))
         self.language.activated.connect(self._language_chosen)
 
@@ -641,7 +641,7 @@ class Controls(QFrame):
         self.checklist.setChecked(not window.checklist_done)
         self.theme.set_choice(window.theme)
         self.language.setCurrentIndex(self.language.findData(window.language))
-        self._later.setVisible(window.language != self._language)
+        self.language_note.setVisible(window.language != self._language)
 
 
 def _strength(part: str) -> str:

@@ -37,7 +37,7 @@ from app.ui.crop_editor import CropEditor
 from app.ui.gallery import Gallery
 from app.ui.inspector_dock import InspectorDock
 from app.ui.keys import GROUPS, KeysPanel
-from app.ui.languages import tr
+from app.ui.languages import spoken, tr
 from app.ui.messages import Message, MessageBar
 from app.ui.performer_widget import PerformerWidget
 from app.ui.preview import Preview
@@ -442,7 +442,7 @@ class MainWindow(QMainWindow):
         on_air = session.virtual_camera.on_air
         words = words_for(session.state, on_air=on_air, in_space=session.in_space, more=session.reason)
         if session.measuring.under_way:
-            words = Words(tr("MEASURING"), "info", session.measuring.doing)
+            words = Words(tr("MEASURING"), "info", spoken(session.measuring.doing))
         self.preview.set_words(words)
         self.setWindowTitle(f"{words.state.capitalize()} - mcnet-avatar")
         self.preview.set_progress(session.measuring.share if session.measuring.under_way else session.calibrating)
@@ -492,7 +492,8 @@ class MainWindow(QMainWindow):
         session, stats = self.session, self.session.stats()
         session.watch_speed(stats)
         text = status_text(self.preview.words, stats, session.device)
-        delay_ms = microphone_delay_ms(stats) if session.live else 0
+        by_hand = session.live and not session.call_microphone.in_call
+        delay_ms = microphone_delay_ms(stats) if by_hand else 0
         self.status.set_figures(text, delay_ms=delay_ms, tooltip=session.engine)
         self.action_bar.show_recording()
         if session.settings.window.show_statistics:

@@ -218,7 +218,7 @@ class Animator:
         self._picture: _Picture | None = None
         self._proven: _Picture | None = None
         self._cuts_out = False
-        self._mattes: dict[bytes, Matte | None] = {}
+        self._known_matte: tuple[NDArray[np.uint8], Matte | None] | None = None
         self._known_light: Light | None = None
         self._strange = False
         self._resting = False
@@ -275,7 +275,7 @@ class Animator:
         """
         before = self._engine, self._encoded
         self._engine, self._encoded = engine, {}
-        self._mattes = {}  # of another size, maybe
+        self._known_matte = None  # of another size, maybe
         source, known = self._source, False
         try:
             if source is not None:
@@ -817,21 +817,27 @@ class Animator:
 
     def _matte(self, square: NDArray[np.uint8]) -> Matte | None:
         """The portrait's, made when it is first wanted; None, which is told once, where it cannot be."""
-        key = square.tobytes()
-        if key not in self._mattes:
-            size_px = self._engine.config.size_px
-            try:
-                with self._timed("matte"):
-                    made = cut_out(square if len(square) == size_px else resized(square, size_px))
-            except (MediaError, cv2.error) as error:
-                logger.warning("the person cannot be cut out: %s", error)
-                told = phrase("the person cannot be cut out of this portrait: {error}", error=error)
-                self._emit(SettingRefused("cut_out", told))
-                made = None
-            self._mattes[key] = made
-            while len(self._mattes) > _ENCODED_KEPT:
-                del self._mattes[next(iter(self._mattes))]
-        return self._mattes[key]
+        if self._known_matte is None or self._known_matte[0] is not square:
+            self._known_matte = square, self._make_matte(square)
+        return self._known_matte[1]
+
+    def _make_matte(self, square: NDArray[np.uint8]) -> Matte | None:
+        size_px = self._engine.config.size_px
+        shown = square if len(square) == size_px else resized(square, size_px)
+        kept = self._store.load_matte(shown) if self._store else None
+        if kept is not None:
+            return kept
+        try:
+            with self._timed("matte"):
+                made = cut_out(shown)
+        except (MediaError, cv2.error) as error:
+            logger.warning("the person cannot be cut out: %s", error)
+            told = phrase("the person cannot be cut out of this portrait: {error}", error=error)
+            self._emit(SettingRefused("cut_out", told))
+            return None
+        if self._store:
+            self._store.save_matte(shown, made)
+        return made
 
     def _shown(self, state: State, *, fresh: bool) -> OutputFrame:
         avatar, person = (None, None) if self._picture is None else self._picture
