@@ -3,12 +3,13 @@
 Both read the same files and compute in float32; their answers differ by rounding alone.
 """
 
+import functools
 import importlib.util
 import logging
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import cv2
 import numpy as np
@@ -66,16 +67,7 @@ class OpenVinoNetwork:
     """
 
     def __init__(self, path: Path, outputs: Sequence[str]) -> None:
-        from mcnet.openvino_import import ov
-
-        settings = {
-            "INFERENCE_PRECISION_HINT": "f32",  # bfloat16 would move landmarks by whole pixels
-            "NUM_STREAMS": 1,
-            "INFERENCE_NUM_THREADS": 1,
-            "ENABLE_CPU_PINNING": False,
-        }
-        core = ov.Core()
-        self._request = core.compile_model(core.read_model(path), "CPU", settings).create_infer_request()
+        self._request = _compiled(path).create_infer_request()
         self._picture = self._request.get_input_tensor().data[0]
         self._answers = [self._request.get_tensor(name).data[0] for name in outputs]
 
@@ -83,6 +75,25 @@ class OpenVinoNetwork:
         self._picture[:] = picture
         self._request.infer(share_outputs=True)
         return list(self._answers)
+
+
+@functools.cache
+def _compiled(path: Path) -> Any:
+    """The `ov.CompiledModel` of a file, made once per process: it takes some tenths of a second.
+
+    Networks of one file have requests of their own, and with them tensors of their own. Where two threads ask at the
+    same moment, one waits for the other.
+    """
+    from mcnet.openvino_import import ov
+
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",  # bfloat16 would move landmarks by whole pixels
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": 1,
+        "ENABLE_CPU_PINNING": False,
+    }
+    core = ov.Core()
+    return core.compile_model(core.read_model(path), "CPU", settings)
 
 
 def loader_of(runtime: Runtime) -> NetworkLoader:

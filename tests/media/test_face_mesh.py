@@ -2,6 +2,7 @@ import importlib.util
 import logging
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -194,6 +195,28 @@ def test_the_answer_depends_on_the_picture_alone(runtime: mesh_networks.Runtime,
     measuring.measure(other, region)
     np.testing.assert_array_equal(first.landmarks_px, kept)
     assert _off_px(measuring.measure(one, region), first) == 0
+
+
+@pytest.mark.skipif(not HAS_OPENVINO, reason="the extra `openvino` is not installed")
+def test_meshes_of_several_threads_keep_out_of_each_others_way(clip: list[tuple[Rgb, Face]]) -> None:
+    """They share what was compiled, and nothing else."""
+    shown = [clip[index] for index in (NEUTRAL, SPEAKING)]
+    meshes = [AttentionMesh(runtime="openvino") for _ in shown]
+    alone = [
+        mesh.measure(rgb, Region.around(face.landmarks_px)) for mesh, (rgb, face) in zip(meshes, shown, strict=True)
+    ]
+
+    def measured(index: int) -> list[Face]:
+        rgb, face = shown[index]
+        return [meshes[index].measure(rgb, Region.around(face.landmarks_px)) for _ in range(8)]
+
+    with ThreadPoolExecutor(len(meshes)) as threads:
+        together = list(threads.map(measured, range(len(meshes))))
+    for expected, faces in zip(alone, together, strict=True):
+        assert all(_off_px(face, expected) == 0 for face in faces)
+    meshes[0].close()
+    rgb, face = shown[1]
+    assert _off_px(meshes[1].measure(rgb, Region.around(face.landmarks_px)), alone[1]) == 0
 
 
 def test_no_face_has_no_presence(mesh: AttentionMesh) -> None:

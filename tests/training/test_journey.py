@@ -242,7 +242,7 @@ def test_a_training_travels_and_comes_back(clips: Path, tmp_path: Path, capsys: 
     python.chmod(0o755)
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     called = subprocess.run(
-        ["sh", str(there / "run.sh"), "0.3"],
+        ["sh", str(there / "run.sh"), "0.1"],
         env={**environment, "PYTHON": str(python)},
         cwd=tmp_path,
         capture_output=True,

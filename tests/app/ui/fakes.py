@@ -40,6 +40,7 @@ from app.pipeline.inspector import Drawn, InspectorProcess, Posed, Request
 from app.pipeline.models import ModelReport
 from app.pipeline.output.discloser import Disclose
 from app.pipeline.output.output_frame import Composed
+from app.pipeline.output.pipewire_microphone import MicrophoneStanding, PipeWireMicrophone
 from app.pipeline.output.sinks import NullSink, OutputFormat, Sink
 from app.pipeline.output.sound import SoundFeed
 from app.pipeline.pipeline import Pipeline
@@ -331,6 +332,7 @@ class World:
     recordings: list[Path] = field(default_factory=list)
     sounds: list[SoundFeed | None] = field(default_factory=list)
     microphones: list[str] | Exception = field(default_factory=lambda: ["headset", "webcam"])
+    call_microphones: "list[FakeCallMicrophone]" = field(default_factory=list)
     ears: "list[FakeEar]" = field(default_factory=list)
     sink_error: Exception | None = None
     sound_trouble: str = ""
@@ -376,6 +378,7 @@ class World:
             begin_disclosing=self._begin_disclosing,
             list_microphones=self._list_microphones,
             open_microphone=self._open_microphone,
+            make_call_microphone=self._make_call_microphone,
             make_inspector=self._make_inspector,
             listen_for=self._listen_for,
             make_control=self._make_control,
@@ -419,6 +422,12 @@ class World:
         warnings = ("It is a stranger.",) if card is None else tuple(card.warnings())
         assert like is None or isinstance(like, Tier)
         return ModelReport(model, card, warnings, self.speeds.get(model), self.stamps.get(model, ()), _no_engine)
+
+    def _make_call_microphone(
+        self, key: str, name: str, tell: Callable[[MicrophoneStanding], None]
+    ) -> PipeWireMicrophone:
+        self.call_microphones.append(FakeCallMicrophone(key, name, tell))
+        return cast(PipeWireMicrophone, self.call_microphones[-1])
 
     def _make_inspector(self, model: str) -> InspectorProcess:
         self.inspectors.append(FakeInspector(model))
@@ -465,6 +474,24 @@ class World:
         sink = self._sink("recorder")
         sink.detail, sink.sound_trouble = str(path), self.sound_trouble
         return sink
+
+
+class FakeCallMicrophone:
+    """Notes what it is told."""
+
+    def __init__(self, key: str, name: str, tell: Callable[[MicrophoneStanding], None]) -> None:
+        self.key, self.name, self.tell = key, name, tell
+        self.followed: list[tuple[float, bool]] = []
+        self.stopped = False
+
+    def follow(self, delay_s: float, *, muted: bool) -> None:
+        self.followed.append((delay_s, muted))
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def ended(self, timeout_s: float) -> bool:
+        return self.stopped
 
 
 class FakeEar:

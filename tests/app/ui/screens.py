@@ -10,9 +10,8 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +19,7 @@ from tests.app.ui.desk import PLATFORM
 
 os.environ["QT_QPA_PLATFORM"] = PLATFORM  # before Qt asks
 
+import numpy as np
 from PyQt6.QtCore import QLocale, QPoint, QRect, QRectF, Qt
 from PyQt6.QtGui import QPainter, QPixmap
 from PyQt6.QtWidgets import (
@@ -226,6 +226,7 @@ def _stages(folder: Path, theme: str) -> Iterator[tuple[str, Stage]]:
         stage.prove()
         stage.world.microphones = microphones
         stage.session.microphone.switch(True)
+        stage.session.call_microphone.switch(True)
         stage.until(lambda: bool(stage.session.microphone.name or stage.session.microphone.trouble))  # noqa: B023
         scroll = stage.window.controls.findChild(ColumnScroll)
         assert scroll is not None
@@ -236,8 +237,13 @@ def _stages(folder: Path, theme: str) -> Iterator[tuple[str, Stage]]:
     stage.prove()
     scroll = stage.window.controls.findChild(ColumnScroll)
     assert scroll is not None
+    stage.session.remote.set_port(0)
+    stage.session.remote.switch(True)
+    stage.until(lambda: stage.session.remote.port != 0)
+    stage.session.panic_key.choose("Ctrl+Alt+0")
+    stage.until(lambda: stage.session.panic_key.heard)
     scroll.ensureWidgetVisible(stage.window.controls.theme)
-    yield "output, computer and window", stage
+    yield "output, computer, other programs and window", stage
 
     stage = Stage(folder, theme, checklist_done=True, show_inspector=True, show_statistics=True)
     stage.prove()
@@ -308,14 +314,26 @@ def _faults_in(top: QWidget, window: MainWindow) -> list[str]:
         if widget.isVisibleTo(top) and widget.window() is top and not _of_qt(widget)
     ]
     found = [fault for widget in shown for fault in (*_outside(widget, window), *_cut(widget))]
-    leaves = [(widget, _visible(widget, top)) for widget in shown if isinstance(widget, _LEAVES)]
-    for (one, seen), (other, seen_too) in combinations(leaves, 2):
-        common = seen & seen_too
-        if common.isEmpty() and one.parentWidget() is other.parentWidget():
-            common = one.geometry() & other.geometry()  # scrolled out of sight
-        if not common.isEmpty() and not one.isAncestorOf(other) and not other.isAncestorOf(one):
-            found.append(f"{_name(one)} and {_name(other)} overlap by {common.width()} x {common.height()}")
+    leaves = [widget for widget in shown if isinstance(widget, _LEAVES)]
+    siblings: dict[QWidget | None, list[QWidget]] = {}
+    for leaf in leaves:
+        siblings.setdefault(leaf.parentWidget(), []).append(leaf)
+    common: dict[tuple[QWidget, QWidget], QRect] = {}
+    for group in siblings.values():  # also where they are scrolled out of sight
+        common |= _overlaps(group, [leaf.geometry() for leaf in group])
+    common |= _overlaps(leaves, [_visible(leaf, top) for leaf in leaves])
+    for (one, other), place in common.items():
+        if not one.isAncestorOf(other) and not other.isAncestorOf(one):
+            found.append(f"{_name(one)} and {_name(other)} overlap by {place.width()} x {place.height()}")
     return found
+
+
+def _overlaps(widgets: Sequence[QWidget], places: Sequence[QRect]) -> dict[tuple[QWidget, QWidget], QRect]:
+    """Pairs of widgets whose places have a part in common, and that part. There are thousands of pairs."""
+    sides = np.array([(p.x(), p.y(), p.x() + p.width(), p.y() + p.height()) for p in places]).reshape(-1, 4)
+    shared = np.minimum(sides[:, None, 2:], sides[None, :, 2:]) - np.maximum(sides[:, None, :2], sides[None, :, :2])
+    pairs = np.argwhere(np.triu((shared > 0).all(-1), 1)).tolist()
+    return {(widgets[one], widgets[other]): places[one] & places[other] for one, other in pairs}
 
 
 def _of_qt(widget: QWidget) -> bool:

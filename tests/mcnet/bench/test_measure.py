@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from mcnet.__main__ import main
 from mcnet.bench import measure as bench
@@ -202,22 +203,35 @@ def test_a_model_that_nobody_knows() -> None:
 NATIVE = [one for one in variants_for(CPU, has_openvino=HAS_OPENVINO) if not why_emulated(one, CPU.device)]
 
 
+@pytest.fixture(scope="module")
+def faces() -> Pictures:
+    return real_pictures(load_model("starter"), portraits=1, frames=3)
+
+
+def shown_by(variant: Variant, faces: Pictures) -> NDArray[np.uint8]:
+    runner = prepare(VariantTask("starter", "cpu", None, variant))
+    runner.set_source(faces.source(0), faces.performer(0))
+    shown = np.stack([runner.frame(faces.performer(index)) for index in range(3)])
+    assert set(runner.stages(faces.performer(1))) == set() or variant.kind == "engine"
+    return shown
+
+
+@pytest.fixture(scope="module")
+def plainly(faces: Pictures) -> NDArray[np.uint8]:
+    """What the plain float32 model shows."""
+    shown = shown_by(BASELINE, faces)
+    assert np.abs(shown[0].astype(int) - shown[2]).mean() > 0.5  # the face moves, or it would prove nothing
+    return shown
+
+
 @pytest.mark.parametrize("variant", NATIVE, ids=lambda variant: str(variant.name))
-def test_every_variant_gives_the_same_picture(variant: Variant) -> None:
+def test_every_variant_gives_the_same_picture(variant: Variant, faces: Pictures, plainly: NDArray[np.uint8]) -> None:
     """The accuracy guard: every backend and precision against the plain float32 model on real faces."""
-    pictures = real_pictures(load_model("starter"), portraits=1, frames=3)
-    shown = []
-    for one in (BASELINE, variant):
-        runner = prepare(VariantTask("starter", "cpu", None, one))
-        runner.set_source(pictures.source(0), pictures.performer(0))
-        shown.append(np.stack([runner.frame(pictures.performer(index)) for index in range(3)]))
-        assert set(runner.stages(pictures.performer(1))) == set() or one.kind == "engine"
-    accuracy = Accuracy.of(shown[1], shown[0])
+    accuracy = Accuracy.of(shown_by(variant, faces), plainly)
     promised = PROMISED[variant.precision]
     assert accuracy.largest <= promised.largest
     assert accuracy.mean <= promised.mean
     assert accuracy.psnr_db >= promised.psnr_db
-    assert np.abs(shown[0][0].astype(int) - shown[0][2]).mean() > 0.5  # the face moves, or it would prove nothing
 
 
 def test_cuda_has_half_precision_too(monkeypatch: pytest.MonkeyPatch) -> None:

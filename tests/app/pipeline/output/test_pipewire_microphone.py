@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.pipewire_camera import PipeWireCameraSink
 from app.pipeline.output.pipewire_client import Global
-from app.pipeline.output.pipewire_microphone import PipeWireMicrophone, Standing
+from app.pipeline.output.pipewire_microphone import MicrophoneStanding, PipeWireMicrophone
 from app.pipeline.output.pipewire_sound_process import find_node
 from app.pipeline.output.pipewire_worker import NODE_NAME, PipeWireWorker
 from app.pipeline.output.sinks import OutputFormat
@@ -97,12 +97,12 @@ def ear(daemon: Daemon) -> Iterator[PipeWireWorker]:
 
 
 @pytest.fixture
-def standings() -> list[Standing]:
-    return [Standing()]
+def standings() -> list[MicrophoneStanding]:
+    return [MicrophoneStanding()]
 
 
 @pytest.fixture
-def microphone(daemon: Daemon, standings: list[Standing]) -> Iterator[PipeWireMicrophone]:
+def microphone(daemon: Daemon, standings: list[MicrophoneStanding]) -> Iterator[PipeWireMicrophone]:
     microphone = PipeWireMicrophone(pipewire_tone.NAME, "", standings.append)
     yield microphone
     microphone.stop()
@@ -111,11 +111,12 @@ def microphone(daemon: Daemon, standings: list[Standing]) -> Iterator[PipeWireMi
 
 
 def test_a_flash_and_a_beep_come_out_together(
-    daemon: Daemon, ear: PipeWireWorker, microphone: PipeWireMicrophone, standings: list[Standing]
+    daemon: Daemon, ear: PipeWireWorker, microphone: PipeWireMicrophone, standings: list[MicrophoneStanding]
 ) -> None:
     camera = PipeWireCameraSink()
     camera.open(OUTPUT)
     until(lambda: standings[-1].there and daemon.nodes(NODE_NAME) != [], "both are there")
+    assert daemon.nodes(f"{NODE}-input")[0]["info"]["state"] != "running", "nobody listens yet"
     call = [Call(daemon, NODE, SOUND), Call(daemon, NODE_NAME, "video/x-raw,format=RGB")]
 
     def show(rgb: NDArray[np.uint8]) -> bool:
@@ -165,7 +166,7 @@ def test_a_flash_and_a_beep_come_out_together(
 
 
 def test_it_comes_back_with_the_daemon_and_with_its_microphone(
-    daemon: Daemon, microphone: PipeWireMicrophone, standings: list[Standing]
+    daemon: Daemon, microphone: PipeWireMicrophone, standings: list[MicrophoneStanding]
 ) -> None:
     until(lambda: standings[-1].trouble != "", "it was told")
     assert standings[-1].trouble == "the microphone is not there: plug it in, or choose another one"
