@@ -4,6 +4,14 @@
     <context>
         <name>mcnet-avatar</name>
         <message>
+            <source>A call hears nothing: {trouble}.</source>
+            <translation>Ein Anruf hört nichts: {trouble}.</translation>
+        </message>
+        <message>
+            <source>A call hears you {delay_ms:.0f} ms late, with the picture.</source>
+            <translation>Ein Anruf hört Sie {delay_ms:.0f} ms später, im Takt mit dem Bild.</translation>
+        </message>
+        <message>
             <source>A device that every call program lists. It needs a kernel module, and root once.</source>
             <translation>Ein Gerät, das jedes Anrufprogramm anbietet. Es braucht ein Kernelmodul und einmal Root-Rechte.</translation>
         </message>
@@ -28,8 +36,16 @@
             <translation>Der Ordner eines Modells oder eines Laufs, der noch lernt</translation>
         </message>
         <message>
+            <source>A motion file for the avatar that idles</source>
+            <translation>Eine Bewegungsdatei für den ruhenden Avatar</translation>
+        </message>
+        <message>
             <source>A motion file in the camera's place</source>
             <translation>Eine Bewegungsdatei anstelle der Kamera</translation>
+        </message>
+        <message>
+            <source>A motion file…</source>
+            <translation>Eine Bewegungsdatei …</translation>
         </message>
         <message>
             <source>A phone with a camera app, or any camera with an address on your network</source>
@@ -262,6 +278,10 @@
         <message>
             <source>Choose {camera}</source>
             <translation>Wählen Sie {camera}</translation>
+        </message>
+        <message>
+            <source>Choose “{name}” in your call program. Nobody listens to it yet.</source>
+            <translation>Wählen Sie „{name}“ in Ihrem Anrufprogramm. Noch hört niemand zu.</translation>
         </message>
         <message>
             <source>Close</source>
@@ -755,6 +775,10 @@
             <translation>Mikrofon</translation>
         </message>
         <message>
+            <source>Microphone for calls, in step</source>
+            <translation>Mikrofon für Anrufe, im Takt</translation>
+        </message>
+        <message>
             <source>Mirror the output</source>
             <translation>Ausgabe spiegeln</translation>
         </message>
@@ -809,6 +833,10 @@
         <message>
             <source>Move the crop up (U)</source>
             <translation>Den Ausschnitt nach oben verschieben (U)</translation>
+        </message>
+        <message>
+            <source>Moves gently</source>
+            <translation>Bewegt sich leicht</translation>
         </message>
         <message>
             <source>NO CAMERA</source>
@@ -945,6 +973,10 @@
         <message>
             <source>Of the window's texts. A change takes effect at the app's next start.</source>
             <translation>Der Texte des Fensters. Eine Änderung gilt ab dem nächsten Start der App.</translation>
+        </message>
+        <message>
+            <source>Offer call programs the microphone as late as the picture is, so that lips and voice agree. It is heard only while a program listens, and silent while you show the slate.</source>
+            <translation>Bietet Anrufprogrammen das Mikrofon so viel später an, wie das Bild kommt, sodass Lippen und Stimme zusammenpassen. Es wird nur gehört, solange ein Programm zuhört, und schweigt, solange Sie das Pausenbild zeigen.</translation>
         </message>
         <message>
             <source>On: {device}. Choose it in your call program.</source>
@@ -1319,6 +1351,10 @@
             <translation>Lage zurücksetzen</translation>
         </message>
         <message>
+            <source>Rests still</source>
+            <translation>Ruht still</translation>
+        </message>
+        <message>
             <source>SLATE</source>
             <translation>PAUSENBILD</translation>
         </message>
@@ -1467,6 +1503,10 @@
             <translation>Seitwärts</translation>
         </message>
         <message>
+            <source>Silent while you show the slate.</source>
+            <translation>Stumm, solange Sie das Pausenbild zeigen.</translation>
+        </message>
+        <message>
             <source>Size</source>
             <translation>Größe</translation>
         </message>
@@ -1507,8 +1547,8 @@
             <translation>Im Fenster ist etwas Unerwartetes schiefgegangen: {kind}: {error}. Das Protokoll sagt mehr.</translation>
         </message>
         <message>
-            <source>Sound of recordings</source>
-            <translation>Ton der Aufnahmen</translation>
+            <source>Sound</source>
+            <translation>Ton</translation>
         </message>
         <message>
             <source>Speak as you will in the recording: the bar should reach the middle, and not turn red.</source>
@@ -1719,6 +1759,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>The language changes at the next start of the app.</source>
             <translation>Die Sprache wechselt beim nächsten Start der App.</translation>
+        </message>
+        <message>
+            <source>The microphone for calls is being made…</source>
+            <translation>Das Mikrofon für Anrufe wird angelegt …</translation>
         </message>
         <message>
             <source>The microphone is being opened…</source>
@@ -2041,6 +2085,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>Was andere Programme vorweisen müssen; halten Sie es geheim</translation>
         </message>
         <message>
+            <source>What the avatar does while your face is lost, until the slate comes; it moves with measured keypoints.</source>
+            <translation>Was der Avatar tut, während Ihr Gesicht verloren ist, bis das Pausenbild kommt; er bewegt sich mit gemessenen Schlüsselpunkten.</translation>
+        </message>
+        <message>
             <source>What the decoder makes of it, with the memory's help</source>
             <translation>Was der Decoder daraus macht, mit Hilfe des Gedächtnisses</translation>
         </message>
@@ -2089,8 +2137,12 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>Welcher Schlüsselpunkt welche Stelle bewegt, nach Farbe; dunkel: der Hintergrund</translation>
         </message>
         <message>
-            <source>Whose sound recordings have. Calls take theirs from the call program.</source>
-            <translation>Wessen Ton Aufnahmen haben. Anrufe nehmen ihren aus dem Anrufprogramm.</translation>
+            <source>While away</source>
+            <translation>Abwesend</translation>
+        </message>
+        <message>
+            <source>Whose sound recordings have, and calls that take the microphone for calls.</source>
+            <translation>Wessen Ton Aufnahmen haben und Anrufe, die das Mikrofon für Anrufe verwenden.</translation>
         </message>
         <message>
             <source>Window</source>
@@ -4116,6 +4168,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>{tip} Times Motion.</source>
             <translation>{tip} Mal „Bewegung“.</translation>
+        </message>
+        <message>
+            <source>{trouble} A call hears nothing meanwhile; it is tried again.</source>
+            <translation>{trouble} Ein Anruf hört solange nichts; es wird wieder versucht.</translation>
         </message>
         <message>
             <source>{trouble} Recordings go on, and are silent meanwhile.</source>

@@ -4,6 +4,14 @@
     <context>
         <name>mcnet-avatar</name>
         <message>
+            <source>A call hears nothing: {trouble}.</source>
+            <translation>Una llamada no oye nada: {trouble}.</translation>
+        </message>
+        <message>
+            <source>A call hears you {delay_ms:.0f} ms late, with the picture.</source>
+            <translation>Una llamada le oye {delay_ms:.0f} ms más tarde, junto con la imagen.</translation>
+        </message>
+        <message>
             <source>A device that every call program lists. It needs a kernel module, and root once.</source>
             <translation>Un dispositivo que ofrece todo programa de llamada. Necesita un módulo del núcleo, y una vez permisos de root.</translation>
         </message>
@@ -28,8 +36,16 @@
             <translation>La carpeta de un modelo o de un entrenamiento en curso</translation>
         </message>
         <message>
+            <source>A motion file for the avatar that idles</source>
+            <translation>Un archivo de movimiento para el avatar en reposo</translation>
+        </message>
+        <message>
             <source>A motion file in the camera's place</source>
             <translation>Un archivo de movimiento en lugar de la cámara</translation>
+        </message>
+        <message>
+            <source>A motion file…</source>
+            <translation>Un archivo de movimiento…</translation>
         </message>
         <message>
             <source>A phone with a camera app, or any camera with an address on your network</source>
@@ -262,6 +278,10 @@
         <message>
             <source>Choose {camera}</source>
             <translation>Elija {camera}</translation>
+        </message>
+        <message>
+            <source>Choose “{name}” in your call program. Nobody listens to it yet.</source>
+            <translation>Elija «{name}» en su programa de llamada. Nadie lo escucha todavía.</translation>
         </message>
         <message>
             <source>Close</source>
@@ -755,6 +775,10 @@
             <translation>Micrófono</translation>
         </message>
         <message>
+            <source>Microphone for calls, in step</source>
+            <translation>Micrófono para llamadas, acompasado</translation>
+        </message>
+        <message>
             <source>Mirror the output</source>
             <translation>Invertir la salida</translation>
         </message>
@@ -809,6 +833,10 @@
         <message>
             <source>Move the crop up (U)</source>
             <translation>Mover el recorte hacia arriba (U)</translation>
+        </message>
+        <message>
+            <source>Moves gently</source>
+            <translation>Se mueve suavemente</translation>
         </message>
         <message>
             <source>NO CAMERA</source>
@@ -945,6 +973,10 @@
         <message>
             <source>Of the window's texts. A change takes effect at the app's next start.</source>
             <translation>De los textos de la ventana. Un cambio surte efecto en el próximo inicio de la aplicación.</translation>
+        </message>
+        <message>
+            <source>Offer call programs the microphone as late as the picture is, so that lips and voice agree. It is heard only while a program listens, and silent while you show the slate.</source>
+            <translation>Ofrece a los programas de llamada el micrófono con el retraso de la imagen, para que labios y voz coincidan. Solo se escucha mientras escucha un programa, y calla mientras usted muestra la pantalla de espera.</translation>
         </message>
         <message>
             <source>On: {device}. Choose it in your call program.</source>
@@ -1319,6 +1351,10 @@
             <translation>Restablecer el lugar</translation>
         </message>
         <message>
+            <source>Rests still</source>
+            <translation>Descansa quieto</translation>
+        </message>
+        <message>
             <source>SLATE</source>
             <translation>ESPERA</translation>
         </message>
@@ -1467,6 +1503,10 @@
             <translation>A los lados</translation>
         </message>
         <message>
+            <source>Silent while you show the slate.</source>
+            <translation>En silencio mientras muestra la pantalla de espera.</translation>
+        </message>
+        <message>
             <source>Size</source>
             <translation>Tamaño</translation>
         </message>
@@ -1507,8 +1547,8 @@
             <translation>Algo inesperado salió mal en la ventana: {kind}: {error}. El registro dice más.</translation>
         </message>
         <message>
-            <source>Sound of recordings</source>
-            <translation>Sonido de las grabaciones</translation>
+            <source>Sound</source>
+            <translation>Sonido</translation>
         </message>
         <message>
             <source>Speak as you will in the recording: the bar should reach the middle, and not turn red.</source>
@@ -1719,6 +1759,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>The language changes at the next start of the app.</source>
             <translation>El idioma cambia en el próximo inicio de la aplicación.</translation>
+        </message>
+        <message>
+            <source>The microphone for calls is being made…</source>
+            <translation>Se está creando el micrófono para llamadas…</translation>
         </message>
         <message>
             <source>The microphone is being opened…</source>
@@ -2041,6 +2085,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>Lo que otros programas tienen que mostrar; guárdelo en secreto</translation>
         </message>
         <message>
+            <source>What the avatar does while your face is lost, until the slate comes; it moves with measured keypoints.</source>
+            <translation>Lo que hace el avatar mientras se pierde su cara, hasta que llega la pantalla de espera; se mueve con puntos clave medidos.</translation>
+        </message>
+        <message>
             <source>What the decoder makes of it, with the memory's help</source>
             <translation>Lo que hace el decodificador con ello, con ayuda de la memoria</translation>
         </message>
@@ -2089,8 +2137,12 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>Qué punto clave mueve cada lugar, por color; oscuro: el fondo</translation>
         </message>
         <message>
-            <source>Whose sound recordings have. Calls take theirs from the call program.</source>
-            <translation>De quién es el sonido de las grabaciones. Las llamadas toman el suyo del programa de llamada.</translation>
+            <source>While away</source>
+            <translation>Ausente</translation>
+        </message>
+        <message>
+            <source>Whose sound recordings have, and calls that take the microphone for calls.</source>
+            <translation>De quién es el sonido de las grabaciones, y de las llamadas que toman el micrófono para llamadas.</translation>
         </message>
         <message>
             <source>Window</source>
@@ -4116,6 +4168,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>{tip} Times Motion.</source>
             <translation>{tip} Multiplicado por «Movimiento».</translation>
+        </message>
+        <message>
+            <source>{trouble} A call hears nothing meanwhile; it is tried again.</source>
+            <translation>{trouble} Una llamada no oye nada entretanto; se intenta de nuevo.</translation>
         </message>
         <message>
             <source>{trouble} Recordings go on, and are silent meanwhile.</source>

@@ -4,6 +4,14 @@
     <context>
         <name>mcnet-avatar</name>
         <message>
+            <source>A call hears nothing: {trouble}.</source>
+            <translation>Un appel n'entend rien : {trouble}.</translation>
+        </message>
+        <message>
+            <source>A call hears you {delay_ms:.0f} ms late, with the picture.</source>
+            <translation>Un appel vous entend avec {delay_ms:.0f} ms de retard, comme l'image.</translation>
+        </message>
+        <message>
             <source>A device that every call program lists. It needs a kernel module, and root once.</source>
             <translation>Un périphérique que tout programme d'appel propose. Il demande un module du noyau, et une fois les droits root.</translation>
         </message>
@@ -28,8 +36,16 @@
             <translation>Le dossier d'un modèle, ou d'un entraînement en cours</translation>
         </message>
         <message>
+            <source>A motion file for the avatar that idles</source>
+            <translation>Un fichier de mouvement pour l'avatar au repos</translation>
+        </message>
+        <message>
             <source>A motion file in the camera's place</source>
             <translation>Un fichier de mouvement à la place de la caméra</translation>
+        </message>
+        <message>
+            <source>A motion file…</source>
+            <translation>Un fichier de mouvement…</translation>
         </message>
         <message>
             <source>A phone with a camera app, or any camera with an address on your network</source>
@@ -262,6 +278,10 @@
         <message>
             <source>Choose {camera}</source>
             <translation>Choisissez {camera}</translation>
+        </message>
+        <message>
+            <source>Choose “{name}” in your call program. Nobody listens to it yet.</source>
+            <translation>Choisissez « {name} » dans votre programme d'appel. Personne ne l'écoute encore.</translation>
         </message>
         <message>
             <source>Close</source>
@@ -755,6 +775,10 @@
             <translation>Microphone</translation>
         </message>
         <message>
+            <source>Microphone for calls, in step</source>
+            <translation>Microphone pour appels, synchrone</translation>
+        </message>
+        <message>
             <source>Mirror the output</source>
             <translation>Retourner la sortie</translation>
         </message>
@@ -809,6 +833,10 @@
         <message>
             <source>Move the crop up (U)</source>
             <translation>Déplacer le cadrage vers le haut (U)</translation>
+        </message>
+        <message>
+            <source>Moves gently</source>
+            <translation>Bouge doucement</translation>
         </message>
         <message>
             <source>NO CAMERA</source>
@@ -945,6 +973,10 @@
         <message>
             <source>Of the window's texts. A change takes effect at the app's next start.</source>
             <translation>Des textes de la fenêtre. Un changement prend effet au prochain démarrage de l'application.</translation>
+        </message>
+        <message>
+            <source>Offer call programs the microphone as late as the picture is, so that lips and voice agree. It is heard only while a program listens, and silent while you show the slate.</source>
+            <translation>Offre le microphone aux programmes d'appel avec le retard de l'image, pour que les lèvres suivent la voix. Il n'est écouté que tant qu'un programme écoute, et se tait tant que vous montrez l'écran d'attente.</translation>
         </message>
         <message>
             <source>On: {device}. Choose it in your call program.</source>
@@ -1319,6 +1351,10 @@
             <translation>Réinitialiser la place</translation>
         </message>
         <message>
+            <source>Rests still</source>
+            <translation>Reste immobile</translation>
+        </message>
+        <message>
             <source>SLATE</source>
             <translation>ATTENTE</translation>
         </message>
@@ -1467,6 +1503,10 @@
             <translation>De côté</translation>
         </message>
         <message>
+            <source>Silent while you show the slate.</source>
+            <translation>Muet tant que vous montrez l'écran d'attente.</translation>
+        </message>
+        <message>
             <source>Size</source>
             <translation>Taille</translation>
         </message>
@@ -1507,8 +1547,8 @@
             <translation>Quelque chose d'inattendu s'est mal passé dans la fenêtre : {kind} : {error}. Le journal en dit plus.</translation>
         </message>
         <message>
-            <source>Sound of recordings</source>
-            <translation>Son des enregistrements</translation>
+            <source>Sound</source>
+            <translation>Son</translation>
         </message>
         <message>
             <source>Speak as you will in the recording: the bar should reach the middle, and not turn red.</source>
@@ -1719,6 +1759,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>The language changes at the next start of the app.</source>
             <translation>La langue change au prochain démarrage de l'application.</translation>
+        </message>
+        <message>
+            <source>The microphone for calls is being made…</source>
+            <translation>Création du microphone pour appels…</translation>
         </message>
         <message>
             <source>The microphone is being opened…</source>
@@ -2041,6 +2085,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>Ce que les autres programmes doivent présenter ; gardez-le secret</translation>
         </message>
         <message>
+            <source>What the avatar does while your face is lost, until the slate comes; it moves with measured keypoints.</source>
+            <translation>Ce que fait l'avatar tant que votre visage est perdu, jusqu'à l'écran d'attente ; il bouge avec des points clés mesurés.</translation>
+        </message>
+        <message>
             <source>What the decoder makes of it, with the memory's help</source>
             <translation>Ce que le décodeur en fait, avec l'aide de la mémoire</translation>
         </message>
@@ -2089,8 +2137,12 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>Quel point clé déplace chaque endroit, par couleur ; sombre : l'arrière-plan</translation>
         </message>
         <message>
-            <source>Whose sound recordings have. Calls take theirs from the call program.</source>
-            <translation>Le son de qui est enregistré. Les appels prennent le leur du programme d'appel.</translation>
+            <source>While away</source>
+            <translation>En absence</translation>
+        </message>
+        <message>
+            <source>Whose sound recordings have, and calls that take the microphone for calls.</source>
+            <translation>Le son de qui est dans les enregistrements, et dans les appels qui prennent le microphone pour appels.</translation>
         </message>
         <message>
             <source>Window</source>
@@ -4116,6 +4168,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>{tip} Times Motion.</source>
             <translation>{tip} Multiplié par « Mouvement ».</translation>
+        </message>
+        <message>
+            <source>{trouble} A call hears nothing meanwhile; it is tried again.</source>
+            <translation>{trouble} Un appel n'entend rien pendant ce temps ; un nouvel essai suit.</translation>
         </message>
         <message>
             <source>{trouble} Recordings go on, and are silent meanwhile.</source>

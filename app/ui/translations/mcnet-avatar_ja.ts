@@ -4,6 +4,14 @@
     <context>
         <name>mcnet-avatar</name>
         <message>
+            <source>A call hears nothing: {trouble}.</source>
+            <translation>通話に音声が届きません：{trouble}。</translation>
+        </message>
+        <message>
+            <source>A call hears you {delay_ms:.0f} ms late, with the picture.</source>
+            <translation>通話には映像に合わせて {delay_ms:.0f} ms 遅れて聞こえます。</translation>
+        </message>
+        <message>
             <source>A device that every call program lists. It needs a kernel module, and root once.</source>
             <translation>すべての通話アプリに表示されるデバイスです。カーネルモジュールと、最初に一度 root 権限が必要です。</translation>
         </message>
@@ -28,8 +36,16 @@
             <translation>モデルのフォルダー、または学習中の実行のフォルダー</translation>
         </message>
         <message>
+            <source>A motion file for the avatar that idles</source>
+            <translation>待機中のアバター用のモーションファイル</translation>
+        </message>
+        <message>
             <source>A motion file in the camera's place</source>
             <translation>カメラの代わりにするモーションファイル</translation>
+        </message>
+        <message>
+            <source>A motion file…</source>
+            <translation>モーションファイル…</translation>
         </message>
         <message>
             <source>A phone with a camera app, or any camera with an address on your network</source>
@@ -262,6 +278,10 @@
         <message>
             <source>Choose {camera}</source>
             <translation>{camera} を選んでください</translation>
+        </message>
+        <message>
+            <source>Choose “{name}” in your call program. Nobody listens to it yet.</source>
+            <translation>通話アプリで「{name}」を選んでください。まだ誰も聞いていません。</translation>
         </message>
         <message>
             <source>Close</source>
@@ -754,6 +774,10 @@
             <translation>マイク</translation>
         </message>
         <message>
+            <source>Microphone for calls, in step</source>
+            <translation>映像に合わせた通話用マイク</translation>
+        </message>
+        <message>
             <source>Mirror the output</source>
             <translation>出力を左右反転</translation>
         </message>
@@ -808,6 +832,10 @@
         <message>
             <source>Move the crop up (U)</source>
             <translation>切り抜きを上へ動かす（U）</translation>
+        </message>
+        <message>
+            <source>Moves gently</source>
+            <translation>ゆっくり動く</translation>
         </message>
         <message>
             <source>NO CAMERA</source>
@@ -944,6 +972,10 @@
         <message>
             <source>Of the window's texts. A change takes effect at the app's next start.</source>
             <translation>ウィンドウの表示言語。変更は次回の起動から有効になります。</translation>
+        </message>
+        <message>
+            <source>Offer call programs the microphone as late as the picture is, so that lips and voice agree. It is heard only while a program listens, and silent while you show the slate.</source>
+            <translation>映像と同じだけ遅らせたマイクを通話アプリに提供し、口と声を合わせます。アプリが聞いている間だけ音を取り、待機画面の間は無音になります。</translation>
         </message>
         <message>
             <source>On: {device}. Choose it in your call program.</source>
@@ -1318,6 +1350,10 @@
             <translation>位置を元に戻す</translation>
         </message>
         <message>
+            <source>Rests still</source>
+            <translation>静止する</translation>
+        </message>
+        <message>
             <source>SLATE</source>
             <translation>待機画面</translation>
         </message>
@@ -1466,6 +1502,10 @@
             <translation>左右</translation>
         </message>
         <message>
+            <source>Silent while you show the slate.</source>
+            <translation>待機画面の間は無音です。</translation>
+        </message>
+        <message>
             <source>Size</source>
             <translation>サイズ</translation>
         </message>
@@ -1506,8 +1546,8 @@
             <translation>ウィンドウで予期しない問題が起きました：{kind}：{error}。詳しくはログをご覧ください。</translation>
         </message>
         <message>
-            <source>Sound of recordings</source>
-            <translation>録画の音声</translation>
+            <source>Sound</source>
+            <translation>音声</translation>
         </message>
         <message>
             <source>Speak as you will in the recording: the bar should reach the middle, and not turn red.</source>
@@ -1718,6 +1758,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>The language changes at the next start of the app.</source>
             <translation>言語は次回の起動時に切り替わります。</translation>
+        </message>
+        <message>
+            <source>The microphone for calls is being made…</source>
+            <translation>通話用マイクを作成中…</translation>
         </message>
         <message>
             <source>The microphone is being opened…</source>
@@ -2040,6 +2084,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>ほかのプログラムが示す必要のあるもの。秘密にしてください</translation>
         </message>
         <message>
+            <source>What the avatar does while your face is lost, until the slate comes; it moves with measured keypoints.</source>
+            <translation>顔を見失ってから待機画面になるまでのアバターの動作。測定したキーポイントで動きます。</translation>
+        </message>
+        <message>
             <source>What the decoder makes of it, with the memory's help</source>
             <translation>メモリーの助けでデコーダーが作るもの</translation>
         </message>
@@ -2088,8 +2136,12 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>各位置を動かすキーポイントを色で表示。暗い色は背景</translation>
         </message>
         <message>
-            <source>Whose sound recordings have. Calls take theirs from the call program.</source>
-            <translation>録画に入れる音声。通話の音声は通話アプリから取られます。</translation>
+            <source>While away</source>
+            <translation>離席中</translation>
+        </message>
+        <message>
+            <source>Whose sound recordings have, and calls that take the microphone for calls.</source>
+            <translation>録画に入れる音声と、通話用マイクを使う通話の音声。</translation>
         </message>
         <message>
             <source>Window</source>
@@ -4113,6 +4165,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{tip} Times Motion.</source>
             <translation>{tip} 「動き」に掛け合わされます。</translation>
+        </message>
+        <message>
+            <source>{trouble} A call hears nothing meanwhile; it is tried again.</source>
+            <translation>{trouble} その間、通話に音声は届きません。再試行します。</translation>
         </message>
         <message>
             <source>{trouble} Recordings go on, and are silent meanwhile.</source>

@@ -4,6 +4,14 @@
     <context>
         <name>mcnet-avatar</name>
         <message>
+            <source>A call hears nothing: {trouble}.</source>
+            <translation>Uma chamada não ouve nada: {trouble}.</translation>
+        </message>
+        <message>
+            <source>A call hears you {delay_ms:.0f} ms late, with the picture.</source>
+            <translation>Uma chamada ouve você {delay_ms:.0f} ms depois, junto com a imagem.</translation>
+        </message>
+        <message>
             <source>A device that every call program lists. It needs a kernel module, and root once.</source>
             <translation>Um dispositivo que todo programa de chamada lista. Precisa de um módulo do kernel, e de root uma vez.</translation>
         </message>
@@ -28,8 +36,16 @@
             <translation>A pasta de um modelo ou de um treinamento em andamento</translation>
         </message>
         <message>
+            <source>A motion file for the avatar that idles</source>
+            <translation>Um arquivo de movimento para o avatar em repouso</translation>
+        </message>
+        <message>
             <source>A motion file in the camera's place</source>
             <translation>Um arquivo de movimento no lugar da câmera</translation>
+        </message>
+        <message>
+            <source>A motion file…</source>
+            <translation>Um arquivo de movimento…</translation>
         </message>
         <message>
             <source>A phone with a camera app, or any camera with an address on your network</source>
@@ -262,6 +278,10 @@
         <message>
             <source>Choose {camera}</source>
             <translation>Escolha {camera}</translation>
+        </message>
+        <message>
+            <source>Choose “{name}” in your call program. Nobody listens to it yet.</source>
+            <translation>Escolha “{name}” no seu programa de chamada. Ninguém o ouve ainda.</translation>
         </message>
         <message>
             <source>Close</source>
@@ -755,6 +775,10 @@
             <translation>Microfone</translation>
         </message>
         <message>
+            <source>Microphone for calls, in step</source>
+            <translation>Microfone para chamadas, no ritmo</translation>
+        </message>
+        <message>
             <source>Mirror the output</source>
             <translation>Espelhar a saída</translation>
         </message>
@@ -809,6 +833,10 @@
         <message>
             <source>Move the crop up (U)</source>
             <translation>Mover o corte para cima (U)</translation>
+        </message>
+        <message>
+            <source>Moves gently</source>
+            <translation>Move-se suavemente</translation>
         </message>
         <message>
             <source>NO CAMERA</source>
@@ -945,6 +973,10 @@
         <message>
             <source>Of the window's texts. A change takes effect at the app's next start.</source>
             <translation>Dos textos da janela. Uma mudança vale a partir da próxima inicialização do aplicativo.</translation>
+        </message>
+        <message>
+            <source>Offer call programs the microphone as late as the picture is, so that lips and voice agree. It is heard only while a program listens, and silent while you show the slate.</source>
+            <translation>Oferece aos programas de chamada o microfone com o atraso da imagem, para que lábios e voz combinem. Só é ouvido enquanto um programa ouve, e fica mudo enquanto você mostra a tela de espera.</translation>
         </message>
         <message>
             <source>On: {device}. Choose it in your call program.</source>
@@ -1319,6 +1351,10 @@
             <translation>Redefinir o lugar</translation>
         </message>
         <message>
+            <source>Rests still</source>
+            <translation>Repousa parado</translation>
+        </message>
+        <message>
             <source>SLATE</source>
             <translation>ESPERA</translation>
         </message>
@@ -1467,6 +1503,10 @@
             <translation>Para os lados</translation>
         </message>
         <message>
+            <source>Silent while you show the slate.</source>
+            <translation>Mudo enquanto você mostra a tela de espera.</translation>
+        </message>
+        <message>
             <source>Size</source>
             <translation>Tamanho</translation>
         </message>
@@ -1507,8 +1547,8 @@
             <translation>Algo inesperado deu errado na janela: {kind}: {error}. O registro diz mais.</translation>
         </message>
         <message>
-            <source>Sound of recordings</source>
-            <translation>Som das gravações</translation>
+            <source>Sound</source>
+            <translation>Som</translation>
         </message>
         <message>
             <source>Speak as you will in the recording: the bar should reach the middle, and not turn red.</source>
@@ -1719,6 +1759,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>The language changes at the next start of the app.</source>
             <translation>O idioma muda na próxima inicialização do aplicativo.</translation>
+        </message>
+        <message>
+            <source>The microphone for calls is being made…</source>
+            <translation>O microfone para chamadas está sendo criado…</translation>
         </message>
         <message>
             <source>The microphone is being opened…</source>
@@ -2041,6 +2085,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>O que outros programas têm de mostrar; mantenha-o em segredo</translation>
         </message>
         <message>
+            <source>What the avatar does while your face is lost, until the slate comes; it moves with measured keypoints.</source>
+            <translation>O que o avatar faz enquanto o seu rosto está perdido, até vir a tela de espera; ele se move com pontos-chave medidos.</translation>
+        </message>
+        <message>
             <source>What the decoder makes of it, with the memory's help</source>
             <translation>O que o decodificador faz disso, com a ajuda da memória</translation>
         </message>
@@ -2089,8 +2137,12 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>Qual ponto-chave move cada lugar, por cor; escuro: o fundo</translation>
         </message>
         <message>
-            <source>Whose sound recordings have. Calls take theirs from the call program.</source>
-            <translation>De quem é o som das gravações. As chamadas pegam o delas do programa de chamada.</translation>
+            <source>While away</source>
+            <translation>Ausente</translation>
+        </message>
+        <message>
+            <source>Whose sound recordings have, and calls that take the microphone for calls.</source>
+            <translation>De quem é o som das gravações, e das chamadas que usam o microfone para chamadas.</translation>
         </message>
         <message>
             <source>Window</source>
@@ -4116,6 +4168,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>{tip} Times Motion.</source>
             <translation>{tip} Multiplicado por “Movimento”.</translation>
+        </message>
+        <message>
+            <source>{trouble} A call hears nothing meanwhile; it is tried again.</source>
+            <translation>{trouble} Uma chamada não ouve nada enquanto isso; tenta-se de novo.</translation>
         </message>
         <message>
             <source>{trouble} Recordings go on, and are silent meanwhile.</source>

@@ -4,6 +4,14 @@
     <context>
         <name>mcnet-avatar</name>
         <message>
+            <source>A call hears nothing: {trouble}.</source>
+            <translation>通话听不到声音：{trouble}。</translation>
+        </message>
+        <message>
+            <source>A call hears you {delay_ms:.0f} ms late, with the picture.</source>
+            <translation>通话听到您的声音会延迟 {delay_ms:.0f} ms，与画面同步。</translation>
+        </message>
+        <message>
             <source>A device that every call program lists. It needs a kernel module, and root once.</source>
             <translation>所有通话程序都会列出的设备。需要内核模块，并需一次 root 权限。</translation>
         </message>
@@ -28,8 +36,16 @@
             <translation>模型的文件夹，或正在学习的训练文件夹</translation>
         </message>
         <message>
+            <source>A motion file for the avatar that idles</source>
+            <translation>供静息的虚拟形象使用的动作文件</translation>
+        </message>
+        <message>
             <source>A motion file in the camera's place</source>
             <translation>用动作文件代替摄像头</translation>
+        </message>
+        <message>
+            <source>A motion file…</source>
+            <translation>动作文件…</translation>
         </message>
         <message>
             <source>A phone with a camera app, or any camera with an address on your network</source>
@@ -262,6 +278,10 @@
         <message>
             <source>Choose {camera}</source>
             <translation>请选择 {camera}</translation>
+        </message>
+        <message>
+            <source>Choose “{name}” in your call program. Nobody listens to it yet.</source>
+            <translation>请在通话程序中选择“{name}”。目前还没有程序在收听。</translation>
         </message>
         <message>
             <source>Close</source>
@@ -754,6 +774,10 @@
             <translation>麦克风</translation>
         </message>
         <message>
+            <source>Microphone for calls, in step</source>
+            <translation>与画面同步的通话麦克风</translation>
+        </message>
+        <message>
             <source>Mirror the output</source>
             <translation>翻转输出</translation>
         </message>
@@ -808,6 +832,10 @@
         <message>
             <source>Move the crop up (U)</source>
             <translation>将裁剪上移（U）</translation>
+        </message>
+        <message>
+            <source>Moves gently</source>
+            <translation>轻微活动</translation>
         </message>
         <message>
             <source>NO CAMERA</source>
@@ -944,6 +972,10 @@
         <message>
             <source>Of the window's texts. A change takes effect at the app's next start.</source>
             <translation>窗口文字的语言。更改在应用下次启动时生效。</translation>
+        </message>
+        <message>
+            <source>Offer call programs the microphone as late as the picture is, so that lips and voice agree. It is heard only while a program listens, and silent while you show the slate.</source>
+            <translation>向通话程序提供与画面同样延迟的麦克风，使口型与声音一致。只有在程序收听时才会收音，显示待机画面期间静音。</translation>
         </message>
         <message>
             <source>On: {device}. Choose it in your call program.</source>
@@ -1318,6 +1350,10 @@
             <translation>重置位置</translation>
         </message>
         <message>
+            <source>Rests still</source>
+            <translation>静止不动</translation>
+        </message>
+        <message>
             <source>SLATE</source>
             <translation>待机画面</translation>
         </message>
@@ -1466,6 +1502,10 @@
             <translation>左右</translation>
         </message>
         <message>
+            <source>Silent while you show the slate.</source>
+            <translation>显示待机画面期间静音。</translation>
+        </message>
+        <message>
             <source>Size</source>
             <translation>尺寸</translation>
         </message>
@@ -1506,8 +1546,8 @@
             <translation>窗口发生意外问题：{kind}：{error}。详情见日志。</translation>
         </message>
         <message>
-            <source>Sound of recordings</source>
-            <translation>录像的声音</translation>
+            <source>Sound</source>
+            <translation>声音</translation>
         </message>
         <message>
             <source>Speak as you will in the recording: the bar should reach the middle, and not turn red.</source>
@@ -1718,6 +1758,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>The language changes at the next start of the app.</source>
             <translation>语言将在应用下次启动时切换。</translation>
+        </message>
+        <message>
+            <source>The microphone for calls is being made…</source>
+            <translation>正在创建通话麦克风…</translation>
         </message>
         <message>
             <source>The microphone is being opened…</source>
@@ -2040,6 +2084,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>其他程序必须出示的内容；请保密</translation>
         </message>
         <message>
+            <source>What the avatar does while your face is lost, until the slate comes; it moves with measured keypoints.</source>
+            <translation>在人脸丢失后到显示待机画面之前虚拟形象的动作；它以测量的关键点活动。</translation>
+        </message>
+        <message>
             <source>What the decoder makes of it, with the memory's help</source>
             <translation>解码器借助记忆生成的结果</translation>
         </message>
@@ -2088,8 +2136,12 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>各处由哪个关键点带动，以颜色表示；深色：背景</translation>
         </message>
         <message>
-            <source>Whose sound recordings have. Calls take theirs from the call program.</source>
-            <translation>录像采用谁的声音。通话的声音来自通话程序。</translation>
+            <source>While away</source>
+            <translation>离开时</translation>
+        </message>
+        <message>
+            <source>Whose sound recordings have, and calls that take the microphone for calls.</source>
+            <translation>录像以及使用通话麦克风的通话采用谁的声音。</translation>
         </message>
         <message>
             <source>Window</source>
@@ -4113,6 +4165,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{tip} Times Motion.</source>
             <translation>{tip} 与“动作”相乘。</translation>
+        </message>
+        <message>
+            <source>{trouble} A call hears nothing meanwhile; it is tried again.</source>
+            <translation>{trouble} 其间通话听不到声音；会再次尝试。</translation>
         </message>
         <message>
             <source>{trouble} Recordings go on, and are silent meanwhile.</source>
