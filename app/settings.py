@@ -28,6 +28,8 @@ EXPRESSION_PARTS = ("lids", "mouth", "brows")
 
 
 LONGEST_SLATE_TEXT = 60
+GENTLE = "gentle"
+"""Names the bundled motion as `LiveSettings.idle_motion`."""
 RECENT_MODELS = 6
 DEFAULT_PORT = 8713
 """Of control from outside."""
@@ -127,6 +129,9 @@ class LiveSettings:
     """Then the avatar returns to its own pose within this time."""
     idle_s: float = 6.0
     """Then it rests this long before the slate comes."""
+    idle_motion: str = ""
+    """What it does meanwhile, where keypoints are measured: nothing, the bundled motion (`gentle`), or a motion
+    file's, in a loop."""
     calibration_s: float = 2.0
     """How long the hands-free calibration looks: half as long once a pose scores well, up to three times as long while
     none does."""
@@ -256,6 +261,8 @@ class AppSettings:
     """Whether the microphone is open, and recordings have its sound."""
     microphone: str = ""
     """Which, by the system's own key; empty: the usual one."""
+    call_microphone: bool = False
+    """Whether call programs are offered that microphone as late as the picture; on Linux only."""
     content_credentials: bool = True
     """Whether recordings and snapshots say, signed, that they were generated (C2PA)."""
     signing_certificates: str = ""

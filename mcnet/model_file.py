@@ -18,7 +18,7 @@ from mcnet.config import ConfigError, McnetConfig, range_names
 from mcnet.errors import UserError
 from mcnet.model_card import FORMAT, CardError
 from mcnet.model_card import model_file as file_in_folder
-from mcnet.phrases import phrase
+from mcnet.phrases import listed, phrase
 from mcnet.pose import Jacobians, TensorOrArray, jacobians_of_places, namespace, tells_rotation
 from mcnet.weight_shapes import weight_shapes
 
@@ -321,16 +321,31 @@ def refuse_wrong_shapes(
     names, expected = names or {}, weight_shapes(config)
     given = {key: tuple(weight.shape) for key, weight in weights.items()}
     problems = [
-        f"{names.get(key, key)}: got {_shape(given[key]) if key in given else 'nothing'}, expected {_shape(shape)}"
+        phrase(
+            "{key}: got {got}, expected {expected}",
+            key=names.get(key, key),
+            got=_shape(given[key]) if key in given else phrase("nothing"),
+            expected=_shape(shape),
+        )
         for key, shape in expected.items()
         if given.get(key) != shape
     ]
-    problems += [f"{key}: got {_shape(given[key])}, expected no such key" for key in given if key not in expected]
+    problems += [
+        phrase("{key}: got {got}, expected no such key", key=key, got=_shape(given[key]))
+        for key in given
+        if key not in expected
+    ]
     if problems:
-        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        shown = listed(problems[:_SHOWN], ";")
+        if len(problems) > _SHOWN:
+            shown = phrase("{problems}; and {number} more", problems=shown, number=len(problems) - _SHOWN)
         raise CheckpointError(
-            f"{where} does not hold the network it should: {'; '.join(problems[:_SHOWN])}{more}. "
-            "Convert the original file again, or use another one"
+            phrase(
+                "{where} does not hold the network it should: {problems}. Convert the original file again, or use "
+                "another one",
+                where=where,
+                problems=shown,
+            )
         )
 
 

@@ -256,6 +256,8 @@ def run_program(command: list[str], environment: Mapping[str, str], folder: Path
     )
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}")
+    if "OpenCV computes it instead" in done.stderr:  # it works, and is slower than what people were told
+        raise SystemExit(f"{' '.join(command)}: OpenVINO lacks what reads the networks of faces: {done.stderr}")
     return done.stdout.strip()
 
 
@@ -271,11 +273,11 @@ def try_window(clip: Path, environment: Mapping[str, str], home: Path, folder: P
     shutil.rmtree(home / ".cache" / "mcnet-avatar", ignore_errors=True)
     settings = home / ".config" / "mcnet-avatar" / "settings.toml"
     settings.parent.mkdir(parents=True, exist_ok=True)
-    settings.write_text("record_sound = true\n")
+    settings.write_text("record_sound = true\n[control]\nslate_key = 'Pause'\n")
     log = folder / "window.log"
     with log.open("w") as said:
         program = subprocess.Popen(  # noqa: S603
-            [str(FOLDER / "mcnet-avatar"), "--verbose", "--camera", str(clip)],
+            [str(FOLDER / "mcnet-avatar"), "--verbose", "--camera", str(clip), "--control", "0"],
             env={**environment, **display},
             cwd=folder,
             stderr=said,
@@ -290,6 +292,10 @@ def try_window(clip: Path, environment: Mapping[str, str], home: Path, folder: P
         if not any(good in heard for good in ("hears ", "there is no microphone", "libpulse")):
             raise SystemExit(f"got {heard!r} of the microphone, expected one, or that this machine has none")
         print(f"microphone: {heard}")
+        run_program(["mcnet-avatar", "ctl", "slate"], environment, folder)
+        print("control from outside: slate")
+        if screen is not None and "slate key: Pause" not in log.read_text():
+            raise SystemExit(f"the window hears no key for the slate: {log.read_text()}")
         time.sleep(5)
         if screen is not None:
             take_picture(display, BUILD / "window.png")

@@ -13,6 +13,7 @@ from app.ui.widgets import ElidedLabel, button, restyle, set_tip, tint
 
 _LEAST_WORDS_PX = 80
 _LIVE_PX = 112
+_GAP_PX, _LEAST_GAP_PX = 8, 2
 
 
 class ActionBar(QWidget):
@@ -60,7 +61,7 @@ class ActionBar(QWidget):
         )
         self._row = QHBoxLayout(self)
         self._row.setContentsMargins(0, 0, 0, 0)
-        self._row.setSpacing(8)
+        self._row.setSpacing(_GAP_PX)
         for made in self._buttons[:-1]:
             self._row.addWidget(made)
         self._row.addWidget(self.missing, 1)
@@ -127,10 +128,13 @@ class ActionBar(QWidget):
         self.calibrate_button.setText(self._words[self.calibrate_button])
         self.record_button.setText(self._words[self.record_button])
         self.live_button.setMinimumWidth(_LIVE_PX)
+        self._row.setSpacing(_GAP_PX)
         if self._needed_px() > self.width():
             self.live_button.setMinimumWidth(0)
             self.calibrate_button.setText("")
             self.record_button.setText(self._words[self.record_button] if recording else "")
+        if self._needed_px() > self.width():
+            self._row.setSpacing(_LEAST_GAP_PX)
         for made in (self.calibrate_button, self.record_button, self.motion_button):
             tint(made)
         self.missing.setVisible(self.width() - self._needed_px() >= _LEAST_WORDS_PX)

@@ -11,6 +11,7 @@ from app.pipeline.animation.smoothing import smoothing_delay_ms
 from app.pipeline.camera_spec import is_address, without_secrets
 from app.settings import (
     EXPRESSION_PARTS,
+    GENTLE,
     LONGEST_SLATE_TEXT,
     MOTION_PARTS,
     Language,
@@ -46,6 +47,7 @@ from app.words import not_in_space_words
 from mcnet.phrases import phrase
 
 _LEAST_PX = 308
+_OTHER_FILE = "\0file"  # what stands for a file that is still to be picked: no path is written like this
 ZOOM_STEP = 0.05
 NUDGE_STEP = 0.01
 OVERLAY_STEP = 0.1
@@ -72,6 +74,7 @@ class Controls(QFrame):
         camera, refresh_button, file_button, motion_button, network_button: which camera.
         doctor: the virtual camera.
         preset: strengths of the motion by name.
+        idle: what the avatar does while its performer is away.
         remember_calibration: whether the reference comes back for the same performer and camera.
         motion_kind, no_space, motion, expression, smoothing: how the avatar moves, and why it cannot in space.
         fine_tune, gains: the gains of the parts of motion and expression, by the parts' names in the settings.
@@ -82,17 +85,19 @@ class Controls(QFrame):
         sound: the microphone of recordings.
         run: the output, the model and the device.
         remote: control from outside.
-        performer, pause, statistics, landmarks, inspector, language, theme: the window.
+        performer, pause, statistics, landmarks, inspector, language, language_note, theme: the window.
 
     Signals:
         video_wanted: the user wants to pick a video that stands in for a camera.
         motion_wanted: the user wants to pick a motion file that stands in for a camera.
+        idle_motion_wanted: the user wants to pick one that the avatar plays while it idles.
         network_wanted: the user wants to give the address of a network camera.
         slate_picture_wanted: the user wants to pick a picture for the slate.
     """
 
     video_wanted = pyqtSignal()
     motion_wanted = pyqtSignal()
+    idle_motion_wanted = pyqtSignal()
     network_wanted = pyqtSignal()
     slate_picture_wanted = pyqtSignal()
 
@@ -127,7 +132,7 @@ class Controls(QFrame):
         self._column.addWidget(rule())
         self.run = RunSettings(session)
         self.sound = SoundRow(session)
-        self._column.addWidget(label(tr("Sound of recordings"), "title"))
+        self._column.addWidget(label(tr("Sound"), "title"))
         self._column.addWidget(self.sound)
         self._column.addWidget(rule())
         self._column.addWidget(label(tr("Output and computer"), "title"))
@@ -236,6 +241,12 @@ class Controls(QFrame):
             self.fine_tune.body.addWidget(label(title, "muted"))
             for part in parts:
                 self._make_gain(part)
+        self.idle = Combo(
+            tr("While away"),
+            tr(
+                "What the avatar does while your face is lost, until the slate comes; it moves with measured keypoints."
+            ),
+        )
         self.smoothing = ValueSlider(
             tr("Smoothing"),
             tr("Calms jitter; a slow movement is shown that much later."),
@@ -264,6 +275,14 @@ class Controls(QFrame):
             self.remember_calibration,
         ):
             self._column.addWidget(widget)
+        idle_row = QHBoxLayout()
+        idle_row.setSpacing(6)
+        idle_name = label(tr("While away"))
+        idle_name.setMinimumWidth(NAME_PX)
+        idle_row.addWidget(idle_name)
+        idle_row.addWidget(self.idle, 1)
+        self._column.addLayout(idle_row)
+        self.idle.activated.connect(self._idle_chosen)
         self.motion_kind.chosen.connect(self._motion_chosen)
         self.fine_tune.toggled.connect(lambda on: self._set_window(replace(self._window, show_fine_tune=on)))
         self.motion.moved.connect(lambda value: self._set_live(replace(self._live, motion_strength=value)))
@@ -449,8 +468,8 @@ class Controls(QFrame):
         self.inspector.clicked.connect(lambda on: self._set_window(replace(self._window, show_inspector=on)))
         self.checklist.clicked.connect(lambda on: self._set_window(replace(self._window, checklist_done=not on)))
         self._column.addLayout(self._language_row)
-        self._later = label(tr("The language changes at the next start of the app."), "muted", wrap=True)
-        self._column.addWidget(self._later)
+        self.language_note = label(tr("The language changes at the next start of the app."), "muted", wrap=True)
+        self._column.addWidget(self.language_note)
         self.theme.chosen.connect(lambda key: self._set_window(replace(self._window, theme=cast(ThemeChoice, key))))
         self.language.activated.connect(self._language_chosen)
 
@@ -514,6 +533,18 @@ class Controls(QFrame):
             live = replace(live, motion=cast(MotionKind, key))
         self._set_live(live)
 
+    def _idle_chosen(self, row: int) -> None:
+        wanted = str(self.idle.itemData(row))
+        if wanted == _OTHER_FILE:
+            self._refresh_live()  # nothing is changed before a file is picked
+            self.idle_motion_wanted.emit()
+        else:
+            self.set_idle_motion(wanted)
+
+    def set_idle_motion(self, name: str) -> None:
+        """Have the avatar do this while it idles: nothing, the bundled motion, or a motion file's."""
+        self._set_live(replace(self._live, idle_motion=name))
+
     def _set_gain(self, part: str, value: float) -> None:
         changed: dict[str, Any] = {_strength(part): value}
         self._set_live(replace(self._live, **changed))
@@ -573,6 +604,7 @@ class Controls(QFrame):
         changed = sum(getattr(live, _strength(part)) != getattr(_DEFAULTS, _strength(part)) for part in self.gains)
         self.fine_tune.set_remark(tr("{changed} changed", changed=changed) if changed else "")
         self.smoothing.set_value(live.smoothing)
+        self._refresh_idle(live.idle_motion)
         self.remember_calibration.setChecked(live.remember_calibration)
         self.zoom.set_value(live.zoom)
         self.no_slate_button.setVisible(bool(live.slate_image))
@@ -586,6 +618,17 @@ class Controls(QFrame):
         self.badge.setChecked(live.badge)
         self.mirror_output.setChecked(live.mirror_output)
 
+    def _refresh_idle(self, used: str) -> None:
+        choices = [(tr("Rests still"), ""), (tr("Moves gently"), GENTLE)]
+        if used not in ("", GENTLE):
+            choices.append((Path(used).name, used))
+        choices.append((tr("A motion file…"), _OTHER_FILE))
+        if [(self.idle.itemText(row), self.idle.itemData(row)) for row in range(self.idle.count())] != choices:
+            self.idle.clear()
+            for text, name in choices:
+                self.idle.addItem(text, name)
+        self.idle.setCurrentIndex(self.idle.findData(used))
+
     def _refresh_window(self) -> None:
         window = self._window
         self.fine_tune.set_open(window.show_fine_tune)
@@ -598,7 +641,7 @@ class Controls(QFrame):
         self.checklist.setChecked(not window.checklist_done)
         self.theme.set_choice(window.theme)
         self.language.setCurrentIndex(self.language.findData(window.language))
-        self._later.setVisible(window.language != self._language)
+        self.language_note.setVisible(window.language != self._language)
 
 
 def _strength(part: str) -> str:

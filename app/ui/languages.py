@@ -98,7 +98,7 @@ def _script_is_ours(language: str, wished: QLocale) -> bool:
     return language != "zh_CN" or wished.script() == QLocale.Script.SimplifiedHanScript
 
 
-def speak(app: QCoreApplication, choice: str) -> str:
+def speak(app: QCoreApplication, choice: str) -> list[QTranslator]:
     """Have the window say everything in a language from now on; what is shown already stays as it is.
 
     Args:
@@ -106,12 +106,13 @@ def speak(app: QCoreApplication, choice: str) -> str:
         choice: as of `chosen_language`.
 
     Returns:
-        The language.
+        What was installed for it, and lasts until it is removed again; nothing for English.
     """
     language = chosen_language(choice)
     system = QLocale.system()
     # A country's own way to write numbers stays, where it is the language's.
     QLocale.setDefault(system if system.language() == QLocale(language).language() else QLocale(language))
+    installed = []
     for name, folder in (
         (f"qtbase_{language}", QLibraryInfo.path(QLibraryInfo.LibraryPath.TranslationsPath)),
         (f"mcnet-avatar_{language}", str(TRANSLATIONS)),
@@ -119,4 +120,5 @@ def speak(app: QCoreApplication, choice: str) -> str:
         translator = QTranslator(app)
         if translator.load(name, folder):
             app.installTranslator(translator)
-    return language
+            installed.append(translator)
+    return installed

@@ -37,7 +37,7 @@ from app.ui.crop_editor import CropEditor
 from app.ui.gallery import Gallery
 from app.ui.inspector_dock import InspectorDock
 from app.ui.keys import GROUPS, KeysPanel
-from app.ui.languages import tr
+from app.ui.languages import spoken, tr
 from app.ui.messages import Message, MessageBar
 from app.ui.performer_widget import PerformerWidget
 from app.ui.preview import Preview
@@ -153,6 +153,7 @@ class MainWindow(QMainWindow):
         self.gallery.paste_wanted.connect(self.paste)
         self.controls.video_wanted.connect(self._pick_video)
         self.controls.motion_wanted.connect(self._pick_motion)
+        self.controls.idle_motion_wanted.connect(self._pick_idle_motion)
         self.controls.network_wanted.connect(self._ask_for_address)
         self.controls.scene.picture_wanted.connect(self._pick_background)
         self.controls.scene.video_wanted.connect(self._pick_background_video)
@@ -281,11 +282,15 @@ class MainWindow(QMainWindow):
         dialog.show()
 
     def _pick_motion(self) -> None:
-        dialog = self._file_dialog(
-            tr("A motion file in the camera's place"), tr("Motion files (*.safetensors);;All files (*)")
-        )
+        self._pick_motion_file(tr("A motion file in the camera's place"), self.session.camera_desk.choose)
+
+    def _pick_idle_motion(self) -> None:
+        self._pick_motion_file(tr("A motion file for the avatar that idles"), self.controls.set_idle_motion)
+
+    def _pick_motion_file(self, title: str, then: Callable[[str], object]) -> None:
+        dialog = self._file_dialog(title, tr("Motion files (*.safetensors);;All files (*)"))
         dialog.setDirectory(str(self.session.recordings_folder))
-        dialog.fileSelected.connect(self.session.camera_desk.choose)
+        dialog.fileSelected.connect(then)
         dialog.show()
 
     def _ask_for_address(self) -> None:
@@ -437,7 +442,7 @@ class MainWindow(QMainWindow):
         on_air = session.virtual_camera.on_air
         words = words_for(session.state, on_air=on_air, in_space=session.in_space, more=session.reason)
         if session.measuring.under_way:
-            words = Words(tr("MEASURING"), "info", session.measuring.doing)
+            words = Words(tr("MEASURING"), "info", spoken(session.measuring.doing))
         self.preview.set_words(words)
         self.setWindowTitle(f"{words.state.capitalize()} - mcnet-avatar")
         self.preview.set_progress(session.measuring.share if session.measuring.under_way else session.calibrating)
@@ -487,7 +492,8 @@ class MainWindow(QMainWindow):
         session, stats = self.session, self.session.stats()
         session.watch_speed(stats)
         text = status_text(self.preview.words, stats, session.device)
-        delay_ms = microphone_delay_ms(stats) if session.live else 0
+        by_hand = session.live and not session.call_microphone.in_call
+        delay_ms = microphone_delay_ms(stats) if by_hand else 0
         self.status.set_figures(text, delay_ms=delay_ms, tooltip=session.engine)
         self.action_bar.show_recording()
         if session.settings.window.show_statistics:

@@ -11,6 +11,7 @@ from app.ui.languages import tr
 from app.ui.messages import Message, failure_message
 from app.ui.worker import Worker
 from app.words import measured_words, too_slow_words
+from mcnet.phrases import phrase
 
 if TYPE_CHECKING:
     from app.pipeline.pipeline import Pipeline
@@ -80,7 +81,7 @@ class Measuring(QObject):
         """Measure with these settings, with everything else at rest; harmless while it is under way."""
         if self.under_way:
             return
-        self.share, self.doing = 0.0, tr("getting ready")
+        self.share, self.doing = 0.0, phrase("getting ready")
         self.cleared.emit("measuring")
         self.changed.emit()
 
@@ -96,7 +97,7 @@ class Measuring(QObject):
             self.measured = event
         elif self.under_way:
             self.share = event.share
-            self.doing = tr("measuring") if event.way is None else tr("trying {way}", way=event.way)
+            self.doing = phrase("measuring") if event.way is None else phrase("trying {way}", way=event.way)
         self.changed.emit()
 
     def _done(self, measured: Measured) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app.errors import AppError
+from app.pipeline.output.pipewire_worker import MICROPHONE_NAME
 from app.pipeline.output.sound import RATE_HZ
 from mcnet.phrases import phrase
 
@@ -128,6 +129,9 @@ def _find(key: str) -> "QAudioDevice":
 
     if not key:
         device = QMediaDevices.defaultAudioInput()
+        if device.description() == MICROPHONE_NAME:  # calls' usual one is as late as a recording makes it
+            others = [one for one in QMediaDevices.audioInputs() if one.description() != MICROPHONE_NAME]
+            device = others[0] if others else device
         if device.isNull():
             raise AppError(
                 phrase("there is no microphone: plug one in, or allow it in the system's settings for sound")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import AppError
+from app.pipeline.output.pipewire_worker import MICROPHONE_NAME
 from app.ui import microphone_process
 from mcnet.phrases import phrase
 
@@ -46,14 +47,15 @@ class Ear(Protocol):
 
 
 def list_microphones() -> list[tuple[str, str]]:
-    """Key and name of every microphone that is there, the usual one first. Takes a moment.
+    """Key and name of every microphone that is there, the usual one first, but our own for calls. Takes a moment.
 
     Raises:
         AppError: sound cannot be recorded here at all.
     """
     process, connection = _start(None)
     try:
-        return [(str(key), str(name)) for key, name in _facts(connection)["microphones"]]
+        named = [(str(key), str(name)) for key, name in _facts(connection)["microphones"]]
+        return [(key, name) for key, name in named if name != MICROPHONE_NAME]
     finally:
         _end(process)
         connection.close()

@@ -1,5 +1,6 @@
 """The key that shows the slate while another window has the focus."""
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ from app.ui.worker import Worker
 
 if TYPE_CHECKING:
     from app.hotkeys.listening import KeyListener, Standing
+
+logger = logging.getLogger(__name__)
 
 ListenFor = Callable[[str, Callable[[], None], "Callable[[Standing], None]"], "KeyListener"]
 
@@ -115,5 +118,6 @@ class PanicKey(QObject):
 
     def _hear(self, wish: int, standing: "Standing") -> None:
         if wish == self._wishes and not self._closed:
+            logger.info("slate key: %s%s", "" if standing.heard else "not heard: ", standing.text)
             self.heard, self.text = standing.heard, clause(standing.text)
             self.changed.emit()

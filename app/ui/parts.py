@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from app.pipeline.inspector import InspectorProcess
     from app.pipeline.models import ModelReport
     from app.pipeline.output.discloser import Begin, Disclose
+    from app.pipeline.output.pipewire_microphone import MicrophoneStanding, PipeWireMicrophone
     from app.pipeline.output.sinks import FileSink, Sink
     from app.pipeline.output.sound import SoundFeed
     from app.pipeline.pipeline import Pipeline
@@ -112,6 +113,7 @@ class Parts:
         begin_disclosing: sign a finished file in a process of its own.
         list_microphones: key and name of each.
         open_microphone: by its key, or the usual one by "".
+        make_call_microphone: of a microphone's key and name, one in PipeWire that tells from a thread how it stands.
         make_inspector: of a model, what draws the inside of the network.
         listen_for: what hears a key while another window has the focus, not started yet.
         make_control: a server for whoever does what is asked from outside, with the state and the pages allowed.
@@ -132,6 +134,7 @@ class Parts:
     begin_disclosing: "Begin"
     list_microphones: Callable[[], list[tuple[str, str]]]
     open_microphone: "Callable[[str], Ear]"
+    make_call_microphone: "Callable[[str, str, Callable[[MicrophoneStanding], None]], PipeWireMicrophone]"
     make_inspector: "Callable[[str], InspectorProcess]"
     listen_for: "Callable[[str, Callable[[], None], Callable[[Standing], None]], KeyListener]"
     make_control: "Callable[[Operator, AppState, Sequence[str]], ControlServer]"
@@ -155,6 +158,7 @@ def real_parts() -> Parts:
         begin_disclosing=_begin_disclosing,
         list_microphones=_list_microphones,
         open_microphone=_open_microphone,
+        make_call_microphone=_make_call_microphone,
         make_inspector=_make_inspector,
         listen_for=_listen_for,
         make_control=_make_control,
@@ -312,6 +316,12 @@ def _open_microphone(key: str) -> "Ear":
     from app.ui.microphones import open_microphone
 
     return open_microphone(key)
+
+
+def _make_call_microphone(key: str, name: str, tell: "Callable[[MicrophoneStanding], None]") -> "PipeWireMicrophone":
+    from app.pipeline.output.pipewire_microphone import PipeWireMicrophone
+
+    return PipeWireMicrophone(key, name, tell)
 
 
 def _make_inspector(model: str) -> "InspectorProcess":

@@ -56,6 +56,7 @@ from app.places import presets_file, videos_folder
 from app.settings import RECENT_MODELS, AppSettings, ControlSettings, LiveSettings, WindowSettings, save_settings
 from app.space import Space
 from app.ui.bridge import Bridge
+from app.ui.call_microphone import CallMicrophone
 from app.ui.camera_desk import CameraDesk
 from app.ui.chain import Chain, Link
 from app.ui.cleanup import Cleanup
@@ -140,6 +141,7 @@ class Session(QObject):
         devices: where the model can run besides the processor, as the settings name it, with a name for people.
         recordings: what is written to files.
         microphone: whose sound they have, if it is on.
+        call_microphone: the same one for calls, as late as the picture.
         measuring: what runs the model best here.
         models: those that can animate.
         remote: control from outside.
@@ -207,6 +209,8 @@ class Session(QObject):
             self._microphone_worker, parts.list_microphones, parts.open_microphone, settings.microphone
         )
         self._cleanup.add("microphone", self.microphone.close)
+        self.call_microphone = CallMicrophone(parts.make_call_microphone, lambda: self.stats().age_ms.p50 / 1000)
+        self._cleanup.add("call microphone", self.call_microphone.close)
         self._cleanup.add("motion recording", lambda: self.recordings.finish_motion_at_last())
         self._cleanup.add("pipeline", self._stop_pipeline)  # before it: the end of a recording still has its sound
         camera = options.camera or settings.camera
@@ -249,6 +253,7 @@ class Session(QObject):
             self.virtual_camera,
             self.recordings,
             self.microphone,
+            self.call_microphone,
             self.measuring,
             self.models,
             self.remote,
@@ -264,6 +269,9 @@ class Session(QObject):
         self.microphone.chosen.connect(
             lambda on, key: self._keep(replace(self.settings, record_sound=on, microphone=key))
         )
+        self.microphone.changed.connect(self._choose_call_microphone)
+        self.call_microphone.chosen.connect(lambda on: self._keep(replace(self.settings, call_microphone=on)))
+        self.live_changed.connect(lambda: self.call_microphone.mute(self.settings.live.slate))
         self.remote.chosen.connect(self._keep_control)
         self.panic_key.chosen.connect(lambda key: self._keep_control(replace(self.settings.control, slate_key=key)))
         self.panic_key.pressed.connect(self.slate)
@@ -291,6 +299,9 @@ class Session(QObject):
         self.virtual_camera.examine()
         self._worker.run(self._parts.list_devices, self._take_devices, self._report("devices"))
         self.microphone.switch(self.settings.record_sound)
+        self._choose_call_microphone()
+        self.call_microphone.mute(self.settings.live.slate)
+        self.call_microphone.switch(self.settings.call_microphone)
         self.remote.open()
         self.panic_key.open()
         self._tell_busy()
@@ -379,7 +390,7 @@ class Session(QObject):
 
     def _forget_refused(self, before: LiveSettings, live: LiveSettings) -> None:
         """Another picture is wished for than the one that could not be had: the notice about that one goes."""
-        changed = {"slate_image"} if before.slate_image != live.slate_image else set()
+        changed = {name for name in ("slate_image", "idle_motion") if getattr(before, name) != getattr(live, name)}
         backgrounds = ((one.background, one.background_image, one.background_video) for one in (before, live))
         if len(set(backgrounds)) > 1:
             changed.add("background")
@@ -647,14 +658,14 @@ class Session(QObject):
     def stop(self) -> None:
         """Leave the slate up. The virtual camera stays, so that the call keeps its picture."""
         self._set_slate(True)
+        if self._pipeline is not None:
+            self._pipeline.update(self.settings.live)  # so that it takes over a slate that came from outside
         self.changed.emit()
 
     def slate(self) -> None:
         """The panic key: the slate with the next picture, whatever else is going on. Never takes it away."""
         self._panicked = True
         self.stop()
-        if self._pipeline is not None:
-            self._pipeline.update(self.settings.live)  # so that it takes over a slate that came from outside
 
     def calibrate(self, *, now: bool) -> None:
         """Take the reference: from this very frame, or hands-free from the best of the next ones."""
@@ -667,6 +678,11 @@ class Session(QObject):
     def _virtual_camera_gone(self) -> None:
         if not self._panicked:  # nobody watches any more: the preview goes on
             self._set_slate(False)
+
+    def _choose_call_microphone(self) -> None:
+        """Calls hear the microphone that recordings hear."""
+        names, key = dict(self.microphone.microphones or ()), self.microphone.key
+        self.call_microphone.use(key, names.get(key, ""))
 
     def _end_calibrating(self) -> None:
         self.calibrating = None

@@ -7,6 +7,7 @@ from PyQt6.QtCore import QRectF, QSize, Qt, QTimer
 from PyQt6.QtGui import QColor, QHideEvent, QPainter, QPaintEvent, QShowEvent
 from PyQt6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
+from app.pipeline.output.pipewire_worker import MICROPHONE_NAME
 from app.ui.languages import clause, spoken, tr
 from app.ui.session import Session
 from app.ui.theme import theme_in_use
@@ -28,6 +29,7 @@ class SoundRow(QWidget):
         choice: which microphone.
         refresh_button: look again for microphones.
         meter: how loud it is.
+        call_switch: whether calls are offered it as late as the picture; shown where they can be.
     """
 
     def __init__(self, session: Session) -> None:
@@ -38,19 +40,30 @@ class SoundRow(QWidget):
             tr("New recordings have your voice, in step with the picture. Switched off, the microphone is closed."),
         )
         self.choice = Combo(
-            tr("Microphone"), tr("Whose sound recordings have. Calls take theirs from the call program.")
+            tr("Microphone"), tr("Whose sound recordings have, and calls that take the microphone for calls.")
         )
         self.refresh_button = button(
             "", tip=tr("Look again for microphones"), icon_name="refresh", name=tr("Refresh microphones")
         )
         self.meter = LevelMeter(self._microphone.feed.take_peak)
         self._said = label("", "muted", wrap=True)
-        self._more = QWidget()
+        self._call = session.call_microphone
+        self.call_switch = Switch(
+            tr("Microphone for calls, in step"),
+            tr(
+                "Offer call programs the microphone as late as the picture is, so that lips and voice agree. It is "
+                "heard only while a program listens, and silent while you show the slate."
+            ),
+        )
+        self.call_switch.setVisible(self._call.available)
+        self._call_said = label("", "muted", wrap=True)
+        self._more, self._loudness = QWidget(), QWidget()
         row = QHBoxLayout()
         row.setSpacing(6)
         row.addWidget(self.choice, 1)
         row.addWidget(self.refresh_button)
-        level = QHBoxLayout()
+        level = QHBoxLayout(self._loudness)
+        level.setContentsMargins(0, 0, 0, 0)
         level.setSpacing(6)
         name = label(tr("Level"))
         name.setMinimumWidth(NAME_PX)
@@ -60,14 +73,18 @@ class SoundRow(QWidget):
         more.setContentsMargins(0, 0, 0, 0)
         more.setSpacing(8)
         more.addLayout(row)
-        more.addLayout(level)
+        more.addWidget(self._loudness)
         more.addWidget(self._said)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(8)
         column.addWidget(self.switch)
+        column.addWidget(self.call_switch)
+        column.addWidget(self._call_said)
         column.addWidget(self._more)
         self.switch.clicked.connect(self._microphone.switch)
+        self.call_switch.clicked.connect(self._switch_call)
+        self._call.changed.connect(self.refresh)
         self.choice.activated.connect(lambda row: self._microphone.choose(str(self.choice.itemData(row))))
         self.refresh_button.clicked.connect(self._microphone.refresh)
         self._microphone.changed.connect(self.refresh)
@@ -78,11 +95,26 @@ class SoundRow(QWidget):
         """What is said of the microphone."""
         return self._said.text()
 
+    @property
+    def call_said(self) -> str:
+        """What is said of the microphone for calls."""
+        return self._call_said.text()
+
+    def _switch_call(self, on: bool) -> None:
+        self._call.switch(on)
+        if on:
+            self._microphone.refresh()
+
     def refresh(self) -> None:
-        """Show how the microphone stands."""
+        """Show how the microphone stands, for recordings and for calls."""
         microphone = self._microphone
         self.switch.setChecked(microphone.wanted)
-        self._more.setVisible(microphone.wanted)
+        self.call_switch.setChecked(self._call.wanted)
+        self._more.setVisible(microphone.wanted or self._call.wanted)
+        self._loudness.setVisible(microphone.wanted)
+        self._said.setVisible(microphone.wanted)
+        self._call_said.setVisible(self._call.wanted)
+        self._call_said.setText(self._call_words())
         choices = [(spoken(_USUAL), ""), *((name, key) for key, name in microphone.microphones or ())]
         if microphone.key and microphone.key not in [key for _, key in choices]:
             choices.append((tr("The one chosen before"), microphone.key))
@@ -97,6 +129,18 @@ class SoundRow(QWidget):
             self._said.setText(
                 tr("Heard: {name}", name=microphone.name) if microphone.name else tr("The microphone is being opened…")
             )
+
+    def _call_words(self) -> str:
+        standing = self._call.standing
+        if standing is not None and standing.trouble:
+            return tr("A call hears nothing: {trouble}.", trouble=clause(standing.trouble))
+        if standing is None or not standing.there:
+            return tr("The microphone for calls is being made…")
+        if not standing.listened:
+            return tr("Choose “{name}” in your call program. Nobody listens to it yet.", name=MICROPHONE_NAME)
+        if self._call.muted:
+            return tr("Silent while you show the slate.")
+        return tr("A call hears you {delay_ms:.0f} ms late, with the picture.", delay_ms=1000 * standing.delay_s)
 
 
 class LevelMeter(QWidget):

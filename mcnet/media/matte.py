@@ -16,6 +16,8 @@ from assets import ROOT as ASSETS
 from mcnet.arrays import Rgb
 from mcnet.media.face_mesh import checked_content
 
+MATTE_VERSION = 1
+"""Of how mattes are made: one that was kept under another is not used."""
 NETWORK = ASSETS / "models" / "selfie_segmentation.tflite"
 _SHA256 = "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c"
 _NETWORK_PX = 256

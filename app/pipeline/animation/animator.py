@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.pipeline.animation.calibration import Calibration, PoseScore, score_expression
+from app.pipeline.animation.idle_motion import IdleMotion
 from app.pipeline.animation.live_engine import LiveEngine
 from app.pipeline.animation.motion import MotionControl, Pose, Reference, gains_of
 from app.pipeline.animation.motion_recording import MotionRecording
@@ -72,6 +73,8 @@ _LEAST_INSIDE = 0.6
 """At least this share of the face's box must lie in the frame: the mesh only guesses what is outside."""
 _PROGRESS_STEP = 0.05
 _BRIDGE_S = 0.3
+_IDLE_IN_S = 1.5
+"""Within so long an avatar at rest comes into its idle motion."""
 
 
 class Finder(Protocol):
@@ -188,6 +191,10 @@ class Animator:
         self._reference_for: Portrait | None = None
         self._remembers = True
         self._plays = False
+        self._idle_name = ""
+        self._idle: IdleMotion | None = None
+        self._idle_since_s: float | None = None
+        self._idled: Head | None = None
         self._refused = False
         self.recording: MotionRecording | None = None
         self._identity = ""
@@ -211,7 +218,7 @@ class Animator:
         self._picture: _Picture | None = None
         self._proven: _Picture | None = None
         self._cuts_out = False
-        self._mattes: dict[bytes, Matte | None] = {}
+        self._known_matte: tuple[NDArray[np.uint8], Matte | None] | None = None
         self._known_light: Light | None = None
         self._strange = False
         self._resting = False
@@ -268,7 +275,7 @@ class Animator:
         """
         before = self._engine, self._encoded
         self._engine, self._encoded = engine, {}
-        self._mattes = {}  # of another size, maybe
+        self._known_matte = None  # of another size, maybe
         source, known = self._source, False
         try:
             if source is not None:
@@ -300,6 +307,7 @@ class Animator:
     def _begin_anew(self) -> None:
         """Forget the pictures of another portrait or model, and calibrate from the start where it is under way."""
         self._target = self._picture = self._proven = self._bridge = None
+        self._idle_since_s = self._idled = None
         self._resting = False
         if self._calibration is not None:
             self.calibrate(self._calibration.duration_s)
@@ -604,7 +612,10 @@ class Animator:
         stance = self._stance(driving, measured, dt_s, settings)
         self._target = target = self._bridged(stance, now_s, settings)
         rung = self._ladder.update(now_s, face=True, camera=True, settings=settings)
-        self._render(self._source.between(self._source.rest(target), target, rung.presence))
+        self._idle_since_s = None
+        self._render(self._source.between(self._rest(target), target, rung.presence))
+        if rung.presence >= 1:
+            self._idled = None
         return self._shown(rung.state, fresh=True)
 
     def _stance(self, driving: Pose | None, measured: Head | None, dt_s: float, settings: LiveSettings) -> Pose | Head:
@@ -742,15 +753,45 @@ class Animator:
         if rung.state is not State.HOLD:
             self._gone = True
         if not rung.state.shows_avatar:
+            self._idle_since_s = self._idled = None
             return self._slate(rung.state)
         if rung.state is State.HOLD and self._proven is not None:
             self._picture = self._proven  # later ones may be of frames that showed no face any more
         elif rung.state is State.EASING and self._target is not None:
-            self._render(self._source.between(self._source.rest(self._target), self._target, rung.presence))
+            self._render(self._source.between(self._rest(self._target), self._target, rung.presence))
+        elif rung.state is State.IDLE and (idle := self._idle_stance(now_s, settings)) is not None:
+            self._idled = idle
+            self._render(idle)
         elif self._picture is None or (rung.state is not State.HOLD and not self._resting):
             self._render(self._source.pose)
             self._resting = True
         return self._shown(rung.state, fresh=False)
+
+    def _rest(self, like: Pose | Head) -> Pose | Head:
+        """Where the avatar comes from and goes to without its performer, told as `like` is: where it idled last."""
+        assert self._source is not None
+        if self._idled is not None and isinstance(like, Head):
+            return self._idled
+        return self._source.rest(like)
+
+    def _idle_stance(self, now_s: float, settings: LiveSettings) -> Head | None:
+        """How the avatar is posed while it idles; None where it rests still."""
+        if settings.idle_motion != self._idle_name:
+            self._idle_name, self._idle = settings.idle_motion, None
+            if self._idle_name:
+                try:
+                    self._idle = IdleMotion(self._idle_name)
+                except MediaError as error:
+                    self._emit(SettingRefused("idle_motion", str(error)))
+        space = None if self._source is None else self._source.space
+        if self._idle is None or space is None:
+            return None
+        if self._idle_since_s is None:
+            self._idle_since_s = now_s
+        time_s = now_s - self._idle_since_s
+        stance = self._idle.stance(space, time_s, gains_of(settings))
+        start = self._idled if self._idled is not None and time_s == 0 else space.head
+        return start.towards(stance, eased(min(1.0, time_s / _IDLE_IN_S)))
 
     def _render(self, stance: Pose | Head) -> None:
         assert self._source is not None
@@ -776,21 +817,27 @@ class Animator:
 
     def _matte(self, square: NDArray[np.uint8]) -> Matte | None:
         """The portrait's, made when it is first wanted; None, which is told once, where it cannot be."""
-        key = square.tobytes()
-        if key not in self._mattes:
-            size_px = self._engine.config.size_px
-            try:
-                with self._timed("matte"):
-                    made = cut_out(square if len(square) == size_px else resized(square, size_px))
-            except (MediaError, cv2.error) as error:
-                logger.warning("the person cannot be cut out: %s", error)
-                told = phrase("the person cannot be cut out of this portrait: {error}", error=error)
-                self._emit(SettingRefused("cut_out", told))
-                made = None
-            self._mattes[key] = made
-            while len(self._mattes) > _ENCODED_KEPT:
-                del self._mattes[next(iter(self._mattes))]
-        return self._mattes[key]
+        if self._known_matte is None or self._known_matte[0] is not square:
+            self._known_matte = square, self._make_matte(square)
+        return self._known_matte[1]
+
+    def _make_matte(self, square: NDArray[np.uint8]) -> Matte | None:
+        size_px = self._engine.config.size_px
+        shown = square if len(square) == size_px else resized(square, size_px)
+        kept = self._store.load_matte(shown) if self._store else None
+        if kept is not None:
+            return kept
+        try:
+            with self._timed("matte"):
+                made = cut_out(shown)
+        except (MediaError, cv2.error) as error:
+            logger.warning("the person cannot be cut out: %s", error)
+            told = phrase("the person cannot be cut out of this portrait: {error}", error=error)
+            self._emit(SettingRefused("cut_out", told))
+            return None
+        if self._store:
+            self._store.save_matte(shown, made)
+        return made
 
     def _shown(self, state: State, *, fresh: bool) -> OutputFrame:
         avatar, person = (None, None) if self._picture is None else self._picture

@@ -1,4 +1,4 @@
-"""Encoded portraits on disk, so that a portrait that was used before loads within one frame."""
+"""Encoded portraits and their mattes on disk, so that a portrait that was used before loads within one frame."""
 
 import contextlib
 import hashlib
@@ -12,19 +12,21 @@ from safetensors.numpy import load_file, save_file
 
 from mcnet.arrays import Array, ConditionedMemory, Keypoints, SourceCache
 from mcnet.files import replacing
+from mcnet.media.matte import MATTE_VERSION, Matte
 
 logger = logging.getLogger(__name__)
 
 _KEPT_FILES = 40
+_SOURCES, _MATTES = ".safetensors", ".matte"
 
 
 class SourceStore:
-    """A folder of source caches, keyed by picture, measured places, weights and precision.
+    """A folder of source caches, keyed by picture, measured places, weights and precision, and of mattes, by picture.
 
     What cannot be read is computed anew.
 
     Args:
-        folder: made when the first one is kept; at most 40 files stay, the last used ones.
+        folder: made when the first one is kept; at most 40 files of each stay, the last used ones.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -55,23 +57,47 @@ class SourceStore:
         self, square: NDArray[np.uint8], cache: SourceCache[Array], places: NDArray[np.float32] | None = None
     ) -> None:
         """Keep a cache; a full or forbidden disk is no reason to stop."""
-        path = self._path(square, cache.fingerprint, places)
+        self._keep(self._path(square, cache.fingerprint, places), _pack(cache), "encoded portrait")
+
+    def _keep(self, path: Path, tensors: dict[str, Array], what: str) -> None:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with replacing(path) as partial:
-                save_file(_pack(cache), partial)
-            self._tidy()
+                save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, partial)
+            self._tidy(path.suffix)
         except (OSError, SafetensorError) as error:
-            logger.warning("the encoded portrait could not be kept in %s: %s", self._folder, error)
+            logger.warning("the %s could not be kept in %s: %s", what, self._folder, error)
+
+    def load_matte(self, square: NDArray[np.uint8]) -> Matte | None:
+        """The matte that was made of that very picture; None where there is none."""
+        path = self._matte_path(square)
+        try:
+            tensors = load_file(path)
+            path.touch()
+            matte = Matte(tensors["alpha"], tensors["plate"], tensors["padded"])
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError, KeyError) as error:
+            logger.info("the matte %s cannot be read (%s); it is made anew", path, error)
+            return None
+        return matte if matte.alpha.shape == matte.plate.shape[:2] == square.shape[:2] else None
+
+    def save_matte(self, square: NDArray[np.uint8], matte: Matte) -> None:
+        """Keep a matte; a full or forbidden disk is no reason to stop."""
+        self._keep(self._matte_path(square), matte._asdict(), "matte")
+
+    def _matte_path(self, square: NDArray[np.uint8]) -> Path:
+        content = f"matte {MATTE_VERSION} {square.shape}".encode() + square.tobytes()
+        return self._folder / f"{hashlib.sha256(content).hexdigest()[:32]}{_MATTES}"
 
     def _path(self, square: NDArray[np.uint8], fingerprint: str, places: NDArray[np.float32] | None) -> Path:
         measured = b"" if places is None else places.tobytes()
         content = fingerprint.encode() + str(square.shape).encode() + square.tobytes() + measured
         digest = hashlib.sha256(content).hexdigest()
-        return self._folder / f"{digest[:32]}.safetensors"
+        return self._folder / f"{digest[:32]}{_SOURCES}"
 
-    def _tidy(self) -> None:
-        files = sorted(self._folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+    def _tidy(self, suffix: str) -> None:
+        files = sorted(self._folder.glob(f"*{suffix}"), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in files[_KEPT_FILES:]:
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -88,7 +114,7 @@ def _pack(cache: SourceCache[Array]) -> dict[str, Array]:
     }
     if cache.memory is not None:
         tensors |= {"memory": cache.memory.memory, "responses": cache.memory.responses}
-    return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    return tensors
 
 
 def _unpack(tensors: dict[str, Array], fingerprint: str) -> SourceCache[Array]:

@@ -18,7 +18,7 @@ from mcnet.arrays import Rgb
 from mcnet.media.errors import MediaError
 from mcnet.media.images import read_rgb
 from mcnet.media.matte import Cutout
-from mcnet.media.scene import blurred, covering, plain, require_file
+from mcnet.media.scene import blurred, covering, plain, require_file, rgb_of
 from mcnet.phrases import phrase
 
 _FEATHER_SHARE = 0.035
@@ -126,10 +126,9 @@ class Compositor:
                 avatar = cutout.before(around)
             picture = self._fitted(around, self._sharp(avatar, settings), settings)
         if settings.badge:
-            _put_badge(picture)
             if alpha is not None:
-                left, top, width, height = badge_place(self._width, self._height)
-                alpha[top : top + height, left : left + width] = 255
+                _darken_below_badge(picture, alpha, settings.background_colour)
+            _put_badge(picture)
         return picture, alpha
 
     def _sharp(self, avatar: Rgb, settings: LiveSettings) -> Rgb:
@@ -416,6 +415,16 @@ def _slate(width: int, height: int, title: str, subtitle: str) -> Rgb:
         _write(picture, subtitle, scale=0.034, offset=0.075, ink=_QUIET_INK)
     picture.flags.writeable = False
     return picture
+
+
+def _darken_below_badge(picture: Rgb, alpha: NDArray[np.uint8], behind: str) -> None:
+    """Where a picture is transparent below the badge, make it dark and opaque: the badge lets some of it through."""
+    left, top, width, height = badge_place(picture.shape[1], picture.shape[0])
+    place = (slice(top, top + height), slice(left, left + width))
+    through = 1 - alpha[place].astype(np.float32)[..., None] / 255
+    darker = picture[place] + through * (np.array(_SLATE_BOTTOM, np.float32) - np.array(rgb_of(behind), np.float32))
+    picture[place] = np.clip(darker + 0.5, 0, 255).astype(np.uint8)
+    alpha[place] = 255
 
 
 def _put_badge(picture: Rgb) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -83,17 +84,26 @@ class Composed:
     alpha: NDArray[np.uint8] | None = None
     behind: str = "#000000"
 
-    def straight(self) -> NDArray[np.uint8]:
-        """(height, width, 4) uint8 RGB and straight alpha: the colours without the one that shows through.
+    def colours(self) -> NDArray[np.uint8]:
+        """(height, width, 3) uint8 RGB without the colour that shows through: those of straight alpha.
 
         A fade between avatar and slate mixes both alike, so that this holds for it too.
         """
         if self.alpha is None:
-            return np.dstack((self.rgb, np.full(self.rgb.shape[:2], 255, np.uint8)))
-        made = np.dstack((self.rgb, self.alpha))
-        mixed = (self.alpha > 0) & (self.alpha < 255)
+            return self.rgb
+        flat = self.alpha.reshape(-1)
+        mixed = np.flatnonzero((flat > 0) & (flat < 255))
+        made = self.rgb.copy()
+        shown = made.reshape(-1, 3)
         behind = np.array(rgb_of(self.behind), np.float32)
-        share = self.alpha[mixed].astype(np.float32)[:, None] / 255
-        colours = behind + (self.rgb[mixed] - behind) / share
-        made[mixed, :3] = np.clip(np.round(colours), 0, 255).astype(np.uint8)
+        share = flat[mixed].astype(np.float32)[:, None] / 255
+        unmixed = behind + (shown[mixed] - behind) / share
+        shown[mixed] = np.clip(np.round(unmixed), 0, 255).astype(np.uint8)
+        return made
+
+    def straight(self) -> NDArray[np.uint8]:
+        """(height, width, 4) uint8 RGB and straight alpha."""
+        made = np.asarray(cv2.cvtColor(self.colours(), cv2.COLOR_RGB2RGBA), np.uint8)
+        if self.alpha is not None:
+            made[:, :, 3] = self.alpha
         return made

@@ -6,15 +6,12 @@ from typing import Any, NamedTuple
 
 from app.errors import AppError
 from app.pipeline.output import pipewire_sound_process
-from app.pipeline.output.pipewire_sound_process import MICROPHONE_NAME
 from app.pipeline.output.pipewire_worker import PipeWireKeeper
-
-__all__ = ["MICROPHONE_NAME", "PipeWireMicrophone", "Standing"]
 
 logger = logging.getLogger(__name__)
 
 
-class Standing(NamedTuple):
+class MicrophoneStanding(NamedTuple):
     """How the microphone stands.
 
     Attributes:
@@ -39,9 +36,9 @@ class PipeWireMicrophone:
         tell: called from a thread whenever it stands differently.
     """
 
-    def __init__(self, key: str, name: str, tell: Callable[[Standing], None]) -> None:
+    def __init__(self, key: str, name: str, tell: Callable[[MicrophoneStanding], None]) -> None:
         self._tell = tell
-        self._standing = Standing()
+        self._standing = MicrophoneStanding()
         self._wish = (0.0, True)
         self._keeper = PipeWireKeeper(
             pipewire_sound_process.microphone,

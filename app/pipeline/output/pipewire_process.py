@@ -78,10 +78,10 @@ class PixelFormat(NamedTuple):
         return self.black_pixel * (first // len(self.black_pixel)) + self.black_rest * (size_bytes - first)
 
 
-# In the order in which they are offered: every camera program takes the first, and OBS no other of these.
+# In the order in which they are offered: the first is the one that costs least, and OBS takes the second alone.
 PIXEL_FORMATS = {
-    "YUY2": PixelFormat(YUY2, 2, 2, b"\x10\x80"),
     "I420": PixelFormat(I420, 1, 1.5, b"\x10", b"\x80"),
+    "YUY2": PixelFormat(YUY2, 2, 2, b"\x10\x80"),
     "RGB": PixelFormat(RGB, 3, 3, b"\0"),
 }
 

@@ -18,6 +18,7 @@ from app.pipeline.output.pipewire_client import (
     AUTOCONNECT,
     ERROR,
     IN_DATA_THREAD,
+    INACTIVE,
     INPUT,
     MAP_BUFFERS,
     OUTPUT,
@@ -29,11 +30,9 @@ from app.pipeline.output.pipewire_client import (
     sound_format,
 )
 from app.pipeline.output.pipewire_process import end_with
+from app.pipeline.output.pipewire_worker import MICROPHONE_NAME
 from app.pipeline.output.sound import RATE_HZ, SoundFeed
 from mcnet.phrases import phrase
-
-MICROPHONE_NAME = "mcnet-avatar microphone"
-"""What call programs call it."""
 
 _NODE_NAME = "mcnet-avatar-microphone"
 _LINK_GROUP = "mcnet-avatar-sound"  # who is in one is never joined to itself
@@ -145,8 +144,9 @@ class _Microphone:
 
     def run(self) -> None:
         formats = [sound_format(RATE_HZ)]
+        # The ear first, and closed, for the mouth may be listened to at once.
+        self._ear.connect(INPUT, AUTOCONNECT | INACTIVE | MAP_BUFFERS | IN_DATA_THREAD, formats)
         self._mouth.connect(OUTPUT, MAP_BUFFERS | IN_DATA_THREAD, formats)
-        self._ear.connect(INPUT, MAP_BUFFERS | IN_DATA_THREAD | AUTOCONNECT, formats)
         while True:
             if self._connection.poll(_LOOK_S):
                 self._sound.delay_s, self._sound.muted = self._connection.recv()

@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 NODE_NAME = "mcnet-avatar"
 """What call programs call the camera."""
 
+MICROPHONE_NAME = "mcnet-avatar microphone"
+"""What they call the microphone."""
+
 _ANSWER_S = 10.0
 _AGAIN_S, _LONGEST_AGAIN_S = 0.5, 8.0
 _STEADY_S = 10.0  # who lived as long does not crash at once

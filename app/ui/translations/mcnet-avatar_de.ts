@@ -4,8 +4,16 @@
     <context>
         <name>mcnet-avatar</name>
         <message>
+            <source>A call hears nothing: {trouble}.</source>
+            <translation>Ein Anruf hört nichts: {trouble}.</translation>
+        </message>
+        <message>
+            <source>A call hears you {delay_ms:.0f} ms late, with the picture.</source>
+            <translation>Ein Anruf hört Sie {delay_ms:.0f} ms später, im Takt mit dem Bild.</translation>
+        </message>
+        <message>
             <source>A device that every call program lists. It needs a kernel module, and root once.</source>
-            <translation type="unfinished" />
+            <translation>Ein Gerät, das jedes Anrufprogramm anbietet. Es braucht ein Kernelmodul und einmal Root-Rechte.</translation>
         </message>
         <message>
             <source>A folder for recordings</source>
@@ -28,8 +36,16 @@
             <translation>Der Ordner eines Modells oder eines Laufs, der noch lernt</translation>
         </message>
         <message>
+            <source>A motion file for the avatar that idles</source>
+            <translation>Eine Bewegungsdatei für den ruhenden Avatar</translation>
+        </message>
+        <message>
             <source>A motion file in the camera's place</source>
-            <translation type="unfinished" />
+            <translation>Eine Bewegungsdatei anstelle der Kamera</translation>
+        </message>
+        <message>
+            <source>A motion file…</source>
+            <translation>Eine Bewegungsdatei …</translation>
         </message>
         <message>
             <source>A phone with a camera app, or any camera with an address on your network</source>
@@ -53,7 +69,7 @@
         </message>
         <message>
             <source>A picture…</source>
-            <translation type="unfinished" />
+            <translation>Ein Bild …</translation>
         </message>
         <message>
             <source>A safe start avoids what may have been the cause: the processor computes, there is no virtual camera, and all settings are the defaults. Your own are kept for the next start.</source>
@@ -61,7 +77,7 @@
         </message>
         <message>
             <source>A video as background</source>
-            <translation type="unfinished" />
+            <translation>Ein Video als Hintergrund</translation>
         </message>
         <message>
             <source>A video in the camera's place</source>
@@ -69,7 +85,7 @@
         </message>
         <message>
             <source>A video…</source>
-            <translation type="unfinished" />
+            <translation>Ein Video …</translation>
         </message>
         <message>
             <source>AKD of copying</source>
@@ -129,7 +145,7 @@
         </message>
         <message>
             <source>Another name for {preset}:</source>
-            <translation type="unfinished" />
+            <translation>Ein anderer Name für {preset}:</translation>
         </message>
         <message>
             <source>As the desktop</source>
@@ -189,7 +205,7 @@
         </message>
         <message>
             <source>Browsers and OBS see it once their PipeWire camera is switched on; the apps of Zoom and Teams do not.</source>
-            <translation type="unfinished" />
+            <translation>Browser und OBS sehen sie, sobald ihre PipeWire-Kamera eingeschaltet ist; die Apps von Zoom und Teams nicht.</translation>
         </message>
         <message>
             <source>CALIBRATING</source>
@@ -221,7 +237,7 @@
         </message>
         <message>
             <source>Call this preset something else</source>
-            <translation type="unfinished" />
+            <translation>Diese Voreinstellung umbenennen</translation>
         </message>
         <message>
             <source>Calms jitter; a slow movement is shown that much later.</source>
@@ -237,7 +253,7 @@
         </message>
         <message>
             <source>Can be chosen in the window: {words}.</source>
-            <translation type="unfinished" />
+            <translation>Kann im Fenster gewählt werden: {words}.</translation>
         </message>
         <message>
             <source>Cancel</source>
@@ -253,7 +269,7 @@
         </message>
         <message>
             <source>Choose another picture or video</source>
-            <translation type="unfinished" />
+            <translation>Ein anderes Bild oder Video wählen</translation>
         </message>
         <message>
             <source>Choose two to four views of the network's inside</source>
@@ -262,6 +278,10 @@
         <message>
             <source>Choose {camera}</source>
             <translation>Wählen Sie {camera}</translation>
+        </message>
+        <message>
+            <source>Choose “{name}” in your call program. Nobody listens to it yet.</source>
+            <translation>Wählen Sie „{name}“ in Ihrem Anrufprogramm. Noch hört niemand zu.</translation>
         </message>
         <message>
             <source>Close</source>
@@ -289,11 +309,11 @@
         </message>
         <message>
             <source>Content Credentials</source>
-            <translation type="unfinished" />
+            <translation>Inhaltsnachweise</translation>
         </message>
         <message>
             <source>Control from outside</source>
-            <translation type="unfinished" />
+            <translation>Steuerung von außen</translation>
         </message>
         <message>
             <source>Controls</source>
@@ -305,7 +325,7 @@
         </message>
         <message>
             <source>Copy the token</source>
-            <translation type="unfinished" />
+            <translation>Token kopieren</translation>
         </message>
         <message>
             <source>Copy this command</source>
@@ -333,7 +353,7 @@
         </message>
         <message>
             <source>Cut the person out</source>
-            <translation type="unfinished" />
+            <translation>Person freistellen</translation>
         </message>
         <message>
             <source>DROP</source>
@@ -345,15 +365,15 @@
         </message>
         <message>
             <source>Delete</source>
-            <translation type="unfinished" />
+            <translation>Löschen</translation>
         </message>
         <message>
             <source>Delete preset</source>
-            <translation type="unfinished" />
+            <translation>Voreinstellung löschen</translation>
         </message>
         <message>
             <source>Delete this preset; the portraits keep their strengths</source>
-            <translation type="unfinished" />
+            <translation>Diese Voreinstellung löschen; die Porträts behalten ihre Stärken</translation>
         </message>
         <message>
             <source>Device</source>
@@ -488,7 +508,7 @@
         </message>
         <message>
             <source>How far the background is out of focus.</source>
-            <translation type="unfinished" />
+            <translation>Wie unscharf der Hintergrund ist.</translation>
         </message>
         <message>
             <source>How far the enlarged portrait is sharpened.</source>
@@ -500,7 +520,7 @@
         </message>
         <message>
             <source>How large the portrait stands in the picture (the mouse wheel over the preview).</source>
-            <translation type="unfinished" />
+            <translation>Wie groß das Porträt im Bild steht (das Mausrad über der Vorschau).</translation>
         </message>
         <message>
             <source>How long a process of its own was busy with computing one frame once more</source>
@@ -544,7 +564,7 @@
         </message>
         <message>
             <source>In this window 0 shows the slate; a key chosen here does so from every other one, too.</source>
-            <translation type="unfinished" />
+            <translation>In diesem Fenster zeigt 0 das Pausenbild; eine hier gewählte Taste tut es auch aus jedem anderen.</translation>
         </message>
         <message>
             <source>Inside the network</source>
@@ -572,7 +592,7 @@
         </message>
         <message>
             <source>Install your distribution's packages pipewire and wireplumber</source>
-            <translation type="unfinished" />
+            <translation>Installieren Sie die Pakete pipewire und wireplumber Ihrer Distribution</translation>
         </message>
         <message>
             <source>It has no card with figures: nobody has told how good it is (mcnet-train evaluate measures it).</source>
@@ -584,11 +604,11 @@
         </message>
         <message>
             <source>It is being switched on…</source>
-            <translation type="unfinished" />
+            <translation>Wird eingeschaltet …</translation>
         </message>
         <message>
             <source>It is off: {why}.</source>
-            <translation type="unfinished" />
+            <translation>Ist aus: {why}.</translation>
         </message>
         <message>
             <source>It is worse than showing the portrait as it is: its pictures are off by {copied:.0%} of what that would be.</source>
@@ -608,7 +628,7 @@
         </message>
         <message>
             <source>Keep these strengths under a name</source>
-            <translation type="unfinished" />
+            <translation>Diese Stärken unter einem Namen behalten</translation>
         </message>
         <message>
             <source>Keep this crop and animate it</source>
@@ -616,7 +636,7 @@
         </message>
         <message>
             <source>Key for the slate, from every window</source>
-            <translation type="unfinished" />
+            <translation>Taste für das Pausenbild, aus jedem Fenster</translation>
         </message>
         <message>
             <source>Keys</source>
@@ -624,7 +644,7 @@
         </message>
         <message>
             <source>Kind of virtual camera</source>
-            <translation type="unfinished" />
+            <translation>Art der virtuellen Kamera</translation>
         </message>
         <message>
             <source>L1 of copying</source>
@@ -660,7 +680,7 @@
         </message>
         <message>
             <source>Let a Stream Deck, OBS or scripts reach slate, portraits and recordings; on this computer alone.</source>
-            <translation type="unfinished" />
+            <translation>Lässt ein Stream Deck, OBS oder Skripte Pausenbild, Porträts und Aufnahmen steuern; nur auf diesem Computer.</translation>
         </message>
         <message>
             <source>Let call programs see the output; it starts with the slate</source>
@@ -736,7 +756,7 @@
         </message>
         <message>
             <source>Make another token; the old one is of no use then</source>
-            <translation type="unfinished" />
+            <translation>Ein neues Token erzeugen; das alte gilt dann nicht mehr</translation>
         </message>
         <message>
             <source>Masks</source>
@@ -753,6 +773,10 @@
         <message>
             <source>Microphone</source>
             <translation>Mikrofon</translation>
+        </message>
+        <message>
+            <source>Microphone for calls, in step</source>
+            <translation>Mikrofon für Anrufe, im Takt</translation>
         </message>
         <message>
             <source>Mirror the output</source>
@@ -784,11 +808,11 @@
         </message>
         <message>
             <source>Motion files (*.safetensors);;All files (*)</source>
-            <translation type="unfinished" />
+            <translation>Bewegungsdateien (*.safetensors);;Alle Dateien (*)</translation>
         </message>
         <message>
             <source>Motion file…</source>
-            <translation type="unfinished" />
+            <translation>Bewegungsdatei …</translation>
         </message>
         <message>
             <source>Mouth</source>
@@ -811,6 +835,10 @@
             <translation>Den Ausschnitt nach oben verschieben (U)</translation>
         </message>
         <message>
+            <source>Moves gently</source>
+            <translation>Bewegt sich leicht</translation>
+        </message>
+        <message>
             <source>NO CAMERA</source>
             <translation>KEINE KAMERA</translation>
         </message>
@@ -824,7 +852,7 @@
         </message>
         <message>
             <source>Name of these strengths:</source>
-            <translation type="unfinished" />
+            <translation>Name dieser Stärken:</translation>
         </message>
         <message>
             <source>Nearness</source>
@@ -844,7 +872,7 @@
         </message>
         <message>
             <source>New token</source>
-            <translation type="unfinished" />
+            <translation>Neues Token</translation>
         </message>
         <message>
             <source>Next portrait</source>
@@ -868,7 +896,7 @@
         </message>
         <message>
             <source>No kernel module and no root, also with Secure Boot. Firefox, Chromium and OBS can list it.</source>
-            <translation type="unfinished" />
+            <translation>Kein Kernelmodul und keine Root-Rechte, auch mit Secure Boot. Firefox, Chromium und OBS können sie anbieten.</translation>
         </message>
         <message>
             <source>No picture goes out any more.</source>
@@ -880,11 +908,11 @@
         </message>
         <message>
             <source>None: transparent</source>
-            <translation type="unfinished" />
+            <translation>Keiner: durchsichtig</translation>
         </message>
         <message>
             <source>Not all presets could be used: {said}. All others are there; {kept}.</source>
-            <translation type="unfinished" />
+            <translation>Nicht alle Voreinstellungen konnten übernommen werden: {said}. Alle anderen sind da; {kept}.</translation>
         </message>
         <message>
             <source>Not all settings could be used: {said}. All others are in force; {kept}.</source>
@@ -896,7 +924,7 @@
         </message>
         <message>
             <source>Not possible here while another window has the focus: {words}.</source>
-            <translation type="unfinished" />
+            <translation>Hier nicht möglich, solange ein anderes Fenster den Fokus hat: {words}.</translation>
         </message>
         <message>
             <source>Not yet: {missing}</source>
@@ -947,6 +975,10 @@
             <translation>Der Texte des Fensters. Eine Änderung gilt ab dem nächsten Start der App.</translation>
         </message>
         <message>
+            <source>Offer call programs the microphone as late as the picture is, so that lips and voice agree. It is heard only while a program listens, and silent while you show the slate.</source>
+            <translation>Bietet Anrufprogrammen das Mikrofon so viel später an, wie das Bild kommt, sodass Lippen und Stimme zusammenpassen. Es wird nur gehört, solange ein Programm zuhört, und schweigt, solange Sie das Pausenbild zeigen.</translation>
+        </message>
+        <message>
             <source>On: {device}. Choose it in your call program.</source>
             <translation>An: {device}. Wählen Sie sie in Ihrem Anrufprogramm aus.</translation>
         </message>
@@ -984,15 +1016,15 @@
         </message>
         <message>
             <source>OpenVINO computes on CPUs and Intel GPUs only, and {device} was chosen</source>
-            <translation type="unfinished" />
+            <translation>OpenVINO rechnet nur auf Prozessoren und Intel-GPUs, und {device} wurde gewählt</translation>
         </message>
         <message>
             <source>OpenVINO finds no Intel GPU: there is none, or its driver for computing (OpenCL) is missing</source>
-            <translation type="unfinished" />
+            <translation>OpenVINO findet keine Intel-GPU: Es gibt keine, oder ihr Treiber zum Rechnen (OpenCL) fehlt</translation>
         </message>
         <message>
             <source>OpenVINO knows no GPU on macOS (device mps is Apple's)</source>
-            <translation type="unfinished" />
+            <translation>OpenVINO kennt unter macOS keine GPU (das Gerät mps ist die von Apple)</translation>
         </message>
         <message>
             <source>OpenVINO was measured on x86-64 CPUs only, and this is {machine}</source>
@@ -1004,7 +1036,7 @@
         </message>
         <message>
             <source>Other programs</source>
-            <translation type="unfinished" />
+            <translation>Andere Programme</translation>
         </message>
         <message>
             <source>Output and computer</source>
@@ -1032,7 +1064,7 @@
         </message>
         <message>
             <source>Panic key</source>
-            <translation type="unfinished" />
+            <translation>Nottaste</translation>
         </message>
         <message>
             <source>Parts of expression</source>
@@ -1064,99 +1096,99 @@
         </message>
         <message>
             <source>PipeWire camera {detail}: got a picture of {shape}, expected {expected}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire-Kamera {detail}: Das Bild ist {shape}, erwartet wird {expected}</translation>
         </message>
         <message>
             <source>PipeWire did not answer within {seconds:g} s</source>
-            <translation type="unfinished" />
+            <translation>PipeWire hat innerhalb von {seconds:g} s nicht geantwortet</translation>
         </message>
         <message>
             <source>PipeWire did not answer within {seconds} s</source>
-            <translation type="unfinished" />
+            <translation>PipeWire hat innerhalb von {seconds} s nicht geantwortet</translation>
         </message>
         <message>
             <source>PipeWire does not run: {error}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire läuft nicht: {error}</translation>
         </message>
         <message>
             <source>PipeWire has ended</source>
-            <translation type="unfinished" />
+            <translation>PipeWire hat geendet</translation>
         </message>
         <message>
             <source>PipeWire has failed: {said}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire ist ausgefallen: {said}</translation>
         </message>
         <message>
             <source>PipeWire has refused the camera: {error}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire hat die Kamera abgelehnt: {error}</translation>
         </message>
         <message>
             <source>PipeWire has refused the microphone: {error}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire hat das Mikrofon abgelehnt: {error}</translation>
         </message>
         <message>
             <source>PipeWire has refused to hear the microphone: {error}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire hat abgelehnt, das Mikrofon abzuhören: {error}</translation>
         </message>
         <message>
             <source>PipeWire is installed, but does not run: nothing listens at {socket}.</source>
-            <translation type="unfinished" />
+            <translation>PipeWire ist installiert, läuft aber nicht: Unter {socket} antwortet nichts.</translation>
         </message>
         <message>
             <source>PipeWire is not installed.</source>
-            <translation type="unfinished" />
+            <translation>PipeWire ist nicht installiert.</translation>
         </message>
         <message>
             <source>PipeWire makes no node (error {number})</source>
-            <translation type="unfinished" />
+            <translation>PipeWire legt keinen Knoten an (Fehler {number})</translation>
         </message>
         <message>
             <source>PipeWire runs, but cannot be used: {error}.</source>
-            <translation type="unfinished" />
+            <translation>PipeWire läuft, kann aber nicht verwendet werden: {error}.</translation>
         </message>
         <message>
             <source>PipeWire runs, but you may not use it ({socket}).</source>
-            <translation type="unfinished" />
+            <translation>PipeWire läuft, aber Sie dürfen es nicht verwenden ({socket}).</translation>
         </message>
         <message>
             <source>PipeWire {version} runs, but without a session manager: no program would reach the camera.</source>
-            <translation type="unfinished" />
+            <translation>PipeWire {version} läuft, aber ohne Sitzungsverwaltung: Kein Programm würde die Kamera erreichen.</translation>
         </message>
         <message>
             <source>PipeWire {version} with {manager} can have the camera {name}, without a kernel module.</source>
-            <translation type="unfinished" />
+            <translation>PipeWire {version} mit {manager} kann die Kamera {name} bereitstellen, ohne Kernelmodul.</translation>
         </message>
         <message>
             <source>PipeWire's daemon cannot be reached; start it: systemctl --user start pipewire</source>
-            <translation type="unfinished" />
+            <translation>der Dienst von PipeWire ist nicht zu erreichen; starten Sie ihn: systemctl --user start pipewire</translation>
         </message>
         <message>
             <source>PipeWire's library cannot be loaded ({error}); install PipeWire</source>
-            <translation type="unfinished" />
+            <translation>die Bibliothek von PipeWire kann nicht geladen werden ({error}); installieren Sie PipeWire</translation>
         </message>
         <message>
             <source>PipeWire's library cannot be used: its settings or plug-ins are missing; install PipeWire</source>
-            <translation type="unfinished" />
+            <translation>die Bibliothek von PipeWire kann nicht verwendet werden: Ihre Einstellungen oder Erweiterungen fehlen; installieren Sie PipeWire</translation>
         </message>
         <message>
             <source>PipeWire's library cannot be used: its thread does not start</source>
-            <translation type="unfinished" />
+            <translation>die Bibliothek von PipeWire kann nicht verwendet werden: Ihr Thread startet nicht</translation>
         </message>
         <message>
             <source>PipeWire's library is too old: it lacks {name}; update PipeWire</source>
-            <translation type="unfinished" />
+            <translation>die Bibliothek von PipeWire ist zu alt: Ihr fehlt {name}; aktualisieren Sie PipeWire</translation>
         </message>
         <message>
             <source>Play motion that was recorded before, in a loop, instead of a camera</source>
-            <translation type="unfinished" />
+            <translation>Zuvor aufgenommene Bewegung in einer Schleife anstelle einer Kamera abspielen</translation>
         </message>
         <message>
             <source>Port</source>
-            <translation type="unfinished" />
+            <translation>Port</translation>
         </message>
         <message>
             <source>Port of control from outside</source>
-            <translation type="unfinished" />
+            <translation>Port der Steuerung von außen</translation>
         </message>
         <message>
             <source>Portrait</source>
@@ -1184,7 +1216,7 @@
         </message>
         <message>
             <source>Preset</source>
-            <translation type="unfinished" />
+            <translation>Voreinstellung</translation>
         </message>
         <message>
             <source>Previous portrait</source>
@@ -1196,7 +1228,7 @@
         </message>
         <message>
             <source>Programs that show the token can control this window on port {port}.</source>
-            <translation type="unfinished" />
+            <translation>Programme, die das Token vorweisen, können dieses Fenster über Port {port} steuern.</translation>
         </message>
         <message>
             <source>Put recordings and snapshots elsewhere</source>
@@ -1212,7 +1244,7 @@
         </message>
         <message>
             <source>Put the portrait back in the middle, in its usual size (a double click on the preview)</source>
-            <translation type="unfinished" />
+            <translation>Das Porträt zurück in die Mitte und auf die übliche Größe setzen (Doppelklick auf die Vorschau)</translation>
         </message>
         <message>
             <source>Put this message away</source>
@@ -1248,7 +1280,7 @@
         </message>
         <message>
             <source>Record my motion</source>
-            <translation type="unfinished" />
+            <translation>Meine Bewegung aufnehmen</translation>
         </message>
         <message>
             <source>Record the output (V)</source>
@@ -1256,7 +1288,7 @@
         </message>
         <message>
             <source>Record your motion, without pictures, to play it on any portrait later</source>
-            <translation type="unfinished" />
+            <translation>Nimmt Ihre Bewegung ohne Bilder auf, um sie später auf jedem Porträt abzuspielen</translation>
         </message>
         <message>
             <source>Record, or capture the window with your call program</source>
@@ -1268,11 +1300,11 @@
         </message>
         <message>
             <source>Recordings (WebM) and snapshots are transparent; the call sees this colour:</source>
-            <translation type="unfinished" />
+            <translation>Aufnahmen (WebM) und Schnappschüsse sind durchsichtig; der Anruf sieht diese Farbe:</translation>
         </message>
         <message>
             <source>Recordings and snapshots say, in a signed and standard way (C2PA), that AI generated them, and with which model; nothing of you. Others can read it, and can remove it.</source>
-            <translation type="unfinished" />
+            <translation>Aufnahmen und Schnappschüsse sagen signiert und standardisiert (C2PA), dass KI sie erzeugt hat und mit welchem Modell; nichts über Sie. Andere können es lesen und können es entfernen.</translation>
         </message>
         <message>
             <source>Refresh</source>
@@ -1288,7 +1320,7 @@
         </message>
         <message>
             <source>Remember the calibration</source>
-            <translation type="unfinished" />
+            <translation>Kalibrierung merken</translation>
         </message>
         <message>
             <source>Remove</source>
@@ -1308,15 +1340,19 @@
         </message>
         <message>
             <source>Rename a preset</source>
-            <translation type="unfinished" />
+            <translation>Voreinstellung umbenennen</translation>
         </message>
         <message>
             <source>Rename…</source>
-            <translation type="unfinished" />
+            <translation>Umbenennen …</translation>
         </message>
         <message>
             <source>Reset the place</source>
-            <translation type="unfinished" />
+            <translation>Lage zurücksetzen</translation>
+        </message>
+        <message>
+            <source>Rests still</source>
+            <translation>Ruht still</translation>
         </message>
         <message>
             <source>SLATE</source>
@@ -1332,7 +1368,7 @@
         </message>
         <message>
             <source>Save</source>
-            <translation type="unfinished" />
+            <translation>Speichern</translation>
         </message>
         <message>
             <source>Save a picture of the output</source>
@@ -1344,11 +1380,11 @@
         </message>
         <message>
             <source>Save a preset</source>
-            <translation type="unfinished" />
+            <translation>Voreinstellung speichern</translation>
         </message>
         <message>
             <source>Save as…</source>
-            <translation type="unfinished" />
+            <translation>Speichern unter …</translation>
         </message>
         <message>
             <source>Saved: {path}</source>
@@ -1360,7 +1396,7 @@
         </message>
         <message>
             <source>Scene</source>
-            <translation type="unfinished" />
+            <translation>Szene</translation>
         </message>
         <message>
             <source>Score of the portrait</source>
@@ -1460,11 +1496,15 @@
         </message>
         <message>
             <source>Shows the slate from every window: press the key that you want, such as Ctrl+Alt+0.</source>
-            <translation type="unfinished" />
+            <translation>Zeigt das Pausenbild aus jedem Fenster: Drücken Sie die gewünschte Taste, etwa Strg+Alt+0.</translation>
         </message>
         <message>
             <source>Sideways</source>
-            <translation type="unfinished" />
+            <translation>Seitwärts</translation>
+        </message>
+        <message>
+            <source>Silent while you show the slate.</source>
+            <translation>Stumm, solange Sie das Pausenbild zeigen.</translation>
         </message>
         <message>
             <source>Size</source>
@@ -1480,7 +1520,7 @@
         </message>
         <message>
             <source>Slate key</source>
-            <translation type="unfinished" />
+            <translation>Pausentaste</translation>
         </message>
         <message>
             <source>Slate says</source>
@@ -1507,8 +1547,8 @@
             <translation>Im Fenster ist etwas Unerwartetes schiefgegangen: {kind}: {error}. Das Protokoll sagt mehr.</translation>
         </message>
         <message>
-            <source>Sound of recordings</source>
-            <translation>Ton der Aufnahmen</translation>
+            <source>Sound</source>
+            <translation>Ton</translation>
         </message>
         <message>
             <source>Speak as you will in the recording: the bar should reach the middle, and not turn red.</source>
@@ -1528,11 +1568,11 @@
         </message>
         <message>
             <source>Standard</source>
-            <translation type="unfinished" />
+            <translation>Standard</translation>
         </message>
         <message>
             <source>Start PipeWire again</source>
-            <translation type="unfinished" />
+            <translation>Starten Sie PipeWire neu</translation>
         </message>
         <message>
             <source>Start again</source>
@@ -1544,7 +1584,7 @@
         </message>
         <message>
             <source>Start it, now and at every login</source>
-            <translation type="unfinished" />
+            <translation>Starten Sie es, jetzt und bei jeder Anmeldung</translation>
         </message>
         <message>
             <source>Start or stop the recording</source>
@@ -1556,7 +1596,7 @@
         </message>
         <message>
             <source>Start the app as the user who is logged in, and not with sudo</source>
-            <translation type="unfinished" />
+            <translation>Starten Sie die App als der angemeldete Benutzer und nicht mit sudo</translation>
         </message>
         <message>
             <source>Statistics</source>
@@ -1604,7 +1644,7 @@
         </message>
         <message>
             <source>Stop recording my motion</source>
-            <translation type="unfinished" />
+            <translation>Aufnahme meiner Bewegung beenden</translation>
         </message>
         <message>
             <source>Stop the virtual camera in OBS</source>
@@ -1616,7 +1656,7 @@
         </message>
         <message>
             <source>Strengths of motion and expression, with all their parts, by name. Each portrait remembers its own.</source>
-            <translation type="unfinished" />
+            <translation>Stärken von Bewegung und Mimik mit allen Teilen, unter einem Namen. Jedes Porträt merkt sich seine eigenen.</translation>
         </message>
         <message>
             <source>Switch on</source>
@@ -1670,7 +1710,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>The background stays still behind the person, instead of moving along with the head.</source>
-            <translation type="unfinished" />
+            <translation>Der Hintergrund bleibt hinter der Person ruhig, statt sich mit dem Kopf zu bewegen.</translation>
         </message>
         <message>
             <source>The brows raised and knit.</source>
@@ -1682,7 +1722,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>The camera {name} is away ({error}). It comes back by itself.</source>
-            <translation type="unfinished" />
+            <translation>Die Kamera {name} ist fort ({error}). Sie kommt von selbst zurück.</translation>
         </message>
         <message>
             <source>The card beside {name} is of other weights: do not trust what it says.</source>
@@ -1714,11 +1754,15 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>The key is not heard: {why}.</source>
-            <translation type="unfinished" />
+            <translation>Auf die Taste wird nicht gehört: {why}.</translation>
         </message>
         <message>
             <source>The language changes at the next start of the app.</source>
             <translation>Die Sprache wechselt beim nächsten Start der App.</translation>
+        </message>
+        <message>
+            <source>The microphone for calls is being made…</source>
+            <translation>Das Mikrofon für Anrufe wird angelegt …</translation>
         </message>
         <message>
             <source>The microphone is being opened…</source>
@@ -1758,11 +1802,11 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>The portrait's own, blurred</source>
-            <translation type="unfinished" />
+            <translation>Der des Porträts, unscharf</translation>
         </message>
         <message>
             <source>The portrait's own, still</source>
-            <translation type="unfinished" />
+            <translation>Der des Porträts, ruhig</translation>
         </message>
         <message>
             <source>The portrait, moved and nothing else</source>
@@ -1770,15 +1814,15 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>The preset {name} has these strengths now.</source>
-            <translation type="unfinished" />
+            <translation>Die Voreinstellung {name} hat jetzt diese Stärken.</translation>
         </message>
         <message>
             <source>The preset {name} was deleted.</source>
-            <translation type="unfinished" />
+            <translation>Die Voreinstellung {name} wurde gelöscht.</translation>
         </message>
         <message>
             <source>The presets could not be read ({error}). There are none for now; {kept}.</source>
-            <translation type="unfinished" />
+            <translation>Die Voreinstellungen konnten nicht gelesen werden ({error}). Zurzeit gibt es keine; {kept}.</translation>
         </message>
         <message>
             <source>The preview is paused; the output goes on.</source>
@@ -1798,7 +1842,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>The recording of your motion ended: {why}.</source>
-            <translation type="unfinished" />
+            <translation>Die Aufnahme Ihrer Bewegung endete: {why}.</translation>
         </message>
         <message>
             <source>The same, from a dialog for files or colours too</source>
@@ -1814,7 +1858,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>The system is asked for the key…</source>
-            <translation type="unfinished" />
+            <translation>Das System wird um die Taste gebeten …</translation>
         </message>
         <message>
             <source>The system's usual one</source>
@@ -1934,7 +1978,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>This portrait's own</source>
-            <translation type="unfinished" />
+            <translation>Die dieses Porträts</translation>
         </message>
         <message>
             <source>Tick first that you may use this picture</source>
@@ -1978,7 +2022,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>Up and down</source>
-            <translation type="unfinished" />
+            <translation>Auf und ab</translation>
         </message>
         <message>
             <source>Update macOS</source>
@@ -2034,11 +2078,15 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>What is seen around the portrait, or behind the person.</source>
-            <translation type="unfinished" />
+            <translation>Was um das Porträt herum oder hinter der Person zu sehen ist.</translation>
         </message>
         <message>
             <source>What other programs have to show; keep it secret</source>
-            <translation type="unfinished" />
+            <translation>Was andere Programme vorweisen müssen; halten Sie es geheim</translation>
+        </message>
+        <message>
+            <source>What the avatar does while your face is lost, until the slate comes; it moves with measured keypoints.</source>
+            <translation>Was der Avatar tut, während Ihr Gesicht verloren ist, bis das Pausenbild kommt; er bewegt sich mit gemessenen Schlüsselpunkten.</translation>
         </message>
         <message>
             <source>What the decoder makes of it, with the memory's help</source>
@@ -2070,7 +2118,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>Where other programs ask; Enter keeps it. 0: any port that is free.</source>
-            <translation type="unfinished" />
+            <translation>Wo andere Programme anfragen; die Eingabetaste übernimmt es. 0: irgendein freier Port.</translation>
         </message>
         <message>
             <source>Where the model runs. Automatic: where it was measured to be fastest.</source>
@@ -2078,7 +2126,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>Where the portrait stands; it can be dragged in the preview.</source>
-            <translation type="unfinished" />
+            <translation>Wo das Porträt steht; es kann in der Vorschau gezogen werden.</translation>
         </message>
         <message>
             <source>Where what is shown came from: the direction as a hue, 20 px and more in full colour</source>
@@ -2089,8 +2137,12 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>Welcher Schlüsselpunkt welche Stelle bewegt, nach Farbe; dunkel: der Hintergrund</translation>
         </message>
         <message>
-            <source>Whose sound recordings have. Calls take theirs from the call program.</source>
-            <translation>Wessen Ton Aufnahmen haben. Anrufe nehmen ihren aus dem Anrufprogramm.</translation>
+            <source>While away</source>
+            <translation>Abwesend</translation>
+        </message>
+        <message>
+            <source>Whose sound recordings have, and calls that take the microphone for calls.</source>
+            <translation>Wessen Ton Aufnahmen haben und Anrufe, die das Mikrofon für Anrufe verwenden.</translation>
         </message>
         <message>
             <source>Window</source>
@@ -2098,7 +2150,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>Windows gives the key to this app</source>
-            <translation type="unfinished" />
+            <translation>Windows gibt dieser App die Taste</translation>
         </message>
         <message>
             <source>Without</source>
@@ -2110,7 +2162,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>You are not asked to calibrate again before the same camera. What your face measures is kept on this computer for that, for your account alone; switched off, it is deleted.</source>
-            <translation type="unfinished" />
+            <translation>Vor derselben Kamera werden Sie nicht noch einmal um die Kalibrierung gebeten. Was Ihr Gesicht misst, wird dafür auf diesem Computer behalten, nur für Ihr Konto; ausgeschaltet wird es gelöscht.</translation>
         </message>
         <message>
             <source>You, as only you see yourself</source>
@@ -2138,7 +2190,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>a camera's number (0), a device (/dev/video0), a network camera's address (http://, rtsp://), a video or motion file, or a folder of pictures</source>
-            <translation type="unfinished" />
+            <translation>die Nummer einer Kamera (0), ein Gerät (/dev/video0), die Adresse einer Netzwerkkamera (http://, rtsp://), eine Video- oder Bewegungsdatei oder ein Ordner mit Bildern</translation>
         </message>
         <message>
             <source>a frame of the model takes {best}</source>
@@ -2154,11 +2206,11 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>a motion file has no pictures in which this model could detect keypoints: choose a model and a portrait whose keypoints can be measured, as the starter and any portrait with a face</source>
-            <translation type="unfinished" />
+            <translation>eine Bewegungsdatei hat keine Bilder, in denen dieses Modell Schlüsselpunkte erkennen könnte: Wählen Sie ein Modell und ein Porträt, deren Schlüsselpunkte gemessen werden können, etwa starter und ein Porträt mit Gesicht</translation>
         </message>
         <message>
             <source>a motion file has no pictures, so that it moves the avatar in space only: choose that motion</source>
-            <translation type="unfinished" />
+            <translation>eine Bewegungsdatei hat keine Bilder und bewegt den Avatar deshalb nur im Raum: Wählen Sie diese Bewegung</translation>
         </message>
         <message>
             <source>a picture becomes a portrait, a video the camera</source>
@@ -2194,7 +2246,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>another program has it, maybe another mcnet-avatar</source>
-            <translation type="unfinished" />
+            <translation>ein anderes Programm hat ihn, vielleicht ein anderes mcnet-avatar</translation>
         </message>
         <message>
             <source>as asked</source>
@@ -2222,7 +2274,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>backend: got 'cudagraph', but {device} was chosen, expected an NVIDIA GPU</source>
-            <translation type="unfinished" />
+            <translation>Backend: „cudagraph“ war verlangt, aber {device} wurde gewählt; erwartet wird eine NVIDIA-GPU</translation>
         </message>
         <message>
             <source>backend: got 'cudagraph', but {reason}; use backend auto or torch</source>
@@ -2234,7 +2286,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>backend: got 'torch', but {device} was chosen, where OpenVINO alone computes: use backend auto, or another device</source>
-            <translation type="unfinished" />
+            <translation>Backend: „torch“ war verlangt, aber {device} wurde gewählt, wo nur OpenVINO rechnet: Verwenden Sie das Backend auto oder ein anderes Gerät</translation>
         </message>
         <message>
             <source>backend: got {wanted}, expected one of {allowed}</source>
@@ -2294,27 +2346,27 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>cannot keep the motion in {path}: got {count} frames without a face, expected one at least</source>
-            <translation type="unfinished" />
+            <translation>die Bewegung kann nicht in {path} gespeichert werden: {count} Bilder ohne Gesicht, erwartet wird mindestens eines mit</translation>
         </message>
         <message>
             <source>cannot keep the motion in {path}: got {count} frames, expected at most {most}</source>
-            <translation type="unfinished" />
+            <translation>die Bewegung kann nicht in {path} gespeichert werden: {count} Bilder, erwartet werden höchstens {most}</translation>
         </message>
         <message>
             <source>cannot keep the motion in {path}: {why}</source>
-            <translation type="unfinished" />
+            <translation>die Bewegung kann nicht in {path} gespeichert werden: {why}</translation>
         </message>
         <message>
             <source>cannot keep the token of control from outside in {place}: {why}</source>
-            <translation type="unfinished" />
+            <translation>das Token der Steuerung von außen kann nicht in {place} gespeichert werden: {why}</translation>
         </message>
         <message>
             <source>cannot keep the {what} in {path}: {error}; check the folder's permissions</source>
-            <translation type="unfinished" />
+            <translation>in {path} kann nicht gespeichert werden ({what}): {error}; prüfen Sie die Berechtigungen des Ordners</translation>
         </message>
         <message>
             <source>cannot keep this machine's signer in {path}: {why}</source>
-            <translation type="unfinished" />
+            <translation>der Unterzeichner dieses Computers kann nicht in {path} gespeichert werden: {why}</translation>
         </message>
         <message>
             <source>cannot make the folder for portraits {folder}: {error}; check the disk</source>
@@ -2338,7 +2390,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>cannot read the bundled network {path}: {cause}; reinstall the package</source>
-            <translation type="unfinished" />
+            <translation>das mitgelieferte Netz {path} kann nicht gelesen werden: {cause}; installieren Sie das Paket neu</translation>
         </message>
         <message>
             <source>cannot read the list of portraits {path}: {error}; check its permissions</source>
@@ -2374,11 +2426,11 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>cannot read the presets in {path}: they are of format {version}, this app knows formats up to {known}; use a newer app, or move the file away</source>
-            <translation type="unfinished" />
+            <translation>die Voreinstellungen in {path} können nicht gelesen werden: Sie haben das Format {version}, diese App kennt Formate bis {known}; verwenden Sie eine neuere App, oder verschieben Sie die Datei</translation>
         </message>
         <message>
             <source>cannot read the presets in {path}: {error}; check its permissions, or move it away</source>
-            <translation type="unfinished" />
+            <translation>die Voreinstellungen in {path} können nicht gelesen werden: {error}; prüfen Sie die Berechtigungen, oder verschieben Sie die Datei</translation>
         </message>
         <message>
             <source>cannot read the settings in {path}: {error}; check its permissions, or move it away</source>
@@ -2394,15 +2446,15 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>cannot read this machine's signer {path}: {why}</source>
-            <translation type="unfinished" />
+            <translation>der Unterzeichner dieses Computers {path} kann nicht gelesen werden: {why}</translation>
         </message>
         <message>
             <source>cannot read {path}: {why}; check its name</source>
-            <translation type="unfinished" />
+            <translation>{path} kann nicht gelesen werden: {why}; prüfen Sie den Namen</translation>
         </message>
         <message>
             <source>cannot record to {path}: got suffix {suffix}, expected .mp4 or .webm</source>
-            <translation type="unfinished" />
+            <translation>nach {path} kann nicht aufgenommen werden: Die Endung ist {suffix}, erwartet wird .mp4 oder .webm</translation>
         </message>
         <message>
             <source>cannot record to {path}: the encoder {codec} cannot be opened for {width_px} x {height_px} ({cause}); choose another size, or install the app again</source>
@@ -2418,7 +2470,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>cannot remove the token {place}: {why}</source>
-            <translation type="unfinished" />
+            <translation>das Token {place} kann nicht entfernt werden: {why}</translation>
         </message>
         <message>
             <source>cannot remove {path}: {error}; check the folder's permissions</source>
@@ -2426,7 +2478,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>cannot say in {place} where the app listens: {why}</source>
-            <translation type="unfinished" />
+            <translation>in {place} kann nicht vermerkt werden, wo die App antwortet: {why}</translation>
         </message>
         <message>
             <source>cannot use the file {path}: {cause}; check its name and its folder</source>
@@ -2478,15 +2530,15 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>control from outside cannot listen on port {port}: {why}; choose another port, or 0 for any that is free</source>
-            <translation type="unfinished" />
+            <translation>die Steuerung von außen kann Port {port} nicht verwenden: {why}; wählen Sie einen anderen Port, oder 0 für irgendeinen freien</translation>
         </message>
         <message>
             <source>control from outside cannot start: {why}</source>
-            <translation type="unfinished" />
+            <translation>die Steuerung von außen kann nicht starten: {why}</translation>
         </message>
         <message>
             <source>control from outside: got port {port}, expected 0 to 65535</source>
-            <translation type="unfinished" />
+            <translation>Steuerung von außen: Der Port ist {port}, erwartet wird 0 bis 65535</translation>
         </message>
         <message>
             <source>crop</source>
@@ -2502,7 +2554,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>device: got {name}, expected auto, cpu, cuda, cuda:N, gpu, gpu:N or mps</source>
-            <translation type="unfinished" />
+            <translation>Gerät: {name} war verlangt, erwartet wird auto, cpu, cuda, cuda:N, gpu, gpu:N oder mps</translation>
         </message>
         <message>
             <source>done</source>
@@ -2550,11 +2602,11 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>got PipeWire {version}, expected {oldest} or newer; update it</source>
-            <translation type="unfinished" />
+            <translation>dies ist PipeWire {version}, erwartet wird {oldest} oder neuer; aktualisieren Sie es</translation>
         </message>
         <message>
             <source>got a network address, and only a file of this machine can be used; download it first</source>
-            <translation type="unfinished" />
+            <translation>das ist eine Netzwerkadresse, und nur eine Datei auf diesem Computer kann verwendet werden; laden Sie sie zuerst herunter</translation>
         </message>
         <message>
             <source>got figures of format {evaluation}, expected 'mcnet-evaluation/2'</source>
@@ -2562,11 +2614,11 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>got only a private key to sign with: name the file of its certificates as well</source>
-            <translation type="unfinished" />
+            <translation>zum Signieren ist nur ein privater Schlüssel angegeben: Nennen Sie auch die Datei seiner Zertifikate</translation>
         </message>
         <message>
             <source>got only certificates to sign with: name the file of their private key as well</source>
-            <translation type="unfinished" />
+            <translation>zum Signieren sind nur Zertifikate angegeben: Nennen Sie auch die Datei ihres privaten Schlüssels</translation>
         </message>
         <message>
             <source>got pictures of shape {shape}, expected (height, width, 3) of at least {least_px} pixels per side</source>
@@ -2586,11 +2638,11 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>it cannot be signed: {why}</source>
-            <translation type="unfinished" />
+            <translation>es kann nicht signiert werden: {why}</translation>
         </message>
         <message>
             <source>it has {frames} frames, which is as many as a motion file takes</source>
-            <translation type="unfinished" />
+            <translation>sie hat {frames} Bilder, mehr fasst eine Bewegungsdatei nicht</translation>
         </message>
         <message>
             <source>it is the fastest on x86-64 CPUs</source>
@@ -2598,11 +2650,11 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>it is what computes on Apple GPUs</source>
-            <translation type="unfinished" />
+            <translation>es ist, was auf Apple-GPUs rechnet</translation>
         </message>
         <message>
             <source>it is what computes on Intel GPUs</source>
-            <translation type="unfinished" />
+            <translation>es ist, was auf Intel-GPUs rechnet</translation>
         </message>
         <message>
             <source>it opens, but gives no frames</source>
@@ -2610,11 +2662,11 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>it was changed, moved or removed while it was being signed</source>
-            <translation type="unfinished" />
+            <translation>es wurde während des Signierens geändert, verschoben oder entfernt</translation>
         </message>
         <message>
             <source>it was ended</source>
-            <translation type="unfinished" />
+            <translation>es wurde beendet</translation>
         </message>
         <message>
             <source>it was removed meanwhile</source>
@@ -2630,27 +2682,27 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>its process ended with {status}: out of memory, or a library crashed</source>
-            <translation type="unfinished" />
+            <translation>sein Prozess endete mit {status}: Der Speicher reichte nicht, oder eine Bibliothek ist abgestürzt</translation>
         </message>
         <message>
             <source>key: got {key}, expected a letter, a digit, F1 to F24, Pause, ScrollLock, Print, Ins, Del, Home, End, PgUp, PgDown or Space, with Ctrl, Alt, Shift or Meta, such as Ctrl+Alt+0</source>
-            <translation type="unfinished" />
+            <translation>Taste: {key}; erwartet wird ein Buchstabe, eine Ziffer, F1 bis F24, Pause, ScrollLock, Print, Ins, Del, Home, End, PgUp, PgDown oder Space, mit Ctrl, Alt, Shift oder Meta, etwa Ctrl+Alt+0</translation>
         </message>
         <message>
             <source>key: {key} alone would be taken from whatever you write: choose it with Ctrl, Alt or Meta, or a key such as Pause or F9</source>
-            <translation type="unfinished" />
+            <translation>Taste: {key} allein würde Ihnen beim Schreiben fehlen: Wählen Sie sie mit Strg, Alt oder Meta, oder eine Taste wie Pause oder F9</translation>
         </message>
         <message>
             <source>key: {key} is another program's already, the desktop's maybe: choose another one</source>
-            <translation type="unfinished" />
+            <translation>Taste: {key} gehört schon einem anderen Programm, vielleicht dem Desktop: Wählen Sie eine andere</translation>
         </message>
         <message>
             <source>key: {key} is another program's already: choose another one</source>
-            <translation type="unfinished" />
+            <translation>Taste: {key} gehört schon einem anderen Programm: Wählen Sie eine andere</translation>
         </message>
         <message>
             <source>key: {key} is not on this keyboard: choose another one, such as Ctrl+Alt+0</source>
-            <translation type="unfinished" />
+            <translation>Taste: {key} ist nicht auf dieser Tastatur: Wählen Sie eine andere, etwa Strg+Alt+0</translation>
         </message>
         <message>
             <source>keypoints</source>
@@ -2687,7 +2739,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>macOS gives a key to one app only with the right to watch all keys: have the Shortcuts app run mcnet-avatar ctl slate by a key</source>
-            <translation type="unfinished" />
+            <translation>macOS gibt einer App eine Taste nur mit dem Recht, alle Tasten zu beobachten: Lassen Sie die App „Kurzbefehle“ mit einer Taste mcnet-avatar ctl slate ausführen</translation>
         </message>
         <message>
             <source>make room on the disk</source>
@@ -2744,7 +2796,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>mps is for Apple's GPUs, and this is {system}</source>
-            <translation type="unfinished" />
+            <translation>mps ist für Apple-GPUs, und dies ist {system}</translation>
         </message>
         <message>
             <source>ms</source>
@@ -2752,7 +2804,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>name of the PipeWire camera: got {name}, expected 1 to {longest} printable characters</source>
-            <translation type="unfinished" />
+            <translation>Name der PipeWire-Kamera: {name}, erwartet werden 1 bis {longest} druckbare Zeichen</translation>
         </message>
         <message>
             <source>needs a hand</source>
@@ -2800,7 +2852,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>no face was seen while the motion was recorded: there is no file {path}</source>
-            <translation type="unfinished" />
+            <translation>während die Bewegung aufgenommen wurde, war kein Gesicht zu sehen: Es gibt keine Datei {path}</translation>
         </message>
         <message>
             <source>no face: the avatar rests</source>
@@ -2808,7 +2860,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>no file is chosen; choose a picture or a video</source>
-            <translation type="unfinished" />
+            <translation>es ist keine Datei gewählt; wählen Sie ein Bild oder ein Video</translation>
         </message>
         <message>
             <source>no frame of {path} can be decoded: it is damaged or cut short; export it again</source>
@@ -2816,7 +2868,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>no frame of {path} can be decoded; choose another video</source>
-            <translation type="unfinished" />
+            <translation>kein Bild von {path} kann decodiert werden; wählen Sie ein anderes Video</translation>
         </message>
         <message>
             <source>no model {name_or_path}: got neither a file, a folder nor a bundled name, expected a .safetensors or .pth.tar file or a model's folder (check the path) or one of: {bundled}</source>
@@ -2824,7 +2876,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>no motion file {path}: there is no such file</source>
-            <translation type="unfinished" />
+            <translation>keine Bewegungsdatei {path}: Eine solche Datei gibt es nicht</translation>
         </message>
         <message>
             <source>no permission for {path} ({name}): run `sudo usermod -aG video $USER`, then log out and in again</source>
@@ -2852,7 +2904,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>no process could be started for it ({error})</source>
-            <translation type="unfinished" />
+            <translation>dafür konnte kein Prozess gestartet werden ({error})</translation>
         </message>
         <message>
             <source>no video at {path}: check the path</source>
@@ -2864,7 +2916,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>none yet</source>
-            <translation type="unfinished" />
+            <translation>noch keine</translation>
         </message>
         <message>
             <source>not calibrated yet: look into the camera, or press Calibrate</source>
@@ -2952,7 +3004,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>precision: got bf16 on {device}, expected fp32 or fp16 there</source>
-            <translation type="unfinished" />
+            <translation>Genauigkeit: bf16 war auf {device} verlangt, erwartet wird dort fp32 oder fp16</translation>
         </message>
         <message>
             <source>precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)</source>
@@ -2964,27 +3016,27 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>preset: got {name} for a name, expected 1 to {most} characters</source>
-            <translation type="unfinished" />
+            <translation>Voreinstellung: {name} als Name, erwartet werden 1 bis {most} Zeichen</translation>
         </message>
         <message>
             <source>preset: got {name}, expected one of your own: {own}</source>
-            <translation type="unfinished" />
+            <translation>Voreinstellung: {name}, erwartet wird eine Ihrer eigenen: {own}</translation>
         </message>
         <message>
             <source>preset: got {name}, expected one of {names}</source>
-            <translation type="unfinished" />
+            <translation>Voreinstellung: {name}, erwartet wird eine von {names}</translation>
         </message>
         <message>
             <source>preset: there are {count} already, expected no more: delete one first</source>
-            <translation type="unfinished" />
+            <translation>Voreinstellung: Es gibt schon {count}, mehr sind nicht vorgesehen: Löschen Sie zuerst eine</translation>
         </message>
         <message>
             <source>preset: {name} is there already: choose another name, or delete it first</source>
-            <translation type="unfinished" />
+            <translation>Voreinstellung: {name} gibt es schon: Wählen Sie einen anderen Namen, oder löschen Sie sie zuerst</translation>
         </message>
         <message>
             <source>preset: {name} stays as it is: choose another name</source>
-            <translation type="unfinished" />
+            <translation>Voreinstellung: {name} bleibt, wie sie ist: Wählen Sie einen anderen Namen</translation>
         </message>
         <message>
             <source>process {name}</source>
@@ -3056,7 +3108,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>signing needs room for a second copy: got {free_mb:.0f} MB, expected {needed_mb:.0f} MB; make room on the disk</source>
-            <translation type="unfinished" />
+            <translation>zum Signieren ist Platz für eine zweite Kopie nötig: {free_mb:.0f} MB sind frei, erwartet werden {needed_mb:.0f} MB; schaffen Sie Platz auf dem Datenträger</translation>
         </message>
         <message>
             <source>slate grey</source>
@@ -3088,31 +3140,31 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>the PipeWire camera cannot be made: {error}</source>
-            <translation type="unfinished" />
+            <translation>die PipeWire-Kamera kann nicht angelegt werden: {error}</translation>
         </message>
         <message>
             <source>the PipeWire camera cannot be opened: no daemon listens at {socket} ({error}); start it with `systemctl --user start pipewire wireplumber`, or see `mcnet-avatar --doctor`</source>
-            <translation type="unfinished" />
+            <translation>die PipeWire-Kamera kann nicht geöffnet werden: Unter {socket} antwortet kein Dienst ({error}); starten Sie ihn mit `systemctl --user start pipewire wireplumber`, oder siehe `mcnet-avatar --doctor`</translation>
         </message>
         <message>
             <source>the PipeWire camera is not open; open it first</source>
-            <translation type="unfinished" />
+            <translation>die PipeWire-Kamera ist nicht geöffnet; öffnen Sie sie zuerst</translation>
         </message>
         <message>
             <source>the PipeWire camera is open already ({detail}); close it first</source>
-            <translation type="unfinished" />
+            <translation>die PipeWire-Kamera ist schon geöffnet ({detail}); schließen Sie sie zuerst</translation>
         </message>
         <message>
             <source>the X server does not answer for a key: {failure}</source>
-            <translation type="unfinished" />
+            <translation>der X-Server antwortet auf die Bitte um die Taste nicht: {failure}</translation>
         </message>
         <message>
             <source>the X server gives the key to this app</source>
-            <translation type="unfinished" />
+            <translation>der X-Server gibt dieser App die Taste</translation>
         </message>
         <message>
             <source>the X server has ended: {failure}</source>
-            <translation type="unfinished" />
+            <translation>der X-Server hat geendet: {failure}</translation>
         </message>
         <message>
             <source>the authors' released weights are not bundled: download their checkpoint and give its path (.pth.tar)</source>
@@ -3128,7 +3180,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>the background video cannot be used: {error}</source>
-            <translation type="unfinished" />
+            <translation>das Hintergrundvideo kann nicht verwendet werden: {error}</translation>
         </message>
         <message>
             <source>the calibration is under way</source>
@@ -3152,31 +3204,31 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>the camera's frames have another size now</source>
-            <translation type="unfinished" />
+            <translation>die Bilder der Kamera haben jetzt eine andere Größe</translation>
         </message>
         <message>
             <source>the certificate in {path} is valid from {begin} to {end} and not now: get a new one</source>
-            <translation type="unfinished" />
+            <translation>das Zertifikat in {path} gilt von {begin} bis {end} und nicht jetzt: Besorgen Sie ein neues</translation>
         </message>
         <message>
             <source>the desktop did not give the key: allow it in its settings for shortcuts</source>
-            <translation type="unfinished" />
+            <translation>der Desktop hat die Taste nicht gegeben: Erlauben Sie sie in seinen Einstellungen für Tastenkürzel</translation>
         </message>
         <message>
             <source>the desktop has taken the key back: choose it again</source>
-            <translation type="unfinished" />
+            <translation>der Desktop hat die Taste zurückgenommen: Wählen Sie sie noch einmal</translation>
         </message>
         <message>
             <source>the desktop is asked for the key, and may ask you</source>
-            <translation type="unfinished" />
+            <translation>der Desktop wird um die Taste gebeten und fragt vielleicht Sie</translation>
         </message>
         <message>
             <source>the desktop's portal does not answer</source>
-            <translation type="unfinished" />
+            <translation>das Portal des Desktops antwortet nicht</translation>
         </message>
         <message>
             <source>the desktop's portal has refused the key: bind mcnet-avatar ctl slate there</source>
-            <translation type="unfinished" />
+            <translation>das Portal des Desktops hat die Taste verweigert: Belegen Sie dort eine mit mcnet-avatar ctl slate</translation>
         </message>
         <message>
             <source>the eyes are hardly open</source>
@@ -3208,7 +3260,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>the key was not given in the desktop's dialog: choose it again to be asked</source>
-            <translation type="unfinished" />
+            <translation>die Taste wurde im Dialog des Desktops nicht gegeben: Wählen Sie sie noch einmal, um gefragt zu werden</translation>
         </message>
         <message>
             <source>the microphone fails: {error}</source>
@@ -3216,7 +3268,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>the microphone gives no sound: plug it in again, or choose another one</source>
-            <translation type="unfinished" />
+            <translation>das Mikrofon liefert keinen Ton: Schließen Sie es wieder an, oder wählen Sie ein anderes</translation>
         </message>
         <message>
             <source>the microphone is not there: plug it in, or choose another one</source>
@@ -3260,7 +3312,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>the network {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; reinstall the package</source>
-            <translation type="unfinished" />
+            <translation>das Netz {path} ist nicht das mitgelieferte: Sein SHA-256 ist {found}..., erwartet wird {expected}...; installieren Sie das Paket neu</translation>
         </message>
         <message>
             <source>the old file could not be moved ({error})</source>
@@ -3276,11 +3328,11 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>the package c2pa-python cannot be used ({error}); install the app again, or switch Content Credentials off</source>
-            <translation type="unfinished" />
+            <translation>das Paket c2pa-python kann nicht verwendet werden ({error}); installieren Sie die App neu, oder schalten Sie die Inhaltsnachweise aus</translation>
         </message>
         <message>
             <source>the package cryptography cannot be used ({error}); install the app again</source>
-            <translation type="unfinished" />
+            <translation>das Paket cryptography kann nicht verwendet werden ({error}); installieren Sie die App neu</translation>
         </message>
         <message>
             <source>the package openvino is not installed (pip install "mcnet-avatar[openvino]")</source>
@@ -3292,7 +3344,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>the person cannot be cut out of this portrait: {error}</source>
-            <translation type="unfinished" />
+            <translation>die Person kann aus diesem Porträt nicht freigestellt werden: {error}</translation>
         </message>
         <message>
             <source>the picture is soft</source>
@@ -3316,15 +3368,15 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>the private key {key} is not that of the first certificate in {certificates}: give the pair that belongs together, the signer's certificate first</source>
-            <translation type="unfinished" />
+            <translation>der private Schlüssel {key} gehört nicht zum ersten Zertifikat in {certificates}: Geben Sie das zusammengehörige Paar an, das Zertifikat des Unterzeichners zuerst</translation>
         </message>
         <message>
             <source>the private key {path} has a passphrase, and nobody is there to type it: expected one without</source>
-            <translation type="unfinished" />
+            <translation>der private Schlüssel {path} hat eine Passphrase, und niemand ist da, sie einzugeben: Erwartet wird einer ohne</translation>
         </message>
         <message>
             <source>the private key {path} is of a kind that C2PA does not take: expected an elliptic curve (P-256, P-384 or P-521), Ed25519, or RSA of at least {bits} bits</source>
-            <translation type="unfinished" />
+            <translation>der private Schlüssel {path} ist von einer Art, die C2PA nicht annimmt: Erwartet wird eine elliptische Kurve (P-256, P-384 oder P-521), Ed25519 oder RSA mit mindestens {bits} Bit</translation>
         </message>
         <message>
             <source>the process that looks inside the network has ended, perhaps for want of memory; close the view and open it again</source>
@@ -3348,11 +3400,11 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>the session's message bus does not answer: {error}</source>
-            <translation type="unfinished" />
+            <translation>der Nachrichtenbus der Sitzung antwortet nicht: {error}</translation>
         </message>
         <message>
             <source>the session's message bus has ended: {error}</source>
-            <translation type="unfinished" />
+            <translation>der Nachrichtenbus der Sitzung hat geendet: {error}</translation>
         </message>
         <message>
             <source>the settings ask for detected keypoints, and this needs measured ones</source>
@@ -3360,15 +3412,15 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>the signed copy does not hold when it is read back ({problems}), so that it was not kept</source>
-            <translation type="unfinished" />
+            <translation>die signierte Kopie hält beim Nachlesen nicht stand ({problems}), deshalb wurde sie nicht behalten</translation>
         </message>
         <message>
             <source>the signed copy does not show the same pictures, so that it was not kept</source>
-            <translation type="unfinished" />
+            <translation>die signierte Kopie zeigt nicht dieselben Bilder, deshalb wurde sie nicht behalten</translation>
         </message>
         <message>
             <source>the signed copy says something else, so that it was not kept</source>
-            <translation type="unfinished" />
+            <translation>die signierte Kopie sagt etwas anderes, deshalb wurde sie nicht behalten</translation>
         </message>
         <message>
             <source>the slate's picture</source>
@@ -3452,15 +3504,15 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>there is no Intel GPU {index}: OpenVINO finds {n}</source>
-            <translation type="unfinished" />
+            <translation>es gibt keine Intel-GPU {index}: OpenVINO findet {n}</translation>
         </message>
         <message>
             <source>there is no desktop to hear a key on</source>
-            <translation type="unfinished" />
+            <translation>es gibt keinen Desktop, auf dem eine Taste zu hören wäre</translation>
         </message>
         <message>
             <source>there is no file {path}; check the path</source>
-            <translation type="unfinished" />
+            <translation>es gibt keine Datei {path}; prüfen Sie den Pfad</translation>
         </message>
         <message>
             <source>there is no microphone: plug one in, or allow it in the system's settings for sound</source>
@@ -3468,7 +3520,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>this Wayland session has no message bus to ask its desktop by: bind mcnet-avatar ctl slate to a key in the desktop's own settings</source>
-            <translation type="unfinished" />
+            <translation>diese Wayland-Sitzung hat keinen Nachrichtenbus, um ihren Desktop zu fragen: Belegen Sie in den Einstellungen des Desktops eine Taste mit mcnet-avatar ctl slate</translation>
         </message>
         <message>
             <source>this computer is being measured</source>
@@ -3476,11 +3528,11 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>this desktop's portal gives no keys to apps ({error}): bind mcnet-avatar ctl slate to a key in the desktop's own settings</source>
-            <translation type="unfinished" />
+            <translation>das Portal dieses Desktops gibt Apps keine Tasten ({error}): Belegen Sie in den Einstellungen des Desktops eine Taste mit mcnet-avatar ctl slate</translation>
         </message>
         <message>
             <source>this machine shows no GPU that a program may compute with (there is no /dev/dri/renderD*)</source>
-            <translation type="unfinished" />
+            <translation>dieser Computer zeigt keine GPU, mit der ein Programm rechnen darf (es gibt kein /dev/dri/renderD*)</translation>
         </message>
         <message>
             <source>this model's keypoints are not known points of a face</source>
@@ -3500,7 +3552,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>torch lacks something on the Apple GPU that the network needs ({error}): use device cpu, or a newer torch</source>
-            <translation type="unfinished" />
+            <translation>torch fehlt auf der Apple-GPU etwas, das das Netz braucht ({error}): Verwenden Sie das Gerät cpu oder ein neueres torch</translation>
         </message>
         <message>
             <source>torch {version} (for CUDA {cuda}) finds no usable NVIDIA GPU or driver</source>
@@ -3508,7 +3560,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>torch {version} finds no Apple GPU that it can use</source>
-            <translation type="unfinished" />
+            <translation>torch {version} findet keine Apple-GPU, die es verwenden kann</translation>
         </message>
         <message>
             <source>torch {version} has no NVIDIA driver to compute with</source>
@@ -3516,7 +3568,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>torch {version} is a build without Apple's Metal</source>
-            <translation type="unfinished" />
+            <translation>torch {version} ist ein Build ohne Metal von Apple</translation>
         </message>
         <message>
             <source>torch {version} is a build without CUDA</source>
@@ -3532,7 +3584,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>unknown key {key}</source>
-            <translation type="unfinished" />
+            <translation>unbekannter Schlüssel {key}</translation>
         </message>
         <message>
             <source>unknown {what} {key}</source>
@@ -3552,7 +3604,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>version: got {version}, expected {known}</source>
-            <translation type="unfinished" />
+            <translation>version: {version}, erwartet wird {known}</translation>
         </message>
         <message>
             <source>virtual camera</source>
@@ -3580,11 +3632,11 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>what speaks to PipeWire has crashed</source>
-            <translation type="unfinished" />
+            <translation>was mit PipeWire spricht, ist abgestürzt</translation>
         </message>
         <message>
             <source>what {path} says of itself cannot be read: {why}</source>
-            <translation type="unfinished" />
+            <translation>was {path} über sich sagt, kann nicht gelesen werden: {why}</translation>
         </message>
         <message>
             <source>wood</source>
@@ -3628,7 +3680,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>{error}. Presets of this run are not kept</source>
-            <translation type="unfinished" />
+            <translation>{error}. Voreinstellungen dieses Laufs werden nicht behalten</translation>
         </message>
         <message>
             <source>{first} and {then}</source>
@@ -3678,11 +3730,19 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>{kept}; {error}</source>
-            <translation type="unfinished" />
+            <translation>{kept}; {error}</translation>
         </message>
         <message>
             <source>{key} shows the slate, whichever window has the focus.</source>
-            <translation type="unfinished" />
+            <translation>{key} zeigt das Pausenbild, welches Fenster auch den Fokus hat.</translation>
+        </message>
+        <message>
+            <source>{key}: got {got}, expected no such key</source>
+            <translation>{key}: {got}, erwartet wird kein solcher Eintrag</translation>
+        </message>
+        <message>
+            <source>{key}: got {got}, expected {expected}</source>
+            <translation>{key}: {got}, erwartet wird {expected}</translation>
         </message>
         <message>
             <source>{lack}; use device cpu, or another precision</source>
@@ -3842,7 +3902,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>{name} is a motion file, expected what gives pictures</source>
-            <translation type="unfinished" />
+            <translation>{name} ist eine Bewegungsdatei, erwartet wird etwas, das Bilder liefert</translation>
         </message>
         <message>
             <source>{name} is a recording, expected a live camera: download it, and give the file</source>
@@ -3854,7 +3914,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>{name} is saved, but without Content Credentials: {why}.</source>
-            <translation type="unfinished" />
+            <translation>{name} ist gespeichert, aber ohne Inhaltsnachweise: {why}.</translation>
         </message>
         <message>
             <source>{name} is there, but is not used: {lack}</source>
@@ -3923,7 +3983,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>{path} cannot be read ({error}); check the path</source>
-            <translation type="unfinished" />
+            <translation>{path} kann nicht gelesen werden ({error}); prüfen Sie den Pfad</translation>
         </message>
         <message>
             <source>{path} cannot be read as a checkpoint: it is something else, or truncated or damaged; get it again</source>
@@ -3931,7 +3991,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>{path} cannot be read as a motion file: {error}; copy or record it again</source>
-            <translation type="unfinished" />
+            <translation>{path} kann nicht als Bewegungsdatei gelesen werden: {error}; kopieren oder nehmen Sie sie neu auf</translation>
         </message>
         <message>
             <source>{path} cannot be read: {cause}</source>
@@ -3943,19 +4003,19 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>{path} has {count} frames, expected at most {most}</source>
-            <translation type="unfinished" />
+            <translation>{path} hat {count} Bilder, erwartet werden höchstens {most}</translation>
         </message>
         <message>
             <source>{path} holds no certificates ({error}); expected PEM, the signer's first</source>
-            <translation type="unfinished" />
+            <translation>{path} enthält keine Zertifikate ({error}); erwartet wird PEM, das des Unterzeichners zuerst</translation>
         </message>
         <message>
             <source>{path} holds no private key ({error}); expected PEM</source>
-            <translation type="unfinished" />
+            <translation>{path} enthält keinen privaten Schlüssel ({error}); erwartet wird PEM</translation>
         </message>
         <message>
             <source>{path} is a damaged motion file: {error}; copy or record it again</source>
-            <translation type="unfinished" />
+            <translation>{path} ist eine beschädigte Bewegungsdatei: {error}; kopieren oder nehmen Sie sie neu auf</translation>
         </message>
         <message>
             <source>{path} is a file of torch's, and {lack}: convert it once where torch is (`mcnet convert {name} model.safetensors --int8`), and use that</source>
@@ -3963,11 +4023,11 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>{path} is a folder, a device or a pipe, and only a file can be used; choose another</source>
-            <translation type="unfinished" />
+            <translation>{path} ist ein Ordner, ein Gerät oder eine Pipe, und nur eine Datei kann verwendet werden; wählen Sie eine andere</translation>
         </message>
         <message>
             <source>{path} is a motion file of version {version}, this program knows versions up to {known}; use a newer one</source>
-            <translation type="unfinished" />
+            <translation>{path} ist eine Bewegungsdatei der Version {version}, dieses Programm kennt Versionen bis {known}; verwenden Sie ein neueres</translation>
         </message>
         <message>
             <source>{path} is cut short: got {size} bytes, expected {end}; get it again</source>
@@ -3979,7 +4039,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>{path} is larger than {most} MB, expected a motion file; take a shorter one</source>
-            <translation type="unfinished" />
+            <translation>{path} ist größer als {most} MB, erwartet wird eine Bewegungsdatei; nehmen Sie eine kürzere</translation>
         </message>
         <message>
             <source>{path} is no MCNet checkpoint: got {found}, expected dicts named {parts}</source>
@@ -3987,7 +4047,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>{path} is no motion file: expected one that --save-motion or the app recorded</source>
-            <translation type="unfinished" />
+            <translation>{path} ist keine Bewegungsdatei: Erwartet wird eine, die --save-motion oder die App aufgenommen hat</translation>
         </message>
         <message>
             <source>{path} is no safetensors file that can be read ({said}): get it again</source>
@@ -4023,7 +4083,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>{path}: got suffix {suffix}, expected {kinds}</source>
-            <translation type="unfinished" />
+            <translation>{path}: Die Endung ist {suffix}, erwartet wird {kinds}</translation>
         </message>
         <message>
             <source>{path}: {key} is a {dtype} tensor, expected plain floating point</source>
@@ -4050,12 +4110,16 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>{precision} (was er von Haus aus multipliziert)</translation>
         </message>
         <message>
+            <source>{problems}; and {number} more</source>
+            <translation>{problems}; und {number} weitere</translation>
+        </message>
+        <message>
             <source>{rate_hz:g} per second</source>
             <translation>{rate_hz:g} pro Sekunde</translation>
         </message>
         <message>
             <source>{reason}; nothing else computes on {device}: use device cpu</source>
-            <translation type="unfinished" />
+            <translation>{reason}; auf {device} rechnet nichts anderes: Verwenden Sie das Gerät cpu</translation>
         </message>
         <message>
             <source>{reason}; {lack}, so that nothing else computes: install it, or mend that</source>
@@ -4075,11 +4139,11 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>{score} of 100, as calibrated before</source>
-            <translation type="unfinished" />
+            <translation>{score} von 100, wie zuvor kalibriert</translation>
         </message>
         <message>
             <source>{score}: {remarks}</source>
-            <translation type="unfinished" />
+            <translation>{score}: {remarks}</translation>
         </message>
         <message>
             <source>{sentence} {fix}.</source>
@@ -4104,6 +4168,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>{tip} Times Motion.</source>
             <translation>{tip} Mal „Bewegung“.</translation>
+        </message>
+        <message>
+            <source>{trouble} A call hears nothing meanwhile; it is tried again.</source>
+            <translation>{trouble} Ein Anruf hört solange nichts; es wird wieder versucht.</translation>
         </message>
         <message>
             <source>{trouble} Recordings go on, and are silent meanwhile.</source>
@@ -4139,15 +4207,19 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>{what}.{name}: got {got}, expected a table</source>
-            <translation type="unfinished" />
+            <translation>{what}.{name}: {got}, erwartet wird eine Tabelle</translation>
         </message>
         <message>
             <source>{what}.{name}: {complaint}</source>
-            <translation type="unfinished" />
+            <translation>{what}.{name}: {complaint}</translation>
         </message>
         <message>
             <source>{what}: got {got}, expected a table of presets</source>
-            <translation type="unfinished" />
+            <translation>{what}: {got}, erwartet wird eine Tabelle von Voreinstellungen</translation>
+        </message>
+        <message>
+            <source>{where} does not hold the network it should: {problems}. Convert the original file again, or use another one</source>
+            <translation>{where} enthält nicht das Netz, das es sollte: {problems}. Wandeln Sie die Originaldatei erneut um, oder verwenden Sie eine andere</translation>
         </message>
         <message>
             <source>{where}: {key} holds NaN or infinite values, expected finite weights; if a training run diverged, use an earlier checkpoint of it</source>

@@ -4,8 +4,16 @@
     <context>
         <name>mcnet-avatar</name>
         <message>
+            <source>A call hears nothing: {trouble}.</source>
+            <translation>Una llamada no oye nada: {trouble}.</translation>
+        </message>
+        <message>
+            <source>A call hears you {delay_ms:.0f} ms late, with the picture.</source>
+            <translation>Una llamada le oye {delay_ms:.0f} ms más tarde, junto con la imagen.</translation>
+        </message>
+        <message>
             <source>A device that every call program lists. It needs a kernel module, and root once.</source>
-            <translation type="unfinished" />
+            <translation>Un dispositivo que ofrece todo programa de llamada. Necesita un módulo del núcleo, y una vez permisos de root.</translation>
         </message>
         <message>
             <source>A folder for recordings</source>
@@ -28,8 +36,16 @@
             <translation>La carpeta de un modelo o de un entrenamiento en curso</translation>
         </message>
         <message>
+            <source>A motion file for the avatar that idles</source>
+            <translation>Un archivo de movimiento para el avatar en reposo</translation>
+        </message>
+        <message>
             <source>A motion file in the camera's place</source>
-            <translation type="unfinished" />
+            <translation>Un archivo de movimiento en lugar de la cámara</translation>
+        </message>
+        <message>
+            <source>A motion file…</source>
+            <translation>Un archivo de movimiento…</translation>
         </message>
         <message>
             <source>A phone with a camera app, or any camera with an address on your network</source>
@@ -53,7 +69,7 @@
         </message>
         <message>
             <source>A picture…</source>
-            <translation type="unfinished" />
+            <translation>Una imagen…</translation>
         </message>
         <message>
             <source>A safe start avoids what may have been the cause: the processor computes, there is no virtual camera, and all settings are the defaults. Your own are kept for the next start.</source>
@@ -61,7 +77,7 @@
         </message>
         <message>
             <source>A video as background</source>
-            <translation type="unfinished" />
+            <translation>Un vídeo de fondo</translation>
         </message>
         <message>
             <source>A video in the camera's place</source>
@@ -69,7 +85,7 @@
         </message>
         <message>
             <source>A video…</source>
-            <translation type="unfinished" />
+            <translation>Un vídeo…</translation>
         </message>
         <message>
             <source>AKD of copying</source>
@@ -129,7 +145,7 @@
         </message>
         <message>
             <source>Another name for {preset}:</source>
-            <translation type="unfinished" />
+            <translation>Otro nombre para {preset}:</translation>
         </message>
         <message>
             <source>As the desktop</source>
@@ -189,7 +205,7 @@
         </message>
         <message>
             <source>Browsers and OBS see it once their PipeWire camera is switched on; the apps of Zoom and Teams do not.</source>
-            <translation type="unfinished" />
+            <translation>Los navegadores y OBS la ven una vez activada su cámara PipeWire; las aplicaciones de Zoom y Teams no.</translation>
         </message>
         <message>
             <source>CALIBRATING</source>
@@ -221,7 +237,7 @@
         </message>
         <message>
             <source>Call this preset something else</source>
-            <translation type="unfinished" />
+            <translation>Cambiar el nombre de este preajuste</translation>
         </message>
         <message>
             <source>Calms jitter; a slow movement is shown that much later.</source>
@@ -237,7 +253,7 @@
         </message>
         <message>
             <source>Can be chosen in the window: {words}.</source>
-            <translation type="unfinished" />
+            <translation>Se puede elegir en la ventana: {words}.</translation>
         </message>
         <message>
             <source>Cancel</source>
@@ -253,7 +269,7 @@
         </message>
         <message>
             <source>Choose another picture or video</source>
-            <translation type="unfinished" />
+            <translation>Elegir otra imagen o vídeo</translation>
         </message>
         <message>
             <source>Choose two to four views of the network's inside</source>
@@ -262,6 +278,10 @@
         <message>
             <source>Choose {camera}</source>
             <translation>Elija {camera}</translation>
+        </message>
+        <message>
+            <source>Choose “{name}” in your call program. Nobody listens to it yet.</source>
+            <translation>Elija «{name}» en su programa de llamada. Nadie lo escucha todavía.</translation>
         </message>
         <message>
             <source>Close</source>
@@ -289,11 +309,11 @@
         </message>
         <message>
             <source>Content Credentials</source>
-            <translation type="unfinished" />
+            <translation>Credenciales de contenido</translation>
         </message>
         <message>
             <source>Control from outside</source>
-            <translation type="unfinished" />
+            <translation>Control externo</translation>
         </message>
         <message>
             <source>Controls</source>
@@ -305,7 +325,7 @@
         </message>
         <message>
             <source>Copy the token</source>
-            <translation type="unfinished" />
+            <translation>Copiar el token</translation>
         </message>
         <message>
             <source>Copy this command</source>
@@ -333,7 +353,7 @@
         </message>
         <message>
             <source>Cut the person out</source>
-            <translation type="unfinished" />
+            <translation>Recortar a la persona</translation>
         </message>
         <message>
             <source>DROP</source>
@@ -345,15 +365,15 @@
         </message>
         <message>
             <source>Delete</source>
-            <translation type="unfinished" />
+            <translation>Eliminar</translation>
         </message>
         <message>
             <source>Delete preset</source>
-            <translation type="unfinished" />
+            <translation>Eliminar preajuste</translation>
         </message>
         <message>
             <source>Delete this preset; the portraits keep their strengths</source>
-            <translation type="unfinished" />
+            <translation>Eliminar este preajuste; los retratos conservan sus intensidades</translation>
         </message>
         <message>
             <source>Device</source>
@@ -488,7 +508,7 @@
         </message>
         <message>
             <source>How far the background is out of focus.</source>
-            <translation type="unfinished" />
+            <translation>Cuánto se desenfoca el fondo.</translation>
         </message>
         <message>
             <source>How far the enlarged portrait is sharpened.</source>
@@ -500,7 +520,7 @@
         </message>
         <message>
             <source>How large the portrait stands in the picture (the mouse wheel over the preview).</source>
-            <translation type="unfinished" />
+            <translation>Tamaño del retrato en la imagen (la rueda del ratón sobre la vista previa).</translation>
         </message>
         <message>
             <source>How long a process of its own was busy with computing one frame once more</source>
@@ -544,7 +564,7 @@
         </message>
         <message>
             <source>In this window 0 shows the slate; a key chosen here does so from every other one, too.</source>
-            <translation type="unfinished" />
+            <translation>En esta ventana, 0 muestra la pantalla de espera; una tecla elegida aquí lo hace también desde cualquier otra.</translation>
         </message>
         <message>
             <source>Inside the network</source>
@@ -572,7 +592,7 @@
         </message>
         <message>
             <source>Install your distribution's packages pipewire and wireplumber</source>
-            <translation type="unfinished" />
+            <translation>Instale los paquetes pipewire y wireplumber de su distribución</translation>
         </message>
         <message>
             <source>It has no card with figures: nobody has told how good it is (mcnet-train evaluate measures it).</source>
@@ -584,11 +604,11 @@
         </message>
         <message>
             <source>It is being switched on…</source>
-            <translation type="unfinished" />
+            <translation>Se está activando…</translation>
         </message>
         <message>
             <source>It is off: {why}.</source>
-            <translation type="unfinished" />
+            <translation>Está apagado: {why}.</translation>
         </message>
         <message>
             <source>It is worse than showing the portrait as it is: its pictures are off by {copied:.0%} of what that would be.</source>
@@ -608,7 +628,7 @@
         </message>
         <message>
             <source>Keep these strengths under a name</source>
-            <translation type="unfinished" />
+            <translation>Guardar estas intensidades con un nombre</translation>
         </message>
         <message>
             <source>Keep this crop and animate it</source>
@@ -616,7 +636,7 @@
         </message>
         <message>
             <source>Key for the slate, from every window</source>
-            <translation type="unfinished" />
+            <translation>Tecla de la pantalla de espera, desde toda ventana</translation>
         </message>
         <message>
             <source>Keys</source>
@@ -624,7 +644,7 @@
         </message>
         <message>
             <source>Kind of virtual camera</source>
-            <translation type="unfinished" />
+            <translation>Tipo de cámara virtual</translation>
         </message>
         <message>
             <source>L1 of copying</source>
@@ -660,7 +680,7 @@
         </message>
         <message>
             <source>Let a Stream Deck, OBS or scripts reach slate, portraits and recordings; on this computer alone.</source>
-            <translation type="unfinished" />
+            <translation>Permite que un Stream Deck, OBS o scripts manejen la pantalla de espera, los retratos y las grabaciones; solo en este ordenador.</translation>
         </message>
         <message>
             <source>Let call programs see the output; it starts with the slate</source>
@@ -736,7 +756,7 @@
         </message>
         <message>
             <source>Make another token; the old one is of no use then</source>
-            <translation type="unfinished" />
+            <translation>Crear otro token; el anterior deja de servir</translation>
         </message>
         <message>
             <source>Masks</source>
@@ -753,6 +773,10 @@
         <message>
             <source>Microphone</source>
             <translation>Micrófono</translation>
+        </message>
+        <message>
+            <source>Microphone for calls, in step</source>
+            <translation>Micrófono para llamadas, acompasado</translation>
         </message>
         <message>
             <source>Mirror the output</source>
@@ -784,11 +808,11 @@
         </message>
         <message>
             <source>Motion files (*.safetensors);;All files (*)</source>
-            <translation type="unfinished" />
+            <translation>Archivos de movimiento (*.safetensors);;Todos los archivos (*)</translation>
         </message>
         <message>
             <source>Motion file…</source>
-            <translation type="unfinished" />
+            <translation>Archivo de movimiento…</translation>
         </message>
         <message>
             <source>Mouth</source>
@@ -811,6 +835,10 @@
             <translation>Mover el recorte hacia arriba (U)</translation>
         </message>
         <message>
+            <source>Moves gently</source>
+            <translation>Se mueve suavemente</translation>
+        </message>
+        <message>
             <source>NO CAMERA</source>
             <translation>SIN CÁMARA</translation>
         </message>
@@ -824,7 +852,7 @@
         </message>
         <message>
             <source>Name of these strengths:</source>
-            <translation type="unfinished" />
+            <translation>Nombre de estas intensidades:</translation>
         </message>
         <message>
             <source>Nearness</source>
@@ -844,7 +872,7 @@
         </message>
         <message>
             <source>New token</source>
-            <translation type="unfinished" />
+            <translation>Nuevo token</translation>
         </message>
         <message>
             <source>Next portrait</source>
@@ -868,7 +896,7 @@
         </message>
         <message>
             <source>No kernel module and no root, also with Secure Boot. Firefox, Chromium and OBS can list it.</source>
-            <translation type="unfinished" />
+            <translation>Sin módulo del núcleo ni root, también con Secure Boot. Firefox, Chromium y OBS pueden ofrecerla.</translation>
         </message>
         <message>
             <source>No picture goes out any more.</source>
@@ -880,11 +908,11 @@
         </message>
         <message>
             <source>None: transparent</source>
-            <translation type="unfinished" />
+            <translation>Ninguno: transparente</translation>
         </message>
         <message>
             <source>Not all presets could be used: {said}. All others are there; {kept}.</source>
-            <translation type="unfinished" />
+            <translation>No se pudieron usar todos los preajustes: {said}. Los demás están; {kept}.</translation>
         </message>
         <message>
             <source>Not all settings could be used: {said}. All others are in force; {kept}.</source>
@@ -896,7 +924,7 @@
         </message>
         <message>
             <source>Not possible here while another window has the focus: {words}.</source>
-            <translation type="unfinished" />
+            <translation>Aquí no es posible mientras otra ventana tenga el foco: {words}.</translation>
         </message>
         <message>
             <source>Not yet: {missing}</source>
@@ -947,6 +975,10 @@
             <translation>De los textos de la ventana. Un cambio surte efecto en el próximo inicio de la aplicación.</translation>
         </message>
         <message>
+            <source>Offer call programs the microphone as late as the picture is, so that lips and voice agree. It is heard only while a program listens, and silent while you show the slate.</source>
+            <translation>Ofrece a los programas de llamada el micrófono con el retraso de la imagen, para que labios y voz coincidan. Solo se escucha mientras escucha un programa, y calla mientras usted muestra la pantalla de espera.</translation>
+        </message>
+        <message>
             <source>On: {device}. Choose it in your call program.</source>
             <translation>Activada: {device}. Elíjala en su programa de llamada.</translation>
         </message>
@@ -984,15 +1016,15 @@
         </message>
         <message>
             <source>OpenVINO computes on CPUs and Intel GPUs only, and {device} was chosen</source>
-            <translation type="unfinished" />
+            <translation>OpenVINO solo calcula en procesadores y GPU de Intel, y se eligió {device}</translation>
         </message>
         <message>
             <source>OpenVINO finds no Intel GPU: there is none, or its driver for computing (OpenCL) is missing</source>
-            <translation type="unfinished" />
+            <translation>OpenVINO no encuentra ninguna GPU de Intel: no la hay, o falta su controlador de cálculo (OpenCL)</translation>
         </message>
         <message>
             <source>OpenVINO knows no GPU on macOS (device mps is Apple's)</source>
-            <translation type="unfinished" />
+            <translation>OpenVINO no conoce ninguna GPU en macOS (el dispositivo mps es el de Apple)</translation>
         </message>
         <message>
             <source>OpenVINO was measured on x86-64 CPUs only, and this is {machine}</source>
@@ -1004,7 +1036,7 @@
         </message>
         <message>
             <source>Other programs</source>
-            <translation type="unfinished" />
+            <translation>Otros programas</translation>
         </message>
         <message>
             <source>Output and computer</source>
@@ -1032,7 +1064,7 @@
         </message>
         <message>
             <source>Panic key</source>
-            <translation type="unfinished" />
+            <translation>Tecla de emergencia</translation>
         </message>
         <message>
             <source>Parts of expression</source>
@@ -1064,99 +1096,99 @@
         </message>
         <message>
             <source>PipeWire camera {detail}: got a picture of {shape}, expected {expected}</source>
-            <translation type="unfinished" />
+            <translation>cámara PipeWire {detail}: la imagen es {shape}, se esperaba {expected}</translation>
         </message>
         <message>
             <source>PipeWire did not answer within {seconds:g} s</source>
-            <translation type="unfinished" />
+            <translation>PipeWire no respondió en {seconds:g} s</translation>
         </message>
         <message>
             <source>PipeWire did not answer within {seconds} s</source>
-            <translation type="unfinished" />
+            <translation>PipeWire no respondió en {seconds} s</translation>
         </message>
         <message>
             <source>PipeWire does not run: {error}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire no se ejecuta: {error}</translation>
         </message>
         <message>
             <source>PipeWire has ended</source>
-            <translation type="unfinished" />
+            <translation>PipeWire ha terminado</translation>
         </message>
         <message>
             <source>PipeWire has failed: {said}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire ha fallado: {said}</translation>
         </message>
         <message>
             <source>PipeWire has refused the camera: {error}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire ha rechazado la cámara: {error}</translation>
         </message>
         <message>
             <source>PipeWire has refused the microphone: {error}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire ha rechazado el micrófono: {error}</translation>
         </message>
         <message>
             <source>PipeWire has refused to hear the microphone: {error}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire ha rechazado escuchar el micrófono: {error}</translation>
         </message>
         <message>
             <source>PipeWire is installed, but does not run: nothing listens at {socket}.</source>
-            <translation type="unfinished" />
+            <translation>PipeWire está instalado, pero no se ejecuta: nada escucha en {socket}.</translation>
         </message>
         <message>
             <source>PipeWire is not installed.</source>
-            <translation type="unfinished" />
+            <translation>PipeWire no está instalado.</translation>
         </message>
         <message>
             <source>PipeWire makes no node (error {number})</source>
-            <translation type="unfinished" />
+            <translation>PipeWire no crea ningún nodo (error {number})</translation>
         </message>
         <message>
             <source>PipeWire runs, but cannot be used: {error}.</source>
-            <translation type="unfinished" />
+            <translation>PipeWire se ejecuta, pero no se puede usar: {error}.</translation>
         </message>
         <message>
             <source>PipeWire runs, but you may not use it ({socket}).</source>
-            <translation type="unfinished" />
+            <translation>PipeWire se ejecuta, pero no puede usarlo ({socket}).</translation>
         </message>
         <message>
             <source>PipeWire {version} runs, but without a session manager: no program would reach the camera.</source>
-            <translation type="unfinished" />
+            <translation>PipeWire {version} se ejecuta, pero sin gestor de sesión: ningún programa llegaría a la cámara.</translation>
         </message>
         <message>
             <source>PipeWire {version} with {manager} can have the camera {name}, without a kernel module.</source>
-            <translation type="unfinished" />
+            <translation>PipeWire {version} con {manager} puede ofrecer la cámara {name}, sin módulo del núcleo.</translation>
         </message>
         <message>
             <source>PipeWire's daemon cannot be reached; start it: systemctl --user start pipewire</source>
-            <translation type="unfinished" />
+            <translation>no se puede llegar al servicio de PipeWire; inícielo: systemctl --user start pipewire</translation>
         </message>
         <message>
             <source>PipeWire's library cannot be loaded ({error}); install PipeWire</source>
-            <translation type="unfinished" />
+            <translation>no se puede cargar la biblioteca de PipeWire ({error}); instale PipeWire</translation>
         </message>
         <message>
             <source>PipeWire's library cannot be used: its settings or plug-ins are missing; install PipeWire</source>
-            <translation type="unfinished" />
+            <translation>no se puede usar la biblioteca de PipeWire: faltan sus ajustes o complementos; instale PipeWire</translation>
         </message>
         <message>
             <source>PipeWire's library cannot be used: its thread does not start</source>
-            <translation type="unfinished" />
+            <translation>no se puede usar la biblioteca de PipeWire: su hilo no arranca</translation>
         </message>
         <message>
             <source>PipeWire's library is too old: it lacks {name}; update PipeWire</source>
-            <translation type="unfinished" />
+            <translation>la biblioteca de PipeWire es demasiado antigua: le falta {name}; actualice PipeWire</translation>
         </message>
         <message>
             <source>Play motion that was recorded before, in a loop, instead of a camera</source>
-            <translation type="unfinished" />
+            <translation>Reproducir en bucle un movimiento grabado antes, en lugar de una cámara</translation>
         </message>
         <message>
             <source>Port</source>
-            <translation type="unfinished" />
+            <translation>Puerto</translation>
         </message>
         <message>
             <source>Port of control from outside</source>
-            <translation type="unfinished" />
+            <translation>Puerto del control externo</translation>
         </message>
         <message>
             <source>Portrait</source>
@@ -1184,7 +1216,7 @@
         </message>
         <message>
             <source>Preset</source>
-            <translation type="unfinished" />
+            <translation>Preajuste</translation>
         </message>
         <message>
             <source>Previous portrait</source>
@@ -1196,7 +1228,7 @@
         </message>
         <message>
             <source>Programs that show the token can control this window on port {port}.</source>
-            <translation type="unfinished" />
+            <translation>Los programas que muestren el token pueden controlar esta ventana en el puerto {port}.</translation>
         </message>
         <message>
             <source>Put recordings and snapshots elsewhere</source>
@@ -1212,7 +1244,7 @@
         </message>
         <message>
             <source>Put the portrait back in the middle, in its usual size (a double click on the preview)</source>
-            <translation type="unfinished" />
+            <translation>Devolver el retrato al centro, en su tamaño habitual (doble clic en la vista previa)</translation>
         </message>
         <message>
             <source>Put this message away</source>
@@ -1248,7 +1280,7 @@
         </message>
         <message>
             <source>Record my motion</source>
-            <translation type="unfinished" />
+            <translation>Grabar mi movimiento</translation>
         </message>
         <message>
             <source>Record the output (V)</source>
@@ -1256,7 +1288,7 @@
         </message>
         <message>
             <source>Record your motion, without pictures, to play it on any portrait later</source>
-            <translation type="unfinished" />
+            <translation>Graba su movimiento, sin imágenes, para reproducirlo después en cualquier retrato</translation>
         </message>
         <message>
             <source>Record, or capture the window with your call program</source>
@@ -1268,11 +1300,11 @@
         </message>
         <message>
             <source>Recordings (WebM) and snapshots are transparent; the call sees this colour:</source>
-            <translation type="unfinished" />
+            <translation>Las grabaciones (WebM) e instantáneas son transparentes; la llamada ve este color:</translation>
         </message>
         <message>
             <source>Recordings and snapshots say, in a signed and standard way (C2PA), that AI generated them, and with which model; nothing of you. Others can read it, and can remove it.</source>
-            <translation type="unfinished" />
+            <translation>Las grabaciones e instantáneas dicen, de forma firmada y estándar (C2PA), que las generó una IA y con qué modelo; nada de usted. Otros pueden leerlo, y pueden quitarlo.</translation>
         </message>
         <message>
             <source>Refresh</source>
@@ -1288,7 +1320,7 @@
         </message>
         <message>
             <source>Remember the calibration</source>
-            <translation type="unfinished" />
+            <translation>Recordar la calibración</translation>
         </message>
         <message>
             <source>Remove</source>
@@ -1308,15 +1340,19 @@
         </message>
         <message>
             <source>Rename a preset</source>
-            <translation type="unfinished" />
+            <translation>Cambiar el nombre de un preajuste</translation>
         </message>
         <message>
             <source>Rename…</source>
-            <translation type="unfinished" />
+            <translation>Cambiar nombre…</translation>
         </message>
         <message>
             <source>Reset the place</source>
-            <translation type="unfinished" />
+            <translation>Restablecer el lugar</translation>
+        </message>
+        <message>
+            <source>Rests still</source>
+            <translation>Descansa quieto</translation>
         </message>
         <message>
             <source>SLATE</source>
@@ -1332,7 +1368,7 @@
         </message>
         <message>
             <source>Save</source>
-            <translation type="unfinished" />
+            <translation>Guardar</translation>
         </message>
         <message>
             <source>Save a picture of the output</source>
@@ -1344,11 +1380,11 @@
         </message>
         <message>
             <source>Save a preset</source>
-            <translation type="unfinished" />
+            <translation>Guardar un preajuste</translation>
         </message>
         <message>
             <source>Save as…</source>
-            <translation type="unfinished" />
+            <translation>Guardar como…</translation>
         </message>
         <message>
             <source>Saved: {path}</source>
@@ -1360,7 +1396,7 @@
         </message>
         <message>
             <source>Scene</source>
-            <translation type="unfinished" />
+            <translation>Escena</translation>
         </message>
         <message>
             <source>Score of the portrait</source>
@@ -1460,11 +1496,15 @@
         </message>
         <message>
             <source>Shows the slate from every window: press the key that you want, such as Ctrl+Alt+0.</source>
-            <translation type="unfinished" />
+            <translation>Muestra la pantalla de espera desde cualquier ventana: pulse la tecla que quiera, como Ctrl+Alt+0.</translation>
         </message>
         <message>
             <source>Sideways</source>
-            <translation type="unfinished" />
+            <translation>A los lados</translation>
+        </message>
+        <message>
+            <source>Silent while you show the slate.</source>
+            <translation>En silencio mientras muestra la pantalla de espera.</translation>
         </message>
         <message>
             <source>Size</source>
@@ -1480,7 +1520,7 @@
         </message>
         <message>
             <source>Slate key</source>
-            <translation type="unfinished" />
+            <translation>Tecla de espera</translation>
         </message>
         <message>
             <source>Slate says</source>
@@ -1507,8 +1547,8 @@
             <translation>Algo inesperado salió mal en la ventana: {kind}: {error}. El registro dice más.</translation>
         </message>
         <message>
-            <source>Sound of recordings</source>
-            <translation>Sonido de las grabaciones</translation>
+            <source>Sound</source>
+            <translation>Sonido</translation>
         </message>
         <message>
             <source>Speak as you will in the recording: the bar should reach the middle, and not turn red.</source>
@@ -1528,11 +1568,11 @@
         </message>
         <message>
             <source>Standard</source>
-            <translation type="unfinished" />
+            <translation>Estándar</translation>
         </message>
         <message>
             <source>Start PipeWire again</source>
-            <translation type="unfinished" />
+            <translation>Reinicie PipeWire</translation>
         </message>
         <message>
             <source>Start again</source>
@@ -1544,7 +1584,7 @@
         </message>
         <message>
             <source>Start it, now and at every login</source>
-            <translation type="unfinished" />
+            <translation>Inícielo, ahora y en cada inicio de sesión</translation>
         </message>
         <message>
             <source>Start or stop the recording</source>
@@ -1556,7 +1596,7 @@
         </message>
         <message>
             <source>Start the app as the user who is logged in, and not with sudo</source>
-            <translation type="unfinished" />
+            <translation>Inicie la aplicación como el usuario que ha iniciado la sesión, y no con sudo</translation>
         </message>
         <message>
             <source>Statistics</source>
@@ -1604,7 +1644,7 @@
         </message>
         <message>
             <source>Stop recording my motion</source>
-            <translation type="unfinished" />
+            <translation>Detener la grabación de mi movimiento</translation>
         </message>
         <message>
             <source>Stop the virtual camera in OBS</source>
@@ -1616,7 +1656,7 @@
         </message>
         <message>
             <source>Strengths of motion and expression, with all their parts, by name. Each portrait remembers its own.</source>
-            <translation type="unfinished" />
+            <translation>Intensidades de movimiento y expresión, con todas sus partes, con un nombre. Cada retrato recuerda las suyas.</translation>
         </message>
         <message>
             <source>Switch on</source>
@@ -1670,7 +1710,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>The background stays still behind the person, instead of moving along with the head.</source>
-            <translation type="unfinished" />
+            <translation>El fondo queda quieto detrás de la persona, en lugar de moverse con la cabeza.</translation>
         </message>
         <message>
             <source>The brows raised and knit.</source>
@@ -1682,7 +1722,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>The camera {name} is away ({error}). It comes back by itself.</source>
-            <translation type="unfinished" />
+            <translation>La cámara {name} se ha ido ({error}). Vuelve por sí sola.</translation>
         </message>
         <message>
             <source>The card beside {name} is of other weights: do not trust what it says.</source>
@@ -1714,11 +1754,15 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>The key is not heard: {why}.</source>
-            <translation type="unfinished" />
+            <translation>No se escucha la tecla: {why}.</translation>
         </message>
         <message>
             <source>The language changes at the next start of the app.</source>
             <translation>El idioma cambia en el próximo inicio de la aplicación.</translation>
+        </message>
+        <message>
+            <source>The microphone for calls is being made…</source>
+            <translation>Se está creando el micrófono para llamadas…</translation>
         </message>
         <message>
             <source>The microphone is being opened…</source>
@@ -1758,11 +1802,11 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>The portrait's own, blurred</source>
-            <translation type="unfinished" />
+            <translation>El del retrato, desenfocado</translation>
         </message>
         <message>
             <source>The portrait's own, still</source>
-            <translation type="unfinished" />
+            <translation>El del retrato, quieto</translation>
         </message>
         <message>
             <source>The portrait, moved and nothing else</source>
@@ -1770,15 +1814,15 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>The preset {name} has these strengths now.</source>
-            <translation type="unfinished" />
+            <translation>El preajuste {name} tiene ahora estas intensidades.</translation>
         </message>
         <message>
             <source>The preset {name} was deleted.</source>
-            <translation type="unfinished" />
+            <translation>Se eliminó el preajuste {name}.</translation>
         </message>
         <message>
             <source>The presets could not be read ({error}). There are none for now; {kept}.</source>
-            <translation type="unfinished" />
+            <translation>No se pudieron leer los preajustes ({error}). De momento no hay ninguno; {kept}.</translation>
         </message>
         <message>
             <source>The preview is paused; the output goes on.</source>
@@ -1798,7 +1842,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>The recording of your motion ended: {why}.</source>
-            <translation type="unfinished" />
+            <translation>La grabación de su movimiento terminó: {why}.</translation>
         </message>
         <message>
             <source>The same, from a dialog for files or colours too</source>
@@ -1814,7 +1858,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>The system is asked for the key…</source>
-            <translation type="unfinished" />
+            <translation>Se está pidiendo la tecla al sistema…</translation>
         </message>
         <message>
             <source>The system's usual one</source>
@@ -1934,7 +1978,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>This portrait's own</source>
-            <translation type="unfinished" />
+            <translation>Las de este retrato</translation>
         </message>
         <message>
             <source>Tick first that you may use this picture</source>
@@ -1978,7 +2022,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>Up and down</source>
-            <translation type="unfinished" />
+            <translation>Arriba y abajo</translation>
         </message>
         <message>
             <source>Update macOS</source>
@@ -2034,11 +2078,15 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>What is seen around the portrait, or behind the person.</source>
-            <translation type="unfinished" />
+            <translation>Lo que se ve alrededor del retrato, o detrás de la persona.</translation>
         </message>
         <message>
             <source>What other programs have to show; keep it secret</source>
-            <translation type="unfinished" />
+            <translation>Lo que otros programas tienen que mostrar; guárdelo en secreto</translation>
+        </message>
+        <message>
+            <source>What the avatar does while your face is lost, until the slate comes; it moves with measured keypoints.</source>
+            <translation>Lo que hace el avatar mientras se pierde su cara, hasta que llega la pantalla de espera; se mueve con puntos clave medidos.</translation>
         </message>
         <message>
             <source>What the decoder makes of it, with the memory's help</source>
@@ -2070,7 +2118,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>Where other programs ask; Enter keeps it. 0: any port that is free.</source>
-            <translation type="unfinished" />
+            <translation>Adónde se dirigen otros programas; Intro lo conserva. 0: cualquier puerto libre.</translation>
         </message>
         <message>
             <source>Where the model runs. Automatic: where it was measured to be fastest.</source>
@@ -2078,7 +2126,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>Where the portrait stands; it can be dragged in the preview.</source>
-            <translation type="unfinished" />
+            <translation>Dónde está el retrato; se puede arrastrar en la vista previa.</translation>
         </message>
         <message>
             <source>Where what is shown came from: the direction as a hue, 20 px and more in full colour</source>
@@ -2089,8 +2137,12 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>Qué punto clave mueve cada lugar, por color; oscuro: el fondo</translation>
         </message>
         <message>
-            <source>Whose sound recordings have. Calls take theirs from the call program.</source>
-            <translation>De quién es el sonido de las grabaciones. Las llamadas toman el suyo del programa de llamada.</translation>
+            <source>While away</source>
+            <translation>Ausente</translation>
+        </message>
+        <message>
+            <source>Whose sound recordings have, and calls that take the microphone for calls.</source>
+            <translation>De quién es el sonido de las grabaciones, y de las llamadas que toman el micrófono para llamadas.</translation>
         </message>
         <message>
             <source>Window</source>
@@ -2098,7 +2150,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>Windows gives the key to this app</source>
-            <translation type="unfinished" />
+            <translation>Windows da la tecla a esta aplicación</translation>
         </message>
         <message>
             <source>Without</source>
@@ -2110,7 +2162,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>You are not asked to calibrate again before the same camera. What your face measures is kept on this computer for that, for your account alone; switched off, it is deleted.</source>
-            <translation type="unfinished" />
+            <translation>No se le pide calibrar otra vez ante la misma cámara. Para ello, lo que mide su cara se guarda en este ordenador, solo para su cuenta; si se apaga, se elimina.</translation>
         </message>
         <message>
             <source>You, as only you see yourself</source>
@@ -2138,7 +2190,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>a camera's number (0), a device (/dev/video0), a network camera's address (http://, rtsp://), a video or motion file, or a folder of pictures</source>
-            <translation type="unfinished" />
+            <translation>el número de una cámara (0), un dispositivo (/dev/video0), la dirección de una cámara de red (http://, rtsp://), un archivo de vídeo o de movimiento, o una carpeta de imágenes</translation>
         </message>
         <message>
             <source>a frame of the model takes {best}</source>
@@ -2154,11 +2206,11 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>a motion file has no pictures in which this model could detect keypoints: choose a model and a portrait whose keypoints can be measured, as the starter and any portrait with a face</source>
-            <translation type="unfinished" />
+            <translation>un archivo de movimiento no tiene imágenes en las que este modelo pueda detectar puntos clave: elija un modelo y un retrato cuyos puntos clave se puedan medir, como starter y cualquier retrato con cara</translation>
         </message>
         <message>
             <source>a motion file has no pictures, so that it moves the avatar in space only: choose that motion</source>
-            <translation type="unfinished" />
+            <translation>un archivo de movimiento no tiene imágenes, así que mueve al avatar solo en el espacio: elija ese movimiento</translation>
         </message>
         <message>
             <source>a picture becomes a portrait, a video the camera</source>
@@ -2194,7 +2246,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>another program has it, maybe another mcnet-avatar</source>
-            <translation type="unfinished" />
+            <translation>otro programa lo tiene, quizá otro mcnet-avatar</translation>
         </message>
         <message>
             <source>as asked</source>
@@ -2222,7 +2274,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>backend: got 'cudagraph', but {device} was chosen, expected an NVIDIA GPU</source>
-            <translation type="unfinished" />
+            <translation>motor: se pidió «cudagraph», pero se eligió {device}; se esperaba una GPU de NVIDIA</translation>
         </message>
         <message>
             <source>backend: got 'cudagraph', but {reason}; use backend auto or torch</source>
@@ -2234,7 +2286,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>backend: got 'torch', but {device} was chosen, where OpenVINO alone computes: use backend auto, or another device</source>
-            <translation type="unfinished" />
+            <translation>motor: se pidió «torch», pero se eligió {device}, donde solo calcula OpenVINO: use el motor auto, u otro dispositivo</translation>
         </message>
         <message>
             <source>backend: got {wanted}, expected one of {allowed}</source>
@@ -2294,27 +2346,27 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>cannot keep the motion in {path}: got {count} frames without a face, expected one at least</source>
-            <translation type="unfinished" />
+            <translation>no se puede guardar el movimiento en {path}: {count} imágenes sin cara, se esperaba al menos una con ella</translation>
         </message>
         <message>
             <source>cannot keep the motion in {path}: got {count} frames, expected at most {most}</source>
-            <translation type="unfinished" />
+            <translation>no se puede guardar el movimiento en {path}: {count} imágenes, se esperaban como máximo {most}</translation>
         </message>
         <message>
             <source>cannot keep the motion in {path}: {why}</source>
-            <translation type="unfinished" />
+            <translation>no se puede guardar el movimiento en {path}: {why}</translation>
         </message>
         <message>
             <source>cannot keep the token of control from outside in {place}: {why}</source>
-            <translation type="unfinished" />
+            <translation>no se puede guardar el token del control externo en {place}: {why}</translation>
         </message>
         <message>
             <source>cannot keep the {what} in {path}: {error}; check the folder's permissions</source>
-            <translation type="unfinished" />
+            <translation>no se puede guardar en {path} ({what}): {error}; revise los permisos de la carpeta</translation>
         </message>
         <message>
             <source>cannot keep this machine's signer in {path}: {why}</source>
-            <translation type="unfinished" />
+            <translation>no se puede guardar el firmante de este ordenador en {path}: {why}</translation>
         </message>
         <message>
             <source>cannot make the folder for portraits {folder}: {error}; check the disk</source>
@@ -2338,7 +2390,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>cannot read the bundled network {path}: {cause}; reinstall the package</source>
-            <translation type="unfinished" />
+            <translation>no se puede leer la red incluida {path}: {cause}; reinstale el paquete</translation>
         </message>
         <message>
             <source>cannot read the list of portraits {path}: {error}; check its permissions</source>
@@ -2374,11 +2426,11 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>cannot read the presets in {path}: they are of format {version}, this app knows formats up to {known}; use a newer app, or move the file away</source>
-            <translation type="unfinished" />
+            <translation>no se pueden leer los preajustes en {path}: tienen el formato {version}, esta aplicación conoce formatos hasta {known}; use una aplicación más nueva, o mueva el archivo</translation>
         </message>
         <message>
             <source>cannot read the presets in {path}: {error}; check its permissions, or move it away</source>
-            <translation type="unfinished" />
+            <translation>no se pueden leer los preajustes en {path}: {error}; revise sus permisos, o mueva el archivo</translation>
         </message>
         <message>
             <source>cannot read the settings in {path}: {error}; check its permissions, or move it away</source>
@@ -2394,15 +2446,15 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>cannot read this machine's signer {path}: {why}</source>
-            <translation type="unfinished" />
+            <translation>no se puede leer el firmante de este ordenador {path}: {why}</translation>
         </message>
         <message>
             <source>cannot read {path}: {why}; check its name</source>
-            <translation type="unfinished" />
+            <translation>no se puede leer {path}: {why}; revise su nombre</translation>
         </message>
         <message>
             <source>cannot record to {path}: got suffix {suffix}, expected .mp4 or .webm</source>
-            <translation type="unfinished" />
+            <translation>no se puede grabar en {path}: la extensión es {suffix}, se esperaba .mp4 o .webm</translation>
         </message>
         <message>
             <source>cannot record to {path}: the encoder {codec} cannot be opened for {width_px} x {height_px} ({cause}); choose another size, or install the app again</source>
@@ -2418,7 +2470,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>cannot remove the token {place}: {why}</source>
-            <translation type="unfinished" />
+            <translation>no se puede quitar el token {place}: {why}</translation>
         </message>
         <message>
             <source>cannot remove {path}: {error}; check the folder's permissions</source>
@@ -2426,7 +2478,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>cannot say in {place} where the app listens: {why}</source>
-            <translation type="unfinished" />
+            <translation>no se puede anotar en {place} dónde escucha la aplicación: {why}</translation>
         </message>
         <message>
             <source>cannot use the file {path}: {cause}; check its name and its folder</source>
@@ -2478,15 +2530,15 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>control from outside cannot listen on port {port}: {why}; choose another port, or 0 for any that is free</source>
-            <translation type="unfinished" />
+            <translation>el control externo no puede escuchar en el puerto {port}: {why}; elija otro puerto, o 0 para cualquiera libre</translation>
         </message>
         <message>
             <source>control from outside cannot start: {why}</source>
-            <translation type="unfinished" />
+            <translation>el control externo no puede empezar: {why}</translation>
         </message>
         <message>
             <source>control from outside: got port {port}, expected 0 to 65535</source>
-            <translation type="unfinished" />
+            <translation>control externo: el puerto es {port}, se esperaba de 0 a 65535</translation>
         </message>
         <message>
             <source>crop</source>
@@ -2502,7 +2554,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>device: got {name}, expected auto, cpu, cuda, cuda:N, gpu, gpu:N or mps</source>
-            <translation type="unfinished" />
+            <translation>dispositivo: se pidió {name}, se esperaba auto, cpu, cuda, cuda:N, gpu, gpu:N o mps</translation>
         </message>
         <message>
             <source>done</source>
@@ -2550,11 +2602,11 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>got PipeWire {version}, expected {oldest} or newer; update it</source>
-            <translation type="unfinished" />
+            <translation>esto es PipeWire {version}, se esperaba {oldest} o posterior; actualícelo</translation>
         </message>
         <message>
             <source>got a network address, and only a file of this machine can be used; download it first</source>
-            <translation type="unfinished" />
+            <translation>es una dirección de red, y solo se puede usar un archivo de este ordenador; descárguelo primero</translation>
         </message>
         <message>
             <source>got figures of format {evaluation}, expected 'mcnet-evaluation/2'</source>
@@ -2562,11 +2614,11 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>got only a private key to sign with: name the file of its certificates as well</source>
-            <translation type="unfinished" />
+            <translation>para firmar solo se indicó una clave privada: indique también el archivo de sus certificados</translation>
         </message>
         <message>
             <source>got only certificates to sign with: name the file of their private key as well</source>
-            <translation type="unfinished" />
+            <translation>para firmar solo se indicaron certificados: indique también el archivo de su clave privada</translation>
         </message>
         <message>
             <source>got pictures of shape {shape}, expected (height, width, 3) of at least {least_px} pixels per side</source>
@@ -2586,11 +2638,11 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>it cannot be signed: {why}</source>
-            <translation type="unfinished" />
+            <translation>no se puede firmar: {why}</translation>
         </message>
         <message>
             <source>it has {frames} frames, which is as many as a motion file takes</source>
-            <translation type="unfinished" />
+            <translation>tiene {frames} imágenes, que es lo máximo de un archivo de movimiento</translation>
         </message>
         <message>
             <source>it is the fastest on x86-64 CPUs</source>
@@ -2598,11 +2650,11 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>it is what computes on Apple GPUs</source>
-            <translation type="unfinished" />
+            <translation>es lo que calcula en las GPU de Apple</translation>
         </message>
         <message>
             <source>it is what computes on Intel GPUs</source>
-            <translation type="unfinished" />
+            <translation>es lo que calcula en las GPU de Intel</translation>
         </message>
         <message>
             <source>it opens, but gives no frames</source>
@@ -2610,11 +2662,11 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>it was changed, moved or removed while it was being signed</source>
-            <translation type="unfinished" />
+            <translation>se cambió, movió o quitó mientras se firmaba</translation>
         </message>
         <message>
             <source>it was ended</source>
-            <translation type="unfinished" />
+            <translation>se detuvo</translation>
         </message>
         <message>
             <source>it was removed meanwhile</source>
@@ -2630,27 +2682,27 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>its process ended with {status}: out of memory, or a library crashed</source>
-            <translation type="unfinished" />
+            <translation>su proceso terminó con {status}: sin memoria, o una biblioteca falló</translation>
         </message>
         <message>
             <source>key: got {key}, expected a letter, a digit, F1 to F24, Pause, ScrollLock, Print, Ins, Del, Home, End, PgUp, PgDown or Space, with Ctrl, Alt, Shift or Meta, such as Ctrl+Alt+0</source>
-            <translation type="unfinished" />
+            <translation>tecla: {key}; se esperaba una letra, una cifra, F1 a F24, Pause, ScrollLock, Print, Ins, Del, Home, End, PgUp, PgDown o Space, con Ctrl, Alt, Shift o Meta, como Ctrl+Alt+0</translation>
         </message>
         <message>
             <source>key: {key} alone would be taken from whatever you write: choose it with Ctrl, Alt or Meta, or a key such as Pause or F9</source>
-            <translation type="unfinished" />
+            <translation>tecla: {key} sola faltaría en todo lo que escriba: elíjala con Ctrl, Alt o Meta, o una tecla como Pause o F9</translation>
         </message>
         <message>
             <source>key: {key} is another program's already, the desktop's maybe: choose another one</source>
-            <translation type="unfinished" />
+            <translation>tecla: {key} ya es de otro programa, quizá del escritorio: elija otra</translation>
         </message>
         <message>
             <source>key: {key} is another program's already: choose another one</source>
-            <translation type="unfinished" />
+            <translation>tecla: {key} ya es de otro programa: elija otra</translation>
         </message>
         <message>
             <source>key: {key} is not on this keyboard: choose another one, such as Ctrl+Alt+0</source>
-            <translation type="unfinished" />
+            <translation>tecla: {key} no está en este teclado: elija otra, como Ctrl+Alt+0</translation>
         </message>
         <message>
             <source>keypoints</source>
@@ -2687,7 +2739,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>macOS gives a key to one app only with the right to watch all keys: have the Shortcuts app run mcnet-avatar ctl slate by a key</source>
-            <translation type="unfinished" />
+            <translation>macOS da una tecla a una aplicación solo con el derecho de observar todas: haga que la aplicación Atajos ejecute mcnet-avatar ctl slate con una tecla</translation>
         </message>
         <message>
             <source>make room on the disk</source>
@@ -2744,7 +2796,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>mps is for Apple's GPUs, and this is {system}</source>
-            <translation type="unfinished" />
+            <translation>mps es para las GPU de Apple, y esto es {system}</translation>
         </message>
         <message>
             <source>ms</source>
@@ -2752,7 +2804,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>name of the PipeWire camera: got {name}, expected 1 to {longest} printable characters</source>
-            <translation type="unfinished" />
+            <translation>nombre de la cámara PipeWire: {name}, se esperaban de 1 a {longest} caracteres imprimibles</translation>
         </message>
         <message>
             <source>needs a hand</source>
@@ -2800,7 +2852,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>no face was seen while the motion was recorded: there is no file {path}</source>
-            <translation type="unfinished" />
+            <translation>no se vio ninguna cara mientras se grababa el movimiento: no hay archivo {path}</translation>
         </message>
         <message>
             <source>no face: the avatar rests</source>
@@ -2808,7 +2860,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>no file is chosen; choose a picture or a video</source>
-            <translation type="unfinished" />
+            <translation>no se eligió ningún archivo; elija una imagen o un vídeo</translation>
         </message>
         <message>
             <source>no frame of {path} can be decoded: it is damaged or cut short; export it again</source>
@@ -2816,7 +2868,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>no frame of {path} can be decoded; choose another video</source>
-            <translation type="unfinished" />
+            <translation>no se puede decodificar ninguna imagen de {path}; elija otro vídeo</translation>
         </message>
         <message>
             <source>no model {name_or_path}: got neither a file, a folder nor a bundled name, expected a .safetensors or .pth.tar file or a model's folder (check the path) or one of: {bundled}</source>
@@ -2824,7 +2876,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>no motion file {path}: there is no such file</source>
-            <translation type="unfinished" />
+            <translation>no hay archivo de movimiento {path}: no existe tal archivo</translation>
         </message>
         <message>
             <source>no permission for {path} ({name}): run `sudo usermod -aG video $USER`, then log out and in again</source>
@@ -2852,7 +2904,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>no process could be started for it ({error})</source>
-            <translation type="unfinished" />
+            <translation>no se pudo iniciar un proceso para ello ({error})</translation>
         </message>
         <message>
             <source>no video at {path}: check the path</source>
@@ -2864,7 +2916,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>none yet</source>
-            <translation type="unfinished" />
+            <translation>ninguno todavía</translation>
         </message>
         <message>
             <source>not calibrated yet: look into the camera, or press Calibrate</source>
@@ -2952,7 +3004,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>precision: got bf16 on {device}, expected fp32 or fp16 there</source>
-            <translation type="unfinished" />
+            <translation>precisión: se pidió bf16 en {device}, allí se esperaba fp32 o fp16</translation>
         </message>
         <message>
             <source>precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)</source>
@@ -2964,27 +3016,27 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>preset: got {name} for a name, expected 1 to {most} characters</source>
-            <translation type="unfinished" />
+            <translation>preajuste: {name} como nombre, se esperaban de 1 a {most} caracteres</translation>
         </message>
         <message>
             <source>preset: got {name}, expected one of your own: {own}</source>
-            <translation type="unfinished" />
+            <translation>preajuste: {name}, se esperaba uno de los suyos: {own}</translation>
         </message>
         <message>
             <source>preset: got {name}, expected one of {names}</source>
-            <translation type="unfinished" />
+            <translation>preajuste: {name}, se esperaba uno de {names}</translation>
         </message>
         <message>
             <source>preset: there are {count} already, expected no more: delete one first</source>
-            <translation type="unfinished" />
+            <translation>preajuste: ya hay {count}, no se prevén más: elimine uno primero</translation>
         </message>
         <message>
             <source>preset: {name} is there already: choose another name, or delete it first</source>
-            <translation type="unfinished" />
+            <translation>preajuste: {name} ya existe: elija otro nombre, o elimínelo primero</translation>
         </message>
         <message>
             <source>preset: {name} stays as it is: choose another name</source>
-            <translation type="unfinished" />
+            <translation>preajuste: {name} se queda como está: elija otro nombre</translation>
         </message>
         <message>
             <source>process {name}</source>
@@ -3056,7 +3108,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>signing needs room for a second copy: got {free_mb:.0f} MB, expected {needed_mb:.0f} MB; make room on the disk</source>
-            <translation type="unfinished" />
+            <translation>firmar necesita sitio para una segunda copia: hay {free_mb:.0f} MB libres, se esperaban {needed_mb:.0f} MB; haga sitio en el disco</translation>
         </message>
         <message>
             <source>slate grey</source>
@@ -3088,31 +3140,31 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>the PipeWire camera cannot be made: {error}</source>
-            <translation type="unfinished" />
+            <translation>no se puede crear la cámara PipeWire: {error}</translation>
         </message>
         <message>
             <source>the PipeWire camera cannot be opened: no daemon listens at {socket} ({error}); start it with `systemctl --user start pipewire wireplumber`, or see `mcnet-avatar --doctor`</source>
-            <translation type="unfinished" />
+            <translation>no se puede abrir la cámara PipeWire: ningún servicio escucha en {socket} ({error}); inícielo con `systemctl --user start pipewire wireplumber`, o vea `mcnet-avatar --doctor`</translation>
         </message>
         <message>
             <source>the PipeWire camera is not open; open it first</source>
-            <translation type="unfinished" />
+            <translation>la cámara PipeWire no está abierta; ábrala primero</translation>
         </message>
         <message>
             <source>the PipeWire camera is open already ({detail}); close it first</source>
-            <translation type="unfinished" />
+            <translation>la cámara PipeWire ya está abierta ({detail}); ciérrela primero</translation>
         </message>
         <message>
             <source>the X server does not answer for a key: {failure}</source>
-            <translation type="unfinished" />
+            <translation>el servidor X no responde a la petición de la tecla: {failure}</translation>
         </message>
         <message>
             <source>the X server gives the key to this app</source>
-            <translation type="unfinished" />
+            <translation>el servidor X da la tecla a esta aplicación</translation>
         </message>
         <message>
             <source>the X server has ended: {failure}</source>
-            <translation type="unfinished" />
+            <translation>el servidor X ha terminado: {failure}</translation>
         </message>
         <message>
             <source>the authors' released weights are not bundled: download their checkpoint and give its path (.pth.tar)</source>
@@ -3128,7 +3180,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>the background video cannot be used: {error}</source>
-            <translation type="unfinished" />
+            <translation>no se puede usar el vídeo de fondo: {error}</translation>
         </message>
         <message>
             <source>the calibration is under way</source>
@@ -3152,31 +3204,31 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>the camera's frames have another size now</source>
-            <translation type="unfinished" />
+            <translation>las imágenes de la cámara tienen ahora otro tamaño</translation>
         </message>
         <message>
             <source>the certificate in {path} is valid from {begin} to {end} and not now: get a new one</source>
-            <translation type="unfinished" />
+            <translation>el certificado en {path} vale desde {begin} hasta {end} y no ahora: consiga uno nuevo</translation>
         </message>
         <message>
             <source>the desktop did not give the key: allow it in its settings for shortcuts</source>
-            <translation type="unfinished" />
+            <translation>el escritorio no dio la tecla: permítala en sus ajustes de atajos</translation>
         </message>
         <message>
             <source>the desktop has taken the key back: choose it again</source>
-            <translation type="unfinished" />
+            <translation>el escritorio ha retirado la tecla: elíjala de nuevo</translation>
         </message>
         <message>
             <source>the desktop is asked for the key, and may ask you</source>
-            <translation type="unfinished" />
+            <translation>se pide la tecla al escritorio, que quizá le pregunte</translation>
         </message>
         <message>
             <source>the desktop's portal does not answer</source>
-            <translation type="unfinished" />
+            <translation>el portal del escritorio no responde</translation>
         </message>
         <message>
             <source>the desktop's portal has refused the key: bind mcnet-avatar ctl slate there</source>
-            <translation type="unfinished" />
+            <translation>el portal del escritorio ha negado la tecla: asigne allí mcnet-avatar ctl slate</translation>
         </message>
         <message>
             <source>the eyes are hardly open</source>
@@ -3208,7 +3260,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>the key was not given in the desktop's dialog: choose it again to be asked</source>
-            <translation type="unfinished" />
+            <translation>no se dio la tecla en el diálogo del escritorio: elíjala de nuevo para que se le pregunte</translation>
         </message>
         <message>
             <source>the microphone fails: {error}</source>
@@ -3216,7 +3268,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>the microphone gives no sound: plug it in again, or choose another one</source>
-            <translation type="unfinished" />
+            <translation>el micrófono no da sonido: conéctelo de nuevo, o elija otro</translation>
         </message>
         <message>
             <source>the microphone is not there: plug it in, or choose another one</source>
@@ -3260,7 +3312,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>the network {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; reinstall the package</source>
-            <translation type="unfinished" />
+            <translation>la red {path} no es la incluida: su SHA-256 es {found}..., se esperaba {expected}...; reinstale el paquete</translation>
         </message>
         <message>
             <source>the old file could not be moved ({error})</source>
@@ -3276,11 +3328,11 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>the package c2pa-python cannot be used ({error}); install the app again, or switch Content Credentials off</source>
-            <translation type="unfinished" />
+            <translation>no se puede usar el paquete c2pa-python ({error}); instale de nuevo la aplicación, o apague las credenciales de contenido</translation>
         </message>
         <message>
             <source>the package cryptography cannot be used ({error}); install the app again</source>
-            <translation type="unfinished" />
+            <translation>no se puede usar el paquete cryptography ({error}); instale de nuevo la aplicación</translation>
         </message>
         <message>
             <source>the package openvino is not installed (pip install "mcnet-avatar[openvino]")</source>
@@ -3292,7 +3344,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>the person cannot be cut out of this portrait: {error}</source>
-            <translation type="unfinished" />
+            <translation>no se puede recortar a la persona de este retrato: {error}</translation>
         </message>
         <message>
             <source>the picture is soft</source>
@@ -3316,15 +3368,15 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>the private key {key} is not that of the first certificate in {certificates}: give the pair that belongs together, the signer's certificate first</source>
-            <translation type="unfinished" />
+            <translation>la clave privada {key} no es la del primer certificado de {certificates}: indique la pareja que va junta, primero el certificado del firmante</translation>
         </message>
         <message>
             <source>the private key {path} has a passphrase, and nobody is there to type it: expected one without</source>
-            <translation type="unfinished" />
+            <translation>la clave privada {path} tiene contraseña, y no hay nadie para escribirla: se esperaba una sin ella</translation>
         </message>
         <message>
             <source>the private key {path} is of a kind that C2PA does not take: expected an elliptic curve (P-256, P-384 or P-521), Ed25519, or RSA of at least {bits} bits</source>
-            <translation type="unfinished" />
+            <translation>la clave privada {path} es de un tipo que C2PA no admite: se esperaba una curva elíptica (P-256, P-384 o P-521), Ed25519, o RSA de al menos {bits} bits</translation>
         </message>
         <message>
             <source>the process that looks inside the network has ended, perhaps for want of memory; close the view and open it again</source>
@@ -3348,11 +3400,11 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>the session's message bus does not answer: {error}</source>
-            <translation type="unfinished" />
+            <translation>el bus de mensajes de la sesión no responde: {error}</translation>
         </message>
         <message>
             <source>the session's message bus has ended: {error}</source>
-            <translation type="unfinished" />
+            <translation>el bus de mensajes de la sesión ha terminado: {error}</translation>
         </message>
         <message>
             <source>the settings ask for detected keypoints, and this needs measured ones</source>
@@ -3360,15 +3412,15 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>the signed copy does not hold when it is read back ({problems}), so that it was not kept</source>
-            <translation type="unfinished" />
+            <translation>la copia firmada no se sostiene al releerla ({problems}), así que no se conservó</translation>
         </message>
         <message>
             <source>the signed copy does not show the same pictures, so that it was not kept</source>
-            <translation type="unfinished" />
+            <translation>la copia firmada no muestra las mismas imágenes, así que no se conservó</translation>
         </message>
         <message>
             <source>the signed copy says something else, so that it was not kept</source>
-            <translation type="unfinished" />
+            <translation>la copia firmada dice otra cosa, así que no se conservó</translation>
         </message>
         <message>
             <source>the slate's picture</source>
@@ -3452,15 +3504,15 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>there is no Intel GPU {index}: OpenVINO finds {n}</source>
-            <translation type="unfinished" />
+            <translation>no existe la GPU de Intel {index}: OpenVINO encuentra {n}</translation>
         </message>
         <message>
             <source>there is no desktop to hear a key on</source>
-            <translation type="unfinished" />
+            <translation>no hay escritorio en el que escuchar una tecla</translation>
         </message>
         <message>
             <source>there is no file {path}; check the path</source>
-            <translation type="unfinished" />
+            <translation>no existe el archivo {path}; revise la ruta</translation>
         </message>
         <message>
             <source>there is no microphone: plug one in, or allow it in the system's settings for sound</source>
@@ -3468,7 +3520,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>this Wayland session has no message bus to ask its desktop by: bind mcnet-avatar ctl slate to a key in the desktop's own settings</source>
-            <translation type="unfinished" />
+            <translation>esta sesión de Wayland no tiene bus de mensajes para preguntar a su escritorio: asigne una tecla a mcnet-avatar ctl slate en los ajustes del escritorio</translation>
         </message>
         <message>
             <source>this computer is being measured</source>
@@ -3476,11 +3528,11 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>this desktop's portal gives no keys to apps ({error}): bind mcnet-avatar ctl slate to a key in the desktop's own settings</source>
-            <translation type="unfinished" />
+            <translation>el portal de este escritorio no da teclas a las aplicaciones ({error}): asigne una tecla a mcnet-avatar ctl slate en los ajustes del escritorio</translation>
         </message>
         <message>
             <source>this machine shows no GPU that a program may compute with (there is no /dev/dri/renderD*)</source>
-            <translation type="unfinished" />
+            <translation>este ordenador no muestra ninguna GPU con la que un programa pueda calcular (no existe /dev/dri/renderD*)</translation>
         </message>
         <message>
             <source>this model's keypoints are not known points of a face</source>
@@ -3500,7 +3552,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>torch lacks something on the Apple GPU that the network needs ({error}): use device cpu, or a newer torch</source>
-            <translation type="unfinished" />
+            <translation>a torch le falta en la GPU de Apple algo que la red necesita ({error}): use el dispositivo cpu, o un torch más nuevo</translation>
         </message>
         <message>
             <source>torch {version} (for CUDA {cuda}) finds no usable NVIDIA GPU or driver</source>
@@ -3508,7 +3560,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>torch {version} finds no Apple GPU that it can use</source>
-            <translation type="unfinished" />
+            <translation>torch {version} no encuentra ninguna GPU de Apple que pueda usar</translation>
         </message>
         <message>
             <source>torch {version} has no NVIDIA driver to compute with</source>
@@ -3516,7 +3568,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>torch {version} is a build without Apple's Metal</source>
-            <translation type="unfinished" />
+            <translation>torch {version} es una compilación sin Metal de Apple</translation>
         </message>
         <message>
             <source>torch {version} is a build without CUDA</source>
@@ -3532,7 +3584,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>unknown key {key}</source>
-            <translation type="unfinished" />
+            <translation>clave desconocida {key}</translation>
         </message>
         <message>
             <source>unknown {what} {key}</source>
@@ -3552,7 +3604,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>version: got {version}, expected {known}</source>
-            <translation type="unfinished" />
+            <translation>version: {version}, se esperaba {known}</translation>
         </message>
         <message>
             <source>virtual camera</source>
@@ -3580,11 +3632,11 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>what speaks to PipeWire has crashed</source>
-            <translation type="unfinished" />
+            <translation>lo que habla con PipeWire se ha cerrado con un fallo</translation>
         </message>
         <message>
             <source>what {path} says of itself cannot be read: {why}</source>
-            <translation type="unfinished" />
+            <translation>no se puede leer lo que {path} dice de sí: {why}</translation>
         </message>
         <message>
             <source>wood</source>
@@ -3628,7 +3680,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>{error}. Presets of this run are not kept</source>
-            <translation type="unfinished" />
+            <translation>{error}. Los preajustes de esta sesión no se guardan</translation>
         </message>
         <message>
             <source>{first} and {then}</source>
@@ -3678,11 +3730,19 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>{kept}; {error}</source>
-            <translation type="unfinished" />
+            <translation>{kept}; {error}</translation>
         </message>
         <message>
             <source>{key} shows the slate, whichever window has the focus.</source>
-            <translation type="unfinished" />
+            <translation>{key} muestra la pantalla de espera, sea cual sea la ventana con el foco.</translation>
+        </message>
+        <message>
+            <source>{key}: got {got}, expected no such key</source>
+            <translation>{key}: {got}, no se esperaba tal clave</translation>
+        </message>
+        <message>
+            <source>{key}: got {got}, expected {expected}</source>
+            <translation>{key}: {got}, se esperaba {expected}</translation>
         </message>
         <message>
             <source>{lack}; use device cpu, or another precision</source>
@@ -3842,7 +3902,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>{name} is a motion file, expected what gives pictures</source>
-            <translation type="unfinished" />
+            <translation>{name} es un archivo de movimiento, se esperaba algo que dé imágenes</translation>
         </message>
         <message>
             <source>{name} is a recording, expected a live camera: download it, and give the file</source>
@@ -3854,7 +3914,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>{name} is saved, but without Content Credentials: {why}.</source>
-            <translation type="unfinished" />
+            <translation>{name} se guardó, pero sin credenciales de contenido: {why}.</translation>
         </message>
         <message>
             <source>{name} is there, but is not used: {lack}</source>
@@ -3923,7 +3983,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>{path} cannot be read ({error}); check the path</source>
-            <translation type="unfinished" />
+            <translation>no se puede leer {path} ({error}); revise la ruta</translation>
         </message>
         <message>
             <source>{path} cannot be read as a checkpoint: it is something else, or truncated or damaged; get it again</source>
@@ -3931,7 +3991,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>{path} cannot be read as a motion file: {error}; copy or record it again</source>
-            <translation type="unfinished" />
+            <translation>no se puede leer {path} como archivo de movimiento: {error}; cópielo o grábelo de nuevo</translation>
         </message>
         <message>
             <source>{path} cannot be read: {cause}</source>
@@ -3943,19 +4003,19 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>{path} has {count} frames, expected at most {most}</source>
-            <translation type="unfinished" />
+            <translation>{path} tiene {count} imágenes, se esperaban como máximo {most}</translation>
         </message>
         <message>
             <source>{path} holds no certificates ({error}); expected PEM, the signer's first</source>
-            <translation type="unfinished" />
+            <translation>{path} no contiene certificados ({error}); se esperaba PEM, primero el del firmante</translation>
         </message>
         <message>
             <source>{path} holds no private key ({error}); expected PEM</source>
-            <translation type="unfinished" />
+            <translation>{path} no contiene clave privada ({error}); se esperaba PEM</translation>
         </message>
         <message>
             <source>{path} is a damaged motion file: {error}; copy or record it again</source>
-            <translation type="unfinished" />
+            <translation>{path} es un archivo de movimiento dañado: {error}; cópielo o grábelo de nuevo</translation>
         </message>
         <message>
             <source>{path} is a file of torch's, and {lack}: convert it once where torch is (`mcnet convert {name} model.safetensors --int8`), and use that</source>
@@ -3963,11 +4023,11 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>{path} is a folder, a device or a pipe, and only a file can be used; choose another</source>
-            <translation type="unfinished" />
+            <translation>{path} es una carpeta, un dispositivo o una tubería, y solo se puede usar un archivo; elija otro</translation>
         </message>
         <message>
             <source>{path} is a motion file of version {version}, this program knows versions up to {known}; use a newer one</source>
-            <translation type="unfinished" />
+            <translation>{path} es un archivo de movimiento de la versión {version}, este programa conoce versiones hasta {known}; use uno más nuevo</translation>
         </message>
         <message>
             <source>{path} is cut short: got {size} bytes, expected {end}; get it again</source>
@@ -3979,7 +4039,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>{path} is larger than {most} MB, expected a motion file; take a shorter one</source>
-            <translation type="unfinished" />
+            <translation>{path} supera {most} MB, se esperaba un archivo de movimiento; tome uno más corto</translation>
         </message>
         <message>
             <source>{path} is no MCNet checkpoint: got {found}, expected dicts named {parts}</source>
@@ -3987,7 +4047,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>{path} is no motion file: expected one that --save-motion or the app recorded</source>
-            <translation type="unfinished" />
+            <translation>{path} no es un archivo de movimiento: se esperaba uno grabado por --save-motion o por la aplicación</translation>
         </message>
         <message>
             <source>{path} is no safetensors file that can be read ({said}): get it again</source>
@@ -4023,7 +4083,7 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>{path}: got suffix {suffix}, expected {kinds}</source>
-            <translation type="unfinished" />
+            <translation>{path}: la extensión es {suffix}, se esperaba {kinds}</translation>
         </message>
         <message>
             <source>{path}: {key} is a {dtype} tensor, expected plain floating point</source>
@@ -4050,12 +4110,16 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>{precision} (que multiplica de forma nativa)</translation>
         </message>
         <message>
+            <source>{problems}; and {number} more</source>
+            <translation>{problems}; y {number} más</translation>
+        </message>
+        <message>
             <source>{rate_hz:g} per second</source>
             <translation>{rate_hz:g} por segundo</translation>
         </message>
         <message>
             <source>{reason}; nothing else computes on {device}: use device cpu</source>
-            <translation type="unfinished" />
+            <translation>{reason}; nada más calcula en {device}: use el dispositivo cpu</translation>
         </message>
         <message>
             <source>{reason}; {lack}, so that nothing else computes: install it, or mend that</source>
@@ -4075,11 +4139,11 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>{score} of 100, as calibrated before</source>
-            <translation type="unfinished" />
+            <translation>{score} de 100, como se calibró antes</translation>
         </message>
         <message>
             <source>{score}: {remarks}</source>
-            <translation type="unfinished" />
+            <translation>{score}: {remarks}</translation>
         </message>
         <message>
             <source>{sentence} {fix}.</source>
@@ -4104,6 +4168,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>{tip} Times Motion.</source>
             <translation>{tip} Multiplicado por «Movimiento».</translation>
+        </message>
+        <message>
+            <source>{trouble} A call hears nothing meanwhile; it is tried again.</source>
+            <translation>{trouble} Una llamada no oye nada entretanto; se intenta de nuevo.</translation>
         </message>
         <message>
             <source>{trouble} Recordings go on, and are silent meanwhile.</source>
@@ -4139,15 +4207,19 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         </message>
         <message>
             <source>{what}.{name}: got {got}, expected a table</source>
-            <translation type="unfinished" />
+            <translation>{what}.{name}: {got}, se esperaba una tabla</translation>
         </message>
         <message>
             <source>{what}.{name}: {complaint}</source>
-            <translation type="unfinished" />
+            <translation>{what}.{name}: {complaint}</translation>
         </message>
         <message>
             <source>{what}: got {got}, expected a table of presets</source>
-            <translation type="unfinished" />
+            <translation>{what}: {got}, se esperaba una tabla de preajustes</translation>
+        </message>
+        <message>
+            <source>{where} does not hold the network it should: {problems}. Convert the original file again, or use another one</source>
+            <translation>{where} no contiene la red que debería: {problems}. Convierta de nuevo el archivo original, o use otro</translation>
         </message>
         <message>
             <source>{where}: {key} holds NaN or infinite values, expected finite weights; if a training run diverged, use an earlier checkpoint of it</source>

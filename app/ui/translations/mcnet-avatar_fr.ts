@@ -4,8 +4,16 @@
     <context>
         <name>mcnet-avatar</name>
         <message>
+            <source>A call hears nothing: {trouble}.</source>
+            <translation>Un appel n'entend rien : {trouble}.</translation>
+        </message>
+        <message>
+            <source>A call hears you {delay_ms:.0f} ms late, with the picture.</source>
+            <translation>Un appel vous entend avec {delay_ms:.0f} ms de retard, comme l'image.</translation>
+        </message>
+        <message>
             <source>A device that every call program lists. It needs a kernel module, and root once.</source>
-            <translation type="unfinished" />
+            <translation>Un périphérique que tout programme d'appel propose. Il demande un module du noyau, et une fois les droits root.</translation>
         </message>
         <message>
             <source>A folder for recordings</source>
@@ -28,8 +36,16 @@
             <translation>Le dossier d'un modèle, ou d'un entraînement en cours</translation>
         </message>
         <message>
+            <source>A motion file for the avatar that idles</source>
+            <translation>Un fichier de mouvement pour l'avatar au repos</translation>
+        </message>
+        <message>
             <source>A motion file in the camera's place</source>
-            <translation type="unfinished" />
+            <translation>Un fichier de mouvement à la place de la caméra</translation>
+        </message>
+        <message>
+            <source>A motion file…</source>
+            <translation>Un fichier de mouvement…</translation>
         </message>
         <message>
             <source>A phone with a camera app, or any camera with an address on your network</source>
@@ -53,7 +69,7 @@
         </message>
         <message>
             <source>A picture…</source>
-            <translation type="unfinished" />
+            <translation>Une image…</translation>
         </message>
         <message>
             <source>A safe start avoids what may have been the cause: the processor computes, there is no virtual camera, and all settings are the defaults. Your own are kept for the next start.</source>
@@ -61,7 +77,7 @@
         </message>
         <message>
             <source>A video as background</source>
-            <translation type="unfinished" />
+            <translation>Une vidéo en arrière-plan</translation>
         </message>
         <message>
             <source>A video in the camera's place</source>
@@ -69,7 +85,7 @@
         </message>
         <message>
             <source>A video…</source>
-            <translation type="unfinished" />
+            <translation>Une vidéo…</translation>
         </message>
         <message>
             <source>AKD of copying</source>
@@ -129,7 +145,7 @@
         </message>
         <message>
             <source>Another name for {preset}:</source>
-            <translation type="unfinished" />
+            <translation>Un autre nom pour {preset} :</translation>
         </message>
         <message>
             <source>As the desktop</source>
@@ -189,7 +205,7 @@
         </message>
         <message>
             <source>Browsers and OBS see it once their PipeWire camera is switched on; the apps of Zoom and Teams do not.</source>
-            <translation type="unfinished" />
+            <translation>Les navigateurs et OBS la voient une fois leur caméra PipeWire activée ; les applications de Zoom et Teams non.</translation>
         </message>
         <message>
             <source>CALIBRATING</source>
@@ -221,7 +237,7 @@
         </message>
         <message>
             <source>Call this preset something else</source>
-            <translation type="unfinished" />
+            <translation>Renommer ce préréglage</translation>
         </message>
         <message>
             <source>Calms jitter; a slow movement is shown that much later.</source>
@@ -237,7 +253,7 @@
         </message>
         <message>
             <source>Can be chosen in the window: {words}.</source>
-            <translation type="unfinished" />
+            <translation>Peut être choisie dans la fenêtre : {words}.</translation>
         </message>
         <message>
             <source>Cancel</source>
@@ -253,7 +269,7 @@
         </message>
         <message>
             <source>Choose another picture or video</source>
-            <translation type="unfinished" />
+            <translation>Choisir une autre image ou vidéo</translation>
         </message>
         <message>
             <source>Choose two to four views of the network's inside</source>
@@ -262,6 +278,10 @@
         <message>
             <source>Choose {camera}</source>
             <translation>Choisissez {camera}</translation>
+        </message>
+        <message>
+            <source>Choose “{name}” in your call program. Nobody listens to it yet.</source>
+            <translation>Choisissez « {name} » dans votre programme d'appel. Personne ne l'écoute encore.</translation>
         </message>
         <message>
             <source>Close</source>
@@ -289,11 +309,11 @@
         </message>
         <message>
             <source>Content Credentials</source>
-            <translation type="unfinished" />
+            <translation>Attestations de contenu</translation>
         </message>
         <message>
             <source>Control from outside</source>
-            <translation type="unfinished" />
+            <translation>Contrôle externe</translation>
         </message>
         <message>
             <source>Controls</source>
@@ -305,7 +325,7 @@
         </message>
         <message>
             <source>Copy the token</source>
-            <translation type="unfinished" />
+            <translation>Copier le jeton</translation>
         </message>
         <message>
             <source>Copy this command</source>
@@ -333,7 +353,7 @@
         </message>
         <message>
             <source>Cut the person out</source>
-            <translation type="unfinished" />
+            <translation>Détourer la personne</translation>
         </message>
         <message>
             <source>DROP</source>
@@ -345,15 +365,15 @@
         </message>
         <message>
             <source>Delete</source>
-            <translation type="unfinished" />
+            <translation>Supprimer</translation>
         </message>
         <message>
             <source>Delete preset</source>
-            <translation type="unfinished" />
+            <translation>Supprimer le préréglage</translation>
         </message>
         <message>
             <source>Delete this preset; the portraits keep their strengths</source>
-            <translation type="unfinished" />
+            <translation>Supprimer ce préréglage ; les portraits gardent leurs intensités</translation>
         </message>
         <message>
             <source>Device</source>
@@ -488,7 +508,7 @@
         </message>
         <message>
             <source>How far the background is out of focus.</source>
-            <translation type="unfinished" />
+            <translation>À quel point l'arrière-plan est flou.</translation>
         </message>
         <message>
             <source>How far the enlarged portrait is sharpened.</source>
@@ -500,7 +520,7 @@
         </message>
         <message>
             <source>How large the portrait stands in the picture (the mouse wheel over the preview).</source>
-            <translation type="unfinished" />
+            <translation>Taille du portrait dans l'image (la molette sur l'aperçu).</translation>
         </message>
         <message>
             <source>How long a process of its own was busy with computing one frame once more</source>
@@ -544,7 +564,7 @@
         </message>
         <message>
             <source>In this window 0 shows the slate; a key chosen here does so from every other one, too.</source>
-            <translation type="unfinished" />
+            <translation>Dans cette fenêtre, 0 montre l'écran d'attente ; une touche choisie ici le fait aussi depuis toute autre.</translation>
         </message>
         <message>
             <source>Inside the network</source>
@@ -572,7 +592,7 @@
         </message>
         <message>
             <source>Install your distribution's packages pipewire and wireplumber</source>
-            <translation type="unfinished" />
+            <translation>Installez les paquets pipewire et wireplumber de votre distribution</translation>
         </message>
         <message>
             <source>It has no card with figures: nobody has told how good it is (mcnet-train evaluate measures it).</source>
@@ -584,11 +604,11 @@
         </message>
         <message>
             <source>It is being switched on…</source>
-            <translation type="unfinished" />
+            <translation>Activation en cours…</translation>
         </message>
         <message>
             <source>It is off: {why}.</source>
-            <translation type="unfinished" />
+            <translation>Désactivé : {why}.</translation>
         </message>
         <message>
             <source>It is worse than showing the portrait as it is: its pictures are off by {copied:.0%} of what that would be.</source>
@@ -608,7 +628,7 @@
         </message>
         <message>
             <source>Keep these strengths under a name</source>
-            <translation type="unfinished" />
+            <translation>Garder ces intensités sous un nom</translation>
         </message>
         <message>
             <source>Keep this crop and animate it</source>
@@ -616,7 +636,7 @@
         </message>
         <message>
             <source>Key for the slate, from every window</source>
-            <translation type="unfinished" />
+            <translation>Touche de l'écran d'attente, depuis toute fenêtre</translation>
         </message>
         <message>
             <source>Keys</source>
@@ -624,7 +644,7 @@
         </message>
         <message>
             <source>Kind of virtual camera</source>
-            <translation type="unfinished" />
+            <translation>Type de caméra virtuelle</translation>
         </message>
         <message>
             <source>L1 of copying</source>
@@ -660,7 +680,7 @@
         </message>
         <message>
             <source>Let a Stream Deck, OBS or scripts reach slate, portraits and recordings; on this computer alone.</source>
-            <translation type="unfinished" />
+            <translation>Permet à un Stream Deck, à OBS ou à des scripts d'agir sur l'écran d'attente, les portraits et les enregistrements ; sur cet ordinateur seulement.</translation>
         </message>
         <message>
             <source>Let call programs see the output; it starts with the slate</source>
@@ -736,7 +756,7 @@
         </message>
         <message>
             <source>Make another token; the old one is of no use then</source>
-            <translation type="unfinished" />
+            <translation>Créer un autre jeton ; l'ancien ne sert alors plus</translation>
         </message>
         <message>
             <source>Masks</source>
@@ -753,6 +773,10 @@
         <message>
             <source>Microphone</source>
             <translation>Microphone</translation>
+        </message>
+        <message>
+            <source>Microphone for calls, in step</source>
+            <translation>Microphone pour appels, synchrone</translation>
         </message>
         <message>
             <source>Mirror the output</source>
@@ -784,11 +808,11 @@
         </message>
         <message>
             <source>Motion files (*.safetensors);;All files (*)</source>
-            <translation type="unfinished" />
+            <translation>Fichiers de mouvement (*.safetensors);;Tous les fichiers (*)</translation>
         </message>
         <message>
             <source>Motion file…</source>
-            <translation type="unfinished" />
+            <translation>Fichier de mouvement…</translation>
         </message>
         <message>
             <source>Mouth</source>
@@ -811,6 +835,10 @@
             <translation>Déplacer le cadrage vers le haut (U)</translation>
         </message>
         <message>
+            <source>Moves gently</source>
+            <translation>Bouge doucement</translation>
+        </message>
+        <message>
             <source>NO CAMERA</source>
             <translation>PAS DE CAMÉRA</translation>
         </message>
@@ -824,7 +852,7 @@
         </message>
         <message>
             <source>Name of these strengths:</source>
-            <translation type="unfinished" />
+            <translation>Nom de ces intensités :</translation>
         </message>
         <message>
             <source>Nearness</source>
@@ -844,7 +872,7 @@
         </message>
         <message>
             <source>New token</source>
-            <translation type="unfinished" />
+            <translation>Nouveau jeton</translation>
         </message>
         <message>
             <source>Next portrait</source>
@@ -868,7 +896,7 @@
         </message>
         <message>
             <source>No kernel module and no root, also with Secure Boot. Firefox, Chromium and OBS can list it.</source>
-            <translation type="unfinished" />
+            <translation>Ni module du noyau ni droits root, même avec Secure Boot. Firefox, Chromium et OBS peuvent la proposer.</translation>
         </message>
         <message>
             <source>No picture goes out any more.</source>
@@ -880,11 +908,11 @@
         </message>
         <message>
             <source>None: transparent</source>
-            <translation type="unfinished" />
+            <translation>Aucun : transparent</translation>
         </message>
         <message>
             <source>Not all presets could be used: {said}. All others are there; {kept}.</source>
-            <translation type="unfinished" />
+            <translation>Certains préréglages n'ont pas pu être utilisés : {said}. Tous les autres sont là ; {kept}.</translation>
         </message>
         <message>
             <source>Not all settings could be used: {said}. All others are in force; {kept}.</source>
@@ -896,7 +924,7 @@
         </message>
         <message>
             <source>Not possible here while another window has the focus: {words}.</source>
-            <translation type="unfinished" />
+            <translation>Impossible ici tant qu'une autre fenêtre a le focus : {words}.</translation>
         </message>
         <message>
             <source>Not yet: {missing}</source>
@@ -947,6 +975,10 @@
             <translation>Des textes de la fenêtre. Un changement prend effet au prochain démarrage de l'application.</translation>
         </message>
         <message>
+            <source>Offer call programs the microphone as late as the picture is, so that lips and voice agree. It is heard only while a program listens, and silent while you show the slate.</source>
+            <translation>Offre le microphone aux programmes d'appel avec le retard de l'image, pour que les lèvres suivent la voix. Il n'est écouté que tant qu'un programme écoute, et se tait tant que vous montrez l'écran d'attente.</translation>
+        </message>
+        <message>
             <source>On: {device}. Choose it in your call program.</source>
             <translation>Activée : {device}. Choisissez-la dans votre programme d'appel.</translation>
         </message>
@@ -984,15 +1016,15 @@
         </message>
         <message>
             <source>OpenVINO computes on CPUs and Intel GPUs only, and {device} was chosen</source>
-            <translation type="unfinished" />
+            <translation>OpenVINO ne calcule que sur les processeurs et les GPU Intel, et {device} a été choisi</translation>
         </message>
         <message>
             <source>OpenVINO finds no Intel GPU: there is none, or its driver for computing (OpenCL) is missing</source>
-            <translation type="unfinished" />
+            <translation>OpenVINO ne trouve pas de GPU Intel : il n'y en a pas, ou son pilote de calcul (OpenCL) manque</translation>
         </message>
         <message>
             <source>OpenVINO knows no GPU on macOS (device mps is Apple's)</source>
-            <translation type="unfinished" />
+            <translation>OpenVINO ne connaît pas de GPU sous macOS (l'appareil mps est celui d'Apple)</translation>
         </message>
         <message>
             <source>OpenVINO was measured on x86-64 CPUs only, and this is {machine}</source>
@@ -1004,7 +1036,7 @@
         </message>
         <message>
             <source>Other programs</source>
-            <translation type="unfinished" />
+            <translation>Autres programmes</translation>
         </message>
         <message>
             <source>Output and computer</source>
@@ -1032,7 +1064,7 @@
         </message>
         <message>
             <source>Panic key</source>
-            <translation type="unfinished" />
+            <translation>Touche d'urgence</translation>
         </message>
         <message>
             <source>Parts of expression</source>
@@ -1064,99 +1096,99 @@
         </message>
         <message>
             <source>PipeWire camera {detail}: got a picture of {shape}, expected {expected}</source>
-            <translation type="unfinished" />
+            <translation>caméra PipeWire {detail} : l'image est {shape}, il faut {expected}</translation>
         </message>
         <message>
             <source>PipeWire did not answer within {seconds:g} s</source>
-            <translation type="unfinished" />
+            <translation>PipeWire n'a pas répondu en {seconds:g} s</translation>
         </message>
         <message>
             <source>PipeWire did not answer within {seconds} s</source>
-            <translation type="unfinished" />
+            <translation>PipeWire n'a pas répondu en {seconds} s</translation>
         </message>
         <message>
             <source>PipeWire does not run: {error}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire ne tourne pas : {error}</translation>
         </message>
         <message>
             <source>PipeWire has ended</source>
-            <translation type="unfinished" />
+            <translation>PipeWire s'est terminé</translation>
         </message>
         <message>
             <source>PipeWire has failed: {said}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire a échoué : {said}</translation>
         </message>
         <message>
             <source>PipeWire has refused the camera: {error}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire a refusé la caméra : {error}</translation>
         </message>
         <message>
             <source>PipeWire has refused the microphone: {error}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire a refusé le microphone : {error}</translation>
         </message>
         <message>
             <source>PipeWire has refused to hear the microphone: {error}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire a refusé d'écouter le microphone : {error}</translation>
         </message>
         <message>
             <source>PipeWire is installed, but does not run: nothing listens at {socket}.</source>
-            <translation type="unfinished" />
+            <translation>PipeWire est installé, mais ne tourne pas : rien n'écoute sur {socket}.</translation>
         </message>
         <message>
             <source>PipeWire is not installed.</source>
-            <translation type="unfinished" />
+            <translation>PipeWire n'est pas installé.</translation>
         </message>
         <message>
             <source>PipeWire makes no node (error {number})</source>
-            <translation type="unfinished" />
+            <translation>PipeWire ne crée pas de nœud (erreur {number})</translation>
         </message>
         <message>
             <source>PipeWire runs, but cannot be used: {error}.</source>
-            <translation type="unfinished" />
+            <translation>PipeWire tourne, mais ne peut pas être utilisé : {error}.</translation>
         </message>
         <message>
             <source>PipeWire runs, but you may not use it ({socket}).</source>
-            <translation type="unfinished" />
+            <translation>PipeWire tourne, mais vous n'avez pas le droit de l'utiliser ({socket}).</translation>
         </message>
         <message>
             <source>PipeWire {version} runs, but without a session manager: no program would reach the camera.</source>
-            <translation type="unfinished" />
+            <translation>PipeWire {version} tourne, mais sans gestionnaire de session : aucun programme n'atteindrait la caméra.</translation>
         </message>
         <message>
             <source>PipeWire {version} with {manager} can have the camera {name}, without a kernel module.</source>
-            <translation type="unfinished" />
+            <translation>PipeWire {version} avec {manager} peut offrir la caméra {name}, sans module du noyau.</translation>
         </message>
         <message>
             <source>PipeWire's daemon cannot be reached; start it: systemctl --user start pipewire</source>
-            <translation type="unfinished" />
+            <translation>le service de PipeWire est injoignable ; démarrez-le : systemctl --user start pipewire</translation>
         </message>
         <message>
             <source>PipeWire's library cannot be loaded ({error}); install PipeWire</source>
-            <translation type="unfinished" />
+            <translation>la bibliothèque de PipeWire ne peut pas être chargée ({error}) ; installez PipeWire</translation>
         </message>
         <message>
             <source>PipeWire's library cannot be used: its settings or plug-ins are missing; install PipeWire</source>
-            <translation type="unfinished" />
+            <translation>la bibliothèque de PipeWire ne peut pas être utilisée : ses réglages ou extensions manquent ; installez PipeWire</translation>
         </message>
         <message>
             <source>PipeWire's library cannot be used: its thread does not start</source>
-            <translation type="unfinished" />
+            <translation>la bibliothèque de PipeWire ne peut pas être utilisée : son thread ne démarre pas</translation>
         </message>
         <message>
             <source>PipeWire's library is too old: it lacks {name}; update PipeWire</source>
-            <translation type="unfinished" />
+            <translation>la bibliothèque de PipeWire est trop ancienne : il lui manque {name} ; mettez PipeWire à jour</translation>
         </message>
         <message>
             <source>Play motion that was recorded before, in a loop, instead of a camera</source>
-            <translation type="unfinished" />
+            <translation>Jouer en boucle un mouvement enregistré auparavant, à la place d'une caméra</translation>
         </message>
         <message>
             <source>Port</source>
-            <translation type="unfinished" />
+            <translation>Port</translation>
         </message>
         <message>
             <source>Port of control from outside</source>
-            <translation type="unfinished" />
+            <translation>Port du contrôle externe</translation>
         </message>
         <message>
             <source>Portrait</source>
@@ -1184,7 +1216,7 @@
         </message>
         <message>
             <source>Preset</source>
-            <translation type="unfinished" />
+            <translation>Préréglage</translation>
         </message>
         <message>
             <source>Previous portrait</source>
@@ -1196,7 +1228,7 @@
         </message>
         <message>
             <source>Programs that show the token can control this window on port {port}.</source>
-            <translation type="unfinished" />
+            <translation>Les programmes qui présentent le jeton peuvent contrôler cette fenêtre sur le port {port}.</translation>
         </message>
         <message>
             <source>Put recordings and snapshots elsewhere</source>
@@ -1212,7 +1244,7 @@
         </message>
         <message>
             <source>Put the portrait back in the middle, in its usual size (a double click on the preview)</source>
-            <translation type="unfinished" />
+            <translation>Remettre le portrait au milieu, à sa taille habituelle (double clic sur l'aperçu)</translation>
         </message>
         <message>
             <source>Put this message away</source>
@@ -1248,7 +1280,7 @@
         </message>
         <message>
             <source>Record my motion</source>
-            <translation type="unfinished" />
+            <translation>Enregistrer mon mouvement</translation>
         </message>
         <message>
             <source>Record the output (V)</source>
@@ -1256,7 +1288,7 @@
         </message>
         <message>
             <source>Record your motion, without pictures, to play it on any portrait later</source>
-            <translation type="unfinished" />
+            <translation>Enregistre votre mouvement, sans images, pour le jouer plus tard sur n'importe quel portrait</translation>
         </message>
         <message>
             <source>Record, or capture the window with your call program</source>
@@ -1268,11 +1300,11 @@
         </message>
         <message>
             <source>Recordings (WebM) and snapshots are transparent; the call sees this colour:</source>
-            <translation type="unfinished" />
+            <translation>Les enregistrements (WebM) et instantanés sont transparents ; l'appel voit cette couleur :</translation>
         </message>
         <message>
             <source>Recordings and snapshots say, in a signed and standard way (C2PA), that AI generated them, and with which model; nothing of you. Others can read it, and can remove it.</source>
-            <translation type="unfinished" />
+            <translation>Les enregistrements et instantanés disent, de façon signée et normalisée (C2PA), qu'une IA les a générés et avec quel modèle ; rien de vous. D'autres peuvent le lire, et peuvent le retirer.</translation>
         </message>
         <message>
             <source>Refresh</source>
@@ -1288,7 +1320,7 @@
         </message>
         <message>
             <source>Remember the calibration</source>
-            <translation type="unfinished" />
+            <translation>Retenir le calibrage</translation>
         </message>
         <message>
             <source>Remove</source>
@@ -1308,15 +1340,19 @@
         </message>
         <message>
             <source>Rename a preset</source>
-            <translation type="unfinished" />
+            <translation>Renommer un préréglage</translation>
         </message>
         <message>
             <source>Rename…</source>
-            <translation type="unfinished" />
+            <translation>Renommer…</translation>
         </message>
         <message>
             <source>Reset the place</source>
-            <translation type="unfinished" />
+            <translation>Réinitialiser la place</translation>
+        </message>
+        <message>
+            <source>Rests still</source>
+            <translation>Reste immobile</translation>
         </message>
         <message>
             <source>SLATE</source>
@@ -1332,7 +1368,7 @@
         </message>
         <message>
             <source>Save</source>
-            <translation type="unfinished" />
+            <translation>Enregistrer</translation>
         </message>
         <message>
             <source>Save a picture of the output</source>
@@ -1344,11 +1380,11 @@
         </message>
         <message>
             <source>Save a preset</source>
-            <translation type="unfinished" />
+            <translation>Enregistrer un préréglage</translation>
         </message>
         <message>
             <source>Save as…</source>
-            <translation type="unfinished" />
+            <translation>Enregistrer sous…</translation>
         </message>
         <message>
             <source>Saved: {path}</source>
@@ -1360,7 +1396,7 @@
         </message>
         <message>
             <source>Scene</source>
-            <translation type="unfinished" />
+            <translation>Scène</translation>
         </message>
         <message>
             <source>Score of the portrait</source>
@@ -1460,11 +1496,15 @@
         </message>
         <message>
             <source>Shows the slate from every window: press the key that you want, such as Ctrl+Alt+0.</source>
-            <translation type="unfinished" />
+            <translation>Montre l'écran d'attente depuis toute fenêtre : appuyez sur la touche voulue, par exemple Ctrl+Alt+0.</translation>
         </message>
         <message>
             <source>Sideways</source>
-            <translation type="unfinished" />
+            <translation>De côté</translation>
+        </message>
+        <message>
+            <source>Silent while you show the slate.</source>
+            <translation>Muet tant que vous montrez l'écran d'attente.</translation>
         </message>
         <message>
             <source>Size</source>
@@ -1480,7 +1520,7 @@
         </message>
         <message>
             <source>Slate key</source>
-            <translation type="unfinished" />
+            <translation>Touche d'attente</translation>
         </message>
         <message>
             <source>Slate says</source>
@@ -1507,8 +1547,8 @@
             <translation>Quelque chose d'inattendu s'est mal passé dans la fenêtre : {kind} : {error}. Le journal en dit plus.</translation>
         </message>
         <message>
-            <source>Sound of recordings</source>
-            <translation>Son des enregistrements</translation>
+            <source>Sound</source>
+            <translation>Son</translation>
         </message>
         <message>
             <source>Speak as you will in the recording: the bar should reach the middle, and not turn red.</source>
@@ -1528,11 +1568,11 @@
         </message>
         <message>
             <source>Standard</source>
-            <translation type="unfinished" />
+            <translation>Standard</translation>
         </message>
         <message>
             <source>Start PipeWire again</source>
-            <translation type="unfinished" />
+            <translation>Redémarrez PipeWire</translation>
         </message>
         <message>
             <source>Start again</source>
@@ -1544,7 +1584,7 @@
         </message>
         <message>
             <source>Start it, now and at every login</source>
-            <translation type="unfinished" />
+            <translation>Démarrez-le, maintenant et à chaque ouverture de session</translation>
         </message>
         <message>
             <source>Start or stop the recording</source>
@@ -1556,7 +1596,7 @@
         </message>
         <message>
             <source>Start the app as the user who is logged in, and not with sudo</source>
-            <translation type="unfinished" />
+            <translation>Démarrez l'application en tant qu'utilisateur connecté, et non avec sudo</translation>
         </message>
         <message>
             <source>Statistics</source>
@@ -1604,7 +1644,7 @@
         </message>
         <message>
             <source>Stop recording my motion</source>
-            <translation type="unfinished" />
+            <translation>Arrêter l'enregistrement de mon mouvement</translation>
         </message>
         <message>
             <source>Stop the virtual camera in OBS</source>
@@ -1616,7 +1656,7 @@
         </message>
         <message>
             <source>Strengths of motion and expression, with all their parts, by name. Each portrait remembers its own.</source>
-            <translation type="unfinished" />
+            <translation>Intensités du mouvement et de l'expression, avec toutes leurs parties, sous un nom. Chaque portrait retient les siennes.</translation>
         </message>
         <message>
             <source>Switch on</source>
@@ -1670,7 +1710,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>The background stays still behind the person, instead of moving along with the head.</source>
-            <translation type="unfinished" />
+            <translation>L'arrière-plan reste immobile derrière la personne, au lieu de bouger avec la tête.</translation>
         </message>
         <message>
             <source>The brows raised and knit.</source>
@@ -1682,7 +1722,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>The camera {name} is away ({error}). It comes back by itself.</source>
-            <translation type="unfinished" />
+            <translation>La caméra {name} est partie ({error}). Elle revient d'elle-même.</translation>
         </message>
         <message>
             <source>The card beside {name} is of other weights: do not trust what it says.</source>
@@ -1714,11 +1754,15 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>The key is not heard: {why}.</source>
-            <translation type="unfinished" />
+            <translation>La touche n'est pas écoutée : {why}.</translation>
         </message>
         <message>
             <source>The language changes at the next start of the app.</source>
             <translation>La langue change au prochain démarrage de l'application.</translation>
+        </message>
+        <message>
+            <source>The microphone for calls is being made…</source>
+            <translation>Création du microphone pour appels…</translation>
         </message>
         <message>
             <source>The microphone is being opened…</source>
@@ -1758,11 +1802,11 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>The portrait's own, blurred</source>
-            <translation type="unfinished" />
+            <translation>Celui du portrait, flouté</translation>
         </message>
         <message>
             <source>The portrait's own, still</source>
-            <translation type="unfinished" />
+            <translation>Celui du portrait, immobile</translation>
         </message>
         <message>
             <source>The portrait, moved and nothing else</source>
@@ -1770,15 +1814,15 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>The preset {name} has these strengths now.</source>
-            <translation type="unfinished" />
+            <translation>Le préréglage {name} a maintenant ces intensités.</translation>
         </message>
         <message>
             <source>The preset {name} was deleted.</source>
-            <translation type="unfinished" />
+            <translation>Le préréglage {name} a été supprimé.</translation>
         </message>
         <message>
             <source>The presets could not be read ({error}). There are none for now; {kept}.</source>
-            <translation type="unfinished" />
+            <translation>Les préréglages n'ont pas pu être lus ({error}). Il n'y en a pas pour l'instant ; {kept}.</translation>
         </message>
         <message>
             <source>The preview is paused; the output goes on.</source>
@@ -1798,7 +1842,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>The recording of your motion ended: {why}.</source>
-            <translation type="unfinished" />
+            <translation>L'enregistrement de votre mouvement s'est terminé : {why}.</translation>
         </message>
         <message>
             <source>The same, from a dialog for files or colours too</source>
@@ -1814,7 +1858,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>The system is asked for the key…</source>
-            <translation type="unfinished" />
+            <translation>La touche est demandée au système…</translation>
         </message>
         <message>
             <source>The system's usual one</source>
@@ -1934,7 +1978,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>This portrait's own</source>
-            <translation type="unfinished" />
+            <translation>Celles de ce portrait</translation>
         </message>
         <message>
             <source>Tick first that you may use this picture</source>
@@ -1978,7 +2022,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>Up and down</source>
-            <translation type="unfinished" />
+            <translation>De haut en bas</translation>
         </message>
         <message>
             <source>Update macOS</source>
@@ -2034,11 +2078,15 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>What is seen around the portrait, or behind the person.</source>
-            <translation type="unfinished" />
+            <translation>Ce qu'on voit autour du portrait, ou derrière la personne.</translation>
         </message>
         <message>
             <source>What other programs have to show; keep it secret</source>
-            <translation type="unfinished" />
+            <translation>Ce que les autres programmes doivent présenter ; gardez-le secret</translation>
+        </message>
+        <message>
+            <source>What the avatar does while your face is lost, until the slate comes; it moves with measured keypoints.</source>
+            <translation>Ce que fait l'avatar tant que votre visage est perdu, jusqu'à l'écran d'attente ; il bouge avec des points clés mesurés.</translation>
         </message>
         <message>
             <source>What the decoder makes of it, with the memory's help</source>
@@ -2070,7 +2118,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>Where other programs ask; Enter keeps it. 0: any port that is free.</source>
-            <translation type="unfinished" />
+            <translation>Où les autres programmes s'adressent ; Entrée le garde. 0 : n'importe quel port libre.</translation>
         </message>
         <message>
             <source>Where the model runs. Automatic: where it was measured to be fastest.</source>
@@ -2078,7 +2126,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>Where the portrait stands; it can be dragged in the preview.</source>
-            <translation type="unfinished" />
+            <translation>Où se tient le portrait ; on peut le faire glisser dans l'aperçu.</translation>
         </message>
         <message>
             <source>Where what is shown came from: the direction as a hue, 20 px and more in full colour</source>
@@ -2089,8 +2137,12 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>Quel point clé déplace chaque endroit, par couleur ; sombre : l'arrière-plan</translation>
         </message>
         <message>
-            <source>Whose sound recordings have. Calls take theirs from the call program.</source>
-            <translation>Le son de qui est enregistré. Les appels prennent le leur du programme d'appel.</translation>
+            <source>While away</source>
+            <translation>En absence</translation>
+        </message>
+        <message>
+            <source>Whose sound recordings have, and calls that take the microphone for calls.</source>
+            <translation>Le son de qui est dans les enregistrements, et dans les appels qui prennent le microphone pour appels.</translation>
         </message>
         <message>
             <source>Window</source>
@@ -2098,7 +2150,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>Windows gives the key to this app</source>
-            <translation type="unfinished" />
+            <translation>Windows donne la touche à cette application</translation>
         </message>
         <message>
             <source>Without</source>
@@ -2110,7 +2162,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>You are not asked to calibrate again before the same camera. What your face measures is kept on this computer for that, for your account alone; switched off, it is deleted.</source>
-            <translation type="unfinished" />
+            <translation>On ne vous redemande pas de calibrer devant la même caméra. Les mesures de votre visage sont pour cela gardées sur cet ordinateur, pour votre compte seul ; désactivé, elles sont supprimées.</translation>
         </message>
         <message>
             <source>You, as only you see yourself</source>
@@ -2138,7 +2190,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>a camera's number (0), a device (/dev/video0), a network camera's address (http://, rtsp://), a video or motion file, or a folder of pictures</source>
-            <translation type="unfinished" />
+            <translation>le numéro d'une caméra (0), un périphérique (/dev/video0), l'adresse d'une caméra réseau (http://, rtsp://), un fichier vidéo ou de mouvement, ou un dossier d'images</translation>
         </message>
         <message>
             <source>a frame of the model takes {best}</source>
@@ -2154,11 +2206,11 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>a motion file has no pictures in which this model could detect keypoints: choose a model and a portrait whose keypoints can be measured, as the starter and any portrait with a face</source>
-            <translation type="unfinished" />
+            <translation>un fichier de mouvement n'a pas d'images où ce modèle pourrait détecter des points clés : choisissez un modèle et un portrait dont les points clés peuvent être mesurés, comme starter et tout portrait avec un visage</translation>
         </message>
         <message>
             <source>a motion file has no pictures, so that it moves the avatar in space only: choose that motion</source>
-            <translation type="unfinished" />
+            <translation>un fichier de mouvement n'a pas d'images, il n'anime donc l'avatar que dans l'espace : choisissez ce mouvement</translation>
         </message>
         <message>
             <source>a picture becomes a portrait, a video the camera</source>
@@ -2194,7 +2246,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>another program has it, maybe another mcnet-avatar</source>
-            <translation type="unfinished" />
+            <translation>un autre programme l'occupe, peut-être un autre mcnet-avatar</translation>
         </message>
         <message>
             <source>as asked</source>
@@ -2222,7 +2274,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>backend: got 'cudagraph', but {device} was chosen, expected an NVIDIA GPU</source>
-            <translation type="unfinished" />
+            <translation>moteur : « cudagraph » était demandé, mais {device} a été choisi ; il faut un GPU NVIDIA</translation>
         </message>
         <message>
             <source>backend: got 'cudagraph', but {reason}; use backend auto or torch</source>
@@ -2234,7 +2286,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>backend: got 'torch', but {device} was chosen, where OpenVINO alone computes: use backend auto, or another device</source>
-            <translation type="unfinished" />
+            <translation>moteur : « torch » était demandé, mais {device} a été choisi, où seul OpenVINO calcule : utilisez le moteur auto, ou un autre appareil</translation>
         </message>
         <message>
             <source>backend: got {wanted}, expected one of {allowed}</source>
@@ -2294,27 +2346,27 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>cannot keep the motion in {path}: got {count} frames without a face, expected one at least</source>
-            <translation type="unfinished" />
+            <translation>impossible de conserver le mouvement dans {path} : {count} images sans visage, il en faut au moins une avec</translation>
         </message>
         <message>
             <source>cannot keep the motion in {path}: got {count} frames, expected at most {most}</source>
-            <translation type="unfinished" />
+            <translation>impossible de conserver le mouvement dans {path} : {count} images, il en faut au plus {most}</translation>
         </message>
         <message>
             <source>cannot keep the motion in {path}: {why}</source>
-            <translation type="unfinished" />
+            <translation>impossible de conserver le mouvement dans {path} : {why}</translation>
         </message>
         <message>
             <source>cannot keep the token of control from outside in {place}: {why}</source>
-            <translation type="unfinished" />
+            <translation>impossible de conserver le jeton du contrôle externe dans {place} : {why}</translation>
         </message>
         <message>
             <source>cannot keep the {what} in {path}: {error}; check the folder's permissions</source>
-            <translation type="unfinished" />
+            <translation>impossible d'enregistrer dans {path} ({what}) : {error} ; vérifiez les droits du dossier</translation>
         </message>
         <message>
             <source>cannot keep this machine's signer in {path}: {why}</source>
-            <translation type="unfinished" />
+            <translation>impossible de conserver le signataire de cet ordinateur dans {path} : {why}</translation>
         </message>
         <message>
             <source>cannot make the folder for portraits {folder}: {error}; check the disk</source>
@@ -2338,7 +2390,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>cannot read the bundled network {path}: {cause}; reinstall the package</source>
-            <translation type="unfinished" />
+            <translation>impossible de lire le réseau fourni {path} : {cause} ; réinstallez le paquet</translation>
         </message>
         <message>
             <source>cannot read the list of portraits {path}: {error}; check its permissions</source>
@@ -2374,11 +2426,11 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>cannot read the presets in {path}: they are of format {version}, this app knows formats up to {known}; use a newer app, or move the file away</source>
-            <translation type="unfinished" />
+            <translation>impossible de lire les préréglages dans {path} : ils sont au format {version}, cette application connaît les formats jusqu'à {known} ; utilisez une application plus récente, ou déplacez le fichier</translation>
         </message>
         <message>
             <source>cannot read the presets in {path}: {error}; check its permissions, or move it away</source>
-            <translation type="unfinished" />
+            <translation>impossible de lire les préréglages dans {path} : {error} ; vérifiez ses droits, ou déplacez le fichier</translation>
         </message>
         <message>
             <source>cannot read the settings in {path}: {error}; check its permissions, or move it away</source>
@@ -2394,15 +2446,15 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>cannot read this machine's signer {path}: {why}</source>
-            <translation type="unfinished" />
+            <translation>impossible de lire le signataire de cet ordinateur {path} : {why}</translation>
         </message>
         <message>
             <source>cannot read {path}: {why}; check its name</source>
-            <translation type="unfinished" />
+            <translation>impossible de lire {path} : {why} ; vérifiez son nom</translation>
         </message>
         <message>
             <source>cannot record to {path}: got suffix {suffix}, expected .mp4 or .webm</source>
-            <translation type="unfinished" />
+            <translation>impossible d'enregistrer dans {path} : l'extension est {suffix}, il faut .mp4 ou .webm</translation>
         </message>
         <message>
             <source>cannot record to {path}: the encoder {codec} cannot be opened for {width_px} x {height_px} ({cause}); choose another size, or install the app again</source>
@@ -2418,7 +2470,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>cannot remove the token {place}: {why}</source>
-            <translation type="unfinished" />
+            <translation>impossible de retirer le jeton {place} : {why}</translation>
         </message>
         <message>
             <source>cannot remove {path}: {error}; check the folder's permissions</source>
@@ -2426,7 +2478,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>cannot say in {place} where the app listens: {why}</source>
-            <translation type="unfinished" />
+            <translation>impossible de noter dans {place} où l'application écoute : {why}</translation>
         </message>
         <message>
             <source>cannot use the file {path}: {cause}; check its name and its folder</source>
@@ -2478,15 +2530,15 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>control from outside cannot listen on port {port}: {why}; choose another port, or 0 for any that is free</source>
-            <translation type="unfinished" />
+            <translation>le contrôle externe ne peut pas écouter sur le port {port} : {why} ; choisissez un autre port, ou 0 pour n'importe quel port libre</translation>
         </message>
         <message>
             <source>control from outside cannot start: {why}</source>
-            <translation type="unfinished" />
+            <translation>le contrôle externe ne peut pas démarrer : {why}</translation>
         </message>
         <message>
             <source>control from outside: got port {port}, expected 0 to 65535</source>
-            <translation type="unfinished" />
+            <translation>contrôle externe : le port est {port}, il faut 0 à 65535</translation>
         </message>
         <message>
             <source>crop</source>
@@ -2502,7 +2554,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>device: got {name}, expected auto, cpu, cuda, cuda:N, gpu, gpu:N or mps</source>
-            <translation type="unfinished" />
+            <translation>appareil : {name} était demandé, il faut auto, cpu, cuda, cuda:N, gpu, gpu:N ou mps</translation>
         </message>
         <message>
             <source>done</source>
@@ -2550,11 +2602,11 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>got PipeWire {version}, expected {oldest} or newer; update it</source>
-            <translation type="unfinished" />
+            <translation>ceci est PipeWire {version}, il faut {oldest} ou plus récent ; mettez-le à jour</translation>
         </message>
         <message>
             <source>got a network address, and only a file of this machine can be used; download it first</source>
-            <translation type="unfinished" />
+            <translation>c'est une adresse réseau, et seul un fichier de cet ordinateur peut être utilisé ; téléchargez-le d'abord</translation>
         </message>
         <message>
             <source>got figures of format {evaluation}, expected 'mcnet-evaluation/2'</source>
@@ -2562,11 +2614,11 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>got only a private key to sign with: name the file of its certificates as well</source>
-            <translation type="unfinished" />
+            <translation>seule une clé privée est donnée pour signer : nommez aussi le fichier de ses certificats</translation>
         </message>
         <message>
             <source>got only certificates to sign with: name the file of their private key as well</source>
-            <translation type="unfinished" />
+            <translation>seuls des certificats sont donnés pour signer : nommez aussi le fichier de leur clé privée</translation>
         </message>
         <message>
             <source>got pictures of shape {shape}, expected (height, width, 3) of at least {least_px} pixels per side</source>
@@ -2586,11 +2638,11 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>it cannot be signed: {why}</source>
-            <translation type="unfinished" />
+            <translation>il ne peut pas être signé : {why}</translation>
         </message>
         <message>
             <source>it has {frames} frames, which is as many as a motion file takes</source>
-            <translation type="unfinished" />
+            <translation>il a {frames} images, un fichier de mouvement n'en contient pas plus</translation>
         </message>
         <message>
             <source>it is the fastest on x86-64 CPUs</source>
@@ -2598,11 +2650,11 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>it is what computes on Apple GPUs</source>
-            <translation type="unfinished" />
+            <translation>c'est ce qui calcule sur les GPU Apple</translation>
         </message>
         <message>
             <source>it is what computes on Intel GPUs</source>
-            <translation type="unfinished" />
+            <translation>c'est ce qui calcule sur les GPU Intel</translation>
         </message>
         <message>
             <source>it opens, but gives no frames</source>
@@ -2610,11 +2662,11 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>it was changed, moved or removed while it was being signed</source>
-            <translation type="unfinished" />
+            <translation>il a été modifié, déplacé ou retiré pendant la signature</translation>
         </message>
         <message>
             <source>it was ended</source>
-            <translation type="unfinished" />
+            <translation>il a été arrêté</translation>
         </message>
         <message>
             <source>it was removed meanwhile</source>
@@ -2630,27 +2682,27 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>its process ended with {status}: out of memory, or a library crashed</source>
-            <translation type="unfinished" />
+            <translation>son processus s'est terminé avec {status} : plus de mémoire, ou une bibliothèque a planté</translation>
         </message>
         <message>
             <source>key: got {key}, expected a letter, a digit, F1 to F24, Pause, ScrollLock, Print, Ins, Del, Home, End, PgUp, PgDown or Space, with Ctrl, Alt, Shift or Meta, such as Ctrl+Alt+0</source>
-            <translation type="unfinished" />
+            <translation>touche : {key} ; il faut une lettre, un chiffre, F1 à F24, Pause, ScrollLock, Print, Ins, Del, Home, End, PgUp, PgDown ou Space, avec Ctrl, Alt, Shift ou Meta, par exemple Ctrl+Alt+0</translation>
         </message>
         <message>
             <source>key: {key} alone would be taken from whatever you write: choose it with Ctrl, Alt or Meta, or a key such as Pause or F9</source>
-            <translation type="unfinished" />
+            <translation>touche : {key} seule manquerait à tout ce que vous écrivez : choisissez-la avec Ctrl, Alt ou Meta, ou une touche comme Pause ou F9</translation>
         </message>
         <message>
             <source>key: {key} is another program's already, the desktop's maybe: choose another one</source>
-            <translation type="unfinished" />
+            <translation>touche : {key} est déjà à un autre programme, peut-être au bureau : choisissez-en une autre</translation>
         </message>
         <message>
             <source>key: {key} is another program's already: choose another one</source>
-            <translation type="unfinished" />
+            <translation>touche : {key} est déjà à un autre programme : choisissez-en une autre</translation>
         </message>
         <message>
             <source>key: {key} is not on this keyboard: choose another one, such as Ctrl+Alt+0</source>
-            <translation type="unfinished" />
+            <translation>touche : {key} n'est pas sur ce clavier : choisissez-en une autre, par exemple Ctrl+Alt+0</translation>
         </message>
         <message>
             <source>keypoints</source>
@@ -2687,7 +2739,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>macOS gives a key to one app only with the right to watch all keys: have the Shortcuts app run mcnet-avatar ctl slate by a key</source>
-            <translation type="unfinished" />
+            <translation>macOS ne donne une touche à une application qu'avec le droit d'observer toutes les touches : faites exécuter mcnet-avatar ctl slate par une touche dans l'application Raccourcis</translation>
         </message>
         <message>
             <source>make room on the disk</source>
@@ -2744,7 +2796,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>mps is for Apple's GPUs, and this is {system}</source>
-            <translation type="unfinished" />
+            <translation>mps est pour les GPU Apple, et ceci est {system}</translation>
         </message>
         <message>
             <source>ms</source>
@@ -2752,7 +2804,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>name of the PipeWire camera: got {name}, expected 1 to {longest} printable characters</source>
-            <translation type="unfinished" />
+            <translation>nom de la caméra PipeWire : {name}, il faut 1 à {longest} caractères imprimables</translation>
         </message>
         <message>
             <source>needs a hand</source>
@@ -2800,7 +2852,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>no face was seen while the motion was recorded: there is no file {path}</source>
-            <translation type="unfinished" />
+            <translation>aucun visage n'a été vu pendant l'enregistrement du mouvement : il n'y a pas de fichier {path}</translation>
         </message>
         <message>
             <source>no face: the avatar rests</source>
@@ -2808,7 +2860,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>no file is chosen; choose a picture or a video</source>
-            <translation type="unfinished" />
+            <translation>aucun fichier n'est choisi ; choisissez une image ou une vidéo</translation>
         </message>
         <message>
             <source>no frame of {path} can be decoded: it is damaged or cut short; export it again</source>
@@ -2816,7 +2868,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>no frame of {path} can be decoded; choose another video</source>
-            <translation type="unfinished" />
+            <translation>aucune image de {path} ne peut être décodée ; choisissez une autre vidéo</translation>
         </message>
         <message>
             <source>no model {name_or_path}: got neither a file, a folder nor a bundled name, expected a .safetensors or .pth.tar file or a model's folder (check the path) or one of: {bundled}</source>
@@ -2824,7 +2876,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>no motion file {path}: there is no such file</source>
-            <translation type="unfinished" />
+            <translation>pas de fichier de mouvement {path} : ce fichier n'existe pas</translation>
         </message>
         <message>
             <source>no permission for {path} ({name}): run `sudo usermod -aG video $USER`, then log out and in again</source>
@@ -2852,7 +2904,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>no process could be started for it ({error})</source>
-            <translation type="unfinished" />
+            <translation>aucun processus n'a pu être démarré pour cela ({error})</translation>
         </message>
         <message>
             <source>no video at {path}: check the path</source>
@@ -2864,7 +2916,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>none yet</source>
-            <translation type="unfinished" />
+            <translation>aucun pour l'instant</translation>
         </message>
         <message>
             <source>not calibrated yet: look into the camera, or press Calibrate</source>
@@ -2952,7 +3004,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>precision: got bf16 on {device}, expected fp32 or fp16 there</source>
-            <translation type="unfinished" />
+            <translation>précision : bf16 était demandé sur {device}, il y faut fp32 ou fp16</translation>
         </message>
         <message>
             <source>precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)</source>
@@ -2964,27 +3016,27 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>preset: got {name} for a name, expected 1 to {most} characters</source>
-            <translation type="unfinished" />
+            <translation>préréglage : {name} comme nom, il faut 1 à {most} caractères</translation>
         </message>
         <message>
             <source>preset: got {name}, expected one of your own: {own}</source>
-            <translation type="unfinished" />
+            <translation>préréglage : {name}, il faut l'un des vôtres : {own}</translation>
         </message>
         <message>
             <source>preset: got {name}, expected one of {names}</source>
-            <translation type="unfinished" />
+            <translation>préréglage : {name}, il faut l'un de {names}</translation>
         </message>
         <message>
             <source>preset: there are {count} already, expected no more: delete one first</source>
-            <translation type="unfinished" />
+            <translation>préréglage : il y en a déjà {count}, pas plus ne sont prévus : supprimez-en d'abord un</translation>
         </message>
         <message>
             <source>preset: {name} is there already: choose another name, or delete it first</source>
-            <translation type="unfinished" />
+            <translation>préréglage : {name} existe déjà : choisissez un autre nom, ou supprimez-le d'abord</translation>
         </message>
         <message>
             <source>preset: {name} stays as it is: choose another name</source>
-            <translation type="unfinished" />
+            <translation>préréglage : {name} reste tel quel : choisissez un autre nom</translation>
         </message>
         <message>
             <source>process {name}</source>
@@ -3056,7 +3108,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>signing needs room for a second copy: got {free_mb:.0f} MB, expected {needed_mb:.0f} MB; make room on the disk</source>
-            <translation type="unfinished" />
+            <translation>signer demande de la place pour une deuxième copie : {free_mb:.0f} Mo sont libres, il en faut {needed_mb:.0f} Mo ; faites de la place sur le disque</translation>
         </message>
         <message>
             <source>slate grey</source>
@@ -3088,31 +3140,31 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>the PipeWire camera cannot be made: {error}</source>
-            <translation type="unfinished" />
+            <translation>la caméra PipeWire ne peut pas être créée : {error}</translation>
         </message>
         <message>
             <source>the PipeWire camera cannot be opened: no daemon listens at {socket} ({error}); start it with `systemctl --user start pipewire wireplumber`, or see `mcnet-avatar --doctor`</source>
-            <translation type="unfinished" />
+            <translation>la caméra PipeWire ne peut pas être ouverte : aucun service n'écoute sur {socket} ({error}) ; démarrez-le avec `systemctl --user start pipewire wireplumber`, ou voyez `mcnet-avatar --doctor`</translation>
         </message>
         <message>
             <source>the PipeWire camera is not open; open it first</source>
-            <translation type="unfinished" />
+            <translation>la caméra PipeWire n'est pas ouverte ; ouvrez-la d'abord</translation>
         </message>
         <message>
             <source>the PipeWire camera is open already ({detail}); close it first</source>
-            <translation type="unfinished" />
+            <translation>la caméra PipeWire est déjà ouverte ({detail}) ; fermez-la d'abord</translation>
         </message>
         <message>
             <source>the X server does not answer for a key: {failure}</source>
-            <translation type="unfinished" />
+            <translation>le serveur X ne répond pas à la demande de touche : {failure}</translation>
         </message>
         <message>
             <source>the X server gives the key to this app</source>
-            <translation type="unfinished" />
+            <translation>le serveur X donne la touche à cette application</translation>
         </message>
         <message>
             <source>the X server has ended: {failure}</source>
-            <translation type="unfinished" />
+            <translation>le serveur X s'est terminé : {failure}</translation>
         </message>
         <message>
             <source>the authors' released weights are not bundled: download their checkpoint and give its path (.pth.tar)</source>
@@ -3128,7 +3180,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>the background video cannot be used: {error}</source>
-            <translation type="unfinished" />
+            <translation>la vidéo d'arrière-plan ne peut pas être utilisée : {error}</translation>
         </message>
         <message>
             <source>the calibration is under way</source>
@@ -3152,31 +3204,31 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>the camera's frames have another size now</source>
-            <translation type="unfinished" />
+            <translation>les images de la caméra ont maintenant une autre taille</translation>
         </message>
         <message>
             <source>the certificate in {path} is valid from {begin} to {end} and not now: get a new one</source>
-            <translation type="unfinished" />
+            <translation>le certificat dans {path} est valable du {begin} au {end} et pas maintenant : procurez-vous-en un nouveau</translation>
         </message>
         <message>
             <source>the desktop did not give the key: allow it in its settings for shortcuts</source>
-            <translation type="unfinished" />
+            <translation>le bureau n'a pas donné la touche : autorisez-la dans ses réglages de raccourcis</translation>
         </message>
         <message>
             <source>the desktop has taken the key back: choose it again</source>
-            <translation type="unfinished" />
+            <translation>le bureau a repris la touche : choisissez-la à nouveau</translation>
         </message>
         <message>
             <source>the desktop is asked for the key, and may ask you</source>
-            <translation type="unfinished" />
+            <translation>la touche est demandée au bureau, qui peut vous interroger</translation>
         </message>
         <message>
             <source>the desktop's portal does not answer</source>
-            <translation type="unfinished" />
+            <translation>le portail du bureau ne répond pas</translation>
         </message>
         <message>
             <source>the desktop's portal has refused the key: bind mcnet-avatar ctl slate there</source>
-            <translation type="unfinished" />
+            <translation>le portail du bureau a refusé la touche : associez-y mcnet-avatar ctl slate</translation>
         </message>
         <message>
             <source>the eyes are hardly open</source>
@@ -3208,7 +3260,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>the key was not given in the desktop's dialog: choose it again to be asked</source>
-            <translation type="unfinished" />
+            <translation>la touche n'a pas été donnée dans la boîte de dialogue du bureau : choisissez-la à nouveau pour être interrogé</translation>
         </message>
         <message>
             <source>the microphone fails: {error}</source>
@@ -3216,7 +3268,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>the microphone gives no sound: plug it in again, or choose another one</source>
-            <translation type="unfinished" />
+            <translation>le microphone ne donne pas de son : rebranchez-le, ou choisissez-en un autre</translation>
         </message>
         <message>
             <source>the microphone is not there: plug it in, or choose another one</source>
@@ -3260,7 +3312,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>the network {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; reinstall the package</source>
-            <translation type="unfinished" />
+            <translation>le réseau {path} n'est pas celui fourni : son SHA-256 est {found}..., il faut {expected}... ; réinstallez le paquet</translation>
         </message>
         <message>
             <source>the old file could not be moved ({error})</source>
@@ -3276,11 +3328,11 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>the package c2pa-python cannot be used ({error}); install the app again, or switch Content Credentials off</source>
-            <translation type="unfinished" />
+            <translation>le paquet c2pa-python ne peut pas être utilisé ({error}) ; réinstallez l'application, ou désactivez les attestations de contenu</translation>
         </message>
         <message>
             <source>the package cryptography cannot be used ({error}); install the app again</source>
-            <translation type="unfinished" />
+            <translation>le paquet cryptography ne peut pas être utilisé ({error}) ; réinstallez l'application</translation>
         </message>
         <message>
             <source>the package openvino is not installed (pip install "mcnet-avatar[openvino]")</source>
@@ -3292,7 +3344,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>the person cannot be cut out of this portrait: {error}</source>
-            <translation type="unfinished" />
+            <translation>la personne ne peut pas être détourée dans ce portrait : {error}</translation>
         </message>
         <message>
             <source>the picture is soft</source>
@@ -3316,15 +3368,15 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>the private key {key} is not that of the first certificate in {certificates}: give the pair that belongs together, the signer's certificate first</source>
-            <translation type="unfinished" />
+            <translation>la clé privée {key} n'est pas celle du premier certificat de {certificates} : donnez la paire qui va ensemble, le certificat du signataire en premier</translation>
         </message>
         <message>
             <source>the private key {path} has a passphrase, and nobody is there to type it: expected one without</source>
-            <translation type="unfinished" />
+            <translation>la clé privée {path} a une phrase secrète, et personne n'est là pour la saisir : il en faut une sans</translation>
         </message>
         <message>
             <source>the private key {path} is of a kind that C2PA does not take: expected an elliptic curve (P-256, P-384 or P-521), Ed25519, or RSA of at least {bits} bits</source>
-            <translation type="unfinished" />
+            <translation>la clé privée {path} est d'un type que C2PA n'accepte pas : il faut une courbe elliptique (P-256, P-384 ou P-521), Ed25519, ou RSA d'au moins {bits} bits</translation>
         </message>
         <message>
             <source>the process that looks inside the network has ended, perhaps for want of memory; close the view and open it again</source>
@@ -3348,11 +3400,11 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>the session's message bus does not answer: {error}</source>
-            <translation type="unfinished" />
+            <translation>le bus de messages de la session ne répond pas : {error}</translation>
         </message>
         <message>
             <source>the session's message bus has ended: {error}</source>
-            <translation type="unfinished" />
+            <translation>le bus de messages de la session s'est terminé : {error}</translation>
         </message>
         <message>
             <source>the settings ask for detected keypoints, and this needs measured ones</source>
@@ -3360,15 +3412,15 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>the signed copy does not hold when it is read back ({problems}), so that it was not kept</source>
-            <translation type="unfinished" />
+            <translation>la copie signée ne tient pas à la relecture ({problems}), elle n'a donc pas été conservée</translation>
         </message>
         <message>
             <source>the signed copy does not show the same pictures, so that it was not kept</source>
-            <translation type="unfinished" />
+            <translation>la copie signée ne montre pas les mêmes images, elle n'a donc pas été conservée</translation>
         </message>
         <message>
             <source>the signed copy says something else, so that it was not kept</source>
-            <translation type="unfinished" />
+            <translation>la copie signée dit autre chose, elle n'a donc pas été conservée</translation>
         </message>
         <message>
             <source>the slate's picture</source>
@@ -3452,15 +3504,15 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>there is no Intel GPU {index}: OpenVINO finds {n}</source>
-            <translation type="unfinished" />
+            <translation>il n'y a pas de GPU Intel {index} : OpenVINO en trouve {n}</translation>
         </message>
         <message>
             <source>there is no desktop to hear a key on</source>
-            <translation type="unfinished" />
+            <translation>il n'y a pas de bureau où entendre une touche</translation>
         </message>
         <message>
             <source>there is no file {path}; check the path</source>
-            <translation type="unfinished" />
+            <translation>il n'y a pas de fichier {path} ; vérifiez le chemin</translation>
         </message>
         <message>
             <source>there is no microphone: plug one in, or allow it in the system's settings for sound</source>
@@ -3468,7 +3520,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>this Wayland session has no message bus to ask its desktop by: bind mcnet-avatar ctl slate to a key in the desktop's own settings</source>
-            <translation type="unfinished" />
+            <translation>cette session Wayland n'a pas de bus de messages pour interroger son bureau : associez une touche à mcnet-avatar ctl slate dans les réglages du bureau</translation>
         </message>
         <message>
             <source>this computer is being measured</source>
@@ -3476,11 +3528,11 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>this desktop's portal gives no keys to apps ({error}): bind mcnet-avatar ctl slate to a key in the desktop's own settings</source>
-            <translation type="unfinished" />
+            <translation>le portail de ce bureau ne donne pas de touches aux applications ({error}) : associez une touche à mcnet-avatar ctl slate dans les réglages du bureau</translation>
         </message>
         <message>
             <source>this machine shows no GPU that a program may compute with (there is no /dev/dri/renderD*)</source>
-            <translation type="unfinished" />
+            <translation>cet ordinateur ne montre aucun GPU avec lequel un programme puisse calculer (il n'y a pas de /dev/dri/renderD*)</translation>
         </message>
         <message>
             <source>this model's keypoints are not known points of a face</source>
@@ -3500,7 +3552,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>torch lacks something on the Apple GPU that the network needs ({error}): use device cpu, or a newer torch</source>
-            <translation type="unfinished" />
+            <translation>il manque à torch sur le GPU Apple quelque chose dont le réseau a besoin ({error}) : utilisez l'appareil cpu, ou un torch plus récent</translation>
         </message>
         <message>
             <source>torch {version} (for CUDA {cuda}) finds no usable NVIDIA GPU or driver</source>
@@ -3508,7 +3560,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>torch {version} finds no Apple GPU that it can use</source>
-            <translation type="unfinished" />
+            <translation>torch {version} ne trouve pas de GPU Apple qu'il puisse utiliser</translation>
         </message>
         <message>
             <source>torch {version} has no NVIDIA driver to compute with</source>
@@ -3516,7 +3568,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>torch {version} is a build without Apple's Metal</source>
-            <translation type="unfinished" />
+            <translation>torch {version} est une version sans Metal d'Apple</translation>
         </message>
         <message>
             <source>torch {version} is a build without CUDA</source>
@@ -3532,7 +3584,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>unknown key {key}</source>
-            <translation type="unfinished" />
+            <translation>clé inconnue {key}</translation>
         </message>
         <message>
             <source>unknown {what} {key}</source>
@@ -3552,7 +3604,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>version: got {version}, expected {known}</source>
-            <translation type="unfinished" />
+            <translation>version : {version}, il faut {known}</translation>
         </message>
         <message>
             <source>virtual camera</source>
@@ -3580,11 +3632,11 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>what speaks to PipeWire has crashed</source>
-            <translation type="unfinished" />
+            <translation>ce qui parle à PipeWire a planté</translation>
         </message>
         <message>
             <source>what {path} says of itself cannot be read: {why}</source>
-            <translation type="unfinished" />
+            <translation>ce que {path} dit de lui-même ne peut pas être lu : {why}</translation>
         </message>
         <message>
             <source>wood</source>
@@ -3628,7 +3680,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>{error}. Presets of this run are not kept</source>
-            <translation type="unfinished" />
+            <translation>{error}. Les préréglages de cette session ne sont pas conservés</translation>
         </message>
         <message>
             <source>{first} and {then}</source>
@@ -3678,11 +3730,19 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>{kept}; {error}</source>
-            <translation type="unfinished" />
+            <translation>{kept} ; {error}</translation>
         </message>
         <message>
             <source>{key} shows the slate, whichever window has the focus.</source>
-            <translation type="unfinished" />
+            <translation>{key} montre l'écran d'attente, quelle que soit la fenêtre qui a le focus.</translation>
+        </message>
+        <message>
+            <source>{key}: got {got}, expected no such key</source>
+            <translation>{key} : {got}, cette clé ne devrait pas y être</translation>
+        </message>
+        <message>
+            <source>{key}: got {got}, expected {expected}</source>
+            <translation>{key} : {got}, il faut {expected}</translation>
         </message>
         <message>
             <source>{lack}; use device cpu, or another precision</source>
@@ -3842,7 +3902,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>{name} is a motion file, expected what gives pictures</source>
-            <translation type="unfinished" />
+            <translation>{name} est un fichier de mouvement, il faut quelque chose qui donne des images</translation>
         </message>
         <message>
             <source>{name} is a recording, expected a live camera: download it, and give the file</source>
@@ -3854,7 +3914,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>{name} is saved, but without Content Credentials: {why}.</source>
-            <translation type="unfinished" />
+            <translation>{name} est enregistré, mais sans attestations de contenu : {why}.</translation>
         </message>
         <message>
             <source>{name} is there, but is not used: {lack}</source>
@@ -3923,7 +3983,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>{path} cannot be read ({error}); check the path</source>
-            <translation type="unfinished" />
+            <translation>{path} ne peut pas être lu ({error}) ; vérifiez le chemin</translation>
         </message>
         <message>
             <source>{path} cannot be read as a checkpoint: it is something else, or truncated or damaged; get it again</source>
@@ -3931,7 +3991,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>{path} cannot be read as a motion file: {error}; copy or record it again</source>
-            <translation type="unfinished" />
+            <translation>{path} ne peut pas être lu comme fichier de mouvement : {error} ; copiez-le ou enregistrez-le à nouveau</translation>
         </message>
         <message>
             <source>{path} cannot be read: {cause}</source>
@@ -3943,19 +4003,19 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>{path} has {count} frames, expected at most {most}</source>
-            <translation type="unfinished" />
+            <translation>{path} a {count} images, il en faut au plus {most}</translation>
         </message>
         <message>
             <source>{path} holds no certificates ({error}); expected PEM, the signer's first</source>
-            <translation type="unfinished" />
+            <translation>{path} ne contient pas de certificats ({error}) ; il faut du PEM, celui du signataire en premier</translation>
         </message>
         <message>
             <source>{path} holds no private key ({error}); expected PEM</source>
-            <translation type="unfinished" />
+            <translation>{path} ne contient pas de clé privée ({error}) ; il faut du PEM</translation>
         </message>
         <message>
             <source>{path} is a damaged motion file: {error}; copy or record it again</source>
-            <translation type="unfinished" />
+            <translation>{path} est un fichier de mouvement endommagé : {error} ; copiez-le ou enregistrez-le à nouveau</translation>
         </message>
         <message>
             <source>{path} is a file of torch's, and {lack}: convert it once where torch is (`mcnet convert {name} model.safetensors --int8`), and use that</source>
@@ -3963,11 +4023,11 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>{path} is a folder, a device or a pipe, and only a file can be used; choose another</source>
-            <translation type="unfinished" />
+            <translation>{path} est un dossier, un périphérique ou un tube, et seul un fichier peut être utilisé ; choisissez-en un autre</translation>
         </message>
         <message>
             <source>{path} is a motion file of version {version}, this program knows versions up to {known}; use a newer one</source>
-            <translation type="unfinished" />
+            <translation>{path} est un fichier de mouvement de version {version}, ce programme connaît les versions jusqu'à {known} ; utilisez-en un plus récent</translation>
         </message>
         <message>
             <source>{path} is cut short: got {size} bytes, expected {end}; get it again</source>
@@ -3979,7 +4039,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>{path} is larger than {most} MB, expected a motion file; take a shorter one</source>
-            <translation type="unfinished" />
+            <translation>{path} dépasse {most} Mo, il faut un fichier de mouvement ; prenez-en un plus court</translation>
         </message>
         <message>
             <source>{path} is no MCNet checkpoint: got {found}, expected dicts named {parts}</source>
@@ -3987,7 +4047,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>{path} is no motion file: expected one that --save-motion or the app recorded</source>
-            <translation type="unfinished" />
+            <translation>{path} n'est pas un fichier de mouvement : il en faut un que --save-motion ou l'application a enregistré</translation>
         </message>
         <message>
             <source>{path} is no safetensors file that can be read ({said}): get it again</source>
@@ -4023,7 +4083,7 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>{path}: got suffix {suffix}, expected {kinds}</source>
-            <translation type="unfinished" />
+            <translation>{path} : l'extension est {suffix}, il faut {kinds}</translation>
         </message>
         <message>
             <source>{path}: {key} is a {dtype} tensor, expected plain floating point</source>
@@ -4050,12 +4110,16 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>{precision} (ce qu'il multiplie nativement)</translation>
         </message>
         <message>
+            <source>{problems}; and {number} more</source>
+            <translation>{problems} ; et {number} de plus</translation>
+        </message>
+        <message>
             <source>{rate_hz:g} per second</source>
             <translation>{rate_hz:g} par seconde</translation>
         </message>
         <message>
             <source>{reason}; nothing else computes on {device}: use device cpu</source>
-            <translation type="unfinished" />
+            <translation>{reason} ; rien d'autre ne calcule sur {device} : utilisez l'appareil cpu</translation>
         </message>
         <message>
             <source>{reason}; {lack}, so that nothing else computes: install it, or mend that</source>
@@ -4075,11 +4139,11 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>{score} of 100, as calibrated before</source>
-            <translation type="unfinished" />
+            <translation>{score} sur 100, comme calibré auparavant</translation>
         </message>
         <message>
             <source>{score}: {remarks}</source>
-            <translation type="unfinished" />
+            <translation>{score} : {remarks}</translation>
         </message>
         <message>
             <source>{sentence} {fix}.</source>
@@ -4104,6 +4168,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>{tip} Times Motion.</source>
             <translation>{tip} Multiplié par « Mouvement ».</translation>
+        </message>
+        <message>
+            <source>{trouble} A call hears nothing meanwhile; it is tried again.</source>
+            <translation>{trouble} Un appel n'entend rien pendant ce temps ; un nouvel essai suit.</translation>
         </message>
         <message>
             <source>{trouble} Recordings go on, and are silent meanwhile.</source>
@@ -4139,15 +4207,19 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         </message>
         <message>
             <source>{what}.{name}: got {got}, expected a table</source>
-            <translation type="unfinished" />
+            <translation>{what}.{name} : {got}, il faut une table</translation>
         </message>
         <message>
             <source>{what}.{name}: {complaint}</source>
-            <translation type="unfinished" />
+            <translation>{what}.{name} : {complaint}</translation>
         </message>
         <message>
             <source>{what}: got {got}, expected a table of presets</source>
-            <translation type="unfinished" />
+            <translation>{what} : {got}, il faut une table de préréglages</translation>
+        </message>
+        <message>
+            <source>{where} does not hold the network it should: {problems}. Convert the original file again, or use another one</source>
+            <translation>{where} ne contient pas le réseau attendu : {problems}. Convertissez à nouveau le fichier d'origine, ou utilisez-en un autre</translation>
         </message>
         <message>
             <source>{where}: {key} holds NaN or infinite values, expected finite weights; if a training run diverged, use an earlier checkpoint of it</source>

@@ -4,8 +4,16 @@
     <context>
         <name>mcnet-avatar</name>
         <message>
+            <source>A call hears nothing: {trouble}.</source>
+            <translation>通話に音声が届きません：{trouble}。</translation>
+        </message>
+        <message>
+            <source>A call hears you {delay_ms:.0f} ms late, with the picture.</source>
+            <translation>通話には映像に合わせて {delay_ms:.0f} ms 遅れて聞こえます。</translation>
+        </message>
+        <message>
             <source>A device that every call program lists. It needs a kernel module, and root once.</source>
-            <translation type="unfinished" />
+            <translation>すべての通話アプリに表示されるデバイスです。カーネルモジュールと、最初に一度 root 権限が必要です。</translation>
         </message>
         <message>
             <source>A folder for recordings</source>
@@ -28,8 +36,16 @@
             <translation>モデルのフォルダー、または学習中の実行のフォルダー</translation>
         </message>
         <message>
+            <source>A motion file for the avatar that idles</source>
+            <translation>待機中のアバター用のモーションファイル</translation>
+        </message>
+        <message>
             <source>A motion file in the camera's place</source>
-            <translation type="unfinished" />
+            <translation>カメラの代わりにするモーションファイル</translation>
+        </message>
+        <message>
+            <source>A motion file…</source>
+            <translation>モーションファイル…</translation>
         </message>
         <message>
             <source>A phone with a camera app, or any camera with an address on your network</source>
@@ -53,7 +69,7 @@
         </message>
         <message>
             <source>A picture…</source>
-            <translation type="unfinished" />
+            <translation>画像…</translation>
         </message>
         <message>
             <source>A safe start avoids what may have been the cause: the processor computes, there is no virtual camera, and all settings are the defaults. Your own are kept for the next start.</source>
@@ -61,7 +77,7 @@
         </message>
         <message>
             <source>A video as background</source>
-            <translation type="unfinished" />
+            <translation>背景にする動画</translation>
         </message>
         <message>
             <source>A video in the camera's place</source>
@@ -69,7 +85,7 @@
         </message>
         <message>
             <source>A video…</source>
-            <translation type="unfinished" />
+            <translation>動画…</translation>
         </message>
         <message>
             <source>AKD of copying</source>
@@ -129,7 +145,7 @@
         </message>
         <message>
             <source>Another name for {preset}:</source>
-            <translation type="unfinished" />
+            <translation>{preset} の新しい名前：</translation>
         </message>
         <message>
             <source>As the desktop</source>
@@ -189,7 +205,7 @@
         </message>
         <message>
             <source>Browsers and OBS see it once their PipeWire camera is switched on; the apps of Zoom and Teams do not.</source>
-            <translation type="unfinished" />
+            <translation>ブラウザーと OBS では PipeWire カメラを有効にすると表示されます。Zoom と Teams のアプリには表示されません。</translation>
         </message>
         <message>
             <source>CALIBRATING</source>
@@ -221,7 +237,7 @@
         </message>
         <message>
             <source>Call this preset something else</source>
-            <translation type="unfinished" />
+            <translation>このプリセットの名前を変える</translation>
         </message>
         <message>
             <source>Calms jitter; a slow movement is shown that much later.</source>
@@ -237,7 +253,7 @@
         </message>
         <message>
             <source>Can be chosen in the window: {words}.</source>
-            <translation type="unfinished" />
+            <translation>ウィンドウで選べます：{words}。</translation>
         </message>
         <message>
             <source>Cancel</source>
@@ -253,7 +269,7 @@
         </message>
         <message>
             <source>Choose another picture or video</source>
-            <translation type="unfinished" />
+            <translation>別の画像か動画を選ぶ</translation>
         </message>
         <message>
             <source>Choose two to four views of the network's inside</source>
@@ -262,6 +278,10 @@
         <message>
             <source>Choose {camera}</source>
             <translation>{camera} を選んでください</translation>
+        </message>
+        <message>
+            <source>Choose “{name}” in your call program. Nobody listens to it yet.</source>
+            <translation>通話アプリで「{name}」を選んでください。まだ誰も聞いていません。</translation>
         </message>
         <message>
             <source>Close</source>
@@ -289,11 +309,11 @@
         </message>
         <message>
             <source>Content Credentials</source>
-            <translation type="unfinished" />
+            <translation>コンテンツクレデンシャル</translation>
         </message>
         <message>
             <source>Control from outside</source>
-            <translation type="unfinished" />
+            <translation>外部からの操作</translation>
         </message>
         <message>
             <source>Controls</source>
@@ -305,7 +325,7 @@
         </message>
         <message>
             <source>Copy the token</source>
-            <translation type="unfinished" />
+            <translation>トークンをコピー</translation>
         </message>
         <message>
             <source>Copy this command</source>
@@ -333,7 +353,7 @@
         </message>
         <message>
             <source>Cut the person out</source>
-            <translation type="unfinished" />
+            <translation>人物を切り抜く</translation>
         </message>
         <message>
             <source>DROP</source>
@@ -345,15 +365,15 @@
         </message>
         <message>
             <source>Delete</source>
-            <translation type="unfinished" />
+            <translation>削除</translation>
         </message>
         <message>
             <source>Delete preset</source>
-            <translation type="unfinished" />
+            <translation>プリセットを削除</translation>
         </message>
         <message>
             <source>Delete this preset; the portraits keep their strengths</source>
-            <translation type="unfinished" />
+            <translation>このプリセットを削除します。ポートレートの強さはそのままです</translation>
         </message>
         <message>
             <source>Device</source>
@@ -487,7 +507,7 @@
         </message>
         <message>
             <source>How far the background is out of focus.</source>
-            <translation type="unfinished" />
+            <translation>背景をどれだけぼかすか。</translation>
         </message>
         <message>
             <source>How far the enlarged portrait is sharpened.</source>
@@ -499,7 +519,7 @@
         </message>
         <message>
             <source>How large the portrait stands in the picture (the mouse wheel over the preview).</source>
-            <translation type="unfinished" />
+            <translation>画像の中のポートレートの大きさ（プレビュー上のマウスホイールでも変更できます）。</translation>
         </message>
         <message>
             <source>How long a process of its own was busy with computing one frame once more</source>
@@ -543,7 +563,7 @@
         </message>
         <message>
             <source>In this window 0 shows the slate; a key chosen here does so from every other one, too.</source>
-            <translation type="unfinished" />
+            <translation>このウィンドウでは 0 で待機画面になります。ここで選んだキーは、ほかのどのウィンドウからも使えます。</translation>
         </message>
         <message>
             <source>Inside the network</source>
@@ -571,7 +591,7 @@
         </message>
         <message>
             <source>Install your distribution's packages pipewire and wireplumber</source>
-            <translation type="unfinished" />
+            <translation>お使いのディストリビューションのパッケージ pipewire と wireplumber をインストールしてください</translation>
         </message>
         <message>
             <source>It has no card with figures: nobody has told how good it is (mcnet-train evaluate measures it).</source>
@@ -583,11 +603,11 @@
         </message>
         <message>
             <source>It is being switched on…</source>
-            <translation type="unfinished" />
+            <translation>有効にしています…</translation>
         </message>
         <message>
             <source>It is off: {why}.</source>
-            <translation type="unfinished" />
+            <translation>オフです：{why}。</translation>
         </message>
         <message>
             <source>It is worse than showing the portrait as it is: its pictures are off by {copied:.0%} of what that would be.</source>
@@ -607,7 +627,7 @@
         </message>
         <message>
             <source>Keep these strengths under a name</source>
-            <translation type="unfinished" />
+            <translation>この強さに名前を付けて保存</translation>
         </message>
         <message>
             <source>Keep this crop and animate it</source>
@@ -615,7 +635,7 @@
         </message>
         <message>
             <source>Key for the slate, from every window</source>
-            <translation type="unfinished" />
+            <translation>どのウィンドウからも使える待機画面のキー</translation>
         </message>
         <message>
             <source>Keys</source>
@@ -623,7 +643,7 @@
         </message>
         <message>
             <source>Kind of virtual camera</source>
-            <translation type="unfinished" />
+            <translation>仮想カメラの種類</translation>
         </message>
         <message>
             <source>L1 of copying</source>
@@ -659,7 +679,7 @@
         </message>
         <message>
             <source>Let a Stream Deck, OBS or scripts reach slate, portraits and recordings; on this computer alone.</source>
-            <translation type="unfinished" />
+            <translation>Stream Deck、OBS、スクリプトから待機画面・ポートレート・録画を操作できます。このコンピューター内に限ります。</translation>
         </message>
         <message>
             <source>Let call programs see the output; it starts with the slate</source>
@@ -735,7 +755,7 @@
         </message>
         <message>
             <source>Make another token; the old one is of no use then</source>
-            <translation type="unfinished" />
+            <translation>新しいトークンを作ります。以前のものは使えなくなります</translation>
         </message>
         <message>
             <source>Masks</source>
@@ -752,6 +772,10 @@
         <message>
             <source>Microphone</source>
             <translation>マイク</translation>
+        </message>
+        <message>
+            <source>Microphone for calls, in step</source>
+            <translation>映像に合わせた通話用マイク</translation>
         </message>
         <message>
             <source>Mirror the output</source>
@@ -783,11 +807,11 @@
         </message>
         <message>
             <source>Motion files (*.safetensors);;All files (*)</source>
-            <translation type="unfinished" />
+            <translation>モーションファイル (*.safetensors);;すべてのファイル (*)</translation>
         </message>
         <message>
             <source>Motion file…</source>
-            <translation type="unfinished" />
+            <translation>モーションファイル…</translation>
         </message>
         <message>
             <source>Mouth</source>
@@ -810,6 +834,10 @@
             <translation>切り抜きを上へ動かす（U）</translation>
         </message>
         <message>
+            <source>Moves gently</source>
+            <translation>ゆっくり動く</translation>
+        </message>
+        <message>
             <source>NO CAMERA</source>
             <translation>カメラなし</translation>
         </message>
@@ -823,7 +851,7 @@
         </message>
         <message>
             <source>Name of these strengths:</source>
-            <translation type="unfinished" />
+            <translation>この強さの名前：</translation>
         </message>
         <message>
             <source>Nearness</source>
@@ -843,7 +871,7 @@
         </message>
         <message>
             <source>New token</source>
-            <translation type="unfinished" />
+            <translation>新しいトークン</translation>
         </message>
         <message>
             <source>Next portrait</source>
@@ -867,7 +895,7 @@
         </message>
         <message>
             <source>No kernel module and no root, also with Secure Boot. Firefox, Chromium and OBS can list it.</source>
-            <translation type="unfinished" />
+            <translation>カーネルモジュールも root 権限も不要で、セキュアブートでも使えます。Firefox、Chromium、OBS に表示されます。</translation>
         </message>
         <message>
             <source>No picture goes out any more.</source>
@@ -879,11 +907,11 @@
         </message>
         <message>
             <source>None: transparent</source>
-            <translation type="unfinished" />
+            <translation>なし：透明</translation>
         </message>
         <message>
             <source>Not all presets could be used: {said}. All others are there; {kept}.</source>
-            <translation type="unfinished" />
+            <translation>一部のプリセットを使えませんでした：{said}。ほかはそのままです。{kept}。</translation>
         </message>
         <message>
             <source>Not all settings could be used: {said}. All others are in force; {kept}.</source>
@@ -895,7 +923,7 @@
         </message>
         <message>
             <source>Not possible here while another window has the focus: {words}.</source>
-            <translation type="unfinished" />
+            <translation>ほかのウィンドウにフォーカスがある間は使えません：{words}。</translation>
         </message>
         <message>
             <source>Not yet: {missing}</source>
@@ -946,6 +974,10 @@
             <translation>ウィンドウの表示言語。変更は次回の起動から有効になります。</translation>
         </message>
         <message>
+            <source>Offer call programs the microphone as late as the picture is, so that lips and voice agree. It is heard only while a program listens, and silent while you show the slate.</source>
+            <translation>映像と同じだけ遅らせたマイクを通話アプリに提供し、口と声を合わせます。アプリが聞いている間だけ音を取り、待機画面の間は無音になります。</translation>
+        </message>
+        <message>
             <source>On: {device}. Choose it in your call program.</source>
             <translation>オン：{device}。通話アプリで選んでください。</translation>
         </message>
@@ -983,15 +1015,15 @@
         </message>
         <message>
             <source>OpenVINO computes on CPUs and Intel GPUs only, and {device} was chosen</source>
-            <translation type="unfinished" />
+            <translation>OpenVINO は CPU と Intel の GPU でのみ計算しますが、{device} が選ばれています</translation>
         </message>
         <message>
             <source>OpenVINO finds no Intel GPU: there is none, or its driver for computing (OpenCL) is missing</source>
-            <translation type="unfinished" />
+            <translation>OpenVINO が Intel の GPU を見つけられません：GPU がないか、計算用のドライバー（OpenCL）がありません</translation>
         </message>
         <message>
             <source>OpenVINO knows no GPU on macOS (device mps is Apple's)</source>
-            <translation type="unfinished" />
+            <translation>OpenVINO は macOS の GPU に対応していません（Apple の GPU はデバイス mps です）</translation>
         </message>
         <message>
             <source>OpenVINO was measured on x86-64 CPUs only, and this is {machine}</source>
@@ -1003,7 +1035,7 @@
         </message>
         <message>
             <source>Other programs</source>
-            <translation type="unfinished" />
+            <translation>ほかのプログラム</translation>
         </message>
         <message>
             <source>Output and computer</source>
@@ -1031,7 +1063,7 @@
         </message>
         <message>
             <source>Panic key</source>
-            <translation type="unfinished" />
+            <translation>緊急キー</translation>
         </message>
         <message>
             <source>Parts of expression</source>
@@ -1063,99 +1095,99 @@
         </message>
         <message>
             <source>PipeWire camera {detail}: got a picture of {shape}, expected {expected}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire カメラ {detail}：画像が {shape} です。{expected} が必要です</translation>
         </message>
         <message>
             <source>PipeWire did not answer within {seconds:g} s</source>
-            <translation type="unfinished" />
+            <translation>PipeWire が {seconds:g} 秒以内に応答しませんでした</translation>
         </message>
         <message>
             <source>PipeWire did not answer within {seconds} s</source>
-            <translation type="unfinished" />
+            <translation>PipeWire が {seconds} 秒以内に応答しませんでした</translation>
         </message>
         <message>
             <source>PipeWire does not run: {error}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire が動作していません：{error}</translation>
         </message>
         <message>
             <source>PipeWire has ended</source>
-            <translation type="unfinished" />
+            <translation>PipeWire が終了しました</translation>
         </message>
         <message>
             <source>PipeWire has failed: {said}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire が失敗しました：{said}</translation>
         </message>
         <message>
             <source>PipeWire has refused the camera: {error}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire がカメラを拒否しました：{error}</translation>
         </message>
         <message>
             <source>PipeWire has refused the microphone: {error}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire がマイクを拒否しました：{error}</translation>
         </message>
         <message>
             <source>PipeWire has refused to hear the microphone: {error}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire がマイクの聴取を拒否しました：{error}</translation>
         </message>
         <message>
             <source>PipeWire is installed, but does not run: nothing listens at {socket}.</source>
-            <translation type="unfinished" />
+            <translation>PipeWire はインストール済みですが、動作していません：{socket} が応答しません。</translation>
         </message>
         <message>
             <source>PipeWire is not installed.</source>
-            <translation type="unfinished" />
+            <translation>PipeWire がインストールされていません。</translation>
         </message>
         <message>
             <source>PipeWire makes no node (error {number})</source>
-            <translation type="unfinished" />
+            <translation>PipeWire がノードを作れません（エラー {number}）</translation>
         </message>
         <message>
             <source>PipeWire runs, but cannot be used: {error}.</source>
-            <translation type="unfinished" />
+            <translation>PipeWire は動作していますが、使えません：{error}。</translation>
         </message>
         <message>
             <source>PipeWire runs, but you may not use it ({socket}).</source>
-            <translation type="unfinished" />
+            <translation>PipeWire は動作していますが、使用する権限がありません（{socket}）。</translation>
         </message>
         <message>
             <source>PipeWire {version} runs, but without a session manager: no program would reach the camera.</source>
-            <translation type="unfinished" />
+            <translation>PipeWire {version} は動作していますが、セッションマネージャーがないため、どのプログラムからもカメラに届きません。</translation>
         </message>
         <message>
             <source>PipeWire {version} with {manager} can have the camera {name}, without a kernel module.</source>
-            <translation type="unfinished" />
+            <translation>PipeWire {version} と {manager} により、カーネルモジュールなしでカメラ {name} を使えます。</translation>
         </message>
         <message>
             <source>PipeWire's daemon cannot be reached; start it: systemctl --user start pipewire</source>
-            <translation type="unfinished" />
+            <translation>PipeWire のサービスに接続できません。起動してください：systemctl --user start pipewire</translation>
         </message>
         <message>
             <source>PipeWire's library cannot be loaded ({error}); install PipeWire</source>
-            <translation type="unfinished" />
+            <translation>PipeWire のライブラリーを読み込めません（{error}）。PipeWire をインストールしてください</translation>
         </message>
         <message>
             <source>PipeWire's library cannot be used: its settings or plug-ins are missing; install PipeWire</source>
-            <translation type="unfinished" />
+            <translation>PipeWire のライブラリーを使えません：設定かプラグインがありません。PipeWire をインストールしてください</translation>
         </message>
         <message>
             <source>PipeWire's library cannot be used: its thread does not start</source>
-            <translation type="unfinished" />
+            <translation>PipeWire のライブラリーを使えません：スレッドが起動しません</translation>
         </message>
         <message>
             <source>PipeWire's library is too old: it lacks {name}; update PipeWire</source>
-            <translation type="unfinished" />
+            <translation>PipeWire のライブラリーが古すぎます：{name} がありません。PipeWire を更新してください</translation>
         </message>
         <message>
             <source>Play motion that was recorded before, in a loop, instead of a camera</source>
-            <translation type="unfinished" />
+            <translation>以前に記録した動きを、カメラの代わりに繰り返し再生する</translation>
         </message>
         <message>
             <source>Port</source>
-            <translation type="unfinished" />
+            <translation>ポート</translation>
         </message>
         <message>
             <source>Port of control from outside</source>
-            <translation type="unfinished" />
+            <translation>外部からの操作のポート</translation>
         </message>
         <message>
             <source>Portrait</source>
@@ -1183,7 +1215,7 @@
         </message>
         <message>
             <source>Preset</source>
-            <translation type="unfinished" />
+            <translation>プリセット</translation>
         </message>
         <message>
             <source>Previous portrait</source>
@@ -1195,7 +1227,7 @@
         </message>
         <message>
             <source>Programs that show the token can control this window on port {port}.</source>
-            <translation type="unfinished" />
+            <translation>トークンを示すプログラムは、ポート {port} でこのウィンドウを操作できます。</translation>
         </message>
         <message>
             <source>Put recordings and snapshots elsewhere</source>
@@ -1211,7 +1243,7 @@
         </message>
         <message>
             <source>Put the portrait back in the middle, in its usual size (a double click on the preview)</source>
-            <translation type="unfinished" />
+            <translation>ポートレートを中央・標準の大きさに戻す（プレビューのダブルクリックでも）</translation>
         </message>
         <message>
             <source>Put this message away</source>
@@ -1247,7 +1279,7 @@
         </message>
         <message>
             <source>Record my motion</source>
-            <translation type="unfinished" />
+            <translation>自分の動きを記録</translation>
         </message>
         <message>
             <source>Record the output (V)</source>
@@ -1255,7 +1287,7 @@
         </message>
         <message>
             <source>Record your motion, without pictures, to play it on any portrait later</source>
-            <translation type="unfinished" />
+            <translation>動きだけを映像なしで記録し、あとで好きなポートレートで再生できます</translation>
         </message>
         <message>
             <source>Record, or capture the window with your call program</source>
@@ -1267,11 +1299,11 @@
         </message>
         <message>
             <source>Recordings (WebM) and snapshots are transparent; the call sees this colour:</source>
-            <translation type="unfinished" />
+            <translation>録画（WebM）と静止画は透明です。通話に見える色：</translation>
         </message>
         <message>
             <source>Recordings and snapshots say, in a signed and standard way (C2PA), that AI generated them, and with which model; nothing of you. Others can read it, and can remove it.</source>
-            <translation type="unfinished" />
+            <translation>録画と静止画に、AI が生成したことと使ったモデルを、署名付きの標準形式（C2PA）で示します。あなたについての情報は含みません。ほかの人が読むことも、取り除くこともできます。</translation>
         </message>
         <message>
             <source>Refresh</source>
@@ -1287,7 +1319,7 @@
         </message>
         <message>
             <source>Remember the calibration</source>
-            <translation type="unfinished" />
+            <translation>調整を記憶</translation>
         </message>
         <message>
             <source>Remove</source>
@@ -1307,15 +1339,19 @@
         </message>
         <message>
             <source>Rename a preset</source>
-            <translation type="unfinished" />
+            <translation>プリセットの名前を変更</translation>
         </message>
         <message>
             <source>Rename…</source>
-            <translation type="unfinished" />
+            <translation>名前を変更…</translation>
         </message>
         <message>
             <source>Reset the place</source>
-            <translation type="unfinished" />
+            <translation>位置を元に戻す</translation>
+        </message>
+        <message>
+            <source>Rests still</source>
+            <translation>静止する</translation>
         </message>
         <message>
             <source>SLATE</source>
@@ -1331,7 +1367,7 @@
         </message>
         <message>
             <source>Save</source>
-            <translation type="unfinished" />
+            <translation>保存</translation>
         </message>
         <message>
             <source>Save a picture of the output</source>
@@ -1343,11 +1379,11 @@
         </message>
         <message>
             <source>Save a preset</source>
-            <translation type="unfinished" />
+            <translation>プリセットを保存</translation>
         </message>
         <message>
             <source>Save as…</source>
-            <translation type="unfinished" />
+            <translation>名前を付けて保存…</translation>
         </message>
         <message>
             <source>Saved: {path}</source>
@@ -1359,7 +1395,7 @@
         </message>
         <message>
             <source>Scene</source>
-            <translation type="unfinished" />
+            <translation>シーン</translation>
         </message>
         <message>
             <source>Score of the portrait</source>
@@ -1459,11 +1495,15 @@
         </message>
         <message>
             <source>Shows the slate from every window: press the key that you want, such as Ctrl+Alt+0.</source>
-            <translation type="unfinished" />
+            <translation>どのウィンドウからも待機画面にします。使いたいキー（Ctrl+Alt+0 など）を押してください。</translation>
         </message>
         <message>
             <source>Sideways</source>
-            <translation type="unfinished" />
+            <translation>左右</translation>
+        </message>
+        <message>
+            <source>Silent while you show the slate.</source>
+            <translation>待機画面の間は無音です。</translation>
         </message>
         <message>
             <source>Size</source>
@@ -1479,7 +1519,7 @@
         </message>
         <message>
             <source>Slate key</source>
-            <translation type="unfinished" />
+            <translation>待機キー</translation>
         </message>
         <message>
             <source>Slate says</source>
@@ -1506,8 +1546,8 @@
             <translation>ウィンドウで予期しない問題が起きました：{kind}：{error}。詳しくはログをご覧ください。</translation>
         </message>
         <message>
-            <source>Sound of recordings</source>
-            <translation>録画の音声</translation>
+            <source>Sound</source>
+            <translation>音声</translation>
         </message>
         <message>
             <source>Speak as you will in the recording: the bar should reach the middle, and not turn red.</source>
@@ -1527,11 +1567,11 @@
         </message>
         <message>
             <source>Standard</source>
-            <translation type="unfinished" />
+            <translation>標準</translation>
         </message>
         <message>
             <source>Start PipeWire again</source>
-            <translation type="unfinished" />
+            <translation>PipeWire を再起動してください</translation>
         </message>
         <message>
             <source>Start again</source>
@@ -1543,7 +1583,7 @@
         </message>
         <message>
             <source>Start it, now and at every login</source>
-            <translation type="unfinished" />
+            <translation>今すぐ、またログインのたびに起動するようにしてください</translation>
         </message>
         <message>
             <source>Start or stop the recording</source>
@@ -1555,7 +1595,7 @@
         </message>
         <message>
             <source>Start the app as the user who is logged in, and not with sudo</source>
-            <translation type="unfinished" />
+            <translation>sudo ではなく、ログイン中のユーザーとしてアプリを起動してください</translation>
         </message>
         <message>
             <source>Statistics</source>
@@ -1603,7 +1643,7 @@
         </message>
         <message>
             <source>Stop recording my motion</source>
-            <translation type="unfinished" />
+            <translation>自分の動きの記録を停止</translation>
         </message>
         <message>
             <source>Stop the virtual camera in OBS</source>
@@ -1615,7 +1655,7 @@
         </message>
         <message>
             <source>Strengths of motion and expression, with all their parts, by name. Each portrait remembers its own.</source>
-            <translation type="unfinished" />
+            <translation>動きと表情の強さを、すべての部分を含めて名前で保存します。ポートレートごとの強さも記憶されます。</translation>
         </message>
         <message>
             <source>Switch on</source>
@@ -1669,7 +1709,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>The background stays still behind the person, instead of moving along with the head.</source>
-            <translation type="unfinished" />
+            <translation>背景が頭と一緒に動かず、人物の後ろで静止します。</translation>
         </message>
         <message>
             <source>The brows raised and knit.</source>
@@ -1681,7 +1721,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>The camera {name} is away ({error}). It comes back by itself.</source>
-            <translation type="unfinished" />
+            <translation>カメラ {name} がなくなりました（{error}）。自動的に戻ります。</translation>
         </message>
         <message>
             <source>The card beside {name} is of other weights: do not trust what it says.</source>
@@ -1713,11 +1753,15 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>The key is not heard: {why}.</source>
-            <translation type="unfinished" />
+            <translation>キーを受け取れません：{why}。</translation>
         </message>
         <message>
             <source>The language changes at the next start of the app.</source>
             <translation>言語は次回の起動時に切り替わります。</translation>
+        </message>
+        <message>
+            <source>The microphone for calls is being made…</source>
+            <translation>通話用マイクを作成中…</translation>
         </message>
         <message>
             <source>The microphone is being opened…</source>
@@ -1757,11 +1801,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>The portrait's own, blurred</source>
-            <translation type="unfinished" />
+            <translation>ポートレートの背景（ぼかし）</translation>
         </message>
         <message>
             <source>The portrait's own, still</source>
-            <translation type="unfinished" />
+            <translation>ポートレートの背景（静止）</translation>
         </message>
         <message>
             <source>The portrait, moved and nothing else</source>
@@ -1769,15 +1813,15 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>The preset {name} has these strengths now.</source>
-            <translation type="unfinished" />
+            <translation>プリセット {name} をこの強さにしました。</translation>
         </message>
         <message>
             <source>The preset {name} was deleted.</source>
-            <translation type="unfinished" />
+            <translation>プリセット {name} を削除しました。</translation>
         </message>
         <message>
             <source>The presets could not be read ({error}). There are none for now; {kept}.</source>
-            <translation type="unfinished" />
+            <translation>プリセットを読み込めませんでした（{error}）。今はプリセットがありません。{kept}。</translation>
         </message>
         <message>
             <source>The preview is paused; the output goes on.</source>
@@ -1797,7 +1841,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>The recording of your motion ended: {why}.</source>
-            <translation type="unfinished" />
+            <translation>動きの記録が終わりました：{why}。</translation>
         </message>
         <message>
             <source>The same, from a dialog for files or colours too</source>
@@ -1813,7 +1857,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>The system is asked for the key…</source>
-            <translation type="unfinished" />
+            <translation>システムにキーを要求しています…</translation>
         </message>
         <message>
             <source>The system's usual one</source>
@@ -1933,7 +1977,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>This portrait's own</source>
-            <translation type="unfinished" />
+            <translation>このポートレート専用</translation>
         </message>
         <message>
             <source>Tick first that you may use this picture</source>
@@ -1977,7 +2021,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>Up and down</source>
-            <translation type="unfinished" />
+            <translation>上下</translation>
         </message>
         <message>
             <source>Update macOS</source>
@@ -2033,11 +2077,15 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>What is seen around the portrait, or behind the person.</source>
-            <translation type="unfinished" />
+            <translation>ポートレートの周り、または人物の後ろに見えるもの。</translation>
         </message>
         <message>
             <source>What other programs have to show; keep it secret</source>
-            <translation type="unfinished" />
+            <translation>ほかのプログラムが示す必要のあるもの。秘密にしてください</translation>
+        </message>
+        <message>
+            <source>What the avatar does while your face is lost, until the slate comes; it moves with measured keypoints.</source>
+            <translation>顔を見失ってから待機画面になるまでのアバターの動作。測定したキーポイントで動きます。</translation>
         </message>
         <message>
             <source>What the decoder makes of it, with the memory's help</source>
@@ -2069,7 +2117,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>Where other programs ask; Enter keeps it. 0: any port that is free.</source>
-            <translation type="unfinished" />
+            <translation>ほかのプログラムの接続先。Enter で確定します。0：空いている任意のポート。</translation>
         </message>
         <message>
             <source>Where the model runs. Automatic: where it was measured to be fastest.</source>
@@ -2077,7 +2125,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>Where the portrait stands; it can be dragged in the preview.</source>
-            <translation type="unfinished" />
+            <translation>ポートレートの位置。プレビューでドラッグできます。</translation>
         </message>
         <message>
             <source>Where what is shown came from: the direction as a hue, 20 px and more in full colour</source>
@@ -2088,8 +2136,12 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>各位置を動かすキーポイントを色で表示。暗い色は背景</translation>
         </message>
         <message>
-            <source>Whose sound recordings have. Calls take theirs from the call program.</source>
-            <translation>録画に入れる音声。通話の音声は通話アプリから取られます。</translation>
+            <source>While away</source>
+            <translation>離席中</translation>
+        </message>
+        <message>
+            <source>Whose sound recordings have, and calls that take the microphone for calls.</source>
+            <translation>録画に入れる音声と、通話用マイクを使う通話の音声。</translation>
         </message>
         <message>
             <source>Window</source>
@@ -2097,7 +2149,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>Windows gives the key to this app</source>
-            <translation type="unfinished" />
+            <translation>Windows がこのアプリにキーを渡します</translation>
         </message>
         <message>
             <source>Without</source>
@@ -2109,7 +2161,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>You are not asked to calibrate again before the same camera. What your face measures is kept on this computer for that, for your account alone; switched off, it is deleted.</source>
-            <translation type="unfinished" />
+            <translation>同じカメラでは再調整を求めません。そのために顔の測定値を、このコンピューターのあなたのアカウントだけに保存します。オフにすると削除されます。</translation>
         </message>
         <message>
             <source>You, as only you see yourself</source>
@@ -2137,7 +2189,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>a camera's number (0), a device (/dev/video0), a network camera's address (http://, rtsp://), a video or motion file, or a folder of pictures</source>
-            <translation type="unfinished" />
+            <translation>カメラの番号（0）、デバイス（/dev/video0）、ネットワークカメラのアドレス（http://、rtsp://）、動画ファイルかモーションファイル、または画像のフォルダー</translation>
         </message>
         <message>
             <source>a frame of the model takes {best}</source>
@@ -2153,11 +2205,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>a motion file has no pictures in which this model could detect keypoints: choose a model and a portrait whose keypoints can be measured, as the starter and any portrait with a face</source>
-            <translation type="unfinished" />
+            <translation>モーションファイルには画像がないため、このモデルはキーポイントを検出できません：キーポイントを測定できるモデルとポートレート（starter と、顔のあるポートレートなど）を選んでください</translation>
         </message>
         <message>
             <source>a motion file has no pictures, so that it moves the avatar in space only: choose that motion</source>
-            <translation type="unfinished" />
+            <translation>モーションファイルには画像がないため、アバターは空間モードでしか動きません：そのモードを選んでください</translation>
         </message>
         <message>
             <source>a picture becomes a portrait, a video the camera</source>
@@ -2193,7 +2245,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>another program has it, maybe another mcnet-avatar</source>
-            <translation type="unfinished" />
+            <translation>別のプログラムが使用中です（別の mcnet-avatar かもしれません）</translation>
         </message>
         <message>
             <source>as asked</source>
@@ -2221,7 +2273,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>backend: got 'cudagraph', but {device} was chosen, expected an NVIDIA GPU</source>
-            <translation type="unfinished" />
+            <translation>バックエンド：「cudagraph」が指定されましたが、{device} が選ばれています。NVIDIA の GPU が必要です</translation>
         </message>
         <message>
             <source>backend: got 'cudagraph', but {reason}; use backend auto or torch</source>
@@ -2233,7 +2285,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>backend: got 'torch', but {device} was chosen, where OpenVINO alone computes: use backend auto, or another device</source>
-            <translation type="unfinished" />
+            <translation>バックエンド：「torch」が指定されましたが、選ばれた {device} では OpenVINO だけが計算します：バックエンド auto か別のデバイスを使ってください</translation>
         </message>
         <message>
             <source>backend: got {wanted}, expected one of {allowed}</source>
@@ -2293,27 +2345,27 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>cannot keep the motion in {path}: got {count} frames without a face, expected one at least</source>
-            <translation type="unfinished" />
+            <translation>動きを {path} に保存できません：{count} フレームに顔がありません。少なくとも 1 フレームに必要です</translation>
         </message>
         <message>
             <source>cannot keep the motion in {path}: got {count} frames, expected at most {most}</source>
-            <translation type="unfinished" />
+            <translation>動きを {path} に保存できません：{count} フレームあります。上限は {most} です</translation>
         </message>
         <message>
             <source>cannot keep the motion in {path}: {why}</source>
-            <translation type="unfinished" />
+            <translation>動きを {path} に保存できません：{why}</translation>
         </message>
         <message>
             <source>cannot keep the token of control from outside in {place}: {why}</source>
-            <translation type="unfinished" />
+            <translation>外部からの操作のトークンを {place} に保存できません：{why}</translation>
         </message>
         <message>
             <source>cannot keep the {what} in {path}: {error}; check the folder's permissions</source>
-            <translation type="unfinished" />
+            <translation>{path} に保存できません（{what}）：{error}。フォルダーの権限を確認してください</translation>
         </message>
         <message>
             <source>cannot keep this machine's signer in {path}: {why}</source>
-            <translation type="unfinished" />
+            <translation>このコンピューターの署名者を {path} に保存できません：{why}</translation>
         </message>
         <message>
             <source>cannot make the folder for portraits {folder}: {error}; check the disk</source>
@@ -2337,7 +2389,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>cannot read the bundled network {path}: {cause}; reinstall the package</source>
-            <translation type="unfinished" />
+            <translation>付属のネットワーク {path} を読み込めません：{cause}。パッケージを再インストールしてください</translation>
         </message>
         <message>
             <source>cannot read the list of portraits {path}: {error}; check its permissions</source>
@@ -2373,11 +2425,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>cannot read the presets in {path}: they are of format {version}, this app knows formats up to {known}; use a newer app, or move the file away</source>
-            <translation type="unfinished" />
+            <translation>{path} のプリセットを読み込めません：形式 {version} です。このアプリが対応するのは {known} までです。新しいアプリを使うか、ファイルを移動してください</translation>
         </message>
         <message>
             <source>cannot read the presets in {path}: {error}; check its permissions, or move it away</source>
-            <translation type="unfinished" />
+            <translation>{path} のプリセットを読み込めません：{error}。権限を確認するか、ファイルを移動してください</translation>
         </message>
         <message>
             <source>cannot read the settings in {path}: {error}; check its permissions, or move it away</source>
@@ -2393,15 +2445,15 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>cannot read this machine's signer {path}: {why}</source>
-            <translation type="unfinished" />
+            <translation>このコンピューターの署名者 {path} を読み込めません：{why}</translation>
         </message>
         <message>
             <source>cannot read {path}: {why}; check its name</source>
-            <translation type="unfinished" />
+            <translation>{path} を読み込めません：{why}。名前を確認してください</translation>
         </message>
         <message>
             <source>cannot record to {path}: got suffix {suffix}, expected .mp4 or .webm</source>
-            <translation type="unfinished" />
+            <translation>{path} に録画できません：拡張子が {suffix} です。.mp4 か .webm が必要です</translation>
         </message>
         <message>
             <source>cannot record to {path}: the encoder {codec} cannot be opened for {width_px} x {height_px} ({cause}); choose another size, or install the app again</source>
@@ -2417,7 +2469,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>cannot remove the token {place}: {why}</source>
-            <translation type="unfinished" />
+            <translation>トークン {place} を削除できません：{why}</translation>
         </message>
         <message>
             <source>cannot remove {path}: {error}; check the folder's permissions</source>
@@ -2425,7 +2477,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>cannot say in {place} where the app listens: {why}</source>
-            <translation type="unfinished" />
+            <translation>アプリの接続先を {place} に書けません：{why}</translation>
         </message>
         <message>
             <source>cannot use the file {path}: {cause}; check its name and its folder</source>
@@ -2477,15 +2529,15 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>control from outside cannot listen on port {port}: {why}; choose another port, or 0 for any that is free</source>
-            <translation type="unfinished" />
+            <translation>外部からの操作でポート {port} を使えません：{why}。別のポートか、空きを使う 0 を選んでください</translation>
         </message>
         <message>
             <source>control from outside cannot start: {why}</source>
-            <translation type="unfinished" />
+            <translation>外部からの操作を開始できません：{why}</translation>
         </message>
         <message>
             <source>control from outside: got port {port}, expected 0 to 65535</source>
-            <translation type="unfinished" />
+            <translation>外部からの操作：ポートが {port} です。0～65535 が必要です</translation>
         </message>
         <message>
             <source>crop</source>
@@ -2501,7 +2553,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>device: got {name}, expected auto, cpu, cuda, cuda:N, gpu, gpu:N or mps</source>
-            <translation type="unfinished" />
+            <translation>デバイス：{name} が指定されましたが、auto、cpu、cuda、cuda:N、gpu、gpu:N、mps のいずれかが必要です</translation>
         </message>
         <message>
             <source>done</source>
@@ -2549,11 +2601,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>got PipeWire {version}, expected {oldest} or newer; update it</source>
-            <translation type="unfinished" />
+            <translation>PipeWire {version} です。{oldest} 以降が必要です。更新してください</translation>
         </message>
         <message>
             <source>got a network address, and only a file of this machine can be used; download it first</source>
-            <translation type="unfinished" />
+            <translation>ネットワークのアドレスです。このコンピューターのファイルだけが使えます。先にダウンロードしてください</translation>
         </message>
         <message>
             <source>got figures of format {evaluation}, expected 'mcnet-evaluation/2'</source>
@@ -2561,11 +2613,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>got only a private key to sign with: name the file of its certificates as well</source>
-            <translation type="unfinished" />
+            <translation>署名用に秘密鍵だけが指定されました：証明書のファイルも指定してください</translation>
         </message>
         <message>
             <source>got only certificates to sign with: name the file of their private key as well</source>
-            <translation type="unfinished" />
+            <translation>署名用に証明書だけが指定されました：秘密鍵のファイルも指定してください</translation>
         </message>
         <message>
             <source>got pictures of shape {shape}, expected (height, width, 3) of at least {least_px} pixels per side</source>
@@ -2585,11 +2637,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>it cannot be signed: {why}</source>
-            <translation type="unfinished" />
+            <translation>署名できません：{why}</translation>
         </message>
         <message>
             <source>it has {frames} frames, which is as many as a motion file takes</source>
-            <translation type="unfinished" />
+            <translation>{frames} フレームに達しました（モーションファイルの上限）</translation>
         </message>
         <message>
             <source>it is the fastest on x86-64 CPUs</source>
@@ -2597,11 +2649,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>it is what computes on Apple GPUs</source>
-            <translation type="unfinished" />
+            <translation>Apple の GPU で計算するもの</translation>
         </message>
         <message>
             <source>it is what computes on Intel GPUs</source>
-            <translation type="unfinished" />
+            <translation>Intel の GPU で計算するもの</translation>
         </message>
         <message>
             <source>it opens, but gives no frames</source>
@@ -2609,11 +2661,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>it was changed, moved or removed while it was being signed</source>
-            <translation type="unfinished" />
+            <translation>署名中に変更、移動、または削除されました</translation>
         </message>
         <message>
             <source>it was ended</source>
-            <translation type="unfinished" />
+            <translation>終了しました</translation>
         </message>
         <message>
             <source>it was removed meanwhile</source>
@@ -2629,27 +2681,27 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>its process ended with {status}: out of memory, or a library crashed</source>
-            <translation type="unfinished" />
+            <translation>プロセスが {status} で終了しました：メモリー不足か、ライブラリーの異常終了です</translation>
         </message>
         <message>
             <source>key: got {key}, expected a letter, a digit, F1 to F24, Pause, ScrollLock, Print, Ins, Del, Home, End, PgUp, PgDown or Space, with Ctrl, Alt, Shift or Meta, such as Ctrl+Alt+0</source>
-            <translation type="unfinished" />
+            <translation>キー：{key} です。文字、数字、F1～F24、Pause、ScrollLock、Print、Ins、Del、Home、End、PgUp、PgDown、Space のいずれかを、Ctrl、Alt、Shift、Meta と組み合わせてください（例：Ctrl+Alt+0）</translation>
         </message>
         <message>
             <source>key: {key} alone would be taken from whatever you write: choose it with Ctrl, Alt or Meta, or a key such as Pause or F9</source>
-            <translation type="unfinished" />
+            <translation>キー：{key} だけでは文字入力に使えなくなります：Ctrl、Alt、Meta と組み合わせるか、Pause や F9 のようなキーを選んでください</translation>
         </message>
         <message>
             <source>key: {key} is another program's already, the desktop's maybe: choose another one</source>
-            <translation type="unfinished" />
+            <translation>キー：{key} はすでに別のプログラム（デスクトップかもしれません）が使っています：別のキーを選んでください</translation>
         </message>
         <message>
             <source>key: {key} is another program's already: choose another one</source>
-            <translation type="unfinished" />
+            <translation>キー：{key} はすでに別のプログラムが使っています：別のキーを選んでください</translation>
         </message>
         <message>
             <source>key: {key} is not on this keyboard: choose another one, such as Ctrl+Alt+0</source>
-            <translation type="unfinished" />
+            <translation>キー：{key} はこのキーボードにありません：Ctrl+Alt+0 など別のキーを選んでください</translation>
         </message>
         <message>
             <source>keypoints</source>
@@ -2686,7 +2738,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>macOS gives a key to one app only with the right to watch all keys: have the Shortcuts app run mcnet-avatar ctl slate by a key</source>
-            <translation type="unfinished" />
+            <translation>macOS では、すべてのキーを監視する権利がないとキーを割り当てられません：「ショートカット」アプリのキーで mcnet-avatar ctl slate を実行してください</translation>
         </message>
         <message>
             <source>make room on the disk</source>
@@ -2743,7 +2795,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>mps is for Apple's GPUs, and this is {system}</source>
-            <translation type="unfinished" />
+            <translation>mps は Apple の GPU 用です。これは {system} です</translation>
         </message>
         <message>
             <source>ms</source>
@@ -2751,7 +2803,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>name of the PipeWire camera: got {name}, expected 1 to {longest} printable characters</source>
-            <translation type="unfinished" />
+            <translation>PipeWire カメラの名前：{name} です。印字可能な 1～{longest} 文字が必要です</translation>
         </message>
         <message>
             <source>needs a hand</source>
@@ -2799,7 +2851,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>no face was seen while the motion was recorded: there is no file {path}</source>
-            <translation type="unfinished" />
+            <translation>動きの記録中に顔が見えませんでした：ファイル {path} はありません</translation>
         </message>
         <message>
             <source>no face: the avatar rests</source>
@@ -2807,7 +2859,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>no file is chosen; choose a picture or a video</source>
-            <translation type="unfinished" />
+            <translation>ファイルが選ばれていません。画像か動画を選んでください</translation>
         </message>
         <message>
             <source>no frame of {path} can be decoded: it is damaged or cut short; export it again</source>
@@ -2815,7 +2867,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>no frame of {path} can be decoded; choose another video</source>
-            <translation type="unfinished" />
+            <translation>{path} のフレームをデコードできません。別の動画を選んでください</translation>
         </message>
         <message>
             <source>no model {name_or_path}: got neither a file, a folder nor a bundled name, expected a .safetensors or .pth.tar file or a model's folder (check the path) or one of: {bundled}</source>
@@ -2823,7 +2875,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>no motion file {path}: there is no such file</source>
-            <translation type="unfinished" />
+            <translation>モーションファイル {path} がありません：そのファイルはありません</translation>
         </message>
         <message>
             <source>no permission for {path} ({name}): run `sudo usermod -aG video $USER`, then log out and in again</source>
@@ -2851,7 +2903,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>no process could be started for it ({error})</source>
-            <translation type="unfinished" />
+            <translation>そのためのプロセスを起動できませんでした（{error}）</translation>
         </message>
         <message>
             <source>no video at {path}: check the path</source>
@@ -2863,7 +2915,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>none yet</source>
-            <translation type="unfinished" />
+            <translation>まだありません</translation>
         </message>
         <message>
             <source>not calibrated yet: look into the camera, or press Calibrate</source>
@@ -2951,7 +3003,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>precision: got bf16 on {device}, expected fp32 or fp16 there</source>
-            <translation type="unfinished" />
+            <translation>精度：{device} で bf16 が指定されましたが、fp32 か fp16 が必要です</translation>
         </message>
         <message>
             <source>precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)</source>
@@ -2963,27 +3015,27 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>preset: got {name} for a name, expected 1 to {most} characters</source>
-            <translation type="unfinished" />
+            <translation>プリセット：名前が {name} です。1～{most} 文字が必要です</translation>
         </message>
         <message>
             <source>preset: got {name}, expected one of your own: {own}</source>
-            <translation type="unfinished" />
+            <translation>プリセット：{name} です。ご自身のもののいずれかが必要です：{own}</translation>
         </message>
         <message>
             <source>preset: got {name}, expected one of {names}</source>
-            <translation type="unfinished" />
+            <translation>プリセット：{name} です。{names} のいずれかが必要です</translation>
         </message>
         <message>
             <source>preset: there are {count} already, expected no more: delete one first</source>
-            <translation type="unfinished" />
+            <translation>プリセット：すでに {count} 個あり、これ以上は増やせません：先に 1 つ削除してください</translation>
         </message>
         <message>
             <source>preset: {name} is there already: choose another name, or delete it first</source>
-            <translation type="unfinished" />
+            <translation>プリセット：{name} はすでにあります：別の名前にするか、先に削除してください</translation>
         </message>
         <message>
             <source>preset: {name} stays as it is: choose another name</source>
-            <translation type="unfinished" />
+            <translation>プリセット：{name} は変更できません：別の名前を選んでください</translation>
         </message>
         <message>
             <source>process {name}</source>
@@ -3055,7 +3107,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>signing needs room for a second copy: got {free_mb:.0f} MB, expected {needed_mb:.0f} MB; make room on the disk</source>
-            <translation type="unfinished" />
+            <translation>署名には 2 つ目のコピーの空きが必要です：空きは {free_mb:.0f} MB、必要なのは {needed_mb:.0f} MB です。ディスクの空きを作ってください</translation>
         </message>
         <message>
             <source>slate grey</source>
@@ -3087,31 +3139,31 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the PipeWire camera cannot be made: {error}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire カメラを作れません：{error}</translation>
         </message>
         <message>
             <source>the PipeWire camera cannot be opened: no daemon listens at {socket} ({error}); start it with `systemctl --user start pipewire wireplumber`, or see `mcnet-avatar --doctor`</source>
-            <translation type="unfinished" />
+            <translation>PipeWire カメラを開けません：{socket} のサービスが応答しません（{error}）。`systemctl --user start pipewire wireplumber` で起動するか、`mcnet-avatar --doctor` をご覧ください</translation>
         </message>
         <message>
             <source>the PipeWire camera is not open; open it first</source>
-            <translation type="unfinished" />
+            <translation>PipeWire カメラが開かれていません。先に開いてください</translation>
         </message>
         <message>
             <source>the PipeWire camera is open already ({detail}); close it first</source>
-            <translation type="unfinished" />
+            <translation>PipeWire カメラはすでに開かれています（{detail}）。先に閉じてください</translation>
         </message>
         <message>
             <source>the X server does not answer for a key: {failure}</source>
-            <translation type="unfinished" />
+            <translation>X サーバーがキーの要求に応答しません：{failure}</translation>
         </message>
         <message>
             <source>the X server gives the key to this app</source>
-            <translation type="unfinished" />
+            <translation>X サーバーがこのアプリにキーを渡します</translation>
         </message>
         <message>
             <source>the X server has ended: {failure}</source>
-            <translation type="unfinished" />
+            <translation>X サーバーが終了しました：{failure}</translation>
         </message>
         <message>
             <source>the authors' released weights are not bundled: download their checkpoint and give its path (.pth.tar)</source>
@@ -3127,7 +3179,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the background video cannot be used: {error}</source>
-            <translation type="unfinished" />
+            <translation>背景の動画を使えません：{error}</translation>
         </message>
         <message>
             <source>the calibration is under way</source>
@@ -3151,31 +3203,31 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the camera's frames have another size now</source>
-            <translation type="unfinished" />
+            <translation>カメラのフレームの大きさが変わりました</translation>
         </message>
         <message>
             <source>the certificate in {path} is valid from {begin} to {end} and not now: get a new one</source>
-            <translation type="unfinished" />
+            <translation>{path} の証明書の有効期間は {begin}～{end} で、現在は無効です：新しいものを入手してください</translation>
         </message>
         <message>
             <source>the desktop did not give the key: allow it in its settings for shortcuts</source>
-            <translation type="unfinished" />
+            <translation>デスクトップがキーを渡しませんでした：ショートカットの設定で許可してください</translation>
         </message>
         <message>
             <source>the desktop has taken the key back: choose it again</source>
-            <translation type="unfinished" />
+            <translation>デスクトップがキーを取り消しました：選び直してください</translation>
         </message>
         <message>
             <source>the desktop is asked for the key, and may ask you</source>
-            <translation type="unfinished" />
+            <translation>デスクトップにキーを要求しています。確認を求められることがあります</translation>
         </message>
         <message>
             <source>the desktop's portal does not answer</source>
-            <translation type="unfinished" />
+            <translation>デスクトップのポータルが応答しません</translation>
         </message>
         <message>
             <source>the desktop's portal has refused the key: bind mcnet-avatar ctl slate there</source>
-            <translation type="unfinished" />
+            <translation>デスクトップのポータルがキーを拒否しました：そこで mcnet-avatar ctl slate を割り当ててください</translation>
         </message>
         <message>
             <source>the eyes are hardly open</source>
@@ -3207,7 +3259,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the key was not given in the desktop's dialog: choose it again to be asked</source>
-            <translation type="unfinished" />
+            <translation>デスクトップのダイアログでキーが許可されませんでした：もう一度選ぶと再び確認されます</translation>
         </message>
         <message>
             <source>the microphone fails: {error}</source>
@@ -3215,7 +3267,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the microphone gives no sound: plug it in again, or choose another one</source>
-            <translation type="unfinished" />
+            <translation>マイクから音が届きません：接続し直すか、別のマイクを選んでください</translation>
         </message>
         <message>
             <source>the microphone is not there: plug it in, or choose another one</source>
@@ -3259,7 +3311,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the network {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; reinstall the package</source>
-            <translation type="unfinished" />
+            <translation>ネットワーク {path} が付属のものではありません：SHA-256 は {found}...、正しくは {expected}... です。パッケージを再インストールしてください</translation>
         </message>
         <message>
             <source>the old file could not be moved ({error})</source>
@@ -3275,11 +3327,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the package c2pa-python cannot be used ({error}); install the app again, or switch Content Credentials off</source>
-            <translation type="unfinished" />
+            <translation>パッケージ c2pa-python を使えません（{error}）。アプリを再インストールするか、コンテンツクレデンシャルをオフにしてください</translation>
         </message>
         <message>
             <source>the package cryptography cannot be used ({error}); install the app again</source>
-            <translation type="unfinished" />
+            <translation>パッケージ cryptography を使えません（{error}）。アプリを再インストールしてください</translation>
         </message>
         <message>
             <source>the package openvino is not installed (pip install "mcnet-avatar[openvino]")</source>
@@ -3291,7 +3343,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the person cannot be cut out of this portrait: {error}</source>
-            <translation type="unfinished" />
+            <translation>このポートレートから人物を切り抜けません：{error}</translation>
         </message>
         <message>
             <source>the picture is soft</source>
@@ -3315,15 +3367,15 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the private key {key} is not that of the first certificate in {certificates}: give the pair that belongs together, the signer's certificate first</source>
-            <translation type="unfinished" />
+            <translation>秘密鍵 {key} が {certificates} の最初の証明書と一致しません：署名者の証明書を先頭に、対応する組を指定してください</translation>
         </message>
         <message>
             <source>the private key {path} has a passphrase, and nobody is there to type it: expected one without</source>
-            <translation type="unfinished" />
+            <translation>秘密鍵 {path} にパスフレーズがあり、入力する人がいません：パスフレーズのないものが必要です</translation>
         </message>
         <message>
             <source>the private key {path} is of a kind that C2PA does not take: expected an elliptic curve (P-256, P-384 or P-521), Ed25519, or RSA of at least {bits} bits</source>
-            <translation type="unfinished" />
+            <translation>秘密鍵 {path} は C2PA が受け付けない種類です：楕円曲線（P-256、P-384、P-521）、Ed25519、または {bits} ビット以上の RSA が必要です</translation>
         </message>
         <message>
             <source>the process that looks inside the network has ended, perhaps for want of memory; close the view and open it again</source>
@@ -3347,11 +3399,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the session's message bus does not answer: {error}</source>
-            <translation type="unfinished" />
+            <translation>セッションのメッセージバスが応答しません：{error}</translation>
         </message>
         <message>
             <source>the session's message bus has ended: {error}</source>
-            <translation type="unfinished" />
+            <translation>セッションのメッセージバスが終了しました：{error}</translation>
         </message>
         <message>
             <source>the settings ask for detected keypoints, and this needs measured ones</source>
@@ -3359,15 +3411,15 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the signed copy does not hold when it is read back ({problems}), so that it was not kept</source>
-            <translation type="unfinished" />
+            <translation>署名したコピーが読み直しの検証に通らないため（{problems}）、残しませんでした</translation>
         </message>
         <message>
             <source>the signed copy does not show the same pictures, so that it was not kept</source>
-            <translation type="unfinished" />
+            <translation>署名したコピーの画像が同じでないため、残しませんでした</translation>
         </message>
         <message>
             <source>the signed copy says something else, so that it was not kept</source>
-            <translation type="unfinished" />
+            <translation>署名したコピーの内容が異なるため、残しませんでした</translation>
         </message>
         <message>
             <source>the slate's picture</source>
@@ -3451,15 +3503,15 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>there is no Intel GPU {index}: OpenVINO finds {n}</source>
-            <translation type="unfinished" />
+            <translation>Intel の GPU {index} はありません：OpenVINO が見つけたのは {n} 個です</translation>
         </message>
         <message>
             <source>there is no desktop to hear a key on</source>
-            <translation type="unfinished" />
+            <translation>キーを受け取れるデスクトップがありません</translation>
         </message>
         <message>
             <source>there is no file {path}; check the path</source>
-            <translation type="unfinished" />
+            <translation>ファイル {path} がありません。パスを確認してください</translation>
         </message>
         <message>
             <source>there is no microphone: plug one in, or allow it in the system's settings for sound</source>
@@ -3467,7 +3519,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>this Wayland session has no message bus to ask its desktop by: bind mcnet-avatar ctl slate to a key in the desktop's own settings</source>
-            <translation type="unfinished" />
+            <translation>この Wayland セッションにはデスクトップに問い合わせるメッセージバスがありません：デスクトップの設定で mcnet-avatar ctl slate にキーを割り当ててください</translation>
         </message>
         <message>
             <source>this computer is being measured</source>
@@ -3475,11 +3527,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>this desktop's portal gives no keys to apps ({error}): bind mcnet-avatar ctl slate to a key in the desktop's own settings</source>
-            <translation type="unfinished" />
+            <translation>このデスクトップのポータルはアプリにキーを渡しません（{error}）：デスクトップの設定で mcnet-avatar ctl slate にキーを割り当ててください</translation>
         </message>
         <message>
             <source>this machine shows no GPU that a program may compute with (there is no /dev/dri/renderD*)</source>
-            <translation type="unfinished" />
+            <translation>このコンピューターには、プログラムが計算に使える GPU がありません（/dev/dri/renderD* がありません）</translation>
         </message>
         <message>
             <source>this model's keypoints are not known points of a face</source>
@@ -3499,7 +3551,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>torch lacks something on the Apple GPU that the network needs ({error}): use device cpu, or a newer torch</source>
-            <translation type="unfinished" />
+            <translation>Apple の GPU 上の torch に、ネットワークに必要な機能がありません（{error}）：デバイス cpu か、より新しい torch を使ってください</translation>
         </message>
         <message>
             <source>torch {version} (for CUDA {cuda}) finds no usable NVIDIA GPU or driver</source>
@@ -3507,7 +3559,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>torch {version} finds no Apple GPU that it can use</source>
-            <translation type="unfinished" />
+            <translation>torch {version} が使える Apple の GPU を見つけられません</translation>
         </message>
         <message>
             <source>torch {version} has no NVIDIA driver to compute with</source>
@@ -3515,7 +3567,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>torch {version} is a build without Apple's Metal</source>
-            <translation type="unfinished" />
+            <translation>torch {version} は Apple の Metal なしのビルドです</translation>
         </message>
         <message>
             <source>torch {version} is a build without CUDA</source>
@@ -3531,7 +3583,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>unknown key {key}</source>
-            <translation type="unfinished" />
+            <translation>不明なキー {key}</translation>
         </message>
         <message>
             <source>unknown {what} {key}</source>
@@ -3551,7 +3603,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>version: got {version}, expected {known}</source>
-            <translation type="unfinished" />
+            <translation>version：{version} です。{known} が必要です</translation>
         </message>
         <message>
             <source>virtual camera</source>
@@ -3579,11 +3631,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>what speaks to PipeWire has crashed</source>
-            <translation type="unfinished" />
+            <translation>PipeWire と通信するプロセスが異常終了しました</translation>
         </message>
         <message>
             <source>what {path} says of itself cannot be read: {why}</source>
-            <translation type="unfinished" />
+            <translation>{path} 自身の記載を読み取れません：{why}</translation>
         </message>
         <message>
             <source>wood</source>
@@ -3627,7 +3679,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{error}. Presets of this run are not kept</source>
-            <translation type="unfinished" />
+            <translation>{error}。今回のプリセットは保存されません</translation>
         </message>
         <message>
             <source>{first} and {then}</source>
@@ -3675,11 +3727,19 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{kept}; {error}</source>
-            <translation type="unfinished" />
+            <translation>{kept}。{error}</translation>
         </message>
         <message>
             <source>{key} shows the slate, whichever window has the focus.</source>
-            <translation type="unfinished" />
+            <translation>どのウィンドウにフォーカスがあっても {key} で待機画面になります。</translation>
+        </message>
+        <message>
+            <source>{key}: got {got}, expected no such key</source>
+            <translation>{key}：{got} です。このキーは不要です</translation>
+        </message>
+        <message>
+            <source>{key}: got {got}, expected {expected}</source>
+            <translation>{key}：{got} です。{expected} が必要です</translation>
         </message>
         <message>
             <source>{lack}; use device cpu, or another precision</source>
@@ -3839,7 +3899,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{name} is a motion file, expected what gives pictures</source>
-            <translation type="unfinished" />
+            <translation>{name} はモーションファイルです。映像のあるものが必要です</translation>
         </message>
         <message>
             <source>{name} is a recording, expected a live camera: download it, and give the file</source>
@@ -3851,7 +3911,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{name} is saved, but without Content Credentials: {why}.</source>
-            <translation type="unfinished" />
+            <translation>{name} を保存しましたが、コンテンツクレデンシャルはありません：{why}。</translation>
         </message>
         <message>
             <source>{name} is there, but is not used: {lack}</source>
@@ -3920,7 +3980,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{path} cannot be read ({error}); check the path</source>
-            <translation type="unfinished" />
+            <translation>{path} を読み込めません（{error}）。パスを確認してください</translation>
         </message>
         <message>
             <source>{path} cannot be read as a checkpoint: it is something else, or truncated or damaged; get it again</source>
@@ -3928,7 +3988,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{path} cannot be read as a motion file: {error}; copy or record it again</source>
-            <translation type="unfinished" />
+            <translation>{path} をモーションファイルとして読み込めません：{error}。コピーするか記録し直してください</translation>
         </message>
         <message>
             <source>{path} cannot be read: {cause}</source>
@@ -3940,19 +4000,19 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{path} has {count} frames, expected at most {most}</source>
-            <translation type="unfinished" />
+            <translation>{path} は {count} フレームあります。上限は {most} です</translation>
         </message>
         <message>
             <source>{path} holds no certificates ({error}); expected PEM, the signer's first</source>
-            <translation type="unfinished" />
+            <translation>{path} に証明書がありません（{error}）。署名者のものを先頭にした PEM が必要です</translation>
         </message>
         <message>
             <source>{path} holds no private key ({error}); expected PEM</source>
-            <translation type="unfinished" />
+            <translation>{path} に秘密鍵がありません（{error}）。PEM が必要です</translation>
         </message>
         <message>
             <source>{path} is a damaged motion file: {error}; copy or record it again</source>
-            <translation type="unfinished" />
+            <translation>{path} は破損したモーションファイルです：{error}。コピーするか記録し直してください</translation>
         </message>
         <message>
             <source>{path} is a file of torch's, and {lack}: convert it once where torch is (`mcnet convert {name} model.safetensors --int8`), and use that</source>
@@ -3960,11 +4020,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{path} is a folder, a device or a pipe, and only a file can be used; choose another</source>
-            <translation type="unfinished" />
+            <translation>{path} はフォルダー、デバイス、またはパイプです。ファイルだけが使えます。別のものを選んでください</translation>
         </message>
         <message>
             <source>{path} is a motion file of version {version}, this program knows versions up to {known}; use a newer one</source>
-            <translation type="unfinished" />
+            <translation>{path} はバージョン {version} のモーションファイルです。このプログラムが対応するのは {known} までです。新しいものを使ってください</translation>
         </message>
         <message>
             <source>{path} is cut short: got {size} bytes, expected {end}; get it again</source>
@@ -3976,7 +4036,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{path} is larger than {most} MB, expected a motion file; take a shorter one</source>
-            <translation type="unfinished" />
+            <translation>{path} は {most} MB を超えています。モーションファイルが必要です。より短いものを使ってください</translation>
         </message>
         <message>
             <source>{path} is no MCNet checkpoint: got {found}, expected dicts named {parts}</source>
@@ -3984,7 +4044,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{path} is no motion file: expected one that --save-motion or the app recorded</source>
-            <translation type="unfinished" />
+            <translation>{path} はモーションファイルではありません：--save-motion かアプリで記録したものが必要です</translation>
         </message>
         <message>
             <source>{path} is no safetensors file that can be read ({said}): get it again</source>
@@ -4020,7 +4080,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{path}: got suffix {suffix}, expected {kinds}</source>
-            <translation type="unfinished" />
+            <translation>{path}：拡張子が {suffix} です。{kinds} が必要です</translation>
         </message>
         <message>
             <source>{path}: {key} is a {dtype} tensor, expected plain floating point</source>
@@ -4047,12 +4107,16 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{precision}（乗算をネイティブに実行）</translation>
         </message>
         <message>
+            <source>{problems}; and {number} more</source>
+            <translation>{problems}；ほか {number} 件</translation>
+        </message>
+        <message>
             <source>{rate_hz:g} per second</source>
             <translation>毎秒 {rate_hz:g} 回</translation>
         </message>
         <message>
             <source>{reason}; nothing else computes on {device}: use device cpu</source>
-            <translation type="unfinished" />
+            <translation>{reason}。{device} ではほかに計算できるものがありません：デバイス cpu を使ってください</translation>
         </message>
         <message>
             <source>{reason}; {lack}, so that nothing else computes: install it, or mend that</source>
@@ -4072,11 +4136,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{score} of 100, as calibrated before</source>
-            <translation type="unfinished" />
+            <translation>{score}／100（前回の調整のとおり）</translation>
         </message>
         <message>
             <source>{score}: {remarks}</source>
-            <translation type="unfinished" />
+            <translation>{score}：{remarks}</translation>
         </message>
         <message>
             <source>{sentence} {fix}.</source>
@@ -4101,6 +4165,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{tip} Times Motion.</source>
             <translation>{tip} 「動き」に掛け合わされます。</translation>
+        </message>
+        <message>
+            <source>{trouble} A call hears nothing meanwhile; it is tried again.</source>
+            <translation>{trouble} その間、通話に音声は届きません。再試行します。</translation>
         </message>
         <message>
             <source>{trouble} Recordings go on, and are silent meanwhile.</source>
@@ -4136,15 +4204,19 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{what}.{name}: got {got}, expected a table</source>
-            <translation type="unfinished" />
+            <translation>{what}.{name}：{got} です。表が必要です</translation>
         </message>
         <message>
             <source>{what}.{name}: {complaint}</source>
-            <translation type="unfinished" />
+            <translation>{what}.{name}：{complaint}</translation>
         </message>
         <message>
             <source>{what}: got {got}, expected a table of presets</source>
-            <translation type="unfinished" />
+            <translation>{what}：{got} です。プリセットの表が必要です</translation>
+        </message>
+        <message>
+            <source>{where} does not hold the network it should: {problems}. Convert the original file again, or use another one</source>
+            <translation>{where} に必要なネットワークがありません：{problems}。元のファイルを変換し直すか、別のものを使ってください</translation>
         </message>
         <message>
             <source>{where}: {key} holds NaN or infinite values, expected finite weights; if a training run diverged, use an earlier checkpoint of it</source>

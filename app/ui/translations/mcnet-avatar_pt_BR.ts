@@ -4,8 +4,16 @@
     <context>
         <name>mcnet-avatar</name>
         <message>
+            <source>A call hears nothing: {trouble}.</source>
+            <translation>Uma chamada não ouve nada: {trouble}.</translation>
+        </message>
+        <message>
+            <source>A call hears you {delay_ms:.0f} ms late, with the picture.</source>
+            <translation>Uma chamada ouve você {delay_ms:.0f} ms depois, junto com a imagem.</translation>
+        </message>
+        <message>
             <source>A device that every call program lists. It needs a kernel module, and root once.</source>
-            <translation type="unfinished" />
+            <translation>Um dispositivo que todo programa de chamada lista. Precisa de um módulo do kernel, e de root uma vez.</translation>
         </message>
         <message>
             <source>A folder for recordings</source>
@@ -28,8 +36,16 @@
             <translation>A pasta de um modelo ou de um treinamento em andamento</translation>
         </message>
         <message>
+            <source>A motion file for the avatar that idles</source>
+            <translation>Um arquivo de movimento para o avatar em repouso</translation>
+        </message>
+        <message>
             <source>A motion file in the camera's place</source>
-            <translation type="unfinished" />
+            <translation>Um arquivo de movimento no lugar da câmera</translation>
+        </message>
+        <message>
+            <source>A motion file…</source>
+            <translation>Um arquivo de movimento…</translation>
         </message>
         <message>
             <source>A phone with a camera app, or any camera with an address on your network</source>
@@ -53,7 +69,7 @@
         </message>
         <message>
             <source>A picture…</source>
-            <translation type="unfinished" />
+            <translation>Uma imagem…</translation>
         </message>
         <message>
             <source>A safe start avoids what may have been the cause: the processor computes, there is no virtual camera, and all settings are the defaults. Your own are kept for the next start.</source>
@@ -61,7 +77,7 @@
         </message>
         <message>
             <source>A video as background</source>
-            <translation type="unfinished" />
+            <translation>Um vídeo como fundo</translation>
         </message>
         <message>
             <source>A video in the camera's place</source>
@@ -69,7 +85,7 @@
         </message>
         <message>
             <source>A video…</source>
-            <translation type="unfinished" />
+            <translation>Um vídeo…</translation>
         </message>
         <message>
             <source>AKD of copying</source>
@@ -129,7 +145,7 @@
         </message>
         <message>
             <source>Another name for {preset}:</source>
-            <translation type="unfinished" />
+            <translation>Outro nome para {preset}:</translation>
         </message>
         <message>
             <source>As the desktop</source>
@@ -189,7 +205,7 @@
         </message>
         <message>
             <source>Browsers and OBS see it once their PipeWire camera is switched on; the apps of Zoom and Teams do not.</source>
-            <translation type="unfinished" />
+            <translation>Navegadores e OBS a veem quando a câmera PipeWire deles está ligada; os aplicativos do Zoom e do Teams não.</translation>
         </message>
         <message>
             <source>CALIBRATING</source>
@@ -221,7 +237,7 @@
         </message>
         <message>
             <source>Call this preset something else</source>
-            <translation type="unfinished" />
+            <translation>Dar outro nome a esta predefinição</translation>
         </message>
         <message>
             <source>Calms jitter; a slow movement is shown that much later.</source>
@@ -237,7 +253,7 @@
         </message>
         <message>
             <source>Can be chosen in the window: {words}.</source>
-            <translation type="unfinished" />
+            <translation>Pode ser escolhida na janela: {words}.</translation>
         </message>
         <message>
             <source>Cancel</source>
@@ -253,7 +269,7 @@
         </message>
         <message>
             <source>Choose another picture or video</source>
-            <translation type="unfinished" />
+            <translation>Escolher outra imagem ou vídeo</translation>
         </message>
         <message>
             <source>Choose two to four views of the network's inside</source>
@@ -262,6 +278,10 @@
         <message>
             <source>Choose {camera}</source>
             <translation>Escolha {camera}</translation>
+        </message>
+        <message>
+            <source>Choose “{name}” in your call program. Nobody listens to it yet.</source>
+            <translation>Escolha “{name}” no seu programa de chamada. Ninguém o ouve ainda.</translation>
         </message>
         <message>
             <source>Close</source>
@@ -289,11 +309,11 @@
         </message>
         <message>
             <source>Content Credentials</source>
-            <translation type="unfinished" />
+            <translation>Credenciais de conteúdo</translation>
         </message>
         <message>
             <source>Control from outside</source>
-            <translation type="unfinished" />
+            <translation>Controle externo</translation>
         </message>
         <message>
             <source>Controls</source>
@@ -305,7 +325,7 @@
         </message>
         <message>
             <source>Copy the token</source>
-            <translation type="unfinished" />
+            <translation>Copiar o token</translation>
         </message>
         <message>
             <source>Copy this command</source>
@@ -333,7 +353,7 @@
         </message>
         <message>
             <source>Cut the person out</source>
-            <translation type="unfinished" />
+            <translation>Recortar a pessoa</translation>
         </message>
         <message>
             <source>DROP</source>
@@ -345,15 +365,15 @@
         </message>
         <message>
             <source>Delete</source>
-            <translation type="unfinished" />
+            <translation>Excluir</translation>
         </message>
         <message>
             <source>Delete preset</source>
-            <translation type="unfinished" />
+            <translation>Excluir predefinição</translation>
         </message>
         <message>
             <source>Delete this preset; the portraits keep their strengths</source>
-            <translation type="unfinished" />
+            <translation>Excluir esta predefinição; os retratos mantêm as intensidades deles</translation>
         </message>
         <message>
             <source>Device</source>
@@ -488,7 +508,7 @@
         </message>
         <message>
             <source>How far the background is out of focus.</source>
-            <translation type="unfinished" />
+            <translation>Quanto o fundo fica fora de foco.</translation>
         </message>
         <message>
             <source>How far the enlarged portrait is sharpened.</source>
@@ -500,7 +520,7 @@
         </message>
         <message>
             <source>How large the portrait stands in the picture (the mouse wheel over the preview).</source>
-            <translation type="unfinished" />
+            <translation>Que tamanho o retrato tem na imagem (a roda do mouse sobre a prévia).</translation>
         </message>
         <message>
             <source>How long a process of its own was busy with computing one frame once more</source>
@@ -544,7 +564,7 @@
         </message>
         <message>
             <source>In this window 0 shows the slate; a key chosen here does so from every other one, too.</source>
-            <translation type="unfinished" />
+            <translation>Nesta janela, 0 mostra a tela de espera; uma tecla escolhida aqui faz isso também de qualquer outra.</translation>
         </message>
         <message>
             <source>Inside the network</source>
@@ -572,7 +592,7 @@
         </message>
         <message>
             <source>Install your distribution's packages pipewire and wireplumber</source>
-            <translation type="unfinished" />
+            <translation>Instale os pacotes pipewire e wireplumber da sua distribuição</translation>
         </message>
         <message>
             <source>It has no card with figures: nobody has told how good it is (mcnet-train evaluate measures it).</source>
@@ -584,11 +604,11 @@
         </message>
         <message>
             <source>It is being switched on…</source>
-            <translation type="unfinished" />
+            <translation>Está sendo ligado…</translation>
         </message>
         <message>
             <source>It is off: {why}.</source>
-            <translation type="unfinished" />
+            <translation>Está desligado: {why}.</translation>
         </message>
         <message>
             <source>It is worse than showing the portrait as it is: its pictures are off by {copied:.0%} of what that would be.</source>
@@ -608,7 +628,7 @@
         </message>
         <message>
             <source>Keep these strengths under a name</source>
-            <translation type="unfinished" />
+            <translation>Guardar estas intensidades com um nome</translation>
         </message>
         <message>
             <source>Keep this crop and animate it</source>
@@ -616,7 +636,7 @@
         </message>
         <message>
             <source>Key for the slate, from every window</source>
-            <translation type="unfinished" />
+            <translation>Tecla da tela de espera, de qualquer janela</translation>
         </message>
         <message>
             <source>Keys</source>
@@ -624,7 +644,7 @@
         </message>
         <message>
             <source>Kind of virtual camera</source>
-            <translation type="unfinished" />
+            <translation>Tipo de câmera virtual</translation>
         </message>
         <message>
             <source>L1 of copying</source>
@@ -660,7 +680,7 @@
         </message>
         <message>
             <source>Let a Stream Deck, OBS or scripts reach slate, portraits and recordings; on this computer alone.</source>
-            <translation type="unfinished" />
+            <translation>Deixa um Stream Deck, o OBS ou scripts controlarem tela de espera, retratos e gravações; só neste computador.</translation>
         </message>
         <message>
             <source>Let call programs see the output; it starts with the slate</source>
@@ -736,7 +756,7 @@
         </message>
         <message>
             <source>Make another token; the old one is of no use then</source>
-            <translation type="unfinished" />
+            <translation>Criar outro token; o antigo deixa de valer</translation>
         </message>
         <message>
             <source>Masks</source>
@@ -753,6 +773,10 @@
         <message>
             <source>Microphone</source>
             <translation>Microfone</translation>
+        </message>
+        <message>
+            <source>Microphone for calls, in step</source>
+            <translation>Microfone para chamadas, no ritmo</translation>
         </message>
         <message>
             <source>Mirror the output</source>
@@ -784,11 +808,11 @@
         </message>
         <message>
             <source>Motion files (*.safetensors);;All files (*)</source>
-            <translation type="unfinished" />
+            <translation>Arquivos de movimento (*.safetensors);;Todos os arquivos (*)</translation>
         </message>
         <message>
             <source>Motion file…</source>
-            <translation type="unfinished" />
+            <translation>Arquivo de movimento…</translation>
         </message>
         <message>
             <source>Mouth</source>
@@ -811,6 +835,10 @@
             <translation>Mover o corte para cima (U)</translation>
         </message>
         <message>
+            <source>Moves gently</source>
+            <translation>Move-se suavemente</translation>
+        </message>
+        <message>
             <source>NO CAMERA</source>
             <translation>SEM CÂMERA</translation>
         </message>
@@ -824,7 +852,7 @@
         </message>
         <message>
             <source>Name of these strengths:</source>
-            <translation type="unfinished" />
+            <translation>Nome destas intensidades:</translation>
         </message>
         <message>
             <source>Nearness</source>
@@ -844,7 +872,7 @@
         </message>
         <message>
             <source>New token</source>
-            <translation type="unfinished" />
+            <translation>Novo token</translation>
         </message>
         <message>
             <source>Next portrait</source>
@@ -868,7 +896,7 @@
         </message>
         <message>
             <source>No kernel module and no root, also with Secure Boot. Firefox, Chromium and OBS can list it.</source>
-            <translation type="unfinished" />
+            <translation>Sem módulo do kernel e sem root, também com Secure Boot. Firefox, Chromium e OBS podem listá-la.</translation>
         </message>
         <message>
             <source>No picture goes out any more.</source>
@@ -880,11 +908,11 @@
         </message>
         <message>
             <source>None: transparent</source>
-            <translation type="unfinished" />
+            <translation>Nenhum: transparente</translation>
         </message>
         <message>
             <source>Not all presets could be used: {said}. All others are there; {kept}.</source>
-            <translation type="unfinished" />
+            <translation>Nem todas as predefinições puderam ser usadas: {said}. Todas as outras estão lá; {kept}.</translation>
         </message>
         <message>
             <source>Not all settings could be used: {said}. All others are in force; {kept}.</source>
@@ -896,7 +924,7 @@
         </message>
         <message>
             <source>Not possible here while another window has the focus: {words}.</source>
-            <translation type="unfinished" />
+            <translation>Não é possível aqui enquanto outra janela tem o foco: {words}.</translation>
         </message>
         <message>
             <source>Not yet: {missing}</source>
@@ -947,6 +975,10 @@
             <translation>Dos textos da janela. Uma mudança vale a partir da próxima inicialização do aplicativo.</translation>
         </message>
         <message>
+            <source>Offer call programs the microphone as late as the picture is, so that lips and voice agree. It is heard only while a program listens, and silent while you show the slate.</source>
+            <translation>Oferece aos programas de chamada o microfone com o atraso da imagem, para que lábios e voz combinem. Só é ouvido enquanto um programa ouve, e fica mudo enquanto você mostra a tela de espera.</translation>
+        </message>
+        <message>
             <source>On: {device}. Choose it in your call program.</source>
             <translation>Ligada: {device}. Escolha-a no seu programa de chamada.</translation>
         </message>
@@ -984,15 +1016,15 @@
         </message>
         <message>
             <source>OpenVINO computes on CPUs and Intel GPUs only, and {device} was chosen</source>
-            <translation type="unfinished" />
+            <translation>o OpenVINO calcula só em processadores e GPUs Intel, e {device} foi escolhido</translation>
         </message>
         <message>
             <source>OpenVINO finds no Intel GPU: there is none, or its driver for computing (OpenCL) is missing</source>
-            <translation type="unfinished" />
+            <translation>o OpenVINO não encontra GPU Intel: não há nenhuma, ou falta o driver de cálculo dela (OpenCL)</translation>
         </message>
         <message>
             <source>OpenVINO knows no GPU on macOS (device mps is Apple's)</source>
-            <translation type="unfinished" />
+            <translation>o OpenVINO não conhece GPU no macOS (o dispositivo mps é o da Apple)</translation>
         </message>
         <message>
             <source>OpenVINO was measured on x86-64 CPUs only, and this is {machine}</source>
@@ -1004,7 +1036,7 @@
         </message>
         <message>
             <source>Other programs</source>
-            <translation type="unfinished" />
+            <translation>Outros programas</translation>
         </message>
         <message>
             <source>Output and computer</source>
@@ -1032,7 +1064,7 @@
         </message>
         <message>
             <source>Panic key</source>
-            <translation type="unfinished" />
+            <translation>Tecla de emergência</translation>
         </message>
         <message>
             <source>Parts of expression</source>
@@ -1064,99 +1096,99 @@
         </message>
         <message>
             <source>PipeWire camera {detail}: got a picture of {shape}, expected {expected}</source>
-            <translation type="unfinished" />
+            <translation>câmera PipeWire {detail}: a imagem é {shape}, esperava-se {expected}</translation>
         </message>
         <message>
             <source>PipeWire did not answer within {seconds:g} s</source>
-            <translation type="unfinished" />
+            <translation>o PipeWire não respondeu em {seconds:g} s</translation>
         </message>
         <message>
             <source>PipeWire did not answer within {seconds} s</source>
-            <translation type="unfinished" />
+            <translation>o PipeWire não respondeu em {seconds} s</translation>
         </message>
         <message>
             <source>PipeWire does not run: {error}</source>
-            <translation type="unfinished" />
+            <translation>o PipeWire não está em execução: {error}</translation>
         </message>
         <message>
             <source>PipeWire has ended</source>
-            <translation type="unfinished" />
+            <translation>o PipeWire terminou</translation>
         </message>
         <message>
             <source>PipeWire has failed: {said}</source>
-            <translation type="unfinished" />
+            <translation>o PipeWire falhou: {said}</translation>
         </message>
         <message>
             <source>PipeWire has refused the camera: {error}</source>
-            <translation type="unfinished" />
+            <translation>o PipeWire recusou a câmera: {error}</translation>
         </message>
         <message>
             <source>PipeWire has refused the microphone: {error}</source>
-            <translation type="unfinished" />
+            <translation>o PipeWire recusou o microfone: {error}</translation>
         </message>
         <message>
             <source>PipeWire has refused to hear the microphone: {error}</source>
-            <translation type="unfinished" />
+            <translation>o PipeWire recusou ouvir o microfone: {error}</translation>
         </message>
         <message>
             <source>PipeWire is installed, but does not run: nothing listens at {socket}.</source>
-            <translation type="unfinished" />
+            <translation>O PipeWire está instalado, mas não em execução: nada escuta em {socket}.</translation>
         </message>
         <message>
             <source>PipeWire is not installed.</source>
-            <translation type="unfinished" />
+            <translation>O PipeWire não está instalado.</translation>
         </message>
         <message>
             <source>PipeWire makes no node (error {number})</source>
-            <translation type="unfinished" />
+            <translation>o PipeWire não cria um nó (erro {number})</translation>
         </message>
         <message>
             <source>PipeWire runs, but cannot be used: {error}.</source>
-            <translation type="unfinished" />
+            <translation>O PipeWire está em execução, mas não pode ser usado: {error}.</translation>
         </message>
         <message>
             <source>PipeWire runs, but you may not use it ({socket}).</source>
-            <translation type="unfinished" />
+            <translation>O PipeWire está em execução, mas você não pode usá-lo ({socket}).</translation>
         </message>
         <message>
             <source>PipeWire {version} runs, but without a session manager: no program would reach the camera.</source>
-            <translation type="unfinished" />
+            <translation>O PipeWire {version} está em execução, mas sem gerenciador de sessão: nenhum programa alcançaria a câmera.</translation>
         </message>
         <message>
             <source>PipeWire {version} with {manager} can have the camera {name}, without a kernel module.</source>
-            <translation type="unfinished" />
+            <translation>O PipeWire {version} com {manager} pode oferecer a câmera {name}, sem módulo do kernel.</translation>
         </message>
         <message>
             <source>PipeWire's daemon cannot be reached; start it: systemctl --user start pipewire</source>
-            <translation type="unfinished" />
+            <translation>o serviço do PipeWire não pode ser alcançado; inicie-o: systemctl --user start pipewire</translation>
         </message>
         <message>
             <source>PipeWire's library cannot be loaded ({error}); install PipeWire</source>
-            <translation type="unfinished" />
+            <translation>a biblioteca do PipeWire não pode ser carregada ({error}); instale o PipeWire</translation>
         </message>
         <message>
             <source>PipeWire's library cannot be used: its settings or plug-ins are missing; install PipeWire</source>
-            <translation type="unfinished" />
+            <translation>a biblioteca do PipeWire não pode ser usada: faltam as configurações ou os plug-ins dela; instale o PipeWire</translation>
         </message>
         <message>
             <source>PipeWire's library cannot be used: its thread does not start</source>
-            <translation type="unfinished" />
+            <translation>a biblioteca do PipeWire não pode ser usada: a thread dela não inicia</translation>
         </message>
         <message>
             <source>PipeWire's library is too old: it lacks {name}; update PipeWire</source>
-            <translation type="unfinished" />
+            <translation>a biblioteca do PipeWire é antiga demais: falta-lhe {name}; atualize o PipeWire</translation>
         </message>
         <message>
             <source>Play motion that was recorded before, in a loop, instead of a camera</source>
-            <translation type="unfinished" />
+            <translation>Reproduzir, em repetição, um movimento gravado antes, no lugar de uma câmera</translation>
         </message>
         <message>
             <source>Port</source>
-            <translation type="unfinished" />
+            <translation>Porta</translation>
         </message>
         <message>
             <source>Port of control from outside</source>
-            <translation type="unfinished" />
+            <translation>Porta do controle externo</translation>
         </message>
         <message>
             <source>Portrait</source>
@@ -1184,7 +1216,7 @@
         </message>
         <message>
             <source>Preset</source>
-            <translation type="unfinished" />
+            <translation>Predefinição</translation>
         </message>
         <message>
             <source>Previous portrait</source>
@@ -1196,7 +1228,7 @@
         </message>
         <message>
             <source>Programs that show the token can control this window on port {port}.</source>
-            <translation type="unfinished" />
+            <translation>Programas que mostram o token podem controlar esta janela na porta {port}.</translation>
         </message>
         <message>
             <source>Put recordings and snapshots elsewhere</source>
@@ -1212,7 +1244,7 @@
         </message>
         <message>
             <source>Put the portrait back in the middle, in its usual size (a double click on the preview)</source>
-            <translation type="unfinished" />
+            <translation>Pôr o retrato de volta no meio, no tamanho usual (clique duplo na prévia)</translation>
         </message>
         <message>
             <source>Put this message away</source>
@@ -1248,7 +1280,7 @@
         </message>
         <message>
             <source>Record my motion</source>
-            <translation type="unfinished" />
+            <translation>Gravar o meu movimento</translation>
         </message>
         <message>
             <source>Record the output (V)</source>
@@ -1256,7 +1288,7 @@
         </message>
         <message>
             <source>Record your motion, without pictures, to play it on any portrait later</source>
-            <translation type="unfinished" />
+            <translation>Grava o seu movimento, sem imagens, para reproduzi-lo depois em qualquer retrato</translation>
         </message>
         <message>
             <source>Record, or capture the window with your call program</source>
@@ -1268,11 +1300,11 @@
         </message>
         <message>
             <source>Recordings (WebM) and snapshots are transparent; the call sees this colour:</source>
-            <translation type="unfinished" />
+            <translation>Gravações (WebM) e capturas são transparentes; a chamada vê esta cor:</translation>
         </message>
         <message>
             <source>Recordings and snapshots say, in a signed and standard way (C2PA), that AI generated them, and with which model; nothing of you. Others can read it, and can remove it.</source>
-            <translation type="unfinished" />
+            <translation>Gravações e capturas dizem, de forma assinada e padronizada (C2PA), que uma IA as gerou e com qual modelo; nada de você. Outros podem ler isso, e podem removê-lo.</translation>
         </message>
         <message>
             <source>Refresh</source>
@@ -1288,7 +1320,7 @@
         </message>
         <message>
             <source>Remember the calibration</source>
-            <translation type="unfinished" />
+            <translation>Lembrar a calibração</translation>
         </message>
         <message>
             <source>Remove</source>
@@ -1308,15 +1340,19 @@
         </message>
         <message>
             <source>Rename a preset</source>
-            <translation type="unfinished" />
+            <translation>Renomear uma predefinição</translation>
         </message>
         <message>
             <source>Rename…</source>
-            <translation type="unfinished" />
+            <translation>Renomear…</translation>
         </message>
         <message>
             <source>Reset the place</source>
-            <translation type="unfinished" />
+            <translation>Redefinir o lugar</translation>
+        </message>
+        <message>
+            <source>Rests still</source>
+            <translation>Repousa parado</translation>
         </message>
         <message>
             <source>SLATE</source>
@@ -1332,7 +1368,7 @@
         </message>
         <message>
             <source>Save</source>
-            <translation type="unfinished" />
+            <translation>Salvar</translation>
         </message>
         <message>
             <source>Save a picture of the output</source>
@@ -1344,11 +1380,11 @@
         </message>
         <message>
             <source>Save a preset</source>
-            <translation type="unfinished" />
+            <translation>Salvar uma predefinição</translation>
         </message>
         <message>
             <source>Save as…</source>
-            <translation type="unfinished" />
+            <translation>Salvar como…</translation>
         </message>
         <message>
             <source>Saved: {path}</source>
@@ -1360,7 +1396,7 @@
         </message>
         <message>
             <source>Scene</source>
-            <translation type="unfinished" />
+            <translation>Cena</translation>
         </message>
         <message>
             <source>Score of the portrait</source>
@@ -1460,11 +1496,15 @@
         </message>
         <message>
             <source>Shows the slate from every window: press the key that you want, such as Ctrl+Alt+0.</source>
-            <translation type="unfinished" />
+            <translation>Mostra a tela de espera de qualquer janela: pressione a tecla que quiser, como Ctrl+Alt+0.</translation>
         </message>
         <message>
             <source>Sideways</source>
-            <translation type="unfinished" />
+            <translation>Para os lados</translation>
+        </message>
+        <message>
+            <source>Silent while you show the slate.</source>
+            <translation>Mudo enquanto você mostra a tela de espera.</translation>
         </message>
         <message>
             <source>Size</source>
@@ -1480,7 +1520,7 @@
         </message>
         <message>
             <source>Slate key</source>
-            <translation type="unfinished" />
+            <translation>Tecla de espera</translation>
         </message>
         <message>
             <source>Slate says</source>
@@ -1507,8 +1547,8 @@
             <translation>Algo inesperado deu errado na janela: {kind}: {error}. O registro diz mais.</translation>
         </message>
         <message>
-            <source>Sound of recordings</source>
-            <translation>Som das gravações</translation>
+            <source>Sound</source>
+            <translation>Som</translation>
         </message>
         <message>
             <source>Speak as you will in the recording: the bar should reach the middle, and not turn red.</source>
@@ -1528,11 +1568,11 @@
         </message>
         <message>
             <source>Standard</source>
-            <translation type="unfinished" />
+            <translation>Padrão</translation>
         </message>
         <message>
             <source>Start PipeWire again</source>
-            <translation type="unfinished" />
+            <translation>Reinicie o PipeWire</translation>
         </message>
         <message>
             <source>Start again</source>
@@ -1544,7 +1584,7 @@
         </message>
         <message>
             <source>Start it, now and at every login</source>
-            <translation type="unfinished" />
+            <translation>Inicie-o, agora e a cada entrada na sessão</translation>
         </message>
         <message>
             <source>Start or stop the recording</source>
@@ -1556,7 +1596,7 @@
         </message>
         <message>
             <source>Start the app as the user who is logged in, and not with sudo</source>
-            <translation type="unfinished" />
+            <translation>Inicie o aplicativo como o usuário que está na sessão, e não com sudo</translation>
         </message>
         <message>
             <source>Statistics</source>
@@ -1604,7 +1644,7 @@
         </message>
         <message>
             <source>Stop recording my motion</source>
-            <translation type="unfinished" />
+            <translation>Parar de gravar o meu movimento</translation>
         </message>
         <message>
             <source>Stop the virtual camera in OBS</source>
@@ -1616,7 +1656,7 @@
         </message>
         <message>
             <source>Strengths of motion and expression, with all their parts, by name. Each portrait remembers its own.</source>
-            <translation type="unfinished" />
+            <translation>Intensidades de movimento e expressão, com todas as partes, com um nome. Cada retrato lembra as dele.</translation>
         </message>
         <message>
             <source>Switch on</source>
@@ -1670,7 +1710,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>The background stays still behind the person, instead of moving along with the head.</source>
-            <translation type="unfinished" />
+            <translation>O fundo fica parado atrás da pessoa, em vez de se mover com a cabeça.</translation>
         </message>
         <message>
             <source>The brows raised and knit.</source>
@@ -1682,7 +1722,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>The camera {name} is away ({error}). It comes back by itself.</source>
-            <translation type="unfinished" />
+            <translation>A câmera {name} se foi ({error}). Ela volta sozinha.</translation>
         </message>
         <message>
             <source>The card beside {name} is of other weights: do not trust what it says.</source>
@@ -1714,11 +1754,15 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>The key is not heard: {why}.</source>
-            <translation type="unfinished" />
+            <translation>A tecla não é ouvida: {why}.</translation>
         </message>
         <message>
             <source>The language changes at the next start of the app.</source>
             <translation>O idioma muda na próxima inicialização do aplicativo.</translation>
+        </message>
+        <message>
+            <source>The microphone for calls is being made…</source>
+            <translation>O microfone para chamadas está sendo criado…</translation>
         </message>
         <message>
             <source>The microphone is being opened…</source>
@@ -1758,11 +1802,11 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>The portrait's own, blurred</source>
-            <translation type="unfinished" />
+            <translation>O do próprio retrato, desfocado</translation>
         </message>
         <message>
             <source>The portrait's own, still</source>
-            <translation type="unfinished" />
+            <translation>O do próprio retrato, parado</translation>
         </message>
         <message>
             <source>The portrait, moved and nothing else</source>
@@ -1770,15 +1814,15 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>The preset {name} has these strengths now.</source>
-            <translation type="unfinished" />
+            <translation>A predefinição {name} tem agora estas intensidades.</translation>
         </message>
         <message>
             <source>The preset {name} was deleted.</source>
-            <translation type="unfinished" />
+            <translation>A predefinição {name} foi excluída.</translation>
         </message>
         <message>
             <source>The presets could not be read ({error}). There are none for now; {kept}.</source>
-            <translation type="unfinished" />
+            <translation>As predefinições não puderam ser lidas ({error}). Por ora não há nenhuma; {kept}.</translation>
         </message>
         <message>
             <source>The preview is paused; the output goes on.</source>
@@ -1798,7 +1842,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>The recording of your motion ended: {why}.</source>
-            <translation type="unfinished" />
+            <translation>A gravação do seu movimento terminou: {why}.</translation>
         </message>
         <message>
             <source>The same, from a dialog for files or colours too</source>
@@ -1814,7 +1858,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>The system is asked for the key…</source>
-            <translation type="unfinished" />
+            <translation>A tecla está sendo pedida ao sistema…</translation>
         </message>
         <message>
             <source>The system's usual one</source>
@@ -1934,7 +1978,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>This portrait's own</source>
-            <translation type="unfinished" />
+            <translation>As deste retrato</translation>
         </message>
         <message>
             <source>Tick first that you may use this picture</source>
@@ -1978,7 +2022,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>Up and down</source>
-            <translation type="unfinished" />
+            <translation>Para cima e para baixo</translation>
         </message>
         <message>
             <source>Update macOS</source>
@@ -2034,11 +2078,15 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>What is seen around the portrait, or behind the person.</source>
-            <translation type="unfinished" />
+            <translation>O que se vê em volta do retrato, ou atrás da pessoa.</translation>
         </message>
         <message>
             <source>What other programs have to show; keep it secret</source>
-            <translation type="unfinished" />
+            <translation>O que outros programas têm de mostrar; mantenha-o em segredo</translation>
+        </message>
+        <message>
+            <source>What the avatar does while your face is lost, until the slate comes; it moves with measured keypoints.</source>
+            <translation>O que o avatar faz enquanto o seu rosto está perdido, até vir a tela de espera; ele se move com pontos-chave medidos.</translation>
         </message>
         <message>
             <source>What the decoder makes of it, with the memory's help</source>
@@ -2070,7 +2118,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>Where other programs ask; Enter keeps it. 0: any port that is free.</source>
-            <translation type="unfinished" />
+            <translation>Onde outros programas pedem; Enter mantém. 0: qualquer porta livre.</translation>
         </message>
         <message>
             <source>Where the model runs. Automatic: where it was measured to be fastest.</source>
@@ -2078,7 +2126,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>Where the portrait stands; it can be dragged in the preview.</source>
-            <translation type="unfinished" />
+            <translation>Onde o retrato fica; ele pode ser arrastado na prévia.</translation>
         </message>
         <message>
             <source>Where what is shown came from: the direction as a hue, 20 px and more in full colour</source>
@@ -2089,8 +2137,12 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>Qual ponto-chave move cada lugar, por cor; escuro: o fundo</translation>
         </message>
         <message>
-            <source>Whose sound recordings have. Calls take theirs from the call program.</source>
-            <translation>De quem é o som das gravações. As chamadas pegam o delas do programa de chamada.</translation>
+            <source>While away</source>
+            <translation>Ausente</translation>
+        </message>
+        <message>
+            <source>Whose sound recordings have, and calls that take the microphone for calls.</source>
+            <translation>De quem é o som das gravações, e das chamadas que usam o microfone para chamadas.</translation>
         </message>
         <message>
             <source>Window</source>
@@ -2098,7 +2150,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>Windows gives the key to this app</source>
-            <translation type="unfinished" />
+            <translation>o Windows dá a tecla a este aplicativo</translation>
         </message>
         <message>
             <source>Without</source>
@@ -2110,7 +2162,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>You are not asked to calibrate again before the same camera. What your face measures is kept on this computer for that, for your account alone; switched off, it is deleted.</source>
-            <translation type="unfinished" />
+            <translation>Não se pede que você calibre de novo diante da mesma câmera. Para isso, o que o seu rosto mede fica guardado neste computador, só para a sua conta; desligado, é excluído.</translation>
         </message>
         <message>
             <source>You, as only you see yourself</source>
@@ -2138,7 +2190,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>a camera's number (0), a device (/dev/video0), a network camera's address (http://, rtsp://), a video or motion file, or a folder of pictures</source>
-            <translation type="unfinished" />
+            <translation>o número de uma câmera (0), um dispositivo (/dev/video0), o endereço de uma câmera de rede (http://, rtsp://), um arquivo de vídeo ou de movimento, ou uma pasta de imagens</translation>
         </message>
         <message>
             <source>a frame of the model takes {best}</source>
@@ -2154,11 +2206,11 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>a motion file has no pictures in which this model could detect keypoints: choose a model and a portrait whose keypoints can be measured, as the starter and any portrait with a face</source>
-            <translation type="unfinished" />
+            <translation>um arquivo de movimento não tem imagens em que este modelo pudesse detectar pontos-chave: escolha um modelo e um retrato cujos pontos-chave possam ser medidos, como starter e qualquer retrato com rosto</translation>
         </message>
         <message>
             <source>a motion file has no pictures, so that it moves the avatar in space only: choose that motion</source>
-            <translation type="unfinished" />
+            <translation>um arquivo de movimento não tem imagens, então move o avatar só no espaço: escolha esse movimento</translation>
         </message>
         <message>
             <source>a picture becomes a portrait, a video the camera</source>
@@ -2194,7 +2246,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>another program has it, maybe another mcnet-avatar</source>
-            <translation type="unfinished" />
+            <translation>outro programa está com ela, talvez outro mcnet-avatar</translation>
         </message>
         <message>
             <source>as asked</source>
@@ -2222,7 +2274,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>backend: got 'cudagraph', but {device} was chosen, expected an NVIDIA GPU</source>
-            <translation type="unfinished" />
+            <translation>motor: foi pedido “cudagraph”, mas {device} foi escolhido; esperava-se uma GPU NVIDIA</translation>
         </message>
         <message>
             <source>backend: got 'cudagraph', but {reason}; use backend auto or torch</source>
@@ -2234,7 +2286,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>backend: got 'torch', but {device} was chosen, where OpenVINO alone computes: use backend auto, or another device</source>
-            <translation type="unfinished" />
+            <translation>motor: foi pedido “torch”, mas {device} foi escolhido, onde só o OpenVINO calcula: use o motor auto, ou outro dispositivo</translation>
         </message>
         <message>
             <source>backend: got {wanted}, expected one of {allowed}</source>
@@ -2294,27 +2346,27 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>cannot keep the motion in {path}: got {count} frames without a face, expected one at least</source>
-            <translation type="unfinished" />
+            <translation>não é possível guardar o movimento em {path}: {count} quadros sem rosto, esperava-se pelo menos um com rosto</translation>
         </message>
         <message>
             <source>cannot keep the motion in {path}: got {count} frames, expected at most {most}</source>
-            <translation type="unfinished" />
+            <translation>não é possível guardar o movimento em {path}: {count} quadros, esperavam-se no máximo {most}</translation>
         </message>
         <message>
             <source>cannot keep the motion in {path}: {why}</source>
-            <translation type="unfinished" />
+            <translation>não é possível guardar o movimento em {path}: {why}</translation>
         </message>
         <message>
             <source>cannot keep the token of control from outside in {place}: {why}</source>
-            <translation type="unfinished" />
+            <translation>não é possível guardar o token do controle externo em {place}: {why}</translation>
         </message>
         <message>
             <source>cannot keep the {what} in {path}: {error}; check the folder's permissions</source>
-            <translation type="unfinished" />
+            <translation>não é possível guardar em {path} ({what}): {error}; verifique as permissões da pasta</translation>
         </message>
         <message>
             <source>cannot keep this machine's signer in {path}: {why}</source>
-            <translation type="unfinished" />
+            <translation>não é possível guardar o signatário deste computador em {path}: {why}</translation>
         </message>
         <message>
             <source>cannot make the folder for portraits {folder}: {error}; check the disk</source>
@@ -2338,7 +2390,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>cannot read the bundled network {path}: {cause}; reinstall the package</source>
-            <translation type="unfinished" />
+            <translation>não é possível ler a rede incluída {path}: {cause}; reinstale o pacote</translation>
         </message>
         <message>
             <source>cannot read the list of portraits {path}: {error}; check its permissions</source>
@@ -2374,11 +2426,11 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>cannot read the presets in {path}: they are of format {version}, this app knows formats up to {known}; use a newer app, or move the file away</source>
-            <translation type="unfinished" />
+            <translation>não é possível ler as predefinições em {path}: têm o formato {version}, este aplicativo conhece formatos até {known}; use um aplicativo mais novo, ou mova o arquivo</translation>
         </message>
         <message>
             <source>cannot read the presets in {path}: {error}; check its permissions, or move it away</source>
-            <translation type="unfinished" />
+            <translation>não é possível ler as predefinições em {path}: {error}; verifique as permissões, ou mova o arquivo</translation>
         </message>
         <message>
             <source>cannot read the settings in {path}: {error}; check its permissions, or move it away</source>
@@ -2394,15 +2446,15 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>cannot read this machine's signer {path}: {why}</source>
-            <translation type="unfinished" />
+            <translation>não é possível ler o signatário deste computador {path}: {why}</translation>
         </message>
         <message>
             <source>cannot read {path}: {why}; check its name</source>
-            <translation type="unfinished" />
+            <translation>não é possível ler {path}: {why}; verifique o nome</translation>
         </message>
         <message>
             <source>cannot record to {path}: got suffix {suffix}, expected .mp4 or .webm</source>
-            <translation type="unfinished" />
+            <translation>não é possível gravar em {path}: a extensão é {suffix}, esperava-se .mp4 ou .webm</translation>
         </message>
         <message>
             <source>cannot record to {path}: the encoder {codec} cannot be opened for {width_px} x {height_px} ({cause}); choose another size, or install the app again</source>
@@ -2418,7 +2470,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>cannot remove the token {place}: {why}</source>
-            <translation type="unfinished" />
+            <translation>não é possível remover o token {place}: {why}</translation>
         </message>
         <message>
             <source>cannot remove {path}: {error}; check the folder's permissions</source>
@@ -2426,7 +2478,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>cannot say in {place} where the app listens: {why}</source>
-            <translation type="unfinished" />
+            <translation>não é possível anotar em {place} onde o aplicativo escuta: {why}</translation>
         </message>
         <message>
             <source>cannot use the file {path}: {cause}; check its name and its folder</source>
@@ -2478,15 +2530,15 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>control from outside cannot listen on port {port}: {why}; choose another port, or 0 for any that is free</source>
-            <translation type="unfinished" />
+            <translation>o controle externo não pode escutar na porta {port}: {why}; escolha outra porta, ou 0 para qualquer uma livre</translation>
         </message>
         <message>
             <source>control from outside cannot start: {why}</source>
-            <translation type="unfinished" />
+            <translation>o controle externo não pode iniciar: {why}</translation>
         </message>
         <message>
             <source>control from outside: got port {port}, expected 0 to 65535</source>
-            <translation type="unfinished" />
+            <translation>controle externo: a porta é {port}, esperava-se 0 a 65535</translation>
         </message>
         <message>
             <source>crop</source>
@@ -2502,7 +2554,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>device: got {name}, expected auto, cpu, cuda, cuda:N, gpu, gpu:N or mps</source>
-            <translation type="unfinished" />
+            <translation>dispositivo: foi pedido {name}, esperava-se auto, cpu, cuda, cuda:N, gpu, gpu:N ou mps</translation>
         </message>
         <message>
             <source>done</source>
@@ -2550,11 +2602,11 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>got PipeWire {version}, expected {oldest} or newer; update it</source>
-            <translation type="unfinished" />
+            <translation>este é o PipeWire {version}, esperava-se {oldest} ou mais novo; atualize-o</translation>
         </message>
         <message>
             <source>got a network address, and only a file of this machine can be used; download it first</source>
-            <translation type="unfinished" />
+            <translation>é um endereço de rede, e só um arquivo deste computador pode ser usado; baixe-o primeiro</translation>
         </message>
         <message>
             <source>got figures of format {evaluation}, expected 'mcnet-evaluation/2'</source>
@@ -2562,11 +2614,11 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>got only a private key to sign with: name the file of its certificates as well</source>
-            <translation type="unfinished" />
+            <translation>para assinar foi dada só uma chave privada: indique também o arquivo dos certificados dela</translation>
         </message>
         <message>
             <source>got only certificates to sign with: name the file of their private key as well</source>
-            <translation type="unfinished" />
+            <translation>para assinar foram dados só certificados: indique também o arquivo da chave privada deles</translation>
         </message>
         <message>
             <source>got pictures of shape {shape}, expected (height, width, 3) of at least {least_px} pixels per side</source>
@@ -2586,11 +2638,11 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>it cannot be signed: {why}</source>
-            <translation type="unfinished" />
+            <translation>não pode ser assinado: {why}</translation>
         </message>
         <message>
             <source>it has {frames} frames, which is as many as a motion file takes</source>
-            <translation type="unfinished" />
+            <translation>ele tem {frames} quadros, o máximo de um arquivo de movimento</translation>
         </message>
         <message>
             <source>it is the fastest on x86-64 CPUs</source>
@@ -2598,11 +2650,11 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>it is what computes on Apple GPUs</source>
-            <translation type="unfinished" />
+            <translation>é o que calcula em GPUs da Apple</translation>
         </message>
         <message>
             <source>it is what computes on Intel GPUs</source>
-            <translation type="unfinished" />
+            <translation>é o que calcula em GPUs Intel</translation>
         </message>
         <message>
             <source>it opens, but gives no frames</source>
@@ -2610,11 +2662,11 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>it was changed, moved or removed while it was being signed</source>
-            <translation type="unfinished" />
+            <translation>foi alterado, movido ou removido enquanto era assinado</translation>
         </message>
         <message>
             <source>it was ended</source>
-            <translation type="unfinished" />
+            <translation>foi encerrado</translation>
         </message>
         <message>
             <source>it was removed meanwhile</source>
@@ -2630,27 +2682,27 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>its process ended with {status}: out of memory, or a library crashed</source>
-            <translation type="unfinished" />
+            <translation>o processo terminou com {status}: faltou memória, ou uma biblioteca travou</translation>
         </message>
         <message>
             <source>key: got {key}, expected a letter, a digit, F1 to F24, Pause, ScrollLock, Print, Ins, Del, Home, End, PgUp, PgDown or Space, with Ctrl, Alt, Shift or Meta, such as Ctrl+Alt+0</source>
-            <translation type="unfinished" />
+            <translation>tecla: {key}; esperava-se uma letra, um dígito, F1 a F24, Pause, ScrollLock, Print, Ins, Del, Home, End, PgUp, PgDown ou Space, com Ctrl, Alt, Shift ou Meta, como Ctrl+Alt+0</translation>
         </message>
         <message>
             <source>key: {key} alone would be taken from whatever you write: choose it with Ctrl, Alt or Meta, or a key such as Pause or F9</source>
-            <translation type="unfinished" />
+            <translation>tecla: {key} sozinha faltaria em tudo o que você escreve: escolha-a com Ctrl, Alt ou Meta, ou uma tecla como Pause ou F9</translation>
         </message>
         <message>
             <source>key: {key} is another program's already, the desktop's maybe: choose another one</source>
-            <translation type="unfinished" />
+            <translation>tecla: {key} já é de outro programa, talvez da área de trabalho: escolha outra</translation>
         </message>
         <message>
             <source>key: {key} is another program's already: choose another one</source>
-            <translation type="unfinished" />
+            <translation>tecla: {key} já é de outro programa: escolha outra</translation>
         </message>
         <message>
             <source>key: {key} is not on this keyboard: choose another one, such as Ctrl+Alt+0</source>
-            <translation type="unfinished" />
+            <translation>tecla: {key} não está neste teclado: escolha outra, como Ctrl+Alt+0</translation>
         </message>
         <message>
             <source>keypoints</source>
@@ -2687,7 +2739,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>macOS gives a key to one app only with the right to watch all keys: have the Shortcuts app run mcnet-avatar ctl slate by a key</source>
-            <translation type="unfinished" />
+            <translation>o macOS só dá uma tecla a um aplicativo com o direito de observar todas: faça o aplicativo Atalhos executar mcnet-avatar ctl slate por uma tecla</translation>
         </message>
         <message>
             <source>make room on the disk</source>
@@ -2744,7 +2796,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>mps is for Apple's GPUs, and this is {system}</source>
-            <translation type="unfinished" />
+            <translation>mps é para GPUs da Apple, e este é {system}</translation>
         </message>
         <message>
             <source>ms</source>
@@ -2752,7 +2804,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>name of the PipeWire camera: got {name}, expected 1 to {longest} printable characters</source>
-            <translation type="unfinished" />
+            <translation>nome da câmera PipeWire: {name}, esperavam-se 1 a {longest} caracteres imprimíveis</translation>
         </message>
         <message>
             <source>needs a hand</source>
@@ -2800,7 +2852,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>no face was seen while the motion was recorded: there is no file {path}</source>
-            <translation type="unfinished" />
+            <translation>nenhum rosto foi visto enquanto o movimento era gravado: não há arquivo {path}</translation>
         </message>
         <message>
             <source>no face: the avatar rests</source>
@@ -2808,7 +2860,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>no file is chosen; choose a picture or a video</source>
-            <translation type="unfinished" />
+            <translation>nenhum arquivo foi escolhido; escolha uma imagem ou um vídeo</translation>
         </message>
         <message>
             <source>no frame of {path} can be decoded: it is damaged or cut short; export it again</source>
@@ -2816,7 +2868,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>no frame of {path} can be decoded; choose another video</source>
-            <translation type="unfinished" />
+            <translation>nenhum quadro de {path} pode ser decodificado; escolha outro vídeo</translation>
         </message>
         <message>
             <source>no model {name_or_path}: got neither a file, a folder nor a bundled name, expected a .safetensors or .pth.tar file or a model's folder (check the path) or one of: {bundled}</source>
@@ -2824,7 +2876,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>no motion file {path}: there is no such file</source>
-            <translation type="unfinished" />
+            <translation>não há arquivo de movimento {path}: não existe tal arquivo</translation>
         </message>
         <message>
             <source>no permission for {path} ({name}): run `sudo usermod -aG video $USER`, then log out and in again</source>
@@ -2852,7 +2904,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>no process could be started for it ({error})</source>
-            <translation type="unfinished" />
+            <translation>nenhum processo pôde ser iniciado para isso ({error})</translation>
         </message>
         <message>
             <source>no video at {path}: check the path</source>
@@ -2864,7 +2916,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>none yet</source>
-            <translation type="unfinished" />
+            <translation>nenhuma ainda</translation>
         </message>
         <message>
             <source>not calibrated yet: look into the camera, or press Calibrate</source>
@@ -2952,7 +3004,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>precision: got bf16 on {device}, expected fp32 or fp16 there</source>
-            <translation type="unfinished" />
+            <translation>precisão: foi pedido bf16 em {device}, lá esperava-se fp32 ou fp16</translation>
         </message>
         <message>
             <source>precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)</source>
@@ -2964,27 +3016,27 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>preset: got {name} for a name, expected 1 to {most} characters</source>
-            <translation type="unfinished" />
+            <translation>predefinição: {name} como nome, esperavam-se 1 a {most} caracteres</translation>
         </message>
         <message>
             <source>preset: got {name}, expected one of your own: {own}</source>
-            <translation type="unfinished" />
+            <translation>predefinição: {name}, esperava-se uma das suas: {own}</translation>
         </message>
         <message>
             <source>preset: got {name}, expected one of {names}</source>
-            <translation type="unfinished" />
+            <translation>predefinição: {name}, esperava-se uma de {names}</translation>
         </message>
         <message>
             <source>preset: there are {count} already, expected no more: delete one first</source>
-            <translation type="unfinished" />
+            <translation>predefinição: já há {count}, não se preveem mais: exclua uma primeiro</translation>
         </message>
         <message>
             <source>preset: {name} is there already: choose another name, or delete it first</source>
-            <translation type="unfinished" />
+            <translation>predefinição: {name} já existe: escolha outro nome, ou exclua-a primeiro</translation>
         </message>
         <message>
             <source>preset: {name} stays as it is: choose another name</source>
-            <translation type="unfinished" />
+            <translation>predefinição: {name} fica como está: escolha outro nome</translation>
         </message>
         <message>
             <source>process {name}</source>
@@ -3056,7 +3108,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>signing needs room for a second copy: got {free_mb:.0f} MB, expected {needed_mb:.0f} MB; make room on the disk</source>
-            <translation type="unfinished" />
+            <translation>assinar precisa de espaço para uma segunda cópia: há {free_mb:.0f} MB livres, esperavam-se {needed_mb:.0f} MB; libere espaço no disco</translation>
         </message>
         <message>
             <source>slate grey</source>
@@ -3088,31 +3140,31 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>the PipeWire camera cannot be made: {error}</source>
-            <translation type="unfinished" />
+            <translation>a câmera PipeWire não pode ser criada: {error}</translation>
         </message>
         <message>
             <source>the PipeWire camera cannot be opened: no daemon listens at {socket} ({error}); start it with `systemctl --user start pipewire wireplumber`, or see `mcnet-avatar --doctor`</source>
-            <translation type="unfinished" />
+            <translation>a câmera PipeWire não pode ser aberta: nenhum serviço escuta em {socket} ({error}); inicie-o com `systemctl --user start pipewire wireplumber`, ou veja `mcnet-avatar --doctor`</translation>
         </message>
         <message>
             <source>the PipeWire camera is not open; open it first</source>
-            <translation type="unfinished" />
+            <translation>a câmera PipeWire não está aberta; abra-a primeiro</translation>
         </message>
         <message>
             <source>the PipeWire camera is open already ({detail}); close it first</source>
-            <translation type="unfinished" />
+            <translation>a câmera PipeWire já está aberta ({detail}); feche-a primeiro</translation>
         </message>
         <message>
             <source>the X server does not answer for a key: {failure}</source>
-            <translation type="unfinished" />
+            <translation>o servidor X não responde ao pedido da tecla: {failure}</translation>
         </message>
         <message>
             <source>the X server gives the key to this app</source>
-            <translation type="unfinished" />
+            <translation>o servidor X dá a tecla a este aplicativo</translation>
         </message>
         <message>
             <source>the X server has ended: {failure}</source>
-            <translation type="unfinished" />
+            <translation>o servidor X terminou: {failure}</translation>
         </message>
         <message>
             <source>the authors' released weights are not bundled: download their checkpoint and give its path (.pth.tar)</source>
@@ -3128,7 +3180,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>the background video cannot be used: {error}</source>
-            <translation type="unfinished" />
+            <translation>o vídeo de fundo não pode ser usado: {error}</translation>
         </message>
         <message>
             <source>the calibration is under way</source>
@@ -3152,31 +3204,31 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>the camera's frames have another size now</source>
-            <translation type="unfinished" />
+            <translation>os quadros da câmera têm agora outro tamanho</translation>
         </message>
         <message>
             <source>the certificate in {path} is valid from {begin} to {end} and not now: get a new one</source>
-            <translation type="unfinished" />
+            <translation>o certificado em {path} vale de {begin} a {end} e não agora: obtenha um novo</translation>
         </message>
         <message>
             <source>the desktop did not give the key: allow it in its settings for shortcuts</source>
-            <translation type="unfinished" />
+            <translation>a área de trabalho não deu a tecla: permita-a nas configurações de atalhos dela</translation>
         </message>
         <message>
             <source>the desktop has taken the key back: choose it again</source>
-            <translation type="unfinished" />
+            <translation>a área de trabalho tomou a tecla de volta: escolha-a de novo</translation>
         </message>
         <message>
             <source>the desktop is asked for the key, and may ask you</source>
-            <translation type="unfinished" />
+            <translation>a tecla é pedida à área de trabalho, que talvez pergunte a você</translation>
         </message>
         <message>
             <source>the desktop's portal does not answer</source>
-            <translation type="unfinished" />
+            <translation>o portal da área de trabalho não responde</translation>
         </message>
         <message>
             <source>the desktop's portal has refused the key: bind mcnet-avatar ctl slate there</source>
-            <translation type="unfinished" />
+            <translation>o portal da área de trabalho recusou a tecla: associe lá mcnet-avatar ctl slate</translation>
         </message>
         <message>
             <source>the eyes are hardly open</source>
@@ -3208,7 +3260,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>the key was not given in the desktop's dialog: choose it again to be asked</source>
-            <translation type="unfinished" />
+            <translation>a tecla não foi dada na caixa de diálogo da área de trabalho: escolha-a de novo para ser perguntado</translation>
         </message>
         <message>
             <source>the microphone fails: {error}</source>
@@ -3216,7 +3268,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>the microphone gives no sound: plug it in again, or choose another one</source>
-            <translation type="unfinished" />
+            <translation>o microfone não dá som: conecte-o de novo, ou escolha outro</translation>
         </message>
         <message>
             <source>the microphone is not there: plug it in, or choose another one</source>
@@ -3260,7 +3312,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>the network {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; reinstall the package</source>
-            <translation type="unfinished" />
+            <translation>a rede {path} não é a incluída: o SHA-256 é {found}..., esperava-se {expected}...; reinstale o pacote</translation>
         </message>
         <message>
             <source>the old file could not be moved ({error})</source>
@@ -3276,11 +3328,11 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>the package c2pa-python cannot be used ({error}); install the app again, or switch Content Credentials off</source>
-            <translation type="unfinished" />
+            <translation>o pacote c2pa-python não pode ser usado ({error}); instale o aplicativo de novo, ou desligue as credenciais de conteúdo</translation>
         </message>
         <message>
             <source>the package cryptography cannot be used ({error}); install the app again</source>
-            <translation type="unfinished" />
+            <translation>o pacote cryptography não pode ser usado ({error}); instale o aplicativo de novo</translation>
         </message>
         <message>
             <source>the package openvino is not installed (pip install "mcnet-avatar[openvino]")</source>
@@ -3292,7 +3344,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>the person cannot be cut out of this portrait: {error}</source>
-            <translation type="unfinished" />
+            <translation>a pessoa não pode ser recortada deste retrato: {error}</translation>
         </message>
         <message>
             <source>the picture is soft</source>
@@ -3316,15 +3368,15 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>the private key {key} is not that of the first certificate in {certificates}: give the pair that belongs together, the signer's certificate first</source>
-            <translation type="unfinished" />
+            <translation>a chave privada {key} não é a do primeiro certificado em {certificates}: dê o par que combina, primeiro o certificado do signatário</translation>
         </message>
         <message>
             <source>the private key {path} has a passphrase, and nobody is there to type it: expected one without</source>
-            <translation type="unfinished" />
+            <translation>a chave privada {path} tem senha, e não há ninguém para digitá-la: esperava-se uma sem</translation>
         </message>
         <message>
             <source>the private key {path} is of a kind that C2PA does not take: expected an elliptic curve (P-256, P-384 or P-521), Ed25519, or RSA of at least {bits} bits</source>
-            <translation type="unfinished" />
+            <translation>a chave privada {path} é de um tipo que o C2PA não aceita: esperava-se uma curva elíptica (P-256, P-384 ou P-521), Ed25519, ou RSA de pelo menos {bits} bits</translation>
         </message>
         <message>
             <source>the process that looks inside the network has ended, perhaps for want of memory; close the view and open it again</source>
@@ -3348,11 +3400,11 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>the session's message bus does not answer: {error}</source>
-            <translation type="unfinished" />
+            <translation>o barramento de mensagens da sessão não responde: {error}</translation>
         </message>
         <message>
             <source>the session's message bus has ended: {error}</source>
-            <translation type="unfinished" />
+            <translation>o barramento de mensagens da sessão terminou: {error}</translation>
         </message>
         <message>
             <source>the settings ask for detected keypoints, and this needs measured ones</source>
@@ -3360,15 +3412,15 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>the signed copy does not hold when it is read back ({problems}), so that it was not kept</source>
-            <translation type="unfinished" />
+            <translation>a cópia assinada não se sustenta ao ser relida ({problems}), por isso não foi mantida</translation>
         </message>
         <message>
             <source>the signed copy does not show the same pictures, so that it was not kept</source>
-            <translation type="unfinished" />
+            <translation>a cópia assinada não mostra as mesmas imagens, por isso não foi mantida</translation>
         </message>
         <message>
             <source>the signed copy says something else, so that it was not kept</source>
-            <translation type="unfinished" />
+            <translation>a cópia assinada diz outra coisa, por isso não foi mantida</translation>
         </message>
         <message>
             <source>the slate's picture</source>
@@ -3452,15 +3504,15 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>there is no Intel GPU {index}: OpenVINO finds {n}</source>
-            <translation type="unfinished" />
+            <translation>não há GPU Intel {index}: o OpenVINO encontra {n}</translation>
         </message>
         <message>
             <source>there is no desktop to hear a key on</source>
-            <translation type="unfinished" />
+            <translation>não há área de trabalho em que ouvir uma tecla</translation>
         </message>
         <message>
             <source>there is no file {path}; check the path</source>
-            <translation type="unfinished" />
+            <translation>não há arquivo {path}; verifique o caminho</translation>
         </message>
         <message>
             <source>there is no microphone: plug one in, or allow it in the system's settings for sound</source>
@@ -3468,7 +3520,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>this Wayland session has no message bus to ask its desktop by: bind mcnet-avatar ctl slate to a key in the desktop's own settings</source>
-            <translation type="unfinished" />
+            <translation>esta sessão Wayland não tem barramento de mensagens para perguntar à área de trabalho: associe uma tecla a mcnet-avatar ctl slate nas configurações dela</translation>
         </message>
         <message>
             <source>this computer is being measured</source>
@@ -3476,11 +3528,11 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>this desktop's portal gives no keys to apps ({error}): bind mcnet-avatar ctl slate to a key in the desktop's own settings</source>
-            <translation type="unfinished" />
+            <translation>o portal desta área de trabalho não dá teclas a aplicativos ({error}): associe uma tecla a mcnet-avatar ctl slate nas configurações dela</translation>
         </message>
         <message>
             <source>this machine shows no GPU that a program may compute with (there is no /dev/dri/renderD*)</source>
-            <translation type="unfinished" />
+            <translation>este computador não mostra GPU com que um programa possa calcular (não há /dev/dri/renderD*)</translation>
         </message>
         <message>
             <source>this model's keypoints are not known points of a face</source>
@@ -3500,7 +3552,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>torch lacks something on the Apple GPU that the network needs ({error}): use device cpu, or a newer torch</source>
-            <translation type="unfinished" />
+            <translation>falta ao torch na GPU da Apple algo de que a rede precisa ({error}): use o dispositivo cpu, ou um torch mais novo</translation>
         </message>
         <message>
             <source>torch {version} (for CUDA {cuda}) finds no usable NVIDIA GPU or driver</source>
@@ -3508,7 +3560,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>torch {version} finds no Apple GPU that it can use</source>
-            <translation type="unfinished" />
+            <translation>o torch {version} não encontra GPU da Apple que possa usar</translation>
         </message>
         <message>
             <source>torch {version} has no NVIDIA driver to compute with</source>
@@ -3516,7 +3568,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>torch {version} is a build without Apple's Metal</source>
-            <translation type="unfinished" />
+            <translation>o torch {version} é uma compilação sem o Metal da Apple</translation>
         </message>
         <message>
             <source>torch {version} is a build without CUDA</source>
@@ -3532,7 +3584,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>unknown key {key}</source>
-            <translation type="unfinished" />
+            <translation>chave desconhecida {key}</translation>
         </message>
         <message>
             <source>unknown {what} {key}</source>
@@ -3552,7 +3604,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>version: got {version}, expected {known}</source>
-            <translation type="unfinished" />
+            <translation>version: {version}, esperava-se {known}</translation>
         </message>
         <message>
             <source>virtual camera</source>
@@ -3580,11 +3632,11 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>what speaks to PipeWire has crashed</source>
-            <translation type="unfinished" />
+            <translation>o que fala com o PipeWire travou</translation>
         </message>
         <message>
             <source>what {path} says of itself cannot be read: {why}</source>
-            <translation type="unfinished" />
+            <translation>o que {path} diz de si não pode ser lido: {why}</translation>
         </message>
         <message>
             <source>wood</source>
@@ -3628,7 +3680,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>{error}. Presets of this run are not kept</source>
-            <translation type="unfinished" />
+            <translation>{error}. As predefinições desta sessão não são guardadas</translation>
         </message>
         <message>
             <source>{first} and {then}</source>
@@ -3678,11 +3730,19 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>{kept}; {error}</source>
-            <translation type="unfinished" />
+            <translation>{kept}; {error}</translation>
         </message>
         <message>
             <source>{key} shows the slate, whichever window has the focus.</source>
-            <translation type="unfinished" />
+            <translation>{key} mostra a tela de espera, seja qual for a janela com o foco.</translation>
+        </message>
+        <message>
+            <source>{key}: got {got}, expected no such key</source>
+            <translation>{key}: {got}, não se esperava tal chave</translation>
+        </message>
+        <message>
+            <source>{key}: got {got}, expected {expected}</source>
+            <translation>{key}: {got}, esperava-se {expected}</translation>
         </message>
         <message>
             <source>{lack}; use device cpu, or another precision</source>
@@ -3842,7 +3902,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>{name} is a motion file, expected what gives pictures</source>
-            <translation type="unfinished" />
+            <translation>{name} é um arquivo de movimento, esperava-se algo que dê imagens</translation>
         </message>
         <message>
             <source>{name} is a recording, expected a live camera: download it, and give the file</source>
@@ -3854,7 +3914,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>{name} is saved, but without Content Credentials: {why}.</source>
-            <translation type="unfinished" />
+            <translation>{name} foi salvo, mas sem credenciais de conteúdo: {why}.</translation>
         </message>
         <message>
             <source>{name} is there, but is not used: {lack}</source>
@@ -3923,7 +3983,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>{path} cannot be read ({error}); check the path</source>
-            <translation type="unfinished" />
+            <translation>{path} não pode ser lido ({error}); verifique o caminho</translation>
         </message>
         <message>
             <source>{path} cannot be read as a checkpoint: it is something else, or truncated or damaged; get it again</source>
@@ -3931,7 +3991,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>{path} cannot be read as a motion file: {error}; copy or record it again</source>
-            <translation type="unfinished" />
+            <translation>{path} não pode ser lido como arquivo de movimento: {error}; copie-o ou grave-o de novo</translation>
         </message>
         <message>
             <source>{path} cannot be read: {cause}</source>
@@ -3943,19 +4003,19 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>{path} has {count} frames, expected at most {most}</source>
-            <translation type="unfinished" />
+            <translation>{path} tem {count} quadros, esperavam-se no máximo {most}</translation>
         </message>
         <message>
             <source>{path} holds no certificates ({error}); expected PEM, the signer's first</source>
-            <translation type="unfinished" />
+            <translation>{path} não contém certificados ({error}); esperava-se PEM, primeiro o do signatário</translation>
         </message>
         <message>
             <source>{path} holds no private key ({error}); expected PEM</source>
-            <translation type="unfinished" />
+            <translation>{path} não contém chave privada ({error}); esperava-se PEM</translation>
         </message>
         <message>
             <source>{path} is a damaged motion file: {error}; copy or record it again</source>
-            <translation type="unfinished" />
+            <translation>{path} é um arquivo de movimento danificado: {error}; copie-o ou grave-o de novo</translation>
         </message>
         <message>
             <source>{path} is a file of torch's, and {lack}: convert it once where torch is (`mcnet convert {name} model.safetensors --int8`), and use that</source>
@@ -3963,11 +4023,11 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>{path} is a folder, a device or a pipe, and only a file can be used; choose another</source>
-            <translation type="unfinished" />
+            <translation>{path} é uma pasta, um dispositivo ou um pipe, e só um arquivo pode ser usado; escolha outro</translation>
         </message>
         <message>
             <source>{path} is a motion file of version {version}, this program knows versions up to {known}; use a newer one</source>
-            <translation type="unfinished" />
+            <translation>{path} é um arquivo de movimento da versão {version}, este programa conhece versões até {known}; use um mais novo</translation>
         </message>
         <message>
             <source>{path} is cut short: got {size} bytes, expected {end}; get it again</source>
@@ -3979,7 +4039,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>{path} is larger than {most} MB, expected a motion file; take a shorter one</source>
-            <translation type="unfinished" />
+            <translation>{path} passa de {most} MB, esperava-se um arquivo de movimento; use um mais curto</translation>
         </message>
         <message>
             <source>{path} is no MCNet checkpoint: got {found}, expected dicts named {parts}</source>
@@ -3987,7 +4047,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>{path} is no motion file: expected one that --save-motion or the app recorded</source>
-            <translation type="unfinished" />
+            <translation>{path} não é um arquivo de movimento: esperava-se um gravado por --save-motion ou pelo aplicativo</translation>
         </message>
         <message>
             <source>{path} is no safetensors file that can be read ({said}): get it again</source>
@@ -4023,7 +4083,7 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>{path}: got suffix {suffix}, expected {kinds}</source>
-            <translation type="unfinished" />
+            <translation>{path}: a extensão é {suffix}, esperava-se {kinds}</translation>
         </message>
         <message>
             <source>{path}: {key} is a {dtype} tensor, expected plain floating point</source>
@@ -4050,12 +4110,16 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>{precision} (que ele multiplica nativamente)</translation>
         </message>
         <message>
+            <source>{problems}; and {number} more</source>
+            <translation>{problems}; e mais {number}</translation>
+        </message>
+        <message>
             <source>{rate_hz:g} per second</source>
             <translation>{rate_hz:g} por segundo</translation>
         </message>
         <message>
             <source>{reason}; nothing else computes on {device}: use device cpu</source>
-            <translation type="unfinished" />
+            <translation>{reason}; nada mais calcula em {device}: use o dispositivo cpu</translation>
         </message>
         <message>
             <source>{reason}; {lack}, so that nothing else computes: install it, or mend that</source>
@@ -4075,11 +4139,11 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>{score} of 100, as calibrated before</source>
-            <translation type="unfinished" />
+            <translation>{score} de 100, como calibrado antes</translation>
         </message>
         <message>
             <source>{score}: {remarks}</source>
-            <translation type="unfinished" />
+            <translation>{score}: {remarks}</translation>
         </message>
         <message>
             <source>{sentence} {fix}.</source>
@@ -4104,6 +4168,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>{tip} Times Motion.</source>
             <translation>{tip} Multiplicado por “Movimento”.</translation>
+        </message>
+        <message>
+            <source>{trouble} A call hears nothing meanwhile; it is tried again.</source>
+            <translation>{trouble} Uma chamada não ouve nada enquanto isso; tenta-se de novo.</translation>
         </message>
         <message>
             <source>{trouble} Recordings go on, and are silent meanwhile.</source>
@@ -4139,15 +4207,19 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         </message>
         <message>
             <source>{what}.{name}: got {got}, expected a table</source>
-            <translation type="unfinished" />
+            <translation>{what}.{name}: {got}, esperava-se uma tabela</translation>
         </message>
         <message>
             <source>{what}.{name}: {complaint}</source>
-            <translation type="unfinished" />
+            <translation>{what}.{name}: {complaint}</translation>
         </message>
         <message>
             <source>{what}: got {got}, expected a table of presets</source>
-            <translation type="unfinished" />
+            <translation>{what}: {got}, esperava-se uma tabela de predefinições</translation>
+        </message>
+        <message>
+            <source>{where} does not hold the network it should: {problems}. Convert the original file again, or use another one</source>
+            <translation>{where} não contém a rede que deveria: {problems}. Converta o arquivo original de novo, ou use outro</translation>
         </message>
         <message>
             <source>{where}: {key} holds NaN or infinite values, expected finite weights; if a training run diverged, use an earlier checkpoint of it</source>

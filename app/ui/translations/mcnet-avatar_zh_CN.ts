@@ -4,8 +4,16 @@
     <context>
         <name>mcnet-avatar</name>
         <message>
+            <source>A call hears nothing: {trouble}.</source>
+            <translation>通话听不到声音：{trouble}。</translation>
+        </message>
+        <message>
+            <source>A call hears you {delay_ms:.0f} ms late, with the picture.</source>
+            <translation>通话听到您的声音会延迟 {delay_ms:.0f} ms，与画面同步。</translation>
+        </message>
+        <message>
             <source>A device that every call program lists. It needs a kernel module, and root once.</source>
-            <translation type="unfinished" />
+            <translation>所有通话程序都会列出的设备。需要内核模块，并需一次 root 权限。</translation>
         </message>
         <message>
             <source>A folder for recordings</source>
@@ -28,8 +36,16 @@
             <translation>模型的文件夹，或正在学习的训练文件夹</translation>
         </message>
         <message>
+            <source>A motion file for the avatar that idles</source>
+            <translation>供静息的虚拟形象使用的动作文件</translation>
+        </message>
+        <message>
             <source>A motion file in the camera's place</source>
-            <translation type="unfinished" />
+            <translation>用动作文件代替摄像头</translation>
+        </message>
+        <message>
+            <source>A motion file…</source>
+            <translation>动作文件…</translation>
         </message>
         <message>
             <source>A phone with a camera app, or any camera with an address on your network</source>
@@ -53,7 +69,7 @@
         </message>
         <message>
             <source>A picture…</source>
-            <translation type="unfinished" />
+            <translation>图片…</translation>
         </message>
         <message>
             <source>A safe start avoids what may have been the cause: the processor computes, there is no virtual camera, and all settings are the defaults. Your own are kept for the next start.</source>
@@ -61,7 +77,7 @@
         </message>
         <message>
             <source>A video as background</source>
-            <translation type="unfinished" />
+            <translation>用作背景的视频</translation>
         </message>
         <message>
             <source>A video in the camera's place</source>
@@ -69,7 +85,7 @@
         </message>
         <message>
             <source>A video…</source>
-            <translation type="unfinished" />
+            <translation>视频…</translation>
         </message>
         <message>
             <source>AKD of copying</source>
@@ -129,7 +145,7 @@
         </message>
         <message>
             <source>Another name for {preset}:</source>
-            <translation type="unfinished" />
+            <translation>{preset} 的新名称：</translation>
         </message>
         <message>
             <source>As the desktop</source>
@@ -189,7 +205,7 @@
         </message>
         <message>
             <source>Browsers and OBS see it once their PipeWire camera is switched on; the apps of Zoom and Teams do not.</source>
-            <translation type="unfinished" />
+            <translation>浏览器和 OBS 在启用其 PipeWire 摄像头后可以看到它；Zoom 和 Teams 的应用则不能。</translation>
         </message>
         <message>
             <source>CALIBRATING</source>
@@ -221,7 +237,7 @@
         </message>
         <message>
             <source>Call this preset something else</source>
-            <translation type="unfinished" />
+            <translation>重命名此预设</translation>
         </message>
         <message>
             <source>Calms jitter; a slow movement is shown that much later.</source>
@@ -237,7 +253,7 @@
         </message>
         <message>
             <source>Can be chosen in the window: {words}.</source>
-            <translation type="unfinished" />
+            <translation>可在窗口中选择：{words}。</translation>
         </message>
         <message>
             <source>Cancel</source>
@@ -253,7 +269,7 @@
         </message>
         <message>
             <source>Choose another picture or video</source>
-            <translation type="unfinished" />
+            <translation>选择其他图片或视频</translation>
         </message>
         <message>
             <source>Choose two to four views of the network's inside</source>
@@ -262,6 +278,10 @@
         <message>
             <source>Choose {camera}</source>
             <translation>请选择 {camera}</translation>
+        </message>
+        <message>
+            <source>Choose “{name}” in your call program. Nobody listens to it yet.</source>
+            <translation>请在通话程序中选择“{name}”。目前还没有程序在收听。</translation>
         </message>
         <message>
             <source>Close</source>
@@ -289,11 +309,11 @@
         </message>
         <message>
             <source>Content Credentials</source>
-            <translation type="unfinished" />
+            <translation>内容凭证</translation>
         </message>
         <message>
             <source>Control from outside</source>
-            <translation type="unfinished" />
+            <translation>外部控制</translation>
         </message>
         <message>
             <source>Controls</source>
@@ -305,7 +325,7 @@
         </message>
         <message>
             <source>Copy the token</source>
-            <translation type="unfinished" />
+            <translation>复制令牌</translation>
         </message>
         <message>
             <source>Copy this command</source>
@@ -333,7 +353,7 @@
         </message>
         <message>
             <source>Cut the person out</source>
-            <translation type="unfinished" />
+            <translation>抠出人物</translation>
         </message>
         <message>
             <source>DROP</source>
@@ -345,15 +365,15 @@
         </message>
         <message>
             <source>Delete</source>
-            <translation type="unfinished" />
+            <translation>删除</translation>
         </message>
         <message>
             <source>Delete preset</source>
-            <translation type="unfinished" />
+            <translation>删除预设</translation>
         </message>
         <message>
             <source>Delete this preset; the portraits keep their strengths</source>
-            <translation type="unfinished" />
+            <translation>删除此预设；各肖像保留自己的强度</translation>
         </message>
         <message>
             <source>Device</source>
@@ -487,7 +507,7 @@
         </message>
         <message>
             <source>How far the background is out of focus.</source>
-            <translation type="unfinished" />
+            <translation>背景虚化的程度。</translation>
         </message>
         <message>
             <source>How far the enlarged portrait is sharpened.</source>
@@ -499,7 +519,7 @@
         </message>
         <message>
             <source>How large the portrait stands in the picture (the mouse wheel over the preview).</source>
-            <translation type="unfinished" />
+            <translation>肖像在画面中的大小（也可在预览上滚动鼠标滚轮）。</translation>
         </message>
         <message>
             <source>How long a process of its own was busy with computing one frame once more</source>
@@ -543,7 +563,7 @@
         </message>
         <message>
             <source>In this window 0 shows the slate; a key chosen here does so from every other one, too.</source>
-            <translation type="unfinished" />
+            <translation>在此窗口中按 0 显示待机画面；在这里选择的按键在其他任何窗口中也有效。</translation>
         </message>
         <message>
             <source>Inside the network</source>
@@ -571,7 +591,7 @@
         </message>
         <message>
             <source>Install your distribution's packages pipewire and wireplumber</source>
-            <translation type="unfinished" />
+            <translation>请安装发行版的软件包 pipewire 和 wireplumber</translation>
         </message>
         <message>
             <source>It has no card with figures: nobody has told how good it is (mcnet-train evaluate measures it).</source>
@@ -583,11 +603,11 @@
         </message>
         <message>
             <source>It is being switched on…</source>
-            <translation type="unfinished" />
+            <translation>正在开启…</translation>
         </message>
         <message>
             <source>It is off: {why}.</source>
-            <translation type="unfinished" />
+            <translation>已关闭：{why}。</translation>
         </message>
         <message>
             <source>It is worse than showing the portrait as it is: its pictures are off by {copied:.0%} of what that would be.</source>
@@ -607,7 +627,7 @@
         </message>
         <message>
             <source>Keep these strengths under a name</source>
-            <translation type="unfinished" />
+            <translation>将这些强度命名保存</translation>
         </message>
         <message>
             <source>Keep this crop and animate it</source>
@@ -615,7 +635,7 @@
         </message>
         <message>
             <source>Key for the slate, from every window</source>
-            <translation type="unfinished" />
+            <translation>在任何窗口中显示待机画面的按键</translation>
         </message>
         <message>
             <source>Keys</source>
@@ -623,7 +643,7 @@
         </message>
         <message>
             <source>Kind of virtual camera</source>
-            <translation type="unfinished" />
+            <translation>虚拟摄像头的类型</translation>
         </message>
         <message>
             <source>L1 of copying</source>
@@ -659,7 +679,7 @@
         </message>
         <message>
             <source>Let a Stream Deck, OBS or scripts reach slate, portraits and recordings; on this computer alone.</source>
-            <translation type="unfinished" />
+            <translation>让 Stream Deck、OBS 或脚本控制待机画面、肖像和录制；仅限这台计算机。</translation>
         </message>
         <message>
             <source>Let call programs see the output; it starts with the slate</source>
@@ -735,7 +755,7 @@
         </message>
         <message>
             <source>Make another token; the old one is of no use then</source>
-            <translation type="unfinished" />
+            <translation>生成新的令牌；旧令牌随即失效</translation>
         </message>
         <message>
             <source>Masks</source>
@@ -752,6 +772,10 @@
         <message>
             <source>Microphone</source>
             <translation>麦克风</translation>
+        </message>
+        <message>
+            <source>Microphone for calls, in step</source>
+            <translation>与画面同步的通话麦克风</translation>
         </message>
         <message>
             <source>Mirror the output</source>
@@ -783,11 +807,11 @@
         </message>
         <message>
             <source>Motion files (*.safetensors);;All files (*)</source>
-            <translation type="unfinished" />
+            <translation>动作文件 (*.safetensors);;所有文件 (*)</translation>
         </message>
         <message>
             <source>Motion file…</source>
-            <translation type="unfinished" />
+            <translation>动作文件…</translation>
         </message>
         <message>
             <source>Mouth</source>
@@ -810,6 +834,10 @@
             <translation>将裁剪上移（U）</translation>
         </message>
         <message>
+            <source>Moves gently</source>
+            <translation>轻微活动</translation>
+        </message>
+        <message>
             <source>NO CAMERA</source>
             <translation>无摄像头</translation>
         </message>
@@ -823,7 +851,7 @@
         </message>
         <message>
             <source>Name of these strengths:</source>
-            <translation type="unfinished" />
+            <translation>这些强度的名称：</translation>
         </message>
         <message>
             <source>Nearness</source>
@@ -843,7 +871,7 @@
         </message>
         <message>
             <source>New token</source>
-            <translation type="unfinished" />
+            <translation>新令牌</translation>
         </message>
         <message>
             <source>Next portrait</source>
@@ -867,7 +895,7 @@
         </message>
         <message>
             <source>No kernel module and no root, also with Secure Boot. Firefox, Chromium and OBS can list it.</source>
-            <translation type="unfinished" />
+            <translation>无需内核模块和 root 权限，安全启动下也可用。Firefox、Chromium 和 OBS 可以列出它。</translation>
         </message>
         <message>
             <source>No picture goes out any more.</source>
@@ -879,11 +907,11 @@
         </message>
         <message>
             <source>None: transparent</source>
-            <translation type="unfinished" />
+            <translation>无：透明</translation>
         </message>
         <message>
             <source>Not all presets could be used: {said}. All others are there; {kept}.</source>
-            <translation type="unfinished" />
+            <translation>部分预设无法使用：{said}。其他预设均在；{kept}。</translation>
         </message>
         <message>
             <source>Not all settings could be used: {said}. All others are in force; {kept}.</source>
@@ -895,7 +923,7 @@
         </message>
         <message>
             <source>Not possible here while another window has the focus: {words}.</source>
-            <translation type="unfinished" />
+            <translation>当焦点在其他窗口时，此处无法使用：{words}。</translation>
         </message>
         <message>
             <source>Not yet: {missing}</source>
@@ -946,6 +974,10 @@
             <translation>窗口文字的语言。更改在应用下次启动时生效。</translation>
         </message>
         <message>
+            <source>Offer call programs the microphone as late as the picture is, so that lips and voice agree. It is heard only while a program listens, and silent while you show the slate.</source>
+            <translation>向通话程序提供与画面同样延迟的麦克风，使口型与声音一致。只有在程序收听时才会收音，显示待机画面期间静音。</translation>
+        </message>
+        <message>
             <source>On: {device}. Choose it in your call program.</source>
             <translation>已开启：{device}。请在通话程序中选择它。</translation>
         </message>
@@ -983,15 +1015,15 @@
         </message>
         <message>
             <source>OpenVINO computes on CPUs and Intel GPUs only, and {device} was chosen</source>
-            <translation type="unfinished" />
+            <translation>OpenVINO 只在 CPU 和 Intel GPU 上计算，但选择了 {device}</translation>
         </message>
         <message>
             <source>OpenVINO finds no Intel GPU: there is none, or its driver for computing (OpenCL) is missing</source>
-            <translation type="unfinished" />
+            <translation>OpenVINO 找不到 Intel GPU：没有该 GPU，或缺少其计算驱动程序（OpenCL）</translation>
         </message>
         <message>
             <source>OpenVINO knows no GPU on macOS (device mps is Apple's)</source>
-            <translation type="unfinished" />
+            <translation>OpenVINO 在 macOS 上不支持 GPU（Apple 的设备是 mps）</translation>
         </message>
         <message>
             <source>OpenVINO was measured on x86-64 CPUs only, and this is {machine}</source>
@@ -1003,7 +1035,7 @@
         </message>
         <message>
             <source>Other programs</source>
-            <translation type="unfinished" />
+            <translation>其他程序</translation>
         </message>
         <message>
             <source>Output and computer</source>
@@ -1031,7 +1063,7 @@
         </message>
         <message>
             <source>Panic key</source>
-            <translation type="unfinished" />
+            <translation>紧急按键</translation>
         </message>
         <message>
             <source>Parts of expression</source>
@@ -1063,99 +1095,99 @@
         </message>
         <message>
             <source>PipeWire camera {detail}: got a picture of {shape}, expected {expected}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire 摄像头 {detail}：画面为 {shape}，应为 {expected}</translation>
         </message>
         <message>
             <source>PipeWire did not answer within {seconds:g} s</source>
-            <translation type="unfinished" />
+            <translation>PipeWire 在 {seconds:g} 秒内没有响应</translation>
         </message>
         <message>
             <source>PipeWire did not answer within {seconds} s</source>
-            <translation type="unfinished" />
+            <translation>PipeWire 在 {seconds} 秒内没有响应</translation>
         </message>
         <message>
             <source>PipeWire does not run: {error}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire 未运行：{error}</translation>
         </message>
         <message>
             <source>PipeWire has ended</source>
-            <translation type="unfinished" />
+            <translation>PipeWire 已结束</translation>
         </message>
         <message>
             <source>PipeWire has failed: {said}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire 出错：{said}</translation>
         </message>
         <message>
             <source>PipeWire has refused the camera: {error}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire 拒绝了摄像头：{error}</translation>
         </message>
         <message>
             <source>PipeWire has refused the microphone: {error}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire 拒绝了麦克风：{error}</translation>
         </message>
         <message>
             <source>PipeWire has refused to hear the microphone: {error}</source>
-            <translation type="unfinished" />
+            <translation>PipeWire 拒绝监听麦克风：{error}</translation>
         </message>
         <message>
             <source>PipeWire is installed, but does not run: nothing listens at {socket}.</source>
-            <translation type="unfinished" />
+            <translation>PipeWire 已安装，但未运行：{socket} 没有响应。</translation>
         </message>
         <message>
             <source>PipeWire is not installed.</source>
-            <translation type="unfinished" />
+            <translation>未安装 PipeWire。</translation>
         </message>
         <message>
             <source>PipeWire makes no node (error {number})</source>
-            <translation type="unfinished" />
+            <translation>PipeWire 没有创建节点（错误 {number}）</translation>
         </message>
         <message>
             <source>PipeWire runs, but cannot be used: {error}.</source>
-            <translation type="unfinished" />
+            <translation>PipeWire 正在运行，但无法使用：{error}。</translation>
         </message>
         <message>
             <source>PipeWire runs, but you may not use it ({socket}).</source>
-            <translation type="unfinished" />
+            <translation>PipeWire 正在运行，但您无权使用（{socket}）。</translation>
         </message>
         <message>
             <source>PipeWire {version} runs, but without a session manager: no program would reach the camera.</source>
-            <translation type="unfinished" />
+            <translation>PipeWire {version} 正在运行，但没有会话管理器：没有程序能访问该摄像头。</translation>
         </message>
         <message>
             <source>PipeWire {version} with {manager} can have the camera {name}, without a kernel module.</source>
-            <translation type="unfinished" />
+            <translation>PipeWire {version} 与 {manager} 可提供摄像头 {name}，无需内核模块。</translation>
         </message>
         <message>
             <source>PipeWire's daemon cannot be reached; start it: systemctl --user start pipewire</source>
-            <translation type="unfinished" />
+            <translation>无法连接 PipeWire 服务；请启动它：systemctl --user start pipewire</translation>
         </message>
         <message>
             <source>PipeWire's library cannot be loaded ({error}); install PipeWire</source>
-            <translation type="unfinished" />
+            <translation>无法加载 PipeWire 的库（{error}）；请安装 PipeWire</translation>
         </message>
         <message>
             <source>PipeWire's library cannot be used: its settings or plug-ins are missing; install PipeWire</source>
-            <translation type="unfinished" />
+            <translation>无法使用 PipeWire 的库：缺少其设置或插件；请安装 PipeWire</translation>
         </message>
         <message>
             <source>PipeWire's library cannot be used: its thread does not start</source>
-            <translation type="unfinished" />
+            <translation>无法使用 PipeWire 的库：其线程未能启动</translation>
         </message>
         <message>
             <source>PipeWire's library is too old: it lacks {name}; update PipeWire</source>
-            <translation type="unfinished" />
+            <translation>PipeWire 的库太旧：缺少 {name}；请更新 PipeWire</translation>
         </message>
         <message>
             <source>Play motion that was recorded before, in a loop, instead of a camera</source>
-            <translation type="unfinished" />
+            <translation>循环播放以前录制的动作来代替摄像头</translation>
         </message>
         <message>
             <source>Port</source>
-            <translation type="unfinished" />
+            <translation>端口</translation>
         </message>
         <message>
             <source>Port of control from outside</source>
-            <translation type="unfinished" />
+            <translation>外部控制的端口</translation>
         </message>
         <message>
             <source>Portrait</source>
@@ -1183,7 +1215,7 @@
         </message>
         <message>
             <source>Preset</source>
-            <translation type="unfinished" />
+            <translation>预设</translation>
         </message>
         <message>
             <source>Previous portrait</source>
@@ -1195,7 +1227,7 @@
         </message>
         <message>
             <source>Programs that show the token can control this window on port {port}.</source>
-            <translation type="unfinished" />
+            <translation>出示令牌的程序可以通过端口 {port} 控制此窗口。</translation>
         </message>
         <message>
             <source>Put recordings and snapshots elsewhere</source>
@@ -1211,7 +1243,7 @@
         </message>
         <message>
             <source>Put the portrait back in the middle, in its usual size (a double click on the preview)</source>
-            <translation type="unfinished" />
+            <translation>将肖像放回中间并恢复通常大小（也可双击预览）</translation>
         </message>
         <message>
             <source>Put this message away</source>
@@ -1247,7 +1279,7 @@
         </message>
         <message>
             <source>Record my motion</source>
-            <translation type="unfinished" />
+            <translation>录制我的动作</translation>
         </message>
         <message>
             <source>Record the output (V)</source>
@@ -1255,7 +1287,7 @@
         </message>
         <message>
             <source>Record your motion, without pictures, to play it on any portrait later</source>
-            <translation type="unfinished" />
+            <translation>只录制您的动作而不录画面，以后可用于任何肖像</translation>
         </message>
         <message>
             <source>Record, or capture the window with your call program</source>
@@ -1267,11 +1299,11 @@
         </message>
         <message>
             <source>Recordings (WebM) and snapshots are transparent; the call sees this colour:</source>
-            <translation type="unfinished" />
+            <translation>录像（WebM）和快照是透明的；通话看到的颜色：</translation>
         </message>
         <message>
             <source>Recordings and snapshots say, in a signed and standard way (C2PA), that AI generated them, and with which model; nothing of you. Others can read it, and can remove it.</source>
-            <translation type="unfinished" />
+            <translation>录像和快照会以签名的标准方式（C2PA）注明由 AI 生成以及所用模型；不含您的任何信息。他人可以读取，也可以去除。</translation>
         </message>
         <message>
             <source>Refresh</source>
@@ -1287,7 +1319,7 @@
         </message>
         <message>
             <source>Remember the calibration</source>
-            <translation type="unfinished" />
+            <translation>记住校准</translation>
         </message>
         <message>
             <source>Remove</source>
@@ -1307,15 +1339,19 @@
         </message>
         <message>
             <source>Rename a preset</source>
-            <translation type="unfinished" />
+            <translation>重命名预设</translation>
         </message>
         <message>
             <source>Rename…</source>
-            <translation type="unfinished" />
+            <translation>重命名…</translation>
         </message>
         <message>
             <source>Reset the place</source>
-            <translation type="unfinished" />
+            <translation>重置位置</translation>
+        </message>
+        <message>
+            <source>Rests still</source>
+            <translation>静止不动</translation>
         </message>
         <message>
             <source>SLATE</source>
@@ -1331,7 +1367,7 @@
         </message>
         <message>
             <source>Save</source>
-            <translation type="unfinished" />
+            <translation>保存</translation>
         </message>
         <message>
             <source>Save a picture of the output</source>
@@ -1343,11 +1379,11 @@
         </message>
         <message>
             <source>Save a preset</source>
-            <translation type="unfinished" />
+            <translation>保存预设</translation>
         </message>
         <message>
             <source>Save as…</source>
-            <translation type="unfinished" />
+            <translation>另存为…</translation>
         </message>
         <message>
             <source>Saved: {path}</source>
@@ -1359,7 +1395,7 @@
         </message>
         <message>
             <source>Scene</source>
-            <translation type="unfinished" />
+            <translation>场景</translation>
         </message>
         <message>
             <source>Score of the portrait</source>
@@ -1459,11 +1495,15 @@
         </message>
         <message>
             <source>Shows the slate from every window: press the key that you want, such as Ctrl+Alt+0.</source>
-            <translation type="unfinished" />
+            <translation>在任何窗口中显示待机画面：请按下想用的按键，例如 Ctrl+Alt+0。</translation>
         </message>
         <message>
             <source>Sideways</source>
-            <translation type="unfinished" />
+            <translation>左右</translation>
+        </message>
+        <message>
+            <source>Silent while you show the slate.</source>
+            <translation>显示待机画面期间静音。</translation>
         </message>
         <message>
             <source>Size</source>
@@ -1479,7 +1519,7 @@
         </message>
         <message>
             <source>Slate key</source>
-            <translation type="unfinished" />
+            <translation>待机按键</translation>
         </message>
         <message>
             <source>Slate says</source>
@@ -1506,8 +1546,8 @@
             <translation>窗口发生意外问题：{kind}：{error}。详情见日志。</translation>
         </message>
         <message>
-            <source>Sound of recordings</source>
-            <translation>录像的声音</translation>
+            <source>Sound</source>
+            <translation>声音</translation>
         </message>
         <message>
             <source>Speak as you will in the recording: the bar should reach the middle, and not turn red.</source>
@@ -1527,11 +1567,11 @@
         </message>
         <message>
             <source>Standard</source>
-            <translation type="unfinished" />
+            <translation>标准</translation>
         </message>
         <message>
             <source>Start PipeWire again</source>
-            <translation type="unfinished" />
+            <translation>请重新启动 PipeWire</translation>
         </message>
         <message>
             <source>Start again</source>
@@ -1543,7 +1583,7 @@
         </message>
         <message>
             <source>Start it, now and at every login</source>
-            <translation type="unfinished" />
+            <translation>立即启动，并在每次登录时启动</translation>
         </message>
         <message>
             <source>Start or stop the recording</source>
@@ -1555,7 +1595,7 @@
         </message>
         <message>
             <source>Start the app as the user who is logged in, and not with sudo</source>
-            <translation type="unfinished" />
+            <translation>请以登录用户的身份启动应用，不要使用 sudo</translation>
         </message>
         <message>
             <source>Statistics</source>
@@ -1603,7 +1643,7 @@
         </message>
         <message>
             <source>Stop recording my motion</source>
-            <translation type="unfinished" />
+            <translation>停止录制我的动作</translation>
         </message>
         <message>
             <source>Stop the virtual camera in OBS</source>
@@ -1615,7 +1655,7 @@
         </message>
         <message>
             <source>Strengths of motion and expression, with all their parts, by name. Each portrait remembers its own.</source>
-            <translation type="unfinished" />
+            <translation>动作和表情及其各部分的强度，按名称保存。每个肖像都会记住自己的强度。</translation>
         </message>
         <message>
             <source>Switch on</source>
@@ -1669,7 +1709,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>The background stays still behind the person, instead of moving along with the head.</source>
-            <translation type="unfinished" />
+            <translation>背景在人物后方保持静止，而不随头部移动。</translation>
         </message>
         <message>
             <source>The brows raised and knit.</source>
@@ -1681,7 +1721,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>The camera {name} is away ({error}). It comes back by itself.</source>
-            <translation type="unfinished" />
+            <translation>摄像头 {name} 已断开（{error}）。它会自动恢复。</translation>
         </message>
         <message>
             <source>The card beside {name} is of other weights: do not trust what it says.</source>
@@ -1713,11 +1753,15 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>The key is not heard: {why}.</source>
-            <translation type="unfinished" />
+            <translation>无法接收该按键：{why}。</translation>
         </message>
         <message>
             <source>The language changes at the next start of the app.</source>
             <translation>语言将在应用下次启动时切换。</translation>
+        </message>
+        <message>
+            <source>The microphone for calls is being made…</source>
+            <translation>正在创建通话麦克风…</translation>
         </message>
         <message>
             <source>The microphone is being opened…</source>
@@ -1757,11 +1801,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>The portrait's own, blurred</source>
-            <translation type="unfinished" />
+            <translation>肖像自身的背景，模糊</translation>
         </message>
         <message>
             <source>The portrait's own, still</source>
-            <translation type="unfinished" />
+            <translation>肖像自身的背景，静止</translation>
         </message>
         <message>
             <source>The portrait, moved and nothing else</source>
@@ -1769,15 +1813,15 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>The preset {name} has these strengths now.</source>
-            <translation type="unfinished" />
+            <translation>预设 {name} 现为这些强度。</translation>
         </message>
         <message>
             <source>The preset {name} was deleted.</source>
-            <translation type="unfinished" />
+            <translation>已删除预设 {name}。</translation>
         </message>
         <message>
             <source>The presets could not be read ({error}). There are none for now; {kept}.</source>
-            <translation type="unfinished" />
+            <translation>无法读取预设（{error}）。暂时没有预设；{kept}。</translation>
         </message>
         <message>
             <source>The preview is paused; the output goes on.</source>
@@ -1797,7 +1841,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>The recording of your motion ended: {why}.</source>
-            <translation type="unfinished" />
+            <translation>动作录制已结束：{why}。</translation>
         </message>
         <message>
             <source>The same, from a dialog for files or colours too</source>
@@ -1813,7 +1857,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>The system is asked for the key…</source>
-            <translation type="unfinished" />
+            <translation>正在向系统请求该按键…</translation>
         </message>
         <message>
             <source>The system's usual one</source>
@@ -1933,7 +1977,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>This portrait's own</source>
-            <translation type="unfinished" />
+            <translation>此肖像自己的</translation>
         </message>
         <message>
             <source>Tick first that you may use this picture</source>
@@ -1977,7 +2021,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>Up and down</source>
-            <translation type="unfinished" />
+            <translation>上下</translation>
         </message>
         <message>
             <source>Update macOS</source>
@@ -2033,11 +2077,15 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>What is seen around the portrait, or behind the person.</source>
-            <translation type="unfinished" />
+            <translation>肖像周围或人物后方看到的内容。</translation>
         </message>
         <message>
             <source>What other programs have to show; keep it secret</source>
-            <translation type="unfinished" />
+            <translation>其他程序必须出示的内容；请保密</translation>
+        </message>
+        <message>
+            <source>What the avatar does while your face is lost, until the slate comes; it moves with measured keypoints.</source>
+            <translation>在人脸丢失后到显示待机画面之前虚拟形象的动作；它以测量的关键点活动。</translation>
         </message>
         <message>
             <source>What the decoder makes of it, with the memory's help</source>
@@ -2069,7 +2117,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>Where other programs ask; Enter keeps it. 0: any port that is free.</source>
-            <translation type="unfinished" />
+            <translation>其他程序连接的端口；按 Enter 保存。0：任意空闲端口。</translation>
         </message>
         <message>
             <source>Where the model runs. Automatic: where it was measured to be fastest.</source>
@@ -2077,7 +2125,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>Where the portrait stands; it can be dragged in the preview.</source>
-            <translation type="unfinished" />
+            <translation>肖像的位置；可在预览中拖动。</translation>
         </message>
         <message>
             <source>Where what is shown came from: the direction as a hue, 20 px and more in full colour</source>
@@ -2088,8 +2136,12 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>各处由哪个关键点带动，以颜色表示；深色：背景</translation>
         </message>
         <message>
-            <source>Whose sound recordings have. Calls take theirs from the call program.</source>
-            <translation>录像采用谁的声音。通话的声音来自通话程序。</translation>
+            <source>While away</source>
+            <translation>离开时</translation>
+        </message>
+        <message>
+            <source>Whose sound recordings have, and calls that take the microphone for calls.</source>
+            <translation>录像以及使用通话麦克风的通话采用谁的声音。</translation>
         </message>
         <message>
             <source>Window</source>
@@ -2097,7 +2149,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>Windows gives the key to this app</source>
-            <translation type="unfinished" />
+            <translation>Windows 将该按键交给本应用</translation>
         </message>
         <message>
             <source>Without</source>
@@ -2109,7 +2161,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>You are not asked to calibrate again before the same camera. What your face measures is kept on this computer for that, for your account alone; switched off, it is deleted.</source>
-            <translation type="unfinished" />
+            <translation>对同一摄像头不再要求校准。为此，您面部的测量值会保存在这台计算机上，仅限您的账户；关闭后即删除。</translation>
         </message>
         <message>
             <source>You, as only you see yourself</source>
@@ -2137,7 +2189,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>a camera's number (0), a device (/dev/video0), a network camera's address (http://, rtsp://), a video or motion file, or a folder of pictures</source>
-            <translation type="unfinished" />
+            <translation>摄像头编号（0）、设备（/dev/video0）、网络摄像头地址（http://、rtsp://）、视频或动作文件，或图片文件夹</translation>
         </message>
         <message>
             <source>a frame of the model takes {best}</source>
@@ -2153,11 +2205,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>a motion file has no pictures in which this model could detect keypoints: choose a model and a portrait whose keypoints can be measured, as the starter and any portrait with a face</source>
-            <translation type="unfinished" />
+            <translation>动作文件没有画面，此模型无法从中检测关键点：请选择可以测量关键点的模型和肖像，例如 starter 和任何有人脸的肖像</translation>
         </message>
         <message>
             <source>a motion file has no pictures, so that it moves the avatar in space only: choose that motion</source>
-            <translation type="unfinished" />
+            <translation>动作文件没有画面，因此只能在空间模式下驱动虚拟形象：请选择该模式</translation>
         </message>
         <message>
             <source>a picture becomes a portrait, a video the camera</source>
@@ -2193,7 +2245,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>another program has it, maybe another mcnet-avatar</source>
-            <translation type="unfinished" />
+            <translation>已被其他程序占用，可能是另一个 mcnet-avatar</translation>
         </message>
         <message>
             <source>as asked</source>
@@ -2221,7 +2273,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>backend: got 'cudagraph', but {device} was chosen, expected an NVIDIA GPU</source>
-            <translation type="unfinished" />
+            <translation>后端：指定了“cudagraph”，但选择了 {device}；需要 NVIDIA GPU</translation>
         </message>
         <message>
             <source>backend: got 'cudagraph', but {reason}; use backend auto or torch</source>
@@ -2233,7 +2285,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>backend: got 'torch', but {device} was chosen, where OpenVINO alone computes: use backend auto, or another device</source>
-            <translation type="unfinished" />
+            <translation>后端：指定了“torch”，但选择了 {device}，那里只有 OpenVINO 能计算：请使用后端 auto，或其他设备</translation>
         </message>
         <message>
             <source>backend: got {wanted}, expected one of {allowed}</source>
@@ -2293,27 +2345,27 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>cannot keep the motion in {path}: got {count} frames without a face, expected one at least</source>
-            <translation type="unfinished" />
+            <translation>无法将动作保存到 {path}：{count} 帧都没有人脸，至少应有一帧</translation>
         </message>
         <message>
             <source>cannot keep the motion in {path}: got {count} frames, expected at most {most}</source>
-            <translation type="unfinished" />
+            <translation>无法将动作保存到 {path}：有 {count} 帧，最多 {most} 帧</translation>
         </message>
         <message>
             <source>cannot keep the motion in {path}: {why}</source>
-            <translation type="unfinished" />
+            <translation>无法将动作保存到 {path}：{why}</translation>
         </message>
         <message>
             <source>cannot keep the token of control from outside in {place}: {why}</source>
-            <translation type="unfinished" />
+            <translation>无法将外部控制的令牌保存到 {place}：{why}</translation>
         </message>
         <message>
             <source>cannot keep the {what} in {path}: {error}; check the folder's permissions</source>
-            <translation type="unfinished" />
+            <translation>无法保存到 {path}（{what}）：{error}；请检查文件夹的权限</translation>
         </message>
         <message>
             <source>cannot keep this machine's signer in {path}: {why}</source>
-            <translation type="unfinished" />
+            <translation>无法将本机的签名者保存到 {path}：{why}</translation>
         </message>
         <message>
             <source>cannot make the folder for portraits {folder}: {error}; check the disk</source>
@@ -2337,7 +2389,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>cannot read the bundled network {path}: {cause}; reinstall the package</source>
-            <translation type="unfinished" />
+            <translation>无法读取自带的网络 {path}：{cause}；请重新安装软件包</translation>
         </message>
         <message>
             <source>cannot read the list of portraits {path}: {error}; check its permissions</source>
@@ -2373,11 +2425,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>cannot read the presets in {path}: they are of format {version}, this app knows formats up to {known}; use a newer app, or move the file away</source>
-            <translation type="unfinished" />
+            <translation>无法读取 {path} 中的预设：其格式为 {version}，本应用支持到 {known}；请使用更新的应用，或将文件移走</translation>
         </message>
         <message>
             <source>cannot read the presets in {path}: {error}; check its permissions, or move it away</source>
-            <translation type="unfinished" />
+            <translation>无法读取 {path} 中的预设：{error}；请检查其权限，或将文件移走</translation>
         </message>
         <message>
             <source>cannot read the settings in {path}: {error}; check its permissions, or move it away</source>
@@ -2393,15 +2445,15 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>cannot read this machine's signer {path}: {why}</source>
-            <translation type="unfinished" />
+            <translation>无法读取本机的签名者 {path}：{why}</translation>
         </message>
         <message>
             <source>cannot read {path}: {why}; check its name</source>
-            <translation type="unfinished" />
+            <translation>无法读取 {path}：{why}；请检查其名称</translation>
         </message>
         <message>
             <source>cannot record to {path}: got suffix {suffix}, expected .mp4 or .webm</source>
-            <translation type="unfinished" />
+            <translation>无法录制到 {path}：扩展名为 {suffix}，应为 .mp4 或 .webm</translation>
         </message>
         <message>
             <source>cannot record to {path}: the encoder {codec} cannot be opened for {width_px} x {height_px} ({cause}); choose another size, or install the app again</source>
@@ -2417,7 +2469,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>cannot remove the token {place}: {why}</source>
-            <translation type="unfinished" />
+            <translation>无法移除令牌 {place}：{why}</translation>
         </message>
         <message>
             <source>cannot remove {path}: {error}; check the folder's permissions</source>
@@ -2425,7 +2477,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>cannot say in {place} where the app listens: {why}</source>
-            <translation type="unfinished" />
+            <translation>无法在 {place} 中注明应用的监听位置：{why}</translation>
         </message>
         <message>
             <source>cannot use the file {path}: {cause}; check its name and its folder</source>
@@ -2477,15 +2529,15 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>control from outside cannot listen on port {port}: {why}; choose another port, or 0 for any that is free</source>
-            <translation type="unfinished" />
+            <translation>外部控制无法监听端口 {port}：{why}；请选择其他端口，或用 0 表示任意空闲端口</translation>
         </message>
         <message>
             <source>control from outside cannot start: {why}</source>
-            <translation type="unfinished" />
+            <translation>外部控制无法启动：{why}</translation>
         </message>
         <message>
             <source>control from outside: got port {port}, expected 0 to 65535</source>
-            <translation type="unfinished" />
+            <translation>外部控制：端口为 {port}，应为 0 至 65535</translation>
         </message>
         <message>
             <source>crop</source>
@@ -2501,7 +2553,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>device: got {name}, expected auto, cpu, cuda, cuda:N, gpu, gpu:N or mps</source>
-            <translation type="unfinished" />
+            <translation>设备：指定了 {name}，应为 auto、cpu、cuda、cuda:N、gpu、gpu:N 或 mps</translation>
         </message>
         <message>
             <source>done</source>
@@ -2549,11 +2601,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>got PipeWire {version}, expected {oldest} or newer; update it</source>
-            <translation type="unfinished" />
+            <translation>当前为 PipeWire {version}，应为 {oldest} 或更高版本；请更新</translation>
         </message>
         <message>
             <source>got a network address, and only a file of this machine can be used; download it first</source>
-            <translation type="unfinished" />
+            <translation>这是网络地址，而只能使用本机上的文件；请先下载</translation>
         </message>
         <message>
             <source>got figures of format {evaluation}, expected 'mcnet-evaluation/2'</source>
@@ -2561,11 +2613,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>got only a private key to sign with: name the file of its certificates as well</source>
-            <translation type="unfinished" />
+            <translation>签名只指定了私钥：请同时指定其证书文件</translation>
         </message>
         <message>
             <source>got only certificates to sign with: name the file of their private key as well</source>
-            <translation type="unfinished" />
+            <translation>签名只指定了证书：请同时指定其私钥文件</translation>
         </message>
         <message>
             <source>got pictures of shape {shape}, expected (height, width, 3) of at least {least_px} pixels per side</source>
@@ -2585,11 +2637,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>it cannot be signed: {why}</source>
-            <translation type="unfinished" />
+            <translation>无法签名：{why}</translation>
         </message>
         <message>
             <source>it has {frames} frames, which is as many as a motion file takes</source>
-            <translation type="unfinished" />
+            <translation>已有 {frames} 帧，达到动作文件的上限</translation>
         </message>
         <message>
             <source>it is the fastest on x86-64 CPUs</source>
@@ -2597,11 +2649,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>it is what computes on Apple GPUs</source>
-            <translation type="unfinished" />
+            <translation>在 Apple GPU 上由它计算</translation>
         </message>
         <message>
             <source>it is what computes on Intel GPUs</source>
-            <translation type="unfinished" />
+            <translation>在 Intel GPU 上由它计算</translation>
         </message>
         <message>
             <source>it opens, but gives no frames</source>
@@ -2609,11 +2661,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>it was changed, moved or removed while it was being signed</source>
-            <translation type="unfinished" />
+            <translation>它在签名期间被更改、移动或移除</translation>
         </message>
         <message>
             <source>it was ended</source>
-            <translation type="unfinished" />
+            <translation>它已被结束</translation>
         </message>
         <message>
             <source>it was removed meanwhile</source>
@@ -2629,27 +2681,27 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>its process ended with {status}: out of memory, or a library crashed</source>
-            <translation type="unfinished" />
+            <translation>其进程以 {status} 结束：内存不足，或某个库崩溃</translation>
         </message>
         <message>
             <source>key: got {key}, expected a letter, a digit, F1 to F24, Pause, ScrollLock, Print, Ins, Del, Home, End, PgUp, PgDown or Space, with Ctrl, Alt, Shift or Meta, such as Ctrl+Alt+0</source>
-            <translation type="unfinished" />
+            <translation>按键：为 {key}，应为字母、数字、F1 至 F24、Pause、ScrollLock、Print、Ins、Del、Home、End、PgUp、PgDown 或 Space，并与 Ctrl、Alt、Shift 或 Meta 组合，例如 Ctrl+Alt+0</translation>
         </message>
         <message>
             <source>key: {key} alone would be taken from whatever you write: choose it with Ctrl, Alt or Meta, or a key such as Pause or F9</source>
-            <translation type="unfinished" />
+            <translation>按键：单独使用 {key} 会影响您的输入：请与 Ctrl、Alt 或 Meta 组合，或选择 Pause、F9 等按键</translation>
         </message>
         <message>
             <source>key: {key} is another program's already, the desktop's maybe: choose another one</source>
-            <translation type="unfinished" />
+            <translation>按键：{key} 已被其他程序占用，可能是桌面：请选择其他按键</translation>
         </message>
         <message>
             <source>key: {key} is another program's already: choose another one</source>
-            <translation type="unfinished" />
+            <translation>按键：{key} 已被其他程序占用：请选择其他按键</translation>
         </message>
         <message>
             <source>key: {key} is not on this keyboard: choose another one, such as Ctrl+Alt+0</source>
-            <translation type="unfinished" />
+            <translation>按键：此键盘上没有 {key}：请选择其他按键，例如 Ctrl+Alt+0</translation>
         </message>
         <message>
             <source>keypoints</source>
@@ -2686,7 +2738,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>macOS gives a key to one app only with the right to watch all keys: have the Shortcuts app run mcnet-avatar ctl slate by a key</source>
-            <translation type="unfinished" />
+            <translation>macOS 只有在应用有权监视所有按键时才会提供按键：请在“快捷指令”应用中用按键运行 mcnet-avatar ctl slate</translation>
         </message>
         <message>
             <source>make room on the disk</source>
@@ -2743,7 +2795,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>mps is for Apple's GPUs, and this is {system}</source>
-            <translation type="unfinished" />
+            <translation>mps 用于 Apple GPU，而这里是 {system}</translation>
         </message>
         <message>
             <source>ms</source>
@@ -2751,7 +2803,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>name of the PipeWire camera: got {name}, expected 1 to {longest} printable characters</source>
-            <translation type="unfinished" />
+            <translation>PipeWire 摄像头的名称：为 {name}，应为 1 至 {longest} 个可打印字符</translation>
         </message>
         <message>
             <source>needs a hand</source>
@@ -2799,7 +2851,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>no face was seen while the motion was recorded: there is no file {path}</source>
-            <translation type="unfinished" />
+            <translation>录制动作期间没有看到人脸：没有文件 {path}</translation>
         </message>
         <message>
             <source>no face: the avatar rests</source>
@@ -2807,7 +2859,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>no file is chosen; choose a picture or a video</source>
-            <translation type="unfinished" />
+            <translation>未选择文件；请选择图片或视频</translation>
         </message>
         <message>
             <source>no frame of {path} can be decoded: it is damaged or cut short; export it again</source>
@@ -2815,7 +2867,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>no frame of {path} can be decoded; choose another video</source>
-            <translation type="unfinished" />
+            <translation>{path} 没有一帧可以解码；请选择其他视频</translation>
         </message>
         <message>
             <source>no model {name_or_path}: got neither a file, a folder nor a bundled name, expected a .safetensors or .pth.tar file or a model's folder (check the path) or one of: {bundled}</source>
@@ -2823,7 +2875,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>no motion file {path}: there is no such file</source>
-            <translation type="unfinished" />
+            <translation>没有动作文件 {path}：没有这样的文件</translation>
         </message>
         <message>
             <source>no permission for {path} ({name}): run `sudo usermod -aG video $USER`, then log out and in again</source>
@@ -2851,7 +2903,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>no process could be started for it ({error})</source>
-            <translation type="unfinished" />
+            <translation>无法为此启动进程（{error}）</translation>
         </message>
         <message>
             <source>no video at {path}: check the path</source>
@@ -2863,7 +2915,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>none yet</source>
-            <translation type="unfinished" />
+            <translation>尚无</translation>
         </message>
         <message>
             <source>not calibrated yet: look into the camera, or press Calibrate</source>
@@ -2951,7 +3003,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>precision: got bf16 on {device}, expected fp32 or fp16 there</source>
-            <translation type="unfinished" />
+            <translation>精度：在 {device} 上指定了 bf16，应为 fp32 或 fp16</translation>
         </message>
         <message>
             <source>precision: got fp16 on the CPU, expected fp32 or bf16 there (fp16 is for GPUs)</source>
@@ -2963,27 +3015,27 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>preset: got {name} for a name, expected 1 to {most} characters</source>
-            <translation type="unfinished" />
+            <translation>预设：名称为 {name}，应为 1 至 {most} 个字符</translation>
         </message>
         <message>
             <source>preset: got {name}, expected one of your own: {own}</source>
-            <translation type="unfinished" />
+            <translation>预设：为 {name}，应为您自己的预设之一：{own}</translation>
         </message>
         <message>
             <source>preset: got {name}, expected one of {names}</source>
-            <translation type="unfinished" />
+            <translation>预设：为 {name}，应为以下之一：{names}</translation>
         </message>
         <message>
             <source>preset: there are {count} already, expected no more: delete one first</source>
-            <translation type="unfinished" />
+            <translation>预设：已有 {count} 个，不能再多：请先删除一个</translation>
         </message>
         <message>
             <source>preset: {name} is there already: choose another name, or delete it first</source>
-            <translation type="unfinished" />
+            <translation>预设：{name} 已存在：请选择其他名称，或先删除它</translation>
         </message>
         <message>
             <source>preset: {name} stays as it is: choose another name</source>
-            <translation type="unfinished" />
+            <translation>预设：{name} 保持不变：请选择其他名称</translation>
         </message>
         <message>
             <source>process {name}</source>
@@ -3055,7 +3107,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>signing needs room for a second copy: got {free_mb:.0f} MB, expected {needed_mb:.0f} MB; make room on the disk</source>
-            <translation type="unfinished" />
+            <translation>签名需要第二份副本的空间：可用 {free_mb:.0f} MB，需要 {needed_mb:.0f} MB；请腾出磁盘空间</translation>
         </message>
         <message>
             <source>slate grey</source>
@@ -3087,31 +3139,31 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the PipeWire camera cannot be made: {error}</source>
-            <translation type="unfinished" />
+            <translation>无法创建 PipeWire 摄像头：{error}</translation>
         </message>
         <message>
             <source>the PipeWire camera cannot be opened: no daemon listens at {socket} ({error}); start it with `systemctl --user start pipewire wireplumber`, or see `mcnet-avatar --doctor`</source>
-            <translation type="unfinished" />
+            <translation>无法打开 PipeWire 摄像头：{socket} 没有服务响应（{error}）；请用 `systemctl --user start pipewire wireplumber` 启动，或查看 `mcnet-avatar --doctor`</translation>
         </message>
         <message>
             <source>the PipeWire camera is not open; open it first</source>
-            <translation type="unfinished" />
+            <translation>PipeWire 摄像头未打开；请先打开</translation>
         </message>
         <message>
             <source>the PipeWire camera is open already ({detail}); close it first</source>
-            <translation type="unfinished" />
+            <translation>PipeWire 摄像头已打开（{detail}）；请先关闭</translation>
         </message>
         <message>
             <source>the X server does not answer for a key: {failure}</source>
-            <translation type="unfinished" />
+            <translation>X 服务器没有响应按键请求：{failure}</translation>
         </message>
         <message>
             <source>the X server gives the key to this app</source>
-            <translation type="unfinished" />
+            <translation>X 服务器将该按键交给本应用</translation>
         </message>
         <message>
             <source>the X server has ended: {failure}</source>
-            <translation type="unfinished" />
+            <translation>X 服务器已结束：{failure}</translation>
         </message>
         <message>
             <source>the authors' released weights are not bundled: download their checkpoint and give its path (.pth.tar)</source>
@@ -3127,7 +3179,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the background video cannot be used: {error}</source>
-            <translation type="unfinished" />
+            <translation>无法使用背景视频：{error}</translation>
         </message>
         <message>
             <source>the calibration is under way</source>
@@ -3151,31 +3203,31 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the camera's frames have another size now</source>
-            <translation type="unfinished" />
+            <translation>摄像头的帧大小已改变</translation>
         </message>
         <message>
             <source>the certificate in {path} is valid from {begin} to {end} and not now: get a new one</source>
-            <translation type="unfinished" />
+            <translation>{path} 中证书的有效期为 {begin} 至 {end}，现在无效：请获取新证书</translation>
         </message>
         <message>
             <source>the desktop did not give the key: allow it in its settings for shortcuts</source>
-            <translation type="unfinished" />
+            <translation>桌面没有提供该按键：请在其快捷键设置中允许</translation>
         </message>
         <message>
             <source>the desktop has taken the key back: choose it again</source>
-            <translation type="unfinished" />
+            <translation>桌面已收回该按键：请重新选择</translation>
         </message>
         <message>
             <source>the desktop is asked for the key, and may ask you</source>
-            <translation type="unfinished" />
+            <translation>正在向桌面请求该按键，它可能会询问您</translation>
         </message>
         <message>
             <source>the desktop's portal does not answer</source>
-            <translation type="unfinished" />
+            <translation>桌面的门户没有响应</translation>
         </message>
         <message>
             <source>the desktop's portal has refused the key: bind mcnet-avatar ctl slate there</source>
-            <translation type="unfinished" />
+            <translation>桌面的门户拒绝了该按键：请在那里绑定 mcnet-avatar ctl slate</translation>
         </message>
         <message>
             <source>the eyes are hardly open</source>
@@ -3207,7 +3259,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the key was not given in the desktop's dialog: choose it again to be asked</source>
-            <translation type="unfinished" />
+            <translation>桌面的对话框中没有给出该按键：请重新选择以再次询问</translation>
         </message>
         <message>
             <source>the microphone fails: {error}</source>
@@ -3215,7 +3267,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the microphone gives no sound: plug it in again, or choose another one</source>
-            <translation type="unfinished" />
+            <translation>麦克风没有声音：请重新连接，或选择其他麦克风</translation>
         </message>
         <message>
             <source>the microphone is not there: plug it in, or choose another one</source>
@@ -3259,7 +3311,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the network {path} is not the bundled one: got SHA-256 {found}..., expected {expected}...; reinstall the package</source>
-            <translation type="unfinished" />
+            <translation>网络 {path} 不是自带的：其 SHA-256 为 {found}...，应为 {expected}...；请重新安装软件包</translation>
         </message>
         <message>
             <source>the old file could not be moved ({error})</source>
@@ -3275,11 +3327,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the package c2pa-python cannot be used ({error}); install the app again, or switch Content Credentials off</source>
-            <translation type="unfinished" />
+            <translation>无法使用软件包 c2pa-python（{error}）；请重新安装应用，或关闭内容凭证</translation>
         </message>
         <message>
             <source>the package cryptography cannot be used ({error}); install the app again</source>
-            <translation type="unfinished" />
+            <translation>无法使用软件包 cryptography（{error}）；请重新安装应用</translation>
         </message>
         <message>
             <source>the package openvino is not installed (pip install "mcnet-avatar[openvino]")</source>
@@ -3291,7 +3343,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the person cannot be cut out of this portrait: {error}</source>
-            <translation type="unfinished" />
+            <translation>无法从这张肖像中抠出人物：{error}</translation>
         </message>
         <message>
             <source>the picture is soft</source>
@@ -3315,15 +3367,15 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the private key {key} is not that of the first certificate in {certificates}: give the pair that belongs together, the signer's certificate first</source>
-            <translation type="unfinished" />
+            <translation>私钥 {key} 与 {certificates} 中的第一个证书不匹配：请给出配对的一组，签名者的证书在前</translation>
         </message>
         <message>
             <source>the private key {path} has a passphrase, and nobody is there to type it: expected one without</source>
-            <translation type="unfinished" />
+            <translation>私钥 {path} 有密码，而无人输入：应为没有密码的私钥</translation>
         </message>
         <message>
             <source>the private key {path} is of a kind that C2PA does not take: expected an elliptic curve (P-256, P-384 or P-521), Ed25519, or RSA of at least {bits} bits</source>
-            <translation type="unfinished" />
+            <translation>私钥 {path} 的类型不被 C2PA 接受：应为椭圆曲线（P-256、P-384 或 P-521）、Ed25519，或至少 {bits} 位的 RSA</translation>
         </message>
         <message>
             <source>the process that looks inside the network has ended, perhaps for want of memory; close the view and open it again</source>
@@ -3347,11 +3399,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the session's message bus does not answer: {error}</source>
-            <translation type="unfinished" />
+            <translation>会话的消息总线没有响应：{error}</translation>
         </message>
         <message>
             <source>the session's message bus has ended: {error}</source>
-            <translation type="unfinished" />
+            <translation>会话的消息总线已结束：{error}</translation>
         </message>
         <message>
             <source>the settings ask for detected keypoints, and this needs measured ones</source>
@@ -3359,15 +3411,15 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>the signed copy does not hold when it is read back ({problems}), so that it was not kept</source>
-            <translation type="unfinished" />
+            <translation>签名副本在回读时未通过验证（{problems}），因此未保留</translation>
         </message>
         <message>
             <source>the signed copy does not show the same pictures, so that it was not kept</source>
-            <translation type="unfinished" />
+            <translation>签名副本显示的画面不同，因此未保留</translation>
         </message>
         <message>
             <source>the signed copy says something else, so that it was not kept</source>
-            <translation type="unfinished" />
+            <translation>签名副本的内容不符，因此未保留</translation>
         </message>
         <message>
             <source>the slate's picture</source>
@@ -3451,15 +3503,15 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>there is no Intel GPU {index}: OpenVINO finds {n}</source>
-            <translation type="unfinished" />
+            <translation>没有 Intel GPU {index}：OpenVINO 找到 {n} 块</translation>
         </message>
         <message>
             <source>there is no desktop to hear a key on</source>
-            <translation type="unfinished" />
+            <translation>没有可以接收按键的桌面</translation>
         </message>
         <message>
             <source>there is no file {path}; check the path</source>
-            <translation type="unfinished" />
+            <translation>没有文件 {path}；请检查路径</translation>
         </message>
         <message>
             <source>there is no microphone: plug one in, or allow it in the system's settings for sound</source>
@@ -3467,7 +3519,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>this Wayland session has no message bus to ask its desktop by: bind mcnet-avatar ctl slate to a key in the desktop's own settings</source>
-            <translation type="unfinished" />
+            <translation>此 Wayland 会话没有可用于询问桌面的消息总线：请在桌面的设置中将按键绑定到 mcnet-avatar ctl slate</translation>
         </message>
         <message>
             <source>this computer is being measured</source>
@@ -3475,11 +3527,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>this desktop's portal gives no keys to apps ({error}): bind mcnet-avatar ctl slate to a key in the desktop's own settings</source>
-            <translation type="unfinished" />
+            <translation>此桌面的门户不向应用提供按键（{error}）：请在桌面的设置中将按键绑定到 mcnet-avatar ctl slate</translation>
         </message>
         <message>
             <source>this machine shows no GPU that a program may compute with (there is no /dev/dri/renderD*)</source>
-            <translation type="unfinished" />
+            <translation>这台计算机没有可供程序计算的 GPU（没有 /dev/dri/renderD*）</translation>
         </message>
         <message>
             <source>this model's keypoints are not known points of a face</source>
@@ -3499,7 +3551,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>torch lacks something on the Apple GPU that the network needs ({error}): use device cpu, or a newer torch</source>
-            <translation type="unfinished" />
+            <translation>torch 在 Apple GPU 上缺少网络所需的功能（{error}）：请使用设备 cpu，或更新的 torch</translation>
         </message>
         <message>
             <source>torch {version} (for CUDA {cuda}) finds no usable NVIDIA GPU or driver</source>
@@ -3507,7 +3559,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>torch {version} finds no Apple GPU that it can use</source>
-            <translation type="unfinished" />
+            <translation>torch {version} 找不到可用的 Apple GPU</translation>
         </message>
         <message>
             <source>torch {version} has no NVIDIA driver to compute with</source>
@@ -3515,7 +3567,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>torch {version} is a build without Apple's Metal</source>
-            <translation type="unfinished" />
+            <translation>torch {version} 是不带 Apple Metal 的版本</translation>
         </message>
         <message>
             <source>torch {version} is a build without CUDA</source>
@@ -3531,7 +3583,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>unknown key {key}</source>
-            <translation type="unfinished" />
+            <translation>未知的键 {key}</translation>
         </message>
         <message>
             <source>unknown {what} {key}</source>
@@ -3551,7 +3603,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>version: got {version}, expected {known}</source>
-            <translation type="unfinished" />
+            <translation>version：为 {version}，应为 {known}</translation>
         </message>
         <message>
             <source>virtual camera</source>
@@ -3579,11 +3631,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>what speaks to PipeWire has crashed</source>
-            <translation type="unfinished" />
+            <translation>与 PipeWire 通信的进程已崩溃</translation>
         </message>
         <message>
             <source>what {path} says of itself cannot be read: {why}</source>
-            <translation type="unfinished" />
+            <translation>无法读取 {path} 对自身的说明：{why}</translation>
         </message>
         <message>
             <source>wood</source>
@@ -3627,7 +3679,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{error}. Presets of this run are not kept</source>
-            <translation type="unfinished" />
+            <translation>{error}。本次运行的预设不会保存</translation>
         </message>
         <message>
             <source>{first} and {then}</source>
@@ -3675,11 +3727,19 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{kept}; {error}</source>
-            <translation type="unfinished" />
+            <translation>{kept}；{error}</translation>
         </message>
         <message>
             <source>{key} shows the slate, whichever window has the focus.</source>
-            <translation type="unfinished" />
+            <translation>无论焦点在哪个窗口，按 {key} 都会显示待机画面。</translation>
+        </message>
+        <message>
+            <source>{key}: got {got}, expected no such key</source>
+            <translation>{key}：为 {got}，不应有此项</translation>
+        </message>
+        <message>
+            <source>{key}: got {got}, expected {expected}</source>
+            <translation>{key}：为 {got}，应为 {expected}</translation>
         </message>
         <message>
             <source>{lack}; use device cpu, or another precision</source>
@@ -3839,7 +3899,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{name} is a motion file, expected what gives pictures</source>
-            <translation type="unfinished" />
+            <translation>{name} 是动作文件，应为有画面的内容</translation>
         </message>
         <message>
             <source>{name} is a recording, expected a live camera: download it, and give the file</source>
@@ -3851,7 +3911,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{name} is saved, but without Content Credentials: {why}.</source>
-            <translation type="unfinished" />
+            <translation>{name} 已保存，但没有内容凭证：{why}。</translation>
         </message>
         <message>
             <source>{name} is there, but is not used: {lack}</source>
@@ -3920,7 +3980,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{path} cannot be read ({error}); check the path</source>
-            <translation type="unfinished" />
+            <translation>无法读取 {path}（{error}）；请检查路径</translation>
         </message>
         <message>
             <source>{path} cannot be read as a checkpoint: it is something else, or truncated or damaged; get it again</source>
@@ -3928,7 +3988,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{path} cannot be read as a motion file: {error}; copy or record it again</source>
-            <translation type="unfinished" />
+            <translation>无法将 {path} 作为动作文件读取：{error}；请重新复制或录制</translation>
         </message>
         <message>
             <source>{path} cannot be read: {cause}</source>
@@ -3940,19 +4000,19 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{path} has {count} frames, expected at most {most}</source>
-            <translation type="unfinished" />
+            <translation>{path} 有 {count} 帧，最多 {most} 帧</translation>
         </message>
         <message>
             <source>{path} holds no certificates ({error}); expected PEM, the signer's first</source>
-            <translation type="unfinished" />
+            <translation>{path} 中没有证书（{error}）；应为 PEM，签名者的在前</translation>
         </message>
         <message>
             <source>{path} holds no private key ({error}); expected PEM</source>
-            <translation type="unfinished" />
+            <translation>{path} 中没有私钥（{error}）；应为 PEM</translation>
         </message>
         <message>
             <source>{path} is a damaged motion file: {error}; copy or record it again</source>
-            <translation type="unfinished" />
+            <translation>{path} 是损坏的动作文件：{error}；请重新复制或录制</translation>
         </message>
         <message>
             <source>{path} is a file of torch's, and {lack}: convert it once where torch is (`mcnet convert {name} model.safetensors --int8`), and use that</source>
@@ -3960,11 +4020,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{path} is a folder, a device or a pipe, and only a file can be used; choose another</source>
-            <translation type="unfinished" />
+            <translation>{path} 是文件夹、设备或管道，而只能使用文件；请选择其他文件</translation>
         </message>
         <message>
             <source>{path} is a motion file of version {version}, this program knows versions up to {known}; use a newer one</source>
-            <translation type="unfinished" />
+            <translation>{path} 是版本 {version} 的动作文件，本程序支持到 {known}；请使用更新的程序</translation>
         </message>
         <message>
             <source>{path} is cut short: got {size} bytes, expected {end}; get it again</source>
@@ -3976,7 +4036,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{path} is larger than {most} MB, expected a motion file; take a shorter one</source>
-            <translation type="unfinished" />
+            <translation>{path} 大于 {most} MB，应为动作文件；请使用较短的</translation>
         </message>
         <message>
             <source>{path} is no MCNet checkpoint: got {found}, expected dicts named {parts}</source>
@@ -3984,7 +4044,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{path} is no motion file: expected one that --save-motion or the app recorded</source>
-            <translation type="unfinished" />
+            <translation>{path} 不是动作文件：应为 --save-motion 或本应用录制的文件</translation>
         </message>
         <message>
             <source>{path} is no safetensors file that can be read ({said}): get it again</source>
@@ -4020,7 +4080,7 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{path}: got suffix {suffix}, expected {kinds}</source>
-            <translation type="unfinished" />
+            <translation>{path}：扩展名为 {suffix}，应为 {kinds}</translation>
         </message>
         <message>
             <source>{path}: {key} is a {dtype} tensor, expected plain floating point</source>
@@ -4047,12 +4107,16 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{precision}（原生支持其乘法）</translation>
         </message>
         <message>
+            <source>{problems}; and {number} more</source>
+            <translation>{problems}；还有 {number} 项</translation>
+        </message>
+        <message>
             <source>{rate_hz:g} per second</source>
             <translation>每秒 {rate_hz:g} 次</translation>
         </message>
         <message>
             <source>{reason}; nothing else computes on {device}: use device cpu</source>
-            <translation type="unfinished" />
+            <translation>{reason}；{device} 上没有其他可用的计算方式：请使用设备 cpu</translation>
         </message>
         <message>
             <source>{reason}; {lack}, so that nothing else computes: install it, or mend that</source>
@@ -4072,11 +4136,11 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{score} of 100, as calibrated before</source>
-            <translation type="unfinished" />
+            <translation>{score}/100，与之前校准的一样</translation>
         </message>
         <message>
             <source>{score}: {remarks}</source>
-            <translation type="unfinished" />
+            <translation>{score}：{remarks}</translation>
         </message>
         <message>
             <source>{sentence} {fix}.</source>
@@ -4101,6 +4165,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{tip} Times Motion.</source>
             <translation>{tip} 与“动作”相乘。</translation>
+        </message>
+        <message>
+            <source>{trouble} A call hears nothing meanwhile; it is tried again.</source>
+            <translation>{trouble} 其间通话听不到声音；会再次尝试。</translation>
         </message>
         <message>
             <source>{trouble} Recordings go on, and are silent meanwhile.</source>
@@ -4136,15 +4204,19 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         </message>
         <message>
             <source>{what}.{name}: got {got}, expected a table</source>
-            <translation type="unfinished" />
+            <translation>{what}.{name}：为 {got}，应为表</translation>
         </message>
         <message>
             <source>{what}.{name}: {complaint}</source>
-            <translation type="unfinished" />
+            <translation>{what}.{name}：{complaint}</translation>
         </message>
         <message>
             <source>{what}: got {got}, expected a table of presets</source>
-            <translation type="unfinished" />
+            <translation>{what}：为 {got}，应为预设表</translation>
+        </message>
+        <message>
+            <source>{where} does not hold the network it should: {problems}. Convert the original file again, or use another one</source>
+            <translation>{where} 中没有应有的网络：{problems}。请重新转换原始文件，或使用其他文件</translation>
         </message>
         <message>
             <source>{where}: {key} holds NaN or infinite values, expected finite weights; if a training run diverged, use an earlier checkpoint of it</source>

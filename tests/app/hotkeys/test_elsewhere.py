@@ -2,11 +2,14 @@
 
 import ctypes
 import queue
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.__main__ import main
 from app.hotkeys import windows
 from app.hotkeys.listening import Standing
 from app.hotkeys.support import examine_keys, listener_for
@@ -86,3 +89,15 @@ def test_systems_that_give_no_key_say_so() -> None:
     assert (
         found.sentence == "Not possible here while another window has the focus: there is no desktop to hear a key on."
     )
+
+
+def test_the_doctor_tells_of_the_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("app.pipeline.doctor.check_up", lambda _: ())  # the other findings have their own tests
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "XDG_SESSION_TYPE"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["--doctor"]) == 0
+    if sys.platform.startswith("linux"):
+        assert "[ok] Panic key: Not possible here while another window has the focus" in capsys.readouterr().out

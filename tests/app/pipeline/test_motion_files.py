@@ -19,7 +19,7 @@ from app.pipeline.capture.camera_control import CameraTimes
 from app.pipeline.capture.camera_frame import CameraFrame, Played
 from app.pipeline.capture.cameras import open_camera, open_performer
 from app.pipeline.capture.track_camera import TrackCamera
-from app.pipeline.events import Calibrated, CameraFailed, Event, MotionRefused
+from app.pipeline.events import Calibrated, CameraFailed, Event, MotionRefused, SettingRefused
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.pipeline import Pipeline, PipelineTimes
 from app.pipeline.portraits import Portrait
@@ -27,6 +27,7 @@ from app.pipeline.state import State
 from app.settings import LiveSettings
 from mcnet.media.faces import Face
 from mcnet.media.motion_track import MotionTrack, TrackRecorder, drawn, load_track, save_track
+from tests import gentle_motion
 from tests.app.fakes import Cameras, FakeEngine, FakeFinder, FakeSink, marked_picture, wait_until
 from tests.app.pipeline.capture.fake_capture import Clock
 from tests.app.pipeline.test_pipeline import leaked
@@ -137,6 +138,8 @@ class Stage:
         seen = Played(rgb, face) if played else None
         step = self.animator.step(CameraFrame(self.frames, now_s, rgb, "one", "", seen), now_s, settings)
         assert step.output is not None
+        if step.view is not None:
+            self.animator.follow(step.view)
         return step.output.state
 
 
@@ -182,6 +185,78 @@ def test_its_calibration_is_none_for_the_plane(face: Face, woman: Portrait) -> N
     while stage.step(face) is not State.LIVE:
         assert stage.frames < 50
     assert stage.step(face, dataclasses.replace(STEPWISE, motion="plane"), played=False) is State.CALIBRATING
+
+
+# Idling
+
+
+IDLING = dataclasses.replace(STEPWISE, idle_motion="gentle", idle_s=60.0)
+
+
+def shown(stage: Stage) -> np.ndarray:
+    return np.asarray(stage.engine.rendered[-1].value[0], np.float64)
+
+
+def test_who_is_away_leaves_an_avatar_that_moves_gently_and_comes_back_without_a_jump(
+    face: Face, woman: Portrait
+) -> None:
+    stage = Stage(None, woman)
+    while stage.step(face, IDLING) is not State.LIVE:
+        assert stage.frames < 50
+    for _ in range(15):
+        stage.step(face, IDLING)
+    while stage.step(None, IDLING) is not State.IDLE:
+        assert stage.frames < 200
+    places = [shown(stage)]
+    for _ in range(300):  # 12 seconds
+        assert stage.step(None, IDLING) is State.IDLE
+        places.append(shown(stage))
+    for _ in range(15):
+        assert stage.step(face, IDLING) is State.LIVE
+        places.append(shown(stage))
+    still = np.abs(np.stack(places) - places[0]).max((1, 2))
+    assert still[1:8].max() < 0.01, "it begins at rest"
+    assert 0.02 < still[50:300].max() < 0.15, "of the picture's half: it sways"
+    steps = np.abs(np.diff(np.stack(places), axis=0)).max((1, 2))
+    assert steps.max() < 0.02
+
+
+def test_who_comes_back_and_is_lost_at_once_sees_no_jump_either(face: Face, woman: Portrait) -> None:
+    stage = Stage(None, woman)
+    for _ in range(30):
+        stage.step(face, IDLING)
+    places = []
+    for seen in (*[None] * 60, *[face] * 3, *[None] * 20):
+        stage.step(seen, IDLING)
+        places.append(shown(stage))
+    assert np.abs(np.diff(np.stack(places), axis=0)).max() < 0.04
+
+
+@pytest.mark.parametrize("change", ["none", "no file", "detected"])
+def test_otherwise_it_rests_still(face: Face, woman: Portrait, tmp_path: Path, change: str) -> None:
+    name = {"none": "", "no file": str(tmp_path / "gone.safetensors")}.get(change, "gentle")
+    settings = dataclasses.replace(IDLING, idle_motion=name)
+    stage = Stage(None, woman, () if change == "detected" else POINTS)
+    for _ in range(30):
+        stage.step(face, settings, played=False)
+    while stage.step(None, settings, played=False) is not State.IDLE:
+        assert stage.frames < 200
+    rendered = len(stage.engine.rendered)
+    for _ in range(20):
+        stage.step(None, settings, played=False)
+    assert len(stage.engine.rendered) == rendered
+    told = [event for event in stage.events if isinstance(event, SettingRefused)]
+    assert [event.setting for event in told] == (["idle_motion"] if change == "no file" else [])
+
+
+def test_the_bundled_motion_is_what_its_script_makes() -> None:
+    kept, made = load_track(gentle_motion.FILE), gentle_motion.gentle_motion()
+    assert len(kept.faces) == len(made.faces)
+    for one, other in zip(kept.faces, made.faces, strict=True):
+        assert one is not None
+        assert other is not None
+        # The mesh network's answer for the portrait differs a little from processor to processor.
+        np.testing.assert_allclose(one.landmarks_px, other.landmarks_px, atol=0.5)
 
 
 # The recording

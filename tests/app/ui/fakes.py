@@ -40,6 +40,7 @@ from app.pipeline.inspector import Drawn, InspectorProcess, Posed, Request
 from app.pipeline.models import ModelReport
 from app.pipeline.output.discloser import Disclose
 from app.pipeline.output.output_frame import Composed
+from app.pipeline.output.pipewire_microphone import MicrophoneStanding, PipeWireMicrophone
 from app.pipeline.output.sinks import NullSink, OutputFormat, Sink
 from app.pipeline.output.sound import SoundFeed
 from app.pipeline.pipeline import Pipeline
@@ -55,15 +56,21 @@ from mcnet.disclosure import Generated, SigningFiles
 from mcnet.engine import Engine, Way
 from mcnet.media.crop import SquareBox
 from mcnet.model_card import Evaluation, ModelCard
+from mcnet.phrases import phrase
 
 _AUTOMATIC = SquareBox(50.0, 40.0, 60.0)
-READY = VirtualCameraReport("ready", "/dev/video10", "The virtual camera /dev/video10 is ready.")
+READY = VirtualCameraReport(
+    "ready", "/dev/video10", phrase("The virtual camera {called} is ready.", called="/dev/video10")
+)
 PIPEWIRE_READY = VirtualCameraReport("ready", "mcnet-avatar", "PipeWire can have a camera.")
 MISSING = VirtualCameraReport(
     "missing",
     "",
-    "There is no virtual camera.",
-    (Fix("Install it", "sudo apt install v4l2loopback-dkms"), Fix("Load the module", "sudo modprobe v4l2loopback")),
+    phrase("There is no virtual camera: OBS Studio brings one."),
+    (
+        Fix(phrase("Install it"), "sudo apt install v4l2loopback-dkms"),
+        Fix(phrase("Load the module"), "sudo modprobe v4l2loopback"),
+    ),
 )
 STATS = Stats(
     State.LIVE,
@@ -186,12 +193,22 @@ class FakePipeline:
             measured: whether the portrait's were.
         """
         assert self.portrait is not None
-        self.tell(EngineReady("fake", "cuda:0", "the fake GPU in bf16, because a test says so", 0.1, measures=measures))
+        self.tell(
+            EngineReady(
+                "fake",
+                "cuda:0",
+                phrase(
+                    "{device} in {precision} with {backend}", device="the fake GPU", precision="bf16", backend="torch"
+                ),
+                0.1,
+                measures=measures,
+            )
+        )
         self.tell(SourceReady(self.portrait.entry.key, from_cache=False, measured=measured))
         self.open_camera()
         live = self.settings
         in_space = measured and live.relative and live.motion == "space"
-        self.tell(Calibrated(92, ("close your mouth",), in_space=in_space))
+        self.tell(Calibrated(92, (phrase("close your mouth"),), in_space=in_space))
         self.tell(StateChanged(state))
 
     def open_camera(self, fps_hz: float = 30.0) -> None:
@@ -299,7 +316,7 @@ class FakeStore:
 
 def _portrait(entry: PortraitEntry, rgb: NDArray[np.uint8], square: NDArray[np.uint8], score: int) -> Portrait:
     landmarks = np.zeros((468, 3), np.float32)
-    return Portrait(entry, rgb, entry.box or _AUTOMATIC, square, landmarks, score, ("the mouth is open",))
+    return Portrait(entry, rgb, entry.box or _AUTOMATIC, square, landmarks, score, (phrase("the head is tilted"),))
 
 
 @dataclass
@@ -315,6 +332,7 @@ class World:
     recordings: list[Path] = field(default_factory=list)
     sounds: list[SoundFeed | None] = field(default_factory=list)
     microphones: list[str] | Exception = field(default_factory=lambda: ["headset", "webcam"])
+    call_microphones: "list[FakeCallMicrophone]" = field(default_factory=list)
     ears: "list[FakeEar]" = field(default_factory=list)
     sink_error: Exception | None = None
     sound_trouble: str = ""
@@ -360,6 +378,7 @@ class World:
             begin_disclosing=self._begin_disclosing,
             list_microphones=self._list_microphones,
             open_microphone=self._open_microphone,
+            make_call_microphone=self._make_call_microphone,
             make_inspector=self._make_inspector,
             listen_for=self._listen_for,
             make_control=self._make_control,
@@ -403,6 +422,12 @@ class World:
         warnings = ("It is a stranger.",) if card is None else tuple(card.warnings())
         assert like is None or isinstance(like, Tier)
         return ModelReport(model, card, warnings, self.speeds.get(model), self.stamps.get(model, ()), _no_engine)
+
+    def _make_call_microphone(
+        self, key: str, name: str, tell: Callable[[MicrophoneStanding], None]
+    ) -> PipeWireMicrophone:
+        self.call_microphones.append(FakeCallMicrophone(key, name, tell))
+        return cast(PipeWireMicrophone, self.call_microphones[-1])
 
     def _make_inspector(self, model: str) -> InspectorProcess:
         self.inspectors.append(FakeInspector(model))
@@ -449,6 +474,24 @@ class World:
         sink = self._sink("recorder")
         sink.detail, sink.sound_trouble = str(path), self.sound_trouble
         return sink
+
+
+class FakeCallMicrophone:
+    """Notes what it is told."""
+
+    def __init__(self, key: str, name: str, tell: Callable[[MicrophoneStanding], None]) -> None:
+        self.key, self.name, self.tell = key, name, tell
+        self.followed: list[tuple[float, bool]] = []
+        self.stopped = False
+
+    def follow(self, delay_s: float, *, muted: bool) -> None:
+        self.followed.append((delay_s, muted))
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def ended(self, timeout_s: float) -> bool:
+        return self.stopped
 
 
 class FakeEar:

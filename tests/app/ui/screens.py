@@ -1,7 +1,7 @@
 """Every screen of the window on the fakes, at every size, and what is wrong with it.
 
-`python -m tests.app.ui.screens [--theme light] [--longer] [--folder FOLDER]` prints a fault per line; `QT_SCALE_FACTOR`
-sets the pixels per point. With a folder it leaves the pictures there, one contact sheet per size.
+`python -m tests.app.ui.screens [--theme light] [--language de] [--rtl] [--folder FOLDER]` prints a fault per line;
+`QT_SCALE_FACTOR` sets the pixels per point. With a folder it leaves the pictures there, one contact sheet per size.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from tests.app.ui.desk import PLATFORM
 os.environ["QT_QPA_PLATFORM"] = PLATFORM  # before Qt asks
 
 import numpy as np
-from PyQt6.QtCore import QPoint, QRect, QRectF
+from PyQt6.QtCore import QLocale, QPoint, QRect, QRectF, Qt
 from PyQt6.QtGui import QPainter, QPixmap
 from PyQt6.QtWidgets import (
     QAbstractButton,
@@ -47,6 +47,7 @@ from app.pipeline.state import State
 from app.settings import AppSettings, LiveSettings, WindowSettings
 from app.ui.crop_editor import CropCanvas
 from app.ui.inspector_dock import ViewsCanvas
+from app.ui.languages import speak
 from app.ui.main_window import MainWindow
 from app.ui.messages import Message
 from app.ui.parts import WindowOptions
@@ -54,11 +55,12 @@ from app.ui.performer_widget import PerformerWidget
 from app.ui.preview import Preview
 from app.ui.session import Session
 from app.ui.sound_row import LevelMeter
-from app.ui.status import Words
 from app.ui.theme import apply_theme, current_theme
 from app.ui.widgets import ColumnScroll, Combo, ElidedLabel
 from mcnet.media.images import read_rgb
+from mcnet.phrases import phrase
 from tests.app.ui.fakes import MISSING, STATS, World, card, performer_view_of
+from tests.app.ui.pseudo import speak_pseudo, texts_of, untranslated
 
 SIZES = ((800, 480), (920, 560), (960, 540), (1024, 600), (1180, 720), (1366, 700))
 """In points: the smallest, what used to be, 200 % of 1920x1080, two notebooks less their panels, and the default."""
@@ -79,6 +81,10 @@ _LONG = (
     "The model cannot be loaded: cannot read /home/somebody/models/another-model.safetensors: it ends after 1024 bytes "
     "of 61211904; copy it again, or choose another model. The output shows the slate."
 )
+_FAKED = (
+    "A name as long as one may have it, yes; Webcam, GPU 0: a fake one, device of virtualcam, the fake GPU, usual, "
+    "someone, Start again, Another one waits."
+)
 _LATEST = Path("runs/of-mine/latest.safetensors")
 _LICENCE = "CC BY 4.0 (GRID corpus), Apache-2.0, a licence that somebody wrote in words of their own and 12 more"
 
@@ -87,6 +93,7 @@ class Stage:
     """One window on fakes of its own."""
 
     def __init__(self, folder: Path, theme: str, **settings: Any) -> None:
+        self.folder = folder
         self.world = World(folder)
         self._prepare(self.world)
         window = WindowSettings(theme=cast(Any, theme), **settings)
@@ -143,6 +150,12 @@ class Stage:
         self.window.messages.show_message(Message("stage", _LONG, action="Start again", act=lambda: None))
         self.window.messages.show_message(Message("other", "Another one waits.", tone="warning"))
 
+    def data(self) -> str:
+        """All words that are no text of the window's: names of files, cameras, portraits, models and what failed."""
+        world = self.world
+        names = [str(self.folder), _LONG, _LICENCE, _FAKED, *(entry.name for entry in self.session.desk.entries)]
+        return " ".join([*names, *(camera.name for camera in world.cameras), repr(world.cards)])
+
     def close(self) -> None:
         """Stop everything."""
         self.window.close()
@@ -178,7 +191,7 @@ def _stages(folder: Path, theme: str) -> Iterator[tuple[str, Stage]]:
 
     stage = Stage(folder, theme, checklist_done=True)
     stage.prove()
-    stage.world.pipeline.fail_camera("The camera is gone: plug it in again", retry_s=2.0)
+    stage.world.pipeline.fail_camera(phrase("{name} ended without a frame", name="Webcam"), retry_s=2.0)
     stage.world.pipeline.tell(StateChanged(State.NO_CAMERA))
     stage.until(lambda: stage.session.state is State.NO_CAMERA)
     yield "no camera", stage
@@ -213,6 +226,7 @@ def _stages(folder: Path, theme: str) -> Iterator[tuple[str, Stage]]:
         stage.prove()
         stage.world.microphones = microphones
         stage.session.microphone.switch(True)
+        stage.session.call_microphone.switch(True)
         stage.until(lambda: bool(stage.session.microphone.name or stage.session.microphone.trouble))  # noqa: B023
         scroll = stage.window.controls.findChild(ColumnScroll)
         assert scroll is not None
@@ -223,8 +237,13 @@ def _stages(folder: Path, theme: str) -> Iterator[tuple[str, Stage]]:
     stage.prove()
     scroll = stage.window.controls.findChild(ColumnScroll)
     assert scroll is not None
+    stage.session.remote.set_port(0)
+    stage.session.remote.switch(True)
+    stage.until(lambda: stage.session.remote.port != 0)
+    stage.session.panic_key.choose("Ctrl+Alt+0")
+    stage.until(lambda: stage.session.panic_key.heard)
     scroll.ensureWidgetVisible(stage.window.controls.theme)
-    yield "output, computer and window", stage
+    yield "output, computer, other programs and window", stage
 
     stage = Stage(folder, theme, checklist_done=True, show_inspector=True, show_statistics=True)
     stage.prove()
@@ -401,12 +420,14 @@ def _cut(widget: QWidget) -> Iterator[str]:
             yield f"{_name(widget)} hides {bar.maximum()} lines"
 
 
-def watch_painting() -> list[str]:
-    """From now on, in this process, note every text that a widget paints itself and that does not fit its place."""
+def watch_painting() -> tuple[list[str], list[str]]:
+    """From now on, in this process, note the texts that widgets paint themselves: those that do not fit, and all."""
     before: Any = QPainter.drawText
     cut: list[str] = []
+    painted: list[str] = []
 
     def draw_text(self: QPainter, *args: Any) -> None:
+        painted.append(str(args[-1]))
         if len(args) == 3 and isinstance(args[0], QRect | QRectF):
             place, flags, text = QRectF(args[0]), args[1], args[2]
             needs = self.boundingRect(place, flags, text)
@@ -416,59 +437,30 @@ def watch_painting() -> list[str]:
         before(self, *args)
 
     QPainter.drawText = draw_text  # type: ignore[method-assign, assignment]
-    return cut
-
-
-# Longer texts
-
-
-def lengthen(text: str) -> str:
-    """As in a language whose words are 40 % longer, with marks above and below them. What is no word stays."""
-    if "/" in text and " " not in text:
-        return text
-    return re.sub(r"[A-Za-z]{3,}", lambda word: word[0] + ("Äĝüñ" * 9)[: -(-4 * len(word[0]) // 10)], text)
-
-
-def speak_longer() -> None:
-    """Have every text of labels, buttons and states lengthened from now on, in this process."""
-    for kind, method in (
-        (QLabel, "__init__"),
-        (QPushButton, "__init__"),
-        (QCheckBox, "__init__"),
-        (QLabel, "setText"),
-        (QAbstractButton, "setText"),
-    ):
-        _lengthen_argument(kind, method)
-    before = Preview.set_words
-
-    def set_words(self: Preview, words: Words) -> None:
-        before(self, Words(lengthen(words.state), words.tone, lengthen(words.more)))
-
-    Preview.set_words = set_words  # type: ignore[method-assign]
-
-
-def _lengthen_argument(kind: type, method: str) -> None:
-    before = getattr(kind, method)
-
-    def after(self: QWidget, *args: object) -> None:
-        before(self, *(lengthen(one) if isinstance(one, str) else one for one in args))
-
-    setattr(kind, method, after)
+    return cut, painted
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--theme", choices=("dark", "light"), default="dark")
-    parser.add_argument("--longer", action="store_true", help="texts 40 %% longer")
+    parser.add_argument(
+        "--language", default="en", help="of the texts; pseudo: one that nobody speaks, with words 40 %% longer"
+    )
+    parser.add_argument("--rtl", action="store_true", help="laid out from right to left, as for Arabic or Hebrew")
     parser.add_argument("--folder", type=Path, help="leave the pictures here")
     args = parser.parse_args()
-    if args.longer:
-        speak_longer()
     app = QApplication(sys.argv[:1])
+    QLocale.setDefault(QLocale("en_US"))
+    if args.language == "pseudo":
+        speak_pseudo(app)
+    else:
+        speak(app, args.language)
+    if args.rtl:
+        app.setLayoutDirection(Qt.LayoutDirection.RightToLeft)
     apply_theme(app, current_theme(args.theme))
     pictures: dict[tuple[int, int], list[tuple[str, QPixmap]]] = {size: [] for size in SIZES}
     found = 0
-    cut = watch_painting()
+    cut, painted = watch_painting()
     with tempfile.TemporaryDirectory() as place:
         for number, (name, stage) in enumerate(_stages(Path(place), args.theme)):
             for size in SIZES:
@@ -481,7 +473,11 @@ def main() -> int:
                     window = stage.window
                     wrong = [] if (window.width(), window.height()) == size else [f"the window is {window.size()}"]
                     cut.clear()
+                    painted.clear()
                     picture = window.grab()
+                    if args.language == "pseudo":
+                        texts = [*texts_of(window), window.windowTitle(), *painted]
+                        wrong += [f"{text!r} is not translated" for text in untranslated(texts, stage.data())]
                     for fault in (*wrong, *faults(window), *dict.fromkeys(cut)):
                         print(f"{size[0]}x{size[1]} {name} ({side}): {fault}")
                         found += 1

@@ -28,6 +28,7 @@ OF_THE_PAGE = {
     "11-live": "live",
     "15-fine-tune-small-light": "fine-tune",
     "23-scene": "scene",
+    "25-control": "control",
 }
 """The pictures of docs/window.md, by their names there."""
 _QUALITY = 88
@@ -37,9 +38,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("out/screenshots"))
     parser.add_argument("--quick", action="store_true", help="two pictures only")
+    parser.add_argument("--language", default="en", help="of the window, as of mcnet-avatar")
     parser.add_argument("--model", default="", help="instead, how this model is chosen, and given up again in a call")
     parser.add_argument("--inside", action="store_true", help="the dock with the inside of the network only")
     parser.add_argument("--scene", action="store_true", help="the portrait cut out before a background only")
+    parser.add_argument("--control", action="store_true", help="control from outside and the slate's key only")
     parser.add_argument("--page", type=Path, help="also the pictures of docs/window.md, as JPEGs, into this folder")
     args = parser.parse_args()
     if not os.environ.get("DISPLAY"):
@@ -56,16 +59,28 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as home:
         for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
             os.environ[name] = home
-        return take(args.folder, args.page, quick=args.quick, inside=args.inside, scene=args.scene, model=args.model)
+        kinds = {"quick": args.quick, "inside": args.inside, "scene": args.scene, "control": args.control}
+        return take(args.folder, args.page, model=args.model, language=args.language, **kinds)
 
 
-def take(folder: Path, page: Path | None, *, quick: bool, inside: bool, scene: bool, model: str) -> int:
+def take(
+    folder: Path,
+    page: Path | None,
+    *,
+    quick: bool,
+    inside: bool,
+    scene: bool,
+    control: bool,
+    model: str,
+    language: str,
+) -> int:
     from PyQt6.QtWidgets import QApplication, QScrollArea
 
     from app.pipeline.doctor import VirtualCameraReport, examine_virtual_camera
     from app.pipeline.output.sinks import NullSink
     from app.settings import AppSettings
     from app.ui.application import WindowOptions, _leave_behind, check_display
+    from app.ui.languages import speak
     from app.ui.main_window import MainWindow
     from app.ui.parts import real_parts
     from app.ui.session import Session
@@ -77,6 +92,7 @@ def take(folder: Path, page: Path | None, *, quick: bool, inside: bool, scene: b
 
     check_display()
     app = QApplication(sys.argv[:1])
+    speak(app, language)
     apply_theme(app, current_theme("dark"))
     options = WindowOptions(camera=str(CLIP))
     virtual_cameras = [
@@ -140,7 +156,7 @@ def take(folder: Path, page: Path | None, *, quick: bool, inside: bool, scene: b
     wait(lambda: session.chain.model.done, 60, "model")
     wait(lambda: session.state.shows_avatar, 60, "first animated frame")
     rest(3)
-    if not (inside or scene):
+    if not (inside or scene or control):
         shoot("1-first-launch-dark")
     if quick:
         return leave()
@@ -194,13 +210,30 @@ def take(folder: Path, page: Path | None, *, quick: bool, inside: bool, scene: b
         session.set_live(live)
         use(checklist_done=False)
 
+    def let_others_in() -> None:
+        session.remote.switch(True)
+        session.panic_key.choose("Ctrl+Alt+0")
+        wait(lambda: session.remote.port != 0 and session.panic_key.heard, 20, "control from outside, and a key")
+        use(checklist_done=True)
+        scroll = window.controls.findChild(QScrollArea)
+        assert scroll is not None
+        scroll.ensureWidgetVisible(window.controls.theme, 0, 20)
+        shoot("25-control")
+        session.panic_key.choose("")
+        session.remote.switch(False)
+        use(checklist_done=False)
+
     if scene:
         set_the_scene()
+        return leave()
+    if control:
+        let_others_in()
         return leave()
     look_inside()
     if inside:
         return leave()
     set_the_scene()
+    let_others_in()
     use(theme="light")
     shoot("2-first-launch-light")
     use(theme="dark", checklist_done=True, show_landmarks=True, show_statistics=True, overlay_opacity=0.4)

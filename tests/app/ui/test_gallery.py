@@ -65,7 +65,7 @@ def test_the_gallery_shows_what_is_there(window: MainWindow) -> None:
     assert texts == ["Fake 1", "Fake 2", "Fake 3"]
     assert window.gallery.list.currentRow() == 0
     assert not window.gallery.remove_button.isVisible()
-    assert "Score 70 of 100: the mouth is open" in window.gallery.score
+    assert "Score 70 of 100: the head is tilted" in window.gallery.score
 
 
 def test_a_click_chooses(window: MainWindow, world: World, qtbot: QtBot) -> None:

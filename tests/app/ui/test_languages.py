@@ -1,16 +1,28 @@
 """The window speaks the user's language; what the pipeline says stays English in logs and reports."""
 
+import ast
 import pickle
+import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+from xml.etree import ElementTree
 
 import pytest
-from PyQt6.QtCore import QLocale, QTranslator
+from PyQt6.QtCore import QLocale, Qt, QTranslator
 from PyQt6.QtWidgets import QApplication
 
+from app.__main__ import build_parser
 from app.errors import CameraError
-from app.ui.languages import CONTEXT, chosen_language, clause, full_sentence, spoken, tr
+from app.pipeline.state import State
+from app.settings import AppSettings, Language, kept_language, load_settings
+from app.ui.languages import CONTEXT, LANGUAGES, chosen_language, clause, full_sentence, speak, spoken, tr
+from app.ui.main_window import MainWindow
 from mcnet.errors import UserError, sentence
 from mcnet.phrases import Phrase, listed, phrase
+from tests.app.ui.conftest import OpenWindow
+from tests.app.ui.fakes import World, plain
+from tests.languages import ROOT, TRANSLATED, renew, ts_file
 
 TEXTS: dict[str, str | tuple[str, str]] = {
     "no camera at {path}: {advice}": "an {path} ist keine Kamera: {advice}",
@@ -102,3 +114,111 @@ def test_an_error_keeps_its_phrase_through_other_errors_and_processes() -> None:
 )
 def test_the_language_follows_the_choice_or_else_the_system(choice: str, wished: list[str], language: str) -> None:
     assert chosen_language(choice, wished) == language
+
+
+def test_every_language_can_be_chosen() -> None:
+    assert get_args(Language) == ("system", *LANGUAGES)
+    assert build_parser().parse_args(["--language", "pt_BR"]).language == "pt_BR"
+    assert {path.stem for path in ts_file("de").parent.glob("*.qm")} == {ts_file(one).stem for one in TRANSLATED}
+
+
+def test_the_choice_is_kept_and_takes_effect_with_the_next_start(
+    open_window: OpenWindow, qapp: QApplication, tmp_path: Path
+) -> None:
+    window = open_window(AppSettings(portrait="fake_1"))
+    controls, path = window.controls, tmp_path / "settings.toml"
+    assert kept_language(path) == "system"
+    assert controls.language.currentText() == "As the system"
+    assert not controls.language_note.isVisible()
+    controls.language.setCurrentIndex(controls.language.findText("Deutsch"))
+    controls.language.activated.emit(controls.language.currentIndex())
+    assert controls.language_note.isVisible()
+    assert controls.language_note.text() == "The language changes at the next start of the app."
+    assert window.action_bar.live_button.text() == "Go live"
+    window.close()
+    settings, complaint = load_settings(path)
+    assert complaint is None
+    assert settings.window.language == kept_language(path) == "de"
+    for damaged in ("[window]\nlanguage = 7\n", "[window]\nlanguage = 'tlh'\n", "window = 1\n", "["):
+        path.write_text(damaged)
+        assert kept_language(path) == "system"
+
+    installed = speak(qapp, "de")
+    try:
+        window = open_window(settings)
+        assert window.action_bar.live_button.text() == "Live gehen"
+        assert window.controls.language.currentText() == "Deutsch"
+        assert not window.controls.language_note.isVisible()
+        assert window.missing.startswith("Es fehlt: ")
+    finally:
+        for translator in installed:
+            qapp.removeTranslator(translator)
+        QLocale.setDefault(QLocale("en_US"))
+
+
+@pytest.mark.parametrize("language", TRANSLATED)
+def test_every_text_is_translated_as_the_sources_have_it_now(
+    language: str, tmp_path: Path, qapp: QApplication, request: pytest.FixtureRequest
+) -> None:
+    current = renew(language, tmp_path).read_text(encoding="utf-8")
+    assert current == ts_file(language).read_text(encoding="utf-8"), "make languages renews the translations"
+    translator = QTranslator()
+    assert translator.load(str(ts_file(language).with_suffix(".qm")))
+    qapp.installTranslator(translator)
+    request.addfinalizer(lambda: qapp.removeTranslator(translator))
+    root = ElementTree.fromstring(current.partition("<!DOCTYPE TS>")[2])
+    for message in root.iter("message"):
+        source, meaning = message.findtext("source", ""), message.findtext("comment", "")
+        translation = message.find("translation")
+        assert translation is not None
+        assert translation.get("type") is None, f"{source} is not translated"
+        forms = [form.text or "" for form in translation.findall("numerusform")] or [translation.text or ""]
+        assert len(forms) == (1 if not message.get("numerus") or language in ("ja", "zh_CN") else 2), source
+        for number, form in enumerate(forms, start=1):
+            assert qapp.translate(CONTEXT, source, meaning, number) == form, "make languages compiles it"
+            for part in (r"\{(\w+)", r"[{}]", r"&\w", ";;", r"\*\.\w+", "`[^`]+`", r"\n"):
+                assert sorted(re.findall(part, form)) == sorted(re.findall(part, source)), f"{form}: {part} of {source}"
+
+
+# Whose errors the window shows; the others' reach only the command line, or tell us what only we can get wrong.
+SHOWN = (
+    *sorted((ROOT / "app" / "pipeline").rglob("*.py")),
+    *(ROOT / "app" / "ui" / name for name in ("microphone.py", "microphone_process.py", "recordings.py")),
+    *(ROOT / "app" / name for name in ("presets.py", "settings.py")),
+    *(ROOT / "mcnet" / name for name in ("model_file.py", "tables.py")),
+    *(ROOT / "mcnet" / "media" / name for name in ("colours.py", "images.py", "portraits.py", "scene.py", "video.py")),
+    *sorted((ROOT / "mcnet" / "disclosure").glob("*.py")),
+)
+OURS = re.compile(r"\b(App|Camera|Sink|Media|Checkpoint|Table|Disclosure|_NoVideo)Error$")
+ENGLISH = ("--size", "--fps", "background:")
+"""The beginnings of the few that only the command line can cause."""
+
+
+def test_every_error_that_the_window_shows_is_a_phrase() -> None:
+    plain_texts = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node.args[0])[:70]}"
+        for path in SHOWN
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and OURS.search(ast.unparse(node.func)) and node.args
+        if isinstance(node.args[0], ast.JoinedStr | ast.Constant | ast.BinOp)
+        if not ast.unparse(node.args[0]).strip("f'\"").startswith(ENGLISH)
+    ]
+    assert plain_texts == [], "write them as phrase(...), see CONTRIBUTING.md"
+
+
+def test_a_picture_is_the_same_in_whichever_direction_texts_are_read(proven: MainWindow, world: World) -> None:
+    picture = plain(width=64, height=36)
+    picture[:, :32] = (255, 0, 0)
+    world.pipeline.show(State.LIVE, picture)
+    preview = proven.preview
+    proven.performer.hide()
+    seen = []
+    for direction in (Qt.LayoutDirection.LeftToRight, Qt.LayoutDirection.RightToLeft):
+        proven.setLayoutDirection(direction)
+        preview.setLayoutDirection(direction)
+        QApplication.processEvents()
+        place, image = preview.picture_rect(), preview.grab().toImage()
+        y = round(place.center().y())
+        seen.append([image.pixelColor(round(place.left() + share * place.width()), y).name() for share in (0.25, 0.75)])
+    assert seen[0] == seen[1]
+    assert seen[0][0] != seen[0][1]

@@ -86,6 +86,27 @@ def test_a_motion_file_stands_in_for_a_camera(window: MainWindow, world: World, 
     assert window.session.settings.camera == str(tmp_path / "wave.safetensors")
 
 
+def test_what_the_avatar_does_meanwhile_is_chosen(window: MainWindow, world: World, tmp_path: Path) -> None:
+    choice = window.controls.idle
+
+    def choose(text: str) -> None:
+        choice.setCurrentIndex(choice.findText(text))
+        choice.activated.emit(choice.currentIndex())
+
+    assert choice.currentText() == "Rests still"
+    choose("Moves gently")
+    assert world.pipeline.settings.idle_motion == "gentle"
+    choose("A motion file…")
+    assert choice.currentText() == "Moves gently", "nothing is changed before a file is picked"
+    dialog = next(one for one in window.findChildren(QFileDialog) if one.isVisible())
+    dialog.fileSelected.emit(str(tmp_path / "wave.safetensors"))
+    dialog.close()
+    assert world.pipeline.settings.idle_motion == str(tmp_path / "wave.safetensors")
+    assert choice.currentText() == "wave.safetensors"
+    choose("Rests still")
+    assert world.pipeline.settings.idle_motion == ""
+
+
 @pytest.mark.parametrize(("in_the_plane", "said"), [(True, "in space only"), (False, "no pictures in which")])
 def test_a_motion_file_that_cannot_move_the_avatar_is_told(
     proven: MainWindow, world: World, qtbot: QtBot, in_the_plane: bool, said: str

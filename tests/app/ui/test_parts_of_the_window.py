@@ -115,7 +115,7 @@ def test_a_missing_virtual_camera_gets_its_fixes(open_window: OpenWindow, world:
     world.report = MISSING
     window = open_window()
     doctor = window.controls.doctor
-    assert doctor.text == "There is no virtual camera."
+    assert doctor.text == "There is no virtual camera: OBS Studio brings one."
     assert not doctor.switch.isEnabled()
     assert (doctor.fix, doctor.command) == ("Install it.", "sudo apt install v4l2loopback-dkms")
     click(doctor.copy_button)
@@ -175,7 +175,7 @@ def test_the_checklist_is_put_away_and_comes_back(window: MainWindow) -> None:
 def test_a_step_that_needs_a_hand(open_window: OpenWindow, world: World) -> None:
     world.report = MISSING
     window = open_window()
-    assert "needs a hand. There is no virtual camera." in window.checklist.steps[2].accessibleName()
+    assert "needs a hand. There is no virtual camera: OBS" in window.checklist.steps[2].accessibleName()
     assert not window.checklist.steps[2].action.isEnabled()
 
 

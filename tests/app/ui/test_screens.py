@@ -14,15 +14,18 @@ from app.ui.main_window import MainWindow
 from app.ui.messages import Message
 from app.ui.widgets import label
 from tests.app.ui.conftest import OFFSCREEN_LACKS, OpenWindow
-from tests.app.ui.screens import SIZES, faults, lengthen, watch_painting
+from tests.app.ui.pseudo import lengthen, untranslated
+from tests.app.ui.screens import SIZES, faults, watch_painting
 
 
-# Every pair of theme, scale and length of texts; all eight would take a minute more and differ in nothing else.
+# Every theme, scale, direction and length of texts with every other one somewhere; all of them would take minutes more.
 @pytest.mark.parametrize(
-    ("theme", "scale", "longer"), [("dark", 1, False), ("light", 1, True), ("dark", 2, True), ("light", 2, False)]
+    ("theme", "scale", "language"),
+    [("dark", 1, ["en"]), ("light", 1, ["pseudo"]), ("dark", 2, ["pseudo", "--rtl"]), ("light", 2, ["de"])],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_every_screen_fits(theme: str, scale: int, longer: bool) -> None:
-    command = [sys.executable, "-m", "tests.app.ui.screens", "--theme", theme, *(["--longer"] if longer else [])]
+def test_every_screen_fits_and_is_translated(theme: str, scale: int, language: list[str]) -> None:
+    command = [sys.executable, "-m", "tests.app.ui.screens", "--theme", theme, "--language", *language]
     environment = {**os.environ, "QT_SCALE_FACTOR": str(scale)}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     said = [line for line in run.stderr.splitlines() if not any(re.search(lack, line) for lack in OFFSCREEN_LACKS)]
@@ -52,12 +55,18 @@ def test_the_look_at_screens_finds_painted_text_that_is_cut(
     window: MainWindow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(QPainter, "drawText", QPainter.drawText)  # put back after the test
-    cut = watch_painting()
+    cut, painted = watch_painting()
     window.grab()
     assert cut == []
+    assert "no camera picture" in painted
     window.performer.resize(40, 12)
     window.performer.grab()
     assert any("no camera picture" in fault for fault in cut)
+
+
+def test_the_look_at_screens_finds_what_is_not_translated() -> None:
+    texts = ["GoÄĝ liveÄĝ", "camera Fred: goneÄĝ", "Fred", "goneÄĝ fore…", "dev/video10", "62 ms", "Go live"]
+    assert untranslated(texts, "Fred") == ["camera Fred: goneÄĝ", "Go live"]
 
 
 def test_longer_texts() -> None:

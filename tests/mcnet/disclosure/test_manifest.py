@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import av
@@ -231,3 +232,17 @@ def test_a_process_of_its_own_signs_and_tells(tmp_path: Path) -> None:
     troubles = dict(told)
     assert troubles[good] == ""
     assert troubles[bad].startswith("it cannot be signed")
+
+
+def test_it_goes_on_when_the_program_that_asked_for_it_ends(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.mp4")
+    code = (
+        "import os, sys; from pathlib import Path; from mcnet.disclosure import SigningFiles; "
+        "from mcnet.disclosure.process import begin_disclosing; from tests.mcnet.disclosure.test_manifest import SAID; "
+        "begin_disclosing(Path(sys.argv[1]), SAID, SigningFiles(), print); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+    deadline_s = time.monotonic() + 60
+    while read_credentials(path) is None:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.pipeline.animation.animator import LOOK_EVERY_S, Animator, Step
+from app.pipeline.animation.source_store import SourceStore
 from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.events import (
     Calibrated,
@@ -28,6 +29,7 @@ from mcnet.engine import EngineError
 from mcnet.media.crop import crop, frame_face
 from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.head_motion import mesh_in_square
+from mcnet.media.matte import Matte, cut_out
 from mcnet.media.video import open_driving
 from mcnet.pictures import to_rgb
 from tests.app.fakes import FakeEngine, FakeFinder, keypoints, marked_picture
@@ -47,14 +49,21 @@ class Stage:
         face: what the finder finds.
         portrait: who is animated.
         points: which points of the face the keypoints are; empty: they are detected.
+        store: of encoded portraits and mattes.
     """
 
-    def __init__(self, face: Face | None, portrait: Portrait | None, points: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        face: Face | None,
+        portrait: Portrait | None,
+        points: tuple[int, ...] = (),
+        store: SourceStore | None = None,
+    ) -> None:
         self.engine = FakeEngine()
         self.engine.keypoint_landmarks = points
         self.finder = FakeFinder(face)
         self.events: list[Event] = []
-        self.animator = Animator(self.engine, self.events.append, lambda *_: None, finder=self.finder)
+        self.animator = Animator(self.engine, self.events.append, lambda *_: None, finder=self.finder, store=store)
         self.now_s = 100.0
         self.frames = 0
         if portrait is not None:
@@ -130,6 +139,25 @@ def test_the_person_is_cut_out_only_if_it_is_wanted(face: Face, woman: Portrait)
         assert rests is not None
         assert rests.state is State.IDLE
         assert (rests.person is not None) == settings.cut_out
+
+
+def test_the_matte_is_made_once_per_portrait(
+    face: Face, woman: Portrait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Rgb] = []
+
+    def counted(square: Rgb) -> Matte:
+        made.append(square)
+        return cut_out(square)
+
+    monkeypatch.setattr("app.pipeline.animation.animator.cut_out", counted)
+    settings = dataclasses.replace(SETTINGS, cut_out=True)
+    for _ in range(2):  # in this run and the next
+        stage = Stage(face, woman, store=SourceStore(tmp_path))
+        for _ in range(2):
+            stage.until(State.LIVE, settings)
+            stage.animator.set_portrait(dataclasses.replace(woman, square=woman.square.copy()))
+    assert len(made) == 1
 
 
 def test_a_person_who_cannot_be_cut_out_is_told_of_once(

@@ -9,6 +9,7 @@ from app.pipeline.animation.source_store import SourceStore
 from mcnet import Engine, EngineOptions, load_model
 from mcnet.config import McnetConfig
 from mcnet.generator import Mcnet
+from mcnet.media.matte import Matte
 
 SQUARE = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
 
@@ -84,3 +85,19 @@ def test_only_the_last_used_ones_stay(tmp_path: Path) -> None:
             os.utime(path, (path.stat().st_mtime - 10,) * 2)
     assert len(list(tmp_path.glob("*.safetensors"))) == 40
     assert store.load(square, engine.fingerprint) is not None
+
+
+def test_mattes_are_kept_by_picture_and_made_anew_where_they_are_damaged(tmp_path: Path) -> None:
+    store = SourceStore(tmp_path / "sources")
+    square = SQUARE[:256, :256].copy()
+    assert store.load_matte(square) is None
+    matte = Matte(np.full((256, 256), 0.5, np.float32), square[::-1], np.full((260, 256), 0.5, np.float32))
+    store.save_matte(square, matte)
+    again = store.load_matte(square)
+    assert again is not None
+    for part, expected in zip(again, matte, strict=True):
+        np.testing.assert_array_equal(part, expected)
+    assert store.load_matte(square[:, ::-1].copy()) is None
+    (path,) = (tmp_path / "sources").iterdir()
+    path.write_bytes(path.read_bytes()[:1000])
+    assert store.load_matte(square) is None

@@ -4,6 +4,7 @@ import sys
 import threading
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -276,11 +277,19 @@ def test_a_disk_that_only_lets_read(tmp_path: Path) -> None:
         RecorderSink(tmp_path / "disk" / "me.mp4").open(OUTPUT)
 
 
-@pytest.mark.parametrize(("name", "value"), [("_CODEC", "h264_nonsense"), ("_PRESET", "nonsense")])
+@pytest.mark.parametrize(
+    ("suffix", "change"),
+    [
+        (".mp4", {"codec": "h264_nonsense"}),
+        (".mp4", {"options": {"preset": "nonsense"}}),
+        (".webm", {"codec": "vp9_nonsense"}),
+    ],
+)
 def test_an_encoder_that_is_not_there_or_cannot_be_opened_is_a_sinks_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, change: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(recorder, name, value)
-    with pytest.raises(SinkError, match=r"cannot record to .*me.mp4: the encoder .* cannot be opened for 96 x 64 \("):
-        RecorderSink(tmp_path / "me.mp4").open(OUTPUT)
+    monkeypatch.setitem(recorder._KINDS, suffix, recorder._KINDS[suffix]._replace(**change))
+    told = rf"cannot record to .*me{suffix}: the encoder .* cannot be opened for 96 x 64 \("
+    with pytest.raises(SinkError, match=told):
+        RecorderSink(tmp_path / f"me{suffix}").open(OUTPUT)
     assert not list(tmp_path.iterdir())

@@ -186,6 +186,8 @@ def test_transparency_is_told_beside_the_picture_and_the_badge_has_none() -> Non
     assert picture.rgb[CORNER].tolist() == [0, 255, 0]
     left, top, width, height = badge_place(640, 360)
     assert (picture.alpha[top : top + height, left : left + width] == 255).all()
+    plate = picture.rgb[top : top + height, left : left + width].astype(int)
+    assert (plate[..., 1] - plate[..., 0]).max() < 20  # no green comes through
     for other in ("own", "colour"):
         opaque = dataclasses.replace(settings, background=other)
         assert presenter.present(frame, opaque, 10.0, fault=False).alpha is None
