@@ -12,14 +12,16 @@ from queue import SimpleQueue
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 
 from app.__main__ import build_parser, main
 from app.control.access import Access
 from app.control.client import Connection
 from app.errors import AppError
-from app.headless import Watch, before_background, live_settings, parse_sink
-from app.pipeline.events import EngineReady, Event, SinkFailed, SourceFailed, SourceReady
+from app.headless import Watch, before_background, live_settings, parse_sink, save_motion
+from app.pipeline.animation.motion_recording import MotionRecording
+from app.pipeline.events import EngineReady, Event, MotionRefused, SinkFailed, SourceFailed, SourceReady
 from app.pipeline.output.discloser import Discloser
 from app.pipeline.pipeline import Pipeline
 from app.places import control_folder
@@ -29,6 +31,8 @@ from mcnet.disclosure import ModelUsed, read_credentials
 from mcnet.disclosure.manifest import GENERATED
 from mcnet.disclosure.process import begin_disclosing
 from mcnet.engine import open_model
+from mcnet.media.faces import Face
+from mcnet.media.motion_track import load_track
 from mcnet.media.scene import parse_background
 from tests.app.clips import face_that_leaves
 from tests.app.fakes import wait_until
@@ -284,6 +288,27 @@ def test_a_background_cuts_the_person_out_before_it() -> None:
     assert (blurred.background, blurred.background_blur) == ("blur", 0.9)
 
 
+def test_a_motion_that_was_recorded_is_written_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recording = MotionRecording(tmp_path / "m.safetensors")
+    with pytest.raises(AppError, match="no face was seen"):
+        save_motion(recording)
+    recording = MotionRecording(tmp_path / "m.safetensors")
+    face = Face(np.random.default_rng(1).uniform(0, 100, (468, 3)).astype(np.float32), 1.0)
+    recording.take(0.0, face, (640, 480))
+    recording.take(0.1, face, (480, 640))
+    save_motion(recording)
+    assert capsys.readouterr().err.startswith(f"{recording.path}: 1 frames of motion; it ended early: the camera's")
+    assert len(load_track(recording.path).faces) == 1
+
+
+def test_a_motion_file_that_moves_nothing_ends_the_run() -> None:
+    events: SimpleQueue[Event] = SimpleQueue()
+    watch = watch_of(events, {"null"})
+    events.put(MotionRefused(in_the_plane=True))
+    watch.drain()
+    assert "moves the avatar in space only" in watch.failure
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -307,6 +332,9 @@ def test_a_background_cuts_the_person_out_before_it() -> None:
         (["--camera", str(GRID), "--background", "rtsp://192.0.2.1/x"], "got a network address"),
         (["--camera", str(GRID), "--background", "/dev/null"], "a folder, a device or a pipe"),
         (["--camera", str(GRID), "--background", str(GRID), "--report", str(GRID)], "it would write over what"),
+        (["--camera", str(GRID), "--record-motion", "nowhere/m.safetensors"], "there is no folder"),
+        (["--camera", str(GRID), "--record-motion", "m.mp4"], "got suffix '.mp4', expected .safetensors"),
+        (["--camera", str(GRID), "--preset", "Nobody's"], "preset: got"),
         (["--camera", 300 * "x"], "there is no such file"),
         (["--camera", str(GRID), "--source", 300 * "x"], "got neither a file nor a known name"),
     ],

@@ -45,7 +45,7 @@ class MotionRecording:
             size_px: its width and height.
         """
         with self._lock:
-            if self._ended or (face is None and not self._recorder.faces):  # it begins with the first face
+            if self._ended or (face is None and self._size_px is None):  # it begins with the first face
                 return
             if self._size_px not in (None, size_px):
                 self._ended = phrase("the camera's frames have another size now")

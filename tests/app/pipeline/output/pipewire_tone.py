@@ -23,7 +23,7 @@ DEVICE = (
     f"{{ factory.name=support.null-audio-sink node.name={NAME} media.class=Audio/Source/Virtual "
     "audio.position=[MONO] object.linger=true }"
 )
-BEEP_S = 0.01
+BEEP_S = 0.05
 
 
 def tone(connection: "Connection[Any, Any]", hz: float) -> None:

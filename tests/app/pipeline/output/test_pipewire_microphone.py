@@ -4,7 +4,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -123,20 +123,29 @@ def test_a_flash_and_a_beep_come_out_together(
         camera.send(Composed(0, 0.0, State.LIVE, rgb, fresh=True))
         return True
 
-    def apart_s(age_s: float) -> float:
-        """How much later a beep is heard than a flash of the same moment is seen."""
+    def apart_s(age_s: float) -> float | None:
+        """How much later a beep is heard than a flash of the same moment is seen; None where one of them was lost."""
         microphone.follow(age_s, muted=False)
         moment_s = time.monotonic() + 0.1
         ear.connection.send(moment_s)
-        while (now_s := time.monotonic()) < moment_s + 0.35:
+        late_s = None
+        while (now_s := time.monotonic()) < moment_s + 0.4:
             flash = moment_s + age_s <= now_s < moment_s + age_s + 0.1
+            if flash and late_s is None:
+                late_s = now_s - moment_s - age_s  # the picture is older than the microphone was told
             show(WHITE if flash else BLACK)
             next_s = min((one for one in (now_s + 1 / 60, moment_s + age_s) if one > now_s), default=now_s)
             time.sleep(max(0.0, next_s - time.monotonic()))
         times_s, wave = call[0].heard()
-        heard_s = times_s[(times_s > moment_s) & (wave > 0.3)][0]
-        seen_s = next(came_s for came_s, value in call[1].seen() if came_s > moment_s and value > 128)
-        return float(heard_s - seen_s)
+        heard_s = times_s[(times_s > moment_s) & (wave > 0.3)]
+        seen_s = [came_s for came_s, value in call[1].seen() if came_s > moment_s and value > 128]
+        if not heard_s.size or not seen_s or late_s is None:
+            return None
+        return float(heard_s[0]) - (seen_s[0] - late_s)
+
+    def usually_apart_s(ages_s: Sequence[float]) -> float:
+        """The median: a system that is busy with something else loses or delays one or the other."""
+        return float(np.median([one for age_s in ages_s if (one := apart_s(age_s)) is not None]))
 
     try:
         until(lambda: show(BLACK) and call[0].any and call[1].any, "the call hears and sees")
@@ -144,9 +153,8 @@ def test_a_flash_and_a_beep_come_out_together(
         time.sleep(0.5)
         for age_s in (0.1, 0.2):
             apart_s(age_s)  # it has followed by the next one
-            assert abs(np.median([apart_s(age_s) for _ in range(3)])) < 0.02, age_s
-        ages_s = np.linspace(0.2, 0.16, 5)  # as the age drifts
-        assert abs(np.median([apart_s(age_s) for age_s in ages_s])) < 0.02
+            assert abs(usually_apart_s([age_s] * 5)) < 0.02, age_s
+        assert abs(usually_apart_s(np.linspace(0.2, 0.16, 5).tolist())) < 0.02, "as the age drifts"
         assert standings[-1].delay_s == pytest.approx(0.16, abs=0.006)
         assert standings[-1].trouble == ""
 
@@ -190,6 +198,28 @@ def test_it_comes_back_with_the_daemon_and_with_its_microphone(
         call.close()
         ear.end()
         ear.close()
+
+
+def test_the_usual_microphone_is_never_itself(
+    daemon: Daemon, ear: PipeWireWorker, standings: list[MicrophoneStanding]
+) -> None:
+    """Though it is the only one that PipeWire would choose, the other one being without a priority as well."""
+    microphone = PipeWireMicrophone("", "", standings.append)
+    microphone.follow(0.1, muted=False)
+    until(lambda: standings[-1].there, "it is there")
+    call = Call(daemon, NODE, SOUND)
+    try:
+        until(lambda: call.any, "the call hears")
+        time.sleep(0.5)
+        ear.connection.send(time.monotonic() + 0.1)
+        until(lambda: bool(call.heard()[1].max() > 0.3), "the other one is heard")
+        time.sleep(0.4)
+        _, wave = call.heard()
+        assert np.flatnonzero(wave > 0.3).size < 1.5 * RATE_HZ * pipewire_tone.BEEP_S, "once, and not again and again"
+    finally:
+        call.close()
+        microphone.stop()
+    assert microphone.ended(5)
 
 
 def test_which_node_the_window_means() -> None:
