@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mcnet.arrays import Array, Keypoints, Rgb
     from mcnet.commands.drives import KeypointDrive, Shot
     from mcnet.commands.jobs import Tell
+    from mcnet.disclosure import SigningFiles
     from mcnet.engine import DeviceChoice, Engine
     from mcnet.generator import Mcnet
     from mcnet.media.crop import SquareBox
@@ -271,7 +272,7 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
     path = find_portrait(args.source)
     signer = credentials.signing_files(args)
     background = wanted_background(args)
-    check_places(args, path, background)
+    check_places(args, path, background, signer)
     find_model(args.model)  # a misspelt name shall not wait for the face search
     model = open_model(args.model)
     measurable = check_motion(args, model)
@@ -491,7 +492,9 @@ def batch_frames(choice: "DeviceChoice") -> int:
     return BATCH_FRAMES.get(choice.kind, 1)
 
 
-def check_places(args: argparse.Namespace, portrait: Path, background: "Background | None") -> None:
+def check_places(
+    args: argparse.Namespace, portrait: Path, background: "Background | None", signer: "SigningFiles | None"
+) -> None:
     """See that what is to be written can be, and takes the place of nothing that is read, before any work.
 
     Raises:
@@ -510,6 +513,7 @@ def check_places(args: argparse.Namespace, portrait: Path, background: "Backgrou
     motion = {"--save-motion": args.save_motion} if args.save_motion else {}
     check_outputs(sheet | motion, read, {"--contact-sheet": WRITABLE_SUFFIXES, "--save-motion": (SUFFIX,)})
     check_apart(output | sheet | motion, read)
+    credentials.check_statement(signer, output["--output"], read)
     if motion and is_track(args.driving):
         raise OutputError(f"--save-motion {args.save_motion}: {args.driving} is a motion file already; copy it instead")
     if sheet and args.driving.resolve() == args.contact_sheet.resolve().parent:  # it would be the next driving picture
