@@ -76,7 +76,7 @@ from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
 from app.words import learning_words, motion_refused_words, too_slow_words
 from mcnet.disclosure import SigningFiles
-from mcnet.phrases import listed, phrase
+from mcnet.phrases import Phrase, listed, phrase
 
 if TYPE_CHECKING:
     from app.pipeline.animation.performer_view import PerformerView
@@ -910,7 +910,8 @@ class Session(QObject):
             self.set_run(RunChanges(model=good))
             return
         # The slate is what the sinks' stage shows: without it nothing is.
-        reason = event.message
+        # A phrase has no full stop, and stays one.
+        reason = event.message if isinstance(event.message, Phrase) else event.message.rstrip(".")
         if event.stage == "model":
             self.fault = phrase("the model cannot be loaded: {reason}", reason=reason)
         elif event.stage == "sinks":
