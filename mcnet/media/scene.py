@@ -62,7 +62,10 @@ def parse_background(text: str, blur: float = USUAL_BLUR) -> Background:
         path = require_file(text)
     except MediaError as error:
         raise MediaError(
-            f"background: {error}; expected own, blur, green, #rrggbb, alpha, or the file of a picture or a video"
+            phrase(
+                "background: {error}; expected own, blur, green, #rrggbb, alpha, or the file of a picture or a video",
+                error=error,
+            )
         ) from error
     return Background("video" if is_moving(path) else "image", path=path, blur=blur)
 
