@@ -2297,6 +2297,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>Backend: torch muss rechnen, aber {lack}; oder installieren Sie OpenVINO, und verwenden Sie den Prozessor</translation>
         </message>
         <message>
+            <source>background: {error}; expected own, blur, green, #rrggbb, alpha, or the file of a picture or a video</source>
+            <translation>Hintergrund: {error}; erwartet wird own, blur, green, #rrggbb, alpha oder die Datei eines Bildes oder Videos</translation>
+        </message>
+        <message>
             <source>blue</source>
             <translation>Blau</translation>
         </message>

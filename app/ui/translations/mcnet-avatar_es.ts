@@ -2297,6 +2297,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>motor: torch tiene que calcular, pero {lack}; o instale OpenVINO y use un procesador</translation>
         </message>
         <message>
+            <source>background: {error}; expected own, blur, green, #rrggbb, alpha, or the file of a picture or a video</source>
+            <translation>fondo: {error}; se esperaba own, blur, green, #rrggbb, alpha, o el archivo de una imagen o un vídeo</translation>
+        </message>
+        <message>
             <source>blue</source>
             <translation>azul</translation>
         </message>

@@ -2297,6 +2297,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>moteur : torch doit calculer, mais {lack} ; ou installez OpenVINO et utilisez un processeur</translation>
         </message>
         <message>
+            <source>background: {error}; expected own, blur, green, #rrggbb, alpha, or the file of a picture or a video</source>
+            <translation>arrière-plan : {error} ; il faut own, blur, green, #rrggbb, alpha, ou le fichier d'une image ou d'une vidéo</translation>
+        </message>
+        <message>
             <source>blue</source>
             <translation>bleu</translation>
         </message>

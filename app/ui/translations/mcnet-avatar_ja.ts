@@ -2296,6 +2296,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>バックエンド：torch で計算する必要がありますが、{lack}。または OpenVINO をインストールして CPU を使ってください</translation>
         </message>
         <message>
+            <source>background: {error}; expected own, blur, green, #rrggbb, alpha, or the file of a picture or a video</source>
+            <translation>背景：{error}。own、blur、green、#rrggbb、alpha、または画像か動画のファイルが必要です</translation>
+        </message>
+        <message>
             <source>blue</source>
             <translation>青</translation>
         </message>

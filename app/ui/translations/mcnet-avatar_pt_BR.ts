@@ -2297,6 +2297,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>motor: o torch tem de calcular, mas {lack}; ou instale o OpenVINO e use um processador</translation>
         </message>
         <message>
+            <source>background: {error}; expected own, blur, green, #rrggbb, alpha, or the file of a picture or a video</source>
+            <translation>fundo: {error}; esperava-se own, blur, green, #rrggbb, alpha, ou o arquivo de uma imagem ou de um vídeo</translation>
+        </message>
+        <message>
             <source>blue</source>
             <translation>azul</translation>
         </message>

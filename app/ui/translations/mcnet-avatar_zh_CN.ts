@@ -2296,6 +2296,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>后端：必须由 torch 计算，但{lack}；或安装 OpenVINO 并使用 CPU</translation>
         </message>
         <message>
+            <source>background: {error}; expected own, blur, green, #rrggbb, alpha, or the file of a picture or a video</source>
+            <translation>背景：{error}；应为 own、blur、green、#rrggbb、alpha，或图片或视频文件</translation>
+        </message>
+        <message>
             <source>blue</source>
             <translation>蓝色</translation>
         </message>

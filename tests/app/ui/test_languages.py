@@ -190,7 +190,7 @@ SHOWN = (
     *sorted((ROOT / "mcnet" / "disclosure").glob("*.py")),
 )
 OURS = re.compile(r"\b(App|Camera|Sink|Media|Checkpoint|Table|Disclosure|_NoVideo)Error$")
-ENGLISH = ("--size", "--fps", "background:")
+ENGLISH = ("--size", "--fps")
 """The beginnings of the few that only the command line can cause."""
 
 
