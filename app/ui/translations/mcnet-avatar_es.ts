@@ -2549,8 +2549,16 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>recorte</translation>
         </message>
         <message>
+            <source>cut out</source>
+            <translation>recortar</translation>
+        </message>
+        <message>
             <source>delay your microphone by {delay_ms} ms</source>
             <translation>retrase su micrófono {delay_ms} ms</translation>
+        </message>
+        <message>
+            <source>detect</source>
+            <translation>detectar</translation>
         </message>
         <message>
             <source>device: got {name}, but {lack}; use --device cpu (or auto), or mend that</source>
@@ -2709,10 +2717,6 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>tecla: {key} no está en este teclado: elija otra, como Ctrl+Alt+0</translation>
         </message>
         <message>
-            <source>keypoints</source>
-            <translation>puntos clave</translation>
-        </message>
-        <message>
             <source>lids</source>
             <comment>measure</comment>
             <translation>párpados</translation>
@@ -2754,6 +2758,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>haga sitio: se agotó lo que puede usar del disco</translation>
         </message>
         <message>
+            <source>matte</source>
+            <translation>máscara</translation>
+        </message>
+        <message>
             <source>measured to be the fastest here</source>
             <translation>medido como lo más rápido aquí</translation>
         </message>
@@ -2764,10 +2772,6 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>measuring…</source>
             <translation>midiendo…</translation>
-        </message>
-        <message>
-            <source>mesh</source>
-            <translation>malla</translation>
         </message>
         <message>
             <source>model</source>
