@@ -152,11 +152,16 @@ class PipelineOperator:
     def _perform(self, command: Command) -> Answer:
         match command:
             case Slate():
-                return self._set_slate(switched(command.to, self._state.slate))
+                answer = self._set_slate(switched(command.to, self._state.slate))
+                if command.to == "on":
+                    self._pipeline.take_over_slate()  # of `panic`, which came before it
+                return answer
             case Live():
                 return self._set_slate(False)
             case Stop():
-                return self._set_slate(True)
+                answer = self._set_slate(True)
+                self._pipeline.take_over_slate()
+                return answer
             case ChoosePortrait():
                 return self._choose(command)
             case Calibrate():

@@ -236,6 +236,12 @@ def test_the_slate_comes_while_the_window_hangs(
     assert (status, answer["error"]["code"]) == (504, "busy")
     calling.qtbot.waitUntil(lambda: calling.window.session.settings.live.slate)
     assert calling.window.session.desk.current == "fake_1", "what timed out is not done later"
+    ask(port, "POST", "/v1/commands/stop", None, given)
+    calling.window.session.go_live()  # a click of before, that comes to its turn now
+    assert calling.slated()
+    calling.qtbot.waitUntil(lambda: calling.window.session.settings.live.slate)
+    calling.window.session.go_live()
+    assert not calling.slated()
 
 
 @pytest.mark.parametrize("fault", ["no camera", "no virtual camera", "no model"])
