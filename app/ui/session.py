@@ -752,9 +752,11 @@ class Session(QObject):
         return {"portrait": {"id": key, "name": names[key]}}
 
     def _record_for(self, command: Record) -> str:
-        path = self.recordings.path
+        path = None if self.recordings.ending else self.recordings.path or self.recordings.beginning
         if switched(command.to, path is not None) == (path is not None):
             return "" if path is None else str(path)
+        if self.recordings.ending:
+            raise RefusedError("not_now", "record: the recording before is being finished; try again in a moment")
         if path is None and (self._pipeline is None or not self._pipeline.running):
             raise RefusedError("not_now", "record: there is nothing to record at the moment")
         began = self.recordings.toggle()

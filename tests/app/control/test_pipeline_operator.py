@@ -203,9 +203,16 @@ def test_a_recording_begins_and_ends_and_tells_its_file(operated: Operated, tmp_
     assert list(operated.pipeline.sinks) == [f"file:{path}"]
     assert operated.operator.state.recording == path
     assert operated.do("record") == {"recording": ""}
+    for to in ("on", "toggle"):
+        with pytest.raises(RefusedError, match="the recording before is being finished"):
+            operated.do("record", to=to)
+    assert operated.do("record", to="off") == {"recording": ""}
+    assert operated.operator.state.recording == path, "its file is written still"
     operated.hear(SinkClosed("null"), SinkClosed(f"file:{path}", path))
     assert operated.operator.state.recording == ""
     assert operated.do("record", to="off") == {"recording": ""}
+    assert operated.do("record", to="on")["recording"] == operated.operator.state.recording != ""
+    assert len(operated.pipeline.sinks) == 1
 
 
 def test_a_recording_that_fails_can_be_begun_again(operated: Operated) -> None:

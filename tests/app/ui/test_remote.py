@@ -11,6 +11,7 @@ from PyQt6.QtCore import Qt
 from PyQt6.QtGui import QGuiApplication
 from pytestqt.qtbot import QtBot
 
+from app.control.protocol import Record, RefusedError
 from app.pipeline.events import CalibrationProgress, SinkClosed, StateChanged
 from app.pipeline.state import State
 from app.settings import AppSettings, ControlSettings, load_settings
@@ -197,6 +198,26 @@ def test_a_recording_is_the_windows(calling: Outside, world: World, qtbot: QtBot
     assert calling.do("record", to="off")[1]["recording"] == ""
     world.pipeline.stops = world.pipeline.starts
     assert "nothing to record" in calling.refusal("record")
+
+
+def test_a_recording_that_begins_or_ends_is_no_other_one(calling: Outside, world: World, qtbot: QtBot) -> None:
+    """Asked on the GUI thread, so that nothing is made or finished in between."""
+    session = calling.window.session
+    path = session._perform(Record("on"))["recording"]
+    assert session._perform(Record("on"))["recording"] == path != ""
+    assert session._perform(Record())["recording"] == "", "it is cancelled"
+    qtbot.waitUntil(lambda: not session.busy)
+    assert "recorder" not in world.pipeline.sinks
+    assert session.recordings.path is None
+    assert session._perform(Record())["recording"]
+    qtbot.waitUntil(lambda: session.recordings.path is not None)
+    assert session._perform(Record("off"))["recording"] == ""
+    assert session._perform(Record("off"))["recording"] == ""
+    with pytest.raises(RefusedError, match="the recording before is being finished"):
+        session._perform(Record("on"))
+    qtbot.waitUntil(lambda: session.recordings.path is None)
+    assert session._perform(Record("on"))["recording"]
+    qtbot.waitUntil(lambda: session.recordings.path is not None)
 
 
 def test_the_state_is_the_windows(calling: Outside, world: World, qtbot: QtBot) -> None:
