@@ -75,7 +75,7 @@ def test_its_certificate_says_nothing_of_anybody() -> None:
         lambda made: made.key + b"?",
         lambda made: made.key.replace(b"\nM", b"\n?", 1) + made.certificates,
         lambda made: identity._key_pem(ec.generate_private_key(ec.SECP256R1())) + made.certificates,
-        lambda made: b"",
+        lambda _: b"",
     ],
     ids=["key", "certificates", "the last certificate", "no certificates", "key's content", "another key", "empty"],
 )

@@ -172,7 +172,12 @@ def test_a_change_of_background_does_not_wait_for_the_video_before(monkeypatch: 
     monkeypatch.setattr(backdrop_video, "require_file", hanging)
     joins: list[object] = []
     join = threading.Thread.join
-    monkeypatch.setattr(threading.Thread, "join", lambda thread, *how: (joins.append(thread), join(thread, *how)))
+
+    def watched(thread: threading.Thread, timeout_s: float | None = None) -> None:
+        joins.append(thread)
+        join(thread, timeout_s)
+
+    monkeypatch.setattr(threading.Thread, "join", watched)
     presenter = Presenter(OUTPUT, 2.0)
     frame = OutputFrame(1, 9.0, State.LIVE, avatar(), True, person())
     before_video = dataclasses.replace(PLAIN, background="video", background_video="sea.mp4")
