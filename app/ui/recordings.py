@@ -190,7 +190,7 @@ class Recordings(QObject):
 
             _make_folder(path.parent)
             write_rgb(path, picture.rgb if picture.alpha is None else picture.straight())
-            disclose(path)
+            disclose(path, picture.composite)
             return path
 
         self._worker.run(write, self._saved, self._failed)

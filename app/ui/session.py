@@ -76,7 +76,7 @@ from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
 from app.words import learning_words, motion_refused_words, too_slow_words
 from mcnet.disclosure import SigningFiles
-from mcnet.phrases import listed
+from mcnet.phrases import Phrase, listed, phrase
 
 if TYPE_CHECKING:
     from app.pipeline.animation.performer_view import PerformerView
@@ -559,16 +559,16 @@ class Session(QObject):
         if portrait.entry.key != self._options.portrait:
             self._keep(replace(self.settings, portrait=portrait.entry.key))
         if not self._portrait_link.done:
-            self._portrait_link = Link(text=tr("the portrait is being prepared"))
+            self._portrait_link = Link(text=phrase("the portrait is being prepared"))
         if self._pipeline is not None:
             self._pipeline.set_portrait(portrait)
         self._changed()
 
     def _look_for_portrait(self) -> None:
         if self.desk.exhausted and not self._portrait_link.failed:
-            self._portrait_link = Link(text=tr("no portrait can be used: add another one"), failed=True)
+            self._portrait_link = Link(text=phrase("no portrait can be used: add another one"), failed=True)
             if self.state is State.STARTING:  # it is not the model that is waited for
-                self.why = tr("no portrait can be used: add another one")
+                self.why = phrase("no portrait can be used: add another one")
             self._changed()
 
     @property
@@ -620,7 +620,7 @@ class Session(QObject):
 
     def _model_link(self) -> Link:
         if self.measuring.under_way:
-            return Link(text=tr("this computer is being measured"))
+            return Link(text=phrase("this computer is being measured"))
         if not self._model.done:
             return self._model
         if slow := self.measuring.too_slow if self._slow is None else self._slow:
@@ -854,7 +854,7 @@ class Session(QObject):
                 self.camera_desk.hear(event)
             case CalibrationProgress():
                 self.calibrating, self.why = event.share, event.hint
-                self._calibration = Link(text=tr("the calibration is under way"))
+                self._calibration = Link(text=phrase("the calibration is under way"))
             case Calibrated():
                 self.calibrating, self.why = None, ""
                 self.space = replace(self.space, reference=event.in_space)
@@ -922,13 +922,14 @@ class Session(QObject):
             self.set_run(RunChanges(model=good))
             return
         # The slate is what the sinks' stage shows: without it nothing is.
-        reason = clause(event.message)
+        # A phrase has no full stop, and stays one.
+        reason = event.message if isinstance(event.message, Phrase) else event.message.rstrip(".")
         if event.stage == "model":
-            self.fault = tr("the model cannot be loaded: {reason}", reason=reason)
+            self.fault = phrase("the model cannot be loaded: {reason}", reason=reason)
         elif event.stage == "sinks":
-            self.fault = tr("the output has failed: {reason}", reason=reason)
+            self.fault = phrase("the output has failed: {reason}", reason=reason)
         else:
-            self.fault = tr("the {stage} has failed: {reason}", stage=event.stage, reason=reason)
+            self.fault = phrase("the {stage} has failed: {reason}", stage=event.stage, reason=reason)
         self._model = Link(text=self.fault, failed=True)
         so = tr("No picture goes out any more.") if event.stage == "sinks" else tr("The output shows the slate.")
         self._tell_fault(f"{full_sentence(capital(self.fault))} {so}")
@@ -985,7 +986,7 @@ class Session(QObject):
 
 def _score_words(event: Calibrated | ReferenceImproved) -> str:
     if isinstance(event, Calibrated) and event.kept:
-        score = tr("{score} of 100, as calibrated before", score=event.score)
+        score = phrase("{score} of 100, as calibrated before", score=event.score)
     else:
-        score = tr("{score} of 100", score=event.score)
-    return tr("{score}: {remarks}", score=score, remarks=listed(event.remarks)) if event.remarks else score
+        score = phrase("{score} of 100", score=event.score)
+    return phrase("{score}: {remarks}", score=score, remarks=listed(event.remarks)) if event.remarks else score
