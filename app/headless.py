@@ -47,11 +47,12 @@ from app.places import (
     portraits_folder,
     presets_file,
     references_folder,
+    settings_file,
     source_cache_folder,
     videos_folder,
 )
 from app.presets import Presets, load_presets
-from app.settings import LiveSettings
+from app.settings import LiveSettings, kept_origins
 from app.space import Obstacle, Space
 from app.words import dark_camera_words, measured_words, motion_refused_words, not_in_space_words, unmet_wishes_words
 from mcnet.commands import credentials
@@ -173,7 +174,7 @@ def _controlled(
     operator = PipelineOperator(pipeline, store.entries, store.prepare, record, videos_folder, portrait, _presets())
     try:
         operator.open()
-        server = ControlServer(operator, Access(control_folder()), operator.state)
+        server = ControlServer(operator, Access(control_folder()), operator.state, kept_origins(settings_file()))
         operator.on_state = server.show
         server.start(port)
         print(f"control from outside: on port {server.port}, by mcnet-avatar ctl", file=sys.stderr)

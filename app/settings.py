@@ -223,7 +223,7 @@ class ControlSettings:
     port: int = DEFAULT_PORT
     """Where it listens for them; 0: on any port that is free."""
     origins: tuple[str, ...] = ()
-    """Web pages that may do so too, as `http://localhost:3000`."""
+    """Web pages that may do so too, as `http://localhost:3000`: by WebSocket only."""
     slate_key: str = ""
     """A key that shows the slate while another window has the focus, as `Ctrl+Alt+0`; empty: none, since it is taken
     away from every other program."""
@@ -318,6 +318,15 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
     return settings, phrase(
         "Not all settings could be used: {said}. All others are in force; {kept}.", said=said, kept=kept
     )
+
+
+def kept_origins(path: Path) -> tuple[str, ...]:
+    """The web pages in the settings that may control the app; none where they cannot be read, which changes nothing."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ()
+    return settings_from(values)[0].control.origins
 
 
 def kept_language(path: Path) -> Language:

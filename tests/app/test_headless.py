@@ -24,7 +24,7 @@ from app.pipeline.animation.motion_recording import MotionRecording
 from app.pipeline.events import EngineReady, Event, MotionRefused, SinkFailed, SourceFailed, SourceReady
 from app.pipeline.output.discloser import Discloser
 from app.pipeline.pipeline import Pipeline
-from app.places import control_folder
+from app.places import control_folder, settings_file
 from app.presets import Presets, Strengths, save_presets
 from app.settings import LiveSettings
 from mcnet.disclosure import ModelUsed, read_credentials
@@ -35,6 +35,7 @@ from mcnet.media.faces import Face
 from mcnet.media.motion_track import load_track
 from mcnet.media.scene import parse_background
 from tests.app.clips import face_that_leaves
+from tests.app.control.asking import ask
 from tests.app.fakes import wait_until
 from tests.disks import full
 from tests.media.videos import GRID
@@ -105,6 +106,8 @@ def test_a_speaker_drives_a_portrait_into_a_file(tmp_path: Path, capsys: pytest.
 def test_a_run_is_controlled_from_outside_until_it_ends(tmp_path: Path) -> None:
     """The real program, asked by `ctl` for everything that a Stream Deck would, and ended politely."""
     command = [sys.executable, "-m", "app", "--headless", "--camera", str(GRID), "--size", "640x360", "--device", "cpu"]
+    settings_file().parent.mkdir(parents=True)
+    settings_file().write_text('[control]\norigins = ["http://localhost:3000"]\n')
     with (tmp_path / "log").open("w") as log:
         program = subprocess.Popen([*command, "--control", "0"], stderr=log)
     try:
@@ -123,6 +126,9 @@ def test_a_run_is_controlled_from_outside_until_it_ends(tmp_path: Path) -> None:
         wait_until(lambda: state()["live"] and state()["portrait"]["id"] == "man_2", "another portrait", 120.0)
         assert (state()["mode"], state()["model"], state()["gains"]["mouth"]) == ("headless", "starter", 1.5)
         assert main(["ctl", "portrait", "nobody"]) == 1
+        for page, status in (("http://localhost:3000", 200), ("http://localhost:3001", 403)):
+            given = {"Authorization": f"Bearer {access.kept_token()}", "Origin": page}
+            assert ask(connection.port, "GET", "/v1/state", None, given)[0] == status
         program.terminate()
         assert program.wait(60) == 0, (tmp_path / "log").read_text()
         assert access.address() is None

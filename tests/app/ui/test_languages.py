@@ -16,7 +16,7 @@ from app.__main__ import build_parser
 from app.errors import CameraError
 from app.pipeline.state import State
 from app.settings import AppSettings, Language, kept_language, load_settings
-from app.ui.languages import CONTEXT, LANGUAGES, chosen_language, clause, full_sentence, speak, spoken, tr
+from app.ui.languages import CONTEXT, LANGUAGES, chosen_language, clause, full_sentence, in_english, speak, spoken, tr
 from app.ui.main_window import MainWindow
 from app.ui.status import STAGES
 from mcnet.errors import UserError, sentence
@@ -78,6 +78,17 @@ def test_a_phrase_is_said_in_the_users_language_with_all_that_is_in_it() -> None
     assert full_sentence(phrase("plug one in")) == "schließen Sie eine an."
     assert clause("Done.") == "Done"
     assert tr("nobody has translated this") == "nobody has translated this"
+
+
+@pytest.mark.usefixtures("german")
+def test_a_text_of_the_window_keeps_its_english_for_other_programs() -> None:
+    text = tr("no camera at {path}: {advice}", path="x", advice=clause(phrase("plug one in.")))
+    assert in_english(text) == "no camera at x: plug one in"
+    assert text == "an x ist keine Kamera: plug one in"
+    both = listed([tr("plug one in"), phrase("plug one in")], ";")
+    assert spoken(both) == "schließen Sie eine an und schließen Sie eine an"
+    assert in_english(both) == in_english(pickle.loads(pickle.dumps(both))) == "plug one in; plug one in"
+    assert in_english("data") == "data"
 
 
 @pytest.mark.usefixtures("german")
