@@ -24,7 +24,7 @@ LOST = phrase("PipeWire has ended")
 ANY_TARGET = 0xFFFFFFFF
 INPUT, OUTPUT = 0, 1
 AUTOCONNECT, INACTIVE, MAP_BUFFERS, DRIVER, IN_DATA_THREAD = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 4
-ERROR, PAUSED, STREAMING = -1, 2, 3
+ERROR, UNCONNECTED, PAUSED, STREAMING = -1, 0, 2, 3
 
 FORMAT_PARAM, _ENUM_FORMAT_PARAM, _BUFFERS_PARAM, _META_PARAM = 4, 3, 5, 6
 _FORMAT, _PARAM_BUFFERS, _PARAM_META = 0x40003, 0x40004, 0x40005
@@ -44,7 +44,7 @@ _RANGE, _FLAGS = 1, 4
 _ANSWER_S = 5
 _LATE_S = 0.05
 _CORE_ID = 0
-_PIPE_BROKEN = -errno.EPIPE
+_PIPE_BROKEN, _NOT_THERE = -errno.EPIPE, -errno.ENOENT
 
 
 # Parameters: SPA's "plain old data".
@@ -478,6 +478,8 @@ class PipeWire:
     def _hear_error(self, _data: Any, thing: int, _number: int, result: int, message: bytes | None) -> None:
         if thing != _CORE_ID or self._lost:
             return  # of a stream: it tells so itself
+        if result == _NOT_THERE:
+            return  # of what was taken away while it was asked for something
         said = (message or b"").decode(errors="replace")
         self._lost = LOST if result == _PIPE_BROKEN else phrase("PipeWire has failed: {said}", said=said)
         self.signal()
@@ -551,6 +553,11 @@ class Stream:
             )
         if result < 0:
             raise AppError(phrase("PipeWire makes no node (error {number})", number=-result))
+
+    def close(self) -> None:
+        """Take the node away; nothing is called back any more."""
+        with self._pipewire:
+            self._library.pw_stream_destroy(self._stream)
 
     @property
     def node_id(self) -> int:
