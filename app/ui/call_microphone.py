@@ -1,6 +1,7 @@
 """The microphone for calls: the chosen one, as late as the picture. On Linux, through PipeWire."""
 
 import sys
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,9 @@ _FOLLOW_MS = 500
 
 
 class CallMicrophone(QObject):
-    """Offers call programs a microphone while it is switched on. Lives on the GUI thread, and never waits.
+    """Offers call programs a microphone while it is switched on. Never waits.
+
+    Lives on the GUI thread, but for `mute_now`, which may be called on any.
 
     Args:
         make: has one, of a microphone's key and name; tells from a thread how it stands.
@@ -56,7 +59,10 @@ class CallMicrophone(QObject):
         self._known_age_s = 0.0
         self._key = self._name = ""
         self._number = 0
+        self._lock = threading.Lock()  # of the next three
         self._made: PipeWireMicrophone | None = None
+        self._silenced = False  # by `mute_now`, which the window has not taken over yet
+        self._closed = False
         self._timer = QTimer(self)
         self._timer.setInterval(_FOLLOW_MS)
         self._timer.timeout.connect(self._follow)
@@ -92,27 +98,41 @@ class CallMicrophone(QObject):
 
     def mute(self, muted: bool) -> None:
         """Let nothing be heard, or something again; at once."""
+        if muted:
+            self._silenced = False
         if muted != self.muted:
             self.muted = muted
             self._follow()
             self.changed.emit()
 
+    def mute_now(self) -> None:
+        """Let nothing be heard, whatever the GUI thread is at, until `mute` mutes it too, and decides from then on."""
+        with self._lock:
+            self._silenced = True
+            if self._made is not None:
+                self._made.follow(self._known_age_s, muted=True)
+
     def close(self) -> bool:
         """Take it away; harmless when called again. Returns whether its thread has ended."""
+        with self._lock:
+            self._closed = True
         made = self._end()
         return made is None or made.ended(0.5)
 
     def _begin(self) -> None:
         self._number += 1
         number = self._number
-        self._made = self._make(self._key, self._name, lambda standing: self._stood.emit(number, standing))
+        made = self._make(self._key, self._name, lambda standing: self._tell(number, standing))
+        with self._lock:
+            self._made = made
         self._timer.start()
         self._follow()
 
     def _end(self) -> "PipeWireMicrophone | None":
         self._timer.stop()
         self._number += 1
-        made, self._made = self._made, None
+        with self._lock:
+            made, self._made = self._made, None
         if made is not None:
             made.stop()
         self.standing = None
@@ -120,12 +140,19 @@ class CallMicrophone(QObject):
         return made
 
     def _follow(self) -> None:
-        if self._made is not None:
-            self._known_age_s = self._age_s() or self._known_age_s  # before and between pictures the last one holds
-            self._made.follow(self._known_age_s, muted=self.muted)
+        if self._made is None:
+            return
+        self._known_age_s = self._age_s() or self._known_age_s  # before and between pictures the last one holds
+        with self._lock:
+            self._made.follow(self._known_age_s, muted=self.muted or self._silenced)
+
+    def _tell(self, number: int, standing: "MicrophoneStanding") -> None:
+        with self._lock:  # so that nothing is emitted while, or after, the GUI takes this down
+            if not self._closed:
+                self._stood.emit(number, standing)
 
     def _hear(self, number: int, standing: "MicrophoneStanding") -> None:
-        if number != self._number or not self.wanted:
+        if number != self._number or not self.wanted or self._closed:
             return
         before, self.standing = self.standing, standing
         if standing.trouble and (before is None or before.trouble != standing.trouble):

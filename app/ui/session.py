@@ -223,6 +223,7 @@ class Session(QObject):
         self.virtual_camera = VirtualCameraSwitch(
             self._worker, parts.examine_virtual_camera, parts.make_virtual_camera, settings.virtual_camera
         )
+        self._cleanup.add("virtual camera", self.virtual_camera.close)
         self._discloser = Discloser(self._signing_files, self._bridge.tell, parts.begin_disclosing)
         self.recordings = Recordings(
             self._worker,
@@ -240,7 +241,14 @@ class Session(QObject):
         self.insight = Insight(parts.make_inspector)
         self._cleanup.add("insight", self.insight.end)
         control_worker = Worker("control worker")
-        self.remote = Remote(control_worker, parts.make_control, settings.control, options.control_port, self._perform)
+        self.remote = Remote(
+            control_worker,
+            parts.make_control,
+            settings.control,
+            options.control_port,
+            self._perform,
+            self.call_microphone.mute_now,
+        )
         self._cleanup.add("remote", self.remote.close)  # first of all: who asks now would ask in vain
         self.panic_key = PanicKey(control_worker, parts.listen_for, self.remote.panic, settings.control.slate_key)
         self._cleanup.add("panic key", self.panic_key.close)
@@ -658,8 +666,9 @@ class Session(QObject):
     def stop(self) -> None:
         """Leave the slate up. The virtual camera stays, so that the call keeps its picture."""
         self._set_slate(True)
+        self.call_microphone.mute(True)  # so that it takes over a silence that came from outside, as
         if self._pipeline is not None:
-            self._pipeline.update(self.settings.live)  # so that it takes over a slate that came from outside
+            self._pipeline.update(self.settings.live)  # this does a slate
         self.changed.emit()
 
     def slate(self) -> None:
@@ -676,7 +685,8 @@ class Session(QObject):
         self.set_live(replace(self.settings.live, slate=slate))
 
     def _virtual_camera_gone(self) -> None:
-        if not self._panicked:  # nobody watches any more: the preview goes on
+        # Nobody watches any more: the preview goes on. But a call may hear, or hear again, who has said stop.
+        if not self._panicked and not self.call_microphone.wanted:
             self._set_slate(False)
 
     def _choose_call_microphone(self) -> None:
