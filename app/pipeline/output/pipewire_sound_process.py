@@ -51,8 +51,8 @@ def microphone(connection: "Connection[Any, Any]", key: str, name: str) -> None:
     """Be a microphone until nobody wants it any more.
 
     Sends dicts: `node`, its number, once it is there; `listened`, whether somebody hears it; `delay_s`, that is kept,
-    whenever it changes; `trouble`, for people, whenever that changes. Receives a delay in seconds, and whether it is
-    muted.
+    whenever it changes; `trouble`, for people, whenever that changes; `taken`, for each message. Receives a delay in
+    seconds, and whether it is muted.
 
     Args:
         connection: for this.
@@ -126,6 +126,8 @@ class _Microphone:
                 "node.nick": MICROPHONE_NAME,
                 "node.description": MICROPHONE_NAME,
                 "node.virtual": "true",
+                # There is nothing to suspend, and WirePlumber 0.4 would try to 5 s later, even if this is gone by then.
+                "session.suspend-timeout-seconds": "0",
             },
             on_state=self._hear_mouth,
             on_param=lambda _param, _address: None,
@@ -138,9 +140,11 @@ class _Microphone:
         while True:
             if self._ear_lost and time.monotonic() - self._looked_s > _AGAIN_S:
                 self._renew_ear()
-            if self._connection.poll(_LOOK_S):
+            if told := self._connection.poll(_LOOK_S):
                 self._sound.delay_s, self._sound.muted = self._connection.recv()
             with self._pipewire:
+                if told:
+                    self._connection.send({"taken": self._sound.delay_s})
                 self._tell()
 
     def _find(self) -> str:

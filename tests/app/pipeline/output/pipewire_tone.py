@@ -27,7 +27,7 @@ def device(name: str) -> str:
     """The microphone of that name, as PipeWire makes it."""
     return (
         f"{{ factory.name=support.null-audio-sink node.name={name} media.class=Audio/Source/Virtual "
-        "audio.position=[MONO] object.linger=true }"
+        "audio.position=[MONO] object.linger=true session.suspend-timeout-seconds=0 }"
     )
 
 
