@@ -16,6 +16,7 @@ from typing import Any
 
 from app.errors import AppError
 from app.pipeline.output import pipewire_process
+from app.pipeline.output.pipewire_client import LibraryError
 from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
@@ -83,7 +84,8 @@ class PipeWireWorker:
         """What it says next.
 
         Raises:
-            AppError: it says what is wrong, or nothing.
+            LibraryError: PipeWire's library cannot be used.
+            AppError: it says what else is wrong, or nothing.
         """
         try:
             if not self.connection.poll(timeout_s):
@@ -92,7 +94,7 @@ class PipeWireWorker:
         except (EOFError, OSError) as error:
             raise AppError(phrase("what speaks to PipeWire has crashed")) from error
         if "error" in facts:
-            raise AppError(str(facts["error"]))
+            raise (LibraryError if facts.get("library") else AppError)(str(facts["error"]))
         return facts
 
     def end(self) -> None:
