@@ -61,7 +61,7 @@ class CallMicrophone(QObject):
         self._number = 0
         self._lock = threading.Lock()  # of the next three
         self._made: PipeWireMicrophone | None = None
-        self._silenced = False  # by `mute_now`, which the window has not taken over yet
+        self._silences = 0  # of `mute_now`, which the window has not taken over yet
         self._closed = False
         self._timer = QTimer(self)
         self._timer.setInterval(_FOLLOW_MS)
@@ -98,19 +98,23 @@ class CallMicrophone(QObject):
 
     def mute(self, muted: bool) -> None:
         """Let nothing be heard, or something again; at once."""
-        if muted:
-            self._silenced = False
         if muted != self.muted:
             self.muted = muted
             self._follow()
             self.changed.emit()
 
     def mute_now(self) -> None:
-        """Let nothing be heard, whatever the GUI thread is at, until `mute` mutes it too, and decides from then on."""
+        """Let nothing be heard, whatever the GUI thread is at, until `take_over_silence` is called once for each time."""
         with self._lock:
-            self._silenced = True
+            self._silences += 1
             if self._made is not None:
                 self._made.follow(self._known_age_s, muted=True)
+
+    def take_over_silence(self) -> None:
+        """Have `mute` decide again after a `mute_now`: whoever calls it has heard of that, and has muted."""
+        with self._lock:
+            self._silences = max(0, self._silences - 1)
+        self._follow()
 
     def close(self) -> bool:
         """Take it away; harmless when called again. Returns whether its thread has ended."""
@@ -144,7 +148,7 @@ class CallMicrophone(QObject):
             return
         self._known_age_s = self._age_s() or self._known_age_s  # before and between pictures the last one holds
         with self._lock:
-            self._made.follow(self._known_age_s, muted=self.muted or self._silenced)
+            self._made.follow(self._known_age_s, muted=self.muted or self._silences > 0)
 
     def _tell(self, number: int, standing: "MicrophoneStanding") -> None:
         with self._lock:  # so that nothing is emitted while, or after, the GUI takes this down

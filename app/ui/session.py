@@ -76,7 +76,7 @@ from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
 from app.words import learning_words, motion_refused_words, too_slow_words
 from mcnet.disclosure import SigningFiles
-from mcnet.phrases import listed
+from mcnet.phrases import Phrase, listed, phrase
 
 if TYPE_CHECKING:
     from app.pipeline.animation.performer_view import PerformerView
@@ -282,7 +282,7 @@ class Session(QObject):
         self.live_changed.connect(lambda: self.call_microphone.mute(self.settings.live.slate))
         self.remote.chosen.connect(self._keep_control)
         self.panic_key.chosen.connect(lambda key: self._keep_control(replace(self.settings.control, slate_key=key)))
-        self.panic_key.pressed.connect(self.slate)
+        self.panic_key.pressed.connect(self._follow_panic_key)
         self.changed.connect(self._show_remote)
         self.live_changed.connect(self._show_remote)
         self.presets.changed.connect(self._show_remote)
@@ -567,16 +567,16 @@ class Session(QObject):
         if portrait.entry.key != self._options.portrait:
             self._keep(replace(self.settings, portrait=portrait.entry.key))
         if not self._portrait_link.done:
-            self._portrait_link = Link(text=tr("the portrait is being prepared"))
+            self._portrait_link = Link(text=phrase("the portrait is being prepared"))
         if self._pipeline is not None:
             self._pipeline.set_portrait(portrait)
         self._changed()
 
     def _look_for_portrait(self) -> None:
         if self.desk.exhausted and not self._portrait_link.failed:
-            self._portrait_link = Link(text=tr("no portrait can be used: add another one"), failed=True)
+            self._portrait_link = Link(text=phrase("no portrait can be used: add another one"), failed=True)
             if self.state is State.STARTING:  # it is not the model that is waited for
-                self.why = tr("no portrait can be used: add another one")
+                self.why = phrase("no portrait can be used: add another one")
             self._changed()
 
     @property
@@ -628,7 +628,7 @@ class Session(QObject):
 
     def _model_link(self) -> Link:
         if self.measuring.under_way:
-            return Link(text=tr("this computer is being measured"))
+            return Link(text=phrase("this computer is being measured"))
         if not self._model.done:
             return self._model
         if slow := self.measuring.too_slow if self._slow is None else self._slow:
@@ -666,9 +666,6 @@ class Session(QObject):
     def stop(self) -> None:
         """Leave the slate up. The virtual camera stays, so that the call keeps its picture."""
         self._set_slate(True)
-        self.call_microphone.mute(True)  # so that it takes over a silence that came from outside, as
-        if self._pipeline is not None:
-            self._pipeline.update(self.settings.live)  # this does a slate
         self.changed.emit()
 
     def slate(self) -> None:
@@ -680,6 +677,16 @@ class Session(QObject):
         """Take the reference: from this very frame, or hands-free from the best of the next ones."""
         if self._pipeline is not None:
             self._pipeline.calibrate(now=now)
+
+    def _follow_panic_key(self) -> None:
+        self.slate()
+        self._take_over_slate()
+
+    def _take_over_slate(self) -> None:
+        """The settings have the slate by now that the pipeline had before this thread knew of it."""
+        if self._pipeline is not None:
+            self._pipeline.take_over_slate()
+        self.call_microphone.take_over_silence()
 
     def _set_slate(self, slate: bool) -> None:
         self.set_live(replace(self.settings.live, slate=slate))
@@ -710,12 +717,15 @@ class Session(QObject):
             case Slate():
                 if switched(command.to, slate):
                     self.slate()
+                    if command.to == "on":
+                        self._take_over_slate()
                 elif slate:
                     self._lift_slate()
             case Live():
                 self._lift_slate()
             case Stop():
                 self.stop()
+                self._take_over_slate()
             case ChoosePortrait():
                 return self._choose_for(command)
             case Calibrate():
@@ -752,9 +762,11 @@ class Session(QObject):
         return {"portrait": {"id": key, "name": names[key]}}
 
     def _record_for(self, command: Record) -> str:
-        path = self.recordings.path
+        path = None if self.recordings.ending else self.recordings.path or self.recordings.beginning
         if switched(command.to, path is not None) == (path is not None):
             return "" if path is None else str(path)
+        if self.recordings.ending:
+            raise RefusedError("not_now", "record: the recording before is being finished; try again in a moment")
         if path is None and (self._pipeline is None or not self._pipeline.running):
             raise RefusedError("not_now", "record: there is nothing to record at the moment")
         began = self.recordings.toggle()
@@ -852,7 +864,7 @@ class Session(QObject):
                 self.camera_desk.hear(event)
             case CalibrationProgress():
                 self.calibrating, self.why = event.share, event.hint
-                self._calibration = Link(text=tr("the calibration is under way"))
+                self._calibration = Link(text=phrase("the calibration is under way"))
             case Calibrated():
                 self.calibrating, self.why = None, ""
                 self.space = replace(self.space, reference=event.in_space)
@@ -920,13 +932,14 @@ class Session(QObject):
             self.set_run(RunChanges(model=good))
             return
         # The slate is what the sinks' stage shows: without it nothing is.
-        reason = clause(event.message)
+        # A phrase has no full stop, and stays one.
+        reason = event.message if isinstance(event.message, Phrase) else event.message.rstrip(".")
         if event.stage == "model":
-            self.fault = tr("the model cannot be loaded: {reason}", reason=reason)
+            self.fault = phrase("the model cannot be loaded: {reason}", reason=reason)
         elif event.stage == "sinks":
-            self.fault = tr("the output has failed: {reason}", reason=reason)
+            self.fault = phrase("the output has failed: {reason}", reason=reason)
         else:
-            self.fault = tr("the {stage} has failed: {reason}", stage=event.stage, reason=reason)
+            self.fault = phrase("the {stage} has failed: {reason}", stage=event.stage, reason=reason)
         self._model = Link(text=self.fault, failed=True)
         so = tr("No picture goes out any more.") if event.stage == "sinks" else tr("The output shows the slate.")
         self._tell_fault(f"{full_sentence(capital(self.fault))} {so}")
@@ -983,7 +996,7 @@ class Session(QObject):
 
 def _score_words(event: Calibrated | ReferenceImproved) -> str:
     if isinstance(event, Calibrated) and event.kept:
-        score = tr("{score} of 100, as calibrated before", score=event.score)
+        score = phrase("{score} of 100, as calibrated before", score=event.score)
     else:
-        score = tr("{score} of 100", score=event.score)
-    return tr("{score}: {remarks}", score=score, remarks=listed(event.remarks)) if event.remarks else score
+        score = phrase("{score} of 100", score=event.score)
+    return phrase("{score}: {remarks}", score=score, remarks=listed(event.remarks)) if event.remarks else score

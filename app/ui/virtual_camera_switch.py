@@ -11,9 +11,9 @@ from PyQt6.QtCore import QObject, Qt, pyqtSignal
 from app.pipeline.events import SinkClosed, SinkFailed, SinkOpened
 from app.settings import VirtualCameraKind
 from app.ui.chain import Chain, Link
-from app.ui.languages import tr
 from app.ui.messages import Message, failure_message
 from app.ui.worker import Worker
+from mcnet.phrases import phrase
 
 if TYPE_CHECKING:
     from app.pipeline.doctor import VirtualCameraReport
@@ -128,7 +128,7 @@ class VirtualCameraSwitch(QObject):
         self._wanted = True
         self._number += 1
         self.cleared.emit("virtual camera")
-        self.link = Link(text=tr("the virtual camera is being opened"))
+        self.link = Link(text=phrase("the virtual camera is being opened"))
         self.switched_on.emit()
         self.changed.emit()
         tell = partial(self._tell, self._number)
@@ -142,13 +142,15 @@ class VirtualCameraSwitch(QObject):
             self._set_link(Link(True, event.detail or event.sink))
             self.cleared.emit("virtual camera")
         elif isinstance(event, SinkFailed):
-            self._lose(Link(text=tr("the virtual camera takes no pictures any more: switch it on again"), failed=True))
+            self._lose(
+                Link(text=phrase("the virtual camera takes no pictures any more: switch it on again"), failed=True)
+            )
             self.told.emit(Message("virtual camera", event.message))
             self.examine()
         elif event.asked:
             self._lose(Chain().virtual_camera)
         else:
-            self._set_link(Link(text=tr("the virtual camera is being opened again")))
+            self._set_link(Link(text=phrase("the virtual camera is being opened again")))
 
     def close(self) -> bool:
         """Be told nothing any more; harmless when called again."""
@@ -186,7 +188,9 @@ class VirtualCameraSwitch(QObject):
             self.changed.emit()
 
     def _not_made(self, error: Exception) -> None:
-        self._lose(Link(text=tr("the virtual camera cannot be opened: see the advice below its switch"), failed=True))
+        self._lose(
+            Link(text=phrase("the virtual camera cannot be opened: see the advice below its switch"), failed=True)
+        )
         self.told.emit(failure_message("virtual camera", error))
 
     def _lose(self, link: Link) -> None:

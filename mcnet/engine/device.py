@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import importlib.metadata
 import importlib.util
+import logging
 import platform
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,6 +14,8 @@ from mcnet.engine import processor
 from mcnet.errors import UserError
 from mcnet.model_file import ModelInfo
 from mcnet.phrases import phrase
+
+logger = logging.getLogger(__name__)
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Runtime = Literal["auto", "torch", "openvino", "cudagraph"]
@@ -304,12 +307,16 @@ def why_no_intel_gpu(index: int) -> str | None:
 
 @functools.cache
 def _intel_gpus() -> tuple[str, ...]:
-    """Their names, as OpenVINO tells them, in its order."""
-    from mcnet.openvino_import import ov
+    """Their names, as OpenVINO tells them, in its order; none where it, or a driver, is broken."""
+    try:
+        from mcnet.openvino_import import ov
 
-    core = ov.Core()
-    devices = [device for device in core.available_devices if kind_of(device.replace(".", ":")) == "GPU"]
-    return tuple(str(core.get_property(device, "FULL_DEVICE_NAME")) for device in devices)
+        core = ov.Core()
+        devices = [device for device in core.available_devices if kind_of(device.replace(".", ":")) == "GPU"]
+        return tuple(str(core.get_property(device, "FULL_DEVICE_NAME")) for device in devices)
+    except Exception as error:  # whatever a driver does: the other devices are there all the same
+        logger.warning("OpenVINO cannot be asked for its GPUs: %s: %s", type(error).__name__, error)
+        return ()
 
 
 def why_no_mps() -> str | None:

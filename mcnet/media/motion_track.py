@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import cv2
 import numpy as np
@@ -28,6 +28,7 @@ MOST_FRAMES = 18_000
 IRIS_POINTS = 10
 _MOST_BYTES = 256 * 1024 * 1024
 _MOST_FPS_HZ = 120.0
+_LONGEST_PAUSE_S = 1.0
 _STEPS = 32767
 _MESH_SIZES = (LANDMARK_COUNT, LANDMARK_COUNT + IRIS_POINTS)
 _BACK, _DOT = (24, 28, 36), (150, 160, 176)
@@ -350,31 +351,61 @@ def loop_of(track: MotionTrack, blend_s: float = 0.6) -> MotionTrack:
     """A track that goes on from its last frame to its first without a jump, without keypoints.
 
     Its end is blended into its beginning, which is left out in exchange: so much shorter it becomes. Frames without a
-    face at its ends are left out.
+    face at its ends are left out, and so is what is longer than a second of each pause between two frames.
     """
     there = [index for index, face in enumerate(track.faces) if face is not None]
     first, end = there[0], there[-1] + 1
-    faces, times_s = list(track.faces[first:end]), track.times_s[first:end] - track.times_s[first]
-    overlap = min(round(blend_s * track.fps), len(faces) // 3)
+    steps_s = np.minimum(np.diff(track.times_s[first:end]), _LONGEST_PAUSE_S)
+    cut = MotionTrack(np.append(0.0, np.cumsum(steps_s)), track.faces[first:end], track.frame_size_px)
+    faces = list(cut.faces)
+    overlap = min(round(blend_s * cut.fps), len(faces) // 3)
     start = len(faces) - overlap
     for step in range(overlap):
         share = 0.5 - 0.5 * math.cos(math.pi * (step + 1) / (overlap + 1))
         faces[start + step] = _between(faces[start + step], faces[step], share)
-    times_s = times_s[overlap:] - times_s[overlap]
+    times_s = cut.times_s[overlap:] - cut.times_s[overlap]
     return MotionTrack(np.ascontiguousarray(times_s), faces[overlap:], track.frame_size_px)
 
 
-def resampled(track: MotionTrack, fps_hz: float) -> MotionTrack:
-    """A track at a constant rate, without keypoints; between its frames the head is turned and moved evenly."""
-    count = max(1, round(float(track.times_s[-1]) * fps_hz) + 1)
+def resampled(loop: MotionTrack, fps_hz: float) -> MotionTrack:
+    """A loop at a constant rate; between its frames the head is turned and moved evenly, whenever a face is asked for.
+
+    Args:
+        loop: as of `loop_of`.
+        fps_hz: frames per second.
+    """
+    count = max(1, round(loop.length_s * fps_hz))
     times_s = np.arange(count) / fps_hz
-    places = np.interp(times_s, track.times_s, np.arange(len(track.times_s)))
-    faces = []
-    for place in places:
+    places = np.interp(times_s, np.append(loop.times_s, loop.length_s), np.arange(len(loop.faces) + 1))
+    return MotionTrack(times_s, _FacesBetween(loop.faces, places), loop.frame_size_px)
+
+
+class _FacesBetween(Sequence[Face | None]):
+    """Faces of a loop at places between its frames. Each is made when it is asked for: a long file has many.
+
+    Args:
+        faces: of the loop.
+        places: (F,) float64 in [0, len(faces)), the whole part of which is a frame, the rest the share of its next.
+    """
+
+    def __init__(self, faces: Sequence[Face | None], places: NDArray[np.float64]) -> None:
+        self._faces, self._places = faces, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Face | None: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "_FacesBetween": ...
+
+    def __getitem__(self, index: int | slice) -> "Face | None | _FacesBetween":
+        if isinstance(index, slice):
+            return _FacesBetween(self._faces, self._places[index])
+        place = float(self._places[index])
         before = int(place)
-        after = min(before + 1, len(track.faces) - 1)
-        faces.append(_between(track.faces[before], track.faces[after], float(place) - before))
-    return MotionTrack(times_s, faces, track.frame_size_px)
+        return _between(self._faces[before], self._faces[(before + 1) % len(self._faces)], place - before)
 
 
 def _between(start: Face | None, end: Face | None, share: float) -> Face | None:

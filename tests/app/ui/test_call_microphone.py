@@ -73,7 +73,7 @@ def test_a_panic_silences_it_while_the_window_hangs(
         before = len(made.followed)
         qtbot.waitUntil(lambda before=before: len(made.followed) > before)
         assert made.followed[-1][1], "until the window has heard of it"
-        session.slate()
+        session.panic_key.pressed.emit()
     session.go_live()
     assert not made.followed[-1][1]
 

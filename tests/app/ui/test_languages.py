@@ -18,6 +18,7 @@ from app.pipeline.state import State
 from app.settings import AppSettings, Language, kept_language, load_settings
 from app.ui.languages import CONTEXT, LANGUAGES, chosen_language, clause, full_sentence, speak, spoken, tr
 from app.ui.main_window import MainWindow
+from app.ui.status import STAGES
 from mcnet.errors import UserError, sentence
 from mcnet.phrases import Phrase, listed, phrase
 from tests.app.ui.conftest import OpenWindow
@@ -190,7 +191,7 @@ SHOWN = (
     *sorted((ROOT / "mcnet" / "disclosure").glob("*.py")),
 )
 OURS = re.compile(r"\b(App|Camera|Sink|Media|Checkpoint|Table|Disclosure|_NoVideo)Error$")
-ENGLISH = ("--size", "--fps", "background:")
+ENGLISH = ("--size", "--fps")
 """The beginnings of the few that only the command line can cause."""
 
 
@@ -204,6 +205,13 @@ def test_every_error_that_the_window_shows_is_a_phrase() -> None:
         if not ast.unparse(node.args[0]).strip("f'\"").startswith(ENGLISH)
     ]
     assert plain_texts == [], "write them as phrase(...), see CONTRIBUTING.md"
+
+
+def test_every_stage_that_is_timed_has_a_name_in_the_statistics() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "app" / "pipeline").rglob("*.py"))
+    timed = set(re.findall(r'(?:_timed|meter\.stage)\("([^"]+)"', sources))
+    assert "render" in timed
+    assert timed == set(STAGES)
 
 
 def test_a_picture_is_the_same_in_whichever_direction_texts_are_read(proven: MainWindow, world: World) -> None:
