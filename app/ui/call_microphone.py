@@ -104,7 +104,7 @@ class CallMicrophone(QObject):
             self.changed.emit()
 
     def mute_now(self) -> None:
-        """Let nothing be heard, whatever the GUI thread is at, until `take_over_silence` is called once for each time."""
+        """Let nothing be heard, whatever the GUI thread is at, until `take_over_silence` is called once for each."""
         with self._lock:
             self._silences += 1
             if self._made is not None:
