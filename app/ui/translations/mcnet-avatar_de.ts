@@ -2848,7 +2848,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>no face is shown</source>
-            <translation>es ist kein Gesicht zu sehen</translation>
+            <translation>es wird kein Gesicht gezeigt</translation>
         </message>
         <message>
             <source>no face was found in it</source>
