@@ -223,6 +223,7 @@ class Session(QObject):
         self.virtual_camera = VirtualCameraSwitch(
             self._worker, parts.examine_virtual_camera, parts.make_virtual_camera, settings.virtual_camera
         )
+        self._cleanup.add("virtual camera", self.virtual_camera.close)
         self._discloser = Discloser(self._signing_files, self._bridge.tell, parts.begin_disclosing)
         self.recordings = Recordings(
             self._worker,
@@ -240,7 +241,14 @@ class Session(QObject):
         self.insight = Insight(parts.make_inspector)
         self._cleanup.add("insight", self.insight.end)
         control_worker = Worker("control worker")
-        self.remote = Remote(control_worker, parts.make_control, settings.control, options.control_port, self._perform)
+        self.remote = Remote(
+            control_worker,
+            parts.make_control,
+            settings.control,
+            options.control_port,
+            self._perform,
+            self.call_microphone.mute_now,
+        )
         self._cleanup.add("remote", self.remote.close)  # first of all: who asks now would ask in vain
         self.panic_key = PanicKey(control_worker, parts.listen_for, self.remote.panic, settings.control.slate_key)
         self._cleanup.add("panic key", self.panic_key.close)
@@ -678,12 +686,14 @@ class Session(QObject):
         """The settings have the slate by now that the pipeline had before this thread knew of it."""
         if self._pipeline is not None:
             self._pipeline.take_over_slate()
+        self.call_microphone.take_over_silence()
 
     def _set_slate(self, slate: bool) -> None:
         self.set_live(replace(self.settings.live, slate=slate))
 
     def _virtual_camera_gone(self) -> None:
-        if not self._panicked:  # nobody watches any more: the preview goes on
+        # Nobody watches any more: the preview goes on. But a call may hear, or hear again, who has said stop.
+        if not self._panicked and not self.call_microphone.wanted:
             self._set_slate(False)
 
     def _choose_call_microphone(self) -> None:
