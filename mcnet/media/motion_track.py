@@ -25,6 +25,8 @@ SUFFIX = ".safetensors"
 FORMAT, VERSION = "mcnet-motion", 1
 MOST_FRAMES = 18_000
 """Ten minutes at 30 frames per second, 52 to 60 MB."""
+LONGEST_S = 24 * 3600.0
+"""From the first frame to the last one."""
 IRIS_POINTS = 10
 _MOST_BYTES = 256 * 1024 * 1024
 _MOST_FPS_HZ = 120.0
@@ -183,6 +185,15 @@ def save_track(path: Path, track: MotionTrack) -> None:
                 most=MOST_FRAMES,
             )
         )
+    if track.times_s[-1] > LONGEST_S:
+        raise MediaError(
+            phrase(
+                "cannot keep the motion in {path}: got {hours:.1f} hours, expected at most {most}",
+                path=path,
+                hours=float(track.times_s[-1]) / 3600,
+                most=round(LONGEST_S / 3600),
+            )
+        )
     has_irises = all(face is None or face.irises_px is not None for face in track.faces)
     mesh = np.zeros((count, _MESH_SIZES[has_irises], 3), np.int16)
     place = np.zeros((count, 3), np.float32)
@@ -313,8 +324,10 @@ def _unpacked(tensors: dict[str, NDArray[Any]], told: dict[str, Any]) -> MotionT
         if not np.isfinite(one).all():
             raise ValueError(f"{name} has numbers that are not finite")
     times_s, confidence, place = tensors["time_s"], tensors["confidence"], tensors["place"]
-    if times_s[0] != 0 or (np.diff(times_s) <= 0).any() or times_s[-1] > 24 * 3600:
+    if times_s[0] != 0 or (np.diff(times_s) <= 0).any():
         raise ValueError("time_s does not ascend from 0")
+    if times_s[-1] > LONGEST_S:
+        raise ValueError(f"got {times_s[-1] / 3600:.1f} hours, expected at most {LONGEST_S / 3600:g}")
     width, height = (int(side) for side in told["frame_size_px"])
     if not (16 <= width <= 16384 and 16 <= height <= 16384):
         raise ValueError(f"got a frame size of {width} x {height}, expected 16 to 16384 pixels per side")
@@ -400,7 +413,7 @@ class _FacesBetween(Sequence[Face | None]):
     @overload
     def __getitem__(self, index: slice) -> "_FacesBetween": ...
 
-    def __getitem__(self, index: int | slice) -> "Face | None | _FacesBetween":
+    def __getitem__(self, index: int | slice) -> "Face | _FacesBetween | None":
         if isinstance(index, slice):
             return _FacesBetween(self._faces, self._places[index])
         place = float(self._places[index])
@@ -451,6 +464,10 @@ class TrackRecorder:
         """From the first frame to the last one."""
         return self._times_s[-1] - self._times_s[0] if self._times_s else 0.0
 
+    def reaches(self, time_s: float) -> bool:
+        """Whether a frame of that time is within the longest track that can be kept."""
+        return not self._times_s or time_s - self._times_s[0] <= LONGEST_S
+
     @property
     def faces(self) -> int:
         """How many frames show a face."""
@@ -471,7 +488,7 @@ class TrackRecorder:
             found: a model's keypoints, batch 1.
             box: the square that these are in.
         """
-        if self.full or (self._times_s and time_s <= self._times_s[-1]):
+        if self.full or not self.reaches(time_s) or (self._times_s and time_s <= self._times_s[-1]):
             return
         self._times_s.append(time_s)
         self._faces.append(face)

@@ -160,6 +160,10 @@ def test_the_recorder_takes_what_comes(face: Face, monkeypatch: pytest.MonkeyPat
     assert recorder.full
     assert (len(recorder), recorder.faces, recorder.length_s) == (3, 3, 1.0)
     np.testing.assert_allclose(recorder.track((64, 64)).times_s, [0, 0.5, 1.0])
+    long = TrackRecorder()
+    for time_s in (7.0, 7.0 + 24 * 3600, 7.1 + 24 * 3600):
+        long.add(time_s, face)
+    assert (len(long), long.length_s) == (2, 24 * 3600), "what can be kept"
     partly = TrackRecorder("abc", measured=True)
     partly.add(0.0, face, keypoints(1), SquareBox(1, 1, 1))
     partly.add(0.1, face)
@@ -172,6 +176,8 @@ def test_what_cannot_be_kept_is_said_and_nothing_is_left(tmp_path: Path, track: 
         save_track(path, MotionTrack(np.zeros(1), [None], (64, 64)))
     with pytest.raises(MediaError, match="at most 18000"):
         save_track(path, MotionTrack(np.arange(18_001.0), [face] * 18_001, (64, 64)))
+    with pytest.raises(MediaError, match=r"got 25\.0 hours, expected at most 24"):
+        save_track(path, MotionTrack(np.array([0, 25 * 3600.0]), [face] * 2, (64, 64)))
     with pytest.raises(MediaError, match=r"cannot keep the motion in .*nowhere"):
         save_track(tmp_path / "nowhere" / "t.safetensors", track)
     assert list(tmp_path.iterdir()) == []
@@ -233,6 +239,7 @@ _TOLD = {"frame_size_px": [360, 288], "model": None}
         (_changed(mesh=lambda one: one[:, :400]), "of 400 points, expected some of 468 or 478"),
         (_changed(mesh=lambda one: one.astype(np.float32)), "got mesh as float32"),
         (_changed(time_s=lambda one: one[::-1].copy()), "does not ascend from 0"),
+        (_changed(time_s=lambda one: one * 1e6), "194.4 hours, expected at most 24"),
         (_changed(time_s=_filled(np.nan)), "numbers that are not finite"),
         (_changed(place=_filled(np.inf)), "numbers that are not finite"),
         (_changed(place=_filled(1e6)), "lies outside of all pictures"),

@@ -134,6 +134,7 @@ class Stage:
         self.animator = Animator(self.engine, self.events.append, lambda *_: None, finder=self.finder)
         self.animator.set_portrait(portrait)
         self.frames = 0
+        self.camera = "one"
         self.waits = True
         """For the idle motion, after each step."""
 
@@ -143,7 +144,7 @@ class Stage:
         now_s = 100 + 0.04 * self.frames
         rgb = drawn(face, 640, 480) if played else marked_picture()
         seen = Played(rgb, face) if played else None
-        step = self.animator.step(CameraFrame(self.frames, now_s, rgb, "one", "", seen), now_s, settings)
+        step = self.animator.step(CameraFrame(self.frames, now_s, rgb, self.camera, "", seen), now_s, settings)
         assert step.output is not None
         if step.view is not None:
             self.animator.follow(step.view)
@@ -347,6 +348,24 @@ def test_every_frame_is_measured_while_it_is_recorded(tmp_path: Path, face: Face
     for _ in range(10):
         stage.step(face, played=False)
     assert stage.finder.searched == searched + 10
+
+
+def test_another_camera_ends_it_and_so_does_a_day(tmp_path: Path, face: Face, woman: Portrait) -> None:
+    """Another camera's frames may be of the same size, and show somebody else."""
+    stage = Stage(None, woman)
+    stage.animator.recording = recording = MotionRecording(tmp_path / "a.safetensors")
+    stage.step(face, played=False)
+    assert recording.ended == ""
+    stage.camera = "two"
+    stage.step(face, played=False)
+    assert "another camera" in recording.ended
+    assert recording.frames == 1
+    long = MotionRecording(tmp_path / "b.safetensors")
+    for time_s in (0.0, 0.1, 25 * 3600.0, 25 * 3600.1):
+        long.take(time_s, face, (640, 480))
+    assert "no more than 24 hours" in long.ended
+    long.save()
+    assert len(load_track(long.path).faces) == 2
 
 
 def test_another_size_and_too_much_end_it(tmp_path: Path, face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
