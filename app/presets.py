@@ -231,7 +231,7 @@ def load_presets(path: Path) -> tuple[Presets, str | None]:
             )
         ) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        kept = set_aside(path, str(error), "presets")
+        kept = set_aside(path, str(error), phrase("presets"))
         said = phrase(
             "The presets could not be read ({error}). There are none for now; {kept}.", error=error, kept=kept
         )
@@ -265,7 +265,7 @@ def load_presets(path: Path) -> tuple[Presets, str | None]:
     if not complaints:
         return presets, None
     said = listed(complaints, ";")
-    kept = set_aside(path, said, "presets")
+    kept = set_aside(path, said, phrase("presets"))
     try:
         save_presets(path, presets)  # or the next start would find none at all
     except AppError as error:
@@ -301,4 +301,4 @@ def save_presets(path: Path, presets: Presets) -> None:
         "last": {key: dataclasses.asdict(one) for key, one in presets.last.items()},
         "places": {key: dataclasses.asdict(one) for key, one in presets.places.items()},
     }
-    write_private(path, values, "presets")
+    write_private(path, values, phrase("presets"))

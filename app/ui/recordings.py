@@ -12,7 +12,7 @@ from PyQt6.QtGui import QDesktopServices
 
 from app.errors import AppError
 from app.pipeline.events import SinkClosed, SinkFailed, SinkOpened, Undisclosed
-from app.ui.languages import tr
+from app.ui.languages import clause, tr
 from app.ui.messages import Message, failure_message
 from app.ui.worker import Worker
 from mcnet.files import cause_and_remedy, free_name
@@ -183,7 +183,7 @@ class Recordings(QObject):
     def hear(self, event: SinkOpened | SinkFailed | SinkClosed | Undisclosed) -> None:
         """Take a fact about a file or a sink; those of others' sinks are let pass."""
         if isinstance(event, Undisclosed):
-            name, why = Path(event.file).name, event.message.rstrip(".")
+            name, why = Path(event.file).name, clause(event.message)
             text = tr("{name} is saved, but without Content Credentials: {why}.", name=name, why=why)
             self.told.emit(Message("credentials", text, tone="warning"))
             return
