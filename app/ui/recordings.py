@@ -1,6 +1,7 @@
 """Recordings and snapshots of the output, and of the performer's motion."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -78,6 +79,7 @@ class Recordings(QObject):
         self._is_transparent = is_transparent
         self._sink: FileSink | None = None
         self._motion: MotionRecording | None = None
+        self._saves: list[_MotionSave] = []
 
     @property
     def motion_path(self) -> Path | None:
@@ -114,14 +116,17 @@ class Recordings(QObject):
         recording = self._take_motion()
         if recording is not None:
             self.changed.emit()
-            self._worker.run(lambda: _saved_motion(recording), self._saved, self._failed)
+            save = _MotionSave(recording)
+            self._saves = [one for one in self._saves if not one.done] + [save]
+            self._worker.run(save, self._saved, self._failed)
 
     def finish_motion_at_last(self) -> None:
-        """Likewise before the window's end, and wait for it."""
+        """Likewise before the window's end, and wait for it, and for those before that are not written yet."""
         recording = self._take_motion()
-        if recording is not None:
+        saves = [one for one in self._saves if not one.done] + ([] if recording is None else [_MotionSave(recording)])
+        for save in saves:
             try:
-                _saved_motion(recording)
+                save()
             except AppError as error:
                 logger.warning("%s", error)
 
@@ -232,10 +237,23 @@ class Recordings(QObject):
         self.told.emit(failure_message("recording", error))
 
 
-def _saved_motion(recording: "MotionRecording") -> Path:
-    _make_folder(recording.path.parent)
-    recording.save()
-    return recording.path
+class _MotionSave:
+    """Writes a motion's recording once, on the thread that comes first; another one waits for that."""
+
+    def __init__(self, recording: "MotionRecording") -> None:
+        self.done = False
+        self._recording = recording
+        self._lock = threading.Lock()
+
+    def __call__(self) -> Path:
+        with self._lock:
+            if not self.done:
+                try:
+                    _make_folder(self._recording.path.parent)
+                    self._recording.save()
+                finally:
+                    self.done = True  # one that failed is not tried again: it was told
+        return self._recording.path
 
 
 def _make_folder(folder: Path) -> None:
