@@ -12,6 +12,8 @@ from app.pipeline.animation.animator import Animator
 from app.pipeline.animation.reference_store import ReferenceStore
 from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.events import Calibrated, Event, ReferenceImproved
+from app.pipeline.output.sinks import OutputFormat
+from app.pipeline.pipeline import Pipeline
 from app.pipeline.portraits import Portrait, PortraitStore, load_portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
@@ -176,6 +178,22 @@ def test_switched_off_nothing_is_kept_and_what_was_is_deleted(tmp_path: Path, fa
         assert file.stat().st_mode & 0o777 == 0o600
     off = Run(tmp_path, face, woman)
     assert off.until_live(dataclasses.replace(SETTINGS, remember_calibration=False)) > 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_is_deleted_without_a_frame(tmp_path: Path, face: Face, woman: Portrait) -> None:
+    """The camera gives none, or the pipeline does not run at all."""
+    off = dataclasses.replace(SETTINGS, remember_calibration=False)
+    run = Run(tmp_path, face, woman)
+    run.until_live()
+    run.animator.step(None, 999.0, off)
+    assert list(tmp_path.iterdir()) == []
+    Run(tmp_path, face, woman).until_live()
+    output = OutputFormat(64, 64)
+    pipeline = Pipeline(lambda: run.engine, settings=SETTINGS, output=output, on_event=print, references=tmp_path)
+    pipeline.update(SETTINGS)
+    assert len(list(tmp_path.iterdir())) == 1
+    pipeline.update(off)
     assert list(tmp_path.iterdir()) == []
 
 
