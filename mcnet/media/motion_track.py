@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 
 from mcnet.arrays import Keypoints, Rgb
 from mcnet.files import cause_and_remedy, replacing
+from mcnet.mean_head import RIGID_POINTS
 from mcnet.media.crop import SquareBox
 from mcnet.media.errors import MediaError
 from mcnet.media.face_mesh import LANDMARK_COUNT, Face
@@ -31,8 +32,11 @@ IRIS_POINTS = 10
 _MOST_BYTES = 256 * 1024 * 1024
 _MOST_FPS_HZ = 120.0
 _LONGEST_PAUSE_S = 1.0
+_LONGEST_SIDE_PX = 4096
+"""Of what is drawn: a larger frame's motion is read in proportion."""
 _STEPS = 32767
 _MESH_SIZES = (LANDMARK_COUNT, LANDMARK_COUNT + IRIS_POINTS)
+_LEAST_FACE_PX = 1.0
 _BACK, _DOT = (24, 28, 36), (150, 160, 176)
 
 
@@ -65,7 +69,8 @@ class MotionTrack:
     Attributes:
         times_s: (F,) float64, of each frame, ascending from 0.
         faces: of each frame, or None where there was none; at least one is a face.
-        frame_size_px: (width, height) of the pictures in which they were measured.
+        frame_size_px: (width, height) of the pictures in which they were measured; of a file at most 4096 per side,
+            as all that is in pixels is read in proportion.
         keypoints: what a model found, or None.
         model_name: of that model, for people; "".
     """
@@ -334,8 +339,21 @@ def _unpacked(tensors: dict[str, NDArray[Any]], told: dict[str, Any]) -> MotionT
     there = confidence > 0
     if not there.any():
         raise ValueError("no frame shows a face")
-    if (np.abs(place[there, :2]) > 10 * max(width, height)).any() or not (place[there, 2] > 0).all():
+    farthest_px = np.abs(place[there, :2]).max(1) + _STEPS * np.abs(place[there, 2])
+    if not (farthest_px < 10 * max(width, height)).all() or not (place[there, 2] > 0).all():
         raise ValueError("a face lies outside of all pictures")
+    extent_px = np.ptp(tensors["mesh"][there][:, RIGID_POINTS, :2].astype(np.int32), axis=1) * place[there, 2:]
+    if (extent_px < _LEAST_FACE_PX).any():
+        raise ValueError(f"a face has no width or no height, expected {_LEAST_FACE_PX:g} pixels at least")
+    if max(width, height) > _LONGEST_SIDE_PX:
+        shrunk = np.float32(_LONGEST_SIDE_PX / max(width, height))
+        width, height, place = (
+            max(1, round(float(width * shrunk))),
+            max(1, round(float(height * shrunk))),
+            place * shrunk,
+        )
+        if model is not None:
+            tensors = tensors | {"box": tensors["box"] * shrunk}
     faces = [
         _face(mesh, where, float(sure)) if sure > 0 else None
         for mesh, where, sure in zip(tensors["mesh"], place, confidence, strict=True)

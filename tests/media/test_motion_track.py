@@ -243,6 +243,10 @@ _TOLD = {"frame_size_px": [360, 288], "model": None}
         (_changed(time_s=_filled(np.nan)), "numbers that are not finite"),
         (_changed(place=_filled(np.inf)), "numbers that are not finite"),
         (_changed(place=_filled(1e6)), "lies outside of all pictures"),
+        (_changed(place=_filled(30)), "lies outside of all pictures"),
+        (_changed(mesh=_filled(7)), "a face has no width or no height"),
+        (_changed(mesh=lambda one: one * np.array([1, 0, 1], np.int16)), "a face has no width or no height"),
+        (_changed(place=lambda one: one * np.array([1, 1, 1e-6], np.float32)), "a face has no width or no height"),
         (_changed(confidence=_filled(0)), "no frame shows a face"),
         (_changed(value=lambda one: one[:5]), "got value as float32"),
     ],
@@ -257,6 +261,26 @@ def test_what_is_damaged_is_said_in_a_sentence(
         open_track(path)
     assert reason in str(told.value)
     assert "\n" not in str(told.value)
+
+
+def test_the_motion_of_very_large_frames_is_read_in_proportion(tmp_path: Path, track: MotionTrack) -> None:
+    """Or each of its pictures would take 800 MB."""
+    path = tmp_path / "t.safetensors"
+    save_track(path, track)
+    small, small_box = load_track(path), track.keypoints
+    large = {"place": lambda one: one * np.float32(40), "box": lambda one: one * np.float32(40)}
+    told = {"frame_size_px": [14400, 11520], "model": {"name": "mine", "weights": "abc", "measured": True}}
+    _changed(motion=json.dumps(told), **large)(path)
+    back = load_track(path)
+    assert back.frame_size_px == (4096, 3277)
+    share = 4096 / 360
+    for one, other in zip(small.faces, back.faces, strict=True):
+        if one is not None and other is not None:
+            np.testing.assert_allclose(other.mesh_px, one.mesh_px * share, rtol=1e-4, atol=1e-2)
+    assert back.keypoints is not None
+    assert small_box is not None
+    np.testing.assert_allclose(back.keypoints.box, small_box.box * share, rtol=1e-4)
+    assert back.picture(0).shape == (3277, 4096, 3)
 
 
 def test_what_is_too_large_is_not_read(tmp_path: Path, track: MotionTrack, monkeypatch: pytest.MonkeyPatch) -> None:
