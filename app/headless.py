@@ -62,6 +62,7 @@ from mcnet.disclosure.process import begin_disclosing
 from mcnet.files import cause_and_remedy, replacing
 from mcnet.media.scene import Background, parse_background
 from mcnet.signals import StopSignals
+from mcnet.track_name import TRACK_SUFFIX
 
 logger = logging.getLogger(__name__)
 
@@ -256,7 +257,7 @@ def check_places(
     if background is not None and background.kind in ("image", "video"):
         read["--background"] = background.path
     motion = {} if args.record_motion is None else {"--record-motion": args.record_motion}
-    suffixes = dict.fromkeys(recordings, (".mp4", ".webm")) | dict.fromkeys(motion, (".safetensors",))
+    suffixes = dict.fromkeys(recordings, (".mp4", ".webm")) | dict.fromkeys(motion, (TRACK_SUFFIX,))
     check_outputs(report | recordings | motion, read, suffixes)
 
 

@@ -18,6 +18,7 @@ from app.ui.messages import Message, failure_message
 from app.ui.worker import Worker
 from mcnet.files import cause_and_remedy, free_name
 from mcnet.phrases import phrase
+from mcnet.track_name import TRACK_SUFFIX
 
 if TYPE_CHECKING:
     from app.pipeline.animation.motion_recording import MotionRecording
@@ -99,7 +100,7 @@ class Recordings(QObject):
             text = tr("There is nothing to record at the moment: wait until the preview goes on.")
             self.told.emit(Message("recording", text, tone="info"))
         else:
-            self._motion = MotionRecording(self._new_file("safetensors", "motion"))
+            self._motion = MotionRecording(self._new_file(TRACK_SUFFIX, "motion"))
             self.pipeline.motion = self._motion
             self.cleared.emit("recording")
             self.changed.emit()
@@ -151,7 +152,7 @@ class Recordings(QObject):
             text = tr("There is nothing to record at the moment: wait until the preview goes on.")
             self.told.emit(Message("recording", text, tone="info"))
             return None
-        path = self._new_file("webm" if self._is_transparent() else "mp4")
+        path = self._new_file(".webm" if self._is_transparent() else ".mp4")
         sound, disclose = self._find_sound(), self._discloser.recording()
 
         def make() -> "FileSink":
@@ -172,7 +173,7 @@ class Recordings(QObject):
         if self.last is None:
             self.told.emit(Message("snapshot", tr("There is no picture yet to save."), tone="info"))
             return
-        picture, path, disclose = self.last, self._new_file("png"), self._discloser.recording()
+        picture, path, disclose = self.last, self._new_file(".png"), self._discloser.recording()
         self.cleared.emit("recording")  # of an attempt before
 
         def write() -> Path:
@@ -218,8 +219,8 @@ class Recordings(QObject):
             self.cleared.emit("recorded sound")
             self.changed.emit()
 
-    def _new_file(self, ending: str, what: str = "avatar") -> Path:
-        return free_name(self._find_folder() / f"{what}-{datetime.now():%Y-%m-%d-%H%M%S}.{ending}")
+    def _new_file(self, suffix: str, what: str = "avatar") -> Path:
+        return free_name(self._find_folder() / f"{what}-{datetime.now():%Y-%m-%d-%H%M%S}{suffix}")
 
     def _saved(self, path: Path) -> None:
         folder = QUrl.fromLocalFile(str(path.parent))

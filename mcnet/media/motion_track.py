@@ -22,7 +22,6 @@ from mcnet.media.errors import MediaError
 from mcnet.media.face_mesh import LANDMARK_COUNT, Face
 from mcnet.phrases import phrase
 
-SUFFIX = ".safetensors"
 FORMAT, VERSION = "mcnet-motion", 1
 MOST_FRAMES = 18_000
 """Ten minutes at 30 frames per second, 52 to 60 MB."""
@@ -150,11 +149,6 @@ class TrackDriving:
 
     def __iter__(self) -> Iterator[Rgb]:
         return (self.track.picture(index) for index in self.frames)
-
-
-def is_track(path: Path) -> bool:
-    """Whether a name is that of a motion file."""
-    return path.suffix.lower() == SUFFIX
 
 
 def open_track(path: Path) -> TrackDriving:

@@ -24,13 +24,13 @@ from mcnet.media.motion_track import (
     MotionTrack,
     TrackDriving,
     TrackRecorder,
-    is_track,
     load_track,
     loop_of,
     open_track,
     save_track,
 )
 from mcnet.media.video import open_driving
+from mcnet.track_name import is_track
 from tests.disks import Room, place
 
 

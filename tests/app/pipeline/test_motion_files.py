@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +82,11 @@ def test_a_motion_file_is_named_as_a_camera(file: Path) -> None:
     camera.close()
     with pytest.raises(CameraError, match="was closed"):
         camera.read()
+
+
+def test_naming_one_loads_no_computer_vision() -> None:
+    program = "import sys, app.pipeline.camera_spec; sys.exit('cv2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_one_that_is_damaged_is_no_camera(file: Path) -> None:
