@@ -207,7 +207,7 @@ class WindowSettings:
             raise AppError(
                 phrase(
                     "setting inspector_views: got {views}, expected {least_views} to {most_views} different ones",
-                    views=", ".join(views) or "none",
+                    views=", ".join(views) or phrase("none"),
                     least_views=LEAST_VIEWS,
                     most_views=MOST_VIEWS,
                 )
@@ -302,7 +302,7 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
             )
         ) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        kept = set_aside(path, str(error), "settings")
+        kept = set_aside(path, str(error), phrase("settings"))
         return AppSettings(), phrase(
             "The settings could not be read ({error}). Defaults are in use; {kept}.", error=error, kept=kept
         )
@@ -310,7 +310,7 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
     if not complaints:
         return settings, None
     said = listed(complaints, ";")
-    kept = set_aside(path, said, "settings")
+    kept = set_aside(path, said, phrase("settings"))
     try:
         save_settings(path, settings)  # or the next start would find no settings at all
     except AppError as error:
@@ -355,7 +355,7 @@ def save_settings(path: Path, settings: AppSettings) -> None:
     Raises:
         AppError: the place cannot be written.
     """
-    write_private(path, dataclasses.asdict(settings), "settings")
+    write_private(path, dataclasses.asdict(settings), phrase("settings"))
 
 
 def write_private(path: Path, values: Mapping[str, Any], what: str) -> None:

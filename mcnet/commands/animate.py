@@ -458,8 +458,9 @@ def open_performer(path: Path) -> "DrivingVideo | TrackDriving":
     Raises:
         MediaError: it is none of them, or cannot be read.
     """
-    from mcnet.media.motion_track import is_track, open_track
+    from mcnet.media.motion_track import open_track
     from mcnet.media.video import open_driving
+    from mcnet.track_name import is_track
 
     return open_track(path) if is_track(path) else open_driving(path)
 
@@ -502,8 +503,8 @@ def check_places(
     """
     from mcnet.commands.outputs import OutputError, check_apart, check_outputs
     from mcnet.media.images import WRITABLE_SUFFIXES
-    from mcnet.media.motion_track import SUFFIX, is_track
     from mcnet.media.video_writer import VideoWriter
+    from mcnet.track_name import TRACK_SUFFIX, is_track
 
     read = {"--source": portrait, "--driving": args.driving, "--model": Path(args.model), **credentials.read_by(args)}
     if background is not None and background.kind in ("image", "video"):
@@ -511,7 +512,7 @@ def check_places(
     output = {"--output": Path(args.output)}
     sheet = {"--contact-sheet": args.contact_sheet} if args.contact_sheet else {}
     motion = {"--save-motion": args.save_motion} if args.save_motion else {}
-    check_outputs(sheet | motion, read, {"--contact-sheet": WRITABLE_SUFFIXES, "--save-motion": (SUFFIX,)})
+    check_outputs(sheet | motion, read, {"--contact-sheet": WRITABLE_SUFFIXES, "--save-motion": (TRACK_SUFFIX,)})
     check_apart(output | sheet | motion, read)
     credentials.check_statement(signer, output["--output"], read)
     if motion and is_track(args.driving):

@@ -19,11 +19,14 @@ from app.__main__ import build_parser, main
 from app.control.access import Access
 from app.control.client import Connection
 from app.errors import AppError
-from app.headless import Watch, before_background, live_settings, parse_sink, save_motion
+from app.headless import Watch, _controlled, before_background, live_settings, parse_sink, save_motion
 from app.pipeline.animation.motion_recording import MotionRecording
-from app.pipeline.events import EngineReady, Event, MotionRefused, SinkFailed, SourceFailed, SourceReady
+from app.pipeline.events import EngineReady, Event, MotionRefused, SinkFailed, SourceFailed, SourceReady, StateChanged
 from app.pipeline.output.discloser import Discloser
+from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.pipeline import Pipeline
+from app.pipeline.portraits import PortraitStore, load_portrait
+from app.pipeline.state import State
 from app.places import control_folder, settings_file
 from app.presets import Presets, Strengths, save_presets
 from app.settings import LiveSettings
@@ -283,6 +286,32 @@ def test_a_preset_of_the_window_moves_the_avatar(tmp_path: Path, monkeypatch: py
         settings("--preset", "Wild")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("version = 99\n", "they are of format 99"),
+        ("version = 1\nwild = 3\n", "unknown key wild"),
+        ("=", "not be read"),
+    ],
+)
+def test_control_starts_whatever_the_presets_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    """They are a window's, which may be open, and of a later app."""
+    file = tmp_path / "presets.toml"
+    file.write_text(text)
+    monkeypatch.setattr("app.headless.presets_file", lambda: file)
+    monkeypatch.setattr("app.headless.control_folder", lambda: tmp_path / "control")
+    store, discloser = PortraitStore(tmp_path / "portraits"), Discloser(lambda: None, lambda _: None, begin_disclosing)
+    pipeline = Pipeline(lambda: None, settings=LiveSettings(), output=OutputFormat(64, 64), on_event=lambda _: None)  # type: ignore[arg-type, return-value]
+    with _controlled(pipeline, store, load_portrait("woman_1", store), 0, discloser):
+        told = capsys.readouterr().err
+    assert said in told
+    assert "control from outside: on port" in told
+    assert file.read_text() == text
+    assert sorted(path.name for path in tmp_path.glob("presets*")) == ["presets.toml"]
+
+
 def test_a_background_cuts_the_person_out_before_it() -> None:
     usual = LiveSettings(portrait_x=0.2)
     green = before_background(usual, parse_background("green"))
@@ -313,6 +342,18 @@ def test_a_motion_file_that_moves_nothing_ends_the_run() -> None:
     events.put(MotionRefused(in_the_plane=True))
     watch.drain()
     assert "moves the avatar in space only" in watch.failure
+
+
+def test_one_that_moves_nothing_any_more_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    """Another portrait was asked for from outside, whose keypoints would have to be detected."""
+    events: SimpleQueue[Event] = SimpleQueue()
+    watch = watch_of(events, {"null"})
+    for event in (PORTRAIT, StateChanged(State.LIVE), PORTRAIT, MotionRefused(in_the_plane=False)):
+        events.put(event)
+    watch.drain()
+    assert watch.failure == ""
+    assert "could detect keypoints" in (said := capsys.readouterr().err)
+    assert "; the run goes on" in said
 
 
 @pytest.mark.parametrize(
