@@ -19,7 +19,7 @@ from app.errors import CameraError
 from app.pipeline.events import Undisclosed
 from app.pipeline.state import State
 from app.settings import AppSettings, ControlSettings, Language, kept_language, load_settings
-from app.ui.languages import CONTEXT, LANGUAGES, chosen_language, clause, full_sentence, in_english, speak, spoken, tr
+from app.ui.languages import CONTEXT, LANGUAGES, chosen_language, clause, full_sentence, speak, spoken, tr
 from app.ui.main_window import MainWindow
 from app.ui.messages import Message
 from app.ui.recordings import Recordings
@@ -86,17 +86,6 @@ def test_a_phrase_is_said_in_the_users_language_with_all_that_is_in_it() -> None
     assert full_sentence(phrase("plug one in")) == "schließen Sie eine an."
     assert clause("Done.") == "Done"
     assert tr("nobody has translated this") == "nobody has translated this"
-
-
-@pytest.mark.usefixtures("german")
-def test_a_text_of_the_window_keeps_its_english_for_other_programs() -> None:
-    text = tr("no camera at {path}: {advice}", path="x", advice=clause(phrase("plug one in.")))
-    assert in_english(text) == "no camera at x: plug one in"
-    assert text == "an x ist keine Kamera: plug one in"
-    both = listed([tr("plug one in"), phrase("plug one in")], ";")
-    assert spoken(both) == "schließen Sie eine an und schließen Sie eine an"
-    assert in_english(both) == in_english(pickle.loads(pickle.dumps(both))) == "plug one in; plug one in"
-    assert in_english("data") == "data"
 
 
 @pytest.mark.usefixtures("german")
