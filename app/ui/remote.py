@@ -16,6 +16,7 @@ from app.pipeline.events import Event
 from app.pipeline.state import State
 from app.pipeline.stats import Stats
 from app.settings import ControlSettings
+from app.ui.languages import clause
 from app.ui.messages import failure_message
 from app.ui.worker import Worker
 
@@ -216,7 +217,7 @@ class Remote(QObject):
         def failed(error: Exception) -> None:
             if wish == self._wishes:
                 message = failure_message("control", error)
-                self.opening, self.failure = False, message.text.rstrip(".")
+                self.opening, self.failure = False, clause(message.text)
                 self.told.emit(message)
                 self.changed.emit()
 

@@ -4106,6 +4106,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>{percent:.0f} %</translation>
         </message>
         <message>
+            <source>{place} is a link, which the token of control from outside cannot be: remove it</source>
+            <translation>{place} ist eine Verknüpfung, und das darf das Token der Steuerung von außen nicht sein: Entfernen Sie sie</translation>
+        </message>
+        <message>
             <source>{precision} (measured to be the fastest here)</source>
             <translation>{precision} (hier gemessen am schnellsten)</translation>
         </message>
