@@ -141,12 +141,14 @@ class Connection:
 
     def __init__(self, access: Access, port: int | None) -> None:
         address = access.address()
-        if address is None:
-            raise UnreachableError(_nobody())
-        if address.version != VERSION:
+        if port is None:
+            if address is None:
+                raise UnreachableError(_nobody())
+            port = address.port
+        if address is not None and address.port == port and address.version != VERSION:
             got = f"the app speaks version {address.version} of the protocol, this command {VERSION}"
             raise AppError(f"{got}: use the mcnet-avatar that was installed with the app")
-        self._port = address.port if port is None else port
+        self._port = port
         self._token = access.kept_token()
         if not self._token:
             flaw = f"cannot read the token in {access.token_path}, or others can read it too"

@@ -45,6 +45,8 @@ class Recordings(QObject):
     Attributes:
         pipeline: gives the pictures; None before it is there.
         path: of the recording under way, or None.
+        beginning: of the one whose sink is being made, or None.
+        ending: whether the one under way was asked to end, and its file is not whole yet.
         began_s: when it began, in seconds of `time.monotonic`.
         last: the newest picture of the output, or None.
 
@@ -70,6 +72,8 @@ class Recordings(QObject):
         super().__init__()
         self.pipeline: Pipeline | None = None
         self.path: Path | None = None
+        self.beginning: Path | None = None
+        self.ending = False
         self.began_s = 0.0
         self.last: Composed | None = None
         self._worker = worker
@@ -145,8 +149,8 @@ class Recordings(QObject):
         """
         if self.pipeline is None:
             return None
-        if self._sink is not None:
-            self.pipeline.remove_sink(self._sink.name)
+        if self._sink is not None or self.beginning is not None:
+            self._end()
             return None
         if not self.pipeline.running:
             text = tr("There is nothing to record at the moment: wait until the preview goes on.")
@@ -159,13 +163,24 @@ class Recordings(QObject):
             _make_folder(path.parent)
             return self._make_recorder(path, sound, disclose)
 
-        self._worker.run(make, lambda sink: self._add(path, sink), self._failed)
+        def failed(error: Exception) -> None:
+            if self.beginning == path:
+                self.beginning = None
+            self._failed(error)
+
+        self.beginning = path
+        self._worker.run(make, lambda sink: self._add(path, sink), failed)
         return path
+
+    def _end(self) -> None:
+        self.beginning = None  # its sink is dropped once it is made; there is no file yet
+        if self.pipeline is not None and self._sink is not None:
+            self.ending = True
+            self.pipeline.remove_sink(self._sink.name)
 
     def finish(self) -> None:
         """End the recording, if there is one, before the pipeline stops: its next start would begin another file."""
-        if self.pipeline is not None and self._sink is not None:
-            self.pipeline.remove_sink(self._sink.name)
+        self._end()
         self.finish_motion()
 
     def snapshot(self) -> None:
@@ -181,7 +196,7 @@ class Recordings(QObject):
 
             _make_folder(path.parent)
             write_rgb(path, picture.rgb if picture.alpha is None else picture.straight())
-            disclose(path)
+            disclose(path, picture.composite)
             return path
 
         self._worker.run(write, self._saved, self._failed)
@@ -199,7 +214,7 @@ class Recordings(QObject):
             self.told.emit(Message("recorded sound", self._sink.sound_trouble, tone="warning"))
         if isinstance(event, SinkOpened):
             return
-        sink, self._sink, self.path = self._sink, None, None
+        sink, self._sink, self.path, self.ending = self._sink, None, None, False
         if isinstance(event, SinkFailed):
             if self.pipeline is not None:
                 self.pipeline.remove_sink(sink.name)
@@ -212,8 +227,8 @@ class Recordings(QObject):
         self.changed.emit()
 
     def _add(self, path: Path, sink: "FileSink") -> None:
-        if self.pipeline is not None and self._sink is None:
-            self._sink, self.path, self.began_s = sink, path, time.monotonic()
+        if self.pipeline is not None and self.beginning == path:
+            self._sink, self.path, self.beginning, self.began_s = sink, path, None, time.monotonic()
             self.pipeline.add_sink(sink)
             self.cleared.emit("recording")
             self.cleared.emit("recorded sound")

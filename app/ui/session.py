@@ -76,7 +76,7 @@ from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
 from app.words import learning_words, motion_refused_words, too_slow_words
 from mcnet.disclosure import SigningFiles
-from mcnet.phrases import listed, phrase
+from mcnet.phrases import Phrase, listed, phrase
 
 if TYPE_CHECKING:
     from app.pipeline.animation.performer_view import PerformerView
@@ -274,7 +274,7 @@ class Session(QObject):
         self.live_changed.connect(lambda: self.call_microphone.mute(self.settings.live.slate))
         self.remote.chosen.connect(self._keep_control)
         self.panic_key.chosen.connect(lambda key: self._keep_control(replace(self.settings.control, slate_key=key)))
-        self.panic_key.pressed.connect(self.slate)
+        self.panic_key.pressed.connect(self._follow_panic_key)
         self.changed.connect(self._show_remote)
         self.live_changed.connect(self._show_remote)
         self.presets.changed.connect(self._show_remote)
@@ -658,8 +658,6 @@ class Session(QObject):
     def stop(self) -> None:
         """Leave the slate up. The virtual camera stays, so that the call keeps its picture."""
         self._set_slate(True)
-        if self._pipeline is not None:
-            self._pipeline.update(self.settings.live)  # so that it takes over a slate that came from outside
         self.changed.emit()
 
     def slate(self) -> None:
@@ -671,6 +669,15 @@ class Session(QObject):
         """Take the reference: from this very frame, or hands-free from the best of the next ones."""
         if self._pipeline is not None:
             self._pipeline.calibrate(now=now)
+
+    def _follow_panic_key(self) -> None:
+        self.slate()
+        self._take_over_slate()
+
+    def _take_over_slate(self) -> None:
+        """The settings have the slate by now that the pipeline had before this thread knew of it."""
+        if self._pipeline is not None:
+            self._pipeline.take_over_slate()
 
     def _set_slate(self, slate: bool) -> None:
         self.set_live(replace(self.settings.live, slate=slate))
@@ -700,12 +707,15 @@ class Session(QObject):
             case Slate():
                 if switched(command.to, slate):
                     self.slate()
+                    if command.to == "on":
+                        self._take_over_slate()
                 elif slate:
                     self._lift_slate()
             case Live():
                 self._lift_slate()
             case Stop():
                 self.stop()
+                self._take_over_slate()
             case ChoosePortrait():
                 return self._choose_for(command)
             case Calibrate():
@@ -742,9 +752,11 @@ class Session(QObject):
         return {"portrait": {"id": key, "name": names[key]}}
 
     def _record_for(self, command: Record) -> str:
-        path = self.recordings.path
+        path = None if self.recordings.ending else self.recordings.path or self.recordings.beginning
         if switched(command.to, path is not None) == (path is not None):
             return "" if path is None else str(path)
+        if self.recordings.ending:
+            raise RefusedError("not_now", "record: the recording before is being finished; try again in a moment")
         if path is None and (self._pipeline is None or not self._pipeline.running):
             raise RefusedError("not_now", "record: there is nothing to record at the moment")
         began = self.recordings.toggle()
@@ -910,7 +922,8 @@ class Session(QObject):
             self.set_run(RunChanges(model=good))
             return
         # The slate is what the sinks' stage shows: without it nothing is.
-        reason = event.message
+        # A phrase has no full stop, and stays one.
+        reason = event.message if isinstance(event.message, Phrase) else event.message.rstrip(".")
         if event.stage == "model":
             self.fault = phrase("the model cannot be loaded: {reason}", reason=reason)
         elif event.stage == "sinks":

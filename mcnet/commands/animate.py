@@ -300,7 +300,8 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
         write_sheet(args.contact_sheet, source.square, result.moments)
     sheet = [args.contact_sheet] if args.contact_sheet else []
     written = [writer.path] if result.frames else []
-    generated, composites = ([], written) if args.side_by_side else (written, [])
+    has_others = args.side_by_side or (background is not None and background.kind in ("image", "video"))
+    generated, composites = ([], written) if has_others else (written, [])
     undisclosed = credentials.disclose_all(signer, generated, [*composites, *sheet], model.info)
     return Animated(result, writer.has_sound, driving.fps, stop.received is not None, undisclosed)
 

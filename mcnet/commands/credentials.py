@@ -117,7 +117,7 @@ def disclose_all(
     Args:
         files: who signs; None: nobody.
         generated: pictures, videos, and folders of pictures that show what the model made.
-        composites: likewise, with recorded pictures beside it.
+        composites: likewise, with other pictures beside or behind it.
         info: of the model.
 
     Returns:

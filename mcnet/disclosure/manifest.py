@@ -66,7 +66,7 @@ class Generated:
 
     Attributes:
         models: that made its pictures, in the order in which they were used.
-        composite: recorded pictures stand beside the generated ones.
+        composite: recorded or other pictures stand beside or behind the generated ones, or in their place.
     """
 
     models: tuple[ModelUsed, ...]
@@ -248,7 +248,10 @@ def _description(said: Generated) -> str:
     names = ", ".join(dict.fromkeys(model.name for model in said.models))
     made = f"AI-generated: a neural network (MCNet; model {names}) animated a portrait."
     if said.composite:
-        return f"{made} The portrait and a recording of the person who moved it stand beside what was generated."
+        return (
+            f"{made} Other pictures are shown too, such as the portrait, a recording of the person who moved it, or a "
+            "background. Sound, where there is any, is recorded."
+        )
     return f"{made} No picture is a camera's. Sound, where there is any, is recorded."
 
 

@@ -153,6 +153,8 @@ def blurred(rgb: Rgb, strength: float) -> Rgb:
 class LoopedVideo:
     """A video that begins anew where it ends. It belongs to one thread.
 
+    It holds its pictures itself: a playlist, which could lead to a camera, is refused.
+
     Attributes:
         fps: of the video.
 
@@ -164,7 +166,7 @@ class LoopedVideo:
     """
 
     def __init__(self, path: Path) -> None:
-        self._video = open_driving(path)
+        self._video = open_driving(path, self_contained=True)
         self.fps = self._video.fps
         self._frames: Iterator[Rgb] = iter(())
         self._index = -1

@@ -24,6 +24,7 @@ from app.ui.main_window import MainWindow
 from app.ui.messages import Message
 from app.ui.recordings import Recordings
 from app.ui.remote import Remote
+from app.ui.status import STAGES
 from app.ui.worker import Worker
 from mcnet.errors import UserError, sentence
 from mcnet.phrases import Phrase, listed, packed, phrase, unpacked
@@ -229,7 +230,7 @@ SHOWN = (
     *sorted((ROOT / "mcnet" / "disclosure").glob("*.py")),
 )
 OURS = re.compile(r"\b(App|Camera|Sink|Media|Checkpoint|Table|Disclosure|_NoVideo)Error$")
-ENGLISH = ("--size", "--fps", "background:")
+ENGLISH = ("--size", "--fps")
 """The beginnings of the few that only the command line can cause."""
 
 
@@ -243,6 +244,13 @@ def test_every_error_that_the_window_shows_is_a_phrase() -> None:
         if not ast.unparse(node.args[0]).strip("f'\"").startswith(ENGLISH)
     ]
     assert plain_texts == [], "write them as phrase(...), see CONTRIBUTING.md"
+
+
+def test_every_stage_that_is_timed_has_a_name_in_the_statistics() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "app" / "pipeline").rglob("*.py"))
+    timed = set(re.findall(r'(?:_timed|meter\.stage)\("([^"]+)"', sources))
+    assert "render" in timed
+    assert timed == set(STAGES)
 
 
 def test_a_picture_is_the_same_in_whichever_direction_texts_are_read(proven: MainWindow, world: World) -> None:

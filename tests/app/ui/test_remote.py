@@ -11,6 +11,7 @@ from PyQt6.QtCore import Qt
 from PyQt6.QtGui import QGuiApplication
 from pytestqt.qtbot import QtBot
 
+from app.control.protocol import Record, RefusedError
 from app.pipeline.events import CalibrationProgress, SinkClosed, StateChanged
 from app.pipeline.state import State
 from app.settings import AppSettings, ControlSettings, load_settings
@@ -199,6 +200,26 @@ def test_a_recording_is_the_windows(calling: Outside, world: World, qtbot: QtBot
     assert "nothing to record" in calling.refusal("record")
 
 
+def test_a_recording_that_begins_or_ends_is_no_other_one(calling: Outside, world: World, qtbot: QtBot) -> None:
+    """Asked on the GUI thread, so that nothing is made or finished in between."""
+    session = calling.window.session
+    path = session._perform(Record("on"))["recording"]
+    assert session._perform(Record("on"))["recording"] == path != ""
+    assert session._perform(Record())["recording"] == "", "it is cancelled"
+    qtbot.waitUntil(lambda: not session.busy)
+    assert "recorder" not in world.pipeline.sinks
+    assert session.recordings.path is None
+    assert session._perform(Record())["recording"]
+    qtbot.waitUntil(lambda: session.recordings.path is not None)
+    assert session._perform(Record("off"))["recording"] == ""
+    assert session._perform(Record("off"))["recording"] == ""
+    with pytest.raises(RefusedError, match="the recording before is being finished"):
+        session._perform(Record("on"))
+    qtbot.waitUntil(lambda: session.recordings.path is None)
+    assert session._perform(Record("on"))["recording"]
+    qtbot.waitUntil(lambda: session.recordings.path is not None)
+
+
 def test_the_state_is_the_windows(calling: Outside, world: World, qtbot: QtBot) -> None:
     state = calling.state
     assert (state["mode"], state["state"], state["score"], state["camera"]) == (
@@ -236,6 +257,12 @@ def test_the_slate_comes_while_the_window_hangs(
     assert (status, answer["error"]["code"]) == (504, "busy")
     calling.qtbot.waitUntil(lambda: calling.window.session.settings.live.slate)
     assert calling.window.session.desk.current == "fake_1", "what timed out is not done later"
+    ask(port, "POST", "/v1/commands/stop", None, given)
+    calling.window.session.go_live()  # a click of before, that comes to its turn now
+    assert calling.slated()
+    calling.qtbot.waitUntil(lambda: calling.window.session.settings.live.slate)
+    calling.window.session.go_live()
+    assert not calling.slated()
 
 
 @pytest.mark.parametrize("fault", ["no camera", "no virtual camera", "no model"])

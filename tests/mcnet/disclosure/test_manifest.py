@@ -82,6 +82,7 @@ def test_recorded_pictures_beside_generated_ones_are_a_composite(tmp_path: Path,
     assert found is not None
     assert found.source_types == (manifest.COMPOSITE,)
     assert "recording of the person" in found.description
+    assert "No picture is a camera's" not in found.description
 
 
 def test_a_change_afterwards_is_seen(tmp_path: Path, identity: Identity) -> None:

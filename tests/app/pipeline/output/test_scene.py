@@ -213,6 +213,30 @@ def test_the_slate_covers_everything_and_a_fade_comes_to_it() -> None:
     assert presenter.last_resort(13.0).alpha is None
 
 
+def test_what_shows_pictures_of_the_users_is_told_to_be_composite(tmp_path: Path) -> None:
+    presenter = Presenter(OUTPUT, 2.0)
+    sea = str(tmp_path / "sea.png")
+    write_rgb(tmp_path / "sea.png", np.full((90, 200, 3), 77, np.uint8))
+    shown = OutputFrame(1, 9.0, State.LIVE, avatar(), True, person())
+    lost = OutputFrame(1, 9.0, State.NO_FACE, None, False)
+    before_sea = dataclasses.replace(PLAIN, background="image", background_image=sea)
+    sea_as_slate = dataclasses.replace(PLAIN, slate_image=sea)
+    for now_s, frame, settings, composite in (
+        (10, shown, PLAIN, False),
+        (20, shown, before_sea, True),
+        (30, shown, dataclasses.replace(before_sea, cut_out=False), True),
+        (40, shown, dataclasses.replace(PLAIN, background_image=sea), False),
+        (50, shown, dataclasses.replace(before_sea, slate=True), False),
+        (60, shown, dataclasses.replace(sea_as_slate, slate=True), True),
+        (70, lost, sea_as_slate, True),
+        (80, lost, sea_as_slate, True),
+        (90, shown, sea_as_slate, True),  # a fade from the slate
+        (91, shown, sea_as_slate, False),
+    ):
+        assert presenter.present(frame, settings, float(now_s), fault=False).composite is composite, now_s
+    presenter.close()
+
+
 def test_a_background_that_is_not_there_is_an_error_of_the_compositor(compositor: Compositor) -> None:
     with pytest.raises(AppError, match="none is chosen"):
         compositor.compose(avatar(), dataclasses.replace(PLAIN, background="image"), person())
