@@ -6,7 +6,7 @@ import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn, get_args
+from typing import Any, NoReturn, get_args
 from xml.etree import ElementTree
 
 import pytest
@@ -115,7 +115,8 @@ def test_a_phrase_outlives_a_file() -> None:
     assert spoken(again) == "an /dev/video7 ist keine Kamera: schließen Sie eine an"
     assert unpacked(packed(phrase("{n} frames", one="{n} frame", n=1))) == "1 frame"
     assert unpacked("plain") == "plain"
-    for damaged in (None, 3, [], {"template": "a"}, packed(no_camera()) | {"fields": {}}):
+    damages: list[Any] = [None, 3, [], {"template": "a"}, packed(no_camera()) | {"fields": {}}]
+    for damaged in damages:
         with pytest.raises(ValueError, match="expected a text"):
             unpacked(damaged)
 
@@ -124,7 +125,7 @@ def test_a_phrase_outlives_a_file() -> None:
 def test_why_something_failed_is_said_in_the_users_language(qtbot: QtBot) -> None:
     worker = Worker("test")
     told: list[Message] = []
-    recordings = Recordings(worker, *[None] * 4, lambda: False)  # type: ignore[arg-type]
+    recordings = Recordings(worker, None, None, None, None, lambda: False)  # type: ignore[arg-type]
     recordings.told.connect(told.append)
     recordings.hear(Undisclosed("a.mp4", phrase("plug one in")))
     assert "schließen Sie eine an." in told[0].text
