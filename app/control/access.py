@@ -7,12 +7,16 @@ import os
 import re
 import secrets
 import stat
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from app.errors import AppError
 from mcnet.files import cause_and_remedy, replacing
 from mcnet.phrases import phrase
+
+if sys.platform != "win32":
+    import fcntl
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +44,8 @@ class Access:
 
     The token is kept, since a Stream Deck or a script is told it once. It is made anew where somebody else could have
     read it, and whenever its file is deleted. On Windows the files are the user's alone by the permissions that the
-    profile's folder hands down; elsewhere by their own (0600).
+    profile's folder hands down; elsewhere by their own (0600). There the address's file is also locked by the app for
+    as long as it listens: one that nobody locks was left by a crash, and its port may be anybody's by now.
 
     Args:
         folder: of both files; made if need be.
@@ -50,6 +55,7 @@ class Access:
         self.folder = folder
         self.token_path = folder / "token"
         self._address_path = folder / "address.json"
+        self._lock: int | None = None  # the descriptor that locks the address's file
 
     def token(self) -> str:
         """The token; made where there is none that can be trusted.
@@ -68,6 +74,12 @@ class Access:
             return self._make_token()
         except OSError as error:
             place, why = self.token_path, cause_and_remedy(error)
+            if place.is_symlink():
+                raise AppError(
+                    phrase(
+                        "{place} is a link, which the token of control from outside cannot be: remove it", place=place
+                    )
+                ) from error
             raise AppError(
                 phrase("cannot keep the token of control from outside in {place}: {why}", place=place, why=why)
             ) from error
@@ -92,15 +104,23 @@ class Access:
             ) from error
 
     def tell(self, address: Address) -> None:
-        """Leave the address for those who want to talk to the app.
+        """Leave the address for those who want to talk to the app, unless another one's that listens stands there.
 
         Raises:
             AppError: the folder cannot be written.
         """
+        if sys.platform != "win32" and self._lock is None and self.address() is not None:
+            logger.info("another app listens too, which mcnet-avatar ctl reaches; this one has port %d", address.port)
+            return
+        self._unlock()
         try:
             with replacing(self._address_path) as partial:
                 _write_private(partial, json.dumps(asdict(address)))
+                if sys.platform != "win32":
+                    self._lock = os.open(partial, os.O_RDWR)
+                    fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            self._unlock()
             place, why = self._address_path, cause_and_remedy(error)
             raise AppError(
                 phrase("cannot say in {place} where the app listens: {why}", place=place, why=why)
@@ -111,17 +131,24 @@ class Access:
         if self._read_address() == address:
             with contextlib.suppress(OSError):
                 self._address_path.unlink()
+            self._unlock()
 
     def address(self) -> Address | None:
         """Where the app listens; None where none does, or where one that crashed has left its address."""
         address = self._read_address()
-        return address if address is not None and _is_alive(address.process) else None
+        return address if address is not None and _is_locked(self._address_path) else None
 
     def _read_address(self) -> Address | None:
         try:
-            return Address(**json.loads(_read_private(self._address_path)[0]))
+            text, flaw = _read_private(self._address_path)
+            return None if flaw else Address(**json.loads(text))
         except (OSError, ValueError, TypeError):
             return None
+
+    def _unlock(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
 
     def _kept_token(self) -> tuple[str, str]:
         """The token, or why there is none to trust; neither where none was made yet."""
@@ -160,12 +187,23 @@ def _write_private(path: Path, text: str) -> None:
         file.write(text + "\n")
 
 
-def _is_alive(process: int) -> bool:
-    """Whether a process of this user's has that number; on Windows nobody looks."""
-    if os.name != "posix":
+def _is_locked(path: Path) -> bool:
+    """Whether an app that runs locks that file; on Windows nobody looks."""
+    if sys.platform == "win32":
         return True
     try:
-        os.kill(process, 0)
-    except (OSError, OverflowError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
         return False
-    return True
+    try:
+        fcntl.flock(
+            descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB
+        )  # shared, so that two who look are not in each other's way
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    else:
+        return False
+    finally:
+        os.close(descriptor)

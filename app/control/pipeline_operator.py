@@ -83,6 +83,7 @@ class PipelineOperator:
         self._chosen = portrait.entry
         self._names = {portrait.entry.key: portrait.entry.name}
         self._recording: Sink | None = None
+        self._ending = False  # of the recording: it was asked to end, and its file is not whole yet
         self._file = ""
         self._lock = threading.Lock()
         self._worker = ThreadPoolExecutor(1, "control worker")
@@ -152,11 +153,16 @@ class PipelineOperator:
     def _perform(self, command: Command) -> Answer:
         match command:
             case Slate():
-                return self._set_slate(switched(command.to, self._state.slate))
+                answer = self._set_slate(switched(command.to, self._state.slate))
+                if command.to == "on":
+                    self._pipeline.take_over_slate()  # of `panic`, which came before it
+                return answer
             case Live():
                 return self._set_slate(False)
             case Stop():
-                return self._set_slate(True)
+                answer = self._set_slate(True)
+                self._pipeline.take_over_slate()
+                return answer
             case ChoosePortrait():
                 return self._choose(command)
             case Calibrate():
@@ -201,10 +207,13 @@ class PipelineOperator:
 
     def _record(self, command: Record) -> Answer:
         recording = self._recording
-        if not switched(command.to, recording is not None):
+        if not switched(command.to, recording is not None and not self._ending):
             if recording is not None:
+                self._ending = True
                 self._pipeline.remove_sink(recording.name)
             return {"recording": ""}
+        if recording is not None and self._ending:
+            raise RefusedError("not_now", "record: the recording before is being finished; try again in a moment")
         if recording is None:
             if not self._pipeline.running:
                 raise RefusedError("not_now", "there is nothing to record at the moment: nothing is shown")
@@ -220,6 +229,6 @@ class PipelineOperator:
         recording = self._recording
         if recording is None or event.sink != recording.name:
             return
-        self._recording = None
+        self._recording, self._ending = None, False
         self._pipeline.remove_sink(recording.name)  # or the next start would begin it again
         self._change(recording="")

@@ -9,6 +9,7 @@ answer the loop awaits. So neither a slow client nor one that floods it can hold
 import asyncio
 import contextlib
 import errno
+import functools
 import hmac
 import json
 import logging
@@ -38,11 +39,14 @@ MOST_BYTES = 16 * 1024
 """Of a request's body, and of a message."""
 MOST_CLIENTS = 16
 """That listen at once."""
+MOST_CONNECTIONS = 64
+"""Of whoever they are: each takes a file descriptor of the app's, and any user of this computer can open one."""
 _SUBPROTOCOL = "mcnet-avatar.v1"
 _TOKEN_SUBPROTOCOL = "mcnet-avatar.token."  # noqa: S105 - what stands before it
 _COMMANDS_PER_S, _COMMANDS_AT_ONCE = 20.0, 40.0
 _PATIENCE_S = 5.0
 _SEND_S = 10.0
+_FIRST_REQUEST_S = 5.0
 _HEARTBEAT_S = 20.0
 _FIGURES_S = 1.0
 _START_S = 20.0
@@ -60,7 +64,7 @@ class ControlServer:
         operator: does what is asked.
         access: of whoever asks.
         state: of the app, until it is told another one.
-        origins: web pages that may connect, as `http://localhost:3000`; none other may.
+        origins: web pages that may connect, as `http://localhost:3000`, by WebSocket; none other may.
 
     Attributes:
         port: where it listens, or 0.
@@ -81,6 +85,7 @@ class ControlServer:
         self._woken = False
         self._changed = False
         self._clients: set[_Client] = set()
+        self._silent: dict[asyncio.BaseProtocol, asyncio.TimerHandle] = {}  # who has asked nothing yet
         self._allowance = _Allowance(_COMMANDS_PER_S, _COMMANDS_AT_ONCE)
 
     # On any thread
@@ -175,17 +180,19 @@ class ControlServer:
         app.router.add_get("/v1/events", self._get_events)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await runner.setup()
+        assert runner.server is not None
+        meet, loop = functools.partial(self._meet, runner.server), asyncio.get_running_loop()
+        listening: asyncio.Server | None = None
         try:
-            site = web.TCPSite(runner, HOST, port)
             try:
-                await site.start()
+                listening = await loop.create_server(meet, HOST, port)
             except (OSError, OverflowError) as error:
                 started.set_exception(_cannot_listen(port, error))
                 return
-            self.port = int(runner.addresses[0][1])
+            self.port = int(listening.sockets[0].getsockname()[1])
             stopping = asyncio.Event()
             with self._lock:
-                self._loop, self._stopping = asyncio.get_running_loop(), stopping
+                self._loop, self._stopping = loop, stopping
             figures = asyncio.create_task(self._tell_figures())
             started.set_result(None)
             await stopping.wait()
@@ -195,15 +202,40 @@ class ControlServer:
         finally:
             with self._lock:
                 self._loop = None
+            if listening is not None:
+                listening.close()
+            for timer in self._silent.values():
+                timer.cancel()
+            self._silent.clear()
             await runner.cleanup()
+
+    def _meet(self, server: web.Server) -> asyncio.Protocol:
+        """Somebody has connected, who is let go again where there are too many, or if they ask nothing soon."""
+        if len(self._silent.keys() | set(server.connections)) >= MOST_CONNECTIONS:
+            return _TooMany()
+        handler = server()
+
+        def give_up() -> None:
+            del self._silent[handler]
+            handler.force_close()
+
+        self._silent[handler] = asyncio.get_running_loop().call_later(_FIRST_REQUEST_S, give_up)
+        return handler
 
     @web.middleware
     async def _guard(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         """Let nobody in but whoever has the token, and answer every failure in JSON."""
+        if (timer := self._silent.pop(request.protocol, None)) is not None:
+            timer.cancel()
         try:
             self._check(request)
+        except RefusedError as error:
+            refusal = _failure(error)
+            refusal.force_close()  # a stranger's connection is not kept for the next request
+            return refusal
+        try:
             return await handler(request)
         except RefusedError as error:
             return _failure(error)
@@ -346,6 +378,14 @@ class ControlServer:
                 figures = figures_as_json(self._operator.stats())
                 for client in self._clients:
                     client.show_figures(figures)
+
+
+class _TooMany(asyncio.Protocol):
+    """A connection that is let go at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
 
 
 class _Client:

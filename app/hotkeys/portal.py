@@ -61,19 +61,15 @@ class PortalListener(KeyListener):
 
     def _listen(self, connection: DBusConnection) -> None:
         _introduce(connection)
-        session = self._session(connection)
         heard: deque[Message] = deque()
         with contextlib.ExitStack() as stack:
+            stack.enter_context(_heard(connection, _owner_changes(), heard))
+            session = self._session(connection)
             for signal in ("Activated", "ShortcutsChanged"):
                 rule = MatchRule(type="signal", interface=SHORTCUTS, member=signal, path=PATH)
                 stack.enter_context(_heard(connection, rule, heard))
             closed = MatchRule(type="signal", interface="org.freedesktop.portal.Session", member="Closed", path=session)
             stack.enter_context(_heard(connection, closed, heard))
-            owner = MatchRule(
-                type="signal", interface="org.freedesktop.DBus", member="NameOwnerChanged", path="/org/freedesktop/DBus"
-            )
-            owner.add_arg_condition(0, BUS_NAME)
-            stack.enter_context(_heard(connection, owner, heard))
             shortcut = {"description": ("s", "Slate: show no face"), "preferred_trigger": ("s", self.key.trigger)}
             results = self._request(connection, "BindShortcuts", "oa(sa{sv})s", (session, [(_SHORTCUT, shortcut)], ""))
             self._tell_bound(results)
@@ -86,7 +82,7 @@ class PortalListener(KeyListener):
             self.pressed()
         elif member == "ShortcutsChanged" and message.body[0] == session:
             self._tell_bound({"shortcuts": ("a(sa{sv})", message.body[1])})
-        elif member == "Closed" or (member == "NameOwnerChanged" and not message.body[2]):
+        elif member == "Closed" or _tells_of_the_end(message):
             raise AppError(phrase("the desktop has taken the key back: choose it again"))
 
     def _tell_bound(self, results: dict[str, tuple[str, Any]]) -> None:
@@ -107,7 +103,7 @@ class PortalListener(KeyListener):
         """Call a method of the portal, whose answer comes later, as a signal: when the user has answered the desktop.
 
         Raises:
-            AppError: there is no such portal, or it refuses.
+            AppError: there is no such portal, or it refuses, or ends before the user has answered.
         """
         token = f"mcnet_avatar_{os.getpid()}_{next(_numbers)}"
         sender = connection.unique_name[1:].replace(".", "_")
@@ -115,13 +111,18 @@ class PortalListener(KeyListener):
         path = f"{PATH}/request/{sender}/{token}"
         rule = MatchRule(type="signal", interface="org.freedesktop.portal.Request", member="Response", path=path)
         address = DBusAddress(PATH, BUS_NAME, SHORTCUTS)
-        with _heard(connection, rule, answers):
+        with _heard(connection, rule, answers), connection.filter(_owner_changes(), queue=answers):
             call = new_method_call(
                 address, method, f"{signature}a{{sv}}", (*body, {"handle_token": ("s", token), **options})
             )
             reply = connection.send_and_get_reply(call, timeout=_CALL_S)
             _raise_for(reply)
-            status, results = connection.recv_until_filtered(answers).body
+            answer = connection.recv_until_filtered(answers)
+            while answer.header.fields[HeaderFields.member] != "Response":
+                if _tells_of_the_end(answer):
+                    raise AppError(phrase("the desktop has taken the key back: choose it again"))
+                answer = connection.recv_until_filtered(answers)
+            status, results = answer.body
         if status:
             if status == _CANCELLED:
                 raise AppError(phrase("the key was not given in the desktop's dialog: choose it again to be asked"))
@@ -172,6 +173,19 @@ def _heard(connection: DBusConnection, rule: MatchRule, queue: "deque[Message]")
     Proxy(message_bus, connection).AddMatch(rule)
     with connection.filter(rule, queue=queue):
         yield
+
+
+def _owner_changes() -> MatchRule:
+    """The portal ends, or another one takes its place."""
+    rule = MatchRule(
+        type="signal", interface="org.freedesktop.DBus", member="NameOwnerChanged", path="/org/freedesktop/DBus"
+    )
+    rule.add_arg_condition(0, BUS_NAME)
+    return rule
+
+
+def _tells_of_the_end(message: Message) -> bool:
+    return message.header.fields[HeaderFields.member] == "NameOwnerChanged" and not message.body[2]
 
 
 def _introduce(connection: DBusConnection) -> None:

@@ -132,7 +132,8 @@ class Pipeline:
         self.camera_opener = camera_opener
         self.finder_factory = finder_factory or (lambda: FaceFinder(tracking=True))
         self._settings = settings
-        self._slated = False  # by `slate_now`, which the settings do not know of yet
+        self._slates = 0  # of `slate_now`, which the settings do not know of yet
+        self._slates_lock = threading.Lock()
         self._on_picture = on_picture
         self._camera_spec: CameraSpec | None = None
         self._camera_wish = 0
@@ -158,7 +159,7 @@ class Pipeline:
     def settings(self) -> LiveSettings:
         """In force now."""
         settings = self._settings
-        return replace(settings, slate=True) if self._slated and not settings.slate else settings
+        return replace(settings, slate=True) if self._slates and not settings.slate else settings
 
     def start(self) -> None:
         """Start the threads; harmless while running."""
@@ -196,17 +197,27 @@ class Pipeline:
         return run.stop(timeout_s)
 
     def update(self, settings: LiveSettings) -> None:
-        """Put other settings in force with the next frame."""
+        """Put other settings in force with the next frame.
+
+        A calibration that is not to be remembered any more is deleted at once: there may be no next frame.
+        """
+        forgets = self._settings.remember_calibration and not settings.remember_calibration
         self._settings = settings
-        if settings.slate:
-            self._slated = False
+        if forgets and self.references is not None:
+            self.references.clear()
 
     def slate_now(self) -> None:
         """Show the slate with the next picture, whatever is going on where the settings are kept.
 
-        It stays until `update` brings settings that have it too, which decide from then on.
+        It stays, whatever settings `update` brings meanwhile, until `take_over_slate` is called once for each time.
         """
-        self._slated = not self._settings.slate
+        with self._slates_lock:
+            self._slates += 1
+
+    def take_over_slate(self) -> None:
+        """Have the settings decide again after a `slate_now`: whoever keeps them has heard of it, and they have it."""
+        with self._slates_lock:
+            self._slates = max(0, self._slates - 1)
 
     def set_camera(self, spec: CameraSpec | None) -> int:
         """Use another camera, or none. The one in use goes on until the new one gives frames.

@@ -138,6 +138,7 @@ class ActionBar(QWidget):
         for made in (self.calibrate_button, self.record_button, self.motion_button):
             tint(made)
         self.missing.setVisible(self.width() - self._needed_px() >= _LEAST_WORDS_PX)
+        self._row.activate()  # or what was widened for a moment stays so until the next event
 
     def _needed_px(self) -> int:
         """What the buttons take."""

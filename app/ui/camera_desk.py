@@ -115,13 +115,13 @@ class CameraDesk(QObject):
         if self.pipeline is None:
             return
         if spec is None:
-            self._set_link(Link(text=tr("the camera cannot be used: choose another one"), failed=True))
+            self._set_link(Link(text=phrase("the camera cannot be used: choose another one"), failed=True))
             return
         self.cleared.emit("camera")  # it was about what was in use before
         self._spec, self._wish = spec, None
         self._texts[spec] = self.current
         self.interrupted.emit()
-        self._set_link(Link(text=tr("the camera is being opened")))
+        self._set_link(Link(text=phrase("the camera is being opened")))
         if spec.kind == "device":
             when_camera_is_allowed(lambda: self._ask_for(spec), lambda: self._forbid(spec))
         else:
@@ -152,7 +152,7 @@ class CameraDesk(QObject):
     def _forbid(self, spec: "CameraSpec") -> None:
         if spec == self._spec:
             self._set_link(
-                Link(text=tr("the system forbids the camera: allow it in System Settings, Privacy"), failed=True)
+                Link(text=phrase("the system forbids the camera: allow it in System Settings, Privacy"), failed=True)
             )
             text = tr("The system does not let this app use the camera. Allow it in System Settings, Privacy.")
             self.told.emit(Message("camera", text))
@@ -169,7 +169,7 @@ class CameraDesk(QObject):
         else:
             self.interrupted.emit()
             self._set_link(
-                Link(text=tr("the camera gives no frames: plug it in again, or choose another one"), failed=True)
+                Link(text=phrase("the camera gives no frames: plug it in again, or choose another one"), failed=True)
             )
         tone: Literal["error", "warning"] = "warning" if event.kept else "error"
         self.told.emit(Message("camera", " ".join(said), tone, action=tr("Refresh cameras"), act=self.refresh))
@@ -181,7 +181,7 @@ class CameraDesk(QObject):
             self.current = cameras[0].spec_text
             self.open()
         elif not self.current:
-            self._set_link(Link(text=tr("no camera was found: plug one in, or use a video file"), failed=True))
+            self._set_link(Link(text=phrase("no camera was found: plug one in, or use a video file"), failed=True))
             self.told.emit(
                 Message(
                     "camera", tr("No camera was found. Plug one in and refresh, or let a video file stand in for it.")

@@ -61,7 +61,7 @@ from app.ui.camera_desk import CameraDesk
 from app.ui.chain import Chain, Link
 from app.ui.cleanup import Cleanup
 from app.ui.insight import Insight
-from app.ui.languages import capital, clause, full_sentence, tr
+from app.ui.languages import capital, clause, full_sentence, in_english, tr
 from app.ui.measuring import LEAST_HZ, Measuring
 from app.ui.messages import Message, failure_message
 from app.ui.microphone import Microphone
@@ -76,7 +76,7 @@ from app.ui.virtual_camera_switch import VirtualCameraSwitch
 from app.ui.worker import Worker
 from app.words import learning_words, motion_refused_words, too_slow_words
 from mcnet.disclosure import SigningFiles
-from mcnet.phrases import listed
+from mcnet.phrases import Phrase, listed, phrase
 
 if TYPE_CHECKING:
     from app.pipeline.animation.performer_view import PerformerView
@@ -223,6 +223,7 @@ class Session(QObject):
         self.virtual_camera = VirtualCameraSwitch(
             self._worker, parts.examine_virtual_camera, parts.make_virtual_camera, settings.virtual_camera
         )
+        self._cleanup.add("virtual camera", self.virtual_camera.close)
         self._discloser = Discloser(self._signing_files, self._bridge.tell, parts.begin_disclosing)
         self.recordings = Recordings(
             self._worker,
@@ -240,7 +241,14 @@ class Session(QObject):
         self.insight = Insight(parts.make_inspector)
         self._cleanup.add("insight", self.insight.end)
         control_worker = Worker("control worker")
-        self.remote = Remote(control_worker, parts.make_control, settings.control, options.control_port, self._perform)
+        self.remote = Remote(
+            control_worker,
+            parts.make_control,
+            settings.control,
+            options.control_port,
+            self._perform,
+            self.call_microphone.mute_now,
+        )
         self._cleanup.add("remote", self.remote.close)  # first of all: who asks now would ask in vain
         self.panic_key = PanicKey(control_worker, parts.listen_for, self.remote.panic, settings.control.slate_key)
         self._cleanup.add("panic key", self.panic_key.close)
@@ -274,7 +282,7 @@ class Session(QObject):
         self.live_changed.connect(lambda: self.call_microphone.mute(self.settings.live.slate))
         self.remote.chosen.connect(self._keep_control)
         self.panic_key.chosen.connect(lambda key: self._keep_control(replace(self.settings.control, slate_key=key)))
-        self.panic_key.pressed.connect(self.slate)
+        self.panic_key.pressed.connect(self._follow_panic_key)
         self.changed.connect(self._show_remote)
         self.live_changed.connect(self._show_remote)
         self.presets.changed.connect(self._show_remote)
@@ -559,16 +567,16 @@ class Session(QObject):
         if portrait.entry.key != self._options.portrait:
             self._keep(replace(self.settings, portrait=portrait.entry.key))
         if not self._portrait_link.done:
-            self._portrait_link = Link(text=tr("the portrait is being prepared"))
+            self._portrait_link = Link(text=phrase("the portrait is being prepared"))
         if self._pipeline is not None:
             self._pipeline.set_portrait(portrait)
         self._changed()
 
     def _look_for_portrait(self) -> None:
         if self.desk.exhausted and not self._portrait_link.failed:
-            self._portrait_link = Link(text=tr("no portrait can be used: add another one"), failed=True)
+            self._portrait_link = Link(text=phrase("no portrait can be used: add another one"), failed=True)
             if self.state is State.STARTING:  # it is not the model that is waited for
-                self.why = tr("no portrait can be used: add another one")
+                self.why = phrase("no portrait can be used: add another one")
             self._changed()
 
     @property
@@ -620,7 +628,7 @@ class Session(QObject):
 
     def _model_link(self) -> Link:
         if self.measuring.under_way:
-            return Link(text=tr("this computer is being measured"))
+            return Link(text=phrase("this computer is being measured"))
         if not self._model.done:
             return self._model
         if slow := self.measuring.too_slow if self._slow is None else self._slow:
@@ -658,8 +666,6 @@ class Session(QObject):
     def stop(self) -> None:
         """Leave the slate up. The virtual camera stays, so that the call keeps its picture."""
         self._set_slate(True)
-        if self._pipeline is not None:
-            self._pipeline.update(self.settings.live)  # so that it takes over a slate that came from outside
         self.changed.emit()
 
     def slate(self) -> None:
@@ -672,11 +678,22 @@ class Session(QObject):
         if self._pipeline is not None:
             self._pipeline.calibrate(now=now)
 
+    def _follow_panic_key(self) -> None:
+        self.slate()
+        self._take_over_slate()
+
+    def _take_over_slate(self) -> None:
+        """The settings have the slate by now that the pipeline had before this thread knew of it."""
+        if self._pipeline is not None:
+            self._pipeline.take_over_slate()
+        self.call_microphone.take_over_silence()
+
     def _set_slate(self, slate: bool) -> None:
         self.set_live(replace(self.settings.live, slate=slate))
 
     def _virtual_camera_gone(self) -> None:
-        if not self._panicked:  # nobody watches any more: the preview goes on
+        # Nobody watches any more: the preview goes on. But a call may hear, or hear again, who has said stop.
+        if not self._panicked and not self.call_microphone.wanted:
             self._set_slate(False)
 
     def _choose_call_microphone(self) -> None:
@@ -700,18 +717,21 @@ class Session(QObject):
             case Slate():
                 if switched(command.to, slate):
                     self.slate()
+                    if command.to == "on":
+                        self._take_over_slate()
                 elif slate:
                     self._lift_slate()
             case Live():
                 self._lift_slate()
             case Stop():
                 self.stop()
+                self._take_over_slate()
             case ChoosePortrait():
                 return self._choose_for(command)
             case Calibrate():
                 for link in (self.chain.model, self.chain.camera):
                     if not link.done:
-                        raise RefusedError("not_now", f"calibrate: {link.text}")
+                        raise RefusedError("not_now", f"calibrate: {in_english(link.text)}")
                 self.calibrate(now=command.now)
                 return {}
             case Record():
@@ -732,7 +752,7 @@ class Session(QObject):
             return
         missing = self.chain.missing()
         if missing and (self.virtual_camera.wanted or not self.settings.live.slate):
-            raise RefusedError("not_now", f"live: {missing}")
+            raise RefusedError("not_now", f"live: {in_english(missing)}")
         self.go_live()
 
     def _choose_for(self, command: ChoosePortrait) -> Answer:
@@ -742,9 +762,11 @@ class Session(QObject):
         return {"portrait": {"id": key, "name": names[key]}}
 
     def _record_for(self, command: Record) -> str:
-        path = self.recordings.path
+        path = None if self.recordings.ending else self.recordings.path or self.recordings.beginning
         if switched(command.to, path is not None) == (path is not None):
             return "" if path is None else str(path)
+        if self.recordings.ending:
+            raise RefusedError("not_now", "record: the recording before is being finished; try again in a moment")
         if path is None and (self._pipeline is None or not self._pipeline.running):
             raise RefusedError("not_now", "record: there is nothing to record at the moment")
         began = self.recordings.toggle()
@@ -758,13 +780,13 @@ class Session(QObject):
                 mode="window",
                 state=self.state,
                 shows_avatar=self.state.shows_avatar,
-                why=self.reason,
+                why=in_english(self.reason),
                 slate=self.settings.live.slate,
                 live=self.live and self.state.shows_avatar,
-                missing=chain.missing(),
+                missing=in_english(chain.missing()),
                 calibrating=None if self.calibrating is None else round(self.calibrating, 2),
                 score=self._score if chain.calibration.done else None,
-                camera=chain.camera.text if chain.camera.done else "",
+                camera=in_english(chain.camera.text) if chain.camera.done else "",
                 portrait=portrait,
                 portraits=tuple(PortraitFact(entry.key, entry.name) for entry in self.desk.entries),
                 recording="" if recording is None else str(recording),
@@ -842,7 +864,7 @@ class Session(QObject):
                 self.camera_desk.hear(event)
             case CalibrationProgress():
                 self.calibrating, self.why = event.share, event.hint
-                self._calibration = Link(text=tr("the calibration is under way"))
+                self._calibration = Link(text=phrase("the calibration is under way"))
             case Calibrated():
                 self.calibrating, self.why = None, ""
                 self.space = replace(self.space, reference=event.in_space)
@@ -910,13 +932,14 @@ class Session(QObject):
             self.set_run(RunChanges(model=good))
             return
         # The slate is what the sinks' stage shows: without it nothing is.
-        reason = clause(event.message)
+        # A phrase has no full stop, and stays one.
+        reason = event.message if isinstance(event.message, Phrase) else event.message.rstrip(".")
         if event.stage == "model":
-            self.fault = tr("the model cannot be loaded: {reason}", reason=reason)
+            self.fault = phrase("the model cannot be loaded: {reason}", reason=reason)
         elif event.stage == "sinks":
-            self.fault = tr("the output has failed: {reason}", reason=reason)
+            self.fault = phrase("the output has failed: {reason}", reason=reason)
         else:
-            self.fault = tr("the {stage} has failed: {reason}", stage=event.stage, reason=reason)
+            self.fault = phrase("the {stage} has failed: {reason}", stage=event.stage, reason=reason)
         self._model = Link(text=self.fault, failed=True)
         so = tr("No picture goes out any more.") if event.stage == "sinks" else tr("The output shows the slate.")
         self._tell_fault(f"{full_sentence(capital(self.fault))} {so}")
@@ -973,7 +996,7 @@ class Session(QObject):
 
 def _score_words(event: Calibrated | ReferenceImproved) -> str:
     if isinstance(event, Calibrated) and event.kept:
-        score = tr("{score} of 100, as calibrated before", score=event.score)
+        score = phrase("{score} of 100, as calibrated before", score=event.score)
     else:
-        score = tr("{score} of 100", score=event.score)
-    return tr("{score}: {remarks}", score=score, remarks=listed(event.remarks)) if event.remarks else score
+        score = phrase("{score} of 100", score=event.score)
+    return phrase("{score}: {remarks}", score=score, remarks=listed(event.remarks)) if event.remarks else score

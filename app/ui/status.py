@@ -126,7 +126,7 @@ def statistics_text(stats: Stats, runs_on: str) -> str:
         ),
         (tr("ms"), "   p50    p95    p99"),
         (tr("age"), _figures(age.p50, age.p95, age.p99)),
-        *((spoken(_STAGES.get(name, name)), _figures(ms.p50, ms.p95)) for name, ms in stats.stage_ms.items()),
+        *((spoken(STAGES.get(name, name)), _figures(ms.p50, ms.p95)) for name, ms in stats.stage_ms.items()),
         *(
             (tr("dropped"), tr("{number} from {hop}", number=count, hop=_HOPS.get(hop, hop)))
             for hop, count in stats.dropped.items()
@@ -136,13 +136,14 @@ def statistics_text(stats: Stats, runs_on: str) -> str:
     return "\n".join(f"{name}{' ' * (width - _cells(name))}{figures}" for name, figures in rows)
 
 
-_STAGES = {
-    "crop": phrase("crop"),
-    "face": phrase("face"),
+STAGES = {
     "encode": phrase("encode"),
-    "keypoints": phrase("keypoints"),
-    "mesh": phrase("mesh"),
+    "detect": phrase("detect"),
+    "face": phrase("face"),
+    "crop": phrase("crop"),
     "render": phrase("render"),
+    "matte": phrase("matte"),
+    "cut out": phrase("cut out"),
     "compose": phrase("compose"),
     "send": phrase("send"),
 }

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import importlib.metadata
 import importlib.util
+import logging
 import platform
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,6 +14,8 @@ from mcnet.engine import processor
 from mcnet.errors import UserError
 from mcnet.model_file import ModelInfo
 from mcnet.phrases import phrase
+
+logger = logging.getLogger(__name__)
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Runtime = Literal["auto", "torch", "openvino", "cudagraph"]
@@ -126,14 +129,14 @@ class DeviceChoice:
             )
         measured = options.measured
         if options.device != "auto":
-            device, why = explicit_device(options.device), "as asked"
+            device, why = explicit_device(options.device), phrase("as asked")
         else:
             lack = why_no_cuda(None)
             found = "cpu" if lack else "cuda:0"
             device = found if measured is None else explicit_device(measured.device)
-            on_cpu = f"because {lack}" if lack else "as measured"
-            reasons = {"cpu": on_cpu, "cuda": "the GPU that torch found"}
-            why = reasons.get(kind_of(device), "as measured")
+            on_cpu = phrase("because {lack}", lack=lack) if lack else phrase("as measured")
+            reasons = {"cpu": on_cpu, "cuda": phrase("the GPU that torch found")}
+            why = reasons.get(kind_of(device), phrase("as measured"))
         wanted = options.precision if measured is None or options.precision != "auto" else measured.precision
         dtype: Dtype
         if wanted == "int8" and kind_of(device) == "gpu":
@@ -304,12 +307,16 @@ def why_no_intel_gpu(index: int) -> str | None:
 
 @functools.cache
 def _intel_gpus() -> tuple[str, ...]:
-    """Their names, as OpenVINO tells them, in its order."""
-    from mcnet.openvino_import import ov
+    """Their names, as OpenVINO tells them, in its order; none where it, or a driver, is broken."""
+    try:
+        from mcnet.openvino_import import ov
 
-    core = ov.Core()
-    devices = [device for device in core.available_devices if kind_of(device.replace(".", ":")) == "GPU"]
-    return tuple(str(core.get_property(device, "FULL_DEVICE_NAME")) for device in devices)
+        core = ov.Core()
+        devices = [device for device in core.available_devices if kind_of(device.replace(".", ":")) == "GPU"]
+        return tuple(str(core.get_property(device, "FULL_DEVICE_NAME")) for device in devices)
+    except Exception as error:  # whatever a driver does: the other devices are there all the same
+        logger.warning("OpenVINO cannot be asked for its GPUs: %s: %s", type(error).__name__, error)
+        return ()
 
 
 def why_no_mps() -> str | None:

@@ -40,6 +40,12 @@ _MOST_TIMED_PACKETS = 20_000
 _MOST_UNSTAMPED = 250
 # Of the pictures so many may be left out or doubled before a video counts as one of variable rate.
 _TOLD_SHARE = 0.02
+# By FFmpeg's names: files that hold their pictures themselves. A playlist (concat, HLS, DASH), a session description, a
+# script or a numbered name opens what it names, and that may be a camera.
+_SELF_CONTAINED = (
+    "mov,matroska,webm,avi,flv,asf,mpeg,mpegts,mpegvideo,ogg,mxf,nut,rm,dv,gxf,wtv,swf,ivf,obu,av1,h264,hevc,vvc,m4v,"
+    "h263,vc1,mjpeg,yuv4mpegpipe,gif,apng,webp,webp_pipe,avif"
+)
 
 
 class DrivingVideo:
@@ -68,6 +74,7 @@ class DrivingVideo:
         has_audio: bool,
         own_fps: float | None = None,
         pictures: tuple[Path, ...] = (),
+        self_contained: bool = False,
     ) -> None:
         self.path = path
         self.fps = fps
@@ -76,6 +83,7 @@ class DrivingVideo:
         self.frame_size_px = frame_size_px
         self.has_audio = has_audio
         self._pictures = pictures
+        self._self_contained = self_contained
         self._warned = False
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
@@ -107,7 +115,7 @@ class DrivingVideo:
         thinned = self.fps < _THINNED_BELOW * self._own_fps
         shown: VideoFrame | None = None
         slot = pictures = doubled = 0
-        with open_container(self.path) as container:
+        with open_container(self.path, self_contained=self._self_contained) as container:
             decoder = _Decoder(container, picture_track(container, self.path), 1 / self._own_fps)
             for frame, due in _thinned_out(decoder, self.fps) if thinned else one_a_slot(decoder, self.fps):
                 if shown is not None:
@@ -168,7 +176,13 @@ class DrivingVideo:
         )
 
 
-def open_driving(path: str | Path, *, max_fps: float | None = None, folder_fps: float = FOLDER_FPS) -> DrivingVideo:
+def open_driving(
+    path: str | Path,
+    *,
+    max_fps: float | None = None,
+    folder_fps: float = FOLDER_FPS,
+    self_contained: bool = False,
+) -> DrivingVideo:
     """Open a driving video or a folder of pictures (in natural order: 2 before 10).
 
     What phones turn and mirror is set upright. A video has the constant rate that its time stamps fit best, whatever
@@ -178,6 +192,7 @@ def open_driving(path: str | Path, *, max_fps: float | None = None, folder_fps: 
         path: any video that FFmpeg reads, or a folder of pictures of one size (what is one, `mcnet.media.images` says).
         max_fps: a faster video is thinned out to this rate; None keeps its own.
         folder_fps: the rate of a folder's pictures.
+        self_contained: as `open_container` takes it.
 
     Returns:
         What to iterate. A damaged video yields what can be decoded and then logs one warning.
@@ -197,8 +212,8 @@ def open_driving(path: str | Path, *, max_fps: float | None = None, folder_fps: 
         )
     if path.is_dir():
         return _open_folder(path, folder_fps)
-    timing = _timing(path)
-    with open_container(path) as container:
+    timing = _timing(path, self_contained=self_contained)
+    with open_container(path, self_contained=self_contained) as container:
         stream = picture_track(container, path)
         first = next((frame for frame, _ in _Decoder(container, stream, 1 / timing.fps)), None)
         if first is None:
@@ -213,6 +228,7 @@ def open_driving(path: str | Path, *, max_fps: float | None = None, folder_fps: 
             frame_size_px=shown_frame_size_px(first, stream.sample_aspect_ratio),
             has_audio=any(sound.codec_context is not None for sound in container.streams.audio),
             own_fps=timing.fps,
+            self_contained=self_contained,
         )
 
 
@@ -242,11 +258,15 @@ def _open_folder(path: Path, fps: float) -> DrivingVideo:
     )
 
 
-def open_container(path: Path) -> InputContainer:
+def open_container(path: Path, *, self_contained: bool = False) -> InputContainer:
     """Open what FFmpeg can read.
 
+    Args:
+        path: of the file.
+        self_contained: take only a kind of file that holds its pictures itself; no other file is opened for it.
+
     Raises:
-        MediaError: nothing there, empty or unreadable.
+        MediaError: nothing there, empty, unreadable, or not self-contained.
     """
     try:
         if path.stat().st_size == 0:
@@ -254,7 +274,8 @@ def open_container(path: Path) -> InputContainer:
                 phrase("cannot read the video {path}: got an empty file; export or download it again", path=path)
             )
         # FFmpeg takes a relative name with a colon for an address; titles of old files are in any encoding.
-        return av.open(path.absolute(), metadata_errors="replace")
+        options = {"format_whitelist": _SELF_CONTAINED, "protocol_whitelist": "file"} if self_contained else {}
+        return av.open(path.absolute(), metadata_errors="replace", options=options)
     except FileNotFoundError as error:
         raise MediaError(phrase("no video at {path}: check the path", path=path)) from error
     except (av.error.FFmpegError, ValueError, OSError) as error:
@@ -343,14 +364,14 @@ class _Timing(NamedTuple):
     length_s: float | None
 
 
-def _timing(path: Path) -> _Timing:
+def _timing(path: Path, *, self_contained: bool) -> _Timing:
     """Read the time stamps of the picture track, without decoding it.
 
     Raises:
         MediaError: the file cannot be opened, or has no picture track.
     """
     times: list[int] = []
-    with open_container(path) as container:
+    with open_container(path, self_contained=self_contained) as container:
         stream = picture_track(container, path)
         declared = (stream.average_rate, stream.guessed_rate)
         length_s = _declared_length_s(container, stream)

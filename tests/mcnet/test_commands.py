@@ -129,6 +129,28 @@ def test_a_file_that_was_changed_and_one_that_cannot_be_read_fail_the_check(
     assert "none.png: No such file" in said.err
 
 
+def test_a_statement_beside_a_file_spares_what_is_there_and_does_not_go_stale(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, statement = tmp_path / "talk.webm", tmp_path / "talk.c2pa"
+    statement.write_bytes(b"the user's")
+    assert animate(output, frames=1) == 1  # before any work
+    assert "another file is there" in capsys.readouterr().err
+    assert (statement.read_bytes(), output.exists()) == (b"the user's", False)
+    statement.unlink()
+    statement.write_bytes(b"... io.github.mcnet_avatar.generation ...")
+    assert animate(output, "--no-content-credentials", frames=1) == 0
+    assert not statement.exists()
+
+
+def test_what_stands_before_a_photograph_is_a_composite(tmp_path: Path) -> None:
+    write_rgb(tmp_path / "sea.png", np.full((90, 200, 3), 77, np.uint8))
+    assert animate(tmp_path / "out.mp4", "--background", str(tmp_path / "sea.png"), frames=1) == 0
+    found = read_credentials(tmp_path / "out.mp4")
+    assert found is not None
+    assert found.source_types == (COMPOSITE,)
+
+
 def test_a_transparent_background(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sheet = tmp_path / "sheet.png"
     assert animate(tmp_path / "frames", "--background", "alpha", "--contact-sheet", str(sheet), frames=2) == 0

@@ -1,10 +1,17 @@
 """Backgrounds: what is taken for one, and how they run."""
 
+import contextlib
 import os
+import threading
 from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from mcnet.media.errors import MediaError
 from mcnet.media.images import write_rgb
@@ -67,6 +74,48 @@ def test_a_camera_cannot_come_in_as_a_background(tmp_path: Path) -> None:
             parse_background(str(tmp_path / name))
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("beach.mp4", "ffconcat version 1.0\nfile camera.ts\n"),
+        ("beach.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\ncamera.ts\n"),
+        ("beach.sdp", "v=0\nm=video 9 RTP/AVP 96\nc=IN IP4 127.0.0.1\na=rtpmap:96 H264/90000\n"),
+    ],
+)
+def test_a_camera_cannot_come_in_through_a_file_that_names_it(name: str, text: str, tmp_path: Path) -> None:
+    """A pipe stands for it: who opened it would take what is in it."""
+    shot = make_video(tmp_path / "shot.ts", counted(3)).read_bytes()
+    os.mkfifo(tmp_path / "camera.ts")
+    (tmp_path / name).write_text(text)
+    camera = os.open(tmp_path / "camera.ts", os.O_RDWR)  # else who opens the pipe waits for the other end
+    os.write(camera, shot)
+    end = threading.Timer(3, os.close, [camera])  # else who reads it waits for more
+    end.start()
+    try:
+        with pytest.raises(MediaError, match="expected a video such as MP4, MOV or WebM"):
+            LoopedVideo(parse_background(str(tmp_path / name)).path)
+        assert os.read(camera, 1 << 20) == shot
+    finally:
+        end.cancel()
+        end.join()
+        with contextlib.suppress(OSError):
+            os.close(camera)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv", "a.webm", "a.avi", "a.ts", "a.gif", "a.mpg", "a.flv"])
+def test_the_usual_kinds_of_video_are_self_contained(name: str, tmp_path: Path) -> None:
+    codec = {".gif": "gif", ".webm": "libvpx-vp9", ".mpg": "mpeg2video"}.get(Path(name).suffix, "libx264")
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 128, 128, "rgb8" if codec == "gif" else "yuv420p"
+        for _ in range(5):
+            frame = VideoFrame.from_ndarray(np.full((128, 128, 3), 255, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert LoopedVideo(tmp_path / name).at(0).min() > 240
+
+
 def test_a_video_begins_anew_where_it_ends(tmp_path: Path) -> None:
     video = LoopedVideo(make_video(tmp_path / "a.mp4", counted(5), fps=25))
     assert [number_of(video.at(index / 25 + 0.01)) for index in range(12)] == [*range(5), *range(5), 0, 1]
@@ -125,6 +174,22 @@ def test_pictures_are_fitted() -> None:
     wide[:, 100:200] = 200
     assert covering(wide, (64, 64)).shape == (64, 64, 3)
     assert (covering(wide, (64, 64)) == 200).mean() > 0.9
+
+
+def test_a_narrow_picture_is_cut_before_it_is_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scaled as a whole, a picture of 8 x 8000 would have 10 million pixels at 100 x 100."""
+    resize, sizes = cv2.resize, []
+
+    def watched(picture: NDArray[np.uint8], size_px: tuple[int, int], interpolation: int) -> cv2.typing.MatLike:
+        sizes.append(size_px)
+        return resize(picture, size_px, interpolation=interpolation)
+
+    monkeypatch.setattr(cv2, "resize", watched)
+    narrow = np.zeros((8000, 8, 3), np.uint8)
+    narrow[3996:4004] = 200
+    for rgb in (narrow, narrow.transpose(1, 0, 2)):
+        assert (covering(rgb, (100, 100)) == 200).all()
+    assert sizes == [(100, 100)] * 2
     edge = np.zeros((64, 64, 3), np.uint8)
     edge[:, 32:] = 200
     assert blurred(edge, 0) is edge

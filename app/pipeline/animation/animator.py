@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.pipeline.animation.calibration import Calibration, PoseScore, score_expression
-from app.pipeline.animation.idle_motion import IdleMotion
+from app.pipeline.animation.idle_motion import IdleMotion, IdleMotionLoading
 from app.pipeline.animation.live_engine import LiveEngine
 from app.pipeline.animation.motion import MotionControl, Pose, Reference, gains_of
 from app.pipeline.animation.motion_recording import MotionRecording
@@ -193,6 +193,7 @@ class Animator:
         self._plays = False
         self._idle_name = ""
         self._idle: IdleMotion | None = None
+        self._idle_loading: IdleMotionLoading | None = None
         self._idle_since_s: float | None = None
         self._idled: Head | None = None
         self._refused = False
@@ -367,11 +368,12 @@ class Animator:
         """
         if settings.cut_out != self._cuts_out:
             self._cuts_out, self._resting = settings.cut_out, False
+        self._remember(settings)
+        self._prepare_idle(settings)
         if frame is None:
             if now_s - self._captured_s < _CAMERA_GAP_S:
                 return Step(None, None)
             return Step(self._without_face(now_s, settings, camera=False), None)
-        self._remember(settings)
         self._plays = frame.played is not None
         if frame.camera != self._camera:
             self._change_camera(frame.camera)
@@ -385,7 +387,8 @@ class Animator:
         if looked:
             self._look(frame)
         if self.recording is not None:
-            self.recording.take(frame.captured_s, self._face, (frame.rgb.shape[1], frame.rgb.shape[0]))
+            size_px = frame.rgb.shape[1], frame.rgb.shape[0]
+            self.recording.take(frame.captured_s, self._face, size_px, frame.camera)
         box = self._frame(dt_s, settings)
         if self._face is None or box is None:
             return Step(self._without_face(now_s, settings, camera=True), PerformerView(frame, box, None, None))
@@ -774,15 +777,19 @@ class Animator:
             return self._idled
         return self._source.rest(like)
 
-    def _idle_stance(self, now_s: float, settings: LiveSettings) -> Head | None:
-        """How the avatar is posed while it idles; None where it rests still."""
+    def _prepare_idle(self, settings: LiveSettings) -> None:
+        """Have the chosen idle motion read, and take it once it is there."""
         if settings.idle_motion != self._idle_name:
             self._idle_name, self._idle = settings.idle_motion, None
-            if self._idle_name:
-                try:
-                    self._idle = IdleMotion(self._idle_name)
-                except MediaError as error:
-                    self._emit(SettingRefused("idle_motion", str(error)))
+            self._idle_loading = IdleMotionLoading(self._idle_name) if self._idle_name else None
+        loading = self._idle_loading
+        if loading is not None and not loading.is_alive():
+            self._idle, self._idle_loading = loading.motion, None
+            if loading.failure:
+                self._emit(SettingRefused("idle_motion", loading.failure))
+
+    def _idle_stance(self, now_s: float, settings: LiveSettings) -> Head | None:
+        """How the avatar is posed while it idles; None where it rests still, or its motion is not read yet."""
         space = None if self._source is None else self._source.space
         if self._idle is None or space is None:
             return None

@@ -41,7 +41,8 @@ class TrackCamera:
 
     def __init__(self, name: str, track: MotionTrack) -> None:
         self.name = name
-        self._loop = loop_of(track if track.fps >= _LEAST_FPS_HZ else resampled(track, _LEAST_FPS_HZ))
+        loop = loop_of(track)
+        self._loop = loop if loop.fps >= _LEAST_FPS_HZ else resampled(loop, _LEAST_FPS_HZ)
         self.format = CameraFormat(*track.frame_size_px, round(self._loop.fps, 3))
         self._next = 0  # over all loops
         self._start_s: float | None = None

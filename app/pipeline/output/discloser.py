@@ -7,6 +7,7 @@ from pathlib import Path
 
 from app.pipeline.events import Undisclosed
 from mcnet.disclosure import Generated, ModelUsed, SigningFiles
+from mcnet.disclosure.manifest import drop_stale
 from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
@@ -14,8 +15,9 @@ logger = logging.getLogger(__name__)
 Begin = Callable[[Path, Generated, SigningFiles, Callable[[Path, str], None]], threading.Thread]
 """As `mcnet.disclosure.process.begin_disclosing`."""
 
-Disclose = Callable[[Path], None]
-"""Begins to sign a file that is finished, and does not wait for the end. Never raises."""
+Disclose = Callable[[Path, bool], None]
+"""Begins to sign a file that is finished, and does not wait for the end; True: pictures of the user's were in it, as
+background or slate. Never raises."""
 
 
 class Discloser:
@@ -44,20 +46,21 @@ class Discloser:
     def recording(self) -> Disclose:
         """For a file that begins now; its pictures may come from several models."""
         first = max(0, len(self._models) - 1)
-        return lambda path: self._begin(path, tuple(self._models[first:]))
+        return lambda path, composite: self._begin(path, Generated(tuple(self._models[first:]), composite))
 
     def wait(self) -> None:
         """Wait until everything that was begun is signed."""
         for thread in self._under_way:
             thread.join()
 
-    def _begin(self, path: Path, models: tuple[ModelUsed, ...]) -> None:
+    def _begin(self, path: Path, said: Generated) -> None:
         files = self._find_files()
-        if files is None or not models:  # without a model there was only the slate
+        drop_stale(path)
+        if files is None or not said.models:  # without a model there was only the slate
             return
         self._under_way = [thread for thread in self._under_way if thread.is_alive()]
         try:
-            self._under_way.append(self._begin_process(path, Generated(models), files, self._over))
+            self._under_way.append(self._begin_process(path, said, files, self._over))
         except Exception as error:  # the file is finished and stays, whatever keeps a process from starting
             logger.exception("Content Credentials of %s", path)
             self._over(path, phrase("no process could be started for it ({error})", error=error))

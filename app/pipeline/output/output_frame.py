@@ -73,6 +73,7 @@ class Composed:
         alpha: (height, width) uint8, how far it is not transparent; None: it is not at all. It then shows
             `behind` where it is.
         behind: the colour that shows through, as #rrggbb.
+        composite: whether a picture or video of the user's is in it, as background or slate.
     """
 
     frame_id: int
@@ -83,6 +84,7 @@ class Composed:
     fading: bool = False
     alpha: NDArray[np.uint8] | None = None
     behind: str = "#000000"
+    composite: bool = False
 
     def colours(self) -> NDArray[np.uint8]:
         """(height, width, 3) uint8 RGB without the colour that shows through: those of straight alpha.

@@ -95,15 +95,19 @@ class Presenter:
         else:
             picture = _Layers(self._compositor.slate(state, settings.slate_text))
         rgb, alpha = self._faded(picture, now_s, shows_avatar=shows_avatar, at_once=state in _AT_ONCE)
+        fading = self._fade_from is not None
+        has_backdrop = (shows_avatar or fading) and settings.background in ("image", "video")
+        has_slate = (not shows_avatar or fading) and bool(settings.slate_image)
         return Composed(
             frame_id=-1 if current is None else current.frame_id,
             captured_s=now_s if current is None else current.captured_s,
             state=state,
             rgb=rgb,
             fresh=frame is not None and frame.fresh and state is State.LIVE,
-            fading=self._fade_from is not None,
+            fading=fading,
             alpha=alpha,
             behind=settings.background_colour,
+            composite=has_backdrop or has_slate,
         )
 
     def _state(self, settings: LiveSettings, now_s: float, *, fault: bool) -> State:

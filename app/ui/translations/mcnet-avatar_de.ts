@@ -2297,6 +2297,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>Backend: torch muss rechnen, aber {lack}; oder installieren Sie OpenVINO, und verwenden Sie den Prozessor</translation>
         </message>
         <message>
+            <source>background: {error}; expected own, blur, green, #rrggbb, alpha, or the file of a picture or a video</source>
+            <translation>Hintergrund: {error}; erwartet wird own, blur, green, #rrggbb, alpha oder die Datei eines Bildes oder Videos</translation>
+        </message>
+        <message>
             <source>blue</source>
             <translation>Blau</translation>
         </message>
@@ -2545,8 +2549,16 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>Ausschnitt</translation>
         </message>
         <message>
+            <source>cut out</source>
+            <translation>Freistellen</translation>
+        </message>
+        <message>
             <source>delay your microphone by {delay_ms} ms</source>
             <translation>Mikrofon um {delay_ms} ms verzögern</translation>
+        </message>
+        <message>
+            <source>detect</source>
+            <translation>Erkennen</translation>
         </message>
         <message>
             <source>device: got {name}, but {lack}; use --device cpu (or auto), or mend that</source>
@@ -2705,10 +2717,6 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>Taste: {key} ist nicht auf dieser Tastatur: Wählen Sie eine andere, etwa Strg+Alt+0</translation>
         </message>
         <message>
-            <source>keypoints</source>
-            <translation>Schlüsselpunkte</translation>
-        </message>
-        <message>
             <source>lids</source>
             <comment>measure</comment>
             <translation>Lider</translation>
@@ -2750,6 +2758,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>schaffen Sie Platz: Ihr Kontingent auf dem Datenträger ist aufgebraucht</translation>
         </message>
         <message>
+            <source>matte</source>
+            <translation>Freistellmaske</translation>
+        </message>
+        <message>
             <source>measured to be the fastest here</source>
             <translation>hier gemessen am schnellsten</translation>
         </message>
@@ -2760,10 +2772,6 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>measuring…</source>
             <translation>Messung läuft …</translation>
-        </message>
-        <message>
-            <source>mesh</source>
-            <translation>Gesichtsnetz</translation>
         </message>
         <message>
             <source>model</source>
@@ -2840,7 +2848,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>no face is shown</source>
-            <translation>es ist kein Gesicht zu sehen</translation>
+            <translation>es wird kein Gesicht gezeigt</translation>
         </message>
         <message>
             <source>no face was found in it</source>
@@ -4096,6 +4104,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>{percent:.0f} %</source>
             <translation>{percent:.0f} %</translation>
+        </message>
+        <message>
+            <source>{place} is a link, which the token of control from outside cannot be: remove it</source>
+            <translation>{place} ist eine Verknüpfung, und das darf das Token der Steuerung von außen nicht sein: Entfernen Sie sie</translation>
         </message>
         <message>
             <source>{precision} (measured to be the fastest here)</source>

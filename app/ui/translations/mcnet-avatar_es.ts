@@ -2297,6 +2297,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>motor: torch tiene que calcular, pero {lack}; o instale OpenVINO y use un procesador</translation>
         </message>
         <message>
+            <source>background: {error}; expected own, blur, green, #rrggbb, alpha, or the file of a picture or a video</source>
+            <translation>fondo: {error}; se esperaba own, blur, green, #rrggbb, alpha, o el archivo de una imagen o un vídeo</translation>
+        </message>
+        <message>
             <source>blue</source>
             <translation>azul</translation>
         </message>
@@ -2545,8 +2549,16 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>recorte</translation>
         </message>
         <message>
+            <source>cut out</source>
+            <translation>recortar</translation>
+        </message>
+        <message>
             <source>delay your microphone by {delay_ms} ms</source>
             <translation>retrase su micrófono {delay_ms} ms</translation>
+        </message>
+        <message>
+            <source>detect</source>
+            <translation>detectar</translation>
         </message>
         <message>
             <source>device: got {name}, but {lack}; use --device cpu (or auto), or mend that</source>
@@ -2705,10 +2717,6 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>tecla: {key} no está en este teclado: elija otra, como Ctrl+Alt+0</translation>
         </message>
         <message>
-            <source>keypoints</source>
-            <translation>puntos clave</translation>
-        </message>
-        <message>
             <source>lids</source>
             <comment>measure</comment>
             <translation>párpados</translation>
@@ -2750,6 +2758,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>haga sitio: se agotó lo que puede usar del disco</translation>
         </message>
         <message>
+            <source>matte</source>
+            <translation>máscara</translation>
+        </message>
+        <message>
             <source>measured to be the fastest here</source>
             <translation>medido como lo más rápido aquí</translation>
         </message>
@@ -2760,10 +2772,6 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>measuring…</source>
             <translation>midiendo…</translation>
-        </message>
-        <message>
-            <source>mesh</source>
-            <translation>malla</translation>
         </message>
         <message>
             <source>model</source>
@@ -4096,6 +4104,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>{percent:.0f} %</source>
             <translation>{percent:.0f} %</translation>
+        </message>
+        <message>
+            <source>{place} is a link, which the token of control from outside cannot be: remove it</source>
+            <translation>{place} es un enlace, y el token del control externo no puede serlo: quítelo</translation>
         </message>
         <message>
             <source>{precision} (measured to be the fastest here)</source>

@@ -2297,6 +2297,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>moteur : torch doit calculer, mais {lack} ; ou installez OpenVINO et utilisez un processeur</translation>
         </message>
         <message>
+            <source>background: {error}; expected own, blur, green, #rrggbb, alpha, or the file of a picture or a video</source>
+            <translation>arrière-plan : {error} ; il faut own, blur, green, #rrggbb, alpha, ou le fichier d'une image ou d'une vidéo</translation>
+        </message>
+        <message>
             <source>blue</source>
             <translation>bleu</translation>
         </message>
@@ -2545,8 +2549,16 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>cadrage</translation>
         </message>
         <message>
+            <source>cut out</source>
+            <translation>détourer</translation>
+        </message>
+        <message>
             <source>delay your microphone by {delay_ms} ms</source>
             <translation>retardez votre microphone de {delay_ms} ms</translation>
+        </message>
+        <message>
+            <source>detect</source>
+            <translation>détecter</translation>
         </message>
         <message>
             <source>device: got {name}, but {lack}; use --device cpu (or auto), or mend that</source>
@@ -2705,10 +2717,6 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>touche : {key} n'est pas sur ce clavier : choisissez-en une autre, par exemple Ctrl+Alt+0</translation>
         </message>
         <message>
-            <source>keypoints</source>
-            <translation>points clés</translation>
-        </message>
-        <message>
             <source>lids</source>
             <comment>measure</comment>
             <translation>paupières</translation>
@@ -2750,6 +2758,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>faites de la place : ce que vous pouvez utiliser du disque est épuisé</translation>
         </message>
         <message>
+            <source>matte</source>
+            <translation>masque</translation>
+        </message>
+        <message>
             <source>measured to be the fastest here</source>
             <translation>mesuré le plus rapide ici</translation>
         </message>
@@ -2760,10 +2772,6 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>measuring…</source>
             <translation>mesure…</translation>
-        </message>
-        <message>
-            <source>mesh</source>
-            <translation>maillage</translation>
         </message>
         <message>
             <source>model</source>
@@ -4096,6 +4104,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>{percent:.0f} %</source>
             <translation>{percent:.0f} %</translation>
+        </message>
+        <message>
+            <source>{place} is a link, which the token of control from outside cannot be: remove it</source>
+            <translation>{place} est un lien, ce que le jeton du contrôle externe ne peut pas être : retirez-le</translation>
         </message>
         <message>
             <source>{precision} (measured to be the fastest here)</source>

@@ -2296,6 +2296,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>バックエンド：torch で計算する必要がありますが、{lack}。または OpenVINO をインストールして CPU を使ってください</translation>
         </message>
         <message>
+            <source>background: {error}; expected own, blur, green, #rrggbb, alpha, or the file of a picture or a video</source>
+            <translation>背景：{error}。own、blur、green、#rrggbb、alpha、または画像か動画のファイルが必要です</translation>
+        </message>
+        <message>
             <source>blue</source>
             <translation>青</translation>
         </message>
@@ -2544,8 +2548,16 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>切り抜き</translation>
         </message>
         <message>
+            <source>cut out</source>
+            <translation>切り抜き合成</translation>
+        </message>
+        <message>
             <source>delay your microphone by {delay_ms} ms</source>
             <translation>マイクを {delay_ms} ms 遅らせてください</translation>
+        </message>
+        <message>
+            <source>detect</source>
+            <translation>検出</translation>
         </message>
         <message>
             <source>device: got {name}, but {lack}; use --device cpu (or auto), or mend that</source>
@@ -2704,10 +2716,6 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>キー：{key} はこのキーボードにありません：Ctrl+Alt+0 など別のキーを選んでください</translation>
         </message>
         <message>
-            <source>keypoints</source>
-            <translation>キーポイント</translation>
-        </message>
-        <message>
             <source>lids</source>
             <comment>measure</comment>
             <translation>まぶた</translation>
@@ -2749,6 +2757,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>空きを作ってください。割り当てられたディスク容量を使い切っています</translation>
         </message>
         <message>
+            <source>matte</source>
+            <translation>マット</translation>
+        </message>
+        <message>
             <source>measured to be the fastest here</source>
             <translation>この環境で最も速いと測定</translation>
         </message>
@@ -2759,10 +2771,6 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>measuring…</source>
             <translation>測定中…</translation>
-        </message>
-        <message>
-            <source>mesh</source>
-            <translation>メッシュ</translation>
         </message>
         <message>
             <source>model</source>
@@ -4093,6 +4101,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{percent:.0f} %</source>
             <translation>{percent:.0f}%</translation>
+        </message>
+        <message>
+            <source>{place} is a link, which the token of control from outside cannot be: remove it</source>
+            <translation>{place} はリンクです。外部からの操作のトークンにはリンクを使えません：削除してください</translation>
         </message>
         <message>
             <source>{precision} (measured to be the fastest here)</source>

@@ -2297,6 +2297,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>motor: o torch tem de calcular, mas {lack}; ou instale o OpenVINO e use um processador</translation>
         </message>
         <message>
+            <source>background: {error}; expected own, blur, green, #rrggbb, alpha, or the file of a picture or a video</source>
+            <translation>fundo: {error}; esperava-se own, blur, green, #rrggbb, alpha, ou o arquivo de uma imagem ou de um vídeo</translation>
+        </message>
+        <message>
             <source>blue</source>
             <translation>azul</translation>
         </message>
@@ -2545,8 +2549,16 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>corte</translation>
         </message>
         <message>
+            <source>cut out</source>
+            <translation>recortar</translation>
+        </message>
+        <message>
             <source>delay your microphone by {delay_ms} ms</source>
             <translation>atrase o microfone em {delay_ms} ms</translation>
+        </message>
+        <message>
+            <source>detect</source>
+            <translation>detectar</translation>
         </message>
         <message>
             <source>device: got {name}, but {lack}; use --device cpu (or auto), or mend that</source>
@@ -2705,10 +2717,6 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>tecla: {key} não está neste teclado: escolha outra, como Ctrl+Alt+0</translation>
         </message>
         <message>
-            <source>keypoints</source>
-            <translation>pontos-chave</translation>
-        </message>
-        <message>
             <source>lids</source>
             <comment>measure</comment>
             <translation>pálpebras</translation>
@@ -2750,6 +2758,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>libere espaço: o que você pode usar do disco se esgotou</translation>
         </message>
         <message>
+            <source>matte</source>
+            <translation>máscara</translation>
+        </message>
+        <message>
             <source>measured to be the fastest here</source>
             <translation>medido como o mais rápido aqui</translation>
         </message>
@@ -2760,10 +2772,6 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>measuring…</source>
             <translation>medindo…</translation>
-        </message>
-        <message>
-            <source>mesh</source>
-            <translation>malha</translation>
         </message>
         <message>
             <source>model</source>
@@ -4096,6 +4104,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>{percent:.0f} %</source>
             <translation>{percent:.0f}%</translation>
+        </message>
+        <message>
+            <source>{place} is a link, which the token of control from outside cannot be: remove it</source>
+            <translation>{place} é um link, o que o token do controle externo não pode ser: remova-o</translation>
         </message>
         <message>
             <source>{precision} (measured to be the fastest here)</source>

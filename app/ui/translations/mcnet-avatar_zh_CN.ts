@@ -2296,6 +2296,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>后端：必须由 torch 计算，但{lack}；或安装 OpenVINO 并使用 CPU</translation>
         </message>
         <message>
+            <source>background: {error}; expected own, blur, green, #rrggbb, alpha, or the file of a picture or a video</source>
+            <translation>背景：{error}；应为 own、blur、green、#rrggbb、alpha，或图片或视频文件</translation>
+        </message>
+        <message>
             <source>blue</source>
             <translation>蓝色</translation>
         </message>
@@ -2544,8 +2548,16 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>裁剪</translation>
         </message>
         <message>
+            <source>cut out</source>
+            <translation>抠像</translation>
+        </message>
+        <message>
             <source>delay your microphone by {delay_ms} ms</source>
             <translation>请将麦克风延迟 {delay_ms} ms</translation>
+        </message>
+        <message>
+            <source>detect</source>
+            <translation>检测</translation>
         </message>
         <message>
             <source>device: got {name}, but {lack}; use --device cpu (or auto), or mend that</source>
@@ -2704,10 +2716,6 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>按键：此键盘上没有 {key}：请选择其他按键，例如 Ctrl+Alt+0</translation>
         </message>
         <message>
-            <source>keypoints</source>
-            <translation>关键点</translation>
-        </message>
-        <message>
             <source>lids</source>
             <comment>measure</comment>
             <translation>眼睑</translation>
@@ -2749,6 +2757,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>请腾出空间：您可用的磁盘配额已用完</translation>
         </message>
         <message>
+            <source>matte</source>
+            <translation>遮罩</translation>
+        </message>
+        <message>
             <source>measured to be the fastest here</source>
             <translation>在本机测得最快</translation>
         </message>
@@ -2759,10 +2771,6 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>measuring…</source>
             <translation>正在测量…</translation>
-        </message>
-        <message>
-            <source>mesh</source>
-            <translation>网格</translation>
         </message>
         <message>
             <source>model</source>
@@ -4093,6 +4101,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{percent:.0f} %</source>
             <translation>{percent:.0f}%</translation>
+        </message>
+        <message>
+            <source>{place} is a link, which the token of control from outside cannot be: remove it</source>
+            <translation>{place} 是链接，外部控制的令牌不能是链接：请移除它</translation>
         </message>
         <message>
             <source>{precision} (measured to be the fastest here)</source>

@@ -3,6 +3,7 @@ import logging
 import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     folder = tmp_path / "control"
     folder.mkdir()
     (folder / "token").symlink_to(elsewhere)
-    with pytest.raises(AppError, match="cannot keep the token of control from outside"):
+    with pytest.raises(AppError, match=r"token is a link, which the token .* cannot be: remove it$"):
         Access(folder).token()
     assert Access(folder).kept_token() == ""
 
@@ -89,11 +90,41 @@ def test_the_address_is_there_while_its_app_lives(tmp_path: Path) -> None:
 
 @posix
 def test_what_a_crash_has_left_is_nobodys_address(tmp_path: Path) -> None:
-    with subprocess.Popen(["true"]) as gone:
-        gone.wait()
+    """Even where its process has that number still, or another one by now; and the next app leaves its own there."""
+    code = (
+        "import os, sys; from pathlib import Path; from app.control.access import Access, Address; "
+        "access = Access(Path(sys.argv[1])); access.tell(Address(8713, os.getppid(), 1)); "
+        "assert access.address() is not None; os._exit(1)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 1
+    assert (tmp_path / "address.json").exists()
     access = Access(tmp_path)
-    access.tell(Address(8713, gone.pid, 1))
     assert access.address() is None
+    mine = Address(8714, os.getpid(), 1)
+    access.tell(mine)
+    assert access.address() == mine
+
+
+@posix
+def test_an_address_that_others_could_have_written_is_none(tmp_path: Path) -> None:
+    access = Access(tmp_path)
+    access.tell(Address(8713, os.getpid(), 1))
+    (tmp_path / "address.json").chmod(0o622)
+    assert access.address() is None
+
+
+@posix
+def test_a_second_app_takes_nothing_of_the_firsts_away(tmp_path: Path) -> None:
+    first, second = Access(tmp_path), Access(tmp_path)
+    kept, other = Address(8713, os.getpid(), 1), Address(8714, os.getpid(), 1)
+    first.tell(kept)
+    second.tell(other)
+    assert Access(tmp_path).address() == kept
+    second.withdraw(other)
+    assert Access(tmp_path).address() == kept
+    first.withdraw(kept)
+    second.tell(other)
+    assert Access(tmp_path).address() == other
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"port": 1}', "\0", json.dumps({"port": 1, "process": 1, "x": 1})])

@@ -150,6 +150,15 @@ def test_an_app_that_does_not_answer(served: Served, capsys: pytest.CaptureFixtu
     assert "speaks version 2 of the protocol, this command 1" in capsys.readouterr().err
 
 
+def test_a_port_is_enough(served: Served) -> None:
+    """Of an app that another one was before, whose address it left alone."""
+    served.access.withdraw(Address(served.server.port, os.getpid(), 1))
+    served.operator.answer = {"slate": True}
+    assert main(["ctl", "slate"]) == 3
+    assert main(["ctl", "--port", str(served.server.port), "slate"]) == 0
+    assert served.operator.panics == 1
+
+
 def test_a_token_that_cannot_be_trusted(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
     served.access.token_path.write_text("0" * 64)
     assert main(["ctl", "slate"]) == 1

@@ -39,17 +39,26 @@ class StillPipeline:
     """Remembers what it was asked, and runs nothing."""
 
     def __init__(self) -> None:
-        self.settings = LiveSettings()
+        self.kept = LiveSettings()
+        self.slates = 0
         self.running = True
         self.portrait: Portrait | None = None
         self.calibrations: list[bool] = []
         self.sinks: dict[str, FakeSink] = {}
 
+    @property
+    def settings(self) -> LiveSettings:
+        """As the real one: with the slate that the operator has not come to yet."""
+        return dataclasses.replace(self.kept, slate=True) if self.slates else self.kept
+
     def update(self, settings: LiveSettings) -> None:
-        self.settings = settings
+        self.kept = settings
 
     def slate_now(self) -> None:
-        self.settings = dataclasses.replace(self.settings, slate=True)
+        self.slates += 1
+
+    def take_over_slate(self) -> None:
+        self.slates = max(0, self.slates - 1)
 
     def set_portrait(self, portrait: Portrait) -> None:
         self.portrait = portrait
@@ -124,6 +133,21 @@ def test_the_slate_comes_and_goes(operated: Operated) -> None:
     assert operated.do("slate", to="off") == {"slate": False}
 
 
+def test_nothing_that_waits_overtakes_the_slate(operated: Operated) -> None:
+    """Wished for before it but done after it, `live` does not show the avatar, whatever writes the settings."""
+    for before in (False, True):
+        operated.do("slate", to="on" if before else "off")
+        operated.operator.panic()
+        operated.do("gains", mouth=1.5)
+        for command, arguments in (("live", {}), ("slate", {"to": "off"}), ("live", {})):
+            operated.do(command, **arguments)
+            assert operated.slated(), "before its turn, too"
+        operated.do("slate")
+        assert operated.slated()
+        assert operated.do("live") == {"slate": False}
+        assert not operated.slated(), "afterwards it goes as ever"
+
+
 def test_live_is_told_when_the_avatar_is_shown_and_the_slate_is_not_wanted(operated: Operated) -> None:
     operated.hear(StateChanged(State.LIVE))
     assert operated.operator.state.live
@@ -179,9 +203,16 @@ def test_a_recording_begins_and_ends_and_tells_its_file(operated: Operated, tmp_
     assert list(operated.pipeline.sinks) == [f"file:{path}"]
     assert operated.operator.state.recording == path
     assert operated.do("record") == {"recording": ""}
+    for to in ("on", "toggle"):
+        with pytest.raises(RefusedError, match="the recording before is being finished"):
+            operated.do("record", to=to)
+    assert operated.do("record", to="off") == {"recording": ""}
+    assert operated.operator.state.recording == path, "its file is written still"
     operated.hear(SinkClosed("null"), SinkClosed(f"file:{path}", path))
     assert operated.operator.state.recording == ""
     assert operated.do("record", to="off") == {"recording": ""}
+    assert operated.do("record", to="on")["recording"] == operated.operator.state.recording != ""
+    assert len(operated.pipeline.sinks) == 1
 
 
 def test_a_recording_that_fails_can_be_begun_again(operated: Operated) -> None:

@@ -1,6 +1,7 @@
 """The server: who is let in, what is answered, and that nobody who listens can hold anybody up."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import threading
@@ -13,7 +14,7 @@ import pytest
 
 from app.control.facts import AppState
 from app.control.protocol import COMMANDS, Calibrate, RefusedError, Slate, Stop
-from app.control.server import HOST, MOST_BYTES, MOST_CLIENTS, ControlServer
+from app.control.server import HOST, MOST_BYTES, MOST_CLIENTS, MOST_CONNECTIONS, ControlServer
 from app.errors import AppError
 from app.pipeline.events import CalibrationProgress, SinkFailed, StateChanged
 from app.pipeline.state import State
@@ -101,6 +102,36 @@ def test_a_page_that_is_allowed_shows_the_token_as_a_protocol(served: Served) ->
     listening(served, see, protocols=protocols, headers={"Origin": PAGE})
     with pytest.raises(aiohttp.WSServerHandshakeError, match="401"):
         listening(served, see, protocols=("mcnet-avatar.v1", "mcnet-avatar.token.no"), headers={"Origin": PAGE})
+
+
+def has_ended(connection: socket.socket, within_s: float) -> bool:
+    connection.settimeout(within_s)
+    try:
+        return not connection.recv(1)
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def test_whoever_asks_nothing_takes_no_more_than_so_many_connections_for_so_long(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.control.server._FIRST_REQUEST_S", 2.0)
+    with contextlib.ExitStack() as stack:
+        address = HOST, served.server.port
+        crowd = [stack.enter_context(socket.create_connection(address)) for _ in range(MOST_CONNECTIONS + 36)]
+        crowd[0].sendall(b"GET /v1/state HTTP/1.1\r\nHost: slow")
+        wait_until(lambda: sum(has_ended(one, 0.001) for one in crowd) >= 36, "those beyond are let go at once")
+        assert len(served.server._silent) == MOST_CONNECTIONS
+        assert all(has_ended(one, 20) for one in crowd), "and the others, who ask nothing"
+        assert served.ask("GET", "/v1/state")[0] == 200
+        stranger = stack.enter_context(socket.create_connection(address))
+        stranger.sendall(b"GET /v1/state HTTP/1.1\r\nHost: stranger\r\n\r\n")
+        stranger.settimeout(20)
+        while stranger.recv(4096):
+            pass  # it is told, and its connection is not kept
+    assert not served.server._silent
 
 
 # What is answered

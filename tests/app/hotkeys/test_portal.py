@@ -173,6 +173,15 @@ def test_a_portal_that_ends_is_told(bus: str) -> None:
         assert hearing.stands() == Standing(False, "the desktop has taken the key back: choose it again")
 
 
+def test_a_portal_that_ends_while_its_dialog_waits_is_told(bus: str) -> None:
+    portal = FakePortal(bus)
+    portal.answer = None
+    with Hearing(PortalListener, "Ctrl+Alt+0") as hearing:
+        wait_until(lambda: bool(portal.shortcuts), "it is asked for")
+        portal.end()
+        assert hearing.stands() == Standing(False, "the desktop has taken the key back: choose it again")
+
+
 def test_a_desktop_without_one_is_told(bus: str) -> None:
     with Hearing(PortalListener, "Ctrl+Alt+0") as hearing:
         standing = hearing.stands()

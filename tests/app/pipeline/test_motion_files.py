@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,10 @@ import numpy as np
 import pytest
 
 from app.errors import AppError, CameraError
+from app.pipeline.animation import idle_motion
 from app.pipeline.animation.animator import Animator
+from app.pipeline.animation.idle_motion import IdleMotion
+from app.pipeline.animation.motion import gains_of
 from app.pipeline.animation.motion_recording import MotionRecording
 from app.pipeline.camera_spec import CameraSpec, parse_camera
 from app.pipeline.capture import track_camera
@@ -25,7 +30,9 @@ from app.pipeline.pipeline import Pipeline, PipelineTimes
 from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
+from mcnet.media import motion_track
 from mcnet.media.faces import Face
+from mcnet.media.head_motion import PortraitInSpace, mesh_in_square
 from mcnet.media.motion_track import MotionTrack, TrackRecorder, drawn, load_track, save_track
 from tests import gentle_motion
 from tests.app.fakes import Cameras, FakeEngine, FakeFinder, FakeSink, marked_picture, wait_until
@@ -75,6 +82,11 @@ def test_a_motion_file_is_named_as_a_camera(file: Path) -> None:
     camera.close()
     with pytest.raises(CameraError, match="was closed"):
         camera.read()
+
+
+def test_naming_one_loads_no_computer_vision() -> None:
+    program = "import sys, app.pipeline.camera_spec; sys.exit('cv2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_one_that_is_damaged_is_no_camera(file: Path) -> None:
@@ -129,6 +141,9 @@ class Stage:
         self.animator = Animator(self.engine, self.events.append, lambda *_: None, finder=self.finder)
         self.animator.set_portrait(portrait)
         self.frames = 0
+        self.camera = "one"
+        self.waits = True
+        """For the idle motion, after each step."""
 
     def step(self, face: Face | None, settings: LiveSettings = STEPWISE, *, played: bool = True) -> State:
         self.frames += 1
@@ -136,10 +151,12 @@ class Stage:
         now_s = 100 + 0.04 * self.frames
         rgb = drawn(face, 640, 480) if played else marked_picture()
         seen = Played(rgb, face) if played else None
-        step = self.animator.step(CameraFrame(self.frames, now_s, rgb, "one", "", seen), now_s, settings)
+        step = self.animator.step(CameraFrame(self.frames, now_s, rgb, self.camera, "", seen), now_s, settings)
         assert step.output is not None
         if step.view is not None:
             self.animator.follow(step.view)
+        if self.animator._idle_loading is not None and self.waits:
+            self.animator._idle_loading.join(20)
         return step.output.state
 
 
@@ -249,6 +266,54 @@ def test_otherwise_it_rests_still(face: Face, woman: Portrait, tmp_path: Path, c
     assert [event.setting for event in told] == (["idle_motion"] if change == "no file" else [])
 
 
+def test_no_picture_waits_for_an_idle_motion(
+    face: Face, woman: Portrait, track: MotionTrack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file on a slow disk, say: the avatar rests still until it is read."""
+    slow = threading.Event()
+
+    def load(_: Path) -> MotionTrack:
+        assert slow.wait(20)
+        return track
+
+    monkeypatch.setattr(idle_motion, "load_track", load)
+    settings = dataclasses.replace(IDLING, idle_motion="slow.safetensors")
+    stage = Stage(None, woman)
+    stage.waits = False
+    for _ in range(30):
+        stage.step(face, settings)
+    while stage.step(None, settings) is not State.IDLE:
+        assert stage.frames < 200
+    rendered = len(stage.engine.rendered)
+    for _ in range(10):
+        assert stage.step(None, settings) is State.IDLE
+    assert len(stage.engine.rendered) == rendered
+    slow.set()
+    stage.waits = True
+    for _ in range(10):
+        assert stage.step(None, settings) is State.IDLE
+    assert len(stage.engine.rendered) > rendered + 5
+
+
+def test_a_long_idle_motion_is_made_as_it_is_played(
+    face: Face, woman: Portrait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a face that is lost for an hour in the middle, and a pause of an hour besides."""
+    made = []
+    between = motion_track._between
+    monkeypatch.setattr(motion_track, "_between", lambda *args: made.append(args) or between(*args))
+    times_s = np.concatenate((np.arange(200), np.arange(200) + 30 * 3600, np.arange(200) + 30 * 7200)) / 30
+    faces: list[Face | None] = [moved(face, 0.05 * index) for index in range(600)]
+    faces[150:250] = [None] * 100
+    save_track(tmp_path / "long.safetensors", MotionTrack(times_s, faces, (640, 480)))
+    motion = IdleMotion(str(tmp_path / "long.safetensors"))
+    assert len(made) < 30, "where its end goes over into its beginning"
+    assert len(motion._meshes) < 30 * 25
+    space = PortraitInSpace(mesh_in_square(woman.landmarks_px, woman.box, 256), POINTS)  # type: ignore[arg-type]
+    shifts = [motion.stance(space, index / 30, gains_of(IDLING)).shift for index in range(2 * len(motion._meshes))]
+    assert np.abs(np.diff(np.stack(shifts), axis=0)).max() < 2, "without a jump"
+
+
 def test_the_bundled_motion_is_what_its_script_makes() -> None:
     kept, made = load_track(gentle_motion.FILE), gentle_motion.gentle_motion()
     assert len(kept.faces) == len(made.faces)
@@ -290,6 +355,24 @@ def test_every_frame_is_measured_while_it_is_recorded(tmp_path: Path, face: Face
     for _ in range(10):
         stage.step(face, played=False)
     assert stage.finder.searched == searched + 10
+
+
+def test_another_camera_ends_it_and_so_does_a_day(tmp_path: Path, face: Face, woman: Portrait) -> None:
+    """Another camera's frames may be of the same size, and show somebody else."""
+    stage = Stage(None, woman)
+    stage.animator.recording = recording = MotionRecording(tmp_path / "a.safetensors")
+    stage.step(face, played=False)
+    assert recording.ended == ""
+    stage.camera = "two"
+    stage.step(face, played=False)
+    assert "another camera" in recording.ended
+    assert recording.frames == 1
+    long = MotionRecording(tmp_path / "b.safetensors")
+    for time_s in (0.0, 0.1, 25 * 3600.0, 25 * 3600.1):
+        long.take(time_s, face, (640, 480))
+    assert "no more than 24 hours" in long.ended
+    long.save()
+    assert len(load_track(long.path).faces) == 2
 
 
 def test_another_size_and_too_much_end_it(tmp_path: Path, face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,6 +428,10 @@ class Rig:
     def _open(self, spec: CameraSpec) -> Camera | TrackCamera:
         return open_performer(spec) if spec.kind == "motion" else self.cameras(spec)
 
+    @property
+    def calibrations(self) -> int:
+        return sum(isinstance(event, Calibrated) for event in self.events)
+
     def live_again(self) -> None:
         before = len(self.engine.rendered)
         wait_until(lambda: self.pipeline.state is State.LIVE and len(self.engine.rendered) > before + 5, "live")
@@ -370,8 +457,9 @@ def test_no_camera_picture_goes_out_around_motion_files(rig: Rig, file: Path, tm
     recording.save()
     searched = rig.finder.searched
     for path in (file, recording.path):
+        before = rig.calibrations
         rig.pipeline.set_camera(parse_camera(str(path)))
-        wait_until(lambda: len([one for one in rig.events if isinstance(one, Calibrated)]) > 1, "calibrated anew")
+        wait_until(lambda before=before: rig.calibrations > before, "calibrated anew")  # type: ignore[misc]
         rig.live_again()
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(file.read_bytes()[:3000])

@@ -415,9 +415,15 @@ def test_a_slate_from_outside_outlasts_settings_that_do_not_know_of_it(rig: Rig)
     rig.pipeline.slate_now()
     rig.pipeline.update(dataclasses.replace(SETTINGS, zoom=1.1))
     rig.reach(State.SLATE)
-    rig.pipeline.update(dataclasses.replace(SETTINGS, slate=True))
-    rig.pipeline.slate_now()  # pressed twice, it does not stick either
-    rig.pipeline.update(SETTINGS)
+    for keeps_it in (False, True):  # the settings, when it is pressed again
+        rig.pipeline.update(dataclasses.replace(SETTINGS, slate=keeps_it))
+        rig.pipeline.slate_now()
+        rig.pipeline.take_over_slate()  # of the one before
+        rig.pipeline.update(dataclasses.replace(SETTINGS, slate=True))
+        rig.pipeline.update(SETTINGS)
+        assert rig.pipeline.settings.slate
+    rig.reach(State.SLATE)
+    rig.pipeline.take_over_slate()
     rig.reach(State.LIVE)
 
 

@@ -9,6 +9,9 @@ from pathlib import Path
 from tests.app.ui.desk import PLATFORM
 
 os.environ["QT_QPA_PLATFORM"] = PLATFORM  # before Qt asks
+os.environ["LC_ALL"] = (
+    "C.UTF-8"  # what windows and programs say is compared in English, whatever the machine's language is
+)
 
 import pytest
 from PyQt6 import sip

@@ -109,7 +109,8 @@ class FakePipeline:
         self.tell = on_event
         self.preview: LatestSlot[Composed] = LatestSlot("preview", on_put=on_picture)
         self.performer: LatestSlot[PerformerView] = LatestSlot("performer")
-        self.settings = settings.live
+        self.kept = settings.live
+        self.slates = 0
         self.camera: CameraSpec | None = None
         self.wish = 0
         self.portrait: Portrait | None = None
@@ -136,11 +137,19 @@ class FakePipeline:
             self.tell(SinkClosed(sink.name, sink.detail, asked=False))
         return True
 
+    @property
+    def settings(self) -> LiveSettings:
+        """As the real one: with the slate that the window does not know of yet."""
+        return replace(self.kept, slate=True) if self.slates else self.kept
+
     def update(self, settings: LiveSettings) -> None:
-        self.settings = settings
+        self.kept = settings
 
     def slate_now(self) -> None:
-        self.settings = replace(self.settings, slate=True)
+        self.slates += 1
+
+    def take_over_slate(self) -> None:
+        self.slates = max(0, self.slates - 1)
 
     def set_camera(self, spec: CameraSpec | None) -> int:
         self.camera = spec

@@ -22,7 +22,10 @@ from app.ui.languages import CONTEXT, LANGUAGES
 
 _PLACE = re.compile(r"(\{\w+(?::[^{}]*)?\}|\{\{|\}\})")
 _WORD = re.compile(r"(?<![\wÄĝüñ])[A-Za-z]{3,}(?![\wÄĝüñ])")
-_ANYWHERE = "mcnet avatar starter released cuda cpu torch cudagraph openvino dev video AMD NVIDIA OBS GPU PipeWire Ctrl Alt Shift Meta"
+_ANYWHERE = (
+    "mcnet avatar starter released cuda cpu torch cudagraph openvino dev video AMD NVIDIA OBS GPU PipeWire Ctrl Alt "
+    "Shift Meta"
+)
 """What is called the same in any language."""
 
 

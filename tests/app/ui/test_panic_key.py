@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import threading
 from dataclasses import replace
 
 import pytest
@@ -62,6 +63,16 @@ def test_pressed_it_shows_the_slate_at_once_and_for_good(live: MainWindow, world
     heard(live, qtbot)
     world.listeners[0].pressed()
     assert world.pipeline.settings.slate, "before the window comes to it"
+    qtbot.waitUntil(lambda: live.session.settings.live.slate)
+    listening = threading.Thread(target=world.listeners[0].pressed)
+    listening.start()
+    listening.join()
+    live.session.go_live()
+    assert world.pipeline.slated(), "a click that waited does not overtake it"
+    qtbot.waitUntil(lambda: live.session.settings.live.slate)
+    live.session.go_live()
+    assert not world.pipeline.slated()
+    world.listeners[0].pressed()
     qtbot.waitUntil(lambda: live.session.settings.live.slate)
     live.session.virtual_camera.switch(False)
     assert live.session.settings.live.slate

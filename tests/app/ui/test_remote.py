@@ -11,7 +11,8 @@ from PyQt6.QtCore import Qt
 from PyQt6.QtGui import QGuiApplication
 from pytestqt.qtbot import QtBot
 
-from app.pipeline.events import CalibrationProgress, SinkClosed, StateChanged
+from app.control.protocol import Record, RefusedError
+from app.pipeline.events import CalibrationProgress, SinkClosed, StageFailed, StateChanged
 from app.pipeline.state import State
 from app.settings import AppSettings, ControlSettings, load_settings
 from app.ui.main_window import MainWindow
@@ -21,6 +22,9 @@ from tests.app.control.driving import EVERY_COMMAND
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import World
 from tests.app.ui.hand import press_key
+from tests.app.ui.test_languages import TEXTS, german
+
+__all__ = ["german"]  # a fixture
 
 
 class Outside:
@@ -159,6 +163,26 @@ def test_nothing_goes_live_from_outside_before_it_is_proven(outside: Outside, wo
     assert outside.state["missing"] == "the virtual camera is being opened"
 
 
+@pytest.mark.usefixtures("german")
+def test_other_programs_are_told_in_english_whatever_the_window_speaks(
+    outside: Outside, world: World, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TEXTS, "the virtual camera is being opened", "die Kamera wird geöffnet")
+    monkeypatch.setitem(TEXTS, "the model cannot be loaded: {reason}", "kein Modell: {reason}")
+    world.pipeline.prove()
+    session = outside.window.session
+    qtbot.waitUntil(lambda: session.chain.missing_name() == "virtual camera")
+    session.virtual_camera.switch(True)
+    assert session.chain.missing() == "die Kamera wird geöffnet"
+    assert outside.refusal("live") == "live: the virtual camera is being opened"
+    assert outside.state["missing"] == "the virtual camera is being opened"
+    world.pipeline.tell(StageFailed("model", "gone."))
+    world.pipeline.tell(StateChanged(State.FAULT))
+    qtbot.waitUntil(lambda: session.reason == "kein Modell: gone")
+    assert outside.state["why"] == "the model cannot be loaded: gone"
+    assert outside.refusal("calibrate") == "calibrate: the model cannot be loaded: gone"
+
+
 def test_in_a_call(calling: Outside, world: World) -> None:
     assert calling.state["live"]
     assert calling.do("slate") == (200, {"ok": True, "slate": True})
@@ -199,6 +223,26 @@ def test_a_recording_is_the_windows(calling: Outside, world: World, qtbot: QtBot
     assert "nothing to record" in calling.refusal("record")
 
 
+def test_a_recording_that_begins_or_ends_is_no_other_one(calling: Outside, world: World, qtbot: QtBot) -> None:
+    """Asked on the GUI thread, so that nothing is made or finished in between."""
+    session = calling.window.session
+    path = session._perform(Record("on"))["recording"]
+    assert session._perform(Record("on"))["recording"] == path != ""
+    assert session._perform(Record())["recording"] == "", "it is cancelled"
+    qtbot.waitUntil(lambda: not session.busy)
+    assert "recorder" not in world.pipeline.sinks
+    assert session.recordings.path is None
+    assert session._perform(Record())["recording"]
+    qtbot.waitUntil(lambda: session.recordings.path is not None)
+    assert session._perform(Record("off"))["recording"] == ""
+    assert session._perform(Record("off"))["recording"] == ""
+    with pytest.raises(RefusedError, match="the recording before is being finished"):
+        session._perform(Record("on"))
+    qtbot.waitUntil(lambda: session.recordings.path is None)
+    assert session._perform(Record("on"))["recording"]
+    qtbot.waitUntil(lambda: session.recordings.path is not None)
+
+
 def test_the_state_is_the_windows(calling: Outside, world: World, qtbot: QtBot) -> None:
     state = calling.state
     assert (state["mode"], state["state"], state["score"], state["camera"]) == (
@@ -236,6 +280,12 @@ def test_the_slate_comes_while_the_window_hangs(
     assert (status, answer["error"]["code"]) == (504, "busy")
     calling.qtbot.waitUntil(lambda: calling.window.session.settings.live.slate)
     assert calling.window.session.desk.current == "fake_1", "what timed out is not done later"
+    ask(port, "POST", "/v1/commands/stop", None, given)
+    calling.window.session.go_live()  # a click of before, that comes to its turn now
+    assert calling.slated()
+    calling.qtbot.waitUntil(lambda: calling.window.session.settings.live.slate)
+    calling.window.session.go_live()
+    assert not calling.slated()
 
 
 @pytest.mark.parametrize("fault", ["no camera", "no virtual camera", "no model"])

@@ -311,7 +311,7 @@ def test_what_is_written_is_signed_unless_it_is_switched_off(proven: MainWindow,
     qtbot.waitUntil(lambda: proven.session.recordings.path is None)
     assert world.disclose is not None
     world.disclosure_trouble = "the disk is full."
-    world.disclose(world.recordings[0])  # as the recording's thread does at its end
+    world.disclose(world.recordings[0], False)  # as the recording's thread does at its end
     assert [(path, files) for path, _, files in world.disclosed] == [(world.recordings[0], SigningFiles())]
     assert [model.name for model in world.disclosed[0][1].models] == ["fake"]
     name = world.recordings[0].name
@@ -319,7 +319,7 @@ def test_what_is_written_is_signed_unless_it_is_switched_off(proven: MainWindow,
     qtbot.waitUntil(lambda: proven.messages.text == told)
     switch.click()
     assert not proven.session.settings.content_credentials
-    world.disclose(world.recordings[0])
+    world.disclose(world.recordings[0], False)
     assert len(world.disclosed) == 1
 
 

@@ -82,6 +82,7 @@ def test_recorded_pictures_beside_generated_ones_are_a_composite(tmp_path: Path,
     assert found is not None
     assert found.source_types == (manifest.COMPOSITE,)
     assert "recording of the person" in found.description
+    assert "No picture is a camera's" not in found.description
 
 
 def test_a_change_afterwards_is_seen(tmp_path: Path, identity: Identity) -> None:
@@ -103,6 +104,25 @@ def test_a_file_that_was_signed_before_is_signed_anew(tmp_path: Path, identity: 
     found = read_credentials(path)
     assert found is not None
     assert (found.intact, found.models) == (True, (ModelUsed("new"),))
+
+
+def test_only_its_own_statement_is_replaced_or_taken_away(tmp_path: Path, identity: Identity) -> None:
+    path, statement = written(tmp_path / "a.webm"), tmp_path / "a.c2pa"
+    statement.write_bytes(b"the user's")
+    with pytest.raises(DisclosureError, match="another file is: move or rename that one"):
+        disclose(path, SAID, identity)
+    manifest.drop_stale(path)
+    assert statement.read_bytes() == b"the user's"
+    statement.unlink()
+    for _ in range(2):
+        assert disclose(path, SAID, identity) == statement
+    found = read_credentials(path)
+    assert found is not None
+    assert found.intact
+    manifest.drop_stale(tmp_path / "a.mp4")  # of which none is beside
+    assert statement.exists()
+    manifest.drop_stale(path)
+    assert not statement.exists()
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.webm"])

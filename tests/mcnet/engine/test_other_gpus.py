@@ -83,6 +83,41 @@ class TestIntel:
             Engine(tiny, EngineOptions(device="gpu"))
         assert "gpu:0" not in other_gpus()
 
+    @pytest.mark.skipif(not HAS_OPENVINO, reason="OpenVINO is not installed")
+    @pytest.mark.parametrize("broken", ["Core", "available_devices", "get_property", "import"])
+    def test_an_openvino_that_is_broken_leaves_the_other_devices(
+        self, broken: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        import mcnet.openvino_import
+
+        class Core:
+            def __init__(self) -> None:
+                if broken == "Core":
+                    raise RuntimeError("the plugins do not load")
+
+            @property
+            def available_devices(self) -> list[str]:
+                if broken == "available_devices":
+                    raise RuntimeError("the driver does not answer")
+                return ["GPU"]
+
+            def get_property(self, *_: str) -> str:
+                raise RuntimeError("the driver does not answer")
+
+        if broken == "import":
+            monkeypatch.delattr(mcnet.openvino_import, "ov")
+        else:
+            monkeypatch.setattr(mcnet.openvino_import.ov, "Core", Core)
+        monkeypatch.setattr(device, "_GPU_NODES", ("null",))
+        monkeypatch.setattr(platform, "system", lambda: "Linux")
+        ask = device._intel_gpus.__wrapped__  # what it remembers of this machine stays
+        monkeypatch.setattr(device, "_intel_gpus", lambda: ask())
+        assert other_gpus() == {}
+        assert "OpenVINO cannot be asked for its GPUs" in caplog.text
+        assert "cpu" in {way.device for way in ways(open_model("starter"), EngineOptions())}
+        with pytest.raises(EngineError, match="OpenVINO finds no Intel GPU"):
+            explicit_device("gpu")
+
     @pytest.mark.usefixtures("intel")
     def test_what_is_tried_and_measured_against_the_processor(self) -> None:
         starter = open_model("starter")

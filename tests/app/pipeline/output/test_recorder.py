@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -119,7 +120,8 @@ def test_it_is_h264_and_says_that_it_is_synthetic(tmp_path: Path) -> None:
 def test_it_is_given_to_be_signed_once_it_is_whole_and_not_before(tmp_path: Path) -> None:
     lengths = []
 
-    def disclose(path: Path) -> None:
+    def disclose(path: Path, composite: bool) -> None:
+        assert not composite
         with av.open(path) as container:
             lengths.append(container.streams.video[0].frames)
 
@@ -131,6 +133,17 @@ def test_it_is_given_to_be_signed_once_it_is_whole_and_not_before(tmp_path: Path
         assert lengths == [5] * (pictures == 0)
         finish(sink)
     assert lengths == [5]
+
+
+def test_a_recording_is_composite_if_one_of_its_pictures_is(tmp_path: Path) -> None:
+    said: list[bool] = []
+    sink = RecorderSink(tmp_path / "me.mp4", disclose=lambda _, composite: said.append(composite))
+    for composites in ((False, True, False), (False, False, False)):
+        sink.open(OUTPUT)
+        for frame, composite in zip(counted(3), composites, strict=True):
+            sink.send(dataclasses.replace(picture(frame), composite=composite))
+        finish(sink)
+    assert said == [True, False]
 
 
 def test_a_slow_encoder_never_stops_the_stage_and_keeps_the_time(
