@@ -400,7 +400,7 @@ class _FacesBetween(Sequence[Face | None]):
     @overload
     def __getitem__(self, index: slice) -> "_FacesBetween": ...
 
-    def __getitem__(self, index: int | slice) -> "Face | None | _FacesBetween":
+    def __getitem__(self, index: int | slice) -> "Face | _FacesBetween | None":
         if isinstance(index, slice):
             return _FacesBetween(self._faces, self._places[index])
         place = float(self._places[index])
