@@ -40,6 +40,7 @@ from app.pipeline.output.discloser import Disclose, Discloser
 from app.pipeline.output.sinks import NullSink, Sink, parse_output
 from app.pipeline.pipeline import Pipeline, PipelineTimes
 from app.pipeline.portraits import Portrait, PortraitStore, load_portrait
+from app.pipeline.state import State
 from app.pipeline.stats import Stats
 from app.pipeline.tiers import make_engine
 from app.places import (
@@ -47,11 +48,12 @@ from app.places import (
     portraits_folder,
     presets_file,
     references_folder,
+    settings_file,
     source_cache_folder,
     videos_folder,
 )
 from app.presets import Presets, load_presets
-from app.settings import LiveSettings
+from app.settings import LiveSettings, kept_origins
 from app.space import Obstacle, Space
 from app.words import dark_camera_words, measured_words, motion_refused_words, not_in_space_words, unmet_wishes_words
 from mcnet.commands import credentials
@@ -61,6 +63,7 @@ from mcnet.disclosure.process import begin_disclosing
 from mcnet.files import cause_and_remedy, replacing
 from mcnet.media.scene import Background, parse_background
 from mcnet.signals import StopSignals
+from mcnet.track_name import TRACK_SUFFIX
 
 logger = logging.getLogger(__name__)
 
@@ -178,10 +181,15 @@ def _controlled(
     def record(path: Path) -> Sink:
         return RecorderSink(path, disclose=discloser.recording())
 
-    operator = PipelineOperator(pipeline, store.entries, store.prepare, record, videos_folder, portrait, _presets())
+    try:
+        presets = _presets()
+    except AppError as error:  # none was asked for yet
+        print(f"{error}; there are no presets in this run", file=sys.stderr)
+        presets = Presets()
+    operator = PipelineOperator(pipeline, store.entries, store.prepare, record, videos_folder, portrait, presets)
     try:
         operator.open()
-        server = ControlServer(operator, Access(control_folder()), operator.state)
+        server = ControlServer(operator, Access(control_folder()), operator.state, kept_origins(settings_file()))
         operator.on_state = server.show
         server.start(port)
         print(f"control from outside: on port {server.port}, by mcnet-avatar ctl", file=sys.stderr)
@@ -214,12 +222,12 @@ def live_settings(args: argparse.Namespace) -> LiveSettings:
 
 
 def _presets() -> Presets:
-    """The presets that are kept.
+    """The presets that are kept; the file stays as it is, as a window may use it.
 
     Raises:
         AppError: they cannot be read.
     """
-    presets, complaint = load_presets(presets_file())
+    presets, complaint = load_presets(presets_file(), mends=False)
     if complaint is not None:
         print(complaint, file=sys.stderr)
     return presets
@@ -258,7 +266,7 @@ def check_places(
     if background is not None and background.kind in ("image", "video"):
         read["--background"] = background.path
     motion = {} if args.record_motion is None else {"--record-motion": args.record_motion}
-    suffixes = dict.fromkeys(recordings, (".mp4", ".webm")) | dict.fromkeys(motion, (".safetensors",))
+    suffixes = dict.fromkeys(recordings, (".mp4", ".webm")) | dict.fromkeys(motion, (TRACK_SUFFIX,))
     check_outputs(report | recordings | motion, read, suffixes)
 
 
@@ -375,6 +383,7 @@ class Watch:
         self._trouble = ""
         self._opened = False
         self._animated = False
+        self._lived = False
 
     def follow(
         self, pipeline: Pipeline, frames: int | None, seconds: float | None, stopped: Callable[[], bool]
@@ -415,6 +424,7 @@ class Watch:
         match event:
             case StateChanged(state=state, message=message):
                 why = {"why": message} if message else {}
+                self._lived = self._lived or state is State.LIVE
                 self.states.append({"state": state.value, "at_s": round(time.monotonic() - self._began_s, 3), **why})
                 logger.info("state: %s%s", state, f": {message}" if message else "")
             case Measured():
@@ -446,6 +456,8 @@ class Watch:
                 print(f"{message}{again}", file=sys.stderr)
                 if self._file_camera and not self._opened:
                     self.failure = message
+            case MotionRefused() if self._lived:  # with a portrait that was asked for from outside
+                print(f"{motion_refused_words(event)}; the run goes on", file=sys.stderr)
             case MotionRefused(in_the_plane=in_the_plane):
                 self.failure = motion_refused_words(event) + (" (--motion space)" if in_the_plane else "")
             case CameraDark():

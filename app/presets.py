@@ -204,12 +204,18 @@ def _usable(name: str) -> str:
     return name
 
 
+_LEFT = "the file stays as it is"  # on the command line, whose language is English
+
 _TABLES: dict[type[Any], str] = {Strengths: "strength", Place: "place"}
 """What a table of the file holds, by what is made of it."""
 
 
-def load_presets(path: Path) -> tuple[Presets, str | None]:
+def load_presets(path: Path, *, mends: bool = True) -> tuple[Presets, str | None]:
     """Read the presets: what is good is taken, what is not is named, and the file is then kept aside.
+
+    Args:
+        path: of the file.
+        mends: whether a damaged file is kept aside, and what is good written in its place; else it stays as it is.
 
     Returns:
         The presets, and what to tell the user, or None where all went well.
@@ -231,7 +237,7 @@ def load_presets(path: Path) -> tuple[Presets, str | None]:
             )
         ) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        kept = set_aside(path, str(error), "presets")
+        kept = set_aside(path, str(error), phrase("presets")) if mends else _LEFT
         said = phrase(
             "The presets could not be read ({error}). There are none for now; {kept}.", error=error, kept=kept
         )
@@ -265,12 +271,17 @@ def load_presets(path: Path) -> tuple[Presets, str | None]:
     if not complaints:
         return presets, None
     said = listed(complaints, ";")
-    kept = set_aside(path, said, "presets")
+    kept = _mended(path, presets, said) if mends else _LEFT
+    return presets, phrase("Not all presets could be used: {said}. All others are there; {kept}.", said=said, kept=kept)
+
+
+def _mended(path: Path, presets: Presets, why: str) -> str:
+    kept = set_aside(path, why, phrase("presets"))
     try:
         save_presets(path, presets)  # or the next start would find none at all
     except AppError as error:
         kept = phrase("{kept}; {error}", kept=kept, error=error)
-    return presets, phrase("Not all presets could be used: {said}. All others are there; {kept}.", said=said, kept=kept)
+    return kept
 
 
 def _sets(kind: type[T], values: Any, what: str, complaints: list[str]) -> dict[str, T]:
@@ -301,4 +312,4 @@ def save_presets(path: Path, presets: Presets) -> None:
         "last": {key: dataclasses.asdict(one) for key, one in presets.last.items()},
         "places": {key: dataclasses.asdict(one) for key, one in presets.places.items()},
     }
-    write_private(path, values, "presets")
+    write_private(path, values, phrase("presets"))

@@ -207,7 +207,7 @@ class WindowSettings:
             raise AppError(
                 phrase(
                     "setting inspector_views: got {views}, expected {least_views} to {most_views} different ones",
-                    views=", ".join(views) or "none",
+                    views=", ".join(views) or phrase("none"),
                     least_views=LEAST_VIEWS,
                     most_views=MOST_VIEWS,
                 )
@@ -223,7 +223,7 @@ class ControlSettings:
     port: int = DEFAULT_PORT
     """Where it listens for them; 0: on any port that is free."""
     origins: tuple[str, ...] = ()
-    """Web pages that may do so too, as `http://localhost:3000`."""
+    """Web pages that may do so too, as `http://localhost:3000`: by WebSocket only."""
     slate_key: str = ""
     """A key that shows the slate while another window has the focus, as `Ctrl+Alt+0`; empty: none, since it is taken
     away from every other program."""
@@ -302,7 +302,7 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
             )
         ) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        kept = set_aside(path, str(error), "settings")
+        kept = set_aside(path, str(error), phrase("settings"))
         return AppSettings(), phrase(
             "The settings could not be read ({error}). Defaults are in use; {kept}.", error=error, kept=kept
         )
@@ -310,7 +310,7 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
     if not complaints:
         return settings, None
     said = listed(complaints, ";")
-    kept = set_aside(path, said, "settings")
+    kept = set_aside(path, said, phrase("settings"))
     try:
         save_settings(path, settings)  # or the next start would find no settings at all
     except AppError as error:
@@ -318,6 +318,15 @@ def load_settings(path: Path) -> tuple[AppSettings, str | None]:
     return settings, phrase(
         "Not all settings could be used: {said}. All others are in force; {kept}.", said=said, kept=kept
     )
+
+
+def kept_origins(path: Path) -> tuple[str, ...]:
+    """The web pages in the settings that may control the app; none where they cannot be read, which changes nothing."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ()
+    return settings_from(values)[0].control.origins
 
 
 def kept_language(path: Path) -> Language:
@@ -346,7 +355,7 @@ def save_settings(path: Path, settings: AppSettings) -> None:
     Raises:
         AppError: the place cannot be written.
     """
-    write_private(path, dataclasses.asdict(settings), "settings")
+    write_private(path, dataclasses.asdict(settings), phrase("settings"))
 
 
 def write_private(path: Path, values: Mapping[str, Any], what: str) -> None:

@@ -57,7 +57,34 @@ def phrase(template: str, /, *, one: str = "", meaning: str = "", **fields: obje
     return Phrase(template, one, meaning, kept)
 
 
-def listed(texts: Iterable[str], by: Literal[",", ";", ".", "and"] = ",") -> str:
+def packed(text: str) -> Any:
+    """A text as JSON has it, from which `unpacked` makes it again, a phrase included."""
+    if not isinstance(text, Phrase):
+        return text
+    fields = {name: packed(value) if isinstance(value, str) else value for name, value in text.fields.items()}
+    return {"template": text.template, "one": text.one, "meaning": text.meaning, "fields": fields}
+
+
+def unpacked(plain: Any) -> str:
+    """The text of what `packed` made.
+
+    Raises:
+        ValueError: it made no such thing.
+    """
+    if isinstance(plain, str):
+        return plain
+    try:
+        template, one, meaning = (str(plain[name]) for name in ("template", "one", "meaning"))
+        fields = {
+            name: value if isinstance(value, int | float) else unpacked(value)
+            for name, value in plain["fields"].items()
+        }
+        return Phrase(template, one, meaning, fields)
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"got {plain!r}, expected a text") from error
+
+
+def listed(texts: Iterable[str], by: Literal[",", ";", ".", "and", "or"] = ",") -> str:
     """Several texts in one; "" for none.
 
     Args:
@@ -72,4 +99,5 @@ _PAIRS: dict[str, Callable[[str, str], str]] = {
     ";": lambda first, then: phrase("{first}; {then}", first=first, then=then),
     ".": lambda first, then: phrase("{first}. {then}", first=first, then=then),
     "and": lambda first, then: phrase("{first} and {then}", first=first, then=then),
+    "or": lambda first, then: phrase("{first} or {then}", first=first, then=then),
 }

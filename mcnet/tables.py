@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from mcnet.errors import UserError
-from mcnet.phrases import phrase
+from mcnet.phrases import listed, phrase
 
 T = TypeVar("T")
 
@@ -101,7 +101,7 @@ def _value(kind: Any, value: Any, key: str, what: str) -> Any:
                     what=what,
                     key=key,
                     value=repr(value),
-                    allowed=" or ".join(map(str, get_args(kind))),
+                    allowed=listed(map(str, get_args(kind)), "or"),
                 )
             )
         return value

@@ -67,7 +67,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     slate = commands.add_parser("slate", help="show the slate at once, or take it away")
     slate.add_argument("to", nargs="?", choices=_SWITCH, default="on", help="default: on")
-    commands.add_parser("live", help="take the slate away, once everything that a call needs is proven")
+    commands.add_parser(
+        "live", help="take the slate away; the window refuses while something is missing that a call needs"
+    )
     commands.add_parser("stop", help="leave the slate up; the call keeps its picture")
     portrait = commands.add_parser("portrait", help="animate another portrait; alone, list them")
     portrait.add_argument("name", nargs="?", metavar="NAME", help="name or id of one in the gallery")
@@ -137,6 +139,9 @@ class Connection:
     Args:
         access: where it says so, and the token.
         port: another one than it says, or None.
+
+    Attributes:
+        port: where it is asked.
     """
 
     def __init__(self, access: Access, port: int | None) -> None:
@@ -148,7 +153,7 @@ class Connection:
         if address is not None and address.port == port and address.version != VERSION:
             got = f"the app speaks version {address.version} of the protocol, this command {VERSION}"
             raise AppError(f"{got}: use the mcnet-avatar that was installed with the app")
-        self._port = port
+        self.port = port
         self._token = access.kept_token()
         if not self._token:
             flaw = f"cannot read the token in {access.token_path}, or others can read it too"
@@ -161,18 +166,18 @@ class Connection:
             AppError: the app refuses it.
             UnreachableError: nobody answers.
         """
-        connection = http.client.HTTPConnection(_HOST, self._port, timeout=_PATIENCE_S)
+        connection = http.client.HTTPConnection(_HOST, self.port, timeout=_PATIENCE_S)
         body = None if arguments is None else json.dumps(arguments)
         try:
             connection.request(method, path, body, {"Authorization": f"Bearer {self._token}"})
             answer = connection.getresponse()
             values = json.loads(answer.read())
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise UnreachableError(f"nobody answers on port {self._port} ({error}): {_SWITCH_ON}") from error
+            raise UnreachableError(f"nobody answers on port {self.port} ({error}): {_SWITCH_ON}") from error
         finally:
             connection.close()
         if not isinstance(values, dict):
-            raise UnreachableError(f"what answers on port {self._port} is no mcnet-avatar: name another --port")
+            raise UnreachableError(f"what answers on port {self.port} is no mcnet-avatar: name another --port")
         if answer.status != http.client.OK:
             error_of = values.get("error", {})
             raise AppError(str(error_of.get("message", f"the app answered with HTTP status {answer.status}")))
@@ -190,14 +195,14 @@ class Connection:
         """
         import aiohttp
 
-        url, headers = f"http://{_HOST}:{self._port}/v1/events", {"Authorization": f"Bearer {self._token}"}
+        url, headers = f"http://{_HOST}:{self.port}/v1/events", {"Authorization": f"Bearer {self._token}"}
         try:
             async with aiohttp.ClientSession() as session, session.ws_connect(url, headers=headers) as socket:
                 async for message in socket:
                     if message.type is aiohttp.WSMsgType.TEXT:
                         print(message.data, flush=True)
         except aiohttp.ClientError as error:
-            raise UnreachableError(f"nobody answers on port {self._port} ({error}): {_SWITCH_ON}") from error
+            raise UnreachableError(f"nobody answers on port {self.port} ({error}): {_SWITCH_ON}") from error
         raise UnreachableError("the app has ended, or its control from outside was switched off")
 
 

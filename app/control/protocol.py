@@ -72,7 +72,7 @@ class Slate:
 
 @dataclass(frozen=True)
 class Live:
-    """Take the slate away, once everything that a call needs is proven."""
+    """Take the slate away; the window refuses while something is missing that a call needs."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,9 @@ class CommandHelp:
 _TO = "on, off or toggle"
 COMMANDS: dict[str, CommandHelp] = {
     "slate": CommandHelp(Slate, "Show the slate at once, or take it away.", {"to": f"{_TO}; without it: on"}),
-    "live": CommandHelp(Live, "Take the slate away, once everything that a call needs is proven.", {}),
+    "live": CommandHelp(
+        Live, "Take the slate away; the window refuses while something is missing that a call needs.", {}
+    ),
     "stop": CommandHelp(Stop, "Leave the slate up; the call keeps its picture.", {}),
     "portrait": CommandHelp(
         ChoosePortrait,

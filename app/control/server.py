@@ -64,7 +64,7 @@ class ControlServer:
         operator: does what is asked.
         access: of whoever asks.
         state: of the app, until it is told another one.
-        origins: web pages that may connect, as `http://localhost:3000`; none other may.
+        origins: web pages that may connect, as `http://localhost:3000`, by WebSocket; none other may.
 
     Attributes:
         port: where it listens, or 0.

@@ -11,13 +11,13 @@ from app.errors import CameraError
 from app.pipeline.v4l2 import VideoDevices
 from mcnet.config import MIN_SIDE_PX
 from mcnet.phrases import phrase
+from mcnet.track_name import is_track
 
 _EXPECTED = phrase(
     "a camera's number (0), a device (/dev/video0), a network camera's address (http://, rtsp://), a video or motion "
     "file, or a folder of pictures"
 )
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # longer than a drive's letter
-_MOTION = ".safetensors"
 _SCHEMES = ("http", "https", "rtsp", "rtsps")
 _SIZE = re.compile(r"@(\d+)x(\d+)(?:@(\d+(?:\.\d+)?))?$")
 
@@ -107,7 +107,7 @@ def parse_camera(text: str) -> CameraSpec:
             if path.is_dir():
                 return CameraSpec("folder", path=path)
             if path.is_file():
-                return CameraSpec("motion" if path.suffix.lower() == _MOTION else "file", path=path)
+                return CameraSpec("motion" if is_track(path) else "file", path=path)
     shown = re.sub(r"[^/\s]*:[^/\s]*@", "...@", text)  # an address without its beginning may have a password, too
     raise CameraError(
         phrase(

@@ -60,11 +60,12 @@ def check_up(model: str) -> tuple[Finding, ...]:
 
 
 def _virtual_cameras() -> list[Finding]:
-    """The system's, and on Linux PipeWire's: call programs differ in which of them they know."""
+    """The system's, and on Linux PipeWire's: call programs differ in which of them they know, and one is enough."""
     reports = {"Virtual camera": examine_virtual_camera()}
     if sys.platform == "linux":
         reports["PipeWire camera"] = examine_pipewire()
-    return [Finding(part, one.status == "ready", one.sentence, one.fixes) for part, one in reports.items()]
+    good = any(one.status == "ready" for one in reports.values())
+    return [Finding(part, good, one.sentence, one.fixes) for part, one in reports.items()]
 
 
 def _lines(finding: Finding) -> list[str]:

@@ -197,8 +197,14 @@ class Pipeline:
         return run.stop(timeout_s)
 
     def update(self, settings: LiveSettings) -> None:
-        """Put other settings in force with the next frame."""
+        """Put other settings in force with the next frame.
+
+        A calibration that is not to be remembered any more is deleted at once: there may be no next frame.
+        """
+        forgets = self._settings.remember_calibration and not settings.remember_calibration
         self._settings = settings
+        if forgets and self.references is not None:
+            self.references.clear()
 
     def slate_now(self) -> None:
         """Show the slate with the next picture, whatever is going on where the settings are kept.

@@ -1,6 +1,7 @@
 """The microphone for calls: the chosen one, as late as the picture. On Linux, through PipeWire."""
 
 import sys
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,9 @@ _FOLLOW_MS = 500
 
 
 class CallMicrophone(QObject):
-    """Offers call programs a microphone while it is switched on. Lives on the GUI thread, and never waits.
+    """Offers call programs a microphone while it is switched on. Never waits.
+
+    Lives on the GUI thread, but for `mute_now`, which may be called on any.
 
     Args:
         make: has one, of a microphone's key and name; tells from a thread how it stands.
@@ -56,7 +59,10 @@ class CallMicrophone(QObject):
         self._known_age_s = 0.0
         self._key = self._name = ""
         self._number = 0
+        self._lock = threading.Lock()  # of the next three
         self._made: PipeWireMicrophone | None = None
+        self._silences = 0  # of `mute_now`, which the window has not taken over yet
+        self._closed = False
         self._timer = QTimer(self)
         self._timer.setInterval(_FOLLOW_MS)
         self._timer.timeout.connect(self._follow)
@@ -97,22 +103,40 @@ class CallMicrophone(QObject):
             self._follow()
             self.changed.emit()
 
+    def mute_now(self) -> None:
+        """Let nothing be heard, whatever the GUI thread is at, until `take_over_silence` is called once for each."""
+        with self._lock:
+            self._silences += 1
+            if self._made is not None:
+                self._made.follow(self._known_age_s, muted=True)
+
+    def take_over_silence(self) -> None:
+        """Have `mute` decide again after a `mute_now`: whoever calls it has heard of that, and has muted."""
+        with self._lock:
+            self._silences = max(0, self._silences - 1)
+        self._follow()
+
     def close(self) -> bool:
         """Take it away; harmless when called again. Returns whether its thread has ended."""
+        with self._lock:
+            self._closed = True
         made = self._end()
         return made is None or made.ended(0.5)
 
     def _begin(self) -> None:
         self._number += 1
         number = self._number
-        self._made = self._make(self._key, self._name, lambda standing: self._stood.emit(number, standing))
+        made = self._make(self._key, self._name, lambda standing: self._tell(number, standing))
+        with self._lock:
+            self._made = made
         self._timer.start()
         self._follow()
 
     def _end(self) -> "PipeWireMicrophone | None":
         self._timer.stop()
         self._number += 1
-        made, self._made = self._made, None
+        with self._lock:
+            made, self._made = self._made, None
         if made is not None:
             made.stop()
         self.standing = None
@@ -120,12 +144,19 @@ class CallMicrophone(QObject):
         return made
 
     def _follow(self) -> None:
-        if self._made is not None:
-            self._known_age_s = self._age_s() or self._known_age_s  # before and between pictures the last one holds
-            self._made.follow(self._known_age_s, muted=self.muted)
+        if self._made is None:
+            return
+        self._known_age_s = self._age_s() or self._known_age_s  # before and between pictures the last one holds
+        with self._lock:
+            self._made.follow(self._known_age_s, muted=self.muted or self._silences > 0)
+
+    def _tell(self, number: int, standing: "MicrophoneStanding") -> None:
+        with self._lock:  # so that nothing is emitted while, or after, the GUI takes this down
+            if not self._closed:
+                self._stood.emit(number, standing)
 
     def _hear(self, number: int, standing: "MicrophoneStanding") -> None:
-        if number != self._number or not self.wanted:
+        if number != self._number or not self.wanted or self._closed:
             return
         before, self.standing = self.standing, standing
         if standing.trouble and (before is None or before.trouble != standing.trouble):

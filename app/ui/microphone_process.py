@@ -5,11 +5,9 @@ find the system's settings for sound on Linux. But libpulse, below it, aborts th
 after the sound server has gone, which must not end a call. So the window reads a pipe, and who fails is started anew.
 """
 
-import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app.errors import AppError
+from app.pipeline.output.pipewire_process import end_with_parent
 from app.pipeline.output.pipewire_worker import MICROPHONE_NAME
 from app.pipeline.output.sound import RATE_HZ
 from mcnet.phrases import phrase
@@ -39,7 +38,7 @@ def serve(connection: "Connection[Any, Any]", key: str | None) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the app, which ends this process
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what the system's sound says there is for nobody
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     application = QCoreApplication(sys.argv[:1])
     answer(connection, key)
     del application
@@ -64,13 +63,6 @@ def answer(connection: "Connection[Any, Any]", key: str | None) -> None:
         connection.send({"error": str(error)})
     except BrokenPipeError:  # nobody listens any more
         return
-
-
-def _end_with_parent() -> None:
-    """End the process when the app is gone, killed even, and whatever the system's sound is at."""
-    if (parent := multiprocessing.parent_process()) is not None:
-        parent.join()
-        os._exit(0)
 
 
 def listed() -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Recordings and snapshots of the output, and of the performer's motion."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -12,11 +13,12 @@ from PyQt6.QtGui import QDesktopServices
 
 from app.errors import AppError
 from app.pipeline.events import SinkClosed, SinkFailed, SinkOpened, Undisclosed
-from app.ui.languages import tr
+from app.ui.languages import clause, tr
 from app.ui.messages import Message, failure_message
 from app.ui.worker import Worker
 from mcnet.files import cause_and_remedy, free_name
 from mcnet.phrases import phrase
+from mcnet.track_name import TRACK_SUFFIX
 
 if TYPE_CHECKING:
     from app.pipeline.animation.motion_recording import MotionRecording
@@ -82,6 +84,7 @@ class Recordings(QObject):
         self._is_transparent = is_transparent
         self._sink: FileSink | None = None
         self._motion: MotionRecording | None = None
+        self._saves: list[_MotionSave] = []
 
     @property
     def motion_path(self) -> Path | None:
@@ -101,7 +104,7 @@ class Recordings(QObject):
             text = tr("There is nothing to record at the moment: wait until the preview goes on.")
             self.told.emit(Message("recording", text, tone="info"))
         else:
-            self._motion = MotionRecording(self._new_file("safetensors", "motion"))
+            self._motion = MotionRecording(self._new_file(TRACK_SUFFIX, "motion"))
             self.pipeline.motion = self._motion
             self.cleared.emit("recording")
             self.changed.emit()
@@ -118,14 +121,17 @@ class Recordings(QObject):
         recording = self._take_motion()
         if recording is not None:
             self.changed.emit()
-            self._worker.run(lambda: _saved_motion(recording), self._saved, self._failed)
+            save = _MotionSave(recording)
+            self._saves = [one for one in self._saves if not one.done] + [save]
+            self._worker.run(save, self._saved, self._failed)
 
     def finish_motion_at_last(self) -> None:
-        """Likewise before the window's end, and wait for it."""
+        """Likewise before the window's end, and wait for it, and for those before that are not written yet."""
         recording = self._take_motion()
-        if recording is not None:
+        saves = [one for one in self._saves if not one.done] + ([] if recording is None else [_MotionSave(recording)])
+        for save in saves:
             try:
-                _saved_motion(recording)
+                save()
             except AppError as error:
                 logger.warning("%s", error)
 
@@ -150,7 +156,7 @@ class Recordings(QObject):
             text = tr("There is nothing to record at the moment: wait until the preview goes on.")
             self.told.emit(Message("recording", text, tone="info"))
             return None
-        path = self._new_file("webm" if self._is_transparent() else "mp4")
+        path = self._new_file(".webm" if self._is_transparent() else ".mp4")
         sound, disclose = self._find_sound(), self._discloser.recording()
 
         def make() -> "FileSink":
@@ -182,7 +188,7 @@ class Recordings(QObject):
         if self.last is None:
             self.told.emit(Message("snapshot", tr("There is no picture yet to save."), tone="info"))
             return
-        picture, path, disclose = self.last, self._new_file("png"), self._discloser.recording()
+        picture, path, disclose = self.last, self._new_file(".png"), self._discloser.recording()
         self.cleared.emit("recording")  # of an attempt before
 
         def write() -> Path:
@@ -198,7 +204,7 @@ class Recordings(QObject):
     def hear(self, event: SinkOpened | SinkFailed | SinkClosed | Undisclosed) -> None:
         """Take a fact about a file or a sink; those of others' sinks are let pass."""
         if isinstance(event, Undisclosed):
-            name, why = Path(event.file).name, event.message.rstrip(".")
+            name, why = Path(event.file).name, clause(event.message)
             text = tr("{name} is saved, but without Content Credentials: {why}.", name=name, why=why)
             self.told.emit(Message("credentials", text, tone="warning"))
             return
@@ -228,8 +234,8 @@ class Recordings(QObject):
             self.cleared.emit("recorded sound")
             self.changed.emit()
 
-    def _new_file(self, ending: str, what: str = "avatar") -> Path:
-        return free_name(self._find_folder() / f"{what}-{datetime.now():%Y-%m-%d-%H%M%S}.{ending}")
+    def _new_file(self, suffix: str, what: str = "avatar") -> Path:
+        return free_name(self._find_folder() / f"{what}-{datetime.now():%Y-%m-%d-%H%M%S}{suffix}")
 
     def _saved(self, path: Path) -> None:
         folder = QUrl.fromLocalFile(str(path.parent))
@@ -247,10 +253,23 @@ class Recordings(QObject):
         self.told.emit(failure_message("recording", error))
 
 
-def _saved_motion(recording: "MotionRecording") -> Path:
-    _make_folder(recording.path.parent)
-    recording.save()
-    return recording.path
+class _MotionSave:
+    """Writes a motion's recording once, on the thread that comes first; another one waits for that."""
+
+    def __init__(self, recording: "MotionRecording") -> None:
+        self.done = False
+        self._recording = recording
+        self._lock = threading.Lock()
+
+    def __call__(self) -> Path:
+        with self._lock:
+            if not self.done:
+                try:
+                    _make_folder(self._recording.path.parent)
+                    self._recording.save()
+                finally:
+                    self.done = True  # one that failed is not tried again: it was told
+        return self._recording.path
 
 
 def _make_folder(folder: Path) -> None:

@@ -16,6 +16,7 @@ from app.pipeline.events import Event
 from app.pipeline.state import State
 from app.pipeline.stats import Stats
 from app.settings import ControlSettings
+from app.ui.languages import clause
 from app.ui.messages import failure_message
 from app.ui.worker import Worker
 
@@ -41,6 +42,7 @@ class Remote(QObject):
         settings: as they were kept.
         port: the one of this run, which is not kept; None: as kept.
         perform: does a command, on the GUI thread.
+        mute_now: lets a call hear nothing, at once; called on any thread, and must not wait.
 
     Attributes:
         pipeline: gives the pictures; None before it is there.
@@ -70,6 +72,7 @@ class Remote(QObject):
         settings: ControlSettings,
         port: int | None,
         perform: Callable[[Command], Answer],
+        mute_now: Callable[[], None],
     ) -> None:
         super().__init__()
         self.pipeline: Pipeline | None = None
@@ -81,6 +84,7 @@ class Remote(QObject):
         self._worker = worker
         self._make_server = make_server
         self._perform = perform
+        self._mute_now = mute_now
         self._server: ControlServer | None = None  # once it listens
         self._state = AppState(mode="window")
         self._lock = threading.Lock()  # of the next two
@@ -148,6 +152,7 @@ class Remote(QObject):
     def panic(self) -> None:
         if (pipeline := self.pipeline) is not None:
             pipeline.slate_now()
+        self._mute_now()
 
     def perform(self, command: Command) -> "Future[Answer]":
         future: Future[Answer] = Future()
@@ -212,7 +217,7 @@ class Remote(QObject):
         def failed(error: Exception) -> None:
             if wish == self._wishes:
                 message = failure_message("control", error)
-                self.opening, self.failure = False, message.text.rstrip(".")
+                self.opening, self.failure = False, clause(message.text)
                 self.told.emit(message)
                 self.changed.emit()
 

@@ -61,7 +61,7 @@ from app.ui.camera_desk import CameraDesk
 from app.ui.chain import Chain, Link
 from app.ui.cleanup import Cleanup
 from app.ui.insight import Insight
-from app.ui.languages import capital, clause, full_sentence, tr
+from app.ui.languages import capital, clause, full_sentence, in_english, tr
 from app.ui.measuring import LEAST_HZ, Measuring
 from app.ui.messages import Message, failure_message
 from app.ui.microphone import Microphone
@@ -223,6 +223,7 @@ class Session(QObject):
         self.virtual_camera = VirtualCameraSwitch(
             self._worker, parts.examine_virtual_camera, parts.make_virtual_camera, settings.virtual_camera
         )
+        self._cleanup.add("virtual camera", self.virtual_camera.close)
         self._discloser = Discloser(self._signing_files, self._bridge.tell, parts.begin_disclosing)
         self.recordings = Recordings(
             self._worker,
@@ -240,7 +241,14 @@ class Session(QObject):
         self.insight = Insight(parts.make_inspector)
         self._cleanup.add("insight", self.insight.end)
         control_worker = Worker("control worker")
-        self.remote = Remote(control_worker, parts.make_control, settings.control, options.control_port, self._perform)
+        self.remote = Remote(
+            control_worker,
+            parts.make_control,
+            settings.control,
+            options.control_port,
+            self._perform,
+            self.call_microphone.mute_now,
+        )
         self._cleanup.add("remote", self.remote.close)  # first of all: who asks now would ask in vain
         self.panic_key = PanicKey(control_worker, parts.listen_for, self.remote.panic, settings.control.slate_key)
         self._cleanup.add("panic key", self.panic_key.close)
@@ -678,12 +686,14 @@ class Session(QObject):
         """The settings have the slate by now that the pipeline had before this thread knew of it."""
         if self._pipeline is not None:
             self._pipeline.take_over_slate()
+        self.call_microphone.take_over_silence()
 
     def _set_slate(self, slate: bool) -> None:
         self.set_live(replace(self.settings.live, slate=slate))
 
     def _virtual_camera_gone(self) -> None:
-        if not self._panicked:  # nobody watches any more: the preview goes on
+        # Nobody watches any more: the preview goes on. But a call may hear, or hear again, who has said stop.
+        if not self._panicked and not self.call_microphone.wanted:
             self._set_slate(False)
 
     def _choose_call_microphone(self) -> None:
@@ -721,7 +731,7 @@ class Session(QObject):
             case Calibrate():
                 for link in (self.chain.model, self.chain.camera):
                     if not link.done:
-                        raise RefusedError("not_now", f"calibrate: {link.text}")
+                        raise RefusedError("not_now", f"calibrate: {in_english(link.text)}")
                 self.calibrate(now=command.now)
                 return {}
             case Record():
@@ -742,7 +752,7 @@ class Session(QObject):
             return
         missing = self.chain.missing()
         if missing and (self.virtual_camera.wanted or not self.settings.live.slate):
-            raise RefusedError("not_now", f"live: {missing}")
+            raise RefusedError("not_now", f"live: {in_english(missing)}")
         self.go_live()
 
     def _choose_for(self, command: ChoosePortrait) -> Answer:
@@ -770,13 +780,13 @@ class Session(QObject):
                 mode="window",
                 state=self.state,
                 shows_avatar=self.state.shows_avatar,
-                why=self.reason,
+                why=in_english(self.reason),
                 slate=self.settings.live.slate,
                 live=self.live and self.state.shows_avatar,
-                missing=chain.missing(),
+                missing=in_english(chain.missing()),
                 calibrating=None if self.calibrating is None else round(self.calibrating, 2),
                 score=self._score if chain.calibration.done else None,
-                camera=chain.camera.text if chain.camera.done else "",
+                camera=in_english(chain.camera.text) if chain.camera.done else "",
                 portrait=portrait,
                 portraits=tuple(PortraitFact(entry.key, entry.name) for entry in self.desk.entries),
                 recording="" if recording is None else str(recording),

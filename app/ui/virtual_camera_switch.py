@@ -1,6 +1,7 @@
 """The virtual camera: what the doctor says of it, and whether it takes the pictures."""
 
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, get_args
@@ -43,7 +44,7 @@ class VirtualCameraSwitch(QObject):
         gone: it takes no pictures any more, or could not be opened.
         told: a message to show.
         cleared: the key of a message that is not true any more.
-        _troubled: what is wrong for the time being, or ""; always queued.
+        _troubled: the number of a switching-on, and what is wrong for the time being, or ""; always queued.
     """
 
     changed = pyqtSignal()
@@ -52,7 +53,7 @@ class VirtualCameraSwitch(QObject):
     gone = pyqtSignal()
     told = pyqtSignal(object)
     cleared = pyqtSignal(str)
-    _troubled = pyqtSignal(str)
+    _troubled = pyqtSignal(int, object)
 
     def __init__(
         self,
@@ -74,6 +75,9 @@ class VirtualCameraSwitch(QObject):
         self._make = make
         self._sink: Sink | None = None
         self._wanted = False
+        self._number = 0
+        self._lock = threading.Lock()  # of the next one
+        self._closed = False
         self._troubled.connect(self._hear_trouble, Qt.ConnectionType.QueuedConnection)  # type: ignore[call-arg] # missing in PyQt6's stubs
 
     @property
@@ -122,11 +126,13 @@ class VirtualCameraSwitch(QObject):
         if self._wanted:
             return
         self._wanted = True
+        self._number += 1
         self.cleared.emit("virtual camera")
         self.link = Link(text=phrase("the virtual camera is being opened"))
         self.switched_on.emit()
         self.changed.emit()
-        self._worker.run(partial(self._make, self.kind, self._troubled.emit), self._add, self._not_made)
+        tell = partial(self._tell, self._number)
+        self._worker.run(partial(self._make, self.kind, tell), self._add, self._not_made)
 
     def hear(self, event: SinkOpened | SinkFailed | SinkClosed) -> None:
         """Take a fact about a sink; others' are let pass."""
@@ -146,8 +152,19 @@ class VirtualCameraSwitch(QObject):
         else:
             self._set_link(Link(text=phrase("the virtual camera is being opened again")))
 
-    def _hear_trouble(self, trouble: str) -> None:
-        if not self._wanted:
+    def close(self) -> bool:
+        """Be told nothing any more; harmless when called again."""
+        with self._lock:
+            self._closed = True
+        return True
+
+    def _tell(self, number: int, trouble: str) -> None:
+        with self._lock:  # so that nothing is emitted while, or after, the GUI takes this down
+            if not self._closed:
+                self._troubled.emit(number, trouble)
+
+    def _hear_trouble(self, number: int, trouble: str) -> None:
+        if number != self._number or not self._wanted or self._closed:
             return
         if trouble:
             self.told.emit(Message("virtual camera", trouble, tone="warning"))

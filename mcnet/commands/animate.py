@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mcnet.arrays import Array, Keypoints, Rgb
     from mcnet.commands.drives import KeypointDrive, Shot
     from mcnet.commands.jobs import Tell
+    from mcnet.disclosure import SigningFiles
     from mcnet.engine import DeviceChoice, Engine
     from mcnet.generator import Mcnet
     from mcnet.media.crop import SquareBox
@@ -272,7 +273,7 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
     path = find_portrait(args.source)
     signer = credentials.signing_files(args)
     background = wanted_background(args)
-    check_places(args, path, background)
+    check_places(args, path, background, signer)
     find_model(args.model)  # a misspelt name shall not wait for the face search
     model = open_model(args.model)
     measurable = check_motion(args, model)
@@ -462,8 +463,9 @@ def open_performer(path: Path) -> "DrivingVideo | TrackDriving":
     Raises:
         MediaError: it is none of them, or cannot be read.
     """
-    from mcnet.media.motion_track import is_track, open_track
+    from mcnet.media.motion_track import open_track
     from mcnet.media.video import open_driving
+    from mcnet.track_name import is_track
 
     return open_track(path) if is_track(path) else open_driving(path)
 
@@ -506,7 +508,9 @@ def batch_frames(choice: "DeviceChoice") -> int:
     return BATCH_FRAMES.get(choice.kind, 1)
 
 
-def check_places(args: argparse.Namespace, portrait: Path, background: "Background | None") -> None:
+def check_places(
+    args: argparse.Namespace, portrait: Path, background: "Background | None", signer: "SigningFiles | None"
+) -> None:
     """See that what is to be written can be, and takes the place of nothing that is read, before any work.
 
     Raises:
@@ -514,8 +518,8 @@ def check_places(args: argparse.Namespace, portrait: Path, background: "Backgrou
     """
     from mcnet.commands.outputs import OutputError, check_apart, check_outputs
     from mcnet.media.images import WRITABLE_SUFFIXES
-    from mcnet.media.motion_track import SUFFIX, is_track
     from mcnet.media.video_writer import VideoWriter
+    from mcnet.track_name import TRACK_SUFFIX, is_track
 
     read = {"--source": portrait, "--driving": args.driving, "--model": Path(args.model), **credentials.read_by(args)}
     if background is not None and background.kind in ("image", "video"):
@@ -523,8 +527,9 @@ def check_places(args: argparse.Namespace, portrait: Path, background: "Backgrou
     output = {"--output": Path(args.output)}
     sheet = {"--contact-sheet": args.contact_sheet} if args.contact_sheet else {}
     motion = {"--save-motion": args.save_motion} if args.save_motion else {}
-    check_outputs(sheet | motion, read, {"--contact-sheet": WRITABLE_SUFFIXES, "--save-motion": (SUFFIX,)})
+    check_outputs(sheet | motion, read, {"--contact-sheet": WRITABLE_SUFFIXES, "--save-motion": (TRACK_SUFFIX,)})
     check_apart(output | sheet | motion, read)
+    credentials.check_statement(signer, output["--output"], read)
     if motion and is_track(args.driving):
         raise OutputError(f"--save-motion {args.save_motion}: {args.driving} is a motion file already; copy it instead")
     if sheet and args.driving.resolve() == args.contact_sheet.resolve().parent:  # it would be the next driving picture
@@ -766,9 +771,11 @@ def write_sheet(path: Path, source: "Rgb", moments: Sequence[Moment]) -> None:
     write_rgb(path, contact_sheet(rows, column_labels=("source", *times), row_labels=("driving", "animated")))
 
 
-def _is_webm(path: Path) -> bool:
-    """Whether its Content Credentials lie beside it; a folder of pictures may have any name."""
-    return path.suffix.lower() == ".webm" and path.is_file()
+def _statement_beside(output: Path) -> Path | None:
+    """The file that holds the video's Content Credentials; None where they are in it, or in the pictures of a folder."""
+    from mcnet.disclosure.manifest import statement_beside
+
+    return statement_beside(output) if output.is_file() else None
 
 
 def report(args: argparse.Namespace, done: Animated, elapsed_s: float) -> None:
@@ -786,8 +793,8 @@ def report(args: argparse.Namespace, done: Animated, elapsed_s: float) -> None:
         print(f"{args.save_motion}: the motion of {result.frames} frames")
     if done.undisclosed:
         print(f"it is written, but without Content Credentials: {done.undisclosed}", file=sys.stderr)
-    elif result.frames and not args.no_content_credentials and _is_webm(output := Path(args.output)):
-        print(f"{output.with_suffix(credentials.SIDECAR)}: the video's Content Credentials; keep it beside it")
+    elif result.frames and not args.no_content_credentials and (beside := _statement_beside(Path(args.output))):
+        print(f"{beside}: the video's Content Credentials; keep it beside it")
     if args.contact_sheet:
         print(f"{args.contact_sheet}: {len(result.moments)} moments")
 

@@ -2,13 +2,14 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mcnet.commands.outputs import OutputError, check_outputs
 from mcnet.disclosure import Credentials, DisclosureError, Generated, ModelUsed, SigningFiles, disclose, find_identity
 from mcnet.disclosure import read_credentials as read
-from mcnet.disclosure.manifest import SIDECAR, UNTRUSTED
+from mcnet.disclosure.manifest import UNTRUSTED, drop_stale, may_replace, statement_beside
 
 if TYPE_CHECKING:
     from mcnet.model_file import ModelInfo
@@ -78,8 +79,8 @@ def lines_of(path: Path, found: Credentials | None) -> list[str]:
     """What is to be told of a file's credentials, for people."""
     if found is None:
         said = ["has no Content Credentials: nothing is known of how it was made"]
-        beside = path.with_suffix(SIDECAR)
-        if path.suffix.lower() == ".webm" and not beside.exists():
+        beside = statement_beside(path)
+        if beside is not None and not beside.exists():
             said.append(f"a WebM's lie in a file beside it, of the same name: {beside.name}, which is not there")
         return said
     kinds = (term.rpartition("/")[2] for term in found.source_types)
@@ -141,6 +142,21 @@ def read_by(args: argparse.Namespace) -> dict[str, Path]:
     return {option: Path(name) for option, name in named.items() if name}
 
 
+def check_statement(files: SigningFiles | None, output: Path, inputs: Mapping[str, Path]) -> None:
+    """See that the statement about a file can be written if it goes beside it, before any work.
+
+    Raises:
+        OutputError: it would take the place of a file that is read, or of one that is none of this program's.
+    """
+    statement = statement_beside(output)
+    if files is None or statement is None:
+        return
+    what = "the Content Credentials of --output"
+    check_outputs({what: statement}, inputs)
+    if not may_replace(statement):
+        raise OutputError(f"{what} {statement}: another file is there; move it, or pass --no-content-credentials")
+
+
 def disclose_all(
     files: SigningFiles | None, generated: Iterable[Path], composites: Iterable[Path], info: "ModelInfo"
 ) -> str:
@@ -155,6 +171,9 @@ def disclose_all(
     Returns:
         Why not all of it could be signed, for people; "" where it could, or was not to be.
     """
+    generated, composites = list(generated), list(composites)
+    for path in (*generated, *composites):  # one of the file before is not of this one
+        drop_stale(path)
     if files is None:
         return ""
     model = (ModelUsed(info.name, info.content_hash),)

@@ -172,7 +172,7 @@ def _job(
         raise JobsError(f"{where}: {empty[0]} is empty, expected a file's name")
     options = {name: value for name, value in cells.items() if value}
     folder = table.absolute().parent
-    for name in ("source", "driving", "output", "contact-sheet", "save-motion"):
+    for name in (*NEEDED, "contact-sheet", "save-motion", "signing-certificates", "signing-key"):
         if name in cells and cells[name] and not (name == "source" and _is_bundled(cells[name])):
             slash = os.sep if cells[name].endswith(("/", os.sep)) else ""
             options[name] = f"{folder / cells[name]}{slash}"

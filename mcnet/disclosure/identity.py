@@ -5,6 +5,7 @@ import datetime
 import logging
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,6 +83,31 @@ def find_identity(files: SigningFiles) -> Identity:
 
 
 def _own_identity(certificates_path: Path, key_path: Path) -> Identity:
+    chain, key = _pair(certificates_path, key_path)
+    now = datetime.datetime.now(datetime.UTC)
+    begin, end = chain[0].not_valid_before_utc, chain[0].not_valid_after_utc
+    if not begin <= now <= end:
+        raise DisclosureError(
+            phrase(
+                "the certificate in {path} is valid from {begin} to {end} and not now: get a new one",
+                path=certificates_path,
+                begin=begin.date(),
+                end=end.date(),
+            )
+        )
+    return _identity(chain, key, key_path)
+
+
+def _identity(chain: "Sequence[Certificate]", key: "PrivateKeyTypes", key_path: Path) -> Identity:
+    return Identity(b"".join(_pem(one) for one in chain), _key_pem(key), algorithm_of(key, key_path))
+
+
+def _pair(certificates_path: Path, key_path: Path) -> "tuple[list[Certificate], PrivateKeyTypes]":
+    """Certificates, the signer's first, and the private key that belongs to it.
+
+    Raises:
+        DisclosureError: one of them is not there or cannot be used, or they do not belong together.
+    """
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
     from cryptography.x509 import load_pem_x509_certificates
 
@@ -117,18 +143,7 @@ def _own_identity(certificates_path: Path, key_path: Path) -> Identity:
                 certificates=certificates_path,
             )
         )
-    now = datetime.datetime.now(datetime.UTC)
-    begin, end = chain[0].not_valid_before_utc, chain[0].not_valid_after_utc
-    if not begin <= now <= end:
-        raise DisclosureError(
-            phrase(
-                "the certificate in {path} is valid from {begin} to {end} and not now: get a new one",
-                path=certificates_path,
-                begin=begin.date(),
-                end=end.date(),
-            )
-        )
-    return Identity(b"".join(_pem(one) for one in chain), _key_pem(key), algorithm_of(key, key_path))
+    return chain, key
 
 
 def algorithm_of(key: "PrivateKeyTypes", path: Path) -> str:
@@ -164,19 +179,28 @@ def algorithm_of(key: "PrivateKeyTypes", path: Path) -> str:
 def _local_identity(path: Path) -> Identity:
     """This machine's, from its one file; made anew where there is none, or none that can be used."""
     try:
-        content = path.read_bytes()
+        path.read_bytes()
     except FileNotFoundError:
         return _made(path)
     except OSError as error:
         raise DisclosureError(
             phrase("cannot read this machine's signer {path}: {why}", path=path, why=cause_and_remedy(error))
         ) from error
-    key, _, certificates = content.partition(b"-----END PRIVATE KEY-----\n")
-    if not certificates:
+    kept = _kept(path)
+    if kept is None:
         logger.warning("this machine's signer %s is damaged; another one takes its place", path)
         return _made(path)
     _close_to_others(path)
-    return Identity(certificates, key + b"-----END PRIVATE KEY-----\n", "es256")
+    return kept
+
+
+def _kept(path: Path) -> Identity | None:
+    """What `_made` kept: a key, its certificate and the authority's; None where it is damaged."""
+    try:
+        chain, key = _pair(path, path)
+        return _identity(chain, key, path) if len(chain) == 2 else None
+    except DisclosureError:
+        return None
 
 
 def _made(path: Path) -> Identity:

@@ -151,14 +151,44 @@ def disclose(path: Path, said: Generated, identity: Identity) -> Path:
             shutil.copymode(path, partial)
             partial.replace(path)
             return path
-        with replacing(path.with_suffix(SIDECAR)) as beside:
+        statement = path.with_suffix(SIDECAR)
+        if not may_replace(statement):
+            raise DisclosureError(
+                phrase(
+                    "its statement would go to {path}, where another file is: move or rename that one", path=statement
+                )
+            )
+        with replacing(statement) as beside:
             beside.write_bytes(manifest)
-        return path.with_suffix(SIDECAR)
+        return statement
     except OSError as error:
         raise DisclosureError(phrase("it cannot be signed: {why}", why=cause_and_remedy(error))) from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def statement_beside(path: Path) -> Path | None:
+    """Where a file's statement goes if it has no place for one itself; None where it has."""
+    return path.with_suffix(SIDECAR) if path.suffix.lower() in _BESIDE else None
+
+
+def may_replace(statement: Path) -> bool:
+    """Whether nothing is at the place of a statement, or an older one of this program."""
+    try:
+        if not statement.is_file():
+            return not statement.exists()
+        return statement.stat().st_size <= _ROOM_BYTES and _OWN_LABEL.encode() in statement.read_bytes()
+    except OSError:  # what cannot be read stays
+        return False
+
+
+def drop_stale(path: Path) -> None:
+    """Take away an older statement of this program from beside a file that was written anew; whatever else stays."""
+    statement = statement_beside(path)
+    with contextlib.suppress(OSError):
+        if statement is not None and may_replace(statement):
+            statement.unlink(missing_ok=True)
 
 
 def read_credentials(path: Path) -> Credentials | None:

@@ -129,14 +129,14 @@ class DeviceChoice:
             )
         measured = options.measured
         if options.device != "auto":
-            device, why = explicit_device(options.device), "as asked"
+            device, why = explicit_device(options.device), phrase("as asked")
         else:
             lack = why_no_cuda(None)
             found = "cpu" if lack else "cuda:0"
             device = found if measured is None else explicit_device(measured.device)
-            on_cpu = f"because {lack}" if lack else "as measured"
-            reasons = {"cpu": on_cpu, "cuda": "the GPU that torch found"}
-            why = reasons.get(kind_of(device), "as measured")
+            on_cpu = phrase("because {lack}", lack=lack) if lack else phrase("as measured")
+            reasons = {"cpu": on_cpu, "cuda": phrase("the GPU that torch found")}
+            why = reasons.get(kind_of(device), phrase("as measured"))
         wanted = options.precision if measured is None or options.precision != "auto" else measured.precision
         dtype: Dtype
         if wanted == "int8" and kind_of(device) == "gpu":

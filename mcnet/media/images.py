@@ -22,7 +22,7 @@ from mcnet.config import MIN_SIDE_PX
 from mcnet.files import cause_and_remedy, replacing
 from mcnet.media.colours import as_srgb, eight_bit
 from mcnet.media.errors import MediaError
-from mcnet.phrases import phrase
+from mcnet.phrases import listed, phrase
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ def write_rgb(path: str | Path, rgb: NDArray[np.uint8]) -> None:
                 "cannot write a picture to {path}: got suffix {suffix}, expected {suffixes}",
                 path=path,
                 suffix=repr(path.suffix),
-                suffixes=" or ".join(WRITABLE_SUFFIXES),
+                suffixes=listed(WRITABLE_SUFFIXES, "or"),
             )
         )
     if path.is_dir():

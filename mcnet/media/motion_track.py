@@ -16,21 +16,26 @@ from safetensors.numpy import save_file
 
 from mcnet.arrays import Keypoints, Rgb
 from mcnet.files import cause_and_remedy, replacing
+from mcnet.mean_head import RIGID_POINTS
 from mcnet.media.crop import SquareBox
 from mcnet.media.errors import MediaError
 from mcnet.media.face_mesh import LANDMARK_COUNT, Face
 from mcnet.phrases import phrase
 
-SUFFIX = ".safetensors"
 FORMAT, VERSION = "mcnet-motion", 1
 MOST_FRAMES = 18_000
 """Ten minutes at 30 frames per second, 52 to 60 MB."""
+LONGEST_S = 24 * 3600.0
+"""From the first frame to the last one."""
 IRIS_POINTS = 10
 _MOST_BYTES = 256 * 1024 * 1024
 _MOST_FPS_HZ = 120.0
 _LONGEST_PAUSE_S = 1.0
+_LONGEST_SIDE_PX = 4096
+"""Of what is drawn: a larger frame's motion is read in proportion."""
 _STEPS = 32767
 _MESH_SIZES = (LANDMARK_COUNT, LANDMARK_COUNT + IRIS_POINTS)
+_LEAST_FACE_PX = 1.0
 _BACK, _DOT = (24, 28, 36), (150, 160, 176)
 
 
@@ -63,7 +68,8 @@ class MotionTrack:
     Attributes:
         times_s: (F,) float64, of each frame, ascending from 0.
         faces: of each frame, or None where there was none; at least one is a face.
-        frame_size_px: (width, height) of the pictures in which they were measured.
+        frame_size_px: (width, height) of the pictures in which they were measured; of a file at most 4096 per side,
+            as all that is in pixels is read in proportion.
         keypoints: what a model found, or None.
         model_name: of that model, for people; "".
     """
@@ -145,11 +151,6 @@ class TrackDriving:
         return (self.track.picture(index) for index in self.frames)
 
 
-def is_track(path: Path) -> bool:
-    """Whether a name is that of a motion file."""
-    return path.suffix.lower() == SUFFIX
-
-
 def open_track(path: Path) -> TrackDriving:
     """A motion file in the place of a driving video.
 
@@ -181,6 +182,15 @@ def save_track(path: Path, track: MotionTrack) -> None:
                 path=path,
                 count=count,
                 most=MOST_FRAMES,
+            )
+        )
+    if track.times_s[-1] > LONGEST_S:
+        raise MediaError(
+            phrase(
+                "cannot keep the motion in {path}: got {hours:.1f} hours, expected at most {most}",
+                path=path,
+                hours=float(track.times_s[-1]) / 3600,
+                most=round(LONGEST_S / 3600),
             )
         )
     has_irises = all(face is None or face.irises_px is not None for face in track.faces)
@@ -313,16 +323,31 @@ def _unpacked(tensors: dict[str, NDArray[Any]], told: dict[str, Any]) -> MotionT
         if not np.isfinite(one).all():
             raise ValueError(f"{name} has numbers that are not finite")
     times_s, confidence, place = tensors["time_s"], tensors["confidence"], tensors["place"]
-    if times_s[0] != 0 or (np.diff(times_s) <= 0).any() or times_s[-1] > 24 * 3600:
+    if times_s[0] != 0 or (np.diff(times_s) <= 0).any():
         raise ValueError("time_s does not ascend from 0")
+    if times_s[-1] > LONGEST_S:
+        raise ValueError(f"got {times_s[-1] / 3600:.1f} hours, expected at most {LONGEST_S / 3600:g}")
     width, height = (int(side) for side in told["frame_size_px"])
     if not (16 <= width <= 16384 and 16 <= height <= 16384):
         raise ValueError(f"got a frame size of {width} x {height}, expected 16 to 16384 pixels per side")
     there = confidence > 0
     if not there.any():
         raise ValueError("no frame shows a face")
-    if (np.abs(place[there, :2]) > 10 * max(width, height)).any() or not (place[there, 2] > 0).all():
+    farthest_px = np.abs(place[there, :2]).max(1) + _STEPS * np.abs(place[there, 2])
+    if not (farthest_px < 10 * max(width, height)).all() or not (place[there, 2] > 0).all():
         raise ValueError("a face lies outside of all pictures")
+    extent_px = np.ptp(tensors["mesh"][there][:, RIGID_POINTS, :2].astype(np.int32), axis=1) * place[there, 2:]
+    if (extent_px < _LEAST_FACE_PX).any():
+        raise ValueError(f"a face has no width or no height, expected {_LEAST_FACE_PX:g} pixels at least")
+    if max(width, height) > _LONGEST_SIDE_PX:
+        shrunk = np.float32(_LONGEST_SIDE_PX / max(width, height))
+        width, height, place = (
+            max(1, round(float(width * shrunk))),
+            max(1, round(float(height * shrunk))),
+            place * shrunk,
+        )
+        if model is not None:
+            tensors = tensors | {"box": tensors["box"] * shrunk}
     faces = [
         _face(mesh, where, float(sure)) if sure > 0 else None
         for mesh, where, sure in zip(tensors["mesh"], place, confidence, strict=True)
@@ -451,6 +476,10 @@ class TrackRecorder:
         """From the first frame to the last one."""
         return self._times_s[-1] - self._times_s[0] if self._times_s else 0.0
 
+    def reaches(self, time_s: float) -> bool:
+        """Whether a frame of that time is within the longest track that can be kept."""
+        return not self._times_s or time_s - self._times_s[0] <= LONGEST_S
+
     @property
     def faces(self) -> int:
         """How many frames show a face."""
@@ -471,7 +500,7 @@ class TrackRecorder:
             found: a model's keypoints, batch 1.
             box: the square that these are in.
         """
-        if self.full or (self._times_s and time_s <= self._times_s[-1]):
+        if self.full or not self.reaches(time_s) or (self._times_s and time_s <= self._times_s[-1]):
             return
         self._times_s.append(time_s)
         self._faces.append(face)

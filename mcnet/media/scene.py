@@ -133,13 +133,17 @@ def opaque(picture: NDArray[np.uint8]) -> Rgb:
 
 
 def covering(rgb: Rgb, size_px: tuple[int, int]) -> Rgb:
-    """A picture scaled until it covers (width, height); what is over is cut off on both sides."""
+    """A picture scaled until it covers (width, height); what is over is cut off on both sides.
+
+    It is cut first: a narrow picture would become huge.
+    """
     (height, width), (wide, tall) = rgb.shape[:2], size_px
     factor = max(wide / width, tall / height)
-    size = max(wide, round(width * factor)), max(tall, round(height * factor))
-    scaled = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
-    top, left = (size[1] - tall) // 2, (size[0] - wide) // 2
-    return np.ascontiguousarray(scaled[top : top + tall, left : left + wide], np.uint8)
+    seen_width, seen_height = min(width, max(1, round(wide / factor))), min(height, max(1, round(tall / factor)))
+    top, left = (height - seen_height) // 2, (width - seen_width) // 2
+    seen = rgb[top : top + seen_height, left : left + seen_width]
+    scaled = cv2.resize(seen, size_px, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+    return np.ascontiguousarray(scaled, np.uint8)
 
 
 def blurred(rgb: Rgb, strength: float) -> Rgb:

@@ -19,12 +19,15 @@ from app.__main__ import build_parser, main
 from app.control.access import Access
 from app.control.client import Connection
 from app.errors import AppError
-from app.headless import Watch, before_background, live_settings, parse_sink, save_motion
+from app.headless import Watch, _controlled, before_background, live_settings, parse_sink, save_motion
 from app.pipeline.animation.motion_recording import MotionRecording
-from app.pipeline.events import EngineReady, Event, MotionRefused, SinkFailed, SourceFailed, SourceReady
+from app.pipeline.events import EngineReady, Event, MotionRefused, SinkFailed, SourceFailed, SourceReady, StateChanged
 from app.pipeline.output.discloser import Discloser
+from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.pipeline import Pipeline
-from app.places import control_folder
+from app.pipeline.portraits import PortraitStore, load_portrait
+from app.pipeline.state import State
+from app.places import control_folder, settings_file
 from app.presets import Presets, Strengths, save_presets
 from app.settings import LiveSettings
 from assets import ROOT as ASSETS
@@ -36,6 +39,7 @@ from mcnet.media.faces import Face
 from mcnet.media.motion_track import load_track
 from mcnet.media.scene import parse_background
 from tests.app.clips import face_that_leaves
+from tests.app.control.asking import ask
 from tests.app.fakes import wait_until
 from tests.disks import full
 from tests.media.videos import GRID
@@ -106,6 +110,8 @@ def test_a_speaker_drives_a_portrait_into_a_file(tmp_path: Path, capsys: pytest.
 def test_a_run_is_controlled_from_outside_until_it_ends(tmp_path: Path) -> None:
     """The real program, asked by `ctl` for everything that a Stream Deck would, and ended politely."""
     command = [sys.executable, "-m", "app", "--headless", "--camera", str(GRID), "--size", "640x360", "--device", "cpu"]
+    settings_file().parent.mkdir(parents=True)
+    settings_file().write_text('[control]\norigins = ["http://localhost:3000"]\n')
     with (tmp_path / "log").open("w") as log:
         program = subprocess.Popen([*command, "--control", "0"], stderr=log)
     try:
@@ -124,6 +130,9 @@ def test_a_run_is_controlled_from_outside_until_it_ends(tmp_path: Path) -> None:
         wait_until(lambda: state()["live"] and state()["portrait"]["id"] == "man_2", "another portrait", 120.0)
         assert (state()["mode"], state()["model"], state()["gains"]["mouth"]) == ("headless", "starter", 1.5)
         assert main(["ctl", "portrait", "nobody"]) == 1
+        for page, status in (("http://localhost:3000", 200), ("http://localhost:3001", 403)):
+            given = {"Authorization": f"Bearer {access.kept_token()}", "Origin": page}
+            assert ask(connection.port, "GET", "/v1/state", None, given)[0] == status
         program.terminate()
         assert program.wait(60) == 0, (tmp_path / "log").read_text()
         assert access.address() is None
@@ -278,6 +287,32 @@ def test_a_preset_of_the_window_moves_the_avatar(tmp_path: Path, monkeypatch: py
         settings("--preset", "Wild")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("version = 99\n", "they are of format 99"),
+        ("version = 1\nwild = 3\n", "unknown key wild"),
+        ("=", "not be read"),
+    ],
+)
+def test_control_starts_whatever_the_presets_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    """They are a window's, which may be open, and of a later app."""
+    file = tmp_path / "presets.toml"
+    file.write_text(text)
+    monkeypatch.setattr("app.headless.presets_file", lambda: file)
+    monkeypatch.setattr("app.headless.control_folder", lambda: tmp_path / "control")
+    store, discloser = PortraitStore(tmp_path / "portraits"), Discloser(lambda: None, lambda _: None, begin_disclosing)
+    pipeline = Pipeline(lambda: None, settings=LiveSettings(), output=OutputFormat(64, 64), on_event=lambda _: None)  # type: ignore[arg-type, return-value]
+    with _controlled(pipeline, store, load_portrait("woman_1", store), 0, discloser):
+        told = capsys.readouterr().err
+    assert said in told
+    assert "control from outside: on port" in told
+    assert file.read_text() == text
+    assert sorted(path.name for path in tmp_path.glob("presets*")) == ["presets.toml"]
+
+
 def test_a_background_cuts_the_person_out_before_it() -> None:
     usual = LiveSettings(portrait_x=0.2)
     green = before_background(usual, parse_background("green"))
@@ -325,6 +360,18 @@ def test_a_motion_file_that_will_move_nothing_is_refused_before_anything_is_load
     monkeypatch.setattr(Pipeline, "start", lambda _: pytest.fail("it was started"))
     assert main(["--headless", "--frames", "1", "--camera", str(file), *options]) == 1
     assert told.format(file=file) in capsys.readouterr().err
+
+
+def test_one_that_moves_nothing_any_more_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    """Another portrait was asked for from outside, whose keypoints would have to be detected."""
+    events: SimpleQueue[Event] = SimpleQueue()
+    watch = watch_of(events, {"null"})
+    for event in (PORTRAIT, StateChanged(State.LIVE), PORTRAIT, MotionRefused(in_the_plane=False)):
+        events.put(event)
+    watch.drain()
+    assert watch.failure == ""
+    assert "could detect keypoints" in (said := capsys.readouterr().err)
+    assert "; the run goes on" in said
 
 
 @pytest.mark.parametrize(

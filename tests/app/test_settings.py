@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from app.errors import AppError
-from app.settings import AppSettings, LiveSettings, WindowSettings, load_settings, save_settings, settings_from
+from app.settings import (
+    AppSettings,
+    LiveSettings,
+    WindowSettings,
+    kept_origins,
+    load_settings,
+    save_settings,
+    settings_from,
+)
 
 
 def test_settings_survive_a_round_trip(tmp_path: Path) -> None:
@@ -41,6 +49,16 @@ def test_a_file_that_is_no_toml_is_kept_aside_and_told(tmp_path: Path, caplog: p
     assert (tmp_path / "settings.toml.damaged").read_text() == "live = ["
     assert not path.exists()
     assert "are damaged" in caplog.text
+
+
+def test_pages_are_read_without_touching_a_damaged_file(tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    assert kept_origins(path) == ()
+    page = 'origins = ["http://localhost:3000"]'
+    for text, origins in ((f"[control]\n{page}\nport = -1", ("http://localhost:3000",)), ("[control", ()), (page, ())):
+        path.write_text(text)
+        assert kept_origins(path) == origins
+        assert path.read_text() == text
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ ALL = dict(
     )
     for found in _actions(parser, name)
 )
-RANGE = r"got .*, expected a (whole )?number (from|above) [0-9.]+ to [0-9]"
+RANGE = r"got .*, expected a (whole )?number (from|above) -?[0-9.]+ to [0-9]"
 NUMBERS = {
     name: action for name, action in ALL.items() if callable(action.type) and action.type.__module__.startswith("mcnet")
 } | {"mcnet-train evaluate --frames-per-clip": ALL["mcnet-train evaluate --frames-per-clip"]}
@@ -43,13 +43,28 @@ def test_every_number_has_a_range() -> None:
     assert not plain, "these take any number: give them a type of mcnet.commands.arguments"
 
 
-@pytest.mark.parametrize("text", ["-5", "-0.001", "nan", "inf", "-inf", "1e400", "9" * 5000, "", "many", "0x10", "½"])
+@pytest.mark.parametrize("text", ["-5", "nan", "inf", "-inf", "1e400", "9" * 5000, "", "many", "0x10", "½"])
 @pytest.mark.parametrize("option", NUMBERS)
 def test_what_is_no_number_within_the_range_is_refused_with_the_range(option: str, text: str) -> None:
     convert = NUMBERS[option].type
     assert callable(convert)
     with pytest.raises(argparse.ArgumentTypeError, match=RANGE):
         convert(text)
+
+
+SIGNED = ("mcnet-avatar --portrait-x", "mcnet-avatar --portrait-y")
+"""Shares to either side; all else begins with zero or above it."""
+
+
+@pytest.mark.parametrize("option", NUMBERS)
+def test_a_little_below_zero_is_refused_where_nothing_has_two_sides(option: str) -> None:
+    convert = NUMBERS[option].type
+    assert callable(convert)
+    if option in SIGNED:
+        assert convert("-0.001") == -0.001
+        return
+    with pytest.raises(argparse.ArgumentTypeError, match=RANGE):
+        convert("-0.001")
 
 
 def test_what_is_asked_for_with_0_and_without_a_default_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

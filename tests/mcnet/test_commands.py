@@ -160,6 +160,20 @@ def test_what_cannot_have_credentials_is_told_what_can(tmp_path: Path, capsys: p
     assert "has no picture or video: expected any of .mp4" in capsys.readouterr().err
 
 
+def test_a_statement_beside_a_file_spares_what_is_there_and_does_not_go_stale(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, statement = tmp_path / "talk.webm", tmp_path / "talk.c2pa"
+    statement.write_bytes(b"the user's")
+    assert animate(output, frames=1) == 1  # before any work
+    assert "another file is there" in capsys.readouterr().err
+    assert (statement.read_bytes(), output.exists()) == (b"the user's", False)
+    statement.unlink()
+    statement.write_bytes(b"... io.github.mcnet_avatar.generation ...")
+    assert animate(output, "--no-content-credentials", frames=1) == 0
+    assert not statement.exists()
+
+
 def test_what_stands_before_a_photograph_is_a_composite(tmp_path: Path) -> None:
     write_rgb(tmp_path / "sea.png", np.full((90, 200, 3), 77, np.uint8))
     assert animate(tmp_path / "out.mp4", "--background", str(tmp_path / "sea.png"), frames=1) == 0

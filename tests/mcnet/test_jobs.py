@@ -200,6 +200,14 @@ def test_columns_are_options_and_go_before_those_of_the_batch(tmp_path: Path) ->
     assert second.output == f"{tmp_path}/frames/", "a folder stays one"
 
 
+def test_signing_files_are_relative_to_the_table(tmp_path: Path) -> None:
+    header = "source,driving,output,signing-certificates,signing-key"
+    jobs = read_jobs(table(tmp_path, "woman_1,a.mp4,1.mp4,chain.pem,keys/my.pem", header=header), (), parse_one)
+    args = parse_one(jobs[0].arguments)
+    assert args.signing_certificates == str(tmp_path / "chain.pem")
+    assert args.signing_key == str(tmp_path / "keys" / "my.pem")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -24,13 +24,13 @@ from mcnet.media.motion_track import (
     MotionTrack,
     TrackDriving,
     TrackRecorder,
-    is_track,
     load_track,
     loop_of,
     open_track,
     save_track,
 )
 from mcnet.media.video import open_driving
+from mcnet.track_name import is_track
 from tests.disks import Room, place
 
 
@@ -160,6 +160,10 @@ def test_the_recorder_takes_what_comes(face: Face, monkeypatch: pytest.MonkeyPat
     assert recorder.full
     assert (len(recorder), recorder.faces, recorder.length_s) == (3, 3, 1.0)
     np.testing.assert_allclose(recorder.track((64, 64)).times_s, [0, 0.5, 1.0])
+    long = TrackRecorder()
+    for time_s in (7.0, 7.0 + 24 * 3600, 7.1 + 24 * 3600):
+        long.add(time_s, face)
+    assert (len(long), long.length_s) == (2, 24 * 3600), "what can be kept"
     partly = TrackRecorder("abc", measured=True)
     partly.add(0.0, face, keypoints(1), SquareBox(1, 1, 1))
     partly.add(0.1, face)
@@ -172,6 +176,8 @@ def test_what_cannot_be_kept_is_said_and_nothing_is_left(tmp_path: Path, track: 
         save_track(path, MotionTrack(np.zeros(1), [None], (64, 64)))
     with pytest.raises(MediaError, match="at most 18000"):
         save_track(path, MotionTrack(np.arange(18_001.0), [face] * 18_001, (64, 64)))
+    with pytest.raises(MediaError, match=r"got 25\.0 hours, expected at most 24"):
+        save_track(path, MotionTrack(np.array([0, 25 * 3600.0]), [face] * 2, (64, 64)))
     with pytest.raises(MediaError, match=r"cannot keep the motion in .*nowhere"):
         save_track(tmp_path / "nowhere" / "t.safetensors", track)
     assert list(tmp_path.iterdir()) == []
@@ -233,9 +239,14 @@ _TOLD = {"frame_size_px": [360, 288], "model": None}
         (_changed(mesh=lambda one: one[:, :400]), "of 400 points, expected some of 468 or 478"),
         (_changed(mesh=lambda one: one.astype(np.float32)), "got mesh as float32"),
         (_changed(time_s=lambda one: one[::-1].copy()), "does not ascend from 0"),
+        (_changed(time_s=lambda one: one * 1e6), "194.4 hours, expected at most 24"),
         (_changed(time_s=_filled(np.nan)), "numbers that are not finite"),
         (_changed(place=_filled(np.inf)), "numbers that are not finite"),
         (_changed(place=_filled(1e6)), "lies outside of all pictures"),
+        (_changed(place=_filled(30)), "lies outside of all pictures"),
+        (_changed(mesh=_filled(7)), "a face has no width or no height"),
+        (_changed(mesh=lambda one: one * np.array([1, 0, 1], np.int16)), "a face has no width or no height"),
+        (_changed(place=lambda one: one * np.array([1, 1, 1e-6], np.float32)), "a face has no width or no height"),
         (_changed(confidence=_filled(0)), "no frame shows a face"),
         (_changed(value=lambda one: one[:5]), "got value as float32"),
     ],
@@ -250,6 +261,26 @@ def test_what_is_damaged_is_said_in_a_sentence(
         open_track(path)
     assert reason in str(told.value)
     assert "\n" not in str(told.value)
+
+
+def test_the_motion_of_very_large_frames_is_read_in_proportion(tmp_path: Path, track: MotionTrack) -> None:
+    """Or each of its pictures would take 800 MB."""
+    path = tmp_path / "t.safetensors"
+    save_track(path, track)
+    small, small_box = load_track(path), track.keypoints
+    large = {"place": lambda one: one * np.float32(40), "box": lambda one: one * np.float32(40)}
+    told = {"frame_size_px": [14400, 11520], "model": {"name": "mine", "weights": "abc", "measured": True}}
+    _changed(motion=json.dumps(told), **large)(path)
+    back = load_track(path)
+    assert back.frame_size_px == (4096, 3277)
+    share = 4096 / 360
+    for one, other in zip(small.faces, back.faces, strict=True):
+        if one is not None and other is not None:
+            np.testing.assert_allclose(other.mesh_px, one.mesh_px * share, rtol=1e-4, atol=1e-2)
+    assert back.keypoints is not None
+    assert small_box is not None
+    np.testing.assert_allclose(back.keypoints.box, small_box.box * share, rtol=1e-4)
+    assert back.picture(0).shape == (3277, 4096, 3)
 
 
 def test_what_is_too_large_is_not_read(tmp_path: Path, track: MotionTrack, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,12 @@ import threading
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from mcnet.media.errors import MediaError
 from mcnet.media.images import write_rgb
@@ -172,6 +174,22 @@ def test_pictures_are_fitted() -> None:
     wide[:, 100:200] = 200
     assert covering(wide, (64, 64)).shape == (64, 64, 3)
     assert (covering(wide, (64, 64)) == 200).mean() > 0.9
+
+
+def test_a_narrow_picture_is_cut_before_it_is_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scaled as a whole, a picture of 8 x 8000 would have 10 million pixels at 100 x 100."""
+    resize, sizes = cv2.resize, []
+
+    def watched(picture: NDArray[np.uint8], size_px: tuple[int, int], interpolation: int) -> cv2.typing.MatLike:
+        sizes.append(size_px)
+        return resize(picture, size_px, interpolation=interpolation)
+
+    monkeypatch.setattr(cv2, "resize", watched)
+    narrow = np.zeros((8000, 8, 3), np.uint8)
+    narrow[3996:4004] = 200
+    for rgb in (narrow, narrow.transpose(1, 0, 2)):
+        assert (covering(rgb, (100, 100)) == 200).all()
+    assert sizes == [(100, 100)] * 2
     edge = np.zeros((64, 64, 3), np.uint8)
     edge[:, 32:] = 200
     assert blurred(edge, 0) is edge

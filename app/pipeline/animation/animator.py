@@ -368,12 +368,12 @@ class Animator:
         """
         if settings.cut_out != self._cuts_out:
             self._cuts_out, self._resting = settings.cut_out, False
+        self._remember(settings)
         self._prepare_idle(settings)
         if frame is None:
             if now_s - self._captured_s < _CAMERA_GAP_S:
                 return Step(None, None)
             return Step(self._without_face(now_s, settings, camera=False), None)
-        self._remember(settings)
         self._plays = frame.played is not None
         if frame.camera != self._camera:
             self._change_camera(frame.camera)
@@ -387,7 +387,8 @@ class Animator:
         if looked:
             self._look(frame)
         if self.recording is not None:
-            self.recording.take(frame.captured_s, self._face, (frame.rgb.shape[1], frame.rgb.shape[0]))
+            size_px = frame.rgb.shape[1], frame.rgb.shape[0]
+            self.recording.take(frame.captured_s, self._face, size_px, frame.camera)
         box = self._frame(dt_s, settings)
         if self._face is None or box is None:
             return Step(self._without_face(now_s, settings, camera=True), PerformerView(frame, box, None, None))

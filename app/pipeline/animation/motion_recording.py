@@ -6,14 +6,15 @@ from pathlib import Path
 from app.errors import AppError
 from mcnet.media.errors import MediaError
 from mcnet.media.faces import Face
-from mcnet.media.motion_track import MOST_FRAMES, TrackRecorder, save_track
+from mcnet.media.motion_track import LONGEST_S, MOST_FRAMES, TrackRecorder, save_track
 from mcnet.phrases import phrase
 
 
 class MotionRecording:
     """Takes the faces of one recording on the inference thread; any other thread may save it in the end.
 
-    Where the camera gives frames of another size, or there are too many, no more is taken: what was is whole.
+    Where frames come from another camera or have another size, or there are too many, no more is taken: what was is
+    whole.
 
     Args:
         path: of the file, which is written by `save`, in one step.
@@ -24,6 +25,7 @@ class MotionRecording:
         self._lock = threading.Lock()
         self._recorder = TrackRecorder()
         self._size_px: tuple[int, int] | None = None
+        self._camera = ""
         self._ended = ""
 
     @property
@@ -36,21 +38,28 @@ class MotionRecording:
         """How many were taken."""
         return len(self._recorder)
 
-    def take(self, captured_s: float, face: Face | None, size_px: tuple[int, int]) -> None:
+    def take(self, captured_s: float, face: Face | None, size_px: tuple[int, int], camera: str = "") -> None:
         """Take a frame.
 
         Args:
             captured_s: when it arrived, of a monotonic clock.
             face: in its pixels; None where there is none.
             size_px: its width and height.
+            camera: which one it is from.
         """
         with self._lock:
             if self._ended or (face is None and self._size_px is None):  # it begins with the first face
                 return
+            if self._size_px is not None and camera != self._camera:
+                self._ended = phrase("another camera is used now")
+                return
             if self._size_px not in (None, size_px):
                 self._ended = phrase("the camera's frames have another size now")
                 return
-            self._size_px = size_px
+            if not self._recorder.reaches(captured_s):
+                self._ended = phrase("a motion file takes no more than {hours} hours", hours=round(LONGEST_S / 3600))
+                return
+            self._size_px, self._camera = size_px, camera
             self._recorder.add(captured_s, face)
             if self._recorder.full:
                 self._ended = phrase(

@@ -17,6 +17,7 @@ from mcnet.files import replacing
 from mcnet.mean_head import RIGID_POINTS
 from mcnet.media.expressions import Mesh, head_turn
 from mcnet.media.head_motion import Head
+from mcnet.phrases import packed, unpacked
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +131,8 @@ class ReferenceStore:
         if not setup.camera:
             return
         path = self._path(setup)
-        told = {"score": kept.score, "remarks": kept.remarks, "model": kept.fingerprint, "version": _VERSION}
+        remarks = [packed(remark) for remark in kept.remarks]
+        told = {"score": kept.score, "remarks": remarks, "model": kept.fingerprint, "version": _VERSION}
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with replacing(path) as partial:
@@ -188,4 +190,4 @@ def _unpack(tensors: dict[str, NDArray[np.float64]], told: dict[str, object]) ->
     if not isinstance(score, int) or not isinstance(remarks, list):
         raise ValueError("got no score")
     fingerprint = str(told["model"])
-    return Kept(Reference(Pose(value, jacobian), head), likeness, score, tuple(map(str, remarks)), fingerprint)
+    return Kept(Reference(Pose(value, jacobian), head), likeness, score, tuple(map(unpacked, remarks)), fingerprint)

@@ -49,9 +49,17 @@ class BackdropVideo:
             raise AppError(self._failure)
         return self._latest
 
+    def end(self) -> None:
+        """Have it end, without waiting for that; harmless when called again."""
+        self._ended.set()
+
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return not self._thread.is_alive()
+
     def close(self) -> None:
         """End it; harmless when called again. A file that hangs is left behind."""
-        self._ended.set()
+        self.end()
         self._thread.join(_JOIN_S)
 
     def _run(self) -> None:

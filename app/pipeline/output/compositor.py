@@ -15,6 +15,7 @@ from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
 from app.settings import LiveSettings
 from mcnet.arrays import Rgb
+from mcnet.errors import sentence
 from mcnet.media.errors import MediaError
 from mcnet.media.images import read_rgb
 from mcnet.media.matte import Cutout
@@ -71,22 +72,31 @@ class Compositor:
         self._backdrop: tuple[tuple[str, ...], Rgb] | None = None
         self._blurred_plate: tuple[Rgb, float, Rgb] | None = None
         self._video: BackdropVideo | None = None
+        self._ended_videos: list[BackdropVideo] = []
         self._slate_picture: Rgb | None = None
         self._own_slates: dict[str, Rgb] = {}
 
     def close(self) -> None:
         """End what runs in the background; harmless when called again."""
-        if self._video is not None:
-            self._video.close()
-            self._video = None
+        self._end_video()
+        for video in self._ended_videos:
+            video.close()
+        self._ended_videos = []
 
     def shows_video(self, settings: LiveSettings) -> bool:
         """Whether the picture changes though the avatar does not; a video that is not wanted any more is ended."""
         if settings.background != "video" or (
             self._video is not None and self._video.path != settings.background_video
         ):
-            self.close()
+            self._end_video()
         return settings.background == "video"
+
+    def _end_video(self) -> None:
+        """Have the video end, which the pictures do not wait for."""
+        if self._video is not None:
+            self._video.end()
+            self._ended_videos = [*(video for video in self._ended_videos if not video.over()), self._video]
+            self._video = None
 
     def compose(self, avatar: Rgb, settings: LiveSettings, person: Person | None = None) -> Rgb:
         """Put the avatar on its background.
@@ -233,8 +243,8 @@ class Compositor:
         """
         self._slate_picture, self._own_slates = None, {}
         if path:
-            picture = _read_picture(path, phrase("the slate's picture"))
-            self._slate_picture = covering(picture, (self._width, self._height))
+            size_px = (self._width, self._height)
+            self._slate_picture = _covering_picture(path, phrase("the slate's picture"), size_px)
 
     def _own_slate(self, back: Rgb, text: str) -> Rgb:
         """The user's picture; a text of his stands on it, dimmed."""
@@ -291,7 +301,7 @@ class Compositor:
     def _draw_backdrop(self, settings: LiveSettings) -> Rgb:
         size_px = (self._width, self._height)
         if settings.background == "image":
-            return covering(_read_picture(settings.background_image, phrase("the background picture")), size_px)
+            return _covering_picture(settings.background_image, phrase("the background picture"), size_px)
         return plain(settings.background_colour, size_px)
 
     def _surround(self, picture: Rgb, before: Rgb, after: Rgb) -> None:
@@ -394,15 +404,17 @@ def _sharpened(rgb: Rgb, sharpness: float) -> Rgb:
     return np.asarray(cv2.addWeighted(rgb, 1 + amount, smooth, -amount, 0), np.uint8)
 
 
-def _read_picture(path: str, what: str) -> Rgb:
+def _covering_picture(path: str, what: str, size_px: tuple[int, int]) -> Rgb:
     if not path:
         raise AppError(
             phrase("the background is to be a picture, but none is chosen: choose a file, or another background")
         )
     try:
-        return read_rgb(require_file(path))
+        return covering(read_rgb(require_file(path)), size_px)
     except (MediaError, OSError) as error:
         raise AppError(phrase("{what} cannot be used: {error}", what=what, error=error)) from error
+    except (MemoryError, cv2.error) as error:  # of a picture that is too large, and would be with every tick
+        raise AppError(phrase("{what} cannot be used: {error}", what=what, error=sentence(error))) from error
 
 
 @functools.lru_cache(maxsize=16)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from app.pipeline.events import Undisclosed
 from mcnet.disclosure import Generated, ModelUsed, SigningFiles
+from mcnet.disclosure.manifest import drop_stale
 from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Discloser:
 
     def _begin(self, path: Path, said: Generated) -> None:
         files = self._find_files()
+        drop_stale(path)
         if files is None or not said.models:  # without a model there was only the slate
             return
         self._under_way = [thread for thread in self._under_way if thread.is_alive()]

@@ -1,14 +1,18 @@
-"""What may leave the app: pictures that the engine generated, or the slate."""
+"""What may leave the app: pictures that the engine generated, or the slate.
+
+The window imports this before it is up, so that OpenCV and FFmpeg are left to those who make the pictures.
+"""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from app.pipeline.state import State
-from mcnet.media.matte import Cutout
-from mcnet.media.scene import rgb_of
+
+if TYPE_CHECKING:
+    from mcnet.media.matte import Cutout
 
 _BADGE_HEIGHT, _BADGE_ASPECT, _BADGE_MARGIN = 0.058, 3.9, 0.022
 
@@ -34,7 +38,7 @@ class Person:
             array for all frames of a portrait.
     """
 
-    cutout: Cutout
+    cutout: "Cutout"
     plate: NDArray[np.uint8]
 
 
@@ -93,6 +97,8 @@ class Composed:
         """
         if self.alpha is None:
             return self.rgb
+        from mcnet.media.scene import rgb_of
+
         flat = self.alpha.reshape(-1)
         mixed = np.flatnonzero((flat > 0) & (flat < 255))
         made = self.rgb.copy()
@@ -105,7 +111,5 @@ class Composed:
 
     def straight(self) -> NDArray[np.uint8]:
         """(height, width, 4) uint8 RGB and straight alpha."""
-        made = np.asarray(cv2.cvtColor(self.colours(), cv2.COLOR_RGB2RGBA), np.uint8)
-        if self.alpha is not None:
-            made[:, :, 3] = self.alpha
-        return made
+        alpha = np.full(self.rgb.shape[:2], 255, np.uint8) if self.alpha is None else self.alpha
+        return np.dstack((self.colours(), alpha))

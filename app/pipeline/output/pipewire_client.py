@@ -1,9 +1,9 @@
 """The little of libpipewire that the app needs, through ctypes: parameters, a connection, a stream.
 
 Every system with PipeWire has the library, and its calls have stayed the same since 0.3, while GStreamer's element for
-it is a package of its own that many systems lack. Native code can crash, so only processes of their own import this:
-see `app.pipeline.output.pipewire_process`. Types and numbers are those of PipeWire's headers (`pipewire/stream.h`,
-`pipewire/core.h`, `spa/pod/pod.h`, `spa/param`).
+it is a package of its own that many systems lack. Native code can crash, so only processes of their own load it, by
+making a `PipeWire`; see `app.pipeline.output.pipewire_process`. Types and numbers are those of PipeWire's headers
+(`pipewire/stream.h`, `pipewire/core.h`, `spa/pod/pod.h`, `spa/param`).
 """
 
 import ctypes
@@ -18,13 +18,18 @@ from typing import Any, NamedTuple, Self
 from app.errors import AppError
 from mcnet.phrases import phrase
 
+
+class LibraryError(AppError):
+    """PipeWire's library is not there, or cannot be used as it is installed."""
+
+
 LIBRARY = "libpipewire-0.3.so.0"
 LOST = phrase("PipeWire has ended")
 
 ANY_TARGET = 0xFFFFFFFF
 INPUT, OUTPUT = 0, 1
 AUTOCONNECT, INACTIVE, MAP_BUFFERS, DRIVER, IN_DATA_THREAD = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 4
-ERROR, PAUSED, STREAMING = -1, 2, 3
+ERROR, UNCONNECTED, PAUSED, STREAMING = -1, 0, 2, 3
 
 FORMAT_PARAM, _ENUM_FORMAT_PARAM, _BUFFERS_PARAM, _META_PARAM = 4, 3, 5, 6
 _FORMAT, _PARAM_BUFFERS, _PARAM_META = 0x40003, 0x40004, 0x40005
@@ -44,7 +49,7 @@ _RANGE, _FLAGS = 1, 4
 _ANSWER_S = 5
 _LATE_S = 0.05
 _CORE_ID = 0
-_PIPE_BROKEN = -errno.EPIPE
+_PIPE_BROKEN, _NOT_THERE = -errno.EPIPE, -errno.ENOENT
 
 
 # Parameters: SPA's "plain old data".
@@ -293,12 +298,12 @@ def _library() -> ctypes.CDLL:
     """PipeWire's library.
 
     Raises:
-        AppError: it is not there, or too old.
+        LibraryError: it is not there, or too old.
     """
     try:
         library = ctypes.CDLL(LIBRARY)
     except OSError as error:
-        raise AppError(
+        raise LibraryError(
             phrase("PipeWire's library cannot be loaded ({error}); install PipeWire", error=error)
         ) from error
     pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint32
@@ -336,7 +341,7 @@ def _library() -> ctypes.CDLL:
         try:
             call = getattr(library, name)
         except AttributeError as error:
-            raise AppError(
+            raise LibraryError(
                 phrase("PipeWire's library is too old: it lacks {name}; update PipeWire", name=name)
             ) from error
         call.restype, call.argtypes = result, arguments
@@ -366,7 +371,8 @@ class PipeWire:
         library_version: of the library.
 
     Raises:
-        AppError: there is no library, no daemon, or it does not answer.
+        LibraryError: there is no library, or not all of it.
+        AppError: there is no daemon, or it does not answer.
     """
 
     def __init__(self, on_lost: Callable[[str], None] = lambda _: None) -> None:
@@ -380,7 +386,7 @@ class PipeWire:
         self._loop = self.library.pw_thread_loop_new(b"mcnet-avatar", None)
         self._context = self.library.pw_context_new(self.library.pw_thread_loop_get_loop(self._loop), None, 0)
         if not self._context:
-            raise AppError(
+            raise LibraryError(
                 phrase("PipeWire's library cannot be used: its settings or plug-ins are missing; install PipeWire")
             )
         if self.library.pw_thread_loop_start(self._loop) < 0:
@@ -478,6 +484,8 @@ class PipeWire:
     def _hear_error(self, _data: Any, thing: int, _number: int, result: int, message: bytes | None) -> None:
         if thing != _CORE_ID or self._lost:
             return  # of a stream: it tells so itself
+        if result == _NOT_THERE:
+            return  # of what was taken away while it was asked for something
         said = (message or b"").decode(errors="replace")
         self._lost = LOST if result == _PIPE_BROKEN else phrase("PipeWire has failed: {said}", said=said)
         self.signal()
@@ -551,6 +559,11 @@ class Stream:
             )
         if result < 0:
             raise AppError(phrase("PipeWire makes no node (error {number})", number=-result))
+
+    def close(self) -> None:
+        """Take the node away; nothing is called back any more."""
+        with self._pipewire:
+            self._library.pw_stream_destroy(self._stream)
 
     @property
     def node_id(self) -> int:

@@ -1,6 +1,7 @@
 """A microphone that PipeWire has: the chosen one, delayed by the age of the pictures, so that a call hears in step."""
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -39,6 +40,7 @@ class PipeWireMicrophone:
     def __init__(self, key: str, name: str, tell: Callable[[MicrophoneStanding], None]) -> None:
         self._tell = tell
         self._standing = MicrophoneStanding()
+        self._lock = threading.Lock()  # of the next one, and of the order in which it is told
         self._wish = (0.0, True)
         self._keeper = PipeWireKeeper(
             pipewire_sound_process.microphone,
@@ -50,9 +52,11 @@ class PipeWireMicrophone:
         )
 
     def follow(self, delay_s: float, *, muted: bool) -> None:
-        """Delay what is heard by that from now on, or let nothing be heard."""
-        self._wish = delay_s, muted
-        self._keeper.send(self._wish)
+        """Delay what is heard by that from now on, or let nothing be heard; from any thread."""
+        with self._lock:
+            before, self._wish = self._wish, (delay_s, muted)
+            if self._wish != before:  # or a process that hangs would have no room for more one day
+                self._keeper.send(self._wish)
 
     def stop(self) -> None:
         """Take it away; harmless when called again, and waits for nothing."""
@@ -65,9 +69,10 @@ class PipeWireMicrophone:
     def _hear(self, facts: dict[str, Any]) -> None:
         if "node" in facts:
             logger.info("PipeWire has the microphone as node %d", facts["node"])
-            self._keeper.send(self._wish)
+            with self._lock:
+                self._keeper.send(self._wish)
             self._stand(there=True, trouble="")
-        else:
+        elif "taken" not in facts:
             self._stand(**facts)
 
     def _be_away(self, error: AppError | None) -> None:

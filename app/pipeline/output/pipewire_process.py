@@ -26,6 +26,7 @@ from app.pipeline.output.pipewire_client import (
     STREAMING,
     VIDEO_FORMAT,
     YUY2,
+    LibraryError,
     PipeWire,
     Stream,
     read_id,
@@ -90,17 +91,17 @@ def serve(connection: "Connection[Any, Any]", job: Callable[..., None], *args: A
     """The process, which ends with the one that started it.
 
     Args:
-        connection: takes the answers of the job, or one with an `error` for people.
+        connection: takes the answers of the job, or one with an `error` for people, and whether it is the `library`'s.
         job: to be done.
         args: of the job, after the connection.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the app, which ends this process
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     with contextlib.suppress(BrokenPipeError, EOFError, ConnectionResetError):  # nobody listens any more
         try:
             job(connection, *args)
         except AppError as error:
-            connection.send({"error": str(error)})
+            connection.send({"error": str(error), "library": isinstance(error, LibraryError)})
     os._exit(0)  # without the library's own end, which has nothing to do that the daemon would not
 
 
@@ -111,10 +112,15 @@ def end_with(connection: "Connection[Any, Any]", error: str) -> NoReturn:
     os._exit(0)
 
 
-def _end_with_parent() -> None:
-    if (parent := multiprocessing.parent_process()) is not None:
-        parent.join()
-        os._exit(0)
+def end_with_parent() -> None:
+    """End the process, from now on, when the app is gone, killed even, and whatever native code is at."""
+
+    def wait() -> None:
+        if (parent := multiprocessing.parent_process()) is not None:
+            parent.join()
+            os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def examine(connection: "Connection[Any, Any]") -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from app.errors import AppError
 from app.pipeline.output import pipewire_process
+from app.pipeline.output.pipewire_client import LibraryError
 from app.pipeline.output.pipewire_worker import NODE_NAME, PipeWireWorker, daemon_socket, require_daemon
 from app.pipeline.output.virtual_camera_report import Fix, VirtualCameraReport, distributions
 from mcnet.phrases import phrase
@@ -74,7 +75,8 @@ class PipeWireProbe:
             facts = self._ask()
         except AppError as error:
             sentence = phrase("PipeWire runs, but cannot be used: {error}.", error=error)
-            return VirtualCameraReport("missing", "", sentence, (_RESTART,))
+            fixes = self._install() if isinstance(error, LibraryError) else (_RESTART,)
+            return VirtualCameraReport("missing", "", sentence, fixes)
         version, manager = facts["version"], facts["manager"]
         if not manager:
             sentence = phrase(

@@ -24,6 +24,7 @@ from app.pipeline.output.pipewire_client import (
     OUTPUT,
     PAUSED,
     STREAMING,
+    UNCONNECTED,
     Global,
     PipeWire,
     Stream,
@@ -43,14 +44,15 @@ _LOST_S = 0.004
 _SILENT_S = 2.0
 _LOOK_S = 0.25
 _TOLD_S = 0.005
+_AGAIN_S = 1.0
 
 
 def microphone(connection: "Connection[Any, Any]", key: str, name: str) -> None:
     """Be a microphone until nobody wants it any more.
 
     Sends dicts: `node`, its number, once it is there; `listened`, whether somebody hears it; `delay_s`, that is kept,
-    whenever it changes; `trouble`, for people, whenever that changes. Receives a delay in seconds, and whether it is
-    muted.
+    whenever it changes; `trouble`, for people, whenever that changes; `taken`, for each message. Receives a delay in
+    seconds, and whether it is muted.
 
     Args:
         connection: for this.
@@ -85,9 +87,11 @@ def find_node(known: Sequence[Global], key: str, name: str) -> str:
 class _Microphone:
     def __init__(self, connection: "Connection[Any, Any]", key: str, name: str) -> None:
         self._connection = connection
+        self._key = key
         self._name = name
         self._feed = SoundFeed()
         self._sound = DelayedSound(self._feed)
+        self._sound.muted = True  # until it is told, or a call would hear what is said while the slate is shown
         self._heard_s = self._asked_s = 0.0
         self._there = self._listened = False
         self._told_s = -1.0
@@ -102,20 +106,60 @@ class _Microphone:
                     oldest=oldest,
                 )
             )
-        usual = {
+        self._usual = {
             "media.type": "Audio",
             "node.latency": f"{_QUANTUM}/{RATE_HZ}",
             "node.link-group": _LINK_GROUP,
         }
-        target = {}
-        if key:
-            node = find_node(self._pipewire.globals(), key, name)
-            if not node:
-                raise AppError(phrase("the microphone is not there: plug it in, or choose another one"))
-            target = {"target.object": node, "node.target": node}  # the second one is for 0.3.64 and older
-        self._ear = Stream(
+        node = self._find()
+        if key and not node:
+            raise AppError(phrase("the microphone is not there: plug it in, or choose another one"))
+        self._ear_lost = False
+        self._looked_s = 0.0
+        self._ear = self._make_ear(node)
+        self._mouth = Stream(
             self._pipewire,
-            usual
+            self._usual
+            | {
+                "media.class": "Audio/Source",
+                "node.name": _NODE_NAME,
+                "node.nick": MICROPHONE_NAME,
+                "node.description": MICROPHONE_NAME,
+                "node.virtual": "true",
+                # There is nothing to suspend, and WirePlumber 0.4 would try to 5 s later, even if this is gone by then.
+                "session.suspend-timeout-seconds": "0",
+            },
+            on_state=self._hear_mouth,
+            on_param=lambda _param, _address: None,
+            on_process=lambda: self._mouth.give_sound(self._give),
+        )
+
+    def run(self) -> None:
+        self._connect_ear()  # first, and closed, for the mouth may be listened to at once
+        self._mouth.connect(OUTPUT, MAP_BUFFERS | IN_DATA_THREAD, [sound_format(RATE_HZ)])
+        while True:
+            if self._ear_lost and time.monotonic() - self._looked_s > _AGAIN_S:
+                self._renew_ear()
+            if told := self._connection.poll(_LOOK_S):
+                self._sound.delay_s, self._sound.muted = self._connection.recv()
+            with self._pipewire:
+                if told:
+                    self._connection.send({"taken": self._sound.delay_s})
+                self._tell()
+
+    def _find(self) -> str:
+        """The name of the node that is to be heard; "" where it is not there, or is the usual one."""
+        return find_node(self._pipewire.globals(), self._key, self._name) if self._key else ""
+
+    def _make_ear(self, node: str) -> Stream:
+        target = {}
+        if node:
+            # The second one is for 0.3.64 and older. The last one: nobody who unplugs a microphone expects that a
+            # call hears another one.
+            target = {"target.object": node, "node.target": node, "node.dont-reconnect": "true"}
+        return Stream(
+            self._pipewire,
+            self._usual
             | target
             | {
                 "media.category": "Capture",
@@ -127,31 +171,21 @@ class _Microphone:
             on_param=lambda _param, _address: None,
             on_process=self._take,
         )
-        self._mouth = Stream(
-            self._pipewire,
-            usual
-            | {
-                "media.class": "Audio/Source",
-                "node.name": _NODE_NAME,
-                "node.nick": MICROPHONE_NAME,
-                "node.description": MICROPHONE_NAME,
-                "node.virtual": "true",
-            },
-            on_state=self._hear_mouth,
-            on_param=lambda _param, _address: None,
-            on_process=lambda: self._mouth.give_sound(self._give),
-        )
 
-    def run(self) -> None:
-        formats = [sound_format(RATE_HZ)]
-        # The ear first, and closed, for the mouth may be listened to at once.
-        self._ear.connect(INPUT, AUTOCONNECT | INACTIVE | MAP_BUFFERS | IN_DATA_THREAD, formats)
-        self._mouth.connect(OUTPUT, MAP_BUFFERS | IN_DATA_THREAD, formats)
-        while True:
-            if self._connection.poll(_LOOK_S):
-                self._sound.delay_s, self._sound.muted = self._connection.recv()
-            with self._pipewire:
-                self._tell()
+    def _connect_ear(self) -> None:
+        self._ear.connect(INPUT, AUTOCONNECT | INACTIVE | MAP_BUFFERS | IN_DATA_THREAD, [sound_format(RATE_HZ)])
+
+    def _renew_ear(self) -> None:
+        """Hear the microphone again, once it is there again; a call keeps this one meanwhile, and hears silence."""
+        self._looked_s = time.monotonic()
+        if not (node := self._find()):
+            return
+        self._ear.close()
+        self._ear_lost = False
+        self._ear = self._make_ear(node)
+        self._connect_ear()
+        with self._pipewire:
+            self._ear.set_active(self._listened)
 
     def _tell(self) -> None:
         """Say what has changed; with the lock."""
@@ -190,7 +224,11 @@ class _Microphone:
         end_with(self._connection, message)
 
     def _hear_ear(self, state: int, error: str) -> None:
-        if state == ERROR:
+        if state not in (ERROR, UNCONNECTED):
+            return
+        if self._key:  # it was unplugged: the session manager has taken the node away
+            self._ear_lost = True
+        elif state == ERROR:
             self._lose(phrase("PipeWire has refused to hear the microphone: {error}", error=error))
 
     def _hear_mouth(self, state: int, error: str) -> None:
@@ -204,4 +242,5 @@ class _Microphone:
             self._listened = listened
             self._asked_s = time.monotonic()
             self._connection.send({"listened": listened})
-        self._ear.set_active(listened)  # a microphone that nobody hears is closed
+        if not self._ear_lost:
+            self._ear.set_active(listened)  # a microphone that nobody hears is closed

@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -15,6 +16,7 @@ from typing import Any
 
 from app.errors import AppError
 from app.pipeline.output import pipewire_process
+from app.pipeline.output.pipewire_client import LibraryError
 from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ MICROPHONE_NAME = "mcnet-avatar microphone"
 """What they call the microphone."""
 
 _ANSWER_S = 10.0
+_TAKEN_S, _LOOK_S = 2.0, 0.5
 _AGAIN_S, _LONGEST_AGAIN_S = 0.5, 8.0
 _STEADY_S = 10.0  # who lived as long does not crash at once
 
@@ -73,11 +76,16 @@ class PipeWireWorker:
             )
             self._process.start()
 
+    def says(self, timeout_s: float) -> bool:
+        """Whether it says something within that time, or ends."""
+        return self.connection.poll(timeout_s)
+
     def facts(self, timeout_s: float | None = None) -> dict[str, Any]:
         """What it says next.
 
         Raises:
-            AppError: it says what is wrong, or nothing.
+            LibraryError: PipeWire's library cannot be used.
+            AppError: it says what else is wrong, or nothing.
         """
         try:
             if not self.connection.poll(timeout_s):
@@ -86,7 +94,7 @@ class PipeWireWorker:
         except (EOFError, OSError) as error:
             raise AppError(phrase("what speaks to PipeWire has crashed")) from error
         if "error" in facts:
-            raise AppError(str(facts["error"]))
+            raise (LibraryError if facts.get("library") else AppError)(str(facts["error"]))
         return facts
 
     def end(self) -> None:
@@ -102,10 +110,12 @@ class PipeWireWorker:
 class PipeWireKeeper:
     """Keeps a process that speaks to PipeWire: one that ends is started anew, once there is a daemon again.
 
+    So is one that hangs: it is ended when it has not taken a message within 2 s.
+
     All functions are called from its thread.
 
     Args:
-        job: of `PipeWireWorker`. It says `node` once what it makes is there.
+        job: of `PipeWireWorker`. It says `node` once what it makes is there, and then `taken` for each message.
         args: of the job.
         began: called before a process starts.
         hear: takes what it says.
@@ -134,17 +144,20 @@ class PipeWireKeeper:
         self._away = away
         self._patient = patient
         self._was_there = self._told = False
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of the next three
         self._worker: PipeWireWorker | None = None
+        self._there = False  # what this one makes
+        self._sent_s: deque[float] = deque()  # when what it has not taken yet was sent
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="PipeWire", daemon=True)
         self._thread.start()
 
     def send(self, message: Any) -> bool:
-        """Tell the process something; whether there is one."""
+        """Tell the process something; whether there is one, and what it makes is there."""
         with self._lock:
-            if self._worker is None:
+            if self._worker is None or not self._there:
                 return False
+            self._sent_s.append(time.monotonic())
             try:
                 self._worker.connection.send(message)
             except OSError:  # it has ended: whoever waits for what it says hears so
@@ -202,18 +215,39 @@ class PipeWireKeeper:
             with self._lock:
                 if self._stopped.is_set():
                     return
-                self._worker = worker
+                self._worker, self._there = worker, False
+                self._sent_s.clear()
             facts = worker.facts(_ANSWER_S)
             while not self._stopped.is_set():
+                if "taken" in facts:
+                    with self._lock:
+                        self._sent_s.popleft()
                 if "node" in facts:
                     self._was_there = True
+                    with self._lock:
+                        self._there = True
                     if self._told:
                         self._told = False
                         self._away(None)
                 self._hear(facts)
-                facts = worker.facts()
+                facts = self._next(worker)
         finally:
             with self._lock:
                 self._worker = None
             worker.end()
             worker.close()
+
+    def _next(self, worker: PipeWireWorker) -> dict[str, Any]:
+        """What the process says next.
+
+        Raises:
+            AppError: it says what is wrong, has ended, or hangs.
+        """
+        while True:
+            says = worker.says(_LOOK_S)
+            with self._lock:
+                late = bool(self._sent_s) and time.monotonic() - self._sent_s[0] > _TAKEN_S
+            if says:
+                return worker.facts()
+            if late:
+                raise AppError(phrase("PipeWire did not answer within {seconds:g} s", seconds=_TAKEN_S))

@@ -2848,7 +2848,7 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         </message>
         <message>
             <source>no face is shown</source>
-            <translation>es ist kein Gesicht zu sehen</translation>
+            <translation>es wird kein Gesicht gezeigt</translation>
         </message>
         <message>
             <source>no face was found in it</source>
@@ -4104,6 +4104,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>{percent:.0f} %</source>
             <translation>{percent:.0f} %</translation>
+        </message>
+        <message>
+            <source>{place} is a link, which the token of control from outside cannot be: remove it</source>
+            <translation>{place} ist eine Verknüpfung, und das darf das Token der Steuerung von außen nicht sein: Entfernen Sie sie</translation>
         </message>
         <message>
             <source>{precision} (measured to be the fastest here)</source>

@@ -4106,6 +4106,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>{percent:.0f} %</translation>
         </message>
         <message>
+            <source>{place} is a link, which the token of control from outside cannot be: remove it</source>
+            <translation>{place} es un enlace, y el token del control externo no puede serlo: quítelo</translation>
+        </message>
+        <message>
             <source>{precision} (measured to be the fastest here)</source>
             <translation>{precision} (medido como lo más rápido aquí)</translation>
         </message>

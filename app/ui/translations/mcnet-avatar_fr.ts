@@ -4106,6 +4106,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>{percent:.0f} %</translation>
         </message>
         <message>
+            <source>{place} is a link, which the token of control from outside cannot be: remove it</source>
+            <translation>{place} est un lien, ce que le jeton du contrôle externe ne peut pas être : retirez-le</translation>
+        </message>
+        <message>
             <source>{precision} (measured to be the fastest here)</source>
             <translation>{precision} (mesuré le plus rapide ici)</translation>
         </message>

@@ -4103,6 +4103,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{percent:.0f}%</translation>
         </message>
         <message>
+            <source>{place} is a link, which the token of control from outside cannot be: remove it</source>
+            <translation>{place} はリンクです。外部からの操作のトークンにはリンクを使えません：削除してください</translation>
+        </message>
+        <message>
             <source>{precision} (measured to be the fastest here)</source>
             <translation>{precision}（この環境で最も速いと測定）</translation>
         </message>

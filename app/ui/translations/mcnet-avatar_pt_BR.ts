@@ -4106,6 +4106,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>{percent:.0f}%</translation>
         </message>
         <message>
+            <source>{place} is a link, which the token of control from outside cannot be: remove it</source>
+            <translation>{place} é um link, o que o token do controle externo não pode ser: remova-o</translation>
+        </message>
+        <message>
             <source>{precision} (measured to be the fastest here)</source>
             <translation>{precision} (medido como o mais rápido aqui)</translation>
         </message>

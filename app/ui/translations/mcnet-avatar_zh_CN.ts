@@ -4103,6 +4103,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{percent:.0f}%</translation>
         </message>
         <message>
+            <source>{place} is a link, which the token of control from outside cannot be: remove it</source>
+            <translation>{place} 是链接，外部控制的令牌不能是链接：请移除它</translation>
+        </message>
+        <message>
             <source>{precision} (measured to be the fastest here)</source>
             <translation>{precision}（在本机测得最快）</translation>
         </message>

@@ -1,5 +1,6 @@
 import errno
 import importlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,13 +8,15 @@ import pytest
 from app.pipeline import doctor, tiers
 from app.pipeline.capture import cameras
 from app.pipeline.capture.camera import CameraInfo
-from app.pipeline.doctor import VirtualCameraReport, as_text, check_up
+from app.pipeline.doctor import Fix, VirtualCameraReport, as_text, check_up
 from app.pipeline.output.virtual_camera_report import LinuxProbe
 from mcnet.bench.tiers import Tier, Timing
 from mcnet.engine import Way
 from mcnet.media.errors import MediaError
 from mcnet.media.faces import FaceFinder
 from tests.app.linux_machine import LinuxMachine
+
+NO_PIPEWIRE = VirtualCameraReport("missing", "", "PipeWire is not installed.", (Fix("Install it", "apt"),))
 
 
 @pytest.fixture
@@ -66,8 +69,10 @@ class TestDiagnosis:
         bare = LinuxMachine(tmp_path / "bare").install_module()
         monkeypatch.setattr(cameras, "list_cameras", list)
         monkeypatch.setattr(doctor, "examine_virtual_camera", lambda: look(bare))
+        monkeypatch.setattr(doctor, "examine_pipewire", lambda: NO_PIPEWIRE)
         monkeypatch.setattr(tiers, "unused_gpus", lambda: ("an AMD GPU is there, but is not used: so",))
         text = diagnose("no such model")
+        assert "[!!] Virtual camera" in text
         assert "[!!] Cameras: None was found.\n     1. Plug one in" in text
         assert "     1. Load the module:\n          sudo modprobe v4l2loopback devices=1 " in text
         assert "     2. Have it at every start of the system:\n          echo v4l2loopback" in text
@@ -75,6 +80,24 @@ class TestDiagnosis:
         assert "an AMD GPU is there, but is not used: so." in text
         assert "https://pytorch.org" in text
         assert "[!!] Model: no model" in text
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="PipeWire is Linux's")
+    def test_one_kind_of_virtual_camera_is_enough(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        bare = LinuxMachine(tmp_path / "bare").install_module()
+        with monkeypatch.context() as patch:
+            patch.setattr(doctor, "examine_pipewire", lambda: NO_PIPEWIRE)
+            text = diagnose()
+        assert "[ok] Virtual camera" in text
+        assert "[ok] PipeWire camera: PipeWire is not installed.\n     1. Install it:\n          apt" in text
+        monkeypatch.setattr(doctor, "examine_virtual_camera", lambda: look(bare))
+        text = diagnose()
+        assert "[ok] PipeWire camera: PipeWire is well." in text
+        assert "[ok] Virtual camera: " in text
+        assert "sudo modprobe v4l2loopback" in text
+        monkeypatch.setattr(doctor, "examine_pipewire", lambda: NO_PIPEWIRE)
+        text = diagnose()
+        assert "[!!] Virtual camera: " in text
+        assert "[!!] PipeWire camera: " in text
 
     def test_a_camera_that_is_not_permitted(self, machine: LinuxMachine) -> None:
         machine.add(1, "Locked", error=errno.EACCES)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +84,11 @@ def test_a_motion_file_is_named_as_a_camera(file: Path) -> None:
         camera.read()
 
 
+def test_naming_one_loads_no_computer_vision() -> None:
+    program = "import sys, app.pipeline.camera_spec; sys.exit('cv2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
 def test_one_that_is_damaged_is_no_camera(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:500])
     with pytest.raises(CameraError, match="cannot be read as a motion file"):
@@ -134,6 +141,7 @@ class Stage:
         self.animator = Animator(self.engine, self.events.append, lambda *_: None, finder=self.finder)
         self.animator.set_portrait(portrait)
         self.frames = 0
+        self.camera = "one"
         self.waits = True
         """For the idle motion, after each step."""
 
@@ -143,7 +151,7 @@ class Stage:
         now_s = 100 + 0.04 * self.frames
         rgb = drawn(face, 640, 480) if played else marked_picture()
         seen = Played(rgb, face) if played else None
-        step = self.animator.step(CameraFrame(self.frames, now_s, rgb, "one", "", seen), now_s, settings)
+        step = self.animator.step(CameraFrame(self.frames, now_s, rgb, self.camera, "", seen), now_s, settings)
         assert step.output is not None
         if step.view is not None:
             self.animator.follow(step.view)
@@ -347,6 +355,24 @@ def test_every_frame_is_measured_while_it_is_recorded(tmp_path: Path, face: Face
     for _ in range(10):
         stage.step(face, played=False)
     assert stage.finder.searched == searched + 10
+
+
+def test_another_camera_ends_it_and_so_does_a_day(tmp_path: Path, face: Face, woman: Portrait) -> None:
+    """Another camera's frames may be of the same size, and show somebody else."""
+    stage = Stage(None, woman)
+    stage.animator.recording = recording = MotionRecording(tmp_path / "a.safetensors")
+    stage.step(face, played=False)
+    assert recording.ended == ""
+    stage.camera = "two"
+    stage.step(face, played=False)
+    assert "another camera" in recording.ended
+    assert recording.frames == 1
+    long = MotionRecording(tmp_path / "b.safetensors")
+    for time_s in (0.0, 0.1, 25 * 3600.0, 25 * 3600.1):
+        long.take(time_s, face, (640, 480))
+    assert "no more than 24 hours" in long.ended
+    long.save()
+    assert len(load_track(long.path).faces) == 2
 
 
 def test_another_size_and_too_much_end_it(tmp_path: Path, face: Face, monkeypatch: pytest.MonkeyPatch) -> None:

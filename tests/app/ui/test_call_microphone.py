@@ -1,11 +1,14 @@
 """The microphone for calls in the window."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from PyQt6.QtCore import Qt
 from pytestqt.qtbot import QtBot
 
+from app.pipeline.events import SinkFailed
 from app.pipeline.output.pipewire_microphone import MicrophoneStanding
 from app.pipeline.state import State
 from app.pipeline.stats import Percentiles, Stats
@@ -54,6 +57,60 @@ def test_the_slate_that_is_wanted_silences_it_at_once(live: MainWindow, world: W
     assert made.followed[-1][1]
     live.session.set_live(replace(live.session.settings.live, slate=False))
     assert not made.followed[-1][1]
+
+
+def test_a_panic_silences_it_while_the_window_hangs(
+    live: MainWindow, world: World, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = live.session
+    session.call_microphone.switch(True)
+    made = world.call_microphones[-1]
+    for _ in range(2):  # the second time it is muted already
+        with ThreadPoolExecutor(1) as pool:  # the GUI thread does nothing meanwhile
+            pool.submit(session.remote.panic).result()
+        assert made.followed[-1][1]
+        monkeypatch.setattr(session, "stats", lambda: Stats(State.LIVE, age_ms=Percentiles(70.0)))
+        before = len(made.followed)
+        qtbot.waitUntil(lambda before=before: len(made.followed) > before)
+        assert made.followed[-1][1], "until the window has heard of it"
+        session.panic_key.pressed.emit()
+    session.go_live()
+    assert not made.followed[-1][1]
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_losing_the_camera_after_a_stop_lets_nobody_hear(
+    live: MainWindow, world: World, qtbot: QtBot, fails: bool
+) -> None:
+    session = live.session
+    session.call_microphone.switch(True)
+    made = world.call_microphones[-1]
+    made.tell(MicrophoneStanding(there=True, listened=True))
+    qtbot.waitUntil(lambda: session.call_microphone.in_call)
+    session.stop()
+    if fails:
+        world.pipeline.tell(SinkFailed("virtualcam", "the device is gone"))
+    else:
+        session.virtual_camera.switch(False)
+    qtbot.waitUntil(lambda: not session.virtual_camera.wanted)
+    assert session.call_microphone.muted
+    assert made.followed[-1][1]
+    assert world.pipeline.slated()
+    session.go_live()
+    assert not made.followed[-1][1], "the performer decides"
+
+
+def test_nothing_is_told_after_the_end(live: MainWindow, world: World) -> None:
+    """By threads that end later than the window does."""
+    session = live.session
+    session.call_microphone.switch(True)
+    made, told = world.call_microphones[-1], []
+    session.close()
+    session.call_microphone._stood.connect(lambda *_: told.append("microphone"), Qt.ConnectionType.DirectConnection)
+    session.virtual_camera._troubled.connect(lambda *_: told.append("camera"), Qt.ConnectionType.DirectConnection)
+    made.tell(MicrophoneStanding(trouble="too late"))
+    world.tell_trouble("too late")
+    assert not told
 
 
 def test_it_hears_the_chosen_microphone(live: MainWindow, world: World, qtbot: QtBot) -> None:

@@ -1,26 +1,33 @@
 """The window speaks the user's language; what the pipeline says stays English in logs and reports."""
 
 import ast
+import json
 import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import NoReturn, get_args
 from xml.etree import ElementTree
 
 import pytest
 from PyQt6.QtCore import QLocale, Qt, QTranslator
 from PyQt6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
 
 from app.__main__ import build_parser
 from app.errors import CameraError
+from app.pipeline.events import Undisclosed
 from app.pipeline.state import State
-from app.settings import AppSettings, Language, kept_language, load_settings
-from app.ui.languages import CONTEXT, LANGUAGES, chosen_language, clause, full_sentence, speak, spoken, tr
+from app.settings import AppSettings, ControlSettings, Language, kept_language, load_settings
+from app.ui.languages import CONTEXT, LANGUAGES, chosen_language, clause, full_sentence, in_english, speak, spoken, tr
 from app.ui.main_window import MainWindow
+from app.ui.messages import Message
+from app.ui.recordings import Recordings
+from app.ui.remote import Remote
 from app.ui.status import STAGES
+from app.ui.worker import Worker
 from mcnet.errors import UserError, sentence
-from mcnet.phrases import Phrase, listed, phrase
+from mcnet.phrases import Phrase, listed, packed, phrase, unpacked
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import World, plain
 from tests.languages import ROOT, TRANSLATED, renew, ts_file
@@ -67,6 +74,7 @@ def test_a_phrase_is_its_english_text_wherever_nobody_translates() -> None:
     assert phrase("{n} frames", one="{n} frame", n=0) == "0 frames"
     assert phrase("{{}} of {share:.0%}", share=0.25) == "{} of 25%"
     assert listed(["a", "b", "c"]) == "a, b, c"
+    assert listed(["a", "b", "c"], "or") == "a or b or c"
     assert listed([]) == ""
     assert spoken("C:\\{not a place}") == "C:\\{not a place}"
 
@@ -78,6 +86,17 @@ def test_a_phrase_is_said_in_the_users_language_with_all_that_is_in_it() -> None
     assert full_sentence(phrase("plug one in")) == "schließen Sie eine an."
     assert clause("Done.") == "Done"
     assert tr("nobody has translated this") == "nobody has translated this"
+
+
+@pytest.mark.usefixtures("german")
+def test_a_text_of_the_window_keeps_its_english_for_other_programs() -> None:
+    text = tr("no camera at {path}: {advice}", path="x", advice=clause(phrase("plug one in.")))
+    assert in_english(text) == "no camera at x: plug one in"
+    assert text == "an x ist keine Kamera: plug one in"
+    both = listed([tr("plug one in"), phrase("plug one in")], ";")
+    assert spoken(both) == "schließen Sie eine an und schließen Sie eine an"
+    assert in_english(both) == in_english(pickle.loads(pickle.dumps(both))) == "plug one in; plug one in"
+    assert in_english("data") == "data"
 
 
 @pytest.mark.usefixtures("german")
@@ -98,6 +117,37 @@ def test_an_error_keeps_its_phrase_through_other_errors_and_processes() -> None:
     assert spoken(across) == "an /dev/video7 ist keine Kamera: schließen Sie eine an"
     wrapped = UserError(phrase("no camera at {path}: {advice}", path="x", advice=error))
     assert spoken(str(wrapped)) == "an x ist keine Kamera: an /dev/video7 ist keine Kamera: schließen Sie eine an"
+
+
+@pytest.mark.usefixtures("german")
+def test_a_phrase_outlives_a_file() -> None:
+    again = unpacked(json.loads(json.dumps(packed(no_camera()))))
+    assert again == no_camera()
+    assert spoken(again) == "an /dev/video7 ist keine Kamera: schließen Sie eine an"
+    assert unpacked(packed(phrase("{n} frames", one="{n} frame", n=1))) == "1 frame"
+    assert unpacked("plain") == "plain"
+    for damaged in (None, 3, [], {"template": "a"}, packed(no_camera()) | {"fields": {}}):
+        with pytest.raises(ValueError, match="expected a text"):
+            unpacked(damaged)
+
+
+@pytest.mark.usefixtures("german")
+def test_why_something_failed_is_said_in_the_users_language(qtbot: QtBot) -> None:
+    worker = Worker("test")
+    told: list[Message] = []
+    recordings = Recordings(worker, *[None] * 4, lambda: False)  # type: ignore[arg-type]
+    recordings.told.connect(told.append)
+    recordings.hear(Undisclosed("a.mp4", phrase("plug one in")))
+    assert "schließen Sie eine an." in told[0].text
+
+    def refuse(*_: object) -> NoReturn:
+        raise UserError(phrase("plug one in"))
+
+    remote = Remote(worker, refuse, ControlSettings(on=True), None, lambda _: None)  # type: ignore[arg-type, return-value]
+    remote.open()
+    qtbot.waitUntil(lambda: bool(remote.failure))
+    assert remote.failure == "schließen Sie eine an"
+    assert worker.stop(5.0)
 
 
 @pytest.mark.parametrize(

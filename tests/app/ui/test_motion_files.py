@@ -1,11 +1,14 @@
 """Motion files in the window: recorded beside the recording, and chosen in a camera's place."""
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
 from PyQt6.QtWidgets import QFileDialog
 from pytestqt.qtbot import QtBot
 
+from app.pipeline.animation.motion_recording import MotionRecording
 from app.pipeline.events import MotionRefused
 from app.ui.main_window import MainWindow
 from mcnet.media.faces import Face
@@ -71,6 +74,34 @@ def test_nothing_of_it_is_lost_at_the_end(
         proven.session._restart()
         qtbot.waitUntil(lambda: bool(files(tmp_path)))
     assert [len(load_track(file).faces) for file in files(tmp_path)] == [1]
+
+
+@pytest.mark.parametrize("when", ["waits", "is written"])
+def test_one_that_was_just_stopped_is_not_lost_either(
+    proven: MainWindow, world: World, tmp_path: Path, face: Face, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Its save waits behind other work, or takes longer than the worker is waited for at the end."""
+    begun, saved = threading.Event(), threading.Event()
+    save = MotionRecording.save
+
+    def slowly(recording: MotionRecording) -> None:
+        begun.set()
+        time.sleep(0.0 if when == "waits" else 1.0)
+        save(recording)
+        saved.set()
+
+    monkeypatch.setattr(MotionRecording, "save", slowly)
+    if when == "waits":
+        for _ in range(2):  # as many as the worker has threads
+            proven.session._worker.run(lambda: saved.wait(10), lambda _: None, lambda _: None)
+    click(proven.action_bar.motion_button)
+    assert world.pipeline.motion is not None
+    world.pipeline.motion.take(0.0, face, (640, 480))
+    click(proven.action_bar.motion_button)
+    assert when == "waits" or begun.wait(5.0)
+    proven.close()
+    assert [len(load_track(file).faces) for file in files(tmp_path)] == [1]
+    assert not list((tmp_path / "videos").glob(".*"))
 
 
 def test_a_motion_file_stands_in_for_a_camera(window: MainWindow, world: World, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from PyQt6.QtGui import QGuiApplication
 from pytestqt.qtbot import QtBot
 
 from app.control.protocol import Record, RefusedError
-from app.pipeline.events import CalibrationProgress, SinkClosed, StateChanged
+from app.pipeline.events import CalibrationProgress, SinkClosed, StageFailed, StateChanged
 from app.pipeline.state import State
 from app.settings import AppSettings, ControlSettings, load_settings
 from app.ui.main_window import MainWindow
@@ -22,6 +22,9 @@ from tests.app.control.driving import EVERY_COMMAND
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import World
 from tests.app.ui.hand import press_key
+from tests.app.ui.test_languages import TEXTS, german
+
+__all__ = ["german"]  # a fixture
 
 
 class Outside:
@@ -158,6 +161,26 @@ def test_nothing_goes_live_from_outside_before_it_is_proven(outside: Outside, wo
     assert "the virtual camera is being opened" in outside.refusal("slate", to="off")
     assert outside.slated()
     assert outside.state["missing"] == "the virtual camera is being opened"
+
+
+@pytest.mark.usefixtures("german")
+def test_other_programs_are_told_in_english_whatever_the_window_speaks(
+    outside: Outside, world: World, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TEXTS, "the virtual camera is being opened", "die Kamera wird geöffnet")
+    monkeypatch.setitem(TEXTS, "the model cannot be loaded: {reason}", "kein Modell: {reason}")
+    world.pipeline.prove()
+    session = outside.window.session
+    qtbot.waitUntil(lambda: session.chain.missing_name() == "virtual camera")
+    session.virtual_camera.switch(True)
+    assert session.chain.missing() == "die Kamera wird geöffnet"
+    assert outside.refusal("live") == "live: the virtual camera is being opened"
+    assert outside.state["missing"] == "the virtual camera is being opened"
+    world.pipeline.tell(StageFailed("model", "gone."))
+    world.pipeline.tell(StateChanged(State.FAULT))
+    qtbot.waitUntil(lambda: session.reason == "kein Modell: gone")
+    assert outside.state["why"] == "the model cannot be loaded: gone"
+    assert outside.refusal("calibrate") == "calibrate: the model cannot be loaded: gone"
 
 
 def test_in_a_call(calling: Outside, world: World) -> None:

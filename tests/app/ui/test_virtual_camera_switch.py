@@ -96,7 +96,13 @@ def test_a_camera_in_pipewire_instead(proven: MainWindow, world: World, qtbot: Q
     click(doctor.switch)
     qtbot.waitUntil(lambda: not world.pipeline.sinks)
     qtbot.waitUntil(doctor.kind.isEnabled)
-    world.tell_trouble("too late")
+    tell_of_the_first = world.tell_trouble
+    tell_of_the_first("too late")
+    qtbot.wait(20)
+    assert proven.messages.text == ""
+    click(doctor.switch)
+    qtbot.waitUntil(lambda: "pipewire" in world.pipeline.sinks)
+    tell_of_the_first("of another camera")
     qtbot.wait(20)
     assert proven.messages.text == ""
 

@@ -3,6 +3,7 @@
 import datetime
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from cryptography.x509 import load_pem_x509_certificates
 from mcnet.disclosure import (
     DisclosureError,
     Generated,
+    Identity,
     ModelUsed,
     SigningFiles,
     disclose,
@@ -64,11 +66,27 @@ def test_its_certificate_says_nothing_of_anybody() -> None:
         assert one.not_valid_before_utc == datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)  # everybody's
 
 
-def test_one_that_is_damaged_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda made: made.key[:40],
+        lambda made: made.key + made.certificates[:200],
+        lambda made: made.key + made.certificates[:-200],
+        lambda made: made.key + b"?",
+        lambda made: made.key.replace(b"\nM", b"\n?", 1) + made.certificates,
+        lambda made: identity._key_pem(ec.generate_private_key(ec.SECP256R1())) + made.certificates,
+        lambda _: b"",
+    ],
+    ids=["key", "certificates", "the last certificate", "no certificates", "key's content", "another key", "empty"],
+)
+def test_one_that_is_damaged_is_replaced(damage: Callable[[Identity], bytes], caplog: pytest.LogCaptureFixture) -> None:
     made = find_identity(SigningFiles())
-    local_signer_file().write_bytes(made.key[:40])
-    assert find_identity(SigningFiles()) not in (made, None)
+    assert find_identity(SigningFiles()) == made
+    local_signer_file().write_bytes(damage(made))
+    anew = find_identity(SigningFiles())
+    assert anew != made
     assert "is damaged; another one takes its place" in caplog.text
+    assert find_identity(SigningFiles()) == anew
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="a file in a folder's place stops any user")

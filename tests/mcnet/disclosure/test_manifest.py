@@ -106,6 +106,25 @@ def test_a_file_that_was_signed_before_is_signed_anew(tmp_path: Path, identity: 
     assert (found.intact, found.models) == (True, (ModelUsed("new"),))
 
 
+def test_only_its_own_statement_is_replaced_or_taken_away(tmp_path: Path, identity: Identity) -> None:
+    path, statement = written(tmp_path / "a.webm"), tmp_path / "a.c2pa"
+    statement.write_bytes(b"the user's")
+    with pytest.raises(DisclosureError, match="another file is: move or rename that one"):
+        disclose(path, SAID, identity)
+    manifest.drop_stale(path)
+    assert statement.read_bytes() == b"the user's"
+    statement.unlink()
+    for _ in range(2):
+        assert disclose(path, SAID, identity) == statement
+    found = read_credentials(path)
+    assert found is not None
+    assert found.intact
+    manifest.drop_stale(tmp_path / "a.mp4")  # of which none is beside
+    assert statement.exists()
+    manifest.drop_stale(path)
+    assert not statement.exists()
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.webm"])
 @pytest.mark.parametrize("how", HOWS)
 def test_a_full_disk_leaves_the_file_as_it_was(name: str, how: str, tmp_path: Path) -> None:

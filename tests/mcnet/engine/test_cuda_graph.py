@@ -82,7 +82,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[Capture], None]:
     """Has the engine take the CPU for a GPU, on which recording is what a test says."""
 
     def pretend(capture: Capture) -> None:
-        monkeypatch.setattr(DeviceChoice, "on_gpu", True)
+        monkeypatch.setattr(DeviceChoice, "kind", "cuda")
         monkeypatch.setattr(
             "mcnet.engine.cuda_graph.CudaGraphBackend", functools.partial(CudaGraphBackend, capture=capture)
         )

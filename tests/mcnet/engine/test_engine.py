@@ -15,6 +15,7 @@ from mcnet.commands.arguments import PRECISIONS
 from mcnet.config import McnetConfig
 from mcnet.engine import DeviceChoice, Precision, Way
 from mcnet.engine.device import automatic_backend
+from mcnet.phrases import Phrase
 from mcnet.pose import adapted_scale, relative_keypoints
 from tests.released import to_tensor
 from tests.tolerance import PROMISED, ROUNDED_OTHERWISE
@@ -289,6 +290,8 @@ def test_a_cpu_that_was_measured_to_be_best_beside_a_gpu(monkeypatch: pytest.Mon
     monkeypatch.setattr("mcnet.engine.device.why_no_cuda", lambda _: None)
     choice = DeviceChoice.of(EngineOptions(measured=Way("cpu", "fp32", "torch")))
     assert choice.reason.endswith("as measured")
+    assert isinstance(choice.reason, Phrase)
+    assert isinstance(choice.reason.fields["why"], Phrase), "it can be said in another language"
 
 
 @pytest.mark.cuda

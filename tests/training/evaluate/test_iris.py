@@ -67,5 +67,5 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "iris.tflite").write_bytes(b"something else")
     with pytest.raises(MediaError, match="is not the bundled one: got SHA-256"):
         IrisNetwork(tmp_path / "iris.tflite")
-    with pytest.raises(MediaError, match="cannot read the face model"):
+    with pytest.raises(MediaError, match="cannot read the bundled network"):
         IrisNetwork(tmp_path / "nowhere.tflite")

@@ -12,11 +12,14 @@ from app.pipeline.animation.animator import Animator
 from app.pipeline.animation.reference_store import ReferenceStore
 from app.pipeline.capture.camera_frame import CameraFrame
 from app.pipeline.events import Calibrated, Event, ReferenceImproved
+from app.pipeline.output.sinks import OutputFormat
+from app.pipeline.pipeline import Pipeline
 from app.pipeline.portraits import Portrait, PortraitStore, load_portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
 from mcnet.arrays import Rgb
 from mcnet.media.faces import Face
+from mcnet.phrases import Phrase, packed, phrase
 from tests.app.fakes import FakeEngine, FakeFinder, marked_picture
 
 SETTINGS = LiveSettings(calibration_s=0.2, smoothing=0.0)
@@ -82,6 +85,22 @@ def test_the_next_run_begins_live(tmp_path: Path, face: Face, woman: Portrait) -
     told = [next(event for event in run.events if isinstance(event, Calibrated)) for run in (first, second)]
     assert told[1] == dataclasses.replace(told[0], kept=True)
     np.testing.assert_allclose(second.engine.rendered[-1].value, first.engine.rendered[-1].value, atol=1e-4)
+
+
+def test_its_remarks_can_still_be_said_in_another_language(tmp_path: Path, face: Face, woman: Portrait) -> None:
+    run, store = Run(tmp_path, face, woman), ReferenceStore(tmp_path)
+    run.until_live()
+    setup = run.animator._setup(in_space=True)
+    kept = store.load(setup)
+    assert kept is not None
+    remark = phrase("the eyes are {n} % open: {advice}", n=30, advice=phrase("open them"))
+    store.save(setup, kept._replace(remarks=(remark, "as an older app kept it")))
+    run = Run(tmp_path, face, woman)
+    run.until_live()
+    (told,) = (event for event in run.events if isinstance(event, Calibrated))
+    assert told.remarks == (remark, "as an older app kept it")
+    assert isinstance(told.remarks[0], Phrase)
+    assert packed(told.remarks[0]) == packed(remark)
 
 
 def test_in_space_it_serves_every_portrait_and_model(
@@ -162,7 +181,23 @@ def test_switched_off_nothing_is_kept_and_what_was_is_deleted(tmp_path: Path, fa
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("damage", ["cut", "shape", "nan", "version", "folder"])
+def test_it_is_deleted_without_a_frame(tmp_path: Path, face: Face, woman: Portrait) -> None:
+    """The camera gives none, or the pipeline does not run at all."""
+    off = dataclasses.replace(SETTINGS, remember_calibration=False)
+    run = Run(tmp_path, face, woman)
+    run.until_live()
+    run.animator.step(None, 999.0, off)
+    assert list(tmp_path.iterdir()) == []
+    Run(tmp_path, face, woman).until_live()
+    output = OutputFormat(64, 64)
+    pipeline = Pipeline(lambda: run.engine, settings=SETTINGS, output=output, on_event=print, references=tmp_path)
+    pipeline.update(SETTINGS)
+    assert len(list(tmp_path.iterdir())) == 1
+    pipeline.update(off)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "shape", "nan", "version", "remarks", "folder"])
 def test_a_damaged_file_is_made_anew(tmp_path: Path, face: Face, woman: Portrait, damage: str) -> None:
     Run(tmp_path, face, woman).until_live()
     (file,) = tmp_path.iterdir()
@@ -177,7 +212,9 @@ def test_a_damaged_file_is_made_anew(tmp_path: Path, face: Face, woman: Portrait
             "shape": tensors["shape"][:100],
             "nan": np.full_like(tensors["shape"], np.nan),
         }.get(damage, tensors["shape"])
-        save_file(tensors, file, {"reference": told.replace('"1"', '"9"') if damage == "version" else told})
+        told = told.replace('"1"', '"9"') if damage == "version" else told
+        told = told.replace("[]", '[{"template": "{x}"}]') if damage == "remarks" else told
+        save_file(tensors, file, {"reference": told})
     again = Run(tmp_path, face, woman)
     assert again.until_live() > 2
     assert again.calibrated == [False]

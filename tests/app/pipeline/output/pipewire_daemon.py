@@ -87,21 +87,21 @@ class Daemon:
     def nodes(self, name: str) -> list[dict[str, Any]]:
         return self.globals("Node", "node.name", name)
 
-    def add_microphone(self) -> None:
-        """Plug in the one of `pipewire_tone`."""
-        self._do("pw-cli", "create-node", "adapter", pipewire_tone.DEVICE)
-        until(lambda: self.nodes(pipewire_tone.NAME) != [], "the microphone is there")
+    def add_microphone(self, name: str = pipewire_tone.NAME) -> None:
+        """Plug in one of `pipewire_tone`."""
+        self._do("pw-cli", "create-node", "adapter", pipewire_tone.device(name))
+        until(lambda: self.nodes(name) != [], "the microphone is there")
 
-    def remove_microphone(self) -> None:
+    def remove_microphone(self, name: str = pipewire_tone.NAME) -> None:
         """Unplug it."""
-        for node in self.nodes(pipewire_tone.NAME):
+        for node in self.nodes(name):
             self._do("pw-cli", "destroy", str(node["id"]))
 
-    def speak(self, hz: float) -> PipeWireWorker:
+    def speak(self, hz: float, name: str = pipewire_tone.NAME) -> PipeWireWorker:
         """Have somebody speak into it; ends with the worker."""
-        worker = PipeWireWorker(pipewire_tone.tone, hz)
+        worker = PipeWireWorker(pipewire_tone.tone, hz, name)
         worker.facts(_PATIENCE_S)
-        ends = (f"{pipewire_tone.NAME}-speaker:output_MONO", f"{pipewire_tone.NAME}:input_MONO")
+        ends = (f"{name}-speaker:output_MONO", f"{name}:input_MONO")
         until(lambda: self._do("pw-link", *ends) == 0, "the speaker speaks into the microphone")
         return worker
 

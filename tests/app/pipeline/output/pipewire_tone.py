@@ -19,19 +19,25 @@ from app.pipeline.output.pipewire_client import (
 from app.pipeline.output.sound import RATE_HZ
 
 NAME = "test-microphone"
-DEVICE = (
-    f"{{ factory.name=support.null-audio-sink node.name={NAME} media.class=Audio/Source/Virtual "
-    "audio.position=[MONO] object.linger=true }"
-)
+OTHER_NAME = "other-microphone"
 BEEP_S = 0.05
 
 
-def tone(connection: "Connection[Any, Any]", hz: float) -> None:
-    """Speak into that microphone. Receives the moment of a beep, in seconds of the monotonic clock.
+def device(name: str) -> str:
+    """The microphone of that name, as PipeWire makes it."""
+    return (
+        f"{{ factory.name=support.null-audio-sink node.name={name} media.class=Audio/Source/Virtual "
+        "audio.position=[MONO] object.linger=true session.suspend-timeout-seconds=0 }"
+    )
+
+
+def tone(connection: "Connection[Any, Any]", hz: float, name: str) -> None:
+    """Speak into a microphone. Receives the moment of a beep, in seconds of the monotonic clock.
 
     Args:
         connection: for this; `node` is sent once it is there.
         hz: of a tone that is heard all the time; 0 is silence but for beeps.
+        name: of the microphone.
     """
     given, beep_s = 0, 0.0
 
@@ -45,7 +51,7 @@ def tone(connection: "Connection[Any, Any]", hz: float) -> None:
         return wave.astype(np.float32).tobytes()
 
     pipewire = PipeWire()
-    properties = {"media.type": "Audio", "media.category": "Playback", "node.name": f"{NAME}-speaker"}
+    properties = {"media.type": "Audio", "media.category": "Playback", "node.name": f"{name}-speaker"}
     stream = Stream(
         pipewire,
         properties | {"node.latency": "512/48000"},

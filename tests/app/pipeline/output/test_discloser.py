@@ -54,7 +54,7 @@ def test_what_cannot_begin_is_told_and_raises_nothing(caplog: pytest.LogCaptureF
     assert "Content Credentials of x.mp4" in caplog.text
 
 
-def test_nothing_is_signed_where_nobody_wants_it() -> None:
+def test_nothing_is_signed_where_nobody_wants_it(tmp_path: Path) -> None:
     begun: list[object] = []
 
     def begin(*what: object) -> threading.Thread:
@@ -63,5 +63,8 @@ def test_nothing_is_signed_where_nobody_wants_it() -> None:
 
     discloser = Discloser(lambda: None, lambda _: None, begin)
     discloser.uses("one", "01")
-    discloser.recording()(Path("x.mp4"), False)
+    stale = tmp_path / "x.c2pa"  # of a recording that was there before
+    stale.write_bytes(b"... io.github.mcnet_avatar.generation ...")
+    discloser.recording()(tmp_path / "x.webm", False)
     assert begun == []
+    assert not stale.exists()

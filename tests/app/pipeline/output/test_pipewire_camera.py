@@ -2,6 +2,8 @@
 
 import itertools
 import multiprocessing
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -199,15 +201,25 @@ def test_a_fault_shows_the_slate_and_nothing_else(daemon: Daemon) -> None:
         thread.join()
 
 
-def test_a_process_that_crashes_comes_back(daemon: Daemon, sink: PipeWireCameraSink, told: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("SIGKILL", "what speaks to PipeWire has crashed"),
+        ("SIGSTOP", "PipeWire did not answer within 2 s"),
+    ],
+)
+def test_a_process_that_crashes_or_hangs_comes_back(
+    daemon: Daemon, sink: PipeWireCameraSink, told: list[str], name: str, why: str
+) -> None:
     worker = next(one for one in multiprocessing.active_children() if one.name == "mcnet-pipewire")
-    worker.kill()
-    until(lambda: len(told) == 2, "it was told, and is over")
-    assert told == [
-        "The camera mcnet-avatar is away (what speaks to PipeWire has crashed). It comes back by itself.",
-        "",
-    ]
+    assert worker.pid is not None
     with Feeding(sink, itertools.repeat(quarters())):
+        reader = daemon.read(10**6, "RGB")
+        until(lambda: sink.sent > 2, "somebody reads")
+        os.kill(worker.pid, getattr(signal, name))
+        until(lambda: len(told) == 2, "it was told, and is over")
+        reader.kill()
+        assert told == [f"The camera mcnet-avatar is away ({why}). It comes back by itself.", ""]
         assert (daemon.read(2, "RGB").pictures()[0][-1] == quarters().ravel()).all()
 
 

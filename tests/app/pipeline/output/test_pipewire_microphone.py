@@ -1,6 +1,8 @@
 """The microphone in PipeWire, through a real daemon: what a call hears and sees comes out together."""
 
+import multiprocessing
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from app.pipeline.output import pipewire_sound_process
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.output.pipewire_camera import PipeWireCameraSink
 from app.pipeline.output.pipewire_client import Global
@@ -52,6 +55,21 @@ class Call:
     @property
     def any(self) -> bool:
         return bool(self._pieces)
+
+    @property
+    def heard_s(self) -> float:
+        """How much was heard so far."""
+        return sum(len(data) for _, data in list(self._pieces)) / 4 / RATE_HZ
+
+    def newest(self) -> NDArray[np.float32]:
+        """What was heard in the last tenth of a second, by the samples."""
+        data = b"".join(data for _, data in self._pieces[-50:])
+        return np.frombuffer(data, np.float32)[-RATE_HZ // 10 :]
+
+    def loud(self) -> bool:
+        """Whether a tone is heard now."""
+        wave = self.newest()
+        return wave.size > 0 and bool(np.abs(wave).max() > 0.4)
 
     def heard(self) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """When each sample came, by when its piece did, and the samples."""
@@ -157,14 +175,6 @@ def test_a_flash_and_a_beep_come_out_together(
         assert abs(usually_apart_s(np.linspace(0.2, 0.16, 5).tolist())) < 0.02, "as the age drifts"
         assert standings[-1].delay_s == pytest.approx(0.16, abs=0.006)
         assert standings[-1].trouble == ""
-
-        microphone.follow(0.1, muted=True)
-        time.sleep(0.3)
-        ear.connection.send(time.monotonic() + 0.05)
-        begin_s = time.monotonic()
-        time.sleep(0.4)
-        times_s, wave = call[0].heard()
-        assert not wave[times_s > begin_s].any()
     finally:
         for one in call:
             one.close()
@@ -181,23 +191,81 @@ def test_it_comes_back_with_the_daemon_and_with_its_microphone(
     assert not standings[-1].there
     daemon.add_microphone()
     until(lambda: standings[-1].there and not standings[-1].trouble, "it was plugged in")
+    (worker,) = (one for one in multiprocessing.active_children() if one.name == "mcnet-pipewire")
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGSTOP)
+    microphone.follow(0.1, muted=False)
+    hangs = "PipeWire did not answer within 2 s"
+    until(lambda: hangs in [standing.trouble for standing in standings], "a process that hangs is told")
+    until(lambda: standings[-1].there and not standings[-1].trouble, "there is another one")
     daemon.stop()
     until(lambda: not standings[-1].there, "the daemon is gone")
     assert "PipeWire has ended" in [standing.trouble for standing in standings]
     daemon.start()
     daemon.add_microphone()
-    ear = daemon.speak(440.0)
-    microphone.follow(0.1, muted=False)
+    ears = [daemon.speak(440.0)]
     until(lambda: standings[-1].there, "it is back")
+    daemon.add_microphone(pipewire_tone.OTHER_NAME)
+    ears.append(daemon.speak(880.0, pipewire_tone.OTHER_NAME))
     call = Call(daemon, NODE, SOUND)
     try:
-        until(lambda: call.any and bool(np.abs(call.heard()[1]).max() > 0.4), "the tone is heard")
+        until(call.loud, "the tone is heard")
         daemon.remove_microphone()
+        begin_s = time.monotonic() + 0.5  # the rest of what it heard
         until(lambda: "gives no sound" in standings[-1].trouble, "a microphone that is unplugged is told")
+        times_s, wave = call.heard()
+        after = wave[times_s > begin_s]
+        assert after.size > RATE_HZ, "the call keeps its microphone"
+        assert not after.any(), "and hears no other one"
+        until(lambda: standings[-1].there, "it is still offered")
+        ears[0].end()
+        daemon.add_microphone()
+        ears.append(daemon.speak(440.0))
+        until(call.loud, "it is heard again")
+        until(lambda: not standings[-1].trouble, "and that is told")
     finally:
         call.close()
-        ear.end()
-        ear.close()
+        microphone.stop()  # first, or the session manager would take away a node that goes by itself
+        assert microphone.ended(5)
+        for ear in ears:
+            ear.end()
+            ear.close()
+        for name in (pipewire_tone.NAME, pipewire_tone.OTHER_NAME):
+            daemon.remove_microphone(name)
+
+
+def test_muted_until_it_is_told_otherwise(daemon: Daemon) -> None:
+    daemon.add_microphone()
+    ear = daemon.speak(440.0)
+    worker = PipeWireWorker(pipewire_sound_process.microphone, pipewire_tone.NAME, "")
+    while "node" not in worker.facts(20):
+        pass
+    call = Call(daemon, NODE, SOUND)
+
+    def is_silent() -> bool:
+        wave = call.newest()
+        return wave.size > 0 and not wave.any()
+
+    def hear_on() -> None:
+        begin_s = call.heard_s
+        until(lambda: call.heard_s > begin_s + 0.3, "samples still come")
+
+    try:
+        until(lambda: call.heard_s > 1.0, "the call hears for a while")
+        assert not call.heard()[1].any(), "it begins muted"
+        for _ in range(2):
+            worker.connection.send((0.1, False))
+            until(call.loud, "the tone is heard")
+            worker.connection.send((0.1, True))
+            until(is_silent, "it is silent")
+            hear_on()
+            assert is_silent()
+    finally:
+        call.close()
+        for one in (worker, ear):
+            one.end()
+            one.close()
+        daemon.remove_microphone()
 
 
 def test_the_usual_microphone_is_never_itself(

@@ -1,12 +1,16 @@
 """What the doctor says of PipeWire."""
 
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.errors import AppError
+from app.pipeline.output import pipewire_client, pipewire_process
+from app.pipeline.output.pipewire_client import LibraryError
 from app.pipeline.output.pipewire_report import PipeWireProbe, examine_pipewire
+from app.pipeline.output.pipewire_worker import PipeWireWorker
 from app.pipeline.output.virtual_camera_report import VirtualCameraReport
 from tests.app.pipeline.output.pipewire_daemon import Daemon
 
@@ -73,11 +77,31 @@ def test_without_a_session_manager(tmp_path: Path) -> None:
 
 
 def test_a_library_that_is_missing(tmp_path: Path) -> None:
-    report = look(tmp_path, facts=AppError("PipeWire's library cannot be loaded; install PipeWire"))
+    report = look(tmp_path, facts=LibraryError("PipeWire's library cannot be loaded; install PipeWire"))
     assert report.sentence == (
         "PipeWire runs, but cannot be used: PipeWire's library cannot be loaded; install PipeWire."
     )
-    assert report.fixes[0].command == "systemctl --user restart pipewire wireplumber"
+    assert [fix.command for fix in report.fixes] == ["sudo apt install pipewire wireplumber"]
+
+
+def test_a_daemon_that_does_not_answer(tmp_path: Path) -> None:
+    report = look(tmp_path, facts=AppError("PipeWire did not answer within 5 s"))
+    assert [fix.command for fix in report.fixes] == ["systemctl --user restart pipewire wireplumber"]
+
+
+def _without_library(connection: "Connection[Any, Any]") -> None:
+    pipewire_client.LIBRARY = "libpipewire-of-a-test.so.0"
+    pipewire_process.examine(connection)
+
+
+def test_the_process_says_that_it_is_the_library() -> None:
+    worker = PipeWireWorker(_without_library)
+    try:
+        with pytest.raises(LibraryError, match=r"cannot be loaded .*install PipeWire"):
+            worker.facts(60)
+    finally:
+        worker.end()
+        worker.close()
 
 
 def test_the_real_daemon(daemon: Daemon) -> None:

@@ -2,13 +2,17 @@
 
 import dataclasses
 import itertools
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from app.errors import AppError
+from app.pipeline.output import backdrop_video
+from app.pipeline.output import compositor as compositing
 from app.pipeline.output.compositor import Compositor
 from app.pipeline.output.output_frame import OutputFrame, Person, badge_place
 from app.pipeline.output.presenter import FADE_S, Presenter
@@ -16,6 +20,7 @@ from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.state import State
 from app.settings import Background, LiveSettings
 from mcnet.arrays import Rgb
+from mcnet.media.errors import MediaError
 from mcnet.media.images import write_rgb
 from mcnet.media.matte import Cutout
 from tests.app.fakes import wait_until
@@ -131,6 +136,61 @@ def test_what_cannot_stand_behind_is_told_once_and_the_own_background_does(
     presenter.close()
     assert [setting for setting, _ in refused] == ["background"]
     assert told in refused[0][1]
+
+
+@pytest.mark.parametrize("failure", [MemoryError(), cv2.error("out of memory")], ids=["python", "opencv"])
+def test_a_picture_that_does_not_fit_the_memory_is_refused_once(
+    failure: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[object] = []
+
+    def full(*what: object) -> Rgb:
+        tries.append(what)
+        raise failure
+
+    monkeypatch.setattr(compositing, "covering", full)
+    refused: list[tuple[str, str]] = []
+    presenter = Presenter(OUTPUT, 2.0, lambda *what: refused.append(what))
+    sea = str(tmp_path / "sea.png")
+    write_rgb(tmp_path / "sea.png", np.full((90, 200, 3), 77, np.uint8))
+    settings = dataclasses.replace(PLAIN, cut_out=False, background="image", background_image=sea, slate_image=sea)
+    for tick in range(3):
+        frame = OutputFrame(tick, 9.0, State.LIVE, avatar(), True, person())
+        assert presenter.present(frame, settings, 10.0 + tick, fault=False).state is State.LIVE
+    assert [setting for setting, _ in refused] == ["slate_image", "background"]
+    assert len(tries) == 2
+
+
+def test_a_change_of_background_does_not_wait_for_the_video_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, go_on = threading.Event(), threading.Event()
+
+    def hanging(_: str) -> Path:
+        opened.set()
+        go_on.wait()
+        raise MediaError("it hung")
+
+    monkeypatch.setattr(backdrop_video, "require_file", hanging)
+    joins: list[object] = []
+    join = threading.Thread.join
+
+    def watched(thread: threading.Thread, timeout_s: float | None = None) -> None:
+        joins.append(thread)
+        join(thread, timeout_s)
+
+    monkeypatch.setattr(threading.Thread, "join", watched)
+    presenter = Presenter(OUTPUT, 2.0)
+    frame = OutputFrame(1, 9.0, State.LIVE, avatar(), True, person())
+    before_video = dataclasses.replace(PLAIN, background="video", background_video="sea.mp4")
+    try:
+        presenter.present(frame, before_video, 10.0, fault=False)
+        assert opened.wait(10)
+        for settings in (dataclasses.replace(before_video, background_video="hill.mp4"), PLAIN):
+            presenter.present(frame, settings, 10.1, fault=False)
+        assert joins == []
+    finally:
+        go_on.set()
+        presenter.close()
+    assert len(joins) == 2
 
 
 def test_the_portrait_is_placed(compositor: Compositor) -> None:
