@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from string import Formatter
-from typing import Any, Self
+from typing import Any
 
 from PyQt6.QtCore import QCoreApplication, QLibraryInfo, QLocale, QTranslator
 
@@ -22,41 +22,12 @@ LANGUAGES = {
 """Each by its own name, in the order in which the window offers them."""
 
 
-class _Said(str):
-    """A text in the user's language that remembers the English one, for programs that ask from outside."""
-
-    __slots__ = ("english",)
-    english: str
-
-    def __new__(cls, said: str, english: str) -> Self:
-        made = super().__new__(cls, said)
-        made.english = english
-        return made
-
-    def __str__(self) -> str:
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), ("".join(self), self.english)
-
-
 def tr(template: str, /, *, one: str = "", meaning: str = "", **fields: object) -> str:
     """A text of the window in the user's language; everything as of `mcnet.phrases.phrase`.
 
     It is looked up when it is called: a text that is made earlier than that, as at a module's top level, is a `phrase`.
     """
-    text = phrase(template, one=one, meaning=meaning, **fields)
-    return _Said(spoken(text), in_english(text))
-
-
-def in_english(text: str) -> str:
-    """A text of the window as logs and other programs have it, whatever language it is in."""
-    if isinstance(text, _Said):
-        return text.english
-    if isinstance(text, Phrase):
-        fields = {name: in_english(value) if isinstance(value, str) else value for name, value in text.fields.items()}
-        return Phrase(text.template, text.one, text.meaning, fields)
-    return text
+    return spoken(phrase(template, one=one, meaning=meaning, **fields))
 
 
 def spoken(text: str) -> str:
@@ -77,7 +48,7 @@ def capital(text: str) -> str:
 
 def clause(words: str) -> str:
     """Words of an error as a part of a longer sentence: without a full stop at their end."""
-    return _Said(spoken(words).rstrip(".。"), in_english(words).rstrip(".。"))
+    return spoken(words).rstrip(".。")
 
 
 def full_sentence(words: str) -> str:

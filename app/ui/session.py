@@ -61,7 +61,7 @@ from app.ui.camera_desk import CameraDesk
 from app.ui.chain import Chain, Link
 from app.ui.cleanup import Cleanup
 from app.ui.insight import Insight
-from app.ui.languages import capital, clause, full_sentence, in_english, tr
+from app.ui.languages import capital, clause, full_sentence, tr
 from app.ui.measuring import LEAST_HZ, Measuring
 from app.ui.messages import Message, failure_message
 from app.ui.microphone import Microphone
@@ -731,7 +731,7 @@ class Session(QObject):
             case Calibrate():
                 for link in (self.chain.model, self.chain.camera):
                     if not link.done:
-                        raise RefusedError("not_now", f"calibrate: {in_english(link.text)}")
+                        raise RefusedError("not_now", f"calibrate: {link.text}")
                 self.calibrate(now=command.now)
                 return {}
             case Record():
@@ -752,7 +752,7 @@ class Session(QObject):
             return
         missing = self.chain.missing()
         if missing and (self.virtual_camera.wanted or not self.settings.live.slate):
-            raise RefusedError("not_now", f"live: {in_english(missing)}")
+            raise RefusedError("not_now", f"live: {missing}")
         self.go_live()
 
     def _choose_for(self, command: ChoosePortrait) -> Answer:
@@ -780,13 +780,13 @@ class Session(QObject):
                 mode="window",
                 state=self.state,
                 shows_avatar=self.state.shows_avatar,
-                why=in_english(self.reason),
+                why=self.reason,
                 slate=self.settings.live.slate,
                 live=self.live and self.state.shows_avatar,
-                missing=in_english(chain.missing()),
+                missing=chain.missing(),
                 calibrating=None if self.calibrating is None else round(self.calibrating, 2),
                 score=self._score if chain.calibration.done else None,
-                camera=in_english(chain.camera.text) if chain.camera.done else "",
+                camera=chain.camera.text if chain.camera.done else "",
                 portrait=portrait,
                 portraits=tuple(PortraitFact(entry.key, entry.name) for entry in self.desk.entries),
                 recording="" if recording is None else str(recording),

@@ -299,9 +299,14 @@ def test_a_long_idle_motion_is_made_as_it_is_played(
     face: Face, woman: Portrait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a face that is lost for an hour in the middle, and a pause of an hour besides."""
-    made = []
+    made: list[float] = []
     between = motion_track._between
-    monkeypatch.setattr(motion_track, "_between", lambda *args: made.append(args) or between(*args))
+
+    def counted(start: Face | None, end: Face | None, share: float) -> Face | None:
+        made.append(share)
+        return between(start, end, share)
+
+    monkeypatch.setattr(motion_track, "_between", counted)
     times_s = np.concatenate((np.arange(200), np.arange(200) + 30 * 3600, np.arange(200) + 30 * 7200)) / 30
     faces: list[Face | None] = [moved(face, 0.05 * index) for index in range(600)]
     faces[150:250] = [None] * 100

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from PyQt6.QtCore import Qt
 from pytestqt.qtbot import QtBot
 
 from app.pipeline.events import SinkFailed
@@ -70,8 +69,8 @@ def test_a_panic_silences_it_while_the_window_hangs(
             pool.submit(session.remote.panic).result()
         assert made.followed[-1][1]
         monkeypatch.setattr(session, "stats", lambda: Stats(State.LIVE, age_ms=Percentiles(70.0)))
-        before = len(made.followed)
-        qtbot.waitUntil(lambda before=before: len(made.followed) > before)
+        made.followed.clear()
+        qtbot.waitUntil(lambda: bool(made.followed))
         assert made.followed[-1][1], "until the window has heard of it"
         session.panic_key.pressed.emit()
     session.go_live()
@@ -104,10 +103,15 @@ def test_nothing_is_told_after_the_end(live: MainWindow, world: World) -> None:
     """By threads that end later than the window does."""
     session = live.session
     session.call_microphone.switch(True)
-    made, told = world.call_microphones[-1], []
+    made = world.call_microphones[-1]
+    told: list[tuple[object, ...]] = []
+
+    def hear(*what: object) -> None:
+        told.append(what)
+
     session.close()
-    session.call_microphone._stood.connect(lambda *_: told.append("microphone"), Qt.ConnectionType.DirectConnection)
-    session.virtual_camera._troubled.connect(lambda *_: told.append("camera"), Qt.ConnectionType.DirectConnection)
+    session.call_microphone._stood.connect(hear)
+    session.virtual_camera._troubled.connect(hear)
     made.tell(MicrophoneStanding(trouble="too late"))
     world.tell_trouble("too late")
     assert not told

@@ -15,6 +15,7 @@ from app.control.protocol import Record, RefusedError
 from app.pipeline.events import CalibrationProgress, SinkClosed, StageFailed, StateChanged
 from app.pipeline.state import State
 from app.settings import AppSettings, ControlSettings, load_settings
+from app.ui.languages import spoken
 from app.ui.main_window import MainWindow
 from app.ui.parts import WindowOptions
 from tests.app.control.asking import ask, control_threads
@@ -173,12 +174,12 @@ def test_other_programs_are_told_in_english_whatever_the_window_speaks(
     session = outside.window.session
     qtbot.waitUntil(lambda: session.chain.missing_name() == "virtual camera")
     session.virtual_camera.switch(True)
-    assert session.chain.missing() == "die Kamera wird geöffnet"
+    assert spoken(session.chain.missing()) == "die Kamera wird geöffnet"
     assert outside.refusal("live") == "live: the virtual camera is being opened"
     assert outside.state["missing"] == "the virtual camera is being opened"
-    world.pipeline.tell(StageFailed("model", "gone."))
+    world.pipeline.tell(StageFailed("model", "gone"))
     world.pipeline.tell(StateChanged(State.FAULT))
-    qtbot.waitUntil(lambda: session.reason == "kein Modell: gone")
+    qtbot.waitUntil(lambda: spoken(session.reason) == "kein Modell: gone")
     assert outside.state["why"] == "the model cannot be loaded: gone"
     assert outside.refusal("calibrate") == "calibrate: the model cannot be loaded: gone"
 
