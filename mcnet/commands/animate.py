@@ -772,7 +772,7 @@ def write_sheet(path: Path, source: "Rgb", moments: Sequence[Moment]) -> None:
 
 
 def _statement_beside(output: Path) -> Path | None:
-    """The file that holds the video's Content Credentials; None where they are in it, or in the pictures of a folder."""
+    """The file that holds a video's Content Credentials; None where they are in it, or in the pictures of a folder."""
     from mcnet.disclosure.manifest import statement_beside
 
     return statement_beside(output) if output.is_file() else None
