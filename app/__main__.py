@@ -136,9 +136,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--camera",
         metavar="CAMERA",
         help="index or device of a webcam (0@1280x720@30 asks for a size and rate), an http:// or rtsp:// address, or "
-        "a video file, a motion file (.safetensors) or a folder of pictures that stands in for one",
+        "a video file, a motion file (.safetensors) or a folder of pictures that stands in for one (default: as kept; "
+        "with --headless 0)",
     )
-    parser.add_argument("--source", metavar="IMAGE|NAME", help="the portrait: a file, or a bundled name (woman_1)")
+    parser.add_argument(
+        "--source",
+        metavar="IMAGE|NAME",
+        help="the portrait: a file, or a bundled name (default: as kept; with --headless woman_1)",
+    )
     parser.add_argument(
         "--model", help="bundled name, .safetensors, a model's folder or .pth.tar (default: as kept, else starter)"
     )

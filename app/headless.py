@@ -89,6 +89,7 @@ def run_headless(args: argparse.Namespace) -> int:
     background = None if args.background is None else parse_background(args.background, args.background_blur)
     check_places(args, camera, portrait, model, background)
     settings = live_settings(args)
+    check_played(args, camera, settings, model)
     if background is not None:
         settings = before_background(settings, background)
     signer = credentials.signing_files(args)
@@ -101,7 +102,14 @@ def run_headless(args: argparse.Namespace) -> int:
 
     discloser = Discloser(lambda: signer, tell, begin_disclosing)
     pipeline = Pipeline(
-        lambda: make_engine(model, device, precision, on_measuring=_tell_measuring, on_measured=tell),
+        lambda: make_engine(
+            model,
+            device,
+            precision,
+            on_measuring=_tell_measuring,
+            on_not_remembered=_tell_not_remembered,
+            on_measured=tell,
+        ),
         settings=settings,
         output=parse_output(args.size, args.fps),
         on_event=tell,
@@ -260,6 +268,29 @@ def check_places(
     motion = {} if args.record_motion is None else {"--record-motion": args.record_motion}
     suffixes = dict.fromkeys(recordings, (".mp4", ".webm")) | dict.fromkeys(motion, (TRACK_SUFFIX,))
     check_outputs(report | recordings | motion, read, suffixes)
+
+
+def check_played(args: argparse.Namespace, camera: CameraSpec, settings: LiveSettings, model: str) -> None:
+    """See that a motion file in the camera's place can move the avatar as wanted, where reading the model's file tells.
+
+    Raises:
+        AppError: it cannot.
+        CheckpointError: the model's file cannot be read.
+    """
+    from mcnet.model_file import ModelFile, find_model
+
+    path = find_model(model)
+    in_space = settings.relative and settings.motion == "space"
+    if camera.kind != "motion" or in_space or settings.keypoints == "detected" or path.suffix.lower() != ".safetensors":
+        return
+    file = ModelFile.read(path)
+    if not file.keypoint_landmarks or file.places_suffice:
+        return
+    raise AppError(
+        f"--{'absolute' if args.absolute else 'motion plane'}: {camera.path} is a motion file, which has no pictures, "
+        f"so that live it moves the avatar of model {file.info.name} in space only: use --motion space"
+        + (", without --absolute" if args.absolute else "")
+    )
 
 
 def _names_file(text: str) -> bool:
@@ -427,8 +458,8 @@ class Watch:
                     self.failure = message
             case MotionRefused() if self._lived:  # with a portrait that was asked for from outside
                 print(f"{motion_refused_words(event)}; the run goes on", file=sys.stderr)
-            case MotionRefused():
-                self.failure = motion_refused_words(event)
+            case MotionRefused(in_the_plane=in_the_plane):
+                self.failure = motion_refused_words(event) + (" (--motion space)" if in_the_plane else "")
             case CameraDark():
                 self._trouble = dark_camera_words(event)
                 print(self._trouble, file=sys.stderr)
@@ -516,7 +547,11 @@ def write_report(path: Path, values: dict[str, Any]) -> None:
 
 
 def _tell_measuring() -> None:
-    print("measuring what runs the model best here, once", file=sys.stderr)
+    print("measuring what runs the model best here", file=sys.stderr)
+
+
+def _tell_not_remembered(why: str) -> None:
+    print(f"not remembered: {why}; it is measured again at the next start", file=sys.stderr)
 
 
 def _line(stats: Stats) -> str:

@@ -31,6 +31,7 @@ def make_engine(
     precision: str,
     *,
     on_measuring: Callable[[], None] = lambda: None,
+    on_not_remembered: Callable[[str], None] = lambda _: None,
     on_measured: Callable[[Measured], None] = lambda _: None,
 ) -> Engine:
     """Make the engine. What is left at `auto` is taken as measured to be fastest on this machine; the first call
@@ -44,6 +45,7 @@ def make_engine(
         device: as `EngineOptions.device`.
         precision: as `EngineOptions.precision`.
         on_measuring: called before it is measured.
+        on_not_remembered: told why what was measured is not remembered, where it is not.
         on_measured: told what was measured, now or before.
 
     Raises:
@@ -51,7 +53,7 @@ def make_engine(
     """
     loaded = open_model(model)
     options = EngineOptions(device=device, precision=cast("Precision", precision))
-    tier = fastest(loaded, options, measured_file(), on_measuring=on_measuring)
+    tier = fastest(loaded, options, measured_file(), on_measuring=on_measuring, on_not_remembered=on_not_remembered)
     if tier is not None:
         options = tier.over(options)
         on_measured(as_measured(tier))

@@ -178,6 +178,7 @@ def fastest(
     *,
     batch: int = 1,
     on_measuring: Callable[[], None] = lambda: None,
+    on_not_remembered: Callable[[str], None] = lambda _: None,
 ) -> Tier | None:
     """What is remembered of a model here, or is measured now and remembered.
 
@@ -189,6 +190,7 @@ def fastest(
         path: of the file that remembers.
         batch: frames that will be computed at once.
         on_measuring: called before measuring, which takes a second or two, for a large model more.
+        on_not_remembered: told why what was measured is not remembered, where it is not.
 
     Returns:
         None where the options leave nothing to choose, or where nothing could be measured: then what is known of the
@@ -209,7 +211,11 @@ def fastest(
             return None
         # What failed elsewhere than on the best's device, as a GPU that another program filled, may not fail again.
         elsewhere = any(failure.way.device != tier.best.way.device for failure in tier.failures)
-        if tier.calm and not elsewhere:
+        if not tier.calm:
+            on_not_remembered("the computer was busy")
+        elif elsewhere:
+            on_not_remembered("a device failed that may not fail again")
+        else:
             remember(tier, model, options, path, batch=batch)
     return tier
 

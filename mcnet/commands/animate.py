@@ -262,6 +262,7 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
         UserError: it cannot be done.
         KeyboardInterrupt: a signal came before there was anything to write.
     """
+    from mcnet.disclosure.words import words_of_animation
     from mcnet.engine import open_model
     from mcnet.media.motion_track import save_track
     from mcnet.media.portraits import find_portrait
@@ -284,9 +285,11 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
     scene = None if background is None else Scene(background, source.square)
     width, alpha = size_px * (3 if args.side_by_side else 1), scene is not None and scene.has_alpha
     sound = driving.path if driving.has_audio else None
+    behind = background is not None and background.kind in ("image", "video")
+    words = words_of_animation(beside=args.side_by_side, behind=behind)
     with (
         StopSignals() as stop,
-        VideoWriter(args.output, driving.fps, (width, size_px), audio_from=sound, alpha=alpha) as writer,
+        VideoWriter(args.output, driving.fps, (width, size_px), audio_from=sound, alpha=alpha, words=words) as writer,
     ):
         performance = find_performance(driving, args, stop, measurable=measurable, tell=tell)
         backend = engine.settle()  # every frame from the same arithmetic
@@ -301,8 +304,7 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
         write_sheet(args.contact_sheet, source.square, result.moments)
     sheet = [args.contact_sheet] if args.contact_sheet else []
     written = [writer.path] if result.frames else []
-    has_others = args.side_by_side or (background is not None and background.kind in ("image", "video"))
-    generated, composites = ([], written) if has_others else (written, [])
+    generated, composites = ([], written) if args.side_by_side or behind else (written, [])
     undisclosed = credentials.disclose_all(signer, generated, [*composites, *sheet], model.info)
     return Animated(result, writer.has_sound, driving.fps, stop.received is not None, undisclosed)
 
@@ -405,7 +407,7 @@ def make_drive(
         return SpaceDrive(engine, source, start)
     make: type[PlaneDrive] | type[KnownDrive] = PlaneDrive
     if isinstance(driving, TrackDriving) and not (measured and engine.places_suffice):
-        check_known(driving, engine, measured=measured)
+        check_known(args, driving, engine, measured=measured)
         make = KnownDrive
     return make(
         engine,
@@ -416,7 +418,7 @@ def make_drive(
     )
 
 
-def check_known(driving: "TrackDriving", engine: "Engine", *, measured: bool) -> None:
+def check_known(args: argparse.Namespace, driving: "TrackDriving", engine: "Engine", *, measured: bool) -> None:
     """See that a motion file has the keypoints that motion in the plane needs, where there is no picture to find them.
 
     Raises:
@@ -434,9 +436,12 @@ def check_known(driving: "TrackDriving", engine: "Engine", *, measured: bool) ->
     else:
         return
     wanted = f"{'measured' if measured else 'detected'} keypoints of model {name}"
+    asked = "--absolute" if args.absolute else "--motion plane" if args.motion == "plane" else "motion in the plane"
+    use = "leave --absolute out, and use" if args.absolute else "use"
+    anew = "this model" if args.absolute else "this model and --motion plane"
     raise MediaError(
-        f"{driving.path} has {got}, and motion in the plane needs {wanted}: use --motion space with a model whose "
-        "keypoints can be measured, as the starter's, or save the motion anew with this model and --motion plane"
+        f"{driving.path} has {got}, and {asked} needs {wanted}: {use} --motion space with a model whose keypoints can "
+        f"be measured, as the starter's, or save the motion anew with {anew}"
     )
 
 
@@ -477,14 +482,24 @@ def make_engine(args: argparse.Namespace, model: "ModelFile") -> "Engine":
     from mcnet.places import measured_file
 
     def tell() -> None:
-        print("measuring what runs the model best here, once", file=sys.stderr)
+        print("measuring what runs the model best here", file=sys.stderr)
+
+    def tell_not_remembered(why: str) -> None:
+        print(f"not remembered: {why}; it is measured again at the next start", file=sys.stderr)
 
     options = EngineOptions(device=args.device, precision=args.precision, backend=args.backend)
     choice = DeviceChoice.of(options, model.info)
     if choice.kind == "cuda" and options.backend == "auto":  # it is for batches, which are torch's
         options = replace(options, backend="torch")
     open_options = replace(options, device=choice.device)
-    tier = fastest(model, open_options, measured_file(), batch=batch_frames(choice), on_measuring=tell)
+    tier = fastest(
+        model,
+        open_options,
+        measured_file(),
+        batch=batch_frames(choice),
+        on_measuring=tell,
+        on_not_remembered=tell_not_remembered,
+    )
     return Engine(model, options if tier is None else tier.over(options))
 
 
@@ -756,6 +771,13 @@ def write_sheet(path: Path, source: "Rgb", moments: Sequence[Moment]) -> None:
     write_rgb(path, contact_sheet(rows, column_labels=("source", *times), row_labels=("driving", "animated")))
 
 
+def _statement_beside(output: Path) -> Path | None:
+    """The file that holds a video's Content Credentials; None where they are in it, or in the pictures of a folder."""
+    from mcnet.disclosure.manifest import statement_beside
+
+    return statement_beside(output) if output.is_file() else None
+
+
 def report(args: argparse.Namespace, done: Animated, elapsed_s: float) -> None:
     """Say what was written and how fast."""
     result = done.result
@@ -767,8 +789,12 @@ def report(args: argparse.Namespace, done: Animated, elapsed_s: float) -> None:
         print(
             f"{result.held} frames of {args.driving} show no face; they hold the picture before them", file=sys.stderr
         )
+    if args.save_motion is not None:
+        print(f"{args.save_motion}: the motion of {result.frames} frames")
     if done.undisclosed:
         print(f"it is written, but without Content Credentials: {done.undisclosed}", file=sys.stderr)
+    elif result.frames and not args.no_content_credentials and (beside := _statement_beside(Path(args.output))):
+        print(f"{beside}: the video's Content Credentials; keep it beside it")
     if args.contact_sheet:
         print(f"{args.contact_sheet}: {len(result.moments)} moments")
 

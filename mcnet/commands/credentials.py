@@ -20,6 +20,10 @@ _MEANINGS = {
     "compositeWithTrainedAlgorithmicMedia": "edited with AI",
     "digitalCapture": "taken by a camera",
 }
+SUFFIXES = (".mp4", ".webm", ".gif", ".png", ".jpg", ".jpeg")
+"""Of the files that this program signs."""
+_CHANGED = "Hash.mismatch"
+"""Ends C2PA's codes for content that is not what was signed: `assertion.bmffHash.mismatch` of a video, for one."""
 
 
 def add_parser(commands: Any) -> None:
@@ -30,29 +34,55 @@ def add_parser(commands: Any) -> None:
         description="Read the Content Credentials (C2PA) of pictures and videos: whether AI generated them, with what, "
         "who signed it, and whether they were changed since. Nothing is fetched from anywhere.",
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a picture or video")
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="a picture, a video, or a folder of such files"
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Tell of each file; returns 1 if one cannot be read, or what it says does not hold."""
-    bad = 0
-    for path in args.files:
-        try:
-            found = read(path)
-        except DisclosureError as error:
-            print(f"mcnet credentials: {error}", file=sys.stderr)
-            bad += 1
-            continue
-        print("\n".join([f"{path}:", *(f"  {line}" for line in lines_of(found))]))
-        bad += found is not None and not found.intact
-    return 1 if bad else 0
+    return 0 if all(list(map(_tell_of, args.files))) else 1
 
 
-def lines_of(found: Credentials | None) -> list[str]:
+def _tell_of(path: Path) -> bool:
+    """Tell of a file, or of those of a folder; returns whether they could be read, and what they say holds."""
+    try:
+        if path.is_dir():
+            return all(list(map(_tell_of, _files_of(path))))
+        found = read(path)
+    except DisclosureError as error:
+        other = path.is_file() and path.suffix.lower() not in SUFFIXES
+        kinds = f"; among the kinds that can carry them are {', '.join(SUFFIXES)}" if other else ""
+        print(f"mcnet credentials: {error}{kinds}", file=sys.stderr)
+        return False
+    print("\n".join([f"{path}:", *(f"  {line}" for line in lines_of(path, found))]))
+    return found is None or found.intact
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """Those of a folder that can have credentials, by name.
+
+    Raises:
+        DisclosureError: it has none, or cannot be read.
+    """
+    try:
+        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    except OSError as error:
+        raise DisclosureError(f"cannot read the folder {folder}: {error.strerror}; choose another") from error
+    if not found:
+        raise DisclosureError(f"the folder {folder} has no picture or video: expected any of {', '.join(SUFFIXES)}")
+    return found
+
+
+def lines_of(path: Path, found: Credentials | None) -> list[str]:
     """What is to be told of a file's credentials, for people."""
     if found is None:
-        return ["has no Content Credentials: nothing is known of how it was made"]
+        said = ["has no Content Credentials: nothing is known of how it was made"]
+        beside = statement_beside(path)
+        if beside is not None and not beside.exists():
+            said.append(f"a WebM's lie in a file beside it, of the same name: {beside.name}, which is not there")
+        return said
     kinds = (term.rpartition("/")[2] for term in found.source_types)
     said = [f"says that it is {_MEANINGS.get(kind, kind)}" for kind in kinds]
     if found.description:
@@ -60,8 +90,10 @@ def lines_of(found: Credentials | None) -> list[str]:
     said += [f"model {model.name}" + (f", SHA-256 {model.sha256}" if model.sha256 else "") for model in found.models]
     said.append(f"written by {found.generator}, signed by {found.signer or 'nobody'}")
     if not found.intact:
-        problems = (problem for problem in found.problems if problem != UNTRUSTED)
-        said.append(f"NOT as it was signed: {', '.join(problems) or 'the signature does not hold'}")
+        problems = [problem for problem in found.problems if problem != UNTRUSTED]
+        changed = any(problem.endswith(_CHANGED) for problem in problems)
+        why = "the file was changed after it was signed" if changed else "the signature does not hold"
+        said.append(f"NOT as it was signed: {why}" + (f" ({', '.join(problems)})" if problems else ""))
     elif found.trusted:
         said.append("unchanged since, and the signer is known")
     else:

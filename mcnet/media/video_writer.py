@@ -61,6 +61,8 @@ class VideoWriter:
         audio_from: a video whose sound is carried over, from its first picture up to the length of what is written:
             copied where that is exact, else as AAC or Opus. A video without sound, or a folder, is fine.
         alpha: the frames have a straight alpha channel, which `.webm` (VP9 with alpha) and a folder of PNGs keep.
+        words: what `.mp4` and `.webm` say of themselves in their metadata, as comment and description; "": nothing. GIF
+            and PNG have no such place.
 
     Attributes:
         frame_count: frames written so far.
@@ -79,6 +81,7 @@ class VideoWriter:
         audio_from: str | Path | None = None,
         *,
         alpha: bool = False,
+        words: str = "",
     ) -> None:
         as_folder = str(path).endswith(("/", os.sep)) or Path(path).is_dir()
         self.path = Path(path).absolute()  # FFmpeg takes a relative name with a colon for an address
@@ -88,6 +91,7 @@ class VideoWriter:
         self._fps = Fraction(fps).limit_denominator(1001)
         self._frame_size_px = frame_size_px
         self._alpha = alpha
+        self._words = words
         self._audio_from = None if audio_from is None or Path(audio_from).is_dir() else Path(audio_from).absolute()
         self._sink: _Sink | None = None
         self._partial = scratch_beside(self.path, self._suffix)
@@ -138,7 +142,13 @@ class VideoWriter:
         if self._suffix == ".gif":
             return _GifSink(self._partial, self._fps, self._frame_size_px)
         return _VideoSink(
-            self._partial, self._suffix, self._fps, self._frame_size_px, self._audio_from, alpha=self._alpha
+            self._partial,
+            self._suffix,
+            self._fps,
+            self._frame_size_px,
+            self._audio_from,
+            alpha=self._alpha,
+            words=self._words,
         )
 
     def write(self, rgb: NDArray[np.uint8]) -> None:
@@ -261,6 +271,7 @@ class _VideoSink:
         audio_from: Path | None,
         *,
         alpha: bool,
+        words: str,
     ) -> None:
         codec = "libx264" if suffix == ".mp4" else "libvpx-vp9"
         options = (
@@ -278,6 +289,8 @@ class _VideoSink:
         self._muxer = Muxer(path, suffix[1:], _MUXER_OPTIONS[suffix])
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self.close)
+            if words:
+                self._muxer.container.metadata.update({"comment": words, "description": words})
             even_frame_size_px = (frame_size_px[0] + self._odd[0], frame_size_px[1] + self._odd[1])
             self._stream = _add_pictures(self._muxer, codec, fps, even_frame_size_px, self._stored, options)
             context = self._stream.codec_context

@@ -30,6 +30,7 @@ from app.pipeline.state import State
 from app.places import control_folder, settings_file
 from app.presets import Presets, Strengths, save_presets
 from app.settings import LiveSettings
+from assets import ROOT as ASSETS
 from mcnet.disclosure import ModelUsed, read_credentials
 from mcnet.disclosure.manifest import GENERATED
 from mcnet.disclosure.process import begin_disclosing
@@ -342,6 +343,23 @@ def test_a_motion_file_that_moves_nothing_ends_the_run() -> None:
     events.put(MotionRefused(in_the_plane=True))
     watch.drain()
     assert "moves the avatar in space only" in watch.failure
+    assert "--motion space" in watch.failure
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--motion", "plane"], "--motion plane: {file} is a motion file, which has no pictures"),
+        (["--absolute"], "in space only: use --motion space, without --absolute"),
+    ],
+)
+def test_a_motion_file_that_will_move_nothing_is_refused_before_anything_is_loaded(
+    options: list[str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = ASSETS / "motions" / "gentle.safetensors"
+    monkeypatch.setattr(Pipeline, "start", lambda _: pytest.fail("it was started"))
+    assert main(["--headless", "--frames", "1", "--camera", str(file), *options]) == 1
+    assert told.format(file=file) in capsys.readouterr().err
 
 
 def test_one_that_moves_nothing_any_more_does_not(capsys: pytest.CaptureFixture[str]) -> None:

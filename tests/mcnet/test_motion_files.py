@@ -1,5 +1,7 @@
 """`mcnet animate` with motion files: a file's motion gives the pictures that its video gave."""
 
+import contextlib
+import io
 import shutil
 from pathlib import Path
 
@@ -36,7 +38,10 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a motion file, and the pictures that its video gave."""
     folder = tmp_path_factory.mktemp("motion")
     more = ["--max-frames", str(FRAMES), "--save-motion", str(folder / "grid.safetensors")]
-    assert animate(folder / "space", CLIP, *more) == 0
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told):
+        assert animate(folder / "space", CLIP, *more) == 0
+    assert f"{folder / 'grid.safetensors'}: the motion of {FRAMES} frames" in told.getvalue()
     assert animate(folder / "plane", CLIP, "--motion", "plane", "--max-frames", str(FRAMES)) == 0
     return folder
 
@@ -83,7 +88,11 @@ def test_a_model_that_detects_plays_its_own_files_alone(
     assert np.abs(pictures(tmp_path / "video") - pictures(tmp_path / "file")).max() <= EXACT
     assert animate(tmp_path / "starter", own) == 0, "the mesh is in it, too, which is all that space needs"
     assert animate(tmp_path / "plane", own, "--motion", "plane") == 1
-    assert "has keypoints of model other" in capsys.readouterr().err
+    assert "has keypoints of model other, and --motion plane needs" in capsys.readouterr().err
+    assert animate(tmp_path / "absolute", own, "--absolute") == 1
+    said = capsys.readouterr().err
+    assert "has keypoints of model other, and --absolute needs measured keypoints of model starter" in said
+    assert "leave --absolute out, and use --motion space" in said
 
 
 def test_what_cannot_be_done_is_said(

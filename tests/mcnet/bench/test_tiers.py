@@ -500,7 +500,9 @@ class TestFastest:
         machine()
         answers = [dataclasses.replace(TIER, calm=False), TIER]
         monkeypatch.setattr(tiers, "measure", lambda *_, **__: answers.pop(0))
-        got = [fastest(starter, AUTO, tmp_path / "t.json") for _ in range(3)]
+        told: list[str] = []
+        got = [fastest(starter, AUTO, tmp_path / "t.json", on_not_remembered=told.append) for _ in range(3)]
+        assert told == ["the computer was busy"]
         assert [tier is not None and tier.calm for tier in got] == [False, True, True]
         assert answers == []
 

@@ -14,10 +14,11 @@ import pytest
 from app.errors import SinkError
 from app.pipeline.output import recorder
 from app.pipeline.output.output_frame import Composed
-from app.pipeline.output.recorder import DISCLOSURE, RecorderSink
+from app.pipeline.output.recorder import RecorderSink
 from app.pipeline.output.sinks import OutputFormat
 from app.pipeline.output.sound import SoundFeed
 from app.pipeline.state import State
+from mcnet.disclosure.words import LIVE
 from mcnet.media.video import open_driving
 from tests.app.fakes import wait_until
 from tests.app.recordings import STEPS
@@ -113,8 +114,8 @@ def test_it_is_h264_and_says_that_it_is_synthetic(tmp_path: Path) -> None:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
         assert stream.average_rate == Fraction(2997, 100)
-        assert container.metadata["comment"] == container.metadata["description"] == DISCLOSURE
-        assert "Synthetic media" in DISCLOSURE
+        assert container.metadata["comment"] == container.metadata["description"] == LIVE
+        assert "Synthetic media" in LIVE
 
 
 def test_it_is_given_to_be_signed_once_it_is_whole_and_not_before(tmp_path: Path) -> None:
@@ -264,7 +265,7 @@ def test_a_full_disk_ends_the_recording_and_not_the_call(tmp_path: Path, how: st
             assert row["error"] == f"the recording {path} cannot go on: {said}; {kept}"
         assert row["files"] == (["x.mp4"] if step.kept else [])
         assert row["frames"] == step.kept
-        assert row["comment"] == (DISCLOSURE if step.kept else "")
+        assert row["comment"] == (LIVE if step.kept else "")
         assert row["threads"] == []
     assert call == {
         "failed": [f"the recording {path} cannot go on: {full}; nothing of it could be kept"],
