@@ -2213,6 +2213,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>eine Bewegungsdatei hat keine Bilder und bewegt den Avatar deshalb nur im Raum: Wählen Sie diese Bewegung</translation>
         </message>
         <message>
+            <source>a motion file takes no more than {hours} hours</source>
+            <translation>eine Bewegungsdatei fasst höchstens {hours} Stunden</translation>
+        </message>
+        <message>
             <source>a picture becomes a portrait, a video the camera</source>
             <translation>ein Bild wird zum Porträt, ein Video zur Kamera</translation>
         </message>
@@ -2245,12 +2249,20 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>eine leere Datei</translation>
         </message>
         <message>
+            <source>another camera is used now</source>
+            <translation>es wird jetzt eine andere Kamera verwendet</translation>
+        </message>
+        <message>
             <source>another program has it, maybe another mcnet-avatar</source>
             <translation>ein anderes Programm hat ihn, vielleicht ein anderes mcnet-avatar</translation>
         </message>
         <message>
             <source>as asked</source>
             <translation>wie verlangt</translation>
+        </message>
+        <message>
+            <source>as measured</source>
+            <translation>wie gemessen</translation>
         </message>
         <message>
             <source>as usual</source>
@@ -2299,6 +2311,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>background: {error}; expected own, blur, green, #rrggbb, alpha, or the file of a picture or a video</source>
             <translation>Hintergrund: {error}; erwartet wird own, blur, green, #rrggbb, alpha oder die Datei eines Bildes oder Videos</translation>
+        </message>
+        <message>
+            <source>because {lack}</source>
+            <translation>denn {lack}</translation>
         </message>
         <message>
             <source>blue</source>
@@ -2355,6 +2371,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>cannot keep the motion in {path}: got {count} frames, expected at most {most}</source>
             <translation>die Bewegung kann nicht in {path} gespeichert werden: {count} Bilder, erwartet werden höchstens {most}</translation>
+        </message>
+        <message>
+            <source>cannot keep the motion in {path}: got {hours:.1f} hours, expected at most {most}</source>
+            <translation>die Bewegung kann nicht in {path} gespeichert werden: {hours:.1f} Stunden, erwartet werden höchstens {most}</translation>
         </message>
         <message>
             <source>cannot keep the motion in {path}: {why}</source>
@@ -2695,6 +2715,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>its process ended with {status}: out of memory, or a library crashed</source>
             <translation>sein Prozess endete mit {status}: Der Speicher reichte nicht, oder eine Bibliothek ist abgestürzt</translation>
+        </message>
+        <message>
+            <source>its statement would go to {path}, where another file is: move or rename that one</source>
+            <translation>die Angabe dazu käme nach {path}, wo eine andere Datei liegt: Verschieben Sie diese, oder benennen Sie sie um</translation>
         </message>
         <message>
             <source>key: got {key}, expected a letter, a digit, F1 to F24, Pause, ScrollLock, Print, Ins, Del, Home, End, PgUp, PgDown or Space, with Ctrl, Alt, Shift or Meta, such as Ctrl+Alt+0</source>
@@ -3047,6 +3071,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>Voreinstellung: {name} bleibt, wie sie ist: Wählen Sie einen anderen Namen</translation>
         </message>
         <message>
+            <source>presets</source>
+            <translation>Voreinstellungen</translation>
+        </message>
+        <message>
             <source>process {name}</source>
             <translation>Prozess {name}</translation>
         </message>
@@ -3107,6 +3135,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>Einstellung {name}: {value}, erwartet wird {low} bis {high}</translation>
         </message>
         <message>
+            <source>settings</source>
+            <translation>Einstellungen</translation>
+        </message>
+        <message>
             <source>several people are in it; the largest face is used</source>
             <translation>es sind mehrere Personen darauf; das größte Gesicht wird verwendet</translation>
         </message>
@@ -3145,6 +3177,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>the GPU is not used: {failure}</source>
             <translation>die GPU wird nicht verwendet: {failure}</translation>
+        </message>
+        <message>
+            <source>the GPU that torch found</source>
+            <translation>die GPU, die torch gefunden hat</translation>
         </message>
         <message>
             <source>the PipeWire camera cannot be made: {error}</source>
@@ -3693,6 +3729,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>{first} and {then}</source>
             <translation>{first} und {then}</translation>
+        </message>
+        <message>
+            <source>{first} or {then}</source>
+            <translation>{first} oder {then}</translation>
         </message>
         <message>
             <source>{first}, {then}</source>

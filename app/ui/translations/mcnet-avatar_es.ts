@@ -2213,6 +2213,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>un archivo de movimiento no tiene imágenes, así que mueve al avatar solo en el espacio: elija ese movimiento</translation>
         </message>
         <message>
+            <source>a motion file takes no more than {hours} hours</source>
+            <translation>un archivo de movimiento no admite más de {hours} horas</translation>
+        </message>
+        <message>
             <source>a picture becomes a portrait, a video the camera</source>
             <translation>una imagen pasa a ser un retrato; un vídeo, la cámara</translation>
         </message>
@@ -2245,12 +2249,20 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>un archivo vacío</translation>
         </message>
         <message>
+            <source>another camera is used now</source>
+            <translation>ahora se usa otra cámara</translation>
+        </message>
+        <message>
             <source>another program has it, maybe another mcnet-avatar</source>
             <translation>otro programa lo tiene, quizá otro mcnet-avatar</translation>
         </message>
         <message>
             <source>as asked</source>
             <translation>como se pidió</translation>
+        </message>
+        <message>
+            <source>as measured</source>
+            <translation>según lo medido</translation>
         </message>
         <message>
             <source>as usual</source>
@@ -2299,6 +2311,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>background: {error}; expected own, blur, green, #rrggbb, alpha, or the file of a picture or a video</source>
             <translation>fondo: {error}; se esperaba own, blur, green, #rrggbb, alpha, o el archivo de una imagen o un vídeo</translation>
+        </message>
+        <message>
+            <source>because {lack}</source>
+            <translation>pues {lack}</translation>
         </message>
         <message>
             <source>blue</source>
@@ -2355,6 +2371,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>cannot keep the motion in {path}: got {count} frames, expected at most {most}</source>
             <translation>no se puede guardar el movimiento en {path}: {count} imágenes, se esperaban como máximo {most}</translation>
+        </message>
+        <message>
+            <source>cannot keep the motion in {path}: got {hours:.1f} hours, expected at most {most}</source>
+            <translation>no se puede guardar el movimiento en {path}: {hours:.1f} horas, se esperaban como máximo {most}</translation>
         </message>
         <message>
             <source>cannot keep the motion in {path}: {why}</source>
@@ -2695,6 +2715,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>its process ended with {status}: out of memory, or a library crashed</source>
             <translation>su proceso terminó con {status}: sin memoria, o una biblioteca falló</translation>
+        </message>
+        <message>
+            <source>its statement would go to {path}, where another file is: move or rename that one</source>
+            <translation>su declaración iría a {path}, donde hay otro archivo: muévalo o cámbiele el nombre</translation>
         </message>
         <message>
             <source>key: got {key}, expected a letter, a digit, F1 to F24, Pause, ScrollLock, Print, Ins, Del, Home, End, PgUp, PgDown or Space, with Ctrl, Alt, Shift or Meta, such as Ctrl+Alt+0</source>
@@ -3047,6 +3071,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>preajuste: {name} se queda como está: elija otro nombre</translation>
         </message>
         <message>
+            <source>presets</source>
+            <translation>preajustes</translation>
+        </message>
+        <message>
             <source>process {name}</source>
             <translation>proceso {name}</translation>
         </message>
@@ -3107,6 +3135,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>ajuste {name}: {value}, se esperaba de {low} a {high}</translation>
         </message>
         <message>
+            <source>settings</source>
+            <translation>ajustes</translation>
+        </message>
+        <message>
             <source>several people are in it; the largest face is used</source>
             <translation>hay varias personas; se usa la cara más grande</translation>
         </message>
@@ -3145,6 +3177,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>the GPU is not used: {failure}</source>
             <translation>la GPU no se usa: {failure}</translation>
+        </message>
+        <message>
+            <source>the GPU that torch found</source>
+            <translation>la GPU que encontró torch</translation>
         </message>
         <message>
             <source>the PipeWire camera cannot be made: {error}</source>
@@ -3693,6 +3729,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>{first} and {then}</source>
             <translation>{first} y {then}</translation>
+        </message>
+        <message>
+            <source>{first} or {then}</source>
+            <translation>{first} o {then}</translation>
         </message>
         <message>
             <source>{first}, {then}</source>

@@ -2213,6 +2213,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>un fichier de mouvement n'a pas d'images, il n'anime donc l'avatar que dans l'espace : choisissez ce mouvement</translation>
         </message>
         <message>
+            <source>a motion file takes no more than {hours} hours</source>
+            <translation>un fichier de mouvement ne dépasse pas {hours} heures</translation>
+        </message>
+        <message>
             <source>a picture becomes a portrait, a video the camera</source>
             <translation>une image devient un portrait, une vidéo la caméra</translation>
         </message>
@@ -2245,12 +2249,20 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>un fichier vide</translation>
         </message>
         <message>
+            <source>another camera is used now</source>
+            <translation>une autre caméra est maintenant utilisée</translation>
+        </message>
+        <message>
             <source>another program has it, maybe another mcnet-avatar</source>
             <translation>un autre programme l'occupe, peut-être un autre mcnet-avatar</translation>
         </message>
         <message>
             <source>as asked</source>
             <translation>comme demandé</translation>
+        </message>
+        <message>
+            <source>as measured</source>
+            <translation>comme mesuré</translation>
         </message>
         <message>
             <source>as usual</source>
@@ -2299,6 +2311,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>background: {error}; expected own, blur, green, #rrggbb, alpha, or the file of a picture or a video</source>
             <translation>arrière-plan : {error} ; il faut own, blur, green, #rrggbb, alpha, ou le fichier d'une image ou d'une vidéo</translation>
+        </message>
+        <message>
+            <source>because {lack}</source>
+            <translation>car {lack}</translation>
         </message>
         <message>
             <source>blue</source>
@@ -2355,6 +2371,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>cannot keep the motion in {path}: got {count} frames, expected at most {most}</source>
             <translation>impossible de conserver le mouvement dans {path} : {count} images, il en faut au plus {most}</translation>
+        </message>
+        <message>
+            <source>cannot keep the motion in {path}: got {hours:.1f} hours, expected at most {most}</source>
+            <translation>impossible de conserver le mouvement dans {path} : {hours:.1f} heures, il en faut au plus {most}</translation>
         </message>
         <message>
             <source>cannot keep the motion in {path}: {why}</source>
@@ -2695,6 +2715,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>its process ended with {status}: out of memory, or a library crashed</source>
             <translation>son processus s'est terminé avec {status} : plus de mémoire, ou une bibliothèque a planté</translation>
+        </message>
+        <message>
+            <source>its statement would go to {path}, where another file is: move or rename that one</source>
+            <translation>sa déclaration irait dans {path}, où se trouve un autre fichier : déplacez-le ou renommez-le</translation>
         </message>
         <message>
             <source>key: got {key}, expected a letter, a digit, F1 to F24, Pause, ScrollLock, Print, Ins, Del, Home, End, PgUp, PgDown or Space, with Ctrl, Alt, Shift or Meta, such as Ctrl+Alt+0</source>
@@ -3047,6 +3071,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>préréglage : {name} reste tel quel : choisissez un autre nom</translation>
         </message>
         <message>
+            <source>presets</source>
+            <translation>préréglages</translation>
+        </message>
+        <message>
             <source>process {name}</source>
             <translation>processus {name}</translation>
         </message>
@@ -3107,6 +3135,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>réglage {name} : {value}, il faut {low} à {high}</translation>
         </message>
         <message>
+            <source>settings</source>
+            <translation>réglages</translation>
+        </message>
+        <message>
             <source>several people are in it; the largest face is used</source>
             <translation>plusieurs personnes y figurent ; le plus grand visage est utilisé</translation>
         </message>
@@ -3145,6 +3177,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>the GPU is not used: {failure}</source>
             <translation>le GPU n'est pas utilisé : {failure}</translation>
+        </message>
+        <message>
+            <source>the GPU that torch found</source>
+            <translation>le GPU trouvé par torch</translation>
         </message>
         <message>
             <source>the PipeWire camera cannot be made: {error}</source>
@@ -3693,6 +3729,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>{first} and {then}</source>
             <translation>{first} et {then}</translation>
+        </message>
+        <message>
+            <source>{first} or {then}</source>
+            <translation>{first} ou {then}</translation>
         </message>
         <message>
             <source>{first}, {then}</source>

@@ -2212,6 +2212,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>モーションファイルには画像がないため、アバターは空間モードでしか動きません：そのモードを選んでください</translation>
         </message>
         <message>
+            <source>a motion file takes no more than {hours} hours</source>
+            <translation>モーションファイルは最長 {hours} 時間です</translation>
+        </message>
+        <message>
             <source>a picture becomes a portrait, a video the camera</source>
             <translation>画像はポートレートに、動画はカメラになります</translation>
         </message>
@@ -2244,12 +2248,20 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>空のファイル</translation>
         </message>
         <message>
+            <source>another camera is used now</source>
+            <translation>別のカメラに切り替わりました</translation>
+        </message>
+        <message>
             <source>another program has it, maybe another mcnet-avatar</source>
             <translation>別のプログラムが使用中です（別の mcnet-avatar かもしれません）</translation>
         </message>
         <message>
             <source>as asked</source>
             <translation>指定どおり</translation>
+        </message>
+        <message>
+            <source>as measured</source>
+            <translation>測定のとおり</translation>
         </message>
         <message>
             <source>as usual</source>
@@ -2298,6 +2310,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>background: {error}; expected own, blur, green, #rrggbb, alpha, or the file of a picture or a video</source>
             <translation>背景：{error}。own、blur、green、#rrggbb、alpha、または画像か動画のファイルが必要です</translation>
+        </message>
+        <message>
+            <source>because {lack}</source>
+            <translation>理由：{lack}</translation>
         </message>
         <message>
             <source>blue</source>
@@ -2354,6 +2370,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>cannot keep the motion in {path}: got {count} frames, expected at most {most}</source>
             <translation>動きを {path} に保存できません：{count} フレームあります。上限は {most} です</translation>
+        </message>
+        <message>
+            <source>cannot keep the motion in {path}: got {hours:.1f} hours, expected at most {most}</source>
+            <translation>動きを {path} に保存できません：{hours:.1f} 時間あります。上限は {most} です</translation>
         </message>
         <message>
             <source>cannot keep the motion in {path}: {why}</source>
@@ -2694,6 +2714,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>its process ended with {status}: out of memory, or a library crashed</source>
             <translation>プロセスが {status} で終了しました：メモリー不足か、ライブラリーの異常終了です</translation>
+        </message>
+        <message>
+            <source>its statement would go to {path}, where another file is: move or rename that one</source>
+            <translation>その説明の書き込み先 {path} に別のファイルがあります：移動するか名前を変えてください</translation>
         </message>
         <message>
             <source>key: got {key}, expected a letter, a digit, F1 to F24, Pause, ScrollLock, Print, Ins, Del, Home, End, PgUp, PgDown or Space, with Ctrl, Alt, Shift or Meta, such as Ctrl+Alt+0</source>
@@ -3046,6 +3070,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>プリセット：{name} は変更できません：別の名前を選んでください</translation>
         </message>
         <message>
+            <source>presets</source>
+            <translation>プリセット</translation>
+        </message>
+        <message>
             <source>process {name}</source>
             <translation>プロセス {name}</translation>
         </message>
@@ -3106,6 +3134,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>設定 {name}：{value} です。{low}～{high} が必要です</translation>
         </message>
         <message>
+            <source>settings</source>
+            <translation>設定</translation>
+        </message>
+        <message>
             <source>several people are in it; the largest face is used</source>
             <translation>複数の人が写っています。最も大きい顔を使います</translation>
         </message>
@@ -3144,6 +3176,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>the GPU is not used: {failure}</source>
             <translation>GPU は使われません：{failure}</translation>
+        </message>
+        <message>
+            <source>the GPU that torch found</source>
+            <translation>torch が見つけた GPU</translation>
         </message>
         <message>
             <source>the PipeWire camera cannot be made: {error}</source>
@@ -3692,6 +3728,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{first} and {then}</source>
             <translation>{first}と{then}</translation>
+        </message>
+        <message>
+            <source>{first} or {then}</source>
+            <translation>{first}または{then}</translation>
         </message>
         <message>
             <source>{first}, {then}</source>

@@ -2213,6 +2213,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>um arquivo de movimento não tem imagens, então move o avatar só no espaço: escolha esse movimento</translation>
         </message>
         <message>
+            <source>a motion file takes no more than {hours} hours</source>
+            <translation>um arquivo de movimento não comporta mais de {hours} horas</translation>
+        </message>
+        <message>
             <source>a picture becomes a portrait, a video the camera</source>
             <translation>uma imagem vira um retrato; um vídeo, a câmera</translation>
         </message>
@@ -2245,12 +2249,20 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>um arquivo vazio</translation>
         </message>
         <message>
+            <source>another camera is used now</source>
+            <translation>outra câmera é usada agora</translation>
+        </message>
+        <message>
             <source>another program has it, maybe another mcnet-avatar</source>
             <translation>outro programa está com ela, talvez outro mcnet-avatar</translation>
         </message>
         <message>
             <source>as asked</source>
             <translation>como pedido</translation>
+        </message>
+        <message>
+            <source>as measured</source>
+            <translation>como medido</translation>
         </message>
         <message>
             <source>as usual</source>
@@ -2299,6 +2311,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>background: {error}; expected own, blur, green, #rrggbb, alpha, or the file of a picture or a video</source>
             <translation>fundo: {error}; esperava-se own, blur, green, #rrggbb, alpha, ou o arquivo de uma imagem ou de um vídeo</translation>
+        </message>
+        <message>
+            <source>because {lack}</source>
+            <translation>pois {lack}</translation>
         </message>
         <message>
             <source>blue</source>
@@ -2355,6 +2371,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>cannot keep the motion in {path}: got {count} frames, expected at most {most}</source>
             <translation>não é possível guardar o movimento em {path}: {count} quadros, esperavam-se no máximo {most}</translation>
+        </message>
+        <message>
+            <source>cannot keep the motion in {path}: got {hours:.1f} hours, expected at most {most}</source>
+            <translation>não é possível guardar o movimento em {path}: {hours:.1f} horas, esperavam-se no máximo {most}</translation>
         </message>
         <message>
             <source>cannot keep the motion in {path}: {why}</source>
@@ -2695,6 +2715,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>its process ended with {status}: out of memory, or a library crashed</source>
             <translation>o processo terminou com {status}: faltou memória, ou uma biblioteca travou</translation>
+        </message>
+        <message>
+            <source>its statement would go to {path}, where another file is: move or rename that one</source>
+            <translation>a declaração dele iria para {path}, onde há outro arquivo: mova-o ou renomeie-o</translation>
         </message>
         <message>
             <source>key: got {key}, expected a letter, a digit, F1 to F24, Pause, ScrollLock, Print, Ins, Del, Home, End, PgUp, PgDown or Space, with Ctrl, Alt, Shift or Meta, such as Ctrl+Alt+0</source>
@@ -3047,6 +3071,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>predefinição: {name} fica como está: escolha outro nome</translation>
         </message>
         <message>
+            <source>presets</source>
+            <translation>predefinições</translation>
+        </message>
+        <message>
             <source>process {name}</source>
             <translation>processo {name}</translation>
         </message>
@@ -3107,6 +3135,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>configuração {name}: {value}, esperava-se {low} a {high}</translation>
         </message>
         <message>
+            <source>settings</source>
+            <translation>configurações</translation>
+        </message>
+        <message>
             <source>several people are in it; the largest face is used</source>
             <translation>há várias pessoas nela; o maior rosto é usado</translation>
         </message>
@@ -3145,6 +3177,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>the GPU is not used: {failure}</source>
             <translation>a GPU não é usada: {failure}</translation>
+        </message>
+        <message>
+            <source>the GPU that torch found</source>
+            <translation>a GPU que o torch encontrou</translation>
         </message>
         <message>
             <source>the PipeWire camera cannot be made: {error}</source>
@@ -3693,6 +3729,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>{first} and {then}</source>
             <translation>{first} e {then}</translation>
+        </message>
+        <message>
+            <source>{first} or {then}</source>
+            <translation>{first} ou {then}</translation>
         </message>
         <message>
             <source>{first}, {then}</source>

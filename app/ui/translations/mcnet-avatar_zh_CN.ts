@@ -2212,6 +2212,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>动作文件没有画面，因此只能在空间模式下驱动虚拟形象：请选择该模式</translation>
         </message>
         <message>
+            <source>a motion file takes no more than {hours} hours</source>
+            <translation>动作文件最长 {hours} 小时</translation>
+        </message>
+        <message>
             <source>a picture becomes a portrait, a video the camera</source>
             <translation>图片成为肖像，视频代替摄像头</translation>
         </message>
@@ -2244,12 +2248,20 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>空文件</translation>
         </message>
         <message>
+            <source>another camera is used now</source>
+            <translation>现在使用了其他摄像头</translation>
+        </message>
+        <message>
             <source>another program has it, maybe another mcnet-avatar</source>
             <translation>已被其他程序占用，可能是另一个 mcnet-avatar</translation>
         </message>
         <message>
             <source>as asked</source>
             <translation>按要求</translation>
+        </message>
+        <message>
+            <source>as measured</source>
+            <translation>按测量结果</translation>
         </message>
         <message>
             <source>as usual</source>
@@ -2298,6 +2310,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>background: {error}; expected own, blur, green, #rrggbb, alpha, or the file of a picture or a video</source>
             <translation>背景：{error}；应为 own、blur、green、#rrggbb、alpha，或图片或视频文件</translation>
+        </message>
+        <message>
+            <source>because {lack}</source>
+            <translation>因为{lack}</translation>
         </message>
         <message>
             <source>blue</source>
@@ -2354,6 +2370,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>cannot keep the motion in {path}: got {count} frames, expected at most {most}</source>
             <translation>无法将动作保存到 {path}：有 {count} 帧，最多 {most} 帧</translation>
+        </message>
+        <message>
+            <source>cannot keep the motion in {path}: got {hours:.1f} hours, expected at most {most}</source>
+            <translation>无法将动作保存到 {path}：有 {hours:.1f} 小时，最多 {most} 小时</translation>
         </message>
         <message>
             <source>cannot keep the motion in {path}: {why}</source>
@@ -2694,6 +2714,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>its process ended with {status}: out of memory, or a library crashed</source>
             <translation>其进程以 {status} 结束：内存不足，或某个库崩溃</translation>
+        </message>
+        <message>
+            <source>its statement would go to {path}, where another file is: move or rename that one</source>
+            <translation>其说明应写入 {path}，但那里有其他文件：请移动或重命名该文件</translation>
         </message>
         <message>
             <source>key: got {key}, expected a letter, a digit, F1 to F24, Pause, ScrollLock, Print, Ins, Del, Home, End, PgUp, PgDown or Space, with Ctrl, Alt, Shift or Meta, such as Ctrl+Alt+0</source>
@@ -3046,6 +3070,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>预设：{name} 保持不变：请选择其他名称</translation>
         </message>
         <message>
+            <source>presets</source>
+            <translation>预设</translation>
+        </message>
+        <message>
             <source>process {name}</source>
             <translation>进程 {name}</translation>
         </message>
@@ -3106,6 +3134,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>设置 {name}：为 {value}，应为 {low} 至 {high}</translation>
         </message>
         <message>
+            <source>settings</source>
+            <translation>设置</translation>
+        </message>
+        <message>
             <source>several people are in it; the largest face is used</source>
             <translation>其中有多个人；使用最大的人脸</translation>
         </message>
@@ -3144,6 +3176,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>the GPU is not used: {failure}</source>
             <translation>未使用 GPU：{failure}</translation>
+        </message>
+        <message>
+            <source>the GPU that torch found</source>
+            <translation>torch 找到的 GPU</translation>
         </message>
         <message>
             <source>the PipeWire camera cannot be made: {error}</source>
@@ -3692,6 +3728,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{first} and {then}</source>
             <translation>{first} 和 {then}</translation>
+        </message>
+        <message>
+            <source>{first} or {then}</source>
+            <translation>{first}或{then}</translation>
         </message>
         <message>
             <source>{first}, {then}</source>
