@@ -133,7 +133,7 @@ def test_why_something_failed_is_said_in_the_users_language(qtbot: QtBot) -> Non
     def refuse(*_: object) -> NoReturn:
         raise UserError(phrase("plug one in"))
 
-    remote = Remote(worker, refuse, ControlSettings(on=True), None, lambda _: None)  # type: ignore[arg-type, return-value]
+    remote = Remote(worker, refuse, ControlSettings(on=True), None, lambda _: None, print)  # type: ignore[arg-type, return-value]
     remote.open()
     qtbot.waitUntil(lambda: bool(remote.failure))
     assert remote.failure == "schließen Sie eine an"
