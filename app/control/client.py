@@ -222,7 +222,9 @@ def _recording(done: Json) -> str:
 
 def status_text(state: Json) -> str:
     """A state for people, a line each."""
-    lines = [f"{state['state'].upper()}{': ' + state['why'] if state['why'] else ''}"]
+    only_you_see_it = state["shows_avatar"] and not state["live"]
+    shown = "PREVIEW" if only_you_see_it else state["state"].upper()
+    lines = [f"{shown}{': ' + state['why'] if state['why'] else ''}"]
     lines.append(f"the call sees {'the avatar' if state['live'] else 'the slate, or nothing'}")
     if state["missing"]:
         lines.append(f"missing: {state['missing']}")

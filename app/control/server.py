@@ -312,7 +312,8 @@ class ControlServer:
         except RefusedError:
             raise
         except UserError as error:
-            raise RefusedError("not_now", f"{name}: {error}") from error
+            said = str(error)  # what is said of an argument names the command itself, as on the command line
+            raise RefusedError("not_now", said if said.startswith(f"{name}: ") else f"{name}: {said}") from error
         except Exception as error:
             logger.exception("the command %s from outside", name)
             raise RefusedError("failed", f"{name}: something unexpected went wrong: {error!r}") from error

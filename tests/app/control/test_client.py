@@ -25,6 +25,7 @@ from app.control.protocol import (
     Slate,
     Stop,
 )
+from app.errors import AppError
 from app.pipeline.state import State
 from app.places import control_folder, settings_file
 from tests.app.control.asking import Served
@@ -88,6 +89,22 @@ def test_commands(
     assert main(["ctl", *words]) == 0
     assert served.operator.done == [command]
     assert capsys.readouterr().out == f"{said}\n"
+
+
+def test_an_avatar_that_only_the_user_sees_is_not_called_live(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for live, shown in ((False, "PREVIEW"), (True, "LIVE")):
+        served.server.show(AppState(mode="window", state=State.LIVE, shows_avatar=True, live=live))
+        assert main(["ctl", "status"]) == 0
+        assert capsys.readouterr().out.splitlines()[0] == shown
+
+
+def test_a_command_is_named_once_in_what_is_refused(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    for failure in ("preset: got 'Wild', expected one of Standard", "got 'Wild', expected one of Standard"):
+        served.operator.failure = AppError(failure)
+        assert main(["ctl", "preset", "Wild"]) == 1
+        assert capsys.readouterr().err == "mcnet-avatar ctl: preset: got 'Wild', expected one of Standard\n"
 
 
 def test_what_is_asked_only(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
