@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -162,13 +163,15 @@ def test_a_safe_start_runs_on_the_processor_without_a_virtual_camera_and_keeps_n
 
 
 REAL = """
-import sys
+import faulthandler, signal, sys
 from pathlib import Path
 from PyQt6.QtWidgets import QMessageBox
 from app.ui.application import WindowOptions, run_window
 from app.ui.main_window import MainWindow
 from app.ui.messages import MessageBar
 
+if hasattr(signal, "SIGUSR1"):
+    faulthandler.register(signal.SIGUSR1)  # asked where it stands, when it does not answer
 MainWindow.showEvent = lambda self, event: print("shown", flush=True)
 front = MainWindow.come_to_front
 MainWindow.come_to_front = lambda self: (print("front", flush=True), front(self))
@@ -194,6 +197,12 @@ def test_the_real_program_started_twice_killed_and_started_again(path: Path, tmp
             text=True,
         )
 
+    def where_it_stands(process: "subprocess.Popen[str]") -> str:
+        process.send_signal(signal.SIGUSR1)
+        time.sleep(1.0)
+        process.kill()
+        return process.communicate(timeout=60)[1]
+
     def line(process: "subprocess.Popen[str]") -> str:
         assert process.stdout is not None
         return process.stdout.readline().strip()
@@ -204,7 +213,7 @@ def test_the_real_program_started_twice_killed_and_started_again(path: Path, tmp
         assert line(first) == "shown"
         second = start()
         _, errors = second.communicate(timeout=60)
-        assert second.returncode == 0, errors
+        assert second.returncode == 0, f"{errors}\nThe first one:\n{where_it_stands(first)}"
         assert "running already: its window comes to the front" in errors
         seen = [line(first)]
         while seen[-1] != "front":
