@@ -165,14 +165,21 @@ def test_a_flash_and_a_beep_come_out_together(
         """The median: a system that is busy with something else loses or delays one or the other."""
         return float(np.median([one for age_s in ages_s if (one := apart_s(age_s)) is not None]))
 
+    def come_together(ages_s: Sequence[float]) -> None:
+        """In one of three rounds: what is wrong in the app is wrong in each of them, a busy system is not."""
+        found_s: list[float] = []
+        while not found_s or abs(found_s[-1]) >= 0.02:
+            assert len(found_s) < 3, f"flash and beep came {found_s} s apart for pictures {ages_s} s old"
+            apart_s(ages_s[0])  # it has followed by the next one
+            found_s.append(usually_apart_s(ages_s))
+
     try:
         until(lambda: show(BLACK) and call[0].any and call[1].any, "the call hears and sees")
         microphone.follow(0.1, muted=False)
         time.sleep(0.5)
         for age_s in (0.1, 0.2):
-            apart_s(age_s)  # it has followed by the next one
-            assert abs(usually_apart_s([age_s] * 5)) < 0.02, age_s
-        assert abs(usually_apart_s(np.linspace(0.2, 0.16, 5).tolist())) < 0.02, "as the age drifts"
+            come_together([age_s] * 5)
+        come_together(np.linspace(0.2, 0.16, 5).tolist())
         assert standings[-1].delay_s == pytest.approx(0.16, abs=0.006)
         assert standings[-1].trouble == ""
     finally:
