@@ -211,8 +211,11 @@ def test_the_real_program_started_twice_killed_and_started_again(path: Path, tmp
     try:
         running.append(first := start())
         assert line(first) == "shown"
-        second = start()
-        _, errors = second.communicate(timeout=60)
+        for _ in range(3):  # a window that is still loading beside other tests may not answer the first time
+            second = start()
+            _, errors = second.communicate(timeout=60)
+            if second.returncode == 0:
+                break
         assert second.returncode == 0, f"{errors}\nThe first one:\n{where_it_stands(first)}"
         assert "running already: its window comes to the front" in errors
         seen = [line(first)]
