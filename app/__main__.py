@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 import mcnet
-from app.settings import DEFAULT_PORT, KeypointKind, Language, LiveSettings, MotionKind
+from app.settings import DEFAULT_PORT, FARTHEST_SHIFT, PORTRAIT_SIZES, KeypointKind, Language, LiveSettings, MotionKind
 from mcnet.commands.arguments import PRECISIONS, number, seconds, whole_number
 from mcnet.commands.credentials import add_options as add_credentials_options
 from mcnet.errors import UserError, told
@@ -249,21 +249,21 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--portrait-size",
-        type=number(0.5, 1.7),
+        type=number(*PORTRAIT_SIZES),
         default=LiveSettings().portrait_size,
         metavar="SCALE",
         help="side of the portrait's square over the output's shorter side, 0.5 to 1.7 (default: 1)",
     )
     group.add_argument(
         "--portrait-x",
-        type=number(-0.5, 0.5),
+        type=number(-FARTHEST_SHIFT, FARTHEST_SHIFT),
         default=LiveSettings().portrait_x,
         metavar="SHARE",
         help="shift the portrait to the right by this share of the output's width, -0.5 to 0.5 (default: 0)",
     )
     group.add_argument(
         "--portrait-y",
-        type=number(-0.5, 0.5),
+        type=number(-FARTHEST_SHIFT, FARTHEST_SHIFT),
         default=LiveSettings().portrait_y,
         metavar="SHARE",
         help="likewise downwards, of the height (default: 0)",

@@ -263,7 +263,7 @@ def check_places(
     read = {"--source": Path(portrait), "--model": Path(model), **credentials.read_by(args)}
     if camera.path is not None:
         read["--camera"] = camera.path
-    if background is not None and background.kind in ("image", "video"):
+    if background is not None and background.is_file:
         read["--background"] = background.path
     motion = {} if args.record_motion is None else {"--record-motion": args.record_motion}
     suffixes = dict.fromkeys(recordings, (".mp4", ".webm")) | dict.fromkeys(motion, (TRACK_SUFFIX,))

@@ -31,6 +31,10 @@ LONGEST_SLATE_TEXT = 60
 GENTLE = "gentle"
 """Names the bundled motion as `LiveSettings.idle_motion`."""
 RECENT_MODELS = 6
+PORTRAIT_SIZES = (0.5, 1.7)
+"""The least and the greatest `LiveSettings.portrait_size`."""
+FARTHEST_SHIFT = 0.5
+"""Of a portrait to either side of its place."""
 DEFAULT_PORT = 8713
 """Of control from outside."""
 LEAST_VIEWS, MOST_VIEWS = 2, 4
@@ -150,9 +154,9 @@ class LiveSettings:
             ("nudge_x", -0.3, 0.3),
             ("nudge_y", -0.3, 0.3),
             ("sharpness", 0, 1),
-            ("portrait_size", 0.5, 1.7),
-            ("portrait_x", -0.5, 0.5),
-            ("portrait_y", -0.5, 0.5),
+            ("portrait_size", *PORTRAIT_SIZES),
+            ("portrait_x", -FARTHEST_SHIFT, FARTHEST_SHIFT),
+            ("portrait_y", -FARTHEST_SHIFT, FARTHEST_SHIFT),
             ("background_blur", 0, 1),
             ("hold_s", 0, 60),
             ("ease_s", 0, 60),

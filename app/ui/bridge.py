@@ -3,12 +3,31 @@
 import threading
 from collections.abc import Callable
 
-from PyQt6.QtCore import QObject, Qt, pyqtSignal
+from PyQt6.QtCore import QObject, Qt, pyqtBoundSignal, pyqtSignal
 
 from app.pipeline.events import Event
 
 
-class Bridge(QObject):
+class FromThreads(QObject):
+    """Something of the GUI's that other threads emit signals of, until it is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()  # of the next one, and of what subclasses share with threads
+        self._closed = False
+
+    def _carry(self, signal: pyqtBoundSignal, *values: object) -> None:
+        """Emit a signal, which is always queued; from any thread."""
+        with self._lock:  # so that nothing is emitted while, or after, the GUI takes this down
+            if not self._closed:
+                signal.emit(*values)
+
+    def _carry_no_more(self) -> None:
+        with self._lock:
+            self._closed = True
+
+
+class Bridge(FromThreads):
     """Gives the pipeline functions that any thread may call, and answers them on the GUI thread.
 
     Wake-ups are coalesced: while one is under way, further ones are swallowed, so a slow GUI never has a queue of them.
@@ -30,17 +49,13 @@ class Bridge(QObject):
         super().__init__()
         self._on_event = on_event
         self._on_picture = on_picture
-        self._lock = threading.Lock()
         self._under_way = False
-        self._closed = False
         self._told.connect(self._hear, Qt.ConnectionType.QueuedConnection)  # type: ignore[call-arg] # missing in PyQt6's stubs
         self._woken.connect(self._answer, Qt.ConnectionType.QueuedConnection)  # type: ignore[call-arg]
 
     def tell(self, event: Event) -> None:
         """Carry a fact over; from any thread."""
-        with self._lock:  # so that no thread emits while, or after, the GUI takes the bridge down
-            if not self._closed:
-                self._told.emit(event)
+        self._carry(self._told, event)
 
     def wake(self) -> None:
         """Say that there may be a new picture; from any thread."""
@@ -51,8 +66,7 @@ class Bridge(QObject):
 
     def close(self) -> None:
         """Carry nothing more; harmless when called again."""
-        with self._lock:
-            self._closed = True
+        self._carry_no_more()
 
     def _hear(self, event: Event) -> None:
         if not self._closed:

@@ -1,12 +1,12 @@
 """The microphone for calls: the chosen one, as late as the picture. On Linux, through PipeWire."""
 
 import sys
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from PyQt6.QtCore import QObject, Qt, QTimer, pyqtSignal
+from PyQt6.QtCore import Qt, QTimer, pyqtSignal
 
+from app.ui.bridge import FromThreads
 from app.ui.languages import capital, full_sentence, tr
 from app.ui.messages import Message
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _FOLLOW_MS = 500
 
 
-class CallMicrophone(QObject):
+class CallMicrophone(FromThreads):
     """Offers call programs a microphone while it is switched on. Never waits.
 
     Lives on the GUI thread, but for `mute_now`, which may be called on any.
@@ -59,10 +59,8 @@ class CallMicrophone(QObject):
         self._known_age_s = 0.0
         self._key = self._name = ""
         self._number = 0
-        self._lock = threading.Lock()  # of the next three
-        self._made: PipeWireMicrophone | None = None
+        self._made: PipeWireMicrophone | None = None  # by the lock, as the next one
         self._silences = 0  # of `mute_now`, which the window has not taken over yet
-        self._closed = False
         self._timer = QTimer(self)
         self._timer.setInterval(_FOLLOW_MS)
         self._timer.timeout.connect(self._follow)
@@ -118,8 +116,7 @@ class CallMicrophone(QObject):
 
     def close(self) -> bool:
         """Take it away; harmless when called again. Returns whether its thread has ended."""
-        with self._lock:
-            self._closed = True
+        self._carry_no_more()
         made = self._end()
         return made is None or made.ended(0.5)
 
@@ -151,9 +148,7 @@ class CallMicrophone(QObject):
             self._made.follow(self._known_age_s, muted=self.muted or self._silences > 0)
 
     def _tell(self, number: int, standing: "MicrophoneStanding") -> None:
-        with self._lock:  # so that nothing is emitted while, or after, the GUI takes this down
-            if not self._closed:
-                self._stood.emit(number, standing)
+        self._carry(self._stood, number, standing)
 
     def _hear(self, number: int, standing: "MicrophoneStanding") -> None:
         if number != self._number or not self.wanted or self._closed:

@@ -40,6 +40,7 @@ from app.ui.widgets import (
     ValueSlider,
     button,
     label,
+    percent,
     rule,
     set_tip,
 )
@@ -224,7 +225,7 @@ class Controls(QFrame):
             high=2,
             default=_DEFAULTS.motion_strength,
             step=0.05,
-            words=_percent,
+            words=percent,
         )
         self.expression = ValueSlider(
             tr("Expression"),
@@ -233,7 +234,7 @@ class Controls(QFrame):
             high=2,
             default=_DEFAULTS.expression_strength,
             step=0.05,
-            words=_percent,
+            words=percent,
         )
         self.fine_tune = Expander(tr("Fine-tune"), tr("Each part of motion and expression for itself, in space only."))
         self.gains: dict[str, ValueSlider] = {}
@@ -301,7 +302,7 @@ class Controls(QFrame):
             high=2,
             default=getattr(_DEFAULTS, _strength(part)),
             step=0.05,
-            words=_percent,
+            words=percent,
         )
         made.moved.connect(lambda value: self._set_gain(part, value))
         self.gains[part] = made
@@ -315,7 +316,7 @@ class Controls(QFrame):
             high=2,
             default=_DEFAULTS.zoom,
             step=ZOOM_STEP,
-            words=_percent,
+            words=percent,
         )
         self.overlay = ValueSlider(
             tr("Overlay"),
@@ -324,7 +325,7 @@ class Controls(QFrame):
             high=1,
             default=0,
             step=OVERLAY_STEP,
-            words=_percent,
+            words=percent,
         )
         self.nudge_buttons: dict[str, QPushButton] = {}
         places = QWidget()
@@ -384,7 +385,7 @@ class Controls(QFrame):
             high=1,
             default=_DEFAULTS.sharpness,
             step=0.05,
-            words=_percent,
+            words=percent,
         )
         self.badge = Switch(
             tr("“AI avatar” badge"),
@@ -647,10 +648,6 @@ class Controls(QFrame):
 def _strength(part: str) -> str:
     """The name of a part's gain in the settings."""
     return f"{part}_strength"
-
-
-def _percent(value: float) -> str:
-    return tr("{percent:.0f} %", percent=100 * value)
 
 
 def _stepped(value: float, by: float, low: float, high: float) -> float:

@@ -1,12 +1,12 @@
 """The key that shows the slate while another window has the focus."""
 
 import logging
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from PyQt6.QtCore import QObject, Qt, pyqtSignal
+from PyQt6.QtCore import Qt, pyqtSignal
 
+from app.ui.bridge import FromThreads
 from app.ui.languages import clause
 from app.ui.messages import failure_message
 from app.ui.worker import Worker
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 ListenFor = Callable[[str, Callable[[], None], "Callable[[Standing], None]"], "KeyListener"]
 
 
-class PanicKey(QObject):
+class PanicKey(FromThreads):
     """Has the system give a key to the app, if one was chosen. Lives on the GUI thread; slow work goes to the worker.
 
     Args:
@@ -55,8 +55,6 @@ class PanicKey(QObject):
         self._panic = panic
         self._listener: KeyListener | None = None
         self._wishes = 0
-        self._lock = threading.Lock()  # of the next one
-        self._closed = False
         self._told.connect(self._hear, Qt.ConnectionType.QueuedConnection)  # type: ignore[call-arg] # missing in PyQt6's stubs
 
     def open(self) -> None:
@@ -76,8 +74,7 @@ class PanicKey(QObject):
 
     def close(self) -> bool:
         """Let the key go; harmless when called again."""
-        with self._lock:
-            self._closed = True
+        self._carry_no_more()
         listener, self._listener = self._listener, None
         return listener is None or listener.stop()
 
@@ -107,14 +104,10 @@ class PanicKey(QObject):
 
     def _press(self) -> None:
         self._panic()
-        with self._lock:  # so that nothing is emitted while, or after, the GUI takes this down
-            if not self._closed:
-                self.pressed.emit()
+        self._carry(self.pressed)
 
     def _tell(self, wish: int, standing: "Standing") -> None:
-        with self._lock:
-            if not self._closed:
-                self._told.emit(wish, standing)
+        self._carry(self._told, wish, standing)
 
     def _hear(self, wish: int, standing: "Standing") -> None:
         if wish == self._wishes and not self._closed:

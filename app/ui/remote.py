@@ -1,13 +1,12 @@
 """Control from outside, on the window's side: its server, and what it does in the window."""
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from PyQt6.QtCore import QObject, Qt, pyqtSignal
+from PyQt6.QtCore import Qt, pyqtSignal
 
 from app.control.facts import AppState
 from app.control.operation import Answer, Operator
@@ -16,6 +15,7 @@ from app.pipeline.events import Event
 from app.pipeline.state import State
 from app.pipeline.stats import Stats
 from app.settings import ControlSettings
+from app.ui.bridge import FromThreads
 from app.ui.languages import clause
 from app.ui.messages import failure_message
 from app.ui.worker import Worker
@@ -31,7 +31,7 @@ _STOP_S = 0.5
 MakeServer = Callable[[Operator, AppState, Sequence[str]], "ControlServer"]
 
 
-class Remote(QObject):
+class Remote(FromThreads):
     """Listens for other programs while that is wished for, and has the window do what they ask.
 
     Lives on the GUI thread, but for `panic`, `perform` and `stats`, which the server calls on its own.
@@ -87,9 +87,7 @@ class Remote(QObject):
         self._mute_now = mute_now
         self._server: ControlServer | None = None  # once it listens
         self._state = AppState(mode="window")
-        self._lock = threading.Lock()  # of the next two
-        self._closed = False
-        self._serving: ControlServer | None = None  # the worker's
+        self._serving: ControlServer | None = None  # the worker's; by the lock
         self._wishes = 0
         self._asked.connect(self._do, Qt.ConnectionType.QueuedConnection)  # type: ignore[call-arg] # missing in PyQt6's stubs
 
@@ -156,9 +154,7 @@ class Remote(QObject):
 
     def perform(self, command: Command) -> "Future[Answer]":
         future: Future[Answer] = Future()
-        with self._lock:  # so that nothing is emitted while, or after, the GUI takes this down
-            if not self._closed:
-                self._asked.emit(command, future)
+        self._carry(self._asked, command, future)
         return future
 
     def stats(self) -> Stats:

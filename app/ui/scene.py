@@ -8,10 +8,10 @@ from PyQt6.QtCore import Qt, pyqtSignal
 from PyQt6.QtGui import QColor, QIcon, QPainter, QPixmap
 from PyQt6.QtWidgets import QColorDialog, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
-from app.settings import Background, LiveSettings
+from app.settings import FARTHEST_SHIFT, PORTRAIT_SIZES, Background, LiveSettings
 from app.ui.languages import spoken, tr
 from app.ui.session import Session
-from app.ui.widgets import NAME_PX, Combo, ElidedLabel, Switch, ValueSlider, button, label
+from app.ui.widgets import NAME_PX, Combo, ElidedLabel, Switch, ValueSlider, button, label, percent
 from mcnet.phrases import phrase
 
 PLACE_STEP = 0.01
@@ -74,7 +74,7 @@ class SceneControls(QWidget):
             high=1,
             default=_DEFAULTS.background_blur,
             step=0.05,
-            words=_percent,
+            words=percent,
         )
         self._colours = self._make_colours()
         self._transparent = label(
@@ -90,14 +90,16 @@ class SceneControls(QWidget):
         self.portrait_size = ValueSlider(
             tr("Portrait size"),
             tr("How large the portrait stands in the picture (the mouse wheel over the preview)."),
-            low=0.5,
-            high=1.7,
+            low=PORTRAIT_SIZES[0],
+            high=PORTRAIT_SIZES[1],
             default=_DEFAULTS.portrait_size,
             step=SIZE_STEP,
-            words=_percent,
+            words=percent,
         )
         self.portrait_x, self.portrait_y = (
-            ValueSlider(name, tip, low=-0.5, high=0.5, default=0.0, step=PLACE_STEP, words=_percent)
+            ValueSlider(
+                name, tip, low=-FARTHEST_SHIFT, high=FARTHEST_SHIFT, default=0.0, step=PLACE_STEP, words=percent
+            )
             for name, tip in (
                 (tr("Sideways"), tr("Where the portrait stands; it can be dragged in the preview.")),
                 (tr("Up and down"), tr("Where the portrait stands; it can be dragged in the preview.")),
@@ -181,7 +183,7 @@ class SceneControls(QWidget):
     def step_size(self, steps: float) -> None:
         """Make the portrait larger (1) or smaller (-1)."""
         size = self._live.portrait_size + steps * SIZE_STEP
-        self._set(portrait_size=min(1.7, max(0.5, round(size, 6))))
+        self._set(portrait_size=min(PORTRAIT_SIZES[1], max(PORTRAIT_SIZES[0], round(size, 6))))
 
     def reset_place(self) -> None:
         """Put the portrait back in the middle, in its usual size."""
@@ -246,12 +248,8 @@ class SceneControls(QWidget):
         self.reset_button.setEnabled((live.portrait_size, live.portrait_x, live.portrait_y) != usual)
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.0f} %"
-
-
 def _within(value: float) -> float:
-    return min(0.5, max(-0.5, round(value, 4)))
+    return min(FARTHEST_SHIFT, max(-FARTHEST_SHIFT, round(value, 4)))
 
 
 def _swatch(colour: str) -> QIcon:

@@ -1,15 +1,15 @@
 """The virtual camera: what the doctor says of it, and whether it takes the pictures."""
 
 import sys
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, get_args
 
-from PyQt6.QtCore import QObject, Qt, pyqtSignal
+from PyQt6.QtCore import Qt, pyqtSignal
 
 from app.pipeline.events import SinkClosed, SinkFailed, SinkOpened
 from app.settings import VirtualCameraKind
+from app.ui.bridge import FromThreads
 from app.ui.chain import Chain, Link
 from app.ui.messages import Message, failure_message
 from app.ui.worker import Worker
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from app.pipeline.pipeline import Pipeline
 
 
-class VirtualCameraSwitch(QObject):
+class VirtualCameraSwitch(FromThreads):
     """Switches the virtual camera on and off. Lives on the GUI thread; slow work goes to the worker.
 
     Args:
@@ -76,8 +76,6 @@ class VirtualCameraSwitch(QObject):
         self._sink: Sink | None = None
         self._wanted = False
         self._number = 0
-        self._lock = threading.Lock()  # of the next one
-        self._closed = False
         self._troubled.connect(self._hear_trouble, Qt.ConnectionType.QueuedConnection)  # type: ignore[call-arg] # missing in PyQt6's stubs
 
     @property
@@ -154,14 +152,11 @@ class VirtualCameraSwitch(QObject):
 
     def close(self) -> bool:
         """Be told nothing any more; harmless when called again."""
-        with self._lock:
-            self._closed = True
+        self._carry_no_more()
         return True
 
     def _tell(self, number: int, trouble: str) -> None:
-        with self._lock:  # so that nothing is emitted while, or after, the GUI takes this down
-            if not self._closed:
-                self._troubled.emit(number, trouble)
+        self._carry(self._troubled, number, trouble)
 
     def _hear_trouble(self, number: int, trouble: str) -> None:
         if number != self._number or not self._wanted or self._closed:

@@ -524,6 +524,11 @@ class Segmented(SideBySide):
         self._buttons[key].setChecked(True)
 
 
+def percent(value: float) -> str:
+    """A share, as sliders say it."""
+    return tr("{percent:.0f} %", percent=100 * value)
+
+
 def tone_colour(tone: Tone) -> QColor:
     """The colour of a tone of voice."""
     return QColor(theme_in_use().tone(tone))

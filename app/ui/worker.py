@@ -7,14 +7,16 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from PyQt6.QtCore import QObject, Qt, pyqtSignal
+from PyQt6.QtCore import Qt, pyqtSignal
+
+from app.ui.bridge import FromThreads
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-class Worker(QObject):
+class Worker(FromThreads):
     """Runs jobs on a few named threads and brings their answers to the GUI thread.
 
     A job carries all its inputs. The threads are daemons: one that hangs in a driver does not keep the program from
@@ -35,8 +37,6 @@ class Worker(QObject):
     def __init__(self, name: str, threads: int = 1) -> None:
         super().__init__()
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._stopped = False
         self._busy = 0
         self._answered.connect(self._deliver, Qt.ConnectionType.QueuedConnection)  # type: ignore[call-arg] # missing in PyQt6's stubs
         self._threads = [threading.Thread(target=self._work, name=f"{name} {n}", daemon=True) for n in range(threads)]
@@ -50,7 +50,7 @@ class Worker(QObject):
 
     def run(self, work: Callable[[], T], done: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
         """Do `work` on a thread; then, on the GUI thread, call `done` with its answer or `failed` with its error."""
-        if self._stopped:
+        if self._closed:
             return
         self._count(1)
 
@@ -71,8 +71,7 @@ class Worker(QObject):
         Returns:
             Whether all threads have ended. One that has not will end with the program.
         """
-        with self._lock:
-            self._stopped = True
+        self._carry_no_more()
         for _ in self._threads:
             self._jobs.put(None)
         deadline_s = time.monotonic() + timeout_s
@@ -82,16 +81,14 @@ class Worker(QObject):
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            if not self._stopped:
+            if not self._closed:
                 job()
 
     def _answer(self, hand_over: Callable[[], None]) -> None:
-        with self._lock:  # so that nothing is emitted while, or after, the GUI takes the worker down
-            if not self._stopped:
-                self._answered.emit(hand_over)
+        self._carry(self._answered, hand_over)
 
     def _deliver(self, hand_over: Callable[[], None]) -> None:
-        if not self._stopped:
+        if not self._closed:
             self._count(-1)
             hand_over()
 

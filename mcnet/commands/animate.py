@@ -285,7 +285,7 @@ def perform(args: argparse.Namespace, tell: "Tell | None" = None) -> Animated:
     scene = None if background is None else Scene(background, source.square)
     width, alpha = size_px * (3 if args.side_by_side else 1), scene is not None and scene.has_alpha
     sound = driving.path if driving.has_audio else None
-    behind = background is not None and background.kind in ("image", "video")
+    behind = background is not None and background.is_file
     words = words_of_animation(beside=args.side_by_side, behind=behind)
     with (
         StopSignals() as stop,
@@ -522,7 +522,7 @@ def check_places(
     from mcnet.track_name import TRACK_SUFFIX, is_track
 
     read = {"--source": portrait, "--driving": args.driving, "--model": Path(args.model), **credentials.read_by(args)}
-    if background is not None and background.kind in ("image", "video"):
+    if background is not None and background.is_file:
         read["--background"] = background.path
     output = {"--output": Path(args.output)}
     sheet = {"--contact-sheet": args.contact_sheet} if args.contact_sheet else {}

@@ -44,6 +44,11 @@ class Background:
     path: Path = Path()
     blur: float = USUAL_BLUR
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is read from `path`."""
+        return self.kind in ("image", "video")
+
 
 def parse_background(text: str, blur: float = USUAL_BLUR) -> Background:
     """A background as a command line names it: own, blur, green, #rrggbb, alpha, or a file.
