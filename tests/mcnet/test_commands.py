@@ -28,6 +28,8 @@ from mcnet.media.video import open_driving
 from mcnet.model_file import ModelInfo
 from tests.disks import full
 
+pytestmark = pytest.mark.usefixtures("_compiled_once")
+
 PORTRAIT = ASSETS / "portraits" / "woman_1.jpg"
 CLIP = ASSETS / "driving" / "grid_bbaf2n.mpg"
 FRAMES = 6
