@@ -1,5 +1,6 @@
 """One window per user and settings; and what a crash leaves to the next start."""
 
+import ast
 import hashlib
 import os
 import signal
@@ -16,6 +17,7 @@ from PyQt6.QtNetwork import QLocalSocket
 from PyQt6.QtWidgets import QApplication, QMessageBox
 from pytestqt.qtbot import QtBot
 
+import app.ui
 from app.errors import AppError
 from app.settings import AppSettings, save_settings
 from app.ui.application import ask_about_crash, open_window, raise_question, show_running
@@ -155,6 +157,30 @@ def test_a_second_start_is_answered_whenever_the_collector_runs(path: Path, firs
         assert show_running(Instance(path))
         assert first.line() == "shows"
     assert first.process.poll() is None
+
+
+def closures_over_what_emits(source: str) -> list[str]:
+    """Slots that keep alive what calls them, as in `socket.readyRead.connect(lambda: answer(socket))`."""
+    found = []
+    for call in ast.walk(ast.parse(source)):
+        match call:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Attribute(value=ast.Name(id=emitter)), attr="connect"),
+                args=[ast.Lambda() | ast.Call() as slot, *_],
+            ) if emitter != "self":
+                named = {node.id for node in ast.walk(slot) if isinstance(node, ast.Name)}
+                found += [ast.unparse(call)] if emitter in named else []
+    return found
+
+
+def test_no_slot_keeps_alive_what_emits_its_signal() -> None:
+    """The collector would take both while Qt still has its half, and calls the slot."""
+    for slot in ("lambda: answer(socket)", "partial(answer, socket)"):
+        assert closures_over_what_emits(f"socket.readyRead.connect({slot})")
+    assert not closures_over_what_emits("socket.disconnected.connect(socket.deleteLater)")
+    files = sorted(Path(app.ui.__file__).parent.glob("*.py"))
+    assert len(files) > 30
+    assert not [found for file in files for found in closures_over_what_emits(file.read_text(encoding="utf-8"))]
 
 
 @pytest.mark.parametrize("first", ["listens late"], indirect=True)
