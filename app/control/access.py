@@ -8,6 +8,7 @@ import re
 import secrets
 import stat
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -65,13 +66,14 @@ class Access:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            kept, flaw = self._kept_token()
-            if kept:
-                return kept
-            if flaw:
-                logger.warning("the control token in %s %s: it is made anew", self.token_path, flaw)
-                self.token_path.unlink()
-            return self._make_token()
+            with _alone_in(self.folder):  # of two apps that start at once, one makes it and the other reads it
+                kept, flaw = self._kept_token()
+                if kept:
+                    return kept
+                if flaw:
+                    logger.warning("the control token in %s %s: it is made anew", self.token_path, flaw)
+                    self.token_path.unlink()
+                return self._make_token()
         except OSError as error:
             place, why = self.token_path, cause_and_remedy(error)
             if place.is_symlink():
@@ -164,6 +166,23 @@ class Access:
         token = secrets.token_hex(32)
         _write_private(self.token_path, token)
         return token
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other app is in this block with that folder; nobody waits on Windows, nor where the file system
+    locks no folders (NFS).
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _read_private(path: Path) -> tuple[str, str]:

@@ -199,7 +199,8 @@ def test_of_two_starts_at_once_one_opens_and_the_other_shows_it(
 def test_a_window_that_ends_while_it_is_asked_leaves_its_place_to_who_asked(
     path: Path, first: First, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sleep, tries = time.sleep, []
+    tries: list[float] = []
+    sleep = time.sleep
 
     def wait(wait_s: float) -> None:
         if not tries:
