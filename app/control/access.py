@@ -8,12 +8,11 @@ import re
 import secrets
 import stat
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from app.errors import AppError
-from mcnet.files import cause_and_remedy, replacing
+from mcnet.files import alone_in, cause_and_remedy, replacing
 from mcnet.phrases import phrase
 
 if sys.platform != "win32":
@@ -66,7 +65,7 @@ class Access:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with _alone_in(self.folder):  # of two apps that start at once, one makes it and the other reads it
+            with alone_in(self.folder):  # of two apps that start at once, one makes it and the other reads it
                 kept, flaw = self._kept_token()
                 if kept:
                     return kept
@@ -166,23 +165,6 @@ class Access:
         token = secrets.token_hex(32)
         _write_private(self.token_path, token)
         return token
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other app is in this block with that folder; nobody waits on Windows, nor where the file system
-    locks no folders (NFS).
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _read_private(path: Path) -> tuple[str, str]:
