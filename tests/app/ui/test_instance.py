@@ -413,7 +413,7 @@ def test_the_real_program_started_twice_killed_and_started_again(path: Path, tmp
         _, errors = after.communicate(timeout=60)
         assert after.returncode == 0, errors
         assert (path.read_bytes() if path.exists() else None) == kept
-        assert not list(path.parent.glob("*.lock"))
+        assert not [*path.parent.glob("*.lock"), *path.parent.glob("*.running")]
     finally:
         for process in running:
             process.kill()
