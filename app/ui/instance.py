@@ -79,7 +79,7 @@ class Instance:
             socket.flush()
             while not socket.canReadLine() and socket.waitForReadyRead(_ANSWER_MS):
                 pass
-            shown = socket.readLine().data() == _SHOWN
+            shown = socket.canReadLine() and socket.readLine().data() == _SHOWN
         gone = socket.state() is QLocalSocket.LocalSocketState.UnconnectedState
         late = socket.error() is QLocalSocket.LocalSocketError.SocketTimeoutError
         socket.abort()
@@ -131,8 +131,9 @@ class Instance:
         for socket in tuple(self._asking):
             if socket.canReadLine() and socket.readLine().data() == _SHOW:
                 self.show()
-                socket.write(_SHOWN)
-                socket.flush()
+                if socket.state() is QLocalSocket.LocalSocketState.ConnectedState:
+                    socket.write(_SHOWN)
+                    socket.flush()
 
     def _let_go(self) -> None:
         gone = [socket for socket in self._asking if socket.state() is QLocalSocket.LocalSocketState.UnconnectedState]
