@@ -31,7 +31,14 @@ help:
 
 setup: .venv/.ready
 
-demo: setup
+# What the app computes with on a processor, and no more: a tenth of the download. Where everything is, that serves.
+.venv/.live: pyproject.toml .ci/system-packages
+	@PYTHON="$(PYTHON)" sh .ci/set-up live
+	@touch $@
+
+LIVE := $(if $(wildcard .venv/.ready),setup,.venv/.live)
+
+demo: $(LIVE)
 	@mkdir -p out
 ifeq ($(DISPLAYED),)
 	@echo "No display here, so no window: the same chain writes 100 frames into out/demo.mp4, in half a minute or so"
@@ -43,7 +50,7 @@ else
 	$(BIN)/mcnet-avatar --camera $(CLIP)
 endif
 
-animate: setup
+animate: $(LIVE)
 	mkdir -p out
 	$(BIN)/mcnet animate --source assets/portraits/woman_1.jpg --driving $(CLIP) \
 		--output out/animate.mp4 --side-by-side --contact-sheet out/animate.png
