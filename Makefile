@@ -8,6 +8,7 @@ DISPLAYED := $(DISPLAY)$(WAYLAND_DISPLAY)$(filter-out Linux,$(shell uname -s))
 help:
 	@echo "make demo   set up and be a bundled portrait, live: a window, or out/demo.mp4 where there is no display"
 	@echo "make animate  the offline command on a bundled clip: out/animate.mp4, out/animate.png"
+	@echo "make setup  every package, PyTorch too, which make demo does without"
 	@echo "make test   set up and run the whole test suite"
 	@echo "make test-avx2  the numeric tests once more, computed as on a processor that has AVX2 and nothing newer"
 	@echo "make test-plain  what a machine with torch, numpy, safetensors and pytest alone can run of them"
