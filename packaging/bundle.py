@@ -9,6 +9,7 @@ python packaging/bundle.py smoke           start what was built: from another fo
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,7 @@ LARGEST_MB = 350
 NOT_IN_THE_BUNDLE = ("altgraph", "openvino-telemetry", "packaging", "pip", "pyinstaller-hooks-contrib", "setuptools")
 """Installed where it is built. What starts the programs is PyInstaller's, so that this is in it."""
 _WINDOW_S = 90
+_DEB_LEVEL = 15
 _APP_IMAGE_NEEDS = (
     "It takes mksquashfs (Debian's package squashfs-tools), and the file runtime-x86_64 of the latest release of "
     "AppImage's project type2-runtime on GitHub: make bundle APPIMAGE_RUNTIME=/path/to/runtime-x86_64"
@@ -248,14 +250,28 @@ def debian_package() -> Path:
     for name in ("mcnet-avatar", "mcnet"):
         (programs / name).symlink_to(f"/opt/mcnet-avatar/{name}")
     control = (LINUX / "control").read_text(encoding="utf-8")
-    filled = control.format(version=version, installed_kb=round(size_mb(root) * 1e3))
+    filled = control.format(version=version, installed_kb=round(size_mb(root) * 1e3), libc=needed_libc(FOLDER))
     (root / "DEBIAN").mkdir()
     (root / "DEBIAN" / "control").write_text(filled, encoding="utf-8")
     path = BUILD / f"mcnet-avatar_{version}_amd64.deb"
-    command = ["dpkg-deb", "--root-owner-group", "-Zgzip", "--build", str(root), str(path)]
+    # Smaller than by gzip, and unpacked in a fifth of the time.
+    command = ["dpkg-deb", "--root-owner-group", "-Zzstd", f"-z{_DEB_LEVEL}", "--build", str(root), str(path)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
     shutil.rmtree(root)
     return path
+
+
+def needed_libc(folder: Path) -> str:
+    """The oldest version of the C library, as "2.36", that has all that a folder's programs and libraries ask for."""
+    files = [str(path) for path in folder.rglob("*") if path.is_file() and not path.is_symlink() and is_elf(path)]
+    done = subprocess.run(["objdump", "-p", *files], capture_output=True, text=True, check=True)  # noqa: S603, S607
+    return max(re.findall(r"\bGLIBC_(2\.\d+)", done.stdout), key=lambda version: int(version.partition(".")[2]))
+
+
+def is_elf(path: Path) -> bool:
+    """Whether a file is a program or a library of Linux."""
+    with path.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
 
 
 def smoke() -> None:
@@ -271,6 +287,10 @@ def smoke() -> None:
         said = run_program(["mcnet", "--version"], environment, elsewhere)
         if said != f"mcnet {project()['version']}":
             raise SystemExit(f"mcnet --version: got {said!r}, expected the version of pyproject.toml")
+        for start in (BUILD / "McnetAvatar.AppDir" / "AppRun", *BUILD.glob("*.AppImage")):
+            said = run_program([str(start), "--version"], {**environment, "APPIMAGE_EXTRACT_AND_RUN": "1"}, elsewhere)
+            if said != f"mcnet-avatar {project()['version']}":
+                raise SystemExit(f"{start.name} --version: got {said!r}, expected the version of pyproject.toml")
         began_s = time.perf_counter()
         video = elsewhere / "live.mp4"
         run_program(["mcnet-avatar", "--headless", "--camera", str(clip), "--sink", f"file:{video}", "--frames", "50"],

@@ -1,7 +1,6 @@
 """`make demo` says what it does while pip works: `.ci/set-up`, with a Python that only plays pip."""
 
 import os
-import pty
 import shutil
 import stat
 import subprocess
@@ -74,6 +73,8 @@ def test_the_app_alone_is_set_up_without_pytorch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("answer", "status"), [("", 0), ("y", 0), ("n", 1)])
 def test_who_may_use_sudo_is_asked_and_need_not_copy_a_line(tmp_path: Path, answer: str, status: int) -> None:
     """In a terminal, and where every library is missing: a yes installs them, a no prints the line."""
+    import pty  # no system but a POSIX one has it
+
     programs = {
         "id": "echo 1000",
         "python": 'test "$2" = "import ctypes, sys; ctypes.CDLL(sys.argv[1])" && exit 1; exit 0',
