@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -207,6 +207,57 @@ def test_the_portrait_is_placed(compositor: Compositor) -> None:
     lower = compositor.compose(avatar(), dataclasses.replace(PLAIN, portrait_y=0.5), person())
     assert lower[200, 320].tolist() == [0, 255, 0]
     assert lower[350, 320].tolist() == list(RED)
+
+
+SIDES: dict[str, Callable[[Rgb], Rgb]] = {  # of the portrait's square: rows or columns from an edge inwards, in the middle of the person there
+    "bottom": lambda shown: shown[::-1, 320],
+    "top": lambda shown: shown[:, 320],
+    "left": lambda shown: shown[180, :],
+    "right": lambda shown: shown[180, ::-1],
+}
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_person_who_is_cut_off_ends_softly_inside_the_picture(compositor: Compositor, side: str) -> None:
+    alpha = np.zeros((256, 256), np.float32)
+    alpha[72:184, 72:184] = 1  # in the middle, and from there to the one edge
+    rows, columns = {
+        "bottom": (slice(72, 256), slice(72, 184)),
+        "top": (slice(0, 184), slice(72, 184)),
+        "left": (slice(72, 184), slice(0, 184)),
+        "right": (slice(72, 184), slice(72, 256)),
+    }[side]
+    alpha[rows, columns] = 1
+    one = Person(Cutout(person().cutout.colours, alpha), person().plate)
+    small = dataclasses.replace(PLAIN, portrait_size=0.5, portrait_y=-0.25)  # from 90 to 270, and from 230 to 410
+    share = SIDES[side](compositor.compose(avatar(), small, one)).astype(float)[:, 0] / RED[0]
+    inside = share[90 if side in ("bottom", "top") else 230 :][:90]
+    assert inside[0] < 0.05
+    assert np.diff(inside[:60]).min() > -0.02
+    assert np.diff(inside[:60]).max() < 0.08  # no step: the fade takes a sixth of the side
+    assert inside[36:60].min() > 0.97
+    others = {name: look for name, look in SIDES.items() if name != side}
+    for name, look in others.items():  # who does not reach an edge ends as the matte has it
+        beside = look(compositor.compose(avatar(), small, one)).astype(float)[:, 0] / RED[0]
+        assert np.diff(beside[90 if name in ("bottom", "top") else 230 :][:90]).max() > 0.3
+
+
+def test_a_person_who_is_cut_off_goes_to_the_pictures_own_edge(compositor: Compositor) -> None:
+    whole = Person(Cutout(person().cutout.colours, np.ones((256, 256), np.float32)), person().plate)
+    standing = compositor.compose(avatar(), dataclasses.replace(PLAIN, portrait_size=0.5), whole)
+    assert standing[-1, 320].tolist() == list(RED)
+    assert standing[182, 320, 1] > 240
+    leaning = compositor.compose(avatar(), dataclasses.replace(PLAIN, portrait_size=0.5, portrait_x=-0.5), whole)
+    assert leaning[270, 0].tolist() == list(RED)
+    assert leaning[270, 88, 1] > 240
+
+
+def test_hair_close_to_an_edge_is_not_faded(compositor: Compositor) -> None:
+    alpha = np.zeros((256, 256), np.float32)
+    alpha[4:252, 4:252] = 1
+    close = Person(Cutout(person().cutout.colours, alpha), person().plate)
+    shown = compositor.compose(avatar(), dataclasses.replace(PLAIN, portrait_size=0.5, portrait_y=-0.25), close)
+    assert (shown[96:264, 236:404] == RED).all()
 
 
 def test_a_portrait_that_is_not_cut_out_is_placed_too(compositor: Compositor) -> None:
