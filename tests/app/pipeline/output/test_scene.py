@@ -209,7 +209,8 @@ def test_the_portrait_is_placed(compositor: Compositor) -> None:
     assert lower[350, 320].tolist() == list(RED)
 
 
-SIDES: dict[str, Callable[[Rgb], Rgb]] = {  # of the portrait's square: rows or columns from an edge inwards, in the middle of the person there
+# Rows or columns from an edge of the portrait's square inwards, in the middle of the person there.
+SIDES: dict[str, Callable[[Rgb], Rgb]] = {
     "bottom": lambda shown: shown[::-1, 320],
     "top": lambda shown: shown[:, 320],
     "left": lambda shown: shown[180, :],
