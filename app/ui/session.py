@@ -36,6 +36,7 @@ from app.pipeline.events import (
     MeasuringProgress,
     ModelRefused,
     MotionRefused,
+    PersonCutOut,
     ReferenceImproved,
     SettingRefused,
     SinkClosed,
@@ -177,6 +178,7 @@ class Session(QObject):
         self.backend = ""
         self.space = Space()
         self.calibrating: float | None = None
+        self._cutting_out = False
         self._model, self._calibration, self._portrait_link = Chain().model, Chain().calibration, Chain().portrait
         self._options = options
         self._parts = parts
@@ -358,7 +360,7 @@ class Session(QObject):
     def _start_again(self) -> None:
         """After a stop: everything has to be proven anew."""
         assert self._pipeline is not None
-        self.state, self.why, self.calibrating = State.STARTING, "", None
+        self.state, self.why, self.calibrating, self._cutting_out = State.STARTING, "", None, False
         self._end_fault()
         self._model, self._calibration, self._slow = Chain().model, Chain().calibration, None
         self.camera_desk.open()  # these may not be the ones that were wished for last: those may have failed
@@ -860,6 +862,8 @@ class Session(QObject):
                 self.presets.bring_back(event.key)
             case SourceFailed():
                 self._source_failed(event)
+            case PersonCutOut():
+                self._cutting_out = event.under_way
             case CameraOpened() | CameraFailed() | CameraDark():
                 self.camera_desk.hear(event)
             case CalibrationProgress():
@@ -991,6 +995,8 @@ class Session(QObject):
             self.busy_changed.emit(tr("loading the model…"))
         else:
             reading = tr("reading the portrait…") if self._portrait_worker.busy else ""
+            if self._cutting_out and not reading:
+                reading = tr("cutting the person out; the scene stays until then…")
             self.busy_changed.emit(reading or (tr("working…") if self._worker.busy else ""))
 
 

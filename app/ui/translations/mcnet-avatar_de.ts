@@ -2573,6 +2573,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>Freistellen</translation>
         </message>
         <message>
+            <source>cutting the person out; the scene stays until then…</source>
+            <translation>die Person wird freigestellt; bis dahin bleibt die Szene …</translation>
+        </message>
+        <message>
             <source>delay your microphone by {delay_ms} ms</source>
             <translation>Mikrofon um {delay_ms} ms verzögern</translation>
         </message>

@@ -2573,6 +2573,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>recortar</translation>
         </message>
         <message>
+            <source>cutting the person out; the scene stays until then…</source>
+            <translation>recortando a la persona; hasta entonces la escena sigue igual…</translation>
+        </message>
+        <message>
             <source>delay your microphone by {delay_ms} ms</source>
             <translation>retrase su micrófono {delay_ms} ms</translation>
         </message>

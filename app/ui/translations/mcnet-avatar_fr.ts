@@ -2573,6 +2573,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>détourer</translation>
         </message>
         <message>
+            <source>cutting the person out; the scene stays until then…</source>
+            <translation>détourage de la personne ; d’ici là, la scène reste telle quelle…</translation>
+        </message>
+        <message>
             <source>delay your microphone by {delay_ms} ms</source>
             <translation>retardez votre microphone de {delay_ms} ms</translation>
         </message>

@@ -2572,6 +2572,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>切り抜き合成</translation>
         </message>
         <message>
+            <source>cutting the person out; the scene stays until then…</source>
+            <translation>人物を切り抜いています。終わるまで現在のシーンのままです…</translation>
+        </message>
+        <message>
             <source>delay your microphone by {delay_ms} ms</source>
             <translation>マイクを {delay_ms} ms 遅らせてください</translation>
         </message>

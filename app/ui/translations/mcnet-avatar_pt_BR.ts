@@ -2573,6 +2573,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>recortar</translation>
         </message>
         <message>
+            <source>cutting the person out; the scene stays until then…</source>
+            <translation>recortando a pessoa; até lá a cena permanece…</translation>
+        </message>
+        <message>
             <source>delay your microphone by {delay_ms} ms</source>
             <translation>atrase o microfone em {delay_ms} ms</translation>
         </message>

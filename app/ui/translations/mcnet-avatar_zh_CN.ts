@@ -2572,6 +2572,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>抠像</translation>
         </message>
         <message>
+            <source>cutting the person out; the scene stays until then…</source>
+            <translation>正在抠出人物；完成前场景保持不变…</translation>
+        </message>
+        <message>
             <source>delay your microphone by {delay_ms} ms</source>
             <translation>请将麦克风延迟 {delay_ms} ms</translation>
         </message>

@@ -249,7 +249,7 @@ def test_every_error_that_the_window_shows_is_a_phrase() -> None:
 
 def test_every_stage_that_is_timed_has_a_name_in_the_statistics() -> None:
     sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "app" / "pipeline").rglob("*.py"))
-    timed = set(re.findall(r'(?:_timed|meter\.stage)\("([^"]+)"', sources))
+    timed = set(re.findall(r'(?:_timed|_stage_done|meter\.stage)\("([^"]+)"', sources))
     assert "render" in timed
     assert timed == set(STAGES)
 

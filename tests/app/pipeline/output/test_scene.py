@@ -349,6 +349,41 @@ def test_what_shows_pictures_of_the_users_is_told_to_be_composite(tmp_path: Path
     presenter.close()
 
 
+def test_until_the_person_is_cut_out_the_scene_of_before_goes_on(tmp_path: Path) -> None:
+    presenter = Presenter(OUTPUT, 2.0)
+    sea = str(tmp_path / "sea.png")
+    write_rgb(tmp_path / "sea.png", np.full((90, 200, 3), 77, np.uint8))
+    before = dataclasses.replace(PLAIN, cut_out=False, background="colour", background_colour="#101010")
+    whole = OutputFrame(1, 9.0, State.LIVE, avatar(), True)
+    cut = OutputFrame(2, 9.0, State.LIVE, avatar(), True, person())
+    told_to_stay_whole = OutputFrame(3, 9.0, State.LIVE, avatar(), True, whole=True)
+    first = presenter.present(whole, before, 10.0, fault=False).rgb
+    for number, wished in enumerate(
+        (
+            PLAIN,
+            dataclasses.replace(PLAIN, background="alpha"),
+            dataclasses.replace(PLAIN, background="image", background_image=sea),
+        )
+    ):
+        now_s = 11.0 + number
+        for _ in range(2):  # of a setting the picture of before hears first
+            waiting = presenter.present(whole, wished, now_s, fault=False)
+            np.testing.assert_array_equal(waiting.rgb, first)
+            assert (waiting.alpha, waiting.composite) == (None, False)
+        slate = presenter.present(whole, dataclasses.replace(wished, slate=True), now_s, fault=False)
+        assert slate.state is State.SLATE
+        presenter.present(whole, before, now_s + 0.5, fault=False)  # and out of its fade
+    moved = presenter.present(whole, dataclasses.replace(PLAIN, mirror_output=True), 15.0, fault=False).rgb
+    np.testing.assert_array_equal(moved, first[:, ::-1])  # what is no scene does not wait
+    done = presenter.present(cut, PLAIN, 16.0, fault=False).rgb
+    assert done[CORNER].tolist() == [0, 255, 0]
+    held = presenter.present(dataclasses.replace(whole, state=State.HOLD), PLAIN, 16.5, fault=False).rgb
+    np.testing.assert_array_equal(held, done)  # one that was made before has no place in it
+    refused = presenter.present(told_to_stay_whole, PLAIN, 17.0, fault=False).rgb
+    assert refused[CORNER].tolist() == [90, 90, 90]
+    presenter.close()
+
+
 def test_a_background_that_is_not_there_is_an_error_of_the_compositor(compositor: Compositor) -> None:
     with pytest.raises(AppError, match="none is chosen"):
         compositor.compose(avatar(), dataclasses.replace(PLAIN, background="image"), person())
