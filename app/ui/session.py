@@ -179,6 +179,7 @@ class Session(QObject):
         self.space = Space()
         self.calibrating: float | None = None
         self._cutting_out = False
+        self._relies_on_key = False
         self._model, self._calibration, self._portrait_link = Chain().model, Chain().calibration, Chain().portrait
         self._options = options
         self._parts = parts
@@ -285,6 +286,7 @@ class Session(QObject):
         self.remote.chosen.connect(self._keep_control)
         self.panic_key.chosen.connect(lambda key: self._keep_control(replace(self.settings.control, slate_key=key)))
         self.panic_key.pressed.connect(self._follow_panic_key)
+        self.panic_key.changed.connect(self._watch_panic_key)
         self.changed.connect(self._show_remote)
         self.live_changed.connect(self._show_remote)
         self.presets.changed.connect(self._show_remote)
@@ -679,6 +681,16 @@ class Session(QObject):
         """Take the reference: from this very frame, or hands-free from the best of the next ones."""
         if self._pipeline is not None:
             self._pipeline.calibrate(now=now)
+
+    def _watch_panic_key(self) -> None:
+        """A key that was heard and is not any more is told of at once: somebody relies on it."""
+        key = self.panic_key
+        if key.heard or not key.text:
+            self.cleared.emit("panic key")
+            self._relies_on_key = key.heard
+        elif self._relies_on_key:
+            text = tr("The slate key is not heard: {why}.", why=key.text)
+            self.told.emit(Message("panic key", text, tone="warning"))
 
     def _follow_panic_key(self) -> None:
         self.slate()
