@@ -283,7 +283,7 @@ def find_model(name_or_path: str | Path) -> Path:
             "no model {name_or_path}: got neither a file, a folder nor a bundled name, expected a .safetensors or "
             ".pth.tar file or a model's folder (check the path) or one of: {bundled}",
             name_or_path=repr(str(name_or_path)),
-            bundled=", ".join(bundled) or "(none is bundled)",
+            bundled=listed(bundled) or phrase("(none is bundled)"),
         )
     )
 

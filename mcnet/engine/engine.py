@@ -28,7 +28,7 @@ from mcnet.engine.device import (
     why_no_torch,
 )
 from mcnet.model_file import ModelFile, refuse_wrong_shapes, with_own_jacobians
-from mcnet.phrases import phrase
+from mcnet.phrases import listed, phrase
 from mcnet.pose import adapted_scale, relative_keypoints
 
 if TYPE_CHECKING:
@@ -254,9 +254,14 @@ class Engine:
         shape = (self.config.num_keypoints, 2)
         found = [np.asarray(one) for one in places]
         if len(found) != pictures or any(one.shape != shape or not np.isfinite(one).all() for one in found):
-            got = ", ".join(sorted({str(one.shape) for one in found})) or "none"
             raise EngineError(
-                f"places: got {len(found)} of shape {got}, expected {pictures} of shape {shape}, finite numbers"
+                phrase(
+                    "places: got {given} of shape {got}, expected {pictures} of shape {shape}, finite numbers",
+                    given=len(found),
+                    got=listed(sorted({str(one.shape) for one in found})) or phrase("none"),
+                    pictures=pictures,
+                    shape=shape,
+                )
             )
         return np.stack(found).astype(np.float32)
 
@@ -423,7 +428,7 @@ class Engine:
                 phrase(
                     "backend: got {wanted}, expected one of {allowed}",
                     wanted=repr(wanted),
-                    allowed=", ".join(get_args(Runtime)),
+                    allowed=listed(get_args(Runtime)),
                 )
             )
         if options.precision == "int8":
