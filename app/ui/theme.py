@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from PyQt6.QtCore import QByteArray, QRectF, QSize, Qt
 from PyQt6.QtGui import QColor, QGuiApplication, QIcon, QPainter, QPalette, QPixmap, QPixmapCache
@@ -185,7 +185,8 @@ def pixmap(name: str, colour: str, size_px: int, ratio: float = 1.0, gap_px: int
     with every change.
     """
     key = f"mcnet-avatar {name} {colour} {size_px} {ratio} {gap_px}"
-    if (kept := QPixmapCache.find(key)) is not None:
+    kept = cast("QPixmap | None", QPixmapCache.find(key))  # PyQt's types leave the None out
+    if kept is not None:
         return kept
     svg = (_ICONS / f"{name}.svg").read_text(encoding="utf-8").replace("currentColor", colour)
     picture = QPixmap(QSize(size_px + gap_px, size_px) * ratio)
