@@ -367,11 +367,16 @@ def test_measured_and_detected_places_are_not_mixed(pictures: Pictures) -> None:
         engine.animate(pictures["driving"], places)
 
 
+@pytest.fixture(scope="module")
+def of_starter() -> Engine:
+    """An engine that refuses what it is given, and stays as it is."""
+    return Engine(load_model("starter"), FP32)
+
+
 @pytest.mark.parametrize("strange", [np.zeros((14, 2)), np.zeros(30), np.full((15, 2), np.nan)])
-def test_places_that_cannot_be(pictures: Pictures, strange: NDArray[Any]) -> None:
-    engine = Engine(load_model("starter"), FP32)
+def test_places_that_cannot_be(of_starter: Engine, pictures: Pictures, strange: NDArray[Any]) -> None:
     with pytest.raises(EngineError, match=r"expected 1 of shape \(15, 2\), finite"):
-        engine.set_source(pictures["source"], strange)
+        of_starter.set_source(pictures["source"], strange)
 
 
 def test_a_model_without_meaning_detects(pictures: Pictures, tiny: Mcnet) -> None:
