@@ -211,7 +211,7 @@ class WindowSettings:
             raise AppError(
                 phrase(
                     "setting inspector_views: got {views}, expected {least_views} to {most_views} different ones",
-                    views=", ".join(views) or phrase("none"),
+                    views=listed(views) or phrase("none"),
                     least_views=LEAST_VIEWS,
                     most_views=MOST_VIEWS,
                 )

@@ -28,7 +28,7 @@ from mcnet.model_file import (
     refuse_not_finite,
     refuse_wrong_shapes,
 )
-from mcnet.phrases import phrase
+from mcnet.phrases import listed, phrase
 
 _SHOWN = 5
 
@@ -224,13 +224,13 @@ def _read_released(path: Path) -> dict[str, Tensor]:
         ) from error
     parts = ("generator", "kp_detector")
     if not isinstance(file, dict) or not all(isinstance(file.get(part), dict) for part in parts):
-        found = ", ".join(map(str, list(file)[:_SHOWN])) if isinstance(file, dict) else type(file).__name__
+        found = listed(map(str, list(file)[:_SHOWN])) if isinstance(file, dict) else type(file).__name__
         raise CheckpointError(
             phrase(
                 "{path} is no MCNet checkpoint: got {found}, expected dicts named {parts}",
                 path=path,
                 found=found,
-                parts=" and ".join(parts),
+                parts=listed(parts, "and"),
             )
         )
     released: dict[str, Tensor] = {}

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from mcnet.errors import UserError
+from mcnet.phrases import listed, phrase
 
 Conditioning = Literal["none", "keypoints", "keypoints+appearance"]
 Border = Literal["zeros", "replicate"]
@@ -106,68 +107,80 @@ class McnetConfig:
     def __post_init__(self) -> None:
         levels = len(self.encoder_widths)
         for name, values in (("encoder_widths", self.encoder_widths), ("decoder_widths", self.decoder_widths)):
-            _require(all(value >= 1 for value in values), name, values, "widths of at least 1")
-        _require(self.num_keypoints >= 3, "num_keypoints", self.num_keypoints, "at least 3")
-        _require(self.size_px in SIZES_PX, "size_px", self.size_px, " or ".join(map(str, SIZES_PX)))
-        _require(levels >= 2, "encoder_widths", self.encoder_widths, "at least two widths")
+            _require(all(value >= 1 for value in values), name, values, phrase("widths of at least {least}", least=1))
+        _require(self.num_keypoints >= 3, "num_keypoints", self.num_keypoints, phrase("at least {least}", least=3))
+        _require(self.size_px in SIZES_PX, "size_px", self.size_px, listed(map(str, SIZES_PX), "or"))
+        _require(levels >= 2, "encoder_widths", self.encoder_widths, phrase("at least two widths"))
         _require(
             len(self.decoder_widths) == levels,
             "decoder_widths",
             self.decoder_widths,
-            f"{levels} widths, as the encoder",
+            phrase("{levels} widths, as the encoder", levels=levels),
         )
         _require(
             self.lateral or self.decoder_widths == self.encoder_widths[::-1],
             "decoder_widths",
             self.decoder_widths,
-            f"{self.encoder_widths[::-1]} (the encoder's, reversed) when lateral is false",
+            phrase("{widths} (the encoder's, reversed) when lateral is false", widths=self.encoder_widths[::-1]),
         )
         _require(
             len(self.resblocks) == levels - 1 and min(self.resblocks) >= 0,
             "resblocks",
             self.resblocks,
-            f"{levels - 1} counts, one for each UpBlock",
+            phrase("{counts} counts, one for each UpBlock", counts=levels - 1),
         )
         _require(
             self.output_kernel >= 1 and self.output_kernel % 2 == 1,
             "output_kernel",
             self.output_kernel,
-            "an odd number",
+            phrase("an odd number"),
         )
         for name, hourglass in (
             ("keypoint_hourglass", self.keypoint_hourglass),
             ("motion_hourglass", self.motion_hourglass),
         ):
-            _require(1 <= hourglass.blocks <= 6, f"{name}.blocks", hourglass.blocks, "1 to 6: 64 px halve six times")
+            _require(
+                1 <= hourglass.blocks <= 6, f"{name}.blocks", hourglass.blocks, phrase("1 to 6: 64 px halve six times")
+            )
             _require(
                 hourglass.head_kernel in _KERNELS,
                 f"{name}.head_kernel",
                 hourglass.head_kernel,
-                "an odd number",
+                phrase("an odd number"),
             )
-            _require(min(hourglass.width, hourglass.max_width) >= 1, f"{name}.width", hourglass.width, "at least 1")
-        _require(self.border in get_args(Border), "border", self.border, " or ".join(get_args(Border)))
+            _require(
+                min(hourglass.width, hourglass.max_width) >= 1,
+                f"{name}.width",
+                hourglass.width,
+                phrase("at least {least}", least=1),
+            )
+        _require(self.border in get_args(Border), "border", self.border, listed(get_args(Border), "or"))
         memory = self.memory
         _require(
             memory.conditioning in get_args(Conditioning),
             "memory.conditioning",
             memory.conditioning,
-            " or ".join(get_args(Conditioning)),
+            listed(get_args(Conditioning), "or"),
         )
         _require(
             set(memory.levels_px) <= set(self.level_sizes_px[:-1])
             and tuple(sorted(set(memory.levels_px))) == memory.levels_px,
             "memory.levels_px",
             memory.levels_px,
-            f"some of {self.level_sizes_px[:-1]}, in rising order",
+            phrase("some of {sizes_px}, in rising order", sizes_px=self.level_sizes_px[:-1]),
         )
         for size_px in memory.levels_px:
             width = self.decoder_widths[self.level_sizes_px.index(size_px)]
             _require(
-                width % 2 == 0, "decoder_widths", self.decoder_widths, f"an even width at {size_px} px (compensated)"
+                width % 2 == 0,
+                "decoder_widths",
+                self.decoder_widths,
+                phrase("an even width at {size_px} px (compensated)", size_px=size_px),
             )
         for name in ("channels", "size", "parallel_kernels", "code_hidden"):
-            _require(getattr(memory, name) >= 1, f"memory.{name}", getattr(memory, name), "at least 1")
+            _require(
+                getattr(memory, name) >= 1, f"memory.{name}", getattr(memory, name), phrase("at least {least}", least=1)
+            )
 
     @property
     def level_sizes_px(self) -> tuple[int, ...]:
@@ -184,7 +197,13 @@ class McnetConfig:
         try:
             return _NAMED[name]
         except KeyError:
-            raise ConfigError(f"no configuration is named {name!r}; the named ones are {', '.join(_NAMED)}") from None
+            raise ConfigError(
+                phrase(
+                    "no configuration is named {name}; the named ones are {named}",
+                    name=repr(name),
+                    named=listed(_NAMED),
+                )
+            ) from None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, nested, ready for JSON; `from_dict` undoes it."""
@@ -202,7 +221,7 @@ class McnetConfig:
         for name, part in parts.items():
             if name in flat:
                 if not isinstance(flat[name], Mapping):
-                    raise ConfigError(f"config key {name}: got {flat[name]!r}, expected a table of values")
+                    _require(False, name, flat[name], phrase("a table of values"))
                 flat[name] = _build(part, flat[name], f"{name}.")
         config = _build(cls, flat, "")
         assert isinstance(config, McnetConfig)
@@ -214,28 +233,36 @@ _KERNELS = range(1, MOTION_SIZE_PX, 2)
 
 def _require(ok: bool, key: str, got: object, expected: str) -> None:
     if not ok:
-        raise ConfigError(f"config key {key}: got {got!r}, expected {expected}")
+        raise ConfigError(
+            phrase("config key {key}: got {got}, expected {expected}", key=key, got=repr(got), expected=expected)
+        )
 
 
 def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
     fields = {field.name: field for field in dataclasses.fields(cls)}
     if unknown := sorted(set(values) - set(fields)):
-        raise ConfigError(f"unknown config key {prefix}{unknown[0]}; the known ones are {', '.join(fields)}")
+        raise ConfigError(
+            phrase(
+                "unknown config key {prefix}{unknown}; the known ones are {known}",
+                prefix=prefix,
+                unknown=unknown[0],
+                known=listed(fields),
+            )
+        )
     if missing := [
         name for name, field in fields.items() if name not in values and field.default is dataclasses.MISSING
     ]:
-        raise ConfigError(f"config key {prefix}{missing[0]} is missing")
+        raise ConfigError(phrase("config key {prefix}{missing} is missing", prefix=prefix, missing=missing[0]))
     return cls(**{name: _typed(fields[name].type, value, f"{prefix}{name}") for name, value in values.items()})
 
 
 def _typed(kind: Any, value: Any, key: str) -> Any:
     """`value` as the field's type wants it: JSON has lists where we have tuples, and bools must not pass for ints."""
     if kind is int or kind is bool:
-        if type(value) is not kind:
-            raise ConfigError(f"config key {key}: got {value!r}, expected {kind.__name__}")
+        _require(type(value) is kind, key, value, kind.__name__)
     elif kind == tuple[int, ...]:
-        if not isinstance(value, list | tuple) or any(type(item) is not int for item in value):
-            raise ConfigError(f"config key {key}: got {value!r}, expected a list of whole numbers")
+        whole = isinstance(value, list | tuple) and all(type(item) is int for item in value)
+        _require(whole, key, value, phrase("a list of whole numbers"))
         return tuple(value)
     return value
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from mcnet.config import ConfigError, McnetConfig
 from mcnet.errors import UserError
-from mcnet.phrases import phrase
+from mcnet.phrases import listed, phrase
 
 FORMAT = "mcnet-avatar/1"
 """Of the weights' file; its header says so."""
@@ -207,8 +207,10 @@ def licence_of(training: Mapping[str, Any]) -> str:
     if not stated:
         return ""
     more = len(stated) - _LICENCES_NAMED
-    words = ", ".join(stated[:_LICENCES_NAMED]) + (f" and {more} more" if more > 0 else "")
-    return words if len(stated) == len(licences) else f"{words}; not stated for some"
+    words = listed(stated[:_LICENCES_NAMED])
+    if more > 0:
+        words = phrase("{licences} and {more} more", licences=words, more=more)
+    return words if len(stated) == len(licences) else phrase("{licences}; not stated for some", licences=words)
 
 
 def summary_of(evaluation: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def _table(cls: type[T], values: Mapping[str, Any], prefix: str, what: str) -> T
                 what=what,
                 prefix=prefix,
                 unknown=unknown[0],
-                kinds=", ".join(kinds),
+                kinds=listed(kinds),
             )
         )
     return cls(**{name: _value(kinds[name], value, f"{prefix}{name}", what) for name, value in values.items()})

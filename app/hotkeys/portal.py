@@ -1,12 +1,14 @@
 """A key on Wayland: the desktop hears it and tells us, by the portal GlobalShortcuts, where the desktop has it.
 
-The desktop asks the user, who may choose another key there. https://flatpak.github.io/xdg-desktop-portal
+The desktop asks the user, who may choose another key there. A desktop that takes the key back (its portal was
+restarted, the session was locked) is asked again. https://flatpak.github.io/xdg-desktop-portal
 """
 
 import contextlib
 import itertools
 import os
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -27,15 +29,32 @@ APP_ID = "io.github.mcnet_avatar.McnetAvatar"
 _SHORTCUT = "slate"
 _CALL_S = 10.0
 _CANCELLED = 1
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
+_LASTING_S = 60.0
+_MOST_LOSSES = 6
+"""Lost so often in a row, and each time within a minute, the key is not asked for again: the desktop may show its
+dialog each time."""
 _numbers = itertools.count(1)
 
 
+class _LostError(AppError):
+    """The key was taken back, or could not be asked for to the end; not by the user's answer."""
+
+
+class _RefusedError(AppError):
+    """The user, or the desktop for him, does not give the key."""
+
+
 class PortalListener(KeyListener):
-    """Asks the desktop's portal for the key, and hears from it; has a connection of its own to the session's bus."""
+    """Asks the desktop's portal for the key, and hears from it; has a connection of its own to the session's bus.
+
+    What was lost is asked for again, after a pause that doubles each time; what was refused is not.
+    """
 
     def __init__(self, key: KeyCombination, pressed: Callable[[], None], tell: Callable[[Standing], None]) -> None:
         super().__init__(key, pressed, tell)
         self._connection: DBusConnection | None = None
+        self._heard_since_s: float | None = None
 
     @classmethod
     def check(cls) -> None:
@@ -51,6 +70,32 @@ class PortalListener(KeyListener):
                 connection.sock.shutdown(socket.SHUT_RDWR)
 
     def listen(self) -> None:
+        losses, known, pause_s = 0, False, _FIRST_PAUSE_S
+        while not self.stopping.is_set():
+            try:
+                self._ask_and_listen()
+                return
+            except _RefusedError:
+                raise
+            except AppError as error:
+                since_s, lost = self._heard_since_s, isinstance(error, _LostError)
+                known = known or lost or since_s is not None  # a desktop that has never answered has no such portal
+                if since_s is not None and time.monotonic() - since_s >= _LASTING_S:
+                    losses, pause_s = 0, _FIRST_PAUSE_S
+                losses += lost
+                if not known or self.stopping.is_set():
+                    raise
+                if losses >= _MOST_LOSSES:
+                    raise AppError(
+                        phrase("the key was lost {n} times in a row ({error}): choose it again", n=losses, error=error)
+                    ) from error
+                again = phrase("{error}; it is asked again in {pause_s:g} s", error=error, pause_s=pause_s)
+            self.tell(Standing(False, again))
+            self.stopping.wait(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _ask_and_listen(self) -> None:
+        self._heard_since_s = None
         with _bus() as connection:
             self._connection = connection
             try:
@@ -83,13 +128,15 @@ class PortalListener(KeyListener):
         elif member == "ShortcutsChanged" and message.body[0] == session:
             self._tell_bound({"shortcuts": ("a(sa{sv})", message.body[1])})
         elif member == "Closed" or _tells_of_the_end(message):
-            raise AppError(phrase("the desktop has taken the key back: choose it again"))
+            raise _LostError(phrase("the desktop has taken the key back"))
 
     def _tell_bound(self, results: dict[str, tuple[str, Any]]) -> None:
         shortcuts = dict(results.get("shortcuts", ("", []))[1])
         if _SHORTCUT not in shortcuts:
-            raise AppError(phrase("the desktop did not give the key: allow it in its settings for shortcuts"))
+            raise _RefusedError(phrase("the desktop did not give the key: allow it in its settings for shortcuts"))
         description = shortcuts[_SHORTCUT].get("trigger_description", ("s", ""))[1]
+        if self._heard_since_s is None:
+            self._heard_since_s = time.monotonic()
         self.tell(Standing(True, description or str(self.key)))
 
     def _session(self, connection: DBusConnection) -> str:
@@ -120,13 +167,15 @@ class PortalListener(KeyListener):
             answer = connection.recv_until_filtered(answers)
             while answer.header.fields[HeaderFields.member] != "Response":
                 if _tells_of_the_end(answer):
-                    raise AppError(phrase("the desktop has taken the key back: choose it again"))
+                    raise _LostError(phrase("the desktop has taken the key back"))
                 answer = connection.recv_until_filtered(answers)
             status, results = answer.body
         if status:
             if status == _CANCELLED:
-                raise AppError(phrase("the key was not given in the desktop's dialog: choose it again to be asked"))
-            raise AppError(phrase("the desktop's portal has refused the key: bind mcnet-avatar ctl slate there"))
+                raise _RefusedError(
+                    phrase("the key was not given in the desktop's dialog: choose it again to be asked")
+                )
+            raise _RefusedError(phrase("the desktop's portal has refused the key: bind mcnet-avatar ctl slate there"))
         return dict(results)
 
 
@@ -145,9 +194,9 @@ def _bus() -> Iterator[DBusConnection]:
         try:
             yield connection
         except TimeoutError as error:
-            raise AppError(phrase("the desktop's portal does not answer")) from error
+            raise _LostError(phrase("the desktop's portal does not answer")) from error
         except OSError as error:
-            raise AppError(phrase("the session's message bus has ended: {error}", error=error)) from error
+            raise _LostError(phrase("the session's message bus has ended: {error}", error=error)) from error
 
 
 def _raise_for(reply: Message) -> None:

@@ -128,6 +128,15 @@ class SourceFailed:
 
 
 @dataclass(frozen=True)
+class PersonCutOut:
+    """The person is being cut out of a portrait for the first time, or is so now. Until then the scene, or the portrait
+    before, goes on.
+    """
+
+    under_way: bool
+
+
+@dataclass(frozen=True)
 class CameraOpened:
     """Frames of a camera arrive.
 
@@ -299,6 +308,7 @@ Event = (
     | BackendChanged
     | SourceReady
     | SourceFailed
+    | PersonCutOut
     | CameraOpened
     | CameraFailed
     | CameraDark

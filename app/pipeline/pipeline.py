@@ -479,7 +479,7 @@ class _Run:
         if model is not None:
             engine = self._use(model, animator, engine)
         if portrait is not None:
-            animator.set_portrait(portrait)
+            animator.set_portrait(portrait, cut_out=settings.cut_out)
         if calibrate is not None:
             animator.calibrate(0.0 if calibrate.now else settings.calibration_s)
         return engine

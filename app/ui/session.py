@@ -36,6 +36,7 @@ from app.pipeline.events import (
     MeasuringProgress,
     ModelRefused,
     MotionRefused,
+    PersonCutOut,
     ReferenceImproved,
     SettingRefused,
     SinkClosed,
@@ -177,6 +178,8 @@ class Session(QObject):
         self.backend = ""
         self.space = Space()
         self.calibrating: float | None = None
+        self._cutting_out = False
+        self._relies_on_key = False
         self._model, self._calibration, self._portrait_link = Chain().model, Chain().calibration, Chain().portrait
         self._options = options
         self._parts = parts
@@ -283,6 +286,7 @@ class Session(QObject):
         self.remote.chosen.connect(self._keep_control)
         self.panic_key.chosen.connect(lambda key: self._keep_control(replace(self.settings.control, slate_key=key)))
         self.panic_key.pressed.connect(self._follow_panic_key)
+        self.panic_key.changed.connect(self._watch_panic_key)
         self.changed.connect(self._show_remote)
         self.live_changed.connect(self._show_remote)
         self.presets.changed.connect(self._show_remote)
@@ -358,7 +362,7 @@ class Session(QObject):
     def _start_again(self) -> None:
         """After a stop: everything has to be proven anew."""
         assert self._pipeline is not None
-        self.state, self.why, self.calibrating = State.STARTING, "", None
+        self.state, self.why, self.calibrating, self._cutting_out = State.STARTING, "", None, False
         self._end_fault()
         self._model, self._calibration, self._slow = Chain().model, Chain().calibration, None
         self.camera_desk.open()  # these may not be the ones that were wished for last: those may have failed
@@ -678,6 +682,16 @@ class Session(QObject):
         if self._pipeline is not None:
             self._pipeline.calibrate(now=now)
 
+    def _watch_panic_key(self) -> None:
+        """A key that was heard and is not any more is told of at once: somebody relies on it."""
+        key = self.panic_key
+        if key.heard or not key.text:
+            self.cleared.emit("panic key")
+            self._relies_on_key = key.heard
+        elif self._relies_on_key:
+            text = tr("The slate key is not heard: {why}.", why=key.text)
+            self.told.emit(Message("panic key", text, tone="warning"))
+
     def _follow_panic_key(self) -> None:
         self.slate()
         self._take_over_slate()
@@ -860,6 +874,8 @@ class Session(QObject):
                 self.presets.bring_back(event.key)
             case SourceFailed():
                 self._source_failed(event)
+            case PersonCutOut():
+                self._cutting_out = event.under_way
             case CameraOpened() | CameraFailed() | CameraDark():
                 self.camera_desk.hear(event)
             case CalibrationProgress():
@@ -991,6 +1007,8 @@ class Session(QObject):
             self.busy_changed.emit(tr("loading the model…"))
         else:
             reading = tr("reading the portrait…") if self._portrait_worker.busy else ""
+            if self._cutting_out and not reading:
+                reading = tr("cutting the person out; the scene stays until then…")
             self.busy_changed.emit(reading or (tr("working…") if self._worker.busy else ""))
 
 

@@ -350,7 +350,7 @@ def _credentials(store: dict[str, Any], *, beside: bool) -> Credentials:
 def _require_good(found: Credentials | None, said: Generated) -> None:
     """See that what was written can be read back, and says what it should."""
     if found is None or not found.intact:
-        problems = "nothing" if found is None else ", ".join(found.problems)
+        problems = phrase("nothing is there") if found is None else listed(found.problems)
         raise DisclosureError(
             phrase(
                 "the signed copy does not hold when it is read back ({problems}), so that it was not kept",

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 from mcnet.engine import processor
 from mcnet.errors import UserError
 from mcnet.model_file import ModelInfo
-from mcnet.phrases import phrase
+from mcnet.phrases import listed, phrase
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ class DeviceChoice:
                 phrase(
                     "precision: got {precision}, expected one of {allowed}",
                     precision=repr(options.precision),
-                    allowed=", ".join(get_args(Precision)),
+                    allowed=listed(get_args(Precision)),
                 )
             )
         measured = options.measured

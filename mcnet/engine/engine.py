@@ -28,7 +28,7 @@ from mcnet.engine.device import (
     why_no_torch,
 )
 from mcnet.model_file import ModelFile, refuse_wrong_shapes, with_own_jacobians
-from mcnet.phrases import phrase
+from mcnet.phrases import listed, phrase
 from mcnet.pose import adapted_scale, relative_keypoints
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Engine:
             the ten on the irises behind them). Places of such a model may be measured by a mesh, at the camera's
             resolution, instead of detected on 64 px; their jacobians are the detector's, or follow from the places, as
             the model was trained. Empty where the keypoints mean nothing.
+        linear_jacobians: the map from places to jacobians that motion in space takes; empty where the model has none.
         places_suffice: whether the jacobians follow from measured places, so that reference pose and driving frames
             need no picture, and nothing is detected.
         detects: whether keypoints may be detected; if not, they have to be measured.
@@ -82,6 +83,7 @@ class Engine:
         self.model_name = info.name
         self.content_hash = info.content_hash
         self.keypoint_landmarks = self._model.keypoint_landmarks
+        self.linear_jacobians = self._model.info.linear_jacobians if self.keypoint_landmarks else ()
         self.places_suffice = self._model.places_suffice
         self.detects = self._model.detects
         self._options = options
@@ -254,9 +256,14 @@ class Engine:
         shape = (self.config.num_keypoints, 2)
         found = [np.asarray(one) for one in places]
         if len(found) != pictures or any(one.shape != shape or not np.isfinite(one).all() for one in found):
-            got = ", ".join(sorted({str(one.shape) for one in found})) or "none"
             raise EngineError(
-                f"places: got {len(found)} of shape {got}, expected {pictures} of shape {shape}, finite numbers"
+                phrase(
+                    "places: got {given} of shape {got}, expected {pictures} of shape {shape}, finite numbers",
+                    given=len(found),
+                    got=listed(sorted({str(one.shape) for one in found})) or phrase("none"),
+                    pictures=pictures,
+                    shape=shape,
+                )
             )
         return np.stack(found).astype(np.float32)
 
@@ -423,7 +430,7 @@ class Engine:
                 phrase(
                     "backend: got {wanted}, expected one of {allowed}",
                     wanted=repr(wanted),
-                    allowed=", ".join(get_args(Runtime)),
+                    allowed=listed(get_args(Runtime)),
                 )
             )
         if options.precision == "int8":

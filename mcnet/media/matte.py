@@ -16,7 +16,7 @@ from assets import ROOT as ASSETS
 from mcnet.arrays import Rgb
 from mcnet.media.face_mesh import checked_content
 
-MATTE_VERSION = 1
+MATTE_VERSION = 2
 """Of how mattes are made: one that was kept under another is not used."""
 NETWORK = ASSETS / "models" / "selfie_segmentation.tflite"
 _SHA256 = "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c"
@@ -30,6 +30,8 @@ _ABOVE = 0.012
 _HOLE = 0.5  # of alpha
 _FOREGROUND_RADIUS = 0.05
 _TRACE = 0.02
+_UNSURE, _SURE = 0.4, 0.7  # of the variance that the picture's colours explain
+_SPECKLE_SIGMA, _OWN_SIGMA = 0.008, 0.005
 _LEAST = 1e-5
 
 
@@ -92,20 +94,38 @@ def _segmented(square: Rgb) -> NDArray[np.float32]:
 
 
 def _refined(square: Rgb, soft: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The network's answer with the edges of the picture: decided anew within a band, and sure of itself outside."""
+    """The network's answer with the edges of the picture: decided anew within a band, and sure of itself outside.
+
+    Where person and background have the same colour (dark hair before a dark chair) the picture has no edge to give,
+    and the guided filter would leave a half transparent smudge: there the network's own edge stays.
+    """
     side = len(square)
     person = (soft > 0.5).astype(np.uint8)
     kernel = _disc(_BAND * side)
     inside, touched = cv2.erode(person, kernel), cv2.dilate(person, kernel)
-    alpha = _guided(square.astype(np.float32) / np.float32(255), person.astype(np.float32), round(_RADIUS * side))
-    alpha = np.clip((alpha - 0.1) / 0.8, 0, 1)
+    guide = square.astype(np.float32) / np.float32(255)
+    guided, explained = _guided(guide, person.astype(np.float32), round(_RADIUS * side))
+    decided = (cv2.GaussianBlur(soft, (0, 0), _SPECKLE_SIGMA * side) > 0.5).astype(np.float32)
+    own = cv2.GaussianBlur(decided, (0, 0), _OWN_SIGMA * side)
+    alpha = own + _stretched(explained, _UNSURE, _SURE) * (_stretched(guided, 0.1, 0.9) - own)
     alpha[inside > 0] = 1
     alpha[touched == 0] = 0
     return np.asarray(alpha, np.float32)
 
 
-def _guided(guide: NDArray[np.float32], soft: NDArray[np.float32], radius: int) -> NDArray[np.float32]:
-    """The guided filter with a colour picture (S, S, 3) as guide: in each box `soft` is linear in its colour."""
+def _stretched(values: cv2.typing.MatLike, low: float, high: float) -> NDArray[np.float32]:
+    """0 up to `low`, 1 from `high` on, and a straight line between."""
+    return np.asarray(np.clip((values - low) / (high - low), 0, 1), np.float32)
+
+
+def _guided(
+    guide: NDArray[np.float32], soft: NDArray[np.float32], radius: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The guided filter with a colour picture (S, S, 3) as guide: in each box `soft` is linear in its colour.
+
+    Returns:
+        (S, S) the filtered map, and (S, S) in [0, 1] how much of its variance around there the colours explain (R^2).
+    """
 
     def mean(maps: NDArray[np.float32]) -> NDArray[np.float32]:
         size = 2 * radius + 1
@@ -117,7 +137,9 @@ def _guided(guide: NDArray[np.float32], soft: NDArray[np.float32], radius: int) 
     with_soft = mean(guide * soft[..., None]) - means * mean_soft[..., None]
     slope = np.linalg.solve(covariance, with_soft[..., None])[..., 0]
     offset = mean_soft - (slope * means).sum(-1)
-    return np.asarray((mean(slope) * guide).sum(-1) + mean(offset), np.float32)
+    variance = mean(mean(soft * soft) - mean_soft * mean_soft)
+    explained = mean((slope * with_soft).sum(-1)) / (variance + _EPS)
+    return np.asarray((mean(slope) * guide).sum(-1) + mean(offset), np.float32), np.asarray(explained, np.float32)
 
 
 def _plate(square: Rgb, alpha: NDArray[np.float32]) -> Rgb:

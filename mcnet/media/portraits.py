@@ -6,7 +6,7 @@ from pathlib import Path
 
 from assets import ROOT
 from mcnet.media.errors import MediaError
-from mcnet.phrases import phrase
+from mcnet.phrases import listed, phrase
 
 
 def bundled_portraits() -> dict[str, Path]:
@@ -31,11 +31,10 @@ def find_portrait(text: str, known: Mapping[str, Path] | None = None) -> Path:
             return path
     if text in known:
         return known[text]
-    names = ", ".join(known)
     raise MediaError(
         phrase(
             "no portrait {text}: got neither a file nor a known name ({names}); check the path or the name",
             text=repr(text),
-            names=names,
+            names=listed(known),
         )
     )

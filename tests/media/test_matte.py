@@ -50,6 +50,34 @@ def test_the_person_is_told_from_the_background(name: str) -> None:
     assert 0.005 < ((alpha > 0.05) & (alpha < 0.95)).mean() < 0.08  # an edge, soft and narrow
 
 
+def smudged(alpha: NDArray[np.float32]) -> float:
+    """The share of half transparent pixels that lie far from where the person ends."""
+    person = (alpha > 0.5).astype(np.uint8)
+    near = np.ones((9, 9), np.uint8)
+    far = cv2.dilate(person, near) == cv2.erode(person, near)
+    return float((far & (alpha > 0.15) & (alpha < 0.85)).mean())
+
+
+def test_where_person_and_background_have_one_colour_no_smudge_is_left() -> None:
+    """The wall is dark as the person below, and light above; the network is 1 px off."""
+    noise = np.random.default_rng(0).normal(0, 4, (SIDE, SIDE, 3))
+    square = np.full((SIDE, SIDE, 3), 30.0)
+    square[:128, 128:] = 200
+    soft = np.zeros((SIDE, SIDE), np.float32)
+    soft[:, :129] = 1
+    alpha = module._refined(np.clip(square + noise, 0, 255).astype(np.uint8), soft)
+    ends = (alpha > 0.5).sum(1)
+    assert np.abs(ends[:110] - 128).max() <= 1  # the picture's edge
+    assert np.abs(ends[150:] - 129).max() <= 2  # the network's
+    assert smudged(alpha) == 0
+    assert ((alpha[150:] > 0.05) & (alpha[150:] < 0.95)).sum(1).max() <= 6
+
+
+@pytest.mark.parametrize("name", ["woman_4", "woman_5"])
+def test_dark_hair_before_a_dark_chair_has_an_edge(name: str) -> None:
+    assert smudged(cut_out(portrait(name)).alpha) < 0.0005
+
+
 def test_nothing_of_the_person_is_left_in_the_plate(bald_man: tuple[NDArray[np.uint8], Matte]) -> None:
     square, matte = bald_man
     wall = square[:60].reshape(-1, 3)[matte.alpha[:60].reshape(-1) == 0].astype(int)

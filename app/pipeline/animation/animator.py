@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from app.pipeline.animation.calibration import Calibration, PoseScore, score_expression
+from app.pipeline.animation.cutting_out import CuttingOut
 from app.pipeline.animation.idle_motion import IdleMotion, IdleMotionLoading
 from app.pipeline.animation.live_engine import LiveEngine
 from app.pipeline.animation.motion import MotionControl, Pose, Reference, gains_of
@@ -27,6 +27,7 @@ from app.pipeline.events import (
     CalibrationProgress,
     Event,
     MotionRefused,
+    PersonCutOut,
     ReferenceImproved,
     SettingRefused,
     SourceFailed,
@@ -38,7 +39,7 @@ from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
 from mcnet.arrays import Array, SourceCache
-from mcnet.engine import EngineError, resized
+from mcnet.engine import EngineError
 from mcnet.errors import UserError, sentence
 from mcnet.media.crop import CropSmoother, SquareBox, crop, frame_face
 from mcnet.media.errors import MediaError
@@ -46,7 +47,7 @@ from mcnet.media.expressions import head_turn
 from mcnet.media.faces import Face
 from mcnet.media.head_motion import Head, PortraitInSpace, mesh_in_square
 from mcnet.media.light import Light
-from mcnet.media.matte import Matte, cut_frame, cut_out
+from mcnet.media.matte import cut_frame
 from mcnet.phrases import phrase
 
 logger = logging.getLogger(__name__)
@@ -219,7 +220,10 @@ class Animator:
         self._picture: _Picture | None = None
         self._proven: _Picture | None = None
         self._cuts_out = False
-        self._known_matte: tuple[NDArray[np.uint8], Matte | None] | None = None
+        self._cutting: CuttingOut | None = None
+        self._awaited: tuple[Portrait, CuttingOut] | None = None
+        self._heard_of: CuttingOut | None = None
+        self._told_cutting = False
         self._known_light: Light | None = None
         self._strange = False
         self._resting = False
@@ -244,8 +248,21 @@ class Animator:
         self._finder.forget()
         self._face = None
 
-    def set_portrait(self, portrait: Portrait) -> None:
-        """Animate this one from the next frame on; when it cannot be used, the one before stays."""
+    def set_portrait(self, portrait: Portrait, *, cut_out: bool = False) -> None:
+        """Animate this one from the next frame on; when it cannot be used, the one before stays.
+
+        Args:
+            portrait: who.
+            cut_out: whether the person is to be cut out of it: the one before then goes on until that can be done, so
+                that nothing of the portrait's background is seen.
+        """
+        self._awaited = None
+        if cut_out and not (self._cutting is not None and self._cuts(self._cutting, portrait)):
+            self._awaited = portrait, self._begin_cutting(portrait)
+        else:
+            self._take_portrait(portrait)
+
+    def _take_portrait(self, portrait: Portrait) -> None:
         try:
             source, known = self._take_source(portrait)
         except Exception as error:  # whatever it is, out of memory included: the call goes on with the one before
@@ -276,7 +293,6 @@ class Animator:
         """
         before = self._engine, self._encoded
         self._engine, self._encoded = engine, {}
-        self._known_matte = None  # of another size, maybe
         source, known = self._source, False
         try:
             if source is not None:
@@ -294,6 +310,8 @@ class Animator:
         self._motion.reset_filter()
         self._whereabouts = self._looked_at = None
         self._begin_anew()
+        if self._cuts_out and self._source is not None:
+            self._cutting_of(self._source.portrait).join()  # of another size, maybe; no picture is waited for now
         taken_over(holds)
         if self._source is not None:
             self._tell_source(known)
@@ -325,7 +343,8 @@ class Animator:
             return None
         if self._keypoints == "detected" and self._engine.detects:  # a model that cannot has its keypoints measured
             return None
-        return PortraitInSpace(self._mesh_of(portrait.landmarks_px, portrait.box), points)
+        mesh = self._mesh_of(portrait.landmarks_px, portrait.box)
+        return PortraitInSpace(mesh, points, linear=self._engine.linear_jacobians)
 
     def _mesh_of(self, landmarks_px: NDArray[np.float32], box: SquareBox) -> NDArray[np.float64]:
         return mesh_in_square(landmarks_px, box, self._engine.config.size_px)
@@ -368,6 +387,7 @@ class Animator:
         """
         if settings.cut_out != self._cuts_out:
             self._cuts_out, self._resting = settings.cut_out, False
+        self._follow_cutting()
         self._remember(settings)
         self._prepare_idle(settings)
         if frame is None:
@@ -461,7 +481,7 @@ class Animator:
             self._keypoints = settings.keypoints
             self._motion.reference = self._calibration = None
             if self._source is not None:
-                self.set_portrait(self._source.portrait)
+                self._take_portrait(self._source.portrait)
         return self._is_measured
 
     @property
@@ -803,7 +823,7 @@ class Animator:
     def _render(self, stance: Pose | Head) -> None:
         assert self._source is not None
         source, pose = self._source, self._source.pose_of(stance)
-        matte = self._matte(source.portrait.square) if self._cuts_out else None
+        matte = self._cutting_of(source.portrait).matte if self._cuts_out else None
         with self._timed("render"):
             if matte is None:
                 self._picture = _Picture(self._engine.render(pose.to_keypoints()), None)
@@ -822,33 +842,44 @@ class Animator:
         )
         self._resting = False
 
-    def _matte(self, square: NDArray[np.uint8]) -> Matte | None:
-        """The portrait's, made when it is first wanted; None, which is told once, where it cannot be."""
-        if self._known_matte is None or self._known_matte[0] is not square:
-            self._known_matte = square, self._make_matte(square)
-        return self._known_matte[1]
+    def _cuts(self, cutting: CuttingOut, portrait: Portrait) -> bool:
+        return cutting.is_for(portrait.square, self._engine.config.size_px)
 
-    def _make_matte(self, square: NDArray[np.uint8]) -> Matte | None:
-        size_px = self._engine.config.size_px
-        shown = square if len(square) == size_px else resized(square, size_px)
-        kept = self._store.load_matte(shown) if self._store else None
-        if kept is not None:
-            return kept
-        try:
-            with self._timed("matte"):
-                made = cut_out(shown)
-        except (MediaError, cv2.error) as error:
-            logger.warning("the person cannot be cut out: %s", error)
-            told = phrase("the person cannot be cut out of this portrait: {error}", error=error)
-            self._emit(SettingRefused("cut_out", told))
-            return None
-        if self._store:
-            self._store.save_matte(shown, made)
-        return made
+    def _begin_cutting(self, portrait: Portrait) -> CuttingOut:
+        return CuttingOut(portrait.square, self._engine.config.size_px, self._store)
+
+    def _cutting_of(self, portrait: Portrait) -> CuttingOut:
+        """Cuts out the portrait that is animated; it begins when it is first wanted, and may be done already."""
+        if self._cutting is None or not self._cuts(self._cutting, portrait):
+            self._cutting = self._begin_cutting(portrait)
+        return self._cutting
+
+    def _follow_cutting(self) -> None:
+        """Take a portrait that waited for being cut out, and tell what is under way."""
+        if self._awaited is not None:
+            portrait, cutting = self._awaited
+            if self._cuts_out and not self._cuts(cutting, portrait):  # another model has come meanwhile
+                self._awaited = portrait, self._begin_cutting(portrait)
+            elif not (self._cuts_out and cutting.is_alive()):
+                self._awaited, self._cutting = None, cutting
+                self._take_portrait(portrait)
+        done = self._cutting
+        if done is not None and not done.is_alive() and done is not self._heard_of:
+            self._heard_of, self._resting = done, False
+            if done.took_s:
+                self._stage_done("matte", done.took_s)
+            if done.failure:
+                self._emit(SettingRefused("cut_out", done.failure))
+        begun = (self._cutting, None if self._awaited is None else self._awaited[1])
+        under_way = self._cuts_out and any(one is not None and one.computes and one.is_alive() for one in begun)
+        if under_way != self._told_cutting:
+            self._told_cutting = under_way
+            self._emit(PersonCutOut(under_way=under_way))
 
     def _shown(self, state: State, *, fresh: bool) -> OutputFrame:
         avatar, person = (None, None) if self._picture is None else self._picture
-        return OutputFrame(self._frame_id, self._captured_s, state, avatar, fresh, person)
+        whole = self._cutting is not None and self._cutting.failure != ""
+        return OutputFrame(self._frame_id, self._captured_s, state, avatar, fresh, person, whole=whole)
 
     def _slate(self, state: State) -> OutputFrame:
         return OutputFrame(self._frame_id, self._captured_s, state, None, fresh=False)

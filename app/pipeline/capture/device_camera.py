@@ -21,7 +21,7 @@ from app.pipeline.capture.camera import (
     measured_rate_hz,
 )
 from mcnet.config import MIN_SIDE_PX
-from mcnet.phrases import phrase
+from mcnet.phrases import listed, phrase
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +175,7 @@ def open_and_wish(device: FoundDevice, backend: int, wished: Wishes) -> cv2.Vide
 def other_choice(there: Sequence[str]) -> str:
     """What to do about a camera that is not there, to end a sentence; `there`: those that are, for people."""
     return (
-        phrase("plug it in, or choose another: {there}", there=", ".join(there))
+        phrase("plug it in, or choose another: {there}", there=listed(there))
         if there
         else phrase("plug one in; no camera is there at all")
     )

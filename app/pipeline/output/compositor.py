@@ -23,6 +23,8 @@ from mcnet.media.scene import blurred, covering, plain, require_file, rgb_of
 from mcnet.phrases import phrase
 
 _FEATHER_SHARE = 0.035
+_CUT_FADE_SHARE, _CUT_NEAR_SHARE = 0.18, 0.1
+"""Of the portrait's side: how far a person fades out who is cut off by its edge, and how far beside him that begins."""
 _BLUR_SIDE_PX = 48
 _BLUR_SIGMA = 3.0
 _DIM = 0.55
@@ -190,9 +192,8 @@ class Compositor:
         if not place.empty:
             under = picture[place.rows, place.columns]
             square = place.cut(_resized(self._sharp(cutout.colours, settings), size_px, cv2.INTER_CUBIC))
-            seen = np.asarray(place.cut(cv2.resize(cutout.alpha, size_px, interpolation=cv2.INTER_LINEAR)), np.float32)
-            for strip, fading in place.fading():
-                seen[strip] *= fading
+            alpha = _ending_softly(cutout.alpha, place)
+            seen = np.asarray(place.cut(cv2.resize(alpha, size_px, interpolation=cv2.INTER_LINEAR)), np.float32)
             under[:] = cv2.blendLinear(square, under, seen, 1 - seen)
             if share is not None:
                 share[place.rows, place.columns] = seen
@@ -357,18 +358,24 @@ class _Place(NamedTuple):
         ]
         return np.ascontiguousarray(seen)
 
-    def fading(self) -> Iterator[tuple[tuple[slice, slice], NDArray[np.float32]]]:
-        """Strips of what is seen, along the square's edges that lie in the picture, and the square's share there."""
-        height, width = self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
-        edge = max(2, round(_FEATHER_SHARE * self.side))
-        for faded, across, at_start in (
+    def edges_inside(self) -> Iterator[tuple[bool, bool]]:
+        """The square's edges that lie in the picture: whether it is left or right, and whether left or upper."""
+        for inside, across, at_start in (
             (self.left > 0, True, True),
             (self.left + self.side < self.width, True, False),
             (self.top > 0, False, True),
             (self.top + self.side < self.height, False, False),
         ):
+            if inside:
+                yield across, at_start
+
+    def fading(self) -> Iterator[tuple[tuple[slice, slice], NDArray[np.float32]]]:
+        """Strips of what is seen, along the square's edges that lie in the picture, and the square's share there."""
+        height, width = self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+        edge = max(2, round(_FEATHER_SHARE * self.side))
+        for across, at_start in self.edges_inside():
             long, side = (width, height) if across else (height, width)
-            if not faded or long < edge:
+            if long < edge:
                 continue
             strip = slice(0, edge) if at_start else slice(long - edge, long)
             whole = slice(None)
@@ -382,6 +389,32 @@ def _turned(plate: Rgb, cutout: Cutout, *, mirrored: bool) -> tuple[Rgb, Cutout]
         return plate, cutout
     turned = Cutout(np.ascontiguousarray(cutout.colours[:, ::-1]), np.ascontiguousarray(cutout.alpha[:, ::-1]))
     return np.ascontiguousarray(plate[:, ::-1]), turned
+
+
+def _ending_softly(alpha: NDArray[np.float32], place: _Place) -> NDArray[np.float32]:
+    """The share of a person who ends with the portrait's square, faded out along the edges that lie in the picture.
+
+    Only where the person reaches an edge, so that hair close to it stays as it is; and by as much as he does, so that
+    nothing jumps when he comes to it. Where two such edges meet, the corner is round.
+    """
+    side = len(alpha)
+    length, near = max(2, round(_CUT_FADE_SHARE * side)), 2 * round(_CUT_NEAR_SHARE * side) + 1
+    depth = np.linspace(1, 0, length, endpoint=False, dtype=np.float32)
+    depths: list[NDArray[np.float32] | None] = [None, None]  # in the fades along columns and rows: 1 on the edge itself
+    for across, at_start in place.edges_inside():
+        edge = (alpha if across else alpha.T)[:, 0 if at_start else -1]
+        if not edge.any():
+            continue
+        known = depths[across]
+        whole = depths[across] = np.zeros_like(alpha) if known is None else known
+        reached = cv2.GaussianBlur(cv2.dilate(edge[:, None].copy(), np.ones((near, 1), np.uint8)), (1, near), 0)
+        strip = slice(0, length) if at_start else slice(side - length, side)
+        (whole if across else whole.T)[:, strip] = reached * (depth if at_start else depth[::-1])
+    used = [one for one in depths if one is not None]
+    if not used:
+        return alpha
+    share = np.maximum(1 - (used[0] if len(used) == 1 else cv2.magnitude(*used)), 0)
+    return np.asarray(alpha * (share * share * (3 - 2 * share)), np.float32)
 
 
 @functools.lru_cache(maxsize=32)

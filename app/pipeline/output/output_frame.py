@@ -53,6 +53,8 @@ class OutputFrame:
         avatar: (size_px, size_px, 3) uint8 RGB as the engine generated it; None where the slate is to be shown.
         fresh: whether a new camera frame moved it.
         person: of the avatar, where it is to be cut out.
+        whole: whether the person cannot be cut out of this portrait, so that it is to be shown as it is; where there is
+            no person and this is not so, he will come.
     """
 
     frame_id: int
@@ -61,6 +63,7 @@ class OutputFrame:
     avatar: NDArray[np.uint8] | None
     fresh: bool
     person: Person | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 FADE_S = 0.25
 
 _AT_ONCE = (State.SLATE, State.FAULT)
+_SCENE = ("cut_out", "background", "background_colour", "background_image", "background_video", "background_blur")
 
 
 class _Layers(NamedTuple):
@@ -71,6 +72,7 @@ class Presenter:
         self._showed_avatar = False
         self._fade_from: _Layers | None = None
         self._fade_began_s = 0.0
+        self._scene: LiveSettings | None = None
         self.why = ""
 
     def present(self, frame: OutputFrame | None, settings: LiveSettings, now_s: float, *, fault: bool) -> Composed:
@@ -96,7 +98,8 @@ class Presenter:
             picture = _Layers(self._compositor.slate(state, settings.slate_text))
         rgb, alpha = self._faded(picture, now_s, shows_avatar=shows_avatar, at_once=state in _AT_ONCE)
         fading = self._fade_from is not None
-        has_backdrop = (shows_avatar or fading) and settings.background in ("image", "video")
+        scene = self._scene or settings
+        has_backdrop = (shows_avatar or fading) and scene.background in ("image", "video")
         has_slate = (not shows_avatar or fading) and bool(settings.slate_image)
         return Composed(
             frame_id=-1 if current is None else current.frame_id,
@@ -106,7 +109,7 @@ class Presenter:
             fresh=frame is not None and frame.fresh and state is State.LIVE,
             fading=fading,
             alpha=alpha,
-            behind=settings.background_colour,
+            behind=scene.background_colour,
             composite=has_backdrop or has_slate,
         )
 
@@ -134,6 +137,14 @@ class Presenter:
             self._refuse("slate_image", str(error))
 
     def _composed(self, frame: OutputFrame, settings: LiveSettings) -> _Layers:
+        """The avatar's picture, in the scene of before until the person is cut out for the one that is wished for."""
+        if settings.cut_out and frame.person is None and not frame.whole and self._scene is not None:
+            if self._scene.cut_out and self._avatar is not None:
+                return self._avatar[2]  # a picture of before it was switched on is held; its background is not wanted
+            waiting = dataclasses.replace(settings, **{name: getattr(self._scene, name) for name in _SCENE})
+            settings = self._scene if waiting == self._scene else waiting  # the very same, for what was drawn by it
+        else:
+            self._scene = settings
         kept, moves = self._avatar, self._compositor.shows_video(settings)
         if kept is None or moves or kept[0].avatar is not frame.avatar or kept[1] is not settings:
             kept = self._avatar = (frame, settings, self._compose(frame, settings))

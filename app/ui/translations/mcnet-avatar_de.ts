@@ -4,6 +4,14 @@
     <context>
         <name>mcnet-avatar</name>
         <message>
+            <source>(none is bundled)</source>
+            <translation>(keines ist enthalten)</translation>
+        </message>
+        <message>
+            <source>1 to 6: 64 px halve six times</source>
+            <translation>1 bis 6: 64 px lassen sich sechsmal halbieren</translation>
+        </message>
+        <message>
             <source>A call hears nothing: {trouble}.</source>
             <translation>Ein Anruf hört nichts: {trouble}.</translation>
         </message>
@@ -1853,6 +1861,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>Die Einstellungen konnten nicht gelesen werden ({error}). Es gelten die voreingestellten; {kept}.</translation>
         </message>
         <message>
+            <source>The slate key is not heard: {why}.</source>
+            <translation>Auf die Pausentaste wird nicht gehört: {why}.</translation>
+        </message>
+        <message>
             <source>The system does not let this app use the camera. Allow it in System Settings, Privacy.</source>
             <translation>Das System lässt diese App die Kamera nicht verwenden. Erlauben Sie es in den Systemeinstellungen unter „Datenschutz“.</translation>
         </message>
@@ -2205,6 +2217,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>eine weitere GPU</translation>
         </message>
         <message>
+            <source>a list of whole numbers</source>
+            <translation>eine Liste ganzer Zahlen</translation>
+        </message>
+        <message>
             <source>a motion file has no pictures in which this model could detect keypoints: choose a model and a portrait whose keypoints can be measured, as the starter and any portrait with a face</source>
             <translation>eine Bewegungsdatei hat keine Bilder, in denen dieses Modell Schlüsselpunkte erkennen könnte: Wählen Sie ein Modell und ein Porträt, deren Schlüsselpunkte gemessen werden können, etwa starter und ein Porträt mit Gesicht</translation>
         </message>
@@ -2229,6 +2245,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>eine einzelne Zahl</translation>
         </message>
         <message>
+            <source>a table of values</source>
+            <translation>eine Tabelle von Werten</translation>
+        </message>
+        <message>
             <source>about {rate_hz:.2g} frames per second are too slow for a call: close what else is running and press Measure under First steps, or use a computer with a GPU</source>
             <translation>etwa {rate_hz:.2g} Bilder pro Sekunde sind zu wenig für einen Anruf: Schließen Sie, was sonst läuft, und drücken Sie „Messen“ unter „Erste Schritte“, oder verwenden Sie einen Computer mit GPU</translation>
         </message>
@@ -2247,6 +2267,14 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>an empty file</source>
             <translation>eine leere Datei</translation>
+        </message>
+        <message>
+            <source>an even width at {size_px} px (compensated)</source>
+            <translation>eine gerade Breite bei {size_px} px (kompensiert)</translation>
+        </message>
+        <message>
+            <source>an odd number</source>
+            <translation>eine ungerade Zahl</translation>
         </message>
         <message>
             <source>another camera is used now</source>
@@ -2275,6 +2303,14 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>asked for {asked}, gives {given}</source>
             <translation>verlangt: {asked}, geliefert: {given}</translation>
+        </message>
+        <message>
+            <source>at least two widths</source>
+            <translation>mindestens zwei Breiten</translation>
+        </message>
+        <message>
+            <source>at least {least}</source>
+            <translation>mindestens {least}</translation>
         </message>
         <message>
             <source>avatar</source>
@@ -2553,6 +2589,14 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>Bild bauen</translation>
         </message>
         <message>
+            <source>config key {key}: got {got}, expected {expected}</source>
+            <translation>Konfigurationsschlüssel {key}: {got} erhalten, {expected} erwartet</translation>
+        </message>
+        <message>
+            <source>config key {prefix}{missing} is missing</source>
+            <translation>der Konfigurationsschlüssel {prefix}{missing} fehlt</translation>
+        </message>
+        <message>
             <source>control from outside cannot listen on port {port}: {why}; choose another port, or 0 for any that is free</source>
             <translation>die Steuerung von außen kann Port {port} nicht verwenden: {why}; wählen Sie einen anderen Port, oder 0 für irgendeinen freien</translation>
         </message>
@@ -2571,6 +2615,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>cut out</source>
             <translation>Freistellen</translation>
+        </message>
+        <message>
+            <source>cutting the person out; the scene stays until then…</source>
+            <translation>die Person wird freigestellt; bis dahin bleibt die Szene …</translation>
         </message>
         <message>
             <source>delay your microphone by {delay_ms} ms</source>
@@ -2867,6 +2915,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>noch keine Kamera: Wählen Sie eine unter „Kamera“</translation>
         </message>
         <message>
+            <source>no configuration is named {name}; the named ones are {named}</source>
+            <translation>keine Konfiguration heißt {name}; es gibt {named}</translation>
+        </message>
+        <message>
             <source>no face in {name}: got none that looks towards the camera; take another picture, larger or from the front, or turn this one upright</source>
             <translation>kein Gesicht in {name}: Keines schaut zur Kamera; nehmen Sie ein anderes Bild, größer oder von vorn, oder drehen Sie dieses aufrecht</translation>
         </message>
@@ -2971,6 +3023,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>nichts hier kann das Modell {model} ausführen: {reasons}; ist ein anderes Programm im Weg?</translation>
         </message>
         <message>
+            <source>nothing is there</source>
+            <translation>es ist nichts da</translation>
+        </message>
+        <message>
             <source>nothing of it could be kept</source>
             <translation>nichts davon konnte erhalten werden</translation>
         </message>
@@ -3017,6 +3073,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>pine</source>
             <translation>Kiefer</translation>
+        </message>
+        <message>
+            <source>places: got {given} of shape {got}, expected {pictures} of shape {shape}, finite numbers</source>
+            <translation>places: {given} der Form {got} erhalten, {pictures} der Form {shape} erwartet, endliche Zahlen</translation>
         </message>
         <message>
             <source>plug it in, or choose another: {there}</source>
@@ -3163,6 +3223,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>Pausenbild, bis Ihr Gesicht zurück ist</translation>
         </message>
         <message>
+            <source>some of {sizes_px}, in rising order</source>
+            <translation>einige aus {sizes_px}, aufsteigend</translation>
+        </message>
+        <message>
             <source>something else or a damaged file</source>
             <translation>etwas anderes oder eine beschädigte Datei</translation>
         </message>
@@ -3259,8 +3323,8 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>der Desktop hat die Taste nicht gegeben: Erlauben Sie sie in seinen Einstellungen für Tastenkürzel</translation>
         </message>
         <message>
-            <source>the desktop has taken the key back: choose it again</source>
-            <translation>der Desktop hat die Taste zurückgenommen: Wählen Sie sie noch einmal</translation>
+            <source>the desktop has taken the key back</source>
+            <translation>der Desktop hat die Taste zurückgenommen</translation>
         </message>
         <message>
             <source>the desktop is asked for the key, and may ask you</source>
@@ -3301,6 +3365,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>the head is turned to the side</source>
             <translation>der Kopf ist zur Seite gedreht</translation>
+        </message>
+        <message>
+            <source>the key was lost {n} times in a row ({error}): choose it again</source>
+            <translation>die Taste ging {n}-mal nacheinander verloren ({error}): Wählen Sie sie noch einmal</translation>
         </message>
         <message>
             <source>the key was not given in the desktop's dialog: choose it again to be asked</source>
@@ -3627,6 +3695,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>drehen Sie den Kopf wie im Porträt</translation>
         </message>
         <message>
+            <source>unknown config key {prefix}{unknown}; the known ones are {known}</source>
+            <translation>unbekannter Konfigurationsschlüssel {prefix}{unknown}; bekannt sind {known}</translation>
+        </message>
+        <message>
             <source>unknown key {key}</source>
             <translation>unbekannter Schlüssel {key}</translation>
         </message>
@@ -3683,6 +3755,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>was {path} über sich sagt, kann nicht gelesen werden: {why}</translation>
         </message>
         <message>
+            <source>widths of at least {least}</source>
+            <translation>Breiten von mindestens {least}</translation>
+        </message>
+        <message>
             <source>wood</source>
             <translation>Holz</translation>
         </message>
@@ -3707,6 +3783,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>{changed} geändert</translation>
         </message>
         <message>
+            <source>{counts} counts, one for each UpBlock</source>
+            <translation>{counts} Anzahlen, eine für jeden UpBlock</translation>
+        </message>
+        <message>
             <source>{delay_ms:.0f} ms</source>
             <translation>{delay_ms:.0f} ms</translation>
         </message>
@@ -3725,6 +3805,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>{error}. Presets of this run are not kept</source>
             <translation>{error}. Voreinstellungen dieses Laufs werden nicht behalten</translation>
+        </message>
+        <message>
+            <source>{error}; it is asked again in {pause_s:g} s</source>
+            <translation>{error}; in {pause_s:g} s wird noch einmal gefragt</translation>
         </message>
         <message>
             <source>{first} and {then}</source>
@@ -3795,6 +3879,18 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>{lack}; use device cpu, or another precision</source>
             <translation>{lack}; verwenden Sie das Gerät cpu oder eine andere Genauigkeit</translation>
+        </message>
+        <message>
+            <source>{levels} widths, as the encoder</source>
+            <translation>{levels} Breiten wie beim Encoder</translation>
+        </message>
+        <message>
+            <source>{licences} and {more} more</source>
+            <translation>{licences} und {more} weitere</translation>
+        </message>
+        <message>
+            <source>{licences}; not stated for some</source>
+            <translation>{licences}; für einen Teil nicht angegeben</translation>
         </message>
         <message>
             <source>{measure} {share:.0%}</source>
@@ -4284,6 +4380,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
         <message>
             <source>{width_px} x {height_px}, {fps_hz:.0f} fps</source>
             <translation>{width_px} x {height_px}, {fps_hz:.0f} Bilder/s</translation>
+        </message>
+        <message>
+            <source>{widths} (the encoder's, reversed) when lateral is false</source>
+            <translation>{widths} (die des Encoders, umgekehrt), wenn lateral false ist</translation>
         </message>
         <message>
             <source>{words}.</source>

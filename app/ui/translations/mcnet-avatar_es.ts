@@ -4,6 +4,14 @@
     <context>
         <name>mcnet-avatar</name>
         <message>
+            <source>(none is bundled)</source>
+            <translation>(no hay ninguno incluido)</translation>
+        </message>
+        <message>
+            <source>1 to 6: 64 px halve six times</source>
+            <translation>de 1 a 6: 64 px se dividen por dos seis veces</translation>
+        </message>
+        <message>
             <source>A call hears nothing: {trouble}.</source>
             <translation>Una llamada no oye nada: {trouble}.</translation>
         </message>
@@ -1853,6 +1861,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>No se pudieron leer los ajustes ({error}). Se usan los predeterminados; {kept}.</translation>
         </message>
         <message>
+            <source>The slate key is not heard: {why}.</source>
+            <translation>No se escucha la tecla de espera: {why}.</translation>
+        </message>
+        <message>
             <source>The system does not let this app use the camera. Allow it in System Settings, Privacy.</source>
             <translation>El sistema no deja que esta aplicación use la cámara. Permítalo en Ajustes del Sistema, Privacidad.</translation>
         </message>
@@ -2205,6 +2217,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>otra GPU</translation>
         </message>
         <message>
+            <source>a list of whole numbers</source>
+            <translation>una lista de números enteros</translation>
+        </message>
+        <message>
             <source>a motion file has no pictures in which this model could detect keypoints: choose a model and a portrait whose keypoints can be measured, as the starter and any portrait with a face</source>
             <translation>un archivo de movimiento no tiene imágenes en las que este modelo pueda detectar puntos clave: elija un modelo y un retrato cuyos puntos clave se puedan medir, como starter y cualquier retrato con cara</translation>
         </message>
@@ -2229,6 +2245,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>un solo número</translation>
         </message>
         <message>
+            <source>a table of values</source>
+            <translation>una tabla de valores</translation>
+        </message>
+        <message>
             <source>about {rate_hz:.2g} frames per second are too slow for a call: close what else is running and press Measure under First steps, or use a computer with a GPU</source>
             <translation>unas {rate_hz:.2g} imágenes por segundo son muy pocas para una llamada: cierre lo demás que se ejecuta y pulse «Medir» en «Primeros pasos», o use un ordenador con GPU</translation>
         </message>
@@ -2247,6 +2267,14 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>an empty file</source>
             <translation>un archivo vacío</translation>
+        </message>
+        <message>
+            <source>an even width at {size_px} px (compensated)</source>
+            <translation>un ancho par en {size_px} px (compensado)</translation>
+        </message>
+        <message>
+            <source>an odd number</source>
+            <translation>un número impar</translation>
         </message>
         <message>
             <source>another camera is used now</source>
@@ -2275,6 +2303,14 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>asked for {asked}, gives {given}</source>
             <translation>se pidió {asked}, da {given}</translation>
+        </message>
+        <message>
+            <source>at least two widths</source>
+            <translation>al menos dos anchos</translation>
+        </message>
+        <message>
+            <source>at least {least}</source>
+            <translation>al menos {least}</translation>
         </message>
         <message>
             <source>avatar</source>
@@ -2553,6 +2589,14 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>componer</translation>
         </message>
         <message>
+            <source>config key {key}: got {got}, expected {expected}</source>
+            <translation>clave de configuración {key}: se recibió {got}, se esperaba {expected}</translation>
+        </message>
+        <message>
+            <source>config key {prefix}{missing} is missing</source>
+            <translation>falta la clave de configuración {prefix}{missing}</translation>
+        </message>
+        <message>
             <source>control from outside cannot listen on port {port}: {why}; choose another port, or 0 for any that is free</source>
             <translation>el control externo no puede escuchar en el puerto {port}: {why}; elija otro puerto, o 0 para cualquiera libre</translation>
         </message>
@@ -2571,6 +2615,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>cut out</source>
             <translation>recortar</translation>
+        </message>
+        <message>
+            <source>cutting the person out; the scene stays until then…</source>
+            <translation>recortando a la persona; hasta entonces la escena sigue igual…</translation>
         </message>
         <message>
             <source>delay your microphone by {delay_ms} ms</source>
@@ -2867,6 +2915,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>aún no hay cámara: elija una en «Cámara»</translation>
         </message>
         <message>
+            <source>no configuration is named {name}; the named ones are {named}</source>
+            <translation>ninguna configuración se llama {name}; las que hay son {named}</translation>
+        </message>
+        <message>
             <source>no face in {name}: got none that looks towards the camera; take another picture, larger or from the front, or turn this one upright</source>
             <translation>no hay ninguna cara en {name}: ninguna mira a la cámara; tome otra imagen, más grande o de frente, o enderece esta</translation>
         </message>
@@ -2971,6 +3023,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>nada aquí ejecuta el modelo {model}: {reasons}; ¿estorba otro programa?</translation>
         </message>
         <message>
+            <source>nothing is there</source>
+            <translation>no hay nada</translation>
+        </message>
+        <message>
             <source>nothing of it could be kept</source>
             <translation>no se pudo conservar nada</translation>
         </message>
@@ -3017,6 +3073,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>pine</source>
             <translation>pino</translation>
+        </message>
+        <message>
+            <source>places: got {given} of shape {got}, expected {pictures} of shape {shape}, finite numbers</source>
+            <translation>places: se recibieron {given} de forma {got}, se esperaban {pictures} de forma {shape}, números finitos</translation>
         </message>
         <message>
             <source>plug it in, or choose another: {there}</source>
@@ -3163,6 +3223,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>espera hasta que vuelva su cara</translation>
         </message>
         <message>
+            <source>some of {sizes_px}, in rising order</source>
+            <translation>algunos de {sizes_px}, en orden ascendente</translation>
+        </message>
+        <message>
             <source>something else or a damaged file</source>
             <translation>otra cosa o un archivo dañado</translation>
         </message>
@@ -3259,8 +3323,8 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>el escritorio no dio la tecla: permítala en sus ajustes de atajos</translation>
         </message>
         <message>
-            <source>the desktop has taken the key back: choose it again</source>
-            <translation>el escritorio ha retirado la tecla: elíjala de nuevo</translation>
+            <source>the desktop has taken the key back</source>
+            <translation>el escritorio ha retirado la tecla</translation>
         </message>
         <message>
             <source>the desktop is asked for the key, and may ask you</source>
@@ -3301,6 +3365,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>the head is turned to the side</source>
             <translation>la cabeza está girada de lado</translation>
+        </message>
+        <message>
+            <source>the key was lost {n} times in a row ({error}): choose it again</source>
+            <translation>la tecla se perdió {n} veces seguidas ({error}): elíjala de nuevo</translation>
         </message>
         <message>
             <source>the key was not given in the desktop's dialog: choose it again to be asked</source>
@@ -3627,6 +3695,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>gire la cabeza como en el retrato</translation>
         </message>
         <message>
+            <source>unknown config key {prefix}{unknown}; the known ones are {known}</source>
+            <translation>clave de configuración desconocida {prefix}{unknown}; las conocidas son {known}</translation>
+        </message>
+        <message>
             <source>unknown key {key}</source>
             <translation>clave desconocida {key}</translation>
         </message>
@@ -3683,6 +3755,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>no se puede leer lo que {path} dice de sí: {why}</translation>
         </message>
         <message>
+            <source>widths of at least {least}</source>
+            <translation>anchos de al menos {least}</translation>
+        </message>
+        <message>
             <source>wood</source>
             <translation>madera</translation>
         </message>
@@ -3707,6 +3783,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>{changed} cambiados</translation>
         </message>
         <message>
+            <source>{counts} counts, one for each UpBlock</source>
+            <translation>{counts} cantidades, una por cada UpBlock</translation>
+        </message>
+        <message>
             <source>{delay_ms:.0f} ms</source>
             <translation>{delay_ms:.0f} ms</translation>
         </message>
@@ -3725,6 +3805,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>{error}. Presets of this run are not kept</source>
             <translation>{error}. Los preajustes de esta sesión no se guardan</translation>
+        </message>
+        <message>
+            <source>{error}; it is asked again in {pause_s:g} s</source>
+            <translation>{error}; se volverá a pedir en {pause_s:g} s</translation>
         </message>
         <message>
             <source>{first} and {then}</source>
@@ -3795,6 +3879,18 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>{lack}; use device cpu, or another precision</source>
             <translation>{lack}; use el dispositivo cpu, u otra precisión</translation>
+        </message>
+        <message>
+            <source>{levels} widths, as the encoder</source>
+            <translation>{levels} anchos, como el codificador</translation>
+        </message>
+        <message>
+            <source>{licences} and {more} more</source>
+            <translation>{licences} y {more} más</translation>
+        </message>
+        <message>
+            <source>{licences}; not stated for some</source>
+            <translation>{licences}; para algunos no se indica</translation>
         </message>
         <message>
             <source>{measure} {share:.0%}</source>
@@ -4284,6 +4380,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
         <message>
             <source>{width_px} x {height_px}, {fps_hz:.0f} fps</source>
             <translation>{width_px} x {height_px}, {fps_hz:.0f} fps</translation>
+        </message>
+        <message>
+            <source>{widths} (the encoder's, reversed) when lateral is false</source>
+            <translation>{widths} (los del codificador, al revés) cuando lateral es false</translation>
         </message>
         <message>
             <source>{words}.</source>

@@ -4,6 +4,14 @@
     <context>
         <name>mcnet-avatar</name>
         <message>
+            <source>(none is bundled)</source>
+            <translation>(aucun n'est fourni)</translation>
+        </message>
+        <message>
+            <source>1 to 6: 64 px halve six times</source>
+            <translation>de 1 à 6 : 64 px se divisent six fois par deux</translation>
+        </message>
+        <message>
             <source>A call hears nothing: {trouble}.</source>
             <translation>Un appel n'entend rien : {trouble}.</translation>
         </message>
@@ -1853,6 +1861,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>Les réglages n'ont pas pu être lus ({error}). Ceux par défaut sont utilisés ; {kept}.</translation>
         </message>
         <message>
+            <source>The slate key is not heard: {why}.</source>
+            <translation>La touche d'attente n'est pas écoutée : {why}.</translation>
+        </message>
+        <message>
             <source>The system does not let this app use the camera. Allow it in System Settings, Privacy.</source>
             <translation>Le système ne laisse pas cette application utiliser la caméra. Autorisez-la dans les Réglages Système, Confidentialité.</translation>
         </message>
@@ -2205,6 +2217,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>un autre GPU</translation>
         </message>
         <message>
+            <source>a list of whole numbers</source>
+            <translation>une liste de nombres entiers</translation>
+        </message>
+        <message>
             <source>a motion file has no pictures in which this model could detect keypoints: choose a model and a portrait whose keypoints can be measured, as the starter and any portrait with a face</source>
             <translation>un fichier de mouvement n'a pas d'images où ce modèle pourrait détecter des points clés : choisissez un modèle et un portrait dont les points clés peuvent être mesurés, comme starter et tout portrait avec un visage</translation>
         </message>
@@ -2229,6 +2245,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>un seul nombre</translation>
         </message>
         <message>
+            <source>a table of values</source>
+            <translation>un tableau de valeurs</translation>
+        </message>
+        <message>
             <source>about {rate_hz:.2g} frames per second are too slow for a call: close what else is running and press Measure under First steps, or use a computer with a GPU</source>
             <translation>environ {rate_hz:.2g} images par seconde, c'est trop lent pour un appel : fermez ce qui tourne d'autre et cliquez sur « Mesurer » dans « Premiers pas », ou utilisez un ordinateur avec un GPU</translation>
         </message>
@@ -2247,6 +2267,14 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>an empty file</source>
             <translation>un fichier vide</translation>
+        </message>
+        <message>
+            <source>an even width at {size_px} px (compensated)</source>
+            <translation>une largeur paire à {size_px} px (compensée)</translation>
+        </message>
+        <message>
+            <source>an odd number</source>
+            <translation>un nombre impair</translation>
         </message>
         <message>
             <source>another camera is used now</source>
@@ -2275,6 +2303,14 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>asked for {asked}, gives {given}</source>
             <translation>demandé : {asked}, reçu : {given}</translation>
+        </message>
+        <message>
+            <source>at least two widths</source>
+            <translation>au moins deux largeurs</translation>
+        </message>
+        <message>
+            <source>at least {least}</source>
+            <translation>au moins {least}</translation>
         </message>
         <message>
             <source>avatar</source>
@@ -2553,6 +2589,14 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>composer</translation>
         </message>
         <message>
+            <source>config key {key}: got {got}, expected {expected}</source>
+            <translation>clé de configuration {key} : {got} reçu, {expected} attendu</translation>
+        </message>
+        <message>
+            <source>config key {prefix}{missing} is missing</source>
+            <translation>la clé de configuration {prefix}{missing} manque</translation>
+        </message>
+        <message>
             <source>control from outside cannot listen on port {port}: {why}; choose another port, or 0 for any that is free</source>
             <translation>le contrôle externe ne peut pas écouter sur le port {port} : {why} ; choisissez un autre port, ou 0 pour n'importe quel port libre</translation>
         </message>
@@ -2571,6 +2615,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>cut out</source>
             <translation>détourer</translation>
+        </message>
+        <message>
+            <source>cutting the person out; the scene stays until then…</source>
+            <translation>détourage de la personne ; d'ici là, la scène reste telle quelle…</translation>
         </message>
         <message>
             <source>delay your microphone by {delay_ms} ms</source>
@@ -2867,6 +2915,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>pas encore de caméra : choisissez-en une sous « Caméra »</translation>
         </message>
         <message>
+            <source>no configuration is named {name}; the named ones are {named}</source>
+            <translation>aucune configuration ne s'appelle {name} ; il existe {named}</translation>
+        </message>
+        <message>
             <source>no face in {name}: got none that looks towards the camera; take another picture, larger or from the front, or turn this one upright</source>
             <translation>pas de visage dans {name} : aucun ne regarde vers la caméra ; prenez une autre image, plus grande ou de face, ou redressez celle-ci</translation>
         </message>
@@ -2971,6 +3023,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>rien ici n'exécute le modèle {model} : {reasons} ; un autre programme gêne-t-il ?</translation>
         </message>
         <message>
+            <source>nothing is there</source>
+            <translation>il n'y a rien</translation>
+        </message>
+        <message>
             <source>nothing of it could be kept</source>
             <translation>rien n'a pu en être conservé</translation>
         </message>
@@ -3017,6 +3073,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>pine</source>
             <translation>pin</translation>
+        </message>
+        <message>
+            <source>places: got {given} of shape {got}, expected {pictures} of shape {shape}, finite numbers</source>
+            <translation>places : {given} de forme {got} reçus, {pictures} de forme {shape} attendus, des nombres finis</translation>
         </message>
         <message>
             <source>plug it in, or choose another: {there}</source>
@@ -3163,6 +3223,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>écran d'attente jusqu'au retour de votre visage</translation>
         </message>
         <message>
+            <source>some of {sizes_px}, in rising order</source>
+            <translation>certains de {sizes_px}, en ordre croissant</translation>
+        </message>
+        <message>
             <source>something else or a damaged file</source>
             <translation>autre chose ou un fichier endommagé</translation>
         </message>
@@ -3259,8 +3323,8 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>le bureau n'a pas donné la touche : autorisez-la dans ses réglages de raccourcis</translation>
         </message>
         <message>
-            <source>the desktop has taken the key back: choose it again</source>
-            <translation>le bureau a repris la touche : choisissez-la à nouveau</translation>
+            <source>the desktop has taken the key back</source>
+            <translation>le bureau a repris la touche</translation>
         </message>
         <message>
             <source>the desktop is asked for the key, and may ask you</source>
@@ -3301,6 +3365,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>the head is turned to the side</source>
             <translation>la tête est tournée sur le côté</translation>
+        </message>
+        <message>
+            <source>the key was lost {n} times in a row ({error}): choose it again</source>
+            <translation>la touche a été perdue {n} fois de suite ({error}) : choisissez-la à nouveau</translation>
         </message>
         <message>
             <source>the key was not given in the desktop's dialog: choose it again to be asked</source>
@@ -3627,6 +3695,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>tournez la tête comme sur le portrait</translation>
         </message>
         <message>
+            <source>unknown config key {prefix}{unknown}; the known ones are {known}</source>
+            <translation>clé de configuration inconnue {prefix}{unknown} ; les clés connues sont {known}</translation>
+        </message>
+        <message>
             <source>unknown key {key}</source>
             <translation>clé inconnue {key}</translation>
         </message>
@@ -3683,6 +3755,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>ce que {path} dit de lui-même ne peut pas être lu : {why}</translation>
         </message>
         <message>
+            <source>widths of at least {least}</source>
+            <translation>des largeurs d'au moins {least}</translation>
+        </message>
+        <message>
             <source>wood</source>
             <translation>bois</translation>
         </message>
@@ -3707,6 +3783,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>{changed} modifiés</translation>
         </message>
         <message>
+            <source>{counts} counts, one for each UpBlock</source>
+            <translation>{counts} nombres, un par UpBlock</translation>
+        </message>
+        <message>
             <source>{delay_ms:.0f} ms</source>
             <translation>{delay_ms:.0f} ms</translation>
         </message>
@@ -3725,6 +3805,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>{error}. Presets of this run are not kept</source>
             <translation>{error}. Les préréglages de cette session ne sont pas conservés</translation>
+        </message>
+        <message>
+            <source>{error}; it is asked again in {pause_s:g} s</source>
+            <translation>{error} ; nouvelle demande dans {pause_s:g} s</translation>
         </message>
         <message>
             <source>{first} and {then}</source>
@@ -3795,6 +3879,18 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>{lack}; use device cpu, or another precision</source>
             <translation>{lack} ; utilisez l'appareil cpu, ou une autre précision</translation>
+        </message>
+        <message>
+            <source>{levels} widths, as the encoder</source>
+            <translation>{levels} largeurs, comme l'encodeur</translation>
+        </message>
+        <message>
+            <source>{licences} and {more} more</source>
+            <translation>{licences} et {more} autres</translation>
+        </message>
+        <message>
+            <source>{licences}; not stated for some</source>
+            <translation>{licences} ; non précisé pour certaines</translation>
         </message>
         <message>
             <source>{measure} {share:.0%}</source>
@@ -4284,6 +4380,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
         <message>
             <source>{width_px} x {height_px}, {fps_hz:.0f} fps</source>
             <translation>{width_px} x {height_px}, {fps_hz:.0f} images/s</translation>
+        </message>
+        <message>
+            <source>{widths} (the encoder's, reversed) when lateral is false</source>
+            <translation>{widths} (celles de l'encodeur, inversées) quand lateral est false</translation>
         </message>
         <message>
             <source>{words}.</source>

@@ -4,6 +4,14 @@
     <context>
         <name>mcnet-avatar</name>
         <message>
+            <source>(none is bundled)</source>
+            <translation>（同梱なし）</translation>
+        </message>
+        <message>
+            <source>1 to 6: 64 px halve six times</source>
+            <translation>1～6（64 pxは6回まで半分にできます）</translation>
+        </message>
+        <message>
             <source>A call hears nothing: {trouble}.</source>
             <translation>通話に音声が届きません：{trouble}。</translation>
         </message>
@@ -1852,6 +1860,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>設定を読み込めませんでした（{error}）。既定値を使います。{kept}。</translation>
         </message>
         <message>
+            <source>The slate key is not heard: {why}.</source>
+            <translation>待機キーを受け取れません：{why}。</translation>
+        </message>
+        <message>
             <source>The system does not let this app use the camera. Allow it in System Settings, Privacy.</source>
             <translation>システムがこのアプリにカメラの使用を許可していません。システム設定の「プライバシー」で許可してください。</translation>
         </message>
@@ -2204,6 +2216,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>もう 1 つの GPU</translation>
         </message>
         <message>
+            <source>a list of whole numbers</source>
+            <translation>整数のリスト</translation>
+        </message>
+        <message>
             <source>a motion file has no pictures in which this model could detect keypoints: choose a model and a portrait whose keypoints can be measured, as the starter and any portrait with a face</source>
             <translation>モーションファイルには画像がないため、このモデルはキーポイントを検出できません：キーポイントを測定できるモデルとポートレート（starter と、顔のあるポートレートなど）を選んでください</translation>
         </message>
@@ -2228,6 +2244,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>数値 1 つ</translation>
         </message>
         <message>
+            <source>a table of values</source>
+            <translation>値の表</translation>
+        </message>
+        <message>
             <source>about {rate_hz:.2g} frames per second are too slow for a call: close what else is running and press Measure under First steps, or use a computer with a GPU</source>
             <translation>毎秒約 {rate_hz:.2g} フレームでは通話には遅すぎます。ほかのアプリを閉じて「はじめに」の「測定」を押すか、GPU のあるコンピューターを使ってください</translation>
         </message>
@@ -2246,6 +2266,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>an empty file</source>
             <translation>空のファイル</translation>
+        </message>
+        <message>
+            <source>an even width at {size_px} px (compensated)</source>
+            <translation>{size_px} pxでは偶数の幅（補償あり）</translation>
+        </message>
+        <message>
+            <source>an odd number</source>
+            <translation>奇数</translation>
         </message>
         <message>
             <source>another camera is used now</source>
@@ -2274,6 +2302,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>asked for {asked}, gives {given}</source>
             <translation>要求は {asked}、実際は {given}</translation>
+        </message>
+        <message>
+            <source>at least two widths</source>
+            <translation>2つ以上の幅</translation>
+        </message>
+        <message>
+            <source>at least {least}</source>
+            <translation>{least}以上</translation>
         </message>
         <message>
             <source>avatar</source>
@@ -2552,6 +2588,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>合成</translation>
         </message>
         <message>
+            <source>config key {key}: got {got}, expected {expected}</source>
+            <translation>設定キー{key}：{got}でしたが、{expected}が必要です</translation>
+        </message>
+        <message>
+            <source>config key {prefix}{missing} is missing</source>
+            <translation>設定キー{prefix}{missing}がありません</translation>
+        </message>
+        <message>
             <source>control from outside cannot listen on port {port}: {why}; choose another port, or 0 for any that is free</source>
             <translation>外部からの操作でポート {port} を使えません：{why}。別のポートか、空きを使う 0 を選んでください</translation>
         </message>
@@ -2570,6 +2614,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>cut out</source>
             <translation>切り抜き合成</translation>
+        </message>
+        <message>
+            <source>cutting the person out; the scene stays until then…</source>
+            <translation>人物を切り抜いています。終わるまで現在のシーンのままです…</translation>
         </message>
         <message>
             <source>delay your microphone by {delay_ms} ms</source>
@@ -2866,6 +2914,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>カメラ未選択：「カメラ」で選んでください</translation>
         </message>
         <message>
+            <source>no configuration is named {name}; the named ones are {named}</source>
+            <translation>{name}という名前の構成はありません。あるのは{named}です</translation>
+        </message>
+        <message>
             <source>no face in {name}: got none that looks towards the camera; take another picture, larger or from the front, or turn this one upright</source>
             <translation>{name} に顔がありません：カメラの方を向いた顔がありません。もっと大きいか正面の別の画像を使うか、この画像を正しい向きに回してください</translation>
         </message>
@@ -2970,6 +3022,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>ここではモデル {model} を動かせません：{reasons}。ほかのプログラムが妨げていませんか</translation>
         </message>
         <message>
+            <source>nothing is there</source>
+            <translation>何もありません</translation>
+        </message>
+        <message>
             <source>nothing of it could be kept</source>
             <translation>何も残せませんでした</translation>
         </message>
@@ -3016,6 +3072,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>pine</source>
             <translation>松</translation>
+        </message>
+        <message>
+            <source>places: got {given} of shape {got}, expected {pictures} of shape {shape}, finite numbers</source>
+            <translation>places：形状{got}が{given}個でしたが、形状{shape}の有限な数が{pictures}個必要です</translation>
         </message>
         <message>
             <source>plug it in, or choose another: {there}</source>
@@ -3162,6 +3222,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>顔が戻るまで待機画面</translation>
         </message>
         <message>
+            <source>some of {sizes_px}, in rising order</source>
+            <translation>{sizes_px}のいくつか（昇順）</translation>
+        </message>
+        <message>
             <source>something else or a damaged file</source>
             <translation>別のもの、または破損したファイル</translation>
         </message>
@@ -3258,8 +3322,8 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>デスクトップがキーを渡しませんでした：ショートカットの設定で許可してください</translation>
         </message>
         <message>
-            <source>the desktop has taken the key back: choose it again</source>
-            <translation>デスクトップがキーを取り消しました：選び直してください</translation>
+            <source>the desktop has taken the key back</source>
+            <translation>デスクトップがキーを取り消しました</translation>
         </message>
         <message>
             <source>the desktop is asked for the key, and may ask you</source>
@@ -3300,6 +3364,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>the head is turned to the side</source>
             <translation>頭が横を向いています</translation>
+        </message>
+        <message>
+            <source>the key was lost {n} times in a row ({error}): choose it again</source>
+            <translation>キーが続けて{n}回失われました（{error}）：選び直してください</translation>
         </message>
         <message>
             <source>the key was not given in the desktop's dialog: choose it again to be asked</source>
@@ -3626,6 +3694,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>ポートレートと同じように頭を向けてください</translation>
         </message>
         <message>
+            <source>unknown config key {prefix}{unknown}; the known ones are {known}</source>
+            <translation>不明な設定キー{prefix}{unknown}。使えるのは{known}です</translation>
+        </message>
+        <message>
             <source>unknown key {key}</source>
             <translation>不明なキー {key}</translation>
         </message>
@@ -3682,6 +3754,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{path} 自身の記載を読み取れません：{why}</translation>
         </message>
         <message>
+            <source>widths of at least {least}</source>
+            <translation>{least}以上の幅</translation>
+        </message>
+        <message>
             <source>wood</source>
             <translation>木</translation>
         </message>
@@ -3706,6 +3782,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{changed} 件変更</translation>
         </message>
         <message>
+            <source>{counts} counts, one for each UpBlock</source>
+            <translation>{counts}個の数（UpBlockごとに1つ）</translation>
+        </message>
+        <message>
             <source>{delay_ms:.0f} ms</source>
             <translation>{delay_ms:.0f} ms</translation>
         </message>
@@ -3724,6 +3804,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{error}. Presets of this run are not kept</source>
             <translation>{error}。今回のプリセットは保存されません</translation>
+        </message>
+        <message>
+            <source>{error}; it is asked again in {pause_s:g} s</source>
+            <translation>{error}。{pause_s:g}秒後にもう一度求めます</translation>
         </message>
         <message>
             <source>{first} and {then}</source>
@@ -3792,6 +3876,18 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{lack}; use device cpu, or another precision</source>
             <translation>{lack}。デバイス cpu か別の精度を使ってください</translation>
+        </message>
+        <message>
+            <source>{levels} widths, as the encoder</source>
+            <translation>エンコーダーと同じ{levels}個の幅</translation>
+        </message>
+        <message>
+            <source>{licences} and {more} more</source>
+            <translation>{licences}ほか{more}件</translation>
+        </message>
+        <message>
+            <source>{licences}; not stated for some</source>
+            <translation>{licences}。一部は記載なし</translation>
         </message>
         <message>
             <source>{measure} {share:.0%}</source>
@@ -4281,6 +4377,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{width_px} x {height_px}, {fps_hz:.0f} fps</source>
             <translation>{width_px} x {height_px}、{fps_hz:.0f} fps</translation>
+        </message>
+        <message>
+            <source>{widths} (the encoder's, reversed) when lateral is false</source>
+            <translation>lateralがfalseのときは{widths}（エンコーダーの逆順）</translation>
         </message>
         <message>
             <source>{words}.</source>

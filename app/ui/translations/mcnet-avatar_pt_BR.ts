@@ -4,6 +4,14 @@
     <context>
         <name>mcnet-avatar</name>
         <message>
+            <source>(none is bundled)</source>
+            <translation>(nenhum está incluído)</translation>
+        </message>
+        <message>
+            <source>1 to 6: 64 px halve six times</source>
+            <translation>de 1 a 6: 64 px podem ser divididos ao meio seis vezes</translation>
+        </message>
+        <message>
             <source>A call hears nothing: {trouble}.</source>
             <translation>Uma chamada não ouve nada: {trouble}.</translation>
         </message>
@@ -1853,6 +1861,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>As configurações não puderam ser lidas ({error}). Valem as padrão; {kept}.</translation>
         </message>
         <message>
+            <source>The slate key is not heard: {why}.</source>
+            <translation>A tecla de espera não é ouvida: {why}.</translation>
+        </message>
+        <message>
             <source>The system does not let this app use the camera. Allow it in System Settings, Privacy.</source>
             <translation>O sistema não deixa este aplicativo usar a câmera. Permita-o em Ajustes do Sistema, Privacidade.</translation>
         </message>
@@ -2205,6 +2217,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>mais uma GPU</translation>
         </message>
         <message>
+            <source>a list of whole numbers</source>
+            <translation>uma lista de números inteiros</translation>
+        </message>
+        <message>
             <source>a motion file has no pictures in which this model could detect keypoints: choose a model and a portrait whose keypoints can be measured, as the starter and any portrait with a face</source>
             <translation>um arquivo de movimento não tem imagens em que este modelo pudesse detectar pontos-chave: escolha um modelo e um retrato cujos pontos-chave possam ser medidos, como starter e qualquer retrato com rosto</translation>
         </message>
@@ -2229,6 +2245,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>um único número</translation>
         </message>
         <message>
+            <source>a table of values</source>
+            <translation>uma tabela de valores</translation>
+        </message>
+        <message>
             <source>about {rate_hz:.2g} frames per second are too slow for a call: close what else is running and press Measure under First steps, or use a computer with a GPU</source>
             <translation>cerca de {rate_hz:.2g} quadros por segundo é pouco demais para uma chamada: feche o que mais está em execução e pressione “Medir” em “Primeiros passos”, ou use um computador com GPU</translation>
         </message>
@@ -2247,6 +2267,14 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>an empty file</source>
             <translation>um arquivo vazio</translation>
+        </message>
+        <message>
+            <source>an even width at {size_px} px (compensated)</source>
+            <translation>uma largura par em {size_px} px (compensada)</translation>
+        </message>
+        <message>
+            <source>an odd number</source>
+            <translation>um número ímpar</translation>
         </message>
         <message>
             <source>another camera is used now</source>
@@ -2275,6 +2303,14 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>asked for {asked}, gives {given}</source>
             <translation>pedido {asked}, dá {given}</translation>
+        </message>
+        <message>
+            <source>at least two widths</source>
+            <translation>pelo menos duas larguras</translation>
+        </message>
+        <message>
+            <source>at least {least}</source>
+            <translation>pelo menos {least}</translation>
         </message>
         <message>
             <source>avatar</source>
@@ -2553,6 +2589,14 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>compor</translation>
         </message>
         <message>
+            <source>config key {key}: got {got}, expected {expected}</source>
+            <translation>chave de configuração {key}: recebido {got}, esperado {expected}</translation>
+        </message>
+        <message>
+            <source>config key {prefix}{missing} is missing</source>
+            <translation>falta a chave de configuração {prefix}{missing}</translation>
+        </message>
+        <message>
             <source>control from outside cannot listen on port {port}: {why}; choose another port, or 0 for any that is free</source>
             <translation>o controle externo não pode escutar na porta {port}: {why}; escolha outra porta, ou 0 para qualquer uma livre</translation>
         </message>
@@ -2571,6 +2615,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>cut out</source>
             <translation>recortar</translation>
+        </message>
+        <message>
+            <source>cutting the person out; the scene stays until then…</source>
+            <translation>recortando a pessoa; até lá a cena permanece…</translation>
         </message>
         <message>
             <source>delay your microphone by {delay_ms} ms</source>
@@ -2867,6 +2915,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>ainda sem câmera: escolha uma em “Câmera”</translation>
         </message>
         <message>
+            <source>no configuration is named {name}; the named ones are {named}</source>
+            <translation>nenhuma configuração se chama {name}; existem {named}</translation>
+        </message>
+        <message>
             <source>no face in {name}: got none that looks towards the camera; take another picture, larger or from the front, or turn this one upright</source>
             <translation>não há rosto em {name}: nenhum olha para a câmera; use outra imagem, maior ou de frente, ou desvire esta</translation>
         </message>
@@ -2971,6 +3023,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>nada aqui roda o modelo {model}: {reasons}; outro programa atrapalha?</translation>
         </message>
         <message>
+            <source>nothing is there</source>
+            <translation>não há nada</translation>
+        </message>
+        <message>
             <source>nothing of it could be kept</source>
             <translation>nada dela pôde ser mantido</translation>
         </message>
@@ -3017,6 +3073,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>pine</source>
             <translation>pinho</translation>
+        </message>
+        <message>
+            <source>places: got {given} of shape {got}, expected {pictures} of shape {shape}, finite numbers</source>
+            <translation>places: recebidos {given} de forma {got}, esperados {pictures} de forma {shape}, números finitos</translation>
         </message>
         <message>
             <source>plug it in, or choose another: {there}</source>
@@ -3163,6 +3223,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>tela de espera até o seu rosto voltar</translation>
         </message>
         <message>
+            <source>some of {sizes_px}, in rising order</source>
+            <translation>alguns de {sizes_px}, em ordem crescente</translation>
+        </message>
+        <message>
             <source>something else or a damaged file</source>
             <translation>outra coisa ou um arquivo danificado</translation>
         </message>
@@ -3259,8 +3323,8 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>a área de trabalho não deu a tecla: permita-a nas configurações de atalhos dela</translation>
         </message>
         <message>
-            <source>the desktop has taken the key back: choose it again</source>
-            <translation>a área de trabalho tomou a tecla de volta: escolha-a de novo</translation>
+            <source>the desktop has taken the key back</source>
+            <translation>a área de trabalho tomou a tecla de volta</translation>
         </message>
         <message>
             <source>the desktop is asked for the key, and may ask you</source>
@@ -3301,6 +3365,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>the head is turned to the side</source>
             <translation>a cabeça está virada de lado</translation>
+        </message>
+        <message>
+            <source>the key was lost {n} times in a row ({error}): choose it again</source>
+            <translation>a tecla se perdeu {n} vezes seguidas ({error}): escolha-a de novo</translation>
         </message>
         <message>
             <source>the key was not given in the desktop's dialog: choose it again to be asked</source>
@@ -3627,6 +3695,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>vire a cabeça como no retrato</translation>
         </message>
         <message>
+            <source>unknown config key {prefix}{unknown}; the known ones are {known}</source>
+            <translation>chave de configuração desconhecida {prefix}{unknown}; as conhecidas são {known}</translation>
+        </message>
+        <message>
             <source>unknown key {key}</source>
             <translation>chave desconhecida {key}</translation>
         </message>
@@ -3683,6 +3755,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>o que {path} diz de si não pode ser lido: {why}</translation>
         </message>
         <message>
+            <source>widths of at least {least}</source>
+            <translation>larguras de pelo menos {least}</translation>
+        </message>
+        <message>
             <source>wood</source>
             <translation>madeira</translation>
         </message>
@@ -3707,6 +3783,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>{changed} alterados</translation>
         </message>
         <message>
+            <source>{counts} counts, one for each UpBlock</source>
+            <translation>{counts} quantidades, uma para cada UpBlock</translation>
+        </message>
+        <message>
             <source>{delay_ms:.0f} ms</source>
             <translation>{delay_ms:.0f} ms</translation>
         </message>
@@ -3725,6 +3805,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>{error}. Presets of this run are not kept</source>
             <translation>{error}. As predefinições desta sessão não são guardadas</translation>
+        </message>
+        <message>
+            <source>{error}; it is asked again in {pause_s:g} s</source>
+            <translation>{error}; será pedida de novo em {pause_s:g} s</translation>
         </message>
         <message>
             <source>{first} and {then}</source>
@@ -3795,6 +3879,18 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>{lack}; use device cpu, or another precision</source>
             <translation>{lack}; use o dispositivo cpu, ou outra precisão</translation>
+        </message>
+        <message>
+            <source>{levels} widths, as the encoder</source>
+            <translation>{levels} larguras, como o codificador</translation>
+        </message>
+        <message>
+            <source>{licences} and {more} more</source>
+            <translation>{licences} e mais {more}</translation>
+        </message>
+        <message>
+            <source>{licences}; not stated for some</source>
+            <translation>{licences}; para alguns não informado</translation>
         </message>
         <message>
             <source>{measure} {share:.0%}</source>
@@ -4284,6 +4380,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
         <message>
             <source>{width_px} x {height_px}, {fps_hz:.0f} fps</source>
             <translation>{width_px} x {height_px}, {fps_hz:.0f} qps</translation>
+        </message>
+        <message>
+            <source>{widths} (the encoder's, reversed) when lateral is false</source>
+            <translation>{widths} (as do codificador, invertidas) quando lateral é false</translation>
         </message>
         <message>
             <source>{words}.</source>

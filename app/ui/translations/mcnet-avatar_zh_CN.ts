@@ -4,6 +4,14 @@
     <context>
         <name>mcnet-avatar</name>
         <message>
+            <source>(none is bundled)</source>
+            <translation>（没有自带的）</translation>
+        </message>
+        <message>
+            <source>1 to 6: 64 px halve six times</source>
+            <translation>1 到 6：64 px 可以减半六次</translation>
+        </message>
+        <message>
             <source>A call hears nothing: {trouble}.</source>
             <translation>通话听不到声音：{trouble}。</translation>
         </message>
@@ -1852,6 +1860,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>无法读取设置（{error}）。正在使用默认值；{kept}。</translation>
         </message>
         <message>
+            <source>The slate key is not heard: {why}.</source>
+            <translation>无法接收待机按键：{why}。</translation>
+        </message>
+        <message>
             <source>The system does not let this app use the camera. Allow it in System Settings, Privacy.</source>
             <translation>系统不允许本应用使用摄像头。请在系统设置的“隐私”中允许。</translation>
         </message>
@@ -2204,6 +2216,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>另一块 GPU</translation>
         </message>
         <message>
+            <source>a list of whole numbers</source>
+            <translation>整数列表</translation>
+        </message>
+        <message>
             <source>a motion file has no pictures in which this model could detect keypoints: choose a model and a portrait whose keypoints can be measured, as the starter and any portrait with a face</source>
             <translation>动作文件没有画面，此模型无法从中检测关键点：请选择可以测量关键点的模型和肖像，例如 starter 和任何有人脸的肖像</translation>
         </message>
@@ -2228,6 +2244,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>单个数值</translation>
         </message>
         <message>
+            <source>a table of values</source>
+            <translation>值的表</translation>
+        </message>
+        <message>
             <source>about {rate_hz:.2g} frames per second are too slow for a call: close what else is running and press Measure under First steps, or use a computer with a GPU</source>
             <translation>每秒约 {rate_hz:.2g} 帧对通话来说太慢：请关闭其他程序并点击“入门步骤”中的“测量”，或使用带 GPU 的计算机</translation>
         </message>
@@ -2246,6 +2266,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>an empty file</source>
             <translation>空文件</translation>
+        </message>
+        <message>
+            <source>an even width at {size_px} px (compensated)</source>
+            <translation>{size_px} px 处为偶数宽度（有补偿）</translation>
+        </message>
+        <message>
+            <source>an odd number</source>
+            <translation>奇数</translation>
         </message>
         <message>
             <source>another camera is used now</source>
@@ -2274,6 +2302,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>asked for {asked}, gives {given}</source>
             <translation>要求 {asked}，实际 {given}</translation>
+        </message>
+        <message>
+            <source>at least two widths</source>
+            <translation>至少两个宽度</translation>
+        </message>
+        <message>
+            <source>at least {least}</source>
+            <translation>至少 {least}</translation>
         </message>
         <message>
             <source>avatar</source>
@@ -2552,6 +2588,14 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>合成</translation>
         </message>
         <message>
+            <source>config key {key}: got {got}, expected {expected}</source>
+            <translation>配置项 {key}：得到 {got}，应为 {expected}</translation>
+        </message>
+        <message>
+            <source>config key {prefix}{missing} is missing</source>
+            <translation>缺少配置项 {prefix}{missing}</translation>
+        </message>
+        <message>
             <source>control from outside cannot listen on port {port}: {why}; choose another port, or 0 for any that is free</source>
             <translation>外部控制无法监听端口 {port}：{why}；请选择其他端口，或用 0 表示任意空闲端口</translation>
         </message>
@@ -2570,6 +2614,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>cut out</source>
             <translation>抠像</translation>
+        </message>
+        <message>
+            <source>cutting the person out; the scene stays until then…</source>
+            <translation>正在抠出人物；完成前场景保持不变…</translation>
         </message>
         <message>
             <source>delay your microphone by {delay_ms} ms</source>
@@ -2866,6 +2914,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>尚无摄像头：请在“摄像头”中选择</translation>
         </message>
         <message>
+            <source>no configuration is named {name}; the named ones are {named}</source>
+            <translation>没有名为 {name} 的配置；现有的是 {named}</translation>
+        </message>
+        <message>
             <source>no face in {name}: got none that looks towards the camera; take another picture, larger or from the front, or turn this one upright</source>
             <translation>{name} 中没有人脸：没有朝向摄像头的人脸；请换一张更大或正面的图片，或将这张转正</translation>
         </message>
@@ -2970,6 +3022,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>这里无法运行模型 {model}：{reasons}；是否有其他程序妨碍？</translation>
         </message>
         <message>
+            <source>nothing is there</source>
+            <translation>没有内容</translation>
+        </message>
+        <message>
             <source>nothing of it could be kept</source>
             <translation>未能保留任何内容</translation>
         </message>
@@ -3016,6 +3072,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>pine</source>
             <translation>松绿</translation>
+        </message>
+        <message>
+            <source>places: got {given} of shape {got}, expected {pictures} of shape {shape}, finite numbers</source>
+            <translation>places：得到 {given} 个形状为 {got} 的，应为 {pictures} 个形状为 {shape} 的有限数</translation>
         </message>
         <message>
             <source>plug it in, or choose another: {there}</source>
@@ -3162,6 +3222,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>显示待机画面，直到重新看到您的脸</translation>
         </message>
         <message>
+            <source>some of {sizes_px}, in rising order</source>
+            <translation>{sizes_px} 中的若干个，按升序</translation>
+        </message>
+        <message>
             <source>something else or a damaged file</source>
             <translation>其他内容或损坏的文件</translation>
         </message>
@@ -3258,8 +3322,8 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>桌面没有提供该按键：请在其快捷键设置中允许</translation>
         </message>
         <message>
-            <source>the desktop has taken the key back: choose it again</source>
-            <translation>桌面已收回该按键：请重新选择</translation>
+            <source>the desktop has taken the key back</source>
+            <translation>桌面已收回该按键</translation>
         </message>
         <message>
             <source>the desktop is asked for the key, and may ask you</source>
@@ -3300,6 +3364,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>the head is turned to the side</source>
             <translation>头部转向一侧</translation>
+        </message>
+        <message>
+            <source>the key was lost {n} times in a row ({error}): choose it again</source>
+            <translation>按键连续丢失 {n} 次（{error}）：请重新选择</translation>
         </message>
         <message>
             <source>the key was not given in the desktop's dialog: choose it again to be asked</source>
@@ -3626,6 +3694,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>请像肖像那样转头</translation>
         </message>
         <message>
+            <source>unknown config key {prefix}{unknown}; the known ones are {known}</source>
+            <translation>未知的配置项 {prefix}{unknown}；已知的是 {known}</translation>
+        </message>
+        <message>
             <source>unknown key {key}</source>
             <translation>未知的键 {key}</translation>
         </message>
@@ -3682,6 +3754,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>无法读取 {path} 对自身的说明：{why}</translation>
         </message>
         <message>
+            <source>widths of at least {least}</source>
+            <translation>至少为 {least} 的宽度</translation>
+        </message>
+        <message>
             <source>wood</source>
             <translation>木色</translation>
         </message>
@@ -3706,6 +3782,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>已更改 {changed} 项</translation>
         </message>
         <message>
+            <source>{counts} counts, one for each UpBlock</source>
+            <translation>{counts} 个数目，每个 UpBlock 一个</translation>
+        </message>
+        <message>
             <source>{delay_ms:.0f} ms</source>
             <translation>{delay_ms:.0f} ms</translation>
         </message>
@@ -3724,6 +3804,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{error}. Presets of this run are not kept</source>
             <translation>{error}。本次运行的预设不会保存</translation>
+        </message>
+        <message>
+            <source>{error}; it is asked again in {pause_s:g} s</source>
+            <translation>{error}；{pause_s:g} 秒后再次请求</translation>
         </message>
         <message>
             <source>{first} and {then}</source>
@@ -3792,6 +3876,18 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{lack}; use device cpu, or another precision</source>
             <translation>{lack}；请使用设备 cpu，或其他精度</translation>
+        </message>
+        <message>
+            <source>{levels} widths, as the encoder</source>
+            <translation>{levels} 个宽度，与编码器相同</translation>
+        </message>
+        <message>
+            <source>{licences} and {more} more</source>
+            <translation>{licences} 及另外 {more} 种</translation>
+        </message>
+        <message>
+            <source>{licences}; not stated for some</source>
+            <translation>{licences}；部分未注明</translation>
         </message>
         <message>
             <source>{measure} {share:.0%}</source>
@@ -4281,6 +4377,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
         <message>
             <source>{width_px} x {height_px}, {fps_hz:.0f} fps</source>
             <translation>{width_px} x {height_px}，{fps_hz:.0f} fps</translation>
+        </message>
+        <message>
+            <source>{widths} (the encoder's, reversed) when lateral is false</source>
+            <translation>lateral 为 false 时为 {widths}（编码器的倒序）</translation>
         </message>
         <message>
             <source>{words}.</source>

@@ -23,7 +23,16 @@ if sys.platform.startswith("linux"):
     from jeepney.bus_messages import message_bus
     from jeepney.io.blocking import Proxy, open_dbus_connection
 
+    from app.hotkeys import portal as portals
     from app.hotkeys.portal import BUS_NAME, PATH, SHORTCUTS, PortalListener
+
+
+TAKEN_BACK = Standing(False, "the desktop has taken the key back; it is asked again in 0.01 s")
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(portals, "_FIRST_PAUSE_S", 0.01)
 
 
 class FakePortal:
@@ -162,15 +171,57 @@ def test_a_session_that_is_closed_is_told(portal: FakePortal) -> None:
     with Hearing(PortalListener, "Ctrl+Alt+0") as hearing:
         assert hearing.stands().heard
         portal.emit("Closed", "a{sv}", {}, path=portal.session, interface="org.freedesktop.portal.Session")
-        assert hearing.stands() == Standing(False, "the desktop has taken the key back: choose it again")
+        assert hearing.stands() == TAKEN_BACK
+        assert hearing.stands().heard  # asked for again by itself
+        portal.emit("Activated", "osta{sv}", portal.session, "slate", 1, {})
+        wait_until(lambda: hearing.pressed == 1, "it is heard again")
 
 
-def test_a_portal_that_ends_is_told(bus: str) -> None:
+def test_a_portal_that_ends_and_comes_back_is_asked_again(bus: str) -> None:
     portal = FakePortal(bus)
     with Hearing(PortalListener, "Ctrl+Alt+0") as hearing:
         assert hearing.stands().heard
         portal.end()
-        assert hearing.stands() == Standing(False, "the desktop has taken the key back: choose it again")
+        assert hearing.stands() == TAKEN_BACK
+        missing = hearing.stands()  # it is still away
+        assert missing.text.startswith("this desktop's portal gives no keys to apps (")
+        assert missing.text.endswith("; it is asked again in 0.02 s")
+        portal = FakePortal(bus)
+        wait_until(lambda: hearing.stands().heard, "it is heard again")
+        portal.emit("Activated", "osta{sv}", portal.session, "slate", 1, {})
+        wait_until(lambda: hearing.pressed == 1, "it is heard again")
+    portal.end()
+
+
+def test_a_key_that_the_user_has_taken_back_is_asked_for_once_more_only(portal: FakePortal) -> None:
+    with Hearing(PortalListener, "Ctrl+Alt+0") as hearing:
+        assert hearing.stands().heard
+        portal.answer = 1
+        portal.shortcuts = []
+        portal.emit("Closed", "a{sv}", {}, path=portal.session, interface="org.freedesktop.portal.Session")
+        assert hearing.stands() == TAKEN_BACK
+        last = hearing.stands()
+        assert last.text.startswith("the key was not given in the desktop's dialog: choose it again")
+        wait_until(lambda: not hearing.listener._thread.is_alive(), "it is given up")
+
+
+def test_a_desktop_that_gives_and_takes_is_not_asked_for_ever(portal: FakePortal) -> None:
+    with Hearing(PortalListener, "Ctrl+Alt+0") as hearing:
+        for _ in range(portals._MOST_LOSSES):
+            assert hearing.stands().heard
+            portal.emit("Closed", "a{sv}", {}, path=portal.session, interface="org.freedesktop.portal.Session")
+            last = hearing.stands()
+        assert last == Standing(
+            False, "the key was lost 6 times in a row (the desktop has taken the key back): choose it again"
+        )
+
+
+def test_the_pause_before_it_is_asked_again_can_be_ended(portal: FakePortal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(portals, "_FIRST_PAUSE_S", 60.0)
+    with Hearing(PortalListener, "Ctrl+Alt+0") as hearing:
+        assert hearing.stands().heard
+        portal.emit("Closed", "a{sv}", {}, path=portal.session, interface="org.freedesktop.portal.Session")
+        assert hearing.stands().text == "the desktop has taken the key back; it is asked again in 60 s"
 
 
 def test_a_portal_that_ends_while_its_dialog_waits_is_told(bus: str) -> None:
@@ -179,7 +230,7 @@ def test_a_portal_that_ends_while_its_dialog_waits_is_told(bus: str) -> None:
     with Hearing(PortalListener, "Ctrl+Alt+0") as hearing:
         wait_until(lambda: bool(portal.shortcuts), "it is asked for")
         portal.end()
-        assert hearing.stands() == Standing(False, "the desktop has taken the key back: choose it again")
+        assert hearing.stands() == TAKEN_BACK
 
 
 def test_a_desktop_without_one_is_told(bus: str) -> None:

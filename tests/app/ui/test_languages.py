@@ -247,9 +247,57 @@ def test_every_error_that_the_window_shows_is_a_phrase() -> None:
     assert plain_texts == [], "write them as phrase(...), see CONTRIBUTING.md"
 
 
+def test_no_list_and_no_lone_word_in_a_text_is_english() -> None:
+    """What stands at the places of a text is said in the user's language as well, conjunctions and "none" included."""
+    found = [
+        f"{path.relative_to(ROOT)}:{part.lineno}: {ast.unparse(part)[:70]}"
+        for package in ("app", "mcnet")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for call, values in _fields_of_texts(ast.parse(path.read_text(encoding="utf-8")))
+        for value in values
+        for part in _said_in_english(value)
+        if call
+    ]
+    assert found == [], "join by listed(...), and mark single words by phrase(...), see CONTRIBUTING.md"
+
+
+def _fields_of_texts(module: ast.Module) -> Iterator[tuple[ast.Call, list[ast.expr]]]:
+    """Calls of `phrase` and `tr`, with what is at the texts' places: expressions, and what their names stand for."""
+    functions = [node for node in ast.walk(module) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    for function in functions:
+        assigned: dict[str, list[ast.expr]] = {}
+        for node in ast.walk(function):
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                assigned.setdefault(node.targets[0].id, []).append(node.value)
+        for call in ast.walk(function):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("phrase", "tr"):
+                given = [keyword.value for keyword in call.keywords if keyword.arg not in ("one", "meaning")]
+                names = [value.id for value in given if isinstance(value, ast.Name)]
+                yield call, given + [one for name in names for one in assigned.get(name, [])]
+
+
+def _said_in_english(value: ast.expr) -> Iterator[ast.expr]:
+    """Parts of what stands at a place that are English words: joined names, and what is said where there are none."""
+    choices: list[ast.expr] = []
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "join":
+        joint = value.func.value
+        if isinstance(joint, ast.Constant) and re.search(r"[,;]|[a-z]", str(joint.value)):
+            yield value
+    elif isinstance(value, ast.BoolOp):
+        choices = value.values
+    elif isinstance(value, ast.IfExp):
+        choices = [value.body, value.orelse]
+    for choice in choices:
+        if isinstance(choice, ast.Constant):
+            if isinstance(choice.value, str) and re.fullmatch(r"[a-z( ]{3}[a-z) ,'-]*", choice.value):
+                yield choice
+        else:
+            yield from _said_in_english(choice)
+
+
 def test_every_stage_that_is_timed_has_a_name_in_the_statistics() -> None:
     sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "app" / "pipeline").rglob("*.py"))
-    timed = set(re.findall(r'(?:_timed|meter\.stage)\("([^"]+)"', sources))
+    timed = set(re.findall(r'(?:_timed|_stage_done|meter\.stage)\("([^"]+)"', sources))
     assert "render" in timed
     assert timed == set(STAGES)
 

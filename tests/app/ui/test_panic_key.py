@@ -107,9 +107,16 @@ def test_a_key_that_cannot_be_had_is_told_and_can_be_asked_for_again(window: Mai
 def test_a_key_that_is_taken_back_is_told(window: MainWindow, world: World, qtbot: QtBot) -> None:
     choose(window, Qt.Key.Key_0)
     heard(window, qtbot)
-    world.listeners[0].tell(Standing(False, "the desktop has taken the key back: choose it again"))
+    world.listeners[0].tell(Standing(False, "the desktop has taken the key back; it is asked again in 1 s"))
     qtbot.waitUntil(lambda: not window.session.panic_key.heard)
     assert window.controls.remote.key_said.startswith("The key is not heard: the desktop has taken the key back")
+    told = "The slate key is not heard: the desktop has taken the key back; it is asked again in 1 s."
+    assert told in [message.text for message in window.messages.messages]
+    world.listeners[0].tell(Standing(True, "Ctrl+Alt+0"))
+    qtbot.waitUntil(lambda: window.session.panic_key.heard)
+    assert told not in [message.text for message in window.messages.messages]
+    world.listeners[0].tell(Standing(False, "the key was not given in the desktop's dialog: choose it again"))
+    qtbot.waitUntil(lambda: not window.session.panic_key.heard)
     choose(window, Qt.Key.Key_0)
     heard(window, qtbot)
     world.listeners[0].tell(Standing(False, "late"))  # of the one before

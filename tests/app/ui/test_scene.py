@@ -9,7 +9,7 @@ from PyQt6.QtGui import QColor, QImage, QWheelEvent
 from PyQt6.QtWidgets import QApplication, QColorDialog, QFileDialog
 from pytestqt.qtbot import QtBot
 
-from app.pipeline.events import SettingRefused, StateChanged
+from app.pipeline.events import PersonCutOut, SettingRefused, StateChanged
 from app.pipeline.output.output_frame import Composed
 from app.pipeline.state import State
 from app.settings import AppSettings, Background, LiveSettings
@@ -180,6 +180,13 @@ def test_the_scene_comes_back(open_window: OpenWindow) -> None:
     assert scene.cut_out.isChecked()
     assert scene.background.currentData() == "blur"
     assert (scene.blur.value, scene.portrait_x.value, scene.portrait_y.value) == (0.9, 0.3, -0.2)
+
+
+def test_the_status_line_says_while_somebody_is_being_cut_out(proven: MainWindow, world: World, qtbot: QtBot) -> None:
+    world.pipeline.tell(PersonCutOut(under_way=True))
+    qtbot.waitUntil(lambda: proven.status.busy.startswith("cutting the person out"))
+    world.pipeline.tell(PersonCutOut(under_way=False))
+    qtbot.waitUntil(lambda: proven.status.busy == "")
 
 
 @pytest.mark.parametrize("setting", ["background", "cut_out"])

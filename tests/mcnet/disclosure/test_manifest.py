@@ -163,7 +163,7 @@ def test_a_process_that_is_killed_leaves_the_file_as_it_was(step: str, tmp_path:
     ("step", "does", "told"),
     [
         ("_shows_the_same", lambda *_: False, "does not show the same pictures"),
-        ("_read", lambda *_: None, r"does not hold when it is read back \(nothing\)"),
+        ("_read", lambda *_: None, r"does not hold when it is read back \(nothing is there\)"),
         ("_require_good", lambda *_: os.utime("a.mp4", (1, 1)), "was changed, moved or removed while"),
     ],
 )

@@ -1,4 +1,5 @@
 import dataclasses
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from app.pipeline.events import (
     Calibrated,
     CalibrationProgress,
     Event,
+    PersonCutOut,
     ReferenceImproved,
     SettingRefused,
     SourceFailed,
     SourceReady,
 )
 from app.pipeline.inspector import Artist, Request
+from app.pipeline.output.output_frame import Person
 from app.pipeline.portraits import Portrait
 from app.pipeline.state import State
 from app.settings import LiveSettings
@@ -32,7 +35,7 @@ from mcnet.media.head_motion import mesh_in_square
 from mcnet.media.matte import Matte, cut_out
 from mcnet.media.video import open_driving
 from mcnet.pictures import to_rgb
-from tests.app.fakes import FakeEngine, FakeFinder, keypoints, marked_picture
+from tests.app.fakes import FakeEngine, FakeFinder, keypoints, marked_picture, wait_until
 from tests.media.videos import GRID
 
 SETTINGS = LiveSettings(calibration_s=0.2, hold_s=0.5, ease_s=0.5, idle_s=1.0, smoothing=0.0)
@@ -116,6 +119,11 @@ def test_the_person_is_cut_out_only_if_it_is_wanted(face: Face, woman: Portrait)
     assert output is not None
     assert output.person is None
     cut_out = dataclasses.replace(SETTINGS, cut_out=True)
+    waiting = stage.step(cut_out).output
+    assert waiting is not None
+    assert waiting.person is None  # no picture waits for it
+    assert not waiting.whole
+    _wait_for_person(stage, cut_out)
     first, second = [stage.step(cut_out).output for _ in range(10)][-2:]
     assert first is not None
     assert second is not None
@@ -150,14 +158,93 @@ def test_the_matte_is_made_once_per_portrait(
         made.append(square)
         return cut_out(square)
 
-    monkeypatch.setattr("app.pipeline.animation.animator.cut_out", counted)
+    monkeypatch.setattr("app.pipeline.animation.cutting_out.cut_out", counted)
     settings = dataclasses.replace(SETTINGS, cut_out=True)
     for _ in range(2):  # in this run and the next
         stage = Stage(face, woman, store=SourceStore(tmp_path))
         for _ in range(2):
-            stage.until(State.LIVE, settings)
+            _wait_for_person(stage, settings)
             stage.animator.set_portrait(dataclasses.replace(woman, square=woman.square.copy()))
     assert len(made) == 1
+
+
+class SlowCutting:
+    """Cuts out only when it is let.
+
+    Attributes:
+        go_on: let it.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.go_on = threading.Event()
+        monkeypatch.setattr("app.pipeline.animation.cutting_out.cut_out", self._cut_out)
+
+    def _cut_out(self, square: Rgb) -> Matte:
+        assert self.go_on.wait(20)
+        return cut_out(square)
+
+
+def test_while_the_person_is_being_cut_out_the_pictures_go_on_and_the_window_is_told(
+    face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = SlowCutting(monkeypatch)
+    stage = Stage(face, woman)
+    stage.until(State.LIVE)
+    cut = dataclasses.replace(SETTINGS, cut_out=True)
+    wait_until(lambda: _person(stage, cut) is None and PersonCutOut(under_way=True) in stage.events, "it is told")
+    shown = [stage.step(cut).output for _ in range(5)]
+    assert all(one is not None and one.fresh and one.person is None and not one.whole for one in shown)
+    slow.go_on.set()
+    _wait_for_person(stage, cut)
+    assert [event for event in stage.events if isinstance(event, PersonCutOut)] == [
+        PersonCutOut(under_way=True),
+        PersonCutOut(under_way=False),
+    ]
+
+
+def test_another_portrait_waits_until_it_is_cut_out_and_the_one_before_goes_on(
+    face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = dataclasses.replace(SETTINGS, cut_out=True)
+    stage = Stage(face, woman)
+    _wait_for_person(stage, cut)
+    slow = SlowCutting(monkeypatch)
+    other = dataclasses.replace(woman, square=np.ascontiguousarray(woman.square[:, ::-1]))
+    stage.animator.set_portrait(other, cut_out=True)
+    for _ in range(5):
+        assert _person(stage, cut) is not None  # never a picture with a background of its own
+    assert len([event for event in stage.events if isinstance(event, SourceReady)]) == 1
+    slow.go_on.set()
+
+    def taken() -> bool:
+        assert _person(stage, cut) is not None
+        return len([event for event in stage.events if isinstance(event, SourceReady)]) == 2
+
+    wait_until(taken, "the other portrait is taken")
+
+
+def test_a_portrait_does_not_wait_for_what_is_not_wanted_any_more(
+    face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = SlowCutting(monkeypatch)
+    stage = Stage(face, None)
+    stage.animator.set_portrait(woman, cut_out=True)
+    waiting = stage.step(dataclasses.replace(SETTINGS, cut_out=True)).output
+    assert waiting is not None
+    assert waiting.state is State.STARTING
+    stage.until(State.LIVE)
+    slow.go_on.set()
+
+
+def _wait_for_person(stage: Stage, settings: LiveSettings) -> None:
+    wait_until(lambda: _person(stage, settings) is not None, "the person is cut out")
+
+
+def _person(stage: Stage, settings: LiveSettings) -> Person | None:
+    """Of the next picture of the avatar."""
+    output = stage.until(State.LIVE, settings).output
+    assert output is not None
+    return output.person
 
 
 def test_a_person_who_cannot_be_cut_out_is_told_of_once(
@@ -166,11 +253,17 @@ def test_a_person_who_cannot_be_cut_out_is_told_of_once(
     monkeypatch.setattr("mcnet.media.matte.NETWORK", Path("nowhere.tflite"))
     stage = Stage(face, woman)
     cut_out = dataclasses.replace(SETTINGS, cut_out=True)
-    stage.until(State.LIVE, cut_out)
+
+    def told_of() -> bool:
+        stage.until(State.LIVE, cut_out)
+        return any(isinstance(event, SettingRefused) for event in stage.events)
+
+    wait_until(told_of, "it is told")
     output = stage.step(cut_out).output
     assert output is not None
     assert output.avatar is not None
     assert output.person is None
+    assert output.whole
     (told,) = [event for event in stage.events if isinstance(event, SettingRefused)]
     assert told.setting == "cut_out"
     assert "reinstall the package" in told.message

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -209,6 +209,58 @@ def test_the_portrait_is_placed(compositor: Compositor) -> None:
     assert lower[350, 320].tolist() == list(RED)
 
 
+# Rows or columns from an edge of the portrait's square inwards, in the middle of the person there.
+SIDES: dict[str, Callable[[Rgb], Rgb]] = {
+    "bottom": lambda shown: shown[::-1, 320],
+    "top": lambda shown: shown[:, 320],
+    "left": lambda shown: shown[180, :],
+    "right": lambda shown: shown[180, ::-1],
+}
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_person_who_is_cut_off_ends_softly_inside_the_picture(compositor: Compositor, side: str) -> None:
+    alpha = np.zeros((256, 256), np.float32)
+    alpha[72:184, 72:184] = 1  # in the middle, and from there to the one edge
+    rows, columns = {
+        "bottom": (slice(72, 256), slice(72, 184)),
+        "top": (slice(0, 184), slice(72, 184)),
+        "left": (slice(72, 184), slice(0, 184)),
+        "right": (slice(72, 184), slice(72, 256)),
+    }[side]
+    alpha[rows, columns] = 1
+    one = Person(Cutout(person().cutout.colours, alpha), person().plate)
+    small = dataclasses.replace(PLAIN, portrait_size=0.5, portrait_y=-0.25)  # from 90 to 270, and from 230 to 410
+    share = SIDES[side](compositor.compose(avatar(), small, one)).astype(float)[:, 0] / RED[0]
+    inside = share[90 if side in ("bottom", "top") else 230 :][:90]
+    assert inside[0] < 0.05
+    assert np.diff(inside[:60]).min() > -0.02
+    assert np.diff(inside[:60]).max() < 0.08  # no step: the fade takes a sixth of the side
+    assert inside[36:60].min() > 0.97
+    others = {name: look for name, look in SIDES.items() if name != side}
+    for name, look in others.items():  # who does not reach an edge ends as the matte has it
+        beside = look(compositor.compose(avatar(), small, one)).astype(float)[:, 0] / RED[0]
+        assert np.diff(beside[90 if name in ("bottom", "top") else 230 :][:90]).max() > 0.3
+
+
+def test_a_person_who_is_cut_off_goes_to_the_pictures_own_edge(compositor: Compositor) -> None:
+    whole = Person(Cutout(person().cutout.colours, np.ones((256, 256), np.float32)), person().plate)
+    standing = compositor.compose(avatar(), dataclasses.replace(PLAIN, portrait_size=0.5), whole)
+    assert standing[-1, 320].tolist() == list(RED)
+    assert standing[182, 320, 1] > 240
+    leaning = compositor.compose(avatar(), dataclasses.replace(PLAIN, portrait_size=0.5, portrait_x=-0.5), whole)
+    assert leaning[270, 0].tolist() == list(RED)
+    assert leaning[270, 88, 1] > 240
+
+
+def test_hair_close_to_an_edge_is_not_faded(compositor: Compositor) -> None:
+    alpha = np.zeros((256, 256), np.float32)
+    alpha[4:252, 4:252] = 1
+    close = Person(Cutout(person().cutout.colours, alpha), person().plate)
+    shown = compositor.compose(avatar(), dataclasses.replace(PLAIN, portrait_size=0.5, portrait_y=-0.25), close)
+    assert (shown[96:264, 236:404] == RED).all()
+
+
 def test_a_portrait_that_is_not_cut_out_is_placed_too(compositor: Compositor) -> None:
     settings = dataclasses.replace(PLAIN, cut_out=False, portrait_x=-0.25, portrait_size=0.5)
     picture = compositor.compose(avatar(), settings)
@@ -294,6 +346,41 @@ def test_what_shows_pictures_of_the_users_is_told_to_be_composite(tmp_path: Path
         (91, shown, sea_as_slate, False),
     ):
         assert presenter.present(frame, settings, float(now_s), fault=False).composite is composite, now_s
+    presenter.close()
+
+
+def test_until_the_person_is_cut_out_the_scene_of_before_goes_on(tmp_path: Path) -> None:
+    presenter = Presenter(OUTPUT, 2.0)
+    sea = str(tmp_path / "sea.png")
+    write_rgb(tmp_path / "sea.png", np.full((90, 200, 3), 77, np.uint8))
+    before = dataclasses.replace(PLAIN, cut_out=False, background="colour", background_colour="#101010")
+    whole = OutputFrame(1, 9.0, State.LIVE, avatar(), True)
+    cut = OutputFrame(2, 9.0, State.LIVE, avatar(), True, person())
+    told_to_stay_whole = OutputFrame(3, 9.0, State.LIVE, avatar(), True, whole=True)
+    first = presenter.present(whole, before, 10.0, fault=False).rgb
+    for number, wished in enumerate(
+        (
+            PLAIN,
+            dataclasses.replace(PLAIN, background="alpha"),
+            dataclasses.replace(PLAIN, background="image", background_image=sea),
+        )
+    ):
+        now_s = 11.0 + number
+        for _ in range(2):  # of a setting the picture of before hears first
+            waiting = presenter.present(whole, wished, now_s, fault=False)
+            np.testing.assert_array_equal(waiting.rgb, first)
+            assert (waiting.alpha, waiting.composite) == (None, False)
+        slate = presenter.present(whole, dataclasses.replace(wished, slate=True), now_s, fault=False)
+        assert slate.state is State.SLATE
+        presenter.present(whole, before, now_s + 0.5, fault=False)  # and out of its fade
+    moved = presenter.present(whole, dataclasses.replace(PLAIN, mirror_output=True), 15.0, fault=False).rgb
+    np.testing.assert_array_equal(moved, first[:, ::-1])  # what is no scene does not wait
+    done = presenter.present(cut, PLAIN, 16.0, fault=False).rgb
+    assert done[CORNER].tolist() == [0, 255, 0]
+    held = presenter.present(dataclasses.replace(whole, state=State.HOLD), PLAIN, 16.5, fault=False).rgb
+    np.testing.assert_array_equal(held, done)  # one that was made before has no place in it
+    refused = presenter.present(told_to_stay_whole, PLAIN, 17.0, fault=False).rgb
+    assert refused[CORNER].tolist() == [90, 90, 90]
     presenter.close()
 
 
