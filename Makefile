@@ -8,6 +8,7 @@ DISPLAYED := $(DISPLAY)$(WAYLAND_DISPLAY)$(filter-out Linux,$(shell uname -s))
 help:
 	@echo "make demo   set up and be a bundled portrait, live: a window, or out/demo.mp4 where there is no display"
 	@echo "make animate  the offline command on a bundled clip: out/animate.mp4, out/animate.png"
+	@echo "make setup  every package, PyTorch too, which make demo does without"
 	@echo "make test   set up and run the whole test suite"
 	@echo "make test-avx2  the numeric tests once more, computed as on a processor that has AVX2 and nothing newer"
 	@echo "make test-plain  what a machine with torch, numpy, safetensors and pytest alone can run of them"
@@ -31,7 +32,14 @@ help:
 
 setup: .venv/.ready
 
-demo: setup
+# What the app computes with on a processor, and no more: a tenth of the download. Where everything is, that serves.
+.venv/.live: pyproject.toml .ci/system-packages
+	@PYTHON="$(PYTHON)" sh .ci/set-up live
+	@touch $@
+
+LIVE := $(if $(wildcard .venv/.ready),setup,.venv/.live)
+
+demo: $(LIVE)
 	@mkdir -p out
 ifeq ($(DISPLAYED),)
 	@echo "No display here, so no window: the same chain writes 100 frames into out/demo.mp4, in half a minute or so"
@@ -43,7 +51,7 @@ else
 	$(BIN)/mcnet-avatar --camera $(CLIP)
 endif
 
-animate: setup
+animate: $(LIVE)
 	mkdir -p out
 	$(BIN)/mcnet animate --source assets/portraits/woman_1.jpg --driving $(CLIP) \
 		--output out/animate.mp4 --side-by-side --contact-sheet out/animate.png

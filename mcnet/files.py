@@ -4,11 +4,15 @@ import contextlib
 import errno
 import itertools
 import os
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from mcnet.phrases import listed, phrase
+
+if sys.platform != "win32":
+    import fcntl
 
 _REMEDIES = {
     errno.ENOSPC: phrase("make room on the disk"),
@@ -90,3 +94,24 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep every other process, and thread, that enters such a block with the same folder waiting: what is read there
+    is still so when it is written. Not to be nested. Nobody waits on Windows, nor where the file system locks no
+    folders (NFS).
+
+    Raises:
+        OSError: the folder cannot be opened.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

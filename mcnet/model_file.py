@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -19,7 +20,7 @@ from mcnet.errors import UserError
 from mcnet.model_card import FORMAT, CardError
 from mcnet.model_card import model_file as file_in_folder
 from mcnet.phrases import listed, phrase
-from mcnet.pose import Jacobians, TensorOrArray, jacobians_of_places, namespace, tells_rotation
+from mcnet.pose import Jacobians, LinearMap, TensorOrArray, jacobians_of_places, namespace, tells_rotation
 from mcnet.weight_shapes import weight_shapes
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 _SHOWN = 5
 _LARGEST = float(np.finfo(np.float32).max)
 
+LINEAR_JACOBIANS = "linear_jacobians"
+"""What the training facts call the map of that name, beside what else they say of keypoints."""
 Ranges = Mapping[str, tuple[float, float]]
 """Least and largest value that may go into a convolution, by its name in the rewritten generator; `warped_N` is what
 the motion shows of the source at N px."""
@@ -72,6 +75,34 @@ class ModelInfo:
         if kind == "rotation" and tells_rotation(self.keypoint_landmarks):
             return "rotation"
         return "identity" if kind == "identity" and self.keypoint_landmarks else "detected"
+
+    @functools.cached_property
+    def linear_jacobians(self) -> LinearMap:
+        """The map from places to jacobians that motion in space takes; empty where the file has none.
+
+        Raises:
+            ConfigError: it is none for the file's keypoints.
+        """
+        stated = self.training.get("keypoints")
+        if not isinstance(stated, Mapping) or LINEAR_JACOBIANS not in stated:
+            return ()
+        count = len(self.keypoint_landmarks)
+        try:
+            found = np.array(stated[LINEAR_JACOBIANS], np.float64)
+        except (TypeError, ValueError):  # not numbers, or rows of unequal length
+            found = np.zeros(0)
+        expected = (2 * count + 1, 4 * count)
+        if not count or found.shape != expected or not np.abs(found).max() < _LARGEST:
+            raise ConfigError(
+                phrase(
+                    "its linear jacobians have shape {found}, expected numbers of shape {expected} for {count} "
+                    "keypoints on the face mesh",
+                    found=found.shape,
+                    expected=expected,
+                    count=count,
+                )
+            )
+        return tuple(tuple(row) for row in found.tolist())
 
     @property
     def detects(self) -> bool:
@@ -194,6 +225,7 @@ class ModelFile:
             config = McnetConfig.from_dict(_table(metadata, "config"))
             ranges = _ranges(metadata, config)
             info = ModelInfo(metadata["name"], metadata["content_hash"], _table(metadata, "training"), ranges)
+            _ = info.linear_jacobians  # which a file may have got wrong
         except (ConfigError, KeyError, json.JSONDecodeError) as error:
             raise CheckpointError(
                 phrase(

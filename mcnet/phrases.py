@@ -33,7 +33,9 @@ class Phrase(str):
     fields: dict[str, int | float | str]
 
     def __new__(cls, template: str, one: str, meaning: str, fields: dict[str, int | float | str]) -> Self:
-        made = super().__new__(cls, _FORMATTER.vformat(one if one and fields["n"] == 1 else template, (), fields))
+        said = one if one and fields["n"] == 1 else template
+        # Most have no places, and there are hundreds in a window.
+        made = super().__new__(cls, _FORMATTER.vformat(said, (), fields) if "{" in said or "}" in said else said)
         made.template, made.one, made.meaning, made.fields = template, one, meaning, fields
         return made
 

@@ -92,6 +92,27 @@ def jacobians_of_places(places: TensorOrArray, points: Sequence[int], kind: Jaco
     return turned
 
 
+LinearMap = tuple[tuple[float, ...], ...]
+"""(2 K + 1, 4 K): what takes the places of K keypoints, x and y in turn and a 1 behind them, to their jacobians, row by
+row."""
+
+
+def linear_jacobians(places: TensorOrArray, linear: LinearMap) -> TensorOrArray:
+    """Jacobians as a linear map of all places, that was fitted to what a detector finds.
+
+    Args:
+        places: (B, K, 2) xy in [-1, 1].
+        linear: the map.
+
+    Returns:
+        (B, K, 2, 2).
+    """
+    sets, points = places.shape[:2]
+    fitted = _constant(linear, places)
+    found: TensorOrArray = places.reshape(sets, 2 * points) @ fitted[:-1] + fitted[-1]
+    return found.reshape(sets, points, 2, 2)
+
+
 def tells_rotation(points: Sequence[int]) -> bool:
     """Whether the head's rotation follows from the places of these points of the face mesh.
 
@@ -127,8 +148,16 @@ def _rigid_fit(points: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
 def _constant(rows: tuple[tuple[float, ...], ...], like: Any) -> Any:
     """A matrix of the kind, type and device of `like`."""
     if isinstance(like, np.ndarray):
-        return np.array(rows, like.dtype)
+        return _array(rows, like.dtype)
     return _tensor(rows, like.device).to(like.dtype)
+
+
+@functools.lru_cache(maxsize=16)
+def _array(rows: tuple[tuple[float, ...], ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Kept, since a large one takes a tenth of a millisecond to make."""
+    made = np.array(rows, dtype)
+    made.flags.writeable = False
+    return made
 
 
 @functools.lru_cache(maxsize=16)

@@ -46,7 +46,7 @@ def main() -> None:
     try_wheel(wheel, version)
     pack_site(DIST / f"mcnet-avatar-{version}-docs.tar.gz")
     if not options.without_bundle:
-        for pattern in (f"*-{version}-*.tar.gz", f"*_{version}_*.deb"):
+        for pattern in (f"*-{version}-*.tar.gz", f"*_{version}_*.deb", f"*-{version}-*.AppImage"):
             for path in BUILD.glob(pattern):
                 shutil.copyfile(path, DIST / path.name)
         only(DIST.glob(f"*-{version}-linux-*.tar.gz"))

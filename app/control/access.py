@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from app.errors import AppError
-from mcnet.files import cause_and_remedy, replacing
+from mcnet.files import alone_in, cause_and_remedy, replacing
 from mcnet.phrases import phrase
 
 if sys.platform != "win32":
@@ -65,13 +65,14 @@ class Access:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            kept, flaw = self._kept_token()
-            if kept:
-                return kept
-            if flaw:
-                logger.warning("the control token in %s %s: it is made anew", self.token_path, flaw)
-                self.token_path.unlink()
-            return self._make_token()
+            with alone_in(self.folder):  # of two apps that start at once, one makes it and the other reads it
+                kept, flaw = self._kept_token()
+                if kept:
+                    return kept
+                if flaw:
+                    logger.warning("the control token in %s %s: it is made anew", self.token_path, flaw)
+                    self.token_path.unlink()
+                return self._make_token()
         except OSError as error:
             place, why = self.token_path, cause_and_remedy(error)
             if place.is_symlink():

@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import AppError
-from mcnet.files import free_name, replacing
+from mcnet.files import alone_in, free_name, replacing
 from mcnet.media import portraits as shipped
 from mcnet.media.crop import SquareBox, crop, frame_face, lies_in, turned
 from mcnet.media.expressions import expression
@@ -159,11 +160,10 @@ class PortraitStore:
         entry = portrait.entry
         if entry.bundled:
             return
-        known = {other.key: other for other in self._read_index()}
-        if entry.key not in known:
+        if entry.key not in [other.key for other in self._read_index()]:
             self._make_folder()
             write_rgb(entry.path, portrait.rgb)
-        self._write_index(list((known | {entry.key: entry}).values()))
+        self._change_index(lambda known: list(({other.key: other for other in known} | {entry.key: entry}).values()))
 
     def prepare(self, entry: PortraitEntry) -> Portrait:
         """Read a portrait, find its face, crop and score it. Takes some tens of milliseconds.
@@ -184,7 +184,7 @@ class PortraitStore:
             raise AppError(
                 phrase("{name} came with the app and stays: only your own portraits can be removed", name=entry.name)
             )
-        self._write_index([other for other in self._read_index() if other.key != entry.key])
+        self._change_index(lambda known: [other for other in known if other.key != entry.key])
         try:
             entry.path.replace(entry.path.with_suffix(_REMOVED))
         except FileNotFoundError:
@@ -212,8 +212,9 @@ class PortraitStore:
             raise AppError(
                 phrase("a portrait needs a name: got an empty one for {name}, so it keeps its own", name=entry.name)
             )
-        known = self._read_index()
-        self._write_index([dataclasses.replace(one, name=name) if one.key == entry.key else one for one in known])
+        self._change_index(
+            lambda known: [dataclasses.replace(one, name=name) if one.key == entry.key else one for one in known]
+        )
 
     def restore(self, entry: PortraitEntry) -> None:
         """Put a removed portrait back, as it was.
@@ -227,7 +228,7 @@ class PortraitStore:
             raise AppError(
                 phrase("cannot put {name} back: {error}; add the picture again", name=entry.name, error=error)
             ) from error
-        self._write_index([*(other for other in self._read_index() if other.key != entry.key), entry])
+        self._change_index(lambda known: [*(other for other in known if other.key != entry.key), entry])
 
     def forget_removed(self) -> None:
         """Delete the pictures of removed portraits."""
@@ -274,6 +275,23 @@ class PortraitStore:
         path = self._folder / f"{key}.png"
         return PortraitEntry(key, str(row["name"]), path, bundled=False, box=box, angle_deg=angle_deg)
 
+    def _change_index(self, change: Callable[[list[PortraitEntry]], list[PortraitEntry]]) -> None:
+        """Write the index anew; what another window writes at the same moment is not lost."""
+        try:
+            with alone_in(self._folder):
+                self._write_index(change(self._read_index()))
+        except OSError as error:
+            raise self._cannot_keep(error) from error
+
+    def _cannot_keep(self, error: OSError) -> AppError:
+        return AppError(
+            phrase(
+                "cannot keep the list of portraits in {folder}: {error}; check the disk",
+                folder=self._folder,
+                error=error,
+            )
+        )
+
     def _write_index(self, entries: list[PortraitEntry]) -> None:
         rows = [
             {
@@ -288,13 +306,7 @@ class PortraitStore:
             with replacing(self._folder / _INDEX) as partial:
                 partial.write_text(json.dumps(rows, indent=1), encoding="utf-8")
         except OSError as error:
-            raise AppError(
-                phrase(
-                    "cannot keep the list of portraits in {folder}: {error}; check the disk",
-                    folder=self._folder,
-                    error=error,
-                )
-            ) from error
+            raise self._cannot_keep(error) from error
 
     def _make_folder(self) -> None:
         try:

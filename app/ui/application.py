@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 _PATIENCE_S = 3.0
 _QT = ("PyQt6.QtCore", "PyQt6.QtGui", "PyQt6.QtWidgets", "PyQt6.QtSvg", "PyQt6.QtNetwork")
 _INTERRUPTED = 130
+_TRIES, _AGAIN_S = 50, 0.1
 _SAFE = phrase(
     "This is a safe start: the processor computes, there is no virtual camera, and all settings are the "
     "defaults. Nothing of them is kept; your own are back with the next start."
@@ -63,11 +64,11 @@ def run_window(options: WindowOptions) -> int:
     app.setDesktopFileName("mcnet-avatar")
     speak(app, options.language or kept_language(options.settings_path))
     instance = Instance(options.settings_path)
-    if not instance.claim() and not options.new_instance:
-        show_running(instance)
+    if not instance.claim() and not options.new_instance and show_running(instance):
         return 0
     parts = real_parts()
     try:
+        instance.show = raise_question
         safe = ask_about_crash() if instance.crashed else False
         if safe is None:
             return _INTERRUPTED
@@ -76,6 +77,7 @@ def run_window(options: WindowOptions) -> int:
         settings, complaint = (AppSettings(), _SAFE) if safe else load_settings(options.settings_path)
         window, cleanup = open_window(app, options, parts, settings, complaint)
         instance.show = window.come_to_front
+        window.closed.connect(instance.hang_up)
         window.closed.connect(app.quit)
         try:
             status = app.exec()
@@ -88,18 +90,29 @@ def run_window(options: WindowOptions) -> int:
     return status
 
 
-def show_running(instance: "Instance") -> None:
+def show_running(instance: "Instance") -> bool:
     """Bring the window to the front that has the settings.
+
+    Returns:
+        Whether it is there; False where it has ended meanwhile, so that the claim is `instance`'s.
 
     Raises:
         AppError: it does not answer.
     """
-    if not instance.ask_to_show():
-        raise AppError(
-            f"mcnet-avatar is running already with these settings ({instance.holder()}) and does not answer: end it, "
-            "or open another window with --new-instance"
-        )
-    logger.warning("mcnet-avatar is running already: its window comes to the front; --new-instance opens another one")
+    with contextlib.suppress(TimeoutError):
+        for _ in range(_TRIES):  # it may have the claim and not listen yet, or listen no more and be about to let go
+            if instance.ask_to_show():
+                logger.warning(
+                    "mcnet-avatar is running already: its window comes to the front; --new-instance opens another one"
+                )
+                return True
+            if instance.claim():
+                return False
+            time.sleep(_AGAIN_S)
+    raise AppError(
+        f"mcnet-avatar is running already with these settings ({instance.holder()}) and does not answer: end it, "
+        "or open another window with --new-instance"
+    )
 
 
 def ask_about_crash() -> bool | None:
@@ -139,6 +152,15 @@ def ask_about_crash() -> bool | None:
         box.exec()
     awake.stop()
     return None if interrupted else box.clickedButton() is safe
+
+
+def raise_question() -> None:
+    """Bring what is asked before there is a window to the front."""
+    from PyQt6.QtWidgets import QApplication
+
+    if (box := QApplication.activeModalWidget()) is not None:
+        box.raise_()
+        box.activateWindow()
 
 
 def open_window(

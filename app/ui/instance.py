@@ -1,5 +1,6 @@
 """One window per user and settings, and whether the one before ended in order."""
 
+import contextlib
 import hashlib
 import logging
 from collections.abc import Callable
@@ -18,8 +19,8 @@ _SHOW, _SHOWN = b"show\n", b"shown\n"
 class Instance:
     """Claims settings for one window, and lets a second start bring that window to the front.
 
-    The claim is a lock file beside the settings. It goes when the window ends in order; one that is left by a process
-    that is no more tells of a crash, or of a power cut.
+    The claim is a lock file beside the settings, which holds as long as its process lives. A mark beside it goes when
+    the window ends in order; one that is left tells whoever has the claim next of a crash, or of a power cut.
 
     Args:
         settings_path: of the settings, whose folder is made if need be.
@@ -35,15 +36,16 @@ class Instance:
         self._path = settings_path.with_name(settings_path.name + ".lock")
         self._lock = QLockFile(str(self._path))
         self._lock.setStaleLockTime(0)  # however old it is, it holds as long as its process lives
+        self._mark = settings_path.with_name(settings_path.name + ".running")
         digest = hashlib.sha256(str(settings_path.absolute()).encode()).hexdigest()
         self._name = f"mcnet-avatar-{digest[:16]}"
         self._server: QLocalServer | None = None
+        self._asking: list[QLocalSocket] = []
 
     def claim(self) -> bool:
         """Take the claim, unless a running window has it; where no lock can be written, nobody has."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            left = self._path.exists()
         except OSError as error:
             logger.warning("cannot look for a running window: %s", error)
             return True
@@ -52,20 +54,37 @@ class Instance:
                 return False
             logger.warning("cannot write %s, so that a second start would not find this window", self._path)
             return True
-        self.crashed = left
+        try:  # with the claim: without, the one before could be ending in order at this moment
+            self.crashed = self._mark.exists()
+            self._mark.touch()
+        except OSError as error:
+            logger.warning("cannot write %s, so that the next start would not know of a crash: %s", self._mark, error)
         self._listen()
         return True
 
     def ask_to_show(self) -> bool:
-        """Have the running window come to the front; returns whether it answered."""
+        """Have the running window come to the front.
+
+        Returns:
+            Whether it is there; False where nobody listens, or does not any more.
+
+        Raises:
+            TimeoutError: somebody listens and does not answer.
+        """
         socket = QLocalSocket()
         socket.connectToServer(self._name)
-        if not socket.waitForConnected(_ANSWER_MS):
-            return False
-        socket.write(_SHOW)
-        socket.flush()
-        shown = socket.waitForReadyRead(_ANSWER_MS) and socket.readAll().data() == _SHOWN
+        shown = False
+        if socket.waitForConnected(_ANSWER_MS):
+            socket.write(_SHOW)
+            socket.flush()
+            while not socket.canReadLine() and socket.waitForReadyRead(_ANSWER_MS):
+                pass
+            shown = socket.canReadLine() and socket.readLine().data() == _SHOWN
+        gone = socket.state() is QLocalSocket.LocalSocketState.UnconnectedState
+        late = socket.error() is QLocalSocket.LocalSocketError.SocketTimeoutError
         socket.abort()
+        if not shown and (late or not gone):
+            raise TimeoutError
         return shown
 
     def holder(self) -> str:
@@ -75,11 +94,20 @@ class Instance:
 
     def release(self) -> None:
         """Let go of the claim: the run has ended in order. Harmless when called again."""
+        self.hang_up()  # before the lock goes: closing takes the server's name away, which is the next one's by then
+        if self._lock.isLocked():
+            with contextlib.suppress(OSError):
+                self._mark.unlink(missing_ok=True)
+            self._lock.unlock()
+
+    def hang_up(self) -> None:
+        """Answer no second start any more: the window is closed. Harmless when called again."""
+        for socket in tuple(self._asking):
+            socket.abort()
         if self._server is not None:
             self._server.close()
             self._server.deleteLater()
             self._server = None
-        self._lock.unlock()
 
     def _listen(self) -> None:
         QLocalServer.removeServer(self._name)  # a crash leaves it behind, and the claim is ours
@@ -90,15 +118,25 @@ class Instance:
             logger.warning("a second start will not find this window: %s", server.errorString())
 
     def _take(self) -> None:
-        if self._server is None or (socket := self._server.nextPendingConnection()) is None:
-            return
-        socket.disconnected.connect(socket.deleteLater)
-        socket.readyRead.connect(lambda: self._answer(socket))
-        if socket.bytesAvailable():
-            self._answer(socket)
+        while self._server is not None and (socket := self._server.nextPendingConnection()) is not None:
+            # Qt owns the socket and Python's half of it nobody: held by its own slots alone, it would be collected with
+            # them, and Qt would call what is left of them, which ends the process.
+            self._asking.append(socket)
+            socket.readyRead.connect(self._answer)
+            socket.disconnected.connect(self._let_go)
+        self._answer()
+        self._let_go()  # of those that had gone before they were taken
 
-    def _answer(self, socket: QLocalSocket) -> None:
-        if socket.readAll().data() == _SHOW:
-            self.show()
-            socket.write(_SHOWN)
-            socket.flush()
+    def _answer(self) -> None:
+        for socket in tuple(self._asking):
+            if socket.canReadLine() and socket.readLine().data() == _SHOW:
+                self.show()
+                if socket.state() is QLocalSocket.LocalSocketState.ConnectedState:
+                    socket.write(_SHOWN)
+                    socket.flush()
+
+    def _let_go(self) -> None:
+        gone = [socket for socket in self._asking if socket.state() is QLocalSocket.LocalSocketState.UnconnectedState]
+        for socket in gone:
+            self._asking.remove(socket)
+            socket.deleteLater()

@@ -38,7 +38,7 @@ def spoken(text: str) -> str:
     template = QCoreApplication.translate(CONTEXT, text.template, text.meaning, number)
     if number == 1 and template == text.template:
         template = text.one
-    return _FORMATTER.vformat(template, (), text.fields)
+    return _FORMATTER.vformat(template, (), text.fields) if "{" in template or "}" in template else template
 
 
 def capital(text: str) -> str:

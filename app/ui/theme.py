@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from PyQt6.QtCore import QByteArray, QRectF, QSize, Qt
-from PyQt6.QtGui import QColor, QGuiApplication, QIcon, QPainter, QPalette, QPixmap
+from PyQt6.QtGui import QColor, QGuiApplication, QIcon, QPainter, QPalette, QPixmap, QPixmapCache
 from PyQt6.QtSvg import QSvgRenderer
 from PyQt6.QtWidgets import QApplication
 
@@ -179,7 +179,14 @@ def app_icon() -> QIcon:
 
 
 def pixmap(name: str, colour: str, size_px: int, ratio: float = 1.0, gap_px: int = 0) -> QPixmap:
-    """One of `assets/icons` as a picture of `size_px` logical pixels, with a gap on its right."""
+    """One of `assets/icons` as a picture of `size_px` logical pixels, with a gap on its right.
+
+    Drawn once: a window shows some two hundred, most of them the same few, and the checklist asks for its own again
+    with every change.
+    """
+    key = f"mcnet-avatar {name} {colour} {size_px} {ratio} {gap_px}"
+    if (kept := QPixmapCache.find(key)) is not None:
+        return kept
     svg = (_ICONS / f"{name}.svg").read_text(encoding="utf-8").replace("currentColor", colour)
     picture = QPixmap(QSize(size_px + gap_px, size_px) * ratio)
     picture.fill(Qt.GlobalColor.transparent)
@@ -187,4 +194,5 @@ def pixmap(name: str, colour: str, size_px: int, ratio: float = 1.0, gap_px: int
     QSvgRenderer(QByteArray(svg.encode())).render(painter, QRectF(0, 0, size_px * ratio, size_px * ratio))
     painter.end()
     picture.setDevicePixelRatio(ratio)
+    QPixmapCache.insert(key, picture)
     return picture

@@ -194,7 +194,7 @@ class SpaceDrive(KeypointDrive):
 
     def __init__(self, engine: "Engine", source: Shot, reference: Shot) -> None:
         super().__init__(engine)
-        self._portrait = PortraitInSpace(source.mesh(), engine.keypoint_landmarks)
+        self._portrait = PortraitInSpace(source.mesh(), engine.keypoint_landmarks, linear=engine.linear_jacobians)
         self._reference = Head.of(reference.mesh())
         self._source = engine.set_source(source.square, self._portrait.places).keypoints
 

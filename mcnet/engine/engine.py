@@ -61,6 +61,7 @@ class Engine:
             the ten on the irises behind them). Places of such a model may be measured by a mesh, at the camera's
             resolution, instead of detected on 64 px; their jacobians are the detector's, or follow from the places, as
             the model was trained. Empty where the keypoints mean nothing.
+        linear_jacobians: the map from places to jacobians that motion in space takes; empty where the model has none.
         places_suffice: whether the jacobians follow from measured places, so that reference pose and driving frames
             need no picture, and nothing is detected.
         detects: whether keypoints may be detected; if not, they have to be measured.
@@ -82,6 +83,7 @@ class Engine:
         self.model_name = info.name
         self.content_hash = info.content_hash
         self.keypoint_landmarks = self._model.keypoint_landmarks
+        self.linear_jacobians = self._model.info.linear_jacobians if self.keypoint_landmarks else ()
         self.places_suffice = self._model.places_suffice
         self.detects = self._model.detects
         self._options = options

@@ -34,6 +34,7 @@ from mcnet.media.expressions import (
     rotation_between,
 )
 from mcnet.media.face_mesh import LANDMARK_COUNT
+from mcnet.pose import LinearMap, invert_2x2, linear_jacobians
 
 Array = NDArray[np.float64]
 
@@ -222,7 +223,9 @@ class PortraitInSpace:
         head: the portrait's own.
     """
 
-    def __init__(self, mesh: Array, points: Sequence[int], limits: PoseLimits | None = None) -> None:
+    def __init__(
+        self, mesh: Array, points: Sequence[int], limits: PoseLimits | None = None, linear: LinearMap = ()
+    ) -> None:
         """Take a portrait.
 
         Args:
@@ -230,6 +233,7 @@ class PortraitInSpace:
             points: which of the mesh's points the model's keypoints are, in their order. Only where some are on the
                 irises do irises count, which performers' meshes then have to have as well.
             limits: of the pose.
+            linear: the model's map from places to jacobians, if it has one.
         """
         self._mesh = mesh = mesh if max(points) >= LANDMARK_COUNT else mesh[:LANDMARK_COUNT]
         self.head = Head.of(mesh)
@@ -258,6 +262,8 @@ class PortraitInSpace:
         self._fit = np.ascontiguousarray(fit.transpose(1, 0, 2).reshape(len(shape), -1))  # (N, 2 K)
         facing = {point: pair for pairs in _LIDS for pair in zip(*pairs, strict=True) for point in pair}
         self._on_lids = [(index, facing[point]) for index, point in enumerate(self._points) if point in facing]
+        self._linear = linear
+        self._own_inverse = invert_2x2(linear_jacobians(self.places[None], self._linear)) if linear else None
         self._taken: tuple[Head, Array, Expression] | None = None
 
     def follow(self, performer: Head, reference: Head, gains: Gains | None = None) -> Head:
@@ -281,16 +287,21 @@ class PortraitInSpace:
 
         Returns:
             (K, 2) places, and (K, 2, 2) affine maps: how the face around each keypoint is turned and stretched against
-            the portrait as it is. A map times the jacobian of the portrait's keypoint is the driving one.
+            the portrait as it is. A map times the jacobian of the portrait's keypoint is the driving one. By the
+            model's linear map where it has one, whose network knows such jacobians; else as the mesh around each
+            keypoint says.
         """
         mesh = head.mesh
+        places = mesh[self._points, :2]
+        if self._own_inverse is not None:
+            return places, (linear_jacobians(places[None], self._linear) @ self._own_inverse)[0]
         maps = np.ascontiguousarray((mesh[:, :2].T @ self._fit).reshape(2, -1, 2).transpose(1, 0, 2))
         for index, pair in self._on_lids:
             upper, lower = pair
             own = self.head.shape[lower, 1] - self.head.shape[upper, 1]
             share = (head.shape[lower, 1] - head.shape[upper, 1]) / max(own, 1e-6)
             maps[index, :, 1] *= 1 - _LID_SQUEEZE * (1 - min(max(float(share), 0.0), 1.0))
-        return mesh[self._points, :2], maps
+        return places, maps
 
     def keypoints(self, heads: Sequence[Head], source: Keypoints[NDArray[Any]]) -> Keypoints[NDArray[Any]]:
         """Driving keypoints of a batch of frames.

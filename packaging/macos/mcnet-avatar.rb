@@ -8,7 +8,8 @@ cask "mcnet-avatar" do
   desc "Be a portrait in your next video call"
   homepage "PROJECT_HOMEPAGE"
 
-  depends_on macos: ">= :monterey"
+  depends_on arch: :arm64 # where it was built
+  depends_on macos: ">= :ventura" # Qt's
 
   app "Mcnet Avatar.app"
   binary "#{appdir}/Mcnet Avatar.app/Contents/MacOS/mcnet"

@@ -17,6 +17,7 @@ from mcnet.arrays import Array, Flow, Keypoints, Rgb, SourceCache
 from mcnet.config import McnetConfig
 from mcnet.engine import DeviceChoice, EngineError
 from mcnet.media.faces import Face
+from mcnet.pose import LinearMap
 
 SIZE_PX = 256
 AVATAR_RGB = (40, 160, 90)
@@ -48,6 +49,7 @@ class FakeEngine:
     fingerprint = "fake/1"
     backend_name = "fake"
     keypoint_landmarks: tuple[int, ...] = ()
+    linear_jacobians: LinearMap = ()
     places_suffice = False
     detects = True
     backend_reason = "a test says so"

@@ -9,7 +9,15 @@ import torch
 from mcnet.arrays import Keypoints
 from mcnet.geometry import coordinate_grid, gaussian_heatmaps, sample, sparse_motions
 from mcnet.mean_head import RIGID_POINTS, RIGID_SHAPE
-from mcnet.pose import adapted_scale, hull_area, invert_2x2, jacobians_of_places, relative_keypoints, tells_rotation
+from mcnet.pose import (
+    adapted_scale,
+    hull_area,
+    invert_2x2,
+    jacobians_of_places,
+    linear_jacobians,
+    relative_keypoints,
+    tells_rotation,
+)
 
 
 def keypoints(points: list[tuple[float, float]], jacobian: list[list[float]] | None = None) -> Keypoints:
@@ -107,6 +115,23 @@ def test_jacobians_of_a_turned_head_are_its_rotation() -> None:
         jacobians_of_places(torch.from_numpy(places), points, "identity"),
         torch.eye(2, dtype=torch.float64).expand(2, len(points), 2, 2),
     )
+
+
+def test_linear_jacobians_are_the_map_of_all_places_for_arrays_and_tensors_alike() -> None:
+    made = np.random.default_rng(3)
+    places = made.uniform(-1, 1, (2, 3, 2))
+    rows = made.normal(size=(7, 12))
+    linear = tuple(tuple(row) for row in rows.tolist())
+    found = linear_jacobians(places, linear)
+    for frame in range(2):
+        for point in range(3):
+            for row in range(2):
+                for column in range(2):
+                    to = 4 * point + 2 * row + column
+                    expected = sum(places[frame].reshape(-1)[at] * rows[at, to] for at in range(6)) + rows[6, to]
+                    assert found[frame, point, row, column] == pytest.approx(expected)
+    same = linear_jacobians(torch.from_numpy(places), linear)
+    np.testing.assert_allclose(same.numpy(), found, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from mcnet.media.head_motion import (
     most_neutral,
     rotation_power,
 )
+from mcnet.pose import linear_jacobians
 
 POINTS = (334, 105, 386, 374, 159, 145, 1, 291, 61, 13, 14, 152, 454, 234, 10)
 FULL = SquareBox(128, 128, 256)
@@ -115,6 +116,23 @@ def test_the_portrait_keeps_its_shape_and_looks_where_the_performer_looks(meshes
     rigid = list(RIGID_POINTS)
     np.testing.assert_allclose(head.shape[rigid], portrait.head.shape[rigid], atol=1e-9)
     np.testing.assert_allclose(head.shape, portrait.head.with_mouth_closed().shape, atol=1e-3)  # as the performer's is
+
+
+def test_a_model_with_a_linear_map_gets_its_jacobians_in_space(meshes: list[Array]) -> None:
+    made = np.random.default_rng(5)
+    rows = 0.3 * made.normal(size=(2 * len(POINTS) + 1, 4 * len(POINTS)))
+    rows[-1] = np.tile((1.0, 0.0, 0.0, 1.0), len(POINTS))
+    linear = tuple(tuple(row) for row in rows.tolist())
+    portrait, plain = PortraitInSpace(meshes[0], POINTS, linear=linear), PortraitInSpace(meshes[0], POINTS)
+    np.testing.assert_allclose(portrait.driving(portrait.head)[1], np.tile(np.eye(2), (len(POINTS), 1, 1)), atol=1e-9)
+    head = portrait.follow(posed(Head.of(meshes[1]), rotation(20)), Head.of(meshes[1]))
+    places, maps = portrait.driving(head)
+    np.testing.assert_array_equal(places, plain.driving(head)[0])
+    before, after = (linear_jacobians(each[None], linear)[0] for each in (portrait.places, places))
+    np.testing.assert_allclose(maps @ before, after, atol=1e-9)
+    own = made.normal(size=(1, len(POINTS), 2, 2))
+    driving: Keypoints[Array] = portrait.keypoints([head], Keypoints(portrait.places[None], own))
+    np.testing.assert_allclose(driving.jacobian[0], maps @ own[0], rtol=1e-4, atol=1e-5)
 
 
 def test_the_performers_place_and_size_are_taken_from_the_reference(meshes: list[Array]) -> None:

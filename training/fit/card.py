@@ -4,10 +4,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from mcnet.model_file import LINEAR_JACOBIANS
 from training.fit.config import STAGES, FitConfig
 
-_FOR_A_RESUME = ("time_share",)
-"""Facts that a checkpoint needs and nobody else."""
+_FOR_A_RESUME = ("time_share", LINEAR_JACOBIANS)
+"""Facts that a checkpoint needs and nobody else, or that stand elsewhere in the card."""
 
 
 def card_of(config: FitConfig, step: int, skipped: int, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,22 +28,23 @@ def card_of(config: FitConfig, step: int, skipped: int, facts: Mapping[str, Any]
         "seed": config.run.seed,
         "loss": tables["loss"],
         "exported": time.strftime("%Y-%m-%d", time.gmtime()),
-        **_keypoints(config),
+        **_keypoints(config, facts),
         **{name: fact for name, fact in facts.items() if name not in _FOR_A_RESUME},
     }
 
 
-def _keypoints(config: FitConfig) -> dict[str, Any]:
+def _keypoints(config: FitConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
     """What the keypoints of a network that was trained on measured places are; nothing of others."""
     data = config.data
     if data.keypoints == "detected":
         return {}
-    return {
-        "keypoints": {
-            "places": data.keypoints,
-            "points": list(data.keypoint_points),
-            "jacobians": data.keypoint_jacobians,
-            "jitter_px": data.keypoint_jitter_px,
-            "detected_share": data.detected_share,
-        }
+    stated: dict[str, Any] = {
+        "places": data.keypoints,
+        "points": list(data.keypoint_points),
+        "jacobians": data.keypoint_jacobians,
+        "jitter_px": data.keypoint_jitter_px,
+        "detected_share": data.detected_share,
     }
+    if data.linear_share:
+        stated |= {"linear_share": data.linear_share, LINEAR_JACOBIANS: [list(row) for row in facts[LINEAR_JACOBIANS]]}
+    return {"keypoints": stated}

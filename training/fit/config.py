@@ -83,6 +83,10 @@ class DataConfig:
     keypoint_jacobians: Jacobians = "detected"
     """The jacobians of measured keypoints: `detected`, `identity`, or the head's `rotation` and size, told from the
     places. With the last two, what animates needs no detector."""
+    linear_share: float = 0.0
+    """The share of the measured pairs, in [0, 1], whose driving jacobians are the source's, changed as a linear map of
+    the places says, in place of the detector's. Motion in space has no other. Above 0 the map is fitted to what the
+    initial model's detector finds, and goes with the model."""
     keypoint_jitter_px: float = 0.07
     """The standard deviation of the noise that measured places get on each axis, in pixels of a picture of 256: as much
     as was measured of pupils on a still face, so that training sees what it will be given."""
@@ -523,6 +527,7 @@ def _check(config: FitConfig) -> None:
         ("data.lively_share", config.data.lively_share),
         ("data.photos_share", config.data.photos_share),
         ("data.detected_share", config.data.detected_share),
+        ("data.linear_share", config.data.linear_share),
         ("augment.disturb_share", config.augment.disturb_share),
         ("augment.similarity_share", config.augment.similarity_share),
         ("augment.moved_stills", config.augment.moved_stills),
@@ -564,6 +569,8 @@ def _check(config: FitConfig) -> None:
         require(not halves, key, halves, "both points of each left-right pair: mirroring swaps them")
     if measured:
         _check_measured(config, require, guided=guided)
+    elif config.data.linear_share:
+        require(False, "data.keypoints", config.data.keypoints, "measured where data.linear_share is above 0")
 
 
 def _check_objective(config: FitConfig, require: Callable[[bool, str, object, str], None], *, guided: bool) -> None:
@@ -610,6 +617,11 @@ def _check_measured(config: FitConfig, require: Callable[[bool, str, object, str
         require(guided, "loss.guidance", loss.guidance, "above 0, so that what is detected is what is measured")
         same = loss.guidance_points == data.keypoint_points
         require(same, "loss.guidance_points", loss.guidance_points, "those of data.keypoint_points, in their order")
+    if data.linear_share:
+        detected = "detected where data.linear_share is above 0"
+        require(data.keypoint_jacobians == "detected", "data.keypoint_jacobians", data.keypoint_jacobians, detected)
+        initial = "a model whose detector the map of data.linear_share is fitted to"
+        require(bool(config.run.initial), "run.initial", config.run.initial, initial)
     if data.keypoint_jacobians == "rotation":
         enough = f"points that tell the rotation: several of {', '.join(map(str, RIGID_POINTS))}, not in one plane"
         require(tells_rotation(points), "data.keypoint_points", points, enough)

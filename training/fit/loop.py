@@ -20,6 +20,8 @@ from mcnet.config import ConfigError
 from mcnet.cuda_recording import record
 from mcnet.generator import Mcnet
 from mcnet.layers import UpBlock
+from mcnet.model_file import LINEAR_JACOBIANS
+from mcnet.pose import LinearMap
 from mcnet.signals import StopSignals
 from training.data import NO_LICENCE, Dataset, open_or_pack
 from training.fit.augment import Faces
@@ -30,6 +32,7 @@ from training.fit.discriminator import Adversaries
 from training.fit.growth import can_grow, grown, nearest_points, with_silent_keypoints
 from training.fit.heads import HeadStore
 from training.fit.journal import Journal
+from training.fit.linear_jacobians import fit_linear_jacobians
 from training.fit.measured import measured
 from training.fit.moving import Mover
 from training.fit.processes import Processes
@@ -287,6 +290,15 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
             guidance_points=config.loss.guidance_points,
         )
     model.to(device)
+    if data.linear_share and LINEAR_JACOBIANS not in facts:
+        known = load_model(settings.initial).info
+        if known.linear_jacobians and known.keypoint_landmarks == data.keypoint_points:
+            facts[LINEAR_JACOBIANS] = known.linear_jacobians
+        else:
+            facts[LINEAR_JACOBIANS] = fit_linear_jacobians(
+                model.keypoint_detector, dataset, data.split, frames, landmarks, data.keypoint_points
+            )
+    linear: LinearMap = facts.get(LINEAR_JACOBIANS, ())
     if adversaries is not None:
         adversaries.to(device)
     if settings.channels_last:
@@ -308,7 +320,9 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
     capture: Capture | None = record if recordable else None
     moving = config.augment.moved_stills or config.augment.moved_clips
     mover = Mover(HeadStore(dataset, device), sampler) if moving else None
-    trainer = Trainer(config, model, adversaries, backbone, sampler, frames, landmarks, processes, capture, mover)
+    trainer = Trainer(
+        config, model, adversaries, backbone, sampler, frames, landmarks, processes, capture, mover, linear
+    )
     if settings.channels_last:
         _channels_last(trainer.average.model)
     if state is not None:

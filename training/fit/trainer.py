@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mcnet.generator import Mcnet
+from mcnet.pose import LinearMap
 from training.fit import losses
 from training.fit.augment import Faces, augment, disturb, equivariance_warp
 from training.fit.config import AugmentConfig, FitConfig, StageConfig
@@ -76,6 +77,7 @@ class Trainer:
         processes: those of the run.
         capture: records a step; None: steps are not recorded.
         mover: moves sources in space; None where the configuration moves none.
+        linear_jacobians: the run's map from places to jacobians, where pairs take it.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Trainer:
         processes: Processes,
         capture: Capture | None = None,
         mover: Mover | None = None,
+        linear_jacobians: LinearMap = (),
     ) -> None:
         self.model = model
         self.average = WeightAverage(model, config.optim.ema_decay)
@@ -100,6 +103,7 @@ class Trainer:
         self._processes = processes
         self._capture = capture
         self._mover = mover
+        self._linear_jacobians = linear_jacobians
         self._device = device = processes.device
         precision = config.run.precision
         self._autocast = functools.partial(
@@ -284,7 +288,7 @@ class Trainer:
 
         # ---- Gradients --------------------------------------------------------------------------------------------
         self._guard.remember()
-        places = measured(source, driving, config.data, plan.draws)
+        places = measured(source, driving, config.data, plan.draws, self._linear_jacobians)
         outputs: Outputs
         if name == "detector":
             disturbing = functools.partial(disturb, draws=plan.draws, share=config.augment.disturb_share)

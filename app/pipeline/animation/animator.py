@@ -343,7 +343,8 @@ class Animator:
             return None
         if self._keypoints == "detected" and self._engine.detects:  # a model that cannot has its keypoints measured
             return None
-        return PortraitInSpace(self._mesh_of(portrait.landmarks_px, portrait.box), points)
+        mesh = self._mesh_of(portrait.landmarks_px, portrait.box)
+        return PortraitInSpace(mesh, points, linear=self._engine.linear_jacobians)
 
     def _mesh_of(self, landmarks_px: NDArray[np.float32], box: SquareBox) -> NDArray[np.float64]:
         return mesh_in_square(landmarks_px, box, self._engine.config.size_px)

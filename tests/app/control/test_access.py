@@ -1,9 +1,11 @@
 import json
 import logging
 import os
+import secrets
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,30 @@ def test_nobody_else_can_read_what_is_kept_and_it_stays(tmp_path: Path) -> None:
     assert {path.name: mode(path) for path in access.folder.iterdir()} == {"token": 0o600, "address.json": 0o600}
     assert Access(access.folder).token() == token
     assert Access(access.folder).kept_token() == token
+
+
+@posix
+@pytest.mark.parametrize("before", ["", "damaged"])
+def test_two_apps_that_start_at_once_have_one_token(
+    tmp_path: Path, before: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one asks while the first one makes it."""
+    if before:
+        (tmp_path / "token").write_text(before)
+    seconds: list[str] = []
+    second = threading.Thread(target=lambda: seconds.append(Access(tmp_path).token()))
+    token_hex = secrets.token_hex
+
+    def make(size: int) -> str:
+        if second.ident is None:
+            second.start()
+            second.join(0.3)
+        return token_hex(size)
+
+    monkeypatch.setattr(secrets, "token_hex", make)
+    first = Access(tmp_path).token()
+    second.join(10)
+    assert seconds == [first] == [Access(tmp_path).kept_token()]
 
 
 @posix

@@ -1,6 +1,9 @@
 import dataclasses
 import json
+import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -76,6 +79,28 @@ def test_a_removed_portrait_can_be_restored_until_it_is_forgotten(store: Portrai
     with pytest.raises(AppError, match="cannot put woman_2 back"):
         store.restore(entry)
     assert all(one.bundled for one in store.entries())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows locks no folders")
+def test_two_windows_that_keep_portraits_at_once_keep_both(
+    store: PortraitStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one keeps its own while the first one has read the list and not written it yet."""
+    other = PortraitStore(tmp_path / "portraits")
+    portraits = [store.look(WOMAN), other.look_at(read_rgb(WOMAN)[:, ::-1].copy(), "mirrored")]
+    second = threading.Thread(target=other.keep, args=portraits[1:])
+    dumps = json.dumps
+
+    def slowly(*values: Any, **options: Any) -> str:
+        if second.ident is None:
+            second.start()
+            second.join(1.0)
+        return dumps(*values, **options)
+
+    monkeypatch.setattr(json, "dumps", slowly)
+    store.keep(portraits[0])
+    second.join(10)
+    assert [one.name for one in store.entries() if not one.bundled] == ["woman_2", "mirrored"]
 
 
 def test_a_portrait_is_renamed(store: PortraitStore) -> None:

@@ -37,9 +37,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.qt_log_ignore(*OFFSCREEN_LACKS, extend=True))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def few_objects(qapp: QApplication) -> None:
-    """Spares the collector what was there before the first window: torch alone has some hundred thousand objects."""
+    """Spares the collector what was there before a file's tests: torch alone has some hundred thousand objects, and
+    the files before leave more, all of which each test would look through.
+    """
     del qapp
     QLocale.setDefault(QLocale("en_US"))  # whatever the machine's own is
     gc.collect()

@@ -1,5 +1,7 @@
 """One window per user and settings; and what a crash leaves to the next start."""
 
+import ast
+import hashlib
 import os
 import signal
 import subprocess
@@ -11,12 +13,14 @@ from pathlib import Path
 
 import pytest
 from PyQt6.QtCore import QTimer
+from PyQt6.QtNetwork import QLocalSocket
 from PyQt6.QtWidgets import QApplication, QMessageBox
 from pytestqt.qtbot import QtBot
 
+import app.ui
 from app.errors import AppError
 from app.settings import AppSettings, save_settings
-from app.ui.application import ask_about_crash, open_window, show_running
+from app.ui.application import ask_about_crash, open_window, raise_question, show_running
 from app.ui.instance import Instance
 from app.ui.main_window import MainWindow
 from app.ui.parts import WindowOptions, without_virtual_camera
@@ -26,6 +30,40 @@ CLAIM_AND_DIE = (
     "import os, sys; from pathlib import Path; from app.ui.instance import Instance\n"
     "one = Instance(Path(sys.argv[1])); assert one.claim(); os._exit(9)"
 )
+FIRST = """
+import gc, os, sys
+from pathlib import Path
+from PyQt6.QtCore import QCoreApplication
+from app.ui.instance import Instance
+
+what = sys.argv[2]
+
+class First(Instance):
+    def _listen(self):
+        if what == "listens late":
+            print("claims", flush=True)
+            sys.stdin.readline()
+        super()._listen()
+
+    def _take(self):
+        super()._take()
+        if what == "collects":
+            gc.collect()  # as any thread's next allocation may
+        elif what == "crashes":
+            os._exit(9)
+        elif what == "ends":
+            self.hang_up()
+            print("hangs up", flush=True)
+            sys.stdin.readline()
+            self.release()
+
+app = QCoreApplication([])
+one = First(Path(sys.argv[1]))
+one.show = lambda: print("shows", flush=True)
+assert one.claim()
+print("listens", flush=True)
+sys.exit(app.exec())
+"""
 ASK = (
     "import sys; from pathlib import Path; from app.ui.instance import Instance\n"
     "sys.exit(0 if Instance(Path(sys.argv[1])).ask_to_show() else 3)"
@@ -87,6 +125,132 @@ def test_a_second_start_brings_the_window_to_the_front(path: Path, instance: Ins
         assert len(shown) == number
 
 
+class First:
+    """A running window in a process of its own, with what may come in between."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        command = [sys.executable, "-c", FIRST, str(path), what]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.line()
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def go_on(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+
+@pytest.fixture
+def first(path: Path, request: pytest.FixtureRequest) -> Iterator[First]:
+    first = First(path, request.param)
+    yield first
+    first.process.kill()
+    first.process.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("first", ["collects"], indirect=True)
+def test_a_second_start_is_answered_whenever_the_collector_runs(path: Path, first: First) -> None:
+    for _ in range(2):
+        assert show_running(Instance(path))
+        assert first.line() == "shows"
+    assert first.process.poll() is None
+
+
+def closures_over_what_emits(source: str) -> list[str]:
+    """Slots that keep alive what calls them, as in `socket.readyRead.connect(lambda: answer(socket))`."""
+    found = []
+    for call in ast.walk(ast.parse(source)):
+        match call:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Attribute(value=ast.Name(id=emitter)), attr="connect"),
+                args=[ast.Lambda() | ast.Call() as slot, *_],
+            ) if emitter != "self":
+                named = {node.id for node in ast.walk(slot) if isinstance(node, ast.Name)}
+                found += [ast.unparse(call)] if emitter in named else []
+    return found
+
+
+def test_no_slot_keeps_alive_what_emits_its_signal() -> None:
+    """The collector would take both while Qt still has its half, and calls the slot."""
+    for slot in ("lambda: answer(socket)", "partial(answer, socket)"):
+        assert closures_over_what_emits(f"socket.readyRead.connect({slot})")
+    assert not closures_over_what_emits("socket.disconnected.connect(socket.deleteLater)")
+    files = sorted(Path(app.ui.__file__).parent.glob("*.py"))
+    assert len(files) > 30
+    assert not [found for file in files for found in closures_over_what_emits(file.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("first", ["listens late"], indirect=True)
+def test_of_two_starts_at_once_one_opens_and_the_other_shows_it(
+    path: Path, first: First, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = Instance(path)
+    assert not second.claim()
+    assert not second.ask_to_show()
+    monkeypatch.setattr("app.ui.application.time.sleep", lambda _: first.go_on())  # it asks and claims before
+    assert show_running(second)
+    assert [first.line(), first.line()] == ["listens", "shows"]
+
+
+@pytest.mark.parametrize("first", ["ends"], indirect=True)
+def test_a_window_that_ends_while_it_is_asked_leaves_its_place_to_who_asked(
+    path: Path, first: First, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[float] = []
+    sleep = time.sleep
+
+    def wait(wait_s: float) -> None:
+        if not tries:
+            assert first.line() == "hangs up"  # and has its claim still
+            first.go_on()
+        tries.append(wait_s)
+        sleep(wait_s)
+
+    second = Instance(path)
+    assert not second.claim()
+    monkeypatch.setattr("app.ui.application.time.sleep", wait)
+    assert not show_running(second)
+    assert tries
+    assert not second.crashed
+    assert not Instance(path).claim()
+    assert Instance(path).holder() == second.holder() == f"process {os.getpid()}"
+    second.release()
+
+
+@pytest.mark.parametrize("first", ["crashes"], indirect=True)
+def test_a_window_that_crashes_while_it_is_asked_does_too(path: Path, first: First) -> None:
+    second = Instance(path)
+    assert not second.claim()
+    assert not show_running(second)
+    assert second.crashed
+    assert first.process.wait(60) == 9
+    second.release()
+
+
+def test_what_arrives_in_pieces_or_from_who_has_gone_is_answered(instance: Instance, path: Path, qtbot: QtBot) -> None:
+    shown: list[bool] = []
+    instance.show = lambda: shown.append(True)
+    name = f"mcnet-avatar-{hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]}"
+    socket = QLocalSocket()
+    socket.connectToServer(name)
+    for piece in (b"sh", b"ow\n"):
+        assert not shown
+        socket.write(piece)
+        socket.flush()
+        qtbot.wait(50)
+    assert shown == [True]
+    assert socket.readAll().data() == b"shown\n"
+    socket.abort()
+    socket.connectToServer(name)
+    socket.write(b"show\n")
+    socket.flush()
+    socket.abort()
+    qtbot.waitUntil(lambda: len(shown) == 2)
+
+
 @pytest.mark.usefixtures("instance")
 def test_a_running_window_that_does_not_answer_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.ui.instance._ANSWER_MS", 50)  # its event loop does not run meanwhile
@@ -130,6 +294,24 @@ def test_after_a_crash_the_user_is_asked(qapp: QApplication, answer: str, expect
     assert "the processor computes, there is no virtual camera, and all settings are the defaults" in said[0]
 
 
+def test_a_second_start_brings_the_question_to_the_front(qapp: QApplication, monkeypatch: pytest.MonkeyPatch) -> None:
+    raised: list[str] = []
+    monkeypatch.setattr(QMessageBox, "raise_", lambda box: raised.append(box.text()))
+
+    def ask_again() -> None:
+        raise_question()
+        box = qapp.activeModalWidget()
+        assert isinstance(box, QMessageBox)
+        box.reject()
+        box.deleteLater()
+
+    QTimer.singleShot(50, ask_again)
+    assert ask_about_crash() is False
+    assert "did not end in order last time" in raised[0]
+    raise_question()  # nothing is asked any more
+    assert len(raised) == 1
+
+
 @pytest.mark.usefixtures("_signals_are_heard")
 def test_control_c_ends_the_question_too(qapp: QApplication) -> None:
     QTimer.singleShot(50, lambda: signal.raise_signal(signal.SIGINT))
@@ -163,15 +345,14 @@ def test_a_safe_start_runs_on_the_processor_without_a_virtual_camera_and_keeps_n
 
 
 REAL = """
-import faulthandler, signal, sys
+import faulthandler, sys
 from pathlib import Path
 from PyQt6.QtWidgets import QMessageBox
 from app.ui.application import WindowOptions, run_window
 from app.ui.main_window import MainWindow
 from app.ui.messages import MessageBar
 
-if hasattr(signal, "SIGUSR1"):
-    faulthandler.register(signal.SIGUSR1)  # asked where it stands, when it does not answer
+faulthandler.enable()
 MainWindow.showEvent = lambda self, event: print("shown", flush=True)
 front = MainWindow.come_to_front
 MainWindow.come_to_front = lambda self: (print("front", flush=True), front(self))
@@ -198,9 +379,7 @@ def test_the_real_program_started_twice_killed_and_started_again(path: Path, tmp
         )
 
     def where_it_stands(process: "subprocess.Popen[str]") -> str:
-        process.send_signal(signal.SIGUSR1)
-        time.sleep(1.0)
-        process.kill()
+        process.send_signal(signal.SIGABRT)  # unless it has crashed by itself
         return process.communicate(timeout=60)[1]
 
     def line(process: "subprocess.Popen[str]") -> str:
@@ -211,11 +390,8 @@ def test_the_real_program_started_twice_killed_and_started_again(path: Path, tmp
     try:
         running.append(first := start())
         assert line(first) == "shown"
-        for _ in range(3):  # a window that is still loading beside other tests may not answer the first time
-            second = start()
-            _, errors = second.communicate(timeout=60)
-            if second.returncode == 0:
-                break
+        second = start()
+        _, errors = second.communicate(timeout=60)
         assert second.returncode == 0, f"{errors}\nThe first one:\n{where_it_stands(first)}"
         assert "running already: its window comes to the front" in errors
         seen = [line(first)]
@@ -237,7 +413,7 @@ def test_the_real_program_started_twice_killed_and_started_again(path: Path, tmp
         _, errors = after.communicate(timeout=60)
         assert after.returncode == 0, errors
         assert (path.read_bytes() if path.exists() else None) == kept
-        assert not list(path.parent.glob("*.lock"))
+        assert not [*path.parent.glob("*.lock"), *path.parent.glob("*.running")]
     finally:
         for process in running:
             process.kill()

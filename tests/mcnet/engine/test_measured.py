@@ -14,11 +14,11 @@ from mcnet import Engine, EngineError, EngineOptions, Mcnet
 from mcnet.arrays import Keypoints, SourceCache
 from mcnet.bench.measure import BASELINE, Variant, VariantTask, bytes_of, noise_pictures, open_model, prepare
 from mcnet.bench.tiers import measure
-from mcnet.checkpoint import save_model
+from mcnet.checkpoint import load_model, save_model
 from mcnet.config import McnetConfig
 from mcnet.engine.cuda_graph import CudaGraphBackend
 from mcnet.engine.quantization import measure_ranges, note_ranges
-from mcnet.model_file import ModelFile, ModelInfo
+from mcnet.model_file import CheckpointError, ModelFile, ModelInfo
 from mcnet.pose import adapted_scale, jacobians_of_places, relative_keypoints
 from tests.mcnet.engine.test_cuda_graph import compute_again
 from tests.mcnet.engine.test_engine import Pictures, difference
@@ -224,3 +224,38 @@ def test_what_a_file_says_of_its_keypoints(stated: dict[str, Any] | None, detect
     info = ModelInfo(training={} if stated is None else {"keypoints": stated})
     assert info.detects is detects
     assert info.keypoint_jacobians == kind
+
+
+LINEAR = (*[(*[0.3 if at % 5 == of % 7 else 0.0 for at in range(36)],) for of in range(18)], (1.0, 0.0, 0.0, 1.0) * 9)
+"""A map from places to jacobians, near the identity for places of a face."""
+
+
+def stating(rows: Any) -> Mcnet:
+    model = model_of("detected")
+    model.info = dataclasses.replace(
+        model.info, training={"keypoints": {**model.info.training["keypoints"], "linear_jacobians": rows}}
+    )
+    return model
+
+
+def test_the_engine_tells_the_map_that_a_file_has(tmp_path: Path) -> None:
+    save_model(stating(LINEAR), tmp_path / "model.safetensors")
+    assert Engine(load_model(tmp_path / "model.safetensors"), FP32).linear_jacobians == LINEAR
+    assert Engine(model_of("detected"), FP32).linear_jacobians == ()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        None,
+        LINEAR[1:],
+        [row[1:] for row in LINEAR],
+        [*LINEAR[:-1], ["1"] * 35],
+        [*LINEAR[:-1], [float("nan")] * 36],
+    ],
+    ids=["none", "a row short", "a column short", "ragged", "not a number"],
+)
+def test_a_map_that_does_not_fit_the_keypoints_is_refused(rows: Any, tmp_path: Path) -> None:
+    save_model(stating(rows), tmp_path / "wrong.safetensors")
+    with pytest.raises(CheckpointError, match=r"wrong.safetensors has .* expected numbers of shape \(19, 36\)"):
+        ModelFile.read(tmp_path / "wrong.safetensors")

@@ -12,16 +12,18 @@ from torch import Tensor
 import training.fit.objective
 from mcnet.arrays import Keypoints
 from mcnet.checkpoint import load_model, save_model
-from mcnet.config import ConfigError
+from mcnet.config import ConfigError, McnetConfig
 from mcnet.engine import Engine, EngineOptions
 from mcnet.generator import Mcnet
 from mcnet.model_file import ModelInfo
+from mcnet.pose import linear_jacobians
 from tests.training.conftest import tiny_config
 from training.data import DataError, Dataset, open_dataset
 from training.draws import Draws
 from training.fit.augment import Faces
 from training.fit.config import DataConfig, FitConfig
 from training.fit.export import export
+from training.fit.linear_jacobians import fit_linear_jacobians
 from training.fit.loop import fit, take_weights
 from training.fit.measured import Measured, measured
 from training.fit.sampler import PairSampler
@@ -110,6 +112,81 @@ def test_jacobians_without_a_detector(kind: Any) -> None:
     assert torch.isfinite(taken.jacobian).all()
 
 
+def test_some_driving_jacobians_are_the_sources_changed_as_the_linear_map_says() -> None:
+    linear = tuple(tuple(row) for row in torch.randn((11, 20), generator=torch.Generator().manual_seed(6)).tolist())
+    config = dataclasses.replace(MEASURED, linear_share=0.5)
+    source, driving = faces(64, 1), faces(64, 2)
+    driving.valid[1] = False
+    found = measured(source, driving, config, Draws(1, 2, 0, 64), linear)
+    assert found is not None
+    assert 10 < found.moved.sum() < 54
+    one, other = keypoints(64, 3), keypoints(64, 4)
+    of_source, of_driving = found.keypoints(one, other)
+    assert torch.equal(of_source.jacobian, one.jacobian)
+    moved = found.used & found.moved
+    assert not moved[1]
+    assert torch.equal(of_driving.jacobian[~moved], other.jacobian[~moved])
+    before, after = (linear_jacobians(places, linear)[moved] for places in (found.source, found.driving))
+    expected = after @ torch.linalg.inv(before) @ one.jacobian[moved]
+    torch.testing.assert_close(of_driving.jacobian[moved], expected, rtol=1e-3, atol=1e-3)
+    without = measured(source, driving, config, linear=linear)  # as the sheets look at them
+    assert without is not None
+    assert torch.equal(without.keypoints(one, other)[1].jacobian, other.jacobian)
+
+
+def test_the_linear_map_is_fitted_to_the_detector_over_all_clips_alike(heads_in_space: Path) -> None:
+    """Against a detector whose jacobians are such a map of the landmarks, but for what the ridge takes."""
+    dataset = open_dataset(heads_in_space)
+    frames, landmarks = FrameStore(dataset, torch.device("cpu"), "memmap"), LandmarkStore(dataset, torch.device("cpu"))
+    rows = torch.arange(len(dataset.frames))
+    columns = [TRAINING_POINTS.index(point) for point in POINTS]
+    places = landmarks.read(rows)[0][:, columns].flatten(1)
+    linear = 0.5 * torch.randn((11, 20), generator=torch.Generator().manual_seed(7))
+    asked: list[int] = []
+
+    class Detector(torch.nn.Module):
+        def forward(self, pictures: Tensor) -> Keypoints:
+            found = [
+                int((frames.to_pictures(frames.read(rows)) - one).abs().amax((1, 2, 3)).argmin()) for one in pictures
+            ]
+            asked.extend(found)
+            jacobian = (places[found] @ linear[:-1] + linear[-1]).view(-1, 5, 2, 2)
+            return Keypoints(torch.zeros(len(found), 5, 2), jacobian)
+
+    detector = Detector().train()
+    fitted = fit_linear_jacobians(detector, dataset, "train", frames, landmarks, POINTS)  # type: ignore[arg-type]
+    assert detector.training
+    of_train = [clip.split == "train" for clip in dataset.clips for _ in range(clip.frames)]
+    assert all(of_train[row] for row in asked)
+    assert len(asked) == sum(of_train)  # its clips are short
+    wanted = (places @ linear[:-1] + linear[-1])[of_train]
+    left = wanted - (places @ torch.tensor(fitted)[:-1] + torch.tensor(fitted)[-1])[of_train]
+    assert left.var() < 0.05 * wanted.var(0).mean()
+    assert left.mean().abs() < 1e-3
+
+
+def test_a_linear_map_is_kept_through_a_resume_and_taken_from_the_initial_model(
+    heads_in_space: Path, tmp_path: Path
+) -> None:
+    data: dict[str, object] = {**RUN, "linear_share": 0.5}
+    stages: dict[str, dict[str, object]] = {
+        "full": {"steps": 0},
+        "data": data,
+        "loss": {"guidance_points": list(POINTS)},
+    }
+    config = tiny_config(heads_in_space, run={"initial": str(first_model(tmp_path))}, **stages)
+    fit(config, tmp_path / "run", max_minutes=0)
+    before = torch.load(tmp_path / "run" / "checkpoint.pt")["facts"]["linear_jacobians"]
+    fit(config, tmp_path / "run")
+    export(tmp_path / "run", tmp_path / "one.safetensors")
+    one = load_model(tmp_path / "one.safetensors").info
+    assert one.linear_jacobians == before
+    assert "linear_jacobians" not in one.training  # it stands with the keypoints
+    fit(tiny_config(heads_in_space, run={"initial": str(tmp_path / "one.safetensors")}, **stages), tmp_path / "two")
+    export(tmp_path / "two", tmp_path / "two.safetensors")
+    assert load_model(tmp_path / "two.safetensors").info.linear_jacobians == before
+
+
 @pytest.mark.parametrize("stage", ["motion", "full"])
 def test_the_dense_motion_gets_them_and_the_detector_no_gradient_by_them(
     stage: str, heads: Path, monkeypatch: pytest.MonkeyPatch
@@ -145,6 +222,15 @@ def test_the_dense_motion_gets_them_and_the_detector_no_gradient_by_them(
     assert any(weight.grad is not None and weight.grad.any() for weight in model.keypoint_detector.parameters())
 
 
+def first_model(folder: Path) -> Path:
+    """Whose detector has jacobians that depend on what it sees."""
+    torch.manual_seed(4)
+    model = Mcnet(dataclasses.replace(McnetConfig.named("tiny"), num_keypoints=len(POINTS)))
+    torch.nn.init.normal_(model.keypoint_detector.jacobians.weight, std=0.05)
+    save_model(model, folder / "first.safetensors")
+    return folder / "first.safetensors"
+
+
 def run_and_export(config: FitConfig, folder: Path) -> Path:
     fit(config, folder / "run")
     export(folder / "run", folder / "model.safetensors", name="mine")
@@ -158,8 +244,9 @@ def run_and_export(config: FitConfig, folder: Path) -> Path:
         ({**RUN, "keypoint_jacobians": "detected"}, POINTS),
         ({**RUN, "keypoint_jacobians": "identity", "detected_share": 0.0}, POINTS),
         ({**RUN, "keypoint_points": list(RIGID), "keypoint_jacobians": "rotation", "detected_share": 0.0}, RIGID),
+        ({**RUN, "linear_share": 0.5}, POINTS),
     ],
-    ids=["detected", "measured", "measured, identity", "measured, rotation"],
+    ids=["detected", "measured", "measured, identity", "measured, rotation", "measured, linear in space"],
 )
 def test_each_kind_trains_exports_and_opens_in_the_engine_with_places(
     data: dict[str, object], points: tuple[int, ...], heads_in_space: Path, tmp_path: Path
@@ -171,11 +258,13 @@ def test_each_kind_trains_exports_and_opens_in_the_engine_with_places(
         loss={"guidance_points": list(points)},
         augment={"moved_stills": 1.0, "moved_clips": 0.3},
         log={"sheet_every": 4},
+        run={"initial": str(first_model(tmp_path))} if "linear_share" in data else {},
     )
     model = load_model(run_and_export(config, tmp_path))
     assert model.info.keypoint_landmarks == points
     assert model.info.keypoint_jacobians == data.get("keypoint_jacobians", "detected")
     assert ("keypoints" in model.info.training) == bool(data)
+    assert bool(model.info.linear_jacobians) == ("linear_share" in data)
     assert list((tmp_path / "run" / "sheets").glob("*.png"))
     engine = Engine(model, EngineOptions(precision="fp32", backend="torch"))
     dataset = open_dataset(heads_in_space)
@@ -236,6 +325,10 @@ def test_detected_pairs_are_as_without_measuring(heads_in_space: Path) -> None:
         (RUN, {"guidance": 0.0, "guidance_late": 0.0}, "loss.guidance: got 0.0, expected above 0"),
         ({**RUN, "keypoint_jacobians": "rotation"}, {}, "several of 33, .*, not in one plane"),
         ({**RUN, "keypoint_jacobians": "sideways"}, {}, "keypoint_jacobians"),
+        ({**RUN, "linear_share": 0.5}, {}, "run.initial: got '', expected a model whose detector"),
+        ({**RUN, "linear_share": 1.5}, {}, "data.linear_share: got 1.5, expected at most 1"),
+        ({**RUN, "linear_share": 0.5, "keypoint_jacobians": "identity"}, {}, "keypoint_jacobians: got 'identity'"),
+        ({"linear_share": 0.5}, {}, "data.keypoints: got 'detected', expected measured"),
         ({**RUN, "detected_share": 1.5}, {}, "data.detected_share: got 1.5, expected at most 1"),
     ],
 )
