@@ -30,6 +30,8 @@ from mcnet.model_file import ModelInfo
 from tests.disks import full
 from tests.media.test_picture_words import said_by
 
+pytestmark = pytest.mark.usefixtures("_compiled_once")
+
 PORTRAIT = ASSETS / "portraits" / "woman_1.jpg"
 CLIP = ASSETS / "driving" / "grid_bbaf2n.mpg"
 FRAMES = 6
