@@ -55,8 +55,12 @@ def phrase(template: str, /, *, one: str = "", meaning: str = "", **fields: obje
         meaning: a literal for translators, where the same English has several meanings.
         fields: what stands at the places. Of what is neither a number nor a text its words are taken, an error's too.
     """
-    kept = {name: value if isinstance(value, int | float) else str(value) for name, value in fields.items()}
-    return Phrase(template, one, meaning, kept)
+    return Phrase(template, one, meaning, kept_fields(fields))
+
+
+def kept_fields(fields: dict[str, object]) -> dict[str, int | float | str]:
+    """What a phrase keeps of what stands at its places: numbers, and everything else as its words."""
+    return {name: value if isinstance(value, int | float) else str(value) for name, value in fields.items()}
 
 
 def packed(text: str) -> Any:

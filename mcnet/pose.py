@@ -97,7 +97,7 @@ LinearMap = tuple[tuple[float, ...], ...]
 row."""
 
 
-def linear_jacobians(places: TensorOrArray, linear: LinearMap | Array) -> TensorOrArray:
+def linear_jacobians(places: TensorOrArray, linear: LinearMap) -> TensorOrArray:
     """Jacobians as a linear map of all places, that was fitted to what a detector finds.
 
     Args:
@@ -148,8 +148,16 @@ def _rigid_fit(points: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
 def _constant(rows: tuple[tuple[float, ...], ...], like: Any) -> Any:
     """A matrix of the kind, type and device of `like`."""
     if isinstance(like, np.ndarray):
-        return np.array(rows, like.dtype)
+        return _array(rows, like.dtype)
     return _tensor(rows, like.device).to(like.dtype)
+
+
+@functools.lru_cache(maxsize=16)
+def _array(rows: tuple[tuple[float, ...], ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Kept, since a large one takes a tenth of a millisecond to make."""
+    made = np.array(rows, dtype)
+    made.flags.writeable = False
+    return made
 
 
 @functools.lru_cache(maxsize=16)

@@ -1,9 +1,12 @@
 """What holds for every test."""
 
 import gc
+import importlib.util
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +24,32 @@ def _measured_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))  # of who signs, among others
+        yield
+
+
+@pytest.fixture(scope="session")
+def _graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `_compiled_once` keeps them."""
+    return tmp_path_factory.mktemp("graphs")
+
+
+@pytest.fixture(scope="module")
+def _compiled_once(_graphs: Path) -> Iterator[None]:
+    """For files whose many tests only use a network: OpenVINO reads what it compiled for one of them before, which
+    takes half as long. Those that are about the compiled network itself (`mcnet/engine`) compile it every time.
+    """
+    if importlib.util.find_spec("openvino") is None:
+        yield
+        return
+    from mcnet.openvino_import import ov
+
+    def core(make: Callable[[], Any] = ov.Core) -> Any:
+        made = make()
+        made.set_property({"CACHE_DIR": str(_graphs)})
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ov, "Core", core)
         yield
 
 

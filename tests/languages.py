@@ -6,6 +6,7 @@ new or was changed is left untranslated there, for Qt Linguist or an editor; one
 """
 
 import ast
+import functools
 import os
 import shutil
 import subprocess
@@ -43,6 +44,7 @@ def ts_file(language: str) -> Path:
     return TRANSLATIONS / f"mcnet-avatar_{language}.ts"
 
 
+@functools.cache
 def marked_texts() -> list[Marked]:
     """Every marked text of the app and of what it stands on, once each, by its English."""
     found: dict[tuple[str, str], Marked] = {}
@@ -58,8 +60,6 @@ def _in_source(path: Path) -> Iterator[Marked]:
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id not in _MARKS:
             continue
         place = f"{path.relative_to(ROOT).as_posix()}:{node.lineno}"
-        if path.name == "languages.py" and not isinstance(node.args[0], ast.Constant):
-            continue  # where `tr` itself is made of `phrase`
         given = {keyword.arg: keyword.value for keyword in node.keywords}
         text, meaning = _literal(node.args[0], place), _literal(given.get("meaning"), place)
         yield Marked(text, meaning, "one" in given, place)

@@ -6,7 +6,7 @@ from typing import Any
 
 from PyQt6.QtCore import QCoreApplication, QLibraryInfo, QLocale, QTranslator
 
-from mcnet.phrases import Phrase, phrase
+from mcnet.phrases import Phrase, kept_fields
 
 CONTEXT = "mcnet-avatar"
 TRANSLATIONS = Path(__file__).parent / "translations"
@@ -27,18 +27,21 @@ def tr(template: str, /, *, one: str = "", meaning: str = "", **fields: object) 
 
     It is looked up when it is called: a text that is made earlier than that, as at a module's top level, is a `phrase`.
     """
-    return spoken(phrase(template, one=one, meaning=meaning, **fields))
+    return _said(template, one, meaning, kept_fields(fields))
 
 
 def spoken(text: str) -> str:
     """A text as it is shown: a phrase in the user's language, with numbers as they are written there."""
-    if not isinstance(text, Phrase):
-        return text
-    number = int(text.fields["n"]) if text.one else -1
-    template = QCoreApplication.translate(CONTEXT, text.template, text.meaning, number)
-    if number == 1 and template == text.template:
-        template = text.one
-    return _FORMATTER.vformat(template, (), text.fields) if "{" in template or "}" in template else template
+    return _said(text.template, text.one, text.meaning, text.fields) if isinstance(text, Phrase) else text
+
+
+def _said(template: str, one: str, meaning: str, fields: dict[str, int | float | str]) -> str:
+    number = int(fields["n"]) if one else -1
+    said = QCoreApplication.translate(CONTEXT, template, meaning, number)
+    if number == 1 and said == template:
+        said = one
+    # Most have no places, and there are hundreds in a window.
+    return _FORMATTER.vformat(said, (), fields) if "{" in said or "}" in said else said
 
 
 def capital(text: str) -> str:

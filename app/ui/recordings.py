@@ -192,10 +192,12 @@ class Recordings(QObject):
         self.cleared.emit("recording")  # of an attempt before
 
         def write() -> Path:
+            from mcnet.disclosure.words import words_of_snapshot
             from mcnet.media.images import write_rgb
 
             _make_folder(path.parent)
-            write_rgb(path, picture.rgb if picture.alpha is None else picture.straight())
+            shown = picture.rgb if picture.alpha is None else picture.straight()
+            write_rgb(path, shown, words_of_snapshot(composite=picture.composite))
             disclose(path, picture.composite)
             return path
 

@@ -1,5 +1,6 @@
 """Counts the multiply-accumulates that a network costs per frame: what decides whether it is live on a CPU."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -52,6 +53,7 @@ class Macs(NamedTuple):
     parameters: float
 
 
+@functools.cache  # it takes a second, and an ablation that is gone on with asks again
 def count_macs(config: McnetConfig) -> Macs:
     """Count on a network of that size; its weights do not matter."""
     with torch.device("meta"):  # shapes are enough

@@ -760,6 +760,7 @@ def shot_of(rgb: "Rgb", face: "Face | None", box: "SquareBox | None", size_px: i
 
 def write_sheet(path: Path, source: "Rgb", moments: Sequence[Moment]) -> None:
     """The portrait, then performer above result at each moment."""
+    from mcnet.disclosure.words import words_of_animation
     from mcnet.media.contact_sheet import contact_sheet
     from mcnet.media.images import write_rgb
 
@@ -768,7 +769,8 @@ def write_sheet(path: Path, source: "Rgb", moments: Sequence[Moment]) -> None:
         [None, *(moment.result for moment in moments)],
     ]
     times = (f"{moment.time_s:.1f} s" for moment in moments)
-    write_rgb(path, contact_sheet(rows, column_labels=("source", *times), row_labels=("driving", "animated")))
+    sheet = contact_sheet(rows, column_labels=("source", *times), row_labels=("driving", "animated"))
+    write_rgb(path, sheet, words_of_animation(beside=True, behind=False))
 
 
 def _statement_beside(output: Path) -> Path | None:

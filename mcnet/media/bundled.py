@@ -1,5 +1,6 @@
 """The bundled portraits and the bundled clip, cropped as the command crops them: real faces for measuring."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -33,8 +34,9 @@ class Faces(NamedTuple):
     driving_meshes: NDArray[np.float64]
 
 
+@lru_cache(maxsize=1)  # whoever exports one model exports several
 def bundled_faces(size_px: int, *, portraits: int, frames: int) -> Faces:
-    """So many portraits and frames of the `CLIP`, spread evenly.
+    """So many portraits and frames of the `CLIP`, spread evenly; to be read, not changed.
 
     Raises:
         UserError: OpenCV does not load.

@@ -262,7 +262,7 @@ class PortraitInSpace:
         self._fit = np.ascontiguousarray(fit.transpose(1, 0, 2).reshape(len(shape), -1))  # (N, 2 K)
         facing = {point: pair for pairs in _LIDS for pair in zip(*pairs, strict=True) for point in pair}
         self._on_lids = [(index, facing[point]) for index, point in enumerate(self._points) if point in facing]
-        self._linear = np.array(linear)
+        self._linear = linear
         self._own_inverse = invert_2x2(linear_jacobians(self.places[None], self._linear)) if linear else None
         self._taken: tuple[Head, Array, Expression] | None = None
 

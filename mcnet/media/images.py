@@ -10,6 +10,7 @@ import re
 import struct
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -22,7 +23,11 @@ from mcnet.config import MIN_SIDE_PX
 from mcnet.files import cause_and_remedy, replacing
 from mcnet.media.colours import as_srgb, eight_bit
 from mcnet.media.errors import MediaError
+from mcnet.media.picture_words import with_words
 from mcnet.phrases import listed, phrase
+
+if TYPE_CHECKING:
+    from mcnet.disclosure.words import Words
 
 logger = logging.getLogger(__name__)
 
@@ -112,12 +117,13 @@ def usual_endings() -> tuple[str, ...]:
     return tuple(sorted(ending for ending, name in Image.EXTENSION.items() if name in formats))
 
 
-def write_rgb(path: str | Path, rgb: NDArray[np.uint8]) -> None:
+def write_rgb(path: str | Path, rgb: NDArray[np.uint8], words: "Words | None" = None) -> None:
     """Write a picture as PNG or JPEG (quality 95), by the path's suffix, replacing an older one in one step.
 
     Args:
         path: ends in `.png`, `.jpg` or `.jpeg`; its folder exists.
         rgb: (H, W, 3) uint8 RGB; for PNG also (H, W, 4), with straight alpha.
+        words: what the file says of itself in its metadata; None: nothing.
 
     Raises:
         MediaError: the suffix is another, or the place cannot be written.
@@ -137,7 +143,7 @@ def write_rgb(path: str | Path, rgb: NDArray[np.uint8]) -> None:
         raise MediaError(phrase("cannot write the picture {path}: it is a folder, expected a file name", path=path))
     try:
         with replacing(path) as partial:
-            partial.write_bytes(encoded(rgb, suffix))
+            partial.write_bytes(encoded(rgb, suffix, words))
     except OSError as error:
         raise MediaError(
             phrase(
@@ -148,16 +154,18 @@ def write_rgb(path: str | Path, rgb: NDArray[np.uint8]) -> None:
         ) from error
 
 
-def encoded(rgb: NDArray[np.uint8], suffix: str) -> bytes:
+def encoded(rgb: NDArray[np.uint8], suffix: str, words: "Words | None" = None) -> bytes:
     """The content of a picture's file.
 
     Args:
         rgb: (H, W, 3) uint8 RGB; for PNG also (H, W, 4), with straight alpha.
         suffix: one of `WRITABLE_SUFFIXES`.
+        words: what it says of itself in its metadata; None: nothing.
     """
     options = [] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
     order = [2, 1, 0, *range(3, rgb.shape[2])]
-    return cv2.imencode(suffix, rgb[:, :, order], options)[1].tobytes()
+    content = cv2.imencode(suffix, rgb[:, :, order], options)[1].tobytes()
+    return content if words is None else with_words(content, suffix, words)
 
 
 def _read(path: Path, most_kept: int, *, completed: bool = False) -> tuple[NDArray[np.uint8], bool]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import av
 import av.error
@@ -26,8 +26,12 @@ from mcnet.files import cause_and_remedy, free_name, replacing, scratch_beside
 from mcnet.media.errors import MediaError
 from mcnet.media.images import encoded
 from mcnet.media.muxer import Muxer
+from mcnet.media.picture_words import with_words
 from mcnet.media.sound import Sound, carry_sound
 from mcnet.media.video import open_container, plays
+
+if TYPE_CHECKING:
+    from mcnet.disclosure.words import Words
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +65,8 @@ class VideoWriter:
         audio_from: a video whose sound is carried over, from its first picture up to the length of what is written:
             copied where that is exact, else as AAC or Opus. A video without sound, or a folder, is fine.
         alpha: the frames have a straight alpha channel, which `.webm` (VP9 with alpha) and a folder of PNGs keep.
-        words: what `.mp4` and `.webm` say of themselves in their metadata, as comment and description; "": nothing. GIF
-            and PNG have no such place.
+        words: what the file, or each picture of a folder, says of itself in its metadata; None: nothing. `.mp4` and
+            `.webm` have no place for IPTC's term alone: it is in the text.
 
     Attributes:
         frame_count: frames written so far.
@@ -81,7 +85,7 @@ class VideoWriter:
         audio_from: str | Path | None = None,
         *,
         alpha: bool = False,
-        words: str = "",
+        words: "Words | None" = None,
     ) -> None:
         as_folder = str(path).endswith(("/", os.sep)) or Path(path).is_dir()
         self.path = Path(path).absolute()  # FFmpeg takes a relative name with a colon for an address
@@ -138,9 +142,9 @@ class VideoWriter:
 
     def _make_sink(self) -> "_Sink":
         if not self._suffix:
-            return _PictureSink(self._partial)
+            return _PictureSink(self._partial, self._words)
         if self._suffix == ".gif":
-            return _GifSink(self._partial, self._fps, self._frame_size_px)
+            return _GifSink(self._partial, self._fps, self._frame_size_px, self._words)
         return _VideoSink(
             self._partial,
             self._suffix,
@@ -244,13 +248,14 @@ class _Sink(Protocol):
 
 
 class _PictureSink:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, words: "Words | None") -> None:
         self._folder = folder
+        self._words = words
         folder.mkdir()
 
     def write(self, rgb: NDArray[np.uint8], index: int) -> None:
         with replacing(self._folder / f"{index:06d}.png") as partial:
-            partial.write_bytes(encoded(rgb, ".png"))
+            partial.write_bytes(encoded(rgb, ".png", self._words))
 
     def finish(self) -> None:
         """Each picture is complete already."""
@@ -271,7 +276,7 @@ class _VideoSink:
         audio_from: Path | None,
         *,
         alpha: bool,
-        words: str,
+        words: "Words | None",
     ) -> None:
         codec = "libx264" if suffix == ".mp4" else "libvpx-vp9"
         options = (
@@ -289,8 +294,8 @@ class _VideoSink:
         self._muxer = Muxer(path, suffix[1:], _MUXER_OPTIONS[suffix])
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self.close)
-            if words:
-                self._muxer.container.metadata.update({"comment": words, "description": words})
+            if words is not None:
+                self._muxer.container.metadata.update({"comment": words.text, "description": words.text})
             even_frame_size_px = (frame_size_px[0] + self._odd[0], frame_size_px[1] + self._odd[1])
             self._stream = _add_pictures(self._muxer, codec, fps, even_frame_size_px, self._stored, options)
             context = self._stream.codec_context
@@ -330,8 +335,9 @@ class _VideoSink:
 class _GifSink:
     """Keeps the frames losslessly in a file until all are known, for the palette is made from all of them."""
 
-    def __init__(self, path: Path, fps: Fraction, frame_size_px: tuple[int, int]) -> None:
+    def __init__(self, path: Path, fps: Fraction, frame_size_px: tuple[int, int], words: "Words | None") -> None:
         self._path = path
+        self._words = words
         self._step = max(Fraction(1), fps / _GIF_MAX_FPS)  # in frames
         self._fps = fps / self._step
         self._kept_path = _kept_beside(path)
@@ -353,6 +359,9 @@ class _GifSink:
         self._kept.mux(self._stream.encode(None))
         self._kept.finish()
         self._convert()
+        if self._words is not None:  # FFmpeg's muxer writes none
+            with replacing(self._path) as partial:
+                partial.write_bytes(with_words(self._path.read_bytes(), ".gif", self._words))
 
     def close(self) -> None:
         self._kept.close()

@@ -130,9 +130,9 @@ def test_a_model_with_a_linear_map_gets_its_jacobians_in_space(meshes: list[Arra
     np.testing.assert_array_equal(places, plain.driving(head)[0])
     before, after = (linear_jacobians(each[None], linear)[0] for each in (portrait.places, places))
     np.testing.assert_allclose(maps @ before, after, atol=1e-9)
-    own = Keypoints(portrait.places[None].astype(np.float32), made.normal(size=(1, len(POINTS), 2, 2)))
-    driving = portrait.keypoints([head], own)
-    np.testing.assert_allclose(driving.jacobian[0], maps @ own.jacobian[0], rtol=1e-4, atol=1e-5)
+    own = made.normal(size=(1, len(POINTS), 2, 2))
+    driving: Keypoints[Array] = portrait.keypoints([head], Keypoints(portrait.places[None], own))
+    np.testing.assert_allclose(driving.jacobian[0], maps @ own[0], rtol=1e-4, atol=1e-5)
 
 
 def test_the_performers_place_and_size_are_taken_from_the_reference(meshes: list[Array]) -> None:

@@ -10,7 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from mcnet.bench import ranges
 from mcnet.mean_head import RIGID_POINTS, RIGID_SHAPE
+from mcnet.media.bundled import bundled_faces
 from training.data import PACKED_FORMAT, Clip, ClipTable, Landmarks, write_landmarks, write_table
 from training.fit.config import FitConfig
 from training.landmarks import (
@@ -31,6 +33,17 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_faces() -> Iterator[None]:
+    """An export measures the ranges of activations on two bundled portraits and two frames, not on ten and four.
+
+    What it measures on all of them, `tests/mcnet/engine/test_quantization.py` sees.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranges, "bundled_faces", lambda size_px, **_: bundled_faces(size_px, portraits=2, frames=2))
+        yield
 
 
 def head(person: int, x: float, y: float, mouth: float) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from mcnet.arrays import Array, Flow, Keypoints, SourceCache
 from mcnet.config import McnetConfig
 from mcnet.engine import DeviceChoice
+from mcnet.pose import LinearMap
 
 
 class LiveEngine(Protocol):
@@ -20,6 +21,7 @@ class LiveEngine(Protocol):
     choice: DeviceChoice
     fingerprint: str
     keypoint_landmarks: tuple[int, ...]
+    linear_jacobians: LinearMap
     places_suffice: bool
     detects: bool
     backend_reason: str

@@ -190,7 +190,13 @@ def test_of_two_starts_at_once_one_opens_and_the_other_shows_it(
     second = Instance(path)
     assert not second.claim()
     assert not second.ask_to_show()
-    monkeypatch.setattr("app.ui.application.time.sleep", lambda _: first.go_on())  # it asks and claims before
+    sleep = time.sleep
+
+    def wait(wait_s: float) -> None:
+        first.go_on()  # the second one has asked and claimed in vain
+        sleep(wait_s)
+
+    monkeypatch.setattr("app.ui.application.time.sleep", wait)
     assert show_running(second)
     assert [first.line(), first.line()] == ["listens", "shows"]
 

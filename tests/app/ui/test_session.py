@@ -33,10 +33,12 @@ from app.ui.main_window import MainWindow
 from app.ui.parts import WindowOptions
 from app.ui.session import Session
 from mcnet.disclosure import SigningFiles
+from mcnet.disclosure.words import words_of_snapshot
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import STATS, FakePipeline, World
 from tests.app.ui.hand import press
 from tests.disks import Room, place
+from tests.media.test_picture_words import said_by
 
 
 def test_start_asks_for_everything(window: MainWindow, world: World) -> None:
@@ -344,6 +346,7 @@ def test_snapshot(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path
     image = QImage(str(path))
     assert (image.width(), image.height()) == (64, 36)
     assert image.pixelColor(3, 3).red() == 120
+    assert said_by(path) == words_of_snapshot(composite=False)
 
 
 def test_a_snapshot_that_cannot_be_written(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from mcnet.pose import adapted_scale, relative_keypoints
 from tests.released import to_tensor
 from tests.tolerance import PROMISED, ROUNDED_OTHERWISE
 
-FP32 = EngineOptions(device="cpu", precision="fp32", backend="torch")
+FP32 = EngineOptions(device="cpu", precision="fp32", backend="torch", warm_up_frames=1)
 Pictures = dict[str, NDArray[Any]]
 
 

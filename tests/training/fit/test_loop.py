@@ -26,7 +26,7 @@ from tests.tolerance import EPSILON, PICTURE, largest_error
 from tests.training.conftest import ASKED, TINY, tiny_config, write_dataset
 from training.data import Clip
 from training.fit.augment import Faces, augment
-from training.fit.config import AugmentConfig, StageConfig, format_config
+from training.fit.config import AugmentConfig, FitConfig, StageConfig, format_config
 from training.fit.export import export
 from training.fit.journal import Journal
 from training.fit.loop import fit
@@ -201,14 +201,22 @@ def test_the_motion_stage_compares_at_full_size_if_told(heads: Path, tmp_path: P
     assert line["copied_l1"] != stats(tmp_path / "small")[0]["copied_l1"]
 
 
+@pytest.fixture(scope="module")
+def whole(heads: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[FitConfig, Path]:
+    """A run that was not stopped."""
+    torch.set_num_threads(1)
+    config, folder = tiny_config(heads, **ASKED, optim={"ema_decay": 0.5}), tmp_path_factory.mktemp("whole")
+    fit(config, folder)
+    return config, folder
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopped_by_a_signal_it_saves_and_resumes_bit_for_bit(
-    heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    whole: tuple[FitConfig, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     # Stop in the first stage for one signal and in the second for the other.
     stop = 1 if number == signal.SIGTERM else 2
-    config = tiny_config(heads, **ASKED, optim={"ema_decay": 0.5})
-    fit(config, tmp_path / "whole")
+    config, unstopped = whole
     handlers = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
     with monkeypatch.context() as patch:
         kill_at(stop, number, patch)
@@ -220,11 +228,11 @@ def test_stopped_by_a_signal_it_saves_and_resumes_bit_for_bit(
     with (tmp_path / "parts/stats.jsonl").open("a") as file:
         file.write('{"step": 4, "stage": "full", "total": 0.0}\n{"step": 4, "st')
     assert fit(config, tmp_path / "parts").reason == "done"
-    assert stats(tmp_path / "parts") == stats(tmp_path / "whole")
-    same_state(load_state(tmp_path / "parts" / CHECKPOINT), load_state(tmp_path / "whole" / CHECKPOINT))
+    assert stats(tmp_path / "parts") == stats(unstopped)
+    same_state(load_state(tmp_path / "parts" / CHECKPOINT), load_state(unstopped / CHECKPOINT))
     # Once more is nothing more.
     assert fit(config, tmp_path / "parts").step == 4
-    assert stats(tmp_path / "parts") == stats(tmp_path / "whole")
+    assert stats(tmp_path / "parts") == stats(unstopped)
 
 
 def test_frames_in_memory_give_the_run_of_frames_on_disk(heads: Path, tmp_path: Path) -> None:
@@ -563,14 +571,16 @@ _WORKER = """
     from pathlib import Path
     import torch
     torch.set_num_threads(1)
-    torch.randn_like = torch.zeros_like  # the memory's noise is each process's own, so it is silenced here
+    torch.randn_like = torch.zeros_like  # the memory's noise is each process's own, so it is silenced here and there
     from training.fit.config import load_config
     from training.fit.loop import fit
     fit(load_config(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
-def test_two_processes_are_one_with_twice_the_batch(heads: Path, tmp_path: Path) -> None:
+def test_two_processes_are_one_with_twice_the_batch(
+    heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # BatchNorm sees each process's own batch on a CPU (torch synchronises it on GPUs only), so that its statistics are
     # frozen here, in both runs. Everything else is as it always is: sampling, augmentation, averaging, clipping.
     tables: dict[str, dict[str, object]] = {
@@ -582,21 +592,21 @@ def test_two_processes_are_one_with_twice_the_batch(heads: Path, tmp_path: Path)
     config = tiny_config(heads, **tables)
     (tmp_path / "two.toml").write_text(format_config(config))
     tables["motion"]["batch"], tables["full"]["batch"] = 4, 2
-    (tmp_path / "one.toml").write_text(format_config(tiny_config(heads, **tables)))
+    alone = tiny_config(heads, **tables)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
 
-    def start(config_file: str, rank: int, processes: int) -> "subprocess.Popen[str]":
-        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+    def start(rank: int) -> "subprocess.Popen[str]":
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
         place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-        run = tmp_path / f"run of {processes}"
-        arguments = [sys.executable, "-c", textwrap.dedent(_WORKER), str(tmp_path / config_file), str(run)]
-        return subprocess.Popen(
-            arguments, env={**os.environ, **(place if processes > 1 else {})}, stderr=subprocess.PIPE, text=True
-        )
+        folders = [str(tmp_path / "two.toml"), str(tmp_path / "run of 2")]
+        arguments = [sys.executable, "-c", textwrap.dedent(_WORKER), *folders]
+        return subprocess.Popen(arguments, env={**os.environ, **place}, stderr=subprocess.PIPE, text=True)
 
-    workers = [start("two.toml", 0, 2), start("two.toml", 1, 2), start("one.toml", 0, 1)]
+    workers = [start(rank) for rank in range(2)]
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
+    fit(alone, tmp_path / "run of 1")
     for worker in workers:
         _, errors = worker.communicate(timeout=120)
         assert worker.returncode == 0, errors
