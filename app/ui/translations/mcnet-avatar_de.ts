@@ -2761,6 +2761,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>der Kopf der Datei ist kein JSON</translation>
         </message>
         <message>
+            <source>its linear jacobians have shape {found}, expected numbers of shape {expected} for {count} keypoints on the face mesh</source>
+            <translation>seine linearen Jacobi-Matrizen haben die Form {found}, erwartet sind Zahlen der Form {expected} für {count} Schlüsselpunkte auf dem Gesichtsnetz</translation>
+        </message>
+        <message>
             <source>its process ended with {status}: out of memory, or a library crashed</source>
             <translation>sein Prozess endete mit {status}: Der Speicher reichte nicht, oder eine Bibliothek ist abgestürzt</translation>
         </message>

@@ -2761,6 +2761,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>su cabecera no es JSON</translation>
         </message>
         <message>
+            <source>its linear jacobians have shape {found}, expected numbers of shape {expected} for {count} keypoints on the face mesh</source>
+            <translation>sus jacobianas lineales tienen la forma {found}; se esperaban números de forma {expected} para {count} puntos clave en la malla facial</translation>
+        </message>
+        <message>
             <source>its process ended with {status}: out of memory, or a library crashed</source>
             <translation>su proceso terminó con {status}: sin memoria, o una biblioteca falló</translation>
         </message>

@@ -2761,6 +2761,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>son en-tête n'est pas du JSON</translation>
         </message>
         <message>
+            <source>its linear jacobians have shape {found}, expected numbers of shape {expected} for {count} keypoints on the face mesh</source>
+            <translation>ses jacobiennes linéaires ont la forme {found} ; attendu : des nombres de forme {expected} pour {count} points clés sur le maillage du visage</translation>
+        </message>
+        <message>
             <source>its process ended with {status}: out of memory, or a library crashed</source>
             <translation>son processus s'est terminé avec {status} : plus de mémoire, ou une bibliothèque a planté</translation>
         </message>

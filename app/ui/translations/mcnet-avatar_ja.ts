@@ -2760,6 +2760,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>ヘッダーが JSON ではありません</translation>
         </message>
         <message>
+            <source>its linear jacobians have shape {found}, expected numbers of shape {expected} for {count} keypoints on the face mesh</source>
+            <translation>線形ヤコビ行列の形状は{found}ですが、顔メッシュ上のキーポイント{count}個には形状{expected}の数値が必要です</translation>
+        </message>
+        <message>
             <source>its process ended with {status}: out of memory, or a library crashed</source>
             <translation>プロセスが {status} で終了しました：メモリー不足か、ライブラリーの異常終了です</translation>
         </message>

@@ -2761,6 +2761,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>o cabeçalho não é JSON</translation>
         </message>
         <message>
+            <source>its linear jacobians have shape {found}, expected numbers of shape {expected} for {count} keypoints on the face mesh</source>
+            <translation>suas jacobianas lineares têm a forma {found}; esperavam-se números de forma {expected} para {count} pontos-chave na malha do rosto</translation>
+        </message>
+        <message>
             <source>its process ended with {status}: out of memory, or a library crashed</source>
             <translation>o processo terminou com {status}: faltou memória, ou uma biblioteca travou</translation>
         </message>

@@ -2760,6 +2760,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>其文件头不是 JSON</translation>
         </message>
         <message>
+            <source>its linear jacobians have shape {found}, expected numbers of shape {expected} for {count} keypoints on the face mesh</source>
+            <translation>其线性雅可比矩阵的形状为 {found}，应为面部网格上 {count} 个关键点的形状为 {expected} 的数值</translation>
+        </message>
+        <message>
             <source>its process ended with {status}: out of memory, or a library crashed</source>
             <translation>其进程以 {status} 结束：内存不足，或某个库崩溃</translation>
         </message>
