@@ -263,7 +263,12 @@ class PortraitInSpace:
         facing = {point: pair for pairs in _LIDS for pair in zip(*pairs, strict=True) for point in pair}
         self._on_lids = [(index, facing[point]) for index, point in enumerate(self._points) if point in facing]
         self._linear = linear
-        self._own_inverse = invert_2x2(linear_jacobians(self.places[None], self._linear)) if linear else None
+        self._own_inverse: Array | None = None
+        if linear:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                inverse = invert_2x2(linear_jacobians(self.places[None], linear))
+            if np.isfinite(inverse).all():  # else no map can tell what has changed, and the mesh does
+                self._own_inverse = inverse
         self._taken: tuple[Head, Array, Expression] | None = None
 
     def follow(self, performer: Head, reference: Head, gains: Gains | None = None) -> Head:

@@ -138,6 +138,13 @@ def test_a_model_with_a_linear_map_gets_its_jacobians_in_space(meshes: list[Arra
     np.testing.assert_allclose(driving.jacobian[0], maps @ own[0], rtol=1e-4, atol=1e-5)
 
 
+def test_a_map_that_cannot_tell_a_change_leaves_it_to_the_mesh(meshes: list[Array]) -> None:
+    nothing = ((0.0,) * (4 * len(POINTS)),) * (2 * len(POINTS) + 1)
+    portrait, plain = PortraitInSpace(meshes[0], POINTS, linear=nothing), PortraitInSpace(meshes[0], POINTS)
+    head = portrait.follow(posed(Head.of(meshes[1]), rotation(20)), Head.of(meshes[1]))
+    np.testing.assert_array_equal(portrait.driving(head)[1], plain.driving(head)[1])
+
+
 def test_the_performers_place_and_size_are_taken_from_the_reference(meshes: list[Array]) -> None:
     portrait = PortraitInSpace(meshes[0], POINTS)
     reference = Head.of(meshes[1])
