@@ -5,6 +5,7 @@ import errno
 import itertools
 import os
 import sys
+import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +52,7 @@ def free_name(path: Path) -> Path:
 
 
 def scratch_beside(path: Path, suffix: str = "") -> Path:
-    """A name beside a path, of this process's own, for what is to take its place once it is complete.
+    """A name beside a path, of the calling thread's own, for what is to take its place once it is complete.
 
     Args:
         path: whatever its name's length, the scratch name is a short one: a name that a file system takes must not
@@ -59,7 +60,8 @@ def scratch_beside(path: Path, suffix: str = "") -> Path:
         suffix: of the scratch name, where what writes goes by it.
     """
     number = zlib.crc32(os.fsencode(path.name))
-    return path.with_name(f".{_start_of(path.name, _SCRATCH_BYTES)}.{number:08x}.{os.getpid()}.partial{suffix}")
+    writer = f"{os.getpid()}-{threading.get_native_id()}"
+    return path.with_name(f".{_start_of(path.name, _SCRATCH_BYTES)}.{number:08x}.{writer}.partial{suffix}")
 
 
 def most_name_bytes(folder: Path) -> int:

@@ -1,5 +1,6 @@
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av.error
@@ -73,6 +74,12 @@ def test_scratch_names_of_different_files_differ(tmp_path: Path) -> None:
     names = {scratch_beside(tmp_path / f"{'x' * 100}{number}.mp4", ".mp4").name for number in range(20)}
     assert len(names) == 20
     assert all(name.startswith(".xxxx") and name.endswith(".partial.mp4") for name in names)
+
+
+def test_threads_that_write_the_same_file_do_not_share_a_scratch(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as other:
+        elsewhere = other.submit(scratch_beside, tmp_path / "a.mp4").result()
+    assert elsewhere != scratch_beside(tmp_path / "a.mp4") == scratch_beside(tmp_path / "a.mp4")
 
 
 @pytest.mark.parametrize("name", LONG_NAMES)
