@@ -22,7 +22,9 @@ logger = logging.getLogger(__name__)
 FADE_S = 0.25
 
 _AT_ONCE = (State.SLATE, State.FAULT)
-_SCENE = ("cut_out", "background", "background_colour", "background_image", "background_video", "background_blur")
+_SCENE = tuple(
+    setting.name for setting in dataclasses.fields(LiveSettings) if setting.name.startswith(("cut_out", "background"))
+)
 
 
 class _Layers(NamedTuple):
@@ -138,7 +140,9 @@ class Presenter:
 
     def _composed(self, frame: OutputFrame, settings: LiveSettings) -> _Layers:
         """The avatar's picture, in the scene of before until the person is cut out for the one that is wished for."""
-        if settings.cut_out and frame.person is None and not frame.whole and self._scene is not None:
+        if settings.cut_out and frame.person is None and not frame.whole:
+            if self._scene is None:  # nothing was shown yet: the portrait as it is, which moves until then
+                self._scene = dataclasses.replace(settings, cut_out=False)
             if self._scene.cut_out and self._avatar is not None:
                 return self._avatar[2]  # a picture of before it was switched on is held; its background is not wanted
             waiting = dataclasses.replace(settings, **{name: getattr(self._scene, name) for name in _SCENE})

@@ -386,6 +386,21 @@ def test_until_the_person_is_cut_out_the_scene_of_before_goes_on(tmp_path: Path)
     presenter.close()
 
 
+def test_before_anything_was_shown_the_portrait_moves_until_the_person_is_cut_out() -> None:
+    presenter = Presenter(OUTPUT, 2.0)
+    wished = dataclasses.replace(PLAIN, background="alpha")
+    pictures = []
+    for number in range(2):
+        moved = OutputFrame(number, 9.0, State.LIVE, avatar() + np.uint8(number * 20), True)
+        picture = presenter.present(moved, wished, 10.0 + number, fault=False)
+        assert picture.alpha is None
+        pictures.append(picture.rgb)
+    assert (pictures[0] != pictures[1]).any()
+    cut = presenter.present(OutputFrame(2, 9.0, State.LIVE, avatar(), True, person()), wished, 12.0, fault=False)
+    assert cut.alpha is not None
+    presenter.close()
+
+
 def test_a_background_that_is_not_there_is_an_error_of_the_compositor(compositor: Compositor) -> None:
     with pytest.raises(AppError, match="none is chosen"):
         compositor.compose(avatar(), dataclasses.replace(PLAIN, background="image"), person())
