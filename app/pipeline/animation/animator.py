@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.pipeline.animation.calibration import Calibration, PoseScore, score_expression
-from app.pipeline.animation.cutting_out import CuttingOut
+from app.pipeline.animation.cutting_out import Cutter, CuttingOut
 from app.pipeline.animation.idle_motion import IdleMotion, IdleMotionLoading
 from app.pipeline.animation.live_engine import LiveEngine
 from app.pipeline.animation.motion import MotionControl, Pose, Reference, gains_of
@@ -74,6 +74,8 @@ _LEAST_INSIDE = 0.6
 """At least this share of the face's box must lie in the frame: the mesh only guesses what is outside."""
 _PROGRESS_STEP = 0.05
 _BRIDGE_S = 0.3
+_MATTE_WAIT_S = 1.0
+"""Where the model changes, no frame is made for so long at most until the portrait is cut out in the new size."""
 _IDLE_IN_S = 1.5
 """Within so long an avatar at rest comes into its idle motion."""
 
@@ -220,6 +222,7 @@ class Animator:
         self._picture: _Picture | None = None
         self._proven: _Picture | None = None
         self._cuts_out = False
+        self._cutter = Cutter(store)
         self._cutting: CuttingOut | None = None
         self._awaited: tuple[Portrait, CuttingOut] | None = None
         self._heard_of: CuttingOut | None = None
@@ -239,8 +242,9 @@ class Animator:
         self._posed: Posed | None = None
 
     def close(self) -> None:
-        """Free the face finder."""
+        """Free the face finder, and end the cutting out; harmless when called again."""
         self._finder.close()
+        self._cutter.close()
 
     def recover(self) -> None:
         """Forget what a failed frame may have left behind: filters, and where the face was."""
@@ -257,12 +261,15 @@ class Animator:
                 that nothing of the portrait's background is seen.
         """
         self._awaited = None
-        if cut_out and not (self._cutting is not None and self._cuts(self._cutting, portrait)):
+        shown = self._cutting
+        if cut_out and (shown is None or shown.failed or not self._cuts(shown, portrait)):
             self._awaited = portrait, self._begin_cutting(portrait)
         else:
-            self._take_portrait(portrait)
+            self._take_portrait(portrait, shown)
+        self._cutter.keep_only(*self._wanted_cuttings)
 
-    def _take_portrait(self, portrait: Portrait) -> None:
+    def _take_portrait(self, portrait: Portrait, cutting: CuttingOut | None) -> None:
+        """Animate it, cut out by `cutting` if that is its own; whoever cannot be animated changes nothing."""
         try:
             source, known = self._take_source(portrait)
         except Exception as error:  # whatever it is, out of memory included: the call goes on with the one before
@@ -275,6 +282,7 @@ class Animator:
         if self._source is not None and (self._source.space is None) != (source.space is None):
             self._motion.reference = None  # it was found in the other way
         self._source = source
+        self._cutting = cutting if cutting is not None and self._cuts(cutting, portrait) else None
         self._begin_anew()
         self._tell_source(known)
 
@@ -311,7 +319,8 @@ class Animator:
         self._whereabouts = self._looked_at = None
         self._begin_anew()
         if self._cuts_out and self._source is not None:
-            self._cutting_of(self._source.portrait).join()  # of another size, maybe; no picture is waited for now
+            # Of another size, maybe. What takes longer comes later: the last picture stays, and the window is told.
+            self._cutting_of(self._source.portrait).wait(_MATTE_WAIT_S)
         taken_over(holds)
         if self._source is not None:
             self._tell_source(known)
@@ -387,6 +396,8 @@ class Animator:
         """
         if settings.cut_out != self._cuts_out:
             self._cuts_out, self._resting = settings.cut_out, False
+            if self._cutting is not None and self._cutting.failed:
+                self._cutting = None  # who switches it on again wants it tried again
         self._follow_cutting()
         self._remember(settings)
         self._prepare_idle(settings)
@@ -481,7 +492,7 @@ class Animator:
             self._keypoints = settings.keypoints
             self._motion.reference = self._calibration = None
             if self._source is not None:
-                self._take_portrait(self._source.portrait)
+                self._take_portrait(self._source.portrait, self._cutting)
         return self._is_measured
 
     @property
@@ -846,7 +857,7 @@ class Animator:
         return cutting.is_for(portrait.square, self._engine.config.size_px)
 
     def _begin_cutting(self, portrait: Portrait) -> CuttingOut:
-        return CuttingOut(portrait.square, self._engine.config.size_px, self._store)
+        return self._cutter.begin(portrait.square, self._engine.config.size_px)
 
     def _cutting_of(self, portrait: Portrait) -> CuttingOut:
         """Cuts out the portrait that is animated; it begins when it is first wanted, and may be done already."""
@@ -854,31 +865,40 @@ class Animator:
             self._cutting = self._begin_cutting(portrait)
         return self._cutting
 
+    @property
+    def _wanted_cuttings(self) -> list[CuttingOut]:
+        """That of the portrait that is animated, and of the one that waits."""
+        begun = (self._cutting, None if self._awaited is None else self._awaited[1])
+        return [one for one in begun if one is not None]
+
     def _follow_cutting(self) -> None:
         """Take a portrait that waited for being cut out, and tell what is under way."""
         if self._awaited is not None:
             portrait, cutting = self._awaited
             if self._cuts_out and not self._cuts(cutting, portrait):  # another model has come meanwhile
                 self._awaited = portrait, self._begin_cutting(portrait)
-            elif not (self._cuts_out and cutting.is_alive()):
-                self._awaited, self._cutting = None, cutting
-                self._take_portrait(portrait)
+            elif cutting.over or not self._cuts_out:
+                self._awaited = None
+                self._take_portrait(portrait, cutting)
         done = self._cutting
-        if done is not None and not done.is_alive() and done is not self._heard_of:
+        if done is not None and done.over and done is not self._heard_of:
             self._heard_of, self._resting = done, False
             if done.took_s:
                 self._stage_done("matte", done.took_s)
-            if done.failure:
+            if done.failed:
                 self._emit(SettingRefused("cut_out", done.failure))
-        begun = (self._cutting, None if self._awaited is None else self._awaited[1])
-        under_way = self._cuts_out and any(one is not None and one.computes and one.is_alive() for one in begun)
+        wanted = self._wanted_cuttings
+        self._cutter.keep_only(*wanted)
+        under_way = self._cuts_out and any(one.takes_long for one in wanted)
         if under_way != self._told_cutting:
             self._told_cutting = under_way
             self._emit(PersonCutOut(under_way=under_way))
 
     def _shown(self, state: State, *, fresh: bool) -> OutputFrame:
+        assert self._source is not None
         avatar, person = (None, None) if self._picture is None else self._picture
-        whole = self._cutting is not None and self._cutting.failure != ""
+        cutting = self._cutting if self._cuts_out else None
+        whole = cutting is not None and cutting.failed and self._cuts(cutting, self._source.portrait)
         return OutputFrame(self._frame_id, self._captured_s, state, avatar, fresh, person, whole=whole)
 
     def _slate(self, state: State) -> OutputFrame:

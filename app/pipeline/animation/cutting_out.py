@@ -1,4 +1,4 @@
-"""The matte of a portrait, made on a thread of its own: no picture waits for it."""
+"""The mattes of portraits, made on a thread of their own: no picture waits for one."""
 
 import contextlib
 import logging
@@ -21,62 +21,170 @@ from mcnet.phrases import phrase
 logger = logging.getLogger(__name__)
 
 _NICENESS = 10
+_TELL_AFTER_S = 0.2
+_JOIN_S = 2.0
 
 
-class CuttingOut(threading.Thread):
-    """Cuts the person out of a portrait, or reads what was cut before; it begins at once.
+class CuttingOut:
+    """One portrait that is being cut out, or was.
 
     Args:
         square: (S, S, 3) uint8, the portrait's.
         size_px: the side of the engine's pictures.
-        store: of mattes, or None.
 
     Attributes:
         square: as given; the same array.
         size_px: as given.
-        computes: whether it is being computed, as none was kept.
-        took_s: for how long it was computed; 0 before the end.
+        took_s: for how long the matte was computed; 0 before that, and where it was kept.
         matte: None before the end, and where it cannot be made.
         failure: why it cannot be, for people; "" otherwise.
     """
 
-    def __init__(self, square: NDArray[np.uint8], size_px: int, store: SourceStore | None) -> None:
-        super().__init__(name="cutting out", daemon=True)
+    def __init__(self, square: NDArray[np.uint8], size_px: int) -> None:
         self.square = square
         self.size_px = size_px
-        self.computes = False
         self.took_s = 0.0
         self.matte: Matte | None = None
         self.failure = ""
-        self._store = store
-        self.start()
+        self._wished_s = time.monotonic()
+        self._ended = threading.Event()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more comes: the matte is there, or there will be none."""
+        return self._ended.is_set()
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is over without a matte, whatever the reason."""
+        return self.over and self.matte is None
+
+    @property
+    def takes_long(self) -> bool:
+        """Whether it is not over after a time that a user notices."""
+        return not self.over and time.monotonic() - self._wished_s > _TELL_AFTER_S
 
     def is_for(self, square: NDArray[np.uint8], size_px: int) -> bool:
         """Whether it is that very portrait's, for pictures of that size."""
         return self.square is square and self.size_px == size_px
 
-    def run(self) -> None:
-        if sys.platform == "linux":  # where it concerns this thread only: the call's pictures come first
-            with contextlib.suppress(OSError):  # a container may forbid it
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the end; whether it came."""
+        return self._ended.wait(timeout_s)
+
+    def make(self, store: SourceStore | None) -> None:
+        """Compute the matte, or read what was kept; in any case it is over then.
+
+        Args:
+            store: of mattes, or None.
+        """
         try:
-            self.matte = self._matte()
-        except Exception as error:  # whatever it is, out of memory included: the person is not cut out
+            self.matte = self._matte(store)
+            self._ended.set()
+        except BaseException as error:  # whatever it is, out of memory and SystemExit included: nobody waits for ever
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Have it be over without a matte."""
+        try:
+            said = sentence(error) if isinstance(error, Exception) else type(error).__name__
+            self.failure = phrase("the person cannot be cut out of this portrait: {error}", error=said)
             if isinstance(error, MediaError | cv2.error):
                 logger.warning("the person cannot be cut out: %s", error)
             else:
-                logger.exception("the person cannot be cut out")
-            self.failure = phrase("the person cannot be cut out of this portrait: {error}", error=sentence(error))
+                logger.error("the person cannot be cut out", exc_info=error)
+        finally:
+            self._ended.set()
 
-    def _matte(self) -> Matte:
+    def _matte(self, store: SourceStore | None) -> Matte:
         shown = self.square if len(self.square) == self.size_px else resized(self.square, self.size_px)
-        kept = self._store.load_matte(shown) if self._store else None
+        kept = store.load_matte(shown) if store else None
         if kept is not None:
             return kept
         began_s = time.perf_counter()
-        self.computes = True
         made = cut_out(shown)
         self.took_s = time.perf_counter() - began_s
-        if self._store:
-            self._store.save_matte(shown, made)
+        if store:
+            store.save_matte(shown, made)
         return made
+
+
+class Cutter:
+    """Cuts portraits out, one after another, on a thread that lives as long as there is something to do.
+
+    The thread is no daemon: a program that ends waits for the portrait that is being cut out, as a thread that is torn
+    out of OpenCV's code aborts the process.
+
+    Args:
+        store: of mattes, or None.
+    """
+
+    def __init__(self, store: SourceStore | None) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._waiting: list[CuttingOut] = []
+        self._current: CuttingOut | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def begin(self, square: NDArray[np.uint8], size_px: int) -> CuttingOut:
+        """Have a portrait cut out; it may be under way already, and over at once where that cannot begin.
+
+        Args:
+            square: (S, S, 3) uint8, the portrait's.
+            size_px: the side of the engine's pictures.
+        """
+        with self._lock:
+            for one in (self._current, *self._waiting):
+                if one is not None and one.is_for(square, size_px):
+                    return one
+            wish = CuttingOut(square, size_px)
+            if self._closed:
+                wish.fail(RuntimeError("closed"))
+                return wish
+            self._waiting.append(wish)
+            if self._thread is None:
+                try:
+                    thread = threading.Thread(target=self._run, name="cutting out", daemon=False)
+                    thread.start()
+                    self._thread = thread
+                except Exception as error:  # too many threads, or out of memory: a failure like every other
+                    self._waiting.clear()
+                    wish.fail(error)
+            return wish
+
+    def keep_only(self, *wanted: CuttingOut) -> None:
+        """Do not begin what is not wanted any more; what is begun ends, and is kept for the next time."""
+        with self._lock:
+            self._waiting = [one for one in self._waiting if one in wanted]
+
+    def close(self) -> None:
+        """End it; harmless when called again. A portrait that takes long is left to its end."""
+        with self._lock:
+            self._closed = True
+            self._waiting.clear()
+            thread = self._thread
+        if thread is not None:
+            thread.join(_JOIN_S)
+            if thread.is_alive():
+                logger.warning("a portrait is still being cut out %.1f s after the stop, left behind", _JOIN_S)
+
+    def _run(self) -> None:
+        """The thread's body."""
+        _come_after_the_call()
+        while (wish := self._next()) is not None:
+            wish.make(self._store)
+
+    def _next(self) -> CuttingOut | None:
+        with self._lock:
+            self._current = self._waiting.pop(0) if self._waiting else None
+            if self._current is None:
+                self._thread = None
+            return self._current
+
+
+def _come_after_the_call() -> None:
+    """Lower the priority of the calling thread, where the system has priorities of threads."""
+    if sys.platform == "linux":
+        with contextlib.suppress(Exception):  # forbidden, by a container or after `nice`: it is cut out all the same
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -30,7 +30,7 @@ from app.settings import LiveSettings
 from mcnet import Engine, EngineOptions, load_model
 from mcnet.arrays import Rgb
 from mcnet.commands.drives import Shot, SpaceDrive
-from mcnet.engine import EngineError
+from mcnet.engine import EngineError, resized
 from mcnet.media.crop import crop, frame_face
 from mcnet.media.faces import Face, FaceFinder
 from mcnet.media.head_motion import mesh_in_square
@@ -175,13 +175,19 @@ class SlowCutting:
 
     Attributes:
         go_on: let it.
+        begun: the squares it was asked for.
+        threads: how many it was asked on at once, at most.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.go_on = threading.Event()
+        self.begun: list[Rgb] = []
+        self.threads = 0
         monkeypatch.setattr("app.pipeline.animation.cutting_out.cut_out", self._cut_out)
 
     def _cut_out(self, square: Rgb) -> Matte:
+        self.begun.append(square)
+        self.threads = max(self.threads, len(_cutting_threads()))
         assert self.go_on.wait(20)
         return cut_out(square)
 
@@ -225,12 +231,180 @@ def test_another_portrait_waits_until_it_is_cut_out_and_the_one_before_goes_on(
     wait_until(taken, "the other portrait is taken")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads are Linux's")
-def test_a_priority_that_is_forbidden_keeps_nobody_from_being_cut_out(
+def _cutting_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "cutting out"]
+
+
+def _other(portrait: Portrait, shift_px: int = 0) -> Portrait:
+    """One who looks otherwise."""
+    square = np.roll(np.ascontiguousarray(portrait.square[:, ::-1]), shift_px, 1)
+    return dataclasses.replace(portrait, square=square)
+
+
+def _refusals(stage: Stage) -> list[SettingRefused]:
+    return [event for event in stage.events if isinstance(event, SettingRefused)]
+
+
+def test_of_portraits_chosen_in_a_row_only_the_last_waits_for_the_one_being_cut_out(
+    woman: Portrait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = SlowCutting(monkeypatch)
+    stage = Stage(None, None)
+    cut = dataclasses.replace(SETTINGS, cut_out=True)
+    chosen = [_other(woman, shift_px) for shift_px in range(8)]
+    stage.animator.set_portrait(chosen[0], cut_out=True)
+    wait_until(lambda: len(slow.begun) == 1, "the first one is begun")
+    for portrait in (*chosen[1:], chosen[0], chosen[-1]):  # the first one again, which is still under way
+        stage.animator.set_portrait(portrait, cut_out=True)
+    slow.go_on.set()
+
+    def taken() -> bool:
+        stage.step(cut)
+        return any(isinstance(event, SourceReady) for event in stage.events)
+
+    wait_until(taken, "the last one is taken")
+    stage.animator.close()
+    for square, wanted in zip(slow.begun, (chosen[0], chosen[-1]), strict=True):
+        np.testing.assert_array_equal(square, resized(wanted.square, stage.engine.config.size_px))
+    assert slow.threads == 1
+
+
+def test_a_closed_animator_leaves_nothing_that_cuts_out(
+    face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = Stage(face, None)
+    stage.animator.set_portrait(woman, cut_out=True)
+    stage.animator.close()
+    stage.animator.close()
+    assert not _cutting_threads()
+    slow = SlowCutting(monkeypatch)
+    monkeypatch.setattr("app.pipeline.animation.cutting_out._JOIN_S", 0.05)
+    late = Stage(face, None)
+    late.animator.set_portrait(woman, cut_out=True)
+    wait_until(lambda: slow.begun != [], "it is begun")
+    late.animator.close()
+    assert "left behind" in caplog.text
+    (thread,) = _cutting_threads()
+    assert not thread.daemon  # the interpreter waits for it: torn out of OpenCV's code it would abort the process
+    slow.go_on.set()
+    thread.join(10)
+    assert not _cutting_threads()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), SystemExit(), KeyError("x")], ids=lambda error: type(error).__name__)
+def test_however_a_cutting_ends_without_a_matte_it_is_told_and_the_call_goes_on(
+    face: Face,
+    woman: Portrait,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: BaseException,
+) -> None:
+    def fail(_: Rgb) -> Matte:
+        raise error
+
+    monkeypatch.setattr("app.pipeline.animation.cutting_out.cut_out", fail)
+    stage = Stage(face, woman)
+    cut = dataclasses.replace(SETTINGS, cut_out=True)
+    wait_until(lambda: _person(stage, cut) is None and _refusals(stage) != [], "it is told")
+    output = stage.step(cut).output
+    assert output is not None
+    assert output.whole
+    assert type(error).__name__ in _refusals(stage)[0].message
+    assert "cannot be cut out" in caplog.text
+    # Switched on again it is tried again.
+    assert _person(stage, SETTINGS) is None
+    monkeypatch.setattr("app.pipeline.animation.cutting_out.cut_out", cut_out)
+    _wait_for_person(stage, cut)
+    stage.animator.close()
+
+
+def test_a_thread_that_cannot_start_is_a_failure_of_the_cutting_like_others(
+    face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    cut = dataclasses.replace(SETTINGS, cut_out=True)
+    stage = Stage(face, None)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        stage.animator.set_portrait(woman, cut_out=True)
+        output = stage.until(State.LIVE, cut).output
+    assert output is not None
+    assert output.whole
+    assert "can't start new thread" in _refusals(stage)[0].message
+    assert "cannot be cut out" in caplog.text
+    stage.animator.set_portrait(woman, cut_out=True)
+    _wait_for_person(stage, cut)
+    stage.animator.close()
+
+
+def test_a_portrait_is_not_shown_whole_because_another_could_not_be_cut_out(
+    face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: Rgb) -> Matte:
+        raise MemoryError
+
+    cut = dataclasses.replace(SETTINGS, cut_out=True)
+    stage = Stage(face, woman)
+    with monkeypatch.context() as patch:
+        patch.setattr("app.pipeline.animation.cutting_out.cut_out", fail)
+        wait_until(lambda: _person(stage, cut) is None and _refusals(stage) != [], "it is told")
+    assert "cannot be cut out" in caplog.text
+    stage.animator.set_portrait(_other(woman))
+    slow = SlowCutting(monkeypatch)
+    for settings in (SETTINGS, cut):
+        shown = [stage.step(settings).output for _ in range(3)]
+        assert all(one is not None and one.avatar is not None and not one.whole for one in shown)
+    slow.go_on.set()
+    _wait_for_person(stage, cut)
+    stage.animator.close()
+
+
+def test_a_portrait_that_cannot_be_animated_leaves_the_one_before_cut_out(
     face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    cut = dataclasses.replace(SETTINGS, cut_out=True)
+    stage = Stage(face, woman)
+    _wait_for_person(stage, cut)
+    stage.engine.fail_source = EngineError("too large")
+    stage.animator.set_portrait(_other(woman), cut_out=True)
+
+    def refused() -> bool:
+        assert _person(stage, cut) is not None
+        return any(isinstance(event, SourceFailed) for event in stage.events)
+
+    wait_until(refused, "the other one is refused")
+    slow = SlowCutting(monkeypatch)
+    assert all(_person(stage, cut) is not None for _ in range(3))
+    assert not slow.begun
+    stage.animator.close()
+
+
+def test_another_model_does_not_wait_for_ever_for_the_matte(
+    face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = dataclasses.replace(SETTINGS, cut_out=True)
+    stage = Stage(face, woman)
+    slow = SlowCutting(monkeypatch)
+    wait_until(lambda: _person(stage, cut) is None and slow.begun != [], "it is begun")
+    monkeypatch.setattr("app.pipeline.animation.animator._MATTE_WAIT_S", 0.05)
+    taken_over: list[bool] = []
+    stage.animator.use_engine(FakeEngine(), taken_over.append)
+    assert len(taken_over) == 1
+    wait_until(lambda: _person(stage, cut) is None and PersonCutOut(under_way=True) in stage.events, "it is told")
+    slow.go_on.set()
+    _wait_for_person(stage, cut)
+    stage.animator.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads are Linux's")
+@pytest.mark.parametrize("error", [PermissionError, ValueError])
+def test_a_priority_that_is_forbidden_keeps_nobody_from_being_cut_out(
+    face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
     def forbid(*_: int) -> None:
-        raise PermissionError
+        raise error
 
     monkeypatch.setattr(os, "setpriority", forbid)
     _wait_for_person(Stage(face, woman), dataclasses.replace(SETTINGS, cut_out=True))
@@ -247,6 +421,7 @@ def test_a_portrait_does_not_wait_for_what_is_not_wanted_any_more(
     assert waiting.state is State.STARTING
     stage.until(State.LIVE)
     slow.go_on.set()
+    stage.animator.close()
 
 
 def _wait_for_person(stage: Stage, settings: LiveSettings) -> None:
