@@ -129,8 +129,8 @@ class SourceFailed:
 
 @dataclass(frozen=True)
 class PersonCutOut:
-    """The person is being cut out of a portrait for the first time, or is so now. Until then the scene, or the portrait
-    before, goes on.
+    """Cutting the person out of a portrait takes so long that a user notices, or is over now. Until then the scene, or
+    the portrait before, goes on.
     """
 
     under_way: bool
