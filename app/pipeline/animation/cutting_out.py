@@ -1,5 +1,6 @@
 """The matte of a portrait, made on a thread of its own: no picture waits for it."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -56,7 +57,8 @@ class CuttingOut(threading.Thread):
 
     def run(self) -> None:
         if sys.platform == "linux":  # where it concerns this thread only: the call's pictures come first
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+            with contextlib.suppress(OSError):  # a container may forbid it
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         try:
             self.matte = self._matte()
         except Exception as error:  # whatever it is, out of memory included: the person is not cut out

@@ -23,8 +23,9 @@ from mcnet.media.scene import blurred, covering, plain, require_file, rgb_of
 from mcnet.phrases import phrase
 
 _FEATHER_SHARE = 0.035
-_CUT_FADE_SHARE, _CUT_NEAR_SHARE = 0.18, 0.1
-"""Of the portrait's side: how far a person fades out who is cut off by its edge, and how far beside him that begins."""
+_CUT_FADE_SHARE, _CROWN_FADE_SHARE, _CUT_NEAR_SHARE = 0.18, 0.05, 0.1
+"""Of the portrait's side: how far a person fades out who is cut off by its edge, and by the upper one, where it is hair
+that comes and goes with each nod; and how far beside him that begins."""
 _BLUR_SIDE_PX = 48
 _BLUR_SIGMA = 3.0
 _DIM = 0.55
@@ -398,8 +399,7 @@ def _ending_softly(alpha: NDArray[np.float32], place: _Place) -> NDArray[np.floa
     nothing jumps when he comes to it. Where two such edges meet, the corner is round.
     """
     side = len(alpha)
-    length, near = max(2, round(_CUT_FADE_SHARE * side)), 2 * round(_CUT_NEAR_SHARE * side) + 1
-    depth = np.linspace(1, 0, length, endpoint=False, dtype=np.float32)
+    near = 2 * round(_CUT_NEAR_SHARE * side) + 1
     depths: list[NDArray[np.float32] | None] = [None, None]  # in the fades along columns and rows: 1 on the edge itself
     for across, at_start in place.edges_inside():
         edge = (alpha if across else alpha.T)[:, 0 if at_start else -1]
@@ -408,6 +408,8 @@ def _ending_softly(alpha: NDArray[np.float32], place: _Place) -> NDArray[np.floa
         known = depths[across]
         whole = depths[across] = np.zeros_like(alpha) if known is None else known
         reached = cv2.GaussianBlur(cv2.dilate(edge[:, None].copy(), np.ones((near, 1), np.uint8)), (1, near), 0)
+        length = max(2, round((_CROWN_FADE_SHARE if at_start and not across else _CUT_FADE_SHARE) * side))
+        depth = np.linspace(1, 0, length, endpoint=False, dtype=np.float32)
         strip = slice(0, length) if at_start else slice(side - length, side)
         (whole if across else whole.T)[:, strip] = reached * (depth if at_start else depth[::-1])
     used = [one for one in depths if one is not None]

@@ -1,4 +1,6 @@
 import dataclasses
+import os
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -221,6 +223,17 @@ def test_another_portrait_waits_until_it_is_cut_out_and_the_one_before_goes_on(
         return len([event for event in stage.events if isinstance(event, SourceReady)]) == 2
 
     wait_until(taken, "the other portrait is taken")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads are Linux's")
+def test_a_priority_that_is_forbidden_keeps_nobody_from_being_cut_out(
+    face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbid(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", forbid)
+    _wait_for_person(Stage(face, woman), dataclasses.replace(SETTINGS, cut_out=True))
 
 
 def test_a_portrait_does_not_wait_for_what_is_not_wanted_any_more(

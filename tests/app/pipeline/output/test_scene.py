@@ -235,7 +235,9 @@ def test_a_person_who_is_cut_off_ends_softly_inside_the_picture(compositor: Comp
     inside = share[90 if side in ("bottom", "top") else 230 :][:90]
     assert inside[0] < 0.05
     assert np.diff(inside[:60]).min() > -0.02
-    assert np.diff(inside[:60]).max() < 0.08  # no step: the fade takes a sixth of the side
+    # No step: the fade takes a sixth of the side, above a twentieth, or each nod would thin out the hair.
+    assert np.diff(inside[:60]).max() < (0.25 if side == "top" else 0.08)
+    assert (inside[12] > 0.97) == (side == "top")
     assert inside[36:60].min() > 0.97
     others = {name: look for name, look in SIDES.items() if name != side}
     for name, look in others.items():  # who does not reach an edge ends as the matte has it
@@ -247,7 +249,7 @@ def test_a_person_who_is_cut_off_goes_to_the_pictures_own_edge(compositor: Compo
     whole = Person(Cutout(person().cutout.colours, np.ones((256, 256), np.float32)), person().plate)
     standing = compositor.compose(avatar(), dataclasses.replace(PLAIN, portrait_size=0.5), whole)
     assert standing[-1, 320].tolist() == list(RED)
-    assert standing[182, 320, 1] > 240
+    assert standing[180, 320, 1] > 240
     leaning = compositor.compose(avatar(), dataclasses.replace(PLAIN, portrait_size=0.5, portrait_x=-0.5), whole)
     assert leaning[270, 0].tolist() == list(RED)
     assert leaning[270, 88, 1] > 240
