@@ -87,22 +87,21 @@ class ModelInfo:
         if not isinstance(stated, Mapping) or LINEAR_JACOBIANS not in stated:
             return ()
         count = len(self.keypoint_landmarks)
-        try:
-            found = np.array(stated[LINEAR_JACOBIANS], np.float64)
-        except (TypeError, ValueError):  # not numbers, or rows of unequal length
-            found = np.zeros(0)
         expected = (2 * count + 1, 4 * count)
-        if not count or found.shape != expected or not np.abs(found).max() < _LARGEST:
+        rows = stated[LINEAR_JACOBIANS]
+        if not count or not _is_matrix(rows, *expected):
             raise ConfigError(
                 phrase(
-                    "its linear jacobians have shape {found}, expected numbers of shape {expected} for {count} "
-                    "keypoints on the face mesh",
-                    found=found.shape,
-                    expected=expected,
+                    "its linear jacobians are no {rows} rows of {columns} numbers, as {count} keypoints on the face "
+                    "mesh have them",
+                    rows=expected[0],
+                    columns=expected[1],
                     count=count,
                 )
             )
-        return tuple(tuple(row) for row in found.tolist())
+        if beyond := [value for row in rows for value in row if not -_LARGEST < value < _LARGEST]:  # so is NaN
+            raise ConfigError(phrase("its linear jacobians have {value}, expected finite numbers", value=beyond[0]))
+        return tuple(tuple(map(float, row)) for row in rows)
 
     @property
     def detects(self) -> bool:
@@ -113,6 +112,16 @@ class ModelInfo:
         if not isinstance(stated, Mapping) or self.keypoint_jacobians == "detected":
             return True
         return bool(stated.get("detected_share", 1.0))
+
+
+def _is_matrix(rows: object, height: int, width: int) -> bool:
+    """Whether something out of a file is so many rows of so many numbers."""
+    return (
+        isinstance(rows, list | tuple)
+        and len(rows) == height
+        and all(isinstance(row, list | tuple) and len(row) == width for row in rows)
+        and all(type(value) in {int, float} for row in rows for value in row)
+    )
 
 
 _MESH_POINTS = 478

@@ -263,7 +263,12 @@ class PortraitInSpace:
         facing = {point: pair for pairs in _LIDS for pair in zip(*pairs, strict=True) for point in pair}
         self._on_lids = [(index, facing[point]) for index, point in enumerate(self._points) if point in facing]
         self._linear = linear
-        self._own_inverse = invert_2x2(linear_jacobians(self.places[None], self._linear)) if linear else None
+        self._own_inverse: Array | None = None
+        if linear:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                inverse = invert_2x2(linear_jacobians(self.places[None], linear))
+            if np.isfinite(inverse).all():  # else no map can tell what has changed, and the mesh does
+                self._own_inverse = inverse
         self._taken: tuple[Head, Array, Expression] | None = None
 
     def follow(self, performer: Head, reference: Head, gains: Gains | None = None) -> Head:
@@ -289,13 +294,14 @@ class PortraitInSpace:
             (K, 2) places, and (K, 2, 2) affine maps: how the face around each keypoint is turned and stretched against
             the portrait as it is. A map times the jacobian of the portrait's keypoint is the driving one. By the
             model's linear map where it has one, whose network knows such jacobians; else as the mesh around each
-            keypoint says.
+            keypoint says. A shut lid's are squeezed.
         """
         mesh = head.mesh
         places = mesh[self._points, :2]
         if self._own_inverse is not None:
-            return places, (linear_jacobians(places[None], self._linear) @ self._own_inverse)[0]
-        maps = np.ascontiguousarray((mesh[:, :2].T @ self._fit).reshape(2, -1, 2).transpose(1, 0, 2))
+            maps = (linear_jacobians(places[None], self._linear) @ self._own_inverse)[0]
+        else:
+            maps = np.ascontiguousarray((mesh[:, :2].T @ self._fit).reshape(2, -1, 2).transpose(1, 0, 2))
         for index, pair in self._on_lids:
             upper, lower = pair
             own = self.head.shape[lower, 1] - self.head.shape[upper, 1]

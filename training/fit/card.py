@@ -45,6 +45,6 @@ def _keypoints(config: FitConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
         "jitter_px": data.keypoint_jitter_px,
         "detected_share": data.detected_share,
     }
-    if data.linear_share:
+    if LINEAR_JACOBIANS in facts:
         stated |= {"linear_share": data.linear_share, LINEAR_JACOBIANS: [list(row) for row in facts[LINEAR_JACOBIANS]]}
     return {"keypoints": stated}

@@ -569,8 +569,9 @@ def _check(config: FitConfig) -> None:
         require(not halves, key, halves, "both points of each left-right pair: mirroring swaps them")
     if measured:
         _check_measured(config, require, guided=guided)
-    elif config.data.linear_share:
-        require(False, "data.keypoints", config.data.keypoints, "measured where data.linear_share is above 0")
+    else:
+        expected = "measured where data.linear_share is above 0"
+        require(not config.data.linear_share, "data.keypoints", config.data.keypoints, expected)
 
 
 def _check_objective(config: FitConfig, require: Callable[[bool, str, object, str], None], *, guided: bool) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mcnet.keypoints import KeypointDetector
 from mcnet.pose import LinearMap
-from training.data import Dataset
+from training.data import DataError, Dataset
 from training.fit.stores import FrameStore, LandmarkStore
 from training.landmarks import TRAINING_POINTS
 
@@ -49,7 +49,7 @@ def fit_linear_jacobians(
         points: which points of the face mesh the keypoints are.
 
     Raises:
-        ValueError: no picture of the split has landmarks that can be trusted.
+        DataError: no picture of the split has landmarks that can be trusted.
     """
     rows = _rows(dataset, split)
     columns = [TRAINING_POINTS.index(point) for point in points]
@@ -64,6 +64,11 @@ def fit_linear_jacobians(
         places.append(measured[trusted][:, columns].flatten(1).cpu().numpy())
         found.append(jacobians[trusted].flatten(1).cpu().numpy())
     detector.train(training)
+    if not sum(map(len, places)):
+        raise DataError(
+            f"no picture of the split {split} has landmarks that can be trusted, expected some, as data.linear_share "
+            "is above 0: label the data anew (mcnet-train relabel)"
+        )
     return _ridge(np.concatenate(places), np.concatenate(found))
 
 
@@ -80,8 +85,6 @@ def _rows(dataset: Dataset, split: str) -> NDArray[np.int64]:
 
 def _ridge(places: NDArray[np.float32], jacobians: NDArray[np.float32]) -> LinearMap:
     """(N, 2 K) -> (N, 4 K). The constant is free: places count from their mean."""
-    if not len(places):
-        raise ValueError("no picture has landmarks that can be trusted: label the data anew (mcnet-train relabel)")
     wanted, given = jacobians.astype(np.float64), places.astype(np.float64)
     mean, target = given.mean(0), wanted.mean(0)
     about = given - mean

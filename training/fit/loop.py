@@ -5,6 +5,7 @@ To resume a run, run the same command again.
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import time
 from collections import Counter
@@ -282,22 +283,25 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
         model.load_state_dict(state.model)
         facts |= {key: value for key, value in state.facts.items() if key != "data"}
     elif settings.initial:
+        initial = load_model(settings.initial)
         facts["initial"] = take_weights(
             model,
-            settings.initial,
+            initial,
             config.keypoint_points if config.data.keypoints == "measured" else (),
             landmarks=landmarks,
             guidance_points=config.loss.guidance_points,
         )
+        if initial.info.linear_jacobians:
+            if data.keypoints == "measured" and initial.info.keypoint_landmarks == data.keypoint_points:
+                facts[LINEAR_JACOBIANS] = initial.info.linear_jacobians
+            else:
+                _log.warning("the map of jacobians of %s is left out: its keypoints are others", settings.initial)
     model.to(device)
     if data.linear_share and LINEAR_JACOBIANS not in facts:
-        known = load_model(settings.initial).info
-        if known.linear_jacobians and known.keypoint_landmarks == data.keypoint_points:
-            facts[LINEAR_JACOBIANS] = known.linear_jacobians
-        else:
-            facts[LINEAR_JACOBIANS] = fit_linear_jacobians(
-                model.keypoint_detector, dataset, data.split, frames, landmarks, data.keypoint_points
-            )
+        fitting = functools.partial(
+            fit_linear_jacobians, model.keypoint_detector, dataset, data.split, frames, landmarks, data.keypoint_points
+        )
+        facts[LINEAR_JACOBIANS] = _by_one(processes, fitting, len(data.keypoint_points))
     linear: LinearMap = facts.get(LINEAR_JACOBIANS, ())
     if adversaries is not None:
         adversaries.to(device)
@@ -348,9 +352,18 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
     )
 
 
+def _by_one(processes: Processes, fitting: Callable[[], LinearMap], points: int) -> LinearMap:
+    """What the first process finds, in all of them: others may round otherwise."""
+    if processes.count == 1:
+        return fitting()
+    nothing = torch.zeros((2 * points + 1, 4 * points), dtype=torch.float64)
+    rows = torch.tensor(fitting(), dtype=torch.float64) if processes.main else nothing
+    return tuple(map(tuple, processes.sum(rows.to(processes.device)).tolist()))
+
+
 def take_weights(
     model: Mcnet,
-    name_or_path: str,
+    given: Mcnet,
     measured_points: tuple[int, ...] = (),
     *,
     landmarks: LandmarkStore | None = None,
@@ -363,36 +376,32 @@ def take_weights(
 
     Args:
         model: that takes them.
-        name_or_path: of the other one.
+        given: the other one.
         measured_points: the mesh points of the model's keypoints, if these are measured: new ones have to lie behind
             the other model's, and begin silent.
         landmarks: of the data: a new keypoint that is detected is a copy of that one whose landmark lies nearest on the
             mean face. None: the new ones are copies in turn.
         guidance_points: the mesh points that the detected keypoints are taught to be.
-
-    Raises:
-        CheckpointError: the model cannot be loaded.
     """
-    given = load_model(name_or_path)
     theirs, ours = given.state_dict(), model.state_dict()
     facts: dict[str, Any] = {"from": given.info.name, "content_hash": given.info.content_hash}
     known, before, count = given.info.keypoint_landmarks, given.config.num_keypoints, model.config.num_keypoints
     alike = dataclasses.replace(given.config, num_keypoints=count, border=model.config.border) == model.config
     if measured_points and known and count > before and measured_points[:before] == known and alike:
         theirs = {key: with_silent_keypoints(key, weight, ours[key]) for key, weight in theirs.items()}
-        _log.info("%d keypoints are new, behind the %d of %s", count - before, before, name_or_path)
+        _log.info("%d keypoints are new, behind the %d of %s", count - before, before, given.info.name)
     elif not measured_points and can_grow(given.config, model.config):
         parents: Sequence[int] = [number % before for number in range(count - before)]
         if landmarks is not None and len(guidance_points) == count:
             parents = nearest_points(landmarks.trusted, guidance_points, before)
         theirs = grown(given, model, parents)
         facts["grown"] = True
-        _log.info("grown from %s: the same function, with room to learn", name_or_path)
+        _log.info("grown from %s: the same function, with room to learn", given.info.name)
     taken = [key for key in ours if key in theirs and theirs[key].shape == ours[key].shape]
     left = [key for key in ours if key not in taken]
     unused = [key for key in theirs if key not in taken]
     model.load_state_dict({key: theirs[key] for key in taken}, strict=False)
-    _log.info("took %d of %d tensors from %s", len(taken), len(ours), name_or_path)
+    _log.info("took %d of %d tensors from %s", len(taken), len(ours), given.info.name)
     if left:
         _log.info("fresh (no tensor of that name and shape there): %s", ", ".join(_groups(left)))
     return facts | {"taken": len(taken), "fresh": _groups(left), "unused": len(unused)}

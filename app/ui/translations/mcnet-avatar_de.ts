@@ -2761,8 +2761,12 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>der Kopf der Datei ist kein JSON</translation>
         </message>
         <message>
-            <source>its linear jacobians have shape {found}, expected numbers of shape {expected} for {count} keypoints on the face mesh</source>
-            <translation>seine linearen Jacobi-Matrizen haben die Form {found}, erwartet sind Zahlen der Form {expected} für {count} Schlüsselpunkte auf dem Gesichtsnetz</translation>
+            <source>its linear jacobians are no {rows} rows of {columns} numbers, as {count} keypoints on the face mesh have them</source>
+            <translation>seine linearen Jacobi-Matrizen sind keine {rows} Zeilen mit {columns} Zahlen, wie {count} Schlüsselpunkte auf dem Gesichtsnetz sie haben</translation>
+        </message>
+        <message>
+            <source>its linear jacobians have {value}, expected finite numbers</source>
+            <translation>seine linearen Jacobi-Matrizen enthalten {value}, erwartet sind endliche Zahlen</translation>
         </message>
         <message>
             <source>its process ended with {status}: out of memory, or a library crashed</source>

@@ -2761,8 +2761,12 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>su cabecera no es JSON</translation>
         </message>
         <message>
-            <source>its linear jacobians have shape {found}, expected numbers of shape {expected} for {count} keypoints on the face mesh</source>
-            <translation>sus jacobianas lineales tienen la forma {found}; se esperaban números de forma {expected} para {count} puntos clave en la malla facial</translation>
+            <source>its linear jacobians are no {rows} rows of {columns} numbers, as {count} keypoints on the face mesh have them</source>
+            <translation>sus jacobianas lineales no son {rows} filas de {columns} números, como las tienen {count} puntos clave en la malla facial</translation>
+        </message>
+        <message>
+            <source>its linear jacobians have {value}, expected finite numbers</source>
+            <translation>sus jacobianas lineales contienen {value}; se esperaban números finitos</translation>
         </message>
         <message>
             <source>its process ended with {status}: out of memory, or a library crashed</source>

@@ -2761,8 +2761,12 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>son en-tête n'est pas du JSON</translation>
         </message>
         <message>
-            <source>its linear jacobians have shape {found}, expected numbers of shape {expected} for {count} keypoints on the face mesh</source>
-            <translation>ses jacobiennes linéaires ont la forme {found} ; attendu : des nombres de forme {expected} pour {count} points clés sur le maillage du visage</translation>
+            <source>its linear jacobians are no {rows} rows of {columns} numbers, as {count} keypoints on the face mesh have them</source>
+            <translation>ses jacobiennes linéaires ne sont pas {rows} lignes de {columns} nombres, comme les ont {count} points clés sur le maillage du visage</translation>
+        </message>
+        <message>
+            <source>its linear jacobians have {value}, expected finite numbers</source>
+            <translation>ses jacobiennes linéaires contiennent {value} ; attendu : des nombres finis</translation>
         </message>
         <message>
             <source>its process ended with {status}: out of memory, or a library crashed</source>

@@ -2760,8 +2760,12 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>ヘッダーが JSON ではありません</translation>
         </message>
         <message>
-            <source>its linear jacobians have shape {found}, expected numbers of shape {expected} for {count} keypoints on the face mesh</source>
-            <translation>線形ヤコビ行列の形状は{found}ですが、顔メッシュ上のキーポイント{count}個には形状{expected}の数値が必要です</translation>
+            <source>its linear jacobians are no {rows} rows of {columns} numbers, as {count} keypoints on the face mesh have them</source>
+            <translation>線形ヤコビ行列が、顔メッシュ上のキーポイント{count}個に必要な、{columns}個の数値からなる{rows}行になっていません</translation>
+        </message>
+        <message>
+            <source>its linear jacobians have {value}, expected finite numbers</source>
+            <translation>線形ヤコビ行列に{value}がありますが、有限の数値が必要です</translation>
         </message>
         <message>
             <source>its process ended with {status}: out of memory, or a library crashed</source>

@@ -2761,8 +2761,12 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>o cabeçalho não é JSON</translation>
         </message>
         <message>
-            <source>its linear jacobians have shape {found}, expected numbers of shape {expected} for {count} keypoints on the face mesh</source>
-            <translation>suas jacobianas lineares têm a forma {found}; esperavam-se números de forma {expected} para {count} pontos-chave na malha do rosto</translation>
+            <source>its linear jacobians are no {rows} rows of {columns} numbers, as {count} keypoints on the face mesh have them</source>
+            <translation>suas jacobianas lineares não são {rows} linhas de {columns} números, como as têm {count} pontos-chave na malha do rosto</translation>
+        </message>
+        <message>
+            <source>its linear jacobians have {value}, expected finite numbers</source>
+            <translation>suas jacobianas lineares contêm {value}; esperavam-se números finitos</translation>
         </message>
         <message>
             <source>its process ended with {status}: out of memory, or a library crashed</source>

@@ -2760,8 +2760,12 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>其文件头不是 JSON</translation>
         </message>
         <message>
-            <source>its linear jacobians have shape {found}, expected numbers of shape {expected} for {count} keypoints on the face mesh</source>
-            <translation>其线性雅可比矩阵的形状为 {found}，应为面部网格上 {count} 个关键点的形状为 {expected} 的数值</translation>
+            <source>its linear jacobians are no {rows} rows of {columns} numbers, as {count} keypoints on the face mesh have them</source>
+            <translation>其线性雅可比矩阵不是 {rows} 行、每行 {columns} 个数值，而面部网格上的 {count} 个关键点需要如此</translation>
+        </message>
+        <message>
+            <source>its linear jacobians have {value}, expected finite numbers</source>
+            <translation>其线性雅可比矩阵含有 {value}，应为有限数值</translation>
         </message>
         <message>
             <source>its process ended with {status}: out of memory, or a library crashed</source>

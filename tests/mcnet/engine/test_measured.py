@@ -245,17 +245,20 @@ def test_the_engine_tells_the_map_that_a_file_has(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "rows",
+    ("rows", "told"),
     [
-        None,
-        LINEAR[1:],
-        [row[1:] for row in LINEAR],
-        [*LINEAR[:-1], ["1"] * 35],
-        [*LINEAR[:-1], [float("nan")] * 36],
+        (None, "no 19 rows of 36 numbers, as 9 keypoints"),
+        (LINEAR[1:], "no 19 rows of 36 numbers"),
+        ([row[1:] for row in LINEAR], "no 19 rows of 36 numbers"),
+        ([*LINEAR[:-1], LINEAR[-1][1:]], "no 19 rows of 36 numbers"),
+        ([*LINEAR[:-1], ["1"] * 36], "no 19 rows of 36 numbers"),
+        ([*LINEAR[:-1], [True] * 36], "no 19 rows of 36 numbers"),
+        ([*LINEAR[:-1], [float("nan")] * 36], "have nan, expected finite numbers"),
+        ([*LINEAR[:-1], [10**400] * 36], "have 1000.*, expected finite numbers"),
     ],
-    ids=["none", "a row short", "a column short", "ragged", "not a number"],
+    ids=["none", "a row short", "a column short", "ragged", "text", "booleans", "not a number", "too large"],
 )
-def test_a_map_that_does_not_fit_the_keypoints_is_refused(rows: Any, tmp_path: Path) -> None:
+def test_a_map_that_does_not_fit_the_keypoints_is_refused(rows: Any, told: str, tmp_path: Path) -> None:
     save_model(stating(rows), tmp_path / "wrong.safetensors")
-    with pytest.raises(CheckpointError, match=r"wrong.safetensors has .* expected numbers of shape \(19, 36\)"):
+    with pytest.raises(CheckpointError, match=rf"wrong.safetensors has a header .*its linear jacobians (are )?{told}"):
         ModelFile.read(tmp_path / "wrong.safetensors")

@@ -182,9 +182,20 @@ def test_a_linear_map_is_kept_through_a_resume_and_taken_from_the_initial_model(
     one = load_model(tmp_path / "one.safetensors").info
     assert one.linear_jacobians == before
     assert "linear_jacobians" not in one.training  # it stands with the keypoints
+    stages["data"] = RUN  # which asks for no share of such pairs: the map is the model's all the same
     fit(tiny_config(heads_in_space, run={"initial": str(tmp_path / "one.safetensors")}, **stages), tmp_path / "two")
     export(tmp_path / "two", tmp_path / "two.safetensors")
     assert load_model(tmp_path / "two.safetensors").info.linear_jacobians == before
+
+
+def test_data_without_landmarks_has_no_linear_map(heads_in_space: Path) -> None:
+    dataset = open_dataset(heads_in_space)
+    frames, landmarks = FrameStore(dataset, torch.device("cpu"), "memmap"), LandmarkStore(dataset, torch.device("cpu"))
+    detector = Mcnet(McnetConfig.named("tiny")).keypoint_detector
+    landmarks._valid[:] = False
+    for split in ("train", "nobody's"):
+        with pytest.raises(DataError, match=f"no picture of the split {split} has landmarks that can be trusted"):
+            fit_linear_jacobians(detector, dataset, split, frames, landmarks, POINTS)
 
 
 @pytest.mark.parametrize("stage", ["motion", "full"])
@@ -389,7 +400,7 @@ def test_more_keypoints_begin_as_the_model_of_fewer(tmp_path: Path) -> None:
     few = Mcnet(tiny_config(Path()).model, ModelInfo(training={"keypoints": {"points": list(POINTS)}})).eval()
     save_model(few, tmp_path / "few.safetensors")
     many = Mcnet(dataclasses.replace(few.config, num_keypoints=7)).eval()
-    facts = take_weights(many, str(tmp_path / "few.safetensors"), more)
+    facts = take_weights(many, load_model(str(tmp_path / "few.safetensors")), more)
     assert facts["fresh"] == []
     generator = torch.Generator().manual_seed(2)
     coarse = torch.rand((1, 3, 4, 4), generator=generator)
@@ -411,4 +422,4 @@ def test_more_keypoints_begin_as_the_model_of_fewer(tmp_path: Path) -> None:
     assert weight.grad[:, 24:].abs().amax() > 0
     # Other points, or in another order, are other keypoints: what fits is taken, and nothing is made to fit.
     other = Mcnet(many.config)
-    assert take_weights(other, str(tmp_path / "few.safetensors"), (*PUPILS, *POINTS))["fresh"] != []
+    assert take_weights(other, load_model(str(tmp_path / "few.safetensors")), (*PUPILS, *POINTS))["fresh"] != []
