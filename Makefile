@@ -146,4 +146,6 @@ release: setup site $(if $(filter yes,$(BUNDLED)),bundle)
 clean:
 	rm -rf .venv build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
+# Two set-ups at once, by `make -j demo test`, would each clear the .venv that the other one fills.
+.NOTPARALLEL:
 .PHONY: help setup demo animate test test-avx2 test-plain check site screenshots pictures languages qemu soak bench cuda bundle release clean

@@ -221,7 +221,7 @@ class McnetConfig:
         for name, part in parts.items():
             if name in flat:
                 if not isinstance(flat[name], Mapping):
-                    _require(False, name, flat[name], phrase("a table of values"))
+                    raise _refusal(name, flat[name], phrase("a table of values"))
                 flat[name] = _build(part, flat[name], f"{name}.")
         config = _build(cls, flat, "")
         assert isinstance(config, McnetConfig)
@@ -233,9 +233,13 @@ _KERNELS = range(1, MOTION_SIZE_PX, 2)
 
 def _require(ok: bool, key: str, got: object, expected: str) -> None:
     if not ok:
-        raise ConfigError(
-            phrase("config key {key}: got {got}, expected {expected}", key=key, got=repr(got), expected=expected)
-        )
+        raise _refusal(key, got, expected)
+
+
+def _refusal(key: str, got: object, expected: str) -> ConfigError:
+    return ConfigError(
+        phrase("config key {key}: got {got}, expected {expected}", key=key, got=repr(got), expected=expected)
+    )
 
 
 def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:

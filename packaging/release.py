@@ -19,13 +19,15 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bundle import BUILD, ROOT, project, requirements
+from bundle import BUILD, FOLDER, ROOT, needed_libc, project, requirements
 from packaging.metadata import Metadata
 
 DIST = ROOT / "dist"
 SITE = ROOT / "build" / "site"
 PACKAGES = ("app/", "assets/", "mcnet/", "training/")
 SUMS = "SHA256SUMS"
+OLDEST_LIBC = "2.36"
+"""With which docs/install.md says that the bundle runs: that of Debian 12, where it is built."""
 _CLIP = "assets/driving/grid_bbaf2n.mpg"
 
 
@@ -46,6 +48,7 @@ def main() -> None:
     try_wheel(wheel, version)
     pack_site(DIST / f"mcnet-avatar-{version}-docs.tar.gz")
     if not options.without_bundle:
+        check_libc(needed_libc(FOLDER))
         for pattern in (f"*-{version}-*.tar.gz", f"*_{version}_*.deb", f"*-{version}-*.AppImage"):
             for path in BUILD.glob(pattern):
                 shutil.copyfile(path, DIST / path.name)
@@ -129,6 +132,15 @@ def try_wheel(wheel: Path, version: str) -> None:
         run([str(programs / "mcnet"), *animate], folder)
         if (folder / "out.mp4").stat().st_size < 5_000:
             raise SystemExit("the wheel animated, but its video is too small to show anything")
+
+
+def check_libc(needed: str) -> None:
+    """The bundle runs where the users are told that it does, which it does not if it is built on a newer system."""
+    if tuple(map(int, needed.split("."))) > tuple(map(int, OLDEST_LIBC.split("."))):
+        raise SystemExit(
+            f"the bundle needs glibc {needed}, expected {OLDEST_LIBC} at most: build it on an older system, or change "
+            "OLDEST_LIBC and the systems that docs/install.md names"
+        )
 
 
 def pack_site(archive: Path) -> None:

@@ -4,6 +4,7 @@ import gc
 import importlib.util
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,17 @@ def _compiled_once(_graphs: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ov, "Core", core)
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _threads_as_before() -> Iterator[None]:
+    """No file leaves its number of threads to the next one, which would compute on one where it means to on many."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else None
+    yield
+    if torch and (left := torch.get_num_threads()) != before:
+        torch.set_num_threads(before)
+        pytest.fail(f"got torch's number of threads left at {left}, expected {before} as before: restore it")
 
 
 def pytest_collection_finish() -> None:

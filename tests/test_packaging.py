@@ -1,6 +1,7 @@
 """Stores, desktops and package managers take what they read, and an AppImage is as its runtime wants it."""
 
 import importlib
+import platform
 import re
 import shutil
 import subprocess
@@ -61,6 +62,14 @@ def test_the_page_names_the_files_that_are_built() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     named = re.findall(r"`(mcnet-avatar[-_][^` ]+\.(?:deb|gz))`", (ROOT / "docs" / "install.md").read_text())
     assert named == [f"mcnet-avatar_{version}_amd64.deb", f"mcnet-avatar-{version}-linux-x86_64.tar.gz"]
+
+
+@pytest.mark.skipif(shutil.which("objdump") is None, reason="no objdump: apt-get install binutils")
+def test_what_a_folders_programs_need_of_the_c_library_is_read_from_them(bundle: Any, tmp_path: Path) -> None:
+    shutil.copy("/bin/sh", tmp_path)
+    (tmp_path / "text").write_text("GLIBC_2.99")
+    major, minor = map(int, bundle.needed_libc(tmp_path).split("."))
+    assert (2, 2) <= (major, minor) <= tuple(map(int, platform.libc_ver()[1].split(".")))
 
 
 def test_an_app_image_is_its_runtime_and_then_the_files(bundle: Any, tmp_path: Path) -> None:

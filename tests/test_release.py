@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import io
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -73,3 +74,12 @@ def test_the_sums_are_those_of_the_files(release: Any, tmp_path: Path) -> None:
     (tmp_path / "a.whl").write_bytes(b"abc")
     release.sums(tmp_path)
     assert (tmp_path / release.SUMS).read_text() == f"{hashlib.sha256(b'abc').hexdigest()}  a.whl\n"
+
+
+def test_a_bundle_runs_where_the_page_says(release: Any) -> None:
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    assert re.findall(r"glibc (2\.\d+) or newer", page) == [release.OLDEST_LIBC]
+    for older in ("2.4", "2.34", release.OLDEST_LIBC):
+        release.check_libc(older)
+    with pytest.raises(SystemExit, match=r"needs glibc 2\.38, expected 2\.\d+ at most"):
+        release.check_libc("2.38")

@@ -70,16 +70,34 @@ def test_the_app_alone_is_set_up_without_pytorch(tmp_path: Path) -> None:
     assert (tmp_path / ".venv" / "requirements.txt").read_text() == "openvino\n"
 
 
-@pytest.mark.parametrize(("answer", "status"), [("", 0), ("y", 0), ("n", 1)])
-def test_who_may_use_sudo_is_asked_and_need_not_copy_a_line(tmp_path: Path, answer: str, status: int) -> None:
-    """In a terminal, and where every library is missing: a yes installs them, a no prints the line."""
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make: apt-get install make")
+def test_two_targets_at_once_do_not_set_up_at_once(tmp_path: Path) -> None:
+    shutil.copy(CI.parent / "Makefile", tmp_path)
+    (tmp_path / ".ci").mkdir()
+    for name in ("pyproject.toml", ".ci/system-packages"):
+        (tmp_path / name).touch()
+    (tmp_path / ".ci" / "set-up").write_text("mkdir busy || exit 9\nsleep 0.5\nmkdir -p .venv\nrmdir busy\n")
+    command = ["make", "-j4", ".venv/.ready", ".venv/.live"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert {path.name for path in (tmp_path / ".venv").iterdir()} == {".ready", ".live"}
+
+
+def _asked_in_a_terminal(tmp_path: Path, answer: bytes, sudo: str = "") -> tuple[int, str, list[list[str]]]:
+    """`.ci/system-packages`, where every library is missing: its status, what it says, and what sudo was asked for.
+
+    Args:
+        tmp_path: holds the programs that it calls.
+        answer: what the user types.
+        sudo: what sudo does, in a shell's words.
+    """
     import pty  # no system but a POSIX one has it
 
     programs = {
         "id": "echo 1000",
         "python": 'test "$2" = "import ctypes, sys; ctypes.CDLL(sys.argv[1])" && exit 1; exit 0',
     }
-    programs |= {"sudo": 'echo "$@" >>sudo-was-asked', "apt-get": "exit 9", "uname": "echo Linux"}
+    programs |= {"sudo": f'echo "$@" >>sudo-was-asked\n{sudo}', "apt-get": "exit 9", "uname": "echo Linux"}
     for name, script in programs.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
@@ -89,17 +107,37 @@ def test_who_may_use_sudo_is_asked_and_need_not_copy_a_line(tmp_path: Path, answ
         ["sh", str(CI / "system-packages")], cwd=tmp_path, env=environment, stdin=theirs,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    os.write(ours, f"{answer}\n".encode())
+    os.write(ours, answer)
     said = process.communicate(timeout=30)[0]
     os.close(ours)
     os.close(theirs)
-    assert process.returncode == status, said
     assert "Install them now" in said
     asked = tmp_path / "sudo-was-asked"
     lines = asked.read_text().splitlines() if asked.exists() else []
-    assert [line.split()[:2] for line in lines] == (
-        [["apt-get", "update"], ["env", "DEBIAN_FRONTEND=noninteractive"]] if status == 0 else []
-    )
-    assert ("sudo apt-get install libgl1" in "\n".join([said, *lines])) == (status == 1)
-    if status == 0:
-        assert "libxcb-cursor0" in lines[-1]
+    return process.returncode, said, [line.split() for line in lines]
+
+
+@pytest.mark.parametrize("answer", [b"\n", b"y\n"])
+def test_who_may_use_sudo_is_asked_and_need_not_copy_a_line(tmp_path: Path, answer: bytes) -> None:
+    status, said, asked = _asked_in_a_terminal(tmp_path, answer)
+    assert status == 0, said
+    assert [words[:2] for words in asked] == [["apt-get", "update"], ["env", "DEBIAN_FRONTEND=noninteractive"]]
+    assert {"libgl1", "libxcb-cursor0"} < {*asked[-1]}
+    assert "sudo apt-get install" not in said
+
+
+@pytest.mark.parametrize("answer", [b"n\n", b"\x04"])
+def test_who_says_no_or_ends_the_input_is_given_the_line(tmp_path: Path, answer: bytes) -> None:
+    status, said, asked = _asked_in_a_terminal(tmp_path, answer)
+    assert (status, asked) == (1, [])
+    assert "sudo apt-get install libgl1" in said
+
+
+@pytest.mark.parametrize("fails", ["update", "install"])
+def test_an_installation_that_fails_gives_the_line_too(tmp_path: Path, fails: str) -> None:
+    """A wrong password, or no network."""
+    status, said, asked = _asked_in_a_terminal(tmp_path, b"y\n", f'case "$*" in *{fails}*) exit 100 ;; esac')
+    assert status == 1
+    assert fails in asked[-1]
+    assert "they could not be installed" in said
+    assert "sudo apt-get install libgl1" in said

@@ -48,7 +48,8 @@ class _RefusedError(AppError):
 class PortalListener(KeyListener):
     """Asks the desktop's portal for the key, and hears from it; has a connection of its own to the session's bus.
 
-    What was lost is asked for again, after a pause that doubles each time; what was refused is not.
+    What was lost is asked for again, after a pause that doubles each time; what was refused is not. As long as there is
+    no portal or no bus after a loss, that goes on without a word: it was told once, and comes back with the desktop.
     """
 
     def __init__(self, key: KeyCombination, pressed: Callable[[], None], tell: Callable[[Standing], None]) -> None:
@@ -70,7 +71,7 @@ class PortalListener(KeyListener):
                 connection.sock.shutdown(socket.SHUT_RDWR)
 
     def listen(self) -> None:
-        losses, known, pause_s = 0, False, _FIRST_PAUSE_S
+        losses, was_there, missed, pause_s = 0, False, False, _FIRST_PAUSE_S
         while not self.stopping.is_set():
             try:
                 self._ask_and_listen()
@@ -79,18 +80,23 @@ class PortalListener(KeyListener):
                 raise
             except AppError as error:
                 since_s, lost = self._heard_since_s, isinstance(error, _LostError)
-                known = known or lost or since_s is not None  # a desktop that has never answered has no such portal
+                was_there = was_there or lost  # what was never there cannot come back
                 if since_s is not None and time.monotonic() - since_s >= _LASTING_S:
                     losses, pause_s = 0, _FIRST_PAUSE_S
                 losses += lost
-                if not known or self.stopping.is_set():
+                if not was_there or self.stopping.is_set():
                     raise
                 if losses >= _MOST_LOSSES:
                     raise AppError(
                         phrase("the key was lost {n} times in a row ({error}): choose it again", n=losses, error=error)
                     ) from error
-                again = phrase("{error}; it is asked again in {pause_s:g} s", error=error, pause_s=pause_s)
-            self.tell(Standing(False, again))
+                if lost:
+                    again = phrase("{error}; it is asked again in {pause_s:g} s", error=error, pause_s=pause_s)
+                else:
+                    again = phrase("{error}; until it can be had again, it is asked for from time to time", error=error)
+            if lost or not missed:
+                self.tell(Standing(False, again))
+            missed = not lost
             self.stopping.wait(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 

@@ -36,7 +36,7 @@ def with_words(content: bytes, suffix: str, words: "Words") -> bytes:
     """A picture's file that says of itself what it is.
 
     Args:
-        content: of a PNG, JPEG or GIF without such words.
+        content: of a PNG, JPEG or GIF without such words; of a GIF its first 1024 bytes do, and give the new file's.
         suffix: `.png`, `.jpg`, `.jpeg` or `.gif`.
         words: what it says.
     """

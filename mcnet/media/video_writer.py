@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 VIDEO_SUFFIXES = (".mp4", ".webm", ".gif")
 ALPHA_SUFFIXES = (".webm",)
 _GIF_MAX_FPS = 50  # browsers slow down anything faster
+_GIF_BEGIN_BYTES = 1024  # more than header, colours and loop
 # MP4: the index to the front, so that it plays while it loads. WebM: how much is lost, in ms, when the disk is full.
 _MUXER_OPTIONS = {".mp4": {"movflags": "+faststart"}, ".webm": {"cluster_time_limit": "2000"}}
 _BT709 = 1
@@ -360,8 +361,9 @@ class _GifSink:
         self._kept.finish()
         self._convert()
         if self._words is not None:  # FFmpeg's muxer writes none
-            with replacing(self._path) as partial:
-                partial.write_bytes(with_words(self._path.read_bytes(), ".gif", self._words))
+            with replacing(self._path) as partial, self._path.open("rb") as plain, partial.open("wb") as said:
+                said.write(with_words(plain.read(_GIF_BEGIN_BYTES), ".gif", self._words))
+                shutil.copyfileobj(plain, said)
 
     def close(self) -> None:
         self._kept.close()

@@ -109,7 +109,8 @@ def test_a_speaker_drives_a_portrait_into_a_file(tmp_path: Path, capsys: pytest.
 @pytest.mark.usefixtures("_signals_are_heard")
 def test_a_run_is_controlled_from_outside_until_it_ends(tmp_path: Path) -> None:
     """The real program, asked by `ctl` for everything that a Stream Deck would, and ended politely."""
-    command = [sys.executable, "-m", "app", "--headless", "--camera", str(GRID), "--size", "640x360", "--device", "cpu"]
+    command = [sys.executable, "-m", "app", "--headless", "--camera", str(GRID), "--size", "640x360", "--device", "cpu",
+               "--give-up-s", "600"]  # fmt: skip # a busy machine takes a minute to load the model
     settings_file().parent.mkdir(parents=True)
     settings_file().write_text('[control]\norigins = ["http://localhost:3000"]\n')
     with (tmp_path / "log").open("w") as log:

@@ -94,6 +94,8 @@ def test_the_term_is_that_of_what_is_shown() -> None:
         words = words_of_animation(beside=beside, behind=behind)
         assert words.source_type == COMPOSITE
         assert COMPOSITE in words.text
-    assert words_of_snapshot(composite=True).source_type == COMPOSITE
-    assert words_of_snapshot(composite=False).source_type == GENERATED
-    assert "background" not in words_of_snapshot(composite=False).text
+        assert ("stands behind it" in words.text) == behind
+    for composite, source_type in ((True, COMPOSITE), (False, GENERATED)):
+        words = words_of_snapshot(composite=composite)
+        assert words.source_type == source_type
+        assert ("stands behind it" in words.text) == composite

@@ -1,5 +1,6 @@
 """A little made-up dataset: heads that are ellipses, with landmarks that move along."""
 
+import contextlib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from mcnet.bench import ranges
 from mcnet.mean_head import RIGID_POINTS, RIGID_SHAPE
-from mcnet.media.bundled import bundled_faces
+from mcnet.media.bundled import Faces, bundled_faces
 from training.data import PACKED_FORMAT, Clip, ClipTable, Landmarks, write_landmarks, write_table
 from training.fit.config import FitConfig
 from training.landmarks import (
@@ -26,23 +27,33 @@ from training.landmarks import (
 SIZE_PX = 256
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
     """Bit-identical results are promised for one process with the same number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _few_faces() -> Iterator[None]:
-    """An export measures the ranges of activations on two bundled portraits and two frames, not on ten and four.
+    """An export measures the ranges of activations on two bundled portraits and two frames, not on ten and four."""
 
-    What it measures on all of them, `tests/mcnet/engine/test_quantization.py` sees.
-    """
+    def few(size_px: int, *, portraits: int, frames: int) -> Faces:
+        assert (portraits, frames) == (10, 4), "what the product measures on"
+        return bundled_faces(size_px, portraits=2, frames=2)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranges, "bundled_faces", lambda size_px, **_: bundled_faces(size_px, portraits=2, frames=2))
+        patch.setattr(ranges, "bundled_faces", few)
         yield
 
 

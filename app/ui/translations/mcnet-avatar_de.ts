@@ -3819,6 +3819,10 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>{error}; in {pause_s:g} s wird noch einmal gefragt</translation>
         </message>
         <message>
+            <source>{error}; until it can be had again, it is asked for from time to time</source>
+            <translation>{error}; bis es wieder möglich ist, wird von Zeit zu Zeit gefragt</translation>
+        </message>
+        <message>
             <source>{first} and {then}</source>
             <translation>{first} und {then}</translation>
         </message>

@@ -3819,6 +3819,10 @@ Si pide una contraseña: http://USER:PASSWORD@192.168.1.20:8080/video</translati
             <translation>{error}; se volverá a pedir en {pause_s:g} s</translation>
         </message>
         <message>
+            <source>{error}; until it can be had again, it is asked for from time to time</source>
+            <translation>{error}; se volverá a pedir de vez en cuando hasta que sea posible</translation>
+        </message>
+        <message>
             <source>{first} and {then}</source>
             <translation>{first} y {then}</translation>
         </message>

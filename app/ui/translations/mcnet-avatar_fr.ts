@@ -3819,6 +3819,10 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>{error} ; nouvelle demande dans {pause_s:g} s</translation>
         </message>
         <message>
+            <source>{error}; until it can be had again, it is asked for from time to time</source>
+            <translation>{error} ; nouvelle demande de temps en temps, jusqu'à ce que ce soit possible</translation>
+        </message>
+        <message>
             <source>{first} and {then}</source>
             <translation>{first} et {then}</translation>
         </message>

@@ -3819,6 +3819,10 @@ Se ele pedir uma senha: http://USER:PASSWORD@192.168.1.20:8080/video</translatio
             <translation>{error}; será pedida de novo em {pause_s:g} s</translation>
         </message>
         <message>
+            <source>{error}; until it can be had again, it is asked for from time to time</source>
+            <translation>{error}; será pedida de novo de tempos em tempos, até que seja possível</translation>
+        </message>
+        <message>
             <source>{first} and {then}</source>
             <translation>{first} e {then}</translation>
         </message>

@@ -3818,6 +3818,10 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{error}；{pause_s:g} 秒后再次请求</translation>
         </message>
         <message>
+            <source>{error}; until it can be had again, it is asked for from time to time</source>
+            <translation>{error}；在恢复之前会不时再次请求</translation>
+        </message>
+        <message>
             <source>{first} and {then}</source>
             <translation>{first} 和 {then}</translation>
         </message>

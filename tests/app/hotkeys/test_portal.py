@@ -177,20 +177,46 @@ def test_a_session_that_is_closed_is_told(portal: FakePortal) -> None:
         wait_until(lambda: hearing.pressed == 1, "it is heard again")
 
 
-def test_a_portal_that_ends_and_comes_back_is_asked_again(bus: str) -> None:
+def test_a_portal_that_ends_and_comes_back_is_asked_again_and_told_of_once(
+    bus: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     portal = FakePortal(bus)
+    asked = []
+    monkeypatch.setattr(portals, "_introduce", lambda connection: asked.append(connection.unique_name))
     with Hearing(PortalListener, "Ctrl+Alt+0") as hearing:
         assert hearing.stands().heard
         portal.end()
         assert hearing.stands() == TAKEN_BACK
         missing = hearing.stands()  # it is still away
         assert missing.text.startswith("this desktop's portal gives no keys to apps (")
-        assert missing.text.endswith("; it is asked again in 0.02 s")
+        assert missing.text.endswith("; until it can be had again, it is asked for from time to time")
+        wait_until(lambda: len(asked) > 4, "it is asked again and again")
+        assert not hearing.standings, "it is told once"
         portal = FakePortal(bus)
-        wait_until(lambda: hearing.stands().heard, "it is heard again")
+        assert hearing.stands().heard
         portal.emit("Activated", "osta{sv}", portal.session, "slate", 1, {})
         wait_until(lambda: hearing.pressed == 1, "it is heard again")
     portal.end()
+
+
+def test_a_bus_that_ends_for_good_is_told_of_once(portal: FakePortal, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Hearing(PortalListener, "Ctrl+Alt+0") as hearing:
+        assert hearing.stands().heard
+        asked: list[str] = []
+
+        def refuse(kind: str) -> None:
+            asked.append(kind)
+            raise ConnectionRefusedError("nobody listens")
+
+        monkeypatch.setattr(portals, "open_dbus_connection", refuse)
+        portal.emit("Closed", "a{sv}", {}, path=portal.session, interface="org.freedesktop.portal.Session")
+        assert hearing.stands() == TAKEN_BACK
+        wait_until(lambda: len(asked) > 4, "it is asked again and again")
+        (said,) = hearing.standings
+        assert said.text == (
+            "the session's message bus does not answer: nobody listens; until it can be had again, it is asked for "
+            "from time to time"
+        )
 
 
 def test_a_key_that_the_user_has_taken_back_is_asked_for_once_more_only(portal: FakePortal) -> None:

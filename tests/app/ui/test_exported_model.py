@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-import torch
 from PyQt6.QtWidgets import QFileDialog
 from pytestqt.qtbot import QtBot
 
@@ -18,7 +17,7 @@ from mcnet.engine import Engine
 from tests.app.ui.conftest import OpenWindow
 from tests.app.ui.fakes import FakePipeline, World
 from tests.app.ui.test_run_settings import choose, settle
-from tests.training.conftest import heads, tiny_config
+from tests.training.conftest import heads, one_thread, tiny_config
 from training.__main__ import main
 from training.fit.loop import fit
 
@@ -60,10 +59,8 @@ def window(
 @pytest.fixture(scope="module")
 def run_folder(heads: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "mine"
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    fit(tiny_config(heads, log={"checkpoint_every": 1}), folder)
-    torch.set_num_threads(before)
+    with one_thread():
+        fit(tiny_config(heads, log={"checkpoint_every": 1}), folder)
     return folder
 
 

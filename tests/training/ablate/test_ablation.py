@@ -15,7 +15,7 @@ from mcnet.config import McnetConfig
 from mcnet.generator import Mcnet
 from mcnet.layers import AntiAlias
 from mcnet.pictures import to_picture
-from tests.training.conftest import tiny_config
+from tests.training.conftest import one_thread, tiny_config
 from training.__main__ import main
 from training.ablate.ablation import Ablation, AblationError, Member, Size, ablate, shrunk
 from training.ablate.held_out import FIGURES, figures
@@ -49,9 +49,9 @@ def run(config: FitConfig, out: Path, **options: Any) -> Ablation:
 @pytest.fixture(scope="module")
 def done(heads: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[FitConfig, Path, Ablation]:
     out = tmp_path_factory.mktemp("ablation")
-    torch.set_num_threads(1)
     config = small(heads)
-    return config, out, run(config, out)
+    with one_thread():
+        return config, out, run(config, out)
 
 
 def test_every_variant_with_every_seed_is_measured(done: tuple[FitConfig, Path, Ablation]) -> None:

@@ -23,7 +23,7 @@ from mcnet.checkpoint import load_model
 from mcnet.generator import Mcnet
 from mcnet.model_file import CheckpointError
 from tests.tolerance import EPSILON, PICTURE, largest_error
-from tests.training.conftest import ASKED, TINY, tiny_config, write_dataset
+from tests.training.conftest import ASKED, TINY, one_thread, tiny_config, write_dataset
 from training.data import Clip
 from training.fit.augment import Faces, augment
 from training.fit.config import AugmentConfig, FitConfig, StageConfig, format_config
@@ -204,9 +204,9 @@ def test_the_motion_stage_compares_at_full_size_if_told(heads: Path, tmp_path: P
 @pytest.fixture(scope="module")
 def whole(heads: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[FitConfig, Path]:
     """A run that was not stopped."""
-    torch.set_num_threads(1)
     config, folder = tiny_config(heads, **ASKED, optim={"ema_decay": 0.5}), tmp_path_factory.mktemp("whole")
-    fit(config, folder)
+    with one_thread():
+        fit(config, folder)
     return config, folder
 
 

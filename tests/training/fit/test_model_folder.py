@@ -7,7 +7,6 @@ from typing import Any
 
 import cv2
 import pytest
-import torch
 
 from mcnet.__main__ import main as mcnet
 from mcnet.bench.measure import open_model
@@ -16,7 +15,7 @@ from mcnet.config import McnetConfig
 from mcnet.model_card import read_card
 from mcnet.model_file import CheckpointError, ModelInfo
 from tests.media.videos import GRID
-from tests.training.conftest import tiny_config
+from tests.training.conftest import one_thread, tiny_config
 from training.__main__ import main
 from training.fit.loop import fit
 from training.fit.model_folder import check_folder, readme
@@ -25,8 +24,8 @@ from training.fit.model_folder import check_folder, readme
 @pytest.fixture(scope="module")
 def run(heads: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    torch.set_num_threads(1)
-    fit(tiny_config(heads, log={"sheet_every": 4, "sheet_rows": 1}), folder)
+    with one_thread():
+        fit(tiny_config(heads, log={"sheet_every": 4, "sheet_rows": 1}), folder)
     return folder
 
 
