@@ -243,8 +243,8 @@ class Animator:
 
     def close(self) -> None:
         """Free the face finder, and end the cutting out; harmless when called again."""
-        self._finder.close()
         self._cutter.close()
+        self._finder.close()
 
     def recover(self) -> None:
         """Forget what a failed frame may have left behind: filters, and where the face was."""

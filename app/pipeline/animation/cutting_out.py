@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 
 _NICENESS = 10
 _TELL_AFTER_S = 0.2
-_JOIN_S = 2.0
+_JOIN_S = 0.3
+"""Less than the pipeline waits for its stages: what takes longer ends by itself."""
 
 
 class CuttingOut:
@@ -167,7 +168,7 @@ class Cutter:
         if thread is not None:
             thread.join(_JOIN_S)
             if thread.is_alive():
-                logger.warning("a portrait is still being cut out %.1f s after the stop, left behind", _JOIN_S)
+                logger.info("a portrait is still being cut out %.1f s after the stop, left behind", _JOIN_S)
 
     def _run(self) -> None:
         """The thread's body."""

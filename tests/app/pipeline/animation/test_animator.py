@@ -1,4 +1,5 @@
 import dataclasses
+import logging
 import os
 import sys
 import threading
@@ -272,11 +273,13 @@ def test_of_portraits_chosen_in_a_row_only_the_last_waits_for_the_one_being_cut_
 def test_a_closed_animator_leaves_nothing_that_cuts_out(
     face: Face, woman: Portrait, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr("app.pipeline.animation.cutting_out._JOIN_S", 10.0)  # a busy machine is slow
     stage = Stage(face, None)
     stage.animator.set_portrait(woman, cut_out=True)
     stage.animator.close()
     stage.animator.close()
     assert not _cutting_threads()
+    caplog.set_level(logging.INFO)
     slow = SlowCutting(monkeypatch)
     monkeypatch.setattr("app.pipeline.animation.cutting_out._JOIN_S", 0.05)
     late = Stage(face, None)
