@@ -134,7 +134,9 @@ def name_version(folder: Path) -> None:
     information = folder / f"mcnet_avatar-{version}.dist-info"
     shutil.rmtree(folder, ignore_errors=True)
     information.mkdir(parents=True)
-    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: mcnet-avatar\nVersion: {version}\n")
+    (information / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: mcnet-avatar\nVersion: {version}\n", encoding="utf-8"
+    )
 
 
 def lay_licences(folder: Path) -> None:
@@ -213,7 +215,9 @@ def app_dir() -> Path:
     shutil.copyfile(ROOT / "build" / "icons" / "256.png", root / f"{APP_ID}.png")
     (root / ".DirIcon").symlink_to(f"{APP_ID}.png")
     start = root / "AppRun"
-    start.write_text('#!/bin/sh\nexec "$(dirname "$(readlink -f "$0")")/usr/lib/mcnet-avatar/mcnet-avatar" "$@"\n')
+    start.write_text(
+        '#!/bin/sh\nexec "$(dirname "$(readlink -f "$0")")/usr/lib/mcnet-avatar/mcnet-avatar" "$@"\n', encoding="utf-8"
+    )
     start.chmod(0o755)
     return root
 
@@ -263,7 +267,7 @@ def debian_package() -> Path:
 def needed_libc(folder: Path) -> str:
     """The oldest version of the C library, as "2.36", that has all that a folder's programs and libraries ask for."""
     files = [str(path) for path in folder.rglob("*") if path.is_file() and not path.is_symlink() and is_elf(path)]
-    done = subprocess.run(["objdump", "-p", *files], capture_output=True, text=True, check=True)  # noqa: S603, S607
+    done = subprocess.run(["objdump", "-p", *files], capture_output=True, text=True, check=True, encoding="utf-8")  # noqa: S603, S607
     return max(re.findall(r"\bGLIBC_(2\.\d+)", done.stdout), key=lambda version: int(version.partition(".")[2]))
 
 
@@ -311,7 +315,12 @@ def smoke() -> None:
 def run_program(command: list[str], environment: Mapping[str, str], folder: Path) -> str:
     """One of the bundle's programs, to its end; returns what it printed."""
     done = subprocess.run(  # noqa: S603
-        [str(FOLDER / command[0]), *command[1:]], env=dict(environment), cwd=folder, capture_output=True, text=True
+        [str(FOLDER / command[0]), *command[1:]],
+        env=dict(environment),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
     )
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}")
@@ -332,7 +341,7 @@ def try_window(clip: Path, environment: Mapping[str, str], home: Path, folder: P
     shutil.rmtree(home / ".cache" / "mcnet-avatar", ignore_errors=True)
     settings = home / ".config" / "mcnet-avatar" / "settings.toml"
     settings.parent.mkdir(parents=True, exist_ok=True)
-    settings.write_text("record_sound = true\n[control]\nslate_key = 'Pause'\n")
+    settings.write_text("record_sound = true\n[control]\nslate_key = 'Pause'\n", encoding="utf-8")
     log = folder / "window.log"
     with log.open("w") as said:
         program = subprocess.Popen(  # noqa: S603
@@ -346,22 +355,24 @@ def try_window(clip: Path, environment: Mapping[str, str], home: Path, folder: P
         sources = home / ".cache" / "mcnet-avatar" / "sources"
         while not (list(sources.glob("*.safetensors")) and (heard := microphone_said(log))):
             if program.poll() is not None or time.monotonic() > end_s:
-                raise SystemExit(f"the window animates nothing, or its microphone says nothing: {log.read_text()}")
+                raise SystemExit(
+                    f"the window animates nothing, or its microphone says nothing: {log.read_text(encoding='utf-8')}"
+                )
             time.sleep(0.2)
         if not any(good in heard for good in ("hears ", "there is no microphone", "libpulse")):
             raise SystemExit(f"got {heard!r} of the microphone, expected one, or that this machine has none")
         print(f"microphone: {heard}")
         run_program(["mcnet-avatar", "ctl", "slate"], environment, folder)
         print("control from outside: slate")
-        if screen is not None and "slate key: Pause" not in log.read_text():
-            raise SystemExit(f"the window hears no key for the slate: {log.read_text()}")
+        if screen is not None and "slate key: Pause" not in log.read_text(encoding="utf-8"):
+            raise SystemExit(f"the window hears no key for the slate: {log.read_text(encoding='utf-8')}")
         time.sleep(5)
         if screen is not None:
             take_picture(display, BUILD / "window.png")
             print(f"window: {BUILD / 'window.png'}")
         program.terminate()
         if program.wait(timeout=30) not in (0, 130, 143, -15):
-            raise SystemExit(f"the window ended with {program.returncode}: {log.read_text()}")
+            raise SystemExit(f"the window ended with {program.returncode}: {log.read_text(encoding='utf-8')}")
     finally:
         program.kill()
         if screen is not None:
@@ -371,7 +382,12 @@ def try_window(clip: Path, environment: Mapping[str, str], home: Path, folder: P
 def microphone_said(log: Path) -> str:
     """Whom the window hears, or why nobody; "" before it is known."""
     return next(
-        (line.partition("microphone: ")[2] for line in log.read_text().splitlines() if "microphone: " in line), ""
+        (
+            line.partition("microphone: ")[2]
+            for line in log.read_text(encoding="utf-8").splitlines()
+            if "microphone: " in line
+        ),
+        "",
     )
 
 

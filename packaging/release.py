@@ -154,7 +154,7 @@ def pack_site(archive: Path) -> None:
 def sums(folder: Path) -> dict[Path, str]:
     """The SHA-256 of every file, also written beside them as `sha256sum -c` reads it."""
     found = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
-    (folder / SUMS).write_text("".join(f"{digest}  {path.name}\n" for path, digest in found.items()))
+    (folder / SUMS).write_text("".join(f"{digest}  {path.name}\n" for path, digest in found.items()), encoding="utf-8")
     return found
 
 
@@ -169,7 +169,7 @@ def only(paths: Iterable[Path]) -> Path:
 def run(command: Sequence[str], folder: Path) -> str:
     """A command, to its end, without the checkout on Python's path; returns what it printed."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)  # noqa: S603
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8")  # noqa: S603
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done.stdout.strip()

@@ -53,7 +53,11 @@ def mounted(folder: Path, options: str) -> Iterator[None]:
         pytest.skip("mounts a small file system, which only root on Linux may")
     folder.mkdir()
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+        encoding="utf-8",
     )
     if done.returncode:
         pytest.skip(f"cannot mount a small file system here: {done.stderr.splitlines()[0]}")
@@ -109,7 +113,7 @@ class Room:
 def in_child(module: str, *arguments: str) -> list[Any]:
     """Run a module that may end with its process; returns what it told, a line of JSON each."""
     command = [sys.executable, "-X", "faulthandler", "-W", "error", "-m", module, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, encoding="utf-8")
     assert done.returncode == 0, f"ended with {done.returncode} after\n{done.stdout}\n{done.stderr}"
     assert not done.stderr, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

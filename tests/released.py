@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 GOLDEN = Path(__file__).parent / "golden"
-SHAPES: dict[str, dict[str, list[int]]] = json.loads((GOLDEN / "state_dict_shapes.json").read_text())
+SHAPES: dict[str, dict[str, list[int]]] = json.loads((GOLDEN / "state_dict_shapes.json").read_text(encoding="utf-8"))
 CASES = ("case_a", "case_b")
 
 

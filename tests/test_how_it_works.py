@@ -16,7 +16,7 @@ MOST_BYTES = 1_500_000
 
 def shown() -> set[str]:
     """The pictures of the page, by their names."""
-    links = re.findall(r"!\[.+?\]\((.+?)\)", PAGE.read_text())
+    links = re.findall(r"!\[.+?\]\((.+?)\)", PAGE.read_text(encoding="utf-8"))
     assert all(Path(link).parent.name == FOLDER.name for link in links)
     return {Path(link).name for link in links}
 

@@ -185,7 +185,9 @@ def try_command(command: Command) -> None:
     if first in PROGRAMS:
         check_arguments(*parser_of(PROGRAMS[first], rest), whole=command.whole)
     elif first == "make":
-        done = subprocess.run(["make", "-n", *rest], cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["make", "-n", *rest], cwd=ROOT, capture_output=True, text=True, check=False, encoding="utf-8"
+        )
         assert done.returncode == 0, done.stderr
     elif first == "export":
         assert all(re.fullmatch(r"[A-Z_]+=[\w.]+", word) for word in rest)
@@ -198,7 +200,9 @@ def try_command(command: Command) -> None:
     elif first in ("python", "python3") and rest[0] == "-m":
         check_module(rest[1:], whole=command.whole)
     elif first in ("python", "python3"):
-        done = subprocess.run([sys.executable, *rest], cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, *rest], cwd=ROOT, capture_output=True, text=True, check=False, encoding="utf-8"
+        )
         assert done.returncode == 0, done.stderr
         assert done.stdout
     else:
@@ -250,7 +254,9 @@ def test_every_option_that_a_sentence_names_exists() -> None:
     named = {
         (page.name, word)
         for page in PAGES
-        for span in re.findall(r"`(--?[a-z][^`]*)`", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S))
+        for span in re.findall(
+            r"`(--?[a-z][^`]*)`", re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+        )
         for word in span.split()
         if word.startswith("-")
     }
@@ -259,9 +265,11 @@ def test_every_option_that_a_sentence_names_exists() -> None:
 
 
 def test_the_table_of_jobs_can_be_read(tmp_path: Path) -> None:
-    example = re.search(r"^```csv\n(.+?)^```", (ROOT / "docs" / "animate.md").read_text(), re.MULTILINE | re.DOTALL)
+    example = re.search(
+        r"^```csv\n(.+?)^```", (ROOT / "docs" / "animate.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
     assert example is not None
-    (tmp_path / "jobs.csv").write_text(example[1])
+    (tmp_path / "jobs.csv").write_text(example[1], encoding="utf-8")
     for name in ("talk.mp4", "me.jpg"):
         (tmp_path / name).touch()
     jobs = read_jobs(tmp_path / "jobs.csv", [], parse_one)
@@ -269,7 +277,7 @@ def test_the_table_of_jobs_can_be_read(tmp_path: Path) -> None:
 
 
 def test_the_extras_that_pip_is_asked_for_exist() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     asked = [command for command in COMMANDS if command.words[0] == "pip" and ".[" in command.text]
     assert asked
     for command in asked:

@@ -73,7 +73,7 @@ def test_a_wheel_is_our_packages_whole(release: Any, tmp_path: Path) -> None:
 def test_the_sums_are_those_of_the_files(release: Any, tmp_path: Path) -> None:
     (tmp_path / "a.whl").write_bytes(b"abc")
     release.sums(tmp_path)
-    assert (tmp_path / release.SUMS).read_text() == f"{hashlib.sha256(b'abc').hexdigest()}  a.whl\n"
+    assert (tmp_path / release.SUMS).read_text(encoding="utf-8") == f"{hashlib.sha256(b'abc').hexdigest()}  a.whl\n"
 
 
 def test_a_bundle_runs_where_the_page_says(release: Any) -> None:

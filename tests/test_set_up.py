@@ -28,14 +28,16 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell's
 def _set_up(folder: Path, ends_with: int, *what: str) -> "subprocess.CompletedProcess[str]":
     (folder / ".ci").mkdir()
     shutil.copy(CI / "set-up", folder / ".ci")
-    (folder / ".ci" / "system-packages").write_text("exit 0\n")
+    (folder / ".ci" / "system-packages").write_text("exit 0\n", encoding="utf-8")
     python = folder / "python"
-    python.write_text(PLAYS)
+    python.write_text(PLAYS, encoding="utf-8")
     python.chmod(python.stat().st_mode | stat.S_IXUSR)
     environment = {"PATH": "/usr/bin:/bin", "PYTHON": str(python), "EVERY_S": "1", "PIP_ENDS_WITH": str(ends_with)}
     environment["PIP_TAKES_S"] = "0" if what else "2.5"
     command = ["sh", ".ci/set-up", *what]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False, encoding="utf-8"
+    )
 
 
 def test_it_tells_each_step_how_much_there_is_and_how_far_it_is(tmp_path: Path) -> None:
@@ -62,12 +64,12 @@ def test_the_app_alone_is_set_up_without_pytorch(tmp_path: Path) -> None:
     run = _set_up(tmp_path, 0, "live")
     assert (run.returncode, run.stderr) == (0, "")
     assert "without PyTorch" in run.stdout
-    calls = (tmp_path / "pip").read_text().splitlines()
+    calls = (tmp_path / "pip").read_text(encoding="utf-8").splitlines()
     assert [call.partition("version-check ")[2] for call in calls] == [
         "-r .venv/requirements.txt",
         "--no-deps --editable .",
     ]
-    assert (tmp_path / ".venv" / "requirements.txt").read_text() == "openvino\n"
+    assert (tmp_path / ".venv" / "requirements.txt").read_text(encoding="utf-8") == "openvino\n"
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make: apt-get install make")
@@ -76,9 +78,14 @@ def test_two_targets_at_once_do_not_set_up_at_once(tmp_path: Path) -> None:
     (tmp_path / ".ci").mkdir()
     for name in ("pyproject.toml", ".ci/system-packages"):
         (tmp_path / name).touch()
-    (tmp_path / ".ci" / "set-up").write_text("mkdir busy || exit 9\nsleep 0.5\nmkdir -p .venv\nrmdir busy\n")
+    (tmp_path / ".ci" / "set-up").write_text(
+        "mkdir busy || exit 9\nsleep 0.5\nmkdir -p .venv\nrmdir busy\n", encoding="utf-8"
+    )
     command = ["make", "-j4", ".venv/.ready", ".venv/.live"]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    alone = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    run = subprocess.run(
+        command, cwd=tmp_path, env=alone, capture_output=True, text=True, timeout=60, check=False, encoding="utf-8"
+    )
     assert (run.returncode, run.stderr) == (0, "")
     assert {path.name for path in (tmp_path / ".venv").iterdir()} == {".ready", ".live"}
 
@@ -99,13 +106,13 @@ def _asked_in_a_terminal(tmp_path: Path, answer: bytes, sudo: str = "") -> tuple
     }
     programs |= {"sudo": f'echo "$@" >>sudo-was-asked\n{sudo}', "apt-get": "exit 9", "uname": "echo Linux"}
     for name, script in programs.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
         (tmp_path / name).chmod(0o755)
     ours, theirs = pty.openpty()
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHON": str(tmp_path / "python")}
     process = subprocess.Popen(
         ["sh", str(CI / "system-packages")], cwd=tmp_path, env=environment, stdin=theirs,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
     )  # fmt: skip
     os.write(ours, answer)
     said = process.communicate(timeout=30)[0]
@@ -113,7 +120,7 @@ def _asked_in_a_terminal(tmp_path: Path, answer: bytes, sudo: str = "") -> tuple
     os.close(theirs)
     assert "Install them now" in said
     asked = tmp_path / "sudo-was-asked"
-    lines = asked.read_text().splitlines() if asked.exists() else []
+    lines = asked.read_text(encoding="utf-8").splitlines() if asked.exists() else []
     return process.returncode, said, [line.split() for line in lines]
 
 

@@ -32,7 +32,7 @@ def _pages(nav: Any) -> list[str]:
 
 
 def test_every_page_is_in_the_menu_once() -> None:
-    menu = _pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
+    menu = _pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
     assert len(menu) == len(set(menu))
     assert {page for page in menu if page.startswith("docs/")} == {
         f"docs/{path.name}" for path in ROOT.glob("docs/*.md")
@@ -41,7 +41,9 @@ def test_every_page_is_in_the_menu_once() -> None:
 
 
 def test_the_page_of_names_has_every_public_one() -> None:
-    named = re.findall(r"^::: mcnet\.(?:[a-z_]+\.)*(\w+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
+    named = re.findall(
+        r"^::: mcnet\.(?:[a-z_]+\.)*(\w+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert len(named) == len(set(named))
     assert (set(mcnet.__all__) | set(mcnet.engine.__all__)) - NOT_FOR_USERS <= set(named)
 
@@ -51,13 +53,15 @@ def test_the_messages_that_troubleshooting_quotes_are_the_apps_own() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in code)
     source = re.sub(r'"\s*\n\s*f?"', "", source)  # a sentence of several literals
     source = re.sub(r"\{[^{}]*\}", "...", source)
-    rows = re.findall(r"^\| ([^|]+) \|", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| ([^|]+) \|", (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     quoted = [quote for row in rows for quote in re.findall(r'"([^"]+)"', row)]
     assert len(quoted) > 10
     assert [quote for quote in quoted if quote not in source] == []
 
 
 def test_the_windows_pictures_are_those_that_the_screenshots_make() -> None:
-    shown = re.findall(r"\]\(window/(\w[\w-]*)\.jpg\)", (ROOT / "docs" / "window.md").read_text())
+    shown = re.findall(r"\]\(window/(\w[\w-]*)\.jpg\)", (ROOT / "docs" / "window.md").read_text(encoding="utf-8"))
     assert sorted(shown) == sorted(OF_THE_PAGE.values())
     assert {path.name for path in ROOT.glob("docs/window/*")} == {f"{name}.jpg" for name in shown}

@@ -14,7 +14,7 @@ import mcnet.__main__
 import training.__main__
 
 ROOT = Path(__file__).parent.parent
-VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
 
 @pytest.mark.parametrize("main", [mcnet.__main__.main, app.__main__.main, training.__main__.main])
@@ -37,7 +37,7 @@ def test_a_checkout_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_changelog_begins_with_it() -> None:
-    assert re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0] == VERSION
+    assert re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[0] == VERSION
 
 
 def test_what_installers_read_has_it() -> None:
@@ -50,4 +50,4 @@ def test_what_installers_read_has_it() -> None:
         files = list((ROOT / "packaging").glob(glob))
         assert files
         for file in files:
-            assert re.findall(pattern, file.read_text(), re.MULTILINE)[0] == VERSION, file.name
+            assert re.findall(pattern, file.read_text(encoding="utf-8"), re.MULTILINE)[0] == VERSION, file.name

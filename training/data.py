@@ -166,7 +166,7 @@ def read_table(path: Path, expected_format: str) -> ClipTable:
     """
     accepted = (expected_format, _READ_AS_WELL[expected_format])
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path.parent} holds no {path.name}: expected a dataset, see training/data.py") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -201,7 +201,9 @@ def clip_of(row: Mapping[str, Any]) -> Clip:
 def write_table(path: Path, format_name: str, table: ClipTable) -> None:
     """Write `dataset.json` or `clips.json`."""
     rows = [dataclasses.asdict(clip) for clip in table.clips]
-    path.write_text(json.dumps({"format": format_name, "size_px": table.size_px, "clips": rows}, indent=1) + "\n")
+    path.write_text(
+        json.dumps({"format": format_name, "size_px": table.size_px, "clips": rows}, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 def read_landmarks(path: Path) -> Landmarks:
@@ -422,8 +424,8 @@ def open_or_pack(path: Path, cache: Path) -> Dataset:
         raise DataError(f"{path} is no dataset: got neither dataset.json nor clips.json, expected one of them")
     stamp = hashlib.sha256((path / "clips.json").read_bytes() + (path / "landmarks.npz").read_bytes()).hexdigest()
     mark = cache / "packed_from"
-    if not (mark.is_file() and mark.read_text() == stamp and (cache / "dataset.json").is_file()):
+    if not (mark.is_file() and mark.read_text(encoding="utf-8") == stamp and (cache / "dataset.json").is_file()):
         report = pack(path, cache)
         _log.info("packed %d clips, %d frames into %s", report.clips, report.frames, cache)
-        mark.write_text(stamp)
+        mark.write_text(stamp, encoding="utf-8")
     return open_dataset(cache)

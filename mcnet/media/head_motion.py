@@ -74,6 +74,8 @@ mean. With closed lips it is below 0.008 in 99 of 100 frames of talking heads, a
 mouth's
 opening: 0.01 at 0.2, 0.023 at 0.35, 0.03 at 0.5 in 9 of 10 frames. What goes beyond is not what a portrait can show:
 the face shown is distorted by about half as much (`procrustes_residual`)."""
+_LEAST_DETERMINANT = 0.01
+"""Of a jacobian that the linear map gives for a portrait; the starter's lie between 1 and 8 on what it learned from."""
 _SIGMA = 0.6
 """In face sizes, of the Gaussian that weighs the mesh around a keypoint for its local affine map."""
 
@@ -265,10 +267,10 @@ class PortraitInSpace:
         self._linear = linear
         self._own_inverse: Array | None = None
         if linear:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                inverse = invert_2x2(linear_jacobians(self.places[None], linear))
-            if np.isfinite(inverse).all():  # else no map can tell what has changed, and the mesh does
-                self._own_inverse = inverse
+            own_jacobians = linear_jacobians(self.places[None], linear)
+            # Else no map can tell what has changed, and the mesh does.
+            if np.abs(np.linalg.det(own_jacobians)).min() > _LEAST_DETERMINANT:
+                self._own_inverse = invert_2x2(own_jacobians)
         self._taken: tuple[Head, Array, Expression] | None = None
 
     def follow(self, performer: Head, reference: Head, gains: Gains | None = None) -> Head:

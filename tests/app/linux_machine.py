@@ -27,7 +27,7 @@ class LinuxMachine:
         """A device node; `error` is what opening it fails with."""
         entry = self.root / f"sys/class/video4linux/video{number}"
         entry.mkdir()
-        (entry / "name").write_text(name + "\n")
+        (entry / "name").write_text(name + "\n", encoding="utf-8")
         device = self.root / f"dev/video{number}"
         device.touch()
         self._answers[device] = error or Capability(driver, name, flags)
@@ -48,19 +48,19 @@ class LinuxMachine:
             flags = (CAPTURE if fed else OUTPUT) if exclusive else CAPTURE | OUTPUT
         self.add(number, name, flags, driver=LOOPBACK_DRIVER, error=error)
         entry = self.root / f"sys/class/video4linux/video{number}"
-        (entry / "max_openers").write_text("10\n")
-        (entry / "state").write_text("capture\n" if fed else "output\n")
+        (entry / "max_openers").write_text("10\n", encoding="utf-8")
+        (entry / "state").write_text("capture\n" if fed else "output\n", encoding="utf-8")
         return self.load_module(exclusive=exclusive)
 
     def load_module(self, *, exclusive: bool = True) -> "LinuxMachine":
         parameters = self.root / "sys/module/v4l2loopback/parameters"
         parameters.mkdir(parents=True, exist_ok=True)
-        (parameters / "exclusive_caps").write_text(",".join(["Y" if exclusive else "N"] * 8) + "\n")
+        (parameters / "exclusive_caps").write_text(",".join(["Y" if exclusive else "N"] * 8) + "\n", encoding="utf-8")
         return self
 
     def install_module(self) -> "LinuxMachine":
         (self.root / "lib/modules/6.1.0/modules.dep").write_text(
-            "updates/dkms/v4l2loopback.ko.xz: kernel/videodev.ko\n"
+            "updates/dkms/v4l2loopback.ko.xz: kernel/videodev.ko\n", encoding="utf-8"
         )
         return self
 
@@ -68,9 +68,9 @@ class LinuxMachine:
         """A process that has a device open."""
         handles = self.root / f"proc/{pid}/fd"
         handles.mkdir(parents=True)
-        (handles.parent / "comm").write_text(name + "\n")
+        (handles.parent / "comm").write_text(name + "\n", encoding="utf-8")
         (handles.parent / "fdinfo").mkdir()
-        (handles.parent / "fdinfo/7").write_text(f"pos:\t0\nflags:\t01000{1 if only_writes else 2}\n")
+        (handles.parent / "fdinfo/7").write_text(f"pos:\t0\nflags:\t01000{1 if only_writes else 2}\n", encoding="utf-8")
         (handles / "7").symlink_to(self.root / f"dev/video{number}")
         return self
 

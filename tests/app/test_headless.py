@@ -50,7 +50,7 @@ HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 def run(tmp_path: Path, *options: str) -> dict[str, Any]:
     path = tmp_path / "report.json"
     assert main(["--headless", "--report", str(path), "--size", "640x360", "--give-up-s", "120", *options]) == 0
-    report: dict[str, Any] = json.loads(path.read_text())
+    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return report
 
 
@@ -112,7 +112,7 @@ def test_a_run_is_controlled_from_outside_until_it_ends(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "app", "--headless", "--camera", str(GRID), "--size", "640x360", "--device", "cpu",
                "--give-up-s", "600"]  # fmt: skip # a busy machine takes a minute to load the model
     settings_file().parent.mkdir(parents=True)
-    settings_file().write_text('[control]\norigins = ["http://localhost:3000"]\n')
+    settings_file().write_text('[control]\norigins = ["http://localhost:3000"]\n', encoding="utf-8")
     with (tmp_path / "log").open("w") as log:
         program = subprocess.Popen([*command, "--control", "0"], stderr=log)
     try:
@@ -135,7 +135,7 @@ def test_a_run_is_controlled_from_outside_until_it_ends(tmp_path: Path) -> None:
             given = {"Authorization": f"Bearer {access.kept_token()}", "Origin": page}
             assert ask(connection.port, "GET", "/v1/state", None, given)[0] == status
         program.terminate()
-        assert program.wait(60) == 0, (tmp_path / "log").read_text()
+        assert program.wait(60) == 0, (tmp_path / "log").read_text(encoding="utf-8")
         assert access.address() is None
         assert main(["ctl", "status"]) == 3
     finally:
@@ -187,7 +187,7 @@ def test_a_full_disk_ends_a_run_that_only_records(tmp_path: Path) -> None:
             *[*prefix, sys.executable, "-m", "app", "--headless", "--camera", str(GRID), "--source", "woman_1"],
             *["--sink", f"file:{folder / 'x.mp4'}", "--frames", "5", "--report", str(folder / "r.json")],
         ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, encoding="utf-8")
         assert done.returncode == 1, done.stderr
         last = done.stderr.splitlines()[-1]
         assert last.startswith(f"mcnet-avatar: the recording {folder / 'x.mp4'} cannot go on: ")
@@ -301,7 +301,7 @@ def test_control_starts_whatever_the_presets_are(
 ) -> None:
     """They are a window's, which may be open, and of a later app."""
     file = tmp_path / "presets.toml"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     monkeypatch.setattr("app.headless.presets_file", lambda: file)
     monkeypatch.setattr("app.headless.control_folder", lambda: tmp_path / "control")
     store, discloser = PortraitStore(tmp_path / "portraits"), Discloser(lambda: None, lambda _: None, begin_disclosing)
@@ -310,7 +310,7 @@ def test_control_starts_whatever_the_presets_are(
         told = capsys.readouterr().err
     assert said in told
     assert "control from outside: on port" in told
-    assert file.read_text() == text
+    assert file.read_text(encoding="utf-8") == text
     assert sorted(path.name for path in tmp_path.glob("presets*")) == ["presets.toml"]
 
 

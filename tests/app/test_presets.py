@@ -107,7 +107,7 @@ portrait_y = 0.1
 
 def test_a_damaged_entry_takes_nothing_else_with_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "presets.toml"
-    path.write_text(DAMAGED)
+    path.write_text(DAMAGED, encoding="utf-8")
     presets, message = load_presets(path)
     assert presets.named == {"Good": Strengths(motion_strength=0.6), "Half": Strengths(brows_strength=0.5)}
     assert presets.last == {"woman_1": Strengths(mouth_strength=1.5), "man_1": Strengths(turn_strength=0.25)}
@@ -122,7 +122,7 @@ def test_a_damaged_entry_takes_nothing_else_with_it(tmp_path: Path, caplog: pyte
         "extra",
     ):
         assert said in message
-    assert (tmp_path / "presets.toml.damaged").read_text() == DAMAGED
+    assert (tmp_path / "presets.toml.damaged").read_text(encoding="utf-8") == DAMAGED
     assert load_presets(path) == (presets, None)
     assert "are damaged" in caplog.text
 
@@ -141,10 +141,10 @@ def test_what_is_no_toml_is_kept_aside(tmp_path: Path, text: str) -> None:
 
 def test_a_later_format_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "presets.toml"
-    path.write_text("version = 2\nsets = []\n")
+    path.write_text("version = 2\nsets = []\n", encoding="utf-8")
     with pytest.raises(AppError, match=r"of format 2, this app knows formats up to 1; use a newer app"):
         load_presets(path)
-    assert path.read_text() == "version = 2\nsets = []\n"
+    assert path.read_text(encoding="utf-8") == "version = 2\nsets = []\n"
     (tmp_path / "folder.toml").mkdir()
     with pytest.raises(AppError, match="cannot read the presets"):
         load_presets(tmp_path / "folder.toml")

@@ -41,12 +41,12 @@ def test_no_file_means_defaults_and_no_message(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_toml_is_kept_aside_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "settings.toml"
-    path.write_text("live = [")
+    path.write_text("live = [", encoding="utf-8")
     settings, message = load_settings(path)
     assert settings == AppSettings()
     assert message is not None
     assert message.startswith("The settings could not be read (Invalid")
-    assert (tmp_path / "settings.toml.damaged").read_text() == "live = ["
+    assert (tmp_path / "settings.toml.damaged").read_text(encoding="utf-8") == "live = ["
     assert not path.exists()
     assert "are damaged" in caplog.text
 
@@ -56,9 +56,9 @@ def test_pages_are_read_without_touching_a_damaged_file(tmp_path: Path) -> None:
     assert kept_origins(path) == ()
     page = 'origins = ["http://localhost:3000"]'
     for text, origins in ((f"[control]\n{page}\nport = -1", ("http://localhost:3000",)), ("[control", ()), (page, ())):
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         assert kept_origins(path) == origins
-        assert path.read_text() == text
+        assert path.read_text(encoding="utf-8") == text
 
 
 @pytest.mark.parametrize(
@@ -85,12 +85,12 @@ def test_what_is_good_is_taken_and_what_is_not_is_named(
 ) -> None:
     path, good = tmp_path / "settings.toml", AppSettings(LiveSettings(smoothing=0.7, hold_s=2.0), portrait="man_3")
     text = f"portrait = 'man_3'\n{top}\n[live]\nsmoothing = 0.7\n{live}\nhold_s = 2\n"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     settings, message = load_settings(path)
     assert settings == good
     assert message is not None
     assert f"Not all settings could be used: {reason}" in message
-    assert (tmp_path / "settings.toml.damaged").read_text() == text
+    assert (tmp_path / "settings.toml.damaged").read_text(encoding="utf-8") == text
     assert load_settings(path) == (good, None)  # the next start finds what was good, and says nothing any more
     assert "are damaged" in caplog.text
 
@@ -98,7 +98,10 @@ def test_what_is_good_is_taken_and_what_is_not_is_named(
 @pytest.mark.usefixtures("caplog")
 def test_everything_that_is_wrong_is_named(tmp_path: Path) -> None:
     path = tmp_path / "settings.toml"
-    path.write_text("gpu_index = 1\noutput_fps_hz = 0\n[live]\nzoom = 7\n[window]\ntheme = 'pink'\nwidth_px = 1400\n")
+    path.write_text(
+        "gpu_index = 1\noutput_fps_hz = 0\n[live]\nzoom = 7\n[window]\ntheme = 'pink'\nwidth_px = 1400\n",
+        encoding="utf-8",
+    )
     settings, message = load_settings(path)
     assert settings == AppSettings(window=WindowSettings(width_px=1400))
     assert message is not None
@@ -108,7 +111,7 @@ def test_everything_that_is_wrong_is_named(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_an_error_with_its_reason(tmp_path: Path) -> None:
-    (tmp_path / "config").write_text("a file in the way")
+    (tmp_path / "config").write_text("a file in the way", encoding="utf-8")
     with pytest.raises(AppError, match="cannot keep the settings"):
         save_settings(tmp_path / "config" / "settings.toml", AppSettings())
 

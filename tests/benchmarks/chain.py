@@ -75,11 +75,17 @@ def run(camera: Path, precision: str, model: str, seconds: float, folder: Path) 
     command += ["--model", model, "--precision", precision, "--seconds", str(seconds), "--report", str(report)]
     homes = {name: str(folder / name) for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")}
     done = subprocess.run(
-        command, env={**os.environ, **homes}, check=False, capture_output=True, timeout=seconds + _GRACE_S, text=True
+        command,
+        env={**os.environ, **homes},
+        check=False,
+        capture_output=True,
+        timeout=seconds + _GRACE_S,
+        text=True,
+        encoding="utf-8",
     )
     if done.returncode:
         sys.exit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr.strip()}")
-    result: dict[str, Any] = json.loads(report.read_text())
+    result: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
     return result
 
 

@@ -42,8 +42,8 @@ def perform(words: Sequence[str], tell: Tell | None) -> StandIn:
             for _ in range({"slow": 20, "endless": 10_000}.get(how, 1)):
                 time.sleep(0.01)
                 if stop.received:
-                    Path(args.output).write_text("half")
+                    Path(args.output).write_text("half", encoding="utf-8")
                     return StandIn(frame, 0, interrupted=True)
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    Path(args.output).write_text(f"{began_s} {time.time()} {args.device} {cores}")
+    Path(args.output).write_text(f"{began_s} {time.time()} {args.device} {cores}", encoding="utf-8")
     return StandIn(5, 1, interrupted=False)

@@ -22,7 +22,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def page_faults(how: str) -> int:
-    return int(subprocess.run([sys.executable, "-c", PROGRAM, how], check=True, capture_output=True, text=True).stdout)
+    return int(
+        subprocess.run(
+            [sys.executable, "-c", PROGRAM, how], check=True, capture_output=True, text=True, encoding="utf-8"
+        ).stdout
+    )
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
@@ -57,7 +61,11 @@ with tempfile.NamedTemporaryFile("r") as told:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
 def test_threads_share_arenas() -> None:
     as_it_comes, shared = (
-        int(subprocess.run([sys.executable, "-c", THREADS, how], check=True, capture_output=True, text=True).stdout)
+        int(
+            subprocess.run(
+                [sys.executable, "-c", THREADS, how], check=True, capture_output=True, text=True, encoding="utf-8"
+            ).stdout
+        )
         for how in ("as it comes", "share")
     )
     assert shared == 2, f"{shared} arenas with the setting, {as_it_comes} without"

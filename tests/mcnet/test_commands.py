@@ -155,7 +155,7 @@ def test_a_file_that_was_changed_and_one_that_cannot_be_read_fail_the_check(
 
 
 def test_what_cannot_have_credentials_is_told_what_can(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no picture", encoding="utf-8")
     (tmp_path / "a.webm").write_bytes(b"its .c2pa was left behind")
     assert main(["credentials", str(tmp_path / "notes.txt")]) == 1
     assert "among the kinds that can carry them are .mp4, .webm" in capsys.readouterr().err
@@ -362,7 +362,7 @@ def test_a_full_disk_is_told_before_the_work(tmp_path: Path) -> None:
             *[*prefix, sys.executable, "-m", "mcnet", "animate", "--source", str(PORTRAIT), "--driving", str(CLIP)],
             *["--output", str(folder / "x.mp4"), "--device", "cpu", "--max-frames", "5"],
         ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, encoding="utf-8")
         assert done.returncode == 1, done.stderr
         assert done.stderr.splitlines()[-1].startswith(f"mcnet animate: cannot write {folder / 'x.mp4'}: ")
         assert "finding the face" not in done.stderr
@@ -463,6 +463,7 @@ def test_interrupt_leaves_a_playable_file(tmp_path: Path) -> None:
         [*command, "--output", str(output), "--device", "cpu", "--no-crop", "--keypoints", "detected"],
         stderr=subprocess.PIPE,
         text=True,
+        encoding="utf-8",
     ) as process:
         deadline = time.monotonic() + 100
         while not list(tmp_path.glob(".*partial*")):
@@ -503,12 +504,16 @@ def test_help_is_quick_and_needs_no_torch() -> None:
 
 
 def test_broken_opencv_is_said_and_does_not_hinder_convert(tmp_path: Path) -> None:
-    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    (tmp_path / "cv2.py").write_text(
+        "raise ImportError('libGL.so.1: cannot open shared object file')", encoding="utf-8"
+    )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
 
     def run(*arguments: str) -> str:
         command = [sys.executable, "-m", "mcnet", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stderr
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False, encoding="utf-8"
+        ).stderr
 
     said = run("animate", "--source", str(PORTRAIT), "--driving", str(CLIP), "--output", str(tmp_path / "out.mp4"))
     assert "apt-get install libgl1" in said

@@ -51,8 +51,8 @@ def test_a_name_that_the_file_system_takes_is_taken(tmp_path: Path, name: str) -
     path.touch()  # it can be
     with replacing(path) as partial:
         assert len(os.fsencode(partial.name)) < 100
-        partial.write_text("new")
-    assert path.read_text() == "new"
+        partial.write_text("new", encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == "new"
     rgb = np.full((64, 64, 3), 90, np.uint8)
     write_rgb(path, rgb)
     assert (read_rgb(path) == 90).all()

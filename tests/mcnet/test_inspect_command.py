@@ -96,12 +96,12 @@ def test_the_result_is_what_animate_gives(inside: Inside, tmp_path: Path, small:
 def test_a_model_of_meaningless_keypoints(tmp_path: Path, small: str, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "inside"
     output.mkdir()
-    (output / "mine.txt").write_text("stays")
+    (output / "mine.txt").write_text("stays", encoding="utf-8")
     assert inspect(output, "--model", small, "--point", "0,1") == 0
     assert f"frame {FRAMES // 2} by model small, motion in the plane, keypoints detected" in capsys.readouterr().out
     assert {path.stem for path in output.iterdir()} == {*PICTURES, "mine"}
     assert inspect(output, "--model", small, "--no-crop") == 0  # once more: older pictures are replaced
-    assert (output / "mine.txt").read_text() == "stays"
+    assert (output / "mine.txt").read_text(encoding="utf-8") == "stays"
 
 
 def test_a_model_without_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,7 +115,7 @@ def test_a_model_without_memory(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_what_cannot_be_is_said_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "file"
-    file.write_text("kept")
+    file.write_text("kept", encoding="utf-8")
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     write_rgb(pictures / "0.png", np.zeros((64, 64, 3), np.uint8))
@@ -131,7 +131,7 @@ def test_what_cannot_be_is_said_before_the_work(tmp_path: Path, capsys: pytest.C
     ):
         assert inspect(output, **more) == 1
         assert said in capsys.readouterr().err
-    assert file.read_text() == "kept"
+    assert file.read_text(encoding="utf-8") == "kept"
     assert not (tmp_path / "new").exists()
     assert inspect(tmp_path / "new", "--model", str(tmp_path / "no.safetensors")) == 1
     assert "no.safetensors" in capsys.readouterr().err

@@ -56,21 +56,21 @@ def test_every_job_has_its_outcome_whatever_becomes_of_the_others(
 
 
 def test_a_second_run_does_what_is_left_and_what_has_changed(tmp_path: Path) -> None:
-    (tmp_path / "good.mp4").write_text("a video")
+    (tmp_path / "good.mp4").write_text("a video", encoding="utf-8")
     rows = ["woman_1,good.mp4,a.txt", "woman_1,fail.mp4,b.txt", "woman_1,other.mp4,c.txt", "woman_1,third.mp4,d.txt"]
     assert run(tmp_path, *rows) == 1
-    first = {name: (tmp_path / name).read_text() for name in ("a.txt", "c.txt", "d.txt")}
+    first = {name: (tmp_path / name).read_text(encoding="utf-8") for name in ("a.txt", "c.txt", "d.txt")}
     (tmp_path / "c.txt").unlink()
     rows[1] = "woman_1,mended.mp4,b.txt"
     rows[3] = "woman_2,third.mp4,d.txt"
     assert run(tmp_path, *rows) == 0
     assert states(tmp_path) == ["done"] * 4
-    assert (tmp_path / "a.txt").read_text() == first["a.txt"], "it was done already"
-    assert (tmp_path / "c.txt").read_text() != first["c.txt"], "its output was gone"
-    assert (tmp_path / "d.txt").read_text() != first["d.txt"], "another portrait"
-    (tmp_path / "good.mp4").write_text("another video")
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == first["a.txt"], "it was done already"
+    assert (tmp_path / "c.txt").read_text(encoding="utf-8") != first["c.txt"], "its output was gone"
+    assert (tmp_path / "d.txt").read_text(encoding="utf-8") != first["d.txt"], "another portrait"
+    (tmp_path / "good.mp4").write_text("another video", encoding="utf-8")
     assert run(tmp_path, *rows) == 0
-    assert (tmp_path / "a.txt").read_text() != first["a.txt"], "another video under the same name"
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") != first["a.txt"], "another video under the same name"
 
 
 def test_an_interrupted_batch_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,16 +90,16 @@ def test_an_interrupted_batch_goes_on(tmp_path: Path, capsys: pytest.CaptureFixt
     done = states(tmp_path)
     assert done[0] == "done"
     assert len(done) < 3
-    kept = (tmp_path / "a.txt").read_text()
+    kept = (tmp_path / "a.txt").read_text(encoding="utf-8")
     assert run(tmp_path, *rows, words=("--at-once", "3")) == 0
-    assert (tmp_path / "a.txt").read_text() == kept
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == kept
 
 
 def test_jobs_run_side_by_side_on_cores_of_their_own(tmp_path: Path) -> None:
     words = ("--at-once", "2", "--device", "cpu")
     assert run(tmp_path, "woman_1,slow.mp4,a.txt", "woman_1,slow.mp4,b.txt", words=words) == 0
     (began_a, ended_a, _, *cores_a), (began_b, ended_b, _, *cores_b) = (
-        (tmp_path / name).read_text().split(" ") for name in ("a.txt", "b.txt")
+        (tmp_path / name).read_text(encoding="utf-8").split(" ") for name in ("a.txt", "b.txt")
     )
     assert float(began_a) < float(ended_b)
     assert float(began_b) < float(ended_a)
@@ -133,7 +133,7 @@ def test_a_job_that_leaves_it_open_is_told_which_gpu(
     path = table(tmp_path, f"woman_1,good.mp4,a.txt,{column}", header="source,driving,output,device")
     (job,) = read_jobs(path, shared, parse_one)
     assert do(job, perform, "cuda:1").state == "done"
-    assert f" {taken} " in (tmp_path / "a.txt").read_text()
+    assert f" {taken} " in (tmp_path / "a.txt").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -162,7 +162,7 @@ def test_a_signal_ends_jobs_in_work_with_what_they_have(
     thread.join()
     (outcome,) = read_results(tmp_path / "jobs.results.csv")
     assert (outcome.state, outcome.message) == ("interrupted", "")
-    assert (tmp_path / "a.txt").read_text() == "half"
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "half"
 
 
 def test_a_job_that_is_ended_before_it_began_is_no_crash(tmp_path: Path) -> None:
@@ -174,13 +174,13 @@ def test_a_job_that_is_ended_before_it_began_is_no_crash(tmp_path: Path) -> None
 
 
 def test_a_model_lies_beside_the_table_like_everything_else(tmp_path: Path) -> None:
-    (tmp_path / "own.safetensors").write_text("weights")
+    (tmp_path / "own.safetensors").write_text("weights", encoding="utf-8")
     rows = ("woman_1,a.mp4,1.mp4,own.safetensors", "woman_1,a.mp4,2.mp4,starter")
     path = table(tmp_path, *rows, header="source,driving,output,model")
     first, second = read_jobs(path, (), parse_one)
     assert parse_one(first.arguments).model == str(tmp_path / "own.safetensors")
     assert parse_one(second.arguments).model == "starter"
-    (tmp_path / "own.safetensors").write_text("other weights")
+    (tmp_path / "own.safetensors").write_text("other weights", encoding="utf-8")
     assert read_jobs(path, (), parse_one)[0].key != first.key
 
 
@@ -237,10 +237,10 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
     (tmp_path / "jobs.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(JobsError, match="expected a CSV table in UTF-8"):
         read_jobs(tmp_path / "jobs.csv", (), parse_one)
-    (tmp_path / "jobs.results.csv").write_text("mine, not yours\n1,2\n")
+    (tmp_path / "jobs.results.csv").write_text("mine, not yours\n1,2\n", encoding="utf-8")
     with pytest.raises(JobsError, match="is no table of results"):
         run(tmp_path, "woman_1,good.mp4,a.txt")
-    assert (tmp_path / "jobs.results.csv").read_text() == "mine, not yours\n1,2\n"
+    assert (tmp_path / "jobs.results.csv").read_text(encoding="utf-8") == "mine, not yours\n1,2\n"
     with pytest.raises(OutputError, match="it would write over what --jobs reads"):
         run(tmp_path, "woman_1,good.mp4,a.txt", words=("--results", str(tmp_path / "jobs.csv")))
     with pytest.raises(OutputError, match="there is no folder"):

@@ -66,13 +66,13 @@ def test_a_model_that_is_worse_than_copying_is_told(tmp_path: Path) -> None:
 def test_a_card_of_other_weights_is_not_believed(tmp_path: Path) -> None:
     path = written(tmp_path / "model.safetensors", evaluation=EVALUATION, data={"licences": {"MIT": 1}})
     card: dict[str, Any] = {"format": "mcnet-model/1", "content_hash": "0" * 64, "licence": "CC0", "evaluation": None}
-    (tmp_path / "config.json").write_text(json.dumps(card))
+    (tmp_path / "config.json").write_text(json.dumps(card), encoding="utf-8")
     read = read_card(path)
     assert read.foreign
     assert read.licence == "MIT"
     assert read.warnings() == ["The card beside model.safetensors is of other weights: do not trust what it says."]
     card |= {"content_hash": read.content_hash, "evaluation": {**EVALUATION, "figures": {"akd_of_copying": 0.2}}}
-    (tmp_path / "config.json").write_text(json.dumps(card))
+    (tmp_path / "config.json").write_text(json.dumps(card), encoding="utf-8")
     read = read_card(path)
     assert (read.foreign, read.licence) == (False, "CC0")
     assert read.evaluation is not None
@@ -82,7 +82,7 @@ def test_a_card_of_other_weights_is_not_believed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("card", ["", "{", "[]", "null", '{"format": "other"}', "[" * 100_000])
 def test_garbage_beside_a_model_is_no_card(card: str, tmp_path: Path) -> None:
     path = written(tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text(card)
+    (tmp_path / "config.json").write_text(card, encoding="utf-8")
     assert read_card(path).evaluation is None
 
 

@@ -23,6 +23,8 @@ print(telemetry_utils.tm.__name__)
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the openvino extra is not installed")
 def test_openvino_sends_no_usage_statistics() -> None:
-    ran = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False, timeout=120)
+    ran = subprocess.run(
+        [sys.executable, "-c", PROBE], capture_output=True, text=True, check=False, timeout=120, encoding="utf-8"
+    )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.strip() == "openvino.tools.ovc.telemetry_stub"

@@ -7,12 +7,12 @@ from mcnet.commands.outputs import OutputError, check_outputs
 
 
 def test_what_can_be_written_passes_and_nothing_is_touched(tmp_path: Path) -> None:
-    (tmp_path / "old.json").write_text("old")
+    (tmp_path / "old.json").write_text("old", encoding="utf-8")
     (tmp_path / "in.mp4").touch()
     outputs = {"--report": tmp_path / "old.json", "--sheet": tmp_path / ("x" * 251 + ".png")}
     check_outputs(outputs, {"--in": tmp_path / "in.mp4", "--gone": tmp_path / "gone"}, {"--sheet": (".png",)})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "old.json"]
-    assert (tmp_path / "old.json").read_text() == "old"
+    assert (tmp_path / "old.json").read_text(encoding="utf-8") == "old"
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def outcomes(count: int, seed: int) -> Iterator[Outcome]:
         first = 0
         while first < count:
             command = [sys.executable, "-m", "tests.media.damage", "child", folder, str(first), str(count), str(seed)]
-            child = subprocess.run(command, capture_output=True, text=True, check=False)
+            child = subprocess.run(command, capture_output=True, text=True, check=False, encoding="utf-8")
             told = [Outcome(*json.loads(line)) for line in child.stdout.splitlines()]
             yield from told
             first += len(told)

@@ -463,7 +463,7 @@ def main() -> None:
     os.environ["SVT_LOG"] = "1"  # its encoder prints a page for every video
     text = page({case: examined(case) for case in cases()})
     if len(sys.argv) > 1:
-        Path(sys.argv[1]).write_text(text)
+        Path(sys.argv[1]).write_text(text, encoding="utf-8")
     else:
         print(text)
 

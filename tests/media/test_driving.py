@@ -136,7 +136,7 @@ def test_the_rotation_has_the_meaning_phones_give_it(tmp_path: Path) -> None:
 def test_a_folder_is_read_in_natural_order(tmp_path: Path) -> None:
     for index, rgb in enumerate(counted(12)):
         write_rgb(tmp_path / f"frame{index}.png", rgb)
-    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "notes.txt").write_text("not a picture", encoding="utf-8")
     video = open_driving(tmp_path, folder_fps=12)
     assert (video.fps, video.frame_count, video.frame_size_px, video.has_audio) == (12, 12, (96, 64), False)
     assert [number_of(rgb) for rgb in video] == list(range(12)) == [number_of(rgb) for rgb in video]
@@ -151,7 +151,7 @@ def test_pictures_of_different_size_are_named(tmp_path: Path) -> None:
 
 def test_what_is_no_video_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").touch()
-    (tmp_path / "text.mp4").write_text("not a video at all" * 20)
+    (tmp_path / "text.mp4").write_text("not a video at all" * 20, encoding="utf-8")
     (tmp_path / "folder").mkdir()
     make_sound_only(tmp_path / "song.m4a")
     whole = make_video(tmp_path / "whole.mp4", counted(30)).read_bytes()

@@ -213,7 +213,12 @@ def test_importing_leaves_qt_alone(first: str, fonts: str) -> None:
     if fonts:
         environment["QT_QPA_FONTDIR"] = fonts
     answer = subprocess.run(
-        [sys.executable, "-c", first + show], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", first + show],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        encoding="utf-8",
     )
     assert answer.stdout.strip() == str(["", fonts])
 

@@ -122,7 +122,7 @@ def test_what_a_picture_is_its_content_says_and_not_its_name(tmp_path: Path, pic
         path = _saved(tmp_path / f"{kind}.txt", picture, kind)
         assert is_picture(path)
         assert read_rgb(path).shape == picture.shape
-    (tmp_path / "text.jpg").write_text("not a picture")
+    (tmp_path / "text.jpg").write_text("not a picture", encoding="utf-8")
     (tmp_path / "empty.png").touch()
     (tmp_path / "video.heic").write_bytes(b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41" + bytes(100))
     for name in ("text.jpg", "empty.png", "video.heic", "missing.png", "."):
@@ -147,7 +147,7 @@ def test_a_folder_has_its_pictures_by_content_and_what_is_named_as_one(
     for name, kind in (("10.bin", "PNG"), ("9", "HEIF"), ("2.JPG", "JPEG"), (".hidden.png", "PNG")):
         _saved(tmp_path / name, picture, kind)
     (tmp_path / "3.png").write_bytes(b"damaged")
-    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "notes.txt").write_text("not a picture", encoding="utf-8")
     (tmp_path / "folder.png").mkdir()
     assert [path.name for path in pictures_in(tmp_path)] == ["2.JPG", "3.png", "9", "10.bin"]
 
@@ -200,7 +200,7 @@ def test_a_palette_becomes_rgb(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
-    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "text.png").write_text("not a picture", encoding="utf-8")
     cv2.imwrite(str(tmp_path / "small.png"), np.zeros((80, 63, 3), np.uint8))
     whole = _saved(tmp_path / "cut.png", np.random.default_rng(1).integers(0, 256, (80, 80, 3), np.uint8), "PNG")
     whole.write_bytes(whole.read_bytes()[:3000])
@@ -309,7 +309,12 @@ print(*shape, *colour, resident_mib() - before)
 """
     small = _saved(tmp_path / "small.jpg", np.zeros((80, 80, 3), np.uint8), "JPEG")
     run = subprocess.run(
-        [sys.executable, "-c", script, path, small], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", script, path, small],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        encoding="utf-8",
     )
     height, width, _, *colour, grown_mib = map(float, run.stdout.split())
     assert 0.99 * KEPT_PIXELS < width * height < 1.01 * KEPT_PIXELS

@@ -18,4 +18,4 @@ def test_is_read_and_carried_as_it_should_be(case: Case) -> None:
 def test_the_page_is_current() -> None:
     """After `python -m tests.media.matrix docs/media.md`."""
     text = page({case: _rows[case] if case in _rows else examined(case) for case in CASES})
-    assert (Path(__file__).parents[2] / "docs" / "media.md").read_text() == text
+    assert (Path(__file__).parents[2] / "docs" / "media.md").read_text(encoding="utf-8") == text

@@ -226,7 +226,7 @@ _TOLD = {"frame_size_px": [360, 288], "model": None}
     ("damage", "reason"),
     [
         (_cut, "cannot be read as a motion file"),
-        (lambda path: path.write_text("hello"), "cannot be read as a motion file"),
+        (lambda path: path.write_text("hello", encoding="utf-8"), "cannot be read as a motion file"),
         (lambda path: path.write_bytes(b""), "cannot be read as a motion file"),
         (Path.unlink, "there is no such file"),
         (_changed(format="mcnet"), "is no motion file"),

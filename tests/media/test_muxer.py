@@ -183,10 +183,10 @@ def test_a_signal_waits_for_the_end_of_a_step(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_there_stays_where_a_new_one_is_asked_for(tmp_path: Path) -> None:
-    (tmp_path / "x.mp4").write_text("precious")
+    (tmp_path / "x.mp4").write_text("precious", encoding="utf-8")
     with pytest.raises(FileExistsError):
         Muxer(tmp_path / "x.mp4", "mp4", new=True)
-    assert (tmp_path / "x.mp4").read_text() == "precious"
+    assert (tmp_path / "x.mp4").read_text(encoding="utf-8") == "precious"
 
 
 if __name__ == "__main__":

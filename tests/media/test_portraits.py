@@ -30,5 +30,5 @@ def test_a_portrait_is_named_by_its_file_or_by_its_name(tmp_path: Path, monkeypa
 def test_threads_may_import_the_package_from_different_sides() -> None:
     """Python ends a deadlock of imports by an error; there is none if the package imports no module of its own."""
     code = "import mcnet.media, sys; print([name for name in sys.modules if name.startswith('mcnet.media.')])"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8")
     assert run.stdout == "[]\n"

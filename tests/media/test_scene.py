@@ -86,7 +86,7 @@ def test_a_camera_cannot_come_in_through_a_file_that_names_it(name: str, text: s
     """A pipe stands for it: who opened it would take what is in it."""
     shot = make_video(tmp_path / "shot.ts", counted(3)).read_bytes()
     os.mkfifo(tmp_path / "camera.ts")
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_text(text, encoding="utf-8")
     camera = os.open(tmp_path / "camera.ts", os.O_RDWR)  # else who opens the pipe waits for the other end
     os.write(camera, shot)
     end = threading.Timer(3, os.close, [camera])  # else who reads it waits for more

@@ -259,7 +259,7 @@ def test_what_cannot_be_written_is_named_before_any_frame(tmp_path: Path) -> Non
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").touch()
     (tmp_path / "file").touch()
-    (tmp_path / "sound.mp4").write_text("no video")
+    (tmp_path / "sound.mp4").write_text("no video", encoding="utf-8")
     before = names(tmp_path)
     cases: list[tuple[str, Path | None, str]] = [
         ("a.avi", None, r"got suffix '\.avi', expected \.mp4, \.webm, \.gif"),

@@ -64,7 +64,10 @@ def main() -> int:
     print(f"the virtual machine ran for {time.monotonic() - began_s:.0f} s", flush=True)
     problems = [f"guest: got exit status {status}, expected 0"] if status else _judge(shared, clip)
     if problems:
-        print("\n".join(["serial console of the guest:", log.read_text(), "FAILED", *problems]), file=sys.stderr)
+        print(
+            "\n".join(["serial console of the guest:", log.read_text(encoding="utf-8"), "FAILED", *problems]),
+            file=sys.stderr,
+        )
         return 1
     print(f"passed; look at {_FOLDER / 'slate.png'} and {_FOLDER / 'avatar.png'}")
     return 0
@@ -89,7 +92,7 @@ def _make_clip(shared: Path) -> list[Rgb]:
     """Decode the driving clip for the guest's camera."""
     clip = list(open_driving(_CLIP))
     height, width = clip[0].shape[:2]
-    (shared / "face.json").write_text(json.dumps([width, height]))
+    (shared / "face.json").write_text(json.dumps([width, height]), encoding="utf-8")
     (shared / "face.i420").write_bytes(b"".join(cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_I420).tobytes() for rgb in clip))
     return clip
 
@@ -100,7 +103,7 @@ def _judge(shared: Path, clip: list[Rgb]) -> list[str]:
     kinds: dict[str, list[str]] = {}
     eye = _Eye(clip)
     for name, picture_file in (("pattern", "slate.png"), ("face", "avatar.png")):
-        seen = Seen(**json.loads((shared / f"{name}.json").read_text()))
+        seen = Seen(**json.loads((shared / f"{name}.json").read_text(encoding="utf-8")))
         problems += [f"{name}: {problem}" for problem in _wrong_device(seen)]
         pictures = [_picture(path) for path in sorted(shared.glob(f"{name}.*.i420"))]
         if not pictures:
@@ -113,7 +116,7 @@ def _judge(shared: Path, clip: list[Rgb]) -> list[str]:
             if kind == "neither":
                 problems.append(f"{name}: picture {index} is {why}, expected the slate or the avatar")
                 write_rgb(_FOLDER / f"{name}.{index}.png", picture)
-        told = json.loads((shared / f"{name}.report.json").read_text())
+        told = json.loads((shared / f"{name}.report.json").read_text(encoding="utf-8"))
         medians = ", ".join(f"{stage} {times['p50']:.0f}" for stage, times in told["stage_ms"].items())
         states = [row["state"] for row in told["states"]]
         print(

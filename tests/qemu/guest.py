@@ -156,13 +156,13 @@ def _watch(name: str, body: Callable[[], int], *, end_after: str | None = None) 
         reader.close()
         for index, picture in enumerate(reader.distinct.values()):
             (SHARED / f"{name}.{index:03}.i420").write_bytes(picture)
-    (SHARED / f"{name}.json").write_text(json.dumps(asdict(seen)))
+    (SHARED / f"{name}.json").write_text(json.dumps(asdict(seen)), encoding="utf-8")
     _say(f"{name}: {seen}")
 
 
 def _feed() -> int:
     """Be a camera: show the clip that the host decoded, over and over, at its rate."""
-    width, height = json.loads((SHARED / "face.json").read_text())
+    width, height = json.loads((SHARED / "face.json").read_text(encoding="utf-8"))
     size = width * height * 3 // 2
     clip = (SHARED / "face.i420").read_bytes()
     device = os.open(FACE_CAMERA, os.O_RDWR)

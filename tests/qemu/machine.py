@@ -60,12 +60,12 @@ class Machine:
         recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
         if not shutil.which("qemu-system-x86_64"):
             _install("qemu-system-x86")
-        if not stamp.exists() or stamp.read_text() != recipe:
+        if not stamp.exists() or stamp.read_text(encoding="utf-8") != recipe:
             folder.mkdir(parents=True, exist_ok=True)
             stamp.unlink(missing_ok=True)
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
                 _build(Path(scratch), self._kernel, self._initrd)
-            stamp.write_text(recipe)
+            stamp.write_text(recipe, encoding="utf-8")
 
     def run(self, command: list[str], shared: Path, *, limit_s: float, hear: Callable[[str], None]) -> int:
         """Boot, run a command as root in the guest, and power off.
@@ -79,7 +79,7 @@ class Machine:
         Returns:
             The command's exit status; -1 when the guest did not come so far.
         """
-        (shared / "command").write_text(f"exec {shlex.join(command)}\n")
+        (shared / "command").write_text(f"exec {shlex.join(command)}\n", encoding="utf-8")
         qemu = [
             *("timeout", str(limit_s), "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi"),
             # Emulated AVX is slower than emulated SSE. With a second processor the two wait for each other whenever the
@@ -99,6 +99,7 @@ class Machine:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            encoding="utf-8",
         ) as process:
             assert process.stdout is not None
             for line in process.stdout:
@@ -121,7 +122,7 @@ def _build(scratch: Path, kernel: Path, initrd: Path) -> None:
         _call("dpkg", "-x", package, root)
     tree, (source,) = root / "usr/src" / headers, (root / "usr/src").glob("v4l2loopback-*")
     makefile = tree / "Makefile"
-    makefile.write_text(makefile.read_text().replace("/usr/src/", f"{root}/usr/src/"))
+    makefile.write_text(makefile.read_text(encoding="utf-8").replace("/usr/src/", f"{root}/usr/src/"), encoding="utf-8")
     _call("make", "-s", "-C", tree, f"M={source}", "modules")
     busybox = root / "bin/busybox"
     modules = {path.stem.replace("-", "_"): path for path in root.glob("lib/modules/**/*.ko")}
@@ -138,7 +139,7 @@ def _pack(boot: Path, busybox: Path, modules: dict[str, Path], initrd: Path) -> 
         shutil.copy(modules[name], boot / f"{name}.ko")
         lines.append(f"insmod /{name}.ko {_MODULES.get(name, '')}")
     init = boot / "init"
-    init.write_text(_INIT.format(insert_modules="\n".join(lines)))
+    init.write_text(_INIT.format(insert_modules="\n".join(lines)), encoding="utf-8")
     init.chmod(0o755)
     names = "\n".join(str(path.relative_to(boot)) for path in sorted(boot.rglob("*")))
     archive = subprocess.run(
@@ -185,13 +186,15 @@ def _apt_tool(*words: str, folder: Path | None = None) -> str:
     if platform.machine() != "x86_64" or not shutil.which(words[0]):
         raise CannotEmulateError(f"got {platform.system()} on {platform.machine()}, expected Debian on x86_64")
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        words, cwd=folder, env=environment, capture_output=True, text=True, check=False, encoding="utf-8"
+    )
     if done.returncode:
         raise CannotEmulateError(f"{' '.join(words)} failed:\n{done.stderr.strip()}")
     return done.stdout
 
 
 def _call(*words: str | Path) -> None:
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, encoding="utf-8")
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, words))} failed:\n{done.stdout}{done.stderr}")

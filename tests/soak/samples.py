@@ -62,7 +62,7 @@ LIMITS = (
 
 def sample(at_s: float, age_ms: float) -> Sample:
     """Look at this process, as Linux tells of it."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     rss_mb = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
     files, threads = (len(list(Path(f"/proc/self/{name}").iterdir())) for name in ("fd", "task"))
     return Sample(at_s, rss_mb, float(files), float(threads), age_ms)

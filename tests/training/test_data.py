@@ -91,11 +91,11 @@ def test_a_folder_of_clips_is_packed_and_read_back(clips_folder: Path, tmp_path:
 def test_datasets_of_the_version_before_are_read_and_have_no_depth(clips_folder: Path, tmp_path: Path) -> None:
     whole = read_landmarks(clips_folder / "landmarks.npz")
     write_landmarks(clips_folder / "landmarks.npz", whole._replace(depth=None))
-    table = json.loads((clips_folder / "clips.json").read_text())
+    table = json.loads((clips_folder / "clips.json").read_text(encoding="utf-8"))
     table["format"] = "mcnet-clips/1"
     for clip in table["clips"]:
         del clip["kind"], clip["licence"]
-    (clips_folder / "clips.json").write_text(json.dumps(table))
+    (clips_folder / "clips.json").write_text(json.dumps(table), encoding="utf-8")
     dataset = open_or_pack(clips_folder, tmp_path / "cache")
     assert {(clip.kind, clip.licence) for clip in dataset.clips} == {("clip", "")}
     assert np.array_equal(dataset.landmarks.landmarks, whole.landmarks)
@@ -129,9 +129,9 @@ def test_packing_again_is_spared_until_the_clips_change(clips_folder: Path, tmp_
     stamp = (cache / "frames.u8").stat().st_mtime_ns
     assert open_or_pack(clips_folder, cache).fingerprint == first.fingerprint
     assert (cache / "frames.u8").stat().st_mtime_ns == stamp
-    table = json.loads((clips_folder / "clips.json").read_text())
+    table = json.loads((clips_folder / "clips.json").read_text(encoding="utf-8"))
     table["clips"][0]["identity"] = "zoe"
-    (clips_folder / "clips.json").write_text(json.dumps(table))
+    (clips_folder / "clips.json").write_text(json.dumps(table), encoding="utf-8")
     assert open_or_pack(clips_folder, cache).fingerprint != first.fingerprint
 
 
@@ -163,11 +163,11 @@ def test_a_clip_of_other_length_or_size_is_left_out(clips_folder: Path, tmp_path
     ("break_it", "message"),
     [
         (lambda folder: (folder / "dataset.json").unlink(), "neither dataset.json nor clips.json"),
-        (lambda folder: (folder / "dataset.json").write_text("{"), "cannot be read"),
-        (lambda folder: (folder / "dataset.json").write_text('{"format": "x"}'), "got format 'x'"),
+        (lambda folder: (folder / "dataset.json").write_text("{", encoding="utf-8"), "cannot be read"),
+        (lambda folder: (folder / "dataset.json").write_text('{"format": "x"}', encoding="utf-8"), "got format 'x'"),
         (
             lambda folder: (folder / "dataset.json").write_text(
-                (folder / "dataset.json").read_text().replace('"clip"', '"film"')
+                (folder / "dataset.json").read_text(encoding="utf-8").replace('"clip"', '"film"'), encoding="utf-8"
             ),
             "clip a is of kind 'film', expected clip or photos",
         ),

@@ -237,8 +237,10 @@ def test_a_training_travels_and_comes_back(clips: Path, tmp_path: Path, capsys: 
     # A Python that has torch, NumPy and OpenCV, and none of the others; run.sh calls it by PYTHON.
     python = tmp_path / "python"
     lines = "\n".join(line[4:] for line in _BARE.splitlines()[1:])
-    (tmp_path / "bare.py").write_text(lines + "\n")
-    python.write_text(f'#!/bin/sh\nshift 2\nexec "{sys.executable}" "{tmp_path / "bare.py"}" there "$@"\n')
+    (tmp_path / "bare.py").write_text(lines + "\n", encoding="utf-8")
+    python.write_text(
+        f'#!/bin/sh\nshift 2\nexec "{sys.executable}" "{tmp_path / "bare.py"}" there "$@"\n', encoding="utf-8"
+    )
     python.chmod(0o755)
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     called = subprocess.run(
@@ -249,16 +251,17 @@ def test_a_training_travels_and_comes_back(clips: Path, tmp_path: Path, capsys: 
         text=True,
         timeout=250,
         check=False,
+        encoding="utf-8",
     )
     assert called.returncode == 0, called.stderr
     back = there / "out"
-    log = (back / "log.txt").read_text()
+    log = (back / "log.txt").read_text(encoding="utf-8")
     assert "tensors from" in log
     assert "ended before its end" not in log
     stages = ["detector", "motion", "full"]
-    profile = (back / "profile.txt").read_text()
+    profile = (back / "profile.txt").read_text(encoding="utf-8")
     assert [line.split(":")[0] for line in profile.splitlines() if "pairs per second" in line] == stages
-    steps = json.loads((back / "stats.jsonl").read_text().splitlines()[-1])["step"]
+    steps = json.loads((back / "stats.jsonl").read_text(encoding="utf-8").splitlines()[-1])["step"]
     reached = [stage for stage in stages if (back / f"model_{stage}.safetensors").is_file()]
     assert reached == stages[: len(reached)] != []
     for stage in reached:
@@ -311,28 +314,28 @@ def test_another_call_goes_on_and_keeps_what_there_is(
         taken.append(config.run.initial)
         run.mkdir()
         for name in (CHECKPOINT, "stats.jsonl", "config.toml"):
-            (run / name).write_text(f"{len(taken)}")
+            (run / name).write_text(f"{len(taken)}", encoding="utf-8")
         after_stage("full", model, 7)
 
     monkeypatch.setattr("training.fit.loop.profile", profiled)
     monkeypatch.setattr("training.fit.loop.fit", fitted)
-    (tmp_path / "travel.toml").write_text(format_config(load_config("starter", ["full.steps=1"])))
+    (tmp_path / "travel.toml").write_text(format_config(load_config("starter", ["full.steps=1"])), encoding="utf-8")
     for _ in range(2):
         journey.run(tmp_path, 1.0)
     assert taken == [str(tmp_path / "weights.safetensors"), str(tmp_path / "out/model_full.safetensors")]
     for name, content in (("out", "1"), ("out-2", "2")):
-        assert (tmp_path / name / "state" / f"{CHECKPOINT}.000").read_text() == content
-        assert "1.0 minutes from" in (tmp_path / name / "log.txt").read_text()
+        assert (tmp_path / name / "state" / f"{CHECKPOINT}.000").read_text(encoding="utf-8") == content
+        assert "1.0 minutes from" in (tmp_path / name / "log.txt").read_text(encoding="utf-8")
 
 
 def test_what_cannot_travel_is_told(
     clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "taken").mkdir()
-    (tmp_path / "taken/letter.txt").write_text("mine")
+    (tmp_path / "taken/letter.txt").write_text("mine", encoding="utf-8")
     assert command("travel", tmp_path / "taken", clips) == 2
     assert "holds something else than a journey" in capsys.readouterr().err
-    assert (tmp_path / "taken/letter.txt").read_text() == "mine"
+    assert (tmp_path / "taken/letter.txt").read_text(encoding="utf-8") == "mine"
     monkeypatch.setattr(journey, "LARGEST_FOLDER", 1_000_000)
     assert command("travel", tmp_path / "there", clips) == 2
     assert "expected at most 1: leave out clips" in capsys.readouterr().err

@@ -111,7 +111,7 @@ def test_a_measured_model_goes_through_everything(
         watched += ["--device", "cpu", "--precision", "fp32", "--motion", motion, "--calibration-s", "0"]
         watched += ["--frames", "12", "--size", "640x360", "--give-up-s", "120", "--report", f"{motion}.json"]
         assert app(watched) == 0
-        report = json.loads(Path(f"{motion}.json").read_text())
+        report = json.loads(Path(f"{motion}.json").read_text(encoding="utf-8"))
         assert report["model"] == "mine"
         assert report["frames_out"] >= 12
         assert "live" in {state["state"] for state in report["states"]}

@@ -48,8 +48,8 @@ def test_the_recipe_starts_resumes_and_exports(heads: Path, tmp_path: Path, caps
     state = load_state(there / "run" / CHECKPOINT)
     assert state.step == 5
     assert state.facts["initial"]["fresh"] == []
-    assert '"step": 5, "stage": "full"' in (there / "out.stats.jsonl").read_text()
-    assert '"step": 1,' not in (there / "out.stats.jsonl").read_text()
+    assert '"step": 5, "stage": "full"' in (there / "out.stats.jsonl").read_text(encoding="utf-8")
+    assert '"step": 1,' not in (there / "out.stats.jsonl").read_text(encoding="utf-8")
 
 
 @pytest.fixture

@@ -163,7 +163,9 @@ def ablate(
         "threads": torch.get_num_threads(),
         "device": config.run.device,
         "shared_steps": config.detector.steps + config.motion.steps,
-        "minutes": sum(float(json.loads(clock.read_text())) for clock in sorted(out.glob(f"*/*/{_CLOCK}"))),
+        "minutes": sum(
+            float(json.loads(clock.read_text(encoding="utf-8"))) for clock in sorted(out.glob(f"*/*/{_CLOCK}"))
+        ),
     }
     order = [variant.name for variant in VARIANTS]
     done.sort(key=lambda each: (order.index(each.variant), each.seed))
@@ -203,7 +205,7 @@ def shrunk(dataset: Dataset, size_px: int, folder: Path) -> Dataset:
     if factor == 1:
         return dataset
     stamp, mark = _stamp(dataset, size_px), folder / _SHRUNK_FROM
-    if (folder / "dataset.json").is_file() and mark.is_file() and mark.read_text() == stamp:
+    if (folder / "dataset.json").is_file() and mark.is_file() and mark.read_text(encoding="utf-8") == stamp:
         return open_dataset(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "dataset.json").unlink(missing_ok=True)
@@ -213,7 +215,7 @@ def shrunk(dataset: Dataset, size_px: int, folder: Path) -> Dataset:
             frames = torch.from_numpy(np.array(dataset.frames[start : start + _CHUNK]))
             file.write(to_rgb(shrink(to_picture(frames))).numpy().tobytes())
     write_landmarks(folder / "landmarks.npz", dataset.landmarks)
-    mark.write_text(stamp)
+    mark.write_text(stamp, encoding="utf-8")
     write_table(folder / "dataset.json", PACKED_FORMAT, ClipTable(size_px, dataset.clips))  # last: it makes a dataset
     return open_dataset(folder)
 
@@ -233,7 +235,9 @@ def _train(config: FitConfig, folder: Path, minutes: float | None, dataset: Data
     if model is None:
         return False
     measured = figures(model, dataset, config.data.held_out_split, frames_per_clip)
-    _write_json(folder / _FIGURES, {"minutes": json.loads((folder / _CLOCK).read_text()), "figures": measured})
+    _write_json(
+        folder / _FIGURES, {"minutes": json.loads((folder / _CLOCK).read_text(encoding="utf-8")), "figures": measured}
+    )
     _log.info("%s: %s", folder, ", ".join(f"{name} {value:.4g}" for name, value in measured.items()))
     return True
 
@@ -241,7 +245,7 @@ def _train(config: FitConfig, folder: Path, minutes: float | None, dataset: Data
 def _fitted(config: FitConfig, folder: Path, minutes: float | None) -> Mcnet | None:
     """The averaged network of a run, which goes on where it was; None if it was told to stop before its end."""
     clock = folder / _CLOCK
-    before = float(json.loads(clock.read_text())) if clock.is_file() else 0.0
+    before = float(json.loads(clock.read_text(encoding="utf-8"))) if clock.is_file() else 0.0
     began = time.monotonic()
     result = fit(config, folder, max_minutes=minutes)
     _write_json(clock, before + (time.monotonic() - began) / 60)
@@ -251,7 +255,7 @@ def _fitted(config: FitConfig, folder: Path, minutes: float | None) -> Mcnet | N
 
 
 def _read_member(path: Path, variant: str, seed: int) -> Member:
-    values = json.loads(path.read_text())
+    values = json.loads(path.read_text(encoding="utf-8"))
     return Member(variant, seed, values["minutes"], values["figures"])
 
 
@@ -298,7 +302,7 @@ def _check_same(out: Path, config: FitConfig, dataset: Dataset, frames_per_clip:
     now = {**table, "ablation": {"frames_per_clip": frames_per_clip, "data": dataset.fingerprint}}
     path = out / "config.json"
     if path.is_file():
-        changed = differences(json.loads(path.read_text()), now)
+        changed = differences(json.loads(path.read_text(encoding="utf-8")), now)
         if changed:
             raise AblationError(
                 f"{out} is of another ablation: {'; '.join(map(str, changed[:5]))}. Use another --out, "
@@ -311,6 +315,6 @@ def _check_same(out: Path, config: FitConfig, dataset: Dataset, frames_per_clip:
 def _write_json(path: Path, values: Any) -> None:
     try:
         with replacing(path) as partial:
-            partial.write_text(json.dumps(values, indent=1) + "\n")
+            partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error

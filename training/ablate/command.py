@@ -63,6 +63,6 @@ def run(options: argparse.Namespace) -> int:
         say=_log.info,
     )
     text = format_table(ablation)
-    (options.out / TABLE).write_text(text)
+    (options.out / TABLE).write_text(text, encoding="utf-8")
     sys.stdout.write(text)
     return 0

@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
     evaluation = evaluate(model, options.data, settings)
     sys.stdout.write(format_table(evaluation, model.info.name, options.split))
     if options.json:
-        options.json.write_text(to_json(evaluation, model.info, settings))
+        options.json.write_text(to_json(evaluation, model.info, settings), encoding="utf-8")
     if options.sheet:
         write_sheet(options.sheet, evaluation, model, options.data, settings)
     return 0

@@ -86,7 +86,8 @@ class DataConfig:
     linear_share: float = 0.0
     """The share of the measured pairs, in [0, 1], whose driving jacobians are the source's, changed as a linear map of
     the places says, in place of the detector's. Motion in space has no other. Above 0 the map is fitted to what the
-    initial model's detector finds, and goes with the model."""
+    initial model's detector finds, and goes with the model; one that the initial model has is carried on in any
+    case."""
     keypoint_jitter_px: float = 0.07
     """The standard deviation of the noise that measured places get on each axis, in pixels of a picture of 256: as much
     as was measured of pupils on a still face, so that training sees what it will be given."""
@@ -386,7 +387,7 @@ def _read(name_or_path: str | Path) -> dict[str, Any]:
     path = Path(name_or_path).expanduser()
     shipped = resources.files("training") / "configs" / f"{name_or_path}.toml"
     try:
-        text = path.read_text() if path.is_file() else shipped.read_text()
+        text = path.read_text(encoding="utf-8") if path.is_file() else shipped.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{name_or_path} is no TOML: it is no text") from error
     except OSError:

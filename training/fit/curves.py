@@ -90,7 +90,7 @@ def panels(rows: Sequence[dict[str, Any]]) -> list[Panel]:
 
 def _rows(stats: Path) -> list[dict[str, Any]]:
     rows = []
-    for line in stats.read_text().splitlines():
+    for line in stats.read_text(encoding="utf-8").splitlines():
         try:
             row = json.loads(line)
         except json.JSONDecodeError:

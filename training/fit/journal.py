@@ -34,8 +34,12 @@ class Journal:
         self._stats = run / STATS
         self._sheets = run / "sheets"
         if self._stats.is_file():
-            lines = [line for line in self._stats.read_text().splitlines(keepends=True) if _step(line) <= step]
-            self._stats.write_text("".join(lines))
+            lines = [
+                line
+                for line in self._stats.read_text(encoding="utf-8").splitlines(keepends=True)
+                if _step(line) <= step
+            ]
+            self._stats.write_text("".join(lines), encoding="utf-8")
         self._events: Any = None
         if tensorboard:
             try:

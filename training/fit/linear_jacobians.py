@@ -67,7 +67,7 @@ def fit_linear_jacobians(
     if not sum(map(len, places)):
         raise DataError(
             f"no picture of the split {split} has landmarks that can be trusted, expected some, as data.linear_share "
-            "is above 0: label the data anew (mcnet-train relabel)"
+            f"is above 0: {'label the data anew (mcnet-train relabel)' if len(rows) else 'it has no pictures'}"
         )
     return _ridge(np.concatenate(places), np.concatenate(found))
 

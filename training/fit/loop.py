@@ -110,7 +110,7 @@ def fit(
         skipped = trainer.standing().skipped
         journal = Journal(run, step, tensorboard=config.log.tensorboard) if main else None
         if main:
-            (run / "config.toml").write_text(format_config(config))
+            (run / "config.toml").write_text(format_config(config), encoding="utf-8")
         last_save = time.monotonic()
         signals = stack.enter_context(StopSignals())
         if reader is not None:
@@ -292,17 +292,22 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
             guidance_points=config.loss.guidance_points,
         )
         if initial.info.linear_jacobians:
-            if data.keypoints == "measured" and initial.info.keypoint_landmarks == data.keypoint_points:
+            same = data.keypoints == "measured" and initial.info.keypoint_landmarks == data.keypoint_points
+            known = not any(group.startswith("keypoint_detector") for group in facts["initial"]["fresh"])
+            if same and known and data.keypoint_jacobians == "detected":
                 facts[LINEAR_JACOBIANS] = initial.info.linear_jacobians
             else:
-                _log.warning("the map of jacobians of %s is left out: its keypoints are others", settings.initial)
+                _log.warning(
+                    "the map of jacobians of %s is left out: it is of its own measured keypoints and its own detector",
+                    settings.initial,
+                )
     model.to(device)
     if data.linear_share and LINEAR_JACOBIANS not in facts:
         fitting = functools.partial(
             fit_linear_jacobians, model.keypoint_detector, dataset, data.split, frames, landmarks, data.keypoint_points
         )
         facts[LINEAR_JACOBIANS] = _by_one(processes, fitting, len(data.keypoint_points))
-    linear: LinearMap = facts.get(LINEAR_JACOBIANS, ())
+    linear: LinearMap = facts[LINEAR_JACOBIANS] if data.linear_share else ()
     if adversaries is not None:
         adversaries.to(device)
     if settings.channels_last:

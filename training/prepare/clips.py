@@ -181,7 +181,7 @@ class Record:
             OSError: it cannot be read.
         """
         try:
-            values: dict[str, Any] = json.loads(path.read_text())
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             clips = tuple(ClipFacts(**clip) for clip in values.pop("clips"))
             rejects = tuple(Reject(**reject) for reject in values.pop("rejects"))
             return cls(clips=clips, rejects=rejects, remarks=tuple(values.pop("remarks")), **values)
@@ -190,7 +190,7 @@ class Record:
 
     def write(self, path: Path) -> None:
         """Write it as JSON."""
-        path.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n", encoding="utf-8")
 
 
 class SourceTask(NamedTuple):

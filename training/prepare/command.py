@@ -249,7 +249,7 @@ def _agree_on_rules(workplace: "Workplace", rules: "ClipRules", *, redo: bool) -
     wanted = {"version": _VERSION, **dataclasses.asdict(rules)}
     if workplace.rules.is_file():
         try:
-            found = json.loads(workplace.rules.read_text())
+            found = json.loads(workplace.rules.read_text(encoding="utf-8"))
         except ValueError as error:
             raise DataError(f"{workplace.rules} is damaged ({error}): --redo begins anew") from error
         changed = [
@@ -262,7 +262,7 @@ def _agree_on_rules(workplace: "Workplace", rules: "ClipRules", *, redo: bool) -
             )
         if changed:
             workplace.discard_all()
-    workplace.rules.write_text(json.dumps(wanted, indent=1) + "\n")
+    workplace.rules.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
 
 
 def _differs(found: Any, wanted: dict[str, Any], name: str) -> bool:

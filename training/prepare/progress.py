@@ -35,7 +35,7 @@ class Note:
         if now - self._written >= _NOTE_EVERY_S:
             self._written = now
             with contextlib.suppress(OSError):  # a full disk is told where clips are written
-                self._path.write_text(f"{_clock(done_s)}{self._ending}")
+                self._path.write_text(f"{_clock(done_s)}{self._ending}", encoding="utf-8")
 
 
 class Progress:
@@ -96,7 +96,7 @@ class Progress:
 def _read(path: Path) -> str:
     """A note, or nothing where there is none."""
     with contextlib.suppress(OSError):
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     return ""
 
 

@@ -257,10 +257,10 @@ def _workplace(out: Path, folder: Path, name: str, columns: NDArray[np.int64]) -
     work = out / _WORK
     stamp = hashlib.sha256((folder / name).read_bytes() + columns.tobytes()).hexdigest()
     mark = work / "stamp"
-    if not (mark.is_file() and mark.read_text() == stamp):
+    if not (mark.is_file() and mark.read_text(encoding="utf-8") == stamp):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-        mark.write_text(stamp)
+        mark.write_text(stamp, encoding="utf-8")
     return work
 
 

@@ -114,8 +114,8 @@ def pack(
         _log.warning("left out: %s", reason)
     save_model(model, folder / "weights.safetensors", half=True)
     write_backbone(config.loss.backbone, folder / "backbone.pt", "" if backbone is None else str(backbone))
-    (folder / "travel.toml").write_text(format_config(config))
-    (folder / "run.sh").write_text(_RUN)
+    (folder / "travel.toml").write_text(format_config(config), encoding="utf-8")
+    (folder / "run.sh").write_text(_RUN, encoding="utf-8")
     parts = {
         "code": _bytes(folder / "mcnet") + _bytes(folder / "training") + _bytes(folder / "assets"),
         "data": _bytes(folder / "data"),
@@ -175,7 +175,7 @@ def run(folder: Path, minutes: float) -> None:
         config = load_config(folder / "travel.toml", here)
         limit_s = 60 * minutes * _PROFILE_SHARE / len(STAGES)
         profiles = profile(config, work, PROFILED_STEPS, cache=folder / "frames", limit_s=limit_s)
-        (out / "profile.txt").write_text("\n\n".join(each.table for each in profiles) + "\n")
+        (out / "profile.txt").write_text("\n\n".join(each.table for each in profiles) + "\n", encoding="utf-8")
         left_s = 60 * minutes * (1 - _AT_THE_END) - (time.monotonic() - started)
         config = scheduled(config, {each.stage: each.step_ms / 1000 for each in profiles}, left_s)
         _log.info("%s", ", ".join(f"{stage}: {getattr(config, stage).steps} steps" for stage in STAGES))
@@ -255,12 +255,12 @@ def _split(path: Path, out: Path) -> None:
             name = f"{path.name}.{len(hashes):03d}"
             (out / name).write_bytes(piece)
             hashes[name] = hashlib.sha256(piece).hexdigest()
-    (out / "pieces.json").write_text(json.dumps(hashes, indent=1) + "\n")
+    (out / "pieces.json").write_text(json.dumps(hashes, indent=1) + "\n", encoding="utf-8")
 
 
 def _join(pieces: Path, path: Path) -> None:
     try:
-        hashes: dict[str, str] = json.loads((pieces / "pieces.json").read_text())
+        hashes: dict[str, str] = json.loads((pieces / "pieces.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise JourneyError(f"{pieces} holds no state that came back: {error}") from error
     partial = path.with_name(f".{path.name}.partial")

@@ -885,7 +885,7 @@ class Animator:
             self._heard_of, self._resting = done, False
             if done.took_s:
                 self._stage_done("matte", done.took_s)
-            if done.failed:
+            if done.failed and self._cuts_out:
                 self._emit(SettingRefused("cut_out", done.failure))
         wanted = self._wanted_cuttings
         self._cutter.keep_only(*wanted)

@@ -110,11 +110,14 @@ class CuttingOut:
         return made
 
 
+CUTTING_THREAD = "cutting out"
+
+
 class Cutter:
     """Cuts portraits out, one after another, on a thread that lives as long as there is something to do.
 
-    The thread is no daemon: a program that ends waits for the portrait that is being cut out, as a thread that is torn
-    out of OpenCV's code aborts the process.
+    The thread is no daemon: Python's own way out waits for the portrait that is being cut out, as a thread that is torn
+    out of OpenCV's code aborts the process. The window, which does not take that way, waits a little by its name.
 
     Args:
         store: of mattes, or None.
@@ -137,16 +140,16 @@ class Cutter:
         """
         with self._lock:
             for one in (self._current, *self._waiting):
-                if one is not None and one.is_for(square, size_px):
+                if one is not None and not one.failed and one.is_for(square, size_px):
                     return one
             wish = CuttingOut(square, size_px)
             if self._closed:
                 wish.fail(RuntimeError("closed"))
                 return wish
             self._waiting.append(wish)
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 try:
-                    thread = threading.Thread(target=self._run, name="cutting out", daemon=False)
+                    thread = threading.Thread(target=self._run, name=CUTTING_THREAD, daemon=False)
                     thread.start()
                     self._thread = thread
                 except Exception as error:  # too many threads, or out of memory: a failure like every other

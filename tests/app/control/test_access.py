@@ -43,7 +43,7 @@ def test_two_apps_that_start_at_once_have_one_token(
 ) -> None:
     """The second one asks while the first one makes it."""
     if before:
-        (tmp_path / "token").write_text(before)
+        (tmp_path / "token").write_text(before, encoding="utf-8")
     seconds: list[str] = []
     second = threading.Thread(target=lambda: seconds.append(Access(tmp_path).token()))
     token_hex = secrets.token_hex
@@ -68,7 +68,7 @@ def test_a_token_that_others_may_know_is_made_anew(tmp_path: Path, flaw: str, ca
     if flaw == "readable":
         access.token_path.chmod(0o644)
     else:
-        access.token_path.write_text("" if flaw == "empty" else "guess me")
+        access.token_path.write_text("" if flaw == "empty" else "guess me", encoding="utf-8")
     assert access.kept_token() == ""
     with caplog.at_level(logging.WARNING):
         other = access.token()
@@ -82,7 +82,7 @@ def test_a_token_that_others_may_know_is_made_anew(tmp_path: Path, flaw: str, ca
 @posix
 def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
-    elsewhere.write_text("a" * 64)
+    elsewhere.write_text("a" * 64, encoding="utf-8")
     elsewhere.chmod(0o600)
     folder = tmp_path / "control"
     folder.mkdir()
@@ -93,7 +93,7 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     access = Access(tmp_path / "file" / "control")
     with pytest.raises(AppError, match=r"cannot keep the token of control from outside in .*token: "):
         access.token()
@@ -155,5 +155,5 @@ def test_a_second_app_takes_nothing_of_the_firsts_away(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"port": 1}', "\0", json.dumps({"port": 1, "process": 1, "x": 1})])
 def test_an_address_that_cannot_be_read_is_none(tmp_path: Path, text: str) -> None:
-    (tmp_path / "address.json").write_text(text)
+    (tmp_path / "address.json").write_text(text, encoding="utf-8")
     assert Access(tmp_path).address() is None

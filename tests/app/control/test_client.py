@@ -151,7 +151,7 @@ def test_no_app_that_runs(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_app_whose_control_is_off(capsys: pytest.CaptureFixture[str]) -> None:
     lock = settings_file().with_name("settings.toml.lock")
     lock.parent.mkdir()
-    lock.write_text(f"{os.getpid()}\nmcnet-avatar\nhere\n")
+    lock.write_text(f"{os.getpid()}\nmcnet-avatar\nhere\n", encoding="utf-8")
     assert main(["ctl", "slate"]) == 3
     assert f"runs (process {os.getpid()}), but its control from outside is off" in capsys.readouterr().err
 
@@ -177,7 +177,7 @@ def test_a_port_is_enough(served: Served) -> None:
 
 
 def test_a_token_that_cannot_be_trusted(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
-    served.access.token_path.write_text("0" * 64)
+    served.access.token_path.write_text("0" * 64, encoding="utf-8")
     assert main(["ctl", "slate"]) == 1
     assert "got no token, or a wrong one" in capsys.readouterr().err
     served.access.token_path.chmod(0o644)
@@ -192,10 +192,12 @@ def test_it_is_quick_and_watches_until_the_end(served: Served) -> None:
     heavy = "import sys\nfor name in ('torch', 'cv2', 'PyQt6', 'numpy', 'av', 'openvino'): sys.modules[name] = None\n"
     code = f"{heavy}from app.__main__ import main\nsys.exit(main(['ctl', *sys.argv[1:]]))"
     served.operator.answer = {"slate": True}
-    done = subprocess.run([sys.executable, "-c", code, "slate"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "slate"], capture_output=True, text=True, check=False, encoding="utf-8"
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "slate: on\n", "")
     assert served.operator.panics == 1
-    watch = subprocess.Popen([sys.executable, "-c", code, "watch"], stdout=subprocess.PIPE, text=True)
+    watch = subprocess.Popen([sys.executable, "-c", code, "watch"], stdout=subprocess.PIPE, text=True, encoding="utf-8")
     try:
         assert watch.stdout is not None
         assert json.loads(watch.stdout.readline())["state"] == "no camera"

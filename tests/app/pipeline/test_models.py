@@ -44,7 +44,9 @@ def test_the_bundled_model_speaks_for_itself() -> None:
     assert report.card.bundled
     assert report.frame_ms is None
     lines = card_lines(report.card, None)
-    figures = json.loads(bundled_models()["starter"].with_suffix(".json").read_text())["evaluation"]["figures"]
+    figures = json.loads(bundled_models()["starter"].with_suffix(".json").read_text(encoding="utf-8"))["evaluation"][
+        "figures"
+    ]
     said = f"Figures: L1 of copying {figures['l1_of_copying']:.0%}, AKD of copying {figures['akd_of_copying']:.0%}"
     assert any(line.startswith(said) for line in lines)
     assert lines[-1] == "Speed here: not measured yet"

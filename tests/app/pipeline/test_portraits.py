@@ -154,7 +154,7 @@ def test_a_damaged_list_loses_no_picture(
     store: PortraitStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     added = add(store)
-    (tmp_path / "portraits" / "portraits.json").write_text(json.dumps([{"key": 1}]))
+    (tmp_path / "portraits" / "portraits.json").write_text(json.dumps([{"key": 1}]), encoding="utf-8")
     assert [entry.path for entry in store.entries() if not entry.bundled] == [added.entry.path]
     assert "cannot be read" in caplog.text
 
@@ -279,7 +279,7 @@ def test_a_picture_is_straightened(store: PortraitStore, woman: Portrait) -> Non
 def test_an_index_of_before_pictures_could_be_turned(store: PortraitStore, tmp_path: Path) -> None:
     entry = add(store).entry
     index = tmp_path / "portraits" / "portraits.json"
-    rows = json.loads(index.read_text())
+    rows = json.loads(index.read_text(encoding="utf-8"))
     del rows[0]["angle_deg"]
-    index.write_text(json.dumps(rows))
+    index.write_text(json.dumps(rows), encoding="utf-8")
     assert store.entries()[-1] == entry

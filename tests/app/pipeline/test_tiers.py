@@ -119,14 +119,14 @@ class TestGpus:
         for slot, (kind, vendor) in enumerate((("0x030000", "0x10de"), ("0x020000", "0x10de"), ("0x030000", "0x8086"))):
             device = tmp_path / f"sys/bus/pci/devices/0000:0{slot}:00.0"
             device.mkdir(parents=True)
-            (device / "class").write_text(kind + "\n")
-            (device / "vendor").write_text(vendor + "\n")
+            (device / "class").write_text(kind + "\n", encoding="utf-8")
+            (device / "vendor").write_text(vendor + "\n", encoding="utf-8")
         assert unused_gpus(tmp_path) == (UnusedGpu("an NVIDIA GPU", "there is no driver"),)
 
     def test_with_a_driver_by_its_name(self, tmp_path: Path) -> None:
         gpu = tmp_path / "proc/driver/nvidia/gpus/0000:01:00.0"
         gpu.mkdir(parents=True)
-        (gpu / "information").write_text("Model: \t\t NVIDIA GeForce GTX 970\nIRQ:   \t\t 10\n")
+        (gpu / "information").write_text("Model: \t\t NVIDIA GeForce GTX 970\nIRQ:   \t\t 10\n", encoding="utf-8")
         assert [gpu.name for gpu in unused_gpus(tmp_path)] == ["NVIDIA GeForce GTX 970"]
 
     def test_one_of_two(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

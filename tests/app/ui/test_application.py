@@ -75,7 +75,7 @@ def test_the_window_is_up_before_anything_heavy_is_imported() -> None:
         "import sys, app.ui.application, app.ui.main_window, app.ui.session, app.ui.tray, app.ui.parts;"
         "print([name for name in ('torch', 'cv2', 'av') if name in sys.modules])"
     )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8")
     assert answer.stdout.strip() == "[]"
 
 
@@ -131,7 +131,12 @@ def test_the_real_program_opens_its_window_and_ends_in_order(tmp_path: Path) -> 
     homes = {name: str(tmp_path) for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME")}
     environment = {**os.environ, **homes, "QT_QPA_PLATFORM": "offscreen"}
     process = subprocess.Popen(
-        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
     )
     assert process.stdout is not None
     assert process.stdout.readline().strip() == "shown"
@@ -232,5 +237,7 @@ print(bare.is_set(), failed)
 
 def test_what_starts_side_by_side_does_not_get_half_of_opencv() -> None:
     """Its import has its bare library in its own place for a moment, and the app's threads begin at the same time."""
-    answer = subprocess.run([sys.executable, "-c", IMPORT_SIDE_BY_SIDE], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", IMPORT_SIDE_BY_SIDE], capture_output=True, text=True, check=True, encoding="utf-8"
+    )
     assert answer.stdout.strip() == "True []"

@@ -130,7 +130,9 @@ class First:
 
     def __init__(self, path: Path, what: str) -> None:
         command = [sys.executable, "-c", FIRST, str(path), what]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        )
         self.line()
 
     def line(self) -> str:
@@ -265,7 +267,7 @@ def test_a_running_window_that_does_not_answer_is_told(path: Path, monkeypatch: 
 
 
 def test_where_no_lock_can_be_written_the_app_starts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     instance = Instance(tmp_path / "file" / "settings.toml")
     assert instance.claim()
     assert not instance.crashed
@@ -382,6 +384,7 @@ def test_the_real_program_started_twice_killed_and_started_again(path: Path, tmp
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            encoding="utf-8",
         )
 
     def where_it_stands(process: "subprocess.Popen[str]") -> str:

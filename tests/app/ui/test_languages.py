@@ -181,7 +181,7 @@ def test_the_choice_is_kept_and_takes_effect_with_the_next_start(
     assert complaint is None
     assert settings.window.language == kept_language(path) == "de"
     for damaged in ("[window]\nlanguage = 7\n", "[window]\nlanguage = 'tlh'\n", "window = 1\n", "["):
-        path.write_text(damaged)
+        path.write_text(damaged, encoding="utf-8")
         assert kept_language(path) == "system"
 
     installed = speak(qapp, "de")

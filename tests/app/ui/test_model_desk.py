@@ -349,7 +349,7 @@ def test_what_is_written_about_a_model_can_be_read(
 ) -> None:
     opened: list[str] = []
     monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
-    (tmp_path / "README.md").write_text("about it")
+    (tmp_path / "README.md").write_text("about it", encoding="utf-8")
     world.cards["mine"] = card(tmp_path / "model.safetensors")
     run.set_model("mine")
     settle(proven, qtbot, world, 2)

@@ -131,12 +131,12 @@ def test_absolute_motion_has_no_strengths(window: MainWindow) -> None:
 
 
 def test_a_file_of_a_later_version_is_told_and_stays(open_window: OpenWindow, kept: Path) -> None:
-    kept.write_text("version = 9\n")
+    kept.write_text("version = 9\n", encoding="utf-8")
     window = open_window()
     assert "of format 9" in window.messages.text
     window.session.presets.save("Mine")
     window.close()
-    assert kept.read_text() == "version = 9\n"
+    assert kept.read_text(encoding="utf-8") == "version = 9\n"
 
 
 def test_a_place_that_cannot_be_written_is_told(window: MainWindow, kept: Path, qtbot: QtBot) -> None:

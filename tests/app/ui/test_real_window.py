@@ -19,7 +19,7 @@ def test_the_window_shows_an_animated_portrait() -> None:
     """Leaves its pictures in out/screenshots, to be looked at."""
     environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"}
     command = [sys.executable, "-m", "tests.app.ui.screenshot", "--quick", str(FOLDER)]
-    answer = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, encoding="utf-8")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "Traceback" not in answer.stderr
     assert "PREVIEW | " in answer.stdout

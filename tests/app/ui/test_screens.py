@@ -27,7 +27,9 @@ from tests.app.ui.screens import SIZES, faults, watch_painting
 def test_every_screen_fits_and_is_translated(theme: str, scale: int, language: list[str]) -> None:
     command = [sys.executable, "-m", "tests.app.ui.screens", "--theme", theme, "--language", *language]
     environment = {**os.environ, "QT_SCALE_FACTOR": str(scale)}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    run = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=300, check=False, encoding="utf-8"
+    )
     said = [line for line in run.stderr.splitlines() if not any(re.search(lack, line) for lack in OFFSCREEN_LACKS)]
     assert run.returncode == 0, "\n".join(run.stdout.splitlines()[-40:] + said)
     assert not said

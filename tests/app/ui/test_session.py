@@ -350,7 +350,7 @@ def test_snapshot(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path
 
 
 def test_a_snapshot_that_cannot_be_written(window: MainWindow, world: World, qtbot: QtBot, tmp_path: Path) -> None:
-    (tmp_path / "videos").write_text("in the way")
+    (tmp_path / "videos").write_text("in the way", encoding="utf-8")
     world.pipeline.show()
     qtbot.waitUntil(lambda: window.preview.picture_size is not None)
     with qtbot.captureExceptions() as caught:
@@ -395,7 +395,7 @@ def test_settings_are_kept_at_the_end(window: MainWindow, options: WindowOptions
 def test_settings_that_cannot_be_kept_are_told(
     open_window: OpenWindow, options: WindowOptions, tmp_path: Path, qtbot: QtBot
 ) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     window = open_window(options=replace(options, settings_path=tmp_path / "file" / "settings.toml"))
     window.controls.badge.click()
     qtbot.waitUntil(lambda: "cannot keep the settings" in window.messages.text)

@@ -465,7 +465,7 @@ class TestMemory:
             assert remembered(starter, AUTO, path) is None
             remember(TIER, starter, AUTO, path)
         assert remembered(starter, AUTO, path) == TIER
-        json.loads(path.read_text())
+        json.loads(path.read_text(encoding="utf-8"))
 
     def test_a_place_that_cannot_be_written_is_told(
         self, starter: ModelFile, tmp_path: Path, caplog: pytest.LogCaptureFixture

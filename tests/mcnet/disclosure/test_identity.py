@@ -91,7 +91,7 @@ def test_one_that_is_damaged_is_replaced(damage: Callable[[Identity], bytes], ca
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="a file in a folder's place stops any user")
 def test_one_that_cannot_be_kept_is_told(tmp_path: Path) -> None:
-    (tmp_path / "data").write_text("a file where a folder should be")
+    (tmp_path / "data").write_text("a file where a folder should be", encoding="utf-8")
     with pytest.raises(DisclosureError, match=r"cannot (keep|read) this machine's signer"):
         find_identity(SigningFiles())
 

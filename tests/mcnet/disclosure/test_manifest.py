@@ -138,7 +138,9 @@ def test_a_full_disk_leaves_the_file_as_it_was(name: str, how: str, tmp_path: Pa
             "Room(sys.argv[1], Path(sys.argv[2]).parent).take(); "
             "print(trouble_of(Path(sys.argv[2]), SAID, SigningFiles()))"
         )
-        said = subprocess.run([sys.executable, "-c", code, how, str(path)], capture_output=True, text=True, check=True)
+        said = subprocess.run(
+            [sys.executable, "-c", code, how, str(path)], capture_output=True, text=True, check=True, encoding="utf-8"
+        )
         wanted = {"disk": "make room on the disk", "limit": "choose a disk that takes larger files"}[how]
         assert wanted in said.stdout
         Room(how, folder).give()
@@ -189,7 +191,7 @@ def test_pictures_that_differ_are_told_apart(tmp_path: Path) -> None:
 
 def test_what_cannot_be_signed_is_told(tmp_path: Path, identity: Identity) -> None:
     (tmp_path / "a.txt").touch()
-    (tmp_path / "a.mp4").write_text("no video at all")
+    (tmp_path / "a.mp4").write_text("no video at all", encoding="utf-8")
     for path, told in (
         (tmp_path / "a.txt", r"got suffix '.txt', expected .mp4, .gif, .png, .jpg, .jpeg, .webm"),
         (tmp_path / "a.mp4", "it cannot be signed"),
@@ -197,11 +199,11 @@ def test_what_cannot_be_signed_is_told(tmp_path: Path, identity: Identity) -> No
     ):
         with pytest.raises(DisclosureError, match=told):
             disclose(path, SAID, identity)
-    assert (tmp_path / "a.mp4").read_text() == "no video at all"
+    assert (tmp_path / "a.mp4").read_text(encoding="utf-8") == "no video at all"
 
 
 def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("no picture")
+    (tmp_path / "a.txt").write_text("no picture", encoding="utf-8")
     for path, told in (
         (tmp_path / "none.png", "cannot read .*none.png: No such file"),
         (tmp_path / "a.txt", "says of itself cannot be read"),
@@ -232,7 +234,13 @@ def test_the_native_library_is_not_taken_from_the_current_folder(tmp_path: Path)
     code = "from mcnet.disclosure import manifest; manifest._imported_library(); print(open('/proc/self/maps').read())"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     loaded = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        encoding="utf-8",
     ).stdout
     assert str(native) in loaded
     assert str(tmp_path) not in loaded
@@ -241,7 +249,7 @@ def test_the_native_library_is_not_taken_from_the_current_folder(tmp_path: Path)
 def test_a_process_of_its_own_signs_and_tells(tmp_path: Path) -> None:
     told: list[tuple[Path, str]] = []
     good, bad = written(tmp_path / "a.mp4"), tmp_path / "b.mp4"
-    bad.write_text("no video")
+    bad.write_text("no video", encoding="utf-8")
     for thread in [
         begin_disclosing(path, SAID, SigningFiles(), lambda *what: told.append(what)) for path in (good, bad)
     ]:

@@ -34,7 +34,7 @@ def test_cpus(
 ) -> None:
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/cpuinfo").write_text(
-        f"processor\t: 0\nflags\t\t: fpu avx {' '.join(features)}\n\nprocessor\t: 1\n"
+        f"processor\t: 0\nflags\t\t: fpu avx {' '.join(features)}\n\nprocessor\t: 1\n", encoding="utf-8"
     )
     for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
         monkeypatch.delenv(name, raising=False)
@@ -54,7 +54,7 @@ def test_this_cpu_has_a_name(tmp_path: Path) -> None:
     assert processor.cpu_name()
     assert processor.cpu_name(tmp_path)  # without /proc
     (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/cpuinfo").write_text("processor: 0\nmodel name\t: Good CPU @ 3 GHz\n")
+    (tmp_path / "proc/cpuinfo").write_text("processor: 0\nmodel name\t: Good CPU @ 3 GHz\n", encoding="utf-8")
     assert processor.cpu_name(tmp_path) == "Good CPU @ 3 GHz"
 
 
@@ -76,7 +76,7 @@ def test_one_thread_per_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for number in range(8):
         topology = tmp_path / f"sys/devices/system/cpu/cpu{number}/topology"
         topology.mkdir(parents=True)
-        (topology / "thread_siblings_list").write_text(f"{number % 2},{number % 2 + 2}\n")
+        (topology / "thread_siblings_list").write_text(f"{number % 2},{number % 2 + 2}\n", encoding="utf-8")
     assert processor.threads(tmp_path) == 2
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert processor.threads(tmp_path) == 3

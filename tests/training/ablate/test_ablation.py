@@ -63,7 +63,7 @@ def test_every_variant_with_every_seed_is_measured(done: tuple[FitConfig, Path, 
     for each in ablation.members:
         assert set(each.figures) == set(FIGURES)
         assert all(np.isfinite(value) for value in each.figures.values())
-    written = json.loads((out / "ablation.json").read_text())
+    written = json.loads((out / "ablation.json").read_text(encoding="utf-8"))
     assert written["format"] == "mcnet-ablation/1"
     assert len(written["members"]) == 8
     assert written["budget"]["pairs"] == 4
@@ -242,7 +242,7 @@ def test_the_command(heads: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     where = ["--data", str(heads), "--out", str(tmp_path / "out"), "--seeds", "1"]
     assert main(["ablate", *where, *changes, "--frames-per-clip", "2"]) == 0
     table = capsys.readouterr().out
-    assert table == (tmp_path / "out" / "table.md").read_text()
+    assert table == (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
     assert all(variant.label in table for variant in VARIANTS)
 
 

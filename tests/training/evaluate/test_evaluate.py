@@ -141,7 +141,7 @@ def test_the_starter_on_a_real_clip(
     assert "Left out: torn.mp4: got no frame 39, expected 40 frames" in table
     assert "FID is left out: it needs 2048 pictures at least, got 6" in table
 
-    values = json.loads((tmp_path / "out.json").read_text())
+    values = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     frames = ClipStore(grid).read(0, range(6))
     of_self, of_cross = values["self"], values["cross"]
     assert list(of_self) == ["measured", "detected", "warp", "copy"]
@@ -194,7 +194,7 @@ def test_the_starter_on_a_real_clip(
         assert of_cross[kind]["space"]["direction_angle_deg"] < of_cross[kind]["copy"]["direction_angle_deg"]
         assert pairs[0]["eyes"]["performer"]["opening"] > 0.15 > 0.1 > pairs[2]["eyes"]["performer"]["opening"]
     assert set(values["engine_ms"]) == {"measured", "detected", "space", "plane"}
-    assert str(grid) not in (tmp_path / "out.json").read_text()
+    assert str(grid) not in (tmp_path / "out.json").read_text(encoding="utf-8")
     # Three blocks of three rows: words, then source, performer and three methods, or source, reference, performer and
     # two.
     assert read_rgb(tmp_path / "out.png").shape == (3 * (26 + 3 * 260), 4 + 6 * 260, 3)

@@ -14,7 +14,7 @@ from training.fit.growth import can_grow
 def test_shipped_configurations_load_and_print_what_they_are(name: str, tmp_path: Path) -> None:
     config = load_config(name)
     printed = tmp_path / "printed.toml"
-    printed.write_text(format_config(config))
+    printed.write_text(format_config(config), encoding="utf-8")
     assert load_config(printed) == config
     assert FitConfig.from_dict(config.to_dict()) == config
 
@@ -90,11 +90,11 @@ def test_a_file_that_is_not_there_and_one_that_is_no_toml(tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match="neither a file nor a shipped name"):
         load_config("nothing")
     broken = tmp_path / "broken.toml"
-    broken.write_text("[loss\n")
+    broken.write_text("[loss\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="is no TOML"):
         load_config(broken)
     empty = tmp_path / "empty.toml"
-    empty.write_text("")
+    empty.write_text("", encoding="utf-8")
     with pytest.raises(ConfigError, match="model is missing"):
         load_config(empty)
 
@@ -133,11 +133,11 @@ def test_the_smallest_crop_that_a_discriminator_can_judge() -> None:
 
 def test_a_configuration_changes_another(tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
-    mine.write_text('base = "starter"\n[model]\nresblocks = [2, 0, 0]\n[loss]\nl1 = 3.0\n')
+    mine.write_text('base = "starter"\n[model]\nresblocks = [2, 0, 0]\n[loss]\nl1 = 3.0\n', encoding="utf-8")
     starter, config = load_config("starter"), load_config(mine, ["loss.crops=2"])
     changed = {change.key: change.after for change in differences(starter.to_dict(), config.to_dict())}
     assert changed == {"model.resblocks": [2, 0, 0], "loss.l1": 3.0, "loss.crops": 2}
-    mine.write_text('base = "mine"\n')
+    mine.write_text('base = "mine"\n', encoding="utf-8")
     with pytest.raises(ConfigError, match="config key base: got 'mine', expected one of released, starter"):
         load_config(mine)
 

@@ -41,10 +41,10 @@ def test_what_the_curves_show() -> None:
 
 def test_curves_are_drawn_and_a_torn_line_does_no_harm(tmp_path: Path) -> None:
     stats, picture = tmp_path / "stats.jsonl", tmp_path / "curves.png"
-    stats.write_text(json.dumps(ROWS[0]) + "\n")
+    stats.write_text(json.dumps(ROWS[0]) + "\n", encoding="utf-8")
     assert not draw_curves(stats, picture)
     assert not picture.exists()
-    stats.write_text("".join(json.dumps(row) + "\n" for row in ROWS) + '{"step": 4')
+    stats.write_text("".join(json.dumps(row) + "\n" for row in ROWS) + '{"step": 4', encoding="utf-8")
     assert draw_curves(stats, picture)
     drawn = cv2.imread(str(picture))
     assert drawn is not None
@@ -99,7 +99,7 @@ def test_what_was_learned_so_far_can_be_opened(heads: Path, tmp_path: Path, capl
     run = tmp_path / "mine"
     with caplog.at_level(logging.INFO, logger="training"):
         fit(tiny_config(heads, log={"checkpoint_every": 2}), run)
-    lines = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (run / "stats.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [round(line["stage_left_s"] / (line["step_ms"] + line["other_ms"]) * 1000) for line in lines] == [1, 0, 1, 0]
     assert any("left in this stage" in message for message in caplog.messages)
     assert (run / "curves.png").is_file()

@@ -41,7 +41,7 @@ LOGGED = 1e-4
 
 def stats(run: Path) -> list[dict[str, Any]]:
     """The lines of a run, without what a clock says."""
-    lines = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (run / "stats.jsonl").read_text(encoding="utf-8").splitlines()]
     clock = ("_ms", "_per_s", "_left_s")
     return [{key: value for key, value in line.items() if not key.endswith(clock)} for line in lines]
 
@@ -86,9 +86,9 @@ def test_a_short_run_learns_logs_and_saves(heads: Path, tmp_path: Path) -> None:
     assert [line["guidance"] > 0 for line in lines] == [True] * 4
     assert sorted(path.name for path in (tmp_path / "sheets").iterdir()) == [f"000000{n}.png" for n in (1, 2, 4)]
     assert list((tmp_path / "tensorboard").iterdir())
-    times = json.loads((tmp_path / "stats.jsonl").read_text().splitlines()[0])
+    times = json.loads((tmp_path / "stats.jsonl").read_text(encoding="utf-8").splitlines()[0])
     assert times["data_ms"] + times["compute_ms"] == pytest.approx(times["step_ms"], rel=LOGGED)
-    assert (tmp_path / "config.toml").read_text() == format_config(config)
+    assert (tmp_path / "config.toml").read_text(encoding="utf-8") == format_config(config)
     state = load_state(tmp_path / CHECKPOINT)
     assert (state.step, state.skipped) == (4, 0)
     assert state.facts["data"]["clips"] == 3
@@ -590,7 +590,7 @@ def test_two_processes_are_one_with_twice_the_batch(
         "full": {"steps": 2, "batch": 1},
     }
     config = tiny_config(heads, **tables)
-    (tmp_path / "two.toml").write_text(format_config(config))
+    (tmp_path / "two.toml").write_text(format_config(config), encoding="utf-8")
     tables["motion"]["batch"], tables["full"]["batch"] = 4, 2
     alone = tiny_config(heads, **tables)
     with socket.socket() as probe:
@@ -602,7 +602,9 @@ def test_two_processes_are_one_with_twice_the_batch(
         place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
         folders = [str(tmp_path / "two.toml"), str(tmp_path / "run of 2")]
         arguments = [sys.executable, "-c", textwrap.dedent(_WORKER), *folders]
-        return subprocess.Popen(arguments, env={**os.environ, **place}, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            arguments, env={**os.environ, **place}, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        )
 
     workers = [start(rank) for rank in range(2)]
     monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
@@ -635,7 +637,7 @@ def command(*arguments: str) -> int:
 
 def write_config(path: Path, **changes: dict[str, object]) -> Path:
     config = tiny_config(Path("unused"), **changes)
-    path.write_text(format_config(config))
+    path.write_text(format_config(config), encoding="utf-8")
     return path
 
 
@@ -687,7 +689,7 @@ def test_mistakes_are_told_in_a_sentence(
 
 
 def test_lines_of_a_journal_beyond_the_step_are_dropped(tmp_path: Path) -> None:
-    (tmp_path / "stats.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
+    (tmp_path / "stats.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st', encoding="utf-8")
     Journal(tmp_path, 1, tensorboard=False).close()
-    assert (tmp_path / "stats.jsonl").read_text() == '{"step": 1}\n'
+    assert (tmp_path / "stats.jsonl").read_text(encoding="utf-8") == '{"step": 1}\n'
     assert TINY["log"]["tensorboard"] is False

@@ -45,14 +45,14 @@ def test_a_folder_has_all_that_hubs_and_people_look_for(run: Path, tmp_path: Pat
     assert main(["export", str(run), str(out)]) == 0
     assert {path.name for path in out.iterdir()} == {"model.safetensors", "config.json", "README.md", "sheet.png"}
     assert cv2.imread(str(out / "sheet.png")) is not None
-    config = json.loads((out / "config.json").read_text())
+    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
     assert McnetConfig.from_dict(config["config"]) == load_model(out).config
     assert config["content_hash"] == load_model(out).info.content_hash
     card = read_card(out / "model.safetensors")
     assert (card.name, card.foreign, card.evaluation) == ("mine-v1.2", False, None)
     assert card.licence == "CC BY 4.0; not stated for some"
     assert card.readme == out / "README.md"
-    text = (out / "README.md").read_text()
+    text = (out / "README.md").read_text(encoding="utf-8")
     front = text.split("---\n")[1]
     assert "license: other" in front  # of several licences none is the model's
     assert "model-index" not in front
@@ -65,13 +65,13 @@ def test_figures_go_into_card_header_and_front_matter(run: Path, tmp_path: Path)
     weights, out, figures = tmp_path / "a.safetensors", tmp_path / "a", tmp_path / "figures.json"
     assert main(["export", str(run), str(weights), "--half"]) == 0
     content_hash = load_model(weights).info.content_hash
-    figures.write_text(json.dumps(figures_of(content_hash, l1_of_copying=0.71, akd_of_copying=None)))
+    figures.write_text(json.dumps(figures_of(content_hash, l1_of_copying=0.71, akd_of_copying=None)), encoding="utf-8")
     assert main(["export", str(run), str(out), "--half", "--figures", str(figures)]) == 0
     card = read_card(out / "model.safetensors")
     assert card.evaluation is not None
     assert (card.evaluation.figures, card.evaluation.clips) == ({"l1_of_copying": 0.71}, 1)
     assert card.content_hash == content_hash
-    text = (out / "README.md").read_text()
+    text = (out / "README.md").read_text(encoding="utf-8")
     assert '- {type: l1_of_copying, name: "L1, of copying the source", value: 0.71}' in text
     assert "| L1, of copying the source | 71.0% |" in text
     # A single file has them too, and a folder of before is replaced.
@@ -95,14 +95,14 @@ def test_figures_of_something_else_are_refused(
     content: str, message: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     figures, out = tmp_path / "figures.json", tmp_path / "out"
-    figures.write_text(content)
+    figures.write_text(content, encoding="utf-8")
     assert main(["export", str(run), str(out), "--figures", str(figures)]) == 2
     assert message in capsys.readouterr().err
     assert not out.exists()
 
 
 def test_nothing_of_somebody_elses_is_replaced(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     assert main(["export", str(run), str(tmp_path)]) == 2
     assert "has other files in it" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -76,7 +76,7 @@ def call(*arguments: object) -> int:
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -140,7 +140,7 @@ def footage(tmp_path_factory: pytest.TempPathFactory, grid: Frames) -> Path:
     make_sound_only(folder / "sound.mp4")
     (folder / "broken.mp4").write_bytes(np.random.default_rng(0).bytes(5000))
     (folder / "empty.mp4").touch()
-    (folder / "notes.txt").write_text("not a video")
+    (folder / "notes.txt").write_text("not a video", encoding="utf-8")
     with VideoWriter(folder / "damaged.mp4", 25, (360, 288)) as writer:
         for frame in grid[:50]:
             writer.write(frame)
@@ -257,7 +257,7 @@ def test_what_is_not_good_enough_is_rejected_with_the_reason(
 
 
 def test_the_report_counts_and_the_sheet_shows(prepared: Path) -> None:
-    report = (prepared / "report.txt").read_text()
+    report = (prepared / "report.txt").read_text(encoding="utf-8")
     assert "unreadable" in report
     assert "damaged.mp4: " in report
     assert "cut short" in report
@@ -268,7 +268,7 @@ def test_the_report_counts_and_the_sheet_shows(prepared: Path) -> None:
 
 
 def landmarks_of(prepared: Path, file: str) -> NDArray[np.float16]:
-    table = json.loads((prepared / "clips.json").read_text())["clips"]
+    table = json.loads((prepared / "clips.json").read_text(encoding="utf-8"))["clips"]
     first = 0
     for clip in table:
         if clip["file"] == file:
@@ -329,8 +329,8 @@ def test_a_second_call_does_nothing_again_and_gives_the_same(
         assert call(footage, out, "--test-share", "0.3") == 0
         assert listing(out) == before
         # Another split moves files only; what the user wrote into the licence column stays.
-        text = (out / "manifest.csv").read_text()
-        (out / "manifest.csv").write_text(text.replace("grid.mpg,,", "grid.mpg,CC BY 4.0,"))
+        text = (out / "manifest.csv").read_text(encoding="utf-8")
+        (out / "manifest.csv").write_text(text.replace("grid.mpg,,", "grid.mpg,CC BY 4.0,"), encoding="utf-8")
         assert call(footage, out, "--test-share", "0") == 0
     assert not (out / "test").exists()
     assert {row["split"] for row in read_csv(out / "manifest.csv")} == {"train"}
@@ -442,7 +442,7 @@ def at_work(group: int) -> list[str]:
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            name, _, rest = path.read_text().rpartition(")")
+            name, _, rest = path.read_text(encoding="utf-8").rpartition(")")
         except OSError:  # it ended meanwhile
             continue
         state, _, its_group, *_ = rest.split()
@@ -458,7 +458,7 @@ def test_signals_end_all_processes_and_leave_no_halves(short: Path, tmp_path: Pa
     for name in ("c.mp4", "d.mp4"):
         shutil.copyfile(short / "a.mp4", short / name)
     arguments = [sys.executable, "-c", CALL, "prepare", str(short), str(out), "--workers", "2"]
-    process = subprocess.Popen(arguments, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(arguments, start_new_session=True, stderr=subprocess.PIPE, text=True, encoding="utf-8")
     try:
         deadline = time.monotonic() + 60
         while not list((out / ".prepare" / "partial").glob("*/clips")) and time.monotonic() < deadline:
@@ -636,7 +636,7 @@ def test_shards_hold_everything_and_become_a_folder_of_clips_again(prepared: Pat
         warnings.simplefilter("ignore", ResourceWarning)  # WebDataset leaves its files to the garbage collector
         samples = list(webdataset.WebDataset(pattern, shardshuffle=False))
         gc.collect()
-    table = json.loads((prepared / "clips.json").read_text())["clips"]
+    table = json.loads((prepared / "clips.json").read_text(encoding="utf-8"))["clips"]
     assert len(samples) == sum(clip["split"] == "train" for clip in table)
     facts = json.loads(samples[0]["json"])
     assert samples[0]["mp4"] == (prepared / facts["file"]).read_bytes()
@@ -661,7 +661,7 @@ def test_inputs_and_places_that_cannot_be_used(short: Path, tmp_path: Path, foot
     assert not (tmp_path / "out").exists()
     with pytest.raises(DataError, match="holds something else"):
         call(short, footage)
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(DataError, match="got a file"):
         call(short, tmp_path / "file")
     with pytest.raises(DataError, match="cannot write into"):
@@ -712,13 +712,13 @@ def test_sources_have_names_of_their_own(tmp_path: Path) -> None:
     assert len({source.name for source in sources}) == 4
     assert sources[1].name == "id2-a"
     stamp = sources[1].stamp
-    (tmp_path / "x" / "id2" / "a.mp4").write_text("more")
+    (tmp_path / "x" / "id2" / "a.mp4").write_text("more", encoding="utf-8")
     assert sources[1].stamp != stamp
 
 
 def test_who_is_seen(tmp_path: Path) -> None:
     table = tmp_path / "who.csv"
-    table.write_text("source,identity\nid1/a,Ann B.\nb.mp4,ben\nid3-two#001,cyd\n")
+    table.write_text("source,identity\nid1/a,Ann B.\nb.mp4,ben\nid3-two#001,cyd\n", encoding="utf-8")
     read = read_table_of_identities(table)
 
     def source(label: str) -> Source:
@@ -735,14 +735,14 @@ def test_who_is_seen(tmp_path: Path) -> None:
         ("source,identity\na,b\na,c\n", "is both b and c"),
         ("source,kind\na,film\n", "a is of kind 'film', expected clip or photos"),
     ):
-        table.write_text(text)
+        table.write_text(text, encoding="utf-8")
         with pytest.raises(SourceError, match=message):
             read_table_of_identities(table)
 
 
 def test_the_licence_of_the_table_reaches_the_dataset(short: Path, tmp_path: Path) -> None:
     table = tmp_path / "who.csv"
-    table.write_text("source,licence,identity\na.mp4,CC BY 4.0,\nb,,ben\n")
+    table.write_text("source,licence,identity\na.mp4,CC BY 4.0,\nb,,ben\n", encoding="utf-8")
     out = tmp_path / "out"
     assert call(short, out, "--identities", table) == 0
     manifest = {row["source"]: row for row in read_csv(out / "manifest.csv")}
@@ -756,7 +756,7 @@ def test_the_licence_of_the_table_reaches_the_dataset(short: Path, tmp_path: Pat
         "a.mp4": "CC BY 4.0",
         "b.mp4": "",
     }
-    table.write_text("source,licence\na.mp4,CC0\nb.mp4,MIT\n")
+    table.write_text("source,licence\na.mp4,CC0\nb.mp4,MIT\n", encoding="utf-8")
     assert call(short, out, "--identities", table) == 0
     assert {row["source"]: row["licence"] for row in read_csv(out / "manifest.csv")} == {"a.mp4": "CC0", "b.mp4": "MIT"}
 
@@ -793,7 +793,7 @@ def test_photographs_of_one_person_become_pairs(photographs: Path, tmp_path: Pat
     assert reasons.pop("blurred.png") == "blurred"
     assert reasons.pop("other size.png") == "apart"
     assert list(reasons.values()) == ["unreadable"]
-    assert "photographs" in (out / "report.txt").read_text()
+    assert "photographs" in (out / "report.txt").read_text(encoding="utf-8")
     dataset = open_or_pack(out, tmp_path / "cache")
     assert [(clip.kind, clip.frames) for clip in dataset.clips] == [("photos", 3)]
     # One box cuts all of them. (H.264 loses a little; another photograph of the three, or another box, is far off.)
@@ -821,7 +821,7 @@ def test_a_table_tells_whose_photographs_they_are(photographs: Path, tmp_path: P
     table = tmp_path / "who.csv"
     lines = [f"man {index}.png,cyd,photos,CC0" for index in range(3)]
     lines += [f"people/woman {index},dora,photos,CC BY 4.0" for index in range(2)]
-    table.write_text("\n".join(("source,identity,kind,licence", *lines)))
+    table.write_text("\n".join(("source,identity,kind,licence", *lines)), encoding="utf-8")
     out = tmp_path / "out"
     assert call(photographs, out, "--identities", table, "--test-share", 0) == 0
     rows = {row["identity"]: row for row in read_csv(out / "manifest.csv")}
@@ -830,7 +830,7 @@ def test_a_table_tells_whose_photographs_they_are(photographs: Path, tmp_path: P
         "dora": ("2", "photos", "CC BY 4.0"),
     }
     assert [row["source"] for row in rows.values()] == ["people/cyd", "people/dora"]
-    table.write_text("\n".join(("source,identity,kind,licence", *lines[:-1])))
+    table.write_text("\n".join(("source,identity,kind,licence", *lines[:-1])), encoding="utf-8")
     with pytest.raises(DataError, match=r"of the 5 photographs in .*, 4 are named .*woman 1\.png is not"):
         call(photographs, out, "--identities", table)
     # Named as in the released layout, no table is needed; one photograph of somebody is a still.

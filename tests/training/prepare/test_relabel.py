@@ -163,13 +163,13 @@ def test_tables_of_every_kind(clips: Path, version: int, small: bool) -> None:
     old = read_landmarks(clips / "landmarks.npz")
     if version == 1:
         old = old._replace(depth=None)
-        table = json.loads((clips / "clips.json").read_text())
+        table = json.loads((clips / "clips.json").read_text(encoding="utf-8"))
         table["format"] = "mcnet-clips/1"
         for clip in table["clips"]:
             del clip["licence"]
             if clip["identity"] != "pam":
                 del clip["kind"]
-        (clips / "clips.json").write_text(json.dumps(table))
+        (clips / "clips.json").write_text(json.dumps(table), encoding="utf-8")
     write_landmarks(clips / "landmarks.npz", old, small=small)
     relabel(clips, clips, Fakes()())
     check(read_landmarks(clips / "landmarks.npz"))

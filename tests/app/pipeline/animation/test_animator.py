@@ -205,10 +205,13 @@ def test_while_the_person_is_being_cut_out_the_pictures_go_on_and_the_window_is_
     assert all(one is not None and one.fresh and one.person is None and not one.whole for one in shown)
     slow.go_on.set()
     _wait_for_person(stage, cut)
-    assert [event for event in stage.events if isinstance(event, PersonCutOut)] == [
-        PersonCutOut(under_way=True),
-        PersonCutOut(under_way=False),
-    ]
+
+    def told() -> list[PersonCutOut]:
+        stage.step(cut)
+        return [event for event in stage.events if isinstance(event, PersonCutOut)]
+
+    wait_until(lambda: len(told()) > 1, "its end is told")
+    assert told() == [PersonCutOut(under_way=True), PersonCutOut(under_way=False)]
 
 
 def test_another_portrait_waits_until_it_is_cut_out_and_the_one_before_goes_on(

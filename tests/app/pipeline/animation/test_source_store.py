@@ -67,7 +67,7 @@ def test_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     engine = tiny_engine()
     SourceStore(tmp_path / "file").save(SQUARE, engine.set_source(SQUARE))
     assert "could not be kept" in caplog.text

@@ -151,7 +151,7 @@ class Reader:
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            text=True, encoding="utf-8"
         )  # fmt: skip
 
     @property

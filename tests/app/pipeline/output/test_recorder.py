@@ -182,7 +182,7 @@ def _numbers_and_ticks(path: Path) -> list[tuple[int, int]]:
 
 
 def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
-    (tmp_path / "me.mp4").write_text("precious")
+    (tmp_path / "me.mp4").write_text("precious", encoding="utf-8")
     names = []
     for _ in range(2):
         sink = RecorderSink(tmp_path / "me.mp4")
@@ -191,7 +191,7 @@ def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
         finish(sink)
         names.append(Path(sink.detail).name)
     assert names == ["me-2.mp4", "me-3.mp4"]
-    assert (tmp_path / "me.mp4").read_text() == "precious"
+    assert (tmp_path / "me.mp4").read_text(encoding="utf-8") == "precious"
 
 
 def test_without_a_picture_there_is_no_file_and_it_opens_again(tmp_path: Path) -> None:

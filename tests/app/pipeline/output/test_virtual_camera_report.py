@@ -64,7 +64,7 @@ class TestLinux:
         ],
     )
     def test_the_module_is_not_installed(self, machine: LinuxMachine, release: str, command: str) -> None:
-        (machine.root / "etc/os-release").write_text(release)
+        (machine.root / "etc/os-release").write_text(release, encoding="utf-8")
         report = look(machine)
         assert report.status == "missing"
         assert "not installed for the kernel 6.1.0" in report.sentence
@@ -81,11 +81,11 @@ class TestLinux:
         assert len(look(machine).fixes) == 2
         state.write_bytes(b"\x06\0\0\0\x01")
         assert look(machine).fixes[2].command == "sudo mokutil --import /var/lib/dkms/mok.pub"
-        (machine.root / "etc/os-release").write_text("ID=ubuntu\nID_LIKE=debian\n")
+        (machine.root / "etc/os-release").write_text("ID=ubuntu\nID_LIKE=debian\n", encoding="utf-8")
         assert look(machine).fixes[2].command == "sudo mokutil --import /var/lib/shim-signed/mok/MOK.der"
 
     def test_an_image_based_fedora_layers_packages(self, machine: LinuxMachine) -> None:
-        (machine.root / "etc/os-release").write_text("ID=bazzite\nID_LIKE=fedora\n")
+        (machine.root / "etc/os-release").write_text("ID=bazzite\nID_LIKE=fedora\n", encoding="utf-8")
         (machine.root / "run").mkdir(exist_ok=True)
         (machine.root / "run/ostree-booted").touch()
         assert look(machine).fixes[0].command.startswith("rpm-ostree install akmod-v4l2loopback")
@@ -145,9 +145,9 @@ class TestLinux:
         machine.add_loopback(10, exclusive=False)
         entry = machine.root / "sys/class/video4linux/video10"
         (entry / "state").unlink()
-        (entry / "format").write_text("")
+        (entry / "format").write_text("", encoding="utf-8")
         assert look(machine).status == "ready"
-        (entry / "format").write_text("YU12:640x360@30\n")
+        (entry / "format").write_text("YU12:640x360@30\n", encoding="utf-8")
         assert look(machine).status == "busy"
 
     def test_the_free_one_of_several(self, machine: LinuxMachine) -> None:
