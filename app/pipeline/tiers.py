@@ -160,9 +160,9 @@ def _cards_of_nvidia_smi() -> list[str]:
         return []
     try:
         command = [tool, "--query-gpu=name", "--format=csv,noheader"]
-        answer = subprocess.run(
+        answer = subprocess.run(  # noqa: S603
             command, capture_output=True, text=True, timeout=10, check=True, encoding="utf-8", errors="replace"
-        )  # noqa: S603
+        )
     except (OSError, subprocess.SubprocessError) as error:
         logger.info("nvidia-smi does not answer: %s", error)
         return []

@@ -407,9 +407,9 @@ def _obs_queue_exists() -> bool:
 def _system_extensions() -> str:
     try:
         command = ["/usr/bin/systemextensionsctl", "list"]
-        answer = subprocess.run(
+        answer = subprocess.run(  # noqa: S603
             command, capture_output=True, text=True, timeout=10, check=False, encoding="utf-8", errors="replace"
-        )  # noqa: S603
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return answer.stdout
