@@ -10,7 +10,16 @@ from functools import reduce
 from string import Formatter
 from typing import Any, Literal, Self
 
-_FORMATTER = Formatter()
+
+class Filling(Formatter):
+    """Puts values at a template's places."""
+
+    def fill(self, template: str, fields: dict[str, int | float | str]) -> str:
+        """The template with `fields` at its places. Most have none, and there are hundreds in a window."""
+        return self.vformat(template, (), fields) if "{" in template or "}" in template else template
+
+
+_FILLING = Filling()
 
 
 class Phrase(str):
@@ -34,8 +43,7 @@ class Phrase(str):
 
     def __new__(cls, template: str, one: str, meaning: str, fields: dict[str, int | float | str]) -> Self:
         said = one if one and fields["n"] == 1 else template
-        # Most have no places, and there are hundreds in a window.
-        made = super().__new__(cls, _FORMATTER.vformat(said, (), fields) if "{" in said or "}" in said else said)
+        made = super().__new__(cls, _FILLING.fill(said, fields))
         made.template, made.one, made.meaning, made.fields = template, one, meaning, fields
         return made
 

@@ -1,12 +1,11 @@
 """The window's language: which there are, which is in use, and how a text is said in it."""
 
 from pathlib import Path
-from string import Formatter
 from typing import Any
 
 from PyQt6.QtCore import QCoreApplication, QLibraryInfo, QLocale, QTranslator
 
-from mcnet.phrases import Phrase, kept_fields
+from mcnet.phrases import Filling, Phrase, kept_fields
 
 CONTEXT = "mcnet-avatar"
 TRANSLATIONS = Path(__file__).parent / "translations"
@@ -40,8 +39,7 @@ def _said(template: str, one: str, meaning: str, fields: dict[str, int | float |
     said = QCoreApplication.translate(CONTEXT, template, meaning, number)
     if number == 1 and said == template:
         said = one
-    # Most have no places, and there are hundreds in a window.
-    return _FORMATTER.vformat(said, (), fields) if "{" in said or "}" in said else said
+    return _FILLING.fill(said, fields)
 
 
 def capital(text: str) -> str:
@@ -59,7 +57,7 @@ def full_sentence(words: str) -> str:
     return tr("{words}.", meaning="a whole sentence", words=clause(words))
 
 
-class _Spoken(Formatter):
+class _Spoken(Filling):
     """Formats the places of a template in the user's language."""
 
     def get_value(self, key: int | str, args: Any, kwargs: Any) -> Any:
@@ -73,7 +71,7 @@ class _Spoken(Formatter):
         return written.replace(".", QLocale().decimalPoint()) if isinstance(value, float) else written
 
 
-_FORMATTER = _Spoken()
+_FILLING = _Spoken()
 
 
 def chosen_language(choice: str, wished: list[str] | None = None) -> str:

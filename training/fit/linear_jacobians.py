@@ -1,8 +1,9 @@
 """Jacobians as a linear map of measured places, fitted to what a detector finds.
 
 A detector's jacobians say how the face around each keypoint is turned and stretched, and on a face that follows nearly
-from where all keypoints lie. With such a map no detector has to look at the performer, while the network gets jacobians
-of the kind that it has learned from (the affine motions of paper eq. 1).
+from where all keypoints lie. Motion in space drives by places that are in nobody's picture, where nothing can be
+detected; such a map gives it jacobians of the kind that the network has learned from (the affine motions of paper
+eq. 1).
 """
 
 import logging
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from mcnet.keypoints import KeypointDetector
 from mcnet.pose import LinearMap
 from training.data import DataError, Dataset
+from training.fit.objective import at_rest
 from training.fit.stores import FrameStore, LandmarkStore
 from training.landmarks import TRAINING_POINTS
 
@@ -41,7 +43,7 @@ def fit_linear_jacobians(
     """The map that comes nearest to the detector's jacobians on a dataset: ridge regression, each clip alike.
 
     Args:
-        detector: on the stores' device; it is put back into the mode that it was in.
+        detector: on the stores' device; it rests meanwhile.
         dataset: whose pictures with trusted landmarks are looked at, some of each clip.
         split: of the dataset.
         frames: of the dataset.
@@ -53,17 +55,15 @@ def fit_linear_jacobians(
     """
     rows = _rows(dataset, split)
     columns = [TRAINING_POINTS.index(point) for point in points]
-    training = detector.training
-    detector.eval()
     places, found = [], []
-    for start in range(0, len(rows), _BATCH):
-        chosen = torch.from_numpy(rows[start : start + _BATCH])
-        pictures = frames.to_pictures(frames.read(chosen.to(frames.rows_on)))
-        measured, trusted = landmarks.read(chosen.to(pictures.device))
-        jacobians = detector(pictures).jacobian
-        places.append(measured[trusted][:, columns].flatten(1).cpu().numpy())
-        found.append(jacobians[trusted].flatten(1).cpu().numpy())
-    detector.train(training)
+    with at_rest(detector):
+        for start in range(0, len(rows), _BATCH):
+            chosen = torch.from_numpy(rows[start : start + _BATCH])
+            pictures = frames.to_pictures(frames.read(chosen.to(frames.rows_on)))
+            measured, trusted = landmarks.read(chosen.to(pictures.device))
+            jacobians = detector(pictures).jacobian
+            places.append(measured[trusted][:, columns].flatten(1).cpu().numpy())
+            found.append(jacobians[trusted].flatten(1).cpu().numpy())
     if not sum(map(len, places)):
         raise DataError(
             f"no picture of the split {split} has landmarks that can be trusted, expected some, as data.linear_share "
@@ -74,12 +74,11 @@ def fit_linear_jacobians(
 
 def _rows(dataset: Dataset, split: str) -> NDArray[np.int64]:
     """Rows of the split's pictures, evenly over each clip."""
-    rows, first = [], 0
-    for clip in dataset.clips:
-        if clip.split == split:
-            count = min(clip.frames, FRAMES_PER_CLIP)
-            rows.append(first + np.linspace(0, clip.frames - 1, count).round().astype(np.int64))
-        first += clip.frames
+    rows = [
+        start + np.linspace(0, clip.frames - 1, min(clip.frames, FRAMES_PER_CLIP)).round().astype(np.int64)
+        for clip, start in zip(dataset.clips, dataset.starts, strict=True)
+        if clip.split == split
+    ]
     return np.concatenate(rows) if rows else np.zeros(0, np.int64)
 
 

@@ -92,13 +92,13 @@ def with_second_look(outputs: Outputs, model: Mcnet, autocast: Autocast) -> Outp
     """The outputs, with what the detector finds in prediction and driving frame. Its weights and statistics rest."""
     assert outputs.prediction is not None
     detector = model.keypoint_detector
-    with _at_rest(detector):
+    with at_rest(detector):
         found = _detect(model, detector.shrink(torch.cat((outputs.prediction, outputs.target))), 2, autocast)
     return outputs._replace(seen=(found[0].value, found[1].value.detach()))
 
 
 @contextlib.contextmanager
-def _at_rest(network: nn.Module) -> Iterator[None]:
+def at_rest(network: nn.Module) -> Iterator[None]:
     """Inside, a network's weights get no gradient, and BatchNorm uses its running statistics and keeps them."""
     modes = [(module, module.training) for module in network.modules()]
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
