@@ -36,7 +36,7 @@ from training.draws import Draws
 from training.fit.config import AugmentConfig
 from training.fit.sampler import PairSampler, expressions, held_out_pairs
 from training.fit.stores import FrameStore, LandmarkStore, to_coordinates
-from training.landmarks import MESH_SIZE, MIRROR, TRAINING_POINTS
+from training.landmarks import EYE_CORNERS, MESH_SIZE, MIRROR, PUPILS, TRAINING_POINTS
 from training.prepare.portable import Entry, build_clips_folder, write_jpeg
 
 CPU = torch.device("cpu")
@@ -289,7 +289,7 @@ def test_a_stage_takes_its_own_share_of_stills(heads: Path) -> None:
 def test_lively_pairs_differ_more_in_expression(heads: Path) -> None:
     dataset = open_dataset(heads)
     mouth = expressions(dataset.landmarks)
-    assert mouth.shape == (len(dataset.frames), 2)
+    assert mouth.shape == (len(dataset.frames), 3)
     change = []
     for share in (0.0, 1.0):
         plan = PairSampler(dataset, "train", 0.0, 7, share).plan(0, 256)
@@ -301,6 +301,25 @@ def test_lively_pairs_differ_more_in_expression(heads: Path) -> None:
     assert change[1] > 1.2 * change[0]
     blind = dataset.landmarks._replace(valid=np.zeros(len(dataset.frames), bool))
     assert not expressions(blind).any()
+
+
+def test_gaze_is_part_of_an_expression(heads: Path) -> None:
+    """To the sides, along the line of the corners; of tables without pupils only lids and lips count."""
+    dataset = open_dataset(heads)
+    kept = dataset.landmarks
+    columns = {int(point): column for column, point in enumerate(kept.points)}
+    places = kept.landmarks.astype(np.float32)
+    for pupil, (right, left) in zip(PUPILS, EYE_CORNERS, strict=True):
+        one, other = places[:, columns[right]], places[:, columns[left]]
+        places[:, columns[pupil]] = (one + other) / 2
+        places[3, columns[pupil]] += 0.25 * (other - one)[3]
+    told = expressions(kept._replace(landmarks=places))
+    others = np.delete(told[:, 2], 3)
+    assert told[3, 2] > 3
+    assert np.ptp(others) < 0.05
+    without = ~np.isin(kept.points, PUPILS)
+    blind_to_it = expressions(kept._replace(points=kept.points[without], landmarks=places[:, without]))
+    assert np.allclose(blind_to_it, told[:, :2])
 
 
 def test_the_sampler_is_a_function_of_seed_step_and_place(heads: Path) -> None:

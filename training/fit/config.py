@@ -184,6 +184,8 @@ class LossConfig:
     openings: float = 0.0
     """Weight of the same distance for points just outside lids and lips, which decide whether eyes and mouth open and
     close."""
+    gaze: float = 0.0
+    """Weight of the same distance for the pupils of open eyes, where the data has pupils."""
     occlusion: float = 0.0
     """Weight of the term by which the occlusion map learns where the warp errs; see `occlusion_price`."""
     occlusion_price: float = 1.0

@@ -13,11 +13,10 @@ from torch import Tensor
 
 from mcnet.config import McnetConfig
 from mcnet.generator import Mcnet
+from mcnet.pose import LinearMap
 from training.fit.stores import columns_on
 from training.landmarks import TRAINING_POINTS
 
-_SILENT_LOGIT = -5.0
-"""Of a new keypoint's share in the motion: hardly anything to be seen, and a gradient."""
 _BLOCK = re.compile(r"generator\.res_stages\.(\d+)\.(\d+)\.(\w+)\.\w+")
 
 
@@ -67,24 +66,75 @@ def grown(small: Mcnet, large: Mcnet, parents: Sequence[int]) -> dict[str, Tenso
     return weights
 
 
-def with_silent_keypoints(key: str, given: Tensor, fresh: Tensor) -> Tensor:
-    """A weight in the place of one of a network of more keypoints, of which the new ones are the last, and are silent.
+NEIGHBOURS = 2
+"""Of so many keypoints a new measured one begins as the mean: an iris lies between two lids."""
+
+
+def neighbouring_points(landmarks: Tensor, points: Sequence[int], count: int) -> tuple[tuple[int, ...], ...]:
+    """For each of `points` beyond the first `count`, those of the first that lie nearest on the mean face.
+
+    Args:
+        landmarks: (n, P, 2) of TRAINING_POINTS, of pictures with a face.
+        points: mesh points of the larger network's keypoints.
+        count: of keypoints that are there already.
+
+    Returns:
+        For each new keypoint `NEIGHBOURS` old ones, or all where there are fewer.
+    """
+    places = landmarks.mean(0)[columns_on(tuple(map(TRAINING_POINTS.index, points)), landmarks.device)]
+    nearest = torch.cdist(places[count:], places[:count]).topk(min(NEIGHBOURS, count), largest=False).indices
+    return tuple(tuple(sorted(row)) for row in nearest.tolist())
+
+
+def with_measured_keypoints(key: str, given: Tensor, fresh: Tensor, neighbours: Sequence[Sequence[int]]) -> Tensor:
+    """A weight in the place of one of a network of more keypoints, of which the new ones are the last.
 
     A measured keypoint has a place of its own from the start, so that a copy of an old one would not do what that did.
-    The detector's new channels begin afresh; all others are 0, so that the network does nearly what it did.
+    Its motion takes the geometric mean of its neighbours' shares: it moves what lies between them. The detector finds
+    it there, with the mean of their jacobians. What reads the new keypoint's channels has zeros, and gradients.
 
     Args:
         key: of the weight.
         given: of the smaller network.
-        fresh: of the larger one, as it was initialised.
+        fresh: of the larger one, for its shape.
+        neighbours: of each new keypoint, the old ones that it is a mean of.
     """
     if given.shape == fresh.shape:
         return given
-    larger = fresh.clone() if key.startswith("keypoint_detector.") else torch.zeros_like(fresh)
-    if key == "generator.dense_motion.mask.bias":
-        larger.fill_(_SILENT_LOGIT)
+    larger = torch.zeros_like(fresh)
     larger[tuple(slice(length) for length in given.shape)] = given
+    first, rows = 0, 1
+    if key.startswith("generator.dense_motion.mask."):
+        first = 1  # the background's motion
+    elif key.startswith("keypoint_detector.jacobians."):
+        rows = 4
+    elif not key.startswith("keypoint_detector."):
+        return larger
+    old = len(given) // rows - first
+    for number, nearest in enumerate(neighbours):
+        mean = torch.stack([larger[_rows(first + index, rows)] for index in nearest]).mean(0)
+        larger[_rows(first + old + number, rows)] = mean
     return larger
+
+
+def _rows(number: int, each: int) -> slice:
+    return slice(number * each, (number + 1) * each)
+
+
+def with_more_places(linear: LinearMap, neighbours: Sequence[Sequence[int]]) -> LinearMap:
+    """A map from places to jacobians that knows new keypoints behind the old ones.
+
+    Their jacobians are the mean of their neighbours', and their places count nothing.
+
+    Args:
+        linear: of the smaller network, (2 K + 1, 4 K).
+        neighbours: of each new keypoint, the old ones that it is a mean of.
+    """
+    old = torch.tensor(linear, dtype=torch.float64).unflatten(1, (-1, 4))
+    new = [old[:, list(nearest)].mean(1, keepdim=True) for nearest in neighbours]
+    every = torch.cat((old, *new), 1).flatten(1)
+    places = torch.zeros((2 * len(neighbours), every.shape[1]), dtype=every.dtype)
+    return tuple(map(tuple, torch.cat((every[:-1], places, every[-1:])).tolist()))
 
 
 def _with_keypoints(name: str, old: Tensor, new: Tensor, family: Tensor, copies: Tensor) -> Tensor:

@@ -30,7 +30,14 @@ from training.fit.backbones import load_backbone
 from training.fit.card import card_of
 from training.fit.config import FitConfig, differences, format_config
 from training.fit.discriminator import Adversaries
-from training.fit.growth import can_grow, grown, nearest_points, with_silent_keypoints
+from training.fit.growth import (
+    can_grow,
+    grown,
+    nearest_points,
+    neighbouring_points,
+    with_measured_keypoints,
+    with_more_places,
+)
 from training.fit.heads import HeadStore
 from training.fit.journal import Journal
 from training.fit.linear_jacobians import fit_linear_jacobians
@@ -45,6 +52,7 @@ from training.fit.stages import FitError, Stage, resolve_stages, stage_at
 from training.fit.state import CHECKPOINT, TrainState, load_state, save_state
 from training.fit.stores import FrameStore, LandmarkStore
 from training.fit.trainer import Capture, Trainer
+from training.landmarks import PUPILS
 
 _log = logging.getLogger(__name__)
 _AGREE_EVERY = 10
@@ -264,7 +272,8 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
         raise FitError(f"the data has pictures of {dataset.size_px} px, the model wants {config.model.size_px} px")
     frames = FrameStore(dataset, device, config.data.frames)
     data = config.data
-    landmarks = LandmarkStore(dataset, device, config.keypoint_points)
+    wanted = (*config.keypoint_points, *(PUPILS if config.loss.gaze else ()))
+    landmarks = LandmarkStore(dataset, device, wanted)
     sampler = PairSampler(
         dataset, data.split, data.stills_share, settings.seed, data.lively_share, data.photos_share, frames.rows_on
     )
@@ -292,10 +301,12 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
             guidance_points=config.loss.guidance_points,
         )
         if initial.info.linear_jacobians:
-            same = data.keypoints == "measured" and initial.info.keypoint_landmarks == data.keypoint_points
+            neighbours = facts["initial"].get("neighbours", ())
+            theirs = data.keypoint_points[: len(data.keypoint_points) - len(neighbours)]
+            same = data.keypoints == "measured" and initial.info.keypoint_landmarks == theirs
             known = not any(group.startswith("keypoint_detector") for group in facts["initial"]["fresh"])
             if same and known and data.keypoint_jacobians == "detected":
-                facts[LINEAR_JACOBIANS] = initial.info.linear_jacobians
+                facts[LINEAR_JACOBIANS] = with_more_places(initial.info.linear_jacobians, neighbours)
             else:
                 _log.warning(
                     "the map of jacobians of %s is left out: it is of its own measured keypoints and its own detector",
@@ -371,7 +382,7 @@ def take_weights(
     given: Mcnet,
     measured_points: tuple[int, ...] = (),
     *,
-    landmarks: LandmarkStore | None = None,
+    landmarks: LandmarkStore,
     guidance_points: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Take another model's weights, and log what was taken and what was not.
@@ -383,9 +394,9 @@ def take_weights(
         model: that takes them.
         given: the other one.
         measured_points: the mesh points of the model's keypoints, if these are measured: new ones have to lie behind
-            the other model's, and begin silent.
-        landmarks: of the data: a new keypoint that is detected is a copy of that one whose landmark lies nearest on the
-            mean face. None: the new ones are copies in turn.
+            the other model's, and each begins as the mean of those that lie nearest on the mean face.
+        landmarks: of the data, for the mean face. A new keypoint that is detected is a copy of that one whose landmark
+            lies nearest.
         guidance_points: the mesh points that the detected keypoints are taught to be.
     """
     theirs, ours = given.state_dict(), model.state_dict()
@@ -393,11 +404,13 @@ def take_weights(
     known, before, count = given.info.keypoint_landmarks, given.config.num_keypoints, model.config.num_keypoints
     alike = dataclasses.replace(given.config, num_keypoints=count, border=model.config.border) == model.config
     if measured_points and known and count > before and measured_points[:before] == known and alike:
-        theirs = {key: with_silent_keypoints(key, weight, ours[key]) for key, weight in theirs.items()}
+        neighbours = neighbouring_points(landmarks.trusted, measured_points, before)
+        theirs = {key: with_measured_keypoints(key, weight, ours[key], neighbours) for key, weight in theirs.items()}
+        facts["neighbours"] = neighbours
         _log.info("%d keypoints are new, behind the %d of %s", count - before, before, given.info.name)
     elif not measured_points and can_grow(given.config, model.config):
         parents: Sequence[int] = [number % before for number in range(count - before)]
-        if landmarks is not None and len(guidance_points) == count:
+        if len(guidance_points) == count:
             parents = nearest_points(landmarks.trusted, guidance_points, before)
         theirs = grown(given, model, parents)
         facts["grown"] = True

@@ -404,6 +404,11 @@ class Objective:
                     valid,
                 ),
             )
+            add(
+                "gaze",
+                config.gaze,
+                lambda: losses.gaze(motion.deformation, source.landmarks, driving.landmarks, valid),
+            )
         prediction, consistency = outputs.prediction, outputs.consistency
         if prediction is not None:
             add("l1", config.l1, lambda: losses.picture_l1(prediction, target, weights))

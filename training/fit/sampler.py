@@ -1,5 +1,6 @@
 """Which pairs of frames a step learns from."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from training.data import CLIP, PHOTOS, Clip, DataError, Dataset, Landmarks
 from training.draws import Draws
-from training.landmarks import EYE_OPENINGS, MOUTH_OPENINGS, Opening
+from training.landmarks import EYE_CORNERS, EYE_OPENINGS, MOUTH_OPENINGS, PUPILS, Opening
 
 
 class PairPlan(NamedTuple):
@@ -42,7 +43,12 @@ LIVELY_DRAWS = 4
 
 
 def expressions(landmarks: Landmarks) -> NDArray[np.float64]:
-    """(N, 2): how far mouth and eyes are open over their widths, in standard deviations; 0 where no face was found."""
+    """What makes an expression, in standard deviations; 0 where no face was found.
+
+    Returns:
+        (N, 2) how far mouth and eyes are open over their widths; where the landmarks have pupils, (N, 3), with the
+        gaze to the sides.
+    """
     places = landmarks.landmarks.astype(np.float64)
     columns = {int(point): column for column, point in enumerate(landmarks.points)}
 
@@ -52,12 +58,26 @@ def expressions(landmarks: Landmarks) -> NDArray[np.float64]:
         return np.asarray(np.linalg.norm(upper - lower, axis=-1) / np.maximum(width, 1e-3))
 
     eyes = np.mean([opening(EYE_OPENINGS[0]), opening(EYE_OPENINGS[len(EYE_OPENINGS) // 2])], axis=0)
-    both = np.stack((opening(MOUTH_OPENINGS[0]), eyes), axis=-1)
-    good = landmarks.valid & np.isfinite(both).all(-1)
+    parts = [opening(MOUTH_OPENINGS[0]), eyes]
+    if set(PUPILS) <= set(columns):
+        parts.append(_gaze(places, columns))
+    every = np.stack(parts, axis=-1)
+    good = landmarks.valid & np.isfinite(every).all(-1)
     if not good.any():
-        return np.zeros_like(both)
-    both = np.where(good[:, None], both, 0.0)
-    return np.where(good[:, None], (both - both[good].mean(0)) / (both[good].std(0) + 1e-9), 0.0)
+        return np.zeros_like(every)
+    every = np.where(good[:, None], every, 0.0)
+    return np.where(good[:, None], (every - every[good].mean(0)) / (every[good].std(0) + 1e-9), 0.0)
+
+
+def _gaze(places: NDArray[np.float64], columns: Mapping[int, int]) -> NDArray[np.float64]:
+    """(N,): the pupils' places between the corners of their eyes, along the line of these, as means of both eyes."""
+    shares = []
+    for pupil, corners in zip(PUPILS, EYE_CORNERS, strict=True):
+        right, left = (places[:, columns[point], :2] for point in corners)
+        along = left - right
+        from_middle = places[:, columns[pupil], :2] - (right + left) / 2
+        shares.append((from_middle * along).sum(-1) / np.maximum(np.square(along).sum(-1), 1e-6))
+    return np.asarray(np.mean(shares, axis=0))
 
 
 class PairSampler:

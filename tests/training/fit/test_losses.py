@@ -20,11 +20,13 @@ from training.fit import losses
 from training.fit.discriminator import Discriminator
 from training.fit.warps import Warp, random_warp
 from training.landmarks import (
+    EYE_CORNERS,
     EYE_OPENINGS,
     GUIDANCE_POINTS,
     LEFT_EYE_POINTS,
     MOUTH_OPENINGS,
     MOUTH_POINTS,
+    PUPILS,
     RIGHT_EYE_POINTS,
     TRAINING_POINTS,
 )
@@ -236,6 +238,38 @@ def test_correspondence_is_what_the_deformation_misses() -> None:
     assert missed.item() == pytest.approx(2 * 0.05 / 3, abs=FEW)  # the third point left the picture
     assert losses.correspondence(grid, source, driving, valid, [0]).item() == pytest.approx(0.05, abs=FEW)
     assert losses.correspondence(grid, source, driving, ~valid).item() == 0
+
+
+def looking(gap: float, moved: float = 0.0) -> Tensor:
+    """(1, P, 2): two eyes, so far open over the distance of their corners; pupils in their middles, moved to a side."""
+    landmarks = torch.zeros(1, len(TRAINING_POINTS), 2)
+    for opening in EYE_OPENINGS:
+        middle = 0.3 if opening[2:] == EYE_OPENINGS[0][2:] else -0.3
+        places = ((middle, -0.1 * gap), (middle, 0.1 * gap), (middle - 0.1, 0.0), (middle + 0.1, 0.0))
+        for point, place in zip(opening, places, strict=True):
+            landmarks[:, TRAINING_POINTS.index(point)] = torch.tensor(place)
+    for pupil, corners in zip(PUPILS, EYE_CORNERS, strict=True):
+        middle_of = landmarks[:, [TRAINING_POINTS.index(point) for point in corners]].mean(1)
+        landmarks[:, TRAINING_POINTS.index(pupil)] = middle_of + torch.tensor([moved, 0.0])
+    return landmarks
+
+
+def test_the_gaze_counts_of_eyes_that_are_open_in_both() -> None:
+    source, driving, valid = looking(0.2, 0.02), looking(0.2), torch.tensor([True])
+    grid = coordinate_grid(64, 64, torch.zeros(0))[None].requires_grad_()
+    missed = losses.gaze(grid, source, driving, valid)
+    assert missed.item() == pytest.approx(0.01, abs=FEW)
+    assert losses.gaze(grid + torch.tensor([0.02, 0.0]), source, driving, valid).item() == pytest.approx(0, abs=FEW)
+    (gradient,) = torch.autograd.grad(missed, grid)
+    assert (gradient != 0).any(-1).sum() == 2 * 4  # around both pupils, and nowhere else
+    shut = looking(0.05)
+    for one, other in ((shut, driving), (source, shut)):
+        assert losses.gaze(grid, one, other, valid).item() == 0
+    assert losses.gaze(grid, source, driving, ~valid).item() == 0
+    winking = driving.clone()
+    left = [TRAINING_POINTS.index(point) for opening in EYE_OPENINGS[:5] for point in opening]
+    winking[:, left] = shut[:, left]
+    assert losses.gaze(grid, source, winking, valid).item() == pytest.approx(0.005, abs=FEW)
 
 
 def test_places_outside_a_closed_eye_are_apart_and_turn_with_it() -> None:

@@ -13,16 +13,19 @@ import training.fit.objective
 from mcnet.arrays import Keypoints
 from mcnet.checkpoint import load_model, save_model
 from mcnet.config import ConfigError, McnetConfig
+from mcnet.dense_motion import Motion
 from mcnet.engine import Engine, EngineOptions
 from mcnet.generator import Mcnet
 from mcnet.model_file import ModelInfo
 from mcnet.pose import linear_jacobians
+from tests.tolerance import largest_error
 from tests.training.conftest import tiny_config
 from training.data import DataError, Dataset, open_dataset
 from training.draws import Draws
 from training.fit.augment import Faces
 from training.fit.config import DataConfig, FitConfig
 from training.fit.export import export
+from training.fit.growth import with_more_places
 from training.fit.linear_jacobians import fit_linear_jacobians
 from training.fit.loop import fit, take_weights
 from training.fit.measured import Measured, measured
@@ -393,33 +396,80 @@ def test_pupils_are_asked_for_only_where_they_are_keypoints(heads: Path) -> None
         LandmarkStore(older, cpu, (*PUPILS, 1))
 
 
-def test_more_keypoints_begin_as_the_model_of_fewer(tmp_path: Path) -> None:
-    """New keypoints behind the old ones: the picture is nearly the same, and all of their weights can learn."""
+def test_new_keypoints_begin_between_their_neighbours(heads: Path) -> None:
+    """New ones behind the old ones: the picture changes little, they move something, and all their weights learn."""
     more = (*POINTS, *PUPILS)
     torch.manual_seed(1)
-    few = Mcnet(tiny_config(Path()).model, ModelInfo(training={"keypoints": {"points": list(POINTS)}})).eval()
-    save_model(few, tmp_path / "few.safetensors")
+    linear = tuple(map(tuple, torch.rand((11, 20), dtype=torch.float64).tolist()))
+    few = Mcnet(tiny_config(heads).model, ModelInfo(training={"keypoints": {"points": list(POINTS)}})).eval()
     many = Mcnet(dataclasses.replace(few.config, num_keypoints=7)).eval()
-    facts = take_weights(many, load_model(str(tmp_path / "few.safetensors")), more)
+    landmarks = LandmarkStore(open_dataset(heads), torch.device("cpu"))
+    places = landmarks.trusted.mean(0)[[TRAINING_POINTS.index(point) for point in more]]
+    nearest = torch.cdist(places[5:], places[:5]).argsort(1)[:, :2]
+    facts = take_weights(many, few, more, landmarks=landmarks)
     assert facts["fresh"] == []
+    assert [set(row) for row in facts["neighbours"]] == [set(row) for row in nearest.tolist()]
     generator = torch.Generator().manual_seed(2)
     coarse = torch.rand((1, 3, 4, 4), generator=generator)
     picture = torch.nn.functional.interpolate(coarse, size=(256, 256), mode="bicubic").clamp(0, 1)
     value = torch.rand((2, 1, 7, 2), generator=generator) - 0.5
     source, driving = (Keypoints(each, torch.eye(2).expand(1, 7, 2, 2)) for each in value)
 
-    def animated(model: Mcnet, count: int) -> Tensor:
-        one, other = (Keypoints(*(part[:, :count] for part in each)) for each in (source, driving))
-        prediction: Tensor = model.generator(model.generator.encode_source(picture, one), other)
-        return prediction
+    def moved(model: Mcnet, count: int, driven: Keypoints) -> Motion:
+        one, other = (Keypoints(*(part[:, :count] for part in each)) for each in (source, driven))
+        motion: Motion = model.generator.motion(model.generator.encode_source(picture, one), other)
+        return motion
 
-    expected, got = animated(few, 5), animated(many, 7)
-    assert (got - expected).abs().mean() < 0.01
-    got.mean().backward()  # type: ignore[no-untyped-call]
+    with torch.inference_mode():
+        old, new = moved(few, 5, driving).mask, moved(many, 7, driving).mask
+        for number, neighbours in enumerate(nearest.tolist()):
+            between = old[:, [1 + index for index in neighbours]].log().mean(1).exp()  # of which all shares are scaled
+            assert largest_error(new[:, 6 + number] / new[:, 0] * old[:, 0], between) < 1e-5
+        # It moves what the old ones would not: the face follows an iris.
+        elsewhere = driving._replace(value=driving.value + torch.tensor([0.0] * 5 + [0.1] * 2)[:, None])
+        step = (moved(many, 7, elsewhere).deformation - moved(many, 7, driving).deformation).abs().amax()
+        assert step > 0.01
+        found = [model.keypoint_detector(picture) for model in (few, many)]
+        assert largest_error(found[1].value[:, :5], found[0].value) <= 1e-6
+        mean = found[0].jacobian[:, nearest[0]].mean(1)
+        assert largest_error(found[1].jacobian[:, 5], mean) < 0.2 * found[0].jacobian.std()
+    many.generator(many.generator.encode_source(picture, source), driving).mean().backward()
     first = many.generator.dense_motion.hourglass.down_blocks[0]
-    weight = next(weight for weight in first.parameters() if weight.dim() == 4)
+    weight = next(each for each in first.parameters() if each.dim() == 4)
     assert weight.grad is not None
     assert weight.grad[:, 24:].abs().amax() > 0
+    mask = many.generator.dense_motion.mask.weight.grad
+    assert mask is not None
+    assert mask[6:].abs().amax() > 0.05 * mask[1:6].abs().amax()
+    # The map from places to jacobians goes on as it was, and new places count nothing.
+    wider = with_more_places(linear, facts["neighbours"])
+    before = linear_jacobians(value[0, :, :5], linear)
+    after = linear_jacobians(value[0], wider)
+    assert largest_error(after[:, :5], before) < 1e-6
+    assert largest_error(after[:, 5], before[:, nearest[0]].mean(1)) < 1e-6
     # Other points, or in another order, are other keypoints: what fits is taken, and nothing is made to fit.
     other = Mcnet(many.config)
-    assert take_weights(other, load_model(str(tmp_path / "few.safetensors")), (*PUPILS, *POINTS))["fresh"] != []
+    assert take_weights(other, few, (*PUPILS, *POINTS), landmarks=landmarks)["fresh"] != []
+
+
+def test_a_run_carries_the_map_on_to_new_keypoints(heads: Path, tmp_path: Path) -> None:
+    linear = tuple(map(tuple, torch.rand((11, 20), generator=torch.Generator().manual_seed(0)).tolist()))
+    told = {"places": "measured", "points": list(POINTS), "jacobians": "detected", "linear_jacobians": linear}
+    given = Mcnet(tiny_config(heads).model, ModelInfo(training={"keypoints": told}))
+    save_model(given, tmp_path / "few.safetensors")
+    points = [*POINTS, *PUPILS]
+    config = tiny_config(
+        heads,
+        model={"num_keypoints": 7},
+        run={"initial": str(tmp_path / "few.safetensors")},
+        data={**RUN, "keypoint_points": points, "linear_share": 0.5},
+        loss={"guidance_points": points, "gaze": 5.0},
+        motion={"steps": 1},
+        full={"steps": 0},
+    )
+    fit(config, tmp_path / "run")
+    export(tmp_path / "run", tmp_path / "out.safetensors")
+    carried = torch.tensor(load_model(str(tmp_path / "out.safetensors")).info.linear_jacobians)
+    assert carried.shape == (15, 28)
+    assert largest_error(carried[:10, :20], torch.tensor(linear)[:10]) < 1e-6
+    assert not carried[10:14].any()
