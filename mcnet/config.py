@@ -294,7 +294,7 @@ _NAMED = {
     ),
     # The bundled model: live on two CPU cores.
     "starter": McnetConfig(
-        num_keypoints=15,
+        num_keypoints=17,
         size_px=256,
         keypoint_hourglass=HourglassConfig(width=16, max_width=256, blocks=5, head_kernel=3),
         motion_hourglass=HourglassConfig(width=32, max_width=256, blocks=5, head_kernel=3),
@@ -310,7 +310,7 @@ _NAMED = {
     ),
     # For GPUs: the starter's keypoints and motion, at 512 px, with a decoder nearly twenty times as large.
     "studio": McnetConfig(
-        num_keypoints=15,
+        num_keypoints=17,
         size_px=512,
         keypoint_hourglass=HourglassConfig(width=16, max_width=256, blocks=5, head_kernel=3),
         motion_hourglass=HourglassConfig(width=32, max_width=256, blocks=5, head_kernel=3),

@@ -20,7 +20,15 @@ from mcnet.errors import UserError
 from mcnet.model_card import FORMAT, CardError
 from mcnet.model_card import model_file as file_in_folder
 from mcnet.phrases import listed, phrase
-from mcnet.pose import Jacobians, LinearMap, TensorOrArray, jacobians_of_places, namespace, tells_rotation
+from mcnet.pose import (
+    Jacobians,
+    LinearMap,
+    TensorOrArray,
+    jacobians_of_places,
+    namespace,
+    squeezed_by_lids,
+    tells_rotation,
+)
 from mcnet.weight_shapes import weight_shapes
 
 if TYPE_CHECKING:
@@ -142,6 +150,21 @@ def with_own_jacobians(info: ModelInfo, keypoints: Keypoints[TensorOrArray]) -> 
     if kind == "detected":
         return keypoints
     return keypoints._replace(jacobian=jacobians_of_places(keypoints.value, info.keypoint_landmarks, kind))
+
+
+def at_measured_places(
+    info: ModelInfo, detected: Keypoints[TensorOrArray], places: TensorOrArray
+) -> Keypoints[TensorOrArray]:
+    """What a detector found, with measured places in the place of its own, as a model was trained.
+
+    Args:
+        info: of the model.
+        detected: in the same pictures.
+        places: (B, K, 2).
+    """
+    if info.keypoint_jacobians != "detected":
+        return with_own_jacobians(info, detected._replace(value=places))
+    return Keypoints(places, squeezed_by_lids(detected.jacobian, places, info.keypoint_landmarks))
 
 
 class Described(Protocol):

@@ -71,14 +71,14 @@ def jacobians_of_places(places: TensorOrArray, points: Sequence[int], kind: Jaco
         kind: `identity` or `rotation`.
 
     Returns:
-        (B, K, 2, 2).
+        (B, K, 2, 2); on irises squeezed by the lids.
     """
     xp = namespace(places)
     sets, points_each = places.shape[:2]
     identity = _constant(((1.0, 0.0), (0.0, 1.0)), places)
     if kind == "identity":
         same: TensorOrArray = xp.tile(identity, (sets, points_each, 1, 1))
-        return same
+        return squeezed_by_lids(same, places, points)
     fit = _constant(_rigid_fit(tuple(points)), places)  # (3, K)
     affine = (fit @ places).mT  # (B, 2, 3)
     gram = affine @ affine.mT
@@ -89,7 +89,7 @@ def jacobians_of_places(places: TensorOrArray, points: Sequence[int], kind: Jaco
     rotation = invert_2x2(square_root) @ affine
     scale = xp.sqrt(trace / 2) / _FACE_SIZE
     turned: TensorOrArray = xp.tile((scale[:, None, None] * rotation[:, :, :2])[:, None], (1, points_each, 1, 1))
-    return turned
+    return squeezed_by_lids(turned, places, points)
 
 
 LinearMap = tuple[tuple[float, ...], ...]
@@ -111,6 +111,59 @@ def linear_jacobians(places: TensorOrArray, linear: LinearMap) -> TensorOrArray:
     fitted = _constant(linear, places)
     found: TensorOrArray = places.reshape(sets, 2 * points) @ fitted[:-1] + fitted[-1]
     return found.reshape(sets, points, 2, 2)
+
+
+LIDS_OF_IRISES = ((468, 159, 145), (473, 386, 374))
+"""The middle of the person's right and left iris, and of the upper and the lower lid before it."""
+_OPEN_EYES = 0.12
+"""The gap of open lids over the distance of the irises: a common factor, so that an open eye changes nothing."""
+_SHUTTING = (0.1, 2.0)
+"""The least and the most that lids do to what lies between them; at 0 it could not be told where a point came from."""
+
+
+def squeezed_by_lids(
+    jacobian: TensorOrArray, places: TensorOrArray, points: Sequence[int], opened: TensorOrArray | None = None
+) -> TensorOrArray:
+    """Jacobians of measured keypoints, of which those on the irises are squeezed as far as the lids are shut.
+
+    An iris stays as it is behind its lids. The motion of a keypoint there would show an open eye where a shut one is to
+    be seen; squeezed, it takes what lies just above the line where lids meet from above the eye.
+
+    Args:
+        jacobian: (B, K, 2, 2).
+        places: (B, K, 2) xy in [-1, 1].
+        points: which of the face mesh's points they are. Without both irises and the lids before them, nothing changes.
+        opened: (B, 2), how far the right and the left eye are open, 1 where nothing is to be squeezed; None: as far as
+            the places say.
+
+    Returns:
+        (B, K, 2, 2).
+    """
+    found = _irises_among(tuple(points))
+    if not found:
+        return jacobian
+    xp = namespace(jacobian)
+    along = places[:, found[1][0]] - places[:, found[0][0]]
+    apart = xp.sqrt((along * along).sum(-1) + 1e-12)  # (B,)
+    down = xp.stack((-along[:, 1], along[:, 0]), -1) / apart[:, None]
+    if opened is None:
+        gaps = [((places[:, lower] - places[:, upper]) * down).sum(-1) / apart for _, upper, lower in found]
+        opened = xp.stack(gaps, -1) / _OPEN_EYES
+    chosen = tuple(tuple(float(point == iris) for point in points) for iris, _, _ in LIDS_OF_IRISES)
+    less = (xp.clip(opened, *_SHUTTING) - 1) @ _constant(chosen, jacobian)  # (B, K)
+    across = down[:, None, :, None] * down[:, None, None, :]  # (B, 1, 2, 2)
+    identity = _constant(((1.0, 0.0), (0.0, 1.0)), jacobian)
+    squeezed: TensorOrArray = (identity + less[..., None, None] * across) @ jacobian
+    return squeezed
+
+
+@functools.lru_cache(maxsize=8)
+def _irises_among(points: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
+    """The columns of iris, upper and lower lid, of both eyes; empty if any is missing."""
+    if not {point for eye in LIDS_OF_IRISES for point in eye} <= set(points):
+        return ()
+    right, left = (tuple(map(points.index, eye)) for eye in LIDS_OF_IRISES)
+    return (right[0], right[1], right[2]), (left[0], left[1], left[2])
 
 
 def tells_rotation(points: Sequence[int]) -> bool:

@@ -27,7 +27,7 @@ from mcnet.engine.device import (
     why_no_openvino,
     why_no_torch,
 )
-from mcnet.model_file import ModelFile, refuse_wrong_shapes, with_own_jacobians
+from mcnet.model_file import ModelFile, at_measured_places, refuse_wrong_shapes, with_own_jacobians
 from mcnet.phrases import listed, phrase
 from mcnet.pose import adapted_scale, relative_keypoints
 
@@ -233,7 +233,7 @@ class Engine:
             )
         rgb = np.stack([self._picture(picture) for picture in pictures])
         detected = self._compute(lambda backend: backend.detect(rgb))
-        return detected if measured is None else detected._replace(value=measured)
+        return detected if measured is None else at_measured_places(self._model.info, detected, measured)
 
     @property
     def _why_measured(self) -> str:

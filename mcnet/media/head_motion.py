@@ -34,7 +34,7 @@ from mcnet.media.expressions import (
     rotation_between,
 )
 from mcnet.media.face_mesh import LANDMARK_COUNT
-from mcnet.pose import LinearMap, invert_2x2, linear_jacobians
+from mcnet.pose import LIDS_OF_IRISES, LinearMap, invert_2x2, linear_jacobians, squeezed_by_lids
 
 Array = NDArray[np.float64]
 
@@ -296,7 +296,7 @@ class PortraitInSpace:
             (K, 2) places, and (K, 2, 2) affine maps: how the face around each keypoint is turned and stretched against
             the portrait as it is. A map times the jacobian of the portrait's keypoint is the driving one. By the
             model's linear map where it has one, whose network knows such jacobians; else as the mesh around each
-            keypoint says. A shut lid's are squeezed.
+            keypoint says. A shut lid's are squeezed, and those of an iris behind it.
         """
         mesh = head.mesh
         places = mesh[self._points, :2]
@@ -309,7 +309,15 @@ class PortraitInSpace:
             own = self.head.shape[lower, 1] - self.head.shape[upper, 1]
             share = (head.shape[lower, 1] - head.shape[upper, 1]) / max(own, 1e-6)
             maps[index, :, 1] *= 1 - _LID_SQUEEZE * (1 - min(max(float(share), 0.0), 1.0))
-        return places, maps
+        return places, squeezed_by_lids(maps[None], places[None], self._points, self._opened(head))[0]
+
+    def _opened(self, head: Head) -> Array:
+        """(1, 2): by what share of the portrait's own opening the right and the left eye are open."""
+        gaps = [
+            [shape[lower, 1] - shape[upper, 1] for _, upper, lower in LIDS_OF_IRISES]
+            for shape in (head.shape, self.head.shape)
+        ]
+        return np.array([[now / max(own, 1e-6) for now, own in zip(*gaps, strict=True)]])
 
     def keypoints(self, heads: Sequence[Head], source: Keypoints[NDArray[Any]]) -> Keypoints[NDArray[Any]]:
         """Driving keypoints of a batch of frames.
@@ -347,7 +355,7 @@ class PortraitInSpace:
         widest = max(now.mouth, self._own_mouth, 0.0)
         limit = math.sqrt(_CALM + _PER_OPENING * widest**2) * max(1.0, gains.mouth, gains.brows)
         shape = own + change * (softly(size, limit) / size if size else 1.0)
-        for eye, pairs in zip(("right_eye", "left_eye"), _LIDS, strict=True):
+        for (eye, _, iris), pairs in zip(_IRISES, _LIDS, strict=True):
             opened = max(getattr(neutral, eye), _LEAST_OPEN_EYE) - _SHUT_EYE
             share = 1 + gains.lids * ((getattr(now, eye) - _SHUT_EYE) / opened - 1)
             share = min(max(share, 0.0), _WIDEST_LIDS)
@@ -355,6 +363,8 @@ class PortraitInSpace:
             opening = own[upper] - own[lower]
             shape[lower] = own[lower] + _LOWER_LID * (1 - share) * opening
             shape[upper] = shape[lower] + share * opening
+            # An iris goes with its lids: of a shut eye, a mesh finds it where they meet.
+            shape[iris] += _between(shape, pairs) - _between(own, pairs)
         if len(own) > LANDMARK_COUNT and gains.gaze:
             self._look(shape, performer, reference, gains.gaze)
         upper, lower = (list(points) for points in LIP_PAIRS)
@@ -366,10 +376,10 @@ class PortraitInSpace:
 
     def _look(self, shape: Array, performer: Head, reference: Head, gain: float) -> None:
         """Move the irises in a shape as the performer's moved within their eyes; where an eye shuts a mesh guesses."""
-        for eye, corners, iris in _IRISES:
+        for (eye, corners, iris), pairs in zip(_IRISES, _LIDS, strict=True):
             opening = min(getattr(performer.openings, eye), getattr(self._neutral(reference)[1], eye))
             seen = min(max(opening / _SEEN_EYE, 0.0), 1.0)
-            there = [head.shape[iris].mean(0) - head.shape[list(corners)].mean(0) for head in (performer, reference)]
+            there = [_gaze(head.shape, corners, iris, pairs) for head in (performer, reference)]
             width, own_width = (
                 float(np.linalg.norm(np.subtract(*of[list(corners)]))) for of in (performer.shape, self.head.shape)
             )
@@ -382,6 +392,20 @@ class PortraitInSpace:
         if self._taken is None or self._taken[0] is not reference:
             self._taken = reference, reference.with_mouth_closed().shape, reference.openings
         return self._taken[1:]
+
+
+def _between(shape: Array, pairs: Sequence[Sequence[int]]) -> Array:
+    """(3,): the middle between the lids of an eye."""
+    return np.asarray(shape[[*pairs[0], *pairs[1]]].mean(axis=0))
+
+
+def _gaze(shape: Array, corners: tuple[int, int], iris: slice, pairs: Sequence[Sequence[int]]) -> Array:
+    """(3,): where an iris is in its eye, to the sides from the middle of the corners, and up or down from that of the
+    lids.
+    """
+    from_corners = shape[iris].mean(axis=0) - shape[list(corners)].mean(axis=0)
+    from_lids = shape[iris].mean(axis=0) - _between(shape, pairs)
+    return np.array([from_corners[0], from_lids[1], from_corners[2]])
 
 
 def rotation_power(rotation: Array, share: float) -> Array:

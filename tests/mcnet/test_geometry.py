@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from mcnet.arrays import Keypoints
 from mcnet.geometry import coordinate_grid, gaussian_heatmaps, sample, sparse_motions
@@ -16,6 +17,7 @@ from mcnet.pose import (
     jacobians_of_places,
     linear_jacobians,
     relative_keypoints,
+    squeezed_by_lids,
     tells_rotation,
 )
 
@@ -147,3 +149,46 @@ def test_linear_jacobians_are_the_map_of_all_places_for_arrays_and_tensors_alike
 )
 def test_a_rotation_takes_points_that_are_not_in_one_plane(points: tuple[int, ...], enough: bool) -> None:
     assert tells_rotation(points) == enough
+
+
+EYES = (159, 468, 145, 1, 386, 473, 374)
+
+
+def eyes(gap: float, other_gap: float, turned_deg: float = 0.0) -> NDArray[np.float64]:
+    """(1, 7, 2): irises half a unit apart, lids so far apart of it about them; a nose tip; all turned."""
+    places = np.zeros((7, 2))
+    for first, x, each in ((0, -0.25, gap), (4, 0.25, other_gap)):
+        places[first : first + 3] = (x, -each / 4), (x, 0.0), (x, each / 4)
+    places[3] = 0, 0.2
+    angle = math.radians(turned_deg)
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    return (places @ turn.T)[None]
+
+
+@pytest.mark.parametrize("turned_deg", [0.0, 30.0, -75.0])
+def test_irises_are_squeezed_across_the_eyes_as_lids_shut(turned_deg: float) -> None:
+    along = np.array([math.cos(math.radians(turned_deg)), math.sin(math.radians(turned_deg))])
+    down = np.array([-along[1], along[0]])
+    jacobian = np.random.default_rng(0).normal(size=(1, 7, 2, 2))
+    found = squeezed_by_lids(jacobian, eyes(0.12, 0.06, turned_deg), EYES)
+    np.testing.assert_allclose(found[:, [0, 1, 2, 3, 4, 6]], jacobian[:, [0, 1, 2, 3, 4, 6]], atol=1e-9)
+    np.testing.assert_allclose(along @ found[0, 5], along @ jacobian[0, 5], atol=1e-6)
+    np.testing.assert_allclose(down @ found[0, 5], down @ jacobian[0, 5] / 2, atol=1e-6)
+    # A tensor likewise; in another size of the face nothing is different.
+    same = squeezed_by_lids(torch.from_numpy(jacobian), torch.from_numpy(1.7 * eyes(0.12, 0.06, turned_deg)), EYES)
+    np.testing.assert_allclose(same.numpy(), found, atol=1e-6)
+
+
+def test_a_shut_eye_leaves_an_iris_a_motion() -> None:
+    """Lids that cross or meet squeeze to a tenth, not to nothing: motions have to be inverted."""
+    identity = np.tile(np.eye(2), (1, 7, 1, 1))
+    for gap in (0.0, -0.1):
+        found = squeezed_by_lids(identity, eyes(0.12, gap), EYES)
+        np.testing.assert_allclose(found[0, 5], [[1, 0], [0, 0.1]], atol=1e-9)
+    told = squeezed_by_lids(identity, eyes(0.12, 0.12), EYES, np.array([[0.5, 7.0]]))
+    np.testing.assert_allclose(told[0, [1, 5], 1, 1], [0.5, 2.0])
+    # Without irises, or without the lids before one of them, nothing is squeezed.
+    for points in ((159, 4, 145, 1, 386, 473, 374), (159, 468, 5, 1, 386, 473, 374)):
+        assert squeezed_by_lids(identity, eyes(0.0, 0.0), points) is identity
+    shut = jacobians_of_places(eyes(0.0, 0.12), EYES, "identity")
+    np.testing.assert_allclose(shut[0, :, 1, 1], [1, 0.1, 1, 1, 1, 1, 1], atol=1e-9)

@@ -385,6 +385,26 @@ def test_irises_follow_the_performers_gaze(with_irises: list[Array]) -> None:
     assert 0 <= shut < half < 0.05 * scale + 1e-9
 
 
+def test_an_iris_goes_with_its_lids_and_is_squeezed_behind_them(with_irises: list[Array]) -> None:
+    portrait = PortraitInSpace(with_irises[0], (*POINTS, *PUPILS))
+    own, rest = portrait.head, Head.of(with_irises[1])
+    upper, lower = (list(points) for points in RIGHT_LID_PAIRS)
+    winking = portrait.follow(with_lids(rest, 0.0), rest)
+    middle = winking.shape[[*upper, *lower]].mean(0)
+    assert winking.shape[468, 1] > own.shape[468, 1], "the line where lids meet is below an open eye's middle"
+    np.testing.assert_allclose(winking.shape[468] - own.shape[468], middle - own.shape[[*upper, *lower]].mean(0))
+    np.testing.assert_allclose(winking.shape[473], own.shape[473], atol=1e-9)
+    right, left = (len(POINTS) + number for number in range(2))
+    open_maps, maps = (portrait.driving(head)[1] for head in (portrait.head, winking))
+    np.testing.assert_allclose(open_maps[[right, left]], np.tile(np.eye(2), (2, 1, 1)), atol=5e-3)
+    before = portrait.driving(portrait.follow(rest, rest))[1]  # the performer's pose turns all of them
+    np.testing.assert_allclose(maps[left], before[left], atol=5e-3)
+    assert np.linalg.det(maps[right]) == pytest.approx(0.1 * np.linalg.det(before[right]), rel=0.05)
+    # A performer who looks down moves lids and irises; where both say the same it is counted once.
+    half = portrait.follow(with_lids(rest, 0.5), rest).shape
+    assert own.shape[468, 1] < half[468, 1] < winking.shape[468, 1]
+
+
 def test_irises_change_nothing_for_a_model_without_keypoints_on_them(with_irises: list[Array]) -> None:
     plain, other = (PortraitInSpace(mesh, POINTS) for mesh in (with_irises[0], with_irises[0][:468]))
     rest = Head.of(with_irises[1])

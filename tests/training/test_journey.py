@@ -207,6 +207,7 @@ def test_steps_fill_the_minutes_by_their_shares() -> None:
 SMALL = (
     "model.base=tiny",
     "loss.guidance_points=[386, 159, 1, 291, 61]",
+    "data.keypoint_points=[386, 159, 1, 291, 61]",
     "loss.scales=[2]",
     "loss.picture_openings=0",
     "run.precision=fp32",

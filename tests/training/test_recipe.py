@@ -14,6 +14,7 @@ SMALL = (
     "run.device=cpu",
     "model.base=tiny",
     "loss.guidance_points=[386, 159, 1, 291, 61]",
+    "data.keypoint_points=[386, 159, 1, 291, 61]",
     "loss.scales=[2]",
     "loss.picture_openings=0",  # it needs points on both sides of an opening
     "detector.steps=1",

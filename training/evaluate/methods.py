@@ -18,7 +18,7 @@ from mcnet.arrays import Keypoints, Rgb, SourceCache
 from mcnet.commands.drives import Drive, PlaneDrive, Shot, SpaceDrive
 from mcnet.engine import Engine
 from mcnet.generator import Mcnet, blend
-from mcnet.model_file import with_own_jacobians
+from mcnet.model_file import at_measured_places, with_own_jacobians
 from mcnet.pictures import to_picture, to_rgb
 from mcnet.pose import adapted_scale, relative_keypoints
 from training.evaluate.blending import BlendL1, Composition, blend_l1
@@ -163,7 +163,7 @@ class PlainModel:
         if not measured:
             return keypoints
         value = torch.from_numpy(shot.mesh()[None, self._points, :2]).to(keypoints.value)
-        return with_own_jacobians(self._model.info, keypoints._replace(value=value))
+        return at_measured_places(self._model.info, keypoints, value)
 
     def as_trained(self, measured: Keypoints) -> Keypoints:
         """Measured keypoints, with jacobians that follow from the places where the model was trained so."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mcnet.arrays import Keypoints
-from mcnet.pose import Jacobians, LinearMap, invert_2x2, jacobians_of_places, linear_jacobians
+from mcnet.pose import Jacobians, LinearMap, invert_2x2, jacobians_of_places, linear_jacobians, squeezed_by_lids
 from training.draws import Draws
 from training.fit.augment import Faces
 from training.fit.config import DataConfig
@@ -45,14 +45,15 @@ class Measured(NamedTuple):
         """The detector's keypoints of both pictures, with what was measured in their place. No gradient reaches the
         detector's places of pairs that are measured.
         """
-        source = self._in_place_of(detected_source, self.source)
-        driving = self._in_place_of(detected_driving, self.driving)
-        if not self.linear:
-            return source, driving
-        before, after = (linear_jacobians(places, self.linear) for places in (self.source, self.driving))
-        moved = after @ invert_2x2(before) @ source.jacobian
-        taken = (self.used & self.moved)[:, None, None, None]
-        return source, driving._replace(jacobian=torch.where(taken, moved, driving.jacobian))
+        driving = detected_driving.jacobian
+        if self.linear:
+            before, after = (linear_jacobians(places, self.linear) for places in (self.source, self.driving))
+            moved = after @ invert_2x2(before) @ detected_source.jacobian
+            driving = torch.where((self.used & self.moved)[:, None, None, None], moved, driving)
+        return (
+            self._in_place_of(detected_source, self.source),
+            self._in_place_of(detected_driving._replace(jacobian=driving), self.driving),
+        )
 
     def pair(self, index: int) -> "Measured":
         """Of one pair, batch 1."""
@@ -62,12 +63,14 @@ class Measured(NamedTuple):
         )
 
     def _in_place_of(self, detected: Keypoints, places: Tensor) -> Keypoints:
-        value = torch.where(self.used[:, None, None], places, detected.value)
-        jacobian = detected.jacobian
-        if self.jacobians != "detected":
+        if self.jacobians == "detected":
+            own = squeezed_by_lids(detected.jacobian, places, self.points)
+        else:
             own = jacobians_of_places(places, self.points, self.jacobians)
-            jacobian = torch.where(self.used[:, None, None, None], own, jacobian)
-        return Keypoints(value, jacobian)
+        return Keypoints(
+            torch.where(self.used[:, None, None], places, detected.value),
+            torch.where(self.used[:, None, None, None], own, detected.jacobian),
+        )
 
 
 def measured(
