@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import itertools
+import logging
 import os
 import sys
 import threading
@@ -16,6 +17,8 @@ if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
+
+logger = logging.getLogger(__name__)
 
 _REMEDIES = {
     errno.ENOSPC: phrase("make room on the disk"),
@@ -123,6 +126,25 @@ class Claim:
             return os.path.samestat(os.fstat(descriptor), self.path.stat())
         except FileNotFoundError:
             return False
+
+
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Claim what two processes must not work on at once, while the block runs.
+
+    Yields:
+        Whether nobody else is at work on it; also where that cannot be known, as nothing can be written beside it.
+    """
+    claim = Claim.beside(path)
+    try:
+        alone = claim.take()
+    except OSError as error:
+        logger.info("whether another process is at work on %s cannot be known: %s", path, error)
+        alone = True
+    try:
+        yield alone
+    finally:
+        claim.release()
 
 
 def scratch_beside(path: Path, suffix: str = "") -> Path:

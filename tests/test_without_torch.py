@@ -13,7 +13,9 @@ from app.errors import AppError
 from app.pipeline.inspector import InspectorProcess, Posed, Request
 from assets import ROOT
 from mcnet import CheckpointError, Engine, EngineError, EngineOptions, ModelFile, open_model
-from mcnet.engine.device import automatic_backend
+from mcnet.bench.tiers import Tier, Timing
+from mcnet.engine import Way
+from mcnet.engine.device import DeviceChoice, automatic_backend
 from mcnet.media.video import open_driving
 from mcnet.model_file import content_hash, find_model
 
@@ -142,6 +144,21 @@ def test_without_torch_openvino_computes_on_other_processors_too(monkeypatch: py
     assert automatic_backend(engine.choice, None)[0] == "torch"
     no_torch(monkeypatch)
     assert automatic_backend(engine.choice, None) == ("openvino", "torch is not installed")
+
+
+def test_what_is_said_to_have_been_measured_was_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The precisions were, what computes was not: there is one. Why there is no GPU has nothing to do with either."""
+    no_torch(monkeypatch)
+    bf16, fp32 = (Timing(Way("cpu", precision, "openvino"), 20.0) for precision in ("bf16", "fp32"))
+    options = Tier(bf16, (fp32,)).over(EngineOptions())
+    choice = DeviceChoice.of(options)
+    assert automatic_backend(choice, options.measured) == ("openvino", "torch is not installed")
+    device, _, precision = choice.reason.rpartition(", in ")
+    assert device.endswith(", because the package torch is not installed (pip install torch)")
+    assert precision == "bf16 (measured to be the fastest here)"
+    alone = Tier(bf16).over(EngineOptions())
+    assert "measured" not in DeviceChoice.of(alone).reason
+    assert automatic_backend(choice, alone.measured) == ("openvino", "torch is not installed")
 
 
 def test_weights_that_are_missing_are_named() -> None:

@@ -257,14 +257,8 @@ def _leave_behind(status: int) -> None:
     either where all of them ended in time: what they were about, such as compiling a model, may have threads of its own
     that Python does not know.
     """
-    from app.pipeline.animation.cutting_out import CUTTING_THREAD
-
     deadline_s = time.monotonic() + _PATIENCE_S
-    others = [
-        thread
-        for thread in threading.enumerate()
-        if (thread.daemon or thread.name == CUTTING_THREAD) and not thread.name.startswith(_IDLE)
-    ]
+    others = [thread for thread in threading.enumerate() if thread.daemon and not thread.name.startswith(_IDLE)]
     for thread in others:
         thread.join(max(0.0, deadline_s - time.monotonic()))
     if any(thread.is_alive() for thread in others):

@@ -126,8 +126,9 @@ class Tier:
         return found if self.calm else phrase("{found}, while the machine was busy with something else", found=found)
 
     def over(self, options: EngineOptions) -> EngineOptions:
-        """The options, with what is `auto` in them as it was measured."""
-        return dataclasses.replace(options, measured=self.best.way)
+        """The options, with what is `auto` in them as it was measured; as they are, where there is only one way."""
+        compared = self.others or self.failures
+        return dataclasses.replace(options, measured=self.best.way) if compared else options
 
 
 class NothingRunsError(EngineError):

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import logging
 import multiprocessing
 import os
 import signal
@@ -32,10 +31,8 @@ from mcnet.commands.jobs import (
 )
 from mcnet.commands.outputs import check_outputs
 from mcnet.commands.status import INTERRUPTED
-from mcnet.files import Claim
+from mcnet.files import claimed
 from mcnet.signals import StopSignals, handled_by
-
-logger = logging.getLogger(__name__)
 
 _CORES_PER_JOB = 4
 """More cores make one frame little faster; more jobs at once make the batch faster."""
@@ -120,18 +117,11 @@ def _alone_at(files: Mapping[str, Path]) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         for option, path in files.items():
-            claim = Claim.beside(path)
-            try:
-                alone = claim.take()
-            except OSError as error:  # where the table lies nothing can be written, say
-                logger.info("%s: a second batch would not be noticed: %s", claim.path, error)
-                continue
-            if not alone:
+            if not stack.enter_context(claimed(path)):
                 raise JobsError(
                     f"{option} {path}: another mcnet animate --jobs is at work on it, expected one at a time; wait "
                     "until it has ended, then the same command does what is left"
                 )
-            stack.callback(claim.release)
         yield
 
 

@@ -171,7 +171,7 @@ class DeviceChoice:
         if wanted != options.precision:
             precision = phrase("{precision} (measured to be the fastest here)", precision=precision)
         reason = phrase(
-            "{device} ({name}) in {precision}, {why}", device=device, name=name, precision=precision, why=why
+            "{device} ({name}), {why}, in {precision}", device=device, name=name, why=why, precision=precision
         )
         return cls(device, dtype, reason, int8)
 
@@ -371,6 +371,8 @@ def why_no_cuda(index: int | None) -> str | None:
 
 def automatic_backend(choice: DeviceChoice, measured: Way | None) -> tuple[Runtime, str]:
     """What shall compute where no backend is asked for, and why."""
+    if measured is not None and measured.backend == "openvino" and why_no_torch():  # there was nothing beside it
+        return "openvino", phrase("torch is not installed")
     if measured is not None:
         return measured.backend, phrase("measured to be the fastest here")
     if choice.kind == "cuda":

@@ -257,7 +257,12 @@ def test_a_library_that_computes_gets_on() -> None:
     with made_ready_by(compute) as pipeline:
         assert begun.wait(10)
         marks: set[object] = set()
-        wait_until(lambda: marks.add(pipeline.inference_mark()) or len(marks) > 3, "it uses processor time")
+
+        def moves() -> bool:
+            marks.add(pipeline.inference_mark())
+            return len(marks) > 3
+
+        wait_until(moves, "it uses processor time")
 
 
 def test_sinks_by_their_names() -> None:

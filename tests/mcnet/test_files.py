@@ -10,7 +10,7 @@ import av.error
 import numpy as np
 import pytest
 
-from mcnet.files import Claim, cause_and_remedy, free_name, replacing, scratch_beside
+from mcnet.files import Claim, cause_and_remedy, claimed, free_name, replacing, scratch_beside
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.video_writer import VideoWriter
 
@@ -114,6 +114,13 @@ def test_a_claim_is_one_processs_and_ends_with_it(tmp_path: Path) -> None:
     assert claim.path.exists(), "which nobody took away"
     assert claim.take()
     claim.release()
+
+
+def test_where_nothing_can_be_claimed_the_work_is_done(tmp_path: Path) -> None:
+    with claimed(tmp_path / "no such folder" / "jobs.csv") as alone:
+        assert alone
+    with claimed(tmp_path / "jobs.csv") as first, claimed(tmp_path / "jobs.csv") as second:
+        assert (first, second) == (True, False)
 
 
 def test_of_many_that_claim_at_once_one_does(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_batch_is_claimed_while_its_jobs_are_in_work(tmp_path: Path) -> None:
     with pytest.raises(JobsError, match="no table of results"):
         run(tmp_path, "woman_1,good.mp4,a.txt")
     (tmp_path / "jobs.results.csv").unlink()
-    found = []
+    found: list[bool] = []
 
     def begins(*_: object) -> list[Outcome]:
         found.extend(Claim.beside(tmp_path / name).take() for name in ("jobs.csv", "jobs.results.csv"))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mcnet.checkpoint import load_model
 from mcnet.config import ConfigError
 from mcnet.cuda_recording import record
+from mcnet.files import claimed
 from mcnet.generator import Mcnet
 from mcnet.layers import UpBlock
 from mcnet.model_file import LINEAR_JACOBIANS
@@ -100,7 +101,8 @@ def fit(
     Raises:
         DataError, BackboneError, CheckpointError, ConfigError: something given cannot be used.
         StateError: the checkpoint cannot be read, or not be written (disk full); the one before is kept.
-        FitError: the run's own checkpoint is of another configuration, or the losses stay NaN.
+        FitError: the run's own checkpoint is of another configuration, another `fit` is at work on it, or the losses
+            stay NaN.
     """
     # ---- Set up -----------------------------------------------------------------------------------------------------
     started = time.monotonic()
@@ -109,6 +111,7 @@ def fit(
         main = processes.main
         if not main:
             logging.getLogger("training").setLevel(logging.ERROR)  # once is enough
+        processes.by_one(lambda: _claim(run, stack))
         ready = _set_up(config, run, cache, processes)
         trainer, stages, facts, step, reader = ready.trainer, ready.stages, ready.facts, ready.step, ready.reader
         clock = _Clock(started, max_minutes, facts.get("time_share", 0.0))
@@ -202,6 +205,20 @@ def fit(
         processes.wait()
     _log.info("%s at step %d of %d; the state is in %s", reason, step, last_step, run / CHECKPOINT)
     return FitResult(step, reason, run / CHECKPOINT)
+
+
+def _claim(run: Path, stack: contextlib.ExitStack) -> None:
+    """Keep others from the run until the stack ends: two that save to it would lose each other's steps.
+
+    Raises:
+        FitError: another one has it.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    if not stack.enter_context(claimed(run / CHECKPOINT)):
+        raise FitError(
+            f"another mcnet-train fit is at work in {run}, expected one at a time: wait until it has ended, or choose "
+            "another --run-dir"
+        )
 
 
 def profile(

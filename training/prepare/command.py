@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcnet.commands.arguments import number, seed, whole_number
 from mcnet.commands.status import INTERRUPTED
+from mcnet.files import Claim
 from mcnet.signals import handled_by
 
 if TYPE_CHECKING:  # OpenCV is imported by what prepares only: `fit` runs on machines that have none
@@ -280,8 +281,6 @@ def _warn_of_unused(
 @contextlib.contextmanager
 def _one_at_a_time(workplace: "Workplace") -> Iterator[None]:
     """Make the folder, and keep a second call out of it."""
-    import fcntl
-
     from training.data import DataError
 
     out = workplace.out
@@ -291,16 +290,17 @@ def _one_at_a_time(workplace: "Workplace") -> Iterator[None]:
         if out.is_dir() and any(out.iterdir()) and not workplace.state.is_dir():
             raise DataError(f"{out} holds something else: choose an empty folder, or one that prepare made")
         workplace.state.mkdir(parents=True, exist_ok=True)
-        lock = (workplace.state / "lock").open("w")
+        claim = Claim(workplace.state / "lock")
+        alone = claim.take()
     except OSError as error:
         raise DataError(f"cannot write into {out}: {error.strerror or error}; choose another place") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"another call is preparing {out}: wait for it, or choose another folder") from None
+    if not alone:
+        raise DataError(f"another call is preparing {out}: wait for it, or choose another folder")
+    try:
         workplace.clean()
         try:
             yield
         finally:
             workplace.clean()
+    finally:
+        claim.release()

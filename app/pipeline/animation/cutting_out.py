@@ -1,5 +1,6 @@
 """The mattes of portraits, made on a thread of their own: no picture waits for one."""
 
+import atexit
 import contextlib
 import logging
 import os
@@ -24,6 +25,8 @@ _NICENESS = 10
 _TELL_AFTER_S = 0.2
 _JOIN_S = 0.3
 """Less than the pipeline waits for its stages: what takes longer ends by itself."""
+_AT_EXIT_S = 10.0
+"""Several times what a portrait takes on a busy machine: what takes longer hangs."""
 
 
 class CuttingOut:
@@ -110,14 +113,14 @@ class CuttingOut:
         return made
 
 
-CUTTING_THREAD = "cutting out"
+_THREAD = "cutting out"
 
 
 class Cutter:
     """Cuts portraits out, one after another, on a thread that lives as long as there is something to do.
 
-    The thread is no daemon: Python's own way out waits for the portrait that is being cut out, as a thread that is torn
-    out of OpenCV's code aborts the process. The window, which does not take that way, waits a little by its name.
+    Python's own way out waits for the portrait that is being cut out, as a thread that is torn out of OpenCV's code
+    aborts the process; but not for ever, as it would if the thread were no daemon. The app does not take that way.
 
     Args:
         store: of mattes, or None.
@@ -149,8 +152,10 @@ class Cutter:
             self._waiting.append(wish)
             if self._thread is None or not self._thread.is_alive():
                 try:
-                    thread = threading.Thread(target=self._run, name=CUTTING_THREAD, daemon=False)
+                    thread = threading.Thread(target=self._run, name=_THREAD, daemon=True)
                     thread.start()
+                    atexit.unregister(_wait_at_exit)
+                    atexit.register(_wait_at_exit)
                     self._thread = thread
                 except Exception as error:  # too many threads, or out of memory: a failure like every other
                     self._waiting.clear()
@@ -185,6 +190,13 @@ class Cutter:
             if self._current is None:
                 self._thread = None
             return self._current
+
+
+def _wait_at_exit() -> None:
+    deadline_s = time.monotonic() + _AT_EXIT_S
+    for thread in threading.enumerate():
+        if thread.name == _THREAD:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
 
 
 def _come_after_the_call() -> None:

@@ -3799,8 +3799,8 @@ Falls sie ein Passwort verlangt: http://USER:PASSWORD@192.168.1.20:8080/video</t
             <translation>{delay_ms:.0f} ms</translation>
         </message>
         <message>
-            <source>{device} ({name}) in {precision}, {why}</source>
-            <translation>{device} ({name}) in {precision}, {why}</translation>
+            <source>{device} ({name}), {why}, in {precision}</source>
+            <translation>{device} ({name}), {why}; in {precision}</translation>
         </message>
         <message>
             <source>{device} in {precision} with {backend}</source>

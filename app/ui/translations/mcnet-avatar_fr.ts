@@ -3799,8 +3799,8 @@ Si elle demande un mot de passe : http://USER:PASSWORD@192.168.1.20:8080/video</
             <translation>{delay_ms:.0f} ms</translation>
         </message>
         <message>
-            <source>{device} ({name}) in {precision}, {why}</source>
-            <translation>{device} ({name}) en {precision}, {why}</translation>
+            <source>{device} ({name}), {why}, in {precision}</source>
+            <translation>{device} ({name}), {why} ; en {precision}</translation>
         </message>
         <message>
             <source>{device} in {precision} with {backend}</source>

@@ -3798,8 +3798,8 @@ If it wants a password: http://USER:PASSWORD@192.168.1.20:8080/video</source>
             <translation>{delay_ms:.0f} ms</translation>
         </message>
         <message>
-            <source>{device} ({name}) in {precision}, {why}</source>
-            <translation>{device}（{name}）、{precision}、{why}</translation>
+            <source>{device} ({name}), {why}, in {precision}</source>
+            <translation>{device}（{name}）、{why}、{precision}</translation>
         </message>
         <message>
             <source>{device} in {precision} with {backend}</source>

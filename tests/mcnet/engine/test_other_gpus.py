@@ -133,7 +133,7 @@ class TestIntel:
         assert DeviceChoice.of(EngineOptions()).device == "cpu"
         measured = DeviceChoice.of(EngineOptions(measured=Way("gpu:0", "fp16", "openvino")))
         assert (measured.device, measured.dtype, measured.on_gpu) == ("gpu:0", "fp16", True)
-        assert measured.reason == f"gpu:0 ({NAMES[0]}) in fp16 (measured to be the fastest here), as measured"
+        assert measured.reason == f"gpu:0 ({NAMES[0]}), as measured, in fp16 (measured to be the fastest here)"
         asked = DeviceChoice.of(EngineOptions(device="gpu"))
         assert automatic_backend(asked, None) == ("openvino", "it is what computes on Intel GPUs")
 

@@ -1,4 +1,4 @@
-"""What one process of a run does for all of them: this process is the first of two."""
+"""Several processes of a run: what one does for all of them, and that no others work on it."""
 
 import json
 import os
@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 
 import training.fit.loop
+from mcnet.files import Claim
 from mcnet.model_file import LINEAR_JACOBIANS
 from tests.training.conftest import tiny_config
 from tests.training.fit.test_measured import POINTS, RUN, first_model
 from training.data import DataError
 from training.fit.config import format_config
-from training.fit.loop import _set_up
+from training.fit.loop import _set_up, fit
 from training.fit.processes import Processes
+from training.fit.stages import FitError
+from training.fit.state import CHECKPOINT
 
 _SECOND = """
     import json, sys
@@ -42,10 +45,21 @@ _SECOND = """
 """
 
 
+def test_a_second_training_of_the_same_run_does_nothing(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    first = Claim.beside(run / CHECKPOINT)
+    assert first.take()
+    with pytest.raises(FitError, match=r"another mcnet-train fit is at work in .*run, expected one at a time"):
+        fit(tiny_config(tmp_path), run)
+    assert list(run.iterdir()) == [first.path]
+    first.release()
+
+
 def test_the_map_of_jacobians_is_the_firsts_and_so_is_its_failure(
     heads_in_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other one does not wait for what does not come, which it would for minutes."""
+    """This process is the first of two; the other one does not wait minutes for what does not come."""
     config = tiny_config(
         heads_in_space,
         run={"initial": str(first_model(tmp_path))},
@@ -77,7 +91,7 @@ def test_the_map_of_jacobians_is_the_firsts_and_so_is_its_failure(
             monkeypatch.setattr(training.fit.loop, "fit_linear_jacobians", fails)
             with pytest.raises(DataError, match="no picture has landmarks"):
                 _set_up(config, tmp_path / "run", None, processes)
-            told, errors = second.communicate(timeout=60)
+            told, errors = second.communicate(timeout=120)
     finally:
         second.kill()
     assert second.returncode == 0, errors

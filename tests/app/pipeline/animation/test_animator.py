@@ -1,7 +1,9 @@
 import dataclasses
 import logging
 import os
+import subprocess
 import sys
+import textwrap
 import threading
 from pathlib import Path
 from typing import Any
@@ -291,10 +293,37 @@ def test_a_closed_animator_leaves_nothing_that_cuts_out(
     late.animator.close()
     assert "left behind" in caplog.text
     (thread,) = _cutting_threads()
-    assert not thread.daemon  # the interpreter waits for it: torn out of OpenCV's code it would abort the process
     slow.go_on.set()
     thread.join(10)
     assert not _cutting_threads()
+
+
+_ENDS_WHILE_CUTTING = """
+    import sys, time
+    import numpy as np
+    from app.pipeline.animation import cutting_out
+
+    def cut_out(square):
+        time.sleep(float(sys.argv[1]))
+        print("cut out")
+
+    cutting_out.cut_out = cut_out
+    cutting_out._AT_EXIT_S = float(sys.argv[2])
+    cutting_out.Cutter(None).begin(np.zeros((8, 8, 3), np.uint8), 8)
+    print("the end")
+"""
+
+
+@pytest.mark.parametrize(
+    ("takes_s", "patience_s", "said"), [(0.3, 60.0, ["the end", "cut out"]), (600.0, 0.3, ["the end"])]
+)
+def test_pythons_own_end_waits_for_a_portrait_and_not_for_ever(
+    takes_s: float, patience_s: float, said: list[str]
+) -> None:
+    """Torn out of OpenCV's code its thread would abort the process; one that hangs there would keep it."""
+    words = [sys.executable, "-c", textwrap.dedent(_ENDS_WHILE_CUTTING), str(takes_s), str(patience_s)]
+    done = subprocess.run(words, capture_output=True, check=False, encoding="utf-8", timeout=120)
+    assert (done.returncode, done.stdout.splitlines()) == (0, said), done.stderr
 
 
 @pytest.mark.parametrize("error", [MemoryError(), SystemExit(), KeyError("x")], ids=lambda error: type(error).__name__)
