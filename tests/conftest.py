@@ -5,9 +5,8 @@ import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -30,7 +29,7 @@ def _measured_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def _graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where `_compiled_once` keeps them."""
+    """Where `_compiled_once` keeps them, and where processes that tests start may (`tests/compiled.py`)."""
     return tmp_path_factory.mktemp("graphs")
 
 
@@ -43,14 +42,10 @@ def _compiled_once(_graphs: Path) -> Iterator[None]:
         yield
         return
     from mcnet.openvino_import import ov
-
-    def core(make: Callable[[], Any] = ov.Core) -> Any:
-        made = make()
-        made.set_property({"CACHE_DIR": str(_graphs)})
-        return made
+    from tests.compiled import core_that_keeps
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ov, "Core", core)
+        patch.setattr(ov, "Core", core_that_keeps(_graphs))
         yield
 
 
