@@ -30,13 +30,13 @@ def _measured_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where `_compiled_once` keeps them, and where processes that tests start may (`tests/compiled.py`)."""
     return tmp_path_factory.mktemp("graphs")
 
 
 @pytest.fixture(scope="module")
-def _compiled_once(_graphs: Path) -> Iterator[None]:
+def _compiled_once(graphs: Path) -> Iterator[None]:
     """For files whose many tests only use a network: OpenVINO reads what it compiled for one of them before, which
     takes half as long. Those that are about the compiled network itself (`mcnet/engine`) compile it every time.
     """
@@ -47,7 +47,7 @@ def _compiled_once(_graphs: Path) -> Iterator[None]:
     from tests.compiled import core_that_keeps
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ov, "Core", core_that_keeps(_graphs))
+        patch.setattr(ov, "Core", core_that_keeps(graphs))
         yield
 
 

@@ -27,7 +27,10 @@ ABSENT, PRESENT = "sys.modules['torch'] = None", "pass"
 
 
 def run(first: str, then: str, home: Path, graphs: Path | None = None) -> str:
-    """A process of its own with an empty home, but for the graphs that another one compiled; what it says in the end."""
+    """A process of its own with an empty home; what it says in the end.
+
+    With `graphs`, OpenVINO reads what another process compiled, and leaves there what it compiles.
+    """
     if graphs is not None:
         first += f"\nfrom pathlib import Path\nfrom tests.compiled import keep\nkeep(Path({str(graphs)!r}))"
     code = f"import sys\n{first}\n{then}\nloaded = sorted(n for n in sys.modules if n.split('.')[0] == 'torch')\n"
@@ -42,7 +45,7 @@ def run(first: str, then: str, home: Path, graphs: Path | None = None) -> str:
 
 
 @pytest.mark.parametrize("torch", [ABSENT, PRESENT], ids=["absent", "present"])
-def test_animate(torch: str, tmp_path: Path, _graphs: Path) -> None:
+def test_animate(torch: str, tmp_path: Path, graphs: Path) -> None:
     output = tmp_path / "out.mp4"
     arguments = ["animate", "--source", "woman_1", "--driving", str(CLIP), "--output", str(output), "--max-frames", "5"]
     arguments += ["--background", "green"]
@@ -50,7 +53,7 @@ def test_animate(torch: str, tmp_path: Path, _graphs: Path) -> None:
         torch,
         f"from mcnet.__main__ import main\nassert main({[*arguments, '--device', 'cpu']!r}) == 0",
         tmp_path,
-        _graphs,
+        graphs,
     )
     assert "with openvino" in said
     frames = list(open_driving(output))
@@ -60,17 +63,17 @@ def test_animate(torch: str, tmp_path: Path, _graphs: Path) -> None:
 
 
 @pytest.mark.parametrize("torch", [ABSENT, PRESENT], ids=["absent", "present"])
-def test_the_app_without_a_window(torch: str, tmp_path: Path, _graphs: Path) -> None:
+def test_the_app_without_a_window(torch: str, tmp_path: Path, graphs: Path) -> None:
     output = tmp_path / "out.mp4"
     arguments = ["--headless", "--camera", str(CLIP), "--sink", f"file:{output}", "--frames", "5"]
     arguments += ["--device", "cpu", "--precision", "fp32", "--give-up-s", "250", "--background", "own"]
     arguments += ["--size", "640x360", "--calibration-s", "0.2"]
-    run(torch, f"from app.__main__ import main\nassert main({arguments!r}) == 0", tmp_path, _graphs)
+    run(torch, f"from app.__main__ import main\nassert main({arguments!r}) == 0", tmp_path, graphs)
     assert output.stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("torch", [ABSENT, PRESENT], ids=["absent", "present"])
-def test_the_window(torch: str, tmp_path: Path, _graphs: Path) -> None:
+def test_the_window(torch: str, tmp_path: Path, graphs: Path) -> None:
     code = f"""
 from pathlib import Path
 from PyQt6.QtCore import QTimer
@@ -86,7 +89,7 @@ MainWindow.showEvent = watch
 kept = Path({str(tmp_path / "s.toml")!r})
 assert run_window(WindowOptions(camera={str(CLIP)!r}, device='cpu', precision='fp32', settings_path=kept)) == 0
 """
-    run(torch, code, tmp_path, _graphs)
+    run(torch, code, tmp_path, graphs)
 
 
 def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
