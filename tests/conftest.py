@@ -5,9 +5,8 @@ import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -31,13 +30,13 @@ def _measured_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where `_compiled_once` keeps them."""
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `_compiled_once` keeps them, and where processes that tests start may (`tests/compiled.py`)."""
     return tmp_path_factory.mktemp("graphs")
 
 
 @pytest.fixture(scope="module")
-def _compiled_once(_graphs: Path) -> Iterator[None]:
+def _compiled_once(graphs: Path) -> Iterator[None]:
     """For files whose many tests only use a network: OpenVINO reads what it compiled for one of them before, which
     takes half as long. Those that are about the compiled network itself (`mcnet/engine`) compile it every time.
     """
@@ -45,14 +44,10 @@ def _compiled_once(_graphs: Path) -> Iterator[None]:
         yield
         return
     from mcnet.openvino_import import ov
-
-    def core(make: Callable[[], Any] = ov.Core) -> Any:
-        made = make()
-        made.set_property({"CACHE_DIR": str(_graphs)})
-        return made
+    from tests.compiled import core_that_keeps
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ov, "Core", core)
+        patch.setattr(ov, "Core", core_that_keeps(graphs))
         yield
 
 
