@@ -232,15 +232,19 @@ def decoder_graph(config: McnetConfig, weights: Weights, ranges: Ranges | None =
         else:
             maps = _picked(shown, range(width))
         level_order = channel_order(config, size_px)
+        seen = ranges.get(f"up_blocks.{level}")
         if x is None:
             x, order = maps, level_order
         else:
-            x, order = op.concat([x, maps], 1), [*range(width), *(width + channel for channel in level_order)]
+            # Where nothing comes before the next convolution, parts are clipped as they are made: in the convolution
+            # that makes them, and what takes its result apart moves bytes and not floats.
+            early = None if config.resblocks[level] else seen
+            x = op.concat([_unpaired(_clipped(x, early)), _clipped(maps, early)], 1)
+            order = [*range(width), *(width + channel for channel in level_order)]
         for name in (f"res_stages.{level}.{number}" for number in range(config.resblocks[level])):
             x = _res_block(x, generator.part(name), order, ranges, name)
-        x = _clipped(x, ranges.get(f"up_blocks.{level}"))
-        up = generator.part(f"up_blocks.{level}").folded()
-        x = _doubled(x, up, order) if 2 * size_px < config.size_px else _paired(x, up, order)
+        x = x if _is_clipped(x) else _clipped(x, seen)
+        x = _paired(x, generator.part(f"up_blocks.{level}").folded(), order)
     assert x is not None
     size_px, width = config.size_px, config.decoder_widths[-1]
     framed, pairs = size_px + 2 * BORDER_PX, size_px // 2 + 1
@@ -495,7 +499,7 @@ def _hourglass(x: Node, weights: Weights, config: HourglassConfig, order: Sequen
         skips.append(x)
         x = _halved(op.relu(_conv(x, down.folded(), inputs=order if depth == 0 else None)))
     for up in weights.parts("up_blocks", config.blocks):
-        x = op.concat([_doubled(x, up.folded()), skips.pop()], 1)
+        x = op.concat([_unpaired(_paired(x, up.folded())), skips.pop()], 1)
     return x
 
 
@@ -514,18 +518,21 @@ def _res_block(x: Node, block: Weights, order: Sequence[int], ranges: Ranges, na
     return op.add(_conv(inner, block.conv("conv2"), outputs=index), x)
 
 
-def _doubled(x: Node, up: Conv, order: Sequence[int] | None = None) -> Node:
-    """A folded `UpBlock` as one 2x2 convolution with a channel for each of the 2x2 pixels that an input settles.
-
-    Output rows 2 i - 1 and 2 i read the input rows i - 1 and i, so that a convolution with one row of zeros around
-    gives all of them, and one row too many at each end. Transposed convolutions would stay in float32 here.
-    """
-    doubled = op.depth_to_space(_paired(x, up, order), "blocks_first", 2)
+def _unpaired(x: Node) -> Node:
+    """What `_paired` makes, taken apart into maps: (1, 4 C, side + 1, side + 1) -> (1, C, 2 side, 2 side)."""
+    doubled = op.depth_to_space(x, "blocks_first", 2)
     return op.slice(doubled, _axes(1, 1), _axes(-1, -1), _axes(1, 1), _axes(2, 3))
 
 
 def _paired(x: Node, up: Conv, order: Sequence[int] | None = None) -> Node:
-    """What `_doubled` takes apart: (1, 4 C, side + 1, side + 1), the 2x2 pixels of each place in order of rows."""
+    """A folded `UpBlock` as one 2x2 convolution with a channel for each of the 2x2 pixels that an input settles.
+
+    Output rows 2 i - 1 and 2 i read the input rows i - 1 and i, so that a convolution with one row of zeros around
+    gives all of them, and one row too many at each end. Transposed convolutions would stay in float32 here.
+
+    Returns:
+        (1, 4 C, side + 1, side + 1), the 2x2 pixels of each place in order of rows.
+    """
     weight = transposed_kernel(up.weight)
     weight = weight if order is None else weight[list(order)]
     inputs, outputs = weight.shape[:2]
@@ -619,10 +626,19 @@ def _clipped(x: Node, seen: tuple[float, float] | None) -> Node:
     return op.fake_quantize(x, *ends, *ends, 256)
 
 
+def _is_clipped(x: Node) -> bool:
+    """Whether a map is in 8 bits: clipped, or put together of such maps' places."""
+    kind = x.get_type_name()
+    if kind in ("Concat", "DepthToSpace", "Slice"):
+        parts = x.inputs() if kind == "Concat" else x.inputs()[:1]
+        return all(_is_clipped(part.get_source_output().get_node()) for part in parts)
+    return bool(kind == "FakeQuantize")
+
+
 def _convolution(x: Node, weight: Array, bias: Array | None, padding: int) -> Node:
     pads = [padding, padding]
     kernel = _constant(weight)
-    if x.get_type_name() == "FakeQuantize":
+    if _is_clipped(x):
         bound = np.maximum(np.abs(weight).max((1, 2, 3), keepdims=True), 1e-12)
         ends = _constant(-bound), _constant(bound)
         kernel = op.fake_quantize(kernel, *ends, *ends, 255)
