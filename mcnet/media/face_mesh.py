@@ -454,7 +454,7 @@ def _resample(features: NDArray[np.float32], maps: NDArray[np.float64]) -> NDArr
     up, down = (1 - down) * inside, down * inside
     corner = first[:, 1] * _CELLS + first[:, 0]
     rows = features.reshape(_CELLS * _CELLS, -1)
-    seen = rows.take(corner, axis=0) * ((1 - right) * up)[:, None]
+    seen: NDArray[np.float32] = rows.take(corner, axis=0) * ((1 - right) * up)[:, None]
     for offset, share in ((1, right * up), (_CELLS, (1 - right) * down), (_CELLS + 1, right * down)):
         part = rows.take(corner + offset, axis=0)
         part *= share[:, None]
