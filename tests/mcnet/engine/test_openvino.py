@@ -12,14 +12,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mcnet import Engine, EngineError, EngineOptions, Mcnet, load_model
+from mcnet import Engine, EngineError, EngineOptions, Mcnet, load_model, open_model
 from mcnet.arrays import Keypoints
 from mcnet.config import McnetConfig, range_names
 from mcnet.engine import DeviceChoice
 from mcnet.engine.quantization import note_ranges
+from mcnet.engine.weights import Weights
 from tests.mcnet.engine.test_engine import Pictures, difference, plain_picture, tensors
 from tests.released import to_tensor
-from tests.tolerance import PICTURE, PLACE, PROMISED, ROUNDED_OTHERWISE, largest_error
+from tests.tolerance import PICTURE, PLACE, PROMISED, ROUNDED_OTHERWISE, largest_error, of_sums
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="the extra `openvino` is not installed"
@@ -139,7 +140,7 @@ def test_eight_bits_reach_the_decoder_alone(pictures: Pictures) -> None:
     model = load_model("starter")
     full, eight = Engine(model, FP32), Engine(model, INT8)
     assert "int8 with OpenVINO" in eight.choice.reason
-    used = {name: convolutions_in_8_bits(eight, name) for name in ("_detector", "_mask", "_warp", "_decoder")}
+    used = {name: in_8_bits("Convolution", eight, name) for name in ("_detector", "_mask", "_warp", "_decoder")}
     # Three levels picked and two filled in, a ResBlock's two, three doublings; the last one is not.
     assert used == {"_detector": 0, "_mask": 0, "_warp": 0, "_decoder": 10}
     for engine in (full, eight):
@@ -151,11 +152,11 @@ def test_eight_bits_reach_the_decoder_alone(pictures: Pictures) -> None:
     assert wrong.mean() <= PROMISED["int8"].mean
 
 
-def convolutions_in_8_bits(engine: Engine, graph: str) -> int:
+def in_8_bits(layer: str, engine: Engine, graph: str) -> int:
     compiled = getattr(engine.backend, graph).get_compiled_model().get_runtime_model()
     facts = [operation.get_rt_info() for operation in compiled.get_ordered_ops()]
     kinds = [(str(fact["layerType"].astype(str)), str(fact["primitiveType"].astype(str))) for fact in facts]
-    return sum(layer == "Convolution" and kind.endswith("_I8") for layer, kind in kinds)
+    return sum(of == layer and kind.endswith("_I8") for of, kind in kinds)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,11 @@ def test_the_family_in_eight_bits(name: str, pictures: Pictures) -> None:
     note_ranges(model, faces, faces)
     engines = [Engine(model, FP32), Engine(model, INT8)]
     # One convolution reads each of the ranges.
-    assert convolutions_in_8_bits(engines[1], "_decoder") == len(range_names(model.config))
+    assert in_8_bits("Convolution", engines[1], "_decoder") == len(range_names(model.config))
+    # What doubles a level is clipped before it is taken apart, unless residual blocks read it first.
+    config = model.config
+    early = sum(not blocks for blocks in config.resblocks[1:])
+    assert in_8_bits("DepthToSpace", engines[1], "_decoder") == early
     nothing = dict.fromkeys(range_names(model.config), (0.0, 1e-6))
     model.info = dataclasses.replace(model.info, ranges=nothing)
     engines.append(Engine(model, INT8))
@@ -178,6 +183,41 @@ def test_the_family_in_eight_bits(name: str, pictures: Pictures) -> None:
     assert wrong.max() <= PROMISED["int8"].largest
     assert wrong.mean() <= PROMISED["int8"].mean
     assert difference(clipped, plain).mean() > 2 * wrong.mean()  # ranges matter, or this would prove nothing
+
+
+def test_doubling_by_differences_is_doubling() -> None:
+    openvino_graph = pytest.importorskip("mcnet.engine.openvino_graph")
+    channels, outputs, shape = 256, 5, (4, 7)
+    random = np.random.default_rng(0)
+    maps = random.normal(size=(1, channels, *shape)).astype(np.float32)
+    weight = random.normal(size=(outputs, channels, 3, 3)).astype(np.float32)
+    up = openvino_graph.Conv(weight, random.normal(size=outputs).astype(np.float32))
+    parameter = openvino_graph._parameter("maps", maps.shape)
+    doubled = openvino_graph._unpaired(openvino_graph._paired_by_differences(parameter, up))
+    graph = openvino_graph.ov.Model([doubled], [parameter], "doubling")
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    found = openvino_graph.ov.Core().compile_model(graph, "CPU", settings)([maps])[0]
+    nearest = torch.from_numpy(maps).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    plainly = torch.conv2d(
+        nearest.double(), torch.from_numpy(weight).double(), torch.from_numpy(up.bias).double(), padding=1
+    )
+    expected = plainly.relu().numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=of_sums(16 * channels) * expected.max())
+    assert (found > 0).any()
+
+
+def test_only_float32_doubles_by_differences() -> None:
+    """Differences of what is rounded to bfloat16 would be rounded once more."""
+    openvino_graph = pytest.importorskip("mcnet.engine.openvino_graph")
+    starter = open_model("starter")
+    weights = Weights(starter.weights)
+    counts = [
+        sum(node.get_type_name() == "Subtract" for node in graph.get_ops())
+        for graph in (
+            openvino_graph.mask_graph(starter.config, weights, in_float32=in_float32) for in_float32 in (True, False)
+        )
+    ]
+    assert counts == [12, 0], "four doublings, three differences each"
 
 
 def test_logits_stay_float32_in_a_graph_in_bfloat16() -> None:
