@@ -13,6 +13,8 @@ from training.recipes import starter, studio
 SMALL = (
     "run.device=cpu",
     "model.base=tiny",
+    f"model.size_px={SIZE_PX}",
+    f"loss.warped_px={SIZE_PX}",
     "loss.guidance_points=[386, 159, 1, 291, 61]",
     "loss.scales=[2]",
     "loss.picture_openings=0",  # it needs points on both sides of an opening
@@ -58,10 +60,11 @@ def large_heads(heads: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "large"
     folder.mkdir()
     frames = np.fromfile(heads / "frames.u8", np.uint8).reshape(-1, SIZE_PX, SIZE_PX, 3)
-    (folder / "frames.u8").write_bytes(frames.repeat(2, 1).repeat(2, 2).tobytes())
+    times = 512 // SIZE_PX
+    (folder / "frames.u8").write_bytes(frames.repeat(times, 1).repeat(times, 2).tobytes())
     shutil.copyfile(heads / "landmarks.npz", folder / "landmarks.npz")
     table = read_table(heads / "dataset.json", PACKED_FORMAT)
-    write_table(folder / "dataset.json", PACKED_FORMAT, table._replace(size_px=2 * SIZE_PX))
+    write_table(folder / "dataset.json", PACKED_FORMAT, table._replace(size_px=512))
     return folder
 
 

@@ -28,6 +28,7 @@ from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.video import open_driving
 from mcnet.media.video_writer import VideoWriter
 from mcnet.model_file import ModelInfo
+from tests.training.conftest import SIZE_PX
 from training.data import (
     CLIPS_FORMAT,
     PACKED_FORMAT,
@@ -445,7 +446,7 @@ def test_cross_pairs_are_of_different_people_and_drawn_by_the_seed() -> None:
 
 def test_frames_of_a_packed_dataset(heads: Path) -> None:
     store = ClipStore(heads)
-    stored = np.fromfile(heads / "frames.u8", np.uint8).reshape(-1, 256, 256, 3)
+    stored = np.fromfile(heads / "frames.u8", np.uint8).reshape(-1, SIZE_PX, SIZE_PX, 3)
     read = store.read(2, [3, 0])
     assert list(read) == [0, 3]
     assert np.array_equal(read[3], stored[5 + 3 + 3])

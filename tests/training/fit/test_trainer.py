@@ -126,7 +126,7 @@ def weights(made: Trainer) -> list[Tensor]:
 
 @pytest.mark.parametrize("name", ["motion", "full"])
 def test_a_recorded_step_is_the_same_step(heads: Path, name: str) -> None:
-    stage_table: dict[str, object] = {"steps": EAGER_STEPS + 3, "batch": 2, "warmup_steps": 9}
+    stage_table: dict[str, object] = {"steps": EAGER_STEPS + 2, "batch": 1, "warmup_steps": 9}
     config = all_stages(heads, **{name: stage_table})
     recordings: list[Callable[[], None]] = []
 
