@@ -61,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return run_ctl(argv[1:])
     # Before torch is imported: how long its OpenMP threads spin before they sleep; measured in mcnet/__main__.py.
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.headless and args.new_instance:
@@ -273,7 +274,8 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
         type=seconds(),
         default=60.0,
         metavar="S",
-        help="fail when no frame was animated by then (default: 60)",
+        help="fail when no frame was animated so long after model and portrait were ready, or when making them ready "
+        "has stood still for so long (default: 60)",
     )
     group.add_argument(
         "--model-timeout-s",

@@ -19,8 +19,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.words = argv[list(argv).index(args.command) + 1 :]
     # Before torch is imported: how long its OpenMP threads spin before they sleep. Measured on two cores with the
     # starter in bf16: about 55 ms per frame, against 60 as it comes and 86 without spinning; beside another busy
-    # process 93, 103 and 104.
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    # process 93, 103 and 104. It would override OMP_WAIT_POLICY, so that whoever has set that keeps it.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         return int(args.run(args))

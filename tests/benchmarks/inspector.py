@@ -37,7 +37,8 @@ def main() -> int:
     args = parser.parse_args()
     os.environ["QT_QPA_PLATFORM"] = PLATFORM  # before Qt asks
     # As `app.__main__`, before torch is imported.
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     with tempfile.TemporaryDirectory() as folder:
         for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
             os.environ[name] = str(Path(folder) / name)

@@ -498,6 +498,18 @@ def test_convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no model" in capsys.readouterr().err
 
 
+def test_how_threads_wait_is_left_to_whoever_has_set_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for policy, spins in ((None, "20000"), ("PASSIVE", None)):
+        monkeypatch.setenv("GOMP_SPINCOUNT", "")  # so that it is as before afterwards
+        monkeypatch.delenv("GOMP_SPINCOUNT")
+        if policy is None:
+            monkeypatch.delenv("OMP_WAIT_POLICY")
+        else:
+            monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+        assert main(["credentials", str(tmp_path / "none.mp4")]) == 1
+        assert os.environ.get("GOMP_SPINCOUNT") == spins
+
+
 def test_help_is_quick_and_needs_no_torch() -> None:
     code = "import sys, mcnet.__main__ as m; m.build_parser().format_help(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
