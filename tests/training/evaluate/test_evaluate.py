@@ -127,7 +127,7 @@ def test_the_starter_on_a_real_clip(
     grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """End to end: table, JSON and sheet, with baselines and with what is missing named."""
-    monkeypatch.setattr(jitter, "JITTER_FRAMES", 3)  # how restless a still performer is takes a third of the time
+    monkeypatch.setattr(jitter, "JITTER_FRAMES", 2)  # how restless a still performer is takes a third of the time
     places = ["--json", str(tmp_path / "out.json"), "--sheet", str(tmp_path / "out.png")]
     some = ["--frames-per-clip", "3", "--precision", "fp32", "--reference", "first", "speaking"]
     assert run("starter", str(grid), *some, *places) == 0

@@ -211,6 +211,15 @@ def whole(heads: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[FitCon
     return config, folder
 
 
+@pytest.fixture(scope="module")
+def plain(heads: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of `tiny_config` as it is. It is read and never written."""
+    folder = tmp_path_factory.mktemp("plain")
+    with one_thread():
+        fit(tiny_config(heads), folder)
+    return folder
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopped_by_a_signal_it_saves_and_resumes_bit_for_bit(
     whole: tuple[FitConfig, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
@@ -236,12 +245,12 @@ def test_stopped_by_a_signal_it_saves_and_resumes_bit_for_bit(
     assert stats(tmp_path / "parts") == stats(unstopped)
 
 
-def test_frames_in_memory_give_the_run_of_frames_on_disk(heads: Path, tmp_path: Path) -> None:
+def test_frames_in_memory_give_the_run_of_frames_on_disk(heads: Path, plain: Path, tmp_path: Path) -> None:
     config = tiny_config(heads)
-    fit(config, tmp_path / "memmap")
-    fit(dataclasses.replace(config, data=dataclasses.replace(config.data, frames="device")), tmp_path / "device")
-    assert stats(tmp_path / "memmap") == stats(tmp_path / "device")
-    same_state(*(load_state(tmp_path / where / CHECKPOINT) for where in ("memmap", "device")))
+    assert config.data.frames != "device"
+    fit(dataclasses.replace(config, data=dataclasses.replace(config.data, frames="device")), tmp_path)
+    assert stats(plain) == stats(tmp_path)
+    same_state(*(load_state(folder / CHECKPOINT) for folder in (plain, tmp_path)))
 
 
 def test_minutes_that_are_over_stop_it_cleanly(heads: Path, tmp_path: Path) -> None:
@@ -525,16 +534,15 @@ def test_stages_and_learning_rates(heads: Path, tmp_path: Path) -> None:
         resolve_stages(tiny_config(Path(), motion={"steps": 0}, full={"steps": 0}), 1, 1)
 
 
-def test_an_exported_model_gives_the_same_picture(heads: Path, tmp_path: Path) -> None:
+def test_an_exported_model_gives_the_same_picture(heads: Path, plain: Path, tmp_path: Path) -> None:
     config = tiny_config(heads)
-    fit(config, tmp_path / "run")
-    state = load_state(tmp_path / "run" / CHECKPOINT)
+    state = load_state(plain / CHECKPOINT)
     model = Mcnet(config.model).eval()
     model.load_state_dict(state.ema)
     pictures = torch.rand(2, 3, SIZE_PX, SIZE_PX, generator=torch.Generator().manual_seed(5))
     # float16 rounds weights by up to 2^-11 of their size, which may be 5 steps of 255 after all the layers.
     for half, bar in ((False, PICTURE), (True, 5 / 255)):
-        info = export(tmp_path / "run", tmp_path / f"{half}.safetensors", name="mine", half=half)
+        info = export(plain, tmp_path / f"{half}.safetensors", name="mine", half=half)
         written = load_model(tmp_path / f"{half}.safetensors")
         with torch.inference_mode():
             assert largest_error(written(pictures[:1], pictures[1:]), model(pictures[:1], pictures[1:])) <= bar

@@ -244,8 +244,8 @@ def test_the_average_leaves_bad_steps_out() -> None:
 
 
 def test_a_profile_names_operations_and_saves_nothing(heads: Path, tmp_path: Path) -> None:
-    config = tiny_config(heads)
-    stages = profile(config, tmp_path / "run", 2)
+    config = tiny_config(heads, motion={"steps": 1}, full={"steps": 1})
+    stages = profile(config, tmp_path / "run", 1)
     assert [stage.stage for stage in stages] == ["motion", "full"]
     for stage in stages:
         assert stage.step_ms > 0
