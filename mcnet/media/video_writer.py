@@ -312,7 +312,7 @@ class _VideoSink:
         if any(self._odd):
             rgb = np.pad(rgb, ((0, self._odd[1]), (0, self._odd[0]), (0, 0)), mode="edge")
         frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format=self._given)
-        frame = self._reformatter.reformat(frame, format=self._stored, dst_colorspace="ITU709")
+        frame = self._reformatter.reformat(frame, format=self._stored, dst_colorspace=_BT709)
         frame.pts, frame.time_base = index, 1 / self._fps
         self._muxer.mux(self._stream.encode(frame))
         self._end_s = float((index + 1) / self._fps)
