@@ -274,7 +274,8 @@ def _add_headless(parser: argparse.ArgumentParser) -> None:
         type=seconds(),
         default=60.0,
         metavar="S",
-        help="fail when no frame was animated by then (default: 60)",
+        help="fail when no frame was animated so long after model and portrait were ready, or when making them ready "
+        "has stood still for so long (default: 60)",
     )
     group.add_argument(
         "--model-timeout-s",

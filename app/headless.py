@@ -338,7 +338,8 @@ class Watch:
         events: what the pipeline tells.
         settings: of the run.
         in_space_or_fail: motion in space was asked for; otherwise the plane does where it cannot be had, and is told.
-        give_up_s: seconds until which a frame must have been animated.
+        give_up_s: seconds until which a frame must have been animated, once the portrait can be. Before, seconds for
+            which what makes model and portrait ready may stand still: on a busy machine it takes long, and is no hang.
         file_camera: a file stands in for the camera, so that trying again is of no use.
         sinks: their names.
         discloser: told of the model.
@@ -373,7 +374,9 @@ class Watch:
         self._failed_sinks: list[str] = []
         self._give_up_s = give_up_s
         self._file_camera = file_camera
-        self._began_s = time.monotonic()
+        self._began_s = self._moved_s = time.monotonic()
+        self._mark: object = None
+        self._patience_s = give_up_s
         self.failure = ""
         self.states: list[dict[str, Any]] = []
         self.device = ""
@@ -396,10 +399,10 @@ class Watch:
                 return
             now_s = time.monotonic()
             over = seconds is not None and now_s - self._began_s >= seconds
-            if not pipeline.frames_out and (over or now_s - self._began_s > self._give_up_s):
+            if not pipeline.frames_out and (over or self._stood_still_s(pipeline, now_s) > self._give_up_s):
                 self.failure = (
                     f"no frame was animated within {now_s - self._began_s:.0f} s (the output shows: {pipeline.state}); "
-                    + (self._trouble or "is there a face in front of the camera?")
+                    + self._likely_cause(now_s)
                 )
             if over:
                 return
@@ -407,6 +410,27 @@ class Watch:
                 told_s = now_s
                 logger.info("%s", _line(pipeline.stats()))
             time.sleep(_POLL_S)
+
+    def _stood_still_s(self, pipeline: Pipeline, now_s: float) -> float:
+        """Seconds since the portrait can be animated; before, since what makes model and portrait last got on."""
+        if not self._animated and (mark := pipeline.inference_mark()) != self._mark:
+            self._mark, self._moved_s = mark, now_s
+            if now_s - self._began_s > self._patience_s:
+                self._patience_s += self._give_up_s
+                after_s = now_s - self._began_s
+                print(
+                    f"the model is still being made ready after {after_s:.0f} s: this machine is busy, or it is large",
+                    file=sys.stderr,
+                )
+        return now_s - self._moved_s
+
+    def _likely_cause(self, now_s: float) -> str:
+        if self._animated:
+            return self._trouble or "is there a face in front of the camera?"
+        still_s = now_s - self._moved_s
+        if still_s > self._give_up_s:
+            return f"what makes the model ready has stood still for {still_s:.0f} s: try --device cpu"
+        return "the model was still being made ready: give it more time (--seconds)"
 
     def end(self) -> None:
         """Take what was told last; a run of which a sink failed has failed, however long the others went on."""

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from mcnet.phrases import listed, phrase
 
-if sys.platform != "win32":
+if sys.platform == "win32":
+    import msvcrt
+else:
     import fcntl
 
 _REMEDIES = {
@@ -49,6 +51,78 @@ def free_name(path: Path) -> Path:
     tails = (f"-{number}{path.suffix}" for number in itertools.count(2))
     numbered = (path.with_name(_start_of(path.stem, room - len(os.fsencode(tail))) + tail) for tail in tails)
     return next(name for name in itertools.chain([path], numbered) if not name.exists())
+
+
+class Claim:
+    """A file that says that a process is at work, for as long as it is: however that process ends, the system lets go.
+
+    Args:
+        path: of that file, which `take` makes and `release` takes away; a crash leaves it behind, and it says nothing
+            then. What is claimed is not this file: that may be replaced meanwhile.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    @classmethod
+    def beside(cls, path: Path) -> "Claim":
+        """That of a file, whatever it is called by who claims it, and whether it is there or not."""
+        path = path.resolve()
+        number = zlib.crc32(os.fsencode(path.name))
+        return cls(path.with_name(f".{_start_of(path.name, _SCRATCH_BYTES)}.{number:08x}.claim"))
+
+    def take(self) -> bool:
+        """Take it, unless another one has it: another process, or another `Claim` of this one.
+
+        Raises:
+            OSError: the file cannot be made, or its file system has no locks, so that nobody knows.
+        """
+        while True:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                if not self._lock(descriptor):
+                    return False
+                if self._is_still(descriptor):
+                    self._descriptor, descriptor = descriptor, -1
+                    return True
+            finally:
+                if descriptor >= 0:
+                    os.close(descriptor)
+
+    def release(self) -> None:
+        """Let go of it; harmless when it was not taken."""
+        if self._descriptor is None:
+            return
+        descriptor, self._descriptor = self._descriptor, None
+        if sys.platform == "win32":  # what is open stays there, and what another one has taken since is open
+            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+        else:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+            os.close(descriptor)
+
+    def _lock(self, descriptor: int) -> bool:
+        try:
+            if sys.platform == "win32":
+                msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            else:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # the latter is Windows'
+            return False
+        except OSError:
+            self.path.unlink(missing_ok=True)  # it would say nothing
+            raise
+        return True
+
+    def _is_still(self, descriptor: int) -> bool:
+        """Whether the file at the path is the open one: who had the claim takes the file away."""
+        try:
+            return os.path.samestat(os.fstat(descriptor), self.path.stat())
+        except FileNotFoundError:
+            return False
 
 
 def scratch_beside(path: Path, suffix: str = "") -> Path:

@@ -5,6 +5,8 @@ import hashlib
 import json
 import logging
 import math
+import secrets
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import AppError
-from mcnet.files import alone_in, free_name, replacing
+from mcnet.files import Claim, alone_in, free_name, replacing
 from mcnet.media import portraits as shipped
 from mcnet.media.crop import SquareBox, crop, frame_face, lies_in, turned
 from mcnet.media.expressions import expression
@@ -28,6 +30,7 @@ logger = logging.getLogger(__name__)
 SQUARE_PX = 512
 _INDEX = "portraits.json"
 _REMOVED = ".removed"
+_REMOVER = ".remover"
 _SMALL_BOX_PX = 256
 _SOFT = 12.0
 _UPRIGHT_DEG = 45.0
@@ -95,7 +98,8 @@ class PortraitStore:
     """The bundled portraits, and a folder of the user's own with an index.
 
     A new picture is looked at first, which writes nothing, and kept once the user has confirmed the right to use it. A
-    removed one can be restored until the store is told to forget.
+    removed one can be restored until the store is told to forget, whatever another window's store forgets: what is put
+    aside has the name of the store that did so, which claims that name as long as its process lives.
 
     Args:
         folder: made when the first portrait is kept.
@@ -103,6 +107,8 @@ class PortraitStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._name = ""
+        self._claim: Claim | None = None
 
     def entries(self) -> list[PortraitEntry]:
         """All there are: the bundled ones, then the user's own in the order of adding."""
@@ -175,7 +181,7 @@ class PortraitStore:
         return _prepare(entry, read_rgb(entry.path, most_kept=KEPT_PIXELS if entry.box is None else MOST_PIXELS))
 
     def remove(self, entry: PortraitEntry) -> None:
-        """Take one of the user's own out of the gallery. Its picture is put aside until `forget_removed`.
+        """Take one of the user's own out of the gallery. Its picture is put aside until `forget_removed` of this store.
 
         Raises:
             AppError: it is a bundled one, or the folder cannot be written.
@@ -186,7 +192,7 @@ class PortraitStore:
             )
         self._change_index(lambda known: [other for other in known if other.key != entry.key])
         try:
-            entry.path.replace(entry.path.with_suffix(_REMOVED))
+            entry.path.replace(entry.path.with_suffix(f".{self._own_name()}{_REMOVED}"))
         except FileNotFoundError:
             logger.debug("%s was gone already", entry.path)
         except OSError as error:
@@ -217,13 +223,16 @@ class PortraitStore:
         )
 
     def restore(self, entry: PortraitEntry) -> None:
-        """Put a removed portrait back, as it was.
+        """Put a removed portrait back, as it was; also one that another window's store removed at the same time.
 
         Raises:
             AppError: its picture is not there any more, or the folder cannot be written.
         """
         try:
-            entry.path.with_suffix(_REMOVED).replace(entry.path)
+            if not entry.path.is_file():
+                aside = sorted(self._folder.glob(f"{entry.key}.*{_REMOVED}"))
+                with replacing(entry.path) as partial:  # a copy: what is aside is its own store's to take away
+                    shutil.copyfile(aside[0] if aside else entry.path, partial)
         except OSError as error:
             raise AppError(
                 phrase("cannot put {name} back: {error}; add the picture again", name=entry.name, error=error)
@@ -231,12 +240,49 @@ class PortraitStore:
         self._change_index(lambda known: [*(other for other in known if other.key != entry.key), entry])
 
     def forget_removed(self) -> None:
-        """Delete the pictures of removed portraits."""
-        for path in self._folder.glob(f"*{_REMOVED}"):
+        """Delete the pictures of portraits that this store removed."""
+        if self._name:
+            self._delete_aside(self._name)
+            if self._claim is not None:
+                self._claim.release()
+            self._name, self._claim = "", None
+
+    def forget_leftovers(self) -> None:
+        """Likewise of stores whose process ended before it forgot: nobody can restore these any more."""
+        for path in [*self._folder.glob(f"*{_REMOVED}"), *self._folder.glob(f"*{_REMOVER}")]:
+            name = Path(path.stem).suffix.removeprefix(".") if path.suffix == _REMOVED else path.stem
+            if not name:  # of before stores had names
+                _delete(path)
+                continue
+            claim = Claim(self._folder / f"{name}{_REMOVER}")
             try:
-                path.unlink()
+                left = claim.take()
             except OSError as error:
-                logger.warning("cannot delete the removed portrait %s: %s", path, error)
+                logger.info(
+                    "what was removed as %s stays, for nobody knows whether its window is open: %s", name, error
+                )
+                continue
+            if left:
+                self._delete_aside(name)
+                claim.release()
+
+    def _own_name(self) -> str:
+        """What this store puts aside is called by, claimed."""
+        while not self._name:
+            name = secrets.token_hex(4)
+            claim = Claim(self._folder / f"{name}{_REMOVER}")
+            try:
+                if not claim.take():  # by who looked at it at this moment, whether it is left over
+                    continue
+                self._claim = claim
+            except OSError as error:
+                logger.info("%s cannot be claimed, nor by who would take what it names away: %s", claim.path, error)
+            self._name = name
+        return self._name
+
+    def _delete_aside(self, name: str) -> None:
+        for path in self._folder.glob(f"*.{name}{_REMOVED}"):
+            _delete(path)
 
     def _read_index(self) -> list[PortraitEntry]:
         path = self._folder / _INDEX
@@ -319,6 +365,13 @@ class PortraitStore:
                     error=error,
                 )
             ) from error
+
+
+def _delete(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("cannot delete the removed portrait %s: %s", path, error)
 
 
 def bundled_portraits() -> list[PortraitEntry]:

@@ -79,7 +79,7 @@ class PortraitDesk(QObject):
 
         def load() -> "tuple[PortraitStore, list[PortraitEntry]]":
             store = self._open_store()
-            store.forget_removed()  # by a run that had no time for it
+            store.forget_leftovers()  # of a run that had no time for it
             return store, store.entries()
 
         def opened(answer: "tuple[PortraitStore, list[PortraitEntry]]") -> None:

@@ -1,12 +1,14 @@
 """`mcnet animate --jobs`: many animations from a table, several at once, and on from where they were interrupted."""
 
 import argparse
+import contextlib
+import logging
 import multiprocessing
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -30,7 +32,10 @@ from mcnet.commands.jobs import (
 )
 from mcnet.commands.outputs import check_outputs
 from mcnet.commands.status import INTERRUPTED
+from mcnet.files import Claim
 from mcnet.signals import StopSignals, handled_by
+
+logger = logging.getLogger(__name__)
 
 _CORES_PER_JOB = 4
 """More cores make one frame little faster; more jobs at once make the batch faster."""
@@ -80,21 +85,23 @@ def run(args: argparse.Namespace, words: Sequence[str], parse: Parse, perform: P
         perform: see `Perform`.
 
     Raises:
-        JobsError, OutputError: the table cannot be used, or the results cannot be written; nothing was done.
+        JobsError, OutputError: the table cannot be used, or the results cannot be written, or another batch is at work
+            on either; nothing was done.
     """
     table = Path(args.jobs)
     results = args.results or table.with_suffix(".results.csv")
     check_outputs({"--results": results}, {"--jobs": table})
-    jobs = read_jobs(table, shared_arguments(words), parse)
-    outcomes = known_outcomes(jobs, read_results(results))
-    left = [job for job in jobs if job.row not in outcomes]
-    if outcomes:
-        print(f"{len(outcomes)} of {len(jobs)} jobs are done already, by {results}", file=sys.stderr)
-    with StopSignals() as stop:
-        for outcome in _outcomes(left, args, perform, stop):
-            outcomes[outcome.row] = outcome
-            write_results(results, [outcomes[row] for row in sorted(outcomes)])
-            print(f"{len(outcomes)}/{len(jobs)} {line(outcome)}", flush=True)
+    with _alone_at({"--jobs": table, "--results": results}):
+        jobs = read_jobs(table, shared_arguments(words), parse)
+        outcomes = known_outcomes(jobs, read_results(results))
+        left = [job for job in jobs if job.row not in outcomes]
+        if outcomes:
+            print(f"{len(outcomes)} of {len(jobs)} jobs are done already, by {results}", file=sys.stderr)
+        with StopSignals() as stop:
+            for outcome in _outcomes(left, args, perform, stop):
+                outcomes[outcome.row] = outcome
+                write_results(results, [outcomes[row] for row in sorted(outcomes)])
+                print(f"{len(outcomes)}/{len(jobs)} {line(outcome)}", flush=True)
     failed = sum(outcome.state == "failed" for outcome in outcomes.values())
     done = sum(outcome.state == "done" for outcome in outcomes.values())
     print(f"{results}: {done} of {len(jobs)} jobs done, {failed} failed")
@@ -102,6 +109,30 @@ def run(args: argparse.Namespace, words: Sequence[str], parse: Parse, perform: P
         print("interrupted: the same command goes on with what is left", file=sys.stderr)
         return INTERRUPTED
     return 1 if done < len(jobs) else 0
+
+
+@contextlib.contextmanager
+def _alone_at(files: Mapping[str, Path]) -> Iterator[None]:
+    """Claim files while the block runs: a second batch would do the same jobs, and each write over the other's results.
+
+    Raises:
+        JobsError: another batch has one of them.
+    """
+    with contextlib.ExitStack() as stack:
+        for option, path in files.items():
+            claim = Claim.beside(path)
+            try:
+                alone = claim.take()
+            except OSError as error:  # where the table lies nothing can be written, say
+                logger.info("%s: a second batch would not be noticed: %s", claim.path, error)
+                continue
+            if not alone:
+                raise JobsError(
+                    f"{option} {path}: another mcnet animate --jobs is at work on it, expected one at a time; wait "
+                    "until it has ended, then the same command does what is left"
+                )
+            stack.callback(claim.release)
+        yield
 
 
 def _outcomes(jobs: Sequence[Job], args: argparse.Namespace, perform: Perform, stop: StopSignals) -> Iterator[Outcome]:

@@ -1,11 +1,15 @@
 """The command without a window, with the real model on GRID's speaker and on a face that comes and goes."""
 
+import contextlib
+import hashlib
 import importlib.util
 import json
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,6 +24,7 @@ from app.control.access import Access
 from app.control.client import Connection
 from app.errors import AppError
 from app.headless import Watch, _controlled, before_background, live_settings, parse_sink, save_motion
+from app.pipeline.animation.live_engine import LiveEngine
 from app.pipeline.animation.motion_recording import MotionRecording
 from app.pipeline.events import EngineReady, Event, MotionRefused, SinkFailed, SourceFailed, SourceReady, StateChanged
 from app.pipeline.output.discloser import Discloser
@@ -194,6 +199,65 @@ def test_a_full_disk_ends_a_run_that_only_records(tmp_path: Path) -> None:
         assert "; nothing of it could be kept; cannot write the report " in last
         assert "Traceback" not in done.stderr
         assert not list(folder.iterdir())
+
+
+@contextlib.contextmanager
+def made_ready_by(make: Callable[[], object]) -> Iterator[Pipeline]:
+    """A pipeline whose model is being made as long as that takes, and cannot be used then."""
+
+    def factory() -> LiveEngine:
+        make()
+        raise AppError("it was enough")
+
+    pipeline = Pipeline(factory, settings=LiveSettings(), output=OutputFormat(64, 64), on_event=lambda _: None)
+    pipeline.start()
+    try:
+        yield pipeline
+    finally:
+        assert pipeline.stop(10.0)
+
+
+def test_a_model_that_hangs_ends_the_run() -> None:
+    watch, over = watch_of(SimpleQueue(), {"null"}), threading.Event()
+    with contextlib.ExitStack() as stack:
+        pipeline = stack.enter_context(made_ready_by(lambda: over.wait(60)))
+        stack.callback(over.set)
+        watch.follow(pipeline, None, None, lambda: False)
+    assert "what makes the model ready has stood still for 1 s: try --device cpu" in watch.failure
+
+
+def test_a_model_that_is_still_being_made_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    """However long the machine takes for it."""
+    watch, over = watch_of(SimpleQueue(), {"null"}), threading.Event()
+
+    def work() -> None:
+        while not over.is_set():
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 1000)
+
+    with contextlib.ExitStack() as stack:
+        pipeline = stack.enter_context(made_ready_by(work))
+        stack.callback(over.set)
+        began_s = time.monotonic()
+        watch.follow(pipeline, None, None, lambda: time.monotonic() - began_s > 1.3)
+        assert watch.failure == ""
+        assert "the model is still being made ready after 1 s: this machine is busy" in capsys.readouterr().err
+        watch.follow(pipeline, None, 0.0, lambda: False)
+    assert "the model was still being made ready: give it more time (--seconds)" in watch.failure
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="this system does not tell what a thread has used")
+def test_a_library_that_computes_gets_on() -> None:
+    """All that Python sees is that one call does not come back."""
+    begun = threading.Event()
+
+    def compute() -> None:
+        begun.set()
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 1_000_000)
+
+    with made_ready_by(compute) as pipeline:
+        assert begun.wait(10)
+        marks: set[object] = set()
+        wait_until(lambda: marks.add(pipeline.inference_mark()) or len(marks) > 3, "it uses processor time")
 
 
 def test_sinks_by_their_names() -> None:

@@ -1,5 +1,8 @@
 import errno
 import os
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -7,7 +10,7 @@ import av.error
 import numpy as np
 import pytest
 
-from mcnet.files import cause_and_remedy, free_name, replacing, scratch_beside
+from mcnet.files import Claim, cause_and_remedy, free_name, replacing, scratch_beside
 from mcnet.media.images import read_rgb, write_rgb
 from mcnet.media.video_writer import VideoWriter
 
@@ -90,3 +93,48 @@ def test_a_free_name_beside_a_long_one_is_one_that_the_file_system_takes(tmp_pat
         assert free.suffix == ".png"
         assert number == 1 or free.stem.endswith(f"-{number}")
     assert len(list(tmp_path.iterdir())) == 11
+
+
+def test_a_claim_is_one_processs_and_ends_with_it(tmp_path: Path) -> None:
+    (folder := tmp_path / "folder").mkdir()
+    claim = Claim.beside(folder / "jobs.csv")
+    other = Claim.beside(tmp_path / "folder" / ".." / "folder" / "jobs.csv")
+    assert claim.take()
+    assert not other.take()
+    claim.release()
+    claim.release()
+    assert list(folder.iterdir()) == []
+    code = "import sys; from pathlib import Path; from mcnet.files import Claim; print(Claim(Path(sys.argv[1])).take())"
+    hold = [sys.executable, "-c", f"{code}; sys.stdout.flush(); input()", str(claim.path)]
+    with subprocess.Popen(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "True\n"
+        assert not claim.take()
+        process.kill()
+    assert claim.path.exists(), "which nobody took away"
+    assert claim.take()
+    claim.release()
+
+
+def test_of_many_that_claim_at_once_one_does(tmp_path: Path) -> None:
+    """Also while those who had it before let go of it, which takes the file away that others have open."""
+    inside, most = 0, 0
+
+    def work(_: int) -> int:
+        nonlocal inside, most
+        taken = 0
+        for _ in range(200):
+            claim = Claim(tmp_path / "claim")
+            if claim.take():
+                inside += 1
+                time.sleep(0)
+                most = max(most, inside)
+                taken += 1
+                inside -= 1
+                claim.release()
+        return taken
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(work, range(8))) > 0
+    assert most == 1
+    assert list(tmp_path.iterdir()) == []

@@ -17,6 +17,7 @@ from mcnet.commands.animate import parse_one
 from mcnet.commands.batch import Place, outcomes_here, places_here
 from mcnet.commands.jobs import JobsError, Outcome, do, read_jobs, read_results
 from mcnet.commands.outputs import OutputError
+from mcnet.files import Claim
 from mcnet.signals import StopSignals, handled_by
 from tests.mcnet.stand_in_jobs import perform
 from tests.media.videos import GRID
@@ -71,6 +72,36 @@ def test_a_second_run_does_what_is_left_and_what_has_changed(tmp_path: Path) -> 
     (tmp_path / "good.mp4").write_text("another video", encoding="utf-8")
     assert run(tmp_path, *rows) == 0
     assert (tmp_path / "a.txt").read_text(encoding="utf-8") != first["a.txt"], "another video under the same name"
+
+
+@pytest.mark.parametrize(("held", "option"), [("jobs.csv", "--jobs"), ("jobs.results.csv", "--results")])
+def test_a_second_batch_beside_the_first_does_nothing(tmp_path: Path, held: str, option: str) -> None:
+    """By the table: its jobs are being done. By the results: each would write over the other's."""
+    first = Claim.beside(tmp_path / held)
+    assert first.take()
+    with pytest.raises(JobsError, match=rf"{option} .*{held}: another mcnet animate --jobs is at work on it"):
+        run(tmp_path, "woman_1,good.mp4,a.txt")
+    assert {path.name for path in tmp_path.iterdir()} == {"jobs.csv", first.path.name}
+    first.release()
+    assert run(tmp_path, "woman_1,good.mp4,a.txt") == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"jobs.csv", "jobs.results.csv", "a.txt"}
+
+
+def test_a_batch_is_claimed_while_its_jobs_are_in_work(tmp_path: Path) -> None:
+    (tmp_path / "jobs.results.csv").write_text("no results\n1\n", encoding="utf-8")
+    with pytest.raises(JobsError, match="no table of results"):
+        run(tmp_path, "woman_1,good.mp4,a.txt")
+    (tmp_path / "jobs.results.csv").unlink()
+    found = []
+
+    def begins(*_: object) -> list[Outcome]:
+        found.extend(Claim.beside(tmp_path / name).take() for name in ("jobs.csv", "jobs.results.csv"))
+        return []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch, "_outcomes", begins)
+        assert run(tmp_path, "woman_1,good.mp4,a.txt") == 1
+    assert found == [False, False]
 
 
 def test_an_interrupted_batch_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

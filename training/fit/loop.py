@@ -255,10 +255,12 @@ class _Ready(NamedTuple):
 
 def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Processes) -> _Ready:
     settings, device = config.run, processes.device
-    if processes.main:
+
+    def unpack() -> None:
         run.mkdir(parents=True, exist_ok=True)
-        open_or_pack(Path(config.data.path), cache or run / "frames")  # one process unpacks
-    processes.wait()
+        open_or_pack(Path(config.data.path), cache or run / "frames")
+
+    processes.by_one(unpack)
     dataset = open_or_pack(Path(config.data.path), cache or run / "frames")
     if dataset.size_px != config.model.size_px:
         raise FitError(f"the data has pictures of {dataset.size_px} px, the model wants {config.model.size_px} px")
@@ -306,7 +308,7 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
         fitting = functools.partial(
             fit_linear_jacobians, model.keypoint_detector, dataset, data.split, frames, landmarks, data.keypoint_points
         )
-        facts[LINEAR_JACOBIANS] = _by_one(processes, fitting, len(data.keypoint_points))
+        facts[LINEAR_JACOBIANS] = processes.by_one(fitting)
     linear: LinearMap = facts[LINEAR_JACOBIANS] if data.linear_share else ()
     if adversaries is not None:
         adversaries.to(device)
@@ -355,15 +357,6 @@ def _set_up(config: FitConfig, run: Path, cache: Path | None, processes: Process
         None if frames.resident else Reader(sampler, frames),
         held_out,
     )
-
-
-def _by_one(processes: Processes, fitting: Callable[[], LinearMap], points: int) -> LinearMap:
-    """What the first process finds, in all of them: others may round otherwise."""
-    if processes.count == 1:
-        return fitting()
-    nothing = torch.zeros((2 * points + 1, 4 * points), dtype=torch.float64)
-    rows = torch.tensor(fitting(), dtype=torch.float64) if processes.main else nothing
-    return tuple(map(tuple, processes.sum(rows.to(processes.device)).tolist()))
 
 
 def take_weights(

@@ -4,10 +4,19 @@ Written on torch alone: where a run travels to, nothing else can be installed.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed, nn
+
+from mcnet.errors import UserError, sentence
+
+T = TypeVar("T")
+
+
+class ElsewhereError(UserError):
+    """Another process of the run failed; the message says which, and why."""
 
 
 class Processes:
@@ -42,6 +51,31 @@ class Processes:
         """Until all others are here."""
         if self.count > 1:
             distributed.barrier()
+
+    def by_one(self, work: Callable[[], T]) -> T:
+        """What the first process finds, in all of them: others may round otherwise, or write to the same place.
+
+        Args:
+            work: done in the first process, while the others wait; what it returns can be pickled.
+
+        Raises:
+            ElsewhereError: in all others, at once, where it fails; in the first one what `work` raises.
+        """
+        if self.count == 1:
+            return work()
+        told: list[Any] = [None, None]
+        try:
+            if self.main:
+                told = [work(), None]
+        except BaseException as error:  # a signal too: nobody shall wait for what does not come
+            told = [None, sentence(error) if isinstance(error, Exception) else type(error).__name__]
+            raise
+        finally:
+            distributed.broadcast_object_list(told, device=self.device)
+        found, failure = told
+        if failure is not None:
+            raise ElsewhereError(f"the first of {self.count} processes failed, so that this one ends: {failure}")
+        return cast("T", found)
 
     def sum(self, values: Tensor) -> Tensor:
         """Over the processes; the host does not wait for a GPU."""

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import os
 import threading
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from app.errors import AppError
 from app.pipeline.portraits import Portrait, PortraitStore, bundled_portraits, load_portrait
 from assets import ROOT as ASSETS
+from mcnet.files import Claim
 from mcnet.media.crop import SquareBox, turned
 from mcnet.media.errors import MediaError
 from mcnet.media.faces import Face, FaceFinder
@@ -79,6 +81,49 @@ def test_a_removed_portrait_can_be_restored_until_it_is_forgotten(store: Portrai
     with pytest.raises(AppError, match="cannot put woman_2 back"):
         store.restore(entry)
     assert all(one.bundled for one in store.entries())
+
+
+def test_no_other_window_takes_away_what_can_be_restored(store: PortraitStore, tmp_path: Path) -> None:
+    """Neither by opening nor by closing; what a crash left is taken away, and so is what older versions left."""
+    entry = add(store).entry
+    content = entry.path.read_bytes()
+    folder = entry.path.parent
+    store.remove(entry)
+    left = [folder / name for name in (f"{entry.key}.0badc0de.removed", "0badc0de.remover", f"{entry.key}.removed")]
+    for path in left:
+        path.write_bytes(b"")
+    other = PortraitStore(tmp_path / "portraits")
+    other.forget_leftovers()
+    assert not any(path.exists() for path in left)
+    other.remove(entry)  # which it still shows
+    other.forget_removed()
+    store.restore(entry)
+    assert store.entries()[-1] == entry
+    assert entry.path.read_bytes() == content
+    other.remove(entry)
+    other.restore(entry)
+    other.remove(entry)
+    store.restore(entry)  # also what another window removed
+    assert entry.path.read_bytes() == content
+    other.forget_removed()
+    store.forget_removed()
+    assert {path.name for path in folder.iterdir()} == {"portraits.json", entry.path.name}
+
+
+def test_where_nothing_can_be_claimed_each_window_takes_away_its_own_alone(
+    store: PortraitStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(_: Claim) -> bool:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(Claim, "take", no_locks)
+    entry = add(store).entry
+    store.remove(entry)
+    PortraitStore(tmp_path / "portraits").forget_leftovers()
+    store.restore(entry)
+    assert store.entries()[-1] == entry
+    store.forget_removed()
+    assert {path.name for path in entry.path.parent.iterdir()} == {"portraits.json", entry.path.name}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows locks no folders")

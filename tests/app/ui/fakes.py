@@ -316,6 +316,9 @@ class FakeStore:
     def forget_removed(self) -> None:
         self.aside.clear()
 
+    def forget_leftovers(self) -> None:
+        """There was no run before."""
+
     def _look(self, name: str, path: Path) -> Portrait:
         entry = PortraitEntry(f"own_{name}", name, path, bundled=False)
         if entry.key in self.own:

@@ -118,9 +118,11 @@ class Stage:
             time.sleep(0.001)
 
     def rest(self) -> None:
-        """Let what was asked for be laid out."""
+        """Let what was asked for be laid out. It is not painted, which is what takes long: `grab` does that."""
+        self.window.setUpdatesEnabled(False)
         for _ in range(8):
             QApplication.processEvents()
+        self.window.setUpdatesEnabled(True)
 
     def prove(self) -> None:
         """Everything works, and the preview shows an avatar."""
